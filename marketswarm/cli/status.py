@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -22,16 +21,17 @@ from marketswarm.cli.options import Data, Json
 from marketswarm.cli.silence import describe_targets
 from marketswarm.exit import Code, Exit
 from marketswarm.status import (
-    FAILED,
-    UNWATCHABLE,
+    URGENCY,
     Leader,
     Notifications,
     ServiceRow,
+    ServiceState,
     describe_hold,
     group_stuck_by_channel,
     make_service_rows,
     read_fleet_state,
     read_notifications,
+    write_headline,
 )
 from marketswarm.status.job_text import describe_job
 from marketswarm.text import escape_text, format_duration
@@ -41,15 +41,13 @@ REFRESH_SEC: Final = 1.0
 _SILENCES_SHOWN: Final = 3
 _UNWATCHABLE_SHOWN: Final = 5
 _VERDICT_STYLES: Final = {
-    "up": "green",
-    "down": "red",
-    FAILED: "red",
-    "silent": "yellow",
-    UNWATCHABLE: "yellow",
-    "unknown": "dim",
+    ServiceState.UP: "green",
+    ServiceState.DOWN: "red",
+    ServiceState.FAILED: "red",
+    ServiceState.SILENT: "yellow",
+    ServiceState.UNWATCHABLE: "yellow",
+    ServiceState.UNKNOWN: "dim",
 }
-_NEITHER_UP_NOR_DOWN: Final = (FAILED, UNWATCHABLE, "silent", "unknown")
-_URGENCY: Final = {verdict: rank for rank, verdict in enumerate(["down", *_NEITHER_UP_NOR_DOWN, "up"])}
 _HEAD_LINES: Final = 2  # the headline and the head of the table
 NOT_ALL_UP: Final = 1
 """The exit code of --exit-code when some service is not up."""
@@ -96,7 +94,7 @@ class StatusReport:
 
     def _healer_notes(self) -> list[str]:
         notes = []
-        unwatchable = [row.svc for row in self.rows if row.verdict == UNWATCHABLE]
+        unwatchable = [row.svc for row in self.rows if row.verdict is ServiceState.UNWATCHABLE]
         if unwatchable:
             some = ", ".join(unwatchable[:_UNWATCHABLE_SHOWN])
             more = " and others" if len(unwatchable) > _UNWATCHABLE_SHOWN else ""
@@ -264,7 +262,7 @@ class StatusDrawing:
         if self._fit_height and options.height is not None:
             room = max(1, options.height - len(notes) - _HEAD_LINES)
             shown = rows if len(rows) <= room else rows[: max(1, room - 1)]
-        yield Text(headline(self._report.rows), style="bold")
+        yield Text(write_headline(row.verdict for row in self._report.rows), style="bold")
         yield _draw_table(shown, self._report.notifications.at, options.max_width, wrap=not self._fit_height)
         if len(shown) < len(rows):
             yield Text(f"{len(rows) - len(shown)} more", style="dim")
@@ -279,16 +277,7 @@ class StatusDrawing:
 
 
 def sort_by_urgency(rows: Sequence[ServiceRow]) -> list[ServiceRow]:
-    return sorted(rows, key=lambda row: _URGENCY.get(row.verdict, 0))
-
-
-def headline(rows: Sequence[ServiceRow]) -> str:
-    """Return how many services are down: `2 of 7 down, 1 unknown`, or `all 7 up`."""
-    counts = Counter(row.verdict for row in rows)
-    if counts["up"] == len(rows):
-        return f"all {len(rows)} up"
-    others = [f"{counts[verdict]} {verdict}" for verdict in _NEITHER_UP_NOR_DOWN if counts[verdict]]
-    return ", ".join([f"{counts['down'] or 'none'} of {len(rows)} down", *others])
+    return sorted(rows, key=lambda row: URGENCY[row.verdict])
 
 
 def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: bool) -> Table:
@@ -305,7 +294,7 @@ def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: boo
         silence_sec = find_silence(row, now)
         table.add_row(
             row.svc,
-            Text(escape_text(row.verdict), style=_VERDICT_STYLES.get(row.verdict, "")),
+            Text(escape_text(row.verdict), style=_VERDICT_STYLES[row.verdict]),
             "-" if silence_sec is None else format_duration(silence_sec),
             *("-" if cell is None else escape_text(str(cell)) for cell in cells),
             Text(_describe_state(row, now), style=_state_style(row)),

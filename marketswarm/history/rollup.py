@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PastOutage:
-    """A time in which a service was down; `end` is None while it lasts."""
+    """A time in which a service was down, in epoch seconds; `end` is None while it lasts."""
 
     start: int
     end: int | None

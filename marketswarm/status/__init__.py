@@ -16,17 +16,17 @@ from marketswarm.status.notifications import (
     read_notifications,
 )
 from marketswarm.status.service_rows import (
-    FAILED,
-    UNWATCHABLE,
+    URGENCY,
     JobStatus,
     ServiceRow,
+    ServiceState,
     derive_silence,
     make_service_rows,
+    write_headline,
 )
 
 __all__ = [
-    "FAILED",
-    "UNWATCHABLE",
+    "URGENCY",
     "FleetState",
     "InstanceCount",
     "JobStatus",
@@ -36,6 +36,7 @@ __all__ = [
     "OpenIncident",
     "PendingDelivery",
     "ServiceRow",
+    "ServiceState",
     "derive_silence",
     "describe_hold",
     "group_stuck_by_channel",
@@ -43,4 +44,5 @@ __all__ = [
     "read_fleet_state",
     "read_notifications",
     "services_of",
+    "write_headline",
 ]

@@ -3,8 +3,10 @@
 `make_service_rows` makes one row per service of a `FleetState`.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 from marketswarm.beat import Beat
@@ -17,10 +19,32 @@ from marketswarm.status.fleet_state import FleetState, services_of
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.truth import JobRule, Truth
 
-UNWATCHABLE: Final = "unwatchable"
-"""The verdict on a service whose heartbeat channel the healer is not allowed to subscribe to."""
-FAILED: Final = "failed"
-"""The verdict on a command under `marketswarm exec` whose last run failed; the healer still has it as up."""
+
+class ServiceState(StrEnum):
+    """Name the states of a service: the healer's verdicts, and what follows for others from their beats.
+
+    `failed` is up by its beats, but its last run failed; `silent` is without beats for too long, and not
+    evaluated by the healer; `unwatchable` can't be heard by the healer; `unknown` is a service whose bus
+    can't be heard, or that never sent a beat.
+    """
+
+    UP = "up"
+    DOWN = "down"
+    FAILED = "failed"
+    SILENT = "silent"
+    UNWATCHABLE = "unwatchable"
+    UNKNOWN = "unknown"
+
+
+URGENCY: Final[Mapping[ServiceState, int]] = {
+    ServiceState.DOWN: 0,
+    ServiceState.FAILED: 1,
+    ServiceState.UNWATCHABLE: 2,
+    ServiceState.SILENT: 3,
+    ServiceState.UNKNOWN: 4,
+    ServiceState.UP: 5,
+}
+"""By state, its place in a list that has the worst first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +75,7 @@ class ServiceRow:
     """
 
     svc: str
-    verdict: str
+    verdict: ServiceState
     silence_sec: float | None
     timeout_sec: float
     instances: int | None
@@ -150,30 +174,42 @@ def _is_failed_run(run: LastRun | None, beat: Beat | None) -> bool:
 
 def _verdict(
     svc: str, silence_sec: float | None, timeout_sec: float, state: FleetState, *, bus_is_heard: bool
-) -> str:
+) -> ServiceState:
     """Return the healer's verdict; derive one from the beats for a service that it does not evaluate.
 
     A service that was up on a bus that the healer no longer hears is `unknown`. One that is up, but whose
     last run failed, is `failed`.
     """
     if _has_verdict(state, WATCH_FIELD + svc, State.DOWN):
-        return UNWATCHABLE
+        return ServiceState.UNWATCHABLE
     if _has_verdict(state, svc, State.DOWN):
-        return "down"
+        return ServiceState.DOWN
     if _has_verdict(state, svc, State.UP):
-        failed = _is_failed_run(state.runs.get(svc), state.beats.get(svc))
-        return FAILED if failed else "up" if bus_is_heard else "unknown"
+        if _is_failed_run(state.runs.get(svc), state.beats.get(svc)):
+            return ServiceState.FAILED
+        return ServiceState.UP if bus_is_heard else ServiceState.UNKNOWN
     event = state.health.get(svc)
     if event is not None and event.type.endswith("_miss"):
-        return "down"
+        return ServiceState.DOWN
     if silence_sec is None:
-        return "unknown"
-    return "up" if silence_sec <= timeout_sec else "silent"
+        return ServiceState.UNKNOWN
+    return ServiceState.UP if silence_sec <= timeout_sec else ServiceState.SILENT
 
 
 def _has_verdict(state: FleetState, name: str, verdict: State) -> bool:
     entry = state.roster.get(name)
     return entry is not None and entry.verdict is verdict
+
+
+def write_headline(states: Iterable[ServiceState]) -> str:
+    """Return how many services are down: `2 of 7 down, 1 unknown`, or `all 7 up`."""
+    counts = Counter(states)
+    total = counts.total()
+    if counts[ServiceState.UP] == total:
+        return f"all {total} up" if total else "no services"
+    down = f"{counts[ServiceState.DOWN] or 'none'} of {total} down"
+    others = counts.keys() - {ServiceState.UP, ServiceState.DOWN}
+    return ", ".join((down, *(f"{counts[each]} {each}" for each in sorted(others, key=URGENCY.__getitem__))))
 
 
 def derive_silence(ttl_sec: float | None, timeout_sec: float) -> float | None:

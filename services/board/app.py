@@ -1,7 +1,6 @@
 """Put the application together: pages, the API, health checks, errors, and the guard around them."""
 
 from collections.abc import Collection, Mapping
-from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,16 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from marketswarm import __version__
 from marketswarm.metrics.exporter import list_own_names
 from marketswarm.operator.approval_link import LINK_PATH
-from marketswarm.truth import SYSTEM
 from services.board.access.clients import find_networks
 from services.board.access.guard import OPEN_PATHS, Guard
 from services.board.access.limits import RefusedError, find_quota_headers
-from services.board.access.sessions import SessionGate
-from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
 from services.board.actions.links import make_link_site
-from services.board.board import Board, Controls, NotReady
+from services.board.board import Board, NotReady
 from services.board.fleet.api import make_api
 from services.board.fleet.incident_pages import make_record_api, make_record_site
 from services.board.fleet.pages import make_site
@@ -40,9 +36,8 @@ from services.board.public.visibility import is_public_path
 from services.board.responses import answer_error, make_sentence
 from services.board.settings import BoardEnvironment
 from services.board.truth.api import make_truth_api
-from services.board.truth.pages import TruthRoutes, make_truth_pages
+from services.board.truth.pages import make_truth_pages
 
-REFRESH_SEC = 1.5  # how long the answer to a form waits until the board has read what the form changed
 STREAM_PATH = "/api/v1/stream"
 PACK_LEVEL = 4
 PACK_BYTES = 500
@@ -78,7 +73,7 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
-def create_app(board: Board, market: Market, controls: Controls) -> Guard:
+def create_app(board: Board, market: Market) -> Guard:
     app = _App(
         title="MarketSwarm board",
         version=__version__,
@@ -87,24 +82,21 @@ def create_app(board: Board, market: Market, controls: Controls) -> Guard:
         redoc_url=None,
         redirect_slashes=False,
     )
-    verifier, steering, editor = controls.verifier, controls.steering, controls.editor
-    announcements = AnnouncementBoard(lambda: board.me.bus(SYSTEM), controls.audit, lambda: board.public)
-    app.include_router(make_record_api(board, controls.healing.record))  # before `/alerts/{event_id}`
+    app.include_router(make_record_api(board))  # before `/alerts/{event_id}`
     app.include_router(make_api(board))
-    app.include_router(make_actions(steering, verifier, announcements, controls.healing))
-    app.include_router(make_truth_api(editor, verifier))
-    gate = SessionGate(verifier, f"board_{board.me.settings.board_port}")
-    app.include_router(make_site(board, gate))
-    app.include_router(make_record_site(board, gate, controls.healing.record))
-    app.include_router(make_public_site(board, gate, announcements))
+    app.include_router(make_actions(board.steering, board.verifier, board.announcements, board.healing))
+    app.include_router(make_truth_api(board.editor, board.verifier))
+    app.include_router(make_site(board))
+    app.include_router(make_record_site(board))
+    app.include_router(make_public_site(board))
     app.include_router(make_badge_site(board))
     app.include_router(make_market_api(market))
-    app.include_router(make_market_site(board, market, gate))
-
-    refresh = partial(board.reader.read_soon, REFRESH_SEC)
-    app.include_router(make_forms(gate, steering, refresh, announcements, controls.healing))
-    app.include_router(make_link_site(controls.healing, board.me.settings.approval_link_key))
-    app.include_router(make_truth_pages(TruthRoutes(board, gate, editor, refresh)))
+    app.include_router(make_market_site(board, market))
+    app.include_router(
+        make_forms(board.gate, board.steering, board.refresh, board.announcements, board.healing)
+    )
+    app.include_router(make_link_site(board.healing, board.me.settings.approval_link_key))
+    app.include_router(make_truth_pages(board))
     _add_health(app, board)
     add_errors(app)
     packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)
@@ -116,7 +108,7 @@ def create_app(board: Board, market: Market, controls: Controls) -> Guard:
         return path in OPEN_PATHS or is_link or is_public_path(path, board.reader.snapshot, board.public)
 
     names = find_own_names(settings)
-    return Guard(packed, names, verifier, networks, is_open=is_open, gate=gate)
+    return Guard(packed, names, board.verifier, networks, is_open=is_open, gate=board.gate)
 
 
 def answer_head(app: ASGIApp) -> ASGIApp:

@@ -6,7 +6,8 @@ once, whichever way they come, and one of them at a time edits the truth.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Final
 
 from starlette.requests import Request
 
@@ -20,6 +21,7 @@ from marketswarm.truth import SYSTEM, Truth
 from services.board.access.audit import AuditLog
 from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
+from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.healing import HealingSteering
 from services.board.actions.steering import Steering
 from services.board.fleet.incident_record import IncidentRecord
@@ -31,6 +33,8 @@ from services.board.responses import find_assets_path
 from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
 from services.board.truth.editor import TruthEditor
 
+REFRESH_SEC: Final = 1.5  # how long the answer to a form waits until the board has read what the form changed
+
 
 class NotReady(Exception):  # noqa: N818 - becomes an answer
     """The board has not read the fleet yet, so there is nothing to show."""
@@ -39,15 +43,35 @@ class NotReady(Exception):  # noqa: N818 - becomes an answer
         super().__init__("the fleet was not read yet")
 
 
-@dataclass(frozen=True, slots=True)
 class Board:
-    """The parts that answer requests."""
+    """The parts that answer requests: what they read, and what steers the fleet and edits the truth."""
 
-    me: Agent[BoardEnvironment]
-    settings_now: Callable[[], BoardSettings]
-    reader: FleetReader
-    hub: StreamHub
-    history_now: Callable[[], FleetHistory | None]
+    def __init__(
+        self,
+        me: Agent[BoardEnvironment],
+        settings_now: Callable[[], BoardSettings],
+        reader: FleetReader,
+        hub: StreamHub,
+        history_now: Callable[[], FleetHistory | None],
+    ) -> None:
+        self.me, self.settings_now, self.reader, self.hub = me, settings_now, reader, hub
+        self.history_now = history_now
+        self.audit, self.verifier = AuditLog(self._find_system), TokenVerifier(self._find_system)
+        self.gate = SessionGate(self.verifier, f"board_{me.settings.board_port}")
+        self.steering = Steering(lambda: self.buses, self.audit, lambda: self.truth)
+        self.editor = TruthEditor(
+            lambda: self.buses,
+            self.audit,
+            lambda: self.truth,
+            lambda: settings_now().settings.seed,
+            me.settings.truth_redis_key,
+        )
+        self.record = IncidentRecord(self._find_system)
+        self.healing = HealingSteering(self._find_system, self.audit, self.record)
+        self.announcements = AnnouncementBoard(self._find_system, self.audit, lambda: self.public)
+
+    def _find_system(self) -> Bus:
+        return self.me.bus(SYSTEM)
 
     @property
     def truth(self) -> Truth:
@@ -80,37 +104,13 @@ class Board:
     def make_frame(self, title: str, path: str) -> Frame:
         return Frame(title, path, self.snapshot, self.hub.position, find_assets_path(), __version__)
 
-    async def make_session_frame(self, gate: SessionGate, request: Request, title: str, path: str) -> Frame:
+    async def make_session_frame(self, request: Request, title: str, path: str) -> Frame:
         """Return the frame of a page that knows who is signed in. Raises NotReady."""
-        return replace(self.make_frame(title, path), session=await gate.find_view(request))
+        return replace(self.make_frame(title, path), session=await self.gate.find_view(request))
+
+    async def refresh(self) -> None:
+        """Return once the snapshot has what a form changed, or after REFRESH_SEC."""
+        await self.reader.read_soon(REFRESH_SEC)
 
     async def read_topology(self) -> TopologyView:
         return await read_topology(self.truth, self.me.revision, self.me.bus)
-
-
-@dataclass(frozen=True, slots=True)
-class Controls:
-    """Verify tokens, note what clients do, steer the fleet and the medic, and edit the truth."""
-
-    verifier: TokenVerifier
-    audit: AuditLog
-    steering: Steering
-    editor: TruthEditor
-    healing: HealingSteering
-
-
-def create_controls(board: Board) -> Controls:
-    audit = AuditLog(lambda: board.me.bus(SYSTEM))
-    return Controls(
-        TokenVerifier(lambda: board.me.bus(SYSTEM)),
-        audit,
-        Steering(lambda: board.buses, audit, lambda: board.truth),
-        TruthEditor(
-            lambda: board.buses,
-            audit,
-            lambda: board.truth,
-            lambda: board.settings_now().settings.seed,
-            board.me.settings.truth_redis_key,
-        ),
-        HealingSteering(lambda: board.me.bus(SYSTEM), audit, IncidentRecord(lambda: board.me.bus(SYSTEM))),
-    )

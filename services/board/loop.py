@@ -8,7 +8,7 @@ from typing import Final
 from marketswarm.agent import agent
 from services.board.access.clients import ForwardedClients, find_networks
 from services.board.app import create_app, find_own_names
-from services.board.board import Board, create_controls
+from services.board.board import Board
 from services.board.fleet.history import HistoryBuilder
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import create_recorder
@@ -42,9 +42,8 @@ async def main() -> int:
             hub.close()
             market.close()
 
-        controls = create_controls(board)
-        app = create_app(board, market, controls)
-        pings, management = create_pings(board, controls)
+        app = create_app(board, market)
+        pings, management = create_pings(board)
         gate = PingGate(app, find_own_names(me.settings), pings, app.responses, management)
         proxies = find_networks(me.settings.board_trusted_proxies or "")
         me.task(

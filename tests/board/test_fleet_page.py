@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from marketswarm.status import ServiceState
 from notifier.router.incident import Decision
-from services.board.fleet.snapshot import ServiceState
 from support.board_examples import make_large, make_service, make_small, make_snapshot, make_well
 from support.fixtures import opened
 from support.rig.board_site import BoardSite

@@ -8,7 +8,7 @@ from marketswarm.cli.app import load_all_commands
 from marketswarm.cli.status import describe_leader
 from marketswarm.event import Kind, encode_event
 from marketswarm.exit import Code
-from marketswarm.status import FAILED, UNWATCHABLE, Leader
+from marketswarm.status import Leader, ServiceState
 from notifier.channel_pool import make_new_address_message, make_unopened_channel_message
 from notifier.dispatcher import make_broken_channel_message
 from notifier.router.incident import Notice, NoticeKind
@@ -104,8 +104,8 @@ def test_what_the_command_line_says_is_on_the_page():
     said = [row[0] for row in table(PAGE, "The command line says")]
     assert describe_leader(Leader("abc", 1, 5.0)).startswith("no healer leads")
     assert "`no healer leads`" in said
-    assert any(f"`{UNWATCHABLE}`" in each for each in said)
-    assert any(f"`{FAILED}`" in each for each in said)
+    assert any(f"`{ServiceState.UNWATCHABLE}`" in each for each in said)
+    assert any(f"`{ServiceState.FAILED}`" in each for each in said)
     assert {f"exit code {code}" for code in Code if code} <= set(said)
 
 

@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 
+from marketswarm.status import PendingDelivery, ServiceState
 from services.board.fleet.snapshot import (
     BarSpan,
     BusSnapshot,
     FleetSnapshot,
     HealerView,
     LastRunView,
-    PendingView,
     ServiceSnapshot,
-    ServiceState,
     SilenceView,
     Uptime,
     fold_incidents,
@@ -144,10 +143,10 @@ def make_small() -> FleetSnapshot:
             ),
         ),
         pending=(
-            PendingView(
+            PendingDelivery(
                 "m1", "slack", "rss_agg is down", AT - 590, AT - 580, AT + 30, "404: no such channel"
             ),
-            PendingView("m2", "email", "rss_agg is down", AT - 590),
+            PendingDelivery("m2", "email", "rss_agg is down", AT - 590),
         ),
         dead=2,
         notes=("the healer does not hear bus market-redis (deaf), so its services are unknown",),
@@ -209,6 +208,6 @@ def make_hostile() -> FleetSnapshot:
         buses=(BusSnapshot(HOSTILE[0], "away", HOSTILE[1]),),
         healers=(HealerView(HOSTILE[0], is_leader=True), HealerView(HOSTILE[1], is_leader=False)),
         silences=(SilenceView("s", HOSTILE, HOSTILE, AT, AT, HOSTILE[0], HOSTILE[1]),),
-        pending=(PendingView("p", HOSTILE[0], HOSTILE[1], AT, AT, AT, HOSTILE[2]),),
+        pending=(PendingDelivery("p", HOSTILE[0], HOSTILE[1], AT, AT, AT, HOSTILE[2]),),
         notes=HOSTILE,
     )

@@ -6,31 +6,33 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
-from marketswarm.history.rollup import Seconds
+from marketswarm.history.rollup import PastOutage, Seconds
 from marketswarm.operator.announcements import (
     Announcement,
     AnnouncementEntry,
     AnnouncementState,
     fold_announcements,
 )
+from marketswarm.operator.dead_messages import UndeliveredMessage
 from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
+from marketswarm.status import ServiceState
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from services.board.access.sessions import SessionView
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
 from services.board.fleet.beats import BeatInterval, BeatTimes
-from services.board.fleet.history import OutageView, Past, PastDay
+from services.board.fleet.history import Past
 from services.board.fleet.incident_pages import HealingStatus, RecordedIncidentPage, RecordPage
 from services.board.fleet.incident_record import (
     IncidentSummary,
     ProposalView,
     StepView,
 )
-from services.board.fleet.notifications import DeadMessageView, NotificationsPage
+from services.board.fleet.notifications import NotificationsPage
 from services.board.fleet.pages import FleetQuery, IncidentsPage, select_services
 from services.board.fleet.service_page import BadgeLink, RunView, ServicePage
-from services.board.fleet.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot, ServiceState
+from services.board.fleet.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot
 from services.board.fleet.topology import TopologyPage
 from services.board.public.pages import AnnouncementsPage, PublicPage, PublicService
 from services.board.rendering import ErrorPage, Frame, PageModel
@@ -113,8 +115,8 @@ def make_flows(snapshot: FleetSnapshot) -> tuple[FlowView, ...]:
 
 def make_past(one: ServiceSnapshot) -> Past:
     """Return an outage that lasts, if it does, and two that are over."""
-    over = (OutageView(AT - 50_000, AT - 49_000), OutageView(AT - 900_000, AT - 870_000))
-    now = (OutageView(AT - 604, None),) if one.state is ServiceState.DOWN else ()
+    over = (PastOutage(AT - 50_000, AT - 49_000), PastOutage(AT - 900_000, AT - 870_000))
+    now = (PastOutage(AT - 604, None),) if one.state is ServiceState.DOWN else ()
     day = (
         BarSpan("unknown", AT - 86_400, AT - 60_000),
         BarSpan("up", AT - 60_000, AT - 50_000),
@@ -156,10 +158,7 @@ def make_public_page(snapshot: FleetSnapshot) -> PublicPage:
     """Return the page for the public, about the first services, with ninety days of two of them."""
     hostile = (snapshot.services[0].detail or "") if snapshot.services else ""
     seconds = [Seconds(unknown=86_400)] * 30 + [Seconds(86_400)] * 40 + [Seconds(80_000, 6_400)]
-    days = tuple(
-        PastDay(AT - 86_400 * (90 - number), each)
-        for number, each in enumerate((*seconds, *[Seconds(86_400)] * 18, Seconds(20_000, 600)))
-    )
+    days = (*seconds, *[Seconds(86_400)] * 18, Seconds(20_000, 600))
     announcements = make_announcements(hostile)
     return PublicPage(
         snapshot.fleet,
@@ -355,7 +354,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
 
     def show_dead(frame: Frame, _params: dict[str, str]) -> PageModel:
         dead = tuple(
-            DeadMessageView(
+            UndeliveredMessage(
                 f"m{at}" + hostile, "slack" + hostile, "404", ts, title + hostile, title, "warning"
             )
             for at, (ts, title) in enumerate(((AT - 900, "rss_agg is down"), (None, "mesh is up again")))

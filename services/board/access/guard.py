@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from marketswarm.metrics.exporter import is_own_host
@@ -107,16 +108,16 @@ class Guard:
 
         refusal = find_refusal(scope, self._names)
         if refusal is not None:
-            await _refuse(send_guarded, *refusal)
+            await _make_refusal(*refusal)(scope, receive, send_guarded)
             return
         try:
             may_read_on = await self._verify_reader(scope)
             max_bytes = await self._find_body_limit(scope)
         except RefusedError as denied:
+            answer = _make_refusal(denied.status, denied.reason, denied.headers)
             if denied.status == HTTPStatus.UNAUTHORIZED and _is_page(scope):
-                await _refuse(send_guarded, 303, denied.reason, {"Location": f"{SIGN_IN}?back=fleet"})
-            else:
-                await _refuse(send_guarded, denied.status, denied.reason, denied.headers)
+                answer = _make_refusal(303, denied.reason, {"Location": f"{SIGN_IN}?back=fleet"})
+            await answer(scope, receive, send_guarded)
             return
         answering = self._answer(scope, _limit_body(receive, max_bytes), send_guarded, has_begun)
         if await run_while_allowed(answering, may_read_on):
@@ -124,7 +125,7 @@ class Guard:
         if has_begun.is_set():
             await send_guarded({"type": "http.response.body", "body": b""})
         else:
-            await _refuse(send_guarded, HTTPStatus.UNAUTHORIZED, ENDED)
+            await _make_refusal(HTTPStatus.UNAUTHORIZED, ENDED)(scope, receive, send_guarded)
 
     async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a client of a WebSocket in as one that reads, or say why not.
@@ -133,22 +134,22 @@ class Guard:
         page's origin.
         """
 
-        async def refuse(message: Message) -> None:
+        async def send_refusal(message: Message) -> None:
             if "status" in message:
                 self.responses[message["status"]] += 1
-            await send({**message, "type": f"websocket.{message['type']}"})
+            await send(message)
 
         request = {**scope, "type": "http", "method": "GET"}
         refusal = find_refusal(request, self._names)
         if refusal is None and _is_foreign(scope):
             refusal = 403, "a page of another origin opened this connection"
         if refusal is not None:
-            await _refuse(refuse, *refusal)
+            await _make_refusal(*refusal)(scope, receive, send_refusal)
             return
         try:
             may_read_on = await self._verify_reader(request)
         except RefusedError as denied:
-            await _refuse(refuse, denied.status, denied.reason, denied.headers)
+            await _make_refusal(denied.status, denied.reason, denied.headers)(scope, receive, send_refusal)
             return
         if not await run_while_allowed(self._app(scope, receive, send), may_read_on):
             with suppress(RuntimeError):  # the client has closed it at the same time
@@ -216,11 +217,11 @@ class Guard:
                 await self._app(scope, receive, send_and_go_on)
         except _BodyTooLong:
             if not has_begun.is_set():
-                await _refuse(send, 413, "the body is too long")
+                await _make_refusal(413, "the body is too long")(scope, receive, send)
         except TimeoutError:
             if has_begun.is_set():
                 raise
-            await _refuse(send, 503, "no answer in time")
+            await _make_refusal(503, "no answer in time")(scope, receive, send)
 
 
 def find_refusal(
@@ -295,17 +296,10 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
     return receive_limited
 
 
-async def _refuse(send: Send, status: int, reason: str, more: Mapping[str, str] | None = None) -> None:
-    body = f"{reason}\n".encode()
-    headers = [
-        *((name.lower().encode(), value.encode()) for name, value in (more or {}).items()),
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _make_refusal(status: int, reason: str, more: Mapping[str, str] | None = None) -> PlainTextResponse:
+    """Return the answer that refuses a request, or the handshake of a WebSocket."""
+    headers = {**(more or {}), "Cache-Control": "no-store", "Connection": "close"}
+    return PlainTextResponse(f"{reason}\n", status, headers)
 
 
 async def run_while_allowed(answering: Awaitable[None], may_read: MayRead | None) -> bool:

@@ -32,14 +32,8 @@ from services.board.actions.steering import (
 from services.board.responses import answer_fresh
 
 _JSON: Final = "application/json"
-_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"description": "The token is missing or not valid"},
-    403: {"description": "The token lacks the scope"},
-    415: {"description": "The body is not JSON"},
-    422: {"description": "A value is out of bounds, or names what the truth does not have"},
-    429: {"description": "Too many requests: `Retry-After` says when to try again"},
-    503: {"description": "No bus took it"},
-}
+_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {415: {"description": "The body is not JSON"}}
+"""The refusals that not every operation of the API has; `describe_failures` adds the others."""
 _LATER: Final = "Not answered in time: a notifier that runs within a day does it"
 A = TypeVar("A")
 B = TypeVar("B", bound=VerbBody)
@@ -68,11 +62,7 @@ def _add_silences(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
         act = partial(steering.add_silence, now=time.time())
         return answer_fresh(await _act(request, verifier, SilenceBody, act), 201)
 
-    @api.delete(
-        "/silences/{ident}",
-        response_model=SilenceAnswer,
-        responses={404: {"description": "There is no such silence"}},
-    )
+    @api.delete("/silences/{ident}", response_model=SilenceAnswer)
     async def end_silence(ident: str, request: Request) -> Response:
         """End a silence now; notifications on what is still down are sent at once."""
         client = await verifier.verify_client(request, Scope.WRITE)
@@ -137,7 +127,6 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         "/announcements/{ident}",
         response_model=Announcement,
         openapi_extra=_describe_body(AnnouncementUpdateBody, is_required=True),
-        responses={404: {"description": "There is no such announcement"}},
     )
     async def update(ident: str, request: Request) -> Response:
         """Add an update to an announcement; the state `withdrawn` takes it off the public page."""
@@ -158,7 +147,6 @@ def _add_approvals(api: APIRouter, healing: HealingSteering, verifier: TokenVeri
         "/monitor/proposals/{ident}/approve",
         response_model=ApprovalAnswer,
         openapi_extra=_describe_body(ApproveBody, is_required=False),
-        responses={404: {"description": "Nothing is proposed under that id, or not any more"}},
     )
     async def approve(ident: str, request: Request) -> Response:
         """Have a proposal of the medic carried out, once; `fuse` lets it go on after too many remedies."""

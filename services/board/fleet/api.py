@@ -1,5 +1,6 @@
 """Answer programs: the same values as the pages, as JSON, under `/api/v1`. Everything here only reads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -7,6 +8,8 @@ import orjson
 from fastapi import APIRouter, Header, HTTPException, Query, Request
 from starlette.responses import Response, StreamingResponse
 
+from marketswarm.operator.dead_messages import UndeliveredMessage
+from marketswarm.status import PendingDelivery
 from services.board.board import Board
 from services.board.fleet.alerts import (
     MAX_PAGE_EVENTS,
@@ -17,8 +20,8 @@ from services.board.fleet.alerts import (
     find_alert,
     read_alerts,
 )
-from services.board.fleet.notifications import DeadMessageView, read_dead_letters
-from services.board.fleet.snapshot import FleetSnapshot, IncidentView, PendingView, ServiceSnapshot
+from services.board.fleet.notifications import read_dead_letters
+from services.board.fleet.snapshot import FleetSnapshot, IncidentView, ServiceSnapshot
 from services.board.fleet.stream import StreamsFull
 from services.board.responses import answer_body, answer_fresh
 
@@ -40,10 +43,10 @@ class FleetAnswer:
 class NotificationsAnswer:
     """What waits for a channel, with its reason, and what was given up: how many, and the newest of them."""
 
-    pending: tuple[PendingView, ...]
+    pending: tuple[PendingDelivery, ...]
     dead: int
-    messages: tuple[DeadMessageView, ...]
-    away: dict[str, str]
+    messages: tuple[UndeliveredMessage, ...]
+    away: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,9 @@ def _add_fleet(api: APIRouter, board: Board) -> None:
     @api.get("/notifications", response_model=NotificationsAnswer)
     async def read_notifications() -> Response:
         """Return the messages that wait for a channel, and those that were given up, the newest first."""
-        found = await read_dead_letters(board.buses)
+        messages, away = await read_dead_letters(board.buses)
         snapshot = board.snapshot
-        return answer_fresh(NotificationsAnswer(snapshot.pending, snapshot.dead, found.messages, found.away))
+        return answer_fresh(NotificationsAnswer(snapshot.pending, snapshot.dead, messages, away))
 
     @api.get("/topology")
     async def read_topology() -> Response:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from marketswarm.history.fleet_history import FleetHistory
-from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Run, Seconds, count_seconds
+from marketswarm.history.rollup import HOUR_SEC, WINDOWS, PastOutage, Run, Seconds, count_seconds
 from marketswarm.history.spans import Span, clip
 from marketswarm.time_slice import TimeSlice
 from services.board.fleet.snapshot import BarSpan, SpanState, Uptime
@@ -31,14 +31,6 @@ _MAX_SHARED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class OutageView:
-    """An outage in epoch seconds; `ends_at` is None while it lasts."""
-
-    starts_at: float
-    ends_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Past:
     """The past of one service: its last outages, the latest first, and the spans of a day and of a month.
 
@@ -46,7 +38,7 @@ class Past:
     are in a fixed order: unknown, up, down.
     """
 
-    outages: tuple[OutageView, ...] = ()
+    outages: tuple[PastOutage, ...] = ()
     day: tuple[BarSpan, ...] = ()
     month: tuple[BarSpan, ...] = ()
 
@@ -57,12 +49,8 @@ NO_PAST: Final = Past()
 def outline_past(history: FleetHistory | None, svc: str, now: float) -> Past:
     if history is None or svc not in history.services:
         return NO_PAST
-    outages = (
-        OutageView(float(one.start), None if one.end is None else float(one.end))
-        for one in history.outages(svc, int(now))[-OUTAGES:]
-    )
     return Past(
-        tuple(outages)[::-1],
+        tuple(history.outages(svc, int(now))[-OUTAGES:][::-1]),
         tuple(_outline(history, svc, int(now), DAY_SEC, 1)),
         tuple(_outline(history, svc, int(now), MONTH_SEC, 24)),
     )
@@ -104,16 +92,8 @@ def _spread(start: int, sums: Seconds) -> Iterator[BarSpan]:
             at += sec
 
 
-@dataclass(frozen=True, slots=True)
-class PastDay:
-    """A day in UTC that begins at `starts_at` (epoch seconds), and its seconds; the last one goes on."""
-
-    starts_at: float
-    seconds: Seconds
-
-
-def outline_days(history: FleetHistory | None, svc: str, now: float, count: int) -> tuple[PastDay, ...]:
-    """Return the last `count` days of a service, today included, the oldest first.
+def outline_days(history: FleetHistory | None, svc: str, now: float, count: int) -> tuple[Seconds, ...]:
+    """Return the seconds of the last `count` days of a service, in UTC, today included, the oldest first.
 
     What was before its history is unknown. Without a history there are no days.
     """
@@ -131,7 +111,7 @@ def outline_days(history: FleetHistory | None, svc: str, now: float, count: int)
         begin, end = day * DAY_SEC, min((day + 1) * DAY_SEC, int(now))
         known = seconds.plus(count_seconds(spans, begin, end))
         missing = max(0, end - begin - sum(known))
-        found.append(PastDay(float(begin), known.plus(Seconds(unknown=missing))))
+        found.append(known.plus(Seconds(unknown=missing)))
     return tuple(found)
 
 

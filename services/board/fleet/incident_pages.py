@@ -16,18 +16,19 @@ from marketswarm.operator.healing_stats import (
     measure_resolutions,
 )
 from marketswarm.text import escape_text
-from services.board.access.sessions import SessionGate
 from services.board.board import Board
+from services.board.cache import Cached
+from services.board.fleet.alerts import AlertsAnswer
 from services.board.fleet.incident_record import (
     AlertCount,
-    AlertCounter,
     DiagnosisView,
-    IncidentRecord,
     IncidentSummary,
     ProposalView,
     RecordedIncidents,
     StepView,
+    count_alerts,
     make_steps,
+    read_newest_alerts,
     summarize_incident,
 )
 from services.board.rendering import Frame
@@ -37,6 +38,7 @@ MEDIC: Final = "medic"
 SHOWN: Final = 50
 MAX_SHOWN: Final = 1000
 MAX_HOURS: Final = 24 * 31
+COUNTED_SEC: Final = 10.0  # so long the alerts are not read again, because there may be many of them
 Text = Annotated[str, Query(max_length=300)]
 Limit = Annotated[int, Query(ge=1, le=MAX_SHOWN)]
 
@@ -158,43 +160,45 @@ def list_approvals(found: RecordedIncidents) -> tuple[ApprovalStats, ...]:
     return tuple(by_number[:SHOWN])
 
 
-def make_record_api(board: Board, record: IncidentRecord) -> APIRouter:
+def make_record_api(board: Board) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
-    counter = AlertCounter(lambda: board.buses)
+    looks = Cached[str, AlertsAnswer](COUNTED_SEC)
 
     @api.get("/monitor/status", response_model=HealingStatus)
     async def read_status() -> Response:
         """Return what the medic may do, the outages that it works on, and what it proposes."""
-        return answer_fresh(make_status(board, await record.read()))
+        return answer_fresh(make_status(board, await board.record.read()))
 
     @api.get("/monitor/incidents", response_model=IncidentsAnswer)
     async def read_incidents(svc: Text = "", status: Text = "", limit: Limit = SHOWN) -> Response:
         """Return outages on record: of a service, and with a `resolution_status`, if these are given."""
-        found = await record.read()
+        found = await board.record.read()
         some = select_incidents(found, svc, status)[:limit]
         return answer_fresh(IncidentsAnswer(some, found.unusable, found.away))
 
     @api.get("/monitor/incidents/{ident}", response_model=IncidentDetails)
     async def read_incident(ident: str) -> Response:
         """Return one outage with its timeline and diagnosis."""
-        found = (await record.read()).find(ident)
+        found = (await board.record.read()).find(ident)
         if found is None:
             raise HTTPException(404, "no such incident")
-        diagnosis = await record.read_diagnosis(found)
+        diagnosis = await board.record.read_diagnosis(found)
         return answer_fresh(IncidentDetails(summarize_incident(found), make_steps(found), diagnosis))
 
     @api.get("/alerts/stats", response_model=AlertStats)
     async def read_stats(hours: Annotated[int, Query(ge=1, le=MAX_HOURS)] = 24) -> Response:
         """Return how many alerts of each type came in the last hours, and what became of outages since."""
         since = time.time() - 3600 * hours
-        counts, found = await counter.count(since), await record.read()
+        newest = await looks.find("", lambda: read_newest_alerts(board.buses))
+        found = await board.record.read()
+        counts, is_complete = count_alerts(newest, since)
         recent = [each for each in found.incidents if each.opened_at >= since]
-        away = {**counts.away, **({MEDIC: found.away} if found.away else {})}
+        away = {**newest.away, **({MEDIC: found.away} if found.away else {})}
         return answer_fresh(
             AlertStats(
-                counts.since,
-                counts.counts,
-                counts.is_complete,
+                since,
+                counts,
+                is_complete,
                 measure_resolutions(recent),
                 measure_remedies(recent),
                 away,
@@ -204,13 +208,13 @@ def make_record_api(board: Board, record: IncidentRecord) -> APIRouter:
     return api
 
 
-def make_record_site(board: Board, gate: SessionGate, record: IncidentRecord) -> APIRouter:
+def make_record_site(board: Board) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @site.get("/incidents/past")
     async def show_record(request: Request, svc: Text = "") -> Response:
-        frame = await board.make_session_frame(gate, request, "Past incidents", "/incidents")
-        found = await record.read()
+        frame = await board.make_session_frame(request, "Past incidents", "/incidents")
+        found = await board.record.read()
         some = select_incidents(found, svc, "")
         page = RecordPage(
             frame,
@@ -226,11 +230,11 @@ def make_record_site(board: Board, gate: SessionGate, record: IncidentRecord) ->
 
     @site.get("/incidents/past/{ident}")
     async def show_incident(ident: str) -> Response:
-        found = (await record.read()).find(ident)
+        found = (await board.record.read()).find(ident)
         if found is None:
             return answer_error(404, "No such incident", "It is not on record, or not any more.")
         frame = board.make_frame(f"{escape_text(found.svc)}: past incident", "/incidents")
-        diagnosis = await record.read_diagnosis(found)
+        diagnosis = await board.record.read_diagnosis(found)
         return answer_page(
             RecordedIncidentPage(frame, summarize_incident(found), make_steps(found), diagnosis)
         )

@@ -6,7 +6,7 @@ what is shown here: all texts are escaped.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,10 +26,9 @@ from marketswarm.operator.healing import (
 )
 from marketswarm.text import escape_text
 from services.board.cache import Cached
-from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, AlertView, read_alerts
+from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, AlertsAnswer, AlertView, read_alerts
 
 FRESH_SEC: Final = 1.0  # so long the bus is not asked again, because every reader of a page may ask
-COUNTED_SEC: Final = 10.0  # the same for alerts, because many may have to be read
 MAX_COUNTED: Final = 10_000
 _PAGE: Final = 1000
 
@@ -243,46 +242,20 @@ class AlertCount:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class AlertCounts:
-    """The alerts since a time, in epoch seconds; the log may reach back less far."""
-
-    since: float
-    counts: tuple[AlertCount, ...]
-    is_complete: bool
-    away: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _NewestAlerts:
-    """The newest alerts, that many at most; `reaches_back_to` is the time of the oldest, None for all."""
-
-    alerts: tuple[AlertView, ...]
-    reaches_back_to: float | None
-    away: Mapping[str, str]
+async def read_newest_alerts(buses: Sequence[Bus]) -> AlertsAnswer:
+    """Return the newest alerts, MAX_COUNTED or some more; `older` is None if the log has no others."""
+    alerts: list[AlertView] = []
+    older: str | None = ""
+    away: dict[str, str] = {}
+    while older is not None and len(alerts) < MAX_COUNTED:
+        page = await read_alerts(buses, AlertQuery(before=older), MAX_PAGE_EVENTS)
+        alerts += page.events
+        older, away = page.older, away | page.away
+    return AlertsAnswer(tuple(alerts), older, away)
 
 
-class AlertCounter:
-    """Count the newest alerts of the log on the buses that `get_buses` returns, MAX_COUNTED at most."""
-
-    def __init__(self, get_buses: Callable[[], Sequence[Bus]]) -> None:
-        self._get_buses = get_buses
-        self._looks: Cached[str, _NewestAlerts] = Cached(COUNTED_SEC)
-
-    async def count(self, since: float) -> AlertCounts:
-        """Return how many alerts of each type came since a time, in epoch seconds."""
-        found = await self._looks.find("", self._read)
-        counts = Counter((each.type, each.severity) for each in found.alerts if each.ts >= since)
-        rows = (AlertCount(kind, severity, n) for (kind, severity), n in counts.most_common())
-        is_complete = found.reaches_back_to is None or found.reaches_back_to < since
-        return AlertCounts(since, tuple(rows), is_complete, found.away)
-
-    async def _read(self) -> _NewestAlerts:
-        alerts: list[AlertView] = []
-        older: str | None = ""
-        away: dict[str, str] = {}
-        while older is not None and len(alerts) < MAX_COUNTED:
-            page = await read_alerts(self._get_buses(), AlertQuery(before=older), MAX_PAGE_EVENTS)
-            alerts += page.events
-            older, away = page.older, away | page.away
-        return _NewestAlerts(tuple(alerts), None if older is None else alerts[-1].ts, away)
+def count_alerts(newest: AlertsAnswer, since: float) -> tuple[tuple[AlertCount, ...], bool]:
+    """Return how many alerts of each type came since a time (epoch seconds), and whether that is all."""
+    counts = Counter((each.type, each.severity) for each in newest.events if each.ts >= since)
+    rows = (AlertCount(kind, severity, n) for (kind, severity), n in counts.most_common())
+    return tuple(rows), newest.older is None or newest.events[-1].ts < since

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlencode
 
@@ -10,21 +9,14 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.event import Kind
+from marketswarm.status import URGENCY, ServiceState
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.text import escape_text, parse_digits
-from services.board.access.sessions import SessionGate
 from services.board.board import Board
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, find_alert, format_raw, read_alerts
 from services.board.fleet.notifications import NotificationsPage, read_dead_letters
 from services.board.fleet.service_page import make_service_page
-from services.board.fleet.snapshot import (
-    URGENCY,
-    WINDOWS,
-    FleetSnapshot,
-    ServiceSnapshot,
-    ServiceState,
-    Window,
-)
+from services.board.fleet.snapshot import WINDOWS, FleetSnapshot, ServiceSnapshot, Window
 from services.board.fleet.topology import TopologyPage
 from services.board.rendering import Frame
 from services.board.responses import answer_asset, answer_error, answer_page
@@ -161,20 +153,18 @@ class IncidentsPage:
     frame: Frame
 
 
-def make_site(board: Board, gate: SessionGate) -> APIRouter:
+def make_site(board: Board) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_steered(site, board, gate)
+    _add_steered(site, board)
     _add_alerts(site, board)
     _add_others(site, board)
     return site
 
 
-def _add_steered(site: APIRouter, board: Board, gate: SessionGate) -> None:
-    make_frame = partial(board.make_session_frame, gate)
-
+def _add_steered(site: APIRouter, board: Board) -> None:
     @site.get("/services/{svc}")
     async def show_service(svc: str, request: Request) -> Response:
-        frame = await make_frame(request, escape_text(svc), "/")
+        frame = await board.make_session_frame(request, escape_text(svc), "/")
         service = frame.snapshot.find(svc)
         if service is None:
             return answer_error(404, "No such service", f"The truth has no service {escape_text(svc[:100])}.")
@@ -183,13 +173,12 @@ def _add_steered(site: APIRouter, board: Board, gate: SessionGate) -> None:
 
     @site.get("/incidents")
     async def show_incidents(request: Request) -> Response:
-        return answer_page(IncidentsPage(await make_frame(request, "Incidents", "/incidents")))
+        return answer_page(IncidentsPage(await board.make_session_frame(request, "Incidents", "/incidents")))
 
     @site.get("/notifications")
     async def show_notifications(request: Request) -> Response:
-        frame = await make_frame(request, "Notifications", "/notifications")
-        found = await read_dead_letters(board.buses)
-        return answer_page(NotificationsPage(frame, found.messages, found.away))
+        frame = await board.make_session_frame(request, "Notifications", "/notifications")
+        return answer_page(NotificationsPage(frame, *await read_dead_letters(board.buses)))
 
 
 def _add_alerts(site: APIRouter, board: Board) -> None:

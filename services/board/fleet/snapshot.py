@@ -9,41 +9,15 @@ All texts were written by others and are safe to show as text: one line each, co
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
 from operator import attrgetter
 from typing import Any, Final, Literal
+
+from marketswarm.status import URGENCY, PendingDelivery, ServiceState
 
 SpanState = Literal["up", "down", "unknown"]
 """What a stretch of time was; `unknown` if the healer did not listen."""
 Window = Literal["24h", "7d", "30d", "1y"]
 WINDOWS: Final[tuple[Window, ...]] = ("24h", "7d", "30d", "1y")
-
-
-class ServiceState(StrEnum):
-    """The states of a service.
-
-    `failed` is up by its beats, but its last run failed; `silent` is without beats for too long, and not
-    evaluated by the healer; `unwatchable` can't be heard by the healer; `unknown` is a service whose bus
-    can't be heard, or that never sent a beat.
-    """
-
-    UP = "up"
-    DOWN = "down"
-    FAILED = "failed"
-    SILENT = "silent"
-    UNWATCHABLE = "unwatchable"
-    UNKNOWN = "unknown"
-
-
-URGENCY: Final[Mapping[ServiceState, int]] = {
-    ServiceState.DOWN: 0,
-    ServiceState.FAILED: 1,
-    ServiceState.UNWATCHABLE: 2,
-    ServiceState.SILENT: 3,
-    ServiceState.UNKNOWN: 4,
-    ServiceState.UP: 5,
-}
-"""By state, its place in a list that has the worst first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,22 +150,6 @@ class SilenceView:
 
 
 @dataclass(frozen=True, slots=True)
-class PendingView:
-    """A message that is pending for a channel; `ts` is its event's time, and times are epoch seconds.
-
-    `failing_since`, `retry_at` and `broken` (a reason) say what delays it.
-    """
-
-    id: str
-    channel: str
-    title: str
-    ts: float
-    failing_since: float | None = None
-    retry_at: float | None = None
-    broken: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class FleetSnapshot:
     """What the board knows of the fleet at `at` (epoch seconds); `revision` is the truth's, None if unknown.
 
@@ -208,7 +166,7 @@ class FleetSnapshot:
     healers: tuple[HealerView, ...] = ()
     incidents: tuple[IncidentView, ...] = ()
     silences: tuple[SilenceView, ...] = ()
-    pending: tuple[PendingView, ...] = ()
+    pending: tuple[PendingDelivery, ...] = ()
     dead: int = 0
     notes: tuple[str, ...] = ()
 

@@ -17,6 +17,7 @@ from marketswarm.status import (
     Leader,
     Notifications,
     ServiceRow,
+    ServiceState,
     make_service_rows,
 )
 from marketswarm.text import escape_text
@@ -27,9 +28,7 @@ from services.board.fleet.snapshot import (
     FleetSnapshot,
     HealerView,
     LastRunView,
-    PendingView,
     ServiceSnapshot,
-    ServiceState,
     SilenceView,
     Uptime,
     find_cause,
@@ -113,14 +112,11 @@ def build_snapshot(
             for each in notifications.silences
         ),
         pending=tuple(
-            PendingView(
-                each.id,
-                escape_text(each.channel),
-                escape_text(each.title),
-                each.ts,
-                each.failing_since,
-                each.retry_at,
-                _escape(each.broken),
+            replace(
+                each,
+                channel=escape_text(each.channel),
+                title=escape_text(each.title),
+                broken=_escape(each.broken),
             )
             for each in notifications.pending[:MAX_PENDING]
         ),
@@ -157,7 +153,7 @@ def _build_service(
     job = row.job or _NO_JOB
     view = ServiceSnapshot(
         svc=row.svc,
-        state=ServiceState(row.verdict),
+        state=row.verdict,
         bus=row.bus,
         timeout_sec=row.timeout_sec,
         last_beat_at=_date_beat(row.silence_sec, reading.at, before),

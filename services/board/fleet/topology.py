@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import ClassVar, Final
 
 from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
+from marketswarm.status import ServiceState
 from marketswarm.status.topology_view import FlowView
-from services.board.fleet.snapshot import ServiceState
 from services.board.rendering import Frame
 
 _MESH_KEYS: Final = (MESH_TOPOLOGY, MESH_EVENTS, MESH_FLOW)

@@ -12,16 +12,14 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from marketswarm.history.rollup import Seconds
-from marketswarm.status import describe_hold
+from marketswarm.status import ServiceState, describe_hold, write_headline
 from marketswarm.text import escape_lines, escape_text, format_duration
 from services.board.fleet.beats import describe_beats, draw_beats
-from services.board.fleet.history import PastDay
 from services.board.fleet.snapshot import (
     BarSpan,
     FleetSnapshot,
     HealerView,
     ServiceSnapshot,
-    ServiceState,
     SilenceView,
     SpanState,
     Uptime,
@@ -54,19 +52,6 @@ class Watcher:
     name: str
     state: ServiceState
     text: str = ""
-
-
-def write_headline(snapshot: FleetSnapshot) -> str:
-    """Return how many services are down: `2 of 7 down, 1 unknown`, or `all 7 up`."""
-    counts = snapshot.counts()
-    total = len(snapshot.services)
-    if counts[ServiceState.UP] == total:
-        return f"all {total} up" if total else "no services"
-    down = f"{counts[ServiceState.DOWN] or 'none'} of {total} down"
-    others = (
-        state for state in counts if state not in (ServiceState.UP, ServiceState.DOWN) and counts[state]
-    )
-    return ", ".join((down, *(f"{counts[state]} {state}" for state in others)))
 
 
 def describe_service(one: ServiceSnapshot) -> list[Phrase]:
@@ -242,7 +227,7 @@ def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC)
     )
 
 
-def draw_days(days: Sequence[PastDay]) -> Markup:
+def draw_days(days: Sequence[Seconds]) -> Markup:
     """Return the picture of some days, a bar each, with words for those who don't see it.
 
     A bar is red from above as far as its day was down, at least so that it is seen. An unknown
@@ -250,11 +235,11 @@ def draw_days(days: Sequence[PastDay]) -> Markup:
     """
     paths = {"n": "", "u": "", "d": ""}
     for number, day in enumerate(days):
-        x, share = number * DAY_WIDTH + DAY_WIDTH // 2, day.seconds.share
+        x, share = number * DAY_WIDTH + DAY_WIDTH // 2, day.share
         if share is None:
             paths["n"] += f"M{x} {_DAY_HEIGHT}v-8"
             continue
-        height = max(_LEAST_DOWN, round(_DAY_HEIGHT * (1 - share))) if day.seconds.down else 0
+        height = max(_LEAST_DOWN, round(_DAY_HEIGHT * (1 - share))) if day.down else 0
         if height < _DAY_HEIGHT:
             paths["u"] += f"M{x} {_DAY_HEIGHT}V{height}"
         if height:
@@ -266,21 +251,21 @@ def draw_days(days: Sequence[PastDay]) -> Markup:
     )
 
 
-def describe_days(days: Sequence[PastDay]) -> str:
+def describe_days(days: Sequence[Seconds]) -> str:
     """Return some days in words: `90 days: 3 with an outage, 20 unknown`."""
-    down = sum(day.seconds.down > 0 for day in days)
-    unknown = sum(day.seconds.share is None for day in days)
+    down = sum(day.down > 0 for day in days)
+    unknown = sum(day.share is None for day in days)
     words = [f"{down} with an outage" if down else "none with an outage"]
     if unknown:
         words.append(f"{unknown} unknown")
     return f"{len(days)} days: {', '.join(words)}"
 
 
-def format_day_share(days: Sequence[PastDay]) -> str:
+def format_day_share(days: Sequence[Seconds]) -> str:
     """Return the uptime of some days: `99.95 % up`; `unknown` if all of them are."""
     total = Seconds()
     for day in days:
-        total = total.plus(day.seconds)
+        total = total.plus(day)
     return "unknown" if total.share is None else f"{format_share(total.share)} % up"
 
 
@@ -314,7 +299,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "day_bars": draw_days,
     "day_share": format_day_share,
     "duration": format_duration,
-    "headline": write_headline,
+    "headline": lambda snapshot: write_headline(one.state for one in snapshot.services),
     "hold": describe_hold,
     "instances": format_instances,
     "known_part": find_known_part,

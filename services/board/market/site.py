@@ -13,7 +13,6 @@ from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text, parse_digits
-from services.board.access.sessions import SessionGate
 from services.board.board import Board
 from services.board.cache import Cached
 from services.board.market.api import make_limit
@@ -197,12 +196,12 @@ class PageStore:
     kept longer than the states (`find_states`) that it shows, so a page that is read again has what changed.
     """
 
-    def __init__(self, board: Board, gate: SessionGate, find_states: Callable[[], MarketStates]) -> None:
-        self._board, self._gate, self._find_states = board, gate, find_states
+    def __init__(self, board: Board, find_states: Callable[[], MarketStates]) -> None:
+        self._board, self._find_states = board, find_states
         self._kept = Cached[str, bytes](PAGE_SEC, MAX_PAGES)
 
     async def make_frame(self, request: Request, title: str) -> Frame:
-        return await self._board.make_session_frame(self._gate, request, title, NAV)
+        return await self._board.make_session_frame(request, title, NAV)
 
     async def answer(self, request: Request, title: str, make: MakePage) -> Response:
         """Return the page of a title, made by `make` unless it is kept. Raises NotReady."""
@@ -218,9 +217,9 @@ class PageStore:
         return HTMLResponse(body, headers={"Cache-Control": "no-store"})
 
 
-def make_market_site(board: Board, market: Market, gate: SessionGate) -> APIRouter:
+def make_market_site(board: Board, market: Market) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    pages = PageStore(board, gate, lambda: market.states)
+    pages = PageStore(board, lambda: market.states)
     _add_overviews(site, market, pages)
     _add_details(site, market, pages)
     return site

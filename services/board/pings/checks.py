@@ -15,8 +15,9 @@ from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import pings_key
 from marketswarm.pings import PINGS_KEPT, JobPing, PingKind, parse_ping
+from marketswarm.status import ServiceState
 from services.board.fleet.alerts import AlertView
-from services.board.fleet.snapshot import ServiceSnapshot, ServiceState
+from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.codes import make_unique_key
 from services.board.pings.directory import NOT_PINGED, fold_name
 from services.board.pings.requests import PREFIX

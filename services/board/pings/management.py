@@ -26,7 +26,7 @@ from marketswarm.truth import SYSTEM, Truth
 from services.board.access.guard import MAX_BODY_BYTES
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client, TokenVerifier, find_address
-from services.board.board import Board, Controls, NotReady
+from services.board.board import Board, NotReady
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, read_alerts
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.answers import NOT_FOUND, PingAnswer, RefusedPingError
@@ -273,7 +273,7 @@ def _make_error(status: int, reason: str, retry_sec: float | None = None) -> Pin
     return PingAnswer(status, orjson.dumps({"error": reason}), retry_sec, _JSON)
 
 
-def create_pings(board: Board, controls: Controls) -> tuple[PingDesk, ManagementApi]:
+def create_pings(board: Board) -> tuple[PingDesk, ManagementApi]:
     """Return what takes pings, and the management API; they follow each truth that comes into force."""
     me = board.me
     keys = KeyRing(lambda: me.bus(SYSTEM), os.environ)
@@ -293,7 +293,7 @@ def create_pings(board: Board, controls: Controls) -> tuple[PingDesk, Management
     me.on_reseed(lambda _truth: follow())
     writer = PingWriter(me.bus, me.boot, lambda work, name: me.task(work, name=name))
     desk = PingDesk(find_directory, keys, writer)
-    desk.creator = ServiceCreator(controls.editor.add_service)
-    desk.pauses = ServicePauses(lambda: board.buses, controls.steering, lambda: board.reader.snapshot)
+    desk.creator = ServiceCreator(board.editor.add_service)
+    desk.pauses = ServicePauses(lambda: board.buses, board.steering, lambda: board.reader.snapshot)
     url = me.settings.board_public_url
-    return desk, ManagementApi(board, controls.verifier, keys, desk.pauses, url)
+    return desk, ManagementApi(board, board.verifier, keys, desk.pauses, url)

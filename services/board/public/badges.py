@@ -18,9 +18,10 @@ from fastapi import APIRouter, HTTPException, Request
 from markupsafe import escape
 from starlette.responses import Response
 
+from marketswarm.status import URGENCY, ServiceState
 from marketswarm.text import escape_text
 from services.board.board import Board
-from services.board.fleet.snapshot import URGENCY, ServiceSnapshot, ServiceState
+from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.public.visibility import ALL_SERVICES, is_public_path, split_badge
 from services.board.responses import answer_body
 

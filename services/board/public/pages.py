@@ -8,13 +8,13 @@ from typing import ClassVar, Final
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
+from marketswarm.history.rollup import Seconds
 from marketswarm.operator.announcements import Announcement, select_open, select_past
-from services.board.access.sessions import SessionGate
-from services.board.actions.announcements import AnnouncementBoard
+from marketswarm.status import ServiceState
 from services.board.board import Board
 from services.board.cache import Cached
-from services.board.fleet.history import PUBLIC_DAYS, PastDay, outline_days
-from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
+from services.board.fleet.history import PUBLIC_DAYS, outline_days
+from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot
 from services.board.public.visibility import list_public, simplify_state
 from services.board.rendering import Frame
 from services.board.responses import answer_error, answer_page, find_assets_path
@@ -32,7 +32,7 @@ class PublicService:
     svc: str
     name: str
     state: ServiceState
-    days: tuple[PastDay, ...] = ()
+    days: tuple[Seconds, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,12 @@ class AnnouncementsPage:
     problem: str = ""
 
 
-def make_public_site(board: Board, gate: SessionGate, announcements: AnnouncementBoard) -> APIRouter:
+def make_public_site(board: Board) -> APIRouter:
+    announcements = board.announcements
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    days = Cached[str, tuple[PastDay, ...]](DAYS_SEC, MAX_SERVICES)
+    days = Cached[str, tuple[Seconds, ...]](DAYS_SEC, MAX_SERVICES)
 
-    async def count_days(services: Sequence[str]) -> dict[str, tuple[PastDay, ...]]:
+    async def count_days(services: Sequence[str]) -> dict[str, tuple[Seconds, ...]]:
         history, now = board.history_now(), time.time()
         return {svc: outline_days(history, svc, now, PUBLIC_DAYS) for svc in services}
 
@@ -102,7 +103,7 @@ def make_public_site(board: Board, gate: SessionGate, announcements: Announcemen
     @site.get("/announcements")
     async def show_announcements(request: Request) -> Response:
         found = await announcements.read()
-        frame = await board.make_session_frame(gate, request, "Announcements", "/incidents")
+        frame = await board.make_session_frame(request, "Announcements", "/incidents")
         now, problem = frame.snapshot.at, announcements.problem or ""
         current, past = tuple(select_open(found, now)), tuple(select_past(found, now))
         return answer_page(AnnouncementsPage(frame, current, past, board.public.tags, problem))

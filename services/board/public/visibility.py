@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
+from marketswarm.status import ServiceState
+from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot
 from services.board.settings import PublicSettings
 
 PUBLIC_PATH: Final = "/public"

@@ -26,23 +26,12 @@ _DOCUMENT: Final[dict[str, Any]] = {
     "requestBody": {"required": True, "content": {_JSON: {"schema": {"type": "object"}}}}
 }
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
-    401: {"description": "The token is missing or not valid"},
     403: {"description": "The token lacks the scope seed, or the truth does not let the board change it"},
     412: {"description": "The truth was changed meanwhile: `ETag` has what is in force"},
-    413: {"description": "The body is too long"},
     415: {"description": "The body is not JSON"},
-    422: {"description": "The document has errors"},
     428: {"description": "`If-Match` is missing"},
-    429: {"description": "Too many requests: `Retry-After` says when to try again"},
-    503: {"description": "A bus did not take it; nothing is changed"},
 }
-_AWAY: Final[dict[int | str, dict[str, Any]]] = {
-    503: {"description": "No bus answers, or none has it: `Retry-After` says when to try again"}
-}
-_UNKNOWN: Final = _AWAY | {
-    404: {"description": "No bus keeps the revision intact"},
-    422: {"description": "The number is malformed, or the revision is not valid any more"},
-}
+"""The refusals that `describe_failures` does not add, and the one of which it can't say all."""
 Number = Annotated[int, Path(ge=1, le=10**15)]
 QueryNumber = Annotated[int, Query(ge=1, le=10**15)]
 
@@ -70,7 +59,7 @@ def make_truth_api(editor: TruthEditor, verifier: TokenVerifier) -> APIRouter:
 
 
 def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
-    @api.get("", responses=_AWAY | {409: {"description": "The document in force is not valid"}})
+    @api.get("", responses={409: {"description": "The document in force is not valid"}})
     async def read_truth(request: Request) -> Response:
         """Return the document in force, byte for byte; its `ETag` is for `If-Match`."""
         found = await editor.read_in_force()
@@ -78,7 +67,7 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
             raise HTTPException(409, "the document in force is not valid: `marketswarm truth` says why")
         return answer_body(request, found.raw, _make_etag(found.sha256))
 
-    @api.get("/revisions", response_model=tuple[RevisionView, ...], responses=_AWAY)
+    @api.get("/revisions", response_model=tuple[RevisionView, ...])
     async def list_revisions() -> Response:
         """Return the revisions that the buses keep, the newest first."""
         try:
@@ -86,14 +75,14 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
         except BusError as error:
             raise HTTPException(503, f"bus {error.bus}: {error.reason}", {"Retry-After": "5"}) from None
 
-    @api.get("/revisions/{number}", responses=_UNKNOWN)
+    @api.get("/revisions/{number}")
     async def read_one_revision(number: Number, request: Request) -> Response:
         """Return the document of a revision, byte for byte."""
         found = await editor.find_revision(number)
         await editor.parse_revision(found)
         return answer_body(request, found.document, _make_etag(found.sha256))
 
-    @api.get("/diff", response_model=DiffAnswer, responses=_UNKNOWN)
+    @api.get("/diff", response_model=DiffAnswer)
     async def compare_revisions(older: QueryNumber, newer: QueryNumber) -> Response:
         """Return what changed between two revisions, as `marketswarm truth diff --json` prints it."""
         first, second = [await editor.find_revision(number) for number in (older, newer)]
@@ -107,7 +96,7 @@ def _add_check(api: APIRouter, editor: TruthEditor) -> None:
         "/check",
         response_model=CheckAnswer,
         openapi_extra=_DOCUMENT,
-        responses=_AWAY | {413: _REFUSALS[413], 415: _REFUSALS[415]},
+        responses={415: _REFUSALS[415]},
     )
     async def check(request: Request) -> Response:
         """Return what is wrong with a document, as `marketswarm validate`, and what it would change."""

@@ -19,7 +19,7 @@ from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import SYSTEM
 from services.board.access.limits import RefusedError
-from services.board.access.sessions import PageNotice, SentForm, SessionGate, SessionOver
+from services.board.access.sessions import PageNotice, SentForm, SessionOver
 from services.board.board import Board
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.rendering import Frame
@@ -38,9 +38,9 @@ from services.board.truth.documents import (
 from services.board.truth.editor import CheckAnswer, ProblemView, SeedAnswer, TruthEditor, TruthInForce
 
 TOO_LONG: Final = "The document is too long for this page: `marketswarm seed` and PUT /api/v1/truth take it."
+NAV: Final = "/truth"
 _REPLACED: Final = "The truth was changed meanwhile. This is the difference to what is in force now."
 Revision = Annotated[int, Query(ge=1, le=10**15)]
-Refresh = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,36 +109,23 @@ class TruthReviewPage:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TruthRoutes:
-    """What the pages of the truth are made from; `refresh` returns when the snapshot has what was seeded."""
-
-    board: Board
-    gate: SessionGate
-    editor: TruthEditor
-    refresh: Refresh
-
-    async def make_frame(self, request: Request, title: str) -> Frame:
-        return await self.board.make_session_frame(self.gate, request, title, "/truth")
-
-
-def make_truth_pages(routes: TruthRoutes) -> APIRouter:
+def make_truth_pages(board: Board) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_reading(site, routes)
-    _add_forms(site, routes)
+    _add_reading(site, board)
+    _add_forms(site, board)
     return site
 
 
-def _add_reading(site: APIRouter, routes: TruthRoutes) -> None:
+def _add_reading(site: APIRouter, board: Board) -> None:
     @site.get("/truth")
     async def show_truth(request: Request, older: int | None = None, newer: int | None = None) -> Response:
-        frame = await routes.make_frame(request, "Truth")
-        return answer_page(await make_truth_page(routes, frame, older, newer))
+        frame = await board.make_session_frame(request, "Truth", NAV)
+        return answer_page(await make_truth_page(board, frame, older, newer))
 
     @site.get("/truth/edit")
     async def show_editor(request: Request) -> Response:
-        frame = await routes.make_frame(request, "Edit the truth")
-        current = await routes.editor.read_in_force()
+        frame = await board.make_session_frame(request, "Edit the truth", NAV)
+        current = await board.editor.read_in_force()
         may_see = frame.session is not None and frame.session.may_seed
         problem = TOO_LONG if len(current.raw) > MAX_SHOWN_BYTES else ""
         text = current.raw.decode("utf-8", "replace") if may_see and not problem else ""
@@ -146,15 +133,15 @@ def _add_reading(site: APIRouter, routes: TruthRoutes) -> None:
 
     @site.get("/truth/rollback")
     async def show_rollback(request: Request, revision: Revision) -> Response:
-        frame = await routes.make_frame(request, f"Roll back to revision {revision}")
-        return answer_page(await review_revision(routes, frame, revision))
+        frame = await board.make_session_frame(request, f"Roll back to revision {revision}", NAV)
+        return answer_page(await review_revision(board, frame, revision))
 
 
-def _add_forms(site: APIRouter, routes: TruthRoutes) -> None:
+def _add_forms(site: APIRouter, board: Board) -> None:
     async def take(request: Request, act: Callable[[SentForm], Awaitable[Response]]) -> Response:
         try:
-            form = await routes.gate.read_form(request)
-            routes.gate.limit(form, Scope.SEED)
+            form = await board.gate.read_form(request)
+            board.gate.limit(form, Scope.SEED)
             return await act(form)
         except SessionOver:
             return redirect("/sign-in?why=over&back=truth")
@@ -162,39 +149,36 @@ def _add_forms(site: APIRouter, routes: TruthRoutes) -> None:
     @site.post("/truth/check")
     async def check(request: Request) -> Response:
         async def show(form: SentForm) -> Response:
-            frame = await routes.make_frame(request, "Edit the truth")
+            frame = await board.make_session_frame(request, "Edit the truth", NAV)
             text, base = _find_text(form), form.fields.get("base", "")
             if form.fields.get("then") == "edit":
                 return answer_page(TruthEditPage(frame, text, base))
-            return answer_page(await review_text(routes, frame, text, base))
+            return answer_page(await review_text(board, frame, text, base))
 
         return await take(request, show)
 
     @site.post("/truth/seed")
     async def seed(request: Request) -> Response:
-        return await take(request, partial(_seed, routes, request))
+        return await take(request, partial(_seed, board, request))
 
 
-async def _seed(routes: TruthRoutes, request: Request, form: SentForm) -> Response:
+async def _seed(board: Board, request: Request, form: SentForm) -> Response:
     try:
-        done = await seed_form(routes.editor, form)
+        done = await seed_form(board.editor, form)
     except RefusedError as error:
         if error.status != HTTPStatus.PRECONDITION_FAILED:
             raise
-        frame = await routes.make_frame(request, "The truth was changed")
-        return answer_page(replace(await _review_again(routes, frame, form), problem=_REPLACED))
-    await routes.refresh()
+        frame = await board.make_session_frame(request, "The truth was changed", NAV)
+        return answer_page(replace(await _review_again(board, frame, form), problem=_REPLACED))
+    await board.refresh()
     notice = form.session.add_notice(PageNotice(_describe(done)))
     return redirect(f"/truth?said={notice}")
 
 
-async def make_truth_page(
-    routes: TruthRoutes, frame: Frame, older: int | None, newer: int | None
-) -> TruthPage:
+async def make_truth_page(board: Board, frame: Frame, older: int | None, newer: int | None) -> TruthPage:
     """Return the page of the truth, with the difference of two revisions if both are known."""
-    board = routes.board
     document = await read_document(board.buses, board.me.settings.truth_redis_key)
-    may_edit = routes.editor.may_seed()
+    may_edit = board.editor.may_seed()
     page = TruthPage(frame, document.text, may_edit=may_edit)
     try:
         bus = board.me.bus(SYSTEM)
@@ -206,34 +190,32 @@ async def make_truth_page(
         return page
     if not first or not second:
         return page
-    changed = await routes.editor.work(diff_documents, first, second)
+    changed = await board.editor.work(diff_documents, first, second)
     return replace(page, older=older, newer=newer, diff=changed)
 
 
-async def review_text(
-    routes: TruthRoutes, frame: Frame, text: str, base: str
-) -> TruthEditPage | TruthReviewPage:
+async def review_text(board: Board, frame: Frame, text: str, base: str) -> TruthEditPage | TruthReviewPage:
     raw = text.encode()
     if len(raw) > MAX_SHOWN_BYTES:
         return TruthEditPage(frame, text, base, problem=TOO_LONG)
-    current, checked = await routes.editor.read_in_force(), await routes.editor.check(raw)
+    current, checked = await board.editor.read_in_force(), await board.editor.check(raw)
     if not checked.valid:
         return TruthEditPage(frame, text, base, errors=checked.errors, problem=_count_errors(checked))
-    diff = await _compare(routes.editor, current, raw)
+    diff = await _compare(board.editor, current, raw)
     page = TruthReviewPage(frame, current.sha256, checked.changes, checked.warnings, diff, text=text)
-    page = replace(page, same=checked.same, may_edit=routes.editor.may_seed())
+    page = replace(page, same=checked.same, may_edit=board.editor.may_seed())
     return page if base == current.sha256 else replace(page, problem=_REPLACED)
 
 
-async def review_revision(routes: TruthRoutes, frame: Frame, number: int) -> TruthReviewPage:
-    found = await routes.editor.find_revision(number)
-    current, checked = await routes.editor.read_in_force(), await routes.editor.check(found.document)
+async def review_revision(board: Board, frame: Frame, number: int) -> TruthReviewPage:
+    found = await board.editor.find_revision(number)
+    current, checked = await board.editor.read_in_force(), await board.editor.check(found.document)
     if not checked.valid:
         first = checked.errors[0]
         raise RefusedError(422, f"revision {number} is not valid any more: {first.path}: {first.message}")
-    diff = await _compare(routes.editor, current, found.document)
+    diff = await _compare(board.editor, current, found.document)
     page = TruthReviewPage(frame, current.sha256, checked.changes, checked.warnings, diff, revision=number)
-    return replace(page, same=checked.same, may_edit=routes.editor.may_seed())
+    return replace(page, same=checked.same, may_edit=board.editor.may_seed())
 
 
 async def seed_form(editor: TruthEditor, form: SentForm) -> SeedAnswer:
@@ -246,11 +228,11 @@ async def seed_form(editor: TruthEditor, form: SentForm) -> SeedAnswer:
     return await editor.seed(form.client, raw, by, form.fields.get("base", ""))
 
 
-async def _review_again(routes: TruthRoutes, frame: Frame, form: SentForm) -> TruthEditPage | TruthReviewPage:
+async def _review_again(board: Board, frame: Frame, form: SentForm) -> TruthEditPage | TruthReviewPage:
     number = parse_digits(form.fields.get("revision"))
     if number is None:
-        return await review_text(routes, frame, _find_text(form), form.fields.get("base", ""))
-    return await review_revision(routes, frame, number)
+        return await review_text(board, frame, _find_text(form), form.fields.get("base", ""))
+    return await review_revision(board, frame, number)
 
 
 async def _compare(editor: TruthEditor, current: TruthInForce, raw: bytes) -> tuple[DiffLine, ...]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from marketswarm.cli.keyboard import NamedKey
 from marketswarm.cli.status import StatusReport
 from marketswarm.cli.top import View, choose_rows, draw_top, press_key
-from marketswarm.status import Notifications, ServiceRow
+from marketswarm.status import Notifications, ServiceRow, ServiceState
 from support.rig.shell import SERVICES
 
 NOW = 1_762_433_458.0
@@ -22,9 +22,8 @@ NOW = 1_762_433_458.0
 
 def row(svc, verdict="up", **more):
     known = dict.fromkeys(("silence_sec", "instances", "boot", "rev", "restarts", "status", "detail"))
-    return ServiceRow(
-        **{"svc": svc, "verdict": verdict, "timeout_sec": 30.0, "bus": "system-redis", **known, **more}
-    )
+    fields = {"verdict": ServiceState(verdict), "timeout_sec": 30.0, "bus": "system-redis", **known, **more}
+    return ServiceRow(svc, **fields)
 
 
 ROWS = [

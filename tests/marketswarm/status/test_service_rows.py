@@ -13,7 +13,9 @@ from marketswarm.status import (
     JobStatus,
     LastRun,
     OpenIncident,
+    ServiceState,
     make_service_rows,
+    write_headline,
 )
 from marketswarm.truth import parse_truth
 
@@ -186,3 +188,17 @@ def test_two_early_runs_are_no_habit_and_a_service_without_a_schedule_has_no_nex
     known = SavedJob(NIGHT, runs=(("1", NIGHT + 50),), leads_sec=(3600.0, 3500.0))
     assert row(jobs_truth, "backup", jobs={"backup": known}).job.early_sec is None
     assert row(jobs_truth, "worker", jobs={"worker": known}).job == JobStatus(running_since=NIGHT + 50)
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        ([], "no services"),
+        (["up", "up"], "all 2 up"),
+        (["up", "down", "down"], "2 of 3 down"),
+        (["up", "unknown"], "none of 2 down, 1 unknown"),
+        (["silent", "down", "unwatchable", "failed"], "1 of 4 down, 1 failed, 1 unwatchable, 1 silent"),
+    ],
+)
+def test_the_headline_counts_the_worst_first(states, words):
+    assert write_headline(map(ServiceState, states)) == words

@@ -14,14 +14,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
+from marketswarm.status import ServiceState
 from services.board import rendering
 from services.board.fleet.packing import pack_snapshot
-from services.board.fleet.snapshot import (
-    FleetSnapshot,
-    ServiceState,
-    diff,
-    fold_incidents,
-)
+from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents
 from services.board.public.badges import Badge, draw_badge
 from services.board.rendering import Frame
 from services.board.responses import find_assets_path

@@ -27,7 +27,7 @@ from services.board.actions.api import make_actions
 from services.board.actions.healing import HealingSteering
 from services.board.actions.links import make_link_site
 from services.board.actions.steering import MAX_WAITING, Steering
-from services.board.app import add_errors
+from services.board.app import add_errors, describe_failures
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
 from support.current import Current
@@ -350,7 +350,8 @@ def test_the_document_of_the_api_has_bodies_answers_and_the_token():
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     route = document["paths"]["/api/v1/silences"]["post"]
     assert route["requestBody"]["content"]["application/json"]["schema"]["required"] == ["for_sec", "reason"]
-    assert {"201", "401", "403", "422", "429", "503"} <= route["responses"].keys()
+    described = describe_failures(document)["paths"]["/api/v1/silences"]["post"]["responses"]
+    assert {"201", "401", "403", "415", "422", "429", "503"} <= described.keys()
     assert route["security"] == [{"token": []}]
 
 
@@ -458,7 +459,9 @@ async def test_a_signed_link_only_shows_and_its_form_approves_in_the_name_of_the
         await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
     shown = await site.ask("GET")
     assert (shown.status_code, "Approve: restart mesh" in shown.text) == (200, True)
-    assert re.search(r"until <time datetime=[^>]+>[^<]*\d\d:\d\d:\d\d", shown.text), "the end: maybe tomorrow"
+    assert re.search(r"until <time datetime=[^>]+>[^<]*\d\d:\d\d:\d\d", shown.text), (
+        "and when the link ends, maybe tomorrow"
+    )
     assert shown.headers["cache-control"] == "no-store"
     assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}, "a preview of a chat opens it, too"
     done = await site.ask("POST")

@@ -15,10 +15,11 @@ from marketswarm.operator.healing_stats import measure_remedies, measure_resolut
 from marketswarm.testing import MemoryBus
 from services.board.fleet.incident_pages import find_modes, list_approvals
 from services.board.fleet.incident_record import (
-    AlertCounter,
     IncidentRecord,
     RecordedIncidents,
+    count_alerts,
     make_steps,
+    read_newest_alerts,
     summarize_incident,
 )
 
@@ -223,10 +224,11 @@ async def test_alerts_are_counted_by_type_and_only_the_recent_ones():
         event = encode_event(Event(kind, "feed", now - age_sec, f"e{number}", "healer"))
         for bus in buses:  # both logs have it
             await bus.client.xadd(ALERT_LOG, {"event": event})
-    found = await AlertCounter(lambda: buses).count(now - 3600)
-    counted = [(each.type, each.severity, each.count) for each in found.counts]
+    newest = await read_newest_alerts(buses)
+    counts, is_complete = count_alerts(newest, now - 3600)
+    counted = [(each.type, each.severity, each.count) for each in counts]
     assert counted == [("heartbeat_miss", "warning", 2), ("bus_miss", "critical", 1)]
-    assert (found.is_complete, found.away) == (True, {})
+    assert (is_complete, newest.away) == (True, {})
 
 
 async def test_looks_at_the_same_time_read_each_entry_once():

@@ -3,14 +3,8 @@ from itertools import pairwise
 
 import orjson
 
-from services.board.fleet.snapshot import (
-    URGENCY,
-    ServiceState,
-    SnapshotDelta,
-    diff,
-    find_cause,
-    fold_incidents,
-)
+from marketswarm.status import URGENCY, ServiceState
+from services.board.fleet.snapshot import SnapshotDelta, diff, find_cause, fold_incidents
 from support.board_examples import AT, make_large, make_service, make_small, make_snapshot, make_well
 
 

@@ -16,9 +16,10 @@ from marketswarm.status import (
     Notifications,
     OpenIncident,
     PendingDelivery,
+    ServiceState,
 )
 from marketswarm.truth import parse_truth
-from services.board.fleet.snapshot import BarSpan, HealerView, ServiceState, Uptime, diff
+from services.board.fleet.snapshot import BarSpan, HealerView, Uptime, diff
 from services.board.fleet.snapshot_builder import HistoryExtract, SnapshotInput, apply_event, build_snapshot
 
 NOW = 1_790_000_000.0

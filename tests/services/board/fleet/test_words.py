@@ -6,15 +6,13 @@ from dataclasses import replace
 import pytest
 
 from marketswarm.history.rollup import Seconds
+from marketswarm.status import ServiceState
 from services.board.fleet import words
-from services.board.fleet.history import PastDay
 from services.board.fleet.snapshot import (
     BarSpan,
     BusSnapshot,
-    FleetSnapshot,
     HealerView,
     LastRunView,
-    ServiceState,
     SilenceView,
     Uptime,
 )
@@ -102,14 +100,6 @@ def test_a_bar_has_words():
     assert words.describe_bar(spans, AT) == "down 60 s, unknown 30 min, otherwise up"
 
 
-def test_the_headline_counts_the_worst_first():
-    assert words.write_headline(make_small()) == "2 of 11 down, 1 failed, 1 unwatchable, 1 silent, 1 unknown"
-    assert words.write_headline(make_well()) == "all 7 up"
-    assert words.write_headline(FleetSnapshot(AT)) == "no services"
-    one = replace(make_well(), services=(make_service("a"), make_service("b", ServiceState.SILENT)))
-    assert words.write_headline(one) == "none of 2 down, 1 silent"
-
-
 def test_an_outage_says_since_when_and_why_and_who_knows():
     one = make_service(
         "a",
@@ -191,8 +181,7 @@ def test_a_bar_is_made_of_numbers_only():
 
 
 def test_a_day_that_nobody_knows_is_never_green_and_the_shortest_outage_is_seen():
-    known = [Seconds(86_400), Seconds(unknown=86_400), Seconds(86_399, 1), Seconds(0, 86_400)]
-    days = [PastDay(number * 86_400.0, seconds) for number, seconds in enumerate(known)]
+    days = [Seconds(86_400), Seconds(unknown=86_400), Seconds(86_399, 1), Seconds(0, 86_400)]
     drawn = words.draw_days(days)
     assert 'class="u" d="M5 30V0M25 30V6"' in drawn
     assert 'class="n" d="M15 30v-8"' in drawn

@@ -18,10 +18,10 @@ class Pages:
         self.session, self.rendered = None, []
         board = SimpleNamespace(make_session_frame=self.make_frame)
         self.states = MarketStates(read_at=1.0)
-        self.store = PageStore(board, None, lambda: self.states)
+        self.store = PageStore(board, lambda: self.states)
         monkeypatch.setattr(site, "render", lambda frame: f"{frame.title} {frame.session}")
 
-    async def make_frame(self, _gate, _request, title, _path):
+    async def make_frame(self, _request, title, _path):
         return site.Frame(title, "", None, "", session=self.session)
 
     async def get(self, title):

@@ -11,16 +11,11 @@ import pytest
 from marketswarm.operator import create_silence, read_silences, write_silence
 from marketswarm.operator.ping_keys import hash_ping_secret
 from marketswarm.operator.tokens import Scope, create_token, write_token
+from marketswarm.status import ServiceState
 from services.board.access.audit import AuditLog
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.steering import Steering
-from services.board.fleet.snapshot import (
-    FleetSnapshot,
-    LastRunView,
-    ServiceSnapshot,
-    ServiceState,
-    SilenceView,
-)
+from services.board.fleet.snapshot import FleetSnapshot, LastRunView, ServiceSnapshot, SilenceView
 from services.board.pings.codes import CheckCodes
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import RELOAD_SEC, KeyRing
