@@ -85,9 +85,7 @@ def start_alerts(me: Agent[Any], store: SeriesStore) -> OutageAlerts:
     def degrade(problem: str | None) -> None:
         me.set_degraded(problem and f"events not sent: {problem}", part="events")
 
-    return OutageAlerts.start(
-        me, SOURCES, degrade=degrade, on_states=store.write_verdicts, read_former=store.read_former
-    )
+    return OutageAlerts.start(me, SOURCES, degrade=degrade, on_states=store.write_verdicts)
 
 
 async def follow_replay(me: Agent[Any], loader: SeriesLoader) -> None:

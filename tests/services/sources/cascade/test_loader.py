@@ -7,12 +7,10 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from marketswarm.agent.outage_state import UNKNOWN_STATE
-from marketswarm.event import Kind
 from services.market.entries import parse_bar, parse_provenance
 from services.market.records import AssetClass, Bar, Quote, RecordKind
 from services.market.sessions import get_session
-from services.sources.cascade.alerts import encode_finding, find_outcomes, is_well, parse_former
+from services.sources.cascade.alerts import encode_finding, find_outcomes, is_well
 from services.sources.cascade.evaluation import evaluate_answer
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import Attempt, SeriesState, SeriesStatus, SourceFinding, SourceVerdict
@@ -228,31 +226,3 @@ def test_the_gate_stays_closed_without_a_critical_series_however_many_others_are
     states = {f"S{n}": THERE for n in range(9)} | {"CRITICAL": state}
     report = evaluate_gate(series, progress(**states), 0.5, NOW)
     assert (report.is_open, [each.is_critical for each in report.failures]) == (False, [True])
-
-
-# -- what an earlier release kept of the alerts
-
-
-def test_what_an_earlier_release_kept_is_read_from_what_anyone_may_have_written():
-    event = {
-        "type": "source_miss",
-        "svc": "source:kraken",
-        "ts": NOW,
-        "id": f"source_miss.source:kraken.{NOW_MS}",
-        "by": "sources",
-    }
-    foreign = event | {"type": "heartbeat_gap"}
-    stored = {
-        b"kraken": orjson.dumps({"pending": {"a": event, "b": {"type": "odd"}, "c": foreign, "d": 5}}),
-        b"well": b'{"pending": {}, "open_event": ""}',
-        b"none": b"{}",
-        b"list": b"[]",
-        b"text": b"{",
-        b"odd": b'{"pending": 5, "open_event": 5}',
-        b"late": b'{"open_event": "x.1", "since": "soon", "event_ms": "now"}',
-    }
-    former = parse_former("market-redis", stored)
-    assert former.keys() == {"kraken", "late"}
-    ((found,), late) = former["kraken"][1], former["late"]
-    assert (found.type, found.id) == (Kind.SOURCE_MISS, event["id"])
-    assert late == (UNKNOWN_STATE, [])
