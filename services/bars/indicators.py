@@ -69,11 +69,8 @@ class IndicatorSeries:
         self._held = BarColumns(timeframe, session)
         self._handles: dict[str, Any] = {}
         """TA-Lib's streams, each fed with all bars of the window but the newest."""
-        self._seams: list[Seam] | None = []
-        """Those of the last blocks that were dropped, and of the oldest one that is held, in order.
-
-        Empty while nothing was dropped, None if an older release dropped blocks and kept none.
-        """
+        self._seams: list[Seam] = []
+        """Those of the last dropped blocks, and of the oldest one held, in order; empty if none was dropped."""
 
     def __len__(self) -> int:
         return self._held.count
@@ -185,9 +182,7 @@ class IndicatorSeries:
 
     def restore(self, checkpoint: bytes) -> None:
         """Go on from a checkpoint. Raise CheckpointError, and change nothing, if it does not fit."""
-        seams = self._held.unpack(checkpoint, self._block)
-        is_whole = self._held.count < 2 * self._block  # a series that dropped bars holds more
-        self._seams = [] if seams is None and is_whole else seams
+        self._seams = self._held.unpack(checkpoint, self._block)
         self._handles.clear()
 
     def clear(self) -> None:
@@ -218,9 +213,9 @@ class IndicatorSeries:
 
     def _list_seams(self) -> list[Seam]:
         """Return the seams that are known, that of the oldest held block included."""
-        if self._seams == [] and self._held.count:
+        if not self._seams and self._held.count:
             return [Seam(int(self._held.starts[0]), None)]
-        return self._seams or []
+        return self._seams
 
     def _advance(self) -> None:
         """Feed the newest bar to the streams before the next is added; close them at the end of a block."""
