@@ -18,7 +18,6 @@ from services.sources.cascade.loader import SeriesLoader, open_loader
 from services.sources.cascade.series import list_series
 from services.sources.cascade.store import SeriesStore
 from services.sources.dispatcher import SeriesDispatcher
-from services.sources.libraries import require_libraries
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
 from services.sources.reload import reload_stale
@@ -36,7 +35,6 @@ async def main() -> int:
 
     Follow the settings and this instance's share of the series, start the loads that are due, and report.
     """
-    require_libraries()
     async with agent(NAME, SourcesEnvironment) as me:
         settings, share, metrics = me.config(SourcesSettings), me.share("series"), SourcesMetrics()
         me.expose(metrics.collect)

@@ -16,7 +16,7 @@ from services.sources.cascade.series import Series
 from services.sources.cascade.state import Attempt, SeriesState, SeriesStatus, SourceFinding, SourceVerdict
 from services.sources.cascade.store import encode_records, encode_request
 from services.sources.catalog.answer import AnswerStatus, Misfit, SentRequest, SourceAnswer
-from services.sources.gate import GateProgress, evaluate_gate
+from services.sources.preload import GateProgress, evaluate_gate
 
 NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC).timestamp()
 NOW_MS = round(1000 * NOW)
