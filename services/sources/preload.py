@@ -1,7 +1,7 @@
 """Load every series once, and decide whether enough came for the readers to start.
 
-The gate is a one-shot, as bootstrap is: exit code 0 if enough series are loaded and all critical ones are fresh,
-else 1 with a table of what failed and why. Its state is on the bus (`preload:status`) while it works.
+The gate is a one-shot, as bootstrap is: exit code 0 if enough series are loaded and all critical ones are
+fresh, else 1 with a table of what failed and why. Its state is on the bus (`preload:status`) while it works.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from services.sources.cascade.loader import LoadOutcome, SeriesLoader, open_load
 from services.sources.cascade.series import Series, list_series
 from services.sources.cascade.state import SeriesState, SeriesStatus, clean_reason
 from services.sources.cascade.store import SeriesStore
-from services.sources.gate_display import print_failures, show_progress
+from services.sources.gate_display import GateFailure, print_failures, show_progress
 from services.sources.replay.recording import RecordingError
 from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings, WorkSettings
 
@@ -44,21 +44,6 @@ WORST: Final = 10
 """How many of the series that failed the log names, critical ones first."""
 
 log = logs.get(NAME)
-
-
-@dataclass(frozen=True, slots=True)
-class GateFailure:
-    """Hold a series that is missing or not fresh, and why."""
-
-    series: str
-    source: str
-    status: str
-    reason: str
-    is_critical: bool
-
-    def describe(self) -> str:
-        """Return the series and why it is missing, as `SPY:bars:1m late: yahoo limited (429)`."""
-        return f"{self.series} {self.status}{self.reason and f': {self.reason}'}"
 
 
 @dataclass(slots=True)
@@ -98,9 +83,9 @@ def evaluate_gate(series: Sequence[Series], progress: GateProgress, share: float
         loaded += is_fresh or (state is not None and _is_answered(state, progress.started_at))
         if not is_fresh:
             failures.append(_describe_failure(each, state, progress.errors.get(each.id, "")))
-    critical = any(failure.is_critical for failure in failures)
+    critical = any(failure.critical for failure in failures)
     is_open = loaded >= share * len(series) and not critical
-    failures.sort(key=lambda each: not each.is_critical)
+    failures.sort(key=lambda each: not each.critical)
     return GateReport(is_open, loaded, len(series), tuple(failures))
 
 
@@ -240,7 +225,7 @@ async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: Wo
         loaded=report.loaded,
         total=report.total,
         needed=settings.gate.share,
-        critical=[each.series for each in report.failures if each.is_critical][:WORST],
+        critical=[each.series for each in report.failures if each.critical][:WORST],
         worst=[each.describe() for each in report.failures[:WORST]],
         sec=took_sec,
     )
@@ -269,17 +254,6 @@ async def write_status(bus: Bus, progress: GateProgress, share: float, report: G
         "done": progress.done,
         "share": share,
         "loaded": None if report is None else report.loaded,
-        "failed": []
-        if report is None
-        else [
-            {
-                "series": failure.series,
-                "source": failure.source,
-                "status": failure.status,
-                "reason": failure.reason,
-                "critical": failure.is_critical,
-            }
-            for failure in report.failures[:500]
-        ],
+        "failed": [] if report is None else report.failures[:500],
     }
     await bus.ask(bus.client.set(PRELOAD_STATUS, orjson.dumps(status), ex=STATUS_SEC))

@@ -225,4 +225,4 @@ def test_the_gate_stays_closed_without_a_critical_series_however_many_others_are
     series = [*many(9), replace(SERIES, symbol="CRITICAL", critical=True)]
     states = {f"S{n}": THERE for n in range(9)} | {"CRITICAL": state}
     report = evaluate_gate(series, progress(**states), 0.5, NOW)
-    assert (report.is_open, [each.is_critical for each in report.failures]) == (False, [True])
+    assert (report.is_open, [each.critical for each in report.failures]) == (False, [True])
