@@ -52,13 +52,13 @@ class BarColumns:
 
     __slots__ = ("_day", "_is_daily", "_session", "count", "rows", "starts", "timeframe")
 
-    def __init__(self, timeframe: str, session: Session, capacity: int = 64) -> None:
+    def __init__(self, timeframe: str, session: Session) -> None:
         self.timeframe = timeframe
         self._session = session
         self._is_daily = timeframe == "1d"
         self._day: TradingDay | None = None
         self.count = 0
-        self.starts: Starts = np.empty(max(capacity, 1), dtype=np.int64)
+        self.starts: Starts = np.empty(64, dtype=np.int64)
         self.rows: Array = np.empty((ROW_COUNT, len(self.starts)))
 
     def find(self, start_ms: int) -> int:

@@ -70,7 +70,7 @@ class IndicatorSeries:
         self._handles: dict[str, Any] = {}
         """TA-Lib's streams, each fed with all bars of the window but the newest."""
         self._seams: list[Seam] = []
-        """Those of the last dropped blocks, and of the oldest one held, in order; empty if none was dropped."""
+        """Those of the last dropped blocks, and of the oldest one held, in order; empty if none was."""
 
     def __len__(self) -> int:
         return self._held.count
@@ -287,25 +287,6 @@ class IndicatorSeries:
             return getattr(stream, indicator.function)(*columns, **indicator.options)
         except talib.InsufficientHistory:  # type: ignore[attr-defined] # documented, and forgotten in its types
             return None
-
-
-def batch(
-    bars: Sequence[Bar], session: Session, names: Collection[str] = tuple(INDICATORS), block: int = BLOCK_BARS
-) -> list[Values]:
-    """Return the values of each bar of a whole history, in order, as `IndicatorSeries` says bar by bar.
-
-    The bars are of one symbol and timeframe; raise ValueError if they are not in order.
-    """
-    if not bars:
-        return []
-    held = BarColumns(bars[0].timeframe, session, capacity=len(bars))
-    for bar in bars:
-        _check_bar(bar, bars[0].timeframe)
-        if held.count and bar.start_ms <= int(held.starts[held.count - 1]):
-            raise ValueError(f"{bar.timeframe}: the bars are not in order")
-        held.insert(held.count, bar)
-    held.fill_sums(0)
-    return [values for _, values in _compute_blocks(held, select_indicators(names), block, 0)]
 
 
 def _check_bar(bar: Bar, timeframe: str) -> None:

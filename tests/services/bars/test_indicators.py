@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from services.bars.bar_columns import CheckpointError
 from services.bars.indicator_catalog import INDICATORS
-from services.bars.indicators import SEAMS, IndicatorSeries, TooOldError, batch
+from services.bars.indicators import SEAMS, IndicatorSeries, TooOldError
 from services.market.records import DAY_MS, MINUTE_MS, Bar
 from services.market.sessions import get_session
 from support.examples import examples
+from support.scenes.bars import batch
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 PUBLISHED = Path(__file__).parent / "published"
