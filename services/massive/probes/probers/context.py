@@ -1,7 +1,6 @@
 """Define the context of a probe: its time limit, its host look-up, and the market data API's URLs."""
 
 import asyncio
-import ipaddress
 import socket
 import time
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from pydantic import SecretStr
+
+from marketswarm.net.addresses import parse_address
 
 MAX_ADDRESSES: Final = 3
 
@@ -58,7 +59,7 @@ class SystemLookUp:
 
     async def __call__(self, host: str, port: int) -> list[str]:
         """Return the addresses of a host, at most MAX_ADDRESSES. Raises OSError or UnicodeError."""
-        if _is_address(host):
+        if parse_address(host) is not None:
             return [host]
         found = await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -68,11 +69,3 @@ class SystemLookUp:
     def close(self) -> None:
         """End the threads, without waiting for look-ups that hang."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
