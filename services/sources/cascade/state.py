@@ -79,7 +79,6 @@ class SourceFinding:
         wait_sec: after how many seconds the source may be asked again; 0 if that is unknown.
         is_replay: whether the records were played from a recording.
         played_at: the time of the recording's clock; 0 for others.
-        misfits: how many rows of the answer were not records.
         is_asked: whether a request was sent to the source. None is for a minute of a stream, for a stream's
             mark on the bus, or if limits of ours allow none.
         min_interval_sec: for how long the source is not asked again for this series, for its limits to last.
@@ -99,7 +98,6 @@ class SourceFinding:
     wait_sec: float = 0.0
     is_replay: bool = False
     played_at: float = 0.0
-    misfits: int = 0
     is_asked: bool = True
     min_interval_sec: float = 0.0
     history_ms: int | None = None
