@@ -23,6 +23,7 @@ from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.bus.outage import Outage, retry
 from marketswarm.keys import MARKET_BARS, PRELOAD_STATUS
 from marketswarm.settings import read_settings
+from marketswarm.tasks import run_beside
 from marketswarm.truth import Service, Truth
 from services.sources.cascade.concurrency import CLAIMED_PAUSE_SEC, load_concurrently
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader, open_loader
@@ -202,12 +203,8 @@ async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: Wo
     """Load the series, report, and return the exit code."""
     progress = GateProgress(len(series), time.time())
     with show_progress(len(series)) as show:
-        writer = asyncio.create_task(write_while_loading(bus, progress, settings.gate.share, show))
-        try:
+        async with run_beside(write_while_loading(bus, progress, settings.gate.share, show)):
             await load_within_time(loader, series, settings, progress)
-        finally:
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
         show(progress.done)
     report = evaluate_gate(series, progress, settings.gate.share, time.time())
     try:
