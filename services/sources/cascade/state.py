@@ -292,7 +292,7 @@ def conclude_load(
             replay=served.is_replay,
             played_at=served.played_at,
         )
-    reason = explain_takeover(series, state) if state.serving else explain_sources(series, state)
+    reason = explain_takeover(series, state) if state.serving else explain_sources(state, series.sources)
     return replace(state, reason=reason, status=find_status(series, state, now))
 
 
@@ -311,7 +311,7 @@ def explain_takeover(series: Series, state: SeriesState) -> str:
     """Return why no source before the serving one serves, as `massive late, yahoo limited`."""
     if state.serving not in series.sources:
         return ""
-    return _explain(state, series.sources[: series.sources.index(state.serving)])
+    return explain_sources(state, series.sources[: series.sources.index(state.serving)])
 
 
 def clean_reason(reason: str) -> str:
@@ -319,12 +319,8 @@ def clean_reason(reason: str) -> str:
     return printable_line(reason[: 2 * MAX_REASON])[:MAX_REASON]
 
 
-def explain_sources(series: Series, state: SeriesState) -> str:
-    """Return what became of each source that was asked, as `yahoo limited, tiingo no_key`."""
-    return _explain(state, series.sources)
-
-
-def _explain(state: SeriesState, sources: Sequence[str]) -> str:
+def explain_sources(state: SeriesState, sources: Sequence[str]) -> str:
+    """Return what became of each of these sources that was asked, as `yahoo limited, tiingo no_key`."""
     found = [(name, state.attempts.get(name)) for name in sources]
     return ", ".join(f"{name} {attempt.verdict}" for name, attempt in found if attempt is not None)
 
