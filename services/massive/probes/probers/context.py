@@ -3,10 +3,10 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -15,12 +15,8 @@ from marketswarm.net.addresses import parse_address
 MAX_ADDRESSES: Final = 3
 
 
-class LookUp(Protocol):
-    """Look up the addresses of a host."""
-
-    async def __call__(self, host: str, port: int) -> list[str]:
-        """Return the addresses of a host, at most MAX_ADDRESSES. Raises OSError or UnicodeError."""
-        ...
+LookUp = Callable[[str, int], Awaitable[list[str]]]
+"""Returns the addresses of a host, at most MAX_ADDRESSES, for a port. Raises OSError or UnicodeError."""
 
 
 @dataclass(frozen=True, slots=True)
