@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from marketswarm.bus_url import URL_FORMS, is_bus_url
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_DOC
+from marketswarm.net.addresses import is_web_url
 
 MAX_SECRET_FILE_BYTES: Final = 64 * 1024
 """The most bytes of a file with a secret; the path of a larger file must be a mistake."""
@@ -106,12 +107,7 @@ def _check_redis_url(url: str) -> str:
 
 
 def _check_http_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not url.isprintable() or " " in url:
+    if not is_web_url(url) or not url.isprintable() or " " in url:
         raise ValueError("must be http://host/… or https://host/…")
     return url
 

@@ -1,7 +1,8 @@
 """End tasks, wait for all of several works, or run them until the first one ends."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -12,6 +13,16 @@ async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def run_beside(work: Coroutine[Any, Any, _T]) -> AsyncIterator[asyncio.Task[_T]]:
+    """Run a coroutine while the block runs, then cancel it. Ignore what it raises, unless it is awaited."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        await end_tasks(task)
 
 
 async def gather_all(works: Iterable[Awaitable[_T]]) -> list[_T]:

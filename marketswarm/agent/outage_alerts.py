@@ -13,7 +13,7 @@ stream of the service's `AlertRule`, and publishes them like its own.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Self
 
@@ -49,8 +49,6 @@ STATE_CHANGED: Final = 0
 _SAVE_STATES: Final = Script.beside("marketswarm.agent", "outage_alerts.lua")
 
 States = Mapping[str, OutageState]
-FormerStates = Mapping[str, tuple[OutageState, Sequence[Event]]]
-"""By target: its state, and the events of it that were not published yet."""
 
 
 class OutageAlerts:
@@ -63,8 +61,6 @@ class OutageAlerts:
         degrade: called with what keeps outcomes from being stored, and with None at the end.
         on_states: called with states that are stored: those that changed, and at each check all of them.
             May raise BusError.
-        read_former: returns what an earlier release stored elsewhere. A state of it is adopted, and its
-            events are published, if the target has no state yet. May raise BusError.
 
     Attributes:
         states: the last state of each target, as this process knows it.
@@ -82,7 +78,6 @@ class OutageAlerts:
         is_named: Callable[[], bool] = lambda: True,
         degrade: Callable[[str | None], None] = lambda _problem: None,
         on_states: Callable[[States], Awaitable[None]] | None = None,
-        read_former: Callable[[], Awaitable[FormerStates]] | None = None,
     ) -> None:
         self.rule, self._get_bus, self._boot, self._is_named = rule, get_bus, boot, is_named
         self._thresholds: dict[str, Thresholds] | None = None
@@ -97,7 +92,7 @@ class OutageAlerts:
         self.outage = Outage(
             self._log, "alerts.waiting", "alerts.resumed", degrade=degrade, waiting=self.pending_count
         )
-        self._on_states, self._read_former = on_states, read_former
+        self._on_states = on_states
 
     @classmethod
     def start(cls, me: Agent[Any], rule: AlertRule, **more: Any) -> Self:
@@ -150,11 +145,6 @@ class OutageAlerts:
             self._queue.add(name, TargetOutcome(self._boot, self._count, ts, error))
             self._has_work.set()
 
-    @property
-    def has_former(self) -> bool:
-        """Return True until the states of an earlier release are adopted."""
-        return self._read_former is not None
-
     def pending_count(self) -> int:
         return len(self._queue)
 
@@ -193,7 +183,7 @@ class OutageAlerts:
         if self._check_due:
             self._check_due = is_done = False  # it may become due again meanwhile
             try:
-                is_done = await self._adopt_former(bus) and await self._check_stored(bus)
+                is_done = await self._check_stored(bus)
             finally:
                 self._check_due |= not is_done
             if not is_done:
@@ -224,25 +214,6 @@ class OutageAlerts:
             self._queue.remove(batch)
             self.states |= {name: state for name, state in after.items() if self._thresholds_of(name)}
             await self._pass_on(changed)
-
-    async def _adopt_former(self, bus: Bus) -> bool:
-        """Adopt the states of an earlier release, once; return False if another process just did.
-
-        Raises BusError.
-        """
-        if self._read_former is None:
-            return True
-        former = await self._read_former()
-        stored = await bus.ask(bus.client.hmget(self.rule.states, list(former))) if former else ()
-        new = [name for name, raw in zip(former, stored, strict=True) if raw is None]
-        events = [event for name in new for event in former[name][1]]
-        states = {name: former[name][0].encode() for name in new}
-        if new and not await self._save(bus, dict.fromkeys(new), states, events):
-            return False
-        if former and self._on_states is not None:  # so that no other process adopts them after their end
-            await self._on_states({name: state for name, (state, _) in former.items()})
-        self._read_former = None
-        return True
 
     async def _check_stored(self, bus: Bus) -> bool:
         """Close the open outages of targets that are no longer followed, or that do not alert any more.

@@ -64,6 +64,15 @@ def parse_address(text: str) -> Address | None:
         return None
 
 
+def is_web_url(url: str) -> bool:
+    """Return True for an http or https URL with a host, and without the port 0."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def is_this_machine(host: str) -> bool:
     """Return True for `localhost` and for an address that no other machine has, such as 127.0.0.1."""
     address = parse_address(host)

@@ -6,7 +6,6 @@ streams hold the rest, as many entries as their writers keep. An entry that is a
 that is not is delivered again, and writing it again changes nothing.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
 from marketswarm.bus.stream import ENTRY_BYTES
 from marketswarm.net.retry import Backoff
-from marketswarm.tasks import end_tasks
+from marketswarm.tasks import run_beside
 from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
@@ -177,13 +176,10 @@ class ArchiveWorker:
     async def _commit_and_read(
         self, consumer: Consumer, streams: Mapping[str, InputStream], batch: Batch, most: int
     ) -> Batch:
-        reading = asyncio.create_task(self._read_batch(consumer, streams, most, _NO_WAIT_SEC))
-        try:
+        # after an error, what was read is still pending, and is read again
+        async with run_beside(self._read_batch(consumer, streams, most, _NO_WAIT_SEC)) as reading:
             await self._commit(consumer, batch)
             return await reading
-        finally:
-            # after an error, what was read is still pending, and is read again
-            await end_tasks(reading)
 
     async def _commit(self, consumer: Consumer, batch: Batch) -> None:
         refused = {(entry.stream, entry.id): why for entry, why in batch.refused}

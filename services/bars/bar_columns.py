@@ -52,13 +52,13 @@ class BarColumns:
 
     __slots__ = ("_day", "_is_daily", "_session", "count", "rows", "starts", "timeframe")
 
-    def __init__(self, timeframe: str, session: Session, capacity: int = 64) -> None:
+    def __init__(self, timeframe: str, session: Session) -> None:
         self.timeframe = timeframe
         self._session = session
         self._is_daily = timeframe == "1d"
         self._day: TradingDay | None = None
         self.count = 0
-        self.starts: Starts = np.empty(max(capacity, 1), dtype=np.int64)
+        self.starts: Starts = np.empty(64, dtype=np.int64)
         self.rows: Array = np.empty((ROW_COUNT, len(self.starts)))
 
     def find(self, start_ms: int) -> int:
@@ -192,20 +192,20 @@ class BarColumns:
         except OutsideCalendarError:
             return None
 
-    def pack(self, block: int, seams: Sequence[Seam] | None) -> bytes:
+    def pack(self, block: int, seams: Sequence[Seam]) -> bytes:
         """Return the bars as a line of JSON and their columns; `block` is written down to be compared."""
         header = {
             "format": _FORMAT,
             "timeframe": self.timeframe,
             "block": block,
             "count": self.count,
-            "seams": None if seams is None else [[*seam] for seam in seams],
+            "seams": [[*seam] for seam in seams],
         }
         starts = np.diff(self.starts[: self.count], prepend=0).astype("<i8")
         rows = self.rows[:, : self.count].astype("<f8")
         return orjson.dumps(header) + b"\n" + zlib.compress(starts.tobytes() + rows.tobytes(), 1)
 
-    def unpack(self, packed: bytes, block: int) -> list[Seam] | None:
+    def unpack(self, packed: bytes, block: int) -> list[Seam]:
         """Replace all bars by packed ones; return their seams. Raise CheckpointError, changing nothing."""
         line, _, columns = packed[:_MAX_CHECKPOINT].partition(b"\n")
         count, seams = _parse_header(line, self.timeframe, block)
@@ -238,7 +238,7 @@ def _read_columns(bar: Bar) -> tuple[float, float, float, float, float]:
     return bar.high, bar.low, bar.close, volume, price
 
 
-def _parse_header(line: bytes, timeframe: str, block: int) -> tuple[int, list[Seam] | None]:
+def _parse_header(line: bytes, timeframe: str, block: int) -> tuple[int, list[Seam]]:
     """Return the number of bars and the seams. Raise CheckpointError for another kind of series."""
     try:
         header = orjson.loads(line)
@@ -250,10 +250,9 @@ def _parse_header(line: bytes, timeframe: str, block: int) -> tuple[int, list[Se
     count = header.get("count")
     if not isinstance(count, int) or not 0 <= count <= _MAX_BARS:
         raise CheckpointError("a damaged checkpoint: a number of bars that can't be")
-    seams = header.get("seams")
     try:
-        return count, None if seams is None else [_parse_seam(*seam) for seam in seams]
-    except (TypeError, ValueError, OverflowError):
+        return count, [_parse_seam(*seam) for seam in header["seams"]]
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise CheckpointError("a damaged checkpoint: an unreadable seam") from None
 
 

@@ -69,11 +69,8 @@ class IndicatorSeries:
         self._held = BarColumns(timeframe, session)
         self._handles: dict[str, Any] = {}
         """TA-Lib's streams, each fed with all bars of the window but the newest."""
-        self._seams: list[Seam] | None = []
-        """Those of the last blocks that were dropped, and of the oldest one that is held, in order.
-
-        Empty while nothing was dropped, None if an older release dropped blocks and kept none.
-        """
+        self._seams: list[Seam] = []
+        """Those of the last dropped blocks, and of the oldest one held, in order; empty if none was."""
 
     def __len__(self) -> int:
         return self._held.count
@@ -185,9 +182,7 @@ class IndicatorSeries:
 
     def restore(self, checkpoint: bytes) -> None:
         """Go on from a checkpoint. Raise CheckpointError, and change nothing, if it does not fit."""
-        seams = self._held.unpack(checkpoint, self._block)
-        is_whole = self._held.count < 2 * self._block  # a series that dropped bars holds more
-        self._seams = [] if seams is None and is_whole else seams
+        self._seams = self._held.unpack(checkpoint, self._block)
         self._handles.clear()
 
     def clear(self) -> None:
@@ -218,9 +213,9 @@ class IndicatorSeries:
 
     def _list_seams(self) -> list[Seam]:
         """Return the seams that are known, that of the oldest held block included."""
-        if self._seams == [] and self._held.count:
+        if not self._seams and self._held.count:
             return [Seam(int(self._held.starts[0]), None)]
-        return self._seams or []
+        return self._seams
 
     def _advance(self) -> None:
         """Feed the newest bar to the streams before the next is added; close them at the end of a block."""
@@ -292,25 +287,6 @@ class IndicatorSeries:
             return getattr(stream, indicator.function)(*columns, **indicator.options)
         except talib.InsufficientHistory:  # type: ignore[attr-defined] # documented, and forgotten in its types
             return None
-
-
-def batch(
-    bars: Sequence[Bar], session: Session, names: Collection[str] = tuple(INDICATORS), block: int = BLOCK_BARS
-) -> list[Values]:
-    """Return the values of each bar of a whole history, in order, as `IndicatorSeries` says bar by bar.
-
-    The bars are of one symbol and timeframe; raise ValueError if they are not in order.
-    """
-    if not bars:
-        return []
-    held = BarColumns(bars[0].timeframe, session, capacity=len(bars))
-    for bar in bars:
-        _check_bar(bar, bars[0].timeframe)
-        if held.count and bar.start_ms <= int(held.starts[held.count - 1]):
-            raise ValueError(f"{bar.timeframe}: the bars are not in order")
-        held.insert(held.count, bar)
-    held.fill_sums(0)
-    return [values for _, values in _compute_blocks(held, select_indicators(names), block, 0)]
 
 
 def _check_bar(bar: Bar, timeframe: str) -> None:

@@ -210,7 +210,7 @@ def check_monotone_time(candidate: Candidate, known: Known, _limits: CheckSettin
 def check_duplicate(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
     """Reject a bar that says nothing new."""
     held = known.held
-    if held is None or not is_same_bar(held.bar, candidate.bar):
+    if held is None or held.bar != candidate.bar:
         return None
     # that a day is over is news, though no number changed; of a minute the clock says so
     is_news = _is_complete(candidate) and not held.is_complete and candidate.bar.timeframe != "1m"
@@ -299,20 +299,6 @@ def _is_like_suspect(candidate: Candidate, suspect: SuspectMinute | None, limit:
     return not is_itself and abs(candidate.bar.close - suspect.bar.close) <= limit
 
 
-def find_gap(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
-    """Find minutes without a bar before the newest one."""
-    is_newest = known.newest_ms is not None and candidate.bar.start_ms > known.newest_ms
-    return f"{known.missing} minutes without a bar before it" if is_newest and known.missing else None
-
-
-def find_stale(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:
-    """Find that the newest minute of a symbol is old already."""
-    if known.newest_ms is not None and candidate.bar.start_ms <= known.newest_ms:
-        return None
-    age_sec = (candidate.seen_ms - candidate.bar.start_ms - MINUTE_MS) / 1000
-    return f"the newest bar is {age_sec:.0f} s old" if age_sec > limits.stale_sec else None
-
-
 CHECKS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
     {
         Check.POSITIVE: check_positive,
@@ -327,10 +313,6 @@ CHECKS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
     }
 )
 """The checks that reject, in their order. The schema is checked where an entry is parsed."""
-FINDERS: Final[Mapping[Finding, CheckFunction]] = MappingProxyType(
-    {Finding.GAP: find_gap, Finding.STALE: find_stale}
-)
-"""What finds each of the findings."""
 NEVER_SKIPPED: Final = frozenset(
     {Check.SCHEMA, Check.POSITIVE, Check.PRICE_ORDER, Check.FUTURE, Check.TOO_LATE}
 )
@@ -354,10 +336,16 @@ def find_rejection(
 
 
 def list_findings(candidate: Candidate, known: Known, limits: CheckSettings) -> list[Finding]:
-    """Return what is to be counted about a bar that is taken."""
-    return [
-        finding for finding, function in FINDERS.items() if function(candidate, known, limits) is not None
-    ]
+    """Return what is to be counted about a minute that is taken; nothing unless it is the newest one.
+
+    It is a GAP if minutes without a bar are before it, and STALE if it was old already when it was seen.
+    """
+    bar, newest_ms = candidate.bar, known.newest_ms
+    if newest_ms is not None and bar.start_ms <= newest_ms:
+        return []
+    is_stale = (candidate.seen_ms - bar.start_ms - MINUTE_MS) / 1000 > limits.stale_sec
+    found = [Finding.GAP] if newest_ms is not None and known.missing else []
+    return [*found, Finding.STALE] if is_stale else found
 
 
 def average_true_range(bars: Sequence[Bar]) -> float:
@@ -370,19 +358,6 @@ def average_true_range(bars: Sequence[Bar]) -> float:
         total += max(bar.high, last) - min(bar.low, last)
         last = bar.close
     return total / ATR_BARS
-
-
-def is_same_bar(one: Bar, other: Bar) -> bool:
-    """Return True if two bars of one start have the same values."""
-    return (
-        one.close == other.close
-        and one.high == other.high
-        and one.low == other.low
-        and one.open == other.open
-        and one.volume == other.volume
-        and one.vwap == other.vwap
-        and one.trades == other.trades
-    )
 
 
 def _is_complete(candidate: Candidate) -> bool:

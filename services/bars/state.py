@@ -207,10 +207,6 @@ def _restore_tables(state: SymbolState, fields: Mapping[bytes, bytes]) -> None:
         for (timeframe, start), opened in state.open_bars.items()
         if state.tables[timeframe].find(start) is not None
     }
-    for timeframe, table in state.tables.items():
-        if timeframe not in state.covered and table.oldest_ms is not None:  # stored before it was noted
-            first_ms = min(table.oldest_ms, table.oldest_ms if state.first_ms is None else state.first_ms)
-            state.cover(timeframe, first_ms)
 
 
 def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[HeldBar]:
@@ -241,7 +237,7 @@ def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
     state.ticks = {int(start): TickTimes(int(first), int(last)) for start, first, last in rest["ticks"]}
     if rest["suspect"] is not None:
         state.suspect = _read_suspect(state.symbol, list(rest["suspect"]))
-    for timeframe, times in dict(rest.get("covered", {})).items():
+    for timeframe, times in dict(rest["covered"]).items():
         if timeframe in state.tables:
             state.covered[timeframe] = Covered(*map(int, times))
 

@@ -37,8 +37,13 @@ _METRICS: Final = MetricTable("marketswarm_mesh_", _HELP)
 
 
 def collect_metrics(topology: Topology, listener: BeatListener, flow: FlowMonitor) -> Iterator[Family]:
+    """Return all metrics; those of the flow are of the streams in its graph, and of their groups."""
+    states = flow.graph.keys.items() if flow.graph else ()
+    streams = {(key.bus, key.name): one for key, one in states if one.seen.kind == "stream"}
+    readers = {(*key, svc): group for key, one in streams.items() for svc, group in one.groups.items()}
+    faults = Counter(one.what for one in flow.faults)
     services = {svc: list(found.values()) for svc, found in list(topology.services.items())}
-    yield from _METRICS.collect(
+    return _METRICS.collect(
         instances={svc: len(found) for svc, found in services.items()},
         clock_skew_seconds={
             svc: max((one.skew_sec for one in found), key=abs, default=0.0) for svc, found in services.items()
@@ -48,17 +53,6 @@ def collect_metrics(topology: Topology, listener: BeatListener, flow: FlowMonito
         oversized_total=listener.oversized,
         strangers_unreported_total=listener.unknown.dropped,
         converged_seconds=topology.convergence.took_sec,
-    )
-    yield from _collect_flow(flow)
-
-
-def _collect_flow(flow: FlowMonitor) -> Iterator[Family]:
-    """Yield how many entries streams got, and what is left to their groups, of the streams in the graph."""
-    states = flow.graph.keys.items() if flow.graph else ()
-    streams = {(key.bus, key.name): one for key, one in states if one.seen.kind == "stream"}
-    readers = {(*key, svc): group for key, one in streams.items() for svc, group in one.groups.items()}
-    faults = Counter(one.what for one in flow.faults)
-    return _METRICS.collect(
         stream_entries_total={key: one.seen.added for key, one in streams.items()},
         stream_length={key: one.seen.length for key, one in streams.items()},
         reader_lag_entries={key: group.lag for key, group in readers.items()},

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from marketswarm.net.address_guard import AddressGuard, Resolver, resolve_by_system
+from marketswarm.net.addresses import is_web_url
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
 from services.rss_agg.settings import ReadSettings
 
@@ -73,13 +74,12 @@ def resolve_redirect(url: str, location: str) -> str | None:
     """Return the absolute URL that a redirect from `url` points to; None if it is not usable."""
     try:
         target = urldefrag(urljoin(url, location.strip())).url
-        parts = urlsplit(target)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return None
+    if not is_web_url(target) or len(target) > URL_LENGTH or not target.isprintable():
+        return None
     # credentials in a redirect would be sent by us to a host of the server's choice
-    usable = usable and len(target) <= URL_LENGTH and "@" not in parts.netloc
-    return target if usable and target.isprintable() else None
+    return None if "@" in urlsplit(target).netloc else target
 
 
 def host_and_port(url: str) -> str:

@@ -5,30 +5,23 @@
 
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Final, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.net.addresses import Allowance, parse_allowance
+from marketswarm.net.addresses import Allowance, is_web_url, parse_allowance
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import is_feed_variable
 from marketswarm.truth.errors import Place
 
 DAY_SEC: Final = 86_400.0
 NOT_FOR_FEEDS: Final = "is not for feeds: one of the words of its name must be FEED, as in PAID_FEED_URL"
-WEB: Final = frozenset({"http", "https"})
 
 
 def _require_web_url(url: str) -> str:
     if url.startswith("env:"):
         return url  # a wrong name is a warning, not an error: see `RssSettings.find_warnings`
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in WEB and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
+    if not is_web_url(url):
         raise ValueError('this is not an http or https URL (nor "env:NAME", for one that holds a secret)')
     return url
 

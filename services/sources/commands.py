@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -162,7 +161,7 @@ def pause(
     data: Data = DATA,
 ) -> None:
     """Take a source out of service: no instance asks it, and the next source of each series takes over."""
-    event_loop.run(_pause_source(name, data, sec))
+    event_loop.run(_use_breaker(name, data, lambda breaker: breaker.pause(sec)))
     until = "until `marketswarm source resume`" if sec is None else f"for {sec:g} s"
     output.print_line(f"{name} is out of service {until}")
 
@@ -174,7 +173,7 @@ def resume(
     data: Data = DATA,
 ) -> None:
     """Take a source into service again at once, also one whose breaker is open since it failed."""
-    event_loop.run(_resume_source(name, data))
+    event_loop.run(_use_breaker(name, data, CircuitBreaker.resume))
     output.print_line(f"{name} is in service: the next load of each of its series asks it")
 
 
@@ -214,22 +213,11 @@ async def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
         return {}
 
 
-async def _pause_source(name: str, data: Path, sec: float | None) -> None:
-    async with _open_breaker(name, data) as breaker:
-        await breaker.pause(sec)
-
-
-async def _resume_source(name: str, data: Path) -> None:
-    async with _open_breaker(name, data) as breaker:
-        await breaker.resume()
-
-
-@asynccontextmanager
-async def _open_breaker(name: str, data: Path) -> AsyncIterator[CircuitBreaker]:
-    """Yield the breaker of a source that the truth names. Raise Exit, code 2, for another."""
+async def _use_breaker(name: str, data: Path, use: Callable[[CircuitBreaker], Awaitable[object]]) -> None:
+    """Use the breaker of a source that the truth names. Raise Exit, code 2, for another."""
     async with open_fleet(data) as fleet:
         _require_named(fleet, name)
-        yield CircuitBreaker(_market_bus(fleet), name)
+        await use(CircuitBreaker(_market_bus(fleet), name))
 
 
 def _market_bus(fleet: FleetView) -> Bus:

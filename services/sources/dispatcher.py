@@ -206,7 +206,7 @@ class SeriesDispatcher:
         """Return series with the reasons why they are not fresh: `SPY:bars:1m (yahoo limited)`."""
         found = []
         for name in sorted(names)[:at_most]:
-            why = explain_sources(self.series[name], self.states[name]) or "not loaded yet"
+            why = explain_sources(self.states[name], self.series[name].sources) or "not loaded yet"
             found.append(f"{name} ({why})")
         return found
 

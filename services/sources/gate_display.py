@@ -4,7 +4,8 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,24 +20,23 @@ _PIPE_COLUMNS: Final = 1_000
 log = logs.get("sources")
 
 
-class FailedSeries(Protocol):
-    """A series that the gate misses."""
+@dataclass(frozen=True, slots=True)
+class GateFailure:
+    """Hold a series that is missing or not fresh, and why.
 
-    @property
-    def series(self) -> str: ...
+    `reason` is what its sources answered, which is foreign text. Without a series that is `critical` the gate
+    stays closed. The state of the gate on the bus has these fields, as they are named here.
+    """
 
-    @property
-    def status(self) -> str: ...
+    series: str
+    source: str
+    status: str
+    reason: str
+    critical: bool
 
-    @property
-    def reason(self) -> str:
-        """What its sources answered; foreign text."""
-        ...
-
-    @property
-    def is_critical(self) -> bool:
-        """True if the gate stays closed without it."""
-        ...
+    def describe(self) -> str:
+        """Return the series and why it is missing, as `SPY:bars:1m late: yahoo limited (429)`."""
+        return f"{self.series} {self.status}{self.reason and f': {self.reason}'}"
 
 
 @contextlib.contextmanager
@@ -68,13 +68,13 @@ def _log_from_time_to_time(total: int) -> Callable[[int], None]:
     return show
 
 
-def print_failures(failures: Sequence[FailedSeries]) -> None:
+def print_failures(failures: Sequence[GateFailure]) -> None:
     """Print a table of the series that are not there or not fresh."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("series", "is", "why", ""):
         table.add_column(head, overflow="fold")
     for failure in failures:
-        words = (failure.series, failure.status, failure.reason, "critical" if failure.is_critical else "")
+        words = (failure.series, failure.status, failure.reason, "critical" if failure.critical else "")
         table.add_row(*map(escape_text, words))
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
     console = Console(highlight=False, markup=False, emoji=False, width=width)

@@ -18,7 +18,6 @@ from services.sources.cascade.loader import SeriesLoader, open_loader
 from services.sources.cascade.series import list_series
 from services.sources.cascade.store import SeriesStore
 from services.sources.dispatcher import SeriesDispatcher
-from services.sources.libraries import require_libraries
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
 from services.sources.reload import reload_stale
@@ -36,7 +35,6 @@ async def main() -> int:
 
     Follow the settings and this instance's share of the series, start the loads that are due, and report.
     """
-    require_libraries()
     async with agent(NAME, SourcesEnvironment) as me:
         settings, share, metrics = me.config(SourcesSettings), me.share("series"), SourcesMetrics()
         me.expose(metrics.collect)
@@ -85,9 +83,7 @@ def start_alerts(me: Agent[Any], store: SeriesStore) -> OutageAlerts:
     def degrade(problem: str | None) -> None:
         me.set_degraded(problem and f"events not sent: {problem}", part="events")
 
-    return OutageAlerts.start(
-        me, SOURCES, degrade=degrade, on_states=store.write_verdicts, read_former=store.read_former
-    )
+    return OutageAlerts.start(me, SOURCES, degrade=degrade, on_states=store.write_verdicts)
 
 
 async def follow_replay(me: Agent[Any], loader: SeriesLoader) -> None:

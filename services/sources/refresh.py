@@ -89,8 +89,6 @@ class Refresh:
 
     async def _drop_unnamed(self) -> None:
         """Forget the sources and series that the truth does not name. Raise BusError."""
-        if self._dispatcher.alerts.has_former:
-            return  # they are adopted from the states of the sources
         series = list_series(self._get_settings())
         stored_sources, stored_series = await self._loader.store.list_stored()
         named = {name for each in series for name in each.sources}

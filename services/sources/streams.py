@@ -14,6 +14,7 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.net.retry import Backoff
+from marketswarm.tasks import run_beside
 from services.market.records import RecordKind
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
@@ -209,15 +210,14 @@ class SourceStream:
     async def _stream_until_paused(self) -> None:
         """When an operator pauses the source, its series are loaded from others."""
         reader = KlineReader(self._symbols, self._anomalies)
-        streaming = asyncio.create_task(stream_klines(reader, self._take, self._note_end, url=self._url))
+        work = stream_klines(reader, self._take, self._note_end, url=self._url)
         try:
-            while not await self._is_paused():
-                await asyncio.wait([streaming], timeout=PAUSED_EVERY_SEC)
-                if streaming.done():
-                    streaming.result()
+            async with run_beside(work) as streaming:
+                while not await self._is_paused():
+                    await asyncio.wait([streaming], timeout=PAUSED_EVERY_SEC)
+                    if streaming.done():
+                        streaming.result()
         finally:
-            streaming.cancel()
-            await asyncio.gather(streaming, return_exceptions=True)
             self._return_to_loads()
 
     async def _is_paused(self) -> bool:

@@ -24,6 +24,7 @@ import orjson
 from marketswarm.net.errors import ConnectionEnded
 from marketswarm.net.retry import Backoff
 from marketswarm.net.websocket import WebSocketSession
+from marketswarm.tasks import run_beside
 from services.market.records import DAY_MS, MINUTE_MS, Bar
 
 MAX_STREAMS: Final = 1024
@@ -220,16 +221,11 @@ async def _read_connection(
         queued_frames=MAX_QUEUED_FRAMES,
     )
     try:
-        async with session:
-            subscribing = asyncio.create_task(_subscribe(session, reader))
-            try:
-                while True:
-                    bars = await _next_bars(session, reader, limits)
-                    await on_bars(bars)
-                    delivered.update(each.bar.symbol for each in bars)
-            finally:
-                subscribing.cancel()
-                await asyncio.gather(subscribing, return_exceptions=True)
+        async with session, run_beside(_subscribe(session, reader)):
+            while True:
+                bars = await _next_bars(session, reader, limits)
+                await on_bars(bars)
+                delivered.update(each.bar.symbol for each in bars)
     except ConnectionEnded as ended:
         return ended.reason
 

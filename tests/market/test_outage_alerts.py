@@ -10,11 +10,10 @@ import pytest
 from healer.service_alert import parse_service_alert
 from marketswarm.agent import outage_alerts as module
 from marketswarm.agent.outage_alerts import OutageAlerts
-from marketswarm.agent.outage_state import PROBES, OutageState, Thresholds
+from marketswarm.agent.outage_state import PROBES, Thresholds
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.closed_outages import ClosedOutages, closed_field
-from marketswarm.event import Event, encode_event
 from marketswarm.keys import HEALER_RELAYED, MASSIVE_ALERTS, MASSIVE_ROSTER
 from marketswarm.seeding.functions import load_functions
 from support.fixtures import opened
@@ -300,21 +299,3 @@ async def test_states_that_their_reader_did_not_take_are_passed_on_again(server)
         await auntil(lambda: passed, what="the second try")
         await one.settled()
     assert (passed, told(server)) == ([{"shop": "down"}], [MISS])
-
-
-async def test_what_an_earlier_release_kept_is_adopted_by_one_of_two_instances(server):
-    miss = Event(PROBES.miss, "massive/shop", 60.0, "probe_miss.massive:shop.60000", "massive", since=50.0)
-
-    async def read_former():
-        return {"shop": (OutageState("down", since=50.0, told=miss.id, ts=60.0), [miss])}
-
-    async with running(server, "a", "b", read_former=read_former) as both:
-        for each in both:
-            each.see("shop", "refused", "refused")
-            await each.settled()
-        both[0].see("shop", None, None)
-        await both[0].settled()
-        assert [each.alerts.has_former for each in both] == [False, False]
-    assert told(server) == [MISS, OK]
-    assert log_of(server)[0] == orjson.loads(encode_event(miss))
-    assert log_of(server)[1]["since"] == 50.0

@@ -20,7 +20,7 @@ from services.sources.cascade.state import WAITING
 from services.sources.cascade.store import Load, SeriesStore
 from services.sources.catalog.answer import SentRequest
 from services.sources.catalog.files import shipped_catalog
-from services.sources.gate import GateProgress, load_within_time
+from services.sources.preload import GateProgress, load_within_time
 from services.sources.settings import KeepSettings, WorkSettings
 from support.fixtures import opened
 from support.rig import TcpProxy

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from marketswarm.tasks import end_tasks, run_until_first
+from marketswarm.tasks import end_tasks, run_beside, run_until_first
 
 
 async def test_tasks_that_are_ended_have_cleaned_up():
@@ -57,3 +57,21 @@ async def test_all_end_with_the_task_that_runs_them():
     with pytest.raises(asyncio.CancelledError):
         await running
     assert ended == [True, True]
+
+
+@pytest.mark.parametrize("is_failing", [False, True])
+async def test_what_runs_beside_a_block_has_ended_with_it_and_its_failure_is_ignored(is_failing):
+    ended = []
+
+    async def work():
+        try:
+            if is_failing:
+                raise ValueError
+            await asyncio.sleep(60)
+        finally:
+            ended.append("work")
+
+    async with run_beside(work()) as task:
+        await asyncio.sleep(0)
+        assert task.done() == is_failing
+    assert ended == ["work"]

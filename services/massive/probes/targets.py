@@ -6,7 +6,6 @@
 {"name": "shop", "kind": "https", "url": "https://shop.example/health", "contains": "ok"}
 """
 
-import ipaddress
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationError, mod
 from pydantic_core import InitErrorDetails
 
 from marketswarm.agent import ServiceConfig
+from marketswarm.net.addresses import is_web_url, parse_address
 from services.massive.market.settings import RestUrl
 
 DAY_SEC: Final = 86_400
@@ -28,14 +28,9 @@ def _require_printable(text: str) -> str:
 
 def _require_web_url(text: str) -> str:
     """Return `text` if it is a web URL without credentials; otherwise raise ValueError."""
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not text.isprintable() or " " in text:
+    if not is_web_url(text) or not text.isprintable() or " " in text:
         raise ValueError("must be https://host/… or http://host/…")
-    if "@" in parts.netloc:
+    if "@" in urlsplit(text).netloc:
         raise ValueError("must have no credentials in it")
     return text
 
@@ -43,12 +38,8 @@ def _require_web_url(text: str) -> str:
 def _require_resolver(text: str) -> str:
     """Return `text` if it is an IP address with or without a port; otherwise raise ValueError."""
     host, port = split_host_port(text, 53)
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise ValueError(
-            "must be an address, or one with a port: 9.9.9.9, 127.0.0.1:5353, [::1]:53"
-        ) from None
+    if parse_address(host) is None:
+        raise ValueError("must be an address, or one with a port: 9.9.9.9, 127.0.0.1:5353, [::1]:53")
     if not 0 < port < 65_536:
         raise ValueError("must have a port from 1 to 65535")
     return text

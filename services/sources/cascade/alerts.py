@@ -4,16 +4,12 @@
 `market:sources` is for those who read it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
 
-from marketswarm.agent.outage_alerts import FormerStates
-from marketswarm.agent.outage_state import SOURCES, OutageState, parse_state
-from marketswarm.bus.stored_values import parse_object, report_unusable
-from marketswarm.event import Event, MalformedEvent, parse_event_object
-from marketswarm.keys import MARKET_SOURCES
+from marketswarm.agent.outage_state import OutageState
 from services.sources.cascade.state import SourceFinding, SourceVerdict, clean_reason
 from services.sources.catalog.mapping import PLAN_STATUS
 
@@ -101,29 +97,3 @@ def encode_verdict(source: str, state: OutageState) -> bytes:
     change = {"name": source, "state": state.verdict}
     is_since_known = state.verdict == "down" and state.since is not None
     return orjson.dumps(change | {"since": state.since} if is_since_known else change)
-
-
-def parse_former(bus: str, stored: Mapping[bytes, bytes]) -> FormerStates:
-    """Read what an earlier release kept in the states of sources; report events that can't be parsed."""
-    found = dict[str, tuple[OutageState, list[Event]]]()
-    for name, raw in stored.items():
-        known = parse_object(raw)
-        pending, miss = known.get("pending"), known.get("open_event")
-        documents = pending.values() if isinstance(pending, dict) else ()
-        events = list[Event]()
-        for document in documents:
-            event = parse_event_object(document) if isinstance(document, dict) else MalformedEvent("no_json")
-            if isinstance(event, Event) and event.type in (SOURCES.miss, SOURCES.ok, SOURCES.unwatched):
-                events.append(event)
-            else:
-                report_unusable(bus, MARKET_SOURCES, "pending")
-        if events or (isinstance(miss, str) and miss):
-            at = known.get("event_ms")
-            state = {
-                "verdict": "down" if miss else "up",
-                "since": known.get("since") if miss else None,
-                "told": miss,
-                "ts": at / 1000 if isinstance(at, int | float) else 0,
-            }
-            found[name.decode("utf-8", "replace")] = parse_state(orjson.dumps(state)), events
-    return found

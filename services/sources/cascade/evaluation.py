@@ -1,6 +1,5 @@
 """Evaluate an answer of a source: which of its records count, and whether they are right and fresh. Pure."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,16 +19,9 @@ from services.sources.cascade.series import (
 from services.sources.cascade.state import SourceFinding, SourceVerdict
 from services.sources.catalog.answer import NO_KEY, NOT_SERVED, AnswerStatus, SourceAnswer
 
-_PASSED_ON: Final[Mapping[AnswerStatus, SourceVerdict]] = {
-    AnswerStatus.LIMITED: SourceVerdict.LIMITED,
-    AnswerStatus.REFUSED: SourceVerdict.REFUSED,
-}
-_NOT_ASKED: Final[Mapping[str, SourceVerdict]] = {
-    BREAKER_OPEN: SourceVerdict.BREAKER_OPEN,
-    PAUSED: SourceVerdict.PAUSED,
-    NO_KEY: SourceVerdict.NO_KEY,
-    NOT_SERVED: SourceVerdict.NOT_SERVED,
-}
+_PASSED_ON: Final = frozenset({AnswerStatus.LIMITED, AnswerStatus.REFUSED})
+_NOT_ASKED: Final = frozenset({BREAKER_OPEN, PAUSED, NO_KEY, NOT_SERVED})
+"""These answers, and these reasons of a failed one, have verdicts of the same names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +58,16 @@ def evaluate_answer(
         wait_sec=answer.wait_sec,
         is_replay=answer.is_replay,
         played_at=answer.played_at,
-        misfits=len(answer.misfits),
         min_interval_sec=answer.min_interval_sec,
         history_ms=answer.since_ms,
         parts_left=answer.parts_left,
         day_end=AT_CLOSE if answer.is_replay else day_end,
     )
     if answer.outcome in _PASSED_ON:
-        return replace(finding, verdict=_PASSED_ON[answer.outcome])
+        return replace(finding, verdict=SourceVerdict(answer.outcome))
     if answer.outcome is AnswerStatus.FAILED:
-        return replace(finding, verdict=_NOT_ASKED.get(answer.reason, SourceVerdict.FAILED))
+        is_known = answer.reason in _NOT_ASKED
+        return replace(finding, verdict=SourceVerdict(answer.reason) if is_known else SourceVerdict.FAILED)
     if answer.outcome is not AnswerStatus.OK:
         return finding
     if (fault := find_fault(series.asset, answer.records, clock.now_ms) or _find_misfits(answer)) is not None:
@@ -89,7 +81,6 @@ def _evaluate_records(
     finished = keep_finished(series, session, answer.records, clock.now_ms, finding.day_end)
     placed, off_grid = place_bars(series, session, finished)
     records, count = tuple(placed), len(placed) + off_grid
-    finding = replace(finding, misfits=finding.misfits + off_grid)
     if off_grid > WRONG_SHARE * count:
         reason = f"{off_grid} of {count}: a time between two bars"
         return replace(finding, verdict=SourceVerdict.WRONG, reason=reason)

@@ -15,6 +15,7 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.bus import BusError
 from marketswarm.net.retry import Backoff
+from marketswarm.tasks import run_beside
 from services.market.records import Record
 from services.market.sessions import Session
 from services.sources.access.circuit_breaker import CircuitBreaker
@@ -314,7 +315,7 @@ class SeriesLoader:
             return LoadResult(LoadOutcome.CLAIMED, wait_sec=wait_sec)
         is_published = False
         try:
-            async with asyncio.timeout(within_sec), self._renew_beside(claim):
+            async with asyncio.timeout(within_sec), run_beside(self._renew(claim)):
                 before = (await self.store.read_states([series.id]))[series.id]
                 result = await work(claim, before)
                 is_published = result.outcome is LoadOutcome.LOADED  # publishing gave the claim back
@@ -414,23 +415,12 @@ class SeriesLoader:
             del recent[at]
         return [recent[at] for at in sorted(recent)]
 
-    @contextlib.asynccontextmanager
-    async def _renew_beside(self, claim: Claim) -> AsyncIterator[None]:
-        """Renew a claim while the block runs. A claim that is lost is seen when the load is published."""
-
-        async def renew() -> None:
-            """Renew the claim until cancelled."""
-            while True:
-                await asyncio.sleep(CLAIM_SEC / 3)
-                with contextlib.suppress(BusError):
-                    await self.store.renew(claim)
-
-        task = asyncio.create_task(renew())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    async def _renew(self, claim: Claim) -> None:
+        """Renew a claim until cancelled. A claim that is lost is seen when the load is published."""
+        while True:
+            await asyncio.sleep(CLAIM_SEC / 3)
+            with contextlib.suppress(BusError):
+                await self.store.renew(claim)
 
 
 @contextlib.asynccontextmanager

@@ -19,13 +19,8 @@ local function change_source(hash, change)
   for field, more in pairs(change.add or {}) do
     state[field] = (type(state[field]) == 'number' and state[field] or 0) + more
   end
-  if change.state then
-    if state.state ~= change.state then
-      state.state, state.since = change.state, change.since or now
-    end
-    for _, field in ipairs({'open_event', 'event_ms', 'failed_since', 'pending', 'gone'}) do
-      state[field] = nil -- an earlier release kept its alerts here; they are adopted once there is a verdict
-    end
+  if change.state and state.state ~= change.state then
+    state.state, state.since = change.state, change.since or now
   end
   redis.call('HSET', hash, change.name, cjson.encode(state))
   return state

@@ -79,7 +79,6 @@ class SourceFinding:
         wait_sec: after how many seconds the source may be asked again; 0 if that is unknown.
         is_replay: whether the records were played from a recording.
         played_at: the time of the recording's clock; 0 for others.
-        misfits: how many rows of the answer were not records.
         is_asked: whether a request was sent to the source. None is for a minute of a stream, for a stream's
             mark on the bus, or if limits of ours allow none.
         min_interval_sec: for how long the source is not asked again for this series, for its limits to last.
@@ -99,7 +98,6 @@ class SourceFinding:
     wait_sec: float = 0.0
     is_replay: bool = False
     played_at: float = 0.0
-    misfits: int = 0
     is_asked: bool = True
     min_interval_sec: float = 0.0
     history_ms: int | None = None
@@ -294,7 +292,7 @@ def conclude_load(
             replay=served.is_replay,
             played_at=served.played_at,
         )
-    reason = explain_takeover(series, state) if state.serving else explain_sources(series, state)
+    reason = explain_takeover(series, state) if state.serving else explain_sources(state, series.sources)
     return replace(state, reason=reason, status=find_status(series, state, now))
 
 
@@ -313,7 +311,7 @@ def explain_takeover(series: Series, state: SeriesState) -> str:
     """Return why no source before the serving one serves, as `massive late, yahoo limited`."""
     if state.serving not in series.sources:
         return ""
-    return _explain(state, series.sources[: series.sources.index(state.serving)])
+    return explain_sources(state, series.sources[: series.sources.index(state.serving)])
 
 
 def clean_reason(reason: str) -> str:
@@ -321,12 +319,8 @@ def clean_reason(reason: str) -> str:
     return printable_line(reason[: 2 * MAX_REASON])[:MAX_REASON]
 
 
-def explain_sources(series: Series, state: SeriesState) -> str:
-    """Return what became of each source that was asked, as `yahoo limited, tiingo no_key`."""
-    return _explain(state, series.sources)
-
-
-def _explain(state: SeriesState, sources: Sequence[str]) -> str:
+def explain_sources(state: SeriesState, sources: Sequence[str]) -> str:
+    """Return what became of each of these sources that was asked, as `yahoo limited, tiingo no_key`."""
     found = [(name, state.attempts.get(name)) for name in sources]
     return ", ".join(f"{name} {attempt.verdict}" for name, attempt in found if attempt is not None)
 

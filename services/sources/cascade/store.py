@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.agent.outage_alerts import FormerStates
 from marketswarm.agent.outage_state import OutageState
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import LeaseAction, apply_lease_action
@@ -36,7 +35,7 @@ from marketswarm.text import parse_digits
 from services.market.entries import encode_entry
 from services.market.records import DAY_MS, Provenance, RecordKind
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
-from services.sources.cascade.alerts import encode_finding, encode_verdict, find_outcomes, parse_former
+from services.sources.cascade.alerts import encode_finding, encode_verdict, find_outcomes
 from services.sources.cascade.series import Series, time_of
 from services.sources.cascade.state import (
     WAITING,
@@ -279,11 +278,6 @@ class SeriesStore:
     async def write_verdicts(self, states: Mapping[str, OutageState]) -> None:
         changes = [encode_verdict(name, state) for name, state in states.items()]
         await self.bus.script(CHANGE_SOURCES, [MARKET_SOURCES], changes)
-
-    async def read_former(self) -> FormerStates:
-        """Return the open outages and unpublished events that an earlier release kept in the states."""
-        bus = self.bus
-        return parse_former(bus.name, await bus.ask(bus.client.hgetall(MARKET_SOURCES)))
 
     async def read_refreshed(self) -> float | None:
         """Return when the last refresh that was completed began, in epoch seconds; None if unknown."""

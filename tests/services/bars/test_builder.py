@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.bars.indicators import batch
 from services.bars.outputs import Arrival
 from services.market.entries import encode_entry
 from services.market.records import (
@@ -31,6 +30,7 @@ from support.scenes.bars import (
     arrival,
     assert_same_as_batch,
     assert_same_bars,
+    batch,
     minutes,
     values_of,
     walk,

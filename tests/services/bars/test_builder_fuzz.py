@@ -7,13 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.bars.feature_writer import compute_new
-from services.bars.indicators import batch
 from services.bars.outputs import Arrival
 from services.market.entries import parse_bar
 from services.market.records import DAY_MS, TIMEFRAME_SEC, TIMEFRAMES, Bar, RecordKind
 from services.market.sessions import get_session
 from support.examples import examples
-from support.scenes.bars import MINUTE, SymbolScene, fields_of, values_of
+from support.scenes.bars import MINUTE, SymbolScene, batch, fields_of, values_of
 
 BASE = 1_795_789_800_000
 """2026-11-27, 14:30 UTC: New York opens, for half a day."""

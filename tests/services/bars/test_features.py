@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.bars.features import FEATURES, LONGEST_WINDOW, MARKET, DailyBar, compute_features
-from services.bars.indicators import batch
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import DAY_MS, Bar
 from services.market.sessions import get_session
 from support.examples import examples
+from support.scenes.bars import batch
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 MONDAY_MS = 1_767_571_200_000  # 2026-01-05, midnight in UTC

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from services.bars.bar_columns import CheckpointError
 from services.bars.indicator_catalog import INDICATORS
-from services.bars.indicators import SEAMS, IndicatorSeries, TooOldError, batch
+from services.bars.indicators import SEAMS, IndicatorSeries, TooOldError
 from services.market.records import DAY_MS, MINUTE_MS, Bar
 from services.market.sessions import get_session
 from support.examples import examples
+from support.scenes.bars import batch
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 PUBLISHED = Path(__file__).parent / "published"
@@ -423,21 +424,6 @@ def test_a_correction_older_than_the_seams_is_refused_and_changes_nothing():
     assert [values for _, values in changes] == batch(bars, DAY, block=BLOCK)[5 * BLOCK :]
 
 
-def test_a_checkpoint_without_seams_is_gone_on_from_and_gets_them_with_time():
-    bars = make_bars(Random(4), 9 * BLOCK)
-    series = make_series(bars[: 4 * BLOCK])
-    line, _, columns = series.checkpoint().partition(b"\n")
-    header = orjson.loads(line)
-    del header["seams"]  # as an older release wrote it
-    series.restore(orjson.dumps(header) + b"\n" + columns)
-    with pytest.raises(TooOldError, match="is unknown"):
-        series.recompute(bars[2 * BLOCK].start_ms, lambda _: bars[: 4 * BLOCK])
-    for bar in bars[4 * BLOCK :]:
-        series.append(bar)
-    changes = series.recompute(bars[5 * BLOCK].start_ms, lambda _: bars[4 * BLOCK :])
-    assert [values for _, values in changes] == batch(bars, DAY, block=BLOCK)[5 * BLOCK :]
-
-
 def test_a_series_holds_at_most_three_blocks_and_loads_the_past_without_computing_it():
     bars = make_bars(Random(8), 500)
     grown, loaded = (IndicatorSeries("1m", DAY, block=BLOCK) for _ in range(2))
@@ -510,7 +496,7 @@ def test_a_damaged_checkpoint_is_refused_and_changes_nothing(data):
 
 @given(st.binary(max_size=200), st.sampled_from([-1, 0, 1, 2, 30_000, None]), st.integers(0, 3))
 def test_a_forged_checkpoint_is_an_error_of_one_kind(body, count, size):
-    header = {"format": 1, "timeframe": "1m", "block": BLOCK, "count": count}
+    header = {"format": 1, "timeframe": "1m", "block": BLOCK, "count": count, "seams": []}
     series = make_series(make_bars(Random(11), 5))
     before = series.checkpoint()
     for packed in (body, zlib.compress(body), zlib.compress(bytes(size * 72))):
@@ -523,9 +509,19 @@ def test_a_forged_checkpoint_is_an_error_of_one_kind(body, count, size):
             series.restore(before)
 
 
+@pytest.mark.parametrize("seams", [None, 5, [5], [[1, [2, [3]]]]])
+def test_a_checkpoint_without_readable_seams_is_refused(seams):
+    series = make_series(make_bars(Random(11), 50))
+    line, _, columns = series.checkpoint().partition(b"\n")
+    header = orjson.loads(line)
+    for damaged in ({**header, "seams": seams}, {name: header[name] for name in header if name != "seams"}):
+        with pytest.raises(CheckpointError, match="unreadable seam"):
+            series.restore(orjson.dumps(damaged) + b"\n" + columns)
+
+
 @pytest.mark.slow
 def test_a_checkpoint_that_unpacks_to_more_than_it_says_is_refused():
-    header = {"format": 1, "timeframe": "1m", "block": BLOCK, "count": 2}
+    header = {"format": 1, "timeframe": "1m", "block": BLOCK, "count": 2, "seams": []}
     bomb = orjson.dumps(header) + b"\n" + zlib.compress(bytes(50_000_000))
     series = make_series(make_bars(Random(11), 50))
     tracemalloc.start()

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from services.bars.indicators import batch
 from services.bars.live_indicators import STORE_EVERY
 from services.bars.settings import BarsOptions
 from services.market.records import DAY_MS, Bar
@@ -14,6 +13,7 @@ from support.scenes.bars import (
     SymbolScene,
     arrival,
     assert_same_as_batch,
+    batch,
     minutes,
     play_all,
     values_of,

@@ -12,8 +12,6 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from marketswarm.agent.outage_alerts import OutageAlerts
-from marketswarm.agent.outage_state import SOURCES
 from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_ALERTS, MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, SOURCES_REFRESHED
 from marketswarm.net.retry import Backoff
@@ -22,7 +20,6 @@ from services.sources import refresh as module
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.loader import LoadOutcome
 from services.sources.cascade.series import list_series
-from services.sources.cascade.store import SeriesStore
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
@@ -157,51 +154,17 @@ async def test_a_source_that_only_the_refresh_finds_failed_is_an_alert_and_its_s
     assert scene.pending_loads() == [f"load {SERIES}"]
 
 
-async def test_what_an_earlier_release_kept_of_outages_is_adopted_once_and_before_it_is_dropped(scene):
-    """It kept them in the states of the sources: those of `gone` were in a truth before."""
-    bus, boot, keys = scene.market.bus, "boot", ("kraken", "gone", "lost", "well")
-    await scene.market.settle()
-    kept = {name: make_former(name) for name in keys}
-    kept["lost"] |= {"pending": {}, "state": "down"}
-    kept["well"] |= {"open_event": "", "pending": {}, "state": "up"}
-    await bus.client.hset(MARKET_SOURCES, mapping={name: orjson.dumps(each) for name, each in kept.items()})
-    stores = [SeriesStore(lambda: bus) for _ in range(2)]
-    for store in stores:
-        alerts = OutageAlerts(
-            SOURCES, lambda: bus, boot, on_states=store.write_verdicts, read_former=store.read_former
-        )
-        scene.dispatcher.alerts = alerts
-        await scene.refresh._drop_unnamed()  # noqa: SLF001 - nothing is dropped before it is adopted
-        assert len((await scene.loader.store.list_stored())[0]) == len(keys)
-        await run_until_settled(scene, alerts)
-    await scene.refresh._drop_unnamed()  # noqa: SLF001
-    assert (await scene.loader.store.list_stored())[0] == ["kraken"]
-    assert sorted((each["type"], each["svc"]) for each in await list_alerts(scene)) == [
-        ("source_miss", "source:gone"),
-        ("source_miss", "source:kraken"),
-        ("source_unwatched", "source:gone"),
-        ("source_unwatched", "source:lost"),
-    ]
-    assert "open_event" not in await scene.market.read_source("kraken")
+async def test_what_the_truth_does_not_name_is_forgotten(scene):
+    client = scene.market.bus.client
     await scene.refresh.load_old()
-    await run_until_settled(scene, alerts)
-    ok = (await list_alerts(scene))[-1]
-    assert (ok["type"], ok["svc"], ok["since"]) == ("source_ok", "source:kraken", 1000.0)
+    await client.hset(MARKET_SOURCES, "gone", b"{}")
+    await client.hset(MARKET_SERIES, "GONE:bars:1m", b"{}")
 
+    async def is_forgotten():
+        return await scene.loader.store.list_stored() == (["kraken"], [SERIES])
 
-def make_former(name):
-    ident = f"source_miss.source:{name}.1060000"
-    event = {"type": "source_miss", "svc": f"source:{name}", "ts": 1060.0, "id": ident, "by": "sources"}
-    state = {"name": name, "state": "down", "since": 1000.0, "event_ms": 1_060_000, "fails": 3}
-    return state | {"open_event": ident, "pending": {ident: event | {"since": 1000.0}}}
-
-
-async def run_until_settled(scene, alerts):
-    scene.dispatcher.alerts = alerts
-    await scene.follow()
-    task = asyncio.create_task(alerts.run())
-    await auntil(lambda: alerts.is_idle and not alerts.pending_count())
-    await end_tasks(task)
+    async with running(scene):
+        await auntil(is_forgotten)
 
 
 async def list_alerts(scene):

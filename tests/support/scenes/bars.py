@@ -1,13 +1,14 @@
 """What tests of bars share: minutes by chance, their entries, and what must come of them, in one pass."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from services.bars.builder import BarBuilder
-from services.bars.indicators import batch
+from services.bars.indicator_catalog import INDICATORS
+from services.bars.indicators import BLOCK_BARS, IndicatorSeries, Values
 from services.bars.outputs import Arrival, Outputs
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import SymbolState, restore_state
@@ -188,6 +189,17 @@ def assert_same_bars(got: Sequence[Bar], expected: Sequence[Bar]) -> None:
             mine, theirs = getattr(one, name), getattr(other, name)
             assert (mine is None) == (theirs is None), (name, one, other)
             assert mine is None or abs(mine - theirs) <= 1e-9 * abs(theirs), (name, one, other)
+
+
+def batch(
+    bars: Sequence[Bar], session: Session, names: Collection[str] = tuple(INDICATORS), block: int = BLOCK_BARS
+) -> list[Values]:
+    """Return the values of each bar of a whole history in order, computed from all bars at once."""
+    if not bars:
+        return []
+    series = IndicatorSeries(bars[0].timeframe, session, names, block)
+    series.append(bars[-1])
+    return [values for _, values in series.recompute(bars[0].start_ms, lambda _since_ms: bars)]
 
 
 def assert_same_as_batch(

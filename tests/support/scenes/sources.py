@@ -98,13 +98,7 @@ class SourcesMarket:
         self.ahead_sec = 0.0
         self._stack = ExitStack()
         store = SeriesStore(lambda: self.bus)
-        self.alerts = OutageAlerts(
-            SOURCES,
-            lambda: self.bus,
-            "boot",
-            on_states=store.write_verdicts,
-            read_former=store.read_former,
-        )
+        self.alerts = OutageAlerts(SOURCES, lambda: self.bus, "boot", on_states=store.write_verdicts)
         self.alerts.follow(dict.fromkeys(ANSWERS, Thresholds(3, 1)))
 
     async def __aenter__(self) -> Self:

@@ -1,25 +1,22 @@
 """Define the context of a probe: its time limit, its host look-up, and the market data API's URLs."""
 
 import asyncio
-import ipaddress
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from pydantic import SecretStr
+
+from marketswarm.net.addresses import parse_address
 
 MAX_ADDRESSES: Final = 3
 
 
-class LookUp(Protocol):
-    """Look up the addresses of a host."""
-
-    async def __call__(self, host: str, port: int) -> list[str]:
-        """Return the addresses of a host, at most MAX_ADDRESSES. Raises OSError or UnicodeError."""
-        ...
+LookUp = Callable[[str, int], Awaitable[list[str]]]
+"""Returns the addresses of a host, at most MAX_ADDRESSES, for a port. Raises OSError or UnicodeError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ class SystemLookUp:
 
     async def __call__(self, host: str, port: int) -> list[str]:
         """Return the addresses of a host, at most MAX_ADDRESSES. Raises OSError or UnicodeError."""
-        if _is_address(host):
+        if parse_address(host) is not None:
             return [host]
         found = await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -68,11 +65,3 @@ class SystemLookUp:
     def close(self) -> None:
         """End the threads, without waiting for look-ups that hang."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

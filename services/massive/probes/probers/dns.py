@@ -6,7 +6,6 @@ hosts file and the search list of this machine are not used.
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
+from marketswarm.net.addresses import parse_address
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace, error_reason
 from services.massive.probes.result import ProbeResult
@@ -53,8 +53,8 @@ async def probe(target: Dns, context: ProbeContext) -> ProbeResult:
 def _make_query(target: Dns) -> dns.message.QueryMessage:
     """Return the query for a target; a PTR target may be an address. Raises ProbeError."""
     try:
-        if target.record == "PTR" and (address := _parse_address(target.host)):
-            name = dns.reversename.from_address(address)
+        if target.record == "PTR" and (address := parse_address(target.host)):
+            name = dns.reversename.from_address(str(address))
         else:
             name = dns.name.from_text(target.host)
     except dns.exception.DNSException:
@@ -134,10 +134,3 @@ def _read_answers(answer: dns.message.Message, kind: dns.rdatatype.RdataType) ->
 def _normalize(text: str) -> str:
     """Drop quotes, final dot and case, so that values can be compared."""
     return text.strip('"').removesuffix(".").lower()
-
-
-def _parse_address(host: str) -> str | None:
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None

@@ -3,7 +3,6 @@
 Each probe is a new visitor: its own connection, no cookies, no proxy, no credentials.
 """
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +10,7 @@ from typing import Any, Final
 import httpx
 
 from marketswarm import __version__
-from marketswarm.net.addresses import is_inside, redact_url
+from marketswarm.net.addresses import is_inside, parse_address, redact_url
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.tls import make_tls_context, record_certificate
 from services.massive.probes.probers.trace import ProbeError, Trace
@@ -178,7 +177,5 @@ def _resolve_redirect(url: httpx.URL, location: str) -> httpx.URL:
 
 
 def _is_outside(address: str) -> bool:
-    try:
-        return not is_inside(ipaddress.ip_address(address))
-    except ValueError:
-        return False
+    found = parse_address(address)
+    return found is not None and not is_inside(found)

@@ -13,6 +13,6 @@ async def probe(target: Tcp, context: ProbeContext) -> ProbeResult:
     if host is None or port is None:
         return ProbeResult(target.kind, target.bus or "", CONFIG, "no_host")
     trace = Trace(target.kind, f"{host}:{port}")
-    async with trace.within(context.timeout_sec), await connect_host(trace, context, host, port):
+    async with trace.within(context.timeout_sec), connect_host(trace, context, host, port):
         pass
     return trace.result()

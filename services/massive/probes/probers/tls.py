@@ -20,14 +20,12 @@ async def probe(target: Tls, context: ProbeContext) -> ProbeResult:
     trace = Trace(target.kind, f"{target.host}:{target.port}")
     async with (
         trace.within(context.timeout_sec),
-        await connect_host(trace, context, target.host, target.port) as connection,
+        connect_host(trace, context, target.host, target.port) as writer,
     ):
         with trace.step("tls"):
             name = target.server_name or target.host
-            await connection.writer.start_tls(make_tls_context(target.ca_file), server_hostname=name)
-        record_certificate(
-            connection.writer.get_extra_info("ssl_object"), trace, target.warn_days, context.wall()
-        )
+            await writer.start_tls(make_tls_context(target.ca_file), server_hostname=name)
+        record_certificate(writer.get_extra_info("ssl_object"), trace, target.warn_days, context.wall())
     return trace.result()
 
 

@@ -23,8 +23,8 @@ from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
-from services.sources.gate import GateProgress, evaluate_gate, load_within_time
 from services.sources.metrics import SourcesMetrics
+from services.sources.preload import GateProgress, evaluate_gate, load_within_time
 from services.sources.settings import WorkSettings
 from support.rig.receiver import Answer
 from support.scenes import sources as scene

@@ -1,0 +1,256 @@
+"""Load every series once, and decide whether enough came for the readers to start.
+
+The gate is a one-shot, as bootstrap is: exit code 0 if enough series are loaded and all critical ones are
+fresh, else 1 with a table of what failed and why. Its state is on the bus (`preload:status`) while it works.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from marketswarm import log as logs
+from marketswarm.agent import Code, Exit, create_bus, find_truth_buses, load_truth, point_like
+from marketswarm.agent.lifecycle import StopRequest
+from marketswarm.agent.service_config import require_config
+from marketswarm.bus import Bus, BusError, find_bus_url
+from marketswarm.bus.outage import Outage, retry
+from marketswarm.keys import MARKET_BARS, PRELOAD_STATUS
+from marketswarm.settings import read_settings
+from marketswarm.tasks import run_beside
+from marketswarm.truth import Service, Truth
+from services.sources.cascade.concurrency import CLAIMED_PAUSE_SEC, load_concurrently
+from services.sources.cascade.loader import LoadOutcome, SeriesLoader, open_loader
+from services.sources.cascade.series import Series, list_series
+from services.sources.cascade.state import SeriesState, SeriesStatus, clean_reason
+from services.sources.cascade.store import SeriesStore
+from services.sources.gate_display import GateFailure, print_failures, show_progress
+from services.sources.replay.recording import RecordingError
+from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings, WorkSettings
+
+NAME: Final = "sources"
+CLOSED_GATE: Final = 1
+"""The exit code when too little is there."""
+WRITE_EVERY_SEC: Final = 0.5
+BUS_PATIENCE_SEC: Final = 30.0
+"""How long a series is tried after its bus could not be asked for the first time."""
+STATUS_SEC: Final = 30 * 86_400
+WORST: Final = 10
+"""How many of the series that failed the log names, critical ones first."""
+
+log = logs.get(NAME)
+
+
+@dataclass(slots=True)
+class GateProgress:
+    """Hold how far the gate is: the state of each series that was loaded, by its name."""
+
+    total: int
+    started_at: float
+    states: dict[str, SeriesState] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        return len(self.states) + len(self.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """Hold what the gate found, and whether it opens."""
+
+    is_open: bool
+    loaded: int
+    total: int
+    failures: tuple[GateFailure, ...]
+
+
+def evaluate_gate(series: Sequence[Series], progress: GateProgress, share: float, now: float) -> GateReport:
+    """Return whether enough series are loaded, and every critical one is fresh; and which ones are not.
+
+    A series is loaded if it is fresh, which it also is while its market is closed and nothing newer can be
+    there, or if a source answered in this run and there are records.
+    """
+    failures, loaded = [], 0
+    for each in series:
+        state = progress.states.get(each.id)
+        is_fresh = state is not None and state.newest_ms is not None and now <= state.fresh_until
+        loaded += is_fresh or (state is not None and _is_answered(state, progress.started_at))
+        if not is_fresh:
+            failures.append(_describe_failure(each, state, progress.errors.get(each.id, "")))
+    critical = any(failure.critical for failure in failures)
+    is_open = loaded >= share * len(series) and not critical
+    failures.sort(key=lambda each: not each.critical)
+    return GateReport(is_open, loaded, len(series), tuple(failures))
+
+
+def _is_answered(state: SeriesState, since: float) -> bool:
+    """Return True if there are records, and a source answered since the gate began: they may be a little old.
+
+    Records of a run long ago, which no source could add to, don't count.
+    """
+    return state.newest_ms is not None and state.loaded_at >= since
+
+
+def _describe_failure(series: Series, state: SeriesState | None, error: str) -> GateFailure:
+    if state is None:
+        return GateFailure(series.id, "", "not loaded", error or "the time was over", series.critical)
+    reasons = (
+        f"{name} {attempt.verdict}{attempt.reason and f' ({clean_reason(attempt.reason)})'}"
+        for name in series.sources
+        if (attempt := state.attempts.get(name)) is not None
+    )
+    status = SeriesStatus.LATE if state.newest_ms is not None else state.status
+    return GateFailure(series.id, state.serving, status, ", ".join(reasons), series.critical)
+
+
+class LoadError(Exception):
+    """A load ended with an error of ours, which is in the log."""
+
+
+async def load_series(loader: SeriesLoader, series: Series, patience_sec: float) -> SeriesState:
+    """Load a series, or wait until another instance has; return its state. Raise LoadError or BusError."""
+    while True:
+        before = (await loader.store.read_states([series.id]))[series.id]
+        if before.newest_ms is not None and time.time() <= before.fresh_until:
+            return before  # another instance loaded it, or it can't change now
+        result = await loader.load(series, forced=True, patience_sec=patience_sec)
+        if result.outcome is LoadOutcome.LOADED:
+            return result.state
+        if result.outcome is LoadOutcome.ERROR:
+            raise LoadError(f"error ({result.reason})")
+        await asyncio.sleep(CLAIMED_PAUSE_SEC)
+
+
+async def load_within_time(
+    loader: SeriesLoader, series: Sequence[Series], settings: WorkSettings, progress: GateProgress
+) -> None:
+    """Load all series, some at a time, within the gate's time; `progress` has what came of each."""
+    outage = Outage(log, "gate.bus_away", "gate.bus_back")
+
+    async def load(each: Series) -> None:
+        """Load one series, and note its state or why it has none; a bus that is away may come back."""
+        patience_sec = settings.gate.patience_sec
+        try:
+            progress.states[each.id] = await retry(
+                outage, lambda: load_series(loader, each, patience_sec), BUS_PATIENCE_SEC
+            )
+        except BusError as error:
+            progress.errors[each.id] = f"{error.bus} {error.reason}"
+        except LoadError as error:
+            progress.errors[each.id] = str(error)
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(settings.gate.timeout_sec):
+            await load_concurrently(series, settings.load.concurrency, load)
+
+
+async def main() -> int:
+    """Load every series once; return 0 if the readers may start, otherwise 1. Raise Exit."""
+    settings = read_settings(SourcesEnvironment)
+    logs.configure(NAME, settings)
+    stop = StopRequest(lambda: None)
+    with stop.handle_signals():
+        try:
+            return await run_gate(settings, os.environ)
+        except asyncio.CancelledError:
+            stop.end_body()
+            raise Exit(CLOSED_GATE, f"stopped by {stop.signal or 'SIGINT'} before it was done") from None
+
+
+async def run_gate(settings: SourcesEnvironment, environ: Mapping[str, str]) -> int:
+    """Find the truth, load its series, and return the exit code. Raise Exit."""
+    truth, section = await find_section(settings, environ)
+    config = require_config(SourcesSettings, NAME, section)
+    points = section.access_points.publish_to
+    try:
+        url = find_bus_url(point_like(points, MARKET, MARKET_BARS).bus, environ, truth)
+    except BusError as error:
+        raise Exit(Code.CONFIGURATION, str(error)) from None
+    bus = create_bus(MARKET, url)
+    async with aclosing(bus):
+        store = SeriesStore(lambda: bus, lambda key: point_like(points, MARKET, key).key)
+        work = config.work
+        async with open_loader(store, lambda: work, settings.sources_base_urls, environ) as loader:
+            try:
+                await loader.reader.follow_replay()
+            except RecordingError as error:
+                raise Exit(Code.CONFIGURATION, f"replay: {error}") from None
+            return await pass_gate(loader, list_series(config), work, bus)
+
+
+async def find_section(settings: SourcesEnvironment, environ: Mapping[str, str]) -> tuple[Truth, Service]:
+    """Return the truth and its section for sources. Raise Exit."""
+    buses = [create_bus(name, url) for url, name in find_truth_buses(settings, environ).items()]
+    try:
+        found = await load_truth(settings, buses, settings.truth_wait_sec)
+    finally:
+        await asyncio.gather(*(bus.aclose() for bus in buses))
+    truth = found.loaded.truth
+    section = truth.services.get(NAME)
+    if section is None:
+        raise Exit(Code.CONFIGURATION, f"the truth has no section for {NAME}: there is nothing to load")
+    return truth, section
+
+
+async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: WorkSettings, bus: Bus) -> int:
+    """Load the series, report, and return the exit code."""
+    progress = GateProgress(len(series), time.time())
+    with show_progress(len(series)) as show:
+        async with run_beside(write_while_loading(bus, progress, settings.gate.share, show)):
+            await load_within_time(loader, series, settings, progress)
+        show(progress.done)
+    report = evaluate_gate(series, progress, settings.gate.share, time.time())
+    try:
+        await write_status(bus, progress, settings.gate.share, report)
+    except BusError as error:
+        raise Exit(Code.NO_BUS, f"{error.bus} {error.reason}") from None
+    took_sec = round(time.time() - progress.started_at, 1)
+    if report.failures:
+        print_failures(report.failures)
+    if report.is_open:
+        log.info("gate.open", loaded=report.loaded, total=report.total, sec=took_sec)
+        return Code.DONE
+    log.error(
+        "gate.closed",
+        loaded=report.loaded,
+        total=report.total,
+        needed=settings.gate.share,
+        critical=[each.series for each in report.failures if each.critical][:WORST],
+        worst=[each.describe() for each in report.failures[:WORST]],
+        sec=took_sec,
+    )
+    return CLOSED_GATE
+
+
+async def write_while_loading(
+    bus: Bus, progress: GateProgress, share: float, show: Callable[[int], None]
+) -> None:
+    """Show how far the gate is, and write it to the bus, until cancelled."""
+    unwritten = Outage(log, "gate.unwritten", "gate.written")
+    while True:
+        show(progress.done)
+        with unwritten:
+            await write_status(bus, progress, share, None)
+        await asyncio.sleep(WRITE_EVERY_SEC)
+
+
+async def write_status(bus: Bus, progress: GateProgress, share: float, report: GateReport | None) -> None:
+    """Write the gate's state; `report` is None while it works. Raise BusError."""
+    status: dict[str, Any] = {
+        "state": "loading" if report is None else "open" if report.is_open else "closed",
+        "started_at": progress.started_at,
+        "ended_at": None if report is None else time.time(),
+        "total": progress.total,
+        "done": progress.done,
+        "share": share,
+        "loaded": None if report is None else report.loaded,
+        "failed": [] if report is None else report.failures[:500],
+    }
+    await bus.ask(bus.client.set(PRELOAD_STATUS, orjson.dumps(status), ex=STATUS_SEC))
