@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet_control import FleetProcess, ProcessState, RestartAnswer
 from marketswarm.net.retry import Backoff
+from marketswarm.time_slice import wait_within
 
 GRACE_SEC = 6.0  # an agent takes up to 5 s for an orderly stop
 _KILL_AGAIN_SEC = 0.5  # it may have been killed before it was there
@@ -315,9 +316,7 @@ class Child:
             self._terminate()
         try:
             await reader.exited.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_OUTPUT_END_WITHIN_SEC):
-                    await reader.output_ended.wait()
+            await wait_within(reader.output_ended, _OUTPUT_END_WITHIN_SEC)
             return self._process.get_returncode() or 0
         finally:
             if not reader.output_ended.is_set():
@@ -344,9 +343,7 @@ class Child:
             again_in_sec=pause_sec,
         )
         self._skip_backoff.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause_sec):
-                await self._skip_backoff.wait()
+        await wait_within(self._skip_backoff, pause_sec)
         self.state = ProcessState.STOPPED
 
     async def _wait_for_end(self, sec: float, kill: asyncio.Event | None) -> bool:
