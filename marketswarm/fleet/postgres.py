@@ -28,7 +28,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from marketswarm.access.passwords import DATABASE_READER
-from marketswarm.fleet.data_folder import make_private_folder, open_private_file
+from marketswarm.fleet.data_folder import make_private_folder, write_private_file
 from marketswarm.fleet.environment import make_server_environ
 from marketswarm.fleet.preflight import is_port_free
 from marketswarm.fleet.server import NoServerError, read_version
@@ -229,7 +229,7 @@ class PostgresServer:
         else:
             self._write_urls([urlsplit(url).password or "" for url in (self.url, self.reader_url)])
         self._limit_roles()
-        _write_private(self.folder / "programs", str(self.programs.folder))
+        write_private_file(self.folder / "programs", f"{self.programs.folder}\n".encode())
 
     def is_ready(self, pid: int | None) -> bool:
         try:
@@ -327,7 +327,7 @@ class PostgresServer:
         if not done.exists() or done.read_text("utf-8").strip() != version:
             for database in _LIMITED:
                 self._run_statements(self.cluster, database, [_LIMITS.strip()])
-            _write_private(done, version)
+            write_private_file(done, f"{version}\n".encode())
 
     def _run_statements(self, cluster: Path, database: str, statements: Sequence[str]) -> None:
         program = [self.programs.path("postgres"), "--single", "-j", "-D", str(cluster)]
@@ -371,7 +371,8 @@ class PostgresServer:
                 port = None
         port = port or _find_free_port()
         for file, role, password in zip(files, ROLES, passwords, strict=True):
-            _write_private(file, f"postgresql://{role}:{password}@{HOST}:{port}/{ROLE}")
+            url = f"postgresql://{role}:{password}@{HOST}:{port}/{ROLE}"
+            write_private_file(file, f"{url}\n".encode())
 
 
 def _write_access(cluster: Path) -> None:
@@ -395,11 +396,3 @@ def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _write_private(path: Path, text: str) -> None:
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
-        file.write(f"{text}\n")
-    draft.replace(path)

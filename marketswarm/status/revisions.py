@@ -15,6 +15,7 @@ from marketswarm.bus.errors import ReplyTooLongError
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_decimal
 from marketswarm.bus.stream import find_entry_time
 from marketswarm.keys import TRUTH_HISTORY
+from marketswarm.text import decode_text
 from marketswarm.truth.parse import MAX_BYTES
 
 MAX_REVISIONS: Final = 200
@@ -78,15 +79,11 @@ def parse_revision(ident: bytes, fields: Mapping[bytes, bytes] | None) -> Revisi
     """Return the revision in an entry of the history; None if the entry is not a revision."""
     if not fields:  # deleted meanwhile
         return None
-    number, sha256 = (_decode(fields.get(name)) for name in (b"revision", b"sha256"))
+    number, sha256 = (decode_text(fields.get(name)) for name in (b"revision", b"sha256"))
     if not (number.isascii() and number.isdigit() and len(number) < 16 and _SHA256.fullmatch(sha256)):
         return None
-    author = _decode(fields.get(b"seeded_by"))[:_MAX_AUTHOR_CHARS]
-    at = parse_decimal(_decode(fields.get(b"seeded_at")), 0.0, MAX_EPOCH_SEC) if author else None
+    author = decode_text(fields.get(b"seeded_by"))[:_MAX_AUTHOR_CHARS]
+    at = parse_decimal(decode_text(fields.get(b"seeded_at")), 0.0, MAX_EPOCH_SEC) if author else None
     if at is None:
         at = min(find_entry_time(ident), MAX_EPOCH_SEC)
     return Revision(int(number), sha256, fields.get(b"doc", b""), at, author)
-
-
-def _decode(raw: object) -> str:
-    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""
