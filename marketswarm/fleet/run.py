@@ -49,7 +49,7 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, facts: Summ
     agents = ControlledAgents(fleet.agents, fleet.add_service, format_data_option(spec.data))
     try:
         async with fleet.supervise(), serve_control_socket(address, agents):
-            by_bus = spec.access.files[OPERATOR] if spec.access else {}
+            by_bus = spec.access.find_files(OPERATOR) if spec.access else {}
             files = {bus: str(path) for bus, path in by_bus.items()}
             publish_fleet(
                 spec.data, RunningFleet(os.getpid(), address, buses, files, _find_board_url(spec.plan))

@@ -15,7 +15,7 @@ from marketswarm.fleet.supervisor import WITHOUT_BOARD, FleetSpec
 from marketswarm.truth import Truth, parse_truth
 
 FACTS = SummaryFacts(data=".marketswarm", has_makefile=True, begun=100.0)
-ACCESS = FleetAccess(files={}, variables={})
+ACCESS = FleetAccess(folder=Path("urls"), variables={})
 
 UP = ["healer", "rss_agg"]
 
