@@ -8,6 +8,7 @@ reading and checking entries, of the primary key, and of deciding which revision
 import asyncio
 import contextlib
 import functools
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ import redis
 from bench.figures import Pair, Sample
 from bench.programs import Usage, run_program, wait_until
 from bench.server import Server, start_buses
-from marketswarm.fleet.postgres import PostgresServer
+from marketswarm.agent.parent_death_guard import die_with_parent
+from marketswarm.fleet.postgres import STOP_SIGNAL, PostgresServer
 from marketswarm.keys import CHECKED_BARS, INDICATORS
 from services.bars import indicator_catalog
 from services.market.entries import encode_entry
@@ -138,24 +140,26 @@ async def count_rows(url: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def run_postgres() -> Iterator[PostgresServer]:
-    """Run a PostgreSQL, and yield it."""
+def run_postgres() -> Iterator[tuple[str, int]]:
+    """Run a PostgreSQL, and yield the URL of its database and its pid."""
     with tempfile.TemporaryDirectory(prefix="marketswarm-bench-") as folder:
         Path(folder).chmod(0o711)  # the server of PostgreSQL may run as another user
         postgres = PostgresServer(Path(folder) / "postgres")
-        with asyncio.Runner() as runner:
-            runner.run(postgres.start())
+        postgres.prepare()
+        line = die_with_parent(postgres.command)
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(line, env=postgres.environ, cwd="/", stderr=quiet) as process:
             try:
-                yield postgres
+                wait_until(lambda: postgres.is_ready(process.pid), "PostgreSQL")
+                yield postgres.url, process.pid
             finally:
-                runner.run(postgres.stop())
+                process.send_signal(STOP_SIGNAL)
 
 
 def measure(scale: float) -> Sample:
     """Measure bare COPY, and the service with bars and with indicators."""
     entries = make_entries(max(LEAST, round(COUNT * scale)))
-    with run_postgres() as postgres, start_buses({"archive": {}}) as buses:
-        url = postgres.url
+    with run_postgres() as (url, _), start_buses({"archive": {}}) as buses:
         bare = asyncio.run(copy_bare(url, entries))
         bars = run_service(buses, url, CHECKED_BARS, entries)
         values = run_service(buses, url, INDICATORS, make_indicators(entries))

@@ -163,14 +163,14 @@ def open_board() -> Iterator[Place]:
     now_ms = int(time.time() // 60) * 60_000
     board, metrics = find_free_port(), find_free_port()
     with (
-        run_postgres() as postgres,
+        run_postgres() as (url, _),
         start_buses(make_sections()) as buses,
         redis.Redis(port=buses[1].port) as client,
     ):
-        asyncio.run(seed_archive(postgres.url, now_ms))
+        asyncio.run(seed_archive(url, now_ms))
         seed_series(client, now_ms)
         ports = {"BOARD_PORT": str(board), "METRICS_PORT": str(metrics)}
-        with run_program("services.board", buses, DATABASE_URL=postgres.url, **ports) as process:
+        with run_program("services.board", buses, DATABASE_URL=url, **ports) as process:
             wait_until(lambda: count_series(board) == SYMBOLS, "the board to know all series")
             yield Place(board, metrics, buses[1].port, process.pid)
 

@@ -95,8 +95,7 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
         truth, known, truth_key=settings.truth_redis_key, alert_channel=settings.alert_channel or ALERTS
     )
     urls = _find_urls(truth)
-    keys = build_url_files(folder / "urls", known, urls)
-    write_changed(dict(file for of_user in keys.values() for file in of_user.values()), PRIVATE)
+    write_changed(build_url_files(folder / "urls", known, urls), PRIVATE)
     write_database_files(folder, truth)
     write_changed({_acl_path(folder, bus): text for bus, text in texts.items()}, READABLE)
     log.info("access.written", users=len(known), new_passwords=made, buses=list(urls))

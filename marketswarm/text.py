@@ -68,6 +68,11 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
+def decode_text(raw: bytes | None) -> str:
+    """Return UTF-8 as text, with a replacement character for each wrong byte; empty for None."""
+    return raw.decode("utf-8", "replace") if raw is not None else ""
+
+
 def escape_text(text: str) -> str:
     r"""Return a text on one line, with characters that can't be printed as `\n`, `\x1b` or `\u202e`."""
     if text.isprintable():

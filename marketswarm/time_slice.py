@@ -5,7 +5,6 @@ receive beats, send canaries, renew a lease) wait for its end, unless the loop p
 """
 
 import asyncio
-import contextlib
 import time
 from typing import Final
 
@@ -28,6 +27,15 @@ class TimeSlice:
             self._ends_at = time.monotonic() + self._slice_sec
 
 
+async def wait_within(event: asyncio.Event, sec: float) -> bool:
+    """Wait until `event` is set, `sec` seconds at most. Return True if it was set."""
+    try:
+        async with asyncio.timeout(sec):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
 async def wait_until_due(due: asyncio.Event, pause_sec: float, *, least_sec: float = 0.0) -> bool:
     """Wait `pause_sec` seconds or until `due` is set, then clear `due`. Return True if it was set.
 
@@ -35,9 +43,7 @@ async def wait_until_due(due: asyncio.Event, pause_sec: float, *, least_sec: flo
     the wait would wake an idle process once more each time.
     """
     began = time.monotonic()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(max(pause_sec, least_sec)):
-            await due.wait()
+    await wait_within(due, max(pause_sec, least_sec))
     was_set = due.is_set()
     left_sec = began + least_sec - time.monotonic()
     if was_set and left_sec > 0:

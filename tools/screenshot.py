@@ -158,7 +158,7 @@ def make_history(bus_of: Mapping[str, str], now: int) -> FleetHistory:
         end = now - hours_ago * HOUR_SEC
         history.mark_unheard(end - sec, end)
     target = history.due_hour(now)
-    history.finish(target)
+    list(history.finish_in_steps(target))
     history.changes.services |= history.services.keys()
     return history
 

@@ -95,8 +95,8 @@ def run_to_its_end(folder: Path, env: Mapping[str, str], *words: str, stdin: str
 def run_peer(receiver: Receiver) -> Iterator[Peer]:
     names, port = [f"svc{n}" for n in range(SERVICES)], find_free_port()
     folder = Path(os.environ["HEALTHCHECKS_FOLDER"]).absolute()
-    with run_postgres() as postgres, contextlib.ExitStack() as ends:
-        env = make_environ(postgres.url, port)
+    with run_postgres() as (url, postgres_pid), contextlib.ExitStack() as ends:
+        env = make_environ(url, port)
         run_to_its_end(folder, env, "migrate")
         orders = json.dumps([names, SLOW_TIMEOUT_SEC, receiver.url]) + "\n"
         codes = json.loads(
@@ -112,5 +112,4 @@ def run_peer(receiver: Receiver) -> Iterator[Peer]:
         ]  # fmt: skip
         pids = [ends.enter_context(run_command(command, folder, env)) for command in commands]
         wait_for_port(port)
-        assert postgres.pid is not None
-        yield Peer(port, [f"/ping/{code}" for code in codes], names, [*pids, postgres.pid], SLOW_TIMEOUT_SEC)
+        yield Peer(port, [f"/ping/{code}" for code in codes], names, [*pids, postgres_pid], SLOW_TIMEOUT_SEC)

@@ -114,17 +114,17 @@ def replace_url_user(url: str, user: str, password: str) -> str:
     return parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{place}").geturl()
 
 
-def build_url_files(
-    folder: Path, passwords: Mapping[str, str], urls: Mapping[str, str]
-) -> dict[str, dict[str, tuple[Path, str]]]:
-    """Return, by user and bus, the path and text of `<folder>/<user>/<bus>` with the user's URL."""
+def build_url_files(folder: Path, passwords: Mapping[str, str], urls: Mapping[str, str]) -> dict[Path, str]:
+    """Return, by path, the text of each `<folder>/<user>/<bus>`: the URL of the bus for the user."""
     return {
-        user: {
-            bus: (folder / user / make_folder_name(bus), f"{replace_url_user(url, user, password)}\n")
-            for bus, url in urls.items()
-        }
+        find_url_file(folder, user, bus): f"{replace_url_user(url, user, password)}\n"
         for user, password in passwords.items()
+        for bus, url in urls.items()
     }
+
+
+def find_url_file(folder: Path, user: str, bus: str) -> Path:
+    return folder / user / make_folder_name(bus)
 
 
 def _create_password_file(path: Path, text: str) -> None:

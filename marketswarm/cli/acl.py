@@ -95,6 +95,5 @@ def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str
 def _write_url_files(urls: Path, known: dict[str, str], buses: list[Bus]) -> list[str]:
     """Write each user's URL of each bus, with the password; return a line for people about each bus."""
     urls.mkdir(mode=0o700, parents=True, exist_ok=True)
-    by_user = build_url_files(urls, known, {bus.name: bus.url for bus in buses})
-    write_files(dict(file for files in by_user.values() for file in files.values()), _OWNER_ONLY)
+    write_files(build_url_files(urls, known, {bus.name: bus.url for bus in buses}), _OWNER_ONLY)
     return [f"{urls}/<user>/{make_folder_name(bus.name)}: as a user of {bus.where}" for bus in buses]

@@ -31,6 +31,7 @@ from marketswarm.cli.options import Data, Svc, parse_duration, require_service_n
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import heartbeat_channel, last_beat_key
 from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.time_slice import wait_within
 from marketswarm.truth import SYSTEM, JobRule, Truth
 
 _MIN_EVERY_SEC: Final = 0.05
@@ -290,7 +291,7 @@ async def _beat_until_stopped(
         if left_sec <= 0:
             due = max(due + every_sec, time.monotonic())
             trouble = await _beat_again(sender, status, detail, every_sec, trouble)
-        elif await _is_set_within(stopped, min(left_sec, _CHECK_PARENT_SEC)):
+        elif await wait_within(stopped, min(left_sec, _CHECK_PARENT_SEC)):
             await _say_goodbye(sender)
             return
 
@@ -317,11 +318,3 @@ async def _say_goodbye(sender: BeatSender) -> None:
         await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
     except BusError:
         return
-
-
-async def _is_set_within(event: asyncio.Event, within_sec: float) -> bool:
-    try:
-        async with asyncio.timeout(within_sec):
-            return await event.wait()
-    except TimeoutError:
-        return False

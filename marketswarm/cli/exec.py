@@ -24,7 +24,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -377,14 +377,11 @@ async def _catch_trouble(work: Awaitable[None], sender: BeatSender) -> str | Non
     return None
 
 
-def _make_thread(work: Callable[[], Awaitable[None]]) -> threading.Thread:
+def _make_thread(work: Callable[[], Coroutine[Any, Any, None]]) -> threading.Thread:
     """Return a daemon thread that runs a coroutine; the main thread alone gets signals."""
-
-    async def run() -> None:
-        await work()
 
     def target() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        event_loop.run(run())
+        event_loop.run(work())
 
     return threading.Thread(target=target, name="beats", daemon=True)

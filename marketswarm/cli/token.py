@@ -93,19 +93,20 @@ def create(
         raise typer.BadParameter("a name has 1 to 200 letters", param_hint="NAME")
     if for_sec is not None and not 0 < for_sec <= _MAX_SEC:
         raise typer.BadParameter("--for: more than nothing, and at most ten years")
-    if ping is not None or ping_key:
-        _create_ping_key(name.strip(), ping, for_sec, author_name(by), data)
-        return
-    now = time.time()
+    if ping is not None:
+        require_service_name(ping, "--ping")
+    now, author = time.time(), author_name(by)
     try:
-        token, text = create_token(
-            name.strip(), scopes or [Scope.READ], author=author_name(by), now=now, for_sec=for_sec
-        )
+        if ping is not None or ping_key:
+            key, secret = create_ping_key(name.strip(), ping, author=author, now=now, for_sec=for_sec)
+            _store(data, lambda bus: write_ping_key(bus, key), f"{MAX_PING_KEYS} ping keys")
+            _print_ping_key(key, secret, now)
+            return
+        allowed = scopes or [Scope.READ]
+        token, text = create_token(name.strip(), allowed, author=author, now=now, for_sec=for_sec)
     except ValidationError:
         raise typer.BadParameter("a name has 1 to 200 letters", param_hint="NAME") from None
-    if not event_loop.run(_ask_system_bus(data, lambda bus: write_token(bus, token))):
-        known = suggest_command("token list", data)
-        raise Exit(Code.CONFIGURATION, f"there are {MAX_TOKENS} tokens already: revoke some, {known}")
+    _store(data, lambda bus: write_token(bus, token), f"{MAX_TOKENS} tokens")
     output.print_line(str(text))
     end = "" if token.expires_at is None else f" until {format_moment(token.expires_at, now)}"
     sys.stderr.write(
@@ -113,22 +114,11 @@ def create(
     )
 
 
-def _create_ping_key(name: str, svc: str | None, for_sec: float | None, author: str, data: Path) -> None:
-    if svc is not None:
-        require_service_name(svc, "--ping")
-    now = time.time()
-    try:
-        key, secret = create_ping_key(name, svc, author=author, now=now, for_sec=for_sec)
-    except ValidationError:
-        raise typer.BadParameter("a name has 1 to 200 letters", param_hint="NAME") from None
-
-    async def write(bus: Bus) -> bool:
-        return await write_ping_key(bus, key)
-
+def _store(data: Path, write: Callable[[Bus], Awaitable[bool]], most: str) -> None:
+    """Raise Exit if there are as many as there may be, `most`."""
     if not event_loop.run(_ask_system_bus(data, write)):
         known = suggest_command("token list", data)
-        raise Exit(Code.CONFIGURATION, f"there are {MAX_PING_KEYS} ping keys already: revoke some, {known}")
-    _print_ping_key(key, secret, now)
+        raise Exit(Code.CONFIGURATION, f"there are {most} already: revoke some, {known}")
 
 
 def _print_ping_key(key: PingKey, secret: str, now: float) -> None:

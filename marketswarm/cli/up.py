@@ -23,19 +23,11 @@ from marketswarm.fleet.postgres import PostgresError, PostgresServer
 from marketswarm.fleet.preflight import find_modules
 from marketswarm.fleet.run import run_fleet
 from marketswarm.fleet.server import MAXMEMORY, parse_memory_size
-from marketswarm.fleet.summary import (
-    NOTIFIER,
-    SummaryFacts,
-    describe_channels,
-    describe_seeding,
-    format_summary,
-)
-from marketswarm.fleet.supervisor import DATABASE, FleetSpec
+from marketswarm.fleet.summary import NOTIFIER, SummaryFacts, describe_channels
+from marketswarm.fleet.supervisor import DATABASE, WITHOUT_BOARD, FleetSpec
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import TruthError, parse_truth
 
-WITHOUT_BOARD: Final = "truth-without-board.json"
-"""The file in the data folder with the truth that `up --no-board` seeds."""
 _PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # so long may the servers of a killed fleet need to end
 
 
@@ -116,17 +108,8 @@ def up(
                 users = access.prepare_access(spec.plan, spec.truth, spec.data, closed=no_default)
                 spec = replace(spec, access=users)
             _prepare_database(spec.database)
-            channels = _describe_channels(spec)
-            formatter = _make_formatter(spec.plan, verbose=verbose)
-            asyncio.run(
-                run_fleet(
-                    spec,
-                    formatter,
-                    lambda agents, output: _summarize(
-                        spec, agents, output, data=data, begun=begun, channels=channels
-                    ),
-                )
-            )
+            facts = SummaryFacts(str(data), preflight.is_in_our_tree(), begun, _describe_channels(spec))
+            asyncio.run(run_fleet(spec, _make_formatter(spec.plan, verbose=verbose), facts))
     except data_folder.FolderTakenError as error:
         raise Exit(
             Code.CONFIGURATION,
@@ -174,14 +157,6 @@ def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> 
         metrics_port=ports.metrics,
         database=PostgresServer(data / DATABASE) if runs_database else None,
     )
-
-
-def _describe_database(spec: FleetSpec, data: Path) -> str:
-    if spec.database is not None:
-        url_file = data / DATABASE / spec.database.url_file.name
-        major = spec.database.programs.major
-        return f"127.0.0.1:{spec.database.port}  (PostgreSQL {major}; its URL: {url_file})"
-    return "the one of DATABASE_URL, not ours" if spec.plan.needs_database else ""
 
 
 def _prepare_database(database: PostgresServer | None) -> None:
@@ -244,30 +219,3 @@ def _make_formatter(planned: Plan, *, verbose: bool) -> LogFormatter | None:
     names = (FLEET, *(agent.name for agent in planned.agents), "bootstrap")
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
     return LogFormatter(names, colours=not plain, verbose=verbose)
-
-
-def _summarize(
-    spec: FleetSpec,
-    agents: list[str],
-    seeding_output: list[bytes],
-    *,
-    data: Path,
-    begun: float,
-    channels: tuple[str, ...],
-) -> list[str]:
-    facts = SummaryFacts(
-        program=spec.binary.name if spec.binary else "",
-        data=str(data),
-        has_makefile=preflight.is_in_our_tree(),
-        took_sec=time.monotonic() - begun,
-        miss_after_sec=max((watch.timeout_sec for watch in spec.truth.watched()), default=30.0),
-        channels=channels,
-        seeding=tuple(describe_seeding(seeding_output)),
-        missed=plan.find_missed(spec.plan, spec.truth),
-        has_users=spec.access is not None,
-        closed=spec.access is not None and spec.access.closed,
-        board_host=plan.find_board_host(os.environ),
-        is_without_board=spec.truth_path.name == WITHOUT_BOARD,
-        database=_describe_database(spec, data),
-    )
-    return format_summary(spec.plan, agents, facts)

@@ -19,6 +19,7 @@ from marketswarm.access.passwords import (
     SecretError,
     build_url_files,
     close_default_user,
+    find_url_file,
     format_acl_files,
     load_passwords,
     write_files,
@@ -40,28 +41,26 @@ _PRIVATE_MODE: Final = 0o600
 class FleetAccess:
     """The files with the URLs, passwords included, of the buses that the fleet runs.
 
-    `files[user][bus]` is the file with a user's URL of a bus. `variables[bus]` is the environment variable
-    for the URL of a bus. `closed` means that no client may read without a password.
+    `folder` has them; seeding writes those of a user added after the start. `variables[bus]` is the variable
+    of the environment for the URL of a bus. `closed` means that no client may read without a password.
     """
 
-    files: Mapping[str, Mapping[str, Path]]
+    folder: Path
     variables: Mapping[str, str]
     closed: bool = False
 
     def environ(self, user: str) -> dict[str, str]:
         """Return the variables, `<BUS>_URL_FILE`, by which a process logs in to the buses as `user`."""
-        return {f"{self.variables[bus]}_FILE": str(path) for bus, path in self._find_files(user).items()}
+        return {f"{self.variables[bus]}_FILE": str(path) for bus, path in self.find_files(user).items()}
 
     def url(self, bus: str, user: str = OPERATOR) -> str | None:
         """Return a user's URL of a bus, with the password; None for a bus that the fleet does not run."""
-        path = self._find_files(user).get(bus)
+        path = self.find_files(user).get(bus)
         return path.read_text(encoding="utf-8").strip() if path else None
 
-    def _find_files(self, user: str) -> Mapping[str, Path]:
-        """Return a user's URL files by bus; seeding writes those of a user added after the start."""
-        if user in self.files:
-            return self.files[user]
-        return {bus: path.parents[1] / user / path.name for bus, path in self.files[OPERATOR].items()}
+    def find_files(self, user: str) -> dict[str, Path]:
+        """Return the files with a user's URLs, by bus."""
+        return {bus: find_url_file(self.folder, user, bus) for bus in self.variables}
 
 
 def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False) -> FleetAccess:
@@ -75,10 +74,9 @@ def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False
         raise Exit(Code.CONFIGURATION, "--acl: no server is started here; see `marketswarm acl` for your own")
     secrets, texts = _make_passwords_and_acls(truth, data, [bus.name for bus in own_buses], closed=closed)
     files = build_url_files(data / _URLS, secrets, {bus.name: bus.url for bus in own_buses})
-    written = dict(pair for of_user in files.values() for pair in of_user.values())
-    write_files(written | {data / bus.name / ACL_FILE: texts[bus.name] for bus in own_buses}, _PRIVATE_MODE)
-    paths = {user: {bus: path for bus, (path, _) in of_user.items()} for user, of_user in files.items()}
-    return FleetAccess(paths, {bus.name: bus.variable for bus in own_buses}, closed=DEFAULT_USER in secrets)
+    write_files(files | {data / bus.name / ACL_FILE: texts[bus.name] for bus in own_buses}, _PRIVATE_MODE)
+    variables = {bus.name: bus.variable for bus in own_buses}
+    return FleetAccess(data / _URLS, variables, closed=DEFAULT_USER in secrets)
 
 
 async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
@@ -110,8 +108,7 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
         for bus, text in wanted.items()
         if sorted(text.split("\n")) != sorted(before[bus].split("\n"))
     }
-    files = build_url_files(data / _URLS, secrets, operators)
-    urls = dict(pair for of_user in files.values() for pair in of_user.values())
+    urls = build_url_files(data / _URLS, secrets, operators)
     write_files({path: text for path, text in urls.items() if not path.exists()}, _PRIVATE_MODE)
     write_files({paths[bus]: text for bus, text in changed.items()}, _PRIVATE_MODE)
     for bus in changed:

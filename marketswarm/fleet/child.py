@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet_control import FleetProcess, ProcessState, RestartAnswer
 from marketswarm.net.retry import Backoff
+from marketswarm.time_slice import wait_within
 
 GRACE_SEC = 6.0  # an agent takes up to 5 s for an orderly stop
 _KILL_AGAIN_SEC = 0.5  # it may have been killed before it was there
@@ -67,11 +68,12 @@ class Process(Protocol):
         """Close its output, and kill it if it still runs."""
 
 
-class OutputReader(asyncio.SubprocessProtocol):
+class OutputReader(asyncio.SubprocessProtocol, asyncio.Protocol):
     """Reads the output of a child line by line, and notes its end and the end of its output separately.
 
     `Process.wait` of asyncio returns only once the pipe is closed, and a grandchild can hold the pipe open
-    for ever. Pass an instance to `loop.subprocess_exec`; `on_line` is called with each line without its end.
+    for ever. Pass an instance to `loop.subprocess_exec`, or to `loop.connect_read_pipe` for a child that the
+    event loop did not start; `on_line` is called with each line without its end.
     """
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
@@ -79,6 +81,9 @@ class OutputReader(asyncio.SubprocessProtocol):
         self._on_line, self._rest = on_line, b""
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
+        self.data_received(data)
+
+    def data_received(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._on_line(line)
@@ -315,9 +320,7 @@ class Child:
             self._terminate()
         try:
             await reader.exited.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_OUTPUT_END_WITHIN_SEC):
-                    await reader.output_ended.wait()
+            await wait_within(reader.output_ended, _OUTPUT_END_WITHIN_SEC)
             return self._process.get_returncode() or 0
         finally:
             if not reader.output_ended.is_set():
@@ -330,7 +333,7 @@ class Child:
         self.started_at, self._begun = time.time(), time.monotonic()
         start_first, self._start_first = self._start_first, None
         process = await start_first(self._program, reader) if start_first is not None else None
-        return process or await _spawn_command(self._program, reader)
+        return process or await spawn_command(self._program, reader)
 
     async def _pause(self, pause_sec: float, code: int) -> None:
         self.restarts += 1
@@ -344,9 +347,7 @@ class Child:
             again_in_sec=pause_sec,
         )
         self._skip_backoff.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause_sec):
-                await self._skip_backoff.wait()
+        await wait_within(self._skip_backoff, pause_sec)
         self.state = ProcessState.STOPPED
 
     async def _wait_for_end(self, sec: float, kill: asyncio.Event | None) -> bool:
@@ -359,7 +360,9 @@ class Child:
         return has_ended
 
 
-async def _spawn_command(program: Program, reader: OutputReader) -> Process:
+async def spawn_command(
+    program: Program, reader: OutputReader, pass_fds: Sequence[int] = ()
+) -> asyncio.SubprocessTransport:
     transport, _ = await asyncio.get_running_loop().subprocess_exec(
         lambda: reader,
         *die_with_parent(program.command),
@@ -367,6 +370,7 @@ async def _spawn_command(program: Program, reader: OutputReader) -> Process:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        pass_fds=pass_fds,
         start_new_session=True,  # Ctrl-C reaches only the fleet, which stops its children in order
     )
     return transport

@@ -88,12 +88,7 @@ def choose_control_address(folder: Path) -> str:
 
 def publish_fleet(folder: Path, running: RunningFleet) -> None:
     """Write `fleet.json` in one step; other terminals find the fleet by it."""
-    draft = folder / "fleet.json.new"
-    record = asdict(running)
-    draft.unlink(missing_ok=True)
-    with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-        file.write(orjson.dumps(record))
-    draft.replace(folder / "fleet.json")
+    write_private_file(folder / "fleet.json", orjson.dumps(asdict(running)))
 
 
 def withdraw_fleet(folder: Path) -> None:
@@ -174,6 +169,15 @@ def open_private_file(path: Path, flags: int) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def write_private_file(path: Path, content: bytes) -> None:
+    """Write a file that is ours alone in one step: it is a draft beside it until then."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        file.write(content)
+    draft.replace(path)
 
 
 def require_private_files(folder: Path) -> None:

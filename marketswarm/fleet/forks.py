@@ -18,8 +18,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import IO, Final
 
-from marketswarm.agent.parent_death_guard import die_with_parent
-from marketswarm.fleet.child import LogEvent, OutputReader, Process, Program
+from marketswarm.fleet.child import LogEvent, OutputReader, Process, Program, spawn_command
 from marketswarm.fleet.environment import make_server_environ
 from marketswarm.fleet.fork_server import PID, ROOM
 
@@ -64,18 +63,10 @@ class ForkServer:
     async def _start_server(self, reader: OutputReader) -> asyncio.SubprocessTransport:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = [str(theirs.fileno()), str(os.getpid()), ROOM]
+        command = [sys.executable, "-m", "marketswarm.fleet.fork_server", *arguments]
+        environ = {**make_server_environ(os.environ), "PYTHONUNBUFFERED": "1"}
         with theirs, _adopt_orphans():  # the kernel notes in a new process whether its orphans are adopted
-            transport, _ = await asyncio.get_running_loop().subprocess_exec(
-                lambda: reader,
-                *die_with_parent([sys.executable, "-m", "marketswarm.fleet.fork_server", *arguments]),
-                env={**make_server_environ(os.environ), "PYTHONUNBUFFERED": "1"},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        return transport
+            return await spawn_command(Program("fork-server", command, environ), reader, [theirs.fileno()])
 
     async def spawn(self, program: Program, reader: OutputReader) -> Process | None:
         """Start a program; return None if it has to be started by the interpreter."""
@@ -142,7 +133,7 @@ class ForkedProcess:
     async def read_output(self, output: IO[bytes]) -> None:
         """Pass on what the program writes; `output` is closed with this process."""
         connect = asyncio.get_running_loop().connect_read_pipe
-        self._output, _ = await connect(lambda: _OutputProtocol(self._reader), output)
+        self._output, _ = await connect(lambda: self._reader, output)
 
     def get_pid(self) -> int:
         return self._pid
@@ -164,19 +155,6 @@ class ForkedProcess:
         _, status = os.waitpid(self._pid, 0)
         self._returncode = os.waitstatus_to_exitcode(status)
         self._reader.process_exited()
-
-
-class _OutputProtocol(asyncio.Protocol):
-    """Passes what a pipe receives on to an `OutputReader`."""
-
-    def __init__(self, reader: OutputReader) -> None:
-        self._reader = reader
-
-    def data_received(self, data: bytes) -> None:
-        self._reader.pipe_data_received(1, data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._reader.connection_lost(exc)
 
 
 def _is_possible() -> bool:

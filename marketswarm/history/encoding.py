@@ -29,7 +29,6 @@ MAX_FACTS: Final = 30_000
 _MAX_NUMBER_BYTES: Final = 9
 _FORMAT: Final = 1
 _SERVICE_FORMAT: Final = 2
-"""With the bus of the service, which a record of format 1 does not have."""
 _MAX_BUS: Final = 2**32
 _STATES: Final = (KnownState.UNKNOWN, KnownState.UP, KnownState.DOWN)
 _MAX_BOOT: Final = 64
@@ -53,12 +52,10 @@ def encode_service(record: ServiceHistory) -> bytes:
 
 def parse_service(raw: bytes) -> ServiceHistory:
     numbers = _read_numbers(raw, MAX_RECORD_BYTES)
-    form = _next(numbers, _SERVICE_FORMAT)
-    if not form:
+    if _next(numbers, _SERVICE_FORMAT) != _SERVICE_FORMAT:
         raise UnreadableHistoryError("no such format")
     first, gone = _next(numbers, _MAX_HOUR), _next(numbers, MAX_EPOCH + 1)
-    has_bus = form == _SERVICE_FORMAT
-    bus, moved_at = (_next(numbers, _MAX_BUS), _next(numbers, MAX_EPOCH)) if has_bus else (0, 0)
+    bus, moved_at = _next(numbers, _MAX_BUS), _next(numbers, MAX_EPOCH)
     outages, before = list[tuple[int, int]](), 0
     for _ in range(_next(numbers, MAX_OUTAGES)):
         start = before + _next(numbers, MAX_EPOCH)

@@ -103,9 +103,6 @@ class UnsavedChanges:
     hours: set[tuple[str, int]] = field(default_factory=set)
     progress: bool = False
 
-    def __bool__(self) -> bool:
-        return bool(self.services or self.buses or self.hours or self.progress)
-
 
 class FleetHistory:
     """Hold the facts and the finished hours of a fleet; `final` is the first hour that is not finished."""
@@ -123,8 +120,6 @@ class FleetHistory:
         self.bus_of: Mapping[str, str] = {}
         self.healer_timeout_sec = 30.0
         self.changes = UnsavedChanges()
-        self.late = 0
-        """The number of events that were too old to be recorded."""
         self._sums: dict[str, tuple[tuple[int, int], dict[str, Seconds]]] = {}
         self._shared_sums: dict[tuple[str, int, int], Seconds] = {}
         self._unheard: dict[str, tuple[int, list[Span]]] = {}
@@ -274,7 +269,6 @@ class FleetHistory:
             and not line.reaches_back()
         )
         if not line.add(fact):
-            self.late += fact.at < line.begin
             return
         self.changes.services.add(svc)
         if reaches_back:
@@ -327,10 +321,6 @@ class FleetHistory:
         self._replace_hours(svc, find_differences(runs, self._shared_runs(svc)), first, target)
         record.timeline.advance(end)
         self.changes.services.add(svc)
-
-    def finish(self, target: int) -> None:
-        for _ in self.finish_in_steps(target):
-            pass
 
     def finish_in_steps(self, target: int) -> Iterator[None]:
         """Yield after each short step; answers between are right. If given up, begin the steps anew."""

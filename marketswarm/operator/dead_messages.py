@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from marketswarm.bus import Bus
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_decimal
 from marketswarm.channels.message import parse_message
 from marketswarm.keys import NOTIFIER_DEAD
 from marketswarm.operator.buses import ask_buses
@@ -58,15 +59,7 @@ def _parse_entry(fields: dict[bytes, bytes] | None) -> UndeliveredMessage | None
     channel, reason, ts = (
         fields.get(name, b"").decode(errors="replace") for name in (b"channel", b"reason", b"ts")
     )
+    at = parse_decimal(ts, 0.0, MAX_EPOCH_SEC)
     return UndeliveredMessage(
-        message.id, channel, reason, _parse_time(ts), message.title, message.text, str(message.severity)
+        message.id, channel, reason, at, message.title, message.text, str(message.severity)
     )
-
-
-def _parse_time(text: str) -> float | None:
-    """Return epoch seconds; None if the text is not a plausible time."""
-    try:
-        found = float(text)
-    except ValueError:
-        return None
-    return found if 0 <= found <= 1e11 else None

@@ -24,7 +24,8 @@ from marketswarm.exit import Code
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
 from marketswarm.seeding.functions import load_functions
 from marketswarm.seeding.plan import BusState, make_plan
-from marketswarm.text import parse_digits
+from marketswarm.tasks import gather_all
+from marketswarm.text import decode_text, parse_digits
 from marketswarm.truth import Changes, Truth, TruthError, diff_truths, format_changes, parse_truth
 from marketswarm.truth.patch import make_patch
 
@@ -200,14 +201,11 @@ async def read_all(targets: Iterable[tuple[Bus, tuple[str, str, str]]]) -> list[
 
 
 async def _gather_or_fail(requests: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all requests to their ends, then return their results in order, or raise the first failure."""
-    outcomes = await asyncio.gather(*requests, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BusError):
-            raise SeedError(outcome.bus, outcome.reason, outcome.detail) from outcome
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    """As `gather_all`, but raise SeedError if a bus failed."""
+    try:
+        return await gather_all(requests)
+    except BusError as error:
+        raise SeedError(error.bus, error.reason, error.detail) from error
 
 
 async def _read_bus(bus: Bus, keys: tuple[str, str, str]) -> Snapshot:
@@ -219,19 +217,15 @@ async def _read_bus(bus: Bus, keys: tuple[str, str, str]) -> Snapshot:
         bus=bus.name,
         document=document,
         revision=parse_digits(revision) or 0,
-        sha256=_decode_text(sha256),
-        seeded_at=_decode_text(seeded_at),
-        seeded_by=_decode_text(seeded_by),
+        sha256=decode_text(sha256),
+        seeded_at=decode_text(seeded_at),
+        seeded_by=decode_text(seeded_by),
         last_revision=parse_digits(last_revision) or 0,
-        last_sha256=_decode_text(last_sha256),
+        last_sha256=decode_text(last_sha256),
     )
     clock = asyncio.get_running_loop().time
     restore_arguments = (document or b"", newest, len(meta), *meta, *chain.from_iterable(keys_before))
     return Snapshot(bus, keys, state, token, at_ms, clock(), restore_arguments)
-
-
-def _decode_text(value: bytes | None) -> str:
-    return value.decode("utf-8", "replace") if value is not None else ""
 
 
 async def _write_all(revision: _Revision, targets: Sequence[Snapshot], snapshots: Sequence[Snapshot]) -> None:

@@ -7,14 +7,15 @@ not a revision is skipped, and `Revision.is_intact` compares the document with i
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from marketswarm.bus import Bus
 from marketswarm.bus.errors import ReplyTooLongError
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_decimal
 from marketswarm.bus.stream import find_entry_time
-from marketswarm.keys import TRUTH_HISTORY, TRUTH_META
+from marketswarm.keys import TRUTH_HISTORY
+from marketswarm.text import decode_text
 from marketswarm.truth.parse import MAX_BYTES
 
 MAX_REVISIONS: Final = 200
@@ -31,7 +32,7 @@ class Revision:
     """Hold one revision of the truth, as a bus keeps it.
 
     `sha256` is the recorded hash of the document, in hex. `seeded_at` is in epoch seconds, and `seeded_by`
-    is empty if it is unknown, because releases before 0.1.0 recorded the author of the newest revision alone.
+    is empty if it is unknown.
     """
 
     number: int
@@ -50,8 +51,6 @@ async def read_revisions(bus: Bus, page: int = _PAGE_ENTRIES) -> AsyncIterator[R
 
     Raises BusError if the bus failed, or an entry is longer than a truth may be.
     """
-    meta = await bus.ask(bus.client.hmget(TRUTH_META, ["revision", "sha256", "seeded_at", "seeded_by"]))
-    newest = dict(zip((b"revision", b"sha256", b"seeded_at", b"seeded_by"), meta, strict=True))
     known: set[int] = set()
     before, count, entries_read = "+", page, 0
     while entries_read < MAX_REVISIONS:
@@ -67,7 +66,7 @@ async def read_revisions(bus: Bus, page: int = _PAGE_ENTRIES) -> AsyncIterator[R
             count = 1  # large documents come one by one
             continue
         for ident, fields in entries:
-            revision = parse_revision(ident, fields, newest)
+            revision = parse_revision(ident, fields)
             if revision is not None and revision.number not in known:
                 known.add(revision.number)
                 yield revision
@@ -76,29 +75,15 @@ async def read_revisions(bus: Bus, page: int = _PAGE_ENTRIES) -> AsyncIterator[R
         before, entries_read = f"({entries[-1][0].decode()}", entries_read + len(entries)
 
 
-def parse_revision(
-    ident: bytes, fields: Mapping[bytes, bytes] | None, newest: Mapping[bytes, Any]
-) -> Revision | None:
-    """Return the revision in an entry of the history; None if the entry is not a revision.
-
-    `newest` are the fields of `truth:meta`, which complete an entry of an old release.
-    """
+def parse_revision(ident: bytes, fields: Mapping[bytes, bytes] | None) -> Revision | None:
+    """Return the revision in an entry of the history; None if the entry is not a revision."""
     if not fields:  # deleted meanwhile
         return None
-    number, sha256 = (_decode(fields.get(name)) for name in (b"revision", b"sha256"))
+    number, sha256 = (decode_text(fields.get(name)) for name in (b"revision", b"sha256"))
     if not (number.isascii() and number.isdigit() and len(number) < 16 and _SHA256.fullmatch(sha256)):
         return None
-    written_at = find_entry_time(ident)
-    found = Revision(int(number), sha256, fields.get(b"doc", b""), min(written_at, MAX_EPOCH_SEC))
-    is_newest = all(newest.get(name) == fields[name] for name in (b"revision", b"sha256"))
-    for source in (fields, newest if is_newest else {}):
-        if not found.seeded_by and (author := _decode(source.get(b"seeded_by"))):
-            at = parse_decimal(_decode(source.get(b"seeded_at")), 0.0, MAX_EPOCH_SEC)
-            found = replace(
-                found, seeded_by=author[:_MAX_AUTHOR_CHARS], seeded_at=found.seeded_at if at is None else at
-            )
-    return found
-
-
-def _decode(raw: object) -> str:
-    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""
+    author = decode_text(fields.get(b"seeded_by"))[:_MAX_AUTHOR_CHARS]
+    at = parse_decimal(decode_text(fields.get(b"seeded_at")), 0.0, MAX_EPOCH_SEC) if author else None
+    if at is None:
+        at = min(find_entry_time(ident), MAX_EPOCH_SEC)
+    return Revision(int(number), sha256, fields.get(b"doc", b""), at, author)

@@ -133,7 +133,10 @@ def check_document(raw: bytes) -> CheckedDocument:
     """Parse a document; return its errors, and a truth of its right parts. Raises TruthError."""
     document, duplicates = decode_document(raw)
     findings = Findings()
-    check_values(document, duplicates, findings)
+    if isinstance(
+        document, (dict, list)
+    ):  # without the services: `build_truth` checks each different section
+        _ValueChecker(duplicates, findings).check_entries((), document, secret=False, number=False)
     truth = build_truth(document, duplicates, findings)
     check_sections(truth, findings)
     sha256 = hashlib.sha256(raw).hexdigest()
@@ -191,15 +194,6 @@ def _decode_plain(raw: bytes) -> dict[str, Any] | None:
     body = raw.removesuffix(b"\n")
     is_plain = any(orjson.dumps(document, option=form) == body for form in _PLAIN_FORMS)
     return document if is_plain and isinstance(document, dict) else None
-
-
-def check_values(document: Any, duplicates: Duplicates, findings: Findings) -> None:
-    """Note the errors that any value may have: repeated keys, bad numbers or text, depth, secrets.
-
-    The sections of the services are left out; `build_truth` checks each different one once.
-    """
-    if isinstance(document, (dict, list)):
-        _ValueChecker(duplicates, findings).check_entries((), document, secret=False, number=False)
 
 
 class _ValueChecker:

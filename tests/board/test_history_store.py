@@ -41,7 +41,7 @@ def make_history(hours_of_a_day, count):
             history.hours[name] = runs
             history.changes.hours |= {(name, run.hour // PERIOD_HOURS) for run in runs}
     history.hear_healer(Beat("healer", 1, 0.0, boot="one", every=float(2**40)), NOW_HOUR * HOUR_SEC)
-    history.finish(NOW_HOUR)
+    list(history.finish_in_steps(NOW_HOUR))
     return stored
 
 

@@ -62,7 +62,40 @@ def plain(row: Any) -> Any:
     )  # fmt: skip
 
 
-class Postgres(Process):
+class ServerProcess(Process):
+    """The process of a PostgreSQL, which may be started again; it must be prepared before a start."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        super().__init__()
+        self.server = server
+
+    def __str__(self) -> str:
+        return f"PostgreSQL at port {self.server.port}: {self.log()[-500:]}"
+
+    def log(self) -> str:
+        return self._log_file.read_text(encoding="utf-8", errors="replace")
+
+    def start(self) -> None:
+        """Start it; return once it accepts connections. What a kill left behind may need a moment to end."""
+        until(self._try_start, what=lambda: f"{self} to start")
+
+    def halt(self) -> None:
+        """Stop it by a fast shutdown."""
+        self.signal(STOP_SIGNAL)
+        self.wait()
+
+    @property
+    def _log_file(self) -> Path:
+        return self.server.folder.parent / "log"
+
+    def _try_start(self) -> bool:
+        if not self.running:
+            with self._log_file.open("ab") as log:
+                self.spawn(self.server.command, env=self.server.environ, cwd="/", stdout=log, stderr=log)
+        return self.server.is_ready(self.pid)
+
+
+class Postgres(ServerProcess):
     """A server on 127.0.0.1 with data of its own; runs from the constructor on, and its data end with it.
 
     Args:
@@ -70,18 +103,15 @@ class Postgres(Process):
     """
 
     def __init__(self, *, superuser: bool = bool(EXTENSION)) -> None:
-        super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="marketswarm-postgres-"))
         self.folder.chmod(0o711)  # the server may run as another user, who must get there
         # what a test needs survives the end of a process; no test ends the machine
         settings = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "32MB"}
         if EXTENSION:
             settings["shared_preload_libraries"] = EXTENSION
-        self.server = PostgresServer(
-            self.folder / "postgres",
-            free_port(),
-            programs=find_programs(PROGRAMS) if PROGRAMS else None,
-            settings=settings,
+        programs = find_programs(PROGRAMS) if PROGRAMS else None
+        super().__init__(
+            PostgresServer(self.folder / "postgres", free_port(), programs=programs, settings=settings)
         )
         self.server.prepare()
         access = self.server.cluster / "pg_hba.conf"  # tests read in databases of their own
@@ -90,9 +120,6 @@ class Postgres(Process):
             self.execute_as_superuser(f"ALTER ROLE {ROLE} SUPERUSER")
         self._numbers, self._has_template = itertools.count(1), False
         self.start()
-
-    def __str__(self) -> str:
-        return f"PostgreSQL at port {self.server.port}: {self.log()[-500:]}"
 
     def execute_as_superuser(self, sql: str) -> None:
         """Run a statement of one line while the server is stopped."""
@@ -123,24 +150,6 @@ class Postgres(Process):
     def reader_url_of(self, url: str) -> str:
         """Return the URL by which the role of readers connects to the database of another URL."""
         return f"{self.server.reader_url.rpartition('/')[0]}/{url.rpartition('/')[2]}"
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
-
-    def start(self) -> None:
-        """Start it; return once it accepts connections. What a kill left behind may need a moment to end."""
-        until(self._try_start, what=lambda: f"{self} to start")
-
-    def _try_start(self) -> bool:
-        if not self.running:
-            with (self.folder / "log").open("ab") as log:
-                self.spawn(self.server.command, env=self.server.environ, cwd="/", stdout=log, stderr=log)
-        return self.server.is_ready(self.pid)
-
-    def halt(self) -> None:
-        """Stop it by a fast shutdown."""
-        self.signal(STOP_SIGNAL)
-        self.wait()
 
     def freeze(self) -> None:
         """Stop all of its processes: connections stay open, and nobody answers."""

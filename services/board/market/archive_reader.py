@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
+from marketswarm.time_slice import wait_within
 from services.board.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.market.request_desk import RequestOutcome
@@ -206,9 +207,7 @@ class ArchiveReader:
                 await asyncio.sleep(REST.pause_sec(failures))
                 continue
             failures = 0
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_SEC):
-                    await self._lost.wait()
+            await wait_within(self._lost, CHECK_SEC)
 
     @contextlib.asynccontextmanager
     async def limit_answer(self) -> AsyncIterator[None]:

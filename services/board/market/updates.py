@@ -10,7 +10,6 @@ with a reason.
 """
 
 import asyncio
-import contextlib
 import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
@@ -20,6 +19,7 @@ from functools import lru_cache
 from typing import Final
 
 from marketswarm.text import parse_digits
+from marketswarm.time_slice import wait_within
 from services.board.access.limits import RateLimiter
 
 RING_UPDATES: Final = 20_000
@@ -139,9 +139,7 @@ class Follower:
         self._dropped.set()
 
     async def pause(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.interval_sec):
-                await self._dropped.wait()
+        await wait_within(self._dropped, self.interval_sec)
 
     async def take(self) -> tuple[int, list[Update]]:
         """Wait for updates; return the number up to which all are seen, and those that are left of them.

@@ -10,33 +10,42 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from marketswarm.access.passwords import DATABASE_READER
 from marketswarm.fleet import postgres
 from marketswarm.fleet.postgres import PostgresError, PostgresServer, find_programs
 from marketswarm.fleet.server import NoServerError
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
-from support.waiting import auntil
+from support.postgres import ServerProcess
 
 pytestmark = pytest.mark.live
 one_loop = pytest.mark.asyncio(loop_scope="module")
 WEAK = {"fsync": "off", "shared_buffers": "16MB"}
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def made(tmp_path_factory):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """A server whose data are made once for all tests: to make them is what costs."""
     server = PostgresServer(tmp_path_factory.mktemp("postgres") / "postgres", settings=WEAK)
-    yield server
-    await server.stop()
+    with ServerProcess(server) as process:
+        yield process
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def server(made):
-    if made.pid is None:
-        await made.start()
+@pytest.fixture
+def process(made):
+    if not made.running:
+        restart(made)
     return made
+
+
+@pytest.fixture
+def server(process):
+    return process.server
+
+
+def restart(process):
+    process.server.prepare()
+    process.start()
 
 
 def read_process(pid, what):
@@ -52,22 +61,20 @@ async def ask(url, sql):
 
 
 @one_loop
-async def test_a_server_keeps_its_data_its_port_and_its_password_over_a_stop_and_a_kill(server):
+async def test_a_server_keeps_its_data_its_port_and_its_password_over_a_stop_and_a_kill(server, process):
     url = server.url
     await ask(url, "CREATE TABLE kept AS SELECT 7 AS n")
-    await server.stop()
-    assert server.pid is None
+    process.halt()
     with pytest.raises(OSError):  # noqa: PT011 - refused
         await ask(url, "SELECT 1")
-    await server.start()
+    restart(process)
     assert server.url == url
-    os.kill(server.pid, 9)
-    await auntil(lambda: server.pid is None, what="its end")
-    await server.start()
+    process.kill()
+    restart(process)
     assert await ask(url, "SELECT n FROM kept") == 7
     server.url_file.unlink()  # somebody lost it: a new password, the same data
-    await server.stop()
-    await server.start()
+    process.halt()
+    restart(process)
     assert urlsplit(server.url).password != urlsplit(url).password
     assert await ask(server.url, "SELECT n FROM kept") == 7
     with pytest.raises(asyncpg.InvalidPasswordError):
@@ -75,29 +82,29 @@ async def test_a_server_keeps_its_data_its_port_and_its_password_over_a_stop_and
 
 
 @one_loop
-async def test_a_stop_does_not_wait_for_clients(server):
+async def test_a_stop_does_not_wait_for_clients(server, process):
     connection = await asyncpg.connect(server.url)
-    await server.stop(within_sec=30)
-    assert server.pid is None
-    assert "shut down" in (server.folder / "server.log").read_text()
+    process.halt()
+    assert "shut down" in process.log()
     connection.terminate()
 
 
 @one_loop
-async def test_only_our_role_may_connect_and_its_password_is_nowhere_to_be_seen(server):
+async def test_only_our_role_may_connect_and_its_password_is_nowhere_to_be_seen(server, process):
     password = urlsplit(server.url).password
     assert len(password) >= 32
     assert stat.S_IMODE(server.url_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(server.cluster.stat().st_mode) == 0o700
-    assert password.encode() not in read_process(server.pid, "cmdline") + read_process(server.pid, "environ")
-    assert password not in (server.folder / "server.log").read_text()
+    for what in ("cmdline", "environ"):
+        assert password.encode() not in read_process(process.pid, what)
+    assert password not in process.log()
     assert not await ask(server.url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
     for user, word in (("postgres", password), ("marketswarm", "wrong"), ("postgres", "")):
         url = f"postgresql://{user}:{word}@127.0.0.1:{server.port}/postgres"
         with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
             await ask(url, "SELECT 1")
     if os.geteuid() == 0:
-        assert b"\nUid:\t0" not in read_process(server.pid, "status")
+        assert b"\nUid:\t0" not in read_process(process.pid, "status")
 
 
 @one_loop
@@ -147,21 +154,21 @@ async def test_readers_make_no_large_objects_and_take_neither_all_connections_no
 
 
 @one_loop
-async def test_data_from_before_there_was_a_role_for_readers_get_one(server):
+async def test_data_from_before_there_was_a_role_for_readers_get_one(server, process):
     await ask(server.url, "CREATE TABLE old AS SELECT 7 AS n")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await ask(server.reader_url, "SELECT n FROM old")
-    await server.stop()
+    process.halt()
     server.reader_url_file.unlink()
     (server.cluster / "pg_hba.conf").write_text("host all marketswarm 127.0.0.1/32 scram-sha-256\n")
-    await server.start()
+    restart(process)
     assert await ask(server.reader_url, "SELECT current_user::text") == DATABASE_READER
     assert await ask(server.url, "SELECT n FROM old") == 7
 
 
 @one_loop
-async def test_data_from_before_there_were_limits_get_them(server):
-    await server.stop()
+async def test_data_from_before_there_were_limits_get_them(server, process):
+    process.halt()
     (server.folder / "limits").unlink()
     line = [server.programs.path("postgres"), "--single", "-D", str(server.cluster), "marketswarm"]
     statements = (
@@ -177,7 +184,7 @@ async def test_data_from_before_there_were_limits_get_them(server):
         capture_output=True,
         check=True,
     )
-    await server.start()
+    restart(process)
     await require_limits(server)
 
 
@@ -220,14 +227,6 @@ def test_programs_that_were_copied_for_the_user_of_the_server_follow_a_minor_upg
 
 
 @one_loop
-async def test_a_server_that_can_not_start_says_why(server):
-    other = PostgresServer(server.folder.parent / "other", server.port, settings=WEAK)
-    with pytest.raises(PostgresError, match=r"did not start in 1 s: .*could not create any TCP/IP sockets"):
-        await other.start(within_sec=1)
-    assert other.pid is None
-
-
-@one_loop
 async def test_data_of_another_version_or_a_foreign_folder_are_refused(server):
     version = server.cluster / "PG_VERSION"
     before = version.read_text()
@@ -260,8 +259,8 @@ async def test_a_server_whose_user_reaches_neither_its_folder_nor_the_wheel_has_
     monkeypatch.setattr("marketswarm.fleet.postgres.can_reach", lambda _user, _path: False)
     wheel = find_programs(str(tmp_path))
     server = PostgresServer(closed / "postgres", programs=wheel, settings=WEAK)
-    await server.start()
-    try:
+    with ServerProcess(server) as process:
+        restart(process)
         assert await ask(server.url, "SELECT 1") == 1
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
         assert server.url_file.parent == closed / "postgres"
@@ -269,8 +268,6 @@ async def test_a_server_whose_user_reaches_neither_its_folder_nor_the_wheel_has_
         assert server.programs.folder != wheel.folder
         line = [server.programs.path("pg_dump"), "--version"]
         await asyncio.to_thread(subprocess.run, line, check=True, capture_output=True)
-    finally:
-        await server.stop()
 
 
 def test_the_programs_of_the_wheel_are_found_where_path_has_none(tmp_path):

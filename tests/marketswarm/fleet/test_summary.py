@@ -1,18 +1,21 @@
 """What the summary knows of the ways to reach people: names and hosts, and nothing that is secret."""
 
 import dataclasses
+from pathlib import Path
 
 import orjson
 import pytest
 
 from marketswarm.exit import Exit
+from marketswarm.fleet.access import FleetAccess
 from marketswarm.fleet.plan import Plan, PlannedAgent, PlannedBus
+from marketswarm.fleet.postgres import PostgresPrograms, PostgresServer
 from marketswarm.fleet.summary import SummaryFacts, describe_channels, describe_seeding, format_summary
+from marketswarm.fleet.supervisor import WITHOUT_BOARD, FleetSpec
 from marketswarm.truth import Truth, parse_truth
 
-FACTS = SummaryFacts(
-    program="valkey-server", data=".marketswarm", has_makefile=True, took_sec=2.34, miss_after_sec=30
-)
+FACTS = SummaryFacts(data=".marketswarm", has_makefile=True, begun=100.0)
+ACCESS = FleetAccess(folder=Path("urls"), variables={})
 
 UP = ["healer", "rss_agg"]
 
@@ -29,8 +32,15 @@ def plan():
     )
 
 
+def summarize(plan, agents=UP, *, facts=FACTS, truth=None, seeding_output=(), **options):
+    """Return the summary of a fleet, as text; `options` are fields of its spec."""
+    paths = {"truth_path": Path("truth.json"), "data": Path(".marketswarm"), "binary": Path("valkey-server")}
+    spec = FleetSpec(plan=plan, truth=truth or Truth(), **(paths | options))
+    return "\n".join(format_summary(spec, agents, seeding_output, facts, 102.34))
+
+
 def test_it_says_who_where_and_what_to_type_next(plan):
-    text = "\n".join(format_summary(plan, UP, FACTS))
+    text = summarize(plan)
     for said in (
         "All 2 services are up, 2.3 s after the start.",
         "system-redis  redis://127.0.0.1:7379  (valkey-server, data in .marketswarm/system-redis)",
@@ -44,37 +54,39 @@ def test_it_says_who_where_and_what_to_type_next(plan):
 
 
 def test_it_says_whether_the_buses_are_open(plan):
-    assert "  users     none: the buses are open to all on this machine; --acl shuts them" in format_summary(
-        plan, UP, FACTS
+    assert "  users     none: the buses are open to all on this machine; --acl shuts them\n" in summarize(
+        plan
     )
-    guarded = format_summary(plan, UP, dataclasses.replace(FACTS, has_users=True))
-    assert "  users     one a service (--acl); passwords in .marketswarm/secrets" in guarded
+    guarded = summarize(plan, access=ACCESS)
+    assert "  users     one a service (--acl); passwords in .marketswarm/secrets\n" in guarded
+    assert "redis-cli -p 7379" in guarded
+    assert "redis-cli" not in summarize(plan, access=dataclasses.replace(ACCESS, closed=True))
     others = dataclasses.replace(plan, buses=plan.buses[1:])
-    assert "users" not in "\n".join(format_summary(others, UP, FACTS))
+    assert "users" not in summarize(others)
 
 
 @pytest.mark.parametrize("make", [True, False])
 def test_the_hints_for_a_fleet_in_another_folder_name_that_folder(plan, make):
-    lines = format_summary(plan, UP, dataclasses.replace(FACTS, data="/tmp/my fleet", has_makefile=make))  # noqa: S108 - shown only
-    commands = [line.strip().partition("  ")[0] for line in lines]
+    facts = dataclasses.replace(FACTS, data="/tmp/my fleet", has_makefile=make)  # noqa: S108 - shown only
+    commands = [line.strip().partition("  ")[0] for line in summarize(plan, facts=facts).splitlines()]
     for command in ("status", "alerts", "simulate rss_agg"):
         assert f"marketswarm {command} --data '/tmp/my fleet'" in commands
     assert not any(command.startswith("make ") for command in commands)
-    assert "--data" not in "\n".join(format_summary(plan, UP, FACTS))
+    assert "--data" not in summarize(plan)
 
 
 def test_it_names_the_services_that_will_be_missed_because_of_only(plan):
-    missed = dataclasses.replace(FACTS, missed=("mesh", "massive"))
-    lines = format_summary(plan, UP, missed)
-    at = lines.index("  left out  mesh massive")
-    assert "reported as missed" in lines[at + 1]
-    assert "left out" not in "\n".join(format_summary(plan, UP, FACTS))
+    truth = parse_truth(b'{"services":{"mesh":{"heartbeat":{}},"massive":{"heartbeat":{}}}}').truth
+    left_out = dataclasses.replace(plan, left_out=("mesh", "massive"))
+    text = summarize(left_out, truth=truth)
+    assert "  left out  mesh massive\n            (reported as missed" in text
+    assert "left out" not in summarize(plan)
 
 
 def test_it_says_what_the_seeding_changed(plan):
-    lines = format_summary(plan, UP, dataclasses.replace(FACTS, seeding=("revision 2, 3 services", "+ mesh")))
-    at = lines.index("  truth     revision 2, 3 services")
-    assert lines[at + 1] == "            + mesh"
+    added = orjson.dumps({"event": "truth.added", "svc": "mesh"})
+    text = summarize(plan, seeding_output=[added, seeded()])
+    assert "\n  truth     revision 2, 3 services\n            + mesh\n" in text
 
 
 def seeded(revision=2, *, changed=True, services=3) -> bytes:
@@ -127,84 +139,76 @@ def test_a_strangers_name_cannot_touch_the_terminal():
 
 
 def test_who_was_stopped_meanwhile_is_not_told_to_be_up(plan):
-    text = "\n".join(format_summary(plan, ["healer"], FACTS))
+    text = summarize(plan, ["healer"])
     assert "The service is up" in text
     assert "stopped   rss_agg" in text
 
 
 def test_who_waits_for_the_gate_of_the_sources_is_not_told_to_be_stopped(plan):
     gated = dataclasses.replace(plan, gated=frozenset({"rss_agg"}))
-    text = "\n".join(format_summary(gated, ["healer"], FACTS))
+    text = summarize(gated, ["healer"])
     assert "waiting   rss_agg\n            (the gate of the sources is closed" in text
     assert "stopped" not in text
 
 
 def test_it_says_where_the_metrics_are(plan):
-    assert "metrics" not in "\n".join(format_summary(plan, UP, FACTS))
+    assert "metrics" not in summarize(plan)
     agents = tuple(
         dataclasses.replace(agent, metrics_port=port)
         for agent, port in zip(plan.agents, (9100, 9101), strict=True)
     )
-    text = "\n".join(format_summary(dataclasses.replace(plan, agents=agents), UP, FACTS))
+    text = summarize(dataclasses.replace(plan, agents=agents))
     assert "  metrics   healer:9100 rss_agg:9101" in text
 
 
 def test_it_says_how_people_are_told(plan):
     agents = [*UP, "notifier"]
-    assert "otifi" not in "\n".join(format_summary(plan, UP, FACTS))
-    assert "Nobody is notified: set WEBHOOK_URL" in "\n".join(format_summary(plan, agents, FACTS))
-    told = dataclasses.replace(FACTS, channels=("webhook to hooks.example.org", "email to mail.example.org"))
-    assert "Notifications: webhook to hooks.example.org, email to mail.example.org" in format_summary(
-        plan, agents, told
-    )
+    assert "otifi" not in summarize(plan)
+    assert "Nobody is notified: set WEBHOOK_URL" in summarize(plan, agents)
+    channels = ("webhook to hooks.example.org", "email to mail.example.org")
+    text = summarize(plan, agents, facts=dataclasses.replace(FACTS, channels=channels))
+    assert "\nNotifications: webhook to hooks.example.org, email to mail.example.org\n" in text
 
 
 def test_it_shows_no_password(plan):
-    text = "\n".join(format_summary(plan, UP, FACTS))
+    text = summarize(plan)
     assert "hunter2" not in text
     assert "redis://far:6379  (not ours: used as it is)" in text
 
 
 def test_without_a_makefile_it_names_the_program(plan):
-    text = "\n".join(format_summary(plan, UP, dataclasses.replace(FACTS, has_makefile=False)))
+    text = summarize(plan, facts=dataclasses.replace(FACTS, has_makefile=False))
     assert "marketswarm simulate rss_agg" in text
     assert "make " not in text
 
 
 def test_without_a_healer_there_is_no_miss_to_wait_for(plan):
-    assert "simulate" not in "\n".join(format_summary(plan, ["rss_agg"], FACTS))
+    assert "simulate" not in summarize(plan, ["rss_agg"])
 
 
 def test_it_fits_eighty_columns(plan):
     many = dataclasses.replace(plan, agents=tuple(PlannedAgent(f"service_{n}", "m") for n in range(40)))
-    assert max(map(len, format_summary(many, [agent.svc for agent in many.agents], FACTS))) <= 90
-    assert (
-        max(
-            len(line)
-            for line in format_summary(many, [agent.svc for agent in many.agents], FACTS)
-            if "service_" in line and "make" not in line
-        )
-        <= 80
-    )
+    lines = summarize(many, [agent.svc for agent in many.agents]).splitlines()
+    assert max(map(len, lines)) <= 90
+    assert max(len(line) for line in lines if "service_" in line and "make" not in line) <= 80
 
 
 def test_of_a_service_with_several_processes_it_says_how_many_are_up(plan):
     three = tuple(PlannedAgent("rss_agg", "services.rss_agg", 9100 + n, number=n) for n in (1, 2, 3))
     plan = dataclasses.replace(plan, agents=(plan.agents[0], *three))
-    text = "\n".join(format_summary(plan, ["healer", "rss_agg", "rss_agg/2", "rss_agg/3"], FACTS))
+    text = summarize(plan, ["healer", "rss_agg", "rss_agg/2", "rss_agg/3"])
     assert "All 2 services are up" in text
     assert "services  healer rss_agg(3)" in text
     assert "rss_agg:9101 rss_agg/2:9102 rss_agg/3:9103" in text
     assert "simulate SVC=rss_agg " in text
-    text = "\n".join(format_summary(plan, ["healer", "rss_agg", "rss_agg/3"], FACTS))
+    text = summarize(plan, ["healer", "rss_agg", "rss_agg/3"])
     assert "services  healer rss_agg(2 of 3)" in text
     assert "stopped   rss_agg/2" in text
 
 
 def test_with_users_on_the_buses_it_says_where_their_passwords_are(plan):
-    guarded = dataclasses.replace(FACTS, has_users=True)
-    assert "passwords in .marketswarm/secrets" in "\n".join(format_summary(plan, UP, guarded))
-    assert "passwords" not in "\n".join(format_summary(plan, UP, FACTS))
+    assert "passwords in .marketswarm/secrets" in summarize(plan, access=ACCESS)
+    assert "passwords" not in summarize(plan)
 
 
 def truth(channels=None) -> Truth:
@@ -254,29 +258,32 @@ async def test_a_variable_that_is_wrong_is_named_without_its_value(monkeypatch):
         ("board.example", "http://board.example:8080"),
     ],
 )
-def test_the_board_is_shown_by_its_address_if_it_runs(plan, host, url):
+def test_the_board_is_shown_by_its_address_if_it_runs(plan, host, url, monkeypatch):
     board = PlannedAgent("board", "services.board", board_port=8080)
     whole = dataclasses.replace(plan, agents=(*plan.agents, board))
-    facts = dataclasses.replace(FACTS, board_host=host)
-    assert f"  board     {url}" in format_summary(whole, [*UP, "board"], facts)
-    assert "  board  " not in "\n".join(format_summary(whole, UP, facts))
+    monkeypatch.setenv("BOARD_HOST", host)
+    assert f"\n  board     {url}\n" in summarize(whole, [*UP, "board"])
+    assert "  board  " not in summarize(whole)
 
 
-def test_a_market_has_its_page_and_its_database(plan):
+def test_a_market_has_its_page_and_its_database(plan, tmp_path):
     agents = (
         *plan.agents,
         PlannedAgent("board", "services.board", board_port=8080),
         PlannedAgent("bars", "services.bars"),
     )
-    market = dataclasses.replace(plan, agents=agents)
-    facts = dataclasses.replace(FACTS, database="127.0.0.1:5432  (PostgreSQL 15)")
-    lines = format_summary(market, [agent.name for agent in agents], facts)
+    market = dataclasses.replace(plan, agents=agents, needs_database=True)
+    names = [agent.name for agent in agents]
+    database = PostgresServer(tmp_path, programs=PostgresPrograms(tmp_path, 15))
+    database.url_file.write_text("postgresql://marketswarm:secret@127.0.0.1:5432/marketswarm\n")
+    lines = summarize(market, names, database=database).splitlines()
     assert "  market    http://127.0.0.1:8080/market" in lines
-    assert "  database      127.0.0.1:5432  (PostgreSQL 15)" in lines
-    assert not any("/market" in line or "database" in line for line in format_summary(plan, UP, FACTS))
+    assert "  database      127.0.0.1:5432  (PostgreSQL 15; its URL: .marketswarm/postgres/url)" in lines
+    assert "  database      the one of DATABASE_URL, not ours\n" in summarize(market, names)
+    assert not any("/market" in line or "database" in line for line in summarize(plan).splitlines())
 
 
 def test_it_says_that_the_board_is_left_out_of_the_truth(plan):
-    without = format_summary(plan, UP, dataclasses.replace(FACTS, is_without_board=True))
-    assert "  board     none, and none in the truth that is seeded (--no-board)" in without
-    assert "--no-board" not in "\n".join(format_summary(plan, UP, FACTS))
+    without = summarize(plan, truth_path=Path(".marketswarm", WITHOUT_BOARD))
+    assert "  board     none, and none in the truth that is seeded (--no-board)\n" in without
+    assert "--no-board" not in summarize(plan)

@@ -62,7 +62,7 @@ def reread(history):
 
 
 def finish(history, now):
-    history.finish(history.due_hour(T0 + now))
+    list(history.finish_in_steps(history.due_hour(T0 + now)))
 
 
 def states(history, svc, now):
@@ -234,13 +234,13 @@ def test_a_correction_comes_once_however_often_its_outage_is_told():
     assert history.uptime("a", T0 + 30 * HOUR_SEC)["7d"] == Seconds(30 * 3600 - down, down, 0)
 
 
-def test_an_event_that_is_older_than_all_facts_is_counted_and_changes_nothing():
+def test_an_event_that_is_older_than_all_facts_changes_nothing():
     history = listening(hours=40)
     finish(history, 30 * HOUR_SEC)
     before = history.uptime("a", T0 + 30 * HOUR_SEC)
     for each in outage("a", 100, 1000):
         history.apply_event(each)
-    assert (history.uptime("a", T0 + 30 * HOUR_SEC), history.late) == (before, 2)
+    assert history.uptime("a", T0 + 30 * HOUR_SEC) == before
 
 
 def test_a_quiet_fleet_keeps_no_hours():

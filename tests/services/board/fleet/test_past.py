@@ -65,7 +65,7 @@ def test_finished_hours_and_days_are_sums():
     history = make_history(60)
     add_outage(history, T0 + 30 * HOUR_SEC + 600, 300)
     target = (T0 + 44 * HOUR_SEC) // HOUR_SEC
-    history.finish(target)
+    list(history.finish_in_steps(target))
     past = outline_past(history, "a", T0 + 50 * HOUR_SEC)
     hour = T0 + 30 * HOUR_SEC
     assert BarSpan("up", hour + 0.0, hour + 3300.0) in past.day
@@ -80,7 +80,7 @@ def test_finished_hours_and_days_are_sums():
 def test_the_days_have_all_their_seconds_and_what_nobody_knows_is_unknown():
     history = make_history(80)
     add_outage(history, T0 + 40 * HOUR_SEC, 600)
-    history.finish(T0 // HOUR_SEC + 60)
+    list(history.finish_in_steps(T0 // HOUR_SEC + 60))
     now = T0 + 79 * HOUR_SEC + 100
     days = outline_days(history, "a", now + 0.5, 6)
     assert [sum(one) for one in days] == [DAY_SEC] * 5 + [now % DAY_SEC]
