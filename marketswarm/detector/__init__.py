@@ -27,7 +27,6 @@ from marketswarm.detector.roster import RosterChange, plan_change
 from marketswarm.detector.rule import compute_warm_up_sec
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
-    Counts,
     FailedRun,
     LastBeat,
     Publication,
@@ -49,7 +48,6 @@ __all__ = [
     "NO_TIMEOUT",
     "OVERDUE_SEC",
     "BeatObserver",
-    "Counts",
     "Detector",
     "FailedRun",
     "HeardAt",
