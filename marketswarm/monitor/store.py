@@ -29,6 +29,7 @@ from marketswarm.bus.stored_values import (
     parse_duration,
     parse_epoch,
     parse_number,
+    parse_object,
     parse_text,
     report_unusable,
 )
@@ -328,7 +329,7 @@ def parse_entry_parts(value: bytes) -> tuple[RosterEntry | None, bool]:
 
     The entry is None if it has no usable verdict; any other part that is unusable is left out.
     """
-    found = _parse_object(value)
+    found = parse_object(value, MAX_ENTRY_BYTES)
     if found.get("verdict") not in ("up", "down"):
         return None, False
     ts, since, boot = (
@@ -362,15 +363,6 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
     if at is None or since is None or seen not in ("0", "1"):
         return None
     return SavedSilence(at, since, seen == "1", bus)
-
-
-def _parse_object(value: bytes) -> dict[str, Any]:
-    """Return {} for anything that is not an object, and for too long a value."""
-    try:
-        found = orjson.loads(value) if len(value) <= MAX_ENTRY_BYTES else None
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _encode_event(found: Any) -> bytes | None:
@@ -454,12 +446,7 @@ def encode_saved_beat(beat: SavedBeat) -> bytes:
 
 def parse_saved_beat(raw: bytes) -> SavedBeat | None:
     """Return None for an unusable value."""
-    try:
-        found: Any = orjson.loads(raw) if len(raw) <= MAX_SAVED_BEAT_BYTES else None
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(found, dict):
-        return None
+    found = parse_object(raw, MAX_SAVED_BEAT_BYTES)
     boot, i = parse_text(found.get("boot"), MAX_BOOT_CHARS), parse_count(found.get("i"))
     ts, wall = parse_number(found.get("ts"), -inf, inf), parse_epoch(found.get("wall"))
     pace_sec, timeout_sec = (parse_duration(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))
