@@ -227,8 +227,8 @@ class Evaluator:
             return
         log.error("monitor.deaf", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3))
         link = self._links.get(unheard.bus)
-        if link is not None:
-            link.reopen_session()
+        if link is not None and link.listener is not None:
+            link.listener.rebuild_session()
 
 
 class Monitor:
@@ -493,9 +493,10 @@ class Monitor:
         return [*unheard, "memory"] if self.detector.is_restoring else unheard
 
     def leadership_changed(self, bus: str) -> None:
+        """Have the publisher of a bus check whether this process leads there now."""
         link = self.links.get(bus)
-        if link is not None:
-            link.wake_publisher()
+        if link is not None and link.publisher is not None:
+            link.publisher.wake()
 
     async def _take_over(self, bus: str, fence: Fence, queue: VerdictQueue) -> None:
         """Adopt what the leader of `bus` before us published, except for the fields of queued verdicts.
@@ -535,7 +536,9 @@ class Monitor:
 
     def _restore_after_gap(self, bus: str) -> None:
         """After a session on `bus` began, have recent writes compared, and read what was not heard."""
-        self.links[bus].check_after_gap(self.detector.buses[bus].clock.proof.mono)
+        publisher = self.links[bus].publisher
+        if publisher is not None:
+            publisher.check_after_gap(self.detector.buses[bus].clock.proof.mono)
         if self._group is not None:
             self._group.create_task(self.state.restore_lost_buses(bus), name=f"restore_lost_buses:{bus}")
         self._read_unheard(bus)
