@@ -19,7 +19,7 @@ from marketswarm.keys import TRUTH_CHANGED
 from marketswarm.monitor.encoder import TRUTH_FIELD
 from marketswarm.monitor.store import StateStore
 from marketswarm.truth import ParsedTruth
-from sentinel.drift import DriftDetector, HeldTruth, TruthStatus
+from sentinel.drift import DriftDetector, DriftReason, HeldTruth
 
 POLL_SEC: Final = 2.0
 POLL_UNSETTLED_SEC: Final = 0.5
@@ -124,7 +124,7 @@ class TruthComparison:
 def classify_truth(seen: TruthReading) -> HeldTruth | None:
     """Return what a bus holds, from the result of reading it; None for a bus that did not answer."""
     if seen.found is not None:
-        return HeldTruth(TruthStatus.TRUTH, seen.found.loaded.sha256, seen.found.revision)
+        return HeldTruth(seen.found.loaded.sha256, seen.found.revision)
     if not seen.has_answered:
         return None
-    return HeldTruth(TruthStatus.MISSING if seen.reason == "has none" else TruthStatus.INVALID)
+    return HeldTruth(unusable=DriftReason.MISSING if seen.reason == "has none" else DriftReason.INVALID)
