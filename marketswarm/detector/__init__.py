@@ -16,7 +16,6 @@ from marketswarm.detector.job import SavedJob
 from marketswarm.detector.observer import BeatObserver
 from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restore import (
-    adopt_found_bus,
     adopt_state,
     is_miss_overruled,
     restore_lost_bus,
@@ -71,7 +70,6 @@ __all__ = [
     "Verdict",
     "WatchedBus",
     "WatchedService",
-    "adopt_found_bus",
     "adopt_state",
     "compute_warm_up_sec",
     "is_miss_overruled",

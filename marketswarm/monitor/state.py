@@ -24,7 +24,6 @@ from marketswarm.detector import (
     SavedService,
     State,
     Verdict,
-    adopt_found_bus,
     adopt_state,
     is_miss_overruled,
     restore_lost_bus,
@@ -346,11 +345,11 @@ class StateKeeper:
     ) -> None:
         """Adopt which buses the roster of `home` holds as lost or as found, except for our queued fields."""
         published = {field: entry for field, entry in roster.items() if field not in queued_fields}
-        for name in self._detector.buses:
+        for name, bus in self._detector.buses.items():
             entry = published.get(BUS_FIELD + name)
             # a bus holds its own loss only if it took that afterwards, so `home` itself does not count here
             if name != home and entry is not None and entry.verdict is State.UP:
-                adopt_found_bus(self._detector, name)
+                bus.adopt_found()
         self._restore_lost_buses(published)
 
     # -- save
