@@ -281,15 +281,16 @@ class LeadershipTerm:
 
         After PAUSE_REPORTED_SEC report that the log is not read meanwhile.
         """
+        writer = self._store.writers[bus]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PAUSE_REPORTED_SEC):
-                await self._store.wait_for_room(bus)
+                await writer.wait_for_room()
                 return
-        waiting, reason = self._store.unacknowledged(bus), self._store.refusals().get(bus, "slow")
+        waiting, reason = writer.unacknowledged, writer.refusal or "slow"
         log.warning("reading.paused", bus=bus, unacknowledged=waiting, reason=reason)
         self._unread_buses[bus] = f"{reason}: it has {waiting} acknowledgements to take"
         self._report_unread_buses()
-        await self._store.wait_for_room(bus)
+        await writer.wait_for_room()
         self._record_answer(bus)
 
     def _record_answer(self, bus: str) -> None:

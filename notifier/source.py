@@ -300,7 +300,7 @@ class BusPoller:
         pipe.xpending(ALERT_LOG, NOTIFIER_GROUP)
         held, seq, pending = await self._bus.ask(pipe.execute(raise_on_error=False))
         if not isinstance(seq, Exception):
-            self._store.check_seq(self._bus.name, seq)
+            self._store.writers[self._bus.name].check_seq(seq)
         if isinstance(held, dict):
             await self._sync_silences(held)
         consumers = pending["consumers"] if isinstance(pending, dict) else ()
