@@ -13,7 +13,6 @@ from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.job import SavedJob
-from marketswarm.detector.observer import BeatObserver
 from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restore import (
     adopt_state,
@@ -46,7 +45,6 @@ __all__ = [
     "CANARY_EVERY_SEC",
     "NO_TIMEOUT",
     "OVERDUE_SEC",
-    "BeatObserver",
     "Detector",
     "FailedRun",
     "HeardAt",

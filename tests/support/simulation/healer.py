@@ -12,7 +12,6 @@ from marketswarm.detector import (
     OVERDUE_SEC,
     Detector,
     Moment,
-    RestartObserver,
     Stage,
     State,
     UnheardBeat,
@@ -58,7 +57,7 @@ class Healer:
     def __init__(self, buses: dict[str, Bus], disk: Disk, watches: list[Watch], now: float) -> None:
         self.buses, self.disk, self.watches = buses, disk, watches
         self.detector = Detector(Moment(now, WALL + now))
-        self.restarts = RestartObserver(self.detector)
+        self.restarts = self.detector.observer
         self.naive = Naive(now, WALL)
         self.canaries = {name: Canaries(now) for name in buses}
         self.open_at = dict.fromkeys(buses, now + 0.01)

@@ -22,7 +22,6 @@ from marketswarm.detector import (
     LastBeat,
     Moment,
     Publication,
-    RestartObserver,
     SavedService,
     State,
     Subject,
@@ -196,7 +195,7 @@ class Healer:
         self.world, self.name = world, name
         self.wall = world.walls[name]
         self.detector = Detector(self.now)
-        self.restarts = RestartObserver(self.detector)
+        self.restarts = self.detector.observer
         self.queue = VerdictQueue()
         self.compared: dict[str, float] = {}
         self.sessions: dict[str, int] = {}
