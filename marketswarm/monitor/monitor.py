@@ -40,7 +40,7 @@ from marketswarm.monitor.state import SaveFailures, StateKeeper
 from marketswarm.monitor.verdict_log import VerdictLog
 from marketswarm.monitor.verdict_queue import VerdictQueue
 from marketswarm.monitor.witness import StoredBeats, read_failed_runs, read_last_beats
-from marketswarm.time_slice import TimeSlice
+from marketswarm.time_slice import TimeSlice, wait_until_due
 from marketswarm.tracing import Tracer
 from marketswarm.truth import HEALER, Watch
 
@@ -112,7 +112,7 @@ class Evaluator:
             for bus, services in _group_by_bus(tick.suspects).items():
                 group.create_task(self._evaluate_suspects(bus, services), name=f"witness:{bus}")
             self._feed.log_rejected()
-            await self._sleep(tick.wake_in_sec)
+            await wait_until_due(self._wake, tick.wake_in_sec)
 
     async def _publish_all(self, verdicts: Sequence[Verdict]) -> None:
         """Publish the verdicts, letting other tasks run between gaps, because every service may have one."""
@@ -121,13 +121,6 @@ class Evaluator:
             self._publish(verdict)
             if verdict.gap_sec is not None:  # there may be one of each service
                 await time_slice.pause()
-
-    async def _sleep(self, sec: float) -> None:
-        """Wait `sec` seconds, or until `wake` is set."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(sec):
-                await self._wake.wait()
-        self._wake.clear()
 
     async def _evaluate_suspects(self, bus: str, services: list[str]) -> None:
         """Read `beat:<svc>` of each suspect on a bus, and publish the misses that these beats confirm.
