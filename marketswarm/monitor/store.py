@@ -8,7 +8,7 @@ compared with its next one. `<listener>:jobs` holds what is known about the runs
 """
 
 import re
-from collections.abc import AsyncIterator, Collection, Container, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Container, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -383,24 +383,6 @@ def encode_silence(service: WatchedService) -> str:
     return f"{service.last_beat.at:.3f} {service.last_beat.wall:.3f} 1 {service.rule.bus}"
 
 
-def combine_saved_state(
-    roster: Mapping[str, RosterEntry],
-    silences: Mapping[str, SavedSilence],
-    clocks: Clocks,
-    current_buses: Mapping[str, str],
-    saved_beats: Mapping[str, SavedBeat] | None = None,
-) -> Iterator[tuple[str, SavedService]]:
-    """Yield the saved state of each service, combined from the three hashes. Pure.
-
-    `current_buses` has the present bus of each watched service. A silence counts only on the clock by which
-    it was saved: if the service has moved to another bus, it counts as not saved.
-    """
-    for svc in (roster.keys() | silences.keys()) - {field for field in roster if ":" in field}:
-        bus = current_buses.get(svc, "")
-        last_beat = (saved_beats or {}).get(svc)
-        yield svc, combine_service(roster.get(svc), silences.get(svc), clocks.get(bus), bus, last_beat)
-
-
 def combine_service(
     entry: RosterEntry | None,
     silence: SavedSilence | None,
@@ -408,7 +390,11 @@ def combine_service(
     bus: str,
     last_beat: SavedBeat | None,
 ) -> SavedService:
-    """Return the saved state of one service from its parts; `clock` is that of its present `bus`."""
+    """Return the saved state of one service from its parts; `clock` is that of its present `bus`.
+
+    A silence counts only on the clock by which it was saved: if the service has moved to another bus, it
+    counts as not saved.
+    """
     state = State.UNKNOWN if entry is None else entry.verdict
     at, wall = clock or (0.0, None)
     since, seen, silent_sec = None if entry is None else entry.since, entry is not None, None
