@@ -22,7 +22,7 @@ from bench.programs import answer, read_result
 from marketswarm.beat import encode_beat
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
-from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, RestartObserver, restore_services
+from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, restore_services
 from marketswarm.event import Kind
 from marketswarm.monitor import health
 from marketswarm.monitor.leadership import UNFENCED
@@ -68,7 +68,7 @@ class SimulatedHealer:
         self.longest_look_sec = 0.0
         self.heard = self.missed = 0
         self.detector = Detector(self.now)
-        self.restarts = RestartObserver(self.detector)
+        self.restarts = self.detector.observer
         clock = SimpleNamespace(monotonic=lambda: self.now.mono, time=lambda: self.now.wall)
         vars(health)["time"] = clock
         self.health = health.HealthKeys(self.detector, kind=Kind.HEARTBEAT_OK, by="healer")

@@ -86,6 +86,7 @@ def run_day(part: float) -> None:
         for suspect in detector.tick(now).suspects:
             detector.evaluate_suspect(suspect.svc, None, now)
         detector.silences.take()
+        detector.observer.take_unsaved(now.mono)
         if step % 14_400 == 14_399:  # each hour another truth
             detector.set_roster(_make_watches(SERVICES, step // 14_400 % 2), {"bus": 10.0}, now)
         if (step + 1) * 200 // steps > step * 200 // steps:

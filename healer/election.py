@@ -7,7 +7,7 @@ always wins.
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from healer.lease import BusLease
 from marketswarm import log as logs
@@ -18,25 +18,11 @@ from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import replace_wrong_types, report_unusable
 from marketswarm.keys import HEALER_LEASE
-from marketswarm.monitor import Fence
+from marketswarm.monitor import Fence, Monitor
 
 LEASE_SCRIPT: Final = Script.beside("healer", "lease.lua")
 
 log = logs.get("lease")
-
-
-class MonitorStatus(Protocol):
-    """The monitor, as far as the election needs it."""
-
-    @property
-    def evaluations(self) -> int:
-        """The number of the monitor's evaluations: a leader whose monitor hangs must not renew its lease."""
-
-    def list_unheard_buses(self) -> list[str]:
-        """Return the buses that the monitor does not hear now."""
-
-    def leadership_changed(self, bus: str) -> None:
-        """Handle that this healer began or ceased to lead on a bus."""
 
 
 class LeaderElection(FleetLease[BusLease]):
@@ -62,12 +48,12 @@ class LeaderElection(FleetLease[BusLease]):
         super().__init__(boot, lease_sec, partial(BusLease, boot, lease_sec))
         self._home = home
         self._set_detail, self._set_degraded = set_detail, set_degraded
-        self._monitor: MonitorStatus
+        self._monitor: Monitor
         self._evaluations: dict[str, int] = {}  # by bus, the monitor's count at the last request
         self._logged_epochs: dict[str, int] = {}  # by bus, the epoch at the last log line about it
         self._outage = Outage(log, "lease.refused", "lease.answered")  # of home
 
-    def set_monitor(self, monitor: MonitorStatus) -> None:
+    def set_monitor(self, monitor: Monitor) -> None:
         """Set the monitor that this healer leads or stands by with."""
         self._monitor = monitor
 

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class Code(IntEnum):
@@ -27,13 +30,13 @@ class Exit(Exception):  # noqa: N818 - an end is not always an error: code 0 is 
         self.message = message
 
 
-def find_exit(error: BaseException) -> Exit | None:
-    """Return `error` if it is an `Exit`, or the first `Exit` in a group of errors; otherwise None."""
-    if isinstance(error, Exit):
+def find_error(error: BaseException, kind: type[E]) -> E | None:
+    """Return `error` if it is of this kind, or the first such one in a group of errors; otherwise None."""
+    if isinstance(error, kind):
         return error
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            found = find_exit(inner)
+            found = find_error(inner, kind)
             if found is not None:
                 return found
     return None

@@ -17,7 +17,7 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.stored_values import report_unusable
-from marketswarm.exit import Exit
+from marketswarm.exit import Exit, find_error
 from marketswarm.keys import NOTIFIER_STATE
 from marketswarm.settings import NotifierSettings
 from marketswarm.truth import SYSTEM, Heartbeat, Service
@@ -281,15 +281,16 @@ class LeadershipTerm:
 
         After PAUSE_REPORTED_SEC report that the log is not read meanwhile.
         """
+        writer = self._store.writers[bus]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PAUSE_REPORTED_SEC):
-                await self._store.wait_for_room(bus)
+                await writer.wait_for_room()
                 return
-        waiting, reason = self._store.unacknowledged(bus), self._store.refusals().get(bus, "slow")
+        waiting, reason = writer.unacknowledged, writer.refusal or "slow"
         log.warning("reading.paused", bus=bus, unacknowledged=waiting, reason=reason)
         self._unread_buses[bus] = f"{reason}: it has {waiting} acknowledgements to take"
         self._report_unread_buses()
-        await self._store.wait_for_room(bus)
+        await writer.wait_for_room()
         self._record_answer(bus)
 
     def _record_answer(self, bus: str) -> None:
@@ -418,7 +419,8 @@ class NotifierApp:
 
     async def _run_term(self, lease: NotifierLease) -> None:
         """Run one term to its end; after a bus error or a timeout, log it and pause."""
-        me, failed, timed_out = self._me, list[BusError](), False
+        me, timed_out = self._me, False
+        failed: BusError | None = None
         me.set_detail(None)
         self._term = LeadershipTerm(
             me, self._buses, lease, policy=self.policy, clock=self._clock, metrics=self._metrics
@@ -428,27 +430,20 @@ class NotifierApp:
         except* TermEnded:
             log.info("term.over")
         except* BusError as errors:
-            failed = list(_flatten(errors))
+            failed = find_error(errors, BusError)
         except* TermTimedOut:
             timed_out = True
         finally:
             self._term = None
             for part in ("log", "channels"):
                 me.set_degraded(None, part=part)
-        if failed:
-            log.warning("term.not_begun", bus=failed[0].bus, reason=failed[0].reason)
+        if failed is not None:
+            log.warning("term.not_begun", bus=failed.bus, reason=failed.reason)
         if timed_out:
             log.warning("term.timed_out", after_sec=BUS_ANSWER_WITHIN_SEC)
-        if failed or timed_out:
+        if failed is not None or timed_out:
             await me.rest(PAUSES.longest_sec)
 
     def _apply_truth(self) -> None:
         if self._term is not None:
             self._term.apply_truth()
-
-
-def _flatten(group: BaseExceptionGroup[BusError]) -> list[BusError]:
-    found: list[BusError] = []
-    for each in group.exceptions:
-        found += _flatten(each) if isinstance(each, BaseExceptionGroup) else [each]
-    return found

@@ -97,12 +97,6 @@ class Outbox:
 
     # -- queries
 
-    def __getitem__(self, ident: str) -> OutboxEntry:
-        return self._entries[ident]
-
-    def get(self, ident: str) -> OutboxEntry | None:
-        return self._entries.get(ident)
-
     def pending_messages(self, channel: str) -> list[Message]:
         return [each.message for each in self._entries.values() if each.deliveries.get(channel, "") is None]
 

@@ -35,12 +35,9 @@ from marketswarm.operator import (
     parse_silences,
 )
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
+from notifier.router.incident import CLOSES, OPENS
 from notifier.store import SEQ, Store
 
-_OPENS: Final = ("miss", "drift")
-"""The last words of the event types that open an outage."""
-_GAP: Final = "gap"
-"""The last word of an event type that neither opens nor closes an outage."""
 BLOCK_SEC: Final = 2.0
 """How long one read waits for new entries, in seconds."""
 AT_ONCE: Final = 500
@@ -67,11 +64,12 @@ def find_unfinished_outages(
         event = parse_event(raw)
         if isinstance(event, MalformedEvent):
             continue
-        family, _, what = event.type.rpartition("_")
-        if what == _GAP or (family, event.svc) in known:
+        family, _, _ = event.type.rpartition("_")
+        is_note = event.type not in OPENS and event.type not in CLOSES
+        if is_note or (family, event.svc) in known:
             continue
         known.add((family, event.svc))
-        if what in _OPENS:
+        if event.type in OPENS:
             found.append((event, raw))
     return found
 
@@ -302,7 +300,7 @@ class BusPoller:
         pipe.xpending(ALERT_LOG, NOTIFIER_GROUP)
         held, seq, pending = await self._bus.ask(pipe.execute(raise_on_error=False))
         if not isinstance(seq, Exception):
-            self._store.check_seq(self._bus.name, seq)
+            self._store.writers[self._bus.name].check_seq(seq)
         if isinstance(held, dict):
             await self._sync_silences(held)
         consumers = pending["consumers"] if isinstance(pending, dict) else ()

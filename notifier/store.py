@@ -216,11 +216,11 @@ class Store:
         self.seq = 0
         self.loaded_from = ""
         self.rejected, self.acknowledged = rejected, acknowledged
-        self._writers = {name: BusWriter(bus, self) for name, bus in buses.items()}
+        self.writers = {name: BusWriter(bus, self) for name, bus in buses.items()}
 
     async def load(self) -> dict[str, bytes]:
         """Return the fields of the latest state on any bus. Raises BusError when no bus answers."""
-        reads = {asyncio.ensure_future(_read_state(each.bus)): name for name, each in self._writers.items()}
+        reads = {asyncio.ensure_future(_read_state(each.bus)): name for name, each in self.writers.items()}
         try:
             await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait(reads, timeout=OTHERS_WITHIN_SEC)
@@ -239,12 +239,12 @@ class Store:
         self.fields = {name: value for name, value in best.items() if name not in (SEQ, BY)}
         for name, state in found.items():
             if state and state == best:
-                self._writers[name].held = self.seq
+                self.writers[name].held = self.seq
         return dict(self.fields)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for name, writer in self._writers.items():
+            for name, writer in self.writers.items():
                 group.create_task(writer.run(), name=f"store:{name}")
 
     async def commit(self, transaction: Transaction) -> bool:
@@ -255,7 +255,7 @@ class Store:
                 self.fields.pop(name, None)
             else:
                 self.fields[name] = value
-        waiting = {writer.add(transaction) for writer in self._writers.values()}
+        waiting = {writer.add(transaction) for writer in self.writers.values()}
         while waiting:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if any(each.result() for each in done):
@@ -267,27 +267,17 @@ class Store:
 
         A bus whose last write failed is not asked.
         """
-        reading = (_read_records(each.bus, idents) for each in self._writers.values() if each.refusal is None)
+        reading = (_read_records(each.bus, idents) for each in self.writers.values() if each.refusal is None)
         answers = await asyncio.gather(*reading)
         found = (each for values in answers for each in zip(idents, values, strict=False))
         return {ident for ident, raw in found if parse_object(raw).get("channels")}
 
     async def settle(self) -> None:
         """Wait until every bus that accepts writes has stored everything added so far."""
-        await asyncio.gather(*(writer.add(Transaction()) for writer in self._writers.values()))
-
-    def check_seq(self, bus: str, seq: bytes | None) -> None:
-        """Write the whole state if a bus holds another sequence number than expected."""
-        self._writers[bus].check_seq(seq)
+        await asyncio.gather(*(writer.add(Transaction()) for writer in self.writers.values()))
 
     def refusals(self) -> dict[str, str]:
-        return {name: each.refusal for name, each in self._writers.items() if each.refusal is not None}
-
-    def unacknowledged(self, bus: str) -> int:
-        return self._writers[bus].unacknowledged
-
-    async def wait_for_room(self, bus: str) -> None:
-        await self._writers[bus].wait_for_room()
+        return {name: each.refusal for name, each in self.writers.items() if each.refusal is not None}
 
 
 class BusWriter:

@@ -6,7 +6,6 @@ and at every fifteenth time.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -18,8 +17,10 @@ from marketswarm.detector import Verdict
 from marketswarm.keys import TRUTH_CHANGED
 from marketswarm.monitor.encoder import TRUTH_FIELD
 from marketswarm.monitor.store import StateStore
+from marketswarm.tasks import run_until_first
+from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import ParsedTruth
-from sentinel.drift import DriftDetector, HeldTruth, TruthStatus
+from sentinel.drift import DriftDetector, DriftReason, HeldTruth
 
 POLL_SEC: Final = 2.0
 POLL_UNSETTLED_SEC: Final = 0.5
@@ -52,10 +53,8 @@ class TruthComparison:
             group.create_task(self._follow_seedings(), name="truth:changed")
             while True:
                 pause_sec = POLL_UNSETTLED_SEC if self.drift.is_unsettled else POLL_SEC
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause_sec):
-                        await self._compare_requested.wait()
-                if await self._is_due():
+                is_requested = await wait_until_due(self._compare_requested, pause_sec)
+                if await self._is_due(is_requested=is_requested):
                     await self.compare()
 
     async def compare(self) -> None:
@@ -69,13 +68,11 @@ class TruthComparison:
         for verdict in self.drift.evaluate(held, time.monotonic(), time.time()):
             self._publish(verdict)
 
-    async def _is_due(self) -> bool:
+    async def _is_due(self, *, is_requested: bool) -> bool:
         """Read the length and revision of each document; return True if the documents must be compared.
 
         That is so after a change or an announced seeding, while a drift is suspected, and every 15th time.
         """
-        is_requested = self._compare_requested.is_set()
-        self._compare_requested.clear()
         reads = (read_fingerprint(bus, self._key, WITHIN_SEC) for bus in self._buses)
         before, self._fingerprints = self._fingerprints, await asyncio.gather(*reads)
         self._count += 1
@@ -102,13 +99,9 @@ class TruthComparison:
     async def _follow_seedings(self) -> None:
         while True:
             self._buses_changed.clear()
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._subscribe_to_seedings(bus), name=bus.name) for bus in self._buses
-                ]
-                await self._buses_changed.wait()
-                for task in tasks:
-                    task.cancel()
+            await run_until_first(
+                self._buses_changed.wait(), *(self._subscribe_to_seedings(bus) for bus in self._buses)
+            )
 
     async def _subscribe_to_seedings(self, bus: Bus) -> None:
         """Subscribe to announced seedings on one bus, until cancelled; have the truth compared after each."""
@@ -124,7 +117,7 @@ class TruthComparison:
 def classify_truth(seen: TruthReading) -> HeldTruth | None:
     """Return what a bus holds, from the result of reading it; None for a bus that did not answer."""
     if seen.found is not None:
-        return HeldTruth(TruthStatus.TRUTH, seen.found.loaded.sha256, seen.found.revision)
+        return HeldTruth(seen.found.loaded.sha256, seen.found.revision)
     if not seen.has_answered:
         return None
-    return HeldTruth(TruthStatus.MISSING if seen.reason == "has none" else TruthStatus.INVALID)
+    return HeldTruth(unusable=DriftReason.MISSING if seen.reason == "has none" else DriftReason.INVALID)

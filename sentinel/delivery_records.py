@@ -174,6 +174,6 @@ def _encode_outage(outage: OpenOutage) -> bytes:
 
 
 def _parse_outage(value: bytes) -> OpenOutage | None:
-    found = parse_object(value if len(value) <= MAX_EVENT_BYTES else None)
+    found = parse_object(value, MAX_EVENT_BYTES)
     ident, ts = parse_text(found.get("id"), MAX_ID_CHARS), parse_epoch(found.get("ts"))
     return None if ident is None or ts is None else OpenOutage(ident, ts, found.get("own") is True)

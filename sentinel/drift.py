@@ -16,14 +16,6 @@ SETTLE_SEC: Final = 2.0
 SETTLE_READS: Final = 3
 
 
-class TruthStatus(StrEnum):
-    """The kind of document that a bus holds."""
-
-    TRUTH = "truth"
-    MISSING = "missing"
-    INVALID = "invalid"
-
-
 class DriftReason(StrEnum):
     """The reason of a drift."""
 
@@ -34,11 +26,14 @@ class DriftReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeldTruth:
-    """What a bus that answered holds; `revision` is None if its `truth:meta` is of another document."""
+    """What a bus that answered holds; `revision` is None if its `truth:meta` is of another document.
 
-    status: TruthStatus
+    `unusable` is why that is not a truth; None for a truth.
+    """
+
     sha256: str = ""
     revision: int | None = None
+    unusable: DriftReason | None = None
 
 
 @dataclass(slots=True)
@@ -124,13 +119,13 @@ def find_drifted(seen: Mapping[str, HeldTruth | None]) -> dict[str, DriftReason]
     The document of the highest revision is the newest; of two with the same revision, that of the first bus.
     """
     found: dict[str, DriftReason] = {}
-    truths = [held for held in seen.values() if held is not None and held.status is TruthStatus.TRUTH]
+    truths = [held for held in seen.values() if held is not None and held.unusable is None]
     newest = max(truths, key=lambda held: held.revision or 0, default=None)
     for bus, held in seen.items():
         if held is None:
             continue
-        if held.status is not TruthStatus.TRUTH:
-            found[bus] = DriftReason(held.status.value)
+        if held.unusable is not None:
+            found[bus] = held.unusable
         elif newest is not None and (held.sha256, held.revision) != (newest.sha256, newest.revision):
             found[bus] = DriftReason.DIFFERS
     return found

@@ -7,7 +7,6 @@ It follows the log of alerts on every bus and gives the notifier some seconds. T
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -21,6 +20,7 @@ from marketswarm.event import Event, encode_event
 from marketswarm.keys import canary_key, roster_key
 from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.settings import SentinelSettings
+from marketswarm.tasks import run_until_first
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import HEALER, Truth
 from sentinel.availability import BusAvailability
@@ -97,15 +97,8 @@ class Fallback:
         """Follow the log of every bus in force, and test whether each accepts writes, until cancelled."""
         while True:
             self._changed.clear()
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(work(bus), name=bus.name)
-                    for bus in self._buses
-                    for work in (self._follow_log, self._probe_writes)
-                ]
-                await self._changed.wait()
-                for task in tasks:
-                    task.cancel()
+            works = (work(bus) for bus in self._buses for work in (self._follow_log, self._probe_writes))
+            await run_until_first(self._changed.wait(), *works)
 
     async def _follow_log(self, bus: Bus) -> None:
         await follow_alert_log(
@@ -185,10 +178,7 @@ class Fallback:
     async def _wait_for_work(self) -> None:
         """Wait 0.5 s at most, until the next alert is due or something changed."""
         wait_sec = self._pending.seconds_to_due(time.monotonic())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SEC if wait_sec is None else min(wait_sec, POLL_SEC)):
-                await self._wake.wait()
-        self._wake.clear()
+        await wait_until_due(self._wake, POLL_SEC if wait_sec is None else min(wait_sec, POLL_SEC))
 
     async def _is_wanted(self, alert: PendingAlert) -> bool:
         """Return True if an alert is still to be sent, before each attempt of a sender."""

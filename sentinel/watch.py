@@ -5,7 +5,6 @@ healer publishes lost buses; while a bus is away, the sentinel concludes nothing
 the truth on all buses (`comparison.py`), and sends alerts that no other process sends (`fallback.py`).
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from marketswarm import log as logs
@@ -13,10 +12,8 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import read_clocks
 from marketswarm.channels import create_environment_channels
-from marketswarm.detector import State, Verdict
-from marketswarm.event import Event
+from marketswarm.detector import State
 from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, find_alert_target, make_healer_heartbeat
-from marketswarm.monitor.encoder import EncodedVerdict
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
 from sentinel.comparison import TruthComparison
@@ -25,19 +22,6 @@ from sentinel.fallback import Fallback
 SENTINEL: Final = "sentinel"
 
 log = logs.get(SENTINEL)
-
-
-class ObservedEncoder(VerdictEncoder):
-    """An encoder that passes each event to `on_event`, so that an event that no bus takes is known, too."""
-
-    on_event: Callable[[Event], None] | None = None
-
-    def encode(self, verdict: Verdict) -> EncodedVerdict:
-        """Pass the event to `on_event`, then encode the verdict."""
-        event = self.build_event(verdict)
-        if self.on_event is not None and event is not None:
-            self.on_event(event)
-        return super().encode(verdict)
 
 
 def sentinel_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heartbeat:
@@ -68,7 +52,7 @@ def count_services(truth: Truth) -> int:
 async def run_sentinel(me: Agent[SentinelSettings]) -> None:
     """Follow each reseed until cancelled; run the comparison and the fallback beside."""
     home, channel = find_alert_target(me.truth, me.settings)
-    encoder = ObservedEncoder(family="healer", by=me.name, channel=channel)
+    encoder = VerdictEncoder(family="healer", by=me.name, channel=channel)
     monitor = Monitor(me, encoder, home=home, everywhere=True, tracer=me.open_tracer())
     comparison = TruthComparison(me.name, me.settings.truth_redis_key, monitor.publish)
     fallback = open_fallback(me, encoder)
@@ -102,7 +86,7 @@ async def run_sentinel(me: Agent[SentinelSettings]) -> None:
     await monitor.run()  # listens, evaluates, publishes
 
 
-def open_fallback(me: Agent[SentinelSettings], encoder: ObservedEncoder) -> Fallback | None:
+def open_fallback(me: Agent[SentinelSettings], encoder: VerdictEncoder) -> Fallback | None:
     """Return the fallback over the channels that the environment configures; None if there are none."""
     channels = create_environment_channels(me.settings)
     if not channels:

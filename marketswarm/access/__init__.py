@@ -5,14 +5,13 @@ Each service has a user with the permissions that it needs and no others. Beside
 makes and keeps the passwords.
 """
 
-from marketswarm.access.grant import PASSWORD_HASH, Grant, User, escape_pattern, format_acl_file
+from marketswarm.access.grant import Grant, User, escape_pattern, format_acl_file
 from marketswarm.access.users import BOOTSTRAP, DEFAULT, OPERATOR, AclError, build_users, user_names
 
 __all__ = [
     "BOOTSTRAP",
     "DEFAULT",
     "OPERATOR",
-    "PASSWORD_HASH",
     "AclError",
     "Grant",
     "User",

@@ -46,7 +46,7 @@ from marketswarm.agent.truth_source import (
 )
 from marketswarm.agent.watchdog import MIN_LIMIT_SEC, Watchdog
 from marketswarm.beat import Sender
-from marketswarm.exit import Code, Exit, find_exit
+from marketswarm.exit import Code, Exit, find_error
 from marketswarm.settings import CommonSettings, read_settings
 
 THREAD_PREFIX = "marketswarm-io"
@@ -122,7 +122,7 @@ async def _await_main(main: Callable[[], Awaitable[int]]) -> int:
 def _log_exit(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.DIED
-    requested = find_exit(error)
+    requested = find_error(error, Exit)
     if requested is None:
         log.get().critical("program.died", exc_info=error)
         return Code.DIED
@@ -312,14 +312,14 @@ async def _run_side_tasks(
         if stop.signal is None:
             raise
     except BaseExceptionGroup as errors:
-        if stop.signal is None or find_exit(errors) is not None:
+        if stop.signal is None or find_error(errors, Exit) is not None:
             raise _choose_cause(me, errors) from None
         me.log.exception("agent.stop_disturbed")  # a stop was asked for, and it is done all the same
 
 
 def _choose_cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return one exception for all that ended the body and its side tasks: an `Exit` before any other."""
-    requested = find_exit(errors)
+    requested = find_error(errors, Exit)
     if requested is not None:
         return requested
     if me.side_tasks.first_failed is not None:

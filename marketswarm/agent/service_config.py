@@ -153,14 +153,6 @@ def _pair_entries(parsed: Any, raw: Any) -> Iterable[tuple[str | int, Any, Any]]
     return []
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCheck:
-    """The errors and the warnings of a check of the services' sections, in the order of the services."""
-
-    problems: tuple[Problem, ...] = ()
-    warnings: tuple[Problem, ...] = ()
-
-
 class _UnusableModel(Exception):  # noqa: N818 - a result, not an accident
     """A service's model can't be imported or used; the message says why."""
 
@@ -171,17 +163,20 @@ def load_with_sections(raw: bytes) -> ParsedTruth:
     Raises TruthError with all errors, those of the document before those of the services.
     """
     document = check_document(raw)
-    sections = check_by_models(document.truth)
+    section_errors, warnings = check_by_models(document.truth)
     reported = {each.path for each in document.errors}
-    others = (each for each in sections.problems if not _is_reported(each.path, reported))
+    others = (each for each in section_errors if not _is_reported(each.path, reported))
     if errors := (*document.errors, *others):
         raise TruthError(errors)
-    return ParsedTruth(document.truth, (*document.warnings, *sections.warnings), document.sha256, len(raw))
+    return ParsedTruth(document.truth, (*document.warnings, *warnings), document.sha256, len(raw))
 
 
 @limited_hints()
-def check_by_models(truth: Truth) -> ModelCheck:
-    """Check the section of each service that has a model in this installation; return errors and warnings."""
+def check_by_models(truth: Truth) -> tuple[list[Problem], list[Problem]]:
+    """Check the section of each service that has a model in this installation; return errors and warnings.
+
+    Both are in the order of the services.
+    """
     errors: list[Problem] = []
     warnings: list[Problem] = []
     with_model = find_services_with_model()
@@ -195,7 +190,7 @@ def check_by_models(truth: Truth) -> ModelCheck:
             warnings.append(
                 Problem(format_path(("services", svc)), f"its settings can't be checked: {error}")
             )
-    return ModelCheck(tuple(errors), tuple(warnings))
+    return errors, warnings
 
 
 def find_model(svc: str) -> type[ServiceConfig] | None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from marketswarm.agent.heartbeat import Progress
 from marketswarm.bus import Bus
 from marketswarm.bus.subscriber import subscribe
-from marketswarm.exit import find_exit
+from marketswarm.exit import Exit, find_error
 from marketswarm.truth import Truth
 
 _CANCEL_EVERY_SEC: Final = 0.1
@@ -96,7 +96,7 @@ class SideTasks:
             return await work
         except Exception as error:
             self.first_failed = self.first_failed or name
-            if find_exit(error) is None:
+            if find_error(error, Exit) is None:
                 self._log.critical("task.died", task=name, exc_info=error)
             raise
 

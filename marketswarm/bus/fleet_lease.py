@@ -10,20 +10,16 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Final, Generic, TypeVar
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError
-from marketswarm.bus.lease import (
-    RELEASE_WITHIN_SEC,
-    LeaseAction,
-    compute_interval_sec,
-    compute_request_limit_sec,
-    renew_repeatedly,
-)
+from marketswarm.bus.lease import CHECKS, RELEASE_WITHIN_SEC, RENEWALS, LeaseAction
+from marketswarm.time_slice import wait_until_due
 
 MIN_PAUSE_SEC: Final = 0.02
+MIN_WITHIN_SEC: Final = 0.5
+"""The least time limit of a request, in seconds; that of a longer lease is half of its life."""
 
 
 class LeaseView:
@@ -42,7 +38,7 @@ class LeaseView:
         return self.holder not in (None, "", self.boot)
 
     def seconds_to_next_request(self, _now: float) -> float:
-        return compute_interval_sec(self.lease_sec, is_holder=self.epoch > 0)
+        return self.lease_sec / (RENEWALS if self.epoch else CHECKS)
 
     def mark_lost(self) -> None:
         """Note that the bus refused a write of ours: another process holds the lease."""
@@ -102,8 +98,7 @@ class FleetLease(ABC, Generic[View]):
 
     def _start_renewals(self, name: str) -> None:
         if self._group is not None:
-            renewals = renew_repeatedly(partial(self._renew_and_pause, name), self._due[name])
-            self._tasks[name] = self._group.create_task(renewals, name=f"lease:{name}")
+            self._tasks[name] = self._group.create_task(self._renew_repeatedly(name), name=f"lease:{name}")
 
     async def run(self) -> None:
         """Request and renew the leases until cancelled."""
@@ -153,9 +148,13 @@ class FleetLease(ABC, Generic[View]):
     async def send_next_request(self, name: str) -> None:
         """Send the request that this process may send to a bus now. Raises BusError."""
         action, carried = self.choose_action(name, time.monotonic())
-        within_sec = compute_request_limit_sec(self.lease_sec)
+        within_sec = max(MIN_WITHIN_SEC, self.lease_sec / 2)
         await self.send_request(self._buses[name], self.leases[name], action, carried, within_sec)
 
-    async def _renew_and_pause(self, name: str) -> float:
-        await self.renew_on(name)
-        return max(MIN_PAUSE_SEC, self.leases[name].seconds_to_next_request(time.monotonic()))
+    async def _renew_repeatedly(self, name: str) -> None:
+        """Request or renew a lease until cancelled; `request_at_once` ends the pause between two requests."""
+        due = self._due[name]
+        while True:
+            await self.renew_on(name)
+            pause_sec = max(MIN_PAUSE_SEC, self.leases[name].seconds_to_next_request(time.monotonic()))
+            await wait_until_due(due, pause_sec)

@@ -1,18 +1,15 @@
-"""Define what all leases on a bus share: how often they are renewed, and the loop that renews them.
+"""Define what all leases on a bus share: how often they are renewed, and the actions on them.
 
 The lease of `me.lease()` (`marketswarm/agent/lease.py`) is decided by one bus. Those of the healer and the
 notifier are on every bus: `fleet_lease.py`. The notifier's is a string with the id of its holder, as is the
 claim of a series: `apply_lease_action`. The Lua scripts of all include `lease.lua`.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Final
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.scripts import Script
-from marketswarm.time_slice import wait_until_due
 
 RENEWALS: Final = 3
 """How many times in its life a lease is renewed by its holder."""
@@ -21,7 +18,6 @@ CHECKS: Final = 8
 RELEASE_WITHIN_SEC: Final = 0.5
 """The time limit of the request that gives a lease back; after it the lease is left to expire."""
 STRING_LEASE: Final = Script.beside("marketswarm.bus", "string_lease.lua")
-_MIN_WITHIN_SEC: Final = 0.5
 
 
 class LeaseAction(StrEnum):
@@ -45,24 +41,3 @@ async def apply_lease_action(
     args: list[str | bytes | float] = [holder, max(1, round(1000 * life_sec)), action]
     found, left_ms = await bus.script(STRING_LEASE, [key], args, within_sec)
     return found.decode("utf-8", "replace"), int(left_ms) / 1000
-
-
-def compute_interval_sec(life_sec: float, *, is_holder: bool) -> float:
-    """Return the seconds between two requests for a lease of `life_sec` seconds."""
-    return life_sec / (RENEWALS if is_holder else CHECKS)
-
-
-def compute_request_limit_sec(life_sec: float) -> float:
-    """Return the time limit of a leader's request, in seconds: half of the lease's life, at least 0.5 s."""
-    return max(_MIN_WITHIN_SEC, life_sec / 2)
-
-
-async def renew_repeatedly(renew: Callable[[], Awaitable[float]], due: asyncio.Event) -> None:
-    """Call `renew` again and again until cancelled.
-
-    Args:
-        renew: requests or renews a lease, and returns the seconds until it must be called again.
-        due: an event that ends that pause when it is set; it is cleared then.
-    """
-    while True:
-        await wait_until_due(due, await renew())

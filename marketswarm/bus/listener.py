@@ -20,6 +20,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import CHANNELS_AT_ONCE, SubscriberConnection
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
+from marketswarm.exit import find_error
 from marketswarm.keys import canary_channel, canary_key
 from marketswarm.net.retry import Backoff
 from marketswarm.time_slice import TimeSlice, wait_until_due
@@ -212,7 +213,8 @@ class Listener:
                     # no task: on Python 3.11 one that fails would leave us as if we were being cancelled
                     await self._read_messages(session)
             except* BusError as errors:
-                self._handler.on_session_lost(self.bus.name, _find_first_reason(errors))
+                first = find_error(errors, BusError)
+                self._handler.on_session_lost(self.bus.name, first.reason if first is not None else "error")
             finally:
                 await session.close()
             if (task := asyncio.current_task()) is not None and task.cancelling():
@@ -360,10 +362,3 @@ class Listener:
             self._handler.on_canary_accepted(self.bus.name, read_clocks())
             self._accepted_canary = self._canary_number
             self._gather.end()
-
-
-def _find_first_reason(group: BaseExceptionGroup[BusError]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error.reason if isinstance(error, BusError) else "error"

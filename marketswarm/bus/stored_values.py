@@ -12,7 +12,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, Final
 
 import orjson
@@ -53,10 +53,10 @@ def parse_number(value: Any, least: float, most: float) -> float | None:
     return float(value)
 
 
-def parse_object(raw: bytes | None) -> dict[str, Any]:
-    """Return the object in a JSON text; an empty one if `raw` is missing or not an object."""
+def parse_object(raw: bytes | None, longest: float = inf) -> dict[str, Any]:
+    """Return the object in a JSON text of at most `longest` bytes; an empty one if `raw` is anything else."""
     try:
-        found = orjson.loads(raw or b"null")
+        found = orjson.loads(raw) if raw and len(raw) <= longest else None
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from marketswarm import __version__
 from marketswarm.cli import event_loop, output
-from marketswarm.exit import Code, Exit, find_exit
+from marketswarm.exit import Code, Exit, find_error
 from marketswarm.text import escape_lines
 
 P = ParamSpec("P")
@@ -372,7 +372,7 @@ def main() -> NoReturn:
     except SystemExit as library_end:  # for --help and for mistakes
         event_loop.end_process(library_end.code if isinstance(library_end.code, int) else int(Code.DONE))
     except BaseException as error:
-        end = find_exit(error)
+        end = find_error(error, Exit)
         if end is None:
             raise
         if end.message:

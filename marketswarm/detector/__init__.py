@@ -13,10 +13,8 @@ from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.job import SavedJob
-from marketswarm.detector.observer import BeatObserver
 from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restore import (
-    adopt_found_bus,
     adopt_state,
     is_miss_overruled,
     restore_lost_bus,
@@ -27,7 +25,6 @@ from marketswarm.detector.roster import RosterChange, plan_change
 from marketswarm.detector.rule import compute_warm_up_sec
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
-    Counts,
     FailedRun,
     LastBeat,
     Publication,
@@ -48,8 +45,6 @@ __all__ = [
     "CANARY_EVERY_SEC",
     "NO_TIMEOUT",
     "OVERDUE_SEC",
-    "BeatObserver",
-    "Counts",
     "Detector",
     "FailedRun",
     "HeardAt",
@@ -73,7 +68,6 @@ __all__ = [
     "Verdict",
     "WatchedBus",
     "WatchedService",
-    "adopt_found_bus",
     "adopt_state",
     "compute_warm_up_sec",
     "is_miss_overruled",

@@ -12,7 +12,7 @@ from marketswarm.beat import Beat, MalformedBeat
 from marketswarm.detector.bus import Reach, UnsavedSilences, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
 from marketswarm.detector.heard import BeatBatch
-from marketswarm.detector.observer import BeatObserver
+from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restorable import RestorableService
 from marketswarm.detector.roster import RosterChange, plan_change
 from marketswarm.detector.service import WatchedService
@@ -58,17 +58,13 @@ class Detector:
         """The services that are jobs."""
         self.refused: dict[str, None] = {}
         """The services whose channels are refused, in the order in which that was noticed."""
-        self.observer = BeatObserver()
+        self.observer = RestartObserver(self.services, self.confirm)
         self.is_restoring = True
         """Whether the state of an earlier run is still to be applied to some service."""
         self.silences = UnsavedSilences()
         self._reach = Reach()
         self._awake_at = now.mono
         self._on_malformed = on_malformed
-
-    def set_observer(self, observer: BeatObserver) -> None:
-        """Report every parsed beat and every change of state to `observer`."""
-        self.observer = observer
 
     # -- the roster
 

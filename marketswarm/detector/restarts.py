@@ -1,9 +1,9 @@
 """`heartbeat_gap`: restarts and silences while no healer listened, and the saved beats that reveal them.
 
-Pure. `RestartObserver` observes the detector's beats; the detector itself knows nothing about restarts. The
-next beat after a gap is compared with the last one before it: its `boot` and `i` show that its process is
-another one than before, or that it beat too seldom to have lived through the gap. Only what is proven is
-published, so `gap_sec` is a lower bound:
+Pure. The detector reports its beats to a `RestartObserver`, and knows nothing else about restarts. The next
+beat after a gap is compared with the last one before it: its `boot` and `i` show that its process is another
+one than before, or that it beat too seldom to have lived through the gap. Only what is proven is published,
+so `gap_sec` is a lower bound:
 
 - n beats of one process cover n times its pace, plus a tenth; the time left uncovered was silence. The pace
   is the slowest that was measured while the process could be heard, since a service may beat as slowly as its
@@ -26,7 +26,7 @@ other services the latest beat is saved as often as is useful and as the budget 
 is not saved for a while costs precision only, if the listener goes away.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from math import inf
 from typing import Final
@@ -34,9 +34,7 @@ from typing import Final
 from marketswarm.beat import Beat
 from marketswarm.detector.bus import MAX_PER_EVALUATION, WatchedBus
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
-from marketswarm.detector.detector import Detector
 from marketswarm.detector.history import BeatBeforeGap, Case, History, find_longest_silence
-from marketswarm.detector.observer import BeatObserver
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
     NO_OTHERS,
@@ -54,18 +52,22 @@ SAVES_PER_SEC: Final = 1000
 """Keeps a hundred thousand services cheap: each of them is looked at every 100 s then."""
 
 
-class RestartObserver(BeatObserver):
-    """Observes the beats of `detector`, whose `observer` it becomes."""
+class RestartObserver:
+    """Observes the parsed beats and the changes of state of `services`, as their detector reports them.
 
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
+    A beat that is stored unparsed (see `service.py`) is not reported. `confirm` is `Detector.confirm`.
+    """
+
+    def __init__(
+        self, services: Mapping[str, WatchedService], confirm: Callable[[WatchedService, float], None]
+    ) -> None:
+        self._services, self._confirm = services, confirm
         self._cases: dict[ListeningClock, TimingWheel[Case]] = {}  # by the clock of the bus
         self._urgent: dict[str, None] = {}  # services to be saved next
         self._round: Iterator[WatchedService] = iter(())
         self._taken_at = -inf
-        detector.set_observer(self)
 
-    # -- the methods of `BeatObserver`
+    # -- what the detector reports
 
     def roster_changed(self, buses: dict[str, WatchedBus]) -> None:
         """Drop the cases of buses that are no longer listened to."""
@@ -95,6 +97,7 @@ class RestartObserver(BeatObserver):
     def beat_parsed(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
         """If the service's last beat is from before a gap, keep it, because the new one will replace it.
 
+        The new beat, which may be a replay, is not recorded yet.
         Almost every service just goes on after a gap; of such a one nothing is kept.
         """
         history = self._history_of(service)
@@ -114,13 +117,16 @@ class RestartObserver(BeatObserver):
         self.save_soon(service.svc)
 
     def sender_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
-        """Drop a case that another instance disproves, and have the service's beat saved soon."""
+        """Drop a case that another instance disproves, and have the service's beat saved soon.
+
+        `boot` is the instance that beats now: another one than the last, or one that had said goodbye.
+        """
         if is_other_instance:
             self._drop_disproved_case(service, boot)
         self.save_soon(service.svc)
 
     def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
-        """Compare the first beat after a gap with the last one before it."""
+        """Compare the first beat after a gap, a live one of a service that is up, with the last before it."""
         history = self._history_of(service)
         if history.undecided.before is None and history.turn == service.clock.turns:
             return
@@ -152,7 +158,10 @@ class RestartObserver(BeatObserver):
     def service_restored(
         self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
     ) -> None:
-        """Take the beat that an earlier run saved as the one before the gap in which no healer listened."""
+        """Take the beat that an earlier run saved as the one before the gap in which no healer listened.
+
+        `stored` is the beat under `beat:<svc>`, None if there is none.
+        """
         if saved.last_beat is None or service.state is not State.UP:
             return
         before = _beat_before_start(service, saved.last_beat, stored, now)
@@ -223,7 +232,7 @@ class RestartObserver(BeatObserver):
         found: dict[str, SavedBeat | None] = {}
         for svc in list(islice(self._urgent, budget)):
             del self._urgent[svc]
-            service = self._detector.services.get(svc)
+            service = self._services.get(svc)
             if service is None:
                 found[svc] = None
             elif (saved := self._beat_to_save(service, now)) is not None:
@@ -242,14 +251,14 @@ class RestartObserver(BeatObserver):
 
         Return 0 if it was not measured.
         """
-        history: History = self._detector.services[svc].history
+        history: History = self._services[svc].history
         return history.pace_sec
 
     def _next_of_round(self, count: int) -> list[WatchedService]:
         """Return the next `count` services of a round over all services; fewer at the end of a round."""
         some = list(islice(self._round, count))
         if len(some) < count:
-            self._round = iter(list(self._detector.services.values()))
+            self._round = iter(list(self._services.values()))
         return some
 
     def _is_worth_saving(self, service: WatchedService) -> bool:
@@ -261,7 +270,7 @@ class RestartObserver(BeatObserver):
 
     def _beat_to_save(self, service: WatchedService, now: float) -> SavedBeat | None:
         """Return the service's last beat; None if it has none, or a gap before it is not decided yet."""
-        self._detector.confirm(service, now)
+        self._confirm(service, now)
         history = self._history_of(service)
         heard, boot = service.parsed_at, service.instances.last
         before = history.undecided.before

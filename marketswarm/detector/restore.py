@@ -209,10 +209,3 @@ def is_miss_overruled(
     following = schedule.next_run(run.expected_from)
     is_overdue = following is not None and following + service.job.rule.grace_sec <= now.wall
     return run.expected_from > known + OTHER_RUN_SEC and not is_overdue
-
-
-def adopt_found_bus(detector: Detector, name: str) -> None:
-    """Apply that a bus is not published as lost; if it is not heard, its loss is declared again."""
-    bus = detector.buses.get(name)
-    if bus is not None:
-        bus.adopt_found()

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from marketswarm.access import OPERATOR
-from marketswarm.exit import find_exit
+from marketswarm.exit import Exit, find_error
 from marketswarm.fleet.control import ControlledAgents, serve_control_socket
 from marketswarm.fleet.data_folder import (
     RunningFleet,
@@ -58,7 +58,7 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, facts: Summ
             output.log_event("fleet.stopping", agents=list(fleet.agents), servers=list(fleet.servers))
         output.log_event("fleet.stopped")
     except BaseExceptionGroup as group:
-        raise (find_exit(group) or group) from None
+        raise (find_error(group, Exit) or group) from None
     finally:
         withdraw_fleet(spec.data)
         lines.close()

@@ -31,24 +31,6 @@ class BusLink:
         if self.listener is not None:
             self.listener.request_canary()
 
-    def reopen_session(self) -> None:
-        """Close the listener's session, if there is one, and open another."""
-        if self.listener is not None:
-            self.listener.rebuild_session()
-
-    def wake_publisher(self) -> None:
-        """Have the publisher, if there is one, check whether this process leads on the bus now."""
-        if self.publisher is not None:
-            self.publisher.wake()
-
-    def check_after_gap(self, gap_began_at: float) -> None:
-        """Have the publisher, if there is one, compare recent writes: the bus was away since `gap_began_at`.
-
-        That is in monotonic seconds.
-        """
-        if self.publisher is not None:
-            self.publisher.check_after_gap(gap_began_at)
-
     def hand_over(self, successor: "BusLink") -> None:
         """Stop, and move the queued verdicts to the new link to the same bus."""
         self.stop()

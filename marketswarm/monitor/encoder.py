@@ -1,5 +1,6 @@
 """Encoding of verdicts: the alert event, the roster entry and the health key of each. Pure."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
@@ -67,6 +68,8 @@ class VerdictEncoder:
         self._family = family
         self.by = by
         self.channel = channel
+        self.on_event: Callable[[Event], None] | None = None
+        """Called with each event before it is encoded, so that an event that no bus takes is known, too."""
 
     @property
     def ok_kind(self) -> Kind:
@@ -110,6 +113,8 @@ class VerdictEncoder:
     def encode(self, verdict: Verdict) -> EncodedVerdict:
         """Return the form that publish.lua takes."""
         event = self.build_event(verdict)
+        if self.on_event is not None and event is not None:
+            self.on_event(event)
         raw = b"" if event is None else encode_event(event)
         is_deleted = verdict.state is State.UNWATCHED or (
             verdict.subject is Subject.WATCH and verdict.state is State.UP

@@ -7,7 +7,7 @@ from typing import Any, Final
 from marketswarm import log as logs
 from marketswarm.beat import MalformedBeat
 from marketswarm.bus.listener import read_clocks
-from marketswarm.detector import Detector, Moment, RestartObserver, State, Verdict
+from marketswarm.detector import Detector, Moment, State, Verdict
 from marketswarm.text import format_names
 
 log = logs.get("monitor")
@@ -36,7 +36,7 @@ class DetectorFeed:
         notify_channel_allowed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.detector = Detector(read_clocks(), on_malformed=self._record_malformed)
-        self.restarts = RestartObserver(self.detector)
+        self.restarts = self.detector.observer
         self._publish = publish
         self._wake = wake
         self._notify_session_opened = notify_session_opened

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.beat import MAX_RID_CHARS
-from marketswarm.bus.stored_values import parse_duration, parse_epoch, parse_text
+from marketswarm.bus.stored_values import parse_duration, parse_epoch, parse_object, parse_text
 from marketswarm.detector import SavedJob
 from marketswarm.detector.job import EARLY_IN_A_ROW, MAX_RUNS
 
@@ -37,12 +37,7 @@ def encode_job_entry(job: SavedJob) -> bytes:
 
 def parse_job_entry(raw: bytes) -> SavedJob | None:
     """Return None for an unusable value."""
-    try:
-        found: Any = orjson.loads(raw) if len(raw) <= MAX_JOB_ENTRY_BYTES else None
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(found, dict):
-        return None
+    found = parse_object(raw, MAX_JOB_ENTRY_BYTES)
     expected_from, has_run = parse_epoch(found.get("expected_from")), found.get("has_run")
     runs, leads_sec = _parse_runs(found.get("runs", {})), _parse_leads(found.get("leads_sec", []))
     if expected_from is None or not isinstance(has_run, bool) or runs is None or leads_sec is None:

@@ -84,14 +84,13 @@ class MonitorMetrics:
             self._delay.observe(verdict.overdue_sec + max(0.0, time.time() - verdict.ts))
 
     def collect(self) -> Iterator[Family]:
-        yield from self._collect_counts()
-        yield from self._collect_buses()
-        yield from self._collect_publication()
+        yield from self._collect_detection()
         yield from self._collect_leadership()
         yield from self._collect_services()
 
-    def _collect_counts(self) -> Iterator[Family]:
-        counts = self._detector.counts
+    def _collect_detection(self) -> Iterator[Family]:
+        counts, publishers = self._detector.counts, self._publishers()
+        buses = list(self._detector.buses.values())
         # a payload that proves to be no beat is subtracted later, but a Prometheus counter must not fall
         self._heard = max(self._heard, counts.heard)
         return _METRICS.collect(
@@ -103,22 +102,12 @@ class MonitorMetrics:
             stalls_total=counts.stalls,
             failed_saves_total=self._failed_saves,
             judging=not self._detector.is_restoring,
-        )
-
-    def _collect_buses(self) -> Iterator[Family]:
-        buses = list(self._detector.buses.values())
-        return _METRICS.collect(
             bus_up={bus.name: _UP_VALUES.get(bus.state) for bus in buses},
             bus_listening={bus.name: bus.clock.is_listening for bus in buses},
             bus_listened_seconds_total={bus.name: bus.clock.proven for bus in buses},
             bus_canary_round_trip_seconds={bus.name: bus.clock.round_trip_sec for bus in buses},
             bus_gaps_total={bus.name: bus.clock.gaps for bus in buses},
             bus_session_restarts_total={bus.name: max(0, bus.clock.sessions - 1) for bus in buses},
-        )
-
-    def _collect_publication(self) -> Iterator[Family]:
-        publishers = self._publishers()
-        return _METRICS.collect(
             verdict_delay_seconds=self._delay,
             publish_retries_total={name: publisher.retries for name, publisher in publishers},
             unpublished_verdicts={name: len(publisher) for name, publisher in publishers},

@@ -40,7 +40,7 @@ from marketswarm.monitor.state import SaveFailures, StateKeeper
 from marketswarm.monitor.verdict_log import VerdictLog
 from marketswarm.monitor.verdict_queue import VerdictQueue
 from marketswarm.monitor.witness import StoredBeats, read_failed_runs, read_last_beats
-from marketswarm.time_slice import TimeSlice
+from marketswarm.time_slice import TimeSlice, wait_until_due
 from marketswarm.tracing import Tracer
 from marketswarm.truth import HEALER, Watch
 
@@ -112,7 +112,7 @@ class Evaluator:
             for bus, services in _group_by_bus(tick.suspects).items():
                 group.create_task(self._evaluate_suspects(bus, services), name=f"witness:{bus}")
             self._feed.log_rejected()
-            await self._sleep(tick.wake_in_sec)
+            await wait_until_due(self._wake, tick.wake_in_sec)
 
     async def _publish_all(self, verdicts: Sequence[Verdict]) -> None:
         """Publish the verdicts, letting other tasks run between gaps, because every service may have one."""
@@ -121,13 +121,6 @@ class Evaluator:
             self._publish(verdict)
             if verdict.gap_sec is not None:  # there may be one of each service
                 await time_slice.pause()
-
-    async def _sleep(self, sec: float) -> None:
-        """Wait `sec` seconds, or until `wake` is set."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(sec):
-                await self._wake.wait()
-        self._wake.clear()
 
     async def _evaluate_suspects(self, bus: str, services: list[str]) -> None:
         """Read `beat:<svc>` of each suspect on a bus, and publish the misses that these beats confirm.
@@ -227,8 +220,8 @@ class Evaluator:
             return
         log.error("monitor.deaf", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3))
         link = self._links.get(unheard.bus)
-        if link is not None:
-            link.reopen_session()
+        if link is not None and link.listener is not None:
+            link.listener.rebuild_session()
 
 
 class Monitor:
@@ -493,9 +486,10 @@ class Monitor:
         return [*unheard, "memory"] if self.detector.is_restoring else unheard
 
     def leadership_changed(self, bus: str) -> None:
+        """Have the publisher of a bus check whether this process leads there now."""
         link = self.links.get(bus)
-        if link is not None:
-            link.wake_publisher()
+        if link is not None and link.publisher is not None:
+            link.publisher.wake()
 
     async def _take_over(self, bus: str, fence: Fence, queue: VerdictQueue) -> None:
         """Adopt what the leader of `bus` before us published, except for the fields of queued verdicts.
@@ -535,7 +529,9 @@ class Monitor:
 
     def _restore_after_gap(self, bus: str) -> None:
         """After a session on `bus` began, have recent writes compared, and read what was not heard."""
-        self.links[bus].check_after_gap(self.detector.buses[bus].clock.proof.mono)
+        publisher = self.links[bus].publisher
+        if publisher is not None:
+            publisher.check_after_gap(self.detector.buses[bus].clock.proof.mono)
         if self._group is not None:
             self._group.create_task(self.state.restore_lost_buses(bus), name=f"restore_lost_buses:{bus}")
         self._read_unheard(bus)

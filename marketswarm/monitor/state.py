@@ -24,7 +24,6 @@ from marketswarm.detector import (
     SavedService,
     State,
     Verdict,
-    adopt_found_bus,
     adopt_state,
     is_miss_overruled,
     restore_lost_bus,
@@ -35,7 +34,7 @@ from marketswarm.detector.job import Job
 from marketswarm.monitor.encoder import BUS_FIELD, WATCH_FIELD
 from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership
-from marketswarm.monitor.store import RosterEntry, SavedState, StateStore, combine_saved_state
+from marketswarm.monitor.store import RosterEntry, SavedState, StateStore, combine_service
 from marketswarm.monitor.verdict_queue import LEADER_HAD_TIME_SEC, VerdictQueue
 from marketswarm.monitor.witness import read_last_beats
 from marketswarm.time_slice import SLICE_SEC, TimeSlice, wait_until_due
@@ -308,8 +307,11 @@ class StateKeeper:
         lost = {name for name in buses.values() if _is_lost(roster.get(BUS_FIELD + name))}
         had_until = self._leadership.leader_seen_at(home) - LEADER_HAD_TIME_SEC
         time_slice = TimeSlice()
-        for svc, published in combine_saved_state(roster, {}, {}, buses, saved_beats):
+        for svc, entry in roster.items():
+            if ":" in svc:  # an entry that is not of a service, such as of a bus
+                continue
             await time_slice.pause()
+            published = combine_service(entry, None, None, buses.get(svc, ""), saved_beats.get(svc))
             known, now = replace(published, job=jobs.get(svc)), read_clocks()
             # check at this moment, because a verdict on it may have been queued meanwhile
             if svc in queue.fields:
@@ -346,11 +348,11 @@ class StateKeeper:
     ) -> None:
         """Adopt which buses the roster of `home` holds as lost or as found, except for our queued fields."""
         published = {field: entry for field, entry in roster.items() if field not in queued_fields}
-        for name in self._detector.buses:
+        for name, bus in self._detector.buses.items():
             entry = published.get(BUS_FIELD + name)
             # a bus holds its own loss only if it took that afterwards, so `home` itself does not count here
             if name != home and entry is not None and entry.verdict is State.UP:
-                adopt_found_bus(self._detector, name)
+                bus.adopt_found()
         self._restore_lost_buses(published)
 
     # -- save

@@ -8,7 +8,7 @@ compared with its next one. `<listener>:jobs` holds what is known about the runs
 """
 
 import re
-from collections.abc import AsyncIterator, Collection, Container, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Container, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -29,6 +29,7 @@ from marketswarm.bus.stored_values import (
     parse_duration,
     parse_epoch,
     parse_number,
+    parse_object,
     parse_text,
     report_unusable,
 )
@@ -328,7 +329,7 @@ def parse_entry_parts(value: bytes) -> tuple[RosterEntry | None, bool]:
 
     The entry is None if it has no usable verdict; any other part that is unusable is left out.
     """
-    found = _parse_object(value)
+    found = parse_object(value, MAX_ENTRY_BYTES)
     if found.get("verdict") not in ("up", "down"):
         return None, False
     ts, since, boot = (
@@ -364,15 +365,6 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
     return SavedSilence(at, since, seen == "1", bus)
 
 
-def _parse_object(value: bytes) -> dict[str, Any]:
-    """Return {} for anything that is not an object, and for too long a value."""
-    try:
-        found = orjson.loads(value) if len(value) <= MAX_ENTRY_BYTES else None
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _encode_event(found: Any) -> bytes | None:
     """Return the alert event of an entry as JSON again; None if it is not an alert event."""
     if not isinstance(found, dict):
@@ -391,24 +383,6 @@ def encode_silence(service: WatchedService) -> str:
     return f"{service.last_beat.at:.3f} {service.last_beat.wall:.3f} 1 {service.rule.bus}"
 
 
-def combine_saved_state(
-    roster: Mapping[str, RosterEntry],
-    silences: Mapping[str, SavedSilence],
-    clocks: Clocks,
-    current_buses: Mapping[str, str],
-    saved_beats: Mapping[str, SavedBeat] | None = None,
-) -> Iterator[tuple[str, SavedService]]:
-    """Yield the saved state of each service, combined from the three hashes. Pure.
-
-    `current_buses` has the present bus of each watched service. A silence counts only on the clock by which
-    it was saved: if the service has moved to another bus, it counts as not saved.
-    """
-    for svc in (roster.keys() | silences.keys()) - {field for field in roster if ":" in field}:
-        bus = current_buses.get(svc, "")
-        last_beat = (saved_beats or {}).get(svc)
-        yield svc, combine_service(roster.get(svc), silences.get(svc), clocks.get(bus), bus, last_beat)
-
-
 def combine_service(
     entry: RosterEntry | None,
     silence: SavedSilence | None,
@@ -416,7 +390,11 @@ def combine_service(
     bus: str,
     last_beat: SavedBeat | None,
 ) -> SavedService:
-    """Return the saved state of one service from its parts; `clock` is that of its present `bus`."""
+    """Return the saved state of one service from its parts; `clock` is that of its present `bus`.
+
+    A silence counts only on the clock by which it was saved: if the service has moved to another bus, it
+    counts as not saved.
+    """
     state = State.UNKNOWN if entry is None else entry.verdict
     at, wall = clock or (0.0, None)
     since, seen, silent_sec = None if entry is None else entry.since, entry is not None, None
@@ -454,12 +432,7 @@ def encode_saved_beat(beat: SavedBeat) -> bytes:
 
 def parse_saved_beat(raw: bytes) -> SavedBeat | None:
     """Return None for an unusable value."""
-    try:
-        found: Any = orjson.loads(raw) if len(raw) <= MAX_SAVED_BEAT_BYTES else None
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(found, dict):
-        return None
+    found = parse_object(raw, MAX_SAVED_BEAT_BYTES)
     boot, i = parse_text(found.get("boot"), MAX_BOOT_CHARS), parse_count(found.get("i"))
     ts, wall = parse_number(found.get("ts"), -inf, inf), parse_epoch(found.get("wall"))
     pace_sec, timeout_sec = (parse_duration(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))

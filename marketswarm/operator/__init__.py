@@ -6,7 +6,6 @@ board and the notifier use this. Not here: what follows from a silence or an ack
 notifier decides.
 """
 
-from marketswarm.operator.buses import ask_buses
 from marketswarm.operator.requests import (
     ALL,
     Answer,
@@ -36,7 +35,6 @@ __all__ = [
     "RequestKind",
     "Silence",
     "StoredSilences",
-    "ask_buses",
     "collect_answers",
     "create_request",
     "create_silence",

@@ -6,7 +6,7 @@ value is parsed once into a frozen type, and parts that can't be parsed are skip
 """
 
 from marketswarm.monitor.last_run import LastRun
-from marketswarm.status.fleet_state import FleetState, InstanceCount, Leader, read_fleet_state, services_of
+from marketswarm.status.fleet_state import FleetState, InstanceCount, Leader, read_fleet_state
 from marketswarm.status.notifications import (
     Notifications,
     OpenIncident,
@@ -43,6 +43,5 @@ __all__ = [
     "make_service_rows",
     "read_fleet_state",
     "read_notifications",
-    "services_of",
     "write_headline",
 ]

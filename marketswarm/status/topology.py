@@ -55,7 +55,7 @@ async def _read_mesh_snapshot(bus_by_name: Callable[[str], Bus], place: AccessPo
         raw, left_msec = await bus.ask(pipe.execute())
     except BusError as error:
         return MeshSnapshot(why=f"bus {bus.name} does not answer: {error.reason}")
-    found = parse_object(raw if len(raw) <= MAX_SNAPSHOT_BYTES else None)
+    found = parse_object(raw, MAX_SNAPSHOT_BYTES)
     kept_sec = found.get("kept_sec")
     if type(kept_sec) not in (int, float) or left_msec < 0:
         return MeshSnapshot(found, None)

@@ -9,18 +9,14 @@ from marketswarm.truth.credentials import resolve_references
 from marketswarm.truth.diff import Changes, diff_truths, format_changes
 from marketswarm.truth.errors import Problem, TruthError, find_nearest
 from marketswarm.truth.model import (
-    DEFAULT_TIMEOUT_SEC,
     HEALER,
     MARKET,
     MAX_REPLICAS,
     MEDIC,
     SYSTEM,
     AccessPoint,
-    AccessPoints,
-    BusEntry,
     Heartbeat,
     Service,
-    Threshold,
     Truth,
     Watch,
     first_point,
@@ -38,7 +34,6 @@ from marketswarm.truth.targets import (
 )
 
 __all__ = [
-    "DEFAULT_TIMEOUT_SEC",
     "ESCALATED_RULE",
     "HEALER",
     "MARKET",
@@ -47,8 +42,6 @@ __all__ = [
     "PROPOSED_RULE",
     "SYSTEM",
     "AccessPoint",
-    "AccessPoints",
-    "BusEntry",
     "Changes",
     "Heartbeat",
     "JobRule",
@@ -57,7 +50,6 @@ __all__ = [
     "Problem",
     "Schedule",
     "Service",
-    "Threshold",
     "Truth",
     "TruthError",
     "Watch",

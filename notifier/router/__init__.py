@@ -6,17 +6,13 @@ waits for the medic, `timers.py` which notices become due as time passes, `pendi
 words. Not here: reading events, sending, and the outcome of a message.
 """
 
-from notifier.router.grouping import DueMessage
 from notifier.router.healing import MedicState
-from notifier.router.incident import HELD, Decision, Incident
+from notifier.router.incident import HELD
 from notifier.router.policy import Policy, Section
 from notifier.router.router import LogPosition, Router
 
 __all__ = [
     "HELD",
-    "Decision",
-    "DueMessage",
-    "Incident",
     "LogPosition",
     "MedicState",
     "Policy",

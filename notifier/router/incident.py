@@ -17,24 +17,11 @@ from marketswarm.event import Event, Kind, parse_event
 
 T = TypeVar("T")
 
-OPENS: Final = frozenset(
-    (
-        *(Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT),
-        *(Kind.PROBE_MISS, Kind.SOURCE_MISS, Kind.MONITOR_MISS, Kind.WATCH_MISS),
-    )
-)
+OPENS: Final = frozenset(kind for kind in Kind if kind.is_bad)
 """The kinds of events that open an incident."""
-UNWATCHED: Final = frozenset(
-    (
-        *(Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED, Kind.SOURCE_UNWATCHED),
-        *(Kind.MONITOR_UNWATCHED, Kind.WATCH_UNWATCHED),
-    )
-)
+UNWATCHED: Final = frozenset(kind for kind in Kind if kind.endswith("_unwatched"))
 """Events that close an incident because the service is no longer monitored."""
-CLOSES: Final = UNWATCHED.union(
-    (Kind.HEARTBEAT_OK, Kind.HEALER_OK, Kind.BUS_OK, Kind.TRUTH_OK),
-    (Kind.PROBE_OK, Kind.SOURCE_OK, Kind.MONITOR_OK, Kind.WATCH_OK),
-)
+CLOSES: Final = UNWATCHED.union(kind for kind in Kind if kind.is_bad is False)
 """The kinds of events that close an incident."""
 
 

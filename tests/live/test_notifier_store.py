@@ -139,7 +139,7 @@ async def test_a_state_that_somebody_deleted_is_written_anew(servers):
         await store.commit(Transaction({"r:a": b"1"}))
         await store.settle()
         servers["a"].cmd("FLUSHALL")
-        store.check_seq("a", None)
+        store.writers["a"].check_seq(None)
         await auntil(lambda: state(servers["a"]) == {"r:a": "1"})
         servers["b"].cmd("SET", "notifier:state", "a string")
         servers["b"].cmd("SET", "notifier:dead", "a string")

@@ -142,7 +142,7 @@ async def running(buses):
 async def read(store, bus, batches):
     """As a reader and the dispatcher do: wait for room, and acknowledge what was read."""
     for batch in range(batches):
-        await store.wait_for_room(bus)
+        await store.writers[bus].wait_for_room()
         entries = [b"%d-%d" % (batch, n) for n in range(BATCH)]
         await store.commit(Transaction({f"o:m:{batch}": None}, log_acks={bus: entries}))
 
@@ -154,11 +154,11 @@ async def test_a_bus_that_refuses_holds_back_its_own_reader_alone_and_gets_each_
     async with running(buses) as (store, known), asyncio.timeout(20):
         held_back = asyncio.create_task(read(store, "b", batches))
         await read(store, "a", batches)
-        await store.wait_for_room("a")
+        await store.writers["a"].wait_for_room()
         for _ in range(1000):
             await asyncio.sleep(0)
-            assert store.unacknowledged("b") <= CAPACITY
-        assert store.unacknowledged("b") == CAPACITY
+            assert store.writers["b"].unacknowledged <= CAPACITY
+        assert store.writers["b"].unacknowledged == CAPACITY
         assert not held_back.done()
         assert len(buses["a"].acked) == batches * BATCH
         assert (buses["b"].acked, known["b"]) == (Counter(), Counter())
@@ -169,7 +169,7 @@ async def test_a_bus_that_refuses_holds_back_its_own_reader_alone_and_gets_each_
         for name, bus in buses.items():
             assert bus.acked == known[name]
             assert (len(bus.acked), max(bus.acked.values())) == (batches * BATCH, 1)
-            assert store.unacknowledged(name) == 0
+            assert store.writers[name].unacknowledged == 0
 
 
 async def test_what_a_bus_did_not_take_yet_is_not_known_to_be_acknowledged_though_another_bus_has_the_turn(

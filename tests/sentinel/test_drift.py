@@ -3,13 +3,13 @@
 import pytest
 
 from marketswarm.detector import Publication, State, Subject
-from sentinel.drift import SETTLE_SEC, DriftDetector, HeldTruth, TruthStatus, find_drifted
+from sentinel.drift import SETTLE_SEC, DriftDetector, DriftReason, HeldTruth, find_drifted
 
 WALL = 1_762_433_458.0
 STEP = 0.5
-OLD, NEW = HeldTruth(TruthStatus.TRUTH, "a", 3), HeldTruth(TruthStatus.TRUTH, "b", 4)
-HAND = HeldTruth(TruthStatus.TRUTH, "c", None)
-NOTHING, NONSENSE = HeldTruth(TruthStatus.MISSING), HeldTruth(TruthStatus.INVALID)
+OLD, NEW = HeldTruth("a", 3), HeldTruth("b", 4)
+HAND = HeldTruth("c", None)
+NOTHING, NONSENSE = HeldTruth(unusable=DriftReason.MISSING), HeldTruth(unusable=DriftReason.INVALID)
 
 CASES = [
     (NEW, NEW, {}),
@@ -26,9 +26,9 @@ CASES = [
     (NEW, OLD, {"market": "differs"}),
     (HAND, OLD, {"system": "differs"}),
     (OLD, HAND, {"market": "differs"}),
-    (HeldTruth(TruthStatus.TRUTH, "a", 3), HeldTruth(TruthStatus.TRUTH, "a", 4), {"system": "differs"}),
-    (HeldTruth(TruthStatus.TRUTH, "a", 3), HeldTruth(TruthStatus.TRUTH, "z", 3), {"market": "differs"}),
-    (HeldTruth(TruthStatus.TRUTH, "a"), HeldTruth(TruthStatus.TRUTH, "z"), {"market": "differs"}),
+    (HeldTruth("a", 3), HeldTruth("a", 4), {"system": "differs"}),
+    (HeldTruth("a", 3), HeldTruth("z", 3), {"market": "differs"}),
+    (HeldTruth("a"), HeldTruth("z"), {"market": "differs"}),
 ]
 
 
@@ -80,7 +80,7 @@ def test_a_seeding_between_its_two_writes_is_no_drift():
     drift = DriftDetector()
     for n in range(50):  # each look finds another one in progress
         now, revision = n * 0.2, n
-        old, new = (HeldTruth(TruthStatus.TRUTH, str(r), r) for r in (revision, revision + 1))
+        old, new = (HeldTruth(str(r), r) for r in (revision, revision + 1))
         assert look(drift, new, old, now) == []
     assert look(drift, new, new, 11) == []
 

@@ -1,4 +1,4 @@
-"""What all leases share: the loop that renews, and the whole numbers that a script believes."""
+"""What all leases share: how often they are renewed, and the whole numbers that a script believes."""
 
 import asyncio
 from pathlib import Path
@@ -6,40 +6,56 @@ from pathlib import Path
 import pytest
 
 from marketswarm.bus import lease
-from marketswarm.bus.lease import (
-    CHECKS,
-    RENEWALS,
-    compute_interval_sec,
-    compute_request_limit_sec,
-    renew_repeatedly,
-)
+from marketswarm.bus.fleet_lease import FleetLease, LeaseView
+from marketswarm.bus.lease import CHECKS, RENEWALS
 from marketswarm.testing import MemoryBus
 from support.waiting import auntil
 
 
+class CountedLease(FleetLease[LeaseView]):
+    """Notes each request's time limit; from the third on it does not pause."""
+
+    def __init__(self, lease_sec: float) -> None:
+        super().__init__("me", lease_sec, lambda: LeaseView("me", lease_sec))
+        self.limits: list[float] = []
+
+    async def send_request(self, _bus, _lease, _action, _carried, within_sec):
+        self.limits.append(within_sec)
+
+    async def renew_on(self, name):
+        await self.send_next_request(name)
+        if len(self.limits) == 3:
+            self.leases[name].lease_sec = 0.0
+
+
 def test_a_holder_renews_and_a_waiting_process_asks_so_often_in_a_lease_life():
-    assert compute_interval_sec(3.0, is_holder=True) == 3.0 / RENEWALS
-    assert compute_interval_sec(3.0, is_holder=False) == 3.0 / CHECKS
+    lease = LeaseView("me", 3.0)
+    assert lease.seconds_to_next_request(0.0) == 3.0 / CHECKS
+    lease.record_holder("me", 0.0)
+    assert lease.seconds_to_next_request(0.0) == 3.0 / RENEWALS
 
 
-def test_a_request_of_a_short_lease_has_half_a_second():
-    assert (compute_request_limit_sec(0.2), compute_request_limit_sec(10.0)) == (0.5, 5.0)
+@pytest.mark.parametrize(("lease_sec", "within_sec"), [(0.2, 0.5), (10.0, 5.0)])
+async def test_a_request_of_a_short_lease_has_half_a_second(lease_sec, within_sec):
+    bus, lease = MemoryBus(), CountedLease(lease_sec)
+    lease.set_buses({"bus": bus})
+    await lease.renew_on("bus")
+    assert lease.limits == [within_sec]
+    await bus.aclose()
 
 
 async def test_it_renews_at_once_when_it_is_due_and_else_after_the_pause():
-    due, calls = asyncio.Event(), []
-
-    async def renew():
-        calls.append(due.is_set())
-        return 60.0 if len(calls) < 3 else 0.0  # from the third on it does not pause
-
-    task = asyncio.create_task(renew_repeatedly(renew, due))
+    bus, lease = MemoryBus(), CountedLease(600.0)
+    lease.set_buses({"bus": bus})
+    task = asyncio.create_task(lease.run())
     for number in (1, 2):
-        await auntil(lambda number=number: len(calls) == number)
-        due.set()
-    await auntil(lambda: len(calls) >= 5)
+        await auntil(lambda number=number: len(lease.limits) == number)
+        await asyncio.sleep(0)
+        assert len(lease.limits) == number, "it pauses"
+        lease.request_at_once("bus")
+    await auntil(lambda: len(lease.limits) >= 5)
     task.cancel()
-    assert calls == [False] * len(calls)
+    await bus.aclose()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from marketswarm.monitor.store import (
     BATCH_SIZE,
     SavedSilence,
     StateStore,
-    combine_saved_state,
+    combine_service,
     parse_entry,
     parse_saved_silence,
 )
@@ -32,11 +32,9 @@ CLOCKS = {"system-redis": (100.0, 5000.0), "market-redis": (900.0, 5000.0)}
 
 
 def recalled(entry=None, silence=None, clocks=None, bus_of=None) -> SavedService:
-    roster = {} if entry is None else {"a": stored(**entry)}
-    silences = {} if silence is None else {"a": silence}
-    return dict(combine_saved_state(roster, silences, CLOCKS if clocks is None else clocks, bus_of or BUS))[
-        "a"
-    ]
+    bus = (bus_of or BUS).get("a", "")
+    clock = (CLOCKS if clocks is None else clocks).get(bus)
+    return combine_service(None if entry is None else stored(**entry), silence, clock, bus, None)
 
 
 def test_who_was_up_with_no_silence_saved_was_beating_when_the_clock_was_last_written():
@@ -98,10 +96,6 @@ def test_a_silence_without_its_clock_is_as_one_that_nobody_saved():
     assert (
         recalled({"verdict": "up"}, SavedSilence(80.0, 4980.0, True, "system-redis"), {}).silent_sec is None
     )
-
-
-def test_fields_of_buses_are_no_services():
-    assert not list(combine_saved_state({"bus:market-redis": stored(verdict="down")}, {}, CLOCKS, BUS))
 
 
 @pytest.mark.parametrize("entry", [{"verdict": "up", "boot": 5, "i": "7"}, {"verdict": "down", "since": "x"}])

@@ -12,7 +12,6 @@ from marketswarm.detector import (
     OVERDUE_SEC,
     Detector,
     Moment,
-    RestartObserver,
     Stage,
     State,
     UnheardBeat,
@@ -20,10 +19,11 @@ from marketswarm.detector import (
     restore_lost_bus,
     restore_services,
 )
-from marketswarm.monitor.store import SavedSilence, combine_saved_state, encode_saved_beat, parse_saved_beat
+from marketswarm.monitor.store import SavedSilence, encode_saved_beat, parse_saved_beat
 from marketswarm.truth import Watch
 from support.simulation.manual_detector import stored
 from support.simulation.naive_detector import Naive
+from support.simulation.saved_state import combine_saved_state
 from support.simulation.world import WALL, Bus, Session
 
 HOME = "x"
@@ -58,7 +58,7 @@ class Healer:
     def __init__(self, buses: dict[str, Bus], disk: Disk, watches: list[Watch], now: float) -> None:
         self.buses, self.disk, self.watches = buses, disk, watches
         self.detector = Detector(Moment(now, WALL + now))
-        self.restarts = RestartObserver(self.detector)
+        self.restarts = self.detector.observer
         self.naive = Naive(now, WALL)
         self.canaries = {name: Canaries(now) for name in buses}
         self.open_at = dict.fromkeys(buses, now + 0.01)
@@ -308,7 +308,7 @@ class Healer:
         bus_of = {watch.svc: watch.bus for watch in self.watches}
         notes = {svc: parse_saved_beat(raw) for svc, raw in self.disk.notes.items()}
         roster = {field: stored(**entry) for field, entry in self.disk.roster.items()}
-        known = dict(combine_saved_state(roster, self.disk.silences, self.disk.clocks, bus_of, notes))
+        known = combine_saved_state(roster, self.disk.silences, self.disk.clocks, bus_of, notes)
         found = restore_services(self.detector, known, words, self.moment)
         verdicts = [verdict for verdict in found if verdict is not None]
         self.recalled_at = self.now

@@ -22,7 +22,6 @@ from marketswarm.detector import (
     LastBeat,
     Moment,
     Publication,
-    RestartObserver,
     SavedService,
     State,
     Subject,
@@ -36,7 +35,6 @@ from marketswarm.monitor.job_entry import encode_job_entry, parse_job_entry
 from marketswarm.monitor.store import (
     RosterEntry,
     SavedSilence,
-    combine_saved_state,
     encode_saved_beat,
     encode_silence,
     parse_saved_beat,
@@ -47,6 +45,7 @@ from marketswarm.monitor.witness import read_failed_runs, read_last_beats
 from marketswarm.truth import Watch
 from support.simulation.job_oracle import Hearing, JobInWorld, Oracle
 from support.simulation.manual_detector import stored
+from support.simulation.saved_state import combine_saved_state
 
 BUS_TIMEOUT_SEC = 10.0
 
@@ -196,7 +195,7 @@ class Healer:
         self.world, self.name = world, name
         self.wall = world.walls[name]
         self.detector = Detector(self.now)
-        self.restarts = RestartObserver(self.detector)
+        self.restarts = self.detector.observer
         self.queue = VerdictQueue()
         self.compared: dict[str, float] = {}
         self.sessions: dict[str, int] = {}
@@ -404,7 +403,7 @@ class Healer:
         beats = {svc: beat for svc, beat in read.items() if beat is not None}
         roster = {svc: entry for svc in world.roster if (entry := world.entry(svc)) is not None}
         buses = {each.svc: each.bus for each in world.watches()}
-        return dict(combine_saved_state(roster, world.silences_saved, world.clocks_saved, buses, beats))
+        return combine_saved_state(roster, world.silences_saved, world.clocks_saved, buses, beats)
 
     def restore(self) -> None:
         if self.is_gone:

@@ -17,7 +17,6 @@ from marketswarm.detector import (
     Detector,
     LastBeat,
     Moment,
-    RestartObserver,
     SavedService,
     State,
     UnheardBeat,
@@ -77,7 +76,7 @@ class Hand:
         self.detector = Detector(
             self.now, on_malformed=lambda svc, found: self.malformed.append((svc, found))
         )
-        self.restarts = RestartObserver(self.detector)
+        self.restarts = self.detector.observer
         self.told: list[Left] = []
         self._beats = {svc: (0.0, word) for svc, word in (beats or {}).items()}
         self.deaf: set[str] = set()  # they take canaries and bring none back
