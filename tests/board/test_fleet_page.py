@@ -50,7 +50,7 @@ def test_a_browser_says_as_the_server_does_why_no_message_is_sent(new_tab: Tabs)
         drawn = new_tab().open(site.url)
         for one in services:
             texts = [
-                page.locator(f'{ROWS}[data-svc="{one.svc}"] .note').inner_text() for page in (plain, drawn)
+                page.locator(f'{ROWS}[data-svc="{one.svc}"] .says').inner_text() for page in (plain, drawn)
             ]
             assert texts[0] == texts[1] != "", one.held
 
