@@ -303,12 +303,17 @@ class Topology:
     def _make_succession_events(self, new: Instance, now: float, wall: float) -> list[MeshEvent]:
         """Return the events for a new instance: `joined`, or `restarted` if it succeeds another.
 
-        Its predecessor left or, if this is the first beat of the new one, is overdue.
+        Its predecessor left or, if this is the first beat of the new one, is overdue. A process that comes
+        back after a silence succeeds nobody: it goes on with the restarts that it had.
         """
         beside = self.instances_of(new.svc).values()
         overdue = [one for one in beside if one.is_overdue(now)]
-        gone = self.departed.get(new.svc)
-        before = gone.pop().history if gone else None
+        gone = self.departed.get(new.svc, [])
+        itself = next((one for one in gone if one.boot and one.boot == new.boot), None)
+        left = itself or next(reversed(gone), None)
+        before = left.history if left is not None else None
+        if left is not None:
+            gone.remove(left)
         if not gone:
             self.departed.pop(new.svc, None)
         if before is None and overdue and new.i == 1:
@@ -317,8 +322,10 @@ class Topology:
             before = replaced.history
         if len(beside) >= MAX_INSTANCES:
             self._drop(min(beside, key=lambda one: one.heard_at))
-        if before is not None:
+        if before is not None and itself is None:
             return _succeed(new, before, now, wall)
+        if before is not None:
+            new.history = before
         return [MeshEvent("joined", new.svc, new.boot, wall, new.last.rev)]
 
     def _remove(self, silent: list[Instance], now: float, wall: float) -> list[MeshEvent]:

@@ -142,6 +142,19 @@ def test_coming_back_after_leaving_is_a_restart(mesh):
     assert restarts(mesh, "three") == 2
 
 
+def test_a_process_that_was_silent_and_goes_on_has_not_restarted_and_keeps_its_past(mesh):
+    heard(mesh, beat(), 0.0)
+    tick(mesh, 10.1)
+    assert heard(mesh, beat(boot="two"), 11.0) == [("restarted", "two")]
+    heard(mesh, beat(boot="other"), 12.0)
+    assert tick(mesh, 22.1) == [("left", "two"), ("left", "other")]
+    assert heard(mesh, beat(i=2, boot="two"), 30.0) == [("joined", "two")], "although another one left later"
+    assert restarts(mesh, "two") == 1
+    heard(mesh, beat(i=3, boot="two", status="stopping"), 31.0)
+    assert heard(mesh, beat(boot="three"), 32.0) == [("restarted", "three")]
+    assert restarts(mesh, "three") == 2
+
+
 def test_a_new_boot_beside_a_living_one_is_a_second_instance(mesh):
     heard(mesh, beat(1), 0)
     assert heard(mesh, beat(1, "two"), 1) == [("joined", "two")]
