@@ -182,6 +182,7 @@ class ArchiveWorker:
             return await reading
 
     async def _commit(self, consumer: Consumer, batch: Batch) -> None:
+        """Write a batch to PostgreSQL, acknowledge it, and move what was refused to the dead letters."""
         refused = {(entry.stream, entry.id): why for entry, why in batch.refused}
         for typed, why in await self._write(consumer, batch.typed) if batch.typed else ():
             refused[typed.stream, typed.id] = why

@@ -208,7 +208,7 @@ def check_monotone_time(candidate: Candidate, known: Known, _limits: CheckSettin
 
 
 def check_duplicate(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
-    """Reject a bar that says nothing new."""
+    """Reject a bar that says nothing new: neither other values, nor that its day is over."""
     held = known.held
     if held is None or held.bar != candidate.bar:
         return None

@@ -209,6 +209,7 @@ def make_record_api(board: Board) -> APIRouter:
 
 
 def make_record_site(board: Board) -> APIRouter:
+    """Return the pages of past incidents: the list, and one incident with its steps."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @site.get("/incidents/past")

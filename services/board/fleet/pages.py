@@ -162,6 +162,8 @@ def make_site(board: Board) -> APIRouter:
 
 
 def _add_steered(site: APIRouter, board: Board) -> None:
+    """Add the pages with forms, which show who is signed in."""
+
     @site.get("/services/{svc}")
     async def show_service(svc: str, request: Request) -> Response:
         frame = await board.make_session_frame(request, escape_text(svc), "/")
