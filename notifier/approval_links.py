@@ -15,14 +15,10 @@ MAX_LINKS: Final = 5
 """The most links that one message has."""
 
 
-def make_link_adder(settings: NotifierSettings) -> Callable[[Message], Message]:
-    """Return what adds links to a message; it leaves all as they are where there is no key to sign with."""
+def make_link_adder(settings: NotifierSettings) -> Callable[[Message], Message] | None:
+    """Return what adds links to a message; None where there is no key to sign with."""
     key, public_url = settings.approval_link_key, settings.board_public_url
-    return keep_message if key is None or public_url is None else partial(add_links, public_url, key)
-
-
-def keep_message(message: Message) -> Message:
-    return message
+    return None if key is None or public_url is None else partial(add_links, public_url, key)
 
 
 def add_links(public_url: str, key: SecretStr, message: Message) -> Message:

@@ -25,7 +25,6 @@ from marketswarm.settings import ChannelSettings, read_variable
 from marketswarm.tracing import Tracer
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import VariableRefused, parse_destination, resolve_options
-from notifier.approval_links import keep_message
 from notifier.delivery import log_outcome, make_steps
 from notifier.inbox import Inbox
 from notifier.outbox import Outbox
@@ -235,7 +234,7 @@ class ChannelPool:
 
     Args:
         inbox: takes the outcomes of attempts.
-        prepare: returns a message as it is sent, with what must not be stored on a bus.
+        prepare: returns a message as it is sent, with what must not be stored on a bus; None leaves it.
     """
 
     def __init__(
@@ -243,7 +242,7 @@ class ChannelPool:
         inbox: Inbox,
         tracer: Tracer | None = None,
         *,
-        prepare: Callable[[Message], Message] = keep_message,
+        prepare: Callable[[Message], Message] | None = None,
     ) -> None:
         self._inbox, self._tracer, self._prepare = inbox, tracer, prepare
         self.outbox, self.state = Outbox(), NotifierState()

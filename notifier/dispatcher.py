@@ -22,7 +22,6 @@ from notifier.channel_pool import ChannelPool
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.router import HELD, LogPosition, MedicState, Policy, Router
-from notifier.state import find_unparsable_fields
 from notifier.store import RefusedMessage, Store, Transaction, make_delivery_record, sentinel_may_report
 
 SHORT_PAUSE_SEC: Final = 1.5
@@ -47,10 +46,29 @@ class AnswerTracker:
         """Wait for the outcome of the message with id `ident` over a channel."""
         self._open.setdefault(request_id, set()).add((ident, channel))
 
-    def add_answer(self, request_id: str, *, ok: bool, text: str, channel: str = "", where: str = "") -> None:
-        """Add a line to the answers to a request; it is the last one if the request waits for no outcome."""
+    def add_answer(
+        self,
+        request_id: str,
+        *,
+        ok: bool,
+        text: str,
+        channel: str = "",
+        where: str = "",
+        retry_sec: float = 0.0,
+    ) -> None:
+        """Add a line to the answers to a request; it is the last one if the request waits for no outcome.
+
+        A channel that pauses makes its next attempt after `retry_sec`, and the request waits for its outcome.
+        """
         done = request_id not in self._open
-        answer = Answer(ok=ok, said=text[:1000], channel=channel[:200], where=where[:300], done=done)
+        answer = Answer(
+            ok=ok,
+            said=text[:1000],
+            channel=channel[:200],
+            where=where[:300],
+            done=done,
+            retry_sec=round(min(retry_sec, MAX_RETRY_SEC), 1),
+        )
         self._lines.setdefault(request_id, []).append(answer.encode())
 
     def record_outcome(self, outcome: Outcome) -> None:
@@ -84,17 +102,6 @@ class AnswerTracker:
         self._settle(request_id, ident, channel)
         text = f"{trouble}; it waits for {pause_sec:.0f} s more"
         self.add_answer(request_id, ok=False, text=text, channel=channel, where=where)
-
-    def announce_retry(self, request_id: str, channel: str, where: str, why: str, retry_sec: float) -> None:
-        """Add a line that a paused channel makes its next attempt after `retry_sec` seconds.
-
-        The request still waits for the outcome of that attempt.
-        """
-        retry_sec = round(min(retry_sec, MAX_RETRY_SEC), 1)
-        answer = Answer(
-            ok=True, said=why[:1000], channel=channel[:200], where=where[:300], retry_sec=retry_sec
-        )
-        self._lines.setdefault(request_id, []).append(answer.encode())
 
     def take_answers(self) -> dict[str, list[bytes]]:
         """Return, by request id, the encoded answer lines that were added since the last call."""
@@ -150,8 +157,9 @@ class Dispatcher:
 
         Call this before any other method.
         """
-        self._inbox.last_read.update(self.state.restore(fields))
-        return [*self.router.restore(fields), *self.outbox.restore(fields), *find_unparsable_fields(fields)]
+        unusable = [*self.router.restore(fields), *self.outbox.restore(fields), *self.state.restore(fields)]
+        self._inbox.last_read.update(self.state.read_positions)
+        return unusable
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
         self.router.apply_policy(policy, truth)

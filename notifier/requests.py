@@ -124,7 +124,9 @@ class RequestHandler:
                 continue
             why, answers = worker.trouble or "paused", self._dispatcher.answers
             if request.do is RequestKind.TEST:
-                answers.announce_retry(request.id, name, where, why, pause_sec)
+                answers.add_answer(
+                    request.id, ok=True, text=why, channel=name, where=where, retry_sec=pause_sec
+                )
             else:
                 answers.answer_paused(
                     request.id, message.id, name, where=where, trouble=why, pause_sec=pause_sec

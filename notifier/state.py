@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus.stream import is_entry_id
 
 READ_POSITION: Final = "d:read:"
@@ -31,24 +30,32 @@ class NotifierState:
         self._pauses: dict[str, tuple[int, float]] = {}
         self._addresses: dict[str, str] | None = None
         self._done_requests: dict[str, None] = {}
-        self._read_positions: dict[str, bytes] = {}
+        self.read_positions: dict[str, bytes] = {}
+        """By bus, the id of the last log entry that was read."""
         self._changed: dict[str, bytes | None] = {}
 
-    def restore(self, fields: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Restore what `changes` returned in an earlier run; return the read position by bus."""
+    def restore(self, fields: Mapping[str, bytes]) -> list[str]:
+        """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
+        unusable: list[str] = []
         for name, raw in fields.items():
             if name.startswith(READ_POSITION) and is_entry_id(raw):
-                self._read_positions[name.removeprefix(READ_POSITION)] = raw
-        done = _parse_json(fields.get(DONE_REQUESTS, b"[]"))
-        self._done_requests = dict.fromkeys(map(str, done if isinstance(done, list) else ()))
-        self.broken = {name: str(why) for name, why in parse_object(fields.get(BROKEN)).items()}
-        for name, pause in parse_object(fields.get(PAUSES)).items():
+                self.read_positions[name.removeprefix(READ_POSITION)] = raw
+            elif name.startswith(READ_POSITION):
+                unusable.append(name)
+        found: dict[str, Any] = {}
+        for name, kind in (DONE_REQUESTS, list), (BROKEN, dict), (PAUSES, dict), (ADDRESSES, dict):
+            found[name] = _parse_json(fields[name]) if name in fields else None
+            if not isinstance(found[name], kind):
+                found[name] = None
+                unusable += [name] if name in fields else []
+        self._done_requests = dict.fromkeys(map(str, found[DONE_REQUESTS] or ()))
+        self.broken = {name: str(why) for name, why in (found[BROKEN] or {}).items()}
+        for name, pause in (found[PAUSES] or {}).items():
             if isinstance(pause, list) and [*map(type, pause)] in ([int, float], [int, int]):
                 self._pauses[name] = max(0, pause[0]), float(pause[1])
-        known = _parse_json(fields.get(ADDRESSES, b"null"))
-        if isinstance(known, dict):
-            self._addresses = {name: str(each) for name, each in known.items()}
-        return dict(self._read_positions)
+        if found[ADDRESSES] is not None:
+            self._addresses = {name: str(each) for name, each in found[ADDRESSES].items()}
+        return unusable
 
     def record_addresses(self, digests: Mapping[str, str]) -> set[str]:
         """Record the addresses that the truth names; return the channels whose address is new.
@@ -63,8 +70,8 @@ class NotifierState:
 
     def set_read_positions(self, last: Mapping[str, bytes]) -> None:
         for bus, entry in last.items():
-            if self._read_positions.get(bus) != entry:
-                self._read_positions[bus] = self._changed[READ_POSITION + bus] = entry
+            if self.read_positions.get(bus) != entry:
+                self.read_positions[bus] = self._changed[READ_POSITION + bus] = entry
 
     def is_done(self, request_id: str) -> bool:
         return request_id in self._done_requests
@@ -110,13 +117,6 @@ class NotifierState:
         """Return the fields that changed since the last call; None for deleted ones."""
         changed, self._changed = self._changed, {}
         return changed
-
-
-def find_unparsable_fields(fields: Mapping[str, bytes]) -> list[str]:
-    kinds = {DONE_REQUESTS: list, BROKEN: dict, PAUSES: dict, ADDRESSES: dict}
-    found = [name for name, raw in fields.items() if name.startswith(READ_POSITION) and not is_entry_id(raw)]
-    stored = {name: kind for name, kind in kinds.items() if name in fields}
-    return found + [name for name, kind in stored.items() if not isinstance(_parse_json(fields[name]), kind)]
 
 
 def _parse_json(raw: bytes) -> Any:

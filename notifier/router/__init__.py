@@ -1,9 +1,9 @@
 """Decide which messages are sent over which channels, and when. Pure: takes events and the time, does no I/O.
 
 `Router` is the entry point. `suppression.py` decides why a message is held back, `healing.py` whether it
-waits for the medic, `timers.py` which notices become due as time passes, `pending.py` when a group is due,
-`healed_digest.py` what is sent only once a day, `grouping.py` what goes into one message, `render.py` its
-words. Not here: reading events, sending, and the outcome of a message.
+waits for the medic, `timers.py` which notices become due as time passes, `pending.py` when a group and the
+digest are due, `grouping.py` what goes into one message, `render.py` its words. Not here: reading events,
+sending, and the outcome of a message.
 """
 
 from notifier.router.healing import MedicState

@@ -1,51 +1,125 @@
-"""Queue notices for the group wait, so that related notices are sent together.
+"""Queue notices, so that related ones are sent together: for the group wait, or for the digest.
 
 Pure; times are epoch seconds. A single notice after a quiet time is due within a quarter of a second. Several
 are due `group_wait_sec` after the first of them, and so is a single one shortly after others, because
 services that fail of one cause do not fail at one moment. A gap, such as a restart, is never due at once: it
-is over, and other services restarted with it.
+is over, and other services restarted with it. Outages that were healed before a message about them was sent
+wait for one message in a while, the digest; once it is due, they are queued like every notice.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from operator import attrgetter
 from typing import Final
 
-from notifier.router.incident import Notice, NoticeKind
+from notifier.router.incident import Notice, NoticeKind, parse_notice
 
 ALONE_SEC: Final = 0.25
 """The longest wait of a single notice after a quiet time, in seconds."""
+MAX_DIGEST_NOTICES: Final = 200
+"""A digest with so many notices is due at once."""
+LEAST_DIGEST_WAIT_SEC: Final = 2.0
+"""How long a notice waits for the digest in any case: an ok may be read before the remedy that led to it."""
 
 
-class PendingNotices:
-    """The notices in the order in which they were queued."""
+class StoredNotices:
+    """Notices in the order in which they were queued, each kept as a field of the state.
 
-    def __init__(self) -> None:
-        self._taken_at = float("-inf")
+    Args:
+        prefix: what the name of such a field begins with; the notice's id follows.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
         self.notices: dict[str, Notice] = {}
+        self._stored: set[str] = set()  # ids of the notices in the stored state
+        self._changed: set[str] = set()  # ids of notices that were queued, changed or removed
+
+    def restore(self, fields: Mapping[str, bytes]) -> list[str]:
+        """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
+        raws = {name: raw for name, raw in fields.items() if name.startswith(self._prefix)}
+        found = {name: parse_notice(raw) for name, raw in raws.items()}
+        usable = [each for name, each in found.items() if each is not None and name == self._prefix + each.id]
+        for notice in sorted(usable, key=attrgetter("at")):
+            self.put(notice)
+        self._changed.clear()
+        self._stored = set(self.notices)
+        return [name for name in found if name.removeprefix(self._prefix) not in self._stored]
+
+    def changes(self) -> dict[str, bytes | None]:
+        """Return the fields that changed since the last call; None for deleted ones."""
+        found: dict[str, bytes | None] = {}
+        for ident in self._changed:
+            if (notice := self.notices.get(ident)) is not None:
+                found[self._prefix + ident] = notice.encode()
+                self._stored.add(ident)
+            elif ident in self._stored:
+                found[self._prefix + ident] = None
+                self._stored.remove(ident)
+        self._changed.clear()
+        return found
+
+    def put(self, notice: Notice) -> None:
+        self.notices[notice.id] = notice
+        self._changed.add(notice.id)
+
+    def drop(self, notice_id: str) -> Notice | None:
+        self._changed.add(notice_id)
+        return self.notices.pop(notice_id, None)
+
+
+class HealedDigest(StoredNotices):
+    """The notices of the next digest."""
+
+    def change_words(self, ident: str, words: str) -> None:
+        """Replace the words of a notice, if it is still here."""
+        notice = self.notices.get(ident)
+        if notice is not None and notice.words != words:
+            self.put(replace(notice, words=words))
+
+    def due_at(self, digest_sec: float) -> float | None:
+        """Return when the digest is due, `digest_sec` after its first notice; None without a notice."""
+        if not self.notices:
+            return None
+        first = next(iter(self.notices.values()))
+        if len(self.notices) >= MAX_DIGEST_NOTICES:
+            return first.at
+        return first.at + max(digest_sec, LEAST_DIGEST_WAIT_SEC)
+
+    def take(self, now: float) -> list[Notice]:
+        """Remove and return all notices, as ones of `now`: their words say when it was."""
+        taken = [replace(each, ts=now, at=now) for each in self.notices.values()]
+        for each in taken:
+            self.drop(each.id)
+        return taken
+
+
+class PendingNotices(StoredNotices):
+    """The notices that wait for others of their group."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix)
+        self._taken_at = float("-inf")
         self._held: dict[str, int] = {}  # event ids, and how many notices have them
         self._ids_by_key: dict[str, list[str]] = {}  # notices' ids by the key of their incident
-        self._changed: set[str] = set()  # ids of notices that were queued, changed or removed
 
     def __len__(self) -> int:
         return len(self.notices)
 
     def put(self, notice: Notice) -> None:
         self.drop(notice.id)
-        self.notices[notice.id] = notice
-        self._changed.add(notice.id)
+        super().put(notice)
         self._ids_by_key.setdefault(notice.key, []).append(notice.id)
         for ident in notice.ids:
             self._held[ident] = self._held.get(ident, 0) + 1
 
     def change_channels(self, notice_id: str, channels: tuple[str, ...]) -> None:
-        self.notices[notice_id] = replace(self.notices[notice_id], channels=channels)
-        self._changed.add(notice_id)
+        super().put(replace(self.notices[notice_id], channels=channels))
 
     def drop(self, notice_id: str) -> Notice | None:
-        notice = self.notices.pop(notice_id, None)
+        notice = super().drop(notice_id)
         if notice is not None:
-            self._changed.add(notice_id)
             self._ids_by_key[notice.key].remove(notice_id)
             if not self._ids_by_key[notice.key]:
                 del self._ids_by_key[notice.key]
@@ -54,11 +128,6 @@ class PendingNotices:
                 if not self._held[ident]:
                     del self._held[ident]
         return notice
-
-    def take_changed(self) -> set[str]:
-        """Return the ids of the notices that were queued, changed or removed since the last call."""
-        changed, self._changed = self._changed, set()
-        return changed
 
     def take(self, now: float, at_most: int) -> list[Notice]:
         """Remove and return the oldest notices, `at_most` of them; `now` ends the quiet time."""

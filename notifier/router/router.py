@@ -1,7 +1,7 @@
 """Handle events and return the messages that are due.
 
 `Router` keeps an incident for each service that is down (`incident.py`) and the notices that are pending
-(`pending.py`); `IncidentStore` returns both as fields of the stored state.
+(`pending.py`), and returns both as fields of the stored state.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,6 @@ from marketswarm.event import UNWATCHED_REASON, Event, Kind
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth
 from notifier.router.grouping import DueMessage, Grouper
-from notifier.router.healed_digest import HealedDigest
 from notifier.router.healing import MedicState, may_medic_act_anywhere
 from notifier.router.incident import (
     CLOSES,
@@ -27,9 +26,8 @@ from notifier.router.incident import (
     NoticeKind,
     find_key,
     parse_incident,
-    parse_notice,
 )
-from notifier.router.pending import PendingNotices
+from notifier.router.pending import HealedDigest, PendingNotices
 from notifier.router.policy import Policy
 from notifier.router.suppression import Suppression
 from notifier.router.timers import CHECK_EVERY_SEC, Timers
@@ -38,6 +36,8 @@ INCIDENT_FIELD: Final = "r:i:"
 """Prefix of the state's fields that hold an incident; its key follows."""
 NOTICE_FIELD: Final = "r:l:"
 """Prefix of the state's fields that hold a pending notice; its id follows."""
+DIGEST_FIELD: Final = "r:d:"
+"""Prefix of the state's fields that hold a notice for the digest; its id follows."""
 FORGOTTEN_SEC: Final = 86_400.0
 """How long an incident is kept after its end, in seconds."""
 TIDY_EVERY_SEC: Final = 3600.0
@@ -51,28 +51,18 @@ CHECKED_EVERY_SECOND: Final = 10_000
 
 
 class IncidentStore:
-    """Converts incidents and pending notices to fields of the state, and tracks changes. Pure."""
+    """Converts incidents to fields of the state, and tracks changes. Pure."""
 
-    def __init__(self, incidents: dict[str, Incident], pending: PendingNotices) -> None:
+    def __init__(self, incidents: dict[str, Incident]) -> None:
         self._incidents = incidents
-        self._pending = pending
-        self._stored_notices: set[str] = set()  # ids of the pending notices in the stored state
         self._dirty: set[str] = set()  # keys of incidents that changed
         self._tidied_at = float("-inf")
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
         """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
-        unusable: list[str] = []
-        for name, raw in fields.items():
-            if name.startswith(INCIDENT_FIELD) and (incident := parse_incident(raw)) is not None:
-                self._incidents[incident.key] = incident
-            elif name.startswith(NOTICE_FIELD) and (notice := parse_notice(raw)) is not None:
-                self._pending.put(notice)
-                self._stored_notices.add(notice.id)
-            elif name.startswith((INCIDENT_FIELD, NOTICE_FIELD)):
-                unusable.append(name)
-        self._pending.take_changed()
-        return unusable
+        found = {name: parse_incident(raw) for name, raw in fields.items() if name.startswith(INCIDENT_FIELD)}
+        self._incidents.update((each.key, each) for each in found.values() if each is not None)
+        return [name for name, incident in found.items() if incident is None]
 
     def changed(self, *keys: str) -> None:
         self._dirty.update(keys)
@@ -84,14 +74,6 @@ class IncidentStore:
             incident = self._incidents.get(key)
             found[INCIDENT_FIELD + key] = incident.encode() if incident is not None else None
         self._dirty.clear()
-        for ident in self._pending.take_changed():
-            notice = self._pending.notices.get(ident)
-            if notice is not None:
-                found[NOTICE_FIELD + ident] = notice.encode()
-                self._stored_notices.add(ident)
-            elif ident in self._stored_notices:
-                found[NOTICE_FIELD + ident] = None
-                self._stored_notices.remove(ident)
         return found
 
     def tidy(self, now: float) -> None:
@@ -124,8 +106,8 @@ class Router:
 
     def __init__(self, incidents: dict[str, Incident] | None = None) -> None:
         self._incidents: dict[str, Incident] = {} if incidents is None else incidents
-        self._pending, self._digest = PendingNotices(), HealedDigest()
-        self._incident_store = IncidentStore(self._incidents, self._pending)
+        self._pending, self._digest = PendingNotices(NOTICE_FIELD), HealedDigest(DIGEST_FIELD)
+        self._incident_store = IncidentStore(self._incidents)
         self._suppression = Suppression(self._incidents, self._pending)
         self._timers = Timers(self._suppression)
         self._grouper = Grouper(self._incidents, self._suppression, self._timers)
@@ -140,7 +122,8 @@ class Router:
 
         Call this once, before any other method.
         """
-        return [*self._incident_store.restore(fields), *self._digest.restore(fields)]
+        kept = self._incident_store, self._pending, self._digest
+        return [field for each in kept for field in each.restore(fields)]
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
         self._suppression.apply_policy(policy, truth)
@@ -278,7 +261,7 @@ class Router:
 
     def changes(self) -> dict[str, bytes | None]:
         """Return the fields that changed since the last call; None for deleted ones."""
-        return self._incident_store.changes() | self._digest.changes()
+        return self._incident_store.changes() | self._pending.changes() | self._digest.changes()
 
     # -- helpers
 
@@ -348,7 +331,7 @@ class Router:
             return Decision.TELL
         if incident.told_at is None:
             if incident.held is Decision.HEALING and not _ends_watch(event):
-                self._digest.add(self._make_healed(incident, event, text, now))
+                self._digest.put(self._make_healed(incident, event, text, now))
                 self._healed[incident.key] = event, now
                 return Decision.HEALED
             if incident.kept:

@@ -43,7 +43,7 @@ def test_a_message_about_a_proposal_has_its_link_and_each_attempt_has_the_same()
 
 
 def test_without_a_key_or_a_proposal_a_message_stays_as_it_is():
-    assert make_link_adder(NotifierSettings())(MESSAGE) is MESSAGE
+    assert make_link_adder(NotifierSettings()) is None
     add = make_link_adder(NotifierSettings(approval_link_key=KEY, board_public_url=URL))
     for other in (
         replace(MISS, type=Kind.MONITOR_OK),

@@ -75,7 +75,7 @@ def test_a_channel_that_pauses_after_one_of_several_messages_keeps_nobody_waitin
 def test_a_test_waits_for_the_next_attempt_of_a_channel_that_pauses():
     answering = AnswerTracker()
     answering.expect("a", "m1", "one")
-    answering.announce_retry("a", "one", "host", "one: 500", 12.34)
+    answering.add_answer("a", ok=True, text="one: 500", channel="one", where="host", retry_sec=12.34)
     [line] = map(Answer.parse, answering.take_answers()["a"])
     assert (line.said, line.retry_sec, line.done) == ("one: 500", 12.3, False)
     answering.record_outcome(outcome("one"))

@@ -17,8 +17,9 @@ def test_it_comes_back_as_it_was():
     state.mark_done("ask1")
     assert state.mark_broken("slack", "404")
     assert not state.mark_broken("slack", "410")
-    other, read = again(state)
-    assert read == {"a": b"1-2"}
+    other, unusable = again(state)
+    assert unusable == []
+    assert other.read_positions == {"a": b"1-2"}
     assert other.is_done("ask1")
     assert not other.is_done("ask2")
     assert other.broken == {"slack": "410"}
@@ -55,8 +56,9 @@ def test_old_asks_go():
 @pytest.mark.parametrize("raw", [b"", b"{", b"7", b"null", b'"x"', b"x-y", b"1-2-3"])
 def test_nonsense_is_passed_over(raw):
     state = NotifierState()
-    assert state.restore({"d:read:a": raw, "d:asks": raw, "d:broken": raw, "d:pauses": raw}) == {}
-    assert state.broken == {}
+    fields = dict.fromkeys(("d:read:a", "d:asks", "d:broken", "d:pauses", "d:addresses"), raw)
+    assert state.restore(fields) == list(fields)
+    assert (state.broken, state.read_positions) == ({}, {})
 
 
 @pytest.mark.parametrize("pause", [b"{}", b"[]", b"[1]", b'["1", 2]', b"[1, null]", b"[true, 1.0]", b"7"])

@@ -14,7 +14,7 @@ def line(ident: str, at: float = 100.0, key: str = "a", say: NoticeKind = Notice
 
 @pytest.fixture
 def waiting():
-    return PendingNotices()
+    return PendingNotices("n:")
 
 
 def test_one_alone_after_quiet_waits_a_moment_and_all_others_wait_for_each_other(waiting):
