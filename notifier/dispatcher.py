@@ -14,6 +14,7 @@ from marketswarm import log as logs
 from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import encode_message
 from marketswarm.channels.worker import Outcome
+from marketswarm.event import Event
 from marketswarm.operator import Answer, Silence
 from marketswarm.operator.requests import MAX_RETRY_SEC
 from marketswarm.time_slice import TimeSlice
@@ -22,10 +23,12 @@ from notifier.channel_pool import ChannelPool
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.router import HELD, LogPosition, MedicState, Policy, Router
-from notifier.store import RefusedMessage, Store, Transaction, make_delivery_record, sentinel_may_report
+from notifier.store import RefusedMessage, Store, Transaction, make_delivery_record
 
 SHORT_PAUSE_SEC: Final = 1.5
 """An operator waits for a pause that is no longer than this, in seconds: that of one failure is."""
+_SENTINEL_FAMILIES: Final = ("healer", "bus")
+"""The families of events about which the sentinel sends messages when the notifier does not."""
 EVENTS_AT_ONCE: Final = 1000
 """The most events in one dispatch; between two dispatches beats are sent and outcomes recorded."""
 
@@ -346,6 +349,11 @@ class Dispatcher:
 
     def _is_done(self, event_id: str) -> bool:
         return not self.router.is_pending(event_id) and not self.outbox.covers(event_id)
+
+
+def sentinel_may_report(event: Event) -> bool:
+    """Return True if the event, by its type, is one that the sentinel sends when the notifier does not."""
+    return event.type.partition("_")[0] in _SENTINEL_FAMILIES
 
 
 def make_broken_channel_message(channel: str, where: str, reason: str, now: float) -> Message:

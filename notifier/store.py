@@ -21,7 +21,6 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import PAUSES, Outage
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, parse_object, report_unusable
-from marketswarm.event import Event
 from marketswarm.keys import (
     ALERT_LOG,
     NOTIFIER_DEAD,
@@ -44,8 +43,6 @@ RECORD_SEC: Final = 86_400
 """How long a delivery record is kept on a bus, in seconds."""
 RECORDS_WITHIN_SEC: Final = 0.5
 """How long reading delivery records from a bus may take, in seconds."""
-_SENTINEL_FAMILIES: Final = ("healer", "bus")
-"""The families of events about which the sentinel sends messages when the notifier does not."""
 SEQ: Final = "seq"
 """The state's field with the sequence number of the last transaction."""
 BY: Final = "by"
@@ -167,11 +164,6 @@ class Transaction:
 def _with_count(values: Iterable[str | bytes]) -> list[str | bytes | float]:
     found = list(values)
     return [len(found), *found]
-
-
-def sentinel_may_report(event: Event) -> bool:
-    """Return True if the event, by its type, is one that the sentinel sends when the notifier does not."""
-    return event.type.partition("_")[0] in _SENTINEL_FAMILIES
 
 
 def make_delivery_record(now: float, channels: Iterable[str], by: str, held: str | None = None) -> bytes:

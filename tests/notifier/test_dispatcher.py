@@ -9,13 +9,13 @@ import pytest
 from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity
 from marketswarm.channels.message import parse_message
 from marketswarm.channels.worker import Outcome
-from marketswarm.event import parse_event
+from marketswarm.event import Event, Kind, parse_event
 from marketswarm.operator import Answer
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier import dispatcher as module
 from notifier.channel_pool import ChannelPool
-from notifier.dispatcher import AnswerTracker, Dispatcher
+from notifier.dispatcher import AnswerTracker, Dispatcher, sentinel_may_report
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.router.incident import Decision
@@ -31,6 +31,19 @@ def outcome(channel, ident="m1", error=None, *, over=True, pause_sec=0.0):
 def said(answering, ask="a"):
     found = [Answer.parse(raw) for raw in answering.take_answers().get(ask, ())]
     return [(each.channel, each.ok, each.said, each.done) for each in found]
+
+
+@pytest.mark.parametrize(
+    ("kind", "may"),
+    [
+        (Kind.HEALER_MISS, True),
+        (Kind.BUS_OK, True),
+        (Kind.HEARTBEAT_MISS, False),
+        (Kind.TRUTH_DRIFT, False),
+    ],
+)
+def test_the_sentinel_looks_after_healer_and_buses(kind, may):
+    assert sentinel_may_report(Event(kind, "a", 1.0, "x", "healer")) is may
 
 
 def test_each_channel_is_answered_for_once_and_the_last_line_says_that_it_is():

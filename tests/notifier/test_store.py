@@ -7,7 +7,6 @@ from collections import Counter
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.event import Event, Kind
 from marketswarm.keys import answers_key
 from marketswarm.net.retry import Backoff
 from marketswarm.operator.requests import REQUESTS_KEPT
@@ -20,7 +19,6 @@ from notifier.store import (
     Store,
     Transaction,
     make_delivery_record,
-    sentinel_may_report,
 )
 
 
@@ -77,19 +75,6 @@ async def test_an_event_counts_as_told_when_any_bus_says_that_people_were_reache
     for bus in (one, two):
         bus.connected = True
         await bus.aclose()
-
-
-@pytest.mark.parametrize(
-    ("kind", "may"),
-    [
-        (Kind.HEALER_MISS, True),
-        (Kind.BUS_OK, True),
-        (Kind.HEARTBEAT_MISS, False),
-        (Kind.TRUTH_DRIFT, False),
-    ],
-)
-def test_the_sentinel_looks_after_healer_and_buses(kind, may):
-    assert sentinel_may_report(Event(kind, "a", 1.0, "x", "healer")) is may
 
 
 BATCH = 500
