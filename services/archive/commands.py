@@ -18,10 +18,9 @@ from marketswarm.cli.options import Data, Json
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import read_settings
 from marketswarm.text import escape_text
-from services.archive.backup import Backup, make_backup
+from services.archive.backup import Backup, BackupError, make_backup
 from services.archive.dead_letters import DeadLetter, read_dead_letters
 from services.archive.export import ExportedFile, ExportError, export_table
-from services.archive.programs import BackupError
 from services.archive.reader import SYMBOL_TABLES, read_range
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.settings import (
