@@ -126,9 +126,6 @@ class BeatListener:
         if events:
             self.events = [*self.events, *events][-MAX_EVENTS:]
 
-    def requeue_events(self, events: list[MeshEvent]) -> None:
-        self.events = [*events, *self.events][-MAX_EVENTS:]
-
     async def _listen(self, subscription: Subscription) -> None:
         """Take the beats and events of one bus into the topology, until cancelled."""
         bus = self._me.bus(subscription.bus)
