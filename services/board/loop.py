@@ -40,7 +40,7 @@ async def main() -> int:
 
         def close_streams() -> None:
             hub.close()
-            market.close()
+            market.hub.close()
 
         app = create_app(board, market)
         pings, management = create_pings(board)

@@ -164,7 +164,8 @@ async def _read(
         answer: Callable[[], bytes]
         try:
             message = parse_message(text)
-            _require_room(follower, message)
+            if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
+                raise MessageError(f"a client has at most {MAX_TOPICS} topics")  # noqa: TRY301
         except MessageError as error:
             answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
         else:
@@ -189,11 +190,6 @@ async def _receive(socket: WebSocket) -> str:
         return await socket.receive_text()
     except KeyError:
         raise Disconnect(BAD_MESSAGE, "messages are text") from None
-
-
-def _require_room(follower: Follower, message: ClientMessage) -> None:
-    if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
-        raise MessageError(f"a client has at most {MAX_TOPICS} topics")
 
 
 def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, market: Market) -> bytes:
