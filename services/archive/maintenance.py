@@ -78,6 +78,7 @@ _EXPIRES_IF: Final = {
 }
 """The condition besides its age on which a row is deleted."""
 _HASH_BYTES: Final = 200 * MAX_STATE_BYTES
+_FAILURES: Final = (PostgresAwayError, RefusedRowsError, SchemaError, BusError, BackupError)
 _JOB_SEC: Final = 1800.0  # a job may read a whole table
 
 
@@ -187,28 +188,24 @@ class Maintenance:
         before = job.problem
         try:
             await job.work(self._settings_now().settings)
-        except (PostgresAwayError, RefusedRowsError, SchemaError, BusError, BackupError) as error:
-            self._note_failure(job, str(error))
-            if job.problem != before:  # the same failure is logged once
-                self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
+        except Exception as error:  # what others wrote must not end archive
+            is_known = isinstance(error, _FAILURES)
+            why = str(error) if is_known else f"{type(error).__name__}: {error}"
+            job.note_failure(f"{job.name}: {why}"[:150], time.monotonic())
+            self._metrics.maintenance_failures[job.name] += 1
+            if job.problem != before and is_known:  # the same failure is logged once
+                self._me.log.warning("maintenance.failed", job=job.name, why=why[:300])
+            elif job.problem != before:
+                self._me.log.exception("maintenance.defect", job=job.name)
             # the workers report a bus or a PostgreSQL that is away; but they make no backups, and may never
             # read the index that is damaged
             is_fault = isinstance(error, ServerFaultError)
             is_away = isinstance(error, (PostgresAwayError, BusError)) and not is_fault
             is_reported = is_away and job is not self._backup
-        except Exception as error:  # what others wrote must not end archive
-            self._note_failure(job, f"{type(error).__name__}: {error}")
-            if job.problem != before:
-                self._me.log.exception("maintenance.defect", job=job.name)
-            is_reported = False
         else:
             job.note_success(time.monotonic())
             is_reported = False
         self._me.set_degraded(None if is_reported else job.problem, part=job.part)
-
-    def _note_failure(self, job: MaintenanceJob, why: str) -> None:
-        job.note_failure(f"{job.name}: {why}"[:150], time.monotonic())
-        self._metrics.maintenance_failures[job.name] += 1
 
     async def _keep_partitions(self, settings: WriteSettings) -> None:
         now = datetime.now(UTC)

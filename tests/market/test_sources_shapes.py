@@ -68,10 +68,8 @@ class MarketScene(Scene):
         """What a stream has, each with its source."""
         entries = [fields for _, fields in self.market.cmd("XRANGE", stream, "-", "+", within=20.0)]
         raw = [{name.encode(): value.encode() for name, value in fields.items()} for fields in entries]
-        return [
-            (record, provenance.source)
-            for record, _, provenance in (parse_entry(parse, each) for each in raw)
-        ]
+        parsed = [parse_entry(parse, each) for each in raw]
+        return [(record, provenance.source) for record, _, provenance in parsed]
 
 
 site = opened(lambda: run_market(Market(datetime.now(UTC).date() - timedelta(days=5), 8)))

@@ -134,22 +134,17 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, market: Market) -> Non
         await _close(socket, Disconnect(FULL, str(full)))
         return
     try:
-        await _serve(socket, hub, follower, market)
+        writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
+        hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
+        await _send(socket, orjson.dumps(hello))
+        reading = _read(socket, hub, follower, market, writing)
+        await run_until_first(reading, _send_updates(socket, follower, writing))
     except Disconnect as end:
         await _close(socket, end)
     except WebSocketDisconnect:
         pass
     finally:
         hub.leave(follower)
-
-
-async def _serve(socket: WebSocket, hub: UpdateHub, follower: Follower, market: Market) -> None:
-    """Read messages and send updates, until the client goes or is dropped (raises Disconnect)."""
-    writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
-    hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
-    await _send(socket, orjson.dumps(hello))
-    reading = _read(socket, hub, follower, market, writing)
-    await run_until_first(reading, _send_updates(socket, follower, writing))
 
 
 async def _read(
