@@ -65,11 +65,11 @@ class LagDetector:
 
     def check(self, backlogs: Mapping[str, Backlog], behind_sec: float) -> str | None:
         """Return a line on the stream whose oldest entry waits longest; None if it waits for less."""
-        oldest_sec = max((each.oldest_sec for each in backlogs.values()), default=0.0)
-        self.behind = oldest_sec >= behind_sec * (CAUGHT_UP_SHARE if self.behind else 1.0) and oldest_sec > 0
+        key, worst = max(backlogs.items(), key=lambda item: item[1].oldest_sec, default=("", Backlog()))
+        least_sec = behind_sec * (CAUGHT_UP_SHARE if self.behind else 1.0)
+        self.behind = worst.oldest_sec >= least_sec and worst.oldest_sec > 0
         if not self.behind:
             return None
-        key, worst = max(backlogs.items(), key=lambda item: item[1].oldest_sec)
         unread = format_unread(worst.unread)
         return f"behind: {unread} unread in {key}, the oldest for {worst.oldest_sec:.0f} s"
 

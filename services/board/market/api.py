@@ -169,10 +169,8 @@ def make_limit(market: Market) -> Callable[[Request], Awaitable[None]]:
 def make_market_api(market: Market) -> APIRouter:
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(make_limit(market))])
     _add_charts(api, market)
-    _add_computed(api, market)
     _add_quotes(api, market)
     _add_symbols(api, market)
-    _add_correlations(api, market)
     _add_overviews(api, market)
     whole = APIRouter()
     whole.include_router(api)
@@ -203,8 +201,6 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
         return send_table(request, await market.answer_chart(name, frame, params, fill=fill))
 
-
-def _add_computed(api: APIRouter, market: Market) -> None:
     @api.get("/indicators/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_indicators(
         symbol: Symbol, request: Request, params: Params, timeframe: Timeframe = DEFAULT_TIMEFRAME
@@ -309,8 +305,6 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
             request, make_answer(AnswerTable("symbols", SYMBOL_COLUMNS, rows, about), params.format)
         )
 
-
-def _add_correlations(api: APIRouter, market: Market) -> None:
     @api.get("/correlations", response_model=TableAnswer, responses=_FORMATS)
     async def read_correlations(
         request: Request,
