@@ -153,7 +153,10 @@ async def _read(
     """Do what the client's messages say. Raises Disconnect, or WebSocketDisconnect once the client goes."""
     limiter = RateLimiter(MESSAGES, MESSAGES_PER_SEC, max_keys=1)
     while True:
-        text = await _receive(socket)
+        try:
+            text = await socket.receive_text()
+        except KeyError:
+            raise Disconnect(BAD_MESSAGE, "messages are text") from None
         if limiter.take("", time.monotonic()):
             raise Disconnect(TOO_MANY, "too many messages")
         answer: Callable[[], bytes]
@@ -178,13 +181,6 @@ async def _wait_for_topics(hub: UpdateHub, follower: Follower, count: int) -> No
         if not wait_sec:
             return
         await asyncio.sleep(wait_sec)
-
-
-async def _receive(socket: WebSocket) -> str:
-    try:
-        return await socket.receive_text()
-    except KeyError:
-        raise Disconnect(BAD_MESSAGE, "messages are text") from None
 
 
 def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, market: Market) -> bytes:

@@ -25,7 +25,7 @@ from services.board.market.charts import (
     EncodedAnswer,
     FoundChart,
     make_answer,
-    wrap_texts,
+    make_tag,
 )
 from services.board.market.correlations import HEAT_SEC, HeatMap, read_heat_map
 from services.board.market.feed import MarketFeed, MarketStates
@@ -39,7 +39,7 @@ from services.board.market.live import (
     describe_values,
 )
 from services.board.market.query import ROWS, TableFormat, TableQuery
-from services.board.market.tables import RowTexts, encode_growing
+from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.settings import BoardEnvironment, MarketView
 from services.market.request_desk import RequestDesk
@@ -163,7 +163,7 @@ class Market:
             return make_answer(table, query.format)
         texts = encode_growing(table, self._texts.find_kept(key))
         self._texts.keep(key, texts)
-        return wrap_texts(texts, table)
+        return EncodedAnswer(texts.body, JSON_TYPE, make_tag(texts.body), table.about.get("cursor"))
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""
