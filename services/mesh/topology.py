@@ -246,9 +246,6 @@ class Topology:
         for svc in self.services:
             self._put_on_wheel(svc)
 
-    def mark_deaf(self, bus: str) -> None:
-        self.deaf.add(bus)
-
     def mark_heard(self, bus: str, now: float) -> None:
         """Record that a bus can be heard since `now`: the silence of its instances begins anew."""
         self.deaf.discard(bus)
