@@ -1,4 +1,4 @@
-"""Make backups with pg_dump, list them, and remove old ones.
+"""Make backups with pg_dump, list them, and remove old ones; run PostgreSQL's programs.
 
 A backup is two files in a folder: the dump (`archive-20261123T033000Z.dump`, pg_dump's custom format) and its
 manifest (`.json`), which is written last, so a dump without one is not complete. The manifest has the SHA-256
@@ -11,20 +11,25 @@ import contextlib
 import fcntl
 import hashlib
 import re
+import shutil
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated, Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
+from marketswarm.agent.child_program import inherit_environ, run_to_end
 from services.archive.migrations import read_version
-from services.archive.programs import PROGRAM_SEC, BackupError, run_program
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
 from services.market.database import open_connection, terminate, transaction
 
+PROGRAM_SEC: Final = 6 * 3600.0
+"""The time limit of a program, and of the work on a connection beside it."""
+_ENVIRON: Final = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
 SNAPSHOT_NAME: Final = "archive backup"
 """What the session is called that holds the snapshot of a backup: it does nothing while pg_dump works."""
 _NAME: Final = re.compile(r"archive-\d{8}T\d{6}Z\.json")
@@ -33,6 +38,10 @@ _MANIFEST_BYTES: Final = 1 << 20
 
 TableName = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,62}$")]
 ExtensionVersion = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.-]{0,30}$")]
+
+
+class BackupError(Exception):
+    """A backup could not be made, read or restored; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,3 +236,40 @@ def _publish(folder: Path, draft: Path, made: Backup) -> None:
     new.chmod(0o600)
     new.write_bytes(orjson.dumps(made, option=orjson.OPT_INDENT_2))
     new.replace(manifest)
+
+
+async def run_program(name: str, arguments: list[str], url: str, programs: Path | None) -> None:
+    """Run one of PostgreSQL's programs on a database, and wait for its end. It does not outlive this process.
+
+    `programs` is the folder of the program; None for the one on PATH. Raises BackupError if there is no such
+    program, or it failed.
+    """
+    path = shutil.which(name, path=None if programs is None else str(programs))
+    if path is None:
+        where = "on PATH" if programs is None else f"in {programs}"
+        raise BackupError(f"there is no {name} {where}: install PostgreSQL's client, or set POSTGRES_BIN")
+    plain, password = split_password(url)
+    environ = {
+        **inherit_environ(_ENVIRON),
+        "PGPASSWORD": password,
+        "PGTZ": "UTC",
+        "PGCONNECT_TIMEOUT": "10",
+    }
+    command = [path, "--no-password", f"--dbname={plain}", *arguments]
+    try:
+        code, _, errors = await run_to_end(command, environ, PROGRAM_SEC)
+    except TimeoutError:
+        raise BackupError(f"{name} took more than {PROGRAM_SEC:.0f} s") from None
+    if code:
+        lines = errors.decode("utf-8", "replace").strip().splitlines() or ["no output"]
+        error_line = next((line for line in lines if "error:" in line), lines[0])  # warnings may come before
+        raise BackupError(f"{name} failed: {error_line[:300]}")
+
+
+def split_password(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url, ""
+    user = parts.netloc.rpartition("@")[0].partition(":")[0]
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}@{host}")), unquote(parts.password)

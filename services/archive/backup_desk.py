@@ -7,7 +7,7 @@ backup that is not due is not made, however often somebody asks.
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import read_strings, report_unusable
@@ -84,23 +84,12 @@ class BackupDesk:
         """Report the name of a dump that is damaged; empty if there is none any more."""
         await self._note(replace(self.report, damaged=file))
 
-    async def note_off(self) -> None:
-        await self._note(replace(self.report, state=BackupState.OFF, made_at=None, due_at=None, why=""))
-
-    async def note_running(self, made_at: float | None, due_at: float) -> None:
-        await self._note(
-            replace(self.report, state=BackupState.RUNNING, made_at=made_at, due_at=due_at, why="")
-        )
-
-    async def note_failed(self, why: str) -> None:
-        result = self.report.result or BackupResult.FAILED
-        await self._note(replace(self.report, state=BackupState.FAILED, why=why[:200], result=result))
-
-    async def note_idle(self, made_at: float, due_at: float | None, *, is_made: bool) -> None:
-        """Report that the newest backup is as new as the schedule wants it; `is_made` if it was made now."""
-        made = BackupResult.MADE if is_made else BackupResult.NOT_DUE
-        report = replace(self.report, state=BackupState.IDLE, made_at=made_at, due_at=due_at, why="")
-        await self._note(replace(report, result=self.report.result or made))
+    async def note(
+        self, state: BackupState, result: BackupResult | None = None, *, why: str = "", **times: Any
+    ) -> None:
+        """Report a state, with the `times` that it changes; `result` is that of a request without one yet."""
+        result = self.report.result or result
+        await self._note(replace(self.report, state=state, result=result, why=why[:200], **times))
 
     async def _note(self, report: BackupReport) -> None:
         if not report.request:

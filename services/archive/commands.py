@@ -2,14 +2,18 @@
 
 import os
 import time
-from collections.abc import Coroutine, Sequence
-from dataclasses import asdict
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
+import orjson
 import typer
 
+from marketswarm.bus import Bus
+from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import open_fleet
@@ -18,10 +22,8 @@ from marketswarm.cli.options import Data, Json
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import read_settings
 from marketswarm.text import escape_text
-from services.archive.backup import Backup, make_backup
-from services.archive.dead_letters import DeadLetter, read_dead_letters
+from services.archive.backup import Backup, BackupError, make_backup
 from services.archive.export import ExportedFile, ExportError, export_table
-from services.archive.programs import BackupError
 from services.archive.reader import SYMBOL_TABLES, read_range
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.settings import (
@@ -39,8 +41,20 @@ FAILED: Final = 1
 """The exit code of a backup that can't be made, verified or restored."""
 _EXPORT_SEC: Final = 6 * 3600.0
 _MOST: Final = 10_000
+_WORDS: Final = ("stream", "entry", "reason")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The dump, or its manifest, of a backup.")]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Hold an entry that was refused at `refused_at` (epoch seconds), with its first fields, cut."""
+
+    stream: str
+    entry: str
+    reason: str
+    refused_at: float
+    fields: Mapping[str, str]
 
 
 def backup(
@@ -151,6 +165,29 @@ def find_database(data: Path) -> tuple[str, Path | None]:
         what_to_do = "start the fleet, name its folder by --data, or set DATABASE_URL"
         raise Exit(Code.CONFIGURATION, f"there is no database in {data}: {what_to_do}") from None
     return url, settings.postgres_bin or programs
+
+
+def parse_dead_letter(entry: StreamEntry) -> DeadLetter | None:
+    text = {name.decode("utf-8", "replace"): raw for name, raw in (entry.fields or {}).items()}
+    try:
+        fields, refused_at = orjson.loads(text["fields"]), float(text["ts"])
+        stream, ident, reason = (text[name].decode("utf-8", "replace") for name in _WORDS)
+        is_letter = isinstance(fields, dict) and all(isinstance(value, str) for value in fields.values())
+        if not is_letter or not isfinite(refused_at):
+            return None
+        return DeadLetter(stream, ident, reason, refused_at, fields)
+    except (KeyError, ValueError):
+        return None
+
+
+async def read_dead_letters(bus: Bus, key: str, count: int) -> list[DeadLetter]:
+    """Return up to `count` dead letters, the newest first, without what others wrote. Raises BusError."""
+    found: list[DeadLetter] = []
+    before = b"+"
+    while len(found) < count and (page := await read_entries_before(bus, key, before, count=count)):
+        found += filter(None, map(parse_dead_letter, page))
+        before = b"(" + page[-1].id
+    return found[:count]
 
 
 async def _read_refused(data: Path, count: int) -> list[DeadLetter]:

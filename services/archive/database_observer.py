@@ -1,20 +1,23 @@
 """Observe PostgreSQL for the report on the bus: its connections, size, memory, replicas, and age of tables.
 
 It reads only what each role may see of the server's own views. Of sessions and replicas, a role sees details
-of its own alone, unless it has `pg_read_all_stats`.
+of its own alone, unless it has `pg_read_all_stats`. PostgreSQL tells no client what memory it takes. But its
+processes carry in their titles whom they serve, so where it runs on our machine, the one that serves a
+connection of ours is known by that, and with its parent all the others.
 """
 
+import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import asyncpg
+import psutil
 
 from marketswarm.operator.database_report import DatabaseReport, DatedTable
 from services.archive.backup import SNAPSHOT_NAME
 from services.archive.database import Database
-from services.archive.database_memory import read_memory_percent
 from services.market.database import transaction
 
 WITHIN_SEC: Final = 5.0
@@ -73,6 +76,12 @@ FROM (
     FROM pg_stat_replication WHERE state IS NULL OR replay_lsn IS NOT NULL
 ) replica
 """
+_BACKEND: Final = """
+SELECT pg_backend_pid() AS pid, concat(session_user, ' ', current_database(), ' ', coalesce(
+    host(inet_client_addr()) || '(' || inet_client_port() || ')', '[local]'
+)) AS title
+"""
+"""The title of a process is that of its start: who connected, to which database, from where."""
 
 
 class DatabaseObserver:
@@ -139,3 +148,42 @@ async def _limited(connection: Any, sec: float) -> AsyncIterator[None]:
     async with transaction(connection, readonly=True):
         await connection.execute(f"SET LOCAL statement_timeout = {round(1000 * sec)}")
         yield
+
+
+async def read_memory_percent(connection: Any) -> float | None:
+    """Return the share of the machine's memory that the server of a connection takes, in percent.
+
+    None where its processes are not to be seen: on another machine, or in a container.
+    """
+    pid, title = await connection.fetchrow(_BACKEND)
+    return await asyncio.to_thread(measure_memory_percent, pid, title)
+
+
+def measure_memory_percent(pid: int, title: str) -> float | None:
+    """Return what the parent of process `pid` and its children take, in percent; this blocks.
+
+    None if the title of the process is another one, since on this machine the pid is that of a stranger then.
+    What they share, they take once.
+    """
+    try:
+        backend = psutil.Process(pid)
+        if title not in " ".join(backend.cmdline()):
+            return None
+        server = psutil.Process(backend.ppid())
+        used = list(_list_used([server, *server.children()]))
+        total = psutil.virtual_memory().total
+    except (psutil.Error, OSError):
+        return None
+    own, shared = sum(own for own, _ in used), max((shared for _, shared in used), default=0)
+    return 100.0 * (own + shared) / total if used else None
+
+
+def _list_used(processes: Iterable[psutil.Process]) -> Iterator[tuple[int, int]]:
+    """Return the bytes that each process has for itself, and those that it shares with others."""
+    for process in processes:
+        try:
+            memory = process.memory_info()
+        except psutil.NoSuchProcess:  # a session that has just ended
+            continue
+        shared = getattr(memory, "shared", 0)  # Linux alone says it
+        yield memory.rss - shared, shared

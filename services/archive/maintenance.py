@@ -18,10 +18,18 @@ from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.keys import ARCHIVE_DATABASE, MARKET_SOURCES
 from marketswarm.net.retry import Backoff
+from marketswarm.operator.backups import BackupResult, BackupState
 from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport, list_ruled_tables
 from marketswarm.truth import MARKET, SYSTEM
 from marketswarm.truth.schedule import parse_schedule
-from services.archive.backup import Backup, hash_file, make_backup, read_newest_backup, remove_old_backups
+from services.archive.backup import (
+    Backup,
+    BackupError,
+    hash_file,
+    make_backup,
+    read_newest_backup,
+    remove_old_backups,
+)
 from services.archive.backup_desk import BackupDesk
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
@@ -29,7 +37,6 @@ from services.archive.database_observer import DatabaseObserver
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.partitions import drop_expired, list_ahead, make_partitions
-from services.archive.programs import BackupError
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
 from services.archive.source_states import MAX_STATE_BYTES, parse_source_states, write_source_states
 from services.archive.writer import Writer
@@ -71,6 +78,7 @@ _EXPIRES_IF: Final = {
 }
 """The condition besides its age on which a row is deleted."""
 _HASH_BYTES: Final = 200 * MAX_STATE_BYTES
+_FAILURES: Final = (PostgresAwayError, RefusedRowsError, SchemaError, BusError, BackupError)
 _JOB_SEC: Final = 1800.0  # a job may read a whole table
 
 
@@ -78,16 +86,21 @@ _JOB_SEC: Final = 1800.0  # a job may read a whole table
 class MaintenanceJob:
     """Hold a job, how often it is done, and how it stands. `due_at` is of the monotonic clock.
 
-    `failures` counts the failures in a row, `problem` is why the last one failed.
+    `failures` counts the failures in a row, `problem` is why the last one failed. Without a `backoff` the job
+    is tried again after `every_sec`, or RETRY_SEC if that is less.
     """
 
     name: str
     every_sec: float
     work: Callable[[WriteSettings], Awaitable[None]]
-    backoff: Backoff
+    backoff: Backoff | None = None
     due_at: float = float("-inf")
     failures: int = 0
     problem: str | None = None
+
+    @property
+    def part(self) -> str:
+        return f"maintenance {self.name}"
 
     def note_success(self, now: float) -> None:
         self.failures, self.problem = 0, None
@@ -95,7 +108,8 @@ class MaintenanceJob:
 
     def note_failure(self, problem: str, now: float) -> None:
         self.failures, self.problem = self.failures + 1, problem
-        self.due_at = now + self.backoff.pause_sec(self.failures)
+        pause_sec = min(self.every_sec, RETRY_SEC)
+        self.due_at = now + (self.backoff.pause_sec(self.failures) if self.backoff else pause_sec)
 
 
 class Maintenance:
@@ -116,13 +130,13 @@ class Maintenance:
         self._me, self._settings_now, self._database = me, settings_now, database
         self._writer, self._metrics = writer, metrics
         self._partitions_lock = asyncio.Lock()  # held while they are changed or backed up
-        self._partitions = _make_job("partitions", PARTITIONS_EVERY_SEC, self._keep_partitions)
+        self._partitions = MaintenanceJob("partitions", PARTITIONS_EVERY_SEC, self._keep_partitions)
         self._jobs = (
             self._partitions,
-            _make_job("sources", SOURCES_EVERY_SEC, self._write_sources),
-            _make_job("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
+            MaintenanceJob("sources", SOURCES_EVERY_SEC, self._write_sources),
+            MaintenanceJob("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
         )
-        self._report = _make_job("database", DATABASE_EVERY_SEC, self._report_database)
+        self._report = MaintenanceJob("database", DATABASE_EVERY_SEC, self._report_database)
         self._observer = DatabaseObserver(database)
         self._backup = MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up, BACKUP_BACKOFF)
         self._desk = BackupDesk(lambda: me.bus(SYSTEM))
@@ -144,7 +158,13 @@ class Maintenance:
                 group.create_task(self._do_again_and_again((self._report,)))  # also while a job takes long
                 group.create_task(self._back_up_again_and_again())
         finally:
-            self._hand_over()
+            # report no more on the jobs, and do all of them at once when the lease is back
+            self._checked = "", float("-inf")
+            for job in (*self._jobs, self._report, self._backup):
+                job.note_success(float("-inf"))
+                self._me.set_degraded(None, part=job.part)
+            self._metrics.backup_at = None
+            self._metrics.invalid_states = 0
 
     async def _do_again_and_again(self, jobs: Sequence[MaintenanceJob]) -> None:
         while True:
@@ -168,37 +188,24 @@ class Maintenance:
         before = job.problem
         try:
             await job.work(self._settings_now().settings)
-        except (PostgresAwayError, RefusedRowsError, SchemaError, BusError, BackupError) as error:
-            self._note_failure(job, str(error))
-            if job.problem != before:  # the same failure is logged once
-                self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
+        except Exception as error:  # what others wrote must not end archive
+            is_known = isinstance(error, _FAILURES)
+            why = str(error) if is_known else f"{type(error).__name__}: {error}"
+            job.note_failure(f"{job.name}: {why}"[:150], time.monotonic())
+            self._metrics.maintenance_failures[job.name] += 1
+            if job.problem != before and is_known:  # the same failure is logged once
+                self._me.log.warning("maintenance.failed", job=job.name, why=why[:300])
+            elif job.problem != before:
+                self._me.log.exception("maintenance.defect", job=job.name)
             # the workers report a bus or a PostgreSQL that is away; but they make no backups, and may never
             # read the index that is damaged
             is_fault = isinstance(error, ServerFaultError)
             is_away = isinstance(error, (PostgresAwayError, BusError)) and not is_fault
             is_reported = is_away and job is not self._backup
-        except Exception as error:  # what others wrote must not end archive
-            self._note_failure(job, f"{type(error).__name__}: {error}")
-            if job.problem != before:
-                self._me.log.exception("maintenance.defect", job=job.name)
-            is_reported = False
         else:
             job.note_success(time.monotonic())
             is_reported = False
-        self._me.set_degraded(None if is_reported else job.problem, part=_name_part(job))
-
-    def _note_failure(self, job: MaintenanceJob, why: str) -> None:
-        job.note_failure(f"{job.name}: {why}"[:150], time.monotonic())
-        self._metrics.maintenance_failures[job.name] += 1
-
-    def _hand_over(self) -> None:
-        """Report no more on the jobs, and do all of them at once when the lease is back."""
-        self._checked = "", float("-inf")
-        for job in (*self._jobs, self._report, self._backup):
-            job.note_success(float("-inf"))
-            self._me.set_degraded(None, part=_name_part(job))
-        self._metrics.backup_at = None
-        self._metrics.invalid_states = 0
+        self._me.set_degraded(None if is_reported else job.problem, part=job.part)
 
     async def _keep_partitions(self, settings: WriteSettings) -> None:
         now = datetime.now(UTC)
@@ -208,18 +215,15 @@ class Maintenance:
         async with self._partitions_lock, self._database.connect(_JOB_SEC) as connection:
             await make_partitions(connection, list_ahead(now))
             found = await drop_expired(connection, since)
-            self._note_dropped(found.dropped)
+            if found.dropped:
+                self._writer.forget_partitions()
+                self._metrics.dropped += len(found.dropped)
+                self._me.log.info("partitions.dropped", partitions=found.dropped)
             for table in (each for each in DELETED_BY if each in since):
                 await delete_expired(connection, table, since[table])
             await forget_expired_days(connection)
         if found.locked:
             raise PostgresAwayError(f"others read or lock what is to be dropped: {', '.join(found.locked)}")
-
-    def _note_dropped(self, partitions: Sequence[str]) -> None:
-        if partitions:
-            self._writer.forget_partitions()
-            self._metrics.dropped += len(partitions)
-            self._me.log.info("partitions.dropped", partitions=partitions)
 
     async def _write_sources(self, _settings: WriteSettings) -> None:
         point = point_like(self._me.section.access_points.subscribe_to, MARKET, MARKET_SOURCES)
@@ -261,12 +265,13 @@ class Maintenance:
         """Make the backup that is due by the schedule, and remove those that are too old; report both."""
         folder, url = self._me.settings.archive_backup_folder, self._me.settings.database_url
         if folder is None or url is None:
-            await self._desk.note_off()
+            await self._desk.note(BackupState.OFF, made_at=None, due_at=None)
             return
         try:
             await self._make_due_backup(settings, folder, url)
         except Exception as error:
-            await self._desk.note_failed(str(error) or type(error).__name__)
+            why = str(error) or type(error).__name__
+            await self._desk.note(BackupState.FAILED, BackupResult.FAILED, why=why)
             raise
 
     async def _make_due_backup(self, settings: WriteSettings, folder: Path, url: str) -> None:
@@ -274,12 +279,13 @@ class Maintenance:
         newest = await self._check_newest_backup(folder)
         schedule = parse_schedule(settings.backup.schedule)
         # without any, the first one is made at once
-        due_at, is_made = now if newest is None else schedule.next_run(newest.begun_at), False
+        due_at, result = now if newest is None else schedule.next_run(newest.begun_at), BackupResult.NOT_DUE
         if newest is None or (due_at is not None and due_at <= now):
-            await self._desk.note_running(None if newest is None else newest.begun_at, due_at or now)
+            made_at = None if newest is None else newest.begun_at
+            await self._desk.note(BackupState.RUNNING, made_at=made_at, due_at=due_at or now)
             async with self._partitions_lock:
                 newest = await make_backup(url, folder, now, self._me.settings.postgres_bin)
-            due_at, is_made = schedule.next_run(newest.begun_at), True
+            due_at, result = schedule.next_run(newest.begun_at), BackupResult.MADE
             self._checked = newest.file, time.monotonic()
             self._metrics.backups += 1
             self._me.log.info("backup.made", file=newest.file, size=newest.size, sha256=newest.sha256)
@@ -288,7 +294,7 @@ class Maintenance:
         removed = await asyncio.to_thread(remove_old_backups, folder, before)
         if removed:
             self._me.log.info("backup.removed", files=removed)
-        await self._desk.note_idle(newest.begun_at, due_at, is_made=is_made)
+        await self._desk.note(BackupState.IDLE, result, made_at=newest.begun_at, due_at=due_at)
 
     async def _check_newest_backup(self, folder: Path) -> Backup | None:
         """Return the newest backup; None, so that another is due, if there is none or its dump is damaged.
@@ -322,14 +328,3 @@ async def delete_expired(connection: Any, table: str, since: datetime) -> None:
     name, condition = _TABLES.get(table, table), _EXPIRES_IF.get(table, "true")
     sql = f"DELETE FROM {name} old WHERE {DELETED_BY[table]} < $1::timestamptz AND {condition}"  # noqa: S608 - our own names
     await connection.execute(sql, since)
-
-
-def _make_job(
-    name: str, every_sec: float, work: Callable[[WriteSettings], Awaitable[None]]
-) -> MaintenanceJob:
-    pause_sec = min(every_sec, RETRY_SEC)
-    return MaintenanceJob(name, every_sec, work, Backoff(pause_sec, pause_sec))
-
-
-def _name_part(job: MaintenanceJob) -> str:
-    return f"maintenance {job.name}"

@@ -150,7 +150,12 @@ async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> D
     if is_native:
         expired = list_expired(await read_partitions(connection), keep_since)
     else:
-        expired = await _read_expired_chunks(connection, keep_since)
+        expired = [
+            Partition(table, *chunk)
+            for table, since in keep_since.items()
+            if table in TIME_COLUMNS
+            for chunk in await connection.fetch(_EXPIRED_CHUNKS, table, since)
+        ]
     dropped, locked = [], []
     busy_tables = set()
     for each in expired:
@@ -191,16 +196,6 @@ async def _limit_lock_wait(connection: Any, wait_ms: int = 1000 * _LOCK_SEC) -> 
     A backup may read for hours, and a statement that waits for it blocks every later reader and writer.
     """
     await connection.execute(f"SET LOCAL lock_timeout = '{wait_ms}ms'")
-
-
-async def _read_expired_chunks(connection: Any, keep_since: Mapping[str, datetime]) -> list[Partition]:
-    """Return chunks of hypertables without rows at or after the time `keep_since` of their table."""
-    return [
-        Partition(table, *chunk)
-        for table, since in keep_since.items()
-        if table in TIME_COLUMNS
-        for chunk in await connection.fetch(_EXPIRED_CHUNKS, table, since)
-    ]
 
 
 async def _has_replayed(connection: Any, part: Partition) -> bool:

@@ -32,19 +32,16 @@ class TableDigest:
     digest: str
 
 
-async def read_digest(connection: Any, table: str) -> TableDigest:
-    """Hash the rows' text in UTC. `table` must be an identifier."""
-    rows, digest = await connection.fetchrow(
-        f"SELECT count(*), coalesce(sum(hashtextextended(row::text, 0)::numeric), 0)::text FROM {table} row"  # noqa: S608 - our own names
-    )
-    return TableDigest(rows, digest)
-
-
 async def read_digests(connection: Any, tables: Iterable[str] = TABLE_NAMES) -> dict[str, TableDigest]:
-    """Return the digest of each of `tables` that the database has: an older schema lacks some."""
-    known = "SELECT name FROM unnest($1::text[]) name WHERE to_regclass(name) IS NOT NULL"
-    found = {row["name"] for row in await connection.fetch(known, list(tables))}
-    return {table: await read_digest(connection, table) for table in tables if table in found}
+    """Return the digest of each of `tables` that the database has: an older schema lacks some.
+
+    The text of the rows is hashed, in UTC. The names must be identifiers.
+    """
+    present = "SELECT name FROM unnest($1::text[]) name WHERE to_regclass(name) IS NOT NULL"
+    found = {row["name"] for row in await connection.fetch(present, list(tables))}
+    sql = "SELECT count(*), coalesce(sum(hashtextextended(row::text, 0)::numeric), 0)::text FROM {} row"
+    known = [table for table in tables if table in found]
+    return {table: TableDigest(*await connection.fetchrow(sql.format(table))) for table in known}
 
 
 async def read_timescaledb_version(connection: Any) -> str | None:

@@ -1,6 +1,7 @@
 """Connect to PostgreSQL anew on request, and end sessions of ours that do nothing in a transaction."""
 
 import asyncio
+import contextlib
 from typing import Any, Final
 
 from services.archive.database import APPLICATION_NAME, Database
@@ -27,6 +28,7 @@ AND backend_type = 'client backend' AND application_name = ANY($2::text[])
 AND state IN ('idle in transaction', 'idle in transaction (aborted)')
 AND clock_timestamp() - state_change > make_interval(secs => $1)
 """
+_FAILURES: Final = (*ConnectionPool.failures, SchemaError, TimeoutError)
 _LEFT: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = ANY($1::int[]) LIMIT 1"
 
 
@@ -38,14 +40,17 @@ async def reconnect(database: Database, idle_sec: float) -> RequestOutcome:
     """
     if database.migrating_since is not None:
         return RequestOutcome(why="the schema is being brought up to date")
-    ended = await _try_to_end_idle(database, idle_sec)
+    ended = None
+    with contextlib.suppress(*_FAILURES):  # no connection of the pool answers
+        async with asyncio.timeout(END_SEC), database.connect(END_SEC) as connection:
+            ended = await end_idle_sessions(connection, idle_sec)
     try:
         async with asyncio.timeout(RECONNECT_SEC):
             await database.recycle(CLOSE_SEC)
             if ended is None:
                 async with database.connect(END_SEC) as connection:
                     ended = await end_idle_sessions(connection, idle_sec)
-    except (*ConnectionPool.failures, SchemaError, TimeoutError) as error:
+    except _FAILURES as error:
         return RequestOutcome(ended or 0, why=str(error) or type(error).__name__)
     return RequestOutcome(ended)
 
@@ -59,12 +64,3 @@ async def end_idle_sessions(connection: Any, idle_sec: float) -> int:
             break
         await asyncio.sleep(0.05)
     return len(ended)
-
-
-async def _try_to_end_idle(database: Database, idle_sec: float) -> int | None:
-    """Return how many sessions were ended; None if no connection of the pool answers."""
-    try:
-        async with asyncio.timeout(END_SEC), database.connect(END_SEC) as connection:
-            return await end_idle_sessions(connection, idle_sec)
-    except (*ConnectionPool.failures, SchemaError, TimeoutError):
-        return None

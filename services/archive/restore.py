@@ -10,9 +10,15 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
-from services.archive.backup import Backup, hash_file, read_manifest
+from services.archive.backup import (
+    PROGRAM_SEC,
+    Backup,
+    BackupError,
+    hash_file,
+    read_manifest,
+    run_program,
+)
 from services.archive.migrations import grant_reading, read_version
-from services.archive.programs import PROGRAM_SEC, BackupError, run_program
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
 from services.market.database import open_connection, transaction
 
@@ -77,7 +83,12 @@ async def verify_backup(url: str, dump: Path, programs: Path | None = None) -> B
 async def _restore_and_compare(url: str, dump: Path, manifest: Backup, programs: Path | None) -> None:
     """Restore a dump into an empty database in one transaction, and compare it with the manifest."""
     dump = dump.with_name(manifest.file)
-    await _require_intact(dump, manifest)
+    try:
+        sha256 = await asyncio.to_thread(hash_file, dump)
+    except OSError as error:
+        raise BackupError(f"{dump}: {error.strerror}") from None
+    if sha256 != manifest.sha256:
+        raise BackupError(f"{dump.name}: damaged, its SHA-256 is not the one of its manifest")
     options = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"]
     async with _prepared_for_hypertables(url, manifest.timescaledb):
         await run_program("pg_restore", [*options, str(dump)], url, programs)
@@ -171,15 +182,6 @@ async def _swap_databases(url: str, fresh: str) -> None:
 def _replace_database(url: str, name: str) -> str:
     """Return the URL of the database `name` on the server of `url`."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-async def _require_intact(dump: Path, manifest: Backup) -> None:
-    try:
-        sha256 = await asyncio.to_thread(hash_file, dump)
-    except OSError as error:
-        raise BackupError(f"{dump}: {error.strerror}") from None
-    if sha256 != manifest.sha256:
-        raise BackupError(f"{dump.name}: damaged, its SHA-256 is not the one of its manifest")
 
 
 def find_differences(saved: Mapping[str, TableDigest], found: Mapping[str, TableDigest]) -> list[str]:

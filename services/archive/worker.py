@@ -105,7 +105,10 @@ class ArchiveWorker:
         for _ in range(BATCHES_AT_ONCE - 1):
             if not batch.is_full or self._settings_now() is not config:
                 break
-            batch = await self._commit_and_read(consumer, streams, batch, settings.batch)
+            following = self._read_batch(consumer, streams, settings.batch, _NO_WAIT_SEC)
+            async with run_beside(following) as reading:  # what fails is still pending, and is read again
+                await self._commit(consumer, batch)
+                batch = await reading
             await self._update_backlogs(consumer)
         await self._commit(consumer, batch)
         if time.monotonic() - self._reached_at >= CHECK_EVERY_SEC:  # an outage would stay unnoticed
@@ -173,14 +176,6 @@ class ArchiveWorker:
             entries = await consumer.read_new(counts, block_sec, within_sec=_READ_SEC)
         return make_batch(entries, streams, time.time(), most)
 
-    async def _commit_and_read(
-        self, consumer: Consumer, streams: Mapping[str, InputStream], batch: Batch, most: int
-    ) -> Batch:
-        # after an error, what was read is still pending, and is read again
-        async with run_beside(self._read_batch(consumer, streams, most, _NO_WAIT_SEC)) as reading:
-            await self._commit(consumer, batch)
-            return await reading
-
     async def _commit(self, consumer: Consumer, batch: Batch) -> None:
         """Write a batch to PostgreSQL, acknowledge it, and move what was refused to the dead letters."""
         refused = {(entry.stream, entry.id): why for entry, why in batch.refused}
@@ -228,7 +223,10 @@ class ArchiveWorker:
                 await self._wait_for_database(consumer, error)
                 continue
             self._reached_at = time.monotonic()
-            self._end_outage(consumer.bus.name)
+            if self.outage is not None:
+                away_sec = time.monotonic() - self.outage.since
+                self._me.log.info("database.back", bus=consumer.bus.name, away_sec=round(away_sec, 1))
+                self.outage = None
             return found
 
     async def _wait_for_database(self, consumer: Consumer, error: Exception) -> None:
@@ -240,12 +238,6 @@ class ArchiveWorker:
         self.outage.reason, self.outage.is_schema_wrong = reason, isinstance(error, SchemaError)
         await self._update_backlogs(consumer)
         await self._me.rest(_AWAY_BACKOFF.pause_sec(self.outage.attempts))
-
-    def _end_outage(self, bus: str) -> None:
-        if self.outage is not None:
-            away_sec = time.monotonic() - self.outage.since
-            self._me.log.info("database.back", bus=bus, away_sec=round(away_sec, 1))
-            self.outage = None
 
 
 def make_batch(

@@ -24,9 +24,8 @@ from services.board.board import Board, NotReady
 from services.board.fleet.api import make_api
 from services.board.fleet.incident_pages import make_record_api, make_record_site
 from services.board.fleet.pages import make_site
-from services.board.market.api import make_market_api
+from services.board.market.api import KeptCharts, make_market_api
 from services.board.market.archive_reader import DatabaseAwayError
-from services.board.market.kept_charts import KeptCharts
 from services.board.market.market import Market
 from services.board.market.query import QueryError
 from services.board.market.site import make_market_site

@@ -40,7 +40,7 @@ async def main() -> int:
 
         def close_streams() -> None:
             hub.close()
-            market.close()
+            market.hub.close()
 
         app = create_app(board, market)
         pings, management = create_pings(board)
@@ -50,7 +50,7 @@ async def main() -> int:
             serve(
                 ForwardedClients(gate, proxies) if proxies else gate,
                 listening,
-                lambda: hub.max_streams + market.hub.max_followers,
+                lambda: hub.max_streams + market.hub.max_followers_now(),
                 close_streams,
             ),
             name="http",

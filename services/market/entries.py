@@ -5,10 +5,10 @@ shortest text. Other programs write to these streams, too: each `parse_…` rais
 is not a record. Bars of massive have neither `timeframe` nor `asset`: they are minutes of stocks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from operator import attrgetter
-from typing import Final
+from typing import Final, TypeVar
 
 from services.market.fields import (
     EntryError,
@@ -28,10 +28,10 @@ from services.market.records import (
     Provenance,
     Quote,
     Record,
-    RecordKind,
 )
 
 MAX_RANK_DIGITS: Final = 2
+R = TypeVar("R", Bar, Quote, Observation)
 
 _ORIGINS: Final = 1024  # the last answers of a market's sources
 _ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at", b"rank")
@@ -131,14 +131,9 @@ def parse_observation(fields: Fields) -> Observation:
     return Observation(read_symbol(fields), read_time(fields, b"start"), require_number(fields, b"value"))
 
 
-def parse_entry(kind: RecordKind, fields: Fields) -> tuple[Record, AssetClass, Provenance]:
-    record: Record
-    if kind is RecordKind.BARS:
-        record = parse_bar(fields)
-    elif kind is RecordKind.QUOTES:
-        record = parse_quote(fields)
-    else:
-        record = parse_observation(fields)
+def parse_entry(parse_record: Callable[[Fields], R], fields: Fields) -> tuple[R, AssetClass, Provenance]:
+    """Return the record of an entry, by one of the functions above, its asset class and its provenance."""
+    record = parse_record(fields)
     provenance = parse_provenance(fields)
     named = read_text(fields, b"asset", AssetClass.STOCKS if provenance.source in _MASSIVE else "")
     asset = _ASSETS.get(named)

@@ -137,12 +137,3 @@ def read_seconds(fields: Fields, name: bytes) -> float:
     if not MIN_MS <= 1000 * seconds <= MAX_MS:
         raise EntryError(f"{name.decode()}: out of bounds")
     return seconds
-
-
-def require_past(name: str, at_ms: float, now_ms: float) -> None:
-    """Raise EntryError if the time of a field is more than MAX_AHEAD_MS after `now_ms`.
-
-    What lies in the future would stay the newest record, whatever comes.
-    """
-    if at_ms > now_ms + MAX_AHEAD_MS:
-        raise EntryError(f"{name}: more than a day ahead")

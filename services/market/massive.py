@@ -182,7 +182,7 @@ class ProtocolMachine:
             self.anomalies["malformed"] += 1
         elif self._wanted is not None and bar.symbol not in self._wanted:
             self.anomalies["stranger"] += 1
-        elif not _is_plausible(bar, now_ms):
+        elif not now_ms - 1000 * MAX_AGE_SEC <= bar.start_ms <= now_ms + MAX_AHEAD_MS - MINUTE_MS:
             self.anomalies["implausible"] += 1
         else:
             self._confirm(bar.symbol, content)
@@ -209,10 +209,6 @@ def parse_rest_bar(sym: str, result: Mapping[str, Any]) -> Bar | None:
 def find_end(bar: Bar) -> int:
     """Return the first epoch millisecond after a bar."""
     return bar.start_ms + MINUTE_MS
-
-
-def _is_plausible(bar: Bar, now_ms: float) -> bool:
-    return now_ms - 1000 * MAX_AGE_SEC <= bar.start_ms and find_end(bar) <= now_ms + MAX_AHEAD_MS
 
 
 def _make_bar(sym: Any, start: Any, values: Mapping[str, Any]) -> Bar | None:

@@ -14,7 +14,14 @@ import orjson
 
 from marketswarm.event import MAX_EVENT_BYTES
 from marketswarm.packed_log import MAX_PACKED, unpack_log
-from services.market.entries import check_bar, check_quote, parse_entry
+from services.market.entries import (
+    check_bar,
+    check_quote,
+    parse_bar,
+    parse_entry,
+    parse_observation,
+    parse_quote,
+)
 from services.market.fields import (
     MAX_COUNT,
     MAX_MS,
@@ -30,7 +37,7 @@ from services.market.fields import (
     read_text,
     read_time,
 )
-from services.market.records import TIMEFRAME_SEC, Bar, Observation, Provenance, Quote, RecordKind
+from services.market.records import TIMEFRAME_SEC, Provenance, RecordKind
 
 MAX_VALUES: Final = 300
 """The most indicators or features of one entry."""
@@ -293,13 +300,11 @@ OBSERVATION_CELLS: Final = ObservationRow._fields[1:-1]
 
 
 def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
-    bar, asset, provenance = parse_entry(RecordKind.BARS, fields)
-    assert isinstance(bar, Bar)  # noqa: S101 - by its kind
+    bar, asset, provenance = parse_entry(parse_bar, fields)
     check_bar(bar, asset)
     row = BarRow(
         *(bar.symbol, bar.timeframe, bar.start_ms, bar.open, bar.high, bar.low, bar.close),
-        *(bar.volume, bar.vwap, bar.trades, read_flag(fields, b"final"), _read_rev(fields)),
-        _read_epoch(fields),
+        *(bar.volume, bar.vwap, bar.trades, read_flag(fields, b"final"), *_read_revision(fields)),
         *_make_origin(provenance),
         read_day(fields, bar.start_ms) if bar.timeframe == "1d" else None,
         to_stream_position(entry),
@@ -308,8 +313,7 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
 
 
 def make_quote_row(entry: bytes, fields: Fields) -> tuple[QuoteRow, SymbolRow]:
-    quote, asset, provenance = parse_entry(RecordKind.QUOTES, fields)
-    assert isinstance(quote, Quote)  # noqa: S101 - by its kind
+    quote, asset, provenance = parse_entry(parse_quote, fields)
     check_quote(quote)
     row = QuoteRow(
         *(quote.symbol, quote.at_ms, quote.price, quote.bid, quote.ask, quote.volume, quote.open_interest),
@@ -321,8 +325,7 @@ def make_quote_row(entry: bytes, fields: Fields) -> tuple[QuoteRow, SymbolRow]:
 
 
 def make_observation_row(entry: bytes, fields: Fields) -> tuple[ObservationRow, SymbolRow]:
-    found, asset, provenance = parse_entry(RecordKind.OBSERVATIONS, fields)
-    assert isinstance(found, Observation)  # noqa: S101 - by its kind
+    found, asset, provenance = parse_entry(parse_observation, fields)
     origin = (*_make_origin(provenance), to_stream_position(entry))
     row = ObservationRow(found.symbol, found.start_ms, found.value, *origin)
     return row, SymbolRow(found.symbol, asset, found.start_ms, found.start_ms, provenance.is_replay)
@@ -333,8 +336,8 @@ def make_indicator_row(entry: bytes, fields: Fields) -> tuple[IndicatorRow, None
     if timeframe not in TIMEFRAME_SEC:
         raise EntryError("timeframe: unknown")
     row = IndicatorRow(
-        *(read_symbol(fields), timeframe, read_time(fields, b"start"), _read_rev(fields)),
-        *(_read_epoch(fields), read_flag(fields, b"final"), read_flag(fields, b"replay")),
+        *(read_symbol(fields), timeframe, read_time(fields, b"start"), *_read_revision(fields)),
+        *(read_flag(fields, b"final"), read_flag(fields, b"replay")),
         *(_read_values(fields), to_stream_position(entry)),
     )
     return row, None
@@ -343,7 +346,7 @@ def make_indicator_row(entry: bytes, fields: Fields) -> tuple[IndicatorRow, None
 def make_feature_row(entry: bytes, fields: Fields) -> tuple[FeatureRow, None]:
     start_ms = read_time(fields, b"start")
     row = FeatureRow(
-        *(read_symbol(fields), start_ms, _read_rev(fields), _read_epoch(fields)),
+        *(read_symbol(fields), start_ms, *_read_revision(fields)),
         *(read_flag(fields, b"replay"), read_day(fields, start_ms)),
         *(_read_values(fields), to_stream_position(entry)),
     )
@@ -446,12 +449,9 @@ def _make_origin(provenance: Provenance) -> tuple[str, int | None, str | None, b
     return provenance.source, asked_at, provenance.digest or None, provenance.is_replay
 
 
-def _read_rev(fields: Fields) -> int:
-    return read_count(fields, b"rev", _MAX_REV) or 0
-
-
-def _read_epoch(fields: Fields) -> int:
-    return read_count(fields, b"epoch", MAX_MS) or 0
+def _read_revision(fields: Fields) -> tuple[int, int]:
+    """Return `rev` and `epoch`."""
+    return read_count(fields, b"rev", _MAX_REV) or 0, read_count(fields, b"epoch", MAX_MS) or 0
 
 
 def _read_values(fields: Fields) -> str:

@@ -22,7 +22,7 @@ from marketswarm.keys import (
     MEDIC_EVIDENCE,
     MEDIC_INCIDENTS,
 )
-from services.market.fields import require_past
+from services.market.fields import MAX_AHEAD_MS, EntryError
 from services.market.rows import (
     AlertRow,
     BarRow,
@@ -157,13 +157,13 @@ class TableSchema:
         return [(name, place) for place, name in enumerate(self.columns) if name in _UNIX_TIMES]
 
     def require_past(self, row: Sequence[Any], now_ms: float) -> None:
-        """Raise EntryError if a time of a row is more than a day after `now_ms`.
+        """Raise EntryError if a time of a row is more than MAX_AHEAD_MS after `now_ms`.
 
         Such a row would never be replaced, and have a partition of its own that is never old enough to go.
         """
         for name, place in self.time_columns:
-            if row[place] is not None:
-                require_past(name, row[place], now_ms)
+            if row[place] is not None and row[place] > now_ms + MAX_AHEAD_MS:
+                raise EntryError(f"{name}: more than a day ahead")
 
     def _compare_ranks(self) -> str:
         """Return the condition in SQL that `new` has a greater rank than `old`; empty without ranks."""

@@ -12,7 +12,8 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Final
 
 from marketswarm.keys import ALERT_LOG
@@ -52,7 +53,7 @@ class FaultFinder:
         if seen is None or not seen.rate:
             return fault
         text = f"{fault.text}; someone does, whom the truth does not name: {seen.rate:.2g} entries a second"
-        return FlowFault(fault.what, fault.key, fault.svc, text)
+        return replace(fault, text=text)
 
     def _find_writer_faults(self, one: KeyState) -> Iterator[FlowFault]:
         flows, seen = self.graph.flows, one.seen
@@ -97,8 +98,9 @@ class FaultFinder:
         if one.key.name == ALERT_LOG and svc != "notifier":
             return False  # the others read it by a position
         up_sec = self.presence.up_sec.get(svc, 0.0)
-        needs_one = not one.seen.groups and not self.settings.may_lack_group(one.key.name)
-        return up_sec > self.settings.behind_sec and (svc in self.named or needs_one)
+        may_lack = any(fnmatchcase(one.key.name, pattern) for pattern in self.settings.no_group)
+        needs_one = svc in self.named or not (one.seen.groups or may_lack)
+        return up_sec > self.settings.behind_sec and needs_one
 
     def _find_group_faults(self, one: KeyState, svc: str, group: ConsumerGroup) -> Iterator[FlowFault]:
         """`svc` is the reader of the group; it is empty if the truth has none."""
@@ -106,10 +108,11 @@ class FaultFinder:
         whose = f" of {svc}" if svc != group.name else ""
         if not svc:
             whose = ", which is no reader's of the truth,"
-        lost = _count_lost(one, group)
-        if lost > 0:
-            text = f"{lost} entries were trimmed before {name}{whose} had read them"
-            yield FlowFault("trimmed_unread", one.key, svc, text)
+        if one.seen.added is not None and group.read is not None:
+            lost = one.seen.added - group.read - one.seen.length  # which the server's `lag` omits
+            if lost > 0:
+                text = f"{lost} entries were trimmed before {name}{whose} had read them"
+                yield FlowFault("trimmed_unread", one.key, svc, text)
         if group.oldest_sec is not None and group.oldest_sec > self.settings.behind_sec:
             unread = "? unread" if group.lag is None else f"{group.lag} unread"
             down = f"; {svc} is down" if svc in self.presence.down else ""
@@ -118,10 +121,3 @@ class FaultFinder:
                 f"the oldest waits for {format_duration(group.oldest_sec)}{down}"
             )
             yield FlowFault("falls_behind", one.key, svc, text)
-
-
-def _count_lost(one: KeyState, group: ConsumerGroup) -> int:
-    """Return how many entries the server's `lag` omits, because they are trimmed; 0 if it can't tell."""
-    if one.seen.added is None or group.read is None:
-        return 0
-    return one.seen.added - group.read - one.seen.length

@@ -53,17 +53,11 @@ def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now
             up_sec[svc] = now - min(one.joined_at for one in found.values())
         elif svc not in truth.services:
             continue  # reseeded just now
-        elif truth.services[svc].heartbeat.monitored and _listened_sec(topology, truth.bus_of(svc), now) > (
-            topology.timeout_of(svc)
-        ):
-            down.add(svc)
+        elif truth.services[svc].heartbeat.monitored and truth.bus_of(svc) not in topology.deaf:
+            heard_since = topology.heard_since.get(truth.bus_of(svc), now)
+            if now - heard_since > topology.timeout_of(svc):
+                down.add(svc)
     return Presence(up_sec, frozenset(down))
-
-
-def _listened_sec(topology: Topology, bus: str, now: float) -> float:
-    """Return for how many seconds a bus has been heard without a gap; 0 while it can't be heard."""
-    since = topology.heard_since.get(bus)
-    return 0.0 if since is None or bus in topology.deaf else now - since
 
 
 class FlowMonitor:

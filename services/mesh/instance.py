@@ -120,12 +120,6 @@ class Instance:
     def is_overdue(self, now: float) -> bool:
         return now - self.heard_at > OVERDUE * (self.last.every or float("inf"))
 
-    def detect_skew(self) -> bool:
-        """Update `skewed`, and return True if the clock is wrong now and was not before."""
-        # with the lower limit for the end, a clock that varies around the limit is reported once
-        was, self.skewed = self.skewed, abs(self.skew_sec) > (SKEW_SEC / 2 if self.skewed else SKEW_SEC)
-        return self.skewed and not was
-
     def encode(self, now: float, wall: float) -> bytes:
         """Return the JSON of `to_json`. Most beats change three numbers; the rest is encoded once."""
         uptime_sec = self.uptime_sec

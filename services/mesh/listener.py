@@ -112,9 +112,9 @@ class BeatListener:
         wanted = {each for each in made if each is not None}
         for gone in [each for each in self._subscriptions if each not in wanted]:
             self._subscriptions.pop(gone).cancel()
-            self._topology.mark_deaf(gone.bus)
+            self._topology.deaf.add(gone.bus)
         for new in sorted(wanted - set(self._subscriptions), key=lambda each: each.bus):
-            self._topology.mark_deaf(new.bus)  # until the subscription is confirmed
+            self._topology.deaf.add(new.bus)  # until the subscription is confirmed
             self._subscriptions[new] = self._me.task(self._listen(new), name=f"hearing {new.bus}")
         self._topology.deaf &= {each.bus for each in wanted}
 
@@ -122,12 +122,13 @@ class BeatListener:
         """Count and log events, and keep them until they are written; drop the oldest beyond MAX_EVENTS."""
         for event in events:
             self.counts[event.event] += 1
-            self._log(event)
+            name = WARNINGS.get(event.event)
+            if name is not None:
+                self._me.log.warning(name, svc=event.svc, **event.more)
+            elif event.event == "converged":
+                self._me.log.info("mesh.converged", revision=event.rev, **event.more)
         if events:
             self.events = [*self.events, *events][-MAX_EVENTS:]
-
-    def requeue_events(self, events: list[MeshEvent]) -> None:
-        self.events = [*events, *self.events][-MAX_EVENTS:]
 
     async def _listen(self, subscription: Subscription) -> None:
         """Take the beats and events of one bus into the topology, until cancelled."""
@@ -190,13 +191,6 @@ class BeatListener:
         elif self.unknown.is_new(svc, time.monotonic()):
             self.add_events([MeshEvent("stranger", svc, "", time.time())])
 
-    def _log(self, event: MeshEvent) -> None:
-        name = WARNINGS.get(event.event)
-        if name is not None:
-            self._me.log.warning(name, svc=event.svc, **event.more)
-        elif event.event == "converged":
-            self._me.log.info("mesh.converged", revision=event.rev, **event.more)
-
     def _on_subscribed(self, subscription: Subscription) -> None:
         self._topology.mark_heard(subscription.bus, time.monotonic())
         self._me.log.info("mesh.hearing", bus=subscription.bus)
@@ -204,7 +198,7 @@ class BeatListener:
     def _on_lost(self, error: BusError) -> None:
         if error.bus not in self._topology.deaf:
             self._me.log.warning("mesh.deaf", bus=error.bus, reason=error.reason, detail=error.detail)
-        self._topology.mark_deaf(error.bus)
+        self._topology.deaf.add(error.bus)
 
 
 def services_by_channel(truth: Truth) -> dict[tuple[str, bytes], str]:

@@ -83,5 +83,4 @@ async def restore(me: Agent[CommonSettings], topology: Topology) -> None:
     bus_of = {svc: me.truth.bus_of(svc) for svc in me.truth.services}
     for what in restore_topology(topology, raw, bus_of, time.monotonic(), time.time()):
         report_unusable(point.bus, point.key, what)
-    count = sum(1 for _ in topology.instances())
-    me.log.info("mesh.recalled", instances=count)
+    me.log.info("mesh.recalled", instances=sum(1 for _ in topology.instances()))

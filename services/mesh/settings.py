@@ -37,9 +37,6 @@ class FlowSettings(ServiceConfig):
         """Return True if it is normal that nothing is written to this key. One in `expect_sec` never is."""
         return key not in self.expect_sec and any(fnmatchcase(key, pattern) for pattern in self.quiet)
 
-    def may_lack_group(self, key: str) -> bool:
-        return any(fnmatchcase(key, pattern) for pattern in self.no_group)
-
 
 class MeshSettings(ServiceConfig):
     """The settings of mesh in the truth."""

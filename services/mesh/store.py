@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.agent import Agent, point_like
-from marketswarm.beat import Beat, MalformedBeat, Sender, parse_beat, parse_sender
+from marketswarm.beat import MalformedBeat, parse_beat, parse_sender
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import parse_count, parse_epoch, parse_object
 from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
@@ -19,7 +19,7 @@ from marketswarm.settings import CommonSettings
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import AccessPoint
 from services.mesh.instance import MAX_RESTART_TIMES, Instance, RestartHistory, restore_history
-from services.mesh.listener import BeatListener, UnknownServices
+from services.mesh.listener import MAX_EVENTS, BeatListener, UnknownServices
 from services.mesh.topology import MAX_DEPARTED, MAX_INSTANCES, Departed, MeshEvent, Topology
 
 BUS_SEC: Final = 10.0
@@ -117,12 +117,12 @@ def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) ->
     last_ts, first_ts = found.get("last_ts"), parse_epoch(found.get("first_ts"))
     plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
     payload = orjson.dumps({"svc": svc, "ts": last_ts if isinstance(last_ts, Number) else None, **plain})
-    last: Beat | MalformedBeat = parse_beat(payload, svc)
+    last = parse_beat(payload, svc)
     history = _parse_history(found, now, wall)
     if isinstance(last, MalformedBeat) or history is None or first_ts is None:
         return None
-    who: Sender = parse_sender(payload)
-    return Instance(svc, last.boot or "", bus, last, now, now, last.ts, first_ts, history, who)
+    boot, who = last.boot or "", parse_sender(payload)
+    return Instance(svc, boot, bus, last, now, now, last.ts, first_ts, history, who)
 
 
 def _parse_departed(stored: Any, now: float, wall: float) -> Departed | None:
@@ -185,7 +185,7 @@ class TopologyWriter:
                     events = []
                 if time.monotonic() >= self._due_at:
                     await self._write_topology(topology, listener.unknown)
-        listener.requeue_events(events)
+        listener.events = [*events, *listener.events][-MAX_EVENTS:]
 
     async def _write_topology(self, topology: Topology, unknown: UnknownServices) -> None:
         now, wall = time.monotonic(), time.time()
@@ -194,7 +194,9 @@ class TopologyWriter:
             pieces.append(piece)
             await time_slice.pause()
         if pieces[1:] != self._written or now - self._written_at >= REWRITE_SEC:
-            await self._set_topology(b"".join(pieces))
+            point = find_point(self._me, MESH_TOPOLOGY)
+            bus = self._me.bus(point.bus)
+            await bus.ask(bus.client.set(point.key, b"".join(pieces), ex=KEPT_SEC))
             self._written, self._written_at = pieces[1:], time.monotonic()
         self._due_at = now + compute_pause_sec(topology)
 
@@ -205,8 +207,3 @@ class TopologyWriter:
         for event in events:
             pipe.xadd(point.key, event.fields(), maxlen=EVENTS_LENGTH, approximate=True)
         await bus.ask(pipe.execute())
-
-    async def _set_topology(self, document: bytes) -> None:
-        point = find_point(self._me, MESH_TOPOLOGY)
-        bus = self._me.bus(point.bus)
-        await bus.ask(bus.client.set(point.key, document, ex=KEPT_SEC))

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, get_args
 
 from marketswarm.beat import Beat, BeatForm, Sender
 from marketswarm.detector import TimingWheel
-from services.mesh.instance import Instance, RestartHistory
+from services.mesh.instance import SKEW_SEC, Instance, RestartHistory
 
 EventKind = Literal["joined", "left", "restarted", "crash_loop", "conflict", "stranger", "converged"]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
@@ -82,17 +82,6 @@ class Convergence:
         return True
 
 
-def count_concurrent(instances: Collection[Instance], now: float) -> int:
-    """Return how many instances of one service ran at the same time, by their beats, and may still run."""
-    alive = [one for one in instances if not one.is_overdue(now)]
-    return max((_count_concurrent_with(one, alive) for one in alive), default=0)
-
-
-def _count_concurrent_with(newest: Instance, others: Collection[Instance]) -> int:
-    at = newest.joined_at
-    return 1 + sum(1 for one in others if one is not newest and one.joined_at <= at < one.beat_at)
-
-
 class ReplicaConflicts:
     """Detect services with more instances than the truth wants.
 
@@ -108,7 +97,13 @@ class ReplicaConflicts:
         if len(instances) <= replicas:
             self.services_in_conflict.discard(svc)
             return 0
-        count = count_concurrent(instances, now)
+        # of those that may still run, how many ran when one of them joined, by their beats
+        alive = [one for one in instances if not one.is_overdue(now)]
+        counts = (
+            1 + sum(one is not newest and one.joined_at <= newest.joined_at < one.beat_at for one in alive)
+            for newest in alive
+        )
+        count = max(counts, default=0)
         if count <= replicas or svc in self.services_in_conflict:
             return 0
         self.services_in_conflict.add(svc)
@@ -251,9 +246,6 @@ class Topology:
         for svc in self.services:
             self._put_on_wheel(svc)
 
-    def mark_deaf(self, bus: str) -> None:
-        self.deaf.add(bus)
-
     def mark_heard(self, bus: str, now: float) -> None:
         """Record that a bus can be heard since `now`: the silence of its instances begins anew."""
         self.deaf.discard(bus)
@@ -377,7 +369,9 @@ class Topology:
         return events
 
     def _record_skew(self, one: Instance) -> None:
-        if one.detect_skew():
+        # with the lower limit for the end, a clock that varies around the limit is reported once
+        was, one.skewed = one.skewed, abs(one.skew_sec) > (SKEW_SEC / 2 if one.skewed else SKEW_SEC)
+        if one.skewed and not was:
             self.skewed.append((one.svc, round(one.skew_sec, 3)))
 
 

@@ -231,17 +231,8 @@ class Digest:
 
 
 def _encode_move(move: PriceMove) -> dict[str, Any]:
-    return {
-        "symbol": move.symbol,
-        "change_pct": round(move.change, 3),
-        "open": move.open,
-        "close": move.close,
-        "high": move.high,
-        "low": move.low,
-        "bars": move.bars,
-        "since": round(move.since, 3),
-        "until": round(move.until, 3),
-    }
+    times = {"since": round(move.since, 3), "until": round(move.until, 3)}
+    return asdict(move) | {"change_pct": round(move.change, 3)} | times
 
 
 def _most_common(names: Iterable[str]) -> tuple[str, ...]:

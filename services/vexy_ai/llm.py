@@ -180,7 +180,6 @@ class Summarizer:
         return None
 
     async def _request_summary(self, story: Story, settings: LlmSettings) -> str:
-        body = orjson.dumps(make_request_body(settings.model, story))
         try:
             answer = await self._http.fetch(
                 "POST",
@@ -188,7 +187,7 @@ class Summarizer:
                 within_sec=settings.timeout_sec,
                 max_bytes=MAX_RESPONSE_BYTES,
                 headers=self._headers,
-                body=body,
+                body=orjson.dumps(make_request_body(settings.model, story)),
                 body_of={200},
             )
         except HttpError as error:

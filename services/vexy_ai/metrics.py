@@ -1,16 +1,21 @@
-"""Count what vexy_ai does, for the details of beats and for METRICS_PORT, which another thread serves."""
+"""Count what vexy_ai does, and whether it keeps up, for the details of beats and for METRICS_PORT.
 
-from collections import Counter
+Another thread serves METRICS_PORT.
+"""
+
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from marketswarm.bus.backlog import Backlog
+from marketswarm.bus.backlog import Backlog, format_unread, sum_unread
 from marketswarm.bus.stream import find_entry_time
 from marketswarm.metrics import Family, Histogram, MetricTable
 from services.vexy_ai.digest import SummaryResult
-from services.vexy_ai.lag import LagDetector, Rate, summarize_backlogs
 from services.vexy_ai.records import Record
 
+RATE_WINDOW_SEC: Final = 60.0
+CAUGHT_UP_SHARE: Final = 0.5
+"""The work has caught up when the oldest entry waits for less than this share of `behind_sec`."""
 _HELP: Final = {
     "entries_total{stream,outcome}": "Entries by what became of them.",
     "behind": "1 while it has fallen behind.",
@@ -24,6 +29,49 @@ _HELP: Final = {
     "oldest_unread_seconds{stream}": "How long the oldest of these has waited.",
 }
 _METRICS: Final = MetricTable("marketswarm_vexy_ai_", _HELP)
+
+
+class Rate:
+    """Count processed entries per second over the last minute."""
+
+    def __init__(self) -> None:
+        self._done: deque[tuple[float, int]] = deque()
+        self._count = 0
+        self._since: float | None = None
+
+    def add(self, count: int, now: float) -> None:
+        self._since = now if self._since is None else self._since
+        if count:
+            self._done.append((now, count))
+            self._count += count
+        self._forget(now)
+
+    def per_sec(self, now: float) -> float:
+        """Return entries per second over the last minute, or since the first `add` if that is later."""
+        self._forget(now)
+        over = RATE_WINDOW_SEC if self._since is None else min(RATE_WINDOW_SEC, now - self._since)
+        return self._count / max(1.0, over)
+
+    def _forget(self, now: float) -> None:
+        while self._done and self._done[0][0] < now - RATE_WINDOW_SEC:
+            self._count -= self._done.popleft()[1]
+
+
+class LagDetector:
+    """Detect when the work falls behind, and when it has caught up; `behind` is the last result."""
+
+    def __init__(self) -> None:
+        self.behind = False
+
+    def check(self, backlogs: Mapping[str, Backlog], behind_sec: float) -> str | None:
+        """Return a line on the stream whose oldest entry waits longest; None if it waits for less."""
+        key, worst = max(backlogs.items(), key=lambda item: item[1].oldest_sec, default=("", Backlog()))
+        least_sec = behind_sec * (CAUGHT_UP_SHARE if self.behind else 1.0)
+        self.behind = worst.oldest_sec >= least_sec and worst.oldest_sec > 0
+        if not self.behind:
+            return None
+        unread = format_unread(worst.unread)
+        return f"behind: {unread} unread in {key}, the oldest for {worst.oldest_sec:.0f} s"
 
 
 class VexyMetrics:
@@ -82,3 +130,19 @@ class VexyMetrics:
             llm_requests_total=self.asked,
             llm_paused=self.paused,
         )
+
+
+def summarize_backlogs(backlogs: Mapping[str, Backlog], per_sec: float) -> str:
+    """Return the rate and all backlogs in a few words: `12.3/s, 40 unread (oldest 2 s), 3 taken`."""
+    found = list(backlogs.values())
+    unread = sum_unread(found)
+    oldest_sec = max((each.oldest_sec for each in found), default=0.0)
+    words = [
+        f"{per_sec:.1f}/s",
+        f"{format_unread(unread)} unread" + (f" (oldest {oldest_sec:.0f} s)" if unread != 0 else ""),
+    ]
+    pending = sum(each.pending for each in found)
+    lost = sum(each.lost for each in found)
+    words += [f"{pending:,} taken"] if pending else []
+    words += [f"{lost:,} trimmed off unread"] if lost else []
+    return ", ".join(words)

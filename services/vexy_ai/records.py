@@ -51,11 +51,6 @@ def is_history(fields: Fields, wall: float) -> bool:
     return parse_number_field(fields.get(b"start", b"")) / 1000 < wall - HISTORY_SEC
 
 
-def is_beyond_windows(fields: Fields) -> bool:
-    """Return True for a bar that repeats minutes, or is of another day: windows count minutes of today."""
-    return fields.get(b"timeframe", b"1m") != b"1m" or fields.get(b"replay") == b"1"
-
-
 def parse_probe(fields: Fields) -> tuple[str, bytes]:
     """Return a probe's target, and its result as a JSON object `{ok, why}`. Raises UnusableError."""
     target = truncate(_text(fields, b"target"), NAME_LIMIT, len)
@@ -180,8 +175,10 @@ def make_record(stream: InputStream, entry: bytes, fields: Fields, lexicon: Lexi
     match stream.kind:
         case StreamKind.BARS:
             symbol, kept = observe_bar(fields)
-            is_none = is_history(fields, wall) or is_beyond_windows(fields)
-            return Record(entry, "none" if is_none else "bar", symbol, kept)
+            # windows count minutes of today
+            is_minute = fields.get(b"timeframe", b"1m") == b"1m" and fields.get(b"replay") != b"1"
+            is_counted = is_minute and not is_history(fields, wall)
+            return Record(entry, "bar" if is_counted else "none", symbol, kept)
         case StreamKind.PROBES:
             return Record(entry, "probe", *parse_probe(fields))
         case _:

@@ -144,7 +144,9 @@ class VexyWorker:
         settings: NoteSettings,
     ) -> list[Record]:
         """Return the records of entries; an unusable one becomes a dead letter, one that fails waits."""
-        records, lexicon = [], self._get_lexicon(settings)
+        if self._lexicon[0] is not settings:
+            self._lexicon = settings, Lexicon(settings.symbols, settings.topics)
+        records, lexicon = [], self._lexicon[1]
         for entry in entries:
             try:
                 records.append(make_record(stream, entry.id, entry.fields or {}, lexicon, time.time()))
@@ -190,8 +192,3 @@ class VexyWorker:
         if is_new:
             self._metrics.count(entry.stream, "dead")
             self._me.log.error("item.dead", stream=entry.stream, entry=entry.id.decode(), why=reason)
-
-    def _get_lexicon(self, settings: NoteSettings) -> Lexicon:
-        if self._lexicon[0] is not settings:
-            self._lexicon = settings, Lexicon(settings.symbols, settings.topics)
-        return self._lexicon[1]

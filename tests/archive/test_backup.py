@@ -14,12 +14,17 @@ import asyncpg
 import polars as pl
 import pytest
 
-from services.archive.backup import list_backups, make_backup, read_newest_backup, remove_old_backups
+from services.archive.backup import (
+    BackupError,
+    list_backups,
+    make_backup,
+    read_newest_backup,
+    remove_old_backups,
+)
 from services.archive.database import Database
 from services.archive.export import ExportError, export_table, make_frame
 from services.archive.migrations import apply_migrations, load_migrations, read_version
 from services.archive.partitions import find_partition, make_partitions
-from services.archive.programs import BackupError
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.writer import TypedEntry, Writer
 from services.market.database import PostgresAwayError
@@ -346,7 +351,7 @@ async def test_a_table_that_can_not_be_read_ends_pg_dump_at_once(archive_url, tm
 def test_a_pg_dump_does_not_outlive_a_service_that_is_killed(tmp_path):
     programs = fake_pg_dump(tmp_path, SLEEP.replace("{}", str(tmp_path)))
     program = (
-        "import asyncio, pathlib\nfrom services.archive.programs import run_program\n"
+        "import asyncio, pathlib\nfrom services.archive.backup import run_program\n"
         f"asyncio.run(run_program('pg_dump', [], 'postgresql://u@h/d', pathlib.Path({str(programs)!r})))"
     )
     pid = tmp_path / "pid"

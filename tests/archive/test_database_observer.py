@@ -1,13 +1,20 @@
 """What is observed of a real PostgreSQL: its connections, sessions that are idle, and how old tables are."""
 
+import os
 import time
 
+import psutil
 import pytest
 
 from marketswarm.operator.database_report import DatedTable
 from services.archive import database_observer
 from services.archive.backup import SNAPSHOT_NAME
-from services.archive.database_observer import TIME_COLUMNS, DatabaseObserver
+from services.archive.database_observer import (
+    TIME_COLUMNS,
+    DatabaseObserver,
+    measure_memory_percent,
+    read_memory_percent,
+)
 from support.waiting import auntil
 
 QUOTES, DOWNLOADS, ALERTS = DatedTable.QUOTES, DatedTable.DOWNLOADS, DatedTable.ALERT_LOG
@@ -19,6 +26,10 @@ DOWNLOAD = (
     "INSERT INTO downloads (id, source, asked_at, outcome) "
     "VALUES ('1-0', 'x', now() - make_interval(secs => $1), 'records')"
 )
+FILL = (
+    "CREATE TEMPORARY TABLE filled AS SELECT repeat(md5(each::text), 30) FROM generate_series(1, 100000) each"
+)
+FILLED_BYTES = 80 << 20
 
 
 @pytest.fixture
@@ -112,3 +123,26 @@ async def test_a_table_that_takes_too_long_is_left_alone_for_a_while_and_the_oth
     assert await measure(observer, DOWNLOADS) == {}
     await connection.execute("ROLLBACK")
     assert set(await measure(observer, DOWNLOADS)) == {"downloads"}
+
+
+async def test_its_memory_is_what_all_processes_of_the_server_take_and_grows_with_one_of_another_session(
+    observer, connect, archive_url
+):
+    before = (await observer.observe([])).memory_percent
+    assert 0.0 < before < 100.0
+    other = await connect(archive_url)
+    await other.execute("SET temp_buffers = '120MB'")
+    await other.execute(FILL)
+    grown = (await observer.observe([])).memory_percent - before
+    assert grown > 100.0 * FILLED_BYTES / psutil.virtual_memory().total
+    await other.close()
+
+
+async def test_a_process_that_does_not_serve_the_connection_is_a_stranger(connect, archive_url):
+    connection = await connect(archive_url)
+    assert await read_memory_percent(connection) > 0
+    pid = await connection.fetchval("SELECT pg_backend_pid()")
+    assert measure_memory_percent(pid, "marketswarm elsewhere 10.0.0.1(5432)") is None
+    assert measure_memory_percent(os.getpid(), "marketswarm") is None
+    await connection.close()
+    assert measure_memory_percent(2**22 + 1, "marketswarm") is None, "there is no such process"

@@ -9,10 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.archive.backup import make_backup
+from services.archive.backup import BackupError, make_backup
 from services.archive.database import Database
 from services.archive.partitions import TIME_COLUMNS, drop_expired
-from services.archive.programs import BackupError
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.writer import TypedEntry, Writer
 from services.market.rows import IndicatorRow, QuoteRow

@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from marketswarm.keys import MARKET_BARS, MARKET_OBSERVATIONS, MARKET_SERIES, source_breaker_key
-from services.market.entries import parse_entry
-from services.market.records import MINUTE_MS, RecordKind
+from services.market.entries import parse_bar, parse_entry, parse_observation
+from services.market.records import MINUTE_MS
 from support.fixtures import opened
 from support.market_prices import Market
 from support.market_server import PlayClock, run_market
@@ -64,13 +64,12 @@ class MarketScene(Scene):
         raw = self.market.cmd("HGET", MARKET_SERIES, "BTC/USDT:bars:1m")
         return orjson.loads(raw).get("serving") if raw else None
 
-    def records(self, stream, kind):
+    def records(self, stream, parse):
         """What a stream has, each with its source."""
         entries = [fields for _, fields in self.market.cmd("XRANGE", stream, "-", "+", within=20.0)]
         raw = [{name.encode(): value.encode() for name, value in fields.items()} for fields in entries]
-        return [
-            (record, provenance.source) for record, _, provenance in (parse_entry(kind, each) for each in raw)
-        ]
+        parsed = [parse_entry(parse, each) for each in raw]
+        return [(record, provenance.source) for record, _, provenance in parsed]
 
 
 site = opened(lambda: run_market(Market(datetime.now(UTC).date() - timedelta(days=5), 8)))
@@ -87,7 +86,7 @@ def test_the_gate_loads_every_shape_and_what_it_publishes_is_what_there_was(scen
     )
     gate = scene.start("services.sources.gate")
     assert gate.wait(90) == 0, gate.text()
-    bars = scene.records(MARKET_BARS, RecordKind.BARS)
+    bars = scene.records(MARKET_BARS, parse_bar)
     assert {(bar.symbol, source) for bar, source in bars} == {(symbol, source) for symbol, _, source in BARS}
     for symbol, _, source in BARS:
         got = [bar for bar, by in bars if by == source]
@@ -100,7 +99,7 @@ def test_the_gate_loads_every_shape_and_what_it_publishes_is_what_there_was(scen
         assert starts == [each for each in true if starts[0] <= each <= starts[-1]]
         assert starts[-1] + MINUTE_MS <= 1000 * time.time()
         assert len(starts) > 60
-    values = scene.records(MARKET_OBSERVATIONS, RecordKind.OBSERVATIONS)
+    values = scene.records(MARKET_OBSERVATIONS, parse_observation)
     for symbol, _, source in OBSERVATIONS:
         got = [each for each, by in values if by == source]
         assert len(got) > 30
@@ -147,7 +146,7 @@ def test_the_next_source_serves_while_one_has_a_vice_and_what_is_published_stays
     agent = scene.start()
 
     until(lambda: scene.serving() == "okx", 60, lambda: agent.text()[-3000:])
-    bars = scene.records(MARKET_BARS, RecordKind.BARS)
+    bars = scene.records(MARKET_BARS, parse_bar)
     true = {bar.start_ms: bar for bar in site.market.bars("BTC/USDT", "1m")}
     assert {source for _, source in bars} == {"okx"}
     assert len(bars) > 60
@@ -178,9 +177,7 @@ def test_a_stream_brings_each_minute_and_what_it_misses_is_asked_for(tmp_path, p
         agent = scene.start(SOURCES_BASE_URLS=orjson.dumps(urls).decode())
 
         def starts(symbol):
-            return [
-                bar.start_ms for bar, _ in scene.records(MARKET_BARS, RecordKind.BARS) if bar.symbol == symbol
-            ]
+            return [bar.start_ms for bar, _ in scene.records(MARKET_BARS, parse_bar) if bar.symbol == symbol]
 
         def wait_for_more(count):
             least = {symbol: len(starts(symbol)) + count for symbol in symbols}
@@ -205,7 +202,7 @@ def test_a_stream_brings_each_minute_and_what_it_misses_is_asked_for(tmp_path, p
         scene.wait_beat(30, svc="sources", status="ok")
         wait_for_more(4)
 
-        bars = scene.records(MARKET_BARS, RecordKind.BARS)
+        bars = scene.records(MARKET_BARS, parse_bar)
         assert {source for _, source in bars} == {"binance"}
         assert len(set(bars)) == len(bars), "a record that is there twice"
         # by the agent's clock each minute of that time is over: the last of an answer is corrected later

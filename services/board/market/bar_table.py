@@ -1,10 +1,9 @@
 """Make the table of a page of bars: its gaps, the cursor to the page before, and fill on demand. Pure."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final
 
 from services.board.market.charts import FoundChart
@@ -73,7 +72,12 @@ def _find_between(
 ) -> Iterator[tuple[Gap, TradingDay]]:
     """Yield a gap for each trading day in which bars between two are missing. Raises OutsideCalendarError."""
     step = 1000 * TIMEFRAME_SEC[timeframe]
-    return (_find_missing_days if step >= DAY_MS else _find_missing_intervals)(before, after, step, session)
+    if step < DAY_MS:
+        yield from _find_missing_intervals(before, after, step, session)
+        return
+    last = _find_day(after, session)
+    for day in session.iter_days(_find_day(before, session).open_ms + 1, last.open_ms):
+        yield Gap(day.open_ms, day.close_ms, 1), day
 
 
 def _find_missing_intervals(
@@ -99,14 +103,6 @@ def _skip_break(first: int, count: int, step: int, day: TradingDay) -> Iterator[
     after = max(before, (resumes - first) // step)
     yield first, before
     yield first + after * step, count - after
-
-
-def _find_missing_days(
-    before: int, after: int, _step: int, session: Session
-) -> Iterator[tuple[Gap, TradingDay]]:
-    last = _find_day(after, session)
-    for day in session.iter_days(_find_day(before, session).open_ms + 1, last.open_ms):
-        yield Gap(day.open_ms, day.close_ms, 1), day
 
 
 def _find_day(start_ms: int, session: Session) -> TradingDay:
@@ -140,6 +136,8 @@ def make_bars(
     rows = found.rows
     starts = [row[0] for row in rows]
     edges = _find_edges(found, query)
+    gaps = () if session is None else find_gaps(edges, timeframe, session)
+    listed = [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps]
     about = {
         "symbol": symbol,
         "timeframe": timeframe,
@@ -147,7 +145,7 @@ def make_bars(
         "session": None if session is None else session.code,
         "replay": any(row[REPLAY] for row in rows),
         "cursor": find_cursor(starts, query),
-        "gaps": None if session is None else list_gaps(edges, timeframe, session),
+        "gaps": None if session is None else listed,
     }
     if not fill:
         return AnswerTable("bars", BAR_COLUMNS, rows, about)
@@ -164,11 +162,6 @@ def _find_edges(found: FoundChart, query: TableQuery) -> list[int]:
     return [start for start in edges if found.whole_until is None or start <= found.whole_until]
 
 
-def list_gaps(edges: Sequence[int], timeframe: str, session: Session) -> list[dict[str, int]]:
-    gaps = find_gaps(edges, timeframe, session)
-    return [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps]
-
-
 def fill_gaps(
     rows: Sequence[Cells], edges: Sequence[int], timeframe: str, session: Session | None
 ) -> list[Cells]:
@@ -179,7 +172,7 @@ def fill_gaps(
     """
     if session is None:
         raise QueryError("fill: the trading hours of this symbol are not known")
-    missing = list(itertools.islice(list_missing(edges, timeframe, session), MAX_FILLED + 1))
+    missing = list(islice(list_missing(edges, timeframe, session), MAX_FILLED + 1))
     if len(missing) > MAX_FILLED:
         raise QueryError(f"fill: more than {MAX_FILLED:,} bars are missing: ask for fewer rows")
     days = {start: day.isoformat() if timeframe == "1d" else None for start, day in missing}

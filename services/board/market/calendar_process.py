@@ -40,14 +40,6 @@ async def request_days(code: str) -> ExchangeDays:
         raise UnknownSessionError(f"session {code}: its days can't be computed here")
     if ended_with:
         raise CalendarProcessError(f"it ended with code {ended_with}")
-    return _decode_days(answer)
-
-
-def _encode_days(found: ExchangeDays) -> bytes:
-    return b"".join((found.zone.encode(), b"\n", *(column.tobytes() for column in found.days)))
-
-
-def _decode_days(answer: bytes) -> ExchangeDays:
     zone, _, cells = answer.partition(b"\n")
     size = len(cells) // len(DayTable._fields)
     columns = (array("q", cells[place * size : (place + 1) * size]) for place in range(len(DayTable._fields)))
@@ -65,7 +57,7 @@ def main(code: str) -> None:
         found = compute_exchange_days(code)
     except (UnknownSessionError, ImportError):
         sys.exit(UNKNOWN)
-    output.write(_encode_days(found))
+    output.write(b"".join((found.zone.encode(), b"\n", *(column.tobytes() for column in found.days))))
     output.flush()
 
 

@@ -74,18 +74,17 @@ class SymbolSessions:
         return self._codes.get(symbol) or find_default_session(asset, symbol)
 
     async def find(self, symbol: str, asset: str) -> Session | None:
-        """Return a symbol's session; None if it is not known, or its calendar is not installed here."""
+        """Return a symbol's session; None if it is not known, or its calendar is not installed here.
+
+        The first time takes up to a second.
+        """
         code = self.find_code(symbol, asset)
-        return None if code is None else await self._find_session(code)
+        return None if code is None else await self._sessions.find(code, partial(self._load, code))
 
     async def prepare(self) -> None:
         """Compute the calendars that the truth names, so that the first chart does not wait for them."""
         for code in sorted(set(list_symbol_sessions(self._truth_now()).values())):
-            await self._find_session(code)
-
-    async def _find_session(self, code: str) -> Session | None:
-        """Return the session of a code; None if the code is unknown. The first time takes up to a second."""
-        return await self._sessions.find(code, partial(self._load, code))
+            await self._sessions.find(code, partial(self._load, code))
 
     async def _load(self, code: str) -> Session | None:
         try:

@@ -22,7 +22,7 @@ from services.board.cache import Cached, RedisShelf
 from services.board.market.archive_reader import ArchiveReader
 from services.board.market.live import NEVER, Chart, LiveMarket, is_bar, merge_live
 from services.board.market.query import ROWS, TableFormat, TableQuery
-from services.board.market.tables import JSON_TYPE, AnswerTable, RowTexts, encode_table
+from services.board.market.tables import AnswerTable, encode_table
 from services.market.fields import MIN_MS
 from services.market.rows import BAR_CELLS, BarRow, Cells
 from services.market.tables import BAR_TABLE
@@ -164,10 +164,6 @@ class EncodedAnswer:
 def make_answer(table: AnswerTable, form: TableFormat) -> EncodedAnswer:
     body, media_type = encode_table(table, form)
     return EncodedAnswer(body, media_type, make_tag(body), table.about.get("cursor"))
-
-
-def wrap_texts(texts: RowTexts, table: AnswerTable) -> EncodedAnswer:
-    return EncodedAnswer(texts.body, JSON_TYPE, make_tag(texts.body), table.about.get("cursor"))
 
 
 def make_tag(body: bytes) -> str:

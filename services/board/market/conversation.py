@@ -134,7 +134,11 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, market: Market) -> Non
         await _close(socket, Disconnect(FULL, str(full)))
         return
     try:
-        await _serve(socket, hub, follower, market)
+        writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
+        hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
+        await _send(socket, orjson.dumps(hello))
+        reading = _read(socket, hub, follower, market, writing)
+        await run_until_first(reading, _send_updates(socket, follower, writing))
     except Disconnect as end:
         await _close(socket, end)
     except WebSocketDisconnect:
@@ -143,28 +147,23 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, market: Market) -> Non
         hub.leave(follower)
 
 
-async def _serve(socket: WebSocket, hub: UpdateHub, follower: Follower, market: Market) -> None:
-    """Read messages and send updates, until the client goes or is dropped (raises Disconnect)."""
-    writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
-    hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
-    await _send(socket, orjson.dumps(hello))
-    reading = _read(socket, hub, follower, market, writing)
-    await run_until_first(reading, _send_updates(socket, follower, writing))
-
-
 async def _read(
     socket: WebSocket, hub: UpdateHub, follower: Follower, market: Market, writing: asyncio.Lock
 ) -> None:
     """Do what the client's messages say. Raises Disconnect, or WebSocketDisconnect once the client goes."""
     limiter = RateLimiter(MESSAGES, MESSAGES_PER_SEC, max_keys=1)
     while True:
-        text = await _receive(socket)
+        try:
+            text = await socket.receive_text()
+        except KeyError:
+            raise Disconnect(BAD_MESSAGE, "messages are text") from None
         if limiter.take("", time.monotonic()):
             raise Disconnect(TOO_MANY, "too many messages")
         answer: Callable[[], bytes]
         try:
             message = parse_message(text)
-            _require_room(follower, message)
+            if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
+                raise MessageError(f"a client has at most {MAX_TOPICS} topics")  # noqa: TRY301
         except MessageError as error:
             answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
         else:
@@ -182,18 +181,6 @@ async def _wait_for_topics(hub: UpdateHub, follower: Follower, count: int) -> No
         if not wait_sec:
             return
         await asyncio.sleep(wait_sec)
-
-
-async def _receive(socket: WebSocket) -> str:
-    try:
-        return await socket.receive_text()
-    except KeyError:
-        raise Disconnect(BAD_MESSAGE, "messages are text") from None
-
-
-def _require_room(follower: Follower, message: ClientMessage) -> None:
-    if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
-        raise MessageError(f"a client has at most {MAX_TOPICS} topics")
 
 
 def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, market: Market) -> bytes:

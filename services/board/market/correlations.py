@@ -1,6 +1,6 @@
 """Make the heat map of correlations: of the first symbols by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -56,17 +56,13 @@ def make_heat_map(symbols: Sequence[str], pairs: Sequence[Sequence[Any]], *, has
     for day, one, other, value, days, replay in pairs:
         known[one, other] = HeatCell(other, value, days, replay, str(day))
         known[other, one] = HeatCell(one, value, days, replay, str(day))
-    rows = tuple(HeatRow(name, _make_cells(known, name, symbols)) for name in symbols)
+    known |= {(name, name): HeatCell(name, 1.0) for name in symbols}
+    rows = tuple(
+        HeatRow(name, tuple(known.get((name, one), HeatCell(one)) for one in symbols)) for name in symbols
+    )
     known_days = [str(row[0]) for row in pairs]
     newest, oldest = max(known_days, default=None), min(known_days, default=None)
     return HeatMap(rows, newest, has_more, any(row[5] for row in pairs), oldest)
-
-
-def _make_cells(
-    known: Mapping[tuple[str, str], HeatCell], name: str, symbols: Sequence[str]
-) -> tuple[HeatCell, ...]:
-    own = HeatCell(name, 1.0)
-    return tuple(own if one == name else known.get((name, one), HeatCell(one)) for one in symbols)
 
 
 async def read_heat_map(archive: ArchiveReader) -> HeatMap:

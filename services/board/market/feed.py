@@ -266,7 +266,9 @@ class MarketFeed:
             await self._read_states(bus)
             fresh, self._fresh_quotes = self._fresh_quotes, {}
             await self.kept_quotes.write(dict(itertools.islice(fresh.items(), QUOTES_AT_ONCE)))
-            await self._read_lag(bus)
+            with contextlib.suppress(BusError):  # no archive reads this bus: keep what is known of its lag
+                backlog = await read_backlog(bus, CHECKED_BARS, find_archive_group(self._me.truth))
+                self._live.archived_at = _bound_time(backlog.acknowledged_at, time.time())
         except BusError as error:
             return f"bus {error.bus} does not answer: {error.reason}"
         except Exception as error:  # noqa: BLE001 - what others wrote must not end the board
@@ -276,12 +278,6 @@ class MarketFeed:
                 f"the market is on {' and '.join(names)}, and only {names[0]} is followed: put it on one bus"
             )
         return next(iter(self._unread.values()), None)
-
-    async def _read_lag(self, bus: Bus) -> None:
-        """Note how far the archive has come with the bars; keep what is known if the bus does not say."""
-        with contextlib.suppress(BusError):  # no archive reads this bus
-            backlog = await read_backlog(bus, CHECKED_BARS, find_archive_group(self._me.truth))
-            self._live.archived_at = _bound_time(backlog.acknowledged_at, time.time())
 
     async def _read_states(self, bus: Bus) -> None:
         """Read the states of series, sources and gate, and pass on what changed. Raises BusError."""
@@ -297,7 +293,9 @@ class MarketFeed:
         broken += more
         if broken and not self.states.broken:
             log.warning("market.states_invalid", states=broken)
-        by_symbol = index_by_symbol(series)
+        by_symbol: dict[str, tuple[StoredSeries, ...]] = {}
+        for one in series:
+            by_symbol[one.symbol] = (*by_symbol.get(one.symbol, ()), one)
         found = MarketStates(series, sources, parse_gate(raw_gate), broken, time.time(), by_symbol)
         known = {one.id: one for one in self.states.series}
         for one in series:
@@ -346,10 +344,3 @@ async def _read_breakers(
     for name in names:
         pipe.hmget(source_breaker_key(name), BREAKER_FIELDS)
     return dict(zip(names, map(parse_breaker, await bus.ask(pipe.execute())), strict=True))
-
-
-def index_by_symbol(series: tuple[StoredSeries, ...]) -> dict[str, tuple[StoredSeries, ...]]:
-    found: dict[str, tuple[StoredSeries, ...]] = {}
-    for one in series:
-        found[one.symbol] = (*found.get(one.symbol, ()), one)
-    return found

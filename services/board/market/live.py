@@ -39,10 +39,6 @@ REPLAY: Final = BAR_CELLS.index("replay")
 Chart = tuple[str, str]  # A symbol and a timeframe
 
 
-def find_chart(one: BarRow | IndicatorRow) -> Chart:
-    return one.symbol, one.timeframe
-
-
 def describe_bar(cells: Cells) -> dict[str, Any]:
     return dict(zip(BAR_CELLS, cells, strict=True))
 
@@ -130,7 +126,7 @@ class LiveMarket:
 
     def take_bar(self, one: BarRow, at: float) -> bool:
         """Keep a bar that was added to the stream at `at`; return False if it is not news."""
-        name = find_chart(one)
+        name = one.symbol, one.timeframe
         chart = self._charts.get(name)
         if chart is None:
             chart = self._charts[name] = RecentBars(self._evicted_at)
@@ -168,7 +164,7 @@ class LiveMarket:
 
     def take_values(self, one: IndicatorRow) -> bool:
         """Keep indicators of any bar, since bars are corrected; return False if a later revision is known."""
-        chart, rank = find_chart(one), INDICATOR_TABLE.rank_of(one)
+        chart, rank = (one.symbol, one.timeframe), INDICATOR_TABLE.rank_of(one)
         key, known = (*chart, one.start), self.values.get(chart)
         if self._ranks.get(key, rank) > rank or (known is not None and known.cells == one.cells):
             return False

@@ -25,7 +25,7 @@ from services.board.market.charts import (
     EncodedAnswer,
     FoundChart,
     make_answer,
-    wrap_texts,
+    make_tag,
 )
 from services.board.market.correlations import HEAT_SEC, HeatMap, read_heat_map
 from services.board.market.feed import MarketFeed, MarketStates
@@ -38,9 +38,8 @@ from services.board.market.live import (
     describe_quote,
     describe_values,
 )
-from services.board.market.overview import MAX_PAST, PAST_SEC, SeriesPast
 from services.board.market.query import ROWS, TableFormat, TableQuery
-from services.board.market.tables import RowTexts, encode_growing
+from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.settings import BoardEnvironment, MarketView
 from services.market.request_desk import RequestDesk
@@ -48,6 +47,8 @@ from services.market.rows import Cells
 
 SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others
 
+PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is newer comes from the streams
+MAX_PAST: Final = 64
 LOOK_SEC: Final = 5.0  # how long a symbol that is not on the stream is not looked for again
 MAX_LOOKS: Final = 5000
 QUOTED_SEC: Final = 60.0
@@ -75,7 +76,7 @@ class Market:
         )
         self.feed = MarketFeed(me, self.live, self.hub)
         self.charts = ChartFinder(self.archive, self.live, self.feed.find_bus)
-        self.past = Cached[Any, Mapping[str, SeriesPast]](PAST_SEC, MAX_PAST)
+        self.past = Cached[Any, Any](PAST_SEC, MAX_PAST)  # of the tiles of some series
         self._heat = Cached[str, HeatMap](HEAT_SEC)
         self.sessions = SymbolSessions(lambda: me.truth)
         self._limits = Cached[Any, Mapping[str, Sequence[AccountView]]](FRESH_SEC)
@@ -106,9 +107,6 @@ class Market:
         """Why the market can't be shown as a whole; None if it can, or if the fleet has none."""
         found = self.feed.problem or self.archive.problem if self.feed.has_market else None
         return found and f"market: {found}"
-
-    def close(self) -> None:
-        self.hub.close()
 
     async def answer_chart(
         self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool = False
@@ -165,7 +163,7 @@ class Market:
             return make_answer(table, query.format)
         texts = encode_growing(table, self._texts.find_kept(key))
         self._texts.keep(key, texts)
-        return wrap_texts(texts, table)
+        return EncodedAnswer(texts.body, JSON_TYPE, make_tag(texts.body), table.about.get("cursor"))
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""

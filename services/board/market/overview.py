@@ -6,12 +6,12 @@ says since when its change counts. What is not known is null.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Final
 
-from services.board.cache import Cached
 from services.board.market.archive_reader import ArchiveReader, try_archive
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
+from services.board.market.market import Market
 from services.board.market.pictures import EVENING_MS
 from services.board.market.states import OBSERVATIONS, StoredSeries, list_group, pick_series
 from services.market.records import DAY_MS
@@ -21,8 +21,6 @@ GROUPS: Final = ("indices", "commodities", "forex", "crypto", "treasuries", "vol
 """The groups that are shown first."""
 POINTS: Final = 60  # the most points of a sparkline
 MAX_TILES: Final = 500
-PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is newer comes from the streams
-MAX_PAST: Final = 64
 _SPARK_TIMEFRAMES: Final = {"1m": "15m", "5m": "15m", "15m": "1h"}
 """By the timeframe of a series, the one of its sparkline; others have their own."""
 Point = tuple[int, float]
@@ -82,26 +80,7 @@ class SeriesPast:
     quote: KnownPrice | None = None
 
 
-class MarketParts(Protocol):
-    """What tiles are made from."""
-
-    archive: ArchiveReader
-    live: LiveMarket
-    past: "Cached[Any, Mapping[str, SeriesPast]]"
-
-    @property
-    def states(self) -> MarketStates: ...
-
-
-async def find_past(market: MarketParts, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
-    async def read() -> Mapping[str, SeriesPast]:
-        async with market.archive.limit_answer():
-            return await read_past(market.archive, series)
-
-    return await market.past.find(tuple((one.id, one.symbol) for one in series), read)
-
-
-async def read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
+async def _read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
     if not series:
         return {}
     sparks: dict[str, list[Cells]] = {}
@@ -172,18 +151,24 @@ def make_past(
     )
 
 
-async def make_group_tiles(market: MarketParts, group: str) -> FoundTiles:
+async def make_group_tiles(market: Market, group: str) -> FoundTiles:
     return await make_tiles(market, list_group(market.states.series, group))
 
 
-async def make_tiles(market: MarketParts, several: Sequence[StoredSeries]) -> FoundTiles:
+async def make_tiles(market: Market, several: Sequence[StoredSeries]) -> FoundTiles:
     """Return the tiles of series; without the database they have no past, and say why."""
     series = several[:MAX_TILES]
-    past, away = await try_archive(find_past(market, series), {})
+
+    async def read() -> Mapping[str, SeriesPast]:
+        async with market.archive.limit_answer():
+            return await _read_past(market.archive, series)
+
+    key = tuple((one.id, one.symbol) for one in series)
+    past, away = await try_archive(market.past.find(key, read), {})
     return tuple(make_tile(one, past.get(one.id), market.live) for one in series), away
 
 
-async def make_symbol_tile(market: MarketParts, symbol: str, timeframe: str) -> FoundTiles:
+async def make_symbol_tile(market: Market, symbol: str, timeframe: str) -> FoundTiles:
     """Return the tile of one symbol; if no series names it, `timeframe` is that of its sparkline."""
     states = market.states.by_symbol.get(symbol, ())
     unknown = StoredSeries(id=symbol, symbol=symbol, timeframe=timeframe)

@@ -8,7 +8,7 @@ a page, and it stays right while new rows come: its whole key, where several row
 import contextlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -112,7 +112,7 @@ def _parse_whole_number(name: str, text: str) -> int:
         return int(text)
     if len(text) == len("20260131") and text.isdigit():
         with contextlib.suppress(ValueError):
-            return _find_midnight(date.fromisoformat(text))
+            return round(1000 * datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
     raise QueryError(
         f"{name}: a number is epoch milliseconds, of at least {MIN_EPOCH_DIGITS} digits; a day is 2026-01-31"
     )
@@ -124,14 +124,8 @@ def _begin_day(text: str | None, at_ms: int | None) -> int | None:
     return at_ms - DAY_BEGINS_MS if is_date and at_ms is not None else at_ms
 
 
-def _find_midnight(day: date) -> int:
-    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
-
-
 def _parse_iso(name: str, text: str) -> int:
     try:
-        if len(text) == len("2026-01-01"):
-            return _find_midnight(date.fromisoformat(text))
         moment = datetime.fromisoformat(text.replace(" ", "+"))  # `+` of a zone that was not escaped
     except (ValueError, OverflowError):
         raise QueryError(

@@ -1,7 +1,7 @@
 """Answer the requests for pages of the market: read what a page needs, and render it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -262,7 +262,10 @@ def _add_details(site: APIRouter, market: Market, pages: PageStore) -> None:
         except QueryError:
             return answer_error(404, "No such symbol", f"{escape_text(symbol[:100])} is not a symbol.")
         states = market.states.by_symbol.get(symbol, ())
-        shown = timeframe if timeframe in TIMEFRAMES else find_timeframe(states)
+        # the shortest of the series, or a day if theirs are unknown
+        known = {one.timeframe for one in states if one.kind == "bars"}
+        shortest = next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
+        shown = timeframe if timeframe in TIMEFRAMES else shortest
         (tile,), away = await make_symbol_tile(market, symbol, shown)
         frame = await pages.make_frame(request, symbol)
         return answer_page(SymbolPage(frame, make_notice(market, away), symbol, shown, tile, states))
@@ -290,12 +293,6 @@ def make_notice(market: Market, away: str | None) -> MarketNotice:
     return MarketNotice(
         market.feed.has_market, market.feed.problem, away, is_replay=is_replay, gate=states.gate
     )
-
-
-def find_timeframe(states: Iterable[StoredSeries]) -> str:
-    """Return the timeframe to show first: the shortest of the series, or a day if theirs are unknown."""
-    known = {one.timeframe for one in states if one.kind == "bars"}
-    return next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
 
 
 async def read_quarantine(market: Market) -> tuple[tuple[QuarantinedView, ...], int | None]:

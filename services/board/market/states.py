@@ -223,13 +223,9 @@ def list_group(series: Iterable[StoredSeries], group: str) -> tuple[StoredSeries
 
 def pick_series(series: Iterable[StoredSeries]) -> StoredSeries:
     """Return the series of a symbol, of at least one, that shows its present best."""
-    return min(series, key=_rank)
-
-
-def _rank(one: StoredSeries) -> tuple[int, int]:
     kinds = {"quotes": 0, "bars": 1}
     spans: dict[str | None, int] = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
-    return kinds.get(one.kind, 2), spans.get(one.timeframe, len(spans))
+    return min(series, key=lambda one: (kinds.get(one.kind, 2), spans.get(one.timeframe, len(spans))))
 
 
 def _parse_number(text: bytes | None) -> int:

@@ -65,12 +65,8 @@ def encode_table(table: AnswerTable, form: TableFormat) -> tuple[bytes, str]:
         return _encode_csv(table), CSV_TYPE
     if form is TableFormat.ARROW:
         return _encode_arrow(table), ARROW_TYPE
-    return _encode_json(table), JSON_TYPE
-
-
-def _encode_json(table: AnswerTable) -> bytes:
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    return orjson.dumps({**table.about, table.name: rows})
+    return orjson.dumps({**table.about, table.name: rows}), JSON_TYPE
 
 
 def encode_growing(table: AnswerTable, before: RowTexts | None) -> RowTexts:

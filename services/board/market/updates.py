@@ -169,7 +169,7 @@ class UpdateHub:
         max_per_address_now: Callable[[], int] = lambda: 50,
     ) -> None:
         self._boot = boot
-        self._max_followers_now, self._max_per_address_now = max_followers_now, max_per_address_now
+        self.max_followers_now, self._max_per_address_now = max_followers_now, max_per_address_now
         self.topic_limiter = RateLimiter(TOPICS_AT_ONCE, TOPICS_PER_SEC)
         self._by_address: Counter[str] = Counter()
         self.number = self.published = self.dropped = 0
@@ -181,10 +181,6 @@ class UpdateHub:
 
     def __len__(self) -> int:
         return len(self._followers)
-
-    @property
-    def max_followers(self) -> int:
-        return self._max_followers_now()
 
     @property
     def position(self) -> str:
@@ -220,7 +216,7 @@ class UpdateHub:
 
     def join(self, address: str = "") -> Follower:
         """Return a new follower without topics, of a client's address. Raises FollowersFull."""
-        if self._is_closed or len(self._followers) >= self.max_followers:
+        if self._is_closed or len(self._followers) >= self.max_followers_now():
             raise FollowersFull("too many clients follow the market: try again later")
         if self._by_address[address] >= self._max_per_address_now():
             raise FollowersFull("too many clients of this address follow the market")

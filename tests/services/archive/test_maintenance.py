@@ -16,10 +16,9 @@ from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseRepor
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import SYSTEM, parse_truth
 from services.archive import backup_desk, maintenance
-from services.archive.backup import Backup
+from services.archive.backup import Backup, BackupError
 from services.archive.maintenance import BACKUP_BACKOFF, Maintenance, MaintenanceJob
 from services.archive.metrics import ArchiveMetrics
-from services.archive.programs import BackupError
 from services.archive.settings import ArchiveSettings
 from services.market.database import PostgresAwayError, RefusedRowsError, ServerFaultError
 from support.waiting import auntil

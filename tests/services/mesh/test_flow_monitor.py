@@ -30,7 +30,7 @@ def test_who_was_not_heard_for_its_timeout_is_down_and_nobody_knows_before():
 
 def test_nobody_is_down_on_a_bus_that_is_not_heard():
     mesh = listening()
-    mesh.mark_deaf("system-redis")
+    mesh.deaf.add("system-redis")
     assert of(mesh, 99.0) == ({}, set())
     mesh.mark_heard("system-redis", 100.0)
     assert of(mesh, 102.0) == ({}, set())

@@ -271,7 +271,7 @@ async def test_a_picture_is_written_when_it_changes_and_again_after_a_while(bus,
             waiting=lambda *_args, **_to: contextlib.nullcontext(),
         )
     )
-    listener = SimpleNamespace(events=[], unknown=UnknownServices(), requeue_events=lambda _events: None)
+    listener = SimpleNamespace(events=[], unknown=UnknownServices())
     mesh = topology()
 
     async def written(sec):

@@ -207,7 +207,7 @@ def test_a_sender_without_boot_lives_with_the_same_i_for_ever(mesh):
 def test_nobody_leaves_a_bus_that_is_not_heard(mesh):
     heard(mesh, beat(1), 0)
     heard(mesh, beat(1, svc="b"), 0, bus="market-redis")
-    mesh.mark_deaf("system-redis")
+    mesh.deaf.add("system-redis")
     assert tick(mesh, 100) == [("left", "one")]
     assert (boots(mesh), boots(mesh, "b")) == (["one"], [])
     mesh.mark_heard("system-redis", 100)

@@ -7,9 +7,8 @@ import pytest
 from fastapi import FastAPI
 
 from services.board.app import add_errors, answer_head
-from services.board.market.api import make_market_api
+from services.board.market.api import KeptCharts, make_market_api
 from services.board.market.feed import MarketStates
-from services.board.market.kept_charts import KeptCharts
 from services.board.market.live import NEVER
 from services.board.market.market import Market
 from services.board.market.states import StoredSeries

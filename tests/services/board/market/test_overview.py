@@ -8,7 +8,8 @@ import pytest
 from services.board.cache import Cached
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
-from services.board.market.overview import PAST_SEC, make_symbol_tile, make_tiles
+from services.board.market.market import PAST_SEC
+from services.board.market.overview import make_symbol_tile, make_tiles
 from services.board.market.states import StoredSeries
 
 

@@ -77,7 +77,7 @@ def test_each_report_has_a_request_of_its_own_and_the_same_report_the_same_one()
 async def test_archive_follows_the_request_once_and_its_report_verifies_it(bus, context):
     desk = BackupDesk(lambda: bus)
     assert not await desk.take_request()
-    await desk.note_failed("disk full")
+    await desk.note(BackupState.FAILED, BackupResult.FAILED, why="disk full")
     evidence = await look(context())
     assert evidence.results == {}
     for _ in range(2):  # the second one would be that of a medic that does not know of the first
@@ -86,10 +86,10 @@ async def test_archive_follows_the_request_once_and_its_report_verifies_it(bus, 
     assert 0 < await bus.client.ttl(ARCHIVE_BACKUP_REQUEST) <= 60
     desk.begin_term()
     assert await desk.take_request()
-    await desk.note_running(None, NOW)
+    await desk.note(BackupState.RUNNING, made_at=None, due_at=NOW)
     running = await look(context())
     assert running == RemedyEvidence(is_under_way=True, results={evidence.identity: None})
-    await desk.note_idle(time.time(), None, is_made=True)
+    await desk.note(BackupState.IDLE, BackupResult.MADE, made_at=time.time(), due_at=None)
     desk.begin_term()
     assert not await desk.take_request()
     made = await look(context())

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from services.market.entries import encode_entry, parse_entry
+from services.market.entries import encode_entry, parse_bar, parse_entry
 from services.market.records import AssetClass, Provenance, RecordKind
 from services.sources.access.circuit_breaker import OPEN_AFTER, CircuitBreaker
 from services.sources.cascade.loader import SeriesLoader
@@ -108,7 +108,7 @@ async def test_every_entry_made_of_an_answer_is_marked_as_a_replay(play):
     fields = encode_entry(answer.records[-1], AssetClass.STOCKS, told)
     assert fields["replay"] == "1"
     raw = {name.encode(): value.encode() for name, value in fields.items()}
-    record, _, read = parse_entry(RecordKind.BARS, raw)
+    record, _, read = parse_entry(parse_bar, raw)
     assert record == answer.records[-1]
     assert read.as_of == pytest.approx(answer.played_at, abs=0.001)
 

@@ -2,7 +2,7 @@ import orjson
 import pytest
 
 from marketswarm.bus.stream import StreamEntry
-from services.archive.dead_letters import parse_dead_letter
+from services.archive.commands import parse_dead_letter
 
 LETTER = {
     b"stream": b"s",
