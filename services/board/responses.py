@@ -1,6 +1,9 @@
 """Make the responses of all routes: pages, errors, JSON, and the static files.
 
-These are served from memory, compressed once, under a path that changes with their content.
+A template has its dataclass as `page`; it reads values and makes no decisions about the fleet. Autoescape is
+on, an unknown name in a template is an error, and no text in a page is ever markup.
+
+Static files are served from memory, compressed once, under a path that changes with their content.
 """
 
 import gzip
@@ -9,14 +12,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import orjson
 from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from marketswarm import __version__
 from marketswarm.text import escape_text
-from services.board.rendering import ErrorPage, PageModel, render
+from services.board.access.sessions import SessionView
+from services.board.fleet.snapshot import FleetSnapshot
+from services.board.fleet.words import FILTERS
+from services.board.market.cascade import is_fallback
+from services.board.market.pictures import FILTERS as MARKET_FILTERS
 
 TYPES: Final[Mapping[str, str]] = {
     "css": "text/css; charset=utf-8",
@@ -77,6 +86,56 @@ def answer_asset(digest: str, name: str, *, takes_gzip: bool) -> Response:
     return Response(asset.packed if packs else asset.content, headers=headers, media_type=asset.media_type)
 
 
+class PageModel(Protocol):
+    """What a template shows: a dataclass that names its template."""
+
+    template: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPage:
+    """Why a request has no page: the HTTP status, a title and a text."""
+
+    template: ClassVar = "error.html"
+    status: int
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What every page has around its own content.
+
+    `position` is the id of the last event of the stream that `snapshot` includes; the page's script follows
+    the stream from there on. `session` is there on pages with forms if a person is signed in.
+    """
+
+    title: str
+    path: str
+    snapshot: FleetSnapshot
+    position: str
+    session: SessionView | None = None
+
+
+@lru_cache(maxsize=1)
+def load_environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("services.board"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({**FILTERS, **MARKET_FILTERS, "is_fallback": is_fallback})
+    environment.globals.update(assets=find_assets_path(), version=__version__)
+    return environment
+
+
+def render(page: PageModel) -> str:
+    return load_environment().get_template(page.template).render(page=page)
+
+
 def answer_page(page: PageModel) -> Response:
     return HTMLResponse(render(page), headers={"Cache-Control": "no-store"})
 
@@ -86,7 +145,7 @@ def redirect(path: str) -> Response:
 
 
 def answer_error(status: int, title: str, text: str) -> Response:
-    page = ErrorPage(status, title, text, find_assets_path())
+    page = ErrorPage(status, title, text)
     return HTMLResponse(render(page), status, headers={"Cache-Control": "no-store"})
 
 

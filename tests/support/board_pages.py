@@ -35,8 +35,7 @@ from services.board.fleet.service_page import BadgeLink, RunView, ServicePage
 from services.board.fleet.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot
 from services.board.fleet.topology import TopologyPage
 from services.board.public.pages import AnnouncementsPage, PublicPage, PublicService
-from services.board.rendering import ErrorPage, Frame, PageModel
-from services.board.responses import find_assets_path
+from services.board.responses import ErrorPage, Frame, PageModel
 from services.board.truth.documents import DiffLine, RevisionView
 from services.board.truth.editor import ProblemView
 from services.board.truth.pages import TruthEditPage, TruthPage, TruthReviewPage
@@ -167,7 +166,6 @@ def make_public_page(snapshot: FleetSnapshot) -> PublicPage:
             PublicService(one.svc, one.svc, one.state, days if number < 2 else ())
             for number, one in enumerate(snapshot.services[:5])
         ),
-        find_assets_path(),
         tags=("market", *((hostile,) if hostile else ())),
         current=announcements[:2],
         past=announcements[2:],
@@ -396,7 +394,5 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
             ("market",),
             hostile,
         ),
-        "/missing": lambda _frame, _: ErrorPage(
-            404, "There is no such page", hostile or "nothing is here", find_assets_path()
-        ),
+        "/missing": lambda _frame, _: ErrorPage(404, "There is no such page", hostile or "nothing is here"),
     }

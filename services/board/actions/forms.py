@@ -6,7 +6,7 @@ leads back to the page, which then says in a sentence what became of it.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 from urllib.parse import quote
@@ -41,8 +41,7 @@ from services.board.actions.steering import (
     VerbBody,
 )
 from services.board.fleet.words import format_age
-from services.board.rendering import render
-from services.board.responses import answer_error, find_assets_path, make_sentence, redirect
+from services.board.responses import answer_error, make_sentence, redirect, render
 
 MAX_NOTICE_CHARS: Final = 500
 _PAGES: Final[Mapping[str, str]] = {
@@ -74,7 +73,6 @@ class SignInPage:
     svc: str = ""
     problem: str = ""
     session: SessionView | None = None
-    assets: str = "/static/0"
     title: str = "Sign in"
 
 
@@ -246,7 +244,6 @@ def find_way_back(fields: Mapping[str, str]) -> str:
 
 
 def _answer_sign_in(page: SignInPage, status: int = 200, headers: Mapping[str, Any] = _NO_STORE) -> Response:
-    page = replace(page, assets=find_assets_path())
     return HTMLResponse(render(page), status, {**headers, **_NO_STORE})
 
 

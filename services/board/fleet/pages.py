@@ -18,8 +18,7 @@ from services.board.fleet.notifications import NotificationsPage, read_dead_lett
 from services.board.fleet.service_page import make_service_page
 from services.board.fleet.snapshot import WINDOWS, FleetSnapshot, ServiceSnapshot, Window
 from services.board.fleet.topology import TopologyPage
-from services.board.rendering import Frame
-from services.board.responses import answer_asset, answer_error, answer_page
+from services.board.responses import Frame, answer_asset, answer_error, answer_page
 
 TYPES: Final = tuple(Kind)
 Text = Annotated[str, Query(max_length=300)]

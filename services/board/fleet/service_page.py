@@ -16,7 +16,7 @@ from services.board.fleet.beats import BeatTimes
 from services.board.fleet.history import NO_PAST, Past, outline_past
 from services.board.fleet.snapshot import LastRunView, ServiceSnapshot
 from services.board.public.visibility import is_public
-from services.board.rendering import Frame
+from services.board.responses import Frame
 from services.board.truth.documents import read_document
 
 SHOWN: Final = 20  # how many runs a page shows, the latest first

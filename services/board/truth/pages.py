@@ -22,8 +22,7 @@ from services.board.access.limits import RefusedError
 from services.board.access.sessions import PageNotice, SentForm, SessionOver
 from services.board.board import Board
 from services.board.fleet.snapshot import ServiceSnapshot
-from services.board.rendering import Frame
-from services.board.responses import answer_page, redirect
+from services.board.responses import Frame, answer_page, redirect
 from services.board.truth.documents import (
     MAX_SHOWN_BYTES,
     DiffLine,
