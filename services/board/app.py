@@ -153,9 +153,7 @@ def add_errors(app: FastAPI) -> None:
     async def answer_refused(request: Request, error: Exception) -> Response:
         if not isinstance(error, RefusedError) or request.url.path.startswith("/api/"):
             return await answer_http_error(request, error)
-        answer = answer_error(error.status, "This was not done", make_sentence(error.reason))
-        answer.headers.update(error.headers or {})
-        return answer
+        return answer_error(error.status, "This was not done", make_sentence(error.reason), error.headers)
 
     async def answer_invalid(request: Request, error: Exception) -> Response:
         """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
@@ -180,9 +178,7 @@ def add_errors(app: FastAPI) -> None:
 def _answer(request: Request, status: int, detail: str, headers: dict[str, str]) -> Response:
     if request.url.path.startswith("/api/"):
         return JSONResponse({"detail": detail}, status, headers=headers)
-    answer = answer_error(status, detail[:1].upper() + detail[1:], "")
-    answer.headers.update(headers)
-    return answer
+    return answer_error(status, detail[:1].upper() + detail[1:], "", headers)
 
 
 def describe_failures(document: dict[str, Any]) -> dict[str, Any]:

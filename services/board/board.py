@@ -104,7 +104,10 @@ class Board:
 
     async def make_session_frame(self, request: Request, title: str, path: str) -> Frame:
         """Return the frame of a page that knows who is signed in. Raises NotReady."""
-        return replace(self.make_frame(title, path), session=await self.gate.find_view(request))
+        session = await self.gate.find_session(request)
+        said = request.query_params.get("said", "")
+        notice = None if session is None else session.find_notice(said)
+        return replace(self.make_frame(title, path), session=session, notice=notice)
 
     async def refresh(self) -> None:
         """Return once the snapshot has what a form changed, or after REFRESH_SEC."""

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from marketswarm import __version__
 from marketswarm.text import escape_text
-from services.board.access.sessions import SessionView
+from services.board.access.sessions import BrowserSession, PageNotice
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.fleet.words import FILTERS
 from services.board.market.cascade import is_fallback
@@ -107,14 +107,16 @@ class Frame:
     """What every page has around its own content.
 
     `position` is the id of the last event of the stream that `snapshot` includes; the page's script follows
-    the stream from there on. `session` is there on pages with forms if a person is signed in.
+    the stream from there on. `session` is there on pages with forms if a person is signed in, and
+    `notice` says what became of the form that led there, if one did.
     """
 
     title: str
     path: str
     snapshot: FleetSnapshot
     position: str
-    session: SessionView | None = None
+    session: BrowserSession | None = None
+    notice: PageNotice | None = None
 
 
 @lru_cache(maxsize=1)
@@ -136,17 +138,16 @@ def render(page: PageModel) -> str:
     return load_environment().get_template(page.template).render(page=page)
 
 
-def answer_page(page: PageModel) -> Response:
-    return HTMLResponse(render(page), headers={"Cache-Control": "no-store"})
+def answer_page(page: PageModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return HTMLResponse(render(page), status, {**(headers or {}), "Cache-Control": "no-store"})
 
 
 def redirect(path: str) -> Response:
     return RedirectResponse(path, 303, {"Cache-Control": "no-store"})
 
 
-def answer_error(status: int, title: str, text: str) -> Response:
-    page = ErrorPage(status, title, text)
-    return HTMLResponse(render(page), status, headers={"Cache-Control": "no-store"})
+def answer_error(status: int, title: str, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    return answer_page(ErrorPage(status, title, text), status, headers)
 
 
 def answer_body(request: Request, body: bytes, etag: str, media_type: str = "application/json") -> Response:

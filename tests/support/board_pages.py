@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, cast
 
 from marketswarm.history.rollup import PastOutage, Seconds
@@ -19,7 +20,7 @@ from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
 from marketswarm.status import ServiceState
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
-from services.board.access.sessions import SessionView
+from services.board.access.sessions import BrowserSession
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
 from services.board.fleet.beats import BeatInterval, BeatTimes
 from services.board.fleet.history import Past
@@ -264,8 +265,13 @@ def make_record_page(snapshot: FleetSnapshot, frame: Frame, text: str = "") -> R
     return RecordPage(frame, text, status, outages, 90, stats, remedies, approvals)
 
 
+def make_session(name: str, author: str, *scopes: Scope) -> BrowserSession:
+    token: Any = SimpleNamespace(name=name, scopes=scopes)  # no real token has a hostile name
+    return BrowserSession(token, "", AT, author, "x")
+
+
 def show_record(
-    snapshot: FleetSnapshot, text: str, session: SessionView, frame: Frame, params: dict[str, str]
+    snapshot: FleetSnapshot, text: str, session: BrowserSession, frame: Frame, params: dict[str, str]
 ) -> PageModel:
     """Return the page of what is on record, or that of one outage."""
     if params["rest"]:
@@ -334,7 +340,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         )
         return TruthPage(frame, text + hostile, revisions, 11, 12, diff, may_edit=True)
 
-    session = SessionView("deploy" + hostile, "kim" + hostile, "0", scopes=frozenset(Scope))
+    session = make_session("deploy" + hostile, "kim" + hostile, *Scope)
     problems = (
         ProblemView("services.rss_agg.heartbeat.interval_sec", f'"x" is no number{hostile}', 13),
         ProblemView("truth", "not JSON"),
@@ -385,9 +391,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         "/announcements": lambda frame, params: AnnouncementsPage(
             replace(
                 frame,
-                session=SessionView("deploy", "kim", "x", scopes=frozenset({Scope.WRITE}))
-                if "session" in params
-                else None,
+                session=make_session("deploy", "kim", Scope.WRITE) if "session" in params else None,
             ),
             make_announcements(hostile)[:2],
             make_announcements(hostile)[2:],

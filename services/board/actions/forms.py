@@ -20,11 +20,11 @@ from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import (
+    BrowserSession,
     PageNotice,
     SentForm,
     SessionGate,
     SessionOver,
-    SessionView,
     find_origin,
     read_fields,
 )
@@ -41,7 +41,7 @@ from services.board.actions.steering import (
     VerbBody,
 )
 from services.board.fleet.words import format_age
-from services.board.responses import answer_error, make_sentence, redirect, render
+from services.board.responses import answer_error, answer_page, make_sentence, redirect
 
 MAX_NOTICE_CHARS: Final = 500
 _PAGES: Final[Mapping[str, str]] = {
@@ -54,7 +54,6 @@ _PAGES: Final[Mapping[str, str]] = {
     "announcements": "/announcements",
 }
 _OVER: Final = "Your session is over: sign in again."
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 _LATER: Final = "The notifier has not answered yet: one that runs within a day does it."
 Act = Callable[[SentForm], Awaitable[PageNotice]]
 B = TypeVar("B", bound=VerbBody)
@@ -72,7 +71,7 @@ class SignInPage:
     back: str = ""
     svc: str = ""
     problem: str = ""
-    session: SessionView | None = None
+    session: BrowserSession | None = None
     title: str = "Sign in"
 
 
@@ -107,8 +106,8 @@ def make_forms(
 def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
     @forms.get("/sign-in")
     async def show_sign_in(request: Request, back: Word = "", svc: Word = "", why: Word = "") -> Response:
-        page = SignInPage(back, svc, _OVER if why == "over" else "", await gate.find_view(request))
-        return _answer_sign_in(page)
+        session = await gate.find_session(request)
+        return answer_page(SignInPage(back, svc, _OVER if why == "over" else "", session))
 
     @forms.post("/sign-in")
     async def sign_in(request: Request) -> Response:
@@ -119,7 +118,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
             await gate.open(request, answer, fields.get("token", ""))
         except RefusedError as error:
             page = SignInPage(fields.get("back", ""), fields.get("svc", ""), make_sentence(error.reason))
-            return _answer_sign_in(page, error.status, error.headers or {})
+            return answer_page(page, error.status, error.headers or {})
         return answer
 
     @forms.post("/sign-out")
@@ -132,7 +131,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
 
 async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
     try:
-        gate.limit(form, Scope.WRITE)
+        gate.verifier.limit(form.session.token, Scope.WRITE, time.monotonic())
         return await act(form)
     except RefusedError as error:
         return PageNotice(make_sentence(error.reason), is_bad=True)
@@ -241,10 +240,6 @@ def find_way_back(fields: Mapping[str, str]) -> str:
     if fields.get("back") == "service" and svc:
         return f"/services/{quote(svc[:200], safe='')}"
     return _PAGES.get(fields.get("back", ""), "/incidents")
-
-
-def _answer_sign_in(page: SignInPage, status: int = 200, headers: Mapping[str, Any] = _NO_STORE) -> Response:
-    return HTMLResponse(render(page), status, {**headers, **_NO_STORE})
 
 
 def read_state(fields: Mapping[str, str]) -> AnnouncementState | None:

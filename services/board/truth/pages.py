@@ -5,6 +5,7 @@ The SHA-256 of the document that its author has seen goes with it; if the truth 
 new difference is shown instead.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -140,7 +141,7 @@ def _add_forms(site: APIRouter, board: Board) -> None:
     async def take(request: Request, act: Callable[[SentForm], Awaitable[Response]]) -> Response:
         try:
             form = await board.gate.read_form(request)
-            board.gate.limit(form, Scope.SEED)
+            board.verifier.limit(form.session.token, Scope.SEED, time.monotonic())
             return await act(form)
         except SessionOver:
             return redirect("/sign-in?why=over&back=truth")

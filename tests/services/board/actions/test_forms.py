@@ -65,8 +65,9 @@ class Browser:
 
         @app.get("/view")
         async def show_view(request: Request):
-            found = await self.gate.find_view(request)
-            notice = found and found.notice and [found.notice.text, found.notice.is_bad]
+            found = await self.gate.find_session(request)
+            said = found and found.find_notice(request.query_params.get("said", ""))
+            notice = said and [said.text, said.is_bad]
             return JSONResponse(found and {"csrf": found.csrf, "author": found.author, "notice": notice})
 
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 5000))
