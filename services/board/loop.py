@@ -50,7 +50,7 @@ async def main() -> int:
             serve(
                 ForwardedClients(gate, proxies) if proxies else gate,
                 listening,
-                lambda: hub.max_streams + market.hub.max_followers,
+                lambda: hub.max_streams_now() + market.hub.max_followers,
                 close_streams,
             ),
             name="http",

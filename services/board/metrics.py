@@ -51,7 +51,6 @@ def collect_board(
     *,
     market: Market | None = None,
 ) -> Iterator[Family]:
-    counts = recorder.counts
     yield from _METRICS.collect(
         streams=len(hub),
         streams_cut_off_total=hub.cut_off,
@@ -60,10 +59,10 @@ def collect_board(
         pings_total=pings.acknowledged,
         pings_waiting=pings.waiting,
         reading_seconds=reader.took_sec,
-        history_events_total=counts.recorded,
-        history_malformed_total=counts.malformed,
-        history_failures_total=counts.failures,
-        history_conflicts_total=counts.conflicts,
+        history_events_total=recorder.recorded,
+        history_malformed_total=recorder.malformed,
+        history_failures_total=recorder.failures,
+        history_conflicts_total=recorder.conflicts,
         history_behind_seconds=recorder.behind_sec(time.monotonic()),
     )
     if market is not None:

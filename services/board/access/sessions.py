@@ -163,7 +163,7 @@ class SessionGate:
     async def find_token(self, request: Request) -> Token | None:
         """Return a session's valid token, None for another site's request. Raises RefusedError."""
         session = self._find(request)
-        if session is None or _is_foreign(request):
+        if session is None or is_foreign(request):
             return None
         return session.token if await self.verifier.is_current(session.token, time.time()) else None
 
@@ -221,7 +221,7 @@ class SessionGate:
         log.info("board.session_ended", token=session.token.id, client=find_address(request))
 
 
-def _is_foreign(request: Request) -> bool:
+def is_foreign(request: Request) -> bool:
     """Return True if a page of another origin had the browser send a request in its back.
 
     The browser sends the cookie for other ports of this machine too. A person who follows a link is welcome.

@@ -13,7 +13,7 @@ from typing import Final
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.keys import MEDIC_INCIDENTS
-from marketswarm.operator.diagnosis import DiagnosisRecord, read_diagnosis
+from marketswarm.operator.diagnosis import read_diagnosis
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     ENTRY_FIELD,
@@ -145,7 +145,12 @@ class IncidentRecord:
             record = await read_diagnosis(self._get_bus(), found.svc, found.id)
         except BusError:
             return None
-        return None if record is None else _make_diagnosis_view(record)
+        if record is None:
+            return None
+        remedies, patch = tuple(map(escape_text, record.remedies)), _escape_lines(record.patch)
+        return DiagnosisView(
+            record.ts, escape_text(record.reason), _escape_lines(record.text), remedies, patch
+        )
 
     def clear(self) -> None:
         """Have the bus read at the next look."""
@@ -210,16 +215,6 @@ def summarize_incident(found: HealingIncident) -> IncidentSummary:
         resolved_at=None if end is None else end.ts,
         resolution_time_seconds=None if end is None else end.sec,
         proposal=None if proposal is None or end is not None else proposal.proposal,
-    )
-
-
-def _make_diagnosis_view(record: DiagnosisRecord) -> DiagnosisView:
-    return DiagnosisView(
-        record.ts,
-        escape_text(record.reason),
-        _escape_lines(record.text),
-        tuple(map(escape_text, record.remedies)),
-        _escape_lines(record.patch),
     )
 
 

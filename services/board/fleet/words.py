@@ -90,28 +90,22 @@ def find_silences(snapshot: FleetSnapshot, one: ServiceSnapshot) -> list[Silence
 
 
 def list_watchers(snapshot: FleetSnapshot) -> list[Watcher]:
-    found = [
-        Watcher(
-            bus.name,
-            ServiceState.UP if bus.state == "up" else ServiceState.DOWN,
-            _describe_bus(bus.state, bus.reason),
-        )
-        for bus in snapshot.buses
-    ]
+    found = []
+    for bus in snapshot.buses:
+        words = {"away": "does not answer", "unheard": "not heard by the healer"}.get(bus.state, "")
+        text = f"{words}: {bus.reason}" if words and bus.reason else words
+        found.append(Watcher(bus.name, ServiceState.DOWN if words else ServiceState.UP, text))
     found += [_watch_healer(one) for one in snapshot.healers]
     if not snapshot.healers:
         found.append(Watcher("healer", ServiceState.UNKNOWN, "no healer leads"))
     for svc in ("sentinel", "notifier"):
         one = snapshot.find(svc)
         if one is not None:
-            text = _describe_notifier(snapshot) if svc == "notifier" else ""
+            waiting = f"{len(snapshot.pending)} waiting" if snapshot.pending else ""
+            dead = f"{snapshot.dead} undelivered" if snapshot.dead else ""
+            text = ", ".join(filter(None, (waiting, dead))) if svc == "notifier" else ""
             found.append(Watcher(svc, one.state, text))
     return found
-
-
-def _describe_bus(state: str, reason: str) -> str:
-    words = {"away": "does not answer", "unheard": "not heard by the healer"}.get(state, "")
-    return f"{words}: {reason}" if words and reason else words
 
 
 def _watch_healer(one: HealerView) -> Watcher:
@@ -121,12 +115,6 @@ def _watch_healer(one: HealerView) -> Watcher:
     if one.lapsed_at is not None:
         return Watcher(name, ServiceState.DOWN, "its lease ran out, so no healer leads")
     return Watcher(name, ServiceState.UP, "leads")
-
-
-def _describe_notifier(snapshot: FleetSnapshot) -> str:
-    waiting = f"{len(snapshot.pending)} waiting" if snapshot.pending else ""
-    dead = f"{snapshot.dead} undelivered" if snapshot.dead else ""
-    return ", ".join(filter(None, (waiting, dead)))
 
 
 def format_instances(one: ServiceSnapshot) -> str:
@@ -146,10 +134,6 @@ def format_age(sec: float | None) -> str:
     if whole < 7200:
         return f"{whole // 60} min"
     return f"{whole // 3600} h" if whole < 172800 else f"{whole // 86400} d"
-
-
-def format_age_since(ts: float | None, now: float) -> str:
-    return format_age(None if ts is None else now - ts)
 
 
 def format_share(share: float | None) -> str:
@@ -309,6 +293,6 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "printable_lines": escape_lines,
     "share": format_share,
     "silences": find_silences,
-    "since": format_age_since,
+    "since": lambda ts, now: format_age(None if ts is None else now - ts),
     "watchers": list_watchers,
 }
