@@ -21,8 +21,7 @@ from services.board.access.audit import AuditLog
 from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
-from services.board.actions.healing import HealingSteering
-from services.board.actions.steering import Steering
+from services.board.actions.steering import HealingSteering, Steering
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.fleet.reader import STALE_SEC, FleetReader
 from services.board.fleet.snapshot import FleetSnapshot

@@ -38,7 +38,7 @@ from services.board.fleet.topology import TopologyPage
 from services.board.public.pages import AnnouncementsPage, PublicPage, PublicService
 from services.board.responses import ErrorPage, Frame, PageModel
 from services.board.truth.documents import DiffLine, RevisionView
-from services.board.truth.editor import ProblemView
+from services.board.truth.editor import CheckAnswer, ProblemView
 from services.board.truth.pages import TruthEditPage, TruthPage, TruthReviewPage
 from support.board_examples import AT
 
@@ -354,7 +354,8 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         frame = replace(frame, title="Edit the truth", path="/truth", session=session)
         diff = (DiffLine("-", "old" + hostile), DiffLine("+", "new" + hostile))
         changes = ("~ rss_agg: interval_sec 30 → 10" + hostile,)
-        return TruthReviewPage(frame, "0", changes, problems, diff, text + hostile, may_edit=True)
+        checked = CheckAnswer(valid=True, sha256="1", warnings=problems, changes=changes)
+        return TruthReviewPage(frame, "0", checked, diff, text + hostile, may_edit=True)
 
     def show_dead(frame: Frame, _params: dict[str, str]) -> PageModel:
         dead = tuple(

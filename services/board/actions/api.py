@@ -18,10 +18,12 @@ from marketswarm.operator.announcements import Announcement
 from marketswarm.operator.tokens import Scope
 from services.board.access.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
-from services.board.actions.healing import ApprovalAnswer, ApproveBody, HealingSteering
 from services.board.actions.steering import (
     AckBody,
+    ApprovalAnswer,
+    ApproveBody,
     ChannelTestBody,
+    HealingSteering,
     RequestAnswer,
     ResendBody,
     SilenceAnswer,
@@ -46,7 +48,17 @@ def make_actions(
     _add_silences(api, steering, verifier)
     _add_requests(api, steering, verifier)
     _add_announcements(api, announcements, verifier)
-    _add_approvals(api, healing, verifier)
+
+    @api.post(
+        "/monitor/proposals/{ident}/approve",
+        response_model=ApprovalAnswer,
+        openapi_extra=_describe_body(ApproveBody, is_required=False),
+    )
+    async def approve(ident: str, request: Request) -> Response:
+        """Have a proposal of the medic carried out, once; `fuse` lets it go on after too many remedies."""
+        act = partial(healing.approve, ident=ident, now=time.time())
+        return answer_fresh(await _act(request, verifier, ApproveBody, act))
+
     return api
 
 
@@ -140,18 +152,6 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         It needs no token beyond the right to read.
         """
         return answer_fresh(await announcements.read())
-
-
-def _add_approvals(api: APIRouter, healing: HealingSteering, verifier: TokenVerifier) -> None:
-    @api.post(
-        "/monitor/proposals/{ident}/approve",
-        response_model=ApprovalAnswer,
-        openapi_extra=_describe_body(ApproveBody, is_required=False),
-    )
-    async def approve(ident: str, request: Request) -> Response:
-        """Have a proposal of the medic carried out, once; `fuse` lets it go on after too many remedies."""
-        act = partial(healing.approve, ident=ident, now=time.time())
-        return answer_fresh(await _act(request, verifier, ApproveBody, act))
 
 
 async def _act(

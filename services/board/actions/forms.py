@@ -29,10 +29,11 @@ from services.board.access.sessions import (
     read_fields,
 )
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
-from services.board.actions.healing import ApproveBody, HealingSteering
 from services.board.actions.steering import (
     AckBody,
+    ApproveBody,
     ChannelTestBody,
+    HealingSteering,
     RequestAnswer,
     ResendBody,
     SilenceAnswer,
@@ -85,7 +86,7 @@ def make_forms(
     """Return the routes of the forms; `refresh` returns when the board's snapshot includes what was done."""
     forms = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_sign_in(forms, gate)
-    acts = list_acts(steering) | list_announcement_acts(announcements) | list_healing_acts(healing)
+    acts = list_acts(steering, healing) | list_announcement_acts(announcements)
 
     @forms.post("/act/{name}")
     async def act(name: str, request: Request) -> Response:
@@ -140,7 +141,7 @@ async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
         return PageNotice(f"Nothing was done. Wrong or missing: {', '.join(sorted(names))}.", is_bad=True)
 
 
-def list_acts(steering: Steering) -> dict[str, Act]:
+def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
     async def acknowledge(form: SentForm) -> PageNotice:
         svc = form.fields.get("svc", "")
         found = await steering.acknowledge(form.client, _read_body(form, AckBody), svc)
@@ -166,12 +167,19 @@ def list_acts(steering: Steering) -> dict[str, Act]:
         body = _read_body(form, ResendBody, id=form.fields.get("id"))
         return _describe_answers(await steering.resend(form.client, body), _LATER)
 
+    async def approve(form: SentForm) -> PageNotice:
+        body, ident = _read_body(form, ApproveBody), form.fields.get("id", "")
+        found = await healing.approve(form.client, body, ident, time.time())
+        what = f"{found.remedy} {found.svc}" if found.svc else "the medic goes on"
+        return PageNotice(f"Approved: {what}."[:MAX_NOTICE_CHARS])
+
     return {
         "ack": acknowledge,
         "silence": add_silence,
         "unsilence": end_silence,
         "test": send_test,
         "resend": resend,
+        "approve": approve,
     }
 
 
@@ -197,16 +205,6 @@ def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
         return PageNotice(f"{found.latest.title}: the update is published.")
 
     return {"announce": publish, "update": update}
-
-
-def list_healing_acts(healing: HealingSteering) -> dict[str, Act]:
-    async def approve(form: SentForm) -> PageNotice:
-        body, ident = _read_body(form, ApproveBody), form.fields.get("id", "")
-        found = await healing.approve(form.client, body, ident, time.time())
-        what = f"{found.remedy} {found.svc}" if found.svc else "the medic goes on"
-        return PageNotice(f"Approved: {what}."[:MAX_NOTICE_CHARS])
-
-    return {"approve": approve}
 
 
 def _read_body(form: SentForm, model: type[B], **given: Any) -> B:

@@ -16,7 +16,7 @@ from marketswarm.operator.approval_link import LINK_PATH, LinkTarget, read_link
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import find_origin
 from services.board.access.tokens import Client, find_address
-from services.board.actions.healing import ApprovalAnswer, ApproveBody, HealingSteering
+from services.board.actions.steering import ApprovalAnswer, ApproveBody, HealingSteering
 from services.board.fleet.incident_record import ProposalView
 from services.board.responses import answer_page
 

@@ -97,12 +97,10 @@ def make_badge(label: str, services: Sequence[ServiceSnapshot], *, is_current: b
     states = [one.state if is_current else ServiceState.UNKNOWN for one in services]
     worst = min(states, key=URGENCY.__getitem__, default=ServiceState.UNKNOWN)
     down, late = states.count(ServiceState.DOWN), states.count(ServiceState.SILENT)
-    return Badge(_shorten(label), worst, len(states), down, late)
-
-
-def _shorten(text: str) -> str:
-    text = escape_text(text)
-    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
+    label = escape_text(label)
+    if len(label) > MAX_LABEL:
+        label = f"{label[: MAX_LABEL - 1]}…"
+    return Badge(label, worst, len(states), down, late)
 
 
 def encode_badge(badge: Badge) -> bytes:

@@ -35,7 +35,7 @@ from services.board.truth.documents import (
     read_revision,
     read_revisions,
 )
-from services.board.truth.editor import CheckAnswer, ProblemView, SeedAnswer, TruthEditor, TruthInForce
+from services.board.truth.editor import CheckAnswer, ProblemView, SeedAnswer, TruthInForce
 
 TOO_LONG: Final = "The document is too long for this page: `marketswarm seed` and PUT /api/v1/truth take it."
 NAV: Final = "/truth"
@@ -93,18 +93,16 @@ class TruthReviewPage:
     """What seeding a document, or a revision again, would change in the truth in force.
 
     `base` is the SHA-256 of the truth in force, to which it is compared. `text` is the document; it is empty
-    if `revision` says which one it is. `same` is True if the document is in force already.
+    if `revision` says which one it is.
     """
 
     template: ClassVar = "truth_review.html"
     frame: Frame
     base: str
-    changes: tuple[str, ...] = ()
-    warnings: tuple[ProblemView, ...] = ()
+    checked: CheckAnswer
     diff: tuple[DiffLine, ...] = ()
     text: str = ""
     revision: int | None = None
-    same: bool = False
     may_edit: bool = False
     problem: str = ""
 
@@ -163,13 +161,27 @@ def _add_forms(site: APIRouter, board: Board) -> None:
 
 
 async def _seed(board: Board, request: Request, form: SentForm) -> Response:
+    by = form.fields.get("by", "")[:100] or form.session.token.name
+    if not by.isprintable():
+        raise RefusedError(422, "your name can't be shown on one line")
+    form.session.author = by
+    text, base, number = (
+        _find_text(form),
+        form.fields.get("base", ""),
+        parse_digits(form.fields.get("revision")),
+    )
+    raw = text.encode() if number is None else (await board.editor.find_revision(number)).document
     try:
-        done = await seed_form(board.editor, form)
+        done = await board.editor.seed(form.client, raw, by, base)
     except RefusedError as error:
         if error.status != HTTPStatus.PRECONDITION_FAILED:
             raise
         frame = await board.make_session_frame(request, "The truth was changed", NAV)
-        return answer_page(replace(await _review_again(board, frame, form), problem=_REPLACED))
+        if number is None:
+            page = await review_text(board, frame, text, base)
+        else:
+            page = await review_revision(board, frame, number)
+        return answer_page(replace(page, problem=_REPLACED))
     await board.refresh()
     notice = form.session.add_notice(PageNotice(_describe(done)))
     return redirect(f"/truth?said={notice}")
@@ -200,11 +212,11 @@ async def review_text(board: Board, frame: Frame, text: str, base: str) -> Truth
         return TruthEditPage(frame, text, base, problem=TOO_LONG)
     current, checked = await board.editor.read_in_force(), await board.editor.check(raw)
     if not checked.valid:
-        return TruthEditPage(frame, text, base, errors=checked.errors, problem=_count_errors(checked))
-    diff = await _compare(board.editor, current, raw)
-    page = TruthReviewPage(frame, current.sha256, checked.changes, checked.warnings, diff, text=text)
-    page = replace(page, same=checked.same, may_edit=board.editor.may_seed())
-    return page if base == current.sha256 else replace(page, problem=_REPLACED)
+        count = len(checked.errors)
+        problem = f"{count} problem{'s' if count != 1 else ''}: nothing was seeded."
+        return TruthEditPage(frame, text, base, errors=checked.errors, problem=problem)
+    page = await _make_review(board, frame, raw, current, checked)
+    return replace(page, text=text, problem="" if base == current.sha256 else _REPLACED)
 
 
 async def review_revision(board: Board, frame: Frame, number: int) -> TruthReviewPage:
@@ -213,43 +225,22 @@ async def review_revision(board: Board, frame: Frame, number: int) -> TruthRevie
     if not checked.valid:
         first = checked.errors[0]
         raise RefusedError(422, f"revision {number} is not valid any more: {first.path}: {first.message}")
-    diff = await _compare(board.editor, current, found.document)
-    page = TruthReviewPage(frame, current.sha256, checked.changes, checked.warnings, diff, revision=number)
-    return replace(page, same=checked.same, may_edit=board.editor.may_seed())
+    return replace(await _make_review(board, frame, found.document, current, checked), revision=number)
 
 
-async def seed_form(editor: TruthEditor, form: SentForm) -> SeedAnswer:
-    by = form.fields.get("by", "")[:100] or form.session.token.name
-    if not by.isprintable():
-        raise RefusedError(422, "your name can't be shown on one line")
-    form.session.author = by
-    number = parse_digits(form.fields.get("revision"))
-    raw = _find_text(form).encode() if number is None else (await editor.find_revision(number)).document
-    return await editor.seed(form.client, raw, by, form.fields.get("base", ""))
-
-
-async def _review_again(board: Board, frame: Frame, form: SentForm) -> TruthEditPage | TruthReviewPage:
-    number = parse_digits(form.fields.get("revision"))
-    if number is None:
-        return await review_text(board, frame, _find_text(form), form.fields.get("base", ""))
-    return await review_revision(board, frame, number)
-
-
-async def _compare(editor: TruthEditor, current: TruthInForce, raw: bytes) -> tuple[DiffLine, ...]:
+async def _make_review(
+    board: Board, frame: Frame, raw: bytes, current: TruthInForce, checked: CheckAnswer
+) -> TruthReviewPage:
     def compare() -> tuple[DiffLine, ...]:
         older = parse_document(current.raw) if current.truth is not None else TruthText()
         return diff_documents(older, parse_document(raw))
 
-    return await editor.work(compare)
+    diff = await board.editor.work(compare)
+    return TruthReviewPage(frame, current.sha256, checked, diff, may_edit=board.editor.may_seed())
 
 
 def _find_text(form: SentForm) -> str:
     return f"{form.text}\n" if form.text else ""
-
-
-def _count_errors(checked: CheckAnswer) -> str:
-    count = len(checked.errors)
-    return f"{count} problem{'s' if count != 1 else ''}: nothing was seeded."
 
 
 def _describe(done: SeedAnswer) -> str:

@@ -23,8 +23,7 @@ from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.forms import find_way_back, make_forms
-from services.board.actions.healing import HealingSteering
-from services.board.actions.steering import Steering
+from services.board.actions.steering import HealingSteering, Steering
 from services.board.app import add_errors
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
