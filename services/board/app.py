@@ -147,13 +147,10 @@ def add_errors(app: FastAPI) -> None:
     """Add the answers to what fails: JSON under `/api/`, and a page for other paths."""
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, RefusedError) and not request.url.path.startswith("/api/"):
+            return answer_error(error.status, "This was not done", make_sentence(error.reason), error.headers)
         known = error if isinstance(error, HTTPException) else HTTPException(500, "error")
         return _answer(request, known.status_code, str(known.detail), dict(known.headers or {}))
-
-    async def answer_refused(request: Request, error: Exception) -> Response:
-        if not isinstance(error, RefusedError) or request.url.path.startswith("/api/"):
-            return await answer_http_error(request, error)
-        return answer_error(error.status, "This was not done", make_sentence(error.reason), error.headers)
 
     async def answer_invalid(request: Request, error: Exception) -> Response:
         """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
@@ -168,7 +165,6 @@ def add_errors(app: FastAPI) -> None:
         app.add_exception_handler(kind, answer)
 
     app.add_exception_handler(HTTPException, answer_http_error)
-    app.add_exception_handler(RefusedError, answer_refused)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     explain(QueryError, 422, {})
     explain(DatabaseAwayError, 503, {"Retry-After": "5"})

@@ -6,5 +6,5 @@ service; `desk.py` joins these. `gate.py` is the ASGI application around it, `ot
 it for other clients than those of Healthchecks.
 
 `management.py` is Healthchecks' management API: `checks.py` shows services as checks and reads their pings,
-`codes.py` gives them their UUIDs and `pauses.py` pauses them.
+and `pauses.py` pauses them.
 """
