@@ -31,11 +31,7 @@ TYPES: Final[Mapping[str, str]] = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
-    "png": "image/png",
-    "ico": "image/x-icon",
-    "woff2": "font/woff2",
     "txt": "text/plain; charset=utf-8",
-    "webmanifest": "application/manifest+json",
 }
 FOREVER: Final = "public, max-age=31536000, immutable"
 

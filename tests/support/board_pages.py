@@ -204,7 +204,6 @@ def make_service_parts(
         ),
         BeatTimes(
             10.0,
-            30.0,
             tuple(
                 BeatInterval(AT - 600 + 10 * number, 10.0 + number % 3 / 10 + 12 * (number == 40))
                 for number in range(60)

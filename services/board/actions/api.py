@@ -52,7 +52,7 @@ def make_actions(
     @api.post(
         "/monitor/proposals/{ident}/approve",
         response_model=ApprovalAnswer,
-        openapi_extra=_describe_body(ApproveBody, is_required=False),
+        openapi_extra=_describe_body(ApproveBody),
     )
     async def approve(ident: str, request: Request) -> Response:
         """Have a proposal of the medic carried out, once; `fuse` lets it go on after too many remedies."""
@@ -64,10 +64,7 @@ def make_actions(
 
 def _add_silences(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
     @api.post(
-        "/silences",
-        status_code=201,
-        response_model=SilenceAnswer,
-        openapi_extra=_describe_body(SilenceBody, is_required=True),
+        "/silences", status_code=201, response_model=SilenceAnswer, openapi_extra=_describe_body(SilenceBody)
     )
     async def add_silence(request: Request) -> Response:
         """Send no notification on some services for a while; what is still down at the end is sent then."""
@@ -85,7 +82,7 @@ def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
     @api.post(
         "/incidents/{svc:path}/ack",
         response_model=RequestAnswer,
-        openapi_extra=_describe_body(AckBody, is_required=False),
+        openapi_extra=_describe_body(AckBody),
         responses={
             202: {"description": _LATER},
             409: {"description": "The notifier refused it: nothing is down under that name"},
@@ -101,7 +98,7 @@ def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
     @api.post(
         "/notifications/test",
         response_model=RequestAnswer,
-        openapi_extra=_describe_body(ChannelTestBody, is_required=False),
+        openapi_extra=_describe_body(ChannelTestBody),
         responses={504: {"description": "The notifier did not finish in time"}},
     )
     async def send_test(request: Request) -> Response:
@@ -112,7 +109,7 @@ def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
     @api.post(
         "/notifications/resend",
         response_model=RequestAnswer,
-        openapi_extra=_describe_body(ResendBody, is_required=False),
+        openapi_extra=_describe_body(ResendBody),
         responses={
             202: {"description": _LATER},
             409: {"description": "Nothing that was given up has that id, or a channel did not take it again"},
@@ -128,7 +125,7 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         "/announcements",
         status_code=201,
         response_model=Announcement,
-        openapi_extra=_describe_body(AnnouncementBody, is_required=True),
+        openapi_extra=_describe_body(AnnouncementBody),
     )
     async def publish(request: Request) -> Response:
         """Tell the readers of the public page of an incident, or of maintenance."""
@@ -138,7 +135,7 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
     @api.patch(
         "/announcements/{ident}",
         response_model=Announcement,
-        openapi_extra=_describe_body(AnnouncementUpdateBody, is_required=True),
+        openapi_extra=_describe_body(AnnouncementUpdateBody),
     )
     async def update(ident: str, request: Request) -> Response:
         """Add an update to an announcement; the state `withdrawn` takes it off the public page."""
@@ -177,6 +174,6 @@ def _answer_request(found: RequestAnswer) -> Response:
     return answer_fresh(found, 200 if found.ok else 409 if found.done else 202)
 
 
-def _describe_body(model: type[VerbBody], *, is_required: bool) -> dict[str, Any]:
+def _describe_body(model: type[VerbBody]) -> dict[str, Any]:
     schema = model.model_json_schema()
-    return {"requestBody": {"required": is_required, "content": {_JSON: {"schema": schema}}}}
+    return {"requestBody": {"required": "required" in schema, "content": {_JSON: {"schema": schema}}}}

@@ -112,23 +112,14 @@ class StreamHub:
             self.cut_off += 1
 
     def follow(self, last_id: str | None) -> AsyncGenerator[bytes]:
-        """Return the bytes of a stream that begins now, after the event `last_id`.
+        """Return the bytes of a stream that begins now.
 
-        Its follower counts until the stream is closed or collected, because a client may go before its answer
-        begins. Raises StreamsFull if there are as many as are allowed, or the hub is closed.
+        It begins with the events after `last_id` and `resumed`, or with `reset` alone if they are no longer
+        known. Its follower counts until the stream is closed or collected, because a client may go before its
+        answer begins. Raises StreamsFull if there are as many as are allowed, or the hub is closed.
         """
         if self._is_closed or len(self._followers) >= self.max_streams_now():
             raise StreamsFull
-        follower = self._begin(last_id)
-        stream = self._send(follower)
-        weakref.finalize(stream, self._followers.discard, follower).atexit = False
-        return stream
-
-    def _begin(self, last_id: str | None) -> _Follower:
-        """Add a follower and return it.
-
-        Its queue has the events after `last_id` and `resumed`, or `reset` alone if they are no longer known.
-        """
         follower = _Follower()
         follower.put(format_sse_event(retry=RETRY_MSEC))
         missed = self._find_missed(last_id)
@@ -136,7 +127,9 @@ class StreamHub:
             follower = _Follower()
             follower.put(format_sse_event(event="reset", data_str="{}", id=self.position, retry=RETRY_MSEC))
         self._followers.add(follower)
-        return follower
+        stream = self._send(follower)
+        weakref.finalize(stream, self._followers.discard, follower).atexit = False
+        return stream
 
     def close(self) -> None:
         self._is_closed = True

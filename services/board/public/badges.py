@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from fastapi import APIRouter, HTTPException, Request
@@ -104,15 +104,16 @@ def make_badge(label: str, services: Sequence[ServiceSnapshot], *, is_current: b
 
 
 def encode_badge(badge: Badge) -> bytes:
-    found: dict[str, Any] = {
-        "label": badge.label,
-        "status": LOOKS[badge.state].word,
-        "message": badge.message,
-        "total": badge.total,
-        "down": badge.down,
-        "grace": badge.late,  # the word of Healthchecks
-    }
-    return orjson.dumps(found)
+    return orjson.dumps(
+        {
+            "label": badge.label,
+            "status": LOOKS[badge.state].word,
+            "message": badge.message,
+            "total": badge.total,
+            "down": badge.down,
+            "grace": badge.late,  # the word of Healthchecks
+        }
+    )
 
 
 def encode_shields(badge: Badge) -> bytes:
