@@ -43,15 +43,9 @@ _METRICS: Final = MetricTable("marketswarm_board_", _HELP)
 
 
 def collect_board(
-    reader: FleetReader,
-    hub: StreamHub,
-    guard: Guard,
-    recorder: HistoryRecorder,
-    pings: PingWriter,
-    *,
-    market: Market | None = None,
+    reader: FleetReader, hub: StreamHub, guard: Guard, recorder: HistoryRecorder, pings: PingWriter
 ) -> Iterator[Family]:
-    yield from _METRICS.collect(
+    return _METRICS.collect(
         streams=len(hub),
         streams_cut_off_total=hub.cut_off,
         events_total=hub.published,
@@ -65,8 +59,6 @@ def collect_board(
         history_conflicts_total=recorder.conflicts,
         history_behind_seconds=recorder.behind_sec(time.monotonic()),
     )
-    if market is not None:
-        yield from collect_market(market)
 
 
 def collect_market(market: Market) -> Iterator[Family]:

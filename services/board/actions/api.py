@@ -45,7 +45,6 @@ def make_actions(
     steering: Steering, verifier: TokenVerifier, announcements: AnnouncementBoard, healing: HealingSteering
 ) -> APIRouter:
     api = APIRouter(prefix="/api/v1", dependencies=[TOKEN_HEADER], responses=_REFUSALS)
-    _add_silences(api, steering, verifier)
     _add_requests(api, steering, verifier)
     _add_announcements(api, announcements, verifier)
 
@@ -59,10 +58,6 @@ def make_actions(
         act = partial(healing.approve, ident=ident, now=time.time())
         return answer_fresh(await _act(request, verifier, ApproveBody, act))
 
-    return api
-
-
-def _add_silences(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
     @api.post(
         "/silences", status_code=201, response_model=SilenceAnswer, openapi_extra=_describe_body(SilenceBody)
     )
@@ -76,6 +71,8 @@ def _add_silences(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
         """End a silence now; notifications on what is still down are sent at once."""
         client = await verifier.verify_client(request, Scope.WRITE)
         return answer_fresh(await steering.end_silence(client, ident, time.time()))
+
+    return api
 
 
 def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:

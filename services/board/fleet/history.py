@@ -18,7 +18,7 @@ from marketswarm.history.rollup import HOUR_SEC, WINDOWS, PastOutage, Seconds, c
 from marketswarm.history.spans import Span, clip
 from marketswarm.time_slice import TimeSlice
 from services.board.fleet.snapshot import BarSpan, SpanState, Uptime
-from services.board.fleet.snapshot_builder import NO_HISTORY, HistoryExtract
+from services.board.fleet.snapshot_builder import HistoryExtract
 
 PUBLIC_DAYS: Final = 90
 DAY_SEC: Final = 24 * HOUR_SEC
@@ -43,12 +43,9 @@ class Past:
     month: tuple[BarSpan, ...] = ()
 
 
-NO_PAST: Final = Past()
-
-
 def outline_past(history: FleetHistory | None, svc: str, now: float) -> Past:
     if history is None or svc not in history.services:
-        return NO_PAST
+        return Past()
     return Past(
         tuple(history.outages(svc, int(now))[-OUTAGES:][::-1]),
         tuple(_outline(history, svc, int(now), DAY_SEC, 1)),
@@ -149,7 +146,7 @@ class HistoryBuilder:
         Call it from one task only.
         """
         if history is None:
-            return NO_HISTORY
+            return HistoryExtract()
         if history is not self._uptime_of:
             self._uptime_of, self._begun_at, self._uptime_at = history, now, float("-inf")
         every_sec = UPTIME_SEC if now - self._begun_at > UPTIME_SEC else FIRST_UPTIME_SEC

@@ -1,7 +1,7 @@
 """Put together the page of one service: what the board knows, and what it reads for this page alone."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
@@ -13,7 +13,7 @@ from marketswarm.text import escape_lines, escape_text
 from services.board.board import Board
 from services.board.fleet.alerts import AlertQuery, AlertView, read_alerts
 from services.board.fleet.beats import BeatTimes
-from services.board.fleet.history import NO_PAST, Past, outline_past
+from services.board.fleet.history import Past, outline_past
 from services.board.fleet.snapshot import LastRunView, ServiceSnapshot
 from services.board.public.visibility import is_public
 from services.board.responses import Frame
@@ -64,7 +64,7 @@ class ServicePage:
     events: tuple[AlertView, ...] = ()
     section: str = ""
     dependants: tuple[str, ...] = ()
-    past: Past = NO_PAST
+    past: Past = field(default_factory=Past)
     instances: tuple[InstanceView, ...] | None = None
     runs: tuple[RunView, ...] = ()
     beats: BeatTimes | None = None

@@ -95,12 +95,13 @@ def draw_picture(
     layout = lay_out(edges)
     if layout is None:
         return None
-    nodes = (
-        _make_key(keys[name], place, is_wrong=name in wrong)
-        if name in keys
-        else _make_service(name[1], states.get(name[1], "unknown"), place)
-        for name, place in layout.places.items()
-    )
+    nodes = []
+    for name, place in layout.places.items():
+        if name in keys:
+            nodes.append(_make_key(keys[name], place, is_wrong=name in wrong))
+        else:
+            state = states.get(name[1], "unknown")
+            nodes.append(Node("svc", _cut(name[1]), "" if state == "up" else state, state, *place))
     lines = (PictureEdge(path, not wrong.isdisjoint(edge)) for edge, path in layout.paths.items())
     drawn = sorted(lines, key=lambda line: line.is_wrong)  # what is wrong lies above
     return Picture(layout.width, layout.height, tuple(nodes), tuple(drawn))
@@ -267,10 +268,6 @@ def _list_edges(flows: Iterable[FlowView]) -> list[Edge]:
 def _key_name(flow: FlowView) -> Name:
     """Return the name of a key's box; two buses may have the same key."""
     return "key", f"{flow.bus} {flow.key}"
-
-
-def _make_service(svc: str, state: str, place: tuple[int, int]) -> Node:
-    return Node("svc", _cut(svc), "" if state == "up" else state, state, *place)
 
 
 def _make_key(flow: FlowView, place: tuple[int, int], *, is_wrong: bool) -> Node:

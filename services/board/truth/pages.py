@@ -109,12 +109,8 @@ class TruthReviewPage:
 
 def make_truth_pages(board: Board) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_reading(site, board)
     _add_forms(site, board)
-    return site
 
-
-def _add_reading(site: APIRouter, board: Board) -> None:
     @site.get("/truth")
     async def show_truth(request: Request, older: int | None = None, newer: int | None = None) -> Response:
         frame = await board.make_session_frame(request, "Truth", NAV)
@@ -133,6 +129,8 @@ def _add_reading(site: APIRouter, board: Board) -> None:
     async def show_rollback(request: Request, revision: Revision) -> Response:
         frame = await board.make_session_frame(request, f"Roll back to revision {revision}", NAV)
         return answer_page(await review_revision(board, frame, revision))
+
+    return site
 
 
 def _add_forms(site: APIRouter, board: Board) -> None:
