@@ -28,7 +28,6 @@ from services.board.access.tokens import Client, TokenVerifier, find_address, fi
 LASTS_SEC: Final = 12 * 3600.0
 MAX_SESSIONS: Final = 200  # how many sessions there are at once; one more ends the oldest one
 MAX_NOTICES: Final = 10  # how many notices a session keeps, so that a page can be loaded again with its own
-_SECRET_BYTES: Final = 32
 MAX_FIELDS: Final = 20  # how many fields a form may have
 _FORM: Final = "application/x-www-form-urlencoded"
 log = logs.get("board")
@@ -43,7 +42,7 @@ class PageNotice:
 
 
 def _make_secret() -> str:
-    return secrets.token_urlsafe(_SECRET_BYTES)
+    return secrets.token_urlsafe(32)
 
 
 @dataclass(slots=True)

@@ -173,25 +173,22 @@ class IncidentRecord:
             self._follower = StreamFollower(bus, MEDIC_INCIDENTS)
             self._begin_anew()
         try:
-            while await self._read_page(self._follower):
-                pass
+            while True:
+                page, loss = await self._follower.read(_PAGE)
+                if loss is not None and loss.oldest is None:  # the stream was begun anew
+                    self._begin_anew()
+                if not page:
+                    break
+                raws = ((each.fields or {}).get(ENTRY_FIELD.encode(), b"") for each in page)
+                parsed = list(map(TimelineEntry.parse, raws))
+                self._entries += [each for each in parsed if each is not None]
+                self._unusable += parsed.count(None)
+                self._has_new = True
         finally:
             if self._has_new:
                 incidents = tuple(fold_incidents(self._entries))
                 self._known = replace(self._known, incidents=incidents, unusable=self._unusable)
                 self._has_new = False
-
-    async def _read_page(self, follower: StreamFollower) -> bool:
-        """Read a page; return False if there was none."""
-        page, loss = await follower.read(_PAGE)
-        if loss is not None and loss.oldest is None:  # the stream was begun anew
-            self._begin_anew()
-        raws = ((each.fields or {}).get(ENTRY_FIELD.encode(), b"") for each in page)
-        parsed = list(map(TimelineEntry.parse, raws))
-        self._entries += [each for each in parsed if each is not None]
-        self._unusable += parsed.count(None)
-        self._has_new = self._has_new or bool(page)
-        return bool(page)
 
     def _begin_anew(self) -> None:
         self._entries.clear()

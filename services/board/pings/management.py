@@ -41,10 +41,9 @@ from services.board.pings.checks import (
     read_last_pings,
     read_pings,
 )
-from services.board.pings.desk import PingDesk, ServiceCreator
+from services.board.pings.desk import PingDesk, ServiceCreator, ServicePauses, find_pauses
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import KeyRing
-from services.board.pings.pauses import ServicePauses, find_pauses
 from services.board.pings.requests import find_header, list_fields, read_body
 from services.board.pings.writer import PingWriter
 

@@ -16,8 +16,7 @@ import orjson
 
 from marketswarm.status import ServiceState
 from services.board import responses
-from services.board.fleet.packing import pack_snapshot
-from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents
+from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents, pack_snapshot
 from services.board.public.badges import Badge, draw_badge
 from services.board.responses import Frame
 from support.board_pages import make_pages

@@ -16,10 +16,10 @@ from services.board.access.audit import AuditLog
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.steering import Steering
 from services.board.fleet.snapshot import FleetSnapshot, LastRunView, ServiceSnapshot, SilenceView
+from services.board.pings.desk import PAUSE_REASON, ServicePauses
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import RELOAD_SEC, CheckCodes, KeyRing
 from services.board.pings.management import ManagementApi
-from services.board.pings.pauses import PAUSE_REASON, ServicePauses
 from services.board.settings import PingKeySettings
 
 SECRET = b"0123456789abcdef" * 4
