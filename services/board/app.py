@@ -17,6 +17,7 @@ from marketswarm.operator.approval_link import LINK_PATH
 from services.board.access.clients import find_networks
 from services.board.access.guard import OPEN_PATHS, Guard
 from services.board.access.limits import RefusedError, find_quota_headers
+from services.board.access.sessions import SessionOver
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
 from services.board.actions.links import make_link_site
@@ -33,7 +34,7 @@ from services.board.market.site import make_market_site
 from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
 from services.board.public.visibility import is_public_path
-from services.board.responses import answer_error, make_sentence
+from services.board.responses import answer_error, make_sentence, redirect
 from services.board.settings import BoardEnvironment
 from services.board.truth.api import make_truth_api
 from services.board.truth.pages import make_truth_pages
@@ -158,6 +159,10 @@ def add_errors(app: FastAPI) -> None:
         names = {".".join(map(str, each["loc"]))[:100] for each in errors}
         return _answer(request, 422, f"wrong: {', '.join(sorted(names))}", find_quota_headers(request))
 
+    async def answer_over(request: Request, _error: Exception) -> Response:
+        back = "&back=truth" if request.url.path.startswith("/truth/") else ""
+        return redirect(f"/sign-in?why=over{back}")
+
     def explain(kind: type[Exception], status: int, headers: Mapping[str, str]) -> None:
         async def answer(request: Request, error: Exception) -> Response:
             return _answer(request, status, str(error), {**headers, **find_quota_headers(request)})
@@ -166,6 +171,7 @@ def add_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(HTTPException, answer_http_error)
     app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(SessionOver, answer_over)
     explain(QueryError, 422, {})
     explain(DatabaseAwayError, 503, {"Retry-After": "5"})
     explain(NotReady, 503, {"Retry-After": "1"})

@@ -24,7 +24,6 @@ from services.board.access.sessions import (
     PageNotice,
     SentForm,
     SessionGate,
-    SessionOver,
     find_origin,
     read_fields,
 )
@@ -92,10 +91,7 @@ def make_forms(
     async def act(name: str, request: Request) -> Response:
         if name not in acts:
             return answer_error(404, "No such form", "")
-        try:
-            form = await gate.read_form(request)
-        except SessionOver:
-            return redirect("/sign-in?why=over")
+        form = await gate.read_form(request)
         notice = await _run_act(gate, form, acts[name])
         if not notice.is_bad:
             await refresh()

@@ -146,7 +146,11 @@ def lay_out(edges: Sequence[Edge]) -> Layout | None:
     count = 1 + max(column_of.values())
     if count > MAX_COLUMNS:
         return None
-    ways = {edge: list_slots(edge, column_of) for edge in edges if column_of[edge[0]] < column_of[edge[1]]}
+    ways: dict[Edge, list[Slot]] = {}
+    for one, two in edges:
+        between = range(column_of[one], column_of[two])
+        if between:
+            ways[one, two] = [*((one, column) for column in between), (two, column_of[two])]
     middles = _place_slots(list(column_of.items()), ways.values(), count)
     rounds = [edge for edge in edges if edge not in ways]
     left = _MARGIN + (_BEND if rounds else 0)
@@ -192,12 +196,6 @@ def find_columns(names: Iterable[Name], edges: Iterable[Edge]) -> dict[Name, int
             columns[name] = min(columns[two] for two in after[name]) - 1
     first = min(columns.values())
     return {name: columns[name] - first for name in before}
-
-
-def list_slots(edge: Edge, column_of: Mapping[Name, int]) -> list[Slot]:
-    one, two = edge
-    between = range(column_of[one], column_of[two])
-    return [*((one, column) for column in between), (two, column_of[two])]
 
 
 def _place_slots(boxes: Sequence[Slot], ways: Iterable[Sequence[Slot]], count: int) -> dict[Slot, int]:

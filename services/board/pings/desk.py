@@ -123,15 +123,10 @@ class ServicePauses:
         self._paused_here.discard(svc)
         return bool(found)
 
-    async def end_by_ping(self, svc: str, address: str, now: float) -> None:
-        """End the pause of a service that was pinged, if it may have one. Raises as `end`."""
-        if svc in self._paused_here or self._may_be_paused(svc):
-            await self.end(svc, Client(None, address), now)
-
-    def _may_be_paused(self, svc: str) -> bool:
-        """Return True if the latest snapshot has a pause of a service, or if there is no snapshot yet."""
+    def may_be_paused(self, svc: str) -> bool:
+        """Return True if a service was paused here or in the latest snapshot, or if there is none yet."""
         snapshot = self._find_snapshot()
-        if snapshot is None:
+        if snapshot is None or svc in self._paused_here:
             return True
         if snapshot is not self._shown[0]:
             pauses = (each.services for each in snapshot.silences if each.reason == PAUSE_REASON)
@@ -221,10 +216,10 @@ class PingDesk:
         if wait_sec:
             raise RefusedPingError(make_rate_limited(wait_sec))
         await self.writer.write(ping, to)
-        if self.pauses is None or ping.kind not in _ENDS_PAUSE:
+        if self.pauses is None or ping.kind not in _ENDS_PAUSE or not self.pauses.may_be_paused(to.svc):
             return
         try:
-            await self.pauses.end_by_ping(to.svc, ping.client, time.time())
+            await self.pauses.end(to.svc, Client(None, ping.client), time.time())
         except (NoBusError, RefusedError) as error:
             log.warning("board.pause_not_ended", svc=to.svc, reason=str(error))
             raise RefusedPingError(NO_BUS) from None  # the client pings again, which does no harm

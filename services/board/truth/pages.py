@@ -6,9 +6,7 @@ new difference is shown instead.
 """
 
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated, ClassVar, Final
 
@@ -20,7 +18,7 @@ from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import SYSTEM
 from services.board.access.limits import RefusedError
-from services.board.access.sessions import PageNotice, SentForm, SessionOver
+from services.board.access.sessions import PageNotice, SentForm
 from services.board.board import Board
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.responses import Frame, answer_page, redirect
@@ -134,28 +132,23 @@ def make_truth_pages(board: Board) -> APIRouter:
 
 
 def _add_forms(site: APIRouter, board: Board) -> None:
-    async def take(request: Request, act: Callable[[SentForm], Awaitable[Response]]) -> Response:
-        try:
-            form = await board.gate.read_form(request)
-            board.verifier.limit(form.session.token, Scope.SEED, time.monotonic())
-            return await act(form)
-        except SessionOver:
-            return redirect("/sign-in?why=over&back=truth")
+    async def read_form(request: Request) -> SentForm:
+        form = await board.gate.read_form(request)
+        board.verifier.limit(form.session.token, Scope.SEED, time.monotonic())
+        return form
 
     @site.post("/truth/check")
     async def check(request: Request) -> Response:
-        async def show(form: SentForm) -> Response:
-            frame = await board.make_session_frame(request, "Edit the truth", NAV)
-            text, base = _find_text(form), form.fields.get("base", "")
-            if form.fields.get("then") == "edit":
-                return answer_page(TruthEditPage(frame, text, base))
-            return answer_page(await review_text(board, frame, text, base))
-
-        return await take(request, show)
+        form = await read_form(request)
+        frame = await board.make_session_frame(request, "Edit the truth", NAV)
+        text, base = _find_text(form), form.fields.get("base", "")
+        if form.fields.get("then") == "edit":
+            return answer_page(TruthEditPage(frame, text, base))
+        return answer_page(await review_text(board, frame, text, base))
 
     @site.post("/truth/seed")
     async def seed(request: Request) -> Response:
-        return await take(request, partial(_seed, board, request))
+        return await _seed(board, request, await read_form(request))
 
 
 async def _seed(board: Board, request: Request, form: SentForm) -> Response:
