@@ -1,4 +1,4 @@
-"""Find out which service a client may ping, limit how often, and write its pings."""
+"""Find out which service a client may ping, and write its pings; add services, and end pauses, for them."""
 
 import asyncio
 import time
