@@ -17,6 +17,7 @@ from marketswarm.operator.approval_link import LINK_PATH
 from services.board.access.clients import find_networks
 from services.board.access.guard import OPEN_PATHS, Guard
 from services.board.access.limits import RefusedError, find_quota_headers
+from services.board.access.sessions import SessionOver
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
 from services.board.actions.links import make_link_site
@@ -32,7 +33,7 @@ from services.board.market.site import make_market_site
 from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
 from services.board.public.visibility import is_public_path
-from services.board.responses import answer_error, make_sentence
+from services.board.responses import answer_error, make_sentence, redirect
 from services.board.settings import BoardEnvironment
 from services.board.truth.api import make_truth_api
 from services.board.truth.pages import make_truth_pages
@@ -146,21 +147,20 @@ def add_errors(app: FastAPI) -> None:
     """Add the answers to what fails: JSON under `/api/`, and a page for other paths."""
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, RefusedError) and not request.url.path.startswith("/api/"):
+            return answer_error(error.status, "This was not done", make_sentence(error.reason), error.headers)
         known = error if isinstance(error, HTTPException) else HTTPException(500, "error")
         return _answer(request, known.status_code, str(known.detail), dict(known.headers or {}))
-
-    async def answer_refused(request: Request, error: Exception) -> Response:
-        if not isinstance(error, RefusedError) or request.url.path.startswith("/api/"):
-            return await answer_http_error(request, error)
-        answer = answer_error(error.status, "This was not done", make_sentence(error.reason))
-        answer.headers.update(error.headers or {})
-        return answer
 
     async def answer_invalid(request: Request, error: Exception) -> Response:
         """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
         errors = error.errors() if isinstance(error, RequestValidationError) else ()
         names = {".".join(map(str, each["loc"]))[:100] for each in errors}
         return _answer(request, 422, f"wrong: {', '.join(sorted(names))}", find_quota_headers(request))
+
+    async def answer_over(request: Request, _error: Exception) -> Response:
+        back = "&back=truth" if request.url.path.startswith("/truth/") else ""
+        return redirect(f"/sign-in?why=over{back}")
 
     def explain(kind: type[Exception], status: int, headers: Mapping[str, str]) -> None:
         async def answer(request: Request, error: Exception) -> Response:
@@ -169,8 +169,8 @@ def add_errors(app: FastAPI) -> None:
         app.add_exception_handler(kind, answer)
 
     app.add_exception_handler(HTTPException, answer_http_error)
-    app.add_exception_handler(RefusedError, answer_refused)
     app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(SessionOver, answer_over)
     explain(QueryError, 422, {})
     explain(DatabaseAwayError, 503, {"Retry-After": "5"})
     explain(NotReady, 503, {"Retry-After": "1"})
@@ -179,9 +179,7 @@ def add_errors(app: FastAPI) -> None:
 def _answer(request: Request, status: int, detail: str, headers: dict[str, str]) -> Response:
     if request.url.path.startswith("/api/"):
         return JSONResponse({"detail": detail}, status, headers=headers)
-    answer = answer_error(status, detail[:1].upper() + detail[1:], "")
-    answer.headers.update(headers)
-    return answer
+    return answer_error(status, detail[:1].upper() + detail[1:], "", headers)
 
 
 def describe_failures(document: dict[str, Any]) -> dict[str, Any]:

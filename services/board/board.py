@@ -11,7 +11,6 @@ from typing import Final
 
 from starlette.requests import Request
 
-from marketswarm import __version__
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
 from marketswarm.history.fleet_history import FleetHistory
@@ -22,14 +21,12 @@ from services.board.access.audit import AuditLog
 from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
-from services.board.actions.healing import HealingSteering
-from services.board.actions.steering import Steering
+from services.board.actions.steering import HealingSteering, Steering
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.fleet.reader import STALE_SEC, FleetReader
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.fleet.stream import StreamHub
-from services.board.rendering import Frame
-from services.board.responses import find_assets_path
+from services.board.responses import Frame
 from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
 from services.board.truth.editor import TruthEditor
 
@@ -102,11 +99,14 @@ class Board:
         return self.reader.buses()
 
     def make_frame(self, title: str, path: str) -> Frame:
-        return Frame(title, path, self.snapshot, self.hub.position, find_assets_path(), __version__)
+        return Frame(title, path, self.snapshot, self.hub.position)
 
     async def make_session_frame(self, request: Request, title: str, path: str) -> Frame:
         """Return the frame of a page that knows who is signed in. Raises NotReady."""
-        return replace(self.make_frame(title, path), session=await self.gate.find_view(request))
+        session = await self.gate.find_session(request)
+        said = request.query_params.get("said", "")
+        notice = None if session is None else session.find_notice(said)
+        return replace(self.make_frame(title, path), session=session, notice=notice)
 
     async def refresh(self) -> None:
         """Return once the snapshot has what a form changed, or after REFRESH_SEC."""

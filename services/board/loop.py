@@ -14,7 +14,7 @@ from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import create_recorder
 from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
-from services.board.metrics import collect_board
+from services.board.metrics import collect_board, collect_market
 from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
 from services.board.server import open_socket, serve
@@ -50,7 +50,7 @@ async def main() -> int:
             serve(
                 ForwardedClients(gate, proxies) if proxies else gate,
                 listening,
-                lambda: hub.max_streams + market.hub.max_followers_now(),
+                lambda: hub.max_streams_now() + market.hub.max_followers_now(),
                 close_streams,
             ),
             name="http",
@@ -60,20 +60,16 @@ async def main() -> int:
         me.task(pings.keys.run(), name="ping keys")
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
-        me.expose(partial(collect_board, reader, hub, app, recorder, pings.writer, market=market))
+        me.expose(partial(collect_board, reader, hub, app, recorder, pings.writer))
+        me.expose(partial(collect_market, market))
         me.log.info("board.listening", host=me.settings.board_host, port=me.settings.board_port)
         while True:
             await reader.read()
-            me.set_degraded(find_problem(reader.problem, recorder.error, market.problem))
-            me.set_detail(describe_followers(len(hub)))
+            unrecorded = f"history not recorded: {recorder.error}" if recorder.error else None
+            me.set_degraded(reader.problem or unrecorded or market.problem)
+            count = len(hub)
+            me.set_detail(
+                "1 browser follows" if count == 1 else f"{count} browsers follow" if count else None
+            )
             await reader.pause()
     return me.exit_code
-
-
-def describe_followers(count: int) -> str | None:
-    return "1 browser follows" if count == 1 else f"{count} browsers follow" if count else None
-
-
-def find_problem(away: str | None, unrecorded: str | None, unseen: str | None) -> str | None:
-    """Return why the board can't do all its work: the buses that are away, the history, or the market."""
-    return away or (f"history not recorded: {unrecorded}" if unrecorded else unseen)

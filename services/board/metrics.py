@@ -43,16 +43,9 @@ _METRICS: Final = MetricTable("marketswarm_board_", _HELP)
 
 
 def collect_board(
-    reader: FleetReader,
-    hub: StreamHub,
-    guard: Guard,
-    recorder: HistoryRecorder,
-    pings: PingWriter,
-    *,
-    market: Market | None = None,
+    reader: FleetReader, hub: StreamHub, guard: Guard, recorder: HistoryRecorder, pings: PingWriter
 ) -> Iterator[Family]:
-    counts = recorder.counts
-    yield from _METRICS.collect(
+    return _METRICS.collect(
         streams=len(hub),
         streams_cut_off_total=hub.cut_off,
         events_total=hub.published,
@@ -60,14 +53,12 @@ def collect_board(
         pings_total=pings.acknowledged,
         pings_waiting=pings.waiting,
         reading_seconds=reader.took_sec,
-        history_events_total=counts.recorded,
-        history_malformed_total=counts.malformed,
-        history_failures_total=counts.failures,
-        history_conflicts_total=counts.conflicts,
+        history_events_total=recorder.recorded,
+        history_malformed_total=recorder.malformed,
+        history_failures_total=recorder.failures,
+        history_conflicts_total=recorder.conflicts,
         history_behind_seconds=recorder.behind_sec(time.monotonic()),
     )
-    if market is not None:
-        yield from collect_market(market)
 
 
 def collect_market(market: Market) -> Iterator[Family]:

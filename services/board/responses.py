@@ -1,6 +1,9 @@
 """Make the responses of all routes: pages, errors, JSON, and the static files.
 
-These are served from memory, compressed once, under a path that changes with their content.
+A template has its dataclass as `page`; it reads values and makes no decisions about the fleet. Autoescape is
+on, an unknown name in a template is an error, and no text in a page is ever markup.
+
+Static files are served from memory, compressed once, under a path that changes with their content.
 """
 
 import gzip
@@ -9,24 +12,26 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import orjson
 from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from marketswarm import __version__
 from marketswarm.text import escape_text
-from services.board.rendering import ErrorPage, PageModel, render
+from services.board.access.sessions import BrowserSession, PageNotice
+from services.board.fleet.snapshot import FleetSnapshot
+from services.board.fleet.words import FILTERS
+from services.board.market.cascade import is_fallback
+from services.board.market.pictures import FILTERS as MARKET_FILTERS
 
 TYPES: Final[Mapping[str, str]] = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
-    "png": "image/png",
-    "ico": "image/x-icon",
-    "woff2": "font/woff2",
     "txt": "text/plain; charset=utf-8",
-    "webmanifest": "application/manifest+json",
 }
 FOREVER: Final = "public, max-age=31536000, immutable"
 
@@ -77,17 +82,68 @@ def answer_asset(digest: str, name: str, *, takes_gzip: bool) -> Response:
     return Response(asset.packed if packs else asset.content, headers=headers, media_type=asset.media_type)
 
 
-def answer_page(page: PageModel) -> Response:
-    return HTMLResponse(render(page), headers={"Cache-Control": "no-store"})
+class PageModel(Protocol):
+    """What a template shows: a dataclass that names its template."""
+
+    template: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPage:
+    """Why a request has no page: the HTTP status, a title and a text."""
+
+    template: ClassVar = "error.html"
+    status: int
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What every page has around its own content.
+
+    `position` is the id of the last event of the stream that `snapshot` includes; the page's script follows
+    the stream from there on. `session` is there on pages with forms if a person is signed in, and
+    `notice` says what became of the form that led there, if one did.
+    """
+
+    title: str
+    path: str
+    snapshot: FleetSnapshot
+    position: str
+    session: BrowserSession | None = None
+    notice: PageNotice | None = None
+
+
+@lru_cache(maxsize=1)
+def load_environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("services.board"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({**FILTERS, **MARKET_FILTERS, "is_fallback": is_fallback})
+    environment.globals.update(assets=find_assets_path(), version=__version__)
+    return environment
+
+
+def render(page: PageModel) -> str:
+    return load_environment().get_template(page.template).render(page=page)
+
+
+def answer_page(page: PageModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return HTMLResponse(render(page), status, {**(headers or {}), "Cache-Control": "no-store"})
 
 
 def redirect(path: str) -> Response:
     return RedirectResponse(path, 303, {"Cache-Control": "no-store"})
 
 
-def answer_error(status: int, title: str, text: str) -> Response:
-    page = ErrorPage(status, title, text, find_assets_path())
-    return HTMLResponse(render(page), status, headers={"Cache-Control": "no-store"})
+def answer_error(status: int, title: str, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    return answer_page(ErrorPage(status, title, text), status, headers)
 
 
 def answer_body(request: Request, body: bytes, etag: str, media_type: str = "application/json") -> Response:

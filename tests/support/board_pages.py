@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, cast
 
 from marketswarm.history.rollup import PastOutage, Seconds
@@ -19,7 +20,7 @@ from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
 from marketswarm.status import ServiceState
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
-from services.board.access.sessions import SessionView
+from services.board.access.sessions import BrowserSession
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
 from services.board.fleet.beats import BeatInterval, BeatTimes
 from services.board.fleet.history import Past
@@ -35,10 +36,9 @@ from services.board.fleet.service_page import BadgeLink, RunView, ServicePage
 from services.board.fleet.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot
 from services.board.fleet.topology import TopologyPage
 from services.board.public.pages import AnnouncementsPage, PublicPage, PublicService
-from services.board.rendering import ErrorPage, Frame, PageModel
-from services.board.responses import find_assets_path
+from services.board.responses import ErrorPage, Frame, PageModel
 from services.board.truth.documents import DiffLine, RevisionView
-from services.board.truth.editor import ProblemView
+from services.board.truth.editor import CheckAnswer, ProblemView
 from services.board.truth.pages import TruthEditPage, TruthPage, TruthReviewPage
 from support.board_examples import AT
 
@@ -167,7 +167,6 @@ def make_public_page(snapshot: FleetSnapshot) -> PublicPage:
             PublicService(one.svc, one.svc, one.state, days if number < 2 else ())
             for number, one in enumerate(snapshot.services[:5])
         ),
-        find_assets_path(),
         tags=("market", *((hostile,) if hostile else ())),
         current=announcements[:2],
         past=announcements[2:],
@@ -205,7 +204,6 @@ def make_service_parts(
         ),
         BeatTimes(
             10.0,
-            30.0,
             tuple(
                 BeatInterval(AT - 600 + 10 * number, 10.0 + number % 3 / 10 + 12 * (number == 40))
                 for number in range(60)
@@ -266,8 +264,13 @@ def make_record_page(snapshot: FleetSnapshot, frame: Frame, text: str = "") -> R
     return RecordPage(frame, text, status, outages, 90, stats, remedies, approvals)
 
 
+def make_session(name: str, author: str, *scopes: Scope) -> BrowserSession:
+    token: Any = SimpleNamespace(name=name, scopes=scopes)  # no real token has a hostile name
+    return BrowserSession(token, "", AT, author, "x")
+
+
 def show_record(
-    snapshot: FleetSnapshot, text: str, session: SessionView, frame: Frame, params: dict[str, str]
+    snapshot: FleetSnapshot, text: str, session: BrowserSession, frame: Frame, params: dict[str, str]
 ) -> PageModel:
     """Return the page of what is on record, or that of one outage."""
     if params["rest"]:
@@ -336,7 +339,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         )
         return TruthPage(frame, text + hostile, revisions, 11, 12, diff, may_edit=True)
 
-    session = SessionView("deploy" + hostile, "kim" + hostile, "0", scopes=frozenset(Scope))
+    session = make_session("deploy" + hostile, "kim" + hostile, *Scope)
     problems = (
         ProblemView("services.rss_agg.heartbeat.interval_sec", f'"x" is no number{hostile}', 13),
         ProblemView("truth", "not JSON"),
@@ -350,7 +353,8 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         frame = replace(frame, title="Edit the truth", path="/truth", session=session)
         diff = (DiffLine("-", "old" + hostile), DiffLine("+", "new" + hostile))
         changes = ("~ rss_agg: interval_sec 30 → 10" + hostile,)
-        return TruthReviewPage(frame, "0", changes, problems, diff, text + hostile, may_edit=True)
+        checked = CheckAnswer(valid=True, sha256="1", warnings=problems, changes=changes)
+        return TruthReviewPage(frame, "0", checked, diff, text + hostile, may_edit=True)
 
     def show_dead(frame: Frame, _params: dict[str, str]) -> PageModel:
         dead = tuple(
@@ -387,16 +391,12 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         "/announcements": lambda frame, params: AnnouncementsPage(
             replace(
                 frame,
-                session=SessionView("deploy", "kim", "x", scopes=frozenset({Scope.WRITE}))
-                if "session" in params
-                else None,
+                session=make_session("deploy", "kim", Scope.WRITE) if "session" in params else None,
             ),
             make_announcements(hostile)[:2],
             make_announcements(hostile)[2:],
             ("market",),
             hostile,
         ),
-        "/missing": lambda _frame, _: ErrorPage(
-            404, "There is no such page", hostile or "nothing is here", find_assets_path()
-        ),
+        "/missing": lambda _frame, _: ErrorPage(404, "There is no such page", hostile or "nothing is here"),
     }

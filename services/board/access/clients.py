@@ -18,7 +18,6 @@ GATEWAY: Final = "gateway"
 _ROUTES: Final = Path("/proc/net/route")
 _DEFAULT_ROUTE: Final = "00000000"
 MAX_HOPS: Final = 20  # how many proxies are looked at, the nearest ones
-_SCHEMES: Final = ("http", "https")
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
@@ -111,7 +110,7 @@ def find_forwarded(
         found["client"] = (str(claims[0]), proxy[1]) if is_clear else None
     words = [hops[-1].get("proto", "") if hops else "", *_split(_join(headers, b"x-forwarded-proto"))[-1:]]
     schemes = {word.lower() for word in words if word}
-    if len(schemes) == 1 and schemes <= set(_SCHEMES):
+    if len(schemes) == 1 and schemes <= {"http", "https"}:
         found["scheme"] = schemes.pop()
     return found
 

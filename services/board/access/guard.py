@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,7 +26,7 @@ from marketswarm.operator import tokens
 from marketswarm.truth.parse import MAX_BYTES
 from services.board.access.clients import may_read
 from services.board.access.limits import RefusedError
-from services.board.access.sessions import SessionGate
+from services.board.access.sessions import SessionGate, is_foreign
 from services.board.access.tokens import TokenVerifier, find_address
 
 CHECK_SEC: Final = 2.0  # how often the bus is asked whether a token is still valid
@@ -50,6 +49,7 @@ SIGN_IN: Final = "/sign-in"
 OPEN_PATHS: Final = ("/healthz", "/readyz", SIGN_IN, "/favicon.ico")  # answered everywhere
 _OPEN_FOLDER: Final = "/static/"
 _READING: Final = ("GET", "HEAD")
+_TOO_LONG: Final = "the body is too long"
 READING_POSTS: Final = ("/api/v1/truth/check",)
 """Paths of requests that have a body and change nothing; who may read may send them."""
 _CSP: Final = (
@@ -141,7 +141,7 @@ class Guard:
 
         request = {**scope, "type": "http", "method": "GET"}
         refusal = find_refusal(request, self._names)
-        if refusal is None and _is_foreign(scope):
+        if refusal is None and is_foreign(Request(request)):
             refusal = 403, "a page of another origin opened this connection"
         if refusal is not None:
             await _make_refusal(*refusal)(scope, receive, send_refusal)
@@ -160,11 +160,11 @@ class Guard:
 
         Return how to find out later whether it still may; None for a client that needs no token.
         """
-        if (
-            may_read(scope.get("client"), self._networks)
-            or not _needs_reader(scope)
-            or self._is_open(scope["path"])
-        ):
+        path = scope["path"]
+        is_reading = scope["method"] in _READING or path in READING_POSTS
+        if not is_reading or may_read(scope.get("client"), self._networks):
+            return None
+        if path.startswith(_OPEN_FOLDER) or self._is_open(path):
             return None
         header = _find_authorization(scope)
         token = await self._find_session_token(scope) if header is None else None
@@ -217,7 +217,7 @@ class Guard:
                 await self._app(scope, receive, send_and_go_on)
         except _BodyTooLong:
             if not has_begun.is_set():
-                await _make_refusal(413, "the body is too long")(scope, receive, send)
+                await _make_refusal(413, _TOO_LONG)(scope, receive, send)
         except TimeoutError:
             if has_begun.is_set():
                 raise
@@ -247,12 +247,6 @@ def find_refusal(
     return None
 
 
-def _needs_reader(scope: Scope) -> bool:
-    path = scope["path"]
-    is_reading = scope["method"] in _READING or path in READING_POSTS
-    return is_reading and not path.startswith(_OPEN_FOLDER)
-
-
 def _is_page(scope: Scope) -> bool:
     accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
     is_page = scope["method"] in _READING and b"text/html" in accepted
@@ -264,22 +258,8 @@ def _find_authorization(scope: Scope) -> str | None:
     return given[0].decode("latin-1") if len(given) == 1 else None
 
 
-def _is_foreign(scope: Scope) -> bool:
-    """Return True if the page that opened a WebSocket is not the board's; a program names no origin."""
-    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-    hosts = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"]
-    try:
-        places = [urlsplit(origin).netloc.lower() for origin in origins]
-    except ValueError:
-        return True
-    return bool(places) and places != hosts
-
-
 class _BodyTooLong(HTTPException):
     """A body has more bytes than it may have; the application answers it as any error of a request."""
-
-    def __init__(self) -> None:
-        super().__init__(413, "the body is too long")
 
 
 def _limit_body(receive: Receive, max_bytes: int) -> Receive:
@@ -290,7 +270,7 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
         message = await receive()
         left -= len(message.get("body", b""))
         if left < 0:
-            raise _BodyTooLong
+            raise _BodyTooLong(413, _TOO_LONG)
         return message
 
     return receive_limited

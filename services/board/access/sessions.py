@@ -28,7 +28,6 @@ from services.board.access.tokens import Client, TokenVerifier, find_address, fi
 LASTS_SEC: Final = 12 * 3600.0
 MAX_SESSIONS: Final = 200  # how many sessions there are at once; one more ends the oldest one
 MAX_NOTICES: Final = 10  # how many notices a session keeps, so that a page can be loaded again with its own
-_SECRET_BYTES: Final = 32
 MAX_FIELDS: Final = 20  # how many fields a form may have
 _FORM: Final = "application/x-www-form-urlencoded"
 log = logs.get("board")
@@ -42,30 +41,8 @@ class PageNotice:
     is_bad: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SessionView:
-    """Who is signed in: the token's name and scopes, the name that forms propose, the secret of the forms.
-
-    `notice` says what became of the form that led to this page, if one did.
-    """
-
-    token: str
-    author: str
-    csrf: str = field(repr=False)
-    notice: PageNotice | None = None
-    scopes: frozenset[Scope] = frozenset()
-
-    @property
-    def may_write(self) -> bool:
-        return Scope.WRITE in self.scopes
-
-    @property
-    def may_seed(self) -> bool:
-        return Scope.SEED in self.scopes
-
-
 def _make_secret() -> str:
-    return secrets.token_urlsafe(_SECRET_BYTES)
+    return secrets.token_urlsafe(32)
 
 
 @dataclass(slots=True)
@@ -81,6 +58,14 @@ class BrowserSession:
     author: str
     csrf: str = field(default_factory=_make_secret, repr=False)
     _notices: OrderedDict[str, PageNotice] = field(default_factory=OrderedDict, init=False, repr=False)
+
+    @property
+    def may_write(self) -> bool:
+        return Scope.WRITE in self.token.scopes
+
+    @property
+    def may_seed(self) -> bool:
+        return Scope.SEED in self.token.scopes
 
     def matches_csrf(self, given: str) -> bool:
         return compare_digest(self.csrf.encode(), given.encode("utf-8", "replace"))
@@ -99,8 +84,7 @@ class BrowserSession:
 class SessionStore:
     """All sessions, by the hash of their secret."""
 
-    def __init__(self, max_sessions: int = MAX_SESSIONS) -> None:
-        self._max_sessions = max_sessions
+    def __init__(self) -> None:
         self._sessions: OrderedDict[bytes, BrowserSession] = OrderedDict()
 
     def __len__(self) -> int:
@@ -110,7 +94,7 @@ class SessionStore:
         """Open a session; return its secret, which is kept nowhere, and the session."""
         for key in [key for key, each in self._sessions.items() if now >= each.expires_at]:
             del self._sessions[key]
-        while len(self._sessions) >= self._max_sessions:
+        while len(self._sessions) >= MAX_SESSIONS:
             self._sessions.popitem(last=False)
         secret, session = _make_secret(), BrowserSession(token, origin, now + LASTS_SEC, token.name)
         self._sessions[_hash(secret)] = session
@@ -158,8 +142,8 @@ class SessionGate:
     cookie: str
     store: SessionStore = field(default_factory=SessionStore)
 
-    async def find_view(self, request: Request) -> SessionView | None:
-        """Return the session of a request for a page, with the notice that it asks for; None without one.
+    async def find_session(self, request: Request) -> BrowserSession | None:
+        """Return the session of a request for a page.
 
         While the bus that keeps the tokens does not answer, the session is shown, and nothing can be done.
         """
@@ -173,15 +157,12 @@ class SessionGate:
         if not is_current:
             self._end(request, session)
             return None
-        notice = session.find_notice(request.query_params.get("said", ""))
-        return SessionView(
-            session.token.name, session.author, session.csrf, notice, frozenset(session.token.scopes)
-        )
+        return session
 
     async def find_token(self, request: Request) -> Token | None:
         """Return a session's valid token, None for another site's request. Raises RefusedError."""
         session = self._find(request)
-        if session is None or _is_foreign(request):
+        if session is None or is_foreign(request):
             return None
         return session.token if await self.verifier.is_current(session.token, time.time()) else None
 
@@ -231,10 +212,6 @@ class SessionGate:
             raise SessionOver
         return SentForm(session, Client(session.token, find_address(request)), fields)
 
-    def limit(self, form: SentForm, scope: Scope) -> None:
-        """Count a write of a form's token. Raises RefusedError if it lacks the scope, or writes too often."""
-        self.verifier.limit(form.session.token, scope, time.monotonic())
-
     def _find(self, request: Request) -> BrowserSession | None:
         return self.store.find(request.cookies.get(self.cookie), time.monotonic())
 
@@ -243,7 +220,7 @@ class SessionGate:
         log.info("board.session_ended", token=session.token.id, client=find_address(request))
 
 
-def _is_foreign(request: Request) -> bool:
+def is_foreign(request: Request) -> bool:
     """Return True if a page of another origin had the browser send a request in its back.
 
     The browser sends the cookie for other ports of this machine too. A person who follows a link is welcome.

@@ -22,7 +22,6 @@ FAILURES: Final = 10  # wrong tokens of an address that are answered with 401 at
 FAILURES_PER_SEC: Final = 0.2
 WRITES: Final = 10  # how many writes a token may do at once
 WRITES_PER_SEC: Final = 0.5
-_SCHEME: Final = "bearer"
 TOKEN_HEADER: Final = Depends(
     HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
 )
@@ -106,7 +105,7 @@ class TokenVerifier:
 
     async def _find_token(self, header: str, wall: float) -> Token | None:
         scheme, _, rest = header.partition(" ")
-        text = TokenText.parse(rest.strip()) if scheme.lower() == _SCHEME else None
+        text = TokenText.parse(rest.strip()) if scheme.lower() == "bearer" else None
         if text is None:
             return None
         token = await self._read_token(text.id)

@@ -18,10 +18,12 @@ from marketswarm.operator.announcements import Announcement
 from marketswarm.operator.tokens import Scope
 from services.board.access.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
-from services.board.actions.healing import ApprovalAnswer, ApproveBody, HealingSteering
 from services.board.actions.steering import (
     AckBody,
+    ApprovalAnswer,
+    ApproveBody,
     ChannelTestBody,
+    HealingSteering,
     RequestAnswer,
     ResendBody,
     SilenceAnswer,
@@ -43,19 +45,21 @@ def make_actions(
     steering: Steering, verifier: TokenVerifier, announcements: AnnouncementBoard, healing: HealingSteering
 ) -> APIRouter:
     api = APIRouter(prefix="/api/v1", dependencies=[TOKEN_HEADER], responses=_REFUSALS)
-    _add_silences(api, steering, verifier)
     _add_requests(api, steering, verifier)
     _add_announcements(api, announcements, verifier)
-    _add_approvals(api, healing, verifier)
-    return api
 
-
-def _add_silences(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
     @api.post(
-        "/silences",
-        status_code=201,
-        response_model=SilenceAnswer,
-        openapi_extra=_describe_body(SilenceBody, is_required=True),
+        "/monitor/proposals/{ident}/approve",
+        response_model=ApprovalAnswer,
+        openapi_extra=_describe_body(ApproveBody),
+    )
+    async def approve(ident: str, request: Request) -> Response:
+        """Have a proposal of the medic carried out, once; `fuse` lets it go on after too many remedies."""
+        act = partial(healing.approve, ident=ident, now=time.time())
+        return answer_fresh(await _act(request, verifier, ApproveBody, act))
+
+    @api.post(
+        "/silences", status_code=201, response_model=SilenceAnswer, openapi_extra=_describe_body(SilenceBody)
     )
     async def add_silence(request: Request) -> Response:
         """Send no notification on some services for a while; what is still down at the end is sent then."""
@@ -68,12 +72,14 @@ def _add_silences(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
         client = await verifier.verify_client(request, Scope.WRITE)
         return answer_fresh(await steering.end_silence(client, ident, time.time()))
 
+    return api
+
 
 def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
     @api.post(
         "/incidents/{svc:path}/ack",
         response_model=RequestAnswer,
-        openapi_extra=_describe_body(AckBody, is_required=False),
+        openapi_extra=_describe_body(AckBody),
         responses={
             202: {"description": _LATER},
             409: {"description": "The notifier refused it: nothing is down under that name"},
@@ -89,7 +95,7 @@ def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
     @api.post(
         "/notifications/test",
         response_model=RequestAnswer,
-        openapi_extra=_describe_body(ChannelTestBody, is_required=False),
+        openapi_extra=_describe_body(ChannelTestBody),
         responses={504: {"description": "The notifier did not finish in time"}},
     )
     async def send_test(request: Request) -> Response:
@@ -100,7 +106,7 @@ def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
     @api.post(
         "/notifications/resend",
         response_model=RequestAnswer,
-        openapi_extra=_describe_body(ResendBody, is_required=False),
+        openapi_extra=_describe_body(ResendBody),
         responses={
             202: {"description": _LATER},
             409: {"description": "Nothing that was given up has that id, or a channel did not take it again"},
@@ -116,7 +122,7 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         "/announcements",
         status_code=201,
         response_model=Announcement,
-        openapi_extra=_describe_body(AnnouncementBody, is_required=True),
+        openapi_extra=_describe_body(AnnouncementBody),
     )
     async def publish(request: Request) -> Response:
         """Tell the readers of the public page of an incident, or of maintenance."""
@@ -126,7 +132,7 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
     @api.patch(
         "/announcements/{ident}",
         response_model=Announcement,
-        openapi_extra=_describe_body(AnnouncementUpdateBody, is_required=True),
+        openapi_extra=_describe_body(AnnouncementUpdateBody),
     )
     async def update(ident: str, request: Request) -> Response:
         """Add an update to an announcement; the state `withdrawn` takes it off the public page."""
@@ -140,18 +146,6 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         It needs no token beyond the right to read.
         """
         return answer_fresh(await announcements.read())
-
-
-def _add_approvals(api: APIRouter, healing: HealingSteering, verifier: TokenVerifier) -> None:
-    @api.post(
-        "/monitor/proposals/{ident}/approve",
-        response_model=ApprovalAnswer,
-        openapi_extra=_describe_body(ApproveBody, is_required=False),
-    )
-    async def approve(ident: str, request: Request) -> Response:
-        """Have a proposal of the medic carried out, once; `fuse` lets it go on after too many remedies."""
-        act = partial(healing.approve, ident=ident, now=time.time())
-        return answer_fresh(await _act(request, verifier, ApproveBody, act))
 
 
 async def _act(
@@ -177,6 +171,6 @@ def _answer_request(found: RequestAnswer) -> Response:
     return answer_fresh(found, 200 if found.ok else 409 if found.done else 202)
 
 
-def _describe_body(model: type[VerbBody], *, is_required: bool) -> dict[str, Any]:
+def _describe_body(model: type[VerbBody]) -> dict[str, Any]:
     schema = model.model_json_schema()
-    return {"requestBody": {"required": is_required, "content": {_JSON: {"schema": schema}}}}
+    return {"requestBody": {"required": "required" in schema, "content": {_JSON: {"schema": schema}}}}

@@ -6,7 +6,7 @@ leads back to the page, which then says in a sentence what became of it.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 from urllib.parse import quote
@@ -20,19 +20,19 @@ from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import (
+    BrowserSession,
     PageNotice,
     SentForm,
     SessionGate,
-    SessionOver,
-    SessionView,
     find_origin,
     read_fields,
 )
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
-from services.board.actions.healing import ApproveBody, HealingSteering
 from services.board.actions.steering import (
     AckBody,
+    ApproveBody,
     ChannelTestBody,
+    HealingSteering,
     RequestAnswer,
     ResendBody,
     SilenceAnswer,
@@ -41,8 +41,7 @@ from services.board.actions.steering import (
     VerbBody,
 )
 from services.board.fleet.words import format_age
-from services.board.rendering import render
-from services.board.responses import answer_error, find_assets_path, make_sentence, redirect
+from services.board.responses import answer_error, answer_page, make_sentence, redirect
 
 MAX_NOTICE_CHARS: Final = 500
 _PAGES: Final[Mapping[str, str]] = {
@@ -55,7 +54,6 @@ _PAGES: Final[Mapping[str, str]] = {
     "announcements": "/announcements",
 }
 _OVER: Final = "Your session is over: sign in again."
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 _LATER: Final = "The notifier has not answered yet: one that runs within a day does it."
 Act = Callable[[SentForm], Awaitable[PageNotice]]
 B = TypeVar("B", bound=VerbBody)
@@ -73,8 +71,7 @@ class SignInPage:
     back: str = ""
     svc: str = ""
     problem: str = ""
-    session: SessionView | None = None
-    assets: str = "/static/0"
+    session: BrowserSession | None = None
     title: str = "Sign in"
 
 
@@ -88,16 +85,13 @@ def make_forms(
     """Return the routes of the forms; `refresh` returns when the board's snapshot includes what was done."""
     forms = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_sign_in(forms, gate)
-    acts = list_acts(steering) | list_announcement_acts(announcements) | list_healing_acts(healing)
+    acts = list_acts(steering, healing) | list_announcement_acts(announcements)
 
     @forms.post("/act/{name}")
     async def act(name: str, request: Request) -> Response:
         if name not in acts:
             return answer_error(404, "No such form", "")
-        try:
-            form = await gate.read_form(request)
-        except SessionOver:
-            return redirect("/sign-in?why=over")
+        form = await gate.read_form(request)
         notice = await _run_act(gate, form, acts[name])
         if not notice.is_bad:
             await refresh()
@@ -109,8 +103,8 @@ def make_forms(
 def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
     @forms.get("/sign-in")
     async def show_sign_in(request: Request, back: Word = "", svc: Word = "", why: Word = "") -> Response:
-        page = SignInPage(back, svc, _OVER if why == "over" else "", await gate.find_view(request))
-        return _answer_sign_in(page)
+        session = await gate.find_session(request)
+        return answer_page(SignInPage(back, svc, _OVER if why == "over" else "", session))
 
     @forms.post("/sign-in")
     async def sign_in(request: Request) -> Response:
@@ -121,7 +115,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
             await gate.open(request, answer, fields.get("token", ""))
         except RefusedError as error:
             page = SignInPage(fields.get("back", ""), fields.get("svc", ""), make_sentence(error.reason))
-            return _answer_sign_in(page, error.status, error.headers or {})
+            return answer_page(page, error.status, error.headers or {})
         return answer
 
     @forms.post("/sign-out")
@@ -134,7 +128,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
 
 async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
     try:
-        gate.limit(form, Scope.WRITE)
+        gate.verifier.limit(form.session.token, Scope.WRITE, time.monotonic())
         return await act(form)
     except RefusedError as error:
         return PageNotice(make_sentence(error.reason), is_bad=True)
@@ -143,7 +137,7 @@ async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
         return PageNotice(f"Nothing was done. Wrong or missing: {', '.join(sorted(names))}.", is_bad=True)
 
 
-def list_acts(steering: Steering) -> dict[str, Act]:
+def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
     async def acknowledge(form: SentForm) -> PageNotice:
         svc = form.fields.get("svc", "")
         found = await steering.acknowledge(form.client, _read_body(form, AckBody), svc)
@@ -169,12 +163,19 @@ def list_acts(steering: Steering) -> dict[str, Act]:
         body = _read_body(form, ResendBody, id=form.fields.get("id"))
         return _describe_answers(await steering.resend(form.client, body), _LATER)
 
+    async def approve(form: SentForm) -> PageNotice:
+        body, ident = _read_body(form, ApproveBody), form.fields.get("id", "")
+        found = await healing.approve(form.client, body, ident, time.time())
+        what = f"{found.remedy} {found.svc}" if found.svc else "the medic goes on"
+        return PageNotice(f"Approved: {what}."[:MAX_NOTICE_CHARS])
+
     return {
         "ack": acknowledge,
         "silence": add_silence,
         "unsilence": end_silence,
         "test": send_test,
         "resend": resend,
+        "approve": approve,
     }
 
 
@@ -200,16 +201,6 @@ def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
         return PageNotice(f"{found.latest.title}: the update is published.")
 
     return {"announce": publish, "update": update}
-
-
-def list_healing_acts(healing: HealingSteering) -> dict[str, Act]:
-    async def approve(form: SentForm) -> PageNotice:
-        body, ident = _read_body(form, ApproveBody), form.fields.get("id", "")
-        found = await healing.approve(form.client, body, ident, time.time())
-        what = f"{found.remedy} {found.svc}" if found.svc else "the medic goes on"
-        return PageNotice(f"Approved: {what}."[:MAX_NOTICE_CHARS])
-
-    return {"approve": approve}
 
 
 def _read_body(form: SentForm, model: type[B], **given: Any) -> B:
@@ -243,11 +234,6 @@ def find_way_back(fields: Mapping[str, str]) -> str:
     if fields.get("back") == "service" and svc:
         return f"/services/{quote(svc[:200], safe='')}"
     return _PAGES.get(fields.get("back", ""), "/incidents")
-
-
-def _answer_sign_in(page: SignInPage, status: int = 200, headers: Mapping[str, Any] = _NO_STORE) -> Response:
-    page = replace(page, assets=find_assets_path())
-    return HTMLResponse(render(page), status, {**headers, **_NO_STORE})
 
 
 def read_state(fields: Mapping[str, str]) -> AnnouncementState | None:

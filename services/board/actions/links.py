@@ -16,9 +16,9 @@ from marketswarm.operator.approval_link import LINK_PATH, LinkTarget, read_link
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import find_origin
 from services.board.access.tokens import Client, find_address
-from services.board.actions.healing import ApprovalAnswer, ApproveBody, HealingSteering
+from services.board.actions.steering import ApprovalAnswer, ApproveBody, HealingSteering
 from services.board.fleet.incident_record import ProposalView
-from services.board.responses import answer_page, find_assets_path
+from services.board.responses import answer_page
 
 AUTHOR: Final = "a signed link"
 _OVER: Final = "this link does not count, or not any more: its time is over, or it was changed"
@@ -34,7 +34,6 @@ class ApprovalPage:
     until: float
     proposal: ProposalView | None = None
     done: ApprovalAnswer | None = None
-    assets: str = "/static/0"
 
 
 def make_link_site(healing: HealingSteering, key: SecretStr | None) -> APIRouter:
@@ -55,8 +54,7 @@ def make_link_site(healing: HealingSteering, key: SecretStr | None) -> APIRouter
         target = require_target(link, now)
         proposal = await healing.find_proposal(target.ident)
         title = f"Approve: {proposal.remedy} {proposal.svc}"
-        page = ApprovalPage(title, now, target.until, proposal=proposal, assets=find_assets_path())
-        return answer_page(page)
+        return answer_page(ApprovalPage(title, now, target.until, proposal=proposal))
 
     @site.post(f"{LINK_PATH}{{link}}")
     async def approve(link: str, request: Request) -> Response:
@@ -65,6 +63,6 @@ def make_link_site(healing: HealingSteering, key: SecretStr | None) -> APIRouter
         target, client = require_target(link, now), Client(None, find_address(request.scope))
         done = await healing.approve(client, ApproveBody(by=AUTHOR), target.ident, now)
         title = f"Approved: {done.remedy} {done.svc}"
-        return answer_page(ApprovalPage(title, now, target.until, done=done, assets=find_assets_path()))
+        return answer_page(ApprovalPage(title, now, target.until, done=done))
 
     return site

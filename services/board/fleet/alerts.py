@@ -18,7 +18,7 @@ from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.event_text import describe_event, severity_of
 from marketswarm.keys import ALERT_LOG
 from marketswarm.text import escape_text, parse_digits
-from services.board.rendering import Frame
+from services.board.responses import Frame
 
 PAGE_EVENTS: Final = 100
 MAX_PAGE_EVENTS: Final = 1000
@@ -148,7 +148,9 @@ async def read_alerts(buses: Sequence[Bus], query: AlertQuery, limit: int = PAGE
         for entry in _merge(readers):
             last = entry.id.decode()
             event = parse_entry(entry)
-            if event is not None and event.id not in found and _matches(event, query):
+            if event is None or event.id in found:
+                continue
+            if query.svc in ("", event.svc) and query.type in ("", event.type):
                 found[event.id] = make_alert_view(event, last)
                 if len(found) >= limit:
                     return _make_answer(found, last, readers)
@@ -227,10 +229,6 @@ def _make_answer(
 ) -> AlertsAnswer:
     away = {reader.bus.name: reader.why for reader in readers if reader.why is not None}
     return AlertsAnswer(tuple(found.values()), older, away)
-
-
-def _matches(event: Event, query: AlertQuery) -> bool:
-    return query.svc in ("", event.svc) and query.type in ("", event.type)
 
 
 async def _find_on_bus(bus: Bus, event_id: str, at_msec: int) -> StreamEntry | None:

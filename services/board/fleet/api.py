@@ -60,8 +60,42 @@ class AlertAnswer:
 def make_api(board: Board) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
     _add_fleet(api, board)
-    _add_alerts(api, board)
-    _add_stream(api, board)
+
+    @api.get("/alerts", response_model=AlertsAnswer)
+    async def read_alert_log(
+        svc: Text = "",
+        type: Text = "",  # noqa: A002 - the query's name
+        before: Text = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE_EVENTS)] = PAGE_EVENTS,
+    ) -> Response:
+        """Return a page of the alert log, the newest event first."""
+        return answer_fresh(await read_alerts(board.buses, AlertQuery(svc, type, before), limit))
+
+    @api.get("/alerts/{event_id}", response_model=AlertAnswer)
+    async def read_alert(event_id: str) -> Response:
+        """Return one event of the alert log."""
+        found = await find_alert(board.buses, event_id)
+        if found is None:
+            raise HTTPException(404, "no such event")
+        return answer_fresh(AlertAnswer(found.event, found.buses))
+
+    @api.get("/stream", response_class=StreamingResponse, responses={200: {"content": {STREAM_TYPE: {}}}})
+    async def follow(
+        last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+        after: Annotated[str | None, Query(max_length=100)] = None,
+    ) -> Response:
+        """Follow the fleet by server-sent events.
+
+        Events are `delta` (what changed), `alert`, `tick` (a sign of life) and `reset`: read `/api/v1/fleet`
+        anew. `Last-Event-ID`, or `after` in the first request, is the last event that is known; `resumed`
+        follows what came after that one.
+        """
+        try:
+            events = board.hub.follow(last_event_id or after)
+        except StreamsFull:
+            raise HTTPException(503, "too many streams", {"Retry-After": str(RETRY_SEC)}) from None
+        return StreamingResponse(events, headers=STREAM_HEADERS, media_type=STREAM_TYPE)
+
     return api
 
 
@@ -115,42 +149,3 @@ def _add_fleet(api: APIRouter, board: Board) -> None:
 def answer_snapshot(request: Request, position: str, encoded: bytes) -> Response:
     body = b'{"position":%s,"fleet":%s}' % (orjson.dumps(position), encoded)
     return answer_body(request, body, f'W/"{position}"')
-
-
-def _add_alerts(api: APIRouter, board: Board) -> None:
-    @api.get("/alerts", response_model=AlertsAnswer)
-    async def read_alert_log(
-        svc: Text = "",
-        type: Text = "",  # noqa: A002 - the query's name
-        before: Text = "",
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE_EVENTS)] = PAGE_EVENTS,
-    ) -> Response:
-        """Return a page of the alert log, the newest event first."""
-        return answer_fresh(await read_alerts(board.buses, AlertQuery(svc, type, before), limit))
-
-    @api.get("/alerts/{event_id}", response_model=AlertAnswer)
-    async def read_alert(event_id: str) -> Response:
-        """Return one event of the alert log."""
-        found = await find_alert(board.buses, event_id)
-        if found is None:
-            raise HTTPException(404, "no such event")
-        return answer_fresh(AlertAnswer(found.event, found.buses))
-
-
-def _add_stream(api: APIRouter, board: Board) -> None:
-    @api.get("/stream", response_class=StreamingResponse, responses={200: {"content": {STREAM_TYPE: {}}}})
-    async def follow(
-        last_event_id: Annotated[str | None, Header(max_length=100)] = None,
-        after: Annotated[str | None, Query(max_length=100)] = None,
-    ) -> Response:
-        """Follow the fleet by server-sent events.
-
-        Events are `delta` (what changed), `alert`, `tick` (a sign of life) and `reset`: read `/api/v1/fleet`
-        anew. `Last-Event-ID`, or `after` in the first request, is the last event that is known; `resumed`
-        follows what came after that one.
-        """
-        try:
-            events = board.hub.follow(last_event_id or after)
-        except StreamsFull:
-            raise HTTPException(503, "too many streams", {"Retry-After": str(RETRY_SEC)}) from None
-        return StreamingResponse(events, headers=STREAM_HEADERS, media_type=STREAM_TYPE)

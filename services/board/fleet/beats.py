@@ -1,4 +1,4 @@
-"""Keep when the last beats of each service arrived, and draw how far apart they are. Pure.
+"""Keep when the last beats of each service arrived. Pure.
 
 The board does not listen to beats. At each look it reads how old the last beat of each service is; one that
 is newer than at the look before is a new beat. So beats that come faster than the board looks are not all
@@ -6,23 +6,16 @@ seen, and their intervals are not shown.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
 from typing import Final
-
-from markupsafe import Markup
 
 from services.board.fleet.snapshot import ServiceSnapshot
 
 KEPT: Final = 61
 MAX_SERVICES: Final = 1000  # in a larger fleet no beats are kept, because the board looks too rarely there
 LOOKS_PER_BEAT: Final = 2.0  # how many looks there must be in an interval, so that each beat is seen
-WIDTH: Final = 600
-HEIGHT: Final = 60
-LATE: Final = 1.5  # an interval that is longer than so many of those in the truth is drawn as late
-_BEATS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +34,8 @@ class BeatTimes:
     """
 
     every_sec: float
-    timeout_sec: float
     intervals: tuple[BeatInterval, ...] = ()
     why_not: str = ""
-
-    @property
-    def mean_sec(self) -> float:
-        return fmean(one.sec for one in self.intervals)
-
-    @property
-    def least_sec(self) -> float:
-        return min(one.sec for one in self.intervals)
-
-    @property
-    def most_sec(self) -> float:
-        return max(one.sec for one in self.intervals)
 
 
 class BeatLog:
@@ -87,38 +67,8 @@ class BeatLog:
         """
         if every_sec < LOOKS_PER_BEAT * look_sec:
             why = f"It beats every {every_sec:g} s. The board looks every {look_sec:g} s, so it misses some."
-            return BeatTimes(every_sec, service.timeout_sec, why_not=why)
+            return BeatTimes(every_sec, why_not=why)
         beats = self._beats.get(service.svc, ())
         intervals = tuple(BeatInterval(after, after - before) for before, after in pairwise(beats))
         why = "" if intervals else "The board has not seen two beats since its start."
-        return BeatTimes(every_sec, service.timeout_sec, intervals, why)
-
-
-def draw_beats(times: BeatTimes) -> Markup:
-    """Return a picture with a bar for each interval, the newest on the right, and a line for the truth's.
-
-    Bars of late beats are wider, and of another colour; the picture has words for those who don't see it.
-    """
-    most_sec = max(2 * times.every_sec, times.most_sec)
-    shown: Sequence[BeatInterval] = times.intervals[-_BEATS:]
-    paths = {"u": "", "w": ""}
-    step = WIDTH // _BEATS
-    for number, one in enumerate(shown):
-        x = WIDTH - (len(shown) - number) * step + step // 2
-        height = max(1, round(HEIGHT * one.sec / most_sec))
-        paths["w" if one.sec > LATE * times.every_sec else "u"] += f"M{x} {HEIGHT}v-{height}"
-    drawn = "".join(f'<path class="{name}" d="{path}"/>' for name, path in paths.items() if path)
-    y = HEIGHT - round(HEIGHT * times.every_sec / most_sec)
-    return Markup(  # noqa: S704 - made of numbers and of our own words
-        f'<svg class="beats" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img"'
-        f' aria-label="{describe_beats(times)}">{drawn}<path class="due" d="M0 {y}H{WIDTH}"/></svg>'
-    )
-
-
-def describe_beats(times: BeatTimes) -> str:
-    """Return the intervals in words: `60 intervals of 9.9 s to 10.2 s, 10.0 s on average`."""
-    count = len(times.intervals)
-    return (
-        f"{count} interval{'s' if count != 1 else ''} of {times.least_sec:.1f} s to {times.most_sec:.1f} s, "
-        f"{times.mean_sec:.1f} s on average; the truth says {times.every_sec:g} s"
-    )
+        return BeatTimes(every_sec, intervals, why)

@@ -9,16 +9,16 @@ is done in slices of time. In between the recorder may change the history; it is
 time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from marketswarm.history.fleet_history import FleetHistory
-from marketswarm.history.rollup import HOUR_SEC, WINDOWS, PastOutage, Run, Seconds, count_seconds
+from marketswarm.history.rollup import HOUR_SEC, WINDOWS, PastOutage, Seconds, count_seconds
 from marketswarm.history.spans import Span, clip
 from marketswarm.time_slice import TimeSlice
 from services.board.fleet.snapshot import BarSpan, SpanState, Uptime
-from services.board.fleet.snapshot_builder import NO_HISTORY, HistoryExtract
+from services.board.fleet.snapshot_builder import HistoryExtract
 
 PUBLIC_DAYS: Final = 90
 DAY_SEC: Final = 24 * HOUR_SEC
@@ -43,12 +43,9 @@ class Past:
     month: tuple[BarSpan, ...] = ()
 
 
-NO_PAST: Final = Past()
-
-
 def outline_past(history: FleetHistory | None, svc: str, now: float) -> Past:
     if history is None or svc not in history.services:
-        return NO_PAST
+        return Past()
     return Past(
         tuple(history.outages(svc, int(now))[-OUTAGES:][::-1]),
         tuple(_outline(history, svc, int(now), DAY_SEC, 1)),
@@ -62,21 +59,21 @@ def _outline(
     """Yield the spans of the last `length_sec`; of finished hours the sums of `unit_hours` each."""
     begin = now - length_sec
     unit, sums, first = -1, Seconds(), 0
-    for hour, seconds in _split_hours(history.finished_hours(svc, begin // HOUR_SEC, now // HOUR_SEC + 1)):
-        if hour // unit_hours != unit:
-            yield from _spread(first, sums)
-            unit, sums, first = hour // unit_hours, Seconds(), hour * HOUR_SEC
-        sums = sums.plus(seconds)
+    for run in history.finished_hours(svc, begin // HOUR_SEC, now // HOUR_SEC + 1):
+        of_one_hour = run.seconds(1)
+        for hour in range(run.hour, run.end):
+            if hour // unit_hours != unit:
+                yield from _spread(first, sums)
+                unit, sums, first = hour // unit_hours, Seconds(), hour * HOUR_SEC
+            sums = sums.plus(of_one_hour)
     yield from _spread(first, sums)
-    exact = clip(history.spans(svc, now), begin, now)
-    for span in exact:
+    yield from view_spans(clip(history.spans(svc, now), begin, now), now)
+
+
+def view_spans(spans: Iterable[Span], now: int) -> Iterator[BarSpan]:
+    """Yield spans as the snapshot has them; the last one has no end."""
+    for span in spans:
         yield BarSpan(span.state.value, float(span.start), None if span.end >= now else float(span.end))
-
-
-def _split_hours(runs: list[Run]) -> Iterator[tuple[int, Seconds]]:
-    for run in runs:
-        seconds = run.seconds(1)
-        yield from ((hour, seconds) for hour in range(run.hour, run.end))
 
 
 def _spread(start: int, sums: Seconds) -> Iterator[BarSpan]:
@@ -149,7 +146,7 @@ class HistoryBuilder:
         Call it from one task only.
         """
         if history is None:
-            return NO_HISTORY
+            return HistoryExtract()
         if history is not self._uptime_of:
             self._uptime_of, self._begun_at, self._uptime_at = history, now, float("-inf")
         every_sec = UPTIME_SEC if now - self._begun_at > UPTIME_SEC else FIRST_UPTIME_SEC
@@ -181,14 +178,11 @@ class HistoryBuilder:
         return found
 
     def _view_spans(self, spans: tuple[Span, ...], now: int) -> tuple[BarSpan, ...]:
-        """Return spans as the snapshot has them; the last one has no end. Equal ones are one object."""
+        """Return spans as the snapshot has them; equal ones are one object."""
         if spans not in self._views:
             if len(self._views) > _MAX_SHARED:
                 self._views.clear()
-            self._views[spans] = tuple(
-                BarSpan(span.state.value, float(span.start), None if span.end >= now else float(span.end))
-                for span in spans
-            )
+            self._views[spans] = tuple(view_spans(spans, now))
         return self._views[spans]
 
     async def _build_uptime(self, history: FleetHistory, now: int) -> dict[str, Mapping[str, Uptime]]:

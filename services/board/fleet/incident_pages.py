@@ -31,8 +31,7 @@ from services.board.fleet.incident_record import (
     read_newest_alerts,
     summarize_incident,
 )
-from services.board.rendering import Frame
-from services.board.responses import answer_error, answer_fresh, answer_page
+from services.board.responses import Frame, answer_error, answer_fresh, answer_page
 
 MEDIC: Final = "medic"
 SHOWN: Final = 50

@@ -13,7 +13,7 @@ from typing import Final
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.keys import MEDIC_INCIDENTS
-from marketswarm.operator.diagnosis import DiagnosisRecord, read_diagnosis
+from marketswarm.operator.diagnosis import read_diagnosis
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     ENTRY_FIELD,
@@ -145,7 +145,12 @@ class IncidentRecord:
             record = await read_diagnosis(self._get_bus(), found.svc, found.id)
         except BusError:
             return None
-        return None if record is None else _make_diagnosis_view(record)
+        if record is None:
+            return None
+        remedies, patch = tuple(map(escape_text, record.remedies)), _escape_lines(record.patch)
+        return DiagnosisView(
+            record.ts, escape_text(record.reason), _escape_lines(record.text), remedies, patch
+        )
 
     def clear(self) -> None:
         """Have the bus read at the next look."""
@@ -168,25 +173,22 @@ class IncidentRecord:
             self._follower = StreamFollower(bus, MEDIC_INCIDENTS)
             self._begin_anew()
         try:
-            while await self._read_page(self._follower):
-                pass
+            while True:
+                page, loss = await self._follower.read(_PAGE)
+                if loss is not None and loss.oldest is None:  # the stream was begun anew
+                    self._begin_anew()
+                if not page:
+                    break
+                raws = ((each.fields or {}).get(ENTRY_FIELD.encode(), b"") for each in page)
+                parsed = list(map(TimelineEntry.parse, raws))
+                self._entries += [each for each in parsed if each is not None]
+                self._unusable += parsed.count(None)
+                self._has_new = True
         finally:
             if self._has_new:
                 incidents = tuple(fold_incidents(self._entries))
                 self._known = replace(self._known, incidents=incidents, unusable=self._unusable)
                 self._has_new = False
-
-    async def _read_page(self, follower: StreamFollower) -> bool:
-        """Read a page; return False if there was none."""
-        page, loss = await follower.read(_PAGE)
-        if loss is not None and loss.oldest is None:  # the stream was begun anew
-            self._begin_anew()
-        raws = ((each.fields or {}).get(ENTRY_FIELD.encode(), b"") for each in page)
-        parsed = list(map(TimelineEntry.parse, raws))
-        self._entries += [each for each in parsed if each is not None]
-        self._unusable += parsed.count(None)
-        self._has_new = self._has_new or bool(page)
-        return bool(page)
 
     def _begin_anew(self) -> None:
         self._entries.clear()
@@ -210,16 +212,6 @@ def summarize_incident(found: HealingIncident) -> IncidentSummary:
         resolved_at=None if end is None else end.ts,
         resolution_time_seconds=None if end is None else end.sec,
         proposal=None if proposal is None or end is not None else proposal.proposal,
-    )
-
-
-def _make_diagnosis_view(record: DiagnosisRecord) -> DiagnosisView:
-    return DiagnosisView(
-        record.ts,
-        escape_text(record.reason),
-        _escape_lines(record.text),
-        tuple(map(escape_text, record.remedies)),
-        _escape_lines(record.patch),
     )
 
 

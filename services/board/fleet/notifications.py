@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from marketswarm.bus import Bus, NoBusError
 from marketswarm.operator.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.text import escape_lines, escape_text
-from services.board.rendering import Frame
+from services.board.responses import Frame
 
 SHOWN: Final = 200  # how many messages are shown, the newest; the notifier keeps 1,000
 MAX_TEXT_CHARS: Final = 4000

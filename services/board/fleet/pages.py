@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
@@ -18,15 +18,14 @@ from services.board.fleet.notifications import NotificationsPage, read_dead_lett
 from services.board.fleet.service_page import make_service_page
 from services.board.fleet.snapshot import WINDOWS, FleetSnapshot, ServiceSnapshot, Window
 from services.board.fleet.topology import TopologyPage
-from services.board.rendering import Frame
-from services.board.responses import answer_asset, answer_error, answer_page
+from services.board.responses import Frame, answer_asset, answer_error, answer_page
 
 TYPES: Final = tuple(Kind)
 Text = Annotated[str, Query(max_length=300)]
 Sort = Literal["state", "name", "silence", "uptime", "restarts"]
-SORTS: Final[tuple[Sort, ...]] = ("state", "name", "silence", "uptime", "restarts")
+SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 Group = Literal["", "tag", "bus", "state"]
-GROUPS: Final[tuple[Group, ...]] = ("", "tag", "bus", "state")
+GROUPS: Final[tuple[Group, ...]] = get_args(Group)
 ROWS: Final = 100  # the rows of a page of the fleet unless the request asks for another number
 MAX_ROWS: Final = 1000
 
@@ -157,7 +156,26 @@ def make_site(board: Board) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_steered(site, board)
     _add_alerts(site, board)
-    _add_others(site, board)
+
+    @site.get("/")
+    async def show_fleet(request: Request) -> Response:
+        frame = board.make_frame("Fleet", "/")
+        return answer_page(select_services(frame.snapshot, parse_fleet_query(request), frame))
+
+    @site.get("/topology")
+    async def show_topology() -> Response:
+        frame = board.make_frame("Topology", "/topology")
+        return answer_page(make_topology_page(frame, await board.read_topology()))
+
+    @site.get("/static/{digest}/{name}")
+    async def send_asset(digest: str, name: str, request: Request) -> Response:
+        takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
+        return answer_asset(digest, name, takes_gzip=takes_gzip)
+
+    @site.get("/favicon.ico")
+    async def send_icon() -> Response:
+        return answer_asset("", "good.svg", takes_gzip=False)
+
     return site
 
 
@@ -199,27 +217,6 @@ def _add_alerts(site: APIRouter, board: Board) -> None:
             return answer_error(404, "No such event", "It is not on the alert log, or not any more.")
         frame = board.make_frame(found.event.title, "/alerts")
         return answer_page(AlertPage(frame, found.event, format_raw(found.raw), found.buses))
-
-
-def _add_others(site: APIRouter, board: Board) -> None:
-    @site.get("/")
-    async def show_fleet(request: Request) -> Response:
-        frame = board.make_frame("Fleet", "/")
-        return answer_page(select_services(frame.snapshot, parse_fleet_query(request), frame))
-
-    @site.get("/topology")
-    async def show_topology() -> Response:
-        frame = board.make_frame("Topology", "/topology")
-        return answer_page(make_topology_page(frame, await board.read_topology()))
-
-    @site.get("/static/{digest}/{name}")
-    async def send_asset(digest: str, name: str, request: Request) -> Response:
-        takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
-        return answer_asset(digest, name, takes_gzip=takes_gzip)
-
-    @site.get("/favicon.ico")
-    async def send_icon() -> Response:
-        return answer_asset("", "good.svg", takes_gzip=False)
 
 
 def parse_fleet_query(request: Request) -> FleetQuery:

@@ -24,8 +24,7 @@ from marketswarm.status import read_fleet_state, read_notifications
 from marketswarm.truth import Truth
 from services.board.fleet.alerts import make_alert_view
 from services.board.fleet.beats import BeatLog
-from services.board.fleet.packing import pack_snapshot
-from services.board.fleet.snapshot import FleetSnapshot, diff
+from services.board.fleet.snapshot import FleetSnapshot, diff, pack_snapshot
 from services.board.fleet.snapshot_builder import HistoryExtract, SnapshotInput, apply_event, build_snapshot
 from services.board.fleet.stream import StreamHub
 from services.board.settings import BoardEnvironment, BoardSettings
@@ -33,7 +32,7 @@ from services.board.settings import BoardEnvironment, BoardSettings
 MANY_SERVICES: Final = 1000  # with more services than this, the interval grows in proportion
 SHARE_OF_TIME: Final = 4  # reading takes at most one part of so many of the time, however often alerts come
 MIN_PAUSE_SEC: Final = 0.05
-TICK_SEC: Final = 2.0
+TICK_SEC: Final = 2.0  # how often a sign of life is sent, with the time of the latest reading
 KNOWN_IDS: Final = 2000
 AT_ONCE: Final = 20  # after so many alerts since the last reading, only the next reading changes the snapshot
 READ_SEC: Final = 15.0  # a reading that takes longer is given up: each of its requests has a shorter limit
@@ -130,7 +129,11 @@ class FleetReader:
         self._begun_at, self.took_sec = begun, self._read_at - begun
         finished, self._finished = self._finished, asyncio.Event()
         finished.set()
-        self._tick()
+        if self._read_at - self._ticked_at >= TICK_SEC:
+            self._ticked_at = self._read_at
+            # when the next one is due, so that a browser knows when it is late
+            every_sec = max(TICK_SEC, self.interval_sec())
+            self._hub.tick(orjson.dumps({"at": found.at, "every_sec": every_sec}))
 
     async def read_soon(self, within_sec: float) -> None:
         """Have the fleet read at once; return after a whole reading, or after `within_sec` without one."""
@@ -198,13 +201,3 @@ class FleetReader:
         changed = None if before is None or before is found else diff(before, found)
         if changed:
             self._hub.publish("delta", orjson.dumps(changed))
-
-    def _tick(self) -> None:
-        """Send a sign of life with the time of the latest reading, every TICK_SEC seconds or at each reading.
-
-        `every_sec` says when the next one is due, so that a browser knows when it is late.
-        """
-        if self._read_at - self._ticked_at >= TICK_SEC and self.snapshot is not None:
-            self._ticked_at = self._read_at
-            every_sec = max(TICK_SEC, self.interval_sec())
-            self._hub.tick(orjson.dumps({"at": self.snapshot.at, "every_sec": every_sec}))

@@ -8,9 +8,8 @@ history again and goes on.
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.agent import Agent
@@ -49,35 +48,14 @@ NAMES_AT_ONCE: Final = 500
 log = logs.get("history")
 
 
-@dataclass(slots=True)
-class RecorderCounts:
-    """What a recorder counts: events recorded, malformed entries, failures of a bus, conflicts.
-
-    A conflict is a write for which another board was first.
-    """
-
-    recorded: int = 0
-    malformed: int = 0
-    failures: int = 0
-    conflicts: int = 0
-
-
-@dataclass(slots=True)
-class _OtherWriter:
-    """Another board, which writes the history.
-
-    `version` is that of its last write that was seen, `changed_at` when that was (monotonic).
-    """
-
-    version: bytes
-    changed_at: float
-
-
 class HistoryRecorder:
     """Records the history of all services on `bus` (system-redis), and answers what it was.
 
     Call `follow` with the truth, and again with each that replaces it, before and while `run` runs. After
     another board was first, this one does not write for `step_back_sec`. Times are epoch seconds.
+
+    It counts events recorded, malformed entries, failures of a bus, and conflicts: writes for which another
+    board was first.
     """
 
     def __init__(
@@ -91,17 +69,17 @@ class HistoryRecorder:
         self._timeout_sec = 30.0
         self._is_truth_new = False
         self._is_reading = True  # the history is to be read from the bus
-        self._other: _OtherWriter | None = None  # while another board writes
+        # the last write of another board that was seen, while one writes; and when that was (monotonic)
+        self._other_version: bytes | None = None
+        self._other_wrote_at = float("-inf")
         self._caught_up_at: float | None = None  # monotonic
         self._listened_at = self._saved_at = self._write_after = self._finish_after = float("-inf")
         self._outage = Outage(log, "history.waiting", "history.resumed")
-        self.counts = RecorderCounts()
+        self.recorded = self.malformed = self.failures = self.conflicts = 0
 
     def behind_sec(self, now: float) -> float | None:
         """Return how long ago the log was recorded to its end; `now` is monotonic. None if it never was."""
         return None if self._caught_up_at is None else max(0.0, now - self._caught_up_at)
-
-    # -- what is asked
 
     @property
     def error(self) -> str | None:
@@ -117,8 +95,6 @@ class HistoryRecorder:
     def position(self) -> bytes:
         return self._log.position
 
-    # -- what is recorded
-
     def follow(self, truth: Truth, default_timeout_sec: float = 30.0) -> None:
         self._truth, self._is_truth_new = truth, True
         self._timeout_sec = truth.timeout_of(HEALER, default_timeout_sec)
@@ -130,7 +106,7 @@ class HistoryRecorder:
                 with attempt:
                     await self.step(block_sec)
                 if attempt.failures:
-                    self.counts.failures += 1
+                    self.failures += 1
                     self._is_reading = True
                     self._finish_after = time.monotonic() + SETTLE_SEC
         except asyncio.CancelledError:
@@ -165,7 +141,7 @@ class HistoryRecorder:
 
     async def _read(self) -> None:
         """Read the history, or begin one. Raises BusError."""
-        self._other = None
+        self._other_version = None
         found = await read_history(self._bus, int(time.time()))
         if found is None:
             await forget_unusable_history(self._bus)
@@ -212,10 +188,10 @@ class HistoryRecorder:
         for entry in entries:
             event = parse_entry(entry)
             if event is None:
-                self.counts.malformed += 1
+                self.malformed += 1
             else:
                 history.apply_event(event)
-                self.counts.recorded += 1
+                self.recorded += 1
 
     async def _listen(self, history: FleetHistory) -> None:
         """Look at the healer's last beat every few seconds. Raises BusError."""
@@ -251,8 +227,8 @@ class HistoryRecorder:
         now, changes = time.monotonic(), stored.history.changes
         if now < self._write_after:
             return
-        if self._other is not None:
-            await self._watch_other(self._other, stored, now)
+        if self._other_version is not None:
+            await self._watch_other(stored, now)
             return
         has_read = self._log.position != stored.position
         is_urgent = has_read or changes.services or changes.buses or changes.hours
@@ -261,21 +237,21 @@ class HistoryRecorder:
         self._saved_at = now
         if await write_history(self._bus, stored, self._log.position):
             return
-        self.counts.conflicts += 1
+        self.conflicts += 1
         version, _ = await read_position(self._bus)
         if version in (b"", stored.version):  # the keys were deleted, or written by another program
             self._is_reading = True
         else:
-            self._other = _OtherWriter(version, now)
+            self._other_version, self._other_wrote_at = version, now
         self._write_after = now + self._step_back_sec
 
-    async def _watch_other(self, other: _OtherWriter, stored: StoredHistory, now: float) -> None:
+    async def _watch_other(self, stored: StoredHistory, now: float) -> None:
         """Take over if the other board left an event unwritten, or was idle for long. Raises BusError."""
         version, position = await read_position(self._bus)
         is_late = entry_sort_key(position) < entry_sort_key(self._log.position)
-        if version != other.version:
-            other.version, other.changed_at = version, now
-        elif is_late or now - other.changed_at >= SAVE_SEC + self._step_back_sec:
+        if version != self._other_version:
+            self._other_version, self._other_wrote_at = version, now
+        elif is_late or now - self._other_wrote_at >= SAVE_SEC + self._step_back_sec:
             self._is_reading, self._saved_at = True, float("-inf")
             return
         # the other one writes this; if it ends, all is read again
@@ -301,14 +277,9 @@ def parse_verdict(raw: bytes) -> tuple[KnownState, float] | None:
     found = parse_object(raw)
     if found.get("verdict") not in (KnownState.UP, KnownState.DOWN):
         return None
-    state = KnownState(found["verdict"])
-    since = _parse_outage_start(found) if state is KnownState.DOWN else None
-    at = parse_epoch(found.get("ts")) if since is None else since
+    state, times = KnownState(found["verdict"]), [found.get("ts")]
+    if state is KnownState.DOWN:  # by its event, or by its last beat
+        event = found.get("event")
+        times[:0] = event.get("down_since") if isinstance(event, dict) else None, found.get("since")
+    at = next((ts for ts in map(parse_epoch, times) if ts is not None), None)
     return None if at is None else (state, at)
-
-
-def _parse_outage_start(entry: Mapping[str, Any]) -> float | None:
-    """Return since when a service is down (epoch seconds): by its event, or by its last beat."""
-    event = entry.get("event")
-    begun = parse_epoch(event.get("down_since")) if isinstance(event, dict) else None
-    return parse_epoch(entry.get("since")) if begun is None else begun

@@ -1,7 +1,7 @@
 """Put together the page of one service: what the board knows, and what it reads for this page alone."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
@@ -13,10 +13,10 @@ from marketswarm.text import escape_lines, escape_text
 from services.board.board import Board
 from services.board.fleet.alerts import AlertQuery, AlertView, read_alerts
 from services.board.fleet.beats import BeatTimes
-from services.board.fleet.history import NO_PAST, Past, outline_past
+from services.board.fleet.history import Past, outline_past
 from services.board.fleet.snapshot import LastRunView, ServiceSnapshot
 from services.board.public.visibility import is_public
-from services.board.rendering import Frame
+from services.board.responses import Frame
 from services.board.truth.documents import read_document
 
 SHOWN: Final = 20  # how many runs a page shows, the latest first
@@ -64,7 +64,7 @@ class ServicePage:
     events: tuple[AlertView, ...] = ()
     section: str = ""
     dependants: tuple[str, ...] = ()
-    past: Past = NO_PAST
+    past: Past = field(default_factory=Past)
     instances: tuple[InstanceView, ...] | None = None
     runs: tuple[RunView, ...] = ()
     beats: BeatTimes | None = None
@@ -74,12 +74,14 @@ class ServicePage:
 async def make_service_page(board: Board, frame: Frame, service: ServiceSnapshot, origin: str) -> ServicePage:
     """Return the page of a service; `origin` is the board's address as the browser has it."""
     svc = service.svc
-    document, found, runs, instances = await asyncio.gather(
+    badge = f"/badge/{quote(svc, safe='')}.svg"
+    document, found, runs, topology = await asyncio.gather(
         read_document(board.buses, board.me.settings.truth_redis_key),
         read_alerts(board.buses, AlertQuery(svc=svc), SERVICE_EVENTS),
         _read_runs(board, service),
-        _read_instances(board, svc),
+        board.read_topology(),
     )
+    instances = next((one.instances for one in topology.services if one.svc == svc), None)
     return ServicePage(
         frame,
         service,
@@ -87,10 +89,10 @@ async def make_service_page(board: Board, frame: Frame, service: ServiceSnapshot
         document.section(svc),
         tuple(one.svc for one in frame.snapshot.services if svc in one.depends_on),
         outline_past(board.history_now(), svc, frame.snapshot.at),
-        instances,
+        None if instances is None else tuple(instances),
         runs,
         None if runs else outline_beats(board, service),
-        make_badge_link(service, origin, is_open=is_public(service, board.public)),
+        BadgeLink(badge, f"![{svc}]({origin}{badge})", is_public(service, board.public)),
     )
 
 
@@ -102,23 +104,12 @@ async def _read_runs(board: Board, service: ServiceSnapshot) -> tuple[RunView, .
     return await read_runs(bus, service.svc, service.last_run)
 
 
-async def _read_instances(board: Board, svc: str) -> tuple[InstanceView, ...] | None:
-    topology = await board.read_topology()
-    found = next((one.instances for one in topology.services if one.svc == svc), None)
-    return None if found is None else tuple(found)
-
-
 def outline_beats(board: Board, service: ServiceSnapshot) -> BeatTimes | None:
     section = board.truth.services.get(service.svc)
     if section is None:
         return None
     look_sec = board.reader.interval_sec()
     return board.reader.beats.outline(service, section.heartbeat.interval_sec, look_sec)
-
-
-def make_badge_link(service: ServiceSnapshot, origin: str, *, is_open: bool) -> BadgeLink:
-    path = f"/badge/{quote(service.svc, safe='')}.svg"
-    return BadgeLink(path, f"![{service.svc}]({origin}{path})", is_open)
 
 
 async def read_runs(bus: Bus, svc: str, last_run: LastRunView | None) -> tuple[RunView, ...]:
@@ -134,7 +125,11 @@ async def read_runs(bus: Bus, svc: str, last_run: LastRunView | None) -> tuple[R
     runs = find_runs(parse_pings(entries))
     if runs:
         return tuple(view_run(run) for run in runs[: -SHOWN - 1 : -1])
-    return () if last_run is None else (view_last_run(last_run),)
+    if last_run is None:
+        return ()
+    ended_at, took_sec = last_run.ended_at, last_run.took_sec
+    started_at = None if ended_at is None or took_sec is None else ended_at - took_sec
+    return (RunView(started_at, ended_at, took_sec, last_run.ok, last_run.exit_code, text=last_run.text),)
 
 
 def view_run(run: JobRun) -> RunView:
@@ -148,9 +143,3 @@ def view_run(run: JobRun) -> RunView:
         escape_text(run.rid or ""),
         said if len(said) <= MAX_CHARS else f"…{said[1 - MAX_CHARS :]}",
     )
-
-
-def view_last_run(run: LastRunView) -> RunView:
-    known = run.ended_at is not None and run.took_sec is not None
-    started_at = (run.ended_at or 0.0) - (run.took_sec or 0.0) if known else None
-    return RunView(started_at, run.ended_at, run.took_sec, run.ok, run.exit_code, text=run.text)

@@ -59,9 +59,6 @@ class HistoryExtract:
     uptime: Mapping[str, Mapping[str, Uptime]] = field(default_factory=dict)
 
 
-NO_HISTORY: Final = HistoryExtract()
-
-
 @dataclass(frozen=True, slots=True)
 class SnapshotInput:
     """What one look at the buses found, at `at` (epoch seconds).
@@ -79,7 +76,9 @@ class SnapshotInput:
 
 
 def build_snapshot(
-    reading: SnapshotInput, before: FleetSnapshot = _NO_SERVICE, history: HistoryExtract = NO_HISTORY
+    reading: SnapshotInput,
+    before: FleetSnapshot = _NO_SERVICE,
+    history: HistoryExtract = HistoryExtract(),
 ) -> FleetSnapshot:
     """Return the snapshot of a reading; `before` is the snapshot of the reading before."""
     truth, state, away, notifications = reading.truth, reading.state, reading.away, reading.notifications

@@ -13,7 +13,6 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from fastapi.sse import format_sse_event
@@ -26,14 +25,6 @@ RING_BYTES: Final = 8 * 1024 * 1024
 QUEUE_BYTES: Final = 1024 * 1024  # the most bytes that wait for one browser
 RESUMED: Final = format_sse_event(event="resumed", data_str="{}")
 RETRY_MSEC: Final = 1000  # how long a browser waits before it connects again
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """One event of the ring: its number, and its bytes on the wire."""
-
-    number: int
-    wire: bytes
 
 
 class StreamsFull(Exception):  # noqa: N818 - an answer, not an accident
@@ -83,21 +74,17 @@ class StreamHub:
     """
 
     def __init__(self, boot: str, max_streams_now: Callable[[], int] = lambda: 200) -> None:
-        self._max_streams_now = max_streams_now
+        self.max_streams_now = max_streams_now
         self.published = self.cut_off = 0
         self._boot = boot
         self._number = 0
-        self._ring: deque[_Sent] = deque()
+        self._ring: deque[tuple[int, bytes]] = deque()  # numbers, and bytes on the wire
         self._ring_bytes = 0
         self._followers: set[_Follower] = set()
         self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._followers)
-
-    @property
-    def max_streams(self) -> int:
-        return self._max_streams_now()
 
     @property
     def position(self) -> str:
@@ -108,10 +95,10 @@ class StreamHub:
         self._number += 1
         self.published += 1
         wire = format_sse_event(event=kind, data_str=data.decode(), id=self.position)
-        self._ring.append(_Sent(self._number, wire))
+        self._ring.append((self._number, wire))
         self._ring_bytes += len(wire)
         while len(self._ring) > RING_EVENTS or self._ring_bytes > RING_BYTES:
-            self._ring_bytes -= len(self._ring.popleft().wire)
+            self._ring_bytes -= len(self._ring.popleft()[1])
         self._pass_on(wire)
         return self.position
 
@@ -125,23 +112,14 @@ class StreamHub:
             self.cut_off += 1
 
     def follow(self, last_id: str | None) -> AsyncGenerator[bytes]:
-        """Return the bytes of a stream that begins now, after the event `last_id`.
+        """Return the bytes of a stream that begins now.
 
-        Its follower counts until the stream is closed or collected, because a client may go before its answer
-        begins. Raises StreamsFull if there are as many as are allowed, or the hub is closed.
+        It begins with the events after `last_id` and `resumed`, or with `reset` alone if they are no longer
+        known. Its follower counts until the stream is closed or collected, because a client may go before its
+        answer begins. Raises StreamsFull if there are as many as are allowed, or the hub is closed.
         """
-        if self._is_closed or len(self._followers) >= self.max_streams:
+        if self._is_closed or len(self._followers) >= self.max_streams_now():
             raise StreamsFull
-        follower = self._begin(last_id)
-        stream = self._send(follower)
-        weakref.finalize(stream, self._followers.discard, follower).atexit = False
-        return stream
-
-    def _begin(self, last_id: str | None) -> _Follower:
-        """Add a follower and return it.
-
-        Its queue has the events after `last_id` and `resumed`, or `reset` alone if they are no longer known.
-        """
         follower = _Follower()
         follower.put(format_sse_event(retry=RETRY_MSEC))
         missed = self._find_missed(last_id)
@@ -149,7 +127,9 @@ class StreamHub:
             follower = _Follower()
             follower.put(format_sse_event(event="reset", data_str="{}", id=self.position, retry=RETRY_MSEC))
         self._followers.add(follower)
-        return follower
+        stream = self._send(follower)
+        weakref.finalize(stream, self._followers.discard, follower).atexit = False
+        return stream
 
     def close(self) -> None:
         self._is_closed = True
@@ -161,10 +141,10 @@ class StreamHub:
         """Return the events after `last_id` as sent; None if they are not known any more."""
         boot, _, number = (last_id or "").rpartition("-")
         last = parse_digits(number)
-        first_kept = self._ring[0].number if self._ring else self._number + 1
+        first_kept = self._ring[0][0] if self._ring else self._number + 1
         if boot != self._boot or last is None or not first_kept - 1 <= last <= self._number:
             return None
-        return [one.wire for one in self._ring if one.number > last]
+        return [wire for number, wire in self._ring if number > last]
 
     async def _send(self, follower: _Follower) -> AsyncGenerator[bytes]:
         try:

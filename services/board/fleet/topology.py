@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
 from marketswarm.status import ServiceState
 from marketswarm.status.topology_view import FlowView
-from services.board.rendering import Frame
+from services.board.responses import Frame
 
 _MESH_KEYS: Final = (MESH_TOPOLOGY, MESH_EVENTS, MESH_FLOW)
 Place = tuple[str, str]  # A bus and a key on it
@@ -95,12 +95,13 @@ def draw_picture(
     layout = lay_out(edges)
     if layout is None:
         return None
-    nodes = (
-        _make_key(keys[name], place, is_wrong=name in wrong)
-        if name in keys
-        else _make_service(name[1], states.get(name[1], "unknown"), place)
-        for name, place in layout.places.items()
-    )
+    nodes = []
+    for name, place in layout.places.items():
+        if name in keys:
+            nodes.append(_make_key(keys[name], place, is_wrong=name in wrong))
+        else:
+            state = states.get(name[1], "unknown")
+            nodes.append(Node("svc", _cut(name[1]), "" if state == "up" else state, state, *place))
     lines = (PictureEdge(path, not wrong.isdisjoint(edge)) for edge, path in layout.paths.items())
     drawn = sorted(lines, key=lambda line: line.is_wrong)  # what is wrong lies above
     return Picture(layout.width, layout.height, tuple(nodes), tuple(drawn))
@@ -145,7 +146,11 @@ def lay_out(edges: Sequence[Edge]) -> Layout | None:
     count = 1 + max(column_of.values())
     if count > MAX_COLUMNS:
         return None
-    ways = {edge: list_slots(edge, column_of) for edge in edges if column_of[edge[0]] < column_of[edge[1]]}
+    ways: dict[Edge, list[Slot]] = {}
+    for one, two in edges:
+        between = range(column_of[one], column_of[two])
+        if between:
+            ways[one, two] = [*((one, column) for column in between), (two, column_of[two])]
     middles = _place_slots(list(column_of.items()), ways.values(), count)
     rounds = [edge for edge in edges if edge not in ways]
     left = _MARGIN + (_BEND if rounds else 0)
@@ -191,12 +196,6 @@ def find_columns(names: Iterable[Name], edges: Iterable[Edge]) -> dict[Name, int
             columns[name] = min(columns[two] for two in after[name]) - 1
     first = min(columns.values())
     return {name: columns[name] - first for name in before}
-
-
-def list_slots(edge: Edge, column_of: Mapping[Name, int]) -> list[Slot]:
-    one, two = edge
-    between = range(column_of[one], column_of[two])
-    return [*((one, column) for column in between), (two, column_of[two])]
 
 
 def _place_slots(boxes: Sequence[Slot], ways: Iterable[Sequence[Slot]], count: int) -> dict[Slot, int]:
@@ -267,10 +266,6 @@ def _list_edges(flows: Iterable[FlowView]) -> list[Edge]:
 def _key_name(flow: FlowView) -> Name:
     """Return the name of a key's box; two buses may have the same key."""
     return "key", f"{flow.bus} {flow.key}"
-
-
-def _make_service(svc: str, state: str, place: tuple[int, int]) -> Node:
-    return Node("svc", _cut(svc), "" if state == "up" else state, state, *place)
 
 
 def _make_key(flow: FlowView, place: tuple[int, int], *, is_wrong: bool) -> Node:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from statistics import fmean
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -14,7 +15,7 @@ from markupsafe import Markup
 from marketswarm.history.rollup import Seconds
 from marketswarm.status import ServiceState, describe_hold, write_headline
 from marketswarm.text import escape_lines, escape_text, format_duration
-from services.board.fleet.beats import describe_beats, draw_beats
+from services.board.fleet.beats import BeatTimes
 from services.board.fleet.snapshot import (
     BarSpan,
     FleetSnapshot,
@@ -35,6 +36,10 @@ _BAR_CLASSES: Final[tuple[tuple[SpanState, str], ...]] = (("unknown", "n"), ("up
 DAY_WIDTH: Final = 10
 _DAY_HEIGHT: Final = 30
 _LEAST_DOWN: Final = 6  # the height of the shortest outage in the bar of a day
+BEATS_WIDTH: Final = 600
+BEATS_HEIGHT: Final = 60
+LATE: Final = 1.5  # an interval that is longer than so many of those in the truth is drawn as late
+_BEATS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +95,22 @@ def find_silences(snapshot: FleetSnapshot, one: ServiceSnapshot) -> list[Silence
 
 
 def list_watchers(snapshot: FleetSnapshot) -> list[Watcher]:
-    found = [
-        Watcher(
-            bus.name,
-            ServiceState.UP if bus.state == "up" else ServiceState.DOWN,
-            _describe_bus(bus.state, bus.reason),
-        )
-        for bus in snapshot.buses
-    ]
+    found = []
+    for bus in snapshot.buses:
+        words = {"away": "does not answer", "unheard": "not heard by the healer"}.get(bus.state, "")
+        text = f"{words}: {bus.reason}" if words and bus.reason else words
+        found.append(Watcher(bus.name, ServiceState.DOWN if words else ServiceState.UP, text))
     found += [_watch_healer(one) for one in snapshot.healers]
     if not snapshot.healers:
         found.append(Watcher("healer", ServiceState.UNKNOWN, "no healer leads"))
     for svc in ("sentinel", "notifier"):
         one = snapshot.find(svc)
         if one is not None:
-            text = _describe_notifier(snapshot) if svc == "notifier" else ""
+            waiting = f"{len(snapshot.pending)} waiting" if snapshot.pending else ""
+            dead = f"{snapshot.dead} undelivered" if snapshot.dead else ""
+            text = ", ".join(filter(None, (waiting, dead))) if svc == "notifier" else ""
             found.append(Watcher(svc, one.state, text))
     return found
-
-
-def _describe_bus(state: str, reason: str) -> str:
-    words = {"away": "does not answer", "unheard": "not heard by the healer"}.get(state, "")
-    return f"{words}: {reason}" if words and reason else words
 
 
 def _watch_healer(one: HealerView) -> Watcher:
@@ -121,12 +120,6 @@ def _watch_healer(one: HealerView) -> Watcher:
     if one.lapsed_at is not None:
         return Watcher(name, ServiceState.DOWN, "its lease ran out, so no healer leads")
     return Watcher(name, ServiceState.UP, "leads")
-
-
-def _describe_notifier(snapshot: FleetSnapshot) -> str:
-    waiting = f"{len(snapshot.pending)} waiting" if snapshot.pending else ""
-    dead = f"{snapshot.dead} undelivered" if snapshot.dead else ""
-    return ", ".join(filter(None, (waiting, dead)))
 
 
 def format_instances(one: ServiceSnapshot) -> str:
@@ -146,10 +139,6 @@ def format_age(sec: float | None) -> str:
     if whole < 7200:
         return f"{whole // 60} min"
     return f"{whole // 3600} h" if whole < 172800 else f"{whole // 86400} d"
-
-
-def format_age_since(ts: float | None, now: float) -> str:
-    return format_age(None if ts is None else now - ts)
 
 
 def format_share(share: float | None) -> str:
@@ -216,19 +205,22 @@ def describe_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_
 
 def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> Markup:
     spans = tuple(spans)
-    paths = draw_paths(spans, now, length_sec)
-    drawn = "".join(
-        f'<path class="{name}" d="{paths[state]}"/>' for state, name in _BAR_CLASSES if paths[state]
-    )
-    words = describe_bar(spans, now, length_sec)
+    found = draw_paths(spans, now, length_sec)
+    paths = {name: found[state] for state, name in _BAR_CLASSES}
+    return _draw("bar", (_BAR_WIDTH, 20), describe_bar(spans, now, length_sec), paths)
+
+
+def _draw(kind: str, size: tuple[int, int], words: str, paths: Mapping[str, str]) -> Markup:
+    """Return a picture made of paths, by their class, with words for those who don't see it."""
+    drawn = "".join(f'<path class="{name}" d="{path}"/>' for name, path in paths.items() if path)
     return Markup(  # noqa: S704 - made of numbers and of our own words
-        '<svg class="bar" viewBox="0 0 3600 20" preserveAspectRatio="none" role="img"'
+        f'<svg class="{kind}" viewBox="0 0 {size[0]} {size[1]}" preserveAspectRatio="none" role="img"'
         f' aria-label="{words}">{drawn}</svg>'
     )
 
 
 def draw_days(days: Sequence[Seconds]) -> Markup:
-    """Return the picture of some days, a bar each, with words for those who don't see it.
+    """Return the picture of some days, a bar each.
 
     A bar is red from above as far as its day was down, at least so that it is seen. An unknown
     day is a thin and short line.
@@ -244,11 +236,7 @@ def draw_days(days: Sequence[Seconds]) -> Markup:
             paths["u"] += f"M{x} {_DAY_HEIGHT}V{height}"
         if height:
             paths["d"] += f"M{x} 0v{height}"
-    drawn = "".join(f'<path class="{name}" d="{path}"/>' for name, path in paths.items() if path)
-    return Markup(  # noqa: S704 - made of numbers and of our own words
-        f'<svg class="days" viewBox="0 0 {len(days) * DAY_WIDTH} {_DAY_HEIGHT}" preserveAspectRatio="none"'
-        f' role="img" aria-label="{describe_days(days)}">{drawn}</svg>'
-    )
+    return _draw("days", (len(days) * DAY_WIDTH, _DAY_HEIGHT), describe_days(days), paths)
 
 
 def describe_days(days: Sequence[Seconds]) -> str:
@@ -267,6 +255,33 @@ def format_day_share(days: Sequence[Seconds]) -> str:
     for day in days:
         total = total.plus(day)
     return "unknown" if total.share is None else f"{format_share(total.share)} % up"
+
+
+def draw_beats(times: BeatTimes) -> Markup:
+    """Return a picture with a bar for each interval, the newest on the right, and a line for the truth's.
+
+    Bars of late beats are wider, and of another colour.
+    """
+    most_sec = max(2 * times.every_sec, *(one.sec for one in times.intervals))
+    shown = times.intervals[-_BEATS:]
+    paths = {"u": "", "w": "", "due": ""}
+    step = BEATS_WIDTH // _BEATS
+    for number, one in enumerate(shown):
+        x = BEATS_WIDTH - (len(shown) - number) * step + step // 2
+        height = max(1, round(BEATS_HEIGHT * one.sec / most_sec))
+        paths["w" if one.sec > LATE * times.every_sec else "u"] += f"M{x} {BEATS_HEIGHT}v-{height}"
+    y = BEATS_HEIGHT - round(BEATS_HEIGHT * times.every_sec / most_sec)
+    paths["due"] = f"M0 {y}H{BEATS_WIDTH}"
+    return _draw("beats", (BEATS_WIDTH, BEATS_HEIGHT), describe_beats(times), paths)
+
+
+def describe_beats(times: BeatTimes) -> str:
+    """Return the intervals in words: `60 intervals of 9.9 s to 10.2 s, 10.0 s on average`."""
+    found = [one.sec for one in times.intervals]
+    return (
+        f"{len(found)} interval{'s' if len(found) != 1 else ''} of {min(found):.1f} s to {max(found):.1f} s, "
+        f"{fmean(found):.1f} s on average; the truth says {times.every_sec:g} s"
+    )
 
 
 def format_iso(ts: float | None) -> str:
@@ -309,6 +324,6 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "printable_lines": escape_lines,
     "share": format_share,
     "silences": find_silences,
-    "since": format_age_since,
+    "since": lambda ts, now: format_age(None if ts is None else now - ts),
     "watchers": list_watchers,
 }

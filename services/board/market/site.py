@@ -31,8 +31,7 @@ from services.board.market.overview import (
 from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import GateState, StoredSeries, list_observations
 from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
-from services.board.rendering import Frame, PageModel, render
-from services.board.responses import answer_error, answer_page
+from services.board.responses import Frame, PageModel, answer_error, answer_page, render
 from services.market.records import TIMEFRAMES
 
 NAV: Final = "/market"

@@ -2,9 +2,8 @@
 
 `answers.py` has what clients are answered, `requests.py` parses what they ask for, `directory.py` finds the
 service that they name and `key_ring.py` the keys that they may use. `writer.py` puts a ping on the bus of its
-service; `desk.py` joins these. `gate.py` is the ASGI application around it, `other_gates.py` is the part of
-it for other clients than those of Healthchecks.
+service; `desk.py` joins these, adds services and ends pauses. `gate.py` is the ASGI application around it,
+`other_gates.py` is the part of it for other clients than those of Healthchecks.
 
-`management.py` is Healthchecks' management API: `checks.py` shows services as checks and reads their pings,
-`codes.py` gives them their UUIDs and `pauses.py` pauses them.
+`management.py` is Healthchecks' management API: `checks.py` shows services as checks and reads their pings.
 """

@@ -18,8 +18,8 @@ from marketswarm.pings import PINGS_KEPT, JobPing, PingKind, parse_ping
 from marketswarm.status import ServiceState
 from services.board.fleet.alerts import AlertView
 from services.board.fleet.snapshot import ServiceSnapshot
-from services.board.pings.codes import make_unique_key
 from services.board.pings.directory import NOT_PINGED, fold_name
+from services.board.pings.key_ring import make_unique_key
 from services.board.pings.requests import PREFIX
 from services.board.public.visibility import ALL_SERVICES, TAG_BADGE_PATH
 

@@ -1,28 +1,149 @@
-"""Find out which service a client may ping, limit how often, and write its pings."""
+"""Find out which service a client may ping, and write its pings; add services, and end pauses, for them."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.bus import NoBusError
+from marketswarm.access import BOOTSTRAP, DEFAULT, OPERATOR
+from marketswarm.bus import Bus, NoBusError
+from marketswarm.operator import MAX_SILENCE_SEC, Silence, read_silences
 from marketswarm.operator.ping_keys import hash_ping_secret
+from marketswarm.operator.tokens import Token
 from marketswarm.pings import JobPing, PingKind
+from marketswarm.truth.model import SERVICE_NAME
 from services.board.access.limits import RateLimiter, RefusedError
-from services.board.pings.answers import NO_BUS, NOT_FOUND, RefusedPingError, make_rate_limited
-from services.board.pings.creation import ServiceCreator
-from services.board.pings.directory import PingDestination, PingDirectory
+from services.board.access.tokens import Client
+from services.board.actions.steering import SilenceBody, Steering
+from services.board.fleet.snapshot import FleetSnapshot
+from services.board.pings.answers import (
+    NO_BUS,
+    NOT_FOUND,
+    NOT_READY,
+    PingAnswer,
+    RefusedPingError,
+    make_rate_limited,
+)
+from services.board.pings.directory import NOT_PINGED, PingDestination, PingDirectory
 from services.board.pings.key_ring import KeyRing, KnownKey
-from services.board.pings.pauses import ServicePauses
 from services.board.pings.writer import PingWriter
 
 PINGS: Final = 1_000  # how many pings a service may have at once
 PINGS_PER_SEC: Final = 100.0
 FAILURES: Final = 60  # how many wrong keys of an address are answered with 404 at once; further ones get 429
 FAILURES_PER_SEC: Final = 1.0
+PAUSE_REASON: Final = "paused through the management API"  # the reason of the silences that stand for a pause
 _ENDS_PAUSE: Final = (PingKind.SUCCESS, PingKind.FAIL)
-
+CREATED_AT_ONCE: Final = 20  # how many services a key may add at once
+CREATED_PER_SEC: Final = 1 / 60
+TURN_SEC: Final = 20.0  # how long a ping waits for its turn: CREATED_AT_ONCE of a key may wait
+FOLLOW_SEC: Final = 5.0  # how long a ping waits until the board follows the truth that it changed
+_LOOK_EVERY_SEC: Final = 0.02
+_REFUSED: Final = NOT_PINGED | {BOOTSTRAP, DEFAULT, OPERATOR}
+"""The slugs that make no service. For a truth with a service called like a user of another kind,
+`marketswarm acl` makes no users."""
+_NOT_SEEDED: Final = PingAnswer(503, b"the service could not be added", 5.0)
 log = logs.get("board")
+
+
+class ServiceCreator:
+    """Adds the service that a ping names with `?create=1`, if the truth lets the board change it.
+
+    Only a key for every service may do that. The service's name is the slug, so it must be a name that the
+    truth may have. A wrong guess at a name makes a service, so a key adds few of them in a time.
+    `add_service` takes a name and an author.
+    """
+
+    def __init__(self, add_service: Callable[[str, str], Awaitable[bool]]) -> None:
+        self._add_service = add_service
+        self._limiter = RateLimiter(CREATED_AT_ONCE, CREATED_PER_SEC)
+        self._turn = asyncio.Lock()
+
+    async def create(self, slug: str, key: str, is_known: Callable[[], bool]) -> None:
+        """Return once `is_known` returns True; `key` is the name of a key. Raises RefusedPingError."""
+        if SERVICE_NAME.fullmatch(slug) is None or slug in _REFUSED:
+            raise RefusedPingError(NOT_FOUND)
+        wait_sec = self._limiter.take(key, time.monotonic())
+        if wait_sec:
+            raise RefusedPingError(make_rate_limited(wait_sec))
+        is_added = False
+        try:
+            async with asyncio.timeout(TURN_SEC):
+                await self._turn.acquire()  # one document is seeded at a time
+            try:
+                is_added = not is_known() and await self._add_service(slug, f"ping key {key}")
+            finally:
+                self._turn.release()
+        except TimeoutError:
+            raise RefusedPingError(_NOT_SEEDED) from None
+        except RefusedError as error:
+            # 403: the truth does not let the board change it, so no ping can add a service
+            raise RefusedPingError(NOT_FOUND if error.status == 403 else _NOT_SEEDED) from None
+        finally:
+            if not is_added:
+                self._limiter.give_back(key, time.monotonic())
+        by = time.monotonic() + FOLLOW_SEC
+        while not is_known():
+            if time.monotonic() > by:
+                # one that was there before, and still can't be pinged, is not monitored
+                raise RefusedPingError(NOT_READY if is_added else NOT_FOUND)
+            await asyncio.sleep(_LOOK_EVERY_SEC)
+
+
+class ServicePauses:
+    """Pauses services for the management API, and ends a pause with the next ping, as Healthchecks does.
+
+    A pause is a silence of a year with a reason of its own. What a ping pays for this is a look into a set;
+    the buses are asked only for a service that is paused, as far as this board knows.
+    """
+
+    def __init__(
+        self,
+        buses: Callable[[], Sequence[Bus]],
+        steering: Steering,
+        find_snapshot: Callable[[], FleetSnapshot | None],
+    ) -> None:
+        self._buses, self._steering, self._find_snapshot = buses, steering, find_snapshot
+        self._paused_here: set[str] = set()  # a snapshot shows them a moment later
+        self._shown: tuple[FleetSnapshot | None, frozenset[str]] = None, frozenset()
+
+    async def pause(self, svc: str, token: Token, address: str, now: float) -> None:
+        """Pause a service at `now` (epoch seconds), unless it is. Raises RefusedError and NoBusError."""
+        if not await self._find(svc, now):
+            body = SilenceBody(services=(svc,), for_sec=MAX_SILENCE_SEC, reason=PAUSE_REASON)
+            await self._steering.add_silence(Client(token, address), body, now)
+        self._paused_here.add(svc)
+
+    async def end(self, svc: str, client: Client, now: float) -> bool:
+        """End the pause of a service; return False if it has none. Raises RefusedError and NoBusError."""
+        found = await self._find(svc, now)
+        for each in found:
+            await self._steering.end_silence(client, each.id, now)
+        self._paused_here.discard(svc)
+        return bool(found)
+
+    def may_be_paused(self, svc: str) -> bool:
+        """Return True if a service was paused here or in the latest snapshot, or if there is none yet."""
+        snapshot = self._find_snapshot()
+        if snapshot is None or svc in self._paused_here:
+            return True
+        if snapshot is not self._shown[0]:
+            pauses = (each.services for each in snapshot.silences if each.reason == PAUSE_REASON)
+            self._shown = snapshot, frozenset(services[0] for services in pauses if len(services) == 1)
+        return svc in self._shown[1]
+
+    async def _find(self, svc: str, now: float) -> list[Silence]:
+        silences = (await read_silences(self._buses())).silences.values()
+        return [each for each in find_pauses(silences, now) if each.services == (svc,)]
+
+
+def find_pauses(silences: Iterable[Silence], now: float) -> list[Silence]:
+    return [
+        each
+        for each in silences
+        if each.reason == PAUSE_REASON and len(each.services) == 1 and each.starts_at <= now < each.ends_at
+    ]
 
 
 class PingDesk:
@@ -47,7 +168,7 @@ class PingDesk:
 
         Raises RefusedPingError; a secret that is not known is counted against the client's address.
         """
-        return self._find_by_key(self.check_secret(secret, client), slug)
+        return self.find_by_key(self.check_secret(secret, client), slug)
 
     def check_secret(self, secret: str, client: str) -> KnownKey:
         """Return the key of a secret.
@@ -58,18 +179,18 @@ class PingDesk:
             return self.keys.find_key(secret, time.time())
         except RefusedPingError as refused:
             if refused.answer is NOT_FOUND:
-                self._count_failure(client)
+                wait_sec = self._failures.take(client, time.monotonic())
+                if wait_sec:
+                    raise RefusedPingError(make_rate_limited(wait_sec)) from None
+                log.warning("board.ping_key_refused", client=client)
             raise
 
-    def find_allowed(self, secret: str, slug: str | None) -> PingDestination:
-        return self._find_by_key(self.keys.find_key(secret, time.time()), slug)
-
-    def _find_by_key(self, key: KnownKey, slug: str | None) -> PingDestination:
+    def find_by_key(self, key: KnownKey, slug: str | None) -> PingDestination:
         directory = self._find_directory()
         if key.svc is None:
             return directory.find_slug(slug or "")  # no service has an empty slug
-        found = directory.find_service(key.svc)
-        if slug is not None and directory.find_slug(slug) != found:
+        found = directory.by_name.get(key.svc)
+        if found is None or (slug is not None and directory.find_slug(slug) != found):
             raise RefusedPingError(NOT_FOUND)
         return found
 
@@ -77,13 +198,14 @@ class PingDesk:
         """Add it to the truth, which only a key for every service allows. Raises RefusedPingError."""
 
         def is_known() -> bool:
-            return self._find_directory().has_service(slug)
+            return slug in self._find_directory().by_name
 
-        if self.creator is None or self.keys.find_key(secret, time.time()).svc is not None:
+        key = self.keys.find_key(secret, time.time())
+        if self.creator is None or key.svc is not None:
             raise RefusedPingError(NOT_FOUND)
         if not is_known():
             await self.creator.create(slug, hash_ping_secret(secret)[:8], is_known)
-        return self.find_allowed(secret, slug)
+        return self.find_by_key(key, slug)
 
     async def take(self, ping: JobPing, to: PingDestination) -> None:
         """Write a ping; return once its bus has stored it and the pause that it ends is over.
@@ -94,17 +216,10 @@ class PingDesk:
         if wait_sec:
             raise RefusedPingError(make_rate_limited(wait_sec))
         await self.writer.write(ping, to)
-        if self.pauses is None or ping.kind not in _ENDS_PAUSE:
+        if self.pauses is None or ping.kind not in _ENDS_PAUSE or not self.pauses.may_be_paused(to.svc):
             return
         try:
-            await self.pauses.end_by_ping(to.svc, ping.client, time.time())
+            await self.pauses.end(to.svc, Client(None, ping.client), time.time())
         except (NoBusError, RefusedError) as error:
             log.warning("board.pause_not_ended", svc=to.svc, reason=str(error))
             raise RefusedPingError(NO_BUS) from None  # the client pings again, which does no harm
-
-    def _count_failure(self, client: str) -> None:
-        """Count and log a wrong secret. Raise RefusedPingError if the address has sent too many."""
-        wait_sec = self._failures.take(client, time.monotonic())
-        if wait_sec:
-            raise RefusedPingError(make_rate_limited(wait_sec))
-        log.warning("board.ping_key_refused", client=client)

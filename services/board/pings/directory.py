@@ -4,7 +4,6 @@ The slug of a service is its name in lower case; `_` and `.` in it may be writte
 services have is ambiguous, unless it is the name of one of them.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,32 +32,16 @@ class PingDirectory:
     """
 
     def __init__(self, truth: Truth, default_timeout_sec: float) -> None:
-        self._by_name = {
+        self.by_name = {
             watch.svc: PingDestination(watch.svc, watch.bus, watch.channel, watch.timeout_sec)
             for watch in truth.watched(default_timeout_sec)
             if watch.svc not in NOT_PINGED
         }
         self._by_lower: dict[str, list[str]] = {}
         self._by_folded: dict[str, list[str]] = {}
-        for svc in self._by_name:
+        for svc in self.by_name:
             self._by_lower.setdefault(svc.lower(), []).append(svc)
             self._by_folded.setdefault(fold_name(svc), []).append(svc)
-
-    def __len__(self) -> int:
-        return len(self._by_name)
-
-    @property
-    def names(self) -> Collection[str]:
-        return self._by_name.keys()
-
-    def has_service(self, svc: str) -> bool:
-        return svc in self._by_name
-
-    def find_service(self, svc: str) -> PingDestination:
-        found = self._by_name.get(svc)
-        if found is None:
-            raise RefusedPingError(NOT_FOUND)
-        return found
 
     def find_slug(self, slug: str) -> PingDestination:
         names = self._by_lower.get(slug) or self._by_folded.get(fold_name(slug)) or ()
@@ -66,7 +49,7 @@ class PingDirectory:
             raise RefusedPingError(NOT_FOUND)
         if len(names) > 1:
             raise RefusedPingError(AMBIGUOUS)
-        return self._by_name[names[0]]
+        return self.by_name[names[0]]
 
 
 def fold_name(name: str) -> str:

@@ -25,7 +25,7 @@ from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import SYSTEM, Truth
 from services.board.access.guard import MAX_BODY_BYTES
 from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client, TokenVerifier, find_address
+from services.board.access.tokens import Client, find_address
 from services.board.board import Board, NotReady
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, read_alerts
 from services.board.fleet.snapshot import ServiceSnapshot
@@ -41,11 +41,9 @@ from services.board.pings.checks import (
     read_last_pings,
     read_pings,
 )
-from services.board.pings.creation import ServiceCreator
-from services.board.pings.desk import PingDesk
+from services.board.pings.desk import PingDesk, ServiceCreator, ServicePauses, find_pauses
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import KeyRing
-from services.board.pings.pauses import ServicePauses, find_pauses
 from services.board.pings.requests import find_header, list_fields, read_body
 from services.board.pings.writer import PingWriter
 
@@ -77,19 +75,11 @@ class _Request:
 class ManagementApi:
     """Answers the requests of one board.
 
-    Links begin with `public_url`, without a last slash, or with the address by which a client asks.
+    Links begin with BOARD_PUBLIC_URL, or with the address by which a client asks.
     """
 
-    def __init__(
-        self,
-        board: Board,
-        verifier: TokenVerifier,
-        keys: KeyRing,
-        pauses: ServicePauses,
-        public_url: str | None = None,
-    ) -> None:
-        self._board, self._verifier, self._keys, self._pauses = board, verifier, keys, pauses
-        self._public_url = public_url
+    def __init__(self, board: Board, keys: KeyRing, pauses: ServicePauses) -> None:
+        self._board, self._keys, self._pauses = board, keys, pauses
 
     def handles(self, path: str) -> bool:
         return path.startswith("/api/v") and _PATH.fullmatch(path) is not None
@@ -123,7 +113,9 @@ class ManagementApi:
         if not key or not isinstance(key, str):
             raise RefusedPingError(_make_error(401, "missing api key"))
         try:
-            token = await self._verifier.identify(f"Bearer {key}", client, time.monotonic(), time.time())
+            token = await self._board.verifier.identify(
+                f"Bearer {key}", client, time.monotonic(), time.time()
+            )
         except RefusedError as refused:
             if refused.status == 401:
                 raise RefusedPingError(_make_error(401, "wrong api key")) from None
@@ -132,7 +124,8 @@ class ManagementApi:
         if not may_write and TokenScope.READ not in token.scopes:
             raise RefusedPingError(_make_error(401, "wrong api key"))
         asked = f"{scope.get('scheme', 'http')}://{find_header(scope['headers'], b'host')}"
-        root = ApiRoot(self._public_url or asked, int(parts["version"] or 1), not may_write)
+        url = self._board.me.settings.board_public_url or asked
+        root = ApiRoot(url, int(parts["version"] or 1), not may_write)
         fields = list_fields(scope["query_string"])
         tags = tuple(value for name, value in fields if name == "tag")
         return _Request(scope["method"], parts, dict(fields), tags, token, client, root)
@@ -194,7 +187,7 @@ class ManagementApi:
     async def _change_pause(self, service: ServiceSnapshot, request: _Request, *, is_pause: bool) -> bool:
         """Pause a service, or end its pause; return False if it has none."""
         now, token = time.time(), request.token
-        self._verifier.limit(token, TokenScope.WRITE, time.monotonic())
+        self._board.verifier.limit(token, TokenScope.WRITE, time.monotonic())
         if is_pause:
             await self._pauses.pause(service.svc, token, request.client, now)
             return True
@@ -286,7 +279,7 @@ def create_pings(board: Board) -> tuple[PingDesk, ManagementApi]:
         return made[1]
 
     def follow() -> None:
-        services = frozenset(me.truth.services).union(find_directory().names)
+        services = frozenset(me.truth.services).union(find_directory().by_name)
         keys.follow(board.settings_now().settings.pings, services)
 
     follow()
@@ -295,5 +288,4 @@ def create_pings(board: Board) -> tuple[PingDesk, ManagementApi]:
     desk = PingDesk(find_directory, keys, writer)
     desk.creator = ServiceCreator(board.editor.add_service)
     desk.pauses = ServicePauses(lambda: board.buses, board.steering, lambda: board.reader.snapshot)
-    url = me.settings.board_public_url
-    return desk, ManagementApi(board, board.verifier, keys, desk.pauses, url)
+    return desk, ManagementApi(board, keys, desk.pauses)

@@ -18,6 +18,7 @@ from services.board.access.tokens import find_address
 from services.board.pings.answers import AMBIGUOUS, BAD_METHOD, NOT_FOUND, PingAnswer, RefusedPingError
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDestination
+from services.board.pings.key_ring import KnownKey
 from services.board.pings.requests import MAX_BYTES, announces_body, find_header, parse_query, read_body
 
 KUMA_PREFIX: Final = "/api/push/"
@@ -43,12 +44,6 @@ class FormPing:
     kind: PingKind
     slug: str | None = None
     text: str = ""
-
-
-def make_kuma_answer(answer: PingAnswer) -> PingAnswer:
-    reason = "Monitor not found or not active." if answer is NOT_FOUND else answer.body.decode()
-    body = orjson.dumps({"ok": False, "msg": reason})
-    return PingAnswer(answer.status, body, answer.retry_sec, _JSON)
 
 
 def parse_kuma(fields: Mapping[str, str]) -> FormPing:
@@ -105,7 +100,7 @@ def parse_bearer(header: str) -> str:
         raise RefusedPingError(PingAnswer(401, b"bearer token must not be empty"))
     secret = text if is_key_text(text) else normalize_uuid(text)
     if secret is None:
-        raise RefusedPingError(PingAnswer(401, b"invalid token"))
+        raise RefusedPingError(_INVALID_TOKEN)
     return secret
 
 
@@ -147,11 +142,6 @@ def _keep_texts(value: Any) -> dict[str, str]:
     return {key: text for key, text in items if isinstance(text, str)}
 
 
-def make_alertmanager_answer(taken: int, unknown: list[str]) -> PingAnswer:
-    body = orjson.dumps({"taken": taken, "unknown": unknown[:100]})
-    return PingAnswer(200 if taken or not unknown else 404, body, content_type=_JSON)
-
-
 class OtherGates:
     """Answers the requests of other monitors' clients."""
 
@@ -169,7 +159,10 @@ class OtherGates:
             said = parse_kuma(parse_query(scope["query_string"]))
             await self._desk.take(make_ping(scope, said, PingForm.KUMA), to)
         except RefusedPingError as refused:
-            return make_kuma_answer(refused.answer)
+            answer = refused.answer
+            reason = "Monitor not found or not active." if answer is NOT_FOUND else answer.body.decode()
+            body = orjson.dumps({"ok": False, "msg": reason})
+            return PingAnswer(answer.status, body, answer.retry_sec, _JSON)
         return KUMA_OK
 
     async def answer_gatus(self, scope: Scope, receive: Receive) -> PingAnswer:
@@ -179,9 +172,17 @@ class OtherGates:
         secret = parse_bearer(find_header(scope["headers"], b"authorization"))
         if announces_body(scope["headers"]):
             await read_body(receive, 0)
-        to = self._find_by_slugs(secret, list_gatus_slugs(find_gatus_key(scope["path"]) or ""), scope)
-        await self._desk.take(make_ping(scope, said, PingForm.GATUS), to)
-        return GATUS_OK
+        key = self._check_secret(secret, scope)
+        for slug in list_gatus_slugs(find_gatus_key(scope["path"]) or ""):
+            try:
+                to = self._desk.find_by_key(key, slug)
+            except RefusedPingError as refused:
+                if refused.answer is not NOT_FOUND:
+                    raise
+            else:
+                await self._desk.take(make_ping(scope, said, PingForm.GATUS), to)
+                return GATUS_OK
+        raise RefusedPingError(NOT_FOUND)
 
     async def answer_alertmanager(self, scope: Scope, receive: Receive) -> PingAnswer:
         """Answer a webhook of Alertmanager: the alerts of a service are one ping. Raises RefusedPingError.
@@ -192,13 +193,13 @@ class OtherGates:
         if scope["method"] != "POST":
             raise RefusedPingError(BAD_METHOD)
         secret = parse_bearer(find_header(scope["headers"], b"authorization"))
-        self._check_secret(secret, scope)
+        key = self._check_secret(secret, scope)
         body, _ = await read_body(receive, MAX_BYTES)
         found: dict[PingDestination, list[FormPing]] = {}
         unknown: list[str] = []
         for said in parse_alertmanager(body):
             try:
-                found.setdefault(self._desk.find_allowed(secret, said.slug or ""), []).append(said)
+                found.setdefault(self._desk.find_by_key(key, said.slug or ""), []).append(said)
             except RefusedPingError as refused:
                 if refused.answer not in (NOT_FOUND, AMBIGUOUS):
                     raise
@@ -209,7 +210,8 @@ class OtherGates:
             for to, alerts in found.items()
         )
         await gather_all(takes)
-        return make_alertmanager_answer(sum(map(len, found.values())), unknown)
+        answer = orjson.dumps({"taken": sum(map(len, found.values())), "unknown": unknown[:100]})
+        return PingAnswer(200 if found or not unknown else 404, answer, content_type=_JSON)
 
     def _log_unknown(self, names: Iterable[str], client: str) -> None:
         """Log the names in a webhook that are unknown: each name once a day, because webhooks come again."""
@@ -219,24 +221,14 @@ class OtherGates:
             shown = [name[:MAX_NAME_CHARS] for name in new[:NAMES_LOGGED]]
             log.warning("board.alerts_unknown", names=shown, client=client)
 
-    def _check_secret(self, secret: str, scope: Scope) -> None:
-        """Raise RefusedPingError, with Gatus' words, if a secret is not known."""
+    def _check_secret(self, secret: str, scope: Scope) -> KnownKey:
+        """Return the key of a secret. Raise RefusedPingError, with Gatus' words, if it is not known."""
         try:
-            self._desk.check_secret(secret, find_address(scope))
+            return self._desk.check_secret(secret, find_address(scope))
         except RefusedPingError as refused:
             raise RefusedPingError(
                 _INVALID_TOKEN if refused.answer is NOT_FOUND else refused.answer
             ) from None
-
-    def _find_by_slugs(self, secret: str, slugs: list[str], scope: Scope) -> PingDestination:
-        self._check_secret(secret, scope)
-        for slug in slugs:
-            try:
-                return self._desk.find_allowed(secret, slug)
-            except RefusedPingError as refused:
-                if refused.answer is not NOT_FOUND:
-                    raise
-        raise RefusedPingError(NOT_FOUND)
 
 
 def make_ping(scope: Scope, said: FormPing, form: PingForm) -> JobPing:

@@ -168,12 +168,13 @@ class PingWriter:
         ping, to = one.ping, one.to
         svc, now = to.svc, time.monotonic()
         self._counts[svc] += 1  # failed ones count, because a beat whose answer was lost may have arrived
+        said = ping.text.splitlines() if ping.kind is PingKind.FAIL else ()
         beat = encode_beat(
             svc,
             self._counts[svc],
             ping.ts,
             boot=self._boot,
-            detail=_find_reason(ping),
+            detail=next(filter(None, map(str.strip, said)), None),
             exit_code=ping.exit_code,
             run=_REPORTS[ping.kind],
             rid=ping.rid,
@@ -212,9 +213,3 @@ def encode_run(svc: str, ping: JobPing, started_at: float | None) -> bytes:
         found["took_sec"] = round(ping.ts - started_at, 3)
         said += f" after {format_duration(ping.ts - started_at)}"
     return orjson.dumps(found | {"ts": round(ping.ts, 3), "said": said})
-
-
-def _find_reason(ping: JobPing) -> str | None:
-    if ping.kind is not PingKind.FAIL or not ping.body:
-        return None
-    return next((line for line in map(str.strip, ping.text.splitlines()) if line), None)

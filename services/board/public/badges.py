@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from fastapi import APIRouter, HTTPException, Request
@@ -97,24 +97,23 @@ def make_badge(label: str, services: Sequence[ServiceSnapshot], *, is_current: b
     states = [one.state if is_current else ServiceState.UNKNOWN for one in services]
     worst = min(states, key=URGENCY.__getitem__, default=ServiceState.UNKNOWN)
     down, late = states.count(ServiceState.DOWN), states.count(ServiceState.SILENT)
-    return Badge(_shorten(label), worst, len(states), down, late)
-
-
-def _shorten(text: str) -> str:
-    text = escape_text(text)
-    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
+    label = escape_text(label)
+    if len(label) > MAX_LABEL:
+        label = f"{label[: MAX_LABEL - 1]}…"
+    return Badge(label, worst, len(states), down, late)
 
 
 def encode_badge(badge: Badge) -> bytes:
-    found: dict[str, Any] = {
-        "label": badge.label,
-        "status": LOOKS[badge.state].word,
-        "message": badge.message,
-        "total": badge.total,
-        "down": badge.down,
-        "grace": badge.late,  # the word of Healthchecks
-    }
-    return orjson.dumps(found)
+    return orjson.dumps(
+        {
+            "label": badge.label,
+            "status": LOOKS[badge.state].word,
+            "message": badge.message,
+            "total": badge.total,
+            "down": badge.down,
+            "grace": badge.late,  # the word of Healthchecks
+        }
+    )
 
 
 def encode_shields(badge: Badge) -> bytes:

@@ -14,10 +14,9 @@ from marketswarm.status import ServiceState
 from services.board.board import Board
 from services.board.cache import Cached
 from services.board.fleet.history import PUBLIC_DAYS, outline_days
-from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot
+from services.board.fleet.snapshot import FleetSnapshot
 from services.board.public.visibility import list_public, simplify_state
-from services.board.rendering import Frame
-from services.board.responses import answer_error, answer_page, find_assets_path
+from services.board.responses import Frame, answer_error, answer_page
 from services.board.settings import PublicSettings
 
 DAYS_SEC: Final = 60.0  # how long the days of a service are shown without being counted again
@@ -47,7 +46,6 @@ class PublicPage:
     title: str
     at: float
     services: tuple[PublicService, ...] = ()
-    assets: str = "/static/0"
     tag: str = ""
     tags: tuple[str, ...] = ()
     current: tuple[Announcement, ...] = ()
@@ -120,18 +118,14 @@ def make_public_page(
     is_current: bool = True,
 ) -> PublicPage:
     """Return the page for the public: a service is up, down or unknown there, and no more is told."""
-
-    def show_state(one: ServiceSnapshot) -> ServiceState:
-        return simplify_state(one.state) if is_current else ServiceState.UNKNOWN
-
+    services = []
+    for one in list_public(snapshot, public, tag):
+        state = simplify_state(one.state) if is_current else ServiceState.UNKNOWN
+        services.append(PublicService(one.svc, one.description or one.svc, state))
     return PublicPage(
         public.title,
         snapshot.at,
-        tuple(
-            PublicService(one.svc, one.description or one.svc, show_state(one))
-            for one in list_public(snapshot, public, tag)
-        ),
-        find_assets_path(),
+        tuple(services),
         tag,
         tuple(each for each in public.tags if any(each in one.tags for one in snapshot.services)),
         tuple(select_open(announcements, snapshot.at, tag)),

@@ -53,8 +53,29 @@ class DiffAnswer:
 def make_truth_api(editor: TruthEditor, verifier: TokenVerifier) -> APIRouter:
     api = APIRouter(prefix="/api/v1/truth")
     _add_reading(api, editor)
-    _add_check(api, editor)
-    _add_seeding(api, editor, verifier)
+
+    @api.put(
+        "",
+        response_model=SeedAnswer,
+        openapi_extra=_DOCUMENT,
+        dependencies=[TOKEN_HEADER],
+        responses=_REFUSALS,
+    )
+    async def seed(request: Request) -> Response:
+        """Seed a document on every bus, or on none, in place of the one that `If-Match` names."""
+        client = await verifier.verify_client(request, Scope.SEED)
+        replaces = request.headers.get("if-match", "").strip()
+        if not replaces:
+            raise RefusedError(428, "`If-Match` must have the `ETag` of the document that you edited")
+        raw = await _read_document(request)
+        try:
+            done = await editor.seed(client, raw, client.name, replaces.strip('"'))
+        except RefusedError as error:
+            return await _explain_refusal(editor, error, raw)
+        answer = answer_fresh(done)
+        answer.headers["ETag"] = _make_etag(done.sha256)
+        return answer
+
     return api
 
 
@@ -90,39 +111,10 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
         is_same = first.sha256 == second.sha256
         return answer_fresh(DiffAnswer(f"revision {older}", f"revision {newer}", is_same, **asdict(changes)))
 
-
-def _add_check(api: APIRouter, editor: TruthEditor) -> None:
-    @api.post(
-        "/check",
-        response_model=CheckAnswer,
-        openapi_extra=_DOCUMENT,
-        responses={415: _REFUSALS[415]},
-    )
+    @api.post("/check", response_model=CheckAnswer, openapi_extra=_DOCUMENT, responses={415: _REFUSALS[415]})
     async def check(request: Request) -> Response:
         """Return what is wrong with a document, as `marketswarm validate`, and what it would change."""
         return answer_fresh(await editor.check(await _read_document(request)))
-
-
-def _add_seeding(api: APIRouter, editor: TruthEditor, verifier: TokenVerifier) -> None:
-    @api.put(
-        "",
-        response_model=SeedAnswer,
-        openapi_extra=_DOCUMENT,
-        dependencies=[TOKEN_HEADER],
-        responses=_REFUSALS,
-    )
-    async def seed(request: Request) -> Response:
-        """Seed a document on every bus, or on none, in place of the one that `If-Match` names."""
-        client = await verifier.verify_client(request, Scope.SEED)
-        replaces = _parse_etag(request.headers.get("if-match", ""))
-        raw = await _read_document(request)
-        try:
-            done = await editor.seed(client, raw, client.name, replaces)
-        except RefusedError as error:
-            return await _explain_refusal(editor, error, raw)
-        answer = answer_fresh(done)
-        answer.headers["ETag"] = _make_etag(done.sha256)
-        return answer
 
 
 async def _explain_refusal(editor: TruthEditor, error: RefusedError, raw: bytes) -> Response:
@@ -145,9 +137,3 @@ async def _read_document(request: Request) -> bytes:
 
 def _make_etag(sha256: str) -> str:
     return f'"{sha256}"'
-
-
-def _parse_etag(text: str) -> str:
-    if not text:
-        raise RefusedError(428, "`If-Match` must have the `ETag` of the document that you edited")
-    return text.strip().strip('"')

@@ -3,8 +3,9 @@
 import contextlib
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Literal
 
 import orjson
@@ -119,15 +120,9 @@ async def read_revision(bus: Bus, revision: int) -> TruthText | None:
 
 
 def diff_documents(older: TruthText, newer: TruthText) -> tuple[DiffLine, ...]:
-    return tuple(_diff_lines(older.text, newer.text))[:MAX_DIFF_LINES]
-
-
-def _diff_lines(older: str, newer: str) -> Iterator[DiffLine]:
-    lines = difflib.unified_diff(older.splitlines(), newer.splitlines(), lineterm="", n=3)
-    for number, line in enumerate(lines):
-        if number > 1:
-            mark = line[:1]
-            yield DiffLine(mark if mark in ("-", "+", "@") else " ", line[1:])  # type: ignore[arg-type]
+    lines = difflib.unified_diff(older.text.splitlines(), newer.text.splitlines(), lineterm="", n=3)
+    shown = islice(lines, 2, 2 + MAX_DIFF_LINES)  # the first two would name files
+    return tuple(DiffLine(line[0], line[1:]) for line in shown)  # type: ignore[arg-type]
 
 
 def _dump(value: Any) -> str:

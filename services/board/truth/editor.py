@@ -118,7 +118,17 @@ class TruthEditor:
 
     async def read_in_force(self) -> TruthInForce:
         """Return the document in force, of the first bus that has one."""
-        raw = await self._read_raw()
+        raw = None
+        failed: list[str] = []
+        for bus in self.buses():
+            try:
+                raw = await bus.ask(bus.client.get(self.key), max_bytes=MAX_BYTES + 1024)
+            except BusError as error:
+                failed.append(f"bus {error.bus}: {error.reason}")
+            if raw is not None:
+                break
+        else:
+            raise RefusedError(503, f"no bus has a truth; {'; '.join(failed)}".rstrip("; "), RETRY_SEC)
         if self._known is None or self._known.raw != raw:
             self._known = await self.work(_parse_in_force, raw)
         return self._known
@@ -151,7 +161,7 @@ class TruthEditor:
         act = Act(Action.SEED, loaded.sha256, client.token, client.address, f"by {by}")
         return await self._seed(act, raw, loaded, by, replaces)
 
-    async def add_service(self, svc: str, author: str, section: Mapping[str, Any] = PINGED) -> bool:
+    async def add_service(self, svc: str, author: str) -> bool:
         """Seed the truth in force with one more service; return False if it has the service already.
 
         The caller has made sure that the client may do that; `author` says who it is.
@@ -162,7 +172,7 @@ class TruthEditor:
                 raise RefusedError(409, "the truth in force is not valid")
             if svc in current.truth.services:
                 return False
-            text = insert_service(current.raw.decode(), svc, section)
+            text = insert_service(current.raw.decode(), svc, PINGED)
             raw = b"" if text is None else text.encode()
             loaded = await self._require_seedable(raw)
             act = Act(Action.SEED, loaded.sha256, None, "", f"service {svc} added by {author}")
@@ -190,7 +200,10 @@ class TruthEditor:
 
     async def _seed(self, act: Act, raw: bytes, loaded: ParsedTruth, by: str, replaces: str) -> SeedAnswer:
         """Seed a checked document, with entries in the audit log."""
-        buses = self._require_buses()
+        buses = self.buses()
+        missing = set(self.truth().bus_names()) - {bus.name for bus in buses}
+        if missing:
+            raise RefusedError(503, f"the board does not know where bus {min(missing)} is", RETRY_SEC)
         if self._seeding.locked():
             raise RefusedError(503, "another document is being seeded", RETRY_SEC)
         async with self._seeding:
@@ -202,32 +215,16 @@ class TruthEditor:
                     raw, buses, author, key=self.key, replaces=replaces, loads_functions=False
                 )
             except SeedError as error:
-                outcome = AuditOutcome.REFUSED if error.reason == REPLACED else AuditOutcome.FAILED
+                is_replaced = error.reason == REPLACED
+                outcome = AuditOutcome.REFUSED if is_replaced else AuditOutcome.FAILED
                 await self.audit.end(act, outcome, str(error))
-                raise _make_refusal(error) from None
+                if is_replaced:
+                    reason = "not seeded: the truth was changed meanwhile"
+                    raise RefusedError(_REPLACED_STATUS, reason) from None
+                raise RefusedError(503, f"not seeded: {escape_text(str(error))}", RETRY_SEC) from None
             await self.audit.end(act, AuditOutcome.DONE, f"revision {done.revision}, {act.detail}")
         changes = _escape_changes(format_changes(done.changes))
         return SeedAnswer(done.revision, done.sha256, done.changed, changes, unheard)
-
-    def _require_buses(self) -> Sequence[Bus]:
-        """Return every bus of the truth. Raises RefusedError if one of them has no URL here."""
-        buses = self.buses()
-        missing = set(self.truth().bus_names()) - {bus.name for bus in buses}
-        if missing:
-            raise RefusedError(503, f"the board does not know where bus {min(missing)} is", RETRY_SEC)
-        return buses
-
-    async def _read_raw(self) -> bytes:
-        failed: list[str] = []
-        for bus in self.buses():
-            try:
-                raw = await bus.ask(bus.client.get(self.key), max_bytes=MAX_BYTES + 1024)
-            except BusError as error:
-                failed.append(f"bus {error.bus}: {error.reason}")
-                continue
-            if isinstance(raw, bytes):
-                return raw
-        raise RefusedError(503, f"no bus has a truth; {'; '.join(failed)}".rstrip("; "), RETRY_SEC)
 
     async def parse_revision(self, revision: revisions.Revision) -> Truth:
         """Return the truth of a revision. A document that is not valid may hold secrets, so it is refused."""
@@ -288,9 +285,3 @@ def _escape_changes(lines: Iterable[str]) -> tuple[str, ...]:
     found = [escape_text(line) for line in lines]
     more = [f"and {len(found) - MAX_PROBLEMS} more"] if len(found) > MAX_PROBLEMS else []
     return (*found[:MAX_PROBLEMS], *more)
-
-
-def _make_refusal(error: SeedError) -> RefusedError:
-    if error.reason == REPLACED:
-        return RefusedError(_REPLACED_STATUS, "not seeded: the truth was changed meanwhile")
-    return RefusedError(503, f"not seeded: {escape_text(str(error))}", RETRY_SEC)

@@ -5,9 +5,8 @@ The SHA-256 of the document that its author has seen goes with it; if the truth 
 new difference is shown instead.
 """
 
-from collections.abc import Awaitable, Callable
+import time
 from dataclasses import dataclass, replace
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated, ClassVar, Final
 
@@ -19,11 +18,10 @@ from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import SYSTEM
 from services.board.access.limits import RefusedError
-from services.board.access.sessions import PageNotice, SentForm, SessionOver
+from services.board.access.sessions import PageNotice, SentForm
 from services.board.board import Board
 from services.board.fleet.snapshot import ServiceSnapshot
-from services.board.rendering import Frame
-from services.board.responses import answer_page, redirect
+from services.board.responses import Frame, answer_page, redirect
 from services.board.truth.documents import (
     MAX_SHOWN_BYTES,
     DiffLine,
@@ -35,7 +33,7 @@ from services.board.truth.documents import (
     read_revision,
     read_revisions,
 )
-from services.board.truth.editor import CheckAnswer, ProblemView, SeedAnswer, TruthEditor, TruthInForce
+from services.board.truth.editor import CheckAnswer, ProblemView, SeedAnswer, TruthInForce
 
 TOO_LONG: Final = "The document is too long for this page: `marketswarm seed` and PUT /api/v1/truth take it."
 NAV: Final = "/truth"
@@ -93,30 +91,24 @@ class TruthReviewPage:
     """What seeding a document, or a revision again, would change in the truth in force.
 
     `base` is the SHA-256 of the truth in force, to which it is compared. `text` is the document; it is empty
-    if `revision` says which one it is. `same` is True if the document is in force already.
+    if `revision` says which one it is.
     """
 
     template: ClassVar = "truth_review.html"
     frame: Frame
     base: str
-    changes: tuple[str, ...] = ()
-    warnings: tuple[ProblemView, ...] = ()
+    checked: CheckAnswer
     diff: tuple[DiffLine, ...] = ()
     text: str = ""
     revision: int | None = None
-    same: bool = False
     may_edit: bool = False
     problem: str = ""
 
 
 def make_truth_pages(board: Board) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_reading(site, board)
     _add_forms(site, board)
-    return site
 
-
-def _add_reading(site: APIRouter, board: Board) -> None:
     @site.get("/truth")
     async def show_truth(request: Request, older: int | None = None, newer: int | None = None) -> Response:
         frame = await board.make_session_frame(request, "Truth", NAV)
@@ -136,40 +128,51 @@ def _add_reading(site: APIRouter, board: Board) -> None:
         frame = await board.make_session_frame(request, f"Roll back to revision {revision}", NAV)
         return answer_page(await review_revision(board, frame, revision))
 
+    return site
+
 
 def _add_forms(site: APIRouter, board: Board) -> None:
-    async def take(request: Request, act: Callable[[SentForm], Awaitable[Response]]) -> Response:
-        try:
-            form = await board.gate.read_form(request)
-            board.gate.limit(form, Scope.SEED)
-            return await act(form)
-        except SessionOver:
-            return redirect("/sign-in?why=over&back=truth")
+    async def read_form(request: Request) -> SentForm:
+        form = await board.gate.read_form(request)
+        board.verifier.limit(form.session.token, Scope.SEED, time.monotonic())
+        return form
 
     @site.post("/truth/check")
     async def check(request: Request) -> Response:
-        async def show(form: SentForm) -> Response:
-            frame = await board.make_session_frame(request, "Edit the truth", NAV)
-            text, base = _find_text(form), form.fields.get("base", "")
-            if form.fields.get("then") == "edit":
-                return answer_page(TruthEditPage(frame, text, base))
-            return answer_page(await review_text(board, frame, text, base))
-
-        return await take(request, show)
+        form = await read_form(request)
+        frame = await board.make_session_frame(request, "Edit the truth", NAV)
+        text, base = _find_text(form), form.fields.get("base", "")
+        if form.fields.get("then") == "edit":
+            return answer_page(TruthEditPage(frame, text, base))
+        return answer_page(await review_text(board, frame, text, base))
 
     @site.post("/truth/seed")
     async def seed(request: Request) -> Response:
-        return await take(request, partial(_seed, board, request))
+        return await _seed(board, request, await read_form(request))
 
 
 async def _seed(board: Board, request: Request, form: SentForm) -> Response:
+    by = form.fields.get("by", "")[:100] or form.session.token.name
+    if not by.isprintable():
+        raise RefusedError(422, "your name can't be shown on one line")
+    form.session.author = by
+    text, base, number = (
+        _find_text(form),
+        form.fields.get("base", ""),
+        parse_digits(form.fields.get("revision")),
+    )
+    raw = text.encode() if number is None else (await board.editor.find_revision(number)).document
     try:
-        done = await seed_form(board.editor, form)
+        done = await board.editor.seed(form.client, raw, by, base)
     except RefusedError as error:
         if error.status != HTTPStatus.PRECONDITION_FAILED:
             raise
         frame = await board.make_session_frame(request, "The truth was changed", NAV)
-        return answer_page(replace(await _review_again(board, frame, form), problem=_REPLACED))
+        if number is None:
+            page = await review_text(board, frame, text, base)
+        else:
+            page = await review_revision(board, frame, number)
+        return answer_page(replace(page, problem=_REPLACED))
     await board.refresh()
     notice = form.session.add_notice(PageNotice(_describe(done)))
     return redirect(f"/truth?said={notice}")
@@ -200,11 +203,11 @@ async def review_text(board: Board, frame: Frame, text: str, base: str) -> Truth
         return TruthEditPage(frame, text, base, problem=TOO_LONG)
     current, checked = await board.editor.read_in_force(), await board.editor.check(raw)
     if not checked.valid:
-        return TruthEditPage(frame, text, base, errors=checked.errors, problem=_count_errors(checked))
-    diff = await _compare(board.editor, current, raw)
-    page = TruthReviewPage(frame, current.sha256, checked.changes, checked.warnings, diff, text=text)
-    page = replace(page, same=checked.same, may_edit=board.editor.may_seed())
-    return page if base == current.sha256 else replace(page, problem=_REPLACED)
+        count = len(checked.errors)
+        problem = f"{count} problem{'s' if count != 1 else ''}: nothing was seeded."
+        return TruthEditPage(frame, text, base, errors=checked.errors, problem=problem)
+    page = await _make_review(board, frame, raw, current, checked)
+    return replace(page, text=text, problem="" if base == current.sha256 else _REPLACED)
 
 
 async def review_revision(board: Board, frame: Frame, number: int) -> TruthReviewPage:
@@ -213,43 +216,22 @@ async def review_revision(board: Board, frame: Frame, number: int) -> TruthRevie
     if not checked.valid:
         first = checked.errors[0]
         raise RefusedError(422, f"revision {number} is not valid any more: {first.path}: {first.message}")
-    diff = await _compare(board.editor, current, found.document)
-    page = TruthReviewPage(frame, current.sha256, checked.changes, checked.warnings, diff, revision=number)
-    return replace(page, same=checked.same, may_edit=board.editor.may_seed())
+    return replace(await _make_review(board, frame, found.document, current, checked), revision=number)
 
 
-async def seed_form(editor: TruthEditor, form: SentForm) -> SeedAnswer:
-    by = form.fields.get("by", "")[:100] or form.session.token.name
-    if not by.isprintable():
-        raise RefusedError(422, "your name can't be shown on one line")
-    form.session.author = by
-    number = parse_digits(form.fields.get("revision"))
-    raw = _find_text(form).encode() if number is None else (await editor.find_revision(number)).document
-    return await editor.seed(form.client, raw, by, form.fields.get("base", ""))
-
-
-async def _review_again(board: Board, frame: Frame, form: SentForm) -> TruthEditPage | TruthReviewPage:
-    number = parse_digits(form.fields.get("revision"))
-    if number is None:
-        return await review_text(board, frame, _find_text(form), form.fields.get("base", ""))
-    return await review_revision(board, frame, number)
-
-
-async def _compare(editor: TruthEditor, current: TruthInForce, raw: bytes) -> tuple[DiffLine, ...]:
+async def _make_review(
+    board: Board, frame: Frame, raw: bytes, current: TruthInForce, checked: CheckAnswer
+) -> TruthReviewPage:
     def compare() -> tuple[DiffLine, ...]:
         older = parse_document(current.raw) if current.truth is not None else TruthText()
         return diff_documents(older, parse_document(raw))
 
-    return await editor.work(compare)
+    diff = await board.editor.work(compare)
+    return TruthReviewPage(frame, current.sha256, checked, diff, may_edit=board.editor.may_seed())
 
 
 def _find_text(form: SentForm) -> str:
     return f"{form.text}\n" if form.text else ""
-
-
-def _count_errors(checked: CheckAnswer) -> str:
-    count = len(checked.errors)
-    return f"{count} problem{'s' if count != 1 else ''}: nothing was seeded."
 
 
 def _describe(done: SeedAnswer) -> str:

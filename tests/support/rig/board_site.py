@@ -15,16 +15,14 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import orjson
 
 from marketswarm.status import ServiceState
-from services.board import rendering
-from services.board.fleet.packing import pack_snapshot
-from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents
+from services.board import responses
+from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents, pack_snapshot
 from services.board.public.badges import Badge, draw_badge
-from services.board.rendering import Frame
-from services.board.responses import find_assets_path
+from services.board.responses import Frame
 from support.board_pages import make_pages
 from support.rig.process import HOST
 
-STATIC = Path(rendering.__file__).with_name("static")
+STATIC = Path(responses.__file__).with_name("static")
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -177,8 +175,8 @@ class BoardSite:
         if not known or (known == "/" and path != "/"):
             return None
         name = known.strip("/").capitalize() or "Fleet"
-        frame = Frame(name, known, snapshot, f"x-{self.moves}", find_assets_path(), "1.0")
-        return rendering.render(makers[known](frame, {**params, "rest": path.removeprefix(known).strip("/")}))
+        frame = Frame(name, known, snapshot, f"x-{self.moves}")
+        return responses.render(makers[known](frame, {**params, "rest": path.removeprefix(known).strip("/")}))
 
     def stream(self, request: Any) -> None:
         """Sends what happens until the browser goes or the site stops."""

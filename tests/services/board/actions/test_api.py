@@ -24,9 +24,8 @@ from services.board.access.audit import AuditLog
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.api import make_actions
-from services.board.actions.healing import HealingSteering
 from services.board.actions.links import make_link_site
-from services.board.actions.steering import MAX_WAITING, Steering
+from services.board.actions.steering import MAX_WAITING, HealingSteering, Steering
 from services.board.app import add_errors, describe_failures
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings

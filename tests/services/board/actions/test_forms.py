@@ -23,8 +23,7 @@ from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.forms import find_way_back, make_forms
-from services.board.actions.healing import HealingSteering
-from services.board.actions.steering import Steering
+from services.board.actions.steering import HealingSteering, Steering
 from services.board.app import add_errors
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
@@ -65,8 +64,9 @@ class Browser:
 
         @app.get("/view")
         async def show_view(request: Request):
-            found = await self.gate.find_view(request)
-            notice = found and found.notice and [found.notice.text, found.notice.is_bad]
+            found = await self.gate.find_session(request)
+            said = found and found.find_notice(request.query_params.get("said", ""))
+            notice = said and [said.text, said.is_bad]
             return JSONResponse(found and {"csrf": found.csrf, "author": found.author, "notice": notice})
 
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 5000))

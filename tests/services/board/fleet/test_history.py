@@ -13,7 +13,7 @@ from marketswarm.time_slice import TimeSlice
 from services.board.fleet import history as module
 from services.board.fleet.history import HistoryBuilder
 from services.board.fleet.snapshot import BarSpan, Uptime
-from services.board.fleet.snapshot_builder import NO_HISTORY
+from services.board.fleet.snapshot_builder import HistoryExtract
 
 T0 = 497_000 * HOUR_SEC
 
@@ -31,7 +31,7 @@ def add_miss(history, svc, since):
 
 
 async def test_without_a_history_nothing_is_shown():
-    assert await HistoryBuilder().build(None, T0) is NO_HISTORY
+    assert await HistoryBuilder().build(None, T0) == HistoryExtract()
 
 
 async def test_a_span_that_lasts_has_no_end():

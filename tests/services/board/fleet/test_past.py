@@ -5,7 +5,7 @@ from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.listening import Heard, Listening
 from marketswarm.history.rollup import HOUR_SEC, PastOutage, Seconds
 from marketswarm.history.spans import KnownState
-from services.board.fleet.history import DAY_SEC, NO_PAST, outline_days, outline_past
+from services.board.fleet.history import DAY_SEC, Past, outline_days, outline_past
 from services.board.fleet.snapshot import BarSpan
 
 T0 = 497_000 * HOUR_SEC  # some hour
@@ -29,8 +29,8 @@ def add_outage(history: FleetHistory, since: int, sec: int) -> None:
 
 
 def test_without_a_history_there_is_no_past():
-    assert outline_past(None, "a", T0) is NO_PAST
-    assert outline_past(make_history(1), "other", T0) is NO_PAST
+    assert outline_past(None, "a", T0) == Past()
+    assert outline_past(make_history(1), "other", T0) == Past()
 
 
 def test_outages_are_shown_the_latest_first():

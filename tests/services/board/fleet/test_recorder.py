@@ -304,8 +304,8 @@ async def make_two(bus, other, **more):
     await add_outage(bus, "svc11", now - 900, now - 300)
     for recorder in both:
         await recorder.step(block_sec=None)
-    first, second = sorted(both, key=lambda recorder: recorder.counts.conflicts)
-    assert (first.counts.conflicts, second.counts.conflicts) == (0, 1)
+    first, second = sorted(both, key=lambda recorder: recorder.conflicts)
+    assert (first.conflicts, second.conflicts) == (0, 1)
     await first.step(block_sec=None)
     return first, second
 
@@ -342,7 +342,7 @@ async def test_while_the_first_board_writes_the_second_one_reads_no_history(bus,
     after = await sums(bus, time.time())
     assert after["svc03"][0]["24h"].down == found["svc03"][0]["24h"].down + 100
     await first.step(block_sec=None)  # it was only late, and is the second one from now on
-    assert first.counts.conflicts == 1
+    assert first.conflicts == 1
     await other.aclose()
 
 
@@ -368,7 +368,7 @@ async def test_a_second_board_takes_over_from_one_that_writes_no_more(bus, monke
         took += 1
         await second.step(block_sec=None)
     assert took <= (SAVE_SEC if is_idle else 0) + 2 * STEP_BACK_SEC + 2
-    assert second.counts.conflicts == 1
+    assert second.conflicts == 1
     await other.aclose()
 
 
@@ -490,7 +490,7 @@ async def running(recorder):
 async def test_while_its_bus_is_away_a_recorder_counts_failures_and_then_it_goes_on(bus):
     recorder, bus.connected = make_recorder(bus), False
     async with running(recorder):
-        await auntil(lambda: recorder.counts.failures > 1, what="failures")
+        await auntil(lambda: recorder.failures > 1, what="failures")
         assert (recorder.error is None, recorder.behind_sec(time.monotonic())) == (False, None)
         bus.connected = True
         await auntil(lambda: recorder.history is not None and recorder.error is None)
@@ -528,13 +528,13 @@ async def test_it_counts_what_it_recorded_and_knows_how_far_behind_it_is(bus):
     recorder = make_recorder(bus)
     assert recorder.behind_sec(time.monotonic()) is None
     await recorder.step(block_sec=None)
-    assert (recorder.counts.recorded, recorder.counts.malformed) == (2, 1)
+    assert (recorder.recorded, recorder.malformed) == (2, 1)
     assert recorder.behind_sec(time.monotonic()) < 30
     assert recorder.behind_sec(time.monotonic() + 100) >= 100
     await add_outage(bus, "svc01", begin + HOUR_SEC, begin + HOUR_SEC + 600)
     await ask(bus, "HINCRBY", "board:history", "version", 1)  # another board wrote
     await recorder.step(block_sec=None)
-    assert recorder.counts.conflicts == 1
+    assert recorder.conflicts == 1
 
 
 async def test_a_board_that_was_overtaken_writes_nothing(bus):

@@ -20,7 +20,7 @@ from services.board.fleet.topology import (
     is_monitoring,
     lay_out,
 )
-from services.board.rendering import Frame
+from services.board.responses import Frame
 from support.board_examples import make_small
 from support.board_pages import FAULTS, make_flows
 

@@ -55,7 +55,7 @@ class GateRig:
 
     def follow(self, named=()):
         """Takes over the keys that a truth names, and its services."""
-        self.keys.follow(named, frozenset(self.directory.names) | {"healer"})
+        self.keys.follow(named, frozenset(self.directory.by_name) | {"healer"})
 
     async def hand_on(self, scope, _receive, send):
         self.handed_on.append(scope["path"])

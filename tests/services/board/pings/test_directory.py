@@ -45,5 +45,4 @@ def test_monitoring_itself_and_what_is_not_monitored_can_not_be_pinged(directory
     with pytest.raises(RefusedPingError) as refused:
         directory.find_slug(slug)
     assert (refused.value.answer.status, refused.value.answer.body) == (404, b"not found")
-    with pytest.raises(RefusedPingError):
-        directory.find_service(slug)
+    assert slug not in directory.by_name

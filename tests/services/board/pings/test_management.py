@@ -16,11 +16,10 @@ from services.board.access.audit import AuditLog
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.steering import Steering
 from services.board.fleet.snapshot import FleetSnapshot, LastRunView, ServiceSnapshot, SilenceView
-from services.board.pings.codes import CheckCodes
+from services.board.pings.desk import PAUSE_REASON, ServicePauses
 from services.board.pings.directory import PingDirectory
-from services.board.pings.key_ring import RELOAD_SEC, KeyRing
+from services.board.pings.key_ring import RELOAD_SEC, CheckCodes, KeyRing
 from services.board.pings.management import ManagementApi
-from services.board.pings.pauses import PAUSE_REASON, ServicePauses
 from services.board.settings import PingKeySettings
 
 SECRET = b"0123456789abcdef" * 4
@@ -42,13 +41,13 @@ async def api(rig, truth_of):
         ServiceSnapshot("shop_api", ServiceState.DOWN, "system-redis", 30.0, tags=("shop",)),
         ServiceSnapshot("healer", ServiceState.UP, "system-redis", 30.0),
     )
-    me = SimpleNamespace(bus=rig.buses.__getitem__)
+    me = SimpleNamespace(bus=rig.buses.__getitem__, settings=SimpleNamespace(board_public_url=None))
     snapshot = FleetSnapshot(1e9, services=services)
     rig.board = board = SimpleNamespace(me=me, truth=truth, buses=buses, snapshot=snapshot)
-    board.find_problem = lambda: None
+    board.find_problem, board.verifier = lambda: None, TokenVerifier(lambda: bus)
     steering = Steering(lambda: buses, AuditLog(lambda: bus), lambda: truth)
     rig.desk.pauses = ServicePauses(lambda: buses, steering, lambda: board.snapshot)
-    rig.gate.management = ManagementApi(board, TokenVerifier(lambda: bus), rig.keys, rig.desk.pauses)
+    rig.gate.management = ManagementApi(board, rig.keys, rig.desk.pauses)
     await bus.client.set("board:checks", SECRET)
     rig.truth_of, rig.directory = truth_of, PingDirectory(truth, 30.0)
     rig.follow()
@@ -184,13 +183,7 @@ async def test_what_can_be_no_secret_of_uuids_is_replaced(api, value):
 async def test_links_begin_with_the_public_address_or_with_that_of_the_request(api):
     first = (await ask(api, "/api/v3/checks/"))[1]["checks"][0]
     assert first["update_url"].startswith("http://board.example/api/v3/checks/")
-    api.gate.management = ManagementApi(
-        api.board,
-        TokenVerifier(lambda: api.buses["system-redis"]),
-        api.keys,
-        api.desk.pauses,
-        "https://up.example/b",
-    )
+    api.board.me.settings.board_public_url = "https://up.example/b"
     check = (await ask(api, "/api/v3/checks/"))[1]["checks"][0]
     links = [check[name] for name in check if name.endswith("_url")]
     links += [each["svg"] for each in (await ask(api, "/api/v3/badges/"))[1]["badges"].values()]

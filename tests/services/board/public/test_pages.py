@@ -3,7 +3,7 @@
 from marketswarm.operator.announcements import AnnouncementEntry, AnnouncementState, fold_announcements
 from marketswarm.status import ServiceState
 from services.board.public.pages import make_public_page
-from services.board.rendering import render
+from services.board.responses import render
 from services.board.settings import PublicSettings
 from support.board_examples import AT, HOSTILE, make_small
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from services.board.fleet.packing import pack_snapshot
-from services.board.fleet.snapshot import FleetSnapshot, Uptime
+from services.board.fleet.snapshot import FleetSnapshot, Uptime, pack_snapshot
 from support.board_examples import make_large, make_service
 
 

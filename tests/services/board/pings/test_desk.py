@@ -3,8 +3,8 @@ import asyncio
 import pytest
 
 from services.board.access.limits import RefusedError
-from services.board.pings import creation
-from services.board.pings.creation import ServiceCreator
+from services.board.pings import desk
+from services.board.pings.desk import ServiceCreator
 from services.board.pings.directory import PingDirectory
 
 
@@ -62,7 +62,7 @@ async def test_new_slugs_at_once_are_added_one_after_the_other(rig, make_editor)
 
 
 async def test_what_was_not_added_uses_nothing_up(rig, make_editor, monkeypatch):
-    monkeypatch.setattr(creation, "CREATED_AT_ONCE", 1)
+    monkeypatch.setattr(desk, "CREATED_AT_ONCE", 1)
     editor, (_, key) = make_editor(refusal=503), await rig.make_key()
     found = [(await rig.ask(f"/ping/{key}/job", query=b"create=1"))[0] for _ in range(3)]
     editor.refusal = None
@@ -93,7 +93,7 @@ async def test_a_truth_that_can_not_be_changed_is_no_200(rig, make_editor, refus
 
 
 async def test_a_key_adds_only_so_many_at_once(rig, make_editor, monkeypatch):
-    monkeypatch.setattr(creation, "CREATED_AT_ONCE", 2)
+    monkeypatch.setattr(desk, "CREATED_AT_ONCE", 2)
     editor, (_, key) = make_editor(), await rig.make_key()
     found = [(await rig.ask(f"/ping/{key}/job{n}", query=b"create=1"))[0] for n in range(3)]
     assert found == [201, 201, 429]
