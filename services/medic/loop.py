@@ -13,8 +13,7 @@ from marketswarm.truth import MEDIC, Truth
 from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics
-from services.medic.owners.embedded_fleet import EmbeddedFleet
-from services.medic.owners.fleet_logs import FleetLogs
+from services.medic.owners.embedded_fleet import EmbeddedFleet, FleetLogs
 from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
 from services.medic.planner import LEASE_SEC

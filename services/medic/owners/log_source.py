@@ -28,14 +28,18 @@ FETCH_SEC: Final = 3.0
 
 
 class LogError(Exception):
-    """A log can't be read; the message says why."""
+    """A log can't be read; the message says why, and `reason` so in a word."""
+
+    def __init__(self, why: str, reason: str = "unusable") -> None:
+        super().__init__(why)
+        self.reason = reason
 
 
 class LogTooLongError(LogError):
     """An answer is longer than MAX_LOG_BYTES: fewer lines may fit."""
 
     def __init__(self) -> None:
-        super().__init__("the lines are too long")
+        super().__init__("the lines are too long", "too_long")
 
 
 @dataclass(frozen=True, slots=True)
