@@ -19,8 +19,7 @@ from marketswarm.operator.remedies import ARCHIVE
 from marketswarm.truth import MEDIC, SYSTEM
 from services.medic.facts import FleetFacts, RemedyEvidence
 from services.medic.remedies.leased_write import LeasedWriter
-from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
-from services.medic.remedies.traced import TracedRemedy
+from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, TracedRemedy
 
 LATE_SEC: Final = 600.0
 """For how long a backup may be due before archive provably does not make it by itself."""

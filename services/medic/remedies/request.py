@@ -20,10 +20,8 @@ from marketswarm.operator.service_requests import (
 from marketswarm.truth import MEDIC, SYSTEM
 from services.medic.facts import FleetFacts, RemedyEvidence, TargetFacts
 from services.medic.refusal import Refusal
-from services.medic.remedies.beside import read_boot
 from services.medic.remedies.leased_write import LeasedWriter
-from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
-from services.medic.remedies.traced import TracedRemedy
+from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, TracedRemedy, read_boot
 
 
 @dataclass(frozen=True, kw_only=True)

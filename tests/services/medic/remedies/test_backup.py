@@ -18,8 +18,8 @@ from marketswarm.operator.backups import (
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
 from services.archive.backup_desk import BackupDesk
-from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
+from services.medic.observer import add_evidence
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.remedies.backup import LATE_SEC, judge_report
 from services.medic.settings import HealingSettings
