@@ -42,7 +42,7 @@ from services.medic.learning import ENOUGH, Lesson, Treatment
 from services.medic.proposal import find_proposal
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
-from services.medic.report import HealingReport, make_report, sort_lessons
+from services.medic.report import HealingReport, make_report
 from services.medic.settings import HealingSettings, MedicSettings, Mode
 from services.medic.store import read_state
 
@@ -232,7 +232,7 @@ def report(
         )
         _print_table(("service", "symptom", "outages", "healed", "escalated", "median"), rows)
     if found.lessons:
-        _print_lessons(sort_lessons(found))
+        _print_lessons(found.lessons)
 
 
 def format_report(found: HealingReport, days: int, now: float) -> list[str]:
@@ -502,7 +502,7 @@ def _report_to_json(found: HealingReport) -> dict[str, Any]:
             }
             for each in found.patterns
         ],
-        "remedies": [_lesson_to_json(each) for each in sort_lessons(found)],
+        "remedies": [_lesson_to_json(each) for each in found.lessons],
         "without_beginning": found.unknown,
     }
 

@@ -197,15 +197,11 @@ class Medic:
             repair, reason = chosen
             plan = replace(self.planner.record_question(repair.svc, now()), questions=tier.questions)
             await self._save(store, plan, lease)
-            readings = self.rules.list_resources(repair.svc)
-            tier.begin(repair, reason, self.facts, self._list_notes(repair.svc), readings)
-
-    def _list_notes(self, svc: str) -> list[str]:
-        """Return what a service says of itself, and the rules that hold for it or for the fleet."""
-        seen = self.observer.seen
-        beat = None if seen is None else seen.state.beats.get(svc)
-        notes = [f"the service says: {beat.detail}"] if beat is not None and beat.detail else []
-        return notes + [f"rule {name} holds: {why}" for name, why in self.rules.list_holding(svc)]
+            seen, readings = self.observer.seen, self.rules.list_resources(repair.svc)
+            beat = None if seen is None else seen.state.beats.get(repair.svc)
+            notes = [f"the service says: {beat.detail}"] if beat is not None and beat.detail else []
+            notes += [f"rule {name} holds: {why}" for name, why in self.rules.list_holding(repair.svc)]
+            tier.begin(repair, reason, self.facts, notes, readings)
 
     async def measure(self, now: Callable[[], float]) -> None:
         """Evaluate the rules, if it is time."""

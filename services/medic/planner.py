@@ -105,10 +105,12 @@ class Planner:
             RepairState.SETTLING: self._find_settle_sec,
             RepairState.STABILIZING: lambda _: settings.stable_sec,
         }
-        self.repairs = {
-            each.svc: replace(each, until=now + lengths[each.state](each)) if each.state in lengths else each
-            for each in (stored.limit_times(now) for stored in repairs)
-        }
+        begun = dict[str, Repair]()
+        for each in repairs:
+            attempts = tuple(replace(one, at=min(one.at, now)) for one in each.attempts)
+            until = now + lengths[each.state](each) if each.state in lengths else each.until
+            begun[each.svc] = replace(each, since=min(each.since, now), attempts=attempts, until=until)
+        self.repairs = begun
 
     def _find_settle_sec(self, repair: Repair) -> float:
         """Return how long the last remedy of a repair may take to be verified."""
@@ -412,15 +414,11 @@ class Planner:
         if before is None:
             self._draft.note(repair, EntryKind.ESCALATED, here.now, reason=reason)
         moved = replace(repair.move(RepairEvent.ESCALATE, here.now), escalated_after=len(repair.attempts))
-        return moved if before == moved.escalated_after else self._renew_advice(moved, here)
-
-    def _renew_advice(self, repair: Repair, here: Situation) -> Repair:
-        """Propose the next remedy of a diagnosis, after one before it did not help."""
-        left = () if repair.advice is None else repair.advice.remedies
-        left = tuple(each for each in left if self._may_be_proposed(repair, each))
-        if not left:
-            return repair
-        renewed = replace(repair, advice=Advice(left, here.now + here.settings.proposal_sec))
+        advised = () if moved.advice is None else moved.advice.remedies
+        left = tuple(each for each in advised if self._may_be_proposed(moved, each))
+        if not left or before == moved.escalated_after:
+            return moved
+        renewed = replace(moved, advice=Advice(left, here.now + here.settings.proposal_sec))
         self._note_advice(renewed, "the next remedy of the diagnosis", here.now)
         return renewed
 
@@ -490,7 +488,10 @@ class Planner:
         is_early = here.now < repair.since + here.settings.settle_sec
         if is_early and not kind.can_tell(target):
             return repair  # its owner may answer yet, or is about to start the next process
-        if not kind.is_undone(attempt.identity, target) or repair.count_undone(kind.name) >= kind.attempts:
+        undone = sum(
+            each.remedy is kind.name and each.verdict is AttemptVerdict.UNDONE for each in repair.attempts
+        )
+        if not kind.is_undone(attempt.identity, target) or undone >= kind.attempts:
             return self._abandon(repair, OrderResult.UNKNOWN, text, here.now)
         if here.now < here.resumed_at + LEASE_SEC:
             return repair  # a medic that was stopped gave its lease back, and its request may come yet
@@ -571,7 +572,10 @@ class Planner:
             return replace(repair, until=now + here.settings.stable_sec)
         if repair.until is not None and now < repair.until:
             return repair
-        return self._resolve(repair, RepairEvent.STABILIZE, repair.find_resolution(), now)
+        resolution = Resolution.RESTARTED if repair.owner_restarts else Resolution.RECOVERED
+        if repair.attempts and repair.attempts[-1].verdict is AttemptVerdict.VERIFIED:
+            resolution = Resolution.HEALED
+        return self._resolve(repair, RepairEvent.STABILIZE, resolution, now)
 
     def _resolve(self, repair: Repair, event: RepairEvent, resolution: Resolution, now: float) -> Repair:
         up_at = now if repair.up_at is None else repair.up_at

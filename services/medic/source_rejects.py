@@ -43,12 +43,11 @@ _FOREVER_MS: Final = -1.0
 
 @dataclass(frozen=True, slots=True)
 class SourcePause:
-    """A pause of a source that is in force; times are epoch seconds by the bus's clock.
+    """A pause of a source that is in force.
 
-    `until` is None for one that lasts until it is resumed. `begun_at` is known of the medic's own alone.
+    `begun_at`, in epoch seconds by the bus's clock, is known of the medic's own alone.
     """
 
-    until: float | None
     is_medics: bool = False
     begun_at: float = 0.0
 
@@ -130,8 +129,7 @@ def parse_pause(stored: Mapping[bytes, bytes], now: float) -> SourcePause | None
     if not paused or _FOREVER_MS != paused <= 1000 * now:
         return None
     is_medics = stored.get(b"paused_by") == BY_MEDIC and paused != _FOREVER_MS
-    until = None if paused == _FOREVER_MS else paused / 1000
-    return SourcePause(until, is_medics, max(0.0, _parse_ms(stored.get(b"paused_at"))) / 1000)
+    return SourcePause(is_medics, max(0.0, _parse_ms(stored.get(b"paused_at"))) / 1000)
 
 
 def _parse_ms(raw: bytes | None) -> float:

@@ -74,15 +74,11 @@ def make_bundle(
     }
     # ten times as much is redacted as is kept: what is removed may be most of it
     cleaned = map_texts(bundle, lambda text: truncate(redactor.redact(text, 10 * MAX_LINE), MAX_LINE, len))
-    cleaned["logs"] = _keep_end(redactor.redact(evidence.logs))
+    logs = redactor.redact(evidence.logs)  # the last whole lines of it are kept
+    cleaned["logs"] = logs if len(logs) <= MAX_BLOCK else logs[-MAX_BLOCK:].partition("\n")[2]
     cleaned["source"] = truncate(redactor.redact(evidence.source), MAX_BLOCK, len)
     cleaned["commits"] = truncate(redactor.redact(evidence.commits), MAX_BLOCK, len)
     return orjson.dumps({"target": repair.svc, "remedies": sorted(map(str, known)), **cleaned})
-
-
-def _keep_end(text: str) -> str:
-    """Return the last whole lines of a text, MAX_BLOCK characters at most."""
-    return text if len(text) <= MAX_BLOCK else text[-MAX_BLOCK:].partition("\n")[2]
 
 
 def describe_target(target: TargetFacts) -> dict[str, Any]:

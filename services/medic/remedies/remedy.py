@@ -249,8 +249,7 @@ class TracedRemedy(RemedyType):
         return found is None or bool(found.identity) or found.is_under_way
 
     def find_identity(self, target: TargetFacts) -> str:
-        found = target.evidence.get(self.name)
-        return "" if found is None else found.identity
+        return target.evidence.get(self.name, RemedyEvidence()).identity
 
     def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
         if target.health is not Health.UP:
@@ -264,16 +263,13 @@ class TracedRemedy(RemedyType):
             yield Refusal.START_GRACE
 
     def can_tell(self, target: TargetFacts) -> bool:
-        return target.evidence.get(self.name) is not None
+        return self.name in target.evidence
 
     def is_done(self, identity: str, target: TargetFacts) -> bool:
-        found = target.evidence.get(self.name)
-        return found is not None and bool(identity) and identity in found.results
+        return bool(identity) and identity in target.evidence.get(self.name, RemedyEvidence()).results
 
     def is_undone(self, identity: str, target: TargetFacts) -> bool:
-        found = target.evidence.get(self.name)
-        return found is not None and bool(identity) and identity in found.undone
+        return bool(identity) and identity in target.evidence.get(self.name, RemedyEvidence()).undone
 
     def has_helped(self, _boot: str | None, identity: str, target: TargetFacts) -> bool | None:
-        found = target.evidence.get(self.name)
-        return None if found is None else found.results.get(identity)
+        return target.evidence.get(self.name, RemedyEvidence()).results.get(identity)
