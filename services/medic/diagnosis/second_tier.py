@@ -27,8 +27,14 @@ from marketswarm.tasks import end_tasks
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.diff import diff_truths, format_changes
 from marketswarm.truth.parse import parse_truth
-from services.medic.diagnosis.answer import MAX_ANSWER_BYTES, DiagnosisAnswer, parse_answer
-from services.medic.diagnosis.bundle import INSTRUCTION, DiagnosisEvidence, make_bundle
+from services.medic.diagnosis.bundle import (
+    INSTRUCTION,
+    MAX_ANSWER_BYTES,
+    DiagnosisAnswer,
+    DiagnosisEvidence,
+    make_bundle,
+    parse_answer,
+)
 from services.medic.diagnosis.redactor import Redactor, list_secrets
 from services.medic.diagnosis.repository import read_commits, read_source
 from services.medic.facts import FleetFacts
