@@ -351,11 +351,10 @@ async def _approve(data: Path, ident: str, author: str) -> str:
         bus = fleet.bus(SYSTEM)
         repairs, fuse, _ = await read_state(bus, fleet.truth.services)
         proposals = {found.ident: each.svc for each in repairs if (found := find_proposal(each)) is not None}
-        if fuse.blown_at is None if ident == FUSE else ident not in proposals:
-            raise Exit(
-                Code.CONFIGURATION,
-                f"{ident} waits for no one; `marketswarm medic status` shows what does",
-            )
+        is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
+        if not is_known:
+            why = f"{ident} waits for no one; `marketswarm medic status` shows what does"
+            raise Exit(Code.CONFIGURATION, why)
         await write_approval(bus, HealingApproval(id=ident, by=author, ts=time.time()))
     return proposals.get(ident, "")
 

@@ -154,7 +154,8 @@ def parse_listing(body: bytes, services: Container[str], project: str | None) ->
 
 def _parse_listed(entry: Any, project: str | None) -> ListedContainer | None:
     labels = entry.get("Labels") if isinstance(entry, dict) else None
-    if not isinstance(labels, dict) or _parse_id(entry.get("Id")) is None:
+    found = entry.get("Id") if isinstance(labels, dict) else None
+    if not isinstance(labels, dict) or type(found) is not str or not _ID.fullmatch(found):
         raise BadAnswerOfEngineError("an entry without an id or labels")
     if project is not None and labels.get(COMPOSE_PROJECT) != project:
         return None
@@ -163,7 +164,7 @@ def _parse_listed(entry: Any, project: str | None) -> ListedContainer | None:
     if svc is None or labels.get(COMPOSE_ONE_OFF) == "True":
         return None
     status = parse_text(entry.get("Status"), _MAX_STATUS) or ""
-    return ListedContainer(entry["Id"], svc, _parse_state(entry.get("State")), status)
+    return ListedContainer(found, svc, _parse_state(entry.get("State")), status)
 
 
 def parse_inspected(body: bytes, container_id: str) -> InspectedContainer:
@@ -236,10 +237,6 @@ def _parse_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         raise BadAnswerOfEngineError("no JSON") from None
-
-
-def _parse_id(value: Any) -> str | None:
-    return value if type(value) is str and _ID.fullmatch(value) else None
 
 
 def _parse_state(value: Any) -> ContainerState | None:

@@ -131,9 +131,12 @@ class ContainerEngine(ProcessOwner):
         self._complained &= ids
         self._unusable = unusable = await self._inspect_all(self._choose(listed), ends_at)
         self.has_read = True
-        return tuple(
-            self._make_owned(each) for each in listed if each.id in self.known and each.svc not in unusable
-        )
+        owned = list[OwnedProcess]()
+        for each in listed:
+            if (known := self.known.get(each.id)) is not None and each.svc not in unusable:
+                facts = known.container.make_facts(known.age_sec + time.monotonic() - known.at)
+                owned.append(OwnedProcess(each.svc, RestartOwner.ENGINE, facts, known.container.restarts))
+        return tuple(owned)
 
     def _parse_listing(self, body: bytes, services: Container[str]) -> list[ListedContainer]:
         """Parse a list, unless it is that of the last look. Raises NoOwnerError."""
@@ -263,11 +266,6 @@ class ContainerEngine(ProcessOwner):
         if answer.status != 200:
             raise _make_error("inspect", f"it answers {answer.status}")
         return parse_inspected(answer.body, container_id)
-
-    def _make_owned(self, each: ListedContainer) -> OwnedProcess:
-        known = self.known[each.id]
-        facts = known.container.make_facts(known.age_sec + time.monotonic() - known.at)
-        return OwnedProcess(each.svc, RestartOwner.ENGINE, facts, known.container.restarts)
 
     # --- what is measured ---
 

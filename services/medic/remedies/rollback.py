@@ -44,10 +44,6 @@ class RollbackStep:
     good: Revision
     changed: frozenset[str]
 
-    @property
-    def identity(self) -> str:
-        return make_identity(self.bad, self.good)
-
 
 @dataclass(frozen=True, kw_only=True)
 class RollBackTruth(TracedRemedy):
@@ -82,7 +78,8 @@ class RollBackTruth(TracedRemedy):
         rollback = find_rollback(newest, now)
         if rollback is not None:
             victims = find_victims(rollback, facts, context) & known.keys()
-            known |= dict.fromkeys(victims, replace(common, identity=rollback.identity))
+            identity = make_identity(rollback.bad, rollback.good)
+            known |= dict.fromkeys(victims, replace(common, identity=identity))
         return known
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
@@ -91,7 +88,7 @@ class RollBackTruth(TracedRemedy):
             buses = [context.get_bus(name) for name in context.truth.bus_names()]
             system = context.get_bus(SYSTEM)
             rollback = find_rollback(await _read_newest(system), None)
-            if rollback is None or rollback.identity != order.identity:
+            if rollback is None or make_identity(rollback.bad, rollback.good) != order.identity:
                 return OrderResult.CHANGED, "another truth is in force now"
             detail = f"by the {MEDIC} for {order.svc}: {self.describe(order.identity)}"
             act = Act(Action.SEED, rollback.good.sha256, None, "", detail)

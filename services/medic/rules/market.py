@@ -58,8 +58,14 @@ async def _read_gate(seen: FleetObservation, get_bus: Callable[[str], Bus], read
 
 
 async def _read_quarantine(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
-    if (point := find_point(seen, BARS, MARKET_QUARANTINE)) is not None:
-        readings[Metric.QUARANTINED] = {FLEET: await _count_entries(get_bus(point.bus), point.key)}
+    if (point := find_point(seen, BARS, MARKET_QUARANTINE)) is None:
+        return
+    bus, added = get_bus(point.bus), None
+    if not await bus.ask(bus.client.exists(point.key)):
+        added = 0
+    elif isinstance(info := await bus.ask(bus.client.xinfo_stream(point.key)), dict):
+        added = parse_count(info.get("entries-added"))  # how many ever were
+    readings[Metric.QUARANTINED] = {FLEET: None if added is None else float(added)}
 
 
 async def _read_backups(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
@@ -104,12 +110,3 @@ def _find_value(values: Mapping[object, float], stored: Mapping[str, Any]) -> fl
     """Return the value of the word in the field `state`; None for any other word, or thing."""
     word = stored.get("state")
     return values.get(word) if isinstance(word, str) else None
-
-
-async def _count_entries(bus: Bus, key: str) -> float | None:
-    """Return how many entries were ever added to a stream. Raises BusError."""
-    if not await bus.ask(bus.client.exists(key)):
-        return 0.0
-    info = await bus.ask(bus.client.xinfo_stream(key))
-    added = parse_count(info.get("entries-added")) if isinstance(info, dict) else None
-    return None if added is None else float(added)
