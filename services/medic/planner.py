@@ -78,7 +78,7 @@ class Planner:
         self._fleet_down_at = float("-inf")
         self._get_settings, self._is_dry_run = get_settings, is_dry_run
         self._looked_at = float("inf")
-        self._draft = PlanDraft(self.repairs, self.fuse)
+        self._draft = PlanDraft({}, self.fuse)
 
     def resume(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
         """Go on with the repairs that another medic stored.
