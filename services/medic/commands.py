@@ -2,13 +2,12 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
 from marketswarm.agent.outage_state import OutageState, parse_state
 from marketswarm.cli import event_loop, output, tables
@@ -43,7 +42,7 @@ from services.medic.learning import ENOUGH, Lesson, Treatment
 from services.medic.proposal import find_proposal
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
-from services.medic.report import HealingReport, OutagePattern, make_report, sort_lessons
+from services.medic.report import HealingReport, make_report
 from services.medic.settings import HealingSettings, MedicSettings, Mode
 from services.medic.store import read_state
 
@@ -69,20 +68,32 @@ def incidents(
     data: Data = DATA,
 ) -> None:
     """List the outages that the medic has on record, the one that changed last first."""
-    found = [each for each in event_loop.run(_read_incidents(data)) if svc in (None, each.svc)][:count]
+    found = [each for each in _read_incidents(data) if svc in (None, each.svc)][:count]
     if as_json:
         output.print_json([_to_json(each) for each in found])
         return
     if not found:
         output.print_line("no incident is on record")
         return
-    tables.print_drawing(_draw_incidents(found, time.time()))
+    now = time.time()
+    rows = (
+        (
+            each.id,
+            each.svc,
+            format_moment(each.opened_at, now),
+            each.resolution,
+            "" if each.end is None or each.end.sec is None else format_duration(each.end.sec),
+            ", ".join(each.remedies()),
+        )
+        for each in found
+    )
+    _print_table(("id", "service", "opened", "state", "took"), rows, folded=("remedies",))
     output.print_line(f"{suggest_command('incident ID', data)} shows one")
 
 
 def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
     """Show one outage as a post-mortem in Markdown: what happened, what was done, how it ended."""
-    found = next((each for each in event_loop.run(_read_incidents(data)) if each.id == ident), None)
+    found = next((each for each in _read_incidents(data) if each.id == ident), None)
     if found is None:
         raise Exit(
             Code.CONFIGURATION, f"no incident {ident} is on record; `marketswarm incidents` lists them"
@@ -90,8 +101,12 @@ def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
     evidence, diagnosis = event_loop.run(_read_records(data, found))
     if as_json:
         records = {
-            "evidence": None if evidence is None else _evidence_to_json(evidence),
-            "diagnosis": None if diagnosis is None else asdict(diagnosis),
+            "evidence": evidence
+            and {
+                **{name: value for name, value in asdict(evidence).items() if name != "packed_log"},
+                "log": unpack_log(evidence.packed_log),
+            },
+            "diagnosis": diagnosis and asdict(diagnosis),
         }
         output.print_json({**_to_json(found), **records})
         return
@@ -122,12 +137,27 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
             f"stopped at {format_moment(fuse.blown_at, now)} after {why}; {approve} lets it go on"
         )
     if holding:
-        tables.print_drawing(_draw_rules(holding, now))
+        held = (
+            (name, "" if each.since is None else format_moment(each.since, now), each.error or "")
+            for name, each in holding.items()
+        )
+        _print_table(("rule", "holds since"), held, folded=("why",))
     _print_experience(experience, settings)
     if not repairs:
         output.print_line("no outage is open")
         return
-    tables.print_drawing(_draw_repairs(repairs, now))
+    opened = (
+        (
+            each.svc,
+            format_moment(each.down_since, now),
+            each.state,
+            each.refusal or "",
+            str(each.count_remedies()),
+            each.incident,
+        )
+        for each in repairs
+    )
+    _print_table(("service", "down since", "state", "why", "attempts"), opened, folded=("incident",))
     for each in repairs:
         if (found := find_proposal(each)) is not None:
             approve = suggest_command(f"{MEDIC} approve {found.ident}", data)
@@ -138,11 +168,20 @@ def _print_experience(experience: Experience, settings: HealingSettings) -> None
     lessons, decisions = _sort_lessons(experience), experience.list_decisions(settings.ladder_of)
     approvals = experience.list_approvals()
     if lessons:
-        tables.print_drawing(_draw_lessons(lessons[:LESSONS_SHOWN], decisions))
+        _print_lessons(lessons[:LESSONS_SHOWN], decisions)
     if decisions and not settings.learning:
         output.print_line("learning is off: every remedy is tried, in the order of its cost")
     if approvals:
-        tables.print_drawing(_draw_approvals(approvals[:LESSONS_SHOWN], settings, experience))
+        rows = (
+            (
+                each.remedy,
+                each.svc,
+                *map(str, (each.helped, each.failed, each.in_a_row)),
+                find_present_mode(settings, experience, each) or "",
+            )
+            for each in approvals[:LESSONS_SHOWN]
+        )
+        _print_table(("approved", "service", "helped", "failed", "in a row", "mode"), rows)
 
 
 def _sort_lessons(experience: Experience) -> list[Lesson]:
@@ -182,9 +221,18 @@ def report(
     _warn_of_unusable(unusable)
     output.print_lines(format_report(found, days, now))
     if found.patterns:
-        tables.print_drawing(_draw_patterns(found.patterns[:PATTERNS_SHOWN]))
+        rows = (
+            (
+                each.svc,
+                each.symptom,
+                *map(str, (each.stats.count, each.healed, each.stats.escalated)),
+                "" if each.stats.median_sec is None else format_duration(each.stats.median_sec),
+            )
+            for each in found.patterns[:PATTERNS_SHOWN]
+        )
+        _print_table(("service", "symptom", "outages", "healed", "escalated", "median"), rows)
     if found.lessons:
-        tables.print_drawing(_draw_lessons(sort_lessons(found)))
+        _print_lessons(found.lessons)
 
 
 def format_report(found: HealingReport, days: int, now: float) -> list[str]:
@@ -249,8 +297,8 @@ def find_present_mode(
     return f"{mode}: {present}{missing}"
 
 
-async def _read_incidents(data: Path) -> list[HealingIncident]:
-    entries, unusable = await _read_entries(data)
+def _read_incidents(data: Path) -> list[HealingIncident]:
+    entries, unusable = event_loop.run(_read_entries(data))
     _warn_of_unusable(unusable)
     return fold_incidents(entries)
 
@@ -281,7 +329,7 @@ async def _read_records(
 async def _read_status(
     data: Path,
 ) -> tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState], Experience]:
-    """Return also what the record teaches, as the medic itself takes it. Raises Exit."""
+    """Return also the rules that hold, by `<rule>/<subject>`, and what the record teaches. Raises Exit."""
     experience = Experience()
     async with open_fleet(data) as fleet:
         settings, system = _find_settings(fleet.truth), fleet.bus(SYSTEM)
@@ -291,13 +339,9 @@ async def _read_status(
         entries, unusable = await read_timeline(system)
         experience.load(entries, await read_forgotten_at(system))
     _warn_of_unusable(unusable)
-    return settings, repairs, fuse, find_holding(stored), experience
-
-
-def find_holding(stored: Mapping[bytes, bytes]) -> dict[str, OutageState]:
-    """Return the rules that hold, by `<rule>/<subject>`, of the states that the medic stored."""
     states = {name.decode("utf-8", "replace"): parse_state(raw) for name, raw in sorted(stored.items())}
-    return {name: state for name, state in states.items() if state.verdict == "down"}
+    holding = {name: state for name, state in states.items() if state.verdict == "down"}
+    return settings, repairs, fuse, holding, experience
 
 
 async def _approve(data: Path, ident: str, author: str) -> str:
@@ -309,10 +353,8 @@ async def _approve(data: Path, ident: str, author: str) -> str:
         proposals = {found.ident: each.svc for each in repairs if (found := find_proposal(each)) is not None}
         is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
         if not is_known:
-            raise Exit(
-                Code.CONFIGURATION,
-                f"{ident} waits for no one; `marketswarm medic status` shows what does",
-            )
+            why = f"{ident} waits for no one; `marketswarm medic status` shows what does"
+            raise Exit(Code.CONFIGURATION, why)
         await write_approval(bus, HealingApproval(id=ident, by=author, ts=time.time()))
     return proposals.get(ident, "")
 
@@ -340,7 +382,7 @@ def format_post_mortem(found: HealingIncident) -> list[str]:
         "",
         "| time | what | why | took |",
         "| --- | --- | --- | --- |",
-        *(_format_row(each) for each in found.timeline),
+        *map(_format_row, found.timeline),
     ]
 
 
@@ -358,12 +400,6 @@ def format_evidence(evidence: OutageEvidence | None) -> list[str]:
         lines += [f"- the last {len(log_lines)} lines of its log:", ""]
         lines += [f"      {escape_text(line)}" for line in log_lines]
     return lines
-
-
-def _evidence_to_json(evidence: OutageEvidence) -> dict[str, Any]:
-    found = asdict(evidence)
-    del found["packed_log"]
-    return {**found, "log": unpack_log(evidence.packed_log)}
 
 
 def format_diagnosis(record: DiagnosisRecord | None) -> list[str]:
@@ -397,74 +433,31 @@ def _escape_cell(text: str) -> str:
     return escape_text(_MARKS.sub(r"\\\g<0>", text))
 
 
-def _draw_incidents(found: Sequence[HealingIncident], now: float) -> Table:
-    table = tables.make_table("id", "service", "opened", "state", "took", folded=("remedies",))
-    for each in found:
-        took = "" if each.end is None or each.end.sec is None else format_duration(each.end.sec)
-        table.add_row(
-            escape_text(each.id),
-            escape_text(each.svc),
-            format_moment(each.opened_at, now),
-            escape_text(each.resolution),
-            took,
-            escape_text(", ".join(each.remedies())),
-        )
-    return table
+def _print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, folded: Sequence[str] = ()) -> None:
+    table = tables.make_table(*heads, folded=folded)
+    for row in rows:
+        table.add_row(*map(escape_text, row))
+    tables.print_drawing(table)
 
 
-def _draw_rules(holding: Mapping[str, OutageState], now: float) -> Table:
-    table = tables.make_table("rule", "holds since", folded=("why",))
-    for name, state in holding.items():
-        since = "" if state.since is None else format_moment(state.since, now)
-        table.add_row(escape_text(name), since, escape_text(state.error or ""))
-    return table
-
-
-def _draw_lessons(lessons: Sequence[Lesson], decisions: Mapping[Treatment, str] | None = None) -> Table:
-    heads = ("against", "remedy", "service", "helped", "estimate", "better than waiting")
-    table = tables.make_table(*heads, *([] if decisions is None else ["decision"]))
-    for each in lessons:
-        posterior, treatment = each.posterior, each.treatment
-        table.add_row(
-            escape_text(treatment.symptom),
-            escape_text(treatment.remedy),
-            escape_text(treatment.svc or "all"),
-            f"{posterior.helped} of {posterior.attempts}",
-            f"{posterior.mean:.0%}" + ("" if posterior.is_enough else f" (few: {ENOUGH} are enough)"),
+def _print_lessons(lessons: Sequence[Lesson], decisions: Mapping[Treatment, str] | None = None) -> None:
+    heads = ["against", "remedy", "service", "helped", "estimate", "better than waiting"]
+    rows = [
+        [
+            each.treatment.symptom,
+            each.treatment.remedy,
+            each.treatment.svc or "all",
+            f"{each.posterior.helped} of {each.posterior.attempts}",
+            f"{each.posterior.mean:.0%}"
+            + ("" if each.posterior.is_enough else f" (few: {ENOUGH} are enough)"),
             "" if each.better is None else f"{each.better:.0%}",
-            *([] if decisions is None else [decisions.get(treatment, "")]),
-        )
-    return table
-
-
-def _draw_approvals(
-    approvals: Sequence[ApprovalStats], settings: HealingSettings, experience: Experience
-) -> Table:
-    table = tables.make_table("approved", "service", "helped", "failed", "in a row", "mode")
-    for each in approvals:
-        table.add_row(
-            escape_text(each.remedy),
-            escape_text(each.svc),
-            str(each.helped),
-            str(each.failed),
-            str(each.in_a_row),
-            find_present_mode(settings, experience, each) or "",
-        )
-    return table
-
-
-def _draw_repairs(repairs: Sequence[Repair], now: float) -> Table:
-    table = tables.make_table("service", "down since", "state", "why", "attempts", folded=("incident",))
-    for each in repairs:
-        table.add_row(
-            escape_text(each.svc),
-            format_moment(each.down_since, now),
-            each.state,
-            each.refusal or "",
-            str(each.count_remedies()),
-            escape_text(each.incident),
-        )
-    return table
+        ]
+        for each in lessons
+    ]
+    if decisions is not None:
+        heads.append("decision")
+        rows = [[*row, decisions.get(each.treatment, "")] for row, each in zip(rows, lessons, strict=True)]
+    _print_table(heads, rows)
 
 
 def _to_json(found: HealingIncident) -> dict[str, Any]:
@@ -484,20 +477,6 @@ def _to_json(found: HealingIncident) -> dict[str, Any]:
             for each in found.timeline
         ],
     }
-
-
-def _draw_patterns(patterns: Sequence[OutagePattern]) -> Table:
-    table = tables.make_table("service", "symptom", "outages", "healed", "escalated", "median")
-    for each in patterns:
-        table.add_row(
-            escape_text(each.svc),
-            escape_text(each.symptom),
-            str(each.stats.count),
-            str(each.healed),
-            str(each.stats.escalated),
-            "" if each.stats.median_sec is None else format_duration(each.stats.median_sec),
-        )
-    return table
 
 
 def _report_to_json(found: HealingReport) -> dict[str, Any]:
@@ -522,7 +501,7 @@ def _report_to_json(found: HealingReport) -> dict[str, Any]:
             }
             for each in found.patterns
         ],
-        "remedies": [_lesson_to_json(each) for each in sort_lessons(found)],
+        "remedies": [_lesson_to_json(each) for each in found.lessons],
         "without_beginning": found.unknown,
     }
 

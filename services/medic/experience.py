@@ -6,7 +6,7 @@ decides the same.
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Final
 
@@ -184,7 +184,10 @@ class Experience:
         better = compare_to_wait(treatment, found.posteriors)
         if better is None or better >= 1 - SURE:
             return None
-        return f"helped in {self._describe(treatment)}, to wait in {self._describe_wait(treatment)}"
+        waiting = replace(treatment, remedy=Remedy.WAIT)
+        if waiting not in found.posteriors:
+            waiting = replace(waiting, svc="")
+        return f"helped in {self._describe(treatment)}, to wait in {self._describe(waiting)}"
 
     def find_preferred(
         self,
@@ -228,11 +231,6 @@ class Experience:
             return None
         everywhere = posteriors[Treatment(treatment.symptom, treatment.remedy)]
         return own if own.is_enough or everywhere.is_enough else None
-
-    def _describe_wait(self, treatment: Treatment) -> str:
-        own = Treatment(treatment.symptom, Remedy.WAIT, treatment.svc)
-        is_own = own in self._sum_up().posteriors
-        return self._describe(own if is_own else Treatment(treatment.symptom, Remedy.WAIT))
 
     def _describe(self, treatment: Treatment) -> str:
         """Return `1 of 25`, or `0 of 3 (all services: 1 of 60)` where a service itself has few attempts."""

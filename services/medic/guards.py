@@ -1,6 +1,6 @@
 """Decide whether anything may be done to a target now, and what of its ladder. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Annotated, Final
@@ -60,6 +60,10 @@ class Situation:
     is_dry_run: bool = False
     is_after_fleet_down: bool = False
     """Whether too many targets were down a moment ago: those that are left come back one after the other."""
+    approvals: Mapping[str, str] = field(default_factory=dict)
+    """By the id of a proposal, the person who approved it."""
+    epoch: int = 0
+    """The number of the lease under which an order would be given."""
 
     def mode_of(self, svc: str, remedy: Remedy) -> Mode:
         return find_mode(self.settings, self.experience, svc, remedy)
@@ -114,8 +118,10 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
         yield Refusal.UNKNOWN
     kind = REMEDIES[remedy]
     yield from kind.list_refusals(target, here.settings.start_grace_of(target.svc))
-    if kind.replaces_process and target.health is Health.UP and _is_needed_by_many(target, here):
-        yield Refusal.BLAST_RADIUS
+    if kind.replaces_process and target.health is Health.UP:
+        needed_by = len(here.fleet.find_dependants(target.svc))
+        if needed_by >= FEW and needed_by > here.settings.fuse.down_share * here.fleet.count_down()[1]:
+            yield Refusal.BLAST_RADIUS
     if here.is_busy:
         yield Refusal.ONE_AT_A_TIME
     if repair.is_cooling_down(remedy, here.now, here.resumed_at):
@@ -158,21 +164,11 @@ def _list_wishes(
         yield target.blocked
     starts = remedy is not None and REMEDIES[remedy].replaces_process
     is_stopped = any(each.is_stopped for each in target.processes)
-    if is_stopped or (starts and _was_stopped_elsewhere(repair, target)):
+    # what runs elsewhere said goodbye, and not since a remedy of this outage ended it
+    is_by_others = target.has_said_goodbye and target.boot != repair.find_replaced_identity()
+    if is_stopped or (starts and is_by_others and target.owner is RestartOwner.ELSEWHERE):
         yield Refusal.STOPPED
     if repair.opened_at - repair.down_since > here.settings.old_sec:
         yield Refusal.TOO_OLD
     if here.fleet.find_down_dependency(target.svc) is not None:
         yield Refusal.DEPENDENCY_DOWN
-
-
-def _was_stopped_elsewhere(repair: Repair, target: TargetFacts) -> bool:
-    """Return True if what runs elsewhere said goodbye, and not since a remedy of this outage ended it."""
-    is_by_others = target.has_said_goodbye and target.boot != repair.find_replaced_identity()
-    return is_by_others and target.owner is RestartOwner.ELSEWHERE
-
-
-def _is_needed_by_many(target: TargetFacts, here: Situation) -> bool:
-    """Return True if so many services that are up need a target as may not be down at once."""
-    needed_by = len(here.fleet.find_dependants(target.svc))
-    return needed_by >= FEW and needed_by > here.settings.fuse.down_share * here.fleet.count_down()[1]

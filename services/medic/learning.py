@@ -73,14 +73,14 @@ Outcomes = Counter[tuple[Treatment, bool]]
 """How often each treatment of a service helped, and how often it did not."""
 
 
-def learn(incidents: Iterable[HealingIncident], since: float = 0.0) -> list[Lesson]:
-    """Return what incidents that were opened at `since` (epoch seconds) or later teach, sorted.
+def learn(incidents: Iterable[HealingIncident]) -> list[Lesson]:
+    """Return what incidents teach, sorted.
 
     Incidents whose first entry is trimmed off teach nothing: of what they were is not known.
     """
     counts = Outcomes()
     for incident in incidents:
-        if incident.symptom and incident.opened_at >= since:
+        if incident.symptom:
             counts.update(count_outcomes(incident.symptom, incident.svc, list_attempts(incident)))
     return make_lessons(estimate(counts))
 

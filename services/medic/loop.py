@@ -1,7 +1,6 @@
 """The main loop of medic: the work of the leader as a task, and what the beats say of it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, agent
@@ -13,8 +12,7 @@ from marketswarm.truth import MEDIC, Truth
 from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics
-from services.medic.owners.embedded_fleet import EmbeddedFleet
-from services.medic.owners.fleet_logs import FleetLogs
+from services.medic.owners.embedded_fleet import EmbeddedFleet, FleetLogs
 from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
 from services.medic.planner import LEASE_SEC
@@ -39,8 +37,15 @@ async def main() -> int:
             return settings_now().settings
 
         owners = make_owners(me)
-        log_sources = list_log_sources(me.settings.medic_fleet_logs, owners)
-        rules = RuleMonitor(me, get_settings, start_alerts(me), owners, log_sources)
+        folder = me.settings.medic_fleet_logs
+        log_sources: list[LogSource] = [] if folder is None else [FleetLogs(folder)]
+        log_sources += [owner.logs for owner in owners if owner.logs is not None]
+        outages = OutageAlerts.start(
+            me,
+            MONITOR,
+            degrade=lambda problem: me.set_degraded(problem and f"events not sent: {problem}", part="events"),
+        )
+        rules = RuleMonitor(me, get_settings, outages, owners, log_sources)
         second_tier = make_second_tier(me, lambda svc: get_settings().ladder_of(svc), log_sources)
         medic = Medic(me, get_settings, rules, second_tier, owners, log_sources=log_sources)
         alerts = AlertFollower(me, get_settings, medic.wake)
@@ -87,12 +92,6 @@ def make_owners(me: Agent[MedicEnvironment]) -> list[ProcessOwner]:
     return owners
 
 
-def list_log_sources(folder: Path | None, owners: Iterable[ProcessOwner]) -> list[LogSource]:
-    """Return where logs are read: the folder of the embedded fleet, and what owners keep."""
-    files: list[LogSource] = [] if folder is None else [FleetLogs(folder)]
-    return [*files, *(owner.logs for owner in owners if owner.logs is not None)]
-
-
 def make_second_tier(
     me: Agent[MedicEnvironment], get_ladder: Callable[[str], Iterable[Remedy]], logs: Sequence[LogSource]
 ) -> "SecondTier | None":
@@ -102,12 +101,3 @@ def make_second_tier(
     from services.medic.diagnosis.second_tier import SecondTier  # noqa: PLC0415 - loads httpx, 9 MB
 
     return SecondTier(me, get_ladder, logs)
-
-
-def start_alerts(me: Agent[MedicEnvironment]) -> OutageAlerts:
-    """Publish the rules that hold; degrade while the bus of the alerts can't be used."""
-
-    def degrade(problem: str | None) -> None:
-        me.set_degraded(problem and f"events not sent: {problem}", part="events")
-
-    return OutageAlerts.start(me, MONITOR, degrade=degrade)

@@ -16,15 +16,14 @@ from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
 from services.medic.diagnosis.outage_evidence import EvidenceCollector
 from services.medic.diagnosis.redactor import list_secrets
-from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts
-from services.medic.observer import FleetObserver
+from services.medic.observer import FleetObserver, add_evidence
 from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
 from services.medic.people import add_people
 from services.medic.planner import Planner
 from services.medic.refusal import Refusal
-from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
+from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext
 from services.medic.repair import RepairState
 from services.medic.repair_plan import RepairPlan
 from services.medic.rules.monitor import RuleMonitor
@@ -153,7 +152,8 @@ class Medic:
         evidence = await self._take_evidence(plan)
         await self._save(store, replace(plan, observed=observed, evidence=evidence), lease)
         if plan.order is not None:
-            result, text = await self._carry_out(plan.order, lease.expires_at)
+            kind, context = REMEDIES[plan.order.remedy], self._make_context(lease.expires_at)
+            result, text = await kind.carry_out(plan.order, context)
             self.orders[plan.order.remedy, result] += 1
             await self._save(store, self.planner.record_result(plan.order, result, text, now()), lease)
         if self.second_tier is not None:
@@ -197,35 +197,27 @@ class Medic:
             repair, reason = chosen
             plan = replace(self.planner.record_question(repair.svc, now()), questions=tier.questions)
             await self._save(store, plan, lease)
-            readings = self.rules.list_resources(repair.svc)
-            tier.begin(repair, reason, self.facts, self._list_notes(repair.svc), readings)
-
-    def _list_notes(self, svc: str) -> list[str]:
-        """Return what a service says of itself, and the rules that hold for it or for the fleet."""
-        seen = self.observer.seen
-        beat = None if seen is None else seen.state.beats.get(svc)
-        notes = [f"the service says: {beat.detail}"] if beat is not None and beat.detail else []
-        return notes + [f"rule {name} holds: {why}" for name, why in self.rules.list_holding(svc)]
+            seen, readings = self.observer.seen, self.rules.list_resources(repair.svc)
+            beat = None if seen is None else seen.state.beats.get(repair.svc)
+            notes = [f"the service says: {beat.detail}"] if beat is not None and beat.detail else []
+            notes += [f"rule {name} holds: {why}" for name, why in self.rules.list_holding(repair.svc)]
+            tier.begin(repair, reason, self.facts, notes, readings)
 
     async def measure(self, now: Callable[[], float]) -> None:
         """Evaluate the rules, if it is time."""
-        if self.observer.seen is not None:
-            await self.rules.look(
-                self.observer.seen,
-                self.planner.repairs,
-                is_fuse_blown=self.planner.fuse.blown_at is not None,
-                stopped=self._find_stop(),
-                now=now(),
-            )
-
-    def _find_stop(self) -> Refusal | None:
-        """Return why nothing may be done to any service, if people are to hear it from the medic.
-
-        That no healer leads, they hear from the sentinel; the medic's word would reach them after its return.
-        """
+        if self.observer.seen is None:
+            return
         settings = self._get_settings()
-        found = self.facts.find_refusal(settings.fuse.down_share) if settings.may_do_anything else None
-        return None if found is Refusal.HEALER_ABSENT else found
+        stopped = self.facts.find_refusal(settings.fuse.down_share) if settings.may_do_anything else None
+        if stopped is Refusal.HEALER_ABSENT:
+            stopped = None  # people hear it from the sentinel; this word would reach them after its return
+        await self.rules.look(
+            self.observer.seen,
+            self.planner.repairs,
+            is_fuse_blown=self.planner.fuse.blown_at is not None,
+            stopped=stopped,
+            now=now(),
+        )
 
     async def _save(self, store: MedicStore, plan: RepairPlan, lease: Lease) -> None:
         if plan.is_empty():
@@ -244,9 +236,6 @@ class Medic:
             write("medic.entry", svc=entry.svc, incident=entry.incident, what=entry.what, **told)
         if plan.fuse is not None and plan.fuse.blown_at is not None:
             self._me.log.error("medic.fuse_blown", remedies=len(plan.fuse.acted))
-
-    async def _carry_out(self, order: RemedyOrder, until: float) -> tuple[OrderResult, str]:
-        return await REMEDIES[order.remedy].carry_out(order, self._make_context(until))
 
     def _make_context(self, until: float) -> RemedyContext:
         """Return what a remedy may use and must keep to; `until` is the end of our lease, by its clock."""

@@ -4,9 +4,10 @@ Nothing is probed: the healer's verdicts, the services' last beats and the fleet
 part that can't be read makes the whole observation one by which nothing is done.
 """
 
+import asyncio
 import time
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from marketswarm.agent import Agent
@@ -17,10 +18,12 @@ from marketswarm.operator.maintenance import MaintenanceWindow, find_windows, is
 from marketswarm.status import FleetState, derive_silence, read_fleet_state
 from marketswarm.status.topology import MESH
 from marketswarm.truth import HEALER, Service, Truth
-from services.medic.facts import FleetFacts, Health, RestartOwner, TargetFacts
+from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.owners.owner import NoOwnerError, OwnedProcess, ProcessOwner
 from services.medic.refusal import Refusal
-from services.medic.settings import HealingSettings, MedicEnvironment, TargetSettings
+from services.medic.remedies import REMEDIES, RemedyContext
+from services.medic.remedies.remedy import TracedRemedy
+from services.medic.settings import HealingSettings, MedicEnvironment
 
 LATE_INTERVALS: Final = 1.5
 LATE_SHARE: Final = 0.6
@@ -142,7 +145,10 @@ class FleetObserver:
         # a picture that a silent mesh left may still have the process in it that its last restart ended
         is_past = svc == MESH and entry is not None and entry.verdict is State.DOWN
         instances = None if is_past else seen.state.instances.get(svc)
-        own = settings.targets.get(svc)
+        # with processes of two owners, nothing is done to it in any case
+        owner, own = processes[0].owner if processes else RestartOwner.ELSEWHERE, settings.targets.get(svc)
+        if owner is RestartOwner.UP and own is not None and own.owner == "medic":
+            owner = RestartOwner.MEDIC
         timeout_sec, interval_sec = self._find_timing(svc, seen.truth)
         boot = (beat and beat.boot) or (entry and entry.boot) or None
         status = None if beat is None else beat.status
@@ -160,7 +166,7 @@ class FleetObserver:
             silence_sec=silence_sec,
             degraded_sec=self._degraded.measure(svc, boot, status, now),
             has_said_goodbye=entry is not None and not is_up and entry.reason() == Reason.STOPPED,
-            owner=_find_owner(processes, own),
+            owner=owner,
             processes=tuple(each.facts for each in processes),
             blocked=find_wish(svc, section, seen),
             instances=0 if instances is None else instances.running,
@@ -179,13 +185,6 @@ class FleetObserver:
             }
             self._timings = truth, each
         return self._timings[1][svc]
-
-
-def _find_owner(processes: Iterable[OwnedProcess], own: TargetSettings | None) -> RestartOwner:
-    """Return what restarts a target; with processes of two owners, nothing is done to it in any case."""
-    owner = next((each.owner for each in processes), RestartOwner.ELSEWHERE)
-    is_ours = owner is RestartOwner.UP and own is not None and own.owner == "medic"
-    return RestartOwner.MEDIC if is_ours else owner
 
 
 def find_wish(svc: str, section: Service, seen: FleetObservation) -> Refusal | None:
@@ -220,3 +219,37 @@ def _is_silent(svc: str, seen: FleetObservation) -> bool:
     timeout_sec = seen.truth.timeout_of(svc)
     silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec)
     return silence_sec is None or silence_sec > timeout_sec
+
+
+async def add_evidence(
+    facts: FleetFacts, settings: HealingSettings, context: RemedyContext, wall: float
+) -> FleetFacts:
+    """Return the facts with what is known of each remedy that the ladder of a target in trouble names.
+
+    Those are the targets that are not well, and those whose outage is open. A remedy reads once for all of
+    them, so ten services that are down cost no more than one. What can't be read is not known. `wall` is now,
+    in epoch seconds by the clock as it is set.
+    """
+    wanted = [
+        svc
+        for svc in settings.targets.keys() & facts.targets.keys()
+        if svc in context.outages or any(map(facts.targets[svc].is_unwell, Symptom))
+    ]
+    traced = [kind for kind in REMEDIES.values() if isinstance(kind, TracedRemedy)]
+    named = [(kind, [svc for svc in wanted if kind.name in settings.ladder_of(svc)]) for kind in traced]
+    read = [(kind, services) for kind, services in named if services]
+    if not read:
+        return facts
+    targets = dict(facts.targets)
+
+    async def add(kind: TracedRemedy, services: Collection[str]) -> None:
+        try:
+            found = await kind.read_evidence(services, facts, context, wall)
+        except (BusError, NoBusError):
+            return
+        for svc, evidence in found.items():
+            known = {**targets[svc].evidence, kind.name: evidence}
+            targets[svc] = replace(targets[svc], evidence=known)
+
+    await asyncio.gather(*(add(kind, services) for kind, services in read))
+    return replace(facts, targets=targets)

@@ -54,17 +54,6 @@ def find_symptom(target: TargetFacts, settings: HealingSettings) -> Symptom | No
     return Symptom.ALERT if target.is_unwell(Symptom.ALERT) else None
 
 
-def _is_bound_to(repair: Repair, remedy: Remedy, target: TargetFacts) -> bool:
-    """Return False if an order would name something else now than what is proposed."""
-    now = REMEDIES[remedy].find_identity(target) if repair.proposed_for else ""
-    return now in ("", repair.proposed_for)
-
-
-def _is_unseen(target: TargetFacts, here: Situation) -> bool:
-    """Return True while nothing is known of a target: a time in which it had to be seen begins anew then."""
-    return here.fleet.blocked is not None or target.health is Health.UNKNOWN
-
-
 def _count_needed(remedy: Remedy, svc: str, here: Situation) -> int:
     """Return how many services that are up a remedy stops besides its target."""
     return len(here.fleet.find_dependants(svc)) if REMEDIES[remedy].replaces_process else 0
@@ -89,7 +78,7 @@ class Planner:
         self._fleet_down_at = float("-inf")
         self._get_settings, self._is_dry_run = get_settings, is_dry_run
         self._looked_at = float("inf")
-        self._draft = PlanDraft()
+        self._draft = PlanDraft({}, self.fuse)
 
     def resume(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
         """Go on with the repairs that another medic stored.
@@ -104,9 +93,11 @@ class Planner:
         is_down = any(each.refusal is Refusal.FLEET_DOWN for each in repairs)
         self._fleet_down_at = now if is_down else float("-inf")
         asked = (each if each.advice is not None else replace(each, asked_at=None) for each in repairs)
-        self._begin_windows(asked, fuse.shift_to(now), now)
+        self.fuse = fuse.shift_to(now)
+        self._begin_windows(asked, now)
+        self._draft = PlanDraft(dict(self.repairs), self.fuse)
 
-    def _begin_windows(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
+    def _begin_windows(self, repairs: Iterable[Repair], now: float) -> None:
         """Begin each window anew: what was not observed proves nothing."""
         settings = self._get_settings()
         lengths: dict[RepairState, Callable[[Repair], float]] = {
@@ -114,11 +105,12 @@ class Planner:
             RepairState.SETTLING: self._find_settle_sec,
             RepairState.STABILIZING: lambda _: settings.stable_sec,
         }
-        self.fuse = fuse
-        self.repairs = {
-            each.svc: replace(each, until=now + lengths[each.state](each)) if each.state in lengths else each
-            for each in (stored.limit_times(now) for stored in repairs)
-        }
+        begun = dict[str, Repair]()
+        for each in repairs:
+            attempts = tuple(replace(one, at=min(one.at, now)) for one in each.attempts)
+            until = now + lengths[each.state](each) if each.state in lengths else each.until
+            begun[each.svc] = replace(each, since=min(each.since, now), attempts=attempts, until=until)
+        self.repairs = begun
 
     def _find_settle_sec(self, repair: Repair) -> float:
         """Return how long the last remedy of a repair may take to be verified."""
@@ -141,56 +133,57 @@ class Planner:
             epoch: the number of the lease under which an order would be given.
             rest_sec: the rest that was planned before this round.
         """
-        before, fuse = dict(self.repairs), self.fuse
-        if now - self._looked_at > self._get_settings().find_longest_gap(rest_sec):
-            self._begin_windows(before.values(), fuse, now)
+        settings = self._get_settings()
+        if now - self._looked_at > settings.find_longest_gap(rest_sec):
+            self._begin_windows(self.repairs.values(), now)
         self._looked_at = now
         if FUSE in approvals:
             self._draft.used.append(FUSE)
             if self.fuse.blown_at is not None:  # nothing is approved beforehand
                 self.fuse = Fuse()
-        is_after_fleet_down = self._note_fleet_down(fleet, now)
+        if fleet.find_refusal(settings.fuse.down_share) is Refusal.FLEET_DOWN:
+            self._fleet_down_at = now
+        here = Situation(
+            fleet,
+            settings,
+            now,
+            resumed_at=self._resumed_at,
+            experience=self.experience,
+            is_dry_run=self._is_dry_run,
+            # what stopped them all ends for all of them, and their beats come one after the other
+            is_after_fleet_down=0 <= now - self._fleet_down_at < settings.wait_sec,
+            approvals=approvals,
+            epoch=epoch,
+        )
         for svc, target in sorted(fleet.targets.items()):
-            is_busy, settings = self._draft.order is not None, self._get_settings()
-            here = Situation(
-                fleet,
-                settings,
-                now,
-                self.fuse,
-                is_busy,
-                self._resumed_at,
-                self.experience,
-                self._is_dry_run,
-                is_after_fleet_down,
-            )
             repair = self.repairs.get(svc) or self._open(target, here)
             if repair is None:
                 continue
+            here = replace(here, fuse=self.fuse, is_busy=self._draft.order is not None)
             repair, news = note_people(self._note_restarts(repair, target, now), target)
             for what, text in news:
                 self._draft.note(repair, what, now, text=text)
-            moved = self._advance(repair, target, here, approvals, epoch)
+            moved = self._advance(repair, target, here)
             if moved.state is RepairState.OPEN and repair.state is not RepairState.OPEN:
-                moved = self._advance(moved, target, here, approvals, epoch)
+                moved = self._advance(moved, target, here)
             self._keep(moved)
         for svc in self.repairs.keys() - fleet.targets.keys():
             self._keep(self._resolve(self.repairs[svc], RepairEvent.RETIRE, Resolution.RETIRED, now))
-        return self._take_plan(before, fuse)
+        return self._take_plan()
 
     def record_result(self, order: RemedyOrder, result: OrderResult, text: str, now: float) -> RepairPlan:
         """Record what became of an order; `text` is the answer, for people."""
-        before, repair = dict(self.repairs), self.repairs[order.svc]
+        repair = self.repairs[order.svc]
         if result is OrderResult.DONE:
             self._keep(self._begin_settling(repair, text, now))
         else:
             self._keep(self._abandon(repair, result, text, now))
-        return self._take_plan(before, self.fuse)
+        return self._take_plan()
 
     def record_question(self, svc: str, now: float) -> RepairPlan:
         """Record that a diagnosis of a service's outage is asked for, which is done once."""
-        before = dict(self.repairs)
         self._keep(replace(self.repairs[svc], asked_at=now))
-        return self._take_plan(before, self.fuse)
+        return self._take_plan()
 
     def record_diagnosis(
         self, svc: str, incident: str, remedies: Iterable[Remedy], text: str, now: float
@@ -200,24 +193,14 @@ class Planner:
         `wait` needs no approval. A remedy that could not be carried out is not proposed: one that has no
         attempts left in this outage, or is only observed, and none of a service that is left alone.
         """
-        before, repair = dict(self.repairs), self.repairs.get(svc)
+        repair = self.repairs.get(svc)
         if repair is None or repair.incident != incident:
             return RepairPlan()
         left = tuple(each for each in dict.fromkeys(remedies) if self._may_be_proposed(repair, each))
         advised = replace(repair, advice=Advice(left, now + self._get_settings().proposal_sec))
         self._note_advice(advised, text, now)
         self._keep(advised)
-        return self._take_plan(before, self.fuse)
-
-    def _note_fleet_down(self, fleet: FleetFacts, now: float) -> bool:
-        """Note whether too many targets are down at once; return True until none of that for `wait_sec`.
-
-        What stopped them all ends for all of them, and their beats come one after the other.
-        """
-        settings = self._get_settings()
-        if fleet.find_refusal(settings.fuse.down_share) is Refusal.FLEET_DOWN:
-            self._fleet_down_at = now
-        return 0 <= now - self._fleet_down_at < settings.wait_sec
+        return self._take_plan()
 
     # --- one target ---
 
@@ -225,11 +208,9 @@ class Planner:
         symptom = find_symptom(target, here.settings)
         if symptom is None:
             return None
-        is_silent = symptom is Symptom.SILENT
         lasts = {Symptom.SILENT: target.down_sec, Symptom.DEGRADED: target.degraded_sec}
-        lasts_sec = lasts.get(symptom) or 0.0
-        down_since = max(0.0, here.now - lasts_sec)
-        began_at = target.down_since if is_silent else None
+        down_since = max(0.0, here.now - (lasts.get(symptom) or 0.0))
+        began_at = target.down_since if symptom is Symptom.SILENT else None
         process = target.process
         repair = Repair(
             incident=f"{target.svc}.{round(1000 * (down_since if began_at is None else began_at))}",
@@ -266,9 +247,7 @@ class Planner:
                 self._draft.note(repair, EntryKind.RESTARTED, now, reason=owner)
         return replace(repair, identity=process.identity)
 
-    def _advance(
-        self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int
-    ) -> Repair:
+    def _advance(self, repair: Repair, target: TargetFacts, here: Situation) -> Repair:
         is_well = here.fleet.blocked is None and target.is_well(repair.symptom)
         match repair.state:
             case RepairState.INTENDED:
@@ -279,17 +258,17 @@ class Planner:
                 return self._stabilize(repair, target, here, is_well=is_well)
             case _ if is_well:
                 return self._recover(repair, target, here.now)
-            case RepairState.WAITING:
-                return self._end_wait(repair, here.now)
+            case RepairState.WAITING if repair.until is None or here.now >= repair.until:
+                return repair.judge_last(AttemptVerdict.FAILED).move(RepairEvent.EXPIRE, here.now)
             case RepairState.PROPOSED:
-                return self._follow_proposal(repair, target, here, approvals, epoch)
+                return self._follow_proposal(repair, target, here)
             case RepairState.OPEN:
-                return self._choose(repair, target, here, epoch)
+                return self._choose(repair, target, here)
             case RepairState.ESCALATED:
-                return self._follow_advice(repair, target, here, approvals, epoch)
+                return self._follow_advice(repair, target, here)
         return repair
 
-    def _choose(self, repair: Repair, target: TargetFacts, here: Situation, epoch: int) -> Repair:
+    def _choose(self, repair: Repair, target: TargetFacts, here: Situation) -> Repair:
         """Return the repair with the next remedy of the ladder begun or proposed, or with why not.
 
         In place of one that did not help, one is begun that was tried less often. At the end of the ladder, a
@@ -305,24 +284,27 @@ class Planner:
             return waiting.move(RepairEvent.WAIT, here.now, here.now + here.settings.wait_sec)
         better = self._find_preferred(repair, target, here)
         if better is not None:
-            return self._choose(better, target, here, epoch)
+            return self._choose(better, target, here)
         instead = self._find_instead(repair, target, remedy, here) if repair.has_failed(remedy) else None
         if instead is not None:
-            return self._intend(repair, target, instead, epoch, here)
+            return self._intend(repair, target, instead, here)
         refusal = find_refusal(repair, target, remedy, here)
         mode = here.mode_of(repair.svc, remedy)
         if refusal is None and mode is Mode.OBSERVE:
             refusal = Refusal.OBSERVED
         if refusal is not None and refusal not in PASSING and remedy is repair.preferred:
-            return self._choose(replace(repair, preferred=None), target, here, epoch)
+            return self._choose(replace(repair, preferred=None), target, here)
         if refusal is not None:
             return self._refuse(repair, remedy, refusal, here.now)
         useless = self._find_useless(repair, target, remedy, here)
         if useless is not None:
-            return self._choose(self._pass_over(repair, remedy, useless, here.now), target, here, epoch)
+            reason = Refusal.DOES_NOT_HELP
+            self._draft.note(repair, EntryKind.REFUSED, here.now, remedy=remedy, reason=reason, text=useless)
+            left = replace(repair, passed_over=(*repair.passed_over, remedy))
+            return self._choose(left, target, here)
         if mode is Mode.PROPOSE:
             return self._propose(repair, target, remedy, here)
-        return self._intend(repair, target, remedy, epoch, here)
+        return self._intend(repair, target, remedy, here)
 
     def _propose(self, repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Repair:
         """Return the repair that waits for an approval of the remedy; its entry names the command."""
@@ -389,11 +371,6 @@ class Planner:
             return None
         return here.experience.find_useless(repair.svc, repair.symptom, remedy)
 
-    def _pass_over(self, repair: Repair, remedy: Remedy, text: str, now: float) -> Repair:
-        reason = Refusal.DOES_NOT_HELP
-        self._draft.note(repair, EntryKind.REFUSED, now, remedy=remedy, reason=reason, text=text)
-        return replace(repair, passed_over=(*repair.passed_over, remedy))
-
     def _find_next(self, repair: Repair, target: TargetFacts) -> Remedy | None:
         """Return the next remedy of the ladder; None at its end."""
         offered = list_offered(repair, target, self._get_settings())
@@ -402,13 +379,16 @@ class Planner:
             first = [each for each in offered if each is repair.preferred]
         return (repair.find_next_remedy(first) if first else None) or repair.find_next_remedy(offered)
 
-    def _follow_proposal(
-        self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int
-    ) -> Repair:
-        """Carry out a proposal that was approved, withdraw one that a reason forbids, or let it expire."""
+    def _follow_proposal(self, repair: Repair, target: TargetFacts, here: Situation) -> Repair:
+        """Carry out a proposal that was approved, withdraw one that a reason forbids, or let it expire.
+
+        It is withdrawn, too, if an order would name something else now than what is proposed.
+        """
         remedy = self._find_next(repair, target)
-        is_same = remedy is not None and remedy is repair.proposed and _is_bound_to(repair, remedy, target)
-        if remedy is None or not is_same or here.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
+        if remedy is None or remedy is not repair.proposed:
+            return repair.move(RepairEvent.WITHDRAW, here.now)
+        bound = REMEDIES[remedy].find_identity(target) if repair.proposed_for else ""
+        if bound not in ("", repair.proposed_for) or here.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
             return repair.move(RepairEvent.WITHDRAW, here.now)
         standing = find_standing_refusal(repair, target, here)
         if standing is not None:
@@ -417,11 +397,11 @@ class Planner:
             self._draft.note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
             expired = RemedyAttempt(remedy, here.now, repair.boot, verdict=AttemptVerdict.EXPIRED)
             return repair.add_attempt(expired).move(RepairEvent.EXPIRE, here.now)
-        author = approvals.get(make_proposal_id(repair, remedy))
+        author = here.approvals.get(make_proposal_id(repair, remedy))
         if author is None or find_refusal(repair, target, remedy, here) is not None:
             return repair  # an approval stays until it can be followed, or the proposal has expired
         self._draft.note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
-        return self._intend(replace(repair, approved_by=author), target, remedy, epoch, here)
+        return self._intend(replace(repair, approved_by=author), target, remedy, here)
 
     def _escalate(self, repair: Repair, reason: str, here: Situation) -> Repair:
         """Leave an outage to people, who are called once: one that comes back before it was stable is known.
@@ -434,15 +414,11 @@ class Planner:
         if before is None:
             self._draft.note(repair, EntryKind.ESCALATED, here.now, reason=reason)
         moved = replace(repair.move(RepairEvent.ESCALATE, here.now), escalated_after=len(repair.attempts))
-        return moved if before == moved.escalated_after else self._renew_advice(moved, here)
-
-    def _renew_advice(self, repair: Repair, here: Situation) -> Repair:
-        """Propose the next remedy of a diagnosis, after one before it did not help."""
-        left = () if repair.advice is None else repair.advice.remedies
-        left = tuple(each for each in left if self._may_be_proposed(repair, each))
-        if not left:
-            return repair
-        renewed = replace(repair, advice=Advice(left, here.now + here.settings.proposal_sec))
+        advised = () if moved.advice is None else moved.advice.remedies
+        left = tuple(each for each in advised if self._may_be_proposed(moved, each))
+        if not left or before == moved.escalated_after:
+            return moved
+        renewed = replace(moved, advice=Advice(left, here.now + here.settings.proposal_sec))
         self._note_advice(renewed, "the next remedy of the diagnosis", here.now)
         return renewed
 
@@ -466,9 +442,7 @@ class Planner:
             repair, EntryKind.DIAGNOSED, now, remedy=remedy, text=text[:300], proposal=ident or ""
         )
 
-    def _follow_advice(
-        self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int
-    ) -> Repair:
+    def _follow_advice(self, repair: Repair, target: TargetFacts, here: Situation) -> Repair:
         """Carry out the next remedy of a diagnosis if a person approved it and no guard refuses it."""
         ident, advice = make_advice_id(repair), repair.advice
         if ident is None or advice is None:
@@ -477,18 +451,16 @@ class Planner:
         if here.now >= advice.until or not self._may_be_advised(repair, remedy):
             self._draft.note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
             return replace(repair, advice=replace(advice, remedies=()))
-        author = approvals.get(ident)
+        author = here.approvals.get(ident)
         if author is None or here.settings.mode_of(repair.svc, remedy) is Mode.OBSERVE:
             return repair
         if find_refusal(repair, target, remedy, here) is not None:
             return repair  # an approval stays until it can be followed, or the proposal has expired
         self._draft.note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
         followed = replace(repair, approved_by=author, advice=replace(advice, remedies=advice.remedies[1:]))
-        return self._intend(followed, target, remedy, epoch, here)
+        return self._intend(followed, target, remedy, here)
 
-    def _intend(
-        self, repair: Repair, target: TargetFacts, remedy: Remedy, epoch: int, here: Situation
-    ) -> Repair:
+    def _intend(self, repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Repair:
         kind = REMEDIES[remedy]
         identity = kind.find_identity(target)
         self._draft.order = RemedyOrder(repair.svc, remedy, identity, target.owner)
@@ -499,7 +471,7 @@ class Planner:
         self._draft.note(repair, EntryKind.INTENDED, here.now, remedy=remedy, text=text[:200])
         attempt = RemedyAttempt(remedy, here.now, target.boot or repair.boot, identity)
         seen = identity if kind.replaces_process else repair.identity
-        intended = replace(repair.add_attempt(attempt), epoch=epoch, identity=seen)
+        intended = replace(repair.add_attempt(attempt), epoch=here.epoch, identity=seen)
         return intended.move(RepairEvent.INTEND, here.now)
 
     def _look_again(self, repair: Repair, target: TargetFacts, here: Situation) -> Repair:
@@ -516,7 +488,10 @@ class Planner:
         is_early = here.now < repair.since + here.settings.settle_sec
         if is_early and not kind.can_tell(target):
             return repair  # its owner may answer yet, or is about to start the next process
-        if not kind.is_undone(attempt.identity, target) or repair.count_undone(kind.name) >= kind.attempts:
+        undone = sum(
+            each.remedy is kind.name and each.verdict is AttemptVerdict.UNDONE for each in repair.attempts
+        )
+        if not kind.is_undone(attempt.identity, target) or undone >= kind.attempts:
             return self._abandon(repair, OrderResult.UNKNOWN, text, here.now)
         if here.now < here.resumed_at + LEASE_SEC:
             return repair  # a medic that was stopped gave its lease back, and its request may come yet
@@ -554,8 +529,9 @@ class Planner:
             is_fresh = is_fresh and target.alert_age_sec < took_sec
         if is_well and has_helped and is_fresh:
             self._draft.note(repair, EntryKind.VERIFIED, now, remedy=attempt.remedy, sec=took_sec)
-            return self._settle(repair, RepairEvent.VERIFY, AttemptVerdict.VERIFIED, target, here)
-        if has_helped is not False and _is_unseen(target, here):
+            return self._settle(repair, AttemptVerdict.VERIFIED, target, here)
+        is_unseen = here.fleet.blocked is not None or target.health is Health.UNKNOWN
+        if has_helped is not False and is_unseen:
             return replace(repair, until=now + self._find_settle_sec(repair))
         # what takes an hour to be verified must not keep one that went down meanwhile from being restarted
         is_late = took_sec >= here.settings.settle_sec and not kind.replaces_process
@@ -564,20 +540,15 @@ class Planner:
             return repair
         if is_well:
             self._draft.note(repair, EntryKind.RECOVERED, now, remedy=attempt.remedy, sec=took_sec)
-            return self._settle(repair, RepairEvent.RECOVER, AttemptVerdict.RECOVERED, target, here)
+            return self._settle(repair, AttemptVerdict.RECOVERED, target, here)
         self._draft.note(repair, EntryKind.FAILED, now, remedy=attempt.remedy, sec=took_sec)
         return repair.judge_last(AttemptVerdict.FAILED).move(RepairEvent.FAIL, now)
 
     def _settle(
-        self,
-        repair: Repair,
-        event: RepairEvent,
-        verdict: AttemptVerdict,
-        target: TargetFacts,
-        here: Situation,
+        self, repair: Repair, verdict: AttemptVerdict, target: TargetFacts, here: Situation
     ) -> Repair:
-        until = here.now + here.settings.stable_sec
-        judged = repair.judge_last(verdict).move(event, here.now, until)
+        event = RepairEvent.VERIFY if verdict is AttemptVerdict.VERIFIED else RepairEvent.RECOVER
+        judged = repair.judge_last(verdict).move(event, here.now, here.now + here.settings.stable_sec)
         return replace(judged, up_at=here.now, boot=target.boot)
 
     def _recover(self, repair: Repair, target: TargetFacts, now: float) -> Repair:
@@ -587,11 +558,6 @@ class Planner:
         self._draft.note(repair, EntryKind.RECOVERED, now, sec=max(0.0, now - repair.down_since))
         moved = repair.move(RepairEvent.RECOVER, now, now + self._get_settings().stable_sec)
         return replace(moved, up_at=now, boot=target.boot or repair.boot)
-
-    def _end_wait(self, repair: Repair, now: float) -> Repair:
-        if repair.until is not None and now < repair.until:
-            return repair
-        return repair.judge_last(AttemptVerdict.FAILED).move(RepairEvent.EXPIRE, now)
 
     def _stabilize(self, repair: Repair, target: TargetFacts, here: Situation, *, is_well: bool) -> Repair:
         """End the repair of a target that stayed up; an outage that comes back counts against the remedy."""
@@ -606,7 +572,10 @@ class Planner:
             return replace(repair, until=now + here.settings.stable_sec)
         if repair.until is not None and now < repair.until:
             return repair
-        return self._resolve(repair, RepairEvent.STABILIZE, repair.find_resolution(), now)
+        resolution = Resolution.RESTARTED if repair.owner_restarts else Resolution.RECOVERED
+        if repair.attempts and repair.attempts[-1].verdict is AttemptVerdict.VERIFIED:
+            resolution = Resolution.HEALED
+        return self._resolve(repair, RepairEvent.STABILIZE, resolution, now)
 
     def _resolve(self, repair: Repair, event: RepairEvent, resolution: Resolution, now: float) -> Repair:
         up_at = now if repair.up_at is None else repair.up_at
@@ -634,7 +603,12 @@ class Planner:
         else:
             self.repairs[repair.svc] = repair
 
-    def _take_plan(self, before: Mapping[str, Repair], fuse: Fuse) -> RepairPlan:
-        draft, self._draft = self._draft, PlanDraft()
+    def _take_plan(self) -> RepairPlan:
+        """Return what changed since the last plan."""
+        draft, before, after = self._draft, self._draft.before, self.repairs
         self.experience.note(draft.entries)
-        return draft.build(before, self.repairs, self.fuse if self.fuse != fuse else None)
+        self._draft = PlanDraft(dict(after), self.fuse)
+        names = sorted(before.keys() | after.keys())
+        changed = {svc: after.get(svc) for svc in names if after.get(svc) != before.get(svc)}
+        fuse = self.fuse if self.fuse != draft.fuse else None
+        return RepairPlan(tuple(draft.entries), changed, draft.order, tuple(draft.used), fuse)

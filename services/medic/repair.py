@@ -207,11 +207,6 @@ class Repair:
     def add_attempt(self, attempt: RemedyAttempt) -> "Repair":
         return replace(self, attempts=(*self.attempts, attempt))
 
-    def limit_times(self, now: float) -> "Repair":
-        """Return the repair with no step or attempt later than `now`."""
-        attempts = tuple(replace(each, at=min(each.at, now)) for each in self.attempts)
-        return replace(self, since=min(self.since, now), attempts=attempts)
-
     def judge_last(self, verdict: AttemptVerdict) -> "Repair":
         """Return the repair with another verdict on its last attempt."""
         *before, last = self.attempts
@@ -220,9 +215,6 @@ class Repair:
     def count_attempts(self, remedy: Remedy) -> int:
         """Return how many attempts there were that may have been carried out."""
         return sum(each.remedy is remedy for each in self._list_tried())
-
-    def count_undone(self, remedy: Remedy) -> int:
-        return sum(each.remedy is remedy for each in self.attempts) - self.count_attempts(remedy)
 
     def count_remedies(self) -> int:
         """Return how many attempts there were, as above, without `wait`."""
@@ -256,9 +248,3 @@ class Repair:
         """Return the identity of the process that the last restart ended; None without one."""
         attempts = (each for each in reversed(self.attempts) if REMEDIES[each.remedy].replaces_process)
         return next((each.identity for each in attempts), None)
-
-    def find_resolution(self) -> Resolution:
-        """Return how an outage ended whose target is stable."""
-        if self.attempts and self.attempts[-1].verdict is AttemptVerdict.VERIFIED:
-            return Resolution.HEALED
-        return Resolution.RESTARTED if self.owner_restarts else Resolution.RECOVERED

@@ -36,13 +36,15 @@ class RepairPlan:
         return not (self.entries or self.repairs or self.used or stored)
 
 
+@dataclass(slots=True)
 class PlanDraft:
-    """Collect a plan while the planner goes through the repairs."""
+    """Collect a plan while the planner goes through the repairs; `before` and `fuse` are as they were."""
 
-    def __init__(self) -> None:
-        self.entries: list[TimelineEntry] = []
-        self.order: RemedyOrder | None = None
-        self.used: list[str] = []
+    before: Mapping[str, Repair]
+    fuse: Fuse
+    entries: list[TimelineEntry] = field(default_factory=list)
+    order: RemedyOrder | None = None
+    used: list[str] = field(default_factory=list)
 
     def note(
         self,
@@ -71,11 +73,3 @@ class PlanDraft:
                 proposal=proposal,
             )
         )
-
-    def build(
-        self, before: Mapping[str, Repair], after: Mapping[str, Repair], fuse: Fuse | None
-    ) -> RepairPlan:
-        """Return the plan: `fuse` is its new state, None if it did not change."""
-        names = sorted(before.keys() | after.keys())
-        changed = {svc: after.get(svc) for svc in names if after.get(svc) != before.get(svc)}
-        return RepairPlan(tuple(self.entries), changed, self.order, tuple(self.used), fuse)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from marketswarm.operator.healing import EntryKind, HealingIncident
 from marketswarm.operator.healing_stats import ResolutionStats, measure_resolutions
-from services.medic.learning import Lesson, learn
+from services.medic.learning import Lesson, Treatment, learn
 from services.medic.remedies import Remedy
 from services.medic.repair import Resolution
 
@@ -32,9 +32,10 @@ class OutagePattern:
 class HealingReport:
     """What the incidents that were opened from `since` on (epoch seconds) show.
 
-    `resolutions` counts those that are over, by how they ended. `lessons` are about all services, the
-    baseline `wait` included. `unknown` counts incidents whose beginning is trimmed off; they are in no other
-    number. `complete_since` is the oldest entry of the record if the record begins after `since`.
+    `resolutions` counts those that are over, by how they ended. `lessons` are about all services, those of
+    remedies that helped most often first, the baseline `wait` last. `unknown` counts incidents whose
+    beginning is trimmed off; they are in no other number. `complete_since` is the oldest entry of the record
+    if the record begins after `since`.
     """
 
     since: float
@@ -75,15 +76,11 @@ def make_report(
         stats=measure_resolutions(known),
         resolutions=tuple(Counter(each.resolution for each in known if each.end is not None).most_common()),
         patterns=tuple(sorted(patterns, key=lambda each: (-each.stats.count, each.svc, each.symptom))),
-        lessons=tuple(each for each in learn(known) if not each.treatment.svc),
+        lessons=tuple(sorted((each for each in learn(known) if not each.treatment.svc), key=_rank_lesson)),
         unknown=len(found) - len(known),
         complete_since=oldest if oldest is not None and oldest > since else None,
     )
 
 
-def sort_lessons(report: HealingReport) -> list[Lesson]:
-    """Return what is known of the remedies, those that helped most often first; `wait` is the last."""
-    return sorted(
-        report.lessons,
-        key=lambda each: (each.treatment.remedy == Remedy.WAIT, -each.posterior.helped, each.treatment),
-    )
+def _rank_lesson(lesson: Lesson) -> tuple[bool, int, Treatment]:
+    return lesson.treatment.remedy == Remedy.WAIT, -lesson.posterior.helped, lesson.treatment

@@ -19,10 +19,10 @@ from marketswarm.truth import Truth
 from marketswarm.truth.errors import Place, format_hint
 from services.medic.owners.unit import UNIT_PATTERN
 from services.medic.refusal import PROTECTED
-from services.medic.rules.line_pattern import MAX_PATTERNS
 from services.medic.rules.metric import Metric
 from services.medic.rules.rule import (
     MAX_PAIRS,
+    MAX_PATTERNS,
     MAX_RULES,
     SHIPPED,
     MonitorRule,

@@ -37,18 +37,17 @@ BAD_CHECKS: Final = frozenset(
 """The checks that only a bad record fails; the others also fail what comes twice, or late."""
 BY_MEDIC: Final = b"medic"
 """The field `paused_by` of a breaker that the medic holds."""
-_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
+SOURCE_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 _FOREVER_MS: Final = -1.0
 
 
 @dataclass(frozen=True, slots=True)
 class SourcePause:
-    """A pause of a source that is in force; times are epoch seconds by the bus's clock.
+    """A pause of a source that is in force.
 
-    `until` is None for one that lasts until it is resumed. `begun_at` is known of the medic's own alone.
+    `begun_at`, in epoch seconds by the bus's clock, is known of the medic's own alone.
     """
 
-    until: float | None
     is_medics: bool = False
     begun_at: float = 0.0
 
@@ -91,20 +90,26 @@ async def read_rejects(
     if (bars := truth.services.get(BARS)) is not None:
         point = point_like(bars.access_points.publish_to, MARKET, MARKET_QUARANTINE)
         quarantined = await _count_quarantined(get_bus(point.bus), point.key)
-    names = [name for name in states if _NAME.fullmatch(name)]
-    rejects = {name: max(_parse_count(states[name]), quarantined[name]) for name in names}
+    names = [name for name in states if SOURCE_NAME.fullmatch(name)]
+    counts = {name: min(parse_count(states[name].get("rejects")) or 0, 10**9) for name in names}
+    rejects = {name: max(count, quarantined[name]) for name, count in counts.items()}
     down = frozenset(name for name in names if states[name].get("state") == "down")
     return SourceReadings(rejects, down, await read_pauses(bus, names))
 
 
 async def read_source_states(bus: Bus, key: str) -> dict[str, dict[str, Any]]:
     """Return the state of each source; an empty one if it can't be used. Raises BusError."""
-    if await bus.ask(bus.client.hlen(key)) > MAX_SOURCES:
-        report_unusable(bus.name, key, "too many sources")
-        return {}
-    names = [raw.decode("utf-8", "replace") for raw in await bus.ask(bus.client.hkeys(key))]
+    names = await list_sources(bus, key)
     (stored,) = await read_fields(bus, [key], names) if names else ({},)
     return {name: parse_object(stored.get(name.encode())) for name in names}
+
+
+async def list_sources(bus: Bus, key: str) -> list[str]:
+    """Return the names of the sources on record; none if there are too many. Raises BusError."""
+    if await bus.ask(bus.client.hlen(key)) > MAX_SOURCES:
+        report_unusable(bus.name, key, "too many sources")
+        return []
+    return [raw.decode("utf-8", "replace") for raw in await bus.ask(bus.client.hkeys(key))]
 
 
 async def read_pauses(bus: Bus, names: list[str]) -> dict[str, SourcePause]:
@@ -124,17 +129,12 @@ def parse_pause(stored: Mapping[bytes, bytes], now: float) -> SourcePause | None
     if not paused or _FOREVER_MS != paused <= 1000 * now:
         return None
     is_medics = stored.get(b"paused_by") == BY_MEDIC and paused != _FOREVER_MS
-    until = None if paused == _FOREVER_MS else paused / 1000
-    return SourcePause(until, is_medics, max(0.0, _parse_ms(stored.get(b"paused_at"))) / 1000)
+    return SourcePause(is_medics, max(0.0, _parse_ms(stored.get(b"paused_at"))) / 1000)
 
 
 def _parse_ms(raw: bytes | None) -> float:
     text = (raw or b"").decode("ascii", "replace")
     return parse_decimal(text, _FOREVER_MS, 1000 * MAX_EPOCH_SEC) or 0.0
-
-
-def _parse_count(state: Mapping[str, Any]) -> int:
-    return min(parse_count(state.get("rejects")) or 0, 10**9)
 
 
 async def _count_quarantined(bus: Bus, key: str) -> Counter[str]:

@@ -55,10 +55,6 @@ def make_repair_field(svc: str) -> str:
     return f"repair:{svc}"
 
 
-def encode_repair(repair: Repair) -> bytes:
-    return orjson.dumps(repair)
-
-
 def parse_repair(raw: bytes, svc: str) -> Repair | None:
     """Return a stored repair of a service; None if a part is of a wrong type, out of bounds or at odds."""
     repair = _validate(_REPAIR, raw)
@@ -105,12 +101,17 @@ async def read_state(bus: Bus, services: Iterable[str]) -> tuple[list[Repair], F
             if raw is not None and repair is None:
                 report_unusable(bus.name, MEDIC_STATE, make_repair_field(svc))
                 unusable.append(svc)
-    (found,) = await read_fields(bus, [MEDIC_STATE], [FUSE])
-    raw = found.get(FUSE.encode())
-    fuse = None if raw is None else parse_fuse(raw)
-    if raw is not None and fuse is None:
-        report_unusable(bus.name, MEDIC_STATE, FUSE)
-    return repairs, fuse or Fuse(), unusable
+    return repairs, await _read_field(bus, FUSE, parse_fuse) or Fuse(), unusable
+
+
+async def _read_field(bus: Bus, name: str, parse: Callable[[bytes], T | None]) -> T | None:
+    """Return what a field of `medic:state` says; None without it, or, reported, if it can't be used."""
+    (found,) = await read_fields(bus, [MEDIC_STATE], [name])
+    raw = found.get(name.encode())
+    value = None if raw is None else parse(raw)
+    if raw is not None and value is None:
+        report_unusable(bus.name, MEDIC_STATE, name)
+    return value
 
 
 class MedicStore:
@@ -121,12 +122,8 @@ class MedicStore:
 
     async def repair_keys(self) -> None:
         """Delete keys of ours that hold a value of another type."""
-        kinds = {
-            MEDIC_STATE: "hash",
-            MEDIC_INCIDENTS: "stream",
-            MEDIC_APPROVALS: "hash",
-            MEDIC_EVIDENCE: "stream",
-        }
+        kinds = dict.fromkeys((MEDIC_STATE, MEDIC_APPROVALS), "hash")
+        kinds |= dict.fromkeys((MEDIC_INCIDENTS, MEDIC_EVIDENCE), "stream")
         await delete_wrong_types(self.bus, kinds)
 
     async def load(self, services: Iterable[str], epoch: int) -> tuple[list[Repair], Fuse]:
@@ -143,9 +140,9 @@ class MedicStore:
 
     async def save(self, plan: RepairPlan, epoch: int) -> bool:
         """Store a plan in one step; return False, with nothing stored, if a newer medic has written."""
-        fields = {make_repair_field(svc): each for svc, each in plan.repairs.items()}
-        values: list[tuple[str, bytes]] = [
-            (name, b"" if each is None else encode_repair(each)) for name, each in fields.items()
+        values = [
+            (make_repair_field(svc), b"" if each is None else orjson.dumps(each))
+            for svc, each in plan.repairs.items()
         ]
         if plan.diagnosis is not None:
             values.append((make_diagnosis_field(plan.diagnosis.svc), plan.diagnosis.encode()))
@@ -171,11 +168,7 @@ class MedicStore:
 
         Clocks are set, so ages and these times are by that of a bus. What is later than now is left out.
         """
-        (found,) = await read_fields(self.bus, [MEDIC_STATE], [OBSERVED])
-        raw = found.get(OBSERVED.encode())
-        spans = None if raw is None else parse_spans(raw)
-        if raw is not None and spans is None:
-            report_unusable(self.bus.name, MEDIC_STATE, OBSERVED)
+        spans = await _read_field(self.bus, OBSERVED, parse_spans)
         bus_now = await read_time(self.bus)
         ahead_sec = get_now() - bus_now
         return tuple((first + ahead_sec, last + ahead_sec) for first, last in spans or () if last <= bus_now)
@@ -193,12 +186,7 @@ class MedicStore:
 
     async def load_questions(self) -> Fuse:
         """Return the last questions to the second tier; none if they can't be used."""
-        (found,) = await read_fields(self.bus, [MEDIC_STATE], [QUESTIONS])
-        raw = found.get(QUESTIONS.encode())
-        questions = None if raw is None else parse_fuse(raw)
-        if raw is not None and questions is None:
-            report_unusable(self.bus.name, MEDIC_STATE, QUESTIONS)
-        return questions or Fuse()
+        return await _read_field(self.bus, QUESTIONS, parse_fuse) or Fuse()
 
     async def read_approvals(
         self, repairs: Collection[Repair], now: float, valid_sec: float

@@ -14,7 +14,6 @@ from notifier.router.healing import MedicState
 from services.medic.facts import Symptom
 from services.medic.remedies import Remedy
 from services.medic.repair import MAX_ATTEMPTS, MAX_NUMBER, MAX_TEXT, RemedyAttempt, Repair, RepairState
-from services.medic.store import encode_repair
 
 NOW = 1_762_433_458.0
 LEASE = lease_key("medic")
@@ -60,7 +59,7 @@ class Reading:
 def test_a_repair_is_read_as_the_medic_stores_it_however_long_it_grew():
     reading = Reading("feed", "other")
     reading.lead()
-    raw = encode_repair(repair(attempts=MAX_ATTEMPTS))
+    raw = orjson.dumps(repair(attempts=MAX_ATTEMPTS))
     state = reading.read(repair__feed=raw)
     assert (state.is_leading, state.read_at, list(state.repairs)) == (True, NOW, ["feed"])
     assert state.repairs["feed"].is_worked_on()
@@ -68,7 +67,7 @@ def test_a_repair_is_read_as_the_medic_stores_it_however_long_it_grew():
 
 
 def test_without_a_lease_nothing_is_believed():
-    state = Reading("feed").read(repair__feed=encode_repair(repair()))
+    state = Reading("feed").read(repair__feed=orjson.dumps(repair()))
     assert not state.is_leading
 
 
@@ -84,22 +83,22 @@ def test_where_no_message_may_wait_nothing_is_asked():
     [
         b"no json",
         b"[]",
-        encode_repair(repair("another")),
-        orjson.dumps({**orjson.loads(encode_repair(repair())), "state": 7}),
+        orjson.dumps(repair("another")),
+        orjson.dumps({**orjson.loads(orjson.dumps(repair())), "state": 7}),
         b'{"svc": "feed", "state": "settling", "more": "' + 20_000 * b"x" + b'"}',
     ],
 )
 def test_a_value_that_no_medic_wrote_is_skipped(raw):
     reading = Reading("feed", "good")
     reading.lead()
-    state = reading.read(repair__feed=raw, repair__good=encode_repair(repair("good")))
+    state = reading.read(repair__feed=raw, repair__good=orjson.dumps(repair("good")))
     assert (state.is_leading, list(state.repairs)) == (True, ["good"])
 
 
 def test_a_bus_that_does_not_answer_is_logged_once_and_what_was_tried_is_still_known(capsys):
     reading = Reading("feed")
     reading.lead()
-    before = reading.read(repair__feed=encode_repair(repair()))
+    before = reading.read(repair__feed=orjson.dumps(repair()))
 
     async def refuse(request, *_args, **_more):
         request.close()
@@ -117,6 +116,6 @@ def test_a_bus_that_does_not_answer_is_logged_once_and_what_was_tried_is_still_k
 def test_a_repair_that_is_gone_is_forgotten():
     reading = Reading("feed")
     reading.lead()
-    reading.read(repair__feed=encode_repair(repair()))
+    reading.read(repair__feed=orjson.dumps(repair()))
     asyncio.run(reading.bus.client.delete(MEDIC_STATE))
     assert reading.read().repairs == {}

@@ -33,12 +33,6 @@ _TO_PEOPLE: Final = ((EntryKind.REFUSED, Refusal.OBSERVED), (EntryKind.REFUSED, 
 _NOT_DONE: Final = (AttemptVerdict.PENDING, AttemptVerdict.UNDONE, AttemptVerdict.EXPIRED)
 
 
-def choose_entries(plan: RepairPlan) -> list[TimelineEntry]:
-    """Return the entries of a plan by which something may be done about an outage for the first time."""
-    begun = (each for each in plan.entries if each.what in _KINDS or (each.what, each.reason) in _TO_PEOPLE)
-    return [each for each in begun if _is_first(plan.repairs.get(each.svc))][:MOST]
-
-
 def _is_first(repair: Repair | None) -> bool:
     if repair is None:
         return False
@@ -55,7 +49,11 @@ class EvidenceCollector:
         self, plan: RepairPlan, facts: FleetFacts, list_resources: Callable[[str], Mapping[str, float]]
     ) -> tuple[OutageEvidence, ...]:
         """Return the evidence of each outage about which a plan is the first to do something."""
-        works = (self._take(each, facts, list_resources(each.svc)) for each in choose_entries(plan))
+        begun = (
+            each for each in plan.entries if each.what in _KINDS or (each.what, each.reason) in _TO_PEOPLE
+        )
+        first = [each for each in begun if _is_first(plan.repairs.get(each.svc))][:MOST]
+        works = (self._take(each, facts, list_resources(each.svc)) for each in first)
         return tuple(await gather_all(works))
 
     async def _take(
@@ -69,14 +67,13 @@ class EvidenceCollector:
             incident=entry.incident,
             ts=time.time(),
             step=f"{entry.what} {entry.remedy}".strip(),
-            facts={name: value if _is_number(value) else str(value)[:500] for name, value in known.items()},
+            facts={
+                name: value if value is None or type(value) in (int, float) else str(value)[:500]
+                for name, value in known.items()
+            },
             readings=dict(readings),
             packed_log="" if not text else await asyncio.to_thread(self._pack, text),
         )
 
     def _pack(self, text: str) -> str:
         return pack_log(self._redactor.redact(text, LOG_BYTES))
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or type(value) in (int, float)

@@ -95,14 +95,6 @@ def _keep_harmless(match: re.Match[str]) -> str:
     return match[0] if not value or is_count or _HARMLESS_VALUE.fullmatch(value) else match[1] + REMOVED
 
 
-def _redact_acl(match: re.Match[str]) -> str:
-    return _ACL_PASSWORD.sub(rf"\1{REMOVED}", match[0])
-
-
-def _redact_random(match: re.Match[str]) -> str:
-    return REMOVED if looks_random(match[0]) else match[0]
-
-
 def _compile(pattern: str, replacement: Replacement) -> tuple[re.Pattern[str], Replacement]:
     return re.compile(pattern), replacement
 
@@ -171,7 +163,9 @@ _RULES: Final = {
         r"(?is)(pass.{0,80}?(?<![A-Za-z]))(?-i:[a-z]{4}(?: [a-z]{4}){3})(?![A-Za-z])", _keep_first
     ),
     "redis_monitor": _compile(r"(?i)(\"(?:AUTH|HELLO)\"\s)[^\n]+", _keep_first),
-    "redis_acl": _compile(r"(?i)(\bsetuser\b[^\n]*)", _redact_acl),
+    "redis_acl": _compile(
+        r"(?i)(\bsetuser\b[^\n]*)", lambda match: _ACL_PASSWORD.sub(rf"\1{REMOVED}", match[0])
+    ),
     "sql": _compile(r"(?i)(\b(?:identified\s+by|password)\s+)(?:'[^'\n]*'|\"[^\"\n]*\")", _keep_first),
     "named": _compile(
         rf"(?i)(\b(?:name|key)\\?[\"']?\s{{0,9}}[:=]\s{{0,9}}\\?[\"']?[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL})\\?[\"']?"
@@ -230,7 +224,9 @@ _RULES: Final = {
         _keep_first,
     ),
     "uuid": _compile(r"(?i)\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", REMOVED),
-    "run": _compile(r"[A-Za-z0-9+/=_-]{16,512}", _redact_random),
+    "run": _compile(
+        r"[A-Za-z0-9+/=_-]{16,512}", lambda match: REMOVED if looks_random(match[0]) else match[0]
+    ),
 }
 """The rules by what they find, in the order in which they are applied."""
 
@@ -244,8 +240,10 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = {each.strip() for each in secrets}
-        forms = {form for each in known for form in _list_forms(each) if len(form) >= LEAST_LITERAL}
-        longest_first = sorted(forms, key=len, reverse=True)
+        forms = set[str]()
+        for each in known:  # as it stands in a text, in a URL, in JSON and in Python
+            forms |= {each, quote(each, safe=""), json.dumps(each)[1:-1], repr(each)[1:-1]}
+        longest_first = sorted((form for form in forms if len(form) >= LEAST_LITERAL), key=len, reverse=True)
         self._literals = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def redact(self, text: str, at_most: int = MAX_TEXT) -> str:
@@ -270,11 +268,6 @@ class Redactor:
 
     def _remove_known(self, text: str) -> str:
         return text if self._literals is None else self._literals.sub(REMOVED, text)
-
-
-def _list_forms(secret: str) -> tuple[str, ...]:
-    """Return a secret as it stands in a text, in a URL, in JSON and in Python."""
-    return secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]
 
 
 def _cut(text: str, at_most: int) -> str:
@@ -359,7 +352,13 @@ def _find_secrets(name: str, value: str) -> list[str]:
         return []
     if is_secret_key(name) or name.endswith("_KEY"):
         return [value]
-    return _find_url_password(value) if "://" in value and "@" in value else []
+    if "://" not in value or "@" not in value:
+        return []
+    try:
+        password = urlsplit(value).password
+    except ValueError:
+        return []
+    return [password, unquote(password)] if password else []
 
 
 def _read_file(name: str, environ: Mapping[str, str]) -> str:
@@ -372,11 +371,3 @@ def _read_file(name: str, environ: Mapping[str, str]) -> str:
         return (read_variable(name, environ) or "") if is_regular else ""
     except (Exit, OSError, ValueError):  # its folder is not ours to look into, or the name can't be one
         return ""
-
-
-def _find_url_password(url: str) -> list[str]:
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return []
-    return [password, unquote(password)] if password else []

@@ -6,7 +6,6 @@ read, by `git cat-file`: no other file, no link that leads out of it, and nothin
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -39,7 +38,10 @@ async def read_source(folder: Path | None, logs: str) -> str:
         # `./` is the configured folder, which may be one within the repository
         text = await _run_git(folder, "cat-file", "blob", f"HEAD:./{path}")
         if text is not None:
-            found += [f"{path}:", *_cut_lines(text, line), ""]
+            lines = text.split("\n")
+            numbers = range(max(1, line - AROUND), min(len(lines), line + AROUND) + 1)
+            cut = (f"{each}{'>' if each == line else ' '} {lines[each - 1]}" for each in numbers)
+            found += [f"{path}:", *cut, ""]
     return "\n".join(found)
 
 
@@ -53,12 +55,6 @@ def find_frames(logs: str, folder: Path) -> list[tuple[str, int]]:
         if len(frames) == MAX_FRAMES:
             break
     return list(frames)
-
-
-def _cut_lines(text: str, line: int) -> Iterator[str]:
-    lines = text.split("\n")
-    for number in range(max(1, line - AROUND), min(len(lines), line + AROUND) + 1):
-        yield f"{number}{'>' if number == line else ' '} {lines[number - 1]}"
 
 
 async def _run_git(folder: Path, *words: str) -> str | None:

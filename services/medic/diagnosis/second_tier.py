@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -27,8 +27,14 @@ from marketswarm.tasks import end_tasks
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.diff import diff_truths, format_changes
 from marketswarm.truth.parse import parse_truth
-from services.medic.diagnosis.answer import MAX_ANSWER_BYTES, DiagnosisAnswer, parse_answer
-from services.medic.diagnosis.bundle import INSTRUCTION, DiagnosisEvidence, make_bundle
+from services.medic.diagnosis.bundle import (
+    INSTRUCTION,
+    MAX_ANSWER_BYTES,
+    DiagnosisAnswer,
+    DiagnosisEvidence,
+    make_bundle,
+    parse_answer,
+)
 from services.medic.diagnosis.redactor import Redactor, list_secrets
 from services.medic.diagnosis.repository import read_commits, read_source
 from services.medic.facts import FleetFacts
@@ -266,6 +272,15 @@ class SecondTier:
     async def _request(self, bundle: bytes) -> bytes:
         """Return the text of the endpoint's answer. Raises BadAnswerError."""
         settings = self.me.settings
+        question = {
+            "model": settings.medic_diagnosis_model,
+            "messages": [
+                {"role": "system", "content": INSTRUCTION},
+                {"role": "user", "content": bundle.decode()},
+            ],
+            "temperature": 0,
+            "response_format": {"type": "json_object"},
+        }
         headers = {"Content-Type": "application/json"}
         if settings.medic_diagnosis_key is not None:
             headers["Authorization"] = f"Bearer {settings.medic_diagnosis_key.get_secret_value()}"
@@ -278,7 +293,7 @@ class SecondTier:
                 within_sec=settings.medic_diagnosis_sec,
                 max_bytes=MAX_RESPONSE_BYTES,
                 headers=headers,
-                body=orjson.dumps(make_question(settings.medic_diagnosis_model, bundle)),
+                body=orjson.dumps(question),
                 body_of={200},
             )
         except HttpError as error:
@@ -286,16 +301,3 @@ class SecondTier:
         if answer.status != 200:
             raise BadAnswerError(f"http_{answer.status}")
         return parse_content(answer.body).encode("utf-8", "replace")
-
-
-def make_question(model: str, bundle: bytes) -> dict[str, Any]:
-    """Return a chat completion request, with the bundle as the user's message."""
-    return {
-        "model": model,
-        "messages": [
-            {"role": "system", "content": INSTRUCTION},
-            {"role": "user", "content": bundle.decode()},
-        ],
-        "temperature": 0,
-        "response_format": {"type": "json_object"},
-    }

@@ -1,12 +1,14 @@
 """Parse what a container engine answers, which is not trusted. Pure.
 
-The answers are those of the Docker Engine API to `GET /containers/json`, `GET /containers/{id}/json` and `GET
-/containers/{id}/stats`; a log is parsed in `container_log.py`. Of the second one, which has the environment
-of the container in it, nothing is kept but what is named here.
+The answers are those of the Docker Engine API to `GET /containers/json`, `GET /containers/{id}/json`, `GET
+/containers/{id}/stats` and `GET /containers/{id}/logs`. Of the second one, which has the environment of the
+container in it, nothing is kept but what is named here. The last one has a time before each line. Of a
+container without a terminal it comes in frames: eight bytes, with the number of the stream and the length,
+and then the text.
 """
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +18,7 @@ import orjson
 
 from marketswarm.bus.stored_values import parse_count, parse_epoch, parse_text
 from services.medic.facts import ProcessFacts
+from services.medic.owners.log_source import LogEntry
 
 MAX_CONTAINERS: Final = 500
 """The most containers that an engine may list for one fleet."""
@@ -27,6 +30,10 @@ COMPOSE_ONE_OFF: Final = "com.docker.compose.oneoff"
 _ID: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _IDENTITY: Final = re.compile(rf"({_ID.pattern})@({_MOMENT.pattern})", re.ASCII)
+_HEAD_BYTES: Final = 8
+_STREAMS: Final = frozenset({0, 1, 2})
+"""Stdin, stdout and stderr; 3 is an error of the engine itself."""
+_STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(Z|[+-]\d\d:\d\d) ")
 _MAX_NAME: Final = 100
 _MAX_STATUS: Final = 200
 _MAX_EXIT_CODE: Final = 2**32 - 1
@@ -147,7 +154,8 @@ def parse_listing(body: bytes, services: Container[str], project: str | None) ->
 
 def _parse_listed(entry: Any, project: str | None) -> ListedContainer | None:
     labels = entry.get("Labels") if isinstance(entry, dict) else None
-    if not isinstance(labels, dict) or _parse_id(entry.get("Id")) is None:
+    found = entry.get("Id") if isinstance(labels, dict) else None
+    if not isinstance(labels, dict) or type(found) is not str or not _ID.fullmatch(found):
         raise BadAnswerOfEngineError("an entry without an id or labels")
     if project is not None and labels.get(COMPOSE_PROJECT) != project:
         return None
@@ -156,7 +164,7 @@ def _parse_listed(entry: Any, project: str | None) -> ListedContainer | None:
     if svc is None or labels.get(COMPOSE_ONE_OFF) == "True":
         return None
     status = parse_text(entry.get("Status"), _MAX_STATUS) or ""
-    return ListedContainer(entry["Id"], svc, _parse_state(entry.get("State")), status)
+    return ListedContainer(found, svc, _parse_state(entry.get("State")), status)
 
 
 def parse_inspected(body: bytes, container_id: str) -> InspectedContainer:
@@ -221,8 +229,7 @@ def find_complaint(body: bytes) -> str:
 def make_filters(project: str | None) -> str:
     """Return the filters of a list, as JSON: the containers of one project, or those that name a service."""
     label = SERVICE_LABEL if project is None else f"{COMPOSE_PROJECT}={project}"
-    filters: Mapping[str, list[str]] = {"label": [label]}
-    return orjson.dumps(filters).decode()
+    return orjson.dumps({"label": [label]}).decode()
 
 
 def _parse_json(body: bytes) -> Any:
@@ -230,10 +237,6 @@ def _parse_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         raise BadAnswerOfEngineError("no JSON") from None
-
-
-def _parse_id(value: Any) -> str | None:
-    return value if type(value) is str and _ID.fullmatch(value) else None
 
 
 def _parse_state(value: Any) -> ContainerState | None:
@@ -245,4 +248,30 @@ def _parse_moment(text: str) -> float:
     try:
         return parse_epoch(datetime.fromisoformat(text).timestamp()) or 0.0
     except (ValueError, OverflowError):
-        raise BadAnswerOfEngineError("a start that is no time") from None
+        raise BadAnswerOfEngineError("a time that is none") from None
+
+
+def parse_log(body: bytes, *, has_terminal: bool) -> list[LogEntry]:
+    """Return the entries of an answer with times. Raises BadAnswerOfEngineError."""
+    texts = [body] if has_terminal else _split_frames(body)
+    return [_parse_line(line) for text in texts for line in text.split(b"\n") if line]
+
+
+def _split_frames(body: bytes) -> Iterator[bytes]:
+    """Yield the text of each frame. Its end is the end of a line: a longer one comes in several frames."""
+    at = 0
+    while at < len(body):
+        head = body[at : at + _HEAD_BYTES]
+        end = at + _HEAD_BYTES + int.from_bytes(head[4:], "big")
+        if len(head) < _HEAD_BYTES or head[0] not in _STREAMS or any(head[1:4]) or end > len(body):
+            raise BadAnswerOfEngineError("a log that is not in frames")
+        yield body[at + _HEAD_BYTES : end]
+        at = end
+
+
+def _parse_line(line: bytes) -> LogEntry:
+    """Return the entry of a line, whose key is the line with its time. Raises BadAnswerOfEngineError."""
+    stamp = _STAMP.match(line)
+    if stamp is None:
+        raise BadAnswerOfEngineError("a line of a log without a time")
+    return LogEntry(line, _parse_moment((stamp[1] + stamp[2]).decode()), line[stamp.end() :])

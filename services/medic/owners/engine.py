@@ -15,7 +15,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -37,10 +37,10 @@ from services.medic.owners.container import (
     parse_identity,
     parse_inspected,
     parse_listing,
+    parse_log,
     parse_usage,
 )
-from services.medic.owners.container_log import ContainerLogs
-from services.medic.owners.log_source import MAX_LOG_BYTES, LogTooLongError
+from services.medic.owners.log_source import MAX_LOG_BYTES, LogEntry, LogError, LogTooLongError, PolledLogs
 from services.medic.owners.owner import (
     ASKED_AT_ONCE,
     INSPECTED_AGAIN,
@@ -70,7 +70,7 @@ _NOT_DONE: Final = frozenset({400, 401, 403, 405, 409})
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class KnownContainer:
     """A container as it was when it was inspected last, at `at` by the monotonic clock."""
 
     listed: ListedContainer
@@ -96,6 +96,8 @@ class _Measured:
 class ContainerEngine(ProcessOwner):
     """The engine behind one Unix socket, or what a proxy before it lets through.
 
+    `known` are the containers of the last look by their ids, running or not; none before `has_read`.
+
     Args:
         project: the project of Compose; without it, containers are found by `marketswarm.service` alone.
     """
@@ -105,14 +107,14 @@ class ContainerEngine(ProcessOwner):
     def __init__(self, socket: Path, project: str | None, log: Any) -> None:
         self._project, self._log = project, log
         self._http = SocketHttpClient(socket)
-        self._known: dict[str, _Known] = {}
+        self.known: dict[str, KnownContainer] = {}
         self._listing: tuple[bytes, Container[str], list[ListedContainer]] = (b"", (), [])
         self._unusable: Collection[str] = ()
         self._measured: dict[str, _Measured] = {}
         self._complained = set[str]()
-        self._is_unmeasured = self._has_read = False
+        self._is_unmeasured = self.has_read = False
         self.requests = Counter()
-        self.logs = ContainerLogs(self.list_ids, self.read_log, log)
+        self.logs = ContainerLogs(self, log)
 
     async def end(self) -> None:
         self._http.close()
@@ -120,18 +122,21 @@ class ContainerEngine(ProcessOwner):
     async def read(self, services: Container[str]) -> tuple[OwnedProcess, ...]:
         ends_at = time.monotonic() + LOOK_SEC
         path = f"/containers/json?all=true&filters={quote(make_filters(self._project), safe='')}"
-        answer = await self._ask("list", "GET", path, LOOK_SEC, MAX_LIST_BYTES)
+        answer = await self.ask("list", "GET", path, LOOK_SEC, MAX_LIST_BYTES)
         if answer.status != 200:
             raise _make_error("list", f"it answers {answer.status}")
         listed = self._parse_listing(answer.body, services)
         ids = {each.id for each in listed}
-        self._known = {name: each for name, each in self._known.items() if name in ids}
+        self.known = {name: each for name, each in self.known.items() if name in ids}
         self._complained &= ids
         self._unusable = unusable = await self._inspect_all(self._choose(listed), ends_at)
-        self._has_read = True
-        return tuple(
-            self._make_owned(each) for each in listed if each.id in self._known and each.svc not in unusable
-        )
+        self.has_read = True
+        owned = list[OwnedProcess]()
+        for each in listed:
+            if (known := self.known.get(each.id)) is not None and each.svc not in unusable:
+                facts = known.container.make_facts(known.age_sec + time.monotonic() - known.at)
+                owned.append(OwnedProcess(each.svc, RestartOwner.ENGINE, facts, known.container.restarts))
+        return tuple(owned)
 
     def _parse_listing(self, body: bytes, services: Container[str]) -> list[ListedContainer]:
         """Parse a list, unless it is that of the last look. Raises NoOwnerError."""
@@ -151,7 +156,7 @@ class ContainerEngine(ProcessOwner):
         """
         running = [
             each
-            for each in self._known.values()
+            for each in self.known.values()
             if each.container.state is ContainerState.RUNNING
             and each.listed.svc in services
             and each.listed.svc not in self._unusable
@@ -178,7 +183,7 @@ class ContainerEngine(ProcessOwner):
         container_id = parse_identity(identity)
         if container_id is None:
             return RestartAnswer.REFUSED, "the intent names no container"
-        self._known.pop(container_id, None)
+        self.known.pop(container_id, None)
         try:
             found = await self._inspect(container_id, LOOK_SEC)
         except (NoOwnerError, BadAnswerOfEngineError) as error:
@@ -191,7 +196,7 @@ class ContainerEngine(ProcessOwner):
             return RestartAnswer.REFUSED, "the request came too late"
         began = time.monotonic()
         path = f"/containers/{container_id}/restart"
-        answer = await self._ask("restart", "POST", path, RESTART_SEC, MAX_COMPLAINT_BYTES)
+        answer = await self.ask("restart", "POST", path, RESTART_SEC, MAX_COMPLAINT_BYTES)
         if answer.status == 204:
             took = format_duration(time.monotonic() - began)
             return RestartAnswer.DONE, f"{svc}: container {container_id[:12]} restarted in {took}"
@@ -213,7 +218,7 @@ class ContainerEngine(ProcessOwner):
         now = time.monotonic()
         changed, others = list[ListedContainer](), list[tuple[bool, float, ListedContainer]]()
         for each in listed:
-            known = self._known.get(each.id)
+            known = self.known.get(each.id)
             if known is None or known.container.state is not each.state:
                 changed.append(each)
             elif known.listed != each or now - known.at >= SEEN_AGAIN_SEC:
@@ -234,18 +239,18 @@ class ContainerEngine(ProcessOwner):
                     container = await self._inspect(each.id, left_sec)
                 except BadAnswerOfEngineError as error:
                     unusable.add(each.svc)
-                    self._known.pop(each.id, None)  # it is inspected again in the next look
+                    self.known.pop(each.id, None)  # it is inspected again in the next look
                     self._complain(each, str(error))
                     return
             if container is None:
-                self._known.pop(each.id, None)
+                self.known.pop(each.id, None)
                 return
             self._complained.discard(each.id)
             age_sec = max(0.0, time.time() - container.started) if container.started else 0.0
-            known = self._known.get(each.id)
+            known = self.known.get(each.id)
             if known is not None and known.container.identity == container.identity:
                 age_sec = known.age_sec + time.monotonic() - known.at  # the clock may have been set
-            self._known[each.id] = _Known(each, container, time.monotonic(), age_sec)
+            self.known[each.id] = KnownContainer(each, container, time.monotonic(), age_sec)
 
         await gather_all(map(inspect, chosen))
         return unusable
@@ -253,7 +258,7 @@ class ContainerEngine(ProcessOwner):
     async def _inspect(self, container_id: str, within_sec: float) -> InspectedContainer | None:
         """Return a container; None if it is gone. Raises NoOwnerError and BadAnswerOfEngineError."""
         path = f"/containers/{container_id}/json"
-        answer = await self._ask("inspect", "GET", path, within_sec, MAX_INSPECT_BYTES)
+        answer = await self.ask("inspect", "GET", path, within_sec, MAX_INSPECT_BYTES)
         if answer.status == 404:
             return None
         if answer.status == 500:  # the engine answers, and can't show this one: what is left of it is broken
@@ -262,19 +267,16 @@ class ContainerEngine(ProcessOwner):
             raise _make_error("inspect", f"it answers {answer.status}")
         return parse_inspected(answer.body, container_id)
 
-    def _make_owned(self, each: ListedContainer) -> OwnedProcess:
-        known = self._known[each.id]
-        facts = known.container.make_facts(known.age_sec + time.monotonic() - known.at)
-        return OwnedProcess(each.svc, RestartOwner.ENGINE, facts, known.container.restarts)
-
     # --- what is measured ---
 
-    async def _measure_all(self, running: Iterable[_Known], ends_at: float) -> None:
+    async def _measure_all(self, running: Iterable[KnownContainer], ends_at: float) -> None:
         """Measure containers, but for those that just were. Those that can't be are not in `_measured`."""
-        limit, machine_bytes = asyncio.Semaphore(ASKED_AT_ONCE), read_machine_bytes()
+        limit = asyncio.Semaphore(ASKED_AT_ONCE)
+        # of this machine, also where /proc shows nothing of it
+        machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         failed = list[tuple[str, str]]()
 
-        async def measure_one(each: _Known) -> None:
+        async def measure_one(each: KnownContainer) -> None:
             identity, now = each.container.identity, time.monotonic()
             before = self._measured.get(each.container.id)
             if before is not None and before.identity != identity:
@@ -303,7 +305,7 @@ class ContainerEngine(ProcessOwner):
         if within_sec <= 0:
             raise NoOwnerError("the engine does not answer: timeout")
         path = f"/containers/{container_id}/stats?stream=false&one-shot=true"
-        answer = await self._ask("stats", "GET", path, within_sec, MAX_USAGE_BYTES)
+        answer = await self.ask("stats", "GET", path, within_sec, MAX_USAGE_BYTES)
         if answer.status == 404:
             return None
         if answer.status != 200:
@@ -314,41 +316,9 @@ class ContainerEngine(ProcessOwner):
             self.requests["stats", "unusable"] += 1
             raise
 
-    # --- what is logged ---
-
-    def list_ids(self, svc: str) -> list[str] | None:
-        """Return the ids of a service's containers, running or not, in the last look; None before that."""
-        if not self._has_read:
-            return None
-        return [name for name, each in self._known.items() if each.listed.svc == svc]
-
-    async def read_log(
-        self, container_id: str, since: int, lines: int, within_sec: float
-    ) -> tuple[bytes, bool] | None:
-        """Return the last lines of a log, no older than `since`, and whether the container has a terminal.
-
-        None if it is gone. Raises NoOwnerError, and LogTooLongError.
-        """
-        known = self._known.get(container_id)
-        if known is None:
-            return None
-        options = f"stdout=true&stderr=true&timestamps=true&since={since}&tail={lines}"
-        path = f"/containers/{container_id}/logs?{options}"
-        try:
-            answer = await self._ask("logs", "GET", path, within_sec, MAX_LOG_BYTES)
-        except NoOwnerError as error:
-            if isinstance(error.__cause__, SocketHttpError) and error.__cause__.reason == TOO_LONG:
-                raise LogTooLongError from None
-            raise
-        if answer.status == 404:
-            return None
-        if answer.status != 200:
-            raise _make_error("logs", f"it answers {answer.status}")
-        return answer.body, known.container.has_terminal
-
     # --- one request ---
 
-    async def _ask(self, kind: str, method: str, path: str, within_sec: float, most: int) -> SocketAnswer:
+    async def ask(self, kind: str, method: str, path: str, within_sec: float, most: int) -> SocketAnswer:
         """Send a request; return the answer, whatever its status is. Raises NoOwnerError."""
         try:
             answer = await self._http.fetch(method, API + path, within_sec=within_sec, max_bytes=most)
@@ -382,6 +352,35 @@ def make_measured(
     return _Measured(identity, now, usage.cpu_ns, percent, busy_percent)
 
 
-def read_machine_bytes() -> int:
-    """Return the memory of this machine, also where /proc shows nothing of it."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+class ContainerLogs(PolledLogs):
+    """The logs of the containers that an engine showed in the last look, by their ids."""
+
+    at_once: ClassVar = ASKED_AT_ONCE
+    per_look: ClassVar = 100
+
+    def __init__(self, engine: ContainerEngine, log: Any) -> None:
+        super().__init__(log)
+        self._engine = engine
+
+    def find_logs(self, svc: str) -> Sequence[str] | None:
+        known = self._engine.known
+        return [name for name in known if known[name].listed.svc == svc] if self._engine.has_read else None
+
+    async def ask(self, name: str, since: int | None, lines: int, within_sec: float) -> Sequence[LogEntry]:
+        known = self._engine.known.get(name)
+        if known is None:
+            return []
+        options = f"stdout=true&stderr=true&timestamps=true&since={since or 0}&tail={lines}"
+        path = f"/containers/{name}/logs?{options}"
+        try:
+            answer = await self._engine.ask("logs", "GET", path, within_sec, MAX_LOG_BYTES)
+            if answer.status == 404:
+                return []
+            if answer.status != 200:
+                raise _make_error("logs", f"it answers {answer.status}")
+            return parse_log(answer.body, has_terminal=known.container.has_terminal)
+        except (NoOwnerError, BadAnswerOfEngineError) as error:
+            cause = error.__cause__
+            if isinstance(cause, SocketHttpError) and cause.reason == TOO_LONG:
+                raise LogTooLongError from None
+            raise LogError(str(error)) from None

@@ -63,27 +63,13 @@ class JournalLogs(PolledLogs):
         command = ["journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE"]
         command += ["--reverse", f"--lines={lines}", f"{self._option}={name}"]
         command += [] if since is None else [f"--since=@{since}"]
-        result = "unusable"
         try:
             entries = parse_journal(await _run(command, within_sec))
-            result = "ok"
-        except _NoJournalError as error:
-            result = error.reason
+        except LogError as error:
+            self._requests["journal", error.reason] += 1
             raise
-        except LogTooLongError:
-            result = "too_long"
-            raise
-        finally:
-            self._requests["journal", result] += 1
+        self._requests["journal", "ok"] += 1
         return entries
-
-
-class _NoJournalError(LogError):
-    """journalctl did not run, or did not end; `reason` is a word for that."""
-
-    def __init__(self, reason: str, why: str) -> None:
-        super().__init__(why)
-        self.reason = reason
 
 
 async def _run(command: Sequence[str], within_sec: float) -> bytes:
@@ -92,10 +78,10 @@ async def _run(command: Sequence[str], within_sec: float) -> bytes:
     try:
         code, output = await read_command(command, b"", env, within_sec, MAX_LOG_BYTES + 1)
     except TimeoutError:
-        raise _NoJournalError("timeout", "journalctl does not end: timeout") from None
+        raise LogError("journalctl does not end: timeout", "timeout") from None
     except OSError as error:
         why = f"journalctl can't be run: {os.strerror(error.errno or 0).lower()}"
-        raise _NoJournalError("not_runnable", why) from None
+        raise LogError(why, "not_runnable") from None
     if code:
         raise LogError(f"journalctl ends with {code}")
     return output

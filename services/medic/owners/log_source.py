@@ -28,14 +28,18 @@ FETCH_SEC: Final = 3.0
 
 
 class LogError(Exception):
-    """A log can't be read; the message says why."""
+    """A log can't be read; the message says why, and `reason` so in a word."""
+
+    def __init__(self, why: str, reason: str = "unusable") -> None:
+        super().__init__(why)
+        self.reason = reason
 
 
 class LogTooLongError(LogError):
     """An answer is longer than MAX_LOG_BYTES: fewer lines may fit."""
 
     def __init__(self) -> None:
-        super().__init__("the lines are too long")
+        super().__init__("the lines are too long", "too_long")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +110,8 @@ class _Position:
     since: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    """The new lines of a log, and where it is read up to once they were taken."""
-
-    new: NewLines
-    position: _Position
+_Fetched = tuple[NewLines, _Position]
+"""The new lines of a log, and where it is read up to once they were taken."""
 
 
 class PolledLogs(LogSource):
@@ -200,8 +200,8 @@ class PolledLogs(LogSource):
         if names is None or any(name not in fetched for name in asked):
             raise OSError("not known")
         taken = {name: fetched.pop(name) for name in asked}
-        self._positions |= {name: each.position for name, each in taken.items()}
-        new = [each.new for each in taken.values()]
+        self._positions |= {name: position for name, (_, position) in taken.items()}
+        new = [each for each, _ in taken.values()]
         return NewLines([line for each in new for line in each.lines], any(each.has_gap for each in new))
 
     async def read_end(self, svc: str) -> Sequence[Sequence[bytes]]:
@@ -226,14 +226,14 @@ def _make_fetched(entries: Sequence[LogEntry], asked: int, position: _Position, 
     It was made at `began`, in epoch seconds: a later time of an entry is that of another clock.
     """
     if not entries:
-        return _Fetched(NewLines(), position)
+        return NewLines(), position
     # by their order and not their times: a clock that is set back has later entries seem older
     known = max((at for at, each in enumerate(entries, 1) if each.key == position.key), default=0)
     new, last = entries[known:], entries[-1]
     has_gap = not known and (position.key is not None or len(entries) >= asked)
     has_gap = has_gap or any(each.text is None for each in new)
     since = max(0, min(int(last.ts), began))
-    return _Fetched(NewLines(_split(new), has_gap), _Position(last.key, since))
+    return NewLines(_split(new), has_gap), _Position(last.key, since)
 
 
 def _split(entries: Sequence[LogEntry]) -> list[bytes]:

@@ -23,6 +23,7 @@ MAX_OVERHEAD_BYTES: Final = 65_536
 TOO_LONG: Final = "too_long"
 """The reason if an answer is longer than it may be."""
 _BLOCK_BYTES: Final = 65_536
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _OURS: Final[ReasonTable] = ((FileNotFoundError, NetworkReason.REFUSED),)
 
 
@@ -40,34 +41,6 @@ class SocketAnswer:
 
     status: int
     body: bytes
-
-
-class _Connection:
-    """One connection, on which one request after the other is answered."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    @property
-    def is_open(self) -> bool:
-        return not (self._reader.at_eof() or self._writer.is_closing())
-
-    async def ask(self, request: bytes, max_bytes: int) -> tuple[SocketAnswer, bool]:
-        """Return the answer to a request, and whether the connection may be used again.
-
-        Raises SocketHttpError, OSError, an error of httptools, or EOFError if nothing was answered.
-        """
-        self._writer.write(request)
-        answer = _AnswerParser(max_bytes)
-        while not answer.is_whole:
-            block = await self._reader.read(_BLOCK_BYTES)
-            if not block:
-                raise SocketHttpError(NetworkReason.BROKEN) if answer.has_begun else EOFError
-            answer.feed(block)
-        return SocketAnswer(answer.status, bytes(answer.body)), answer.is_reusable
-
-    def close(self) -> None:
-        self._writer.transport.abort()
 
 
 class _AnswerParser:
@@ -109,12 +82,13 @@ class SocketHttpClient:
     """An HTTP client of one Unix socket, which keeps some connections until it is closed."""
 
     def __init__(self, socket: Path) -> None:
-        self._socket, self._kept = str(socket), list[_Connection]()
+        self._socket, self._kept = str(socket), list[_Streams]()
 
     def close(self) -> None:
         """Close what is kept; the next request opens it again."""
         while self._kept:
-            self._kept.pop().close()
+            _, writer = self._kept.pop()
+            writer.transport.abort()
 
     async def fetch(self, method: str, path: str, *, within_sec: float, max_bytes: int) -> SocketAnswer:
         """Send one request, and return its answer, whatever the status is. Raises SocketHttpError.
@@ -130,30 +104,40 @@ class SocketHttpClient:
                 if kept is not None:
                     with suppress(EOFError, ConnectionError):
                         return await self._ask(kept, request, max_bytes)
-                reader, writer = await asyncio.open_unix_connection(self._socket)
-                return await self._ask(_Connection(reader, writer), request, max_bytes)
+                new = await asyncio.open_unix_connection(self._socket)
+                return await self._ask(new, request, max_bytes)
         except SocketHttpError:
             raise
         except (OSError, EOFError, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             reason = find_reason(error, EXACT_REASONS, _OURS, GENERAL_REASONS) or NetworkReason.BROKEN
             raise SocketHttpError(reason) from error
 
-    def _take(self) -> _Connection | None:
+    def _take(self) -> _Streams | None:
         while self._kept:
-            connection = self._kept.pop()
-            if connection.is_open:
-                return connection
-            connection.close()
+            reader, writer = self._kept.pop()
+            if not (reader.at_eof() or writer.is_closing()):
+                return reader, writer
+            writer.transport.abort()
         return None
 
-    async def _ask(self, connection: _Connection, request: bytes, max_bytes: int) -> SocketAnswer:
-        """Ask on a connection; it is kept only after a whole answer."""
-        is_reusable = False
+    async def _ask(self, streams: _Streams, request: bytes, max_bytes: int) -> SocketAnswer:
+        """Ask on a connection; it is kept only after a whole answer.
+
+        Raises SocketHttpError, OSError, an error of httptools, or EOFError if nothing was answered.
+        """
+        reader, writer = streams
+        answer, is_reusable = _AnswerParser(max_bytes), False
         try:
-            answer, is_reusable = await connection.ask(request, max_bytes)
+            writer.write(request)
+            while not answer.is_whole:
+                block = await reader.read(_BLOCK_BYTES)
+                if not block:
+                    raise SocketHttpError(NetworkReason.BROKEN) if answer.has_begun else EOFError
+                answer.feed(block)
+            is_reusable = answer.is_reusable
         finally:
             if is_reusable and len(self._kept) < KEPT:
-                self._kept.append(connection)
+                self._kept.append(streams)
             else:
-                connection.close()
-        return answer
+                writer.transport.abort()
+        return SocketAnswer(answer.status, bytes(answer.body))

@@ -100,7 +100,11 @@ class SystemdUnits(ProcessOwner):
         self._has_read = False
         self.requests = Counter()
         is_user = address.startswith(USER_BUS)
-        self.logs = JournalLogs(pattern, self._list_services, self.requests, log, is_user=is_user)
+
+        def list_services() -> Collection[str] | None:
+            return self._known.keys() if self._has_read else None
+
+        self.logs = JournalLogs(pattern, list_services, self.requests, log, is_user=is_user)
 
     async def end(self) -> None:
         bus, self._bus = self._bus, None
@@ -177,10 +181,6 @@ class SystemdUnits(ProcessOwner):
             if not facts.is_waiting:
                 return RestartAnswer.REFUSED
             await asyncio.sleep(RESTART_POLL_SEC)
-
-    def _list_services(self) -> Collection[str] | None:
-        """Return the services whose units were started here, by the last look; None before the first."""
-        return self._known.keys() if self._has_read else None
 
     # --- what is inspected ---
 

@@ -11,9 +11,8 @@ from typing import Final
 
 from marketswarm.bus import Bus
 from marketswarm.operator.remedies import CACHES, find_cache
-from services.medic.remedies.beside import BesideRemedy
 from services.medic.remedies.leased_write import LeasedWriter, TooLateError
-from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
+from services.medic.remedies.remedy import BesideRemedy, OrderResult, RemedyContext, RemedyOrder
 
 PAGE: Final = 1000
 """About how many keys the server looks at in one request."""

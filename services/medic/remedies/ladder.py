@@ -1,19 +1,37 @@
 """List the remedies, and build the ladder of a target: what is tried, in the order of the cost. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.operator.remedies import Remedy
-from services.medic.remedies.backup import RepeatBackup
+from services.medic.facts import TargetFacts
+from services.medic.refusal import Refusal
 from services.medic.remedies.cache import ClearCache
-from services.medic.remedies.command import RunCommand
 from services.medic.remedies.pause import PauseSource
-from services.medic.remedies.remedy import RemedyType
-from services.medic.remedies.request import RequestRemedy
-from services.medic.remedies.restart import Restart
+from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType
+from services.medic.remedies.request import RepeatBackup, RequestRemedy
+from services.medic.remedies.restart import Restart, RunCommand
 from services.medic.remedies.rollback import RollBackTruth
 from services.medic.remedies.sources import ResumeSources
-from services.medic.remedies.wait import Wait
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait(RemedyType):
+    """Do nothing, by which the others are measured. The planner carries it out, so no order names it."""
+
+    def find_identity(self, target: TargetFacts) -> str:
+        return target.boot or ""
+
+    def describe(self, identity: str) -> str:
+        return identity
+
+    def list_refusals(self, _target: TargetFacts, _start_grace_sec: float) -> Iterator[Refusal]:
+        yield from ()
+
+    async def apply(self, _order: RemedyOrder, _context: RemedyContext) -> tuple[OrderResult, str]:
+        return OrderResult.REFUSED, "to wait needs no order"
+
 
 _TYPES: Final[tuple[RemedyType, ...]] = (
     Wait(name=Remedy.WAIT, cost=0, cooldown_sec=0.0, attempts=1),

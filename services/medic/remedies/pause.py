@@ -17,8 +17,7 @@ from marketswarm.operator.remedies import SOURCES, find_sources_bus
 from marketswarm.text import format_duration
 from services.medic.facts import FleetFacts, RemedyEvidence
 from services.medic.remedies.leased_write import LeasedWriter
-from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
-from services.medic.remedies.traced import TracedRemedy
+from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, TracedRemedy
 from services.medic.source_rejects import SourcePause, SourceReadings, read_rejects
 
 MAX_SERIES: Final = 5000

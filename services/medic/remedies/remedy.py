@@ -6,17 +6,19 @@ medic's user in marketswarm/access/roles.py.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from marketswarm.agent.lease import LeaseLost, is_in_time
+from marketswarm.beat import Beat, parse_beat
 from marketswarm.bus import Bus, BusError, NoBusError
-from marketswarm.keys import TRUTH_DOC
+from marketswarm.bus.stored_values import read_strings
+from marketswarm.keys import TRUTH_DOC, last_beat_key
 from marketswarm.operator.remedies import Remedy
 from marketswarm.truth import Truth
-from services.medic.facts import RestartOwner, Symptom, TargetFacts
+from services.medic.facts import FleetFacts, Health, RemedyEvidence, RestartOwner, Symptom, TargetFacts
 from services.medic.owners.owner import ProcessOwner
 from services.medic.refusal import Refusal
 from services.medic.remedies.leased_write import TooLateError
@@ -172,3 +174,102 @@ class RemedyType(ABC):
 
         Raises TooLateError if a bus has refused all of it, BusError or NoBusError if it may be done in part.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class BesideRemedy(RemedyType):
+    """A remedy for a target that beats and is not well; the target may run anywhere.
+
+    The identity is the `boot` of its last beat: if another process beats by then, nothing is done. It is
+    verified when the same process is well again, since a newer one may be well for another reason.
+    """
+
+    symptoms: frozenset[Symptom] = frozenset({Symptom.DEGRADED, Symptom.ALERT})
+
+    def is_useful(self, target: TargetFacts) -> bool:
+        return target.boot is not None  # without one, nothing would say of which process it is verified
+
+    def find_identity(self, target: TargetFacts) -> str:
+        return target.boot or ""
+
+    def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
+        if target.health is not Health.UP:
+            yield Refusal.TARGET_DOWN
+        if target.boot is None:
+            yield Refusal.UNKNOWN
+        if target.has_several:
+            yield Refusal.SEVERAL_PROCESSES
+        if target.process is not None and target.process.age_sec < start_grace_sec:
+            yield Refusal.START_GRACE
+
+    def has_helped(self, boot: str | None, _identity: str, target: TargetFacts) -> bool | None:
+        return (boot is not None and target.boot == boot) or None
+
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+        if await read_boot(order.svc, context) != order.identity:
+            return OrderResult.CHANGED, "another process beats now"
+        return await self.write(order, context)
+
+    @abstractmethod
+    async def write(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+        """Carry out an order whose process beats, by a `LeasedWriter`. Raises as `apply` does."""
+
+
+async def read_boot(svc: str, context: RemedyContext) -> str | None:
+    """Return the `boot` of the last beat of a service; None without one. Raises BusError and NoBusError."""
+    if svc not in context.truth.services:
+        return None
+    (raw,) = await read_strings(context.get_bus(context.truth.bus_of(svc)), [last_beat_key(svc)])
+    beat = None if raw is None else parse_beat(raw, svc)
+    return beat.boot if isinstance(beat, Beat) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracedRemedy(RemedyType):
+    """A remedy whose trace says to what it can be applied, and whether an order was carried out and helped.
+
+    A healthy beat proves nothing of it: only the trace that names the order does.
+    """
+
+    symptoms: frozenset[Symptom] = frozenset({Symptom.DEGRADED, Symptom.ALERT})
+    binds_proposal: bool = True
+
+    @abstractmethod
+    async def read_evidence(
+        self, services: Collection[str], facts: FleetFacts, context: RemedyContext, now: float
+    ) -> Mapping[str, RemedyEvidence]:
+        """Return what is known of this remedy at `now` (epoch seconds) for each of these services.
+
+        One of which nothing is known is left out. A trace that all of them have in common is read once.
+        Raises BusError and NoBusError.
+        """
+
+    def is_useful(self, target: TargetFacts) -> bool:
+        found = target.evidence.get(self.name)
+        return found is None or bool(found.identity) or found.is_under_way
+
+    def find_identity(self, target: TargetFacts) -> str:
+        return target.evidence.get(self.name, RemedyEvidence()).identity
+
+    def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
+        if target.health is not Health.UP:
+            yield Refusal.TARGET_DOWN
+        found = target.evidence.get(self.name)
+        if found is not None and found.is_under_way:
+            yield Refusal.UNDER_WAY
+        elif found is None or not found.identity:
+            yield Refusal.UNKNOWN
+        if target.process is not None and target.process.age_sec < start_grace_sec:
+            yield Refusal.START_GRACE
+
+    def can_tell(self, target: TargetFacts) -> bool:
+        return self.name in target.evidence
+
+    def is_done(self, identity: str, target: TargetFacts) -> bool:
+        return bool(identity) and identity in target.evidence.get(self.name, RemedyEvidence()).results
+
+    def is_undone(self, identity: str, target: TargetFacts) -> bool:
+        return bool(identity) and identity in target.evidence.get(self.name, RemedyEvidence()).undone
+
+    def has_helped(self, _boot: str | None, identity: str, target: TargetFacts) -> bool | None:
+        return target.evidence.get(self.name, RemedyEvidence()).results.get(identity)

@@ -22,8 +22,7 @@ from marketswarm.status.revisions import Revision, read_revisions
 from marketswarm.truth import MEDIC, SYSTEM, TruthError, diff_truths
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, Symptom, TargetFacts
 from services.medic.refusal import PROTECTED, Refusal
-from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
-from services.medic.remedies.traced import TracedRemedy
+from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, TracedRemedy
 
 AUTHOR: Final = MEDIC
 """The seeder of a truth that the medic put back."""
@@ -44,10 +43,6 @@ class RollbackStep:
     bad: Revision
     good: Revision
     changed: frozenset[str]
-
-    @property
-    def identity(self) -> str:
-        return make_identity(self.bad, self.good)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +66,10 @@ class RollBackTruth(TracedRemedy):
         self, services: Collection[str], facts: FleetFacts, context: RemedyContext, now: float
     ) -> Mapping[str, RemedyEvidence]:
         newest = await _read_newest(context.get_bus(SYSTEM))
-        is_whole = len(newest) > 1 and await _is_in_force(newest[0], context)
+        # on every bus: a rollback whose medic ended may have reached some
+        is_whole = len(newest) > 1 and all(
+            await asyncio.gather(*(_holds(name, newest[0], context) for name in context.truth.bus_names()))
+        )
         common = RemedyEvidence(
             results=dict.fromkeys(list_results(newest) if is_whole else (), True),
             undone=frozenset({make_identity(newest[0], newest[1])} if is_whole else ()),
@@ -80,7 +78,8 @@ class RollBackTruth(TracedRemedy):
         rollback = find_rollback(newest, now)
         if rollback is not None:
             victims = find_victims(rollback, facts, context) & known.keys()
-            known |= dict.fromkeys(victims, replace(common, identity=rollback.identity))
+            identity = make_identity(rollback.bad, rollback.good)
+            known |= dict.fromkeys(victims, replace(common, identity=identity))
         return known
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
@@ -89,7 +88,7 @@ class RollBackTruth(TracedRemedy):
             buses = [context.get_bus(name) for name in context.truth.bus_names()]
             system = context.get_bus(SYSTEM)
             rollback = find_rollback(await _read_newest(system), None)
-            if rollback is None or rollback.identity != order.identity:
+            if rollback is None or make_identity(rollback.bad, rollback.good) != order.identity:
                 return OrderResult.CHANGED, "another truth is in force now"
             detail = f"by the {MEDIC} for {order.svc}: {self.describe(order.identity)}"
             act = Act(Action.SEED, rollback.good.sha256, None, "", detail)
@@ -137,12 +136,6 @@ async def _read_newest(bus: Bus) -> list[Revision]:
         if len(found) == LOOKED_AT:
             break
     return found
-
-
-async def _is_in_force(revision: Revision, context: RemedyContext) -> bool:
-    """Return True if every bus has this revision: a rollback whose medic ended may have reached some."""
-    held = (_holds(name, revision, context) for name in context.truth.bus_names())
-    return all(await asyncio.gather(*held))
 
 
 async def _holds(name: str, revision: Revision, context: RemedyContext) -> bool:
@@ -196,28 +189,19 @@ def find_rollback(newest: Sequence[Revision], now: float | None) -> RollbackStep
 
 
 def find_victims(rollback: RollbackStep, facts: FleetFacts, context: RemedyContext) -> frozenset[str]:
-    """Return the services that the truth in force broke; none if there is too little proof of that. Pure."""
-    broken, settings = find_broken(rollback, facts, context), context.settings.rollback
-    has_proved_itself = rollback.bad.seeded_at - rollback.good.seeded_at >= settings.within_sec
-    return broken if has_proved_itself and len(broken) >= settings.services else frozenset()
+    """Return the services that the truth in force broke; none if there is too little proof of that. Pure.
 
-
-def find_broken(rollback: RollbackStep, facts: FleetFacts, context: RemedyContext) -> frozenset[str]:
-    """Return the services with another section that went down with the truth in force, or soon after. Pure.
-
-    A service has been down since its last beat, which may be an interval older than the seeding. One that
-    comes up and goes down again has been down since its first miss: a truth seeded after that is no cause.
+    They are those with another section that went down with it, or soon after. A service has been down since
+    its last beat, which may be an interval older than the seeding. One that comes up and goes down again has
+    been down since its first miss: a truth seeded after that is no cause.
     """
-    return frozenset(
-        svc
-        for svc in rollback.changed & facts.targets.keys()
-        if _went_down(facts.targets[svc], rollback.bad.seeded_at, context)
-    )
-
-
-def _went_down(target: TargetFacts, seeded_at: float, context: RemedyContext) -> bool:
-    truth = context.truth
-    if target.health is not Health.DOWN or target.down_since is None or target.svc not in truth.services:
-        return False
-    down_since = min(target.down_since, context.outages.get(target.svc, target.down_since))
-    return -truth.interval_of(target.svc) <= down_since - seeded_at <= context.settings.rollback.within_sec
+    settings, truth, seeded_at = context.settings.rollback, context.truth, rollback.bad.seeded_at
+    broken = set[str]()
+    for svc in rollback.changed & facts.targets.keys() & truth.services.keys():
+        target = facts.targets[svc]
+        if target.health is Health.DOWN and target.down_since is not None:
+            down_since = min(target.down_since, context.outages.get(svc, target.down_since))
+            if -truth.interval_of(svc) <= down_since - seeded_at <= settings.within_sec:
+                broken.add(svc)
+    has_proved_itself = seeded_at - rollback.good.seeded_at >= settings.within_sec
+    return frozenset(broken if has_proved_itself and len(broken) >= settings.services else ())

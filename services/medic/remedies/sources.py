@@ -1,24 +1,20 @@
 """Have sources of market data asked again at once whose circuit breakers are open."""
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus import Bus
-from marketswarm.bus.stored_values import parse_decimal, read_fields, report_unusable
+from marketswarm.bus.stored_values import parse_decimal, read_fields
 from marketswarm.keys import MARKET_SOURCES, source_breaker_key
 from marketswarm.operator.remedies import SOURCES, find_sources_bus
-from services.medic.remedies.beside import BesideRemedy
 from services.medic.remedies.leased_write import LeasedWriter
-from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
+from services.medic.remedies.remedy import BesideRemedy, OrderResult, RemedyContext, RemedyOrder
+from services.medic.source_rejects import SOURCE_NAME, list_sources
 
-MAX_SOURCES: Final = 2000
-"""The most sources that may be on record; with more, nothing is done."""
 MAX_RESUMED: Final = 50
 """The most sources that one attempt has asked again."""
 FAILURE_FIELDS: Final = ("failures", "opened", "open_ms", "trial")
 """The fields of a breaker that say what failed. `paused`, which an operator sets, is not among them."""
-_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +39,7 @@ class ResumeSources(BesideRemedy):
 
 async def find_open_breakers(bus: Bus) -> list[str]:
     """Return the names of the sources whose breaker is open and that are not paused. Raises BusError."""
-    if await bus.ask(bus.client.hlen(MARKET_SOURCES)) > MAX_SOURCES:
-        report_unusable(bus.name, MARKET_SOURCES, "too many sources")
-        return []
-    stored = [raw.decode("utf-8", "replace") for raw in await bus.ask(bus.client.hkeys(MARKET_SOURCES))]
-    names = sorted(name for name in stored if _NAME.fullmatch(name))
+    names = sorted(filter(SOURCE_NAME.fullmatch, await list_sources(bus, MARKET_SOURCES)))
     breakers = await read_fields(bus, [source_breaker_key(name) for name in names], ["open_ms", "paused"])
     return [
         name

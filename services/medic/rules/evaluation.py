@@ -46,10 +46,6 @@ class _Track:
     counted_since: float | None = None
     increases: deque[tuple[float, float]] = field(default_factory=deque)
 
-    def forget_counter(self) -> None:
-        self.counter = self.counted_since = None
-        self.increases.clear()
-
     def count(self, value: float | None, within_sec: float, now: float) -> tuple[float, bool] | None:
         """Return the increase within the last `within_sec`, and whether all of that time was counted."""
         while self.increases and self.increases[0][0] <= now - within_sec:
@@ -105,10 +101,13 @@ class RuleEvaluator:
         """
         for name in self._tracks.keys() - pairs.keys():
             del self._tracks[name]
-        return {
-            name: _look(self._find_track(name, rule, now, longest_gap_sec), subject, rule, readings, now)
-            for name, (subject, rule) in pairs.items()
-        }
+        findings = dict[str, RuleFinding]()
+        for name, (subject, rule) in pairs.items():
+            track = self._find_track(name, rule, now, longest_gap_sec)
+            value, is_met = _measure(subject, rule, readings, track, now)
+            holds = track.settle(rule, is_met, now)
+            findings[name] = RuleFinding(subject, rule, is_met, holds, value, track.met_since)
+        return findings
 
     def _find_track(self, name: str, rule: MonitorRule, now: float, longest_gap_sec: float) -> _Track:
         known_rule, track = self._tracks.get(name, (None, None))
@@ -116,16 +115,10 @@ class RuleEvaluator:
             track = _Track()
             self._tracks[name] = rule, track
         if track.looked_at is not None and not 0 <= now - track.looked_at <= longest_gap_sec:
-            track.met_since = track.clear_since = None
-            track.forget_counter()
+            track.met_since = track.clear_since = track.counter = track.counted_since = None
+            track.increases.clear()
         track.looked_at = now
         return track
-
-
-def _look(track: _Track, subject: str, rule: MonitorRule, readings: Readings, now: float) -> RuleFinding:
-    value, is_met = _measure(subject, rule, readings, track, now)
-    holds = track.settle(rule, is_met, now)
-    return RuleFinding(subject, rule, is_met, holds, value, track.met_since)
 
 
 def _measure(

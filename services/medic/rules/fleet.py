@@ -18,22 +18,28 @@ def read_fleet(
 
     Restarts are a count, all others 1 for yes and 0 for no; None is not known.
     """
-    services = list(seen.truth.services)
-    of = {svc: repairs.get(svc) for svc in services}
     owned: dict[str, int] = {}
-    for each in seen.processes or ():
-        owned[each.svc] = owned.get(each.svc, 0) + each.restarts
-    return {
-        Metric.DEGRADED: {svc: _find_degraded(svc, seen) for svc in services},
-        Metric.RESTARTS: {svc: _count_restarts(svc, seen, owned) for svc in services},
-        Metric.ESCALATED: {svc: float(each is not None and each.is_escalated) for svc, each in of.items()},
-        Metric.PROPOSED: {
-            svc: float(each is not None and find_proposal(each) is not None) for svc, each in of.items()
-        },
-        Metric.CONFLICT: {svc: _find_conflict(svc, seen) for svc in services},
-        Metric.STOPPED: {FLEET: float(is_stopped)},
-        Metric.FUSE: {FLEET: float(is_fuse_blown)},
-    }
+    for process in seen.processes or ():
+        owned[process.svc] = owned.get(process.svc, 0) + process.restarts
+    metrics = (Metric.DEGRADED, Metric.RESTARTS, Metric.ESCALATED, Metric.PROPOSED, Metric.CONFLICT)
+    readings: Readings = {metric: {} for metric in metrics}
+    for svc in seen.truth.services:
+        entry, beat = seen.state.roster.get(svc), seen.state.beats.get(svc)
+        is_up = entry is not None and entry.verdict is State.UP
+        readings[Metric.DEGRADED][svc] = _DEGRADED.get(beat.status) if is_up and beat is not None else None
+        # an owner counts restarts, otherwise mesh does: its higher count is not a restart
+        counted, restarts = seen.state.instances.get(svc), owned.get(svc)
+        is_known = seen.processes is not None or not seen.cut_off
+        if restarts is None and counted is not None and is_known:
+            restarts = counted.restarts
+        readings[Metric.RESTARTS][svc] = None if restarts is None else float(restarts)
+        readings[Metric.CONFLICT][svc] = None if counted is None else float(counted.is_conflict)
+        repair = repairs.get(svc)
+        readings[Metric.ESCALATED][svc] = float(repair is not None and repair.is_escalated)
+        readings[Metric.PROPOSED][svc] = float(repair is not None and find_proposal(repair) is not None)
+    readings[Metric.STOPPED] = {FLEET: float(is_stopped)}
+    readings[Metric.FUSE] = {FLEET: float(is_fuse_blown)}
+    return readings
 
 
 def list_pids(seen: FleetObservation) -> dict[str, list[int]]:
@@ -43,30 +49,3 @@ def list_pids(seen: FleetObservation) -> dict[str, list[int]]:
         if process.pid is not None:
             found.setdefault(process.svc, []).append(process.pid)
     return found
-
-
-def _find_degraded(svc: str, seen: FleetObservation) -> float | None:
-    """Return 1 or 0 by the last beat of a service that is up."""
-    entry, beat = seen.state.roster.get(svc), seen.state.beats.get(svc)
-    if entry is None or entry.verdict is not State.UP or beat is None:
-        return None
-    return _DEGRADED.get(beat.status)
-
-
-def _find_conflict(svc: str, seen: FleetObservation) -> float | None:
-    """Return 1 or 0 by what mesh says; None of a service that it has not seen."""
-    counted = seen.state.instances.get(svc)
-    return None if counted is None else float(counted.is_conflict)
-
-
-def _count_restarts(svc: str, seen: FleetObservation, owned: Mapping[str, int]) -> float | None:
-    """Return how often a service was started again, by its owner (`owned`), otherwise by mesh.
-
-    None while an owner may count it and does not answer, because a higher count of mesh is not a restart.
-    """
-    if seen.processes is None and seen.cut_off:
-        return None
-    if svc in owned:
-        return float(owned[svc])
-    counted = seen.state.instances.get(svc)
-    return None if counted is None else float(counted.restarts)

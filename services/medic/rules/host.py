@@ -5,6 +5,7 @@ are of the memory of its host.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -50,13 +51,17 @@ class HostObserver:
         self._has_cpu = True
         running = {pid for found in pids.values() for pid in found}
         self._processes = {pid: each for pid, each in self._processes.items() if pid in running}
-        memory = {svc: _measure_all(found, self._measure_memory) for svc, found in pids.items()}
-        busy = {svc: _measure_all(found, self._measure_cpu) for svc, found in pids.items()}
+        # a full disk of the machine itself is said once, by its own metric
+        own = {_find_device(Path(each)) for each in DISKS}
         return {
             **readings,
-            Metric.PROCESS_MEMORY: memory,
-            Metric.PROCESS_CPU: busy,
-            Metric.PROCESS_DISK_FREE: _measure_disks(pids),
+            Metric.PROCESS_MEMORY: {
+                svc: find_most(map(self._measure_memory, found)) for svc, found in pids.items()
+            },
+            Metric.PROCESS_CPU: {
+                svc: find_most(map(self._measure_cpu, found)) for svc, found in pids.items()
+            },
+            Metric.PROCESS_DISK_FREE: {svc: _measure_disk(found, own) for svc, found in pids.items()},
         }
 
     def _measure_host(self, measure: Callable[[], float]) -> float | None:
@@ -70,14 +75,18 @@ class HostObserver:
             return None
 
     def _measure_memory(self, pid: int) -> float | None:
-        return float(self._get_process(pid).memory_percent())
+        with suppress(psutil.Error, OSError):
+            return float(self._get_process(pid).memory_percent())
+        return None
 
     def _measure_cpu(self, pid: int) -> float | None:
         is_new = pid not in self._processes
-        process = self._get_process(pid)
-        value = process.cpu_percent()
-        self._processes[pid] = process
-        return None if is_new else float(value)
+        with suppress(psutil.Error, OSError):
+            process = self._get_process(pid)
+            value = process.cpu_percent()
+            self._processes[pid] = process
+            return None if is_new else float(value)
+        return None
 
     def _get_process(self, pid: int) -> psutil.Process:
         """Return the process with this pid; a new object if another process has it now."""
@@ -88,31 +97,13 @@ class HostObserver:
         return psutil.Process(pid)
 
 
-def _measure_all(pids: Iterable[int], measure: Callable[[int], float | None]) -> float | None:
-    return find_most(_measure_safely(measure, pid) for pid in pids)
-
-
-def _measure_safely(measure: Callable[[int], float | None], pid: int) -> float | None:
-    try:
-        return measure(pid)
-    except (psutil.Error, OSError):
-        return None
-
-
 def _find_least_free(folders: Iterable[Path]) -> float | None:
     """Return how much is free, in percent, of the fullest disk; None if none can be read."""
-    found = [100.0 - usage for usage in map(_find_usage, folders) if usage is not None]
+    found = list[float]()
+    for folder in folders:
+        with suppress(OSError):
+            found.append(100.0 - float(psutil.disk_usage(str(folder)).percent))
     return min(found, default=None)
-
-
-def _measure_disks(pids: Mapping[str, Iterable[int]]) -> dict[str, float | None]:
-    """Return how much is free, in percent, of the fullest disk in which processes of a service work.
-
-    The disks of the machine itself are left out, since a full one is said once: without another one, all is
-    free. None is a service of which this is not known.
-    """
-    own = {_find_device(Path(each)) for each in DISKS}
-    return {svc: _measure_disk(found, own) for svc, found in pids.items()}
 
 
 def _measure_disk(pids: Iterable[int], own: Collection[int | None]) -> float | None:
@@ -132,11 +123,4 @@ def _find_device(folder: Path) -> int | None:
     try:
         return folder.stat().st_dev
     except OSError:  # of another user, or gone; or a system without /proc
-        return None
-
-
-def _find_usage(folder: Path) -> float | None:
-    try:
-        return float(psutil.disk_usage(str(folder)).percent)
-    except OSError:
         return None

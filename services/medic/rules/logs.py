@@ -15,10 +15,9 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.tasks import gather_all
 from services.medic.owners.log_source import LogSource, ReadLines
-from services.medic.rules.line_pattern import MAX_LINE_CHARS, compile_pattern
 from services.medic.rules.measurement import BlockingMeasurement
 from services.medic.rules.metric import LOG_METRICS, Metric, Readings, name_reading
-from services.medic.rules.rule import MonitorRule
+from services.medic.rules.rule import MAX_LINE_CHARS, MonitorRule, compile_pattern
 from services.medic.rules.template import TemplateMemory, make_template, show_template
 
 LOOK_SEC: Final = 0.5
@@ -181,15 +180,11 @@ class LogObserver:
             own.forget_templates(now + WARM_UP_SEC)
             is_learning = True
         hidden = {Metric.LOG_NEW, Metric.LOG_NEW_ERRORS} if is_learning else set[Metric]()
-        counts = {each: float(own.counts[each]) for each in list_readings(own.svc, order)}
+        asked = [(Metric.LOG_MATCHES, name_reading(own.svc, pattern)) for pattern in order.patterns]
+        asked += [(Metric.LOG_NEW, own.svc), (Metric.LOG_NEW_ERRORS, own.svc)] if order.has_new else []
+        counts = {each: float(own.counts[each]) for each in asked}
         # a count that did not grow says nothing where lines were left out
         return {
             each: None if each[0] in hidden or (own.is_skipping and count == before[each]) else count
             for each, count in counts.items()
         }
-
-
-def list_readings(svc: str, order: LogOrder) -> list[_Reading]:
-    """Return the readings that an order asks for."""
-    matches = [(Metric.LOG_MATCHES, name_reading(svc, pattern)) for pattern in order.patterns]
-    return [*matches, *([(Metric.LOG_NEW, svc), (Metric.LOG_NEW_ERRORS, svc)] if order.has_new else [])]

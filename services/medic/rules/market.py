@@ -13,14 +13,13 @@ from marketswarm.bus.stored_values import parse_count, parse_object, read_string
 from marketswarm.detector import State
 from marketswarm.keys import MARKET_QUARANTINE, MARKET_SOURCES, PRELOAD_STATUS
 from marketswarm.operator.backups import read_backup_report
-from marketswarm.operator.database_report import DatabaseReport, read_database_report
+from marketswarm.operator.database_report import read_database_report
 from marketswarm.operator.remedies import ARCHIVE, BARS, SOURCES
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint
 from services.medic.observer import FleetObservation
 from services.medic.rules.metric import DATABASE, FLEET, Metric, Readings, name_reading
 from services.medic.source_rejects import read_rejects, read_source_states
 
-_LIMITED: Final = "limited"
 MAX_GATE_BYTES: Final = 1 << 20
 """The longest state of the gate that is read: it names up to 500 series that failed."""
 _CLOSED: Final[Mapping[object, float]] = {"open": 0.0, "closed": 1.0}
@@ -42,7 +41,11 @@ async def _read_sources(seen: FleetObservation, get_bus: Callable[[str], Bus], r
         return
     states = await read_source_states(get_bus(point.bus), point.key)
     readings[Metric.SOURCE_FAILING] = {name: _find_value(_FAILING, each) for name, each in states.items()}
-    readings[Metric.SOURCE_LIMITED] = {name: _find_limited(each) for name, each in states.items()}
+    # 1 if it took no more requests when it was asked last, 0 if it did or was never asked
+    readings[Metric.SOURCE_LIMITED] = {
+        name: float(each.get("outcome") == "limited") if isinstance(each.get("state"), str) else None
+        for name, each in states.items()
+    }
     rejects = await read_rejects(seen.truth, get_bus, states)
     if rejects is not None:
         readings[Metric.SOURCE_REJECTS] = {SOURCES: float(rejects.find_most_rejects())}
@@ -55,8 +58,14 @@ async def _read_gate(seen: FleetObservation, get_bus: Callable[[str], Bus], read
 
 
 async def _read_quarantine(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
-    if (point := find_point(seen, BARS, MARKET_QUARANTINE)) is not None:
-        readings[Metric.QUARANTINED] = {FLEET: await _count_entries(get_bus(point.bus), point.key)}
+    if (point := find_point(seen, BARS, MARKET_QUARANTINE)) is None:
+        return
+    bus, added = get_bus(point.bus), None
+    if not await bus.ask(bus.client.exists(point.key)):
+        added = 0
+    elif isinstance(info := await bus.ask(bus.client.xinfo_stream(point.key)), dict):
+        added = parse_count(info.get("entries-added"))  # how many ever were
+    readings[Metric.QUARANTINED] = {FLEET: None if added is None else float(added)}
 
 
 async def _read_backups(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
@@ -66,14 +75,9 @@ async def _read_backups(seen: FleetObservation, get_bus: Callable[[str], Bus], r
 
 
 async def _read_database(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
-    if (
-        is_up(seen, ARCHIVE)
-        and (report := await read_database_report(get_bus(SYSTEM), seen.wall)) is not None
-    ):
-        readings |= _list_database_readings(report)
-
-
-def _list_database_readings(report: DatabaseReport) -> Readings:
+    report = await read_database_report(get_bus(SYSTEM), seen.wall) if is_up(seen, ARCHIVE) else None
+    if report is None:
+        return
     own = {
         Metric.DATABASE_CONNECTIONS: report.find_connection_percent(),
         Metric.DATABASE_IDLE_TRANSACTIONS: report.idle_transactions,
@@ -82,9 +86,11 @@ def _list_database_readings(report: DatabaseReport) -> Readings:
         Metric.DATABASE_REPLICAS: report.replicas,
         Metric.DATABASE_REPLICA_LAG: report.replica_lag_sec,
     }
-    ages = {name_reading(DATABASE, table): age for table, age in report.table_ages.items()}
-    found: Readings = {metric: {DATABASE: value} for metric, value in own.items()}
-    return {**found, Metric.DATABASE_LAG: {ARCHIVE: report.lag_sec}, Metric.TABLE_AGE: {**ages}}
+    readings |= {metric: {DATABASE: value} for metric, value in own.items()}
+    readings[Metric.DATABASE_LAG] = {ARCHIVE: report.lag_sec}
+    readings[Metric.TABLE_AGE] = {
+        name_reading(DATABASE, table): age for table, age in report.table_ages.items()
+    }
 
 
 def find_point(seen: FleetObservation, svc: str, key: str) -> AccessPoint | None:
@@ -104,17 +110,3 @@ def _find_value(values: Mapping[object, float], stored: Mapping[str, Any]) -> fl
     """Return the value of the word in the field `state`; None for any other word, or thing."""
     word = stored.get("state")
     return values.get(word) if isinstance(word, str) else None
-
-
-def _find_limited(state: dict[str, Any]) -> float | None:
-    """Return 1 if a source took no more requests when it was asked last, 0 if it did or was never asked."""
-    return float(state.get("outcome") == _LIMITED) if isinstance(state.get("state"), str) else None
-
-
-async def _count_entries(bus: Bus, key: str) -> float | None:
-    """Return how many entries were ever added to a stream. Raises BusError."""
-    if not await bus.ask(bus.client.exists(key)):
-        return 0.0
-    info = await bus.ask(bus.client.xinfo_stream(key))
-    added = parse_count(info.get("entries-added")) if isinstance(info, dict) else None
-    return None if added is None else float(added)

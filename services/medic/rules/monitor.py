@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from marketswarm.agent import Agent
@@ -120,7 +119,16 @@ class RuleMonitor:
         """Follow the subjects of this truth from now on."""
         pairs = self._list_pairs(truth)
         self.names = tuple(self._get_settings().rules_in_force())
-        self.alerts.follow({name: make_thresholds(rule) for name, (_, rule) in pairs.items()})
+        thresholds = {
+            name: Thresholds(
+                DOWN_AFTER,
+                1,
+                alerts=rule.severity is not RuleSeverity.INFO,
+                severity=rule.severity.for_event(),
+            )
+            for name, (_, rule) in pairs.items()
+        }
+        self.alerts.follow(thresholds)
 
     def _list_pairs(self, truth: Truth) -> Pairs:
         """Return the rules and subjects of a truth, which last until it or the settings change."""
@@ -172,8 +180,10 @@ class RuleMonitor:
         self.findings = self._evaluator.evaluate(pairs, readings, now, self._find_longest_gap())
         frees_connections = Remedy.RECONNECT in self._get_settings().ladder_of(ARCHIVE)
         self._symptoms = find_symptoms(self.findings.values(), frees_connections=frees_connections)
-        self._log_changes()
+        self.holding &= self.findings.keys()
         for name, finding in self.findings.items():
+            if finding.holds is not None and finding.holds is not (name in self.holding):
+                self._log_change(name, finding)
             self._add_outcomes(name, finding, now)
 
     async def _measure_owned(self, seen: FleetObservation) -> Readings:
@@ -209,15 +219,11 @@ class RuleMonitor:
         elif finding.holds is False and state is not None and (is_down or state.fails):
             self.alerts.add_outcome(name, ts, None)
 
-    def _log_changes(self) -> None:
-        """Log each rule that begins or ends to hold."""
-        self.holding &= self.findings.keys()
-        for name, finding in self.findings.items():
-            if finding.holds is None or finding.holds is (name in self.holding):
-                continue
-            self.holding ^= {name}
-            event = "medic.rule_holds" if finding.holds else "medic.rule_ended"
-            self._me.log.info(event, rule=name, severity=finding.rule.severity, why=self._describe(finding))
+    def _log_change(self, name: str, finding: RuleFinding) -> None:
+        """Log a rule that begins or ends to hold."""
+        self.holding ^= {name}
+        event = "medic.rule_holds" if finding.holds else "medic.rule_ended"
+        self._me.log.info(event, rule=name, severity=finding.rule.severity, why=self._describe(finding))
 
     def _describe(self, finding: RuleFinding) -> str:
         """Return why a rule holds, with the line of a log, the sources, or what else made it so."""
@@ -243,7 +249,7 @@ class RuleMonitor:
         """Return the facts with what the rules say of each service, after a rest of `rest_sec` was planned.
 
         What stopped the medic as a whole may have stopped what is measured. So a rule is a symptom if all
-        that it goes by was observed (`is_proven`).
+        that it goes by was observed (`_is_proven`).
         """
         age_sec, settings = now - self._looked_at, self._get_settings()
         self._observed.note(
@@ -255,19 +261,38 @@ class RuleMonitor:
         if not 0 <= age_sec <= self._find_longest_gap():
             unknown = {svc: replace(each, is_alerted=None) for svc, each in facts.targets.items()}
             return replace(facts, targets=self._leave_to_people(unknown))
-        shows = partial(
-            is_proven,
-            observed=self._observed,
-            looked_at=self._looked_at,
-            unnoticed_sec=self._find_unnoticed(),
-        )
         changed = {
-            svc: add_findings(facts.targets[svc], found, age_sec, shows)
+            svc: replace(facts.targets[svc], is_alerted=self._is_alerted(found), alert_age_sec=age_sec)
             for svc, found in self._symptoms.items()
             if svc in facts.targets
         }
         targets = self._leave_to_people({**facts.targets, **changed})
         return replace(facts, targets=targets | self._add_probes(targets))
+
+    def _is_alerted(self, findings: Iterable[RuleFinding]) -> bool | None:
+        """Return what rules say of a target; None if that is not known.
+
+        A rule that only holds because the time to clear has not passed is not a symptom, and does not prove
+        that there is none.
+        """
+        if any(each.holds and each.is_met and self._is_proven(each) for each in findings):
+            return True
+        return None if any(each.holds or each.is_met is not False for each in findings) else False
+
+    def _is_proven(self, finding: RuleFinding) -> bool:
+        """Return True if all that makes a rule hold was observed up to the last measurement.
+
+        An age shows by itself since when nothing was written, so as much of that time has to have been
+        observed, also by earlier medics, as the rule is about; but not its end, in which all may have stood
+        still unnoticed. Any other value is one of its moment: each one was measured since nothing stopped
+        this medic.
+        """
+        begin, end = self._observed.since, self._looked_at
+        if begin is None or end < begin:
+            return False
+        if finding.rule.is_about_age and finding.value is not None:
+            begin, end = end - finding.value, end - self._find_unnoticed()
+        return self._observed.measure(begin, end) >= finding.rule.proof_sec
 
     def _leave_to_people(self, targets: Mapping[str, TargetFacts]) -> dict[str, TargetFacts]:
         """Return the targets, with those blocked of which an emergency is not provably over.
@@ -367,11 +392,6 @@ class RuleMonitor:
         return max(LONGEST_GAP_SEC, 3 * self._get_settings().rules_every_sec)
 
 
-def make_thresholds(rule: MonitorRule) -> Thresholds:
-    alerts = rule.severity is not RuleSeverity.INFO
-    return Thresholds(DOWN_AFTER, 1, alerts=alerts, severity=rule.severity.for_event())
-
-
 def find_symptoms(
     findings: Iterable[RuleFinding], *, frees_connections: bool
 ) -> dict[str, list[RuleFinding]]:
@@ -398,35 +418,3 @@ def list_proposals(repairs: Mapping[str, Repair]) -> dict[str, OpenProposal]:
     """Return by service the proposal that waits for a person."""
     found = ((svc, find_proposal(each)) for svc, each in repairs.items())
     return {svc: each for svc, each in found if each is not None}
-
-
-def is_proven(finding: RuleFinding, observed: ObservedTime, looked_at: float, unnoticed_sec: float) -> bool:
-    """Return True if all that makes a rule hold was observed up to `looked_at`, when it was measured.
-
-    An age shows by itself since when nothing was written, so as much of that time has to have been observed,
-    also by earlier medics, as the rule is about; but not the last `unnoticed_sec`, in which all may have
-    stood still. Any other value is one of its moment: each one was measured
-    since nothing stopped this medic.
-    """
-    if observed.since is None or looked_at < observed.since:
-        return False
-    begin, end = observed.since, looked_at
-    if finding.rule.is_about_age and finding.value is not None:
-        begin, end = looked_at - finding.value, looked_at - unnoticed_sec
-    return observed.measure(begin, end) >= finding.rule.proof_sec
-
-
-def add_findings(
-    target: TargetFacts, findings: list[RuleFinding], age_sec: float, shows: Callable[[RuleFinding], bool]
-) -> TargetFacts:
-    """Return a target with what rules say of it, as it was `age_sec` ago.
-
-    `shows` says whether a rule that holds is proven. A rule that only holds because the time to clear has not
-    passed is not a symptom, and does not prove that there is none.
-    """
-    is_alerted: bool | None = None
-    if any(each.holds and each.is_met and shows(each) for each in findings):
-        is_alerted = True
-    elif not any(each.holds or each.is_met is not False for each in findings):
-        is_alerted = False
-    return replace(target, is_alerted=is_alerted, alert_age_sec=age_sec)

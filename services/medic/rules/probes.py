@@ -65,8 +65,15 @@ class ProbeObserver:
             if (answer := _take_answer(each, self._answers.get(name))) is not None
         }
         return {
-            Metric.PROBE_SEC: {name: _find_sec(each) for name, each in self._answers.items()},
-            Metric.PROBE_FAILING: {name: _find_failure(each.get("ok")) for name, each in documents.items()},
+            # the faster of two answers, since a single slow one is a spike
+            Metric.PROBE_SEC: {
+                name: None if each.before is None else min(each.sec, each.before[1])
+                for name, each in self._answers.items()
+            },
+            Metric.PROBE_FAILING: {
+                name: float(not each["ok"]) if isinstance(each.get("ok"), bool) else None
+                for name, each in documents.items()
+            },
             Metric.CERTIFICATE_DAYS: {
                 name: parse_number(each.get("days_left"), -MOST_DAYS, MOST_DAYS)
                 for name, each in documents.items()
@@ -82,12 +89,3 @@ def _take_answer(document: dict[str, object], last: _ProbeAnswer | None) -> _Pro
     if last is not None and last.ts == ts:
         return last
     return _ProbeAnswer(ts, ms / 1000, None if last is None else (last.ts, last.sec))
-
-
-def _find_sec(answer: _ProbeAnswer) -> float | None:
-    """Return the time of the faster of two answers, since a single slow one is a spike; None after one."""
-    return None if answer.before is None else min(answer.sec, answer.before[1])
-
-
-def _find_failure(ok: object) -> float | None:
-    return 0.0 if ok is True else 1.0 if ok is False else None

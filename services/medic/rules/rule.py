@@ -1,11 +1,14 @@
 """Define an alert rule of the truth, and the rules that hold without being written there. Pure."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from marketswarm.access.services import find_written_key
 from marketswarm.agent import ServiceConfig
@@ -14,7 +17,6 @@ from marketswarm.keys import RESERVED_PREFIXES
 from marketswarm.operator.database_report import DatedTable
 from marketswarm.operator.remedies import ARCHIVE, SOURCES
 from marketswarm.truth import ESCALATED_RULE, PROPOSED_RULE, Truth, find_probe_targets
-from services.medic.rules.line_pattern import MAX_PATTERN_CHARS, compile_pattern
 from services.medic.rules.metric import (
     CONNECTION_METRICS,
     COUNTERS,
@@ -32,6 +34,16 @@ MAX_RULES: Final = 100
 MAX_PAIRS: Final = 20_000
 """The most pairs of a rule and a subject that are evaluated; further ones are left out, and said."""
 
+MAX_PATTERN_CHARS: Final = 300
+MAX_LINE_CHARS: Final = 2000
+"""The part of a line in which a pattern is looked for."""
+MAX_REPEAT: Final = 100
+MAX_PATTERNS: Final = 20
+"""The most rules with a pattern: the engine lets one take 10 MB of memory."""
+
+_REPEATED_GROUP: Final = re.compile(r"(?<!\\)\)\{")
+_REPEAT: Final = re.compile(r"\{(\d*),?(\d*)\}")
+
 MASSIVE: Final = "massive"
 """The service whose targets are the probes."""
 
@@ -44,6 +56,29 @@ DATABASE_ERRORS: Final = (
     r"|remaining connection slots"
 )
 """Matches a line that says that a database can't be used, or has refused something."""
+
+
+@lru_cache(maxsize=2 * MAX_PATTERNS)
+def compile_pattern(pattern: str) -> Callable[[str], bool]:
+    """Return a function that says whether the pattern is in a text. Raises ValueError, with the reason.
+
+    The engine is Rust's, which pydantic brings: its time grows with the length of the line and of the
+    pattern, and never as a power of either, whatever the line. It knows no look-around and no
+    back-references.
+    """
+    # counted repeats in each other make a short pattern a huge one: `(.{1,30}){30}` takes 0.3 s for a line
+    if _REPEATED_GROUP.search(pattern):
+        raise ValueError("pattern: {n} may follow a character or a class, and no group")
+    counts = [count for each in _REPEAT.finditer(pattern) for count in each.groups() if count]
+    if any(len(count) > len(str(MAX_REPEAT)) or int(count) > MAX_REPEAT for count in counts):
+        raise ValueError(f"pattern: repeats too much, {MAX_REPEAT} times at most")
+    try:
+        validator = SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+    except SchemaError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]  # the last one says why
+        reason = (lines[-1] if lines else "can't be compiled").removeprefix("error: ")[:200]
+        raise ValueError(f"pattern: {reason}") from None
+    return validator.isinstance_python
 
 
 class RuleSeverity(StrEnum):

@@ -90,11 +90,7 @@ def _mask_value(value: Any) -> str:
 
 
 def _mask(text: str) -> str:
-    return _VARIABLE.sub(_name_match, text[:MAX_TEMPLATE_CHARS])
-
-
-def _name_match(match: re.Match[str]) -> str:
-    return f"<{match.lastgroup}>"
+    return _VARIABLE.sub(lambda match: f"<{match.lastgroup}>", text[:MAX_TEMPLATE_CHARS])
 
 
 class TemplateMemory:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from marketswarm.operator.healing import fold_incidents
@@ -13,7 +14,7 @@ from services.medic.proposal import make_advice_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import AttemptVerdict, RemedyAttempt, RepairState
-from services.medic.store import encode_repair, parse_repair
+from services.medic.store import parse_repair
 from support.simulation.patient import Patient
 
 PROPOSING = {"mode": "propose", "proposal_sec": 600}
@@ -210,10 +211,10 @@ def test_a_question_whose_medic_died_is_asked_again_and_one_that_was_answered_is
 def test_advice_is_stored_with_its_repair_and_followed_by_the_next_medic():
     patient = crash_looping()
     ident = advise(patient, Remedy.RESTART)
-    stored = parse_repair(encode_repair(repair_of(patient)), "feed")
+    stored = parse_repair(orjson.dumps(repair_of(patient)), "feed")
     assert stored == repair_of(patient)
     many = replace(stored, advice=replace(stored.advice, remedies=(Remedy.RESTART,) * 11))
-    assert parse_repair(encode_repair(many), "feed") is None
+    assert parse_repair(orjson.dumps(many), "feed") is None
     patient.crash_medic()
     patient.approvals = {ident: "ann"}
     patient.look(100)

@@ -48,9 +48,9 @@ def incident(story, svc="feed", number=0, symptom="silent"):
     return found
 
 
-def lessons(stories, since=0.0):
+def lessons(stories):
     made = [incident(story, svc, number) for number, (story, svc) in enumerate(stories)]
-    return {lesson.treatment: lesson for lesson in learn(made, since)}
+    return {lesson.treatment: lesson for lesson in learn(made)}
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -99,12 +99,6 @@ def test_one_more_success_never_lowers_and_one_more_failure_never_raises_an_esti
     before = lessons([*stories, ("heals", "feed")])[restart].posterior.mean
     assert lessons([*stories, ("heals", "feed"), ("heals", "feed")])[restart].posterior.mean >= before
     assert lessons([*stories, ("heals", "feed"), ("fails", "feed")])[restart].posterior.mean <= before
-
-
-def test_what_was_before_a_reset_counts_no_more():
-    stories = [("heals", "feed")] * 3
-    assert lessons(stories, since=2000.0)[Treatment("silent", "restart", "feed")].posterior.attempts == 1
-    assert lessons(stories, since=9999.0) == {}
 
 
 def test_an_incident_whose_beginning_is_lost_teaches_nothing():

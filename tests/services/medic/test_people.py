@@ -12,7 +12,7 @@ from notifier.router.incident import Incident
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.people import MAX_RULES, MAX_TOLD, add_people
 from services.medic.repair import MAX_NOTED
-from services.medic.store import encode_repair, parse_repair
+from services.medic.store import parse_repair
 from support.simulation.patient import down
 
 
@@ -98,7 +98,7 @@ def test_more_rules_than_are_kept_are_forgotten_the_oldest_first():
     assert len(people(patient)) == MAX_NOTED + 5
     assert [each.key for each in repair.noted][-1] == f"medic/degraded/{MAX_NOTED + 4}"
     assert len(repair.noted) == MAX_NOTED
-    assert parse_repair(encode_repair(repair), "feed") == repair
+    assert parse_repair(orjson.dumps(repair), "feed") == repair
 
 
 def test_a_state_that_changes_with_each_look_does_not_fill_the_record():

@@ -2,7 +2,7 @@
 
 from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
 from services.medic.commands import format_report
-from services.medic.report import make_report, sort_lessons
+from services.medic.report import make_report
 
 DAY = 86_400.0
 NOW = 1_762_433_458.0
@@ -53,7 +53,7 @@ def test_shares_times_and_patterns_are_those_of_the_record():
         ("feed", 3, 3, 0),
         ("mesh", 2, 0, 2),
     ]
-    (lesson,) = sort_lessons(found)
+    (lesson,) = found.lessons
     assert (lesson.treatment.remedy, lesson.posterior.helped, lesson.posterior.failed) == ("restart", 3, 2)
     assert format_report(found, 7, NOW) == [
         "5 outages in 7 days, 4 of them over",

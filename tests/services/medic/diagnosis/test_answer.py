@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.net.chat import BadAnswerError
-from services.medic.diagnosis.answer import MAX_ANSWER_BYTES, parse_answer
+from services.medic.diagnosis.bundle import MAX_ANSWER_BYTES, parse_answer
 from services.medic.remedies import Remedy
 
 KNOWN = (Remedy.WAIT, Remedy.RESTART)

@@ -13,7 +13,7 @@ from marketswarm.packed_log import LOG_LINES, MAX_PACKED, pack_log, unpack_log
 from services.medic.diagnosis.outage_evidence import MOST, EvidenceCollector
 from services.medic.diagnosis.redactor import REMOVED
 from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
-from services.medic.owners.fleet_logs import FleetLogs
+from services.medic.owners.embedded_fleet import FleetLogs
 from services.medic.owners.log_source import LogSource
 from services.medic.remedies import Remedy
 from services.medic.repair import AttemptVerdict, RemedyAttempt, Repair, RepairState

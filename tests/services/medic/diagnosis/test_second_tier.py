@@ -17,7 +17,7 @@ from marketswarm.testing import MemoryBus
 from services.medic.diagnosis.second_tier import BUDGET, SecondTier
 from services.medic.facts import FleetFacts, Health, TargetFacts
 from services.medic.guards import Fuse
-from services.medic.owners.fleet_logs import FleetLogs
+from services.medic.owners.embedded_fleet import FleetLogs
 from services.medic.planner import CRASH_LOOP
 from services.medic.proposal import make_advice_id
 from services.medic.remedies import Remedy

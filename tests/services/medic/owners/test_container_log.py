@@ -9,8 +9,7 @@ import pytest
 from marketswarm.packed_log import LOG_LINES
 from services.medic.diagnosis.second_tier import LOG_BYTES
 from services.medic.owners import log_source
-from services.medic.owners.container import BadAnswerOfEngineError
-from services.medic.owners.container_log import parse_log
+from services.medic.owners.container import BadAnswerOfEngineError, parse_log
 from services.medic.owners.engine import ContainerEngine
 from services.medic.owners.log_source import read_log_end
 from services.medic.rules import logs

@@ -18,10 +18,10 @@ from marketswarm.operator.backups import (
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
 from services.archive.backup_desk import BackupDesk
-from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
+from services.medic.observer import add_evidence
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
-from services.medic.remedies.backup import LATE_SEC, judge_report
+from services.medic.remedies.request import LATE_SEC, judge_backup_report
 from services.medic.settings import HealingSettings
 from support.simulation.patient import Patient
 
@@ -61,17 +61,17 @@ def order(identity):
     ],
 )
 def test_a_backup_is_to_be_repeated_that_failed_or_is_overdue(report, is_wanted):
-    evidence = judge_report(report, NOW)
+    evidence = judge_backup_report(report, NOW)
     assert bool(evidence.identity) is is_wanted
     assert evidence.is_under_way is (report.state is BackupState.RUNNING)
 
 
 def test_each_report_has_a_request_of_its_own_and_the_same_report_the_same_one():
-    first = judge_report(FAILED, NOW).identity
-    assert judge_report(FAILED, NOW + 60).identity == first
+    first = judge_backup_report(FAILED, NOW).identity
+    assert judge_backup_report(FAILED, NOW + 60).identity == first
     for more in ({"request": first, "result": BackupResult.FAILED}, {"made_at": NOW}):
         other = BackupReport(state=BackupState.FAILED, ts=NOW, **{"made_at": FAILED.made_at, **more})
-        assert judge_report(other, NOW).identity != first
+        assert judge_backup_report(other, NOW).identity != first
 
 
 async def test_archive_follows_the_request_once_and_its_report_verifies_it(bus, context):
@@ -100,7 +100,7 @@ async def test_a_report_that_changed_meanwhile_and_a_lease_that_ended_prevent_th
     bus, context, monkeypatch
 ):
     await bus.client.set(ARCHIVE_BACKUP, FAILED.encode())
-    identity = judge_report(FAILED, NOW).identity
+    identity = judge_backup_report(FAILED, NOW).identity
     with monkeypatch.context() as patch:  # it stands still after its look at the lease
         patch.setattr("services.medic.remedies.leased_write.clock", lambda: clock() + 60)
         result, said = await REPEAT.carry_out(order(identity), context(clock() + 50))
@@ -126,7 +126,7 @@ async def test_the_facts_have_the_evidence_of_what_the_ladders_name(bus, context
     ladder = {"ladder": ["repeat_backup", "restart"]}
     settings = HealingSettings.model_validate({"targets": {"archive": ladder, "gone": ladder, "feed": {}}})
     found = await add_evidence(FleetFacts(down), settings, context(), NOW)
-    assert found.targets["archive"].evidence == {"repeat_backup": judge_report(FAILED, NOW)}
+    assert found.targets["archive"].evidence == {"repeat_backup": judge_backup_report(FAILED, NOW)}
     assert found.targets["feed"] == down["feed"]
     up = FleetFacts({"archive": TargetFacts(svc="archive", health=Health.UP, status="ok")})
     assert await add_evidence(up, settings, context(), NOW) == up, "one that is well needs none"

@@ -134,7 +134,7 @@ async def test_nothing_is_paused_after_the_lease_ended_or_for_another_source(bus
 
 
 def readings(down=(), paused=(), **rejects):
-    pauses = {name: SourcePause(None) for name in paused}
+    pauses = {name: SourcePause() for name in paused}
     return SourceReadings(rejects, frozenset(down), pauses)
 
 
@@ -170,7 +170,7 @@ def test_a_result_counts_the_series_that_were_loaded_since_and_no_others():
         attempts = {"a": {"verdict": "paused", "at": at}}
         return parse_series({"from": ["a", "b"], "serving": serving, "status": status, "attempts": attempts})
 
-    pause = SourcePause(2000.0, is_medics=True, begun_at=1000.0)
+    pause = SourcePause(is_medics=True, begun_at=1000.0)
     assert find_result("a", pause, [loaded(1000), loaded(999, status="late"), series("a", "b")]) is True
     assert find_result("a", pause, [loaded(1000), loaded(1001, status="failed")]) is None
     assert find_result("a", pause, [loaded(1000, status="closed")]) is True

@@ -9,8 +9,8 @@ import pytest
 from marketswarm.keys import TRUTH_HISTORY
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
-from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RemedyEvidence, TargetFacts
+from services.medic.observer import add_evidence
 from services.medic.planner import CRASH_LOOP
 from services.medic.proposal import find_proposal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder

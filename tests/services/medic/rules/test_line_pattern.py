@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from services.medic.rules.line_pattern import MAX_LINE_CHARS, compile_pattern
-from services.medic.rules.rule import DATABASE_ERRORS
+from services.medic.rules.rule import DATABASE_ERRORS, MAX_LINE_CHARS, compile_pattern
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from marketswarm.fleet.agent_logs import LogFiles, find_logs
 from marketswarm.log_follower import find_log_files
-from services.medic.owners.fleet_logs import MAX_BYTES, FleetLogs
+from services.medic.owners.embedded_fleet import MAX_BYTES, FleetLogs
 from services.medic.rules import logs
 from services.medic.rules.logs import LOOK_SEC, WARM_UP_SEC, LogObserver, LogOrder, make_orders
 from services.medic.rules.metric import Metric

@@ -143,11 +143,11 @@ def test_the_disk_of_a_service_is_another_one_than_those_of_the_machine(monkeypa
             return process.pid
 
         here, other = work_in("."), work_in("/proc")
-        monkeypatch.setattr("services.medic.rules.host._find_usage", {Path("/"): 40.0}.get)
+        monkeypatch.setattr("psutil.disk_usage", lambda _folder: SimpleNamespace(percent=40.0))
         pids = {"here": [here], "gone": [here, 2**22 + 1], "none": []}
         found = HostObserver().measure(pids)[Metric.PROCESS_DISK_FREE]
         assert found == {"here": 100, "gone": None, "none": None}
-        monkeypatch.setattr("services.medic.rules.host._find_usage", lambda _folder: 96.5)
+        monkeypatch.setattr("psutil.disk_usage", lambda _folder: SimpleNamespace(percent=96.5))
         found = HostObserver().measure({"both": [here, other]})[Metric.PROCESS_DISK_FREE]
         assert found == {"both": 3.5}
 

@@ -5,9 +5,16 @@ import pytest
 from pydantic import ValidationError
 
 from marketswarm.truth import parse_truth
-from services.medic.rules.line_pattern import MAX_PATTERNS
 from services.medic.rules.metric import Metric, MetricSubject
-from services.medic.rules.rule import MAX_PAIRS, SHIPPED, MonitorRule, RuleSeverity, list_pairs, merge_rules
+from services.medic.rules.rule import (
+    MAX_PAIRS,
+    MAX_PATTERNS,
+    SHIPPED,
+    MonitorRule,
+    RuleSeverity,
+    list_pairs,
+    merge_rules,
+)
 from services.medic.settings import HealingSettings, MedicSettings
 
 
