@@ -104,7 +104,6 @@ class Job:
         "_witness_asked_at",
         "due_at",
         "expected_from",
-        "filed",
         "has_run",
         "is_end_unheard",
         "is_live",
@@ -133,7 +132,6 @@ class Job:
         self.kept = NOTHING_KEPT
         self.moved_at: Moment | None = None  # what its bus stores of before says nothing about its last bus
         self.look_at = since.at  # infinity once it is evaluated, until something has changed
-        self.filed: tuple[float, int] | None = None  # its newest entry on its bus: when, number
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
         self.is_end_unheard = False  # one of them may have ended in a gap, as of the last evaluation
         self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
@@ -345,15 +343,6 @@ class Job:
         ends = [started.mono + (self.rule.max_run_sec or 0.0) for started in self.runs.values()]
         mono = min([now.mono, *ends])
         return Moment(mono, now.wall - (now.mono - mono))
-
-    def file(self, at: float, number: int) -> tuple[float, int]:
-        """Note that its bus has an entry for it, under its due time and a number; return both."""
-        self.filed = at, number
-        return self.filed
-
-    def unfile(self) -> None:
-        """Note that its bus has no entry for it any more."""
-        self.filed = None
 
     def note_asked(self) -> None:
         self._asked_at = self._evaluated_at

@@ -237,8 +237,3 @@ class RestorableService(WatchedService):
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
         if self.job is not None and published.job is None:
             self.job.adopt(None, self.clock, now)
-
-    def adopt_job(self, published: SavedService, now: Moment) -> None:
-        """Adopt what the leader before us knew about the runs of a job."""
-        if self.job is not None and published.job is not None:
-            self.job.adopt(published.job, self.clock, now)

@@ -1,8 +1,7 @@
 """One watched service: its state, and the rule of DETECTION.md for when its silence is a miss.
 
-Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. Only methods of this
-class, of `HeardService` and of `RestorableService` change the state of a service; the detector, the restore
-and the roster call them.
+Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. Only
+the detector changes the state of a service.
 
 Most beats are not parsed when they arrive. A payload is *familiar* if it differs from the last parsed one
 only in a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte. Such
@@ -25,7 +24,6 @@ from marketswarm.detector.trouble import NO_TROUBLE, ReportedFailure
 from marketswarm.detector.verdict import (
     STAGES,
     TRANSITIONS,
-    BeatEffect,
     LastBeat,
     Publication,
     Reason,
@@ -141,9 +139,6 @@ class HeardService(LastPayload):
         is_same = self.svc == watch.svc and self.channel == watch.channel.encode()
         return is_same and self.rule == find_rule(watch)
 
-    def set_history(self, history: object) -> None:
-        self.history = history
-
     @property
     def has_schedule(self) -> bool:
         return self.job is not None and self.job.rule.schedule is not None
@@ -241,7 +236,7 @@ class HeardService(LastPayload):
 
 
 class WatchedService(HeardService):
-    """One service of the roster. Mutable; its attributes are written by its own methods alone.
+    """One service of the roster.
 
     Args:
         watch: the service's line in the truth.
@@ -339,10 +334,6 @@ class WatchedService(HeardService):
             due = min(job.due_at, run_due) if job.is_end_unheard or run_due == inf else run_due
         return due
 
-    def begin_job(self, now: Moment) -> None:
-        if self.rule.job is not None:
-            self.job = Job(self.rule.job, HeardAt(self.watched_since, now.mono, now.wall))
-
     def evaluate_job(self, now: Moment) -> None:
         if self.job is not None:
             self.job.evaluate(self.clock, now)
@@ -427,11 +418,6 @@ class WatchedService(HeardService):
         """Apply a step of the detector; one that has no place in the table changes nothing."""
         self.stage = STAGES.get((self.stage, step), self.stage)
 
-    def begin_suspicion(self) -> None:
-        self.move_stage(Step.DUE)
-        if self.job is not None:
-            self.job.note_asked()
-
     def prepare_miss(self, now: Moment) -> None:
         """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
@@ -463,11 +449,6 @@ class WatchedService(HeardService):
         self.is_silence_saved = True
         self.parse_next()
 
-    def put_on_wheel(self) -> bool:
-        """Return True if the service was not on the wheel."""
-        was, self.is_on_wheel = self.is_on_wheel, True
-        return not was
-
     def wheel_time(self) -> float:
         """Return `next_evaluation`; if that is infinity, note that the wheel removes the service.
 
@@ -477,22 +458,8 @@ class WatchedService(HeardService):
             self.confirm_counts()
         at = self.next_evaluation()
         if at == inf:
-            self.take_off_wheel()
+            self.is_on_wheel = False
         return at
-
-    def take_off_wheel(self) -> None:
-        self.is_on_wheel = False
-
-    def note_published(self, published: bytes | float) -> None:
-        self.published = published
-
-    def begin_turns(self) -> bool:
-        """Return True if its health key was not written again in turns until now."""
-        had, self.has_turns = self.has_turns, True
-        return not had
-
-    def refuse_channel(self, now: Moment) -> None:
-        self.change_trouble(channel_refused_at=now)
 
     def allow_channel(self, running: float) -> Moment | None:
         """Note that the channel is allowed, and begin a warm-up; return since when it was refused."""
@@ -520,12 +487,10 @@ class WatchedService(HeardService):
         self.not_due_before = max(self.not_due_before, running + granted_sec)
         return False
 
-    def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt) -> BeatEffect:
-        """Record a parsed beat that is neither a replay nor a goodbye; return its effect."""
-        before, self.last_beat = self.last_beat, heard
-        is_other = beat.boot != self.instances.last
-        effect = BeatEffect(before, self.is_silence_saved, self.stopped or is_other, is_other)
-        if is_other:
+    def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
+        """Record a parsed beat that is neither a replay nor a goodbye."""
+        self.last_beat = heard
+        if beat.boot != self.instances.last:
             counts = self.parsed_at is not None and not self.has_schedule
             self.instances.switch(beat.boot, self.parsed_at.mono if self.parsed_at and counts else None)
         self.is_silence_saved = False
@@ -534,7 +499,6 @@ class WatchedService(HeardService):
         self.clear_failure()
         self.complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
-        return effect
 
     def complete_run(self, beat: Beat, heard: HeardAt) -> None:
         """Record that a run of a job is complete; with a schedule, any sign of life says so."""
@@ -542,11 +506,6 @@ class WatchedService(HeardService):
             self.job.drop_long_runs(heard.at)
         if self.job is not None and (beat.run == "ended" or self.job.rule.schedule is not None):
             self.job.take_completion(beat, heard)
-
-    def take_goodbye(self, beat: Beat, heard: HeardAt) -> None:
-        self.stopped = True
-        self.note_failure(beat, heard)
-        self.parse_next()
 
     def take_run_report(self, beat: Beat, heard: HeardAt) -> bool:
         """Record a report about a run (`started`, `failed` or `log`), which is not a sign of life.

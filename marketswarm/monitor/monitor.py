@@ -199,7 +199,7 @@ class Evaluator:
         """Count and log, in one line for an answer, the last beats that can't be read."""
         if not answer.unreadable:
             return
-        self._detector.count_unreadable(len(answer.unreadable))
+        self._detector.counts.unreadable += len(answer.unreadable)
         svc, found = next(iter(answer.unreadable.items()))
         log.warning(
             "monitor.last_beat_unreadable",
