@@ -61,7 +61,8 @@ async def subscribe(
     forward = _make_forwarder(on_message, on_skipped)
     failures = 0
     while True:
-        pubsub = _make_pubsub(bus)
+        kwargs = {**bus.pool.connection_kwargs, "parser_class": SkippingParser}
+        pubsub = PubSub(ConnectionPool(connection_class=bus.pool.connection_class, **kwargs))
         try:
             if channels:
                 await bus.ask(pubsub.subscribe(*channels))
@@ -81,11 +82,6 @@ async def subscribe(
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
         failures += 1
         await asyncio.sleep(BACKOFF.pause_sec(failures))
-
-
-def _make_pubsub(bus: Bus) -> PubSub:
-    kwargs = {**bus.pool.connection_kwargs, "parser_class": SkippingParser}
-    return PubSub(ConnectionPool(connection_class=bus.pool.connection_class, **kwargs))
 
 
 async def _await_acknowledgements(bus: Bus, pubsub: PubSub, forward: _Forward, pending_count: int) -> None:

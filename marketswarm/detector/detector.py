@@ -488,7 +488,7 @@ class Detector:
         self.refused.pop(service.svc, None)
         since = service.allow_channel(service.clock.read(now.mono))
         if service.job is not None:
-            service.job.note_unheard_until(now)
+            service.job.unheard_until = now.mono
         self.bus_of(service).schedule(service)
         return _make_watch_verdict(service.svc, State.UP, now, service=service, since=since)
 

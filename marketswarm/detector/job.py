@@ -88,7 +88,7 @@ NOTHING_KEPT: Final = KeptDeadlines()
 
 
 class Job:
-    """The runs of one service. Mutable; its attributes are written by its own methods alone.
+    """The runs of one service.
 
     Args:
         rule: when its runs are to be reported.
@@ -241,7 +241,7 @@ class Job:
         due = since + self._wait_from(since)
         if due - self.rule.grace_sec <= ended <= due:
             return ended
-        following = _take(schedule.runs_after(ended), 2)
+        following = list(islice(schedule.runs_after(ended), 2))
         if len(following) < 2 or following[0] - ended > EARLY_SEC:
             return ended
         at = following[0]
@@ -367,10 +367,6 @@ class Job:
             self.runs = {rid: each for rid, each in self.runs.items() if each.mono >= oldest}
             self.is_unsaved = True
 
-    def note_unheard_until(self, now: Moment) -> None:
-        """Note that the job could not be heard until now, though its bus could."""
-        self.unheard_until = now.mono
-
     # -- other states
 
     def inherit(self, old: "Job", ahead_sec: float, *, is_same_bus: bool, had_gap: bool) -> None:
@@ -469,10 +465,6 @@ class Job:
         self.is_unsaved = False
         return self.to_saved()
 
-    def save_again(self) -> None:
-        """Save the state with the next save."""
-        self.is_unsaved = True
-
     def to_saved(self) -> SavedJob:
         """Return the state without counting it as saved."""
         runs = tuple((rid, started.wall) for rid, started in self.runs.items())
@@ -506,7 +498,7 @@ def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | 
     if rule.schedule is None:
         return None
     at = ended if started is None else started
-    following = _take(rule.schedule.runs_after(at), 2)
+    following = list(islice(rule.schedule.runs_after(at), 2))
     if len(following) < 2:
         return None
     lead_sec, pause_sec = following[0] - at, following[1] - following[0]
@@ -516,7 +508,3 @@ def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | 
     least_sec = -_LONGEST_RUN_SEC if started is None else -_HOUR_TOLERANCE_SEC
     is_whole_hours = least_sec <= to_hour_sec <= _HOUR_TOLERANCE_SEC
     return lead_sec if lead_sec <= HOUR_SEC or is_whole_hours else None
-
-
-def _take(times: Iterable[float], count: int) -> list[float]:
-    return [at for at, _ in zip(times, range(count), strict=False)]

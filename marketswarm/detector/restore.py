@@ -13,7 +13,7 @@ from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.job import OTHER_RUN_SEC
 from marketswarm.detector.restorable import RestorableService
-from marketswarm.detector.verdict import LastBeat, Publication, SavedService, Stage, State, Verdict
+from marketswarm.detector.verdict import LastBeat, Publication, SavedService, Stage, State, Step, Verdict
 
 
 def restore_services(
@@ -86,7 +86,8 @@ def _restore_service(
     """Restore one service; return the verdicts that are news: it is up, or failed and is up again."""
     svc, stopped = service.svc, service.stopped
     verdicts: list[Verdict] = []
-    heard = service.begin_restore()
+    service.move_stage(Step.RESTORED)
+    heard, service.last_beat = service.last_beat, None
     if saved is not None:
         if service.heard_only_replays(saved):
             heard = None
@@ -126,7 +127,7 @@ def _apply_heard(
         if service.state is not State.DOWN:
             verdicts.append(detector.declare_down(service, now))
         service.clear_failure()
-    before = service.end_restore(heard, stopped=stopped)
+    before, service.last_beat, service.stopped = service.last_beat, heard, stopped
     if service.state is not State.UP:
         verdicts.append(detector.bring_up(service, heard, before=before))
     return verdicts

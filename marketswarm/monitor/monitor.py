@@ -22,7 +22,6 @@ from marketswarm.detector import (
     RosterChange,
     State,
     Subject,
-    Suspect,
     UnheardBeat,
     Verdict,
     plan_change,
@@ -34,8 +33,8 @@ from marketswarm.monitor.feed import DetectorFeed
 from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
 from marketswarm.monitor.metrics import MonitorMetrics
-from marketswarm.monitor.publication_step import make_publication_step
-from marketswarm.monitor.publisher import LogLength, PublishedVerdict, Publisher
+from marketswarm.monitor.publication_step import record_publication
+from marketswarm.monitor.publisher import LogLength, Publisher
 from marketswarm.monitor.state import SaveFailures, StateKeeper
 from marketswarm.monitor.verdict_log import VerdictLog
 from marketswarm.monitor.verdict_queue import VerdictQueue
@@ -109,7 +108,10 @@ class Evaluator:
             await self._publish_all(tick.verdicts)
             for bus in tick.canary_buses:
                 self._links[bus].request_canary()
-            for bus, services in _group_by_bus(tick.suspects).items():
+            suspects: dict[str, list[str]] = {}
+            for suspect in tick.suspects:
+                suspects.setdefault(suspect.bus, []).append(suspect.svc)
+            for bus, services in suspects.items():
                 group.create_task(self._evaluate_suspects(bus, services), name=f"witness:{bus}")
             self._feed.log_rejected()
             await wait_until_due(self._wake, tick.wake_in_sec)
@@ -356,7 +358,9 @@ class Monitor:
             )
         link = self.links[name] = BusLink(bus, listener, publisher)
         if before is not None:
-            before.hand_over(link)
+            before.stop()
+            if before.publisher is not None and publisher is not None:
+                publisher.take_over_queue(before.publisher)
         if self._group is not None:
             self._start(link, self._group)
         return link
@@ -393,23 +397,16 @@ class Monitor:
         """Publish the verdicts queued for one bus, and note each that the bus has, until cancelled."""
         async for batch in publisher.run():
             for published in batch:
-                self._note_published(published)
-                if self._tracer is not None and self._tracer.has_room():
-                    self._trace_published(self._tracer, publisher.bus.name, published)
-
-    def _note_published(self, published: PublishedVerdict) -> None:
-        verdict = published.verdict
-        self.metrics.observe_delay(verdict)
-        if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
-            self._health.note_published(verdict, published.event)
-        elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
-            self._health.refresh_soon(verdict.svc)
-
-    def _trace_published(self, tracer: Tracer, bus: str, published: PublishedVerdict) -> None:
-        name, is_home = self._owner.name, bus == self._home
-        step = make_publication_step(name, bus, published.event, time.time(), is_home=is_home)
-        if step is not None:
-            tracer.record(step)
+                verdict = published.verdict
+                self.metrics.observe_delay(verdict)
+                if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
+                    self._health.note_published(verdict, published.event)
+                elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
+                    self._health.refresh_soon(verdict.svc)
+                is_home = publisher.bus.name == self._home
+                record_publication(
+                    self._tracer, self._owner.name, publisher.bus.name, published.event, is_home=is_home
+                )
 
     # -- health keys and trouble
 
@@ -425,7 +422,7 @@ class Monitor:
                     self._failures.record_success("health")
             for link in self.links.values():
                 if link.publisher is not None:
-                    link.publisher.drop_old_writes()
+                    link.publisher.recent.drop_old(time.monotonic())
             self._verdict_log.end_second()
             self._owner.set_degraded(self.describe_trouble())
             await asyncio.sleep(MAINTAIN_EVERY_SEC)
@@ -445,7 +442,7 @@ class Monitor:
         """Return why the monitor can't do its work, as text for a beat's `detail`; None if it can."""
         refusing = [
             f"{len(link.publisher)} unpublished on {name} ({link.publisher.refusal})"
-            + (f", {link.publisher.superseded} superseded" if link.publisher.superseded else "")
+            + (f", {dropped} superseded" if (dropped := link.publisher.queue.superseded) else "")
             for name, link in self.links.items()
             if link.publisher is not None and link.publisher.refusal
         ]
@@ -540,10 +537,3 @@ class Monitor:
         """Begin to read what was reported while a bus was not heard: see `Evaluator.read_unheard`."""
         if self._group is not None:
             self._group.create_task(self.evaluator.read_unheard(bus), name=f"read_unheard:{bus}")
-
-
-def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for suspect in suspects:
-        found.setdefault(suspect.bus, []).append(suspect.svc)
-    return found

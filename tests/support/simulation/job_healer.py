@@ -441,7 +441,7 @@ class Healer:
                 adopt_state(self.detector, svc, known, self.now)
         for service in self.detector.jobs.values():
             if service.job is not None:
-                service.job.save_again()
+                service.job.is_unsaved = True
         self.detector.silences.delete(*self.world.silences_saved)
         self.detector.save_all_silences()
         for name in self.sessions:
