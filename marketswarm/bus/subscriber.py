@@ -17,13 +17,13 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError, find_bus_reason, first_line
-from marketswarm.bus.gather import Gather
 from marketswarm.bus.parser import (
     MAX_MESSAGE_BYTES,
     MAX_TRACED_BYTES,
     SkippingParser,
     reply_limit,
 )
+from marketswarm.bus.session import Gather
 from marketswarm.net.retry import Backoff
 
 PING_SEC: Final = 5.0

@@ -93,26 +93,46 @@ class LastPayload:
         self.last_beat: HeardAt | None = None
 
 
-class HeardService(LastPayload):
-    """What was heard of one service. `WatchedService` adds when its silence is a miss."""
+class WatchedService(LastPayload):
+    """One service of the roster.
+
+    Args:
+        watch: the service's line in the truth.
+        clock: the listening clock of the bus on which it beats.
+        watched_since: when it was first watched, by that clock.
+        stage: whether what an earlier run saved about it is still to be applied.
+    """
 
     __slots__ = (
         "channel",
+        "clock",
+        "has_turns",
         "history",
         "host",
         "instances",
+        "is_on_wheel",
+        "is_silence_saved",
         "job",
         "longest_timeout_sec",
+        "not_due_before",
         "parsed_at",
         "parsed_i",
         "parsed_ts",
+        "published",
         "rule",
+        "stage",
+        "state",
+        "stopped",
         "svc",
+        "trouble",
+        "watched_since",
     )
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(
+        self, watch: Watch, clock: ListeningClock, watched_since: float, stage: Stage = Stage.EVALUATED
+    ) -> None:
         super().__init__()
-        self.watch = watch
+        self.watch, self.clock = watch, clock
         # the longest one of the truths since the healer started: its key may have been stored under it
         self.longest_timeout_sec = watch.timeout_sec
         self.job: Job | None = None  # its runs, if it is a job
@@ -123,6 +143,19 @@ class HeardService(LastPayload):
         self.parsed_at: HeardAt | None = None
         self.parsed_i = 0
         self.parsed_ts = 0.0
+        # by the rule
+        self.state = State.UNKNOWN
+        self.watched_since = watched_since
+        self.not_due_before = NEVER  # granted after a change of interval, timeout or bus
+        self.stopped = False  # it said goodbye, and has not beaten since
+        self.trouble = NO_TROUBLE
+        # where it stands in the detector
+        self.stage = stage
+        self.is_silence_saved = False  # its silence is saved on the bus, or about to be
+        self.is_on_wheel = False  # its bus's wheel has one entry for it, never two
+        # what was published about it last, for its health key: the event of a miss, the time of an ok
+        self.published: bytes | float | None = None
+        self.has_turns = False  # that key is written again in turns
 
     @property
     def watch(self) -> Watch:
@@ -233,49 +266,6 @@ class HeardService(LastPayload):
         oldest_sec = age_sec + 2 * (self.longest_timeout_sec - self.rule.timeout_sec)
         may_be_last = is_its_time or oldest_sec >= silence_sec - IN_FLIGHT_SEC
         return may_be_last and (beat.i, beat.ts) == (self.parsed_i, self.parsed_ts)
-
-
-class WatchedService(HeardService):
-    """One service of the roster.
-
-    Args:
-        watch: the service's line in the truth.
-        clock: the listening clock of the bus on which it beats.
-        watched_since: when it was first watched, by that clock.
-        stage: whether what an earlier run saved about it is still to be applied.
-    """
-
-    __slots__ = (
-        "clock",
-        "has_turns",
-        "is_on_wheel",
-        "is_silence_saved",
-        "not_due_before",
-        "published",
-        "stage",
-        "state",
-        "stopped",
-        "trouble",
-        "watched_since",
-    )
-
-    def __init__(
-        self, watch: Watch, clock: ListeningClock, watched_since: float, stage: Stage = Stage.EVALUATED
-    ) -> None:
-        super().__init__(watch)
-        self.clock = clock
-        self.state = State.UNKNOWN
-        self.watched_since = watched_since
-        self.not_due_before = NEVER  # granted after a change of interval, timeout or bus
-        self.stopped = False  # it said goodbye, and has not beaten since
-        self.trouble = NO_TROUBLE
-        # where it stands in the detector
-        self.stage = stage
-        self.is_silence_saved = False  # its silence is saved on the bus, or about to be
-        self.is_on_wheel = False  # its bus's wheel has one entry for it, never two
-        # what was published about it last, for its health key: the event of a miss, the time of an ok
-        self.published: bytes | float | None = None
-        self.has_turns = False  # that key is written again in turns
 
     # -- trouble
 

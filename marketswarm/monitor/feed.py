@@ -35,7 +35,6 @@ class DetectorFeed:
         notify_channel_allowed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.detector = Detector(read_clocks())
-        self.restarts = self.detector.observer
         self._publish = publish
         self._wake = wake
         self._notify_session_opened = notify_session_opened

@@ -20,7 +20,6 @@ from marketswarm.bus.stored_values import is_wrong_type
 from marketswarm.detector import (
     Detector,
     LastBeat,
-    RestartObserver,
     SavedService,
     State,
     Verdict,
@@ -99,7 +98,6 @@ class StateKeeper:
     def __init__(
         self,
         detector: Detector,
-        restarts: RestartObserver,
         health: HealthKeys,
         *,
         listener: str,
@@ -109,7 +107,6 @@ class StateKeeper:
         failures: SaveFailures,
     ) -> None:
         self._detector = detector
-        self._restarts = restarts
         self._health = health
         self._listener = listener
         self._find_bus = find_bus
@@ -201,7 +198,7 @@ class StateKeeper:
         self._detector.silences.delete(*(svc for svc in state.silences if svc not in services))
         await self._restore_later(state, later)
         for svc in state.heard.keys() - services.keys():
-            self._restarts.save_soon(svc)
+            self._detector.observer.save_soon(svc)
         self.restored.set()
 
     async def _restore_later(self, state: SavedState, later: Iterable[str]) -> None:
@@ -391,13 +388,13 @@ class StateKeeper:
 
     async def _save_beats(self, home: str, fence: Fence) -> None:
         """Save the last beats that changed; if that fails, keep them unsaved. Raise BusError."""
-        beats = self._restarts.take_unsaved(read_clocks().mono)
+        beats = self._detector.observer.take_unsaved(read_clocks().mono)
         saved = not beats
         try:
             saved = saved or await self._open_store(home).save_beats(fence, beats)
         finally:
             for svc in beats if not saved else ():
-                self._restarts.save_soon(svc)
+                self._detector.observer.save_soon(svc)
 
     async def _save_jobs(self, home: str, fence: Fence) -> None:
         """Save what is known about the runs of jobs; if that fails, keep it unsaved. Raise BusError."""
