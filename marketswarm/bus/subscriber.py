@@ -125,7 +125,10 @@ async def _forward_messages(
         BusError: the ping could not be sent.
         RedisError: the connection failed.
     """
-    parser, gather, is_pinged, count = _find_parser(pubsub), Gather(), False, 0
+    parser = getattr(pubsub.connection, "_parser", None)  # private, and the one way to what has arrived
+    if not isinstance(parser, SkippingParser):
+        parser = None  # of a bus in memory
+    gather, is_pinged, count = Gather(), False, 0
     while True:
         try:
             async with asyncio.timeout(ping_sec):
@@ -149,12 +152,6 @@ async def _forward_messages(
             forward(_require_push(arrived))
         if gather_sec and parser is not None and parser.is_drained:
             await gather.wait(pubsub.connection, gather_sec)
-
-
-def _find_parser(pubsub: PubSub) -> SkippingParser | None:
-    """Return what has the messages that arrived; None for a bus in memory."""
-    parser = getattr(pubsub.connection, "_parser", None)  # private, and the one way to them
-    return parser if isinstance(parser, SkippingParser) else None
 
 
 def _make_forwarder(

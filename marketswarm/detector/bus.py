@@ -117,18 +117,16 @@ class WatchedBus:
         """
         return min(self.wheel.next_due(), self.jobs.next_at())
 
-    def postpone_jobs_after_gap(self) -> None:
-        """Have every job evaluated if a gap began or ended since the last call: it may be due earlier."""
-        if self.clock.is_listening and self.turn_of_jobs != self.clock.turns:
-            self.turn_of_jobs = self.clock.turns
-            self.postponed += self._job_services.values()
-
     def pop_due(self, running: float) -> list[WatchedService]:
         """Remove and return the services that are due at `running`, 2000 at most; a job counts as 100.
 
-        Services that wait for a canary are included only if one came since the last call. If more are due,
+        Services that wait for a canary are included only if one came since the last call, and every job if a
+        gap began or ended since then, because it may be due earlier. If more are due,
         some are `postponed`, or `next_due` is not later than `running`.
         """
+        if self.clock.is_listening and self.turn_of_jobs != self.clock.turns:
+            self.turn_of_jobs = self.clock.turns
+            self.postponed += self._job_services.values()
         if self._waiting_evaluated_at != self.clock.proven:
             self.postponed += self.awaiting_canary
             self.awaiting_canary = []
@@ -148,13 +146,6 @@ class WatchedBus:
         """Return a suspect from the next `pop_due`, because its `beat:<svc>` could not be read."""
         self.awaiting_canary.append(service)
         self._waiting_evaluated_at = -inf
-
-    def parse_all_after_gap(self) -> None:
-        """Have every service's next beat parsed if a gap began or ended since the last call."""
-        if self.turn != self.clock.turns:
-            self.turn = self.clock.turns
-            for service in self.channels.values():
-                service.parse_next()
 
     # -- lost and found
 

@@ -195,7 +195,10 @@ class Detector:
         bus = self.buses.get(bus_name)
         if bus is None:
             return BatchResult([], [])
-        bus.parse_all_after_gap()
+        if bus.turn != bus.clock.turns:  # a gap began or ended
+            bus.turn = bus.clock.turns
+            for each in bus.channels.values():
+                each.parse_next()
         heard = HeardAt(bus.clock.read(now.mono), now.mono, now.wall)
         verdicts: list[Verdict] = []
         others: list[Sequence[Any]] = []
@@ -318,7 +321,6 @@ class Detector:
         Look at 2000 services at most. Have silences saved that have lasted three quarters of a timeout.
         """
         found: list[Suspect] = []
-        bus.postpone_jobs_after_gap()
         for service in bus.pop_due(running):
             if not service.may_fall_due:
                 continue

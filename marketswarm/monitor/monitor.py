@@ -405,7 +405,11 @@ class Monitor:
         """Once a second, refresh the health keys, drop old writes and set the owner's degraded status."""
         while True:
             try:
-                await self._refresh_health()
+                fence = self._leadership.fence(self._home)
+                if fence is not None:
+                    lease = monitor_lease_key(self._owner.name)
+                    if not await self._health.refresh(self.links[self._home].bus, lease, fence):
+                        self._leadership.deny_leadership(self._home)
             except BusError as error:
                 self._failures.record_failure("health", error)
             else:
@@ -417,17 +421,6 @@ class Monitor:
             self._verdict_log.end_second()
             self._owner.set_degraded(self.describe_trouble())
             await asyncio.sleep(MAINTAIN_EVERY_SEC)
-
-    async def _refresh_health(self) -> None:
-        """Write the health keys that are due, if this process leads on `home`.
-
-        Raise BusError if the bus fails.
-        """
-        fence = self._leadership.fence(self._home)
-        if fence is not None:
-            lease = monitor_lease_key(self._owner.name)
-            if not await self._health.refresh(self.links[self._home].bus, lease, fence):
-                self._leadership.deny_leadership(self._home)
 
     def describe_trouble(self) -> str | None:
         """Return why the monitor can't do its work, as text for a beat's `detail`; None if it can."""
