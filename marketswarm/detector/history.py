@@ -131,7 +131,7 @@ DECIDED: Final = Undecided()
 
 
 class History:
-    """The observer's data on one service; only `RestartObserver` writes to it."""
+    """The observer's data on one service; a change of its state drops the gap."""
 
     __slots__ = ("pace_sec", "saved_at", "saved_boot", "saved_i", "turn", "undecided")
 
