@@ -28,7 +28,7 @@ log = logs.get("lease")
 class LeaderElection(FleetLease[BusLease]):
     """The `Leadership` of one healer on each bus.
 
-    Call `set_monitor` and `set_buses`, with the bus `home` first, before `run`.
+    Set `monitor`, and call `set_buses`, with the bus `home` first, before `run`.
 
     Args:
         lease_sec: the life of a lease, in seconds.
@@ -48,14 +48,11 @@ class LeaderElection(FleetLease[BusLease]):
         super().__init__(boot, lease_sec, partial(BusLease, boot, lease_sec))
         self._home = home
         self._set_detail, self._set_degraded = set_detail, set_degraded
-        self._monitor: Monitor
+        self.monitor: Monitor
+        """The monitor that this healer leads or stands by with."""
         self._evaluations: dict[str, int] = {}  # by bus, the monitor's count at the last request
         self._logged_epochs: dict[str, int] = {}  # by bus, the epoch at the last log line about it
         self._outage = Outage(log, "lease.refused", "lease.answered")  # of home
-
-    def set_monitor(self, monitor: Monitor) -> None:
-        """Set the monitor that this healer leads or stands by with."""
-        self._monitor = monitor
 
     # -- `Leadership`
 
@@ -102,9 +99,9 @@ class LeaderElection(FleetLease[BusLease]):
 
         Send none if this healer leads there and its monitor has not evaluated since the last request.
         """
-        if lease.epoch and self._evaluations.get(name) == self._monitor.evaluations:
+        if lease.epoch and self._evaluations.get(name) == self.monitor.evaluations:
             return  # a healer whose monitor hangs must not keep the lease from others
-        self._evaluations[name] = self._monitor.evaluations
+        self._evaluations[name] = self.monitor.evaluations
         await self.send_next_request(name)
         if name == self._home:
             self._outage.end()
@@ -127,7 +124,7 @@ class LeaderElection(FleetLease[BusLease]):
                 carried,
                 int(may_take),
                 lease.find_stale_version(now) if may_take else "",
-                ",".join(self._monitor.list_unheard_buses()),
+                ",".join(self.monitor.list_unheard_buses()),
                 self.lease_sec,
                 int(action is LeaseAction.RELEASE),
             ],
@@ -164,7 +161,7 @@ class LeaderElection(FleetLease[BusLease]):
             log.info("lease.held", bus=name, epoch=lease.epoch)
         else:
             log.info("lease.lost", bus=name, leader=lease.seen.boot if lease.seen else "")
-        self._monitor.leadership_changed(name)
+        self.monitor.leadership_changed(name)
         if name == self._home:
             self.request_at_once(*(other for other in self.leases if other != name))
 

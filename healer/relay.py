@@ -29,7 +29,7 @@ from marketswarm.event import Event, MalformedEvent, encode_event
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED
 from marketswarm.metrics import Family, MetricTable
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence, Leadership
-from marketswarm.monitor.publication_step import make_publication_step
+from marketswarm.monitor.publication_step import record_publication
 from marketswarm.monitor.publisher import LogLength
 from marketswarm.tracing import Tracer
 
@@ -131,8 +131,8 @@ class Relay:
             return
         self._stored_position = self._position = position
         self.copied += len(events)
-        if self._tracer is not None:
-            _trace_copied(self._tracer, bus.name, raw)
+        for each in raw:
+            record_publication(self._tracer, "healer", bus.name, each, is_home=True)
         self.skipped += skipped
         self._unlogged += skipped
         if len(entries) == PAGE_SIZE:
@@ -275,12 +275,3 @@ def _parse_entry(rule: AlertRule, entry: StreamEntry) -> Event | MalformedEvent:
     if entry.fields is None:
         return MalformedEvent("too_long")
     return parse_service_alert(rule, entry.fields.get(b"event", b""))
-
-
-def _trace_copied(tracer: Tracer, bus: str, events: Sequence[bytes]) -> None:
-    for raw in events:
-        if not tracer.has_room():
-            return
-        step = make_publication_step("healer", bus, raw, time.time(), is_home=True)
-        if step is not None:
-            tracer.record(step)

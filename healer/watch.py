@@ -5,8 +5,7 @@ decide which healer publishes (`election.py`), and copies the alerts of services
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from healer.election import LeaderElection
@@ -14,7 +13,7 @@ from healer.relay import Relay, collect_relays
 from marketswarm.agent import Agent
 from marketswarm.agent.outage_state import RULES
 from marketswarm.bus import Bus
-from marketswarm.detector import RosterChange, WatchedService, plan_change
+from marketswarm.detector import RosterChange, plan_change
 from marketswarm.monitor import Monitor, VerdictEncoder, find_alert_target
 from marketswarm.settings import HealerSettings
 from marketswarm.time_slice import TimeSlice
@@ -37,7 +36,7 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     )
     tracer = me.open_tracer()
     monitor = Monitor(me, encoder, home=home, leadership=election, tracer=tracer)
-    election.set_monitor(monitor)
+    election.monitor = monitor
 
     roster = RosterFollower(me, monitor, encoder, election, home)
     roster.apply_now()
@@ -60,7 +59,7 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     ]
     me.expose(monitor.metrics.collect)
     me.expose(lambda: collect_relays(relays))
-    me.on_reseed(roster.note_reseed, check=lambda truth: open_buses(truth, me, home))
+    me.on_reseed(lambda _truth: roster.reseeded.set(), check=lambda truth: open_buses(truth, me, home))
 
     async def report_restored() -> None:
         await monitor.state.restored.wait()
@@ -78,15 +77,6 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
         await election.release()
 
 
-@dataclass(frozen=True, slots=True)
-class WatchPlan:
-    """What the healer takes from a truth: the channel of the alerts, and the change to its roster."""
-
-    truth: Truth
-    channel: str
-    change: RosterChange
-
-
 class RosterFollower:
     """Has the monitor watch what the truth in force says, and the election hold a lease on each bus."""
 
@@ -100,22 +90,19 @@ class RosterFollower:
     ) -> None:
         self._me, self._monitor, self._encoder = me, monitor, encoder
         self._election, self._home = election, home
-        self._reseeded = asyncio.Event()
+        self.reseeded = asyncio.Event()
+        """Set when there is another truth; `run` puts it in force."""
 
     def apply_now(self) -> None:
         """Put the truth in force at once, before the monitor runs."""
-        for _ in self._apply(self._plan()):
+        for _ in self._apply(self._me.truth, self._plan(self._me.truth)):
             pass
-
-    def note_reseed(self, _truth: Truth) -> None:
-        """Note that there is another truth; `run` puts it in force."""
-        self._reseeded.set()
 
     async def run(self) -> None:
         """Put each new truth in force until cancelled: plan that in a thread, and apply it in slices."""
         while True:
-            await self._reseeded.wait()
-            self._reseeded.clear()
+            await self.reseeded.wait()
+            self.reseeded.clear()
             try:
                 await self._follow_truth()
             except Exception as error:  # whatever it is, what is in force is monitored on
@@ -127,27 +114,23 @@ class RosterFollower:
 
     async def _follow_truth(self) -> None:
         """Put the truth in force; a plan that names a hundred thousand channels ends with this call."""
-        plan = await asyncio.to_thread(self._plan)
+        truth = self._me.truth
+        change = await asyncio.to_thread(self._plan, truth)
         time_slice = TimeSlice()
-        for _ in self._apply(plan) if plan.truth is self._me.truth else ():
+        for _ in self._apply(truth, change) if truth is self._me.truth else ():
             await time_slice.pause()
 
-    def _plan(self) -> WatchPlan:
-        return plan_watch(self._me.truth, self._me.settings, self._monitor.detector.services)
+    def _plan(self, truth: Truth) -> RosterChange:
+        """Return what a truth changes for the healer; change nothing."""
+        timeouts = dict.fromkeys(truth.bus_names(), truth.bus_timeout_sec())
+        watches = truth.watched(self._me.settings.default_timeout_sec)
+        return plan_change(self._monitor.detector.services, watches, timeouts)
 
-    def _apply(self, plan: WatchPlan) -> Iterator[None]:
-        buses = open_buses(plan.truth, self._me, self._home)
-        self._encoder.channel = plan.channel
-        yield from self._monitor.change_roster(plan.change, publish_to=plan.change.buses)
+    def _apply(self, truth: Truth, change: RosterChange) -> Iterator[None]:
+        buses = open_buses(truth, self._me, self._home)
+        self._encoder.channel = find_alert_target(truth, self._me.settings)[1]
+        yield from self._monitor.change_roster(change, publish_to=change.buses)
         self._election.set_buses(buses)
-
-
-def plan_watch(truth: Truth, settings: HealerSettings, current: Mapping[str, WatchedService]) -> WatchPlan:
-    """Return what a truth changes for the healer, which watches `current` now; change nothing."""
-    timeouts = dict.fromkeys(truth.bus_names(), truth.bus_timeout_sec())
-    watches = truth.watched(settings.default_timeout_sec)
-    channel = find_alert_target(truth, settings)[1]
-    return WatchPlan(truth, channel, plan_change(current, watches, timeouts))
 
 
 def open_buses(truth: Truth, me: Agent[HealerSettings], home: str) -> dict[str, Bus]:

@@ -14,7 +14,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.outage import Outage, retrying
-from marketswarm.bus.stream_types import TYPES_EVERY_SEC, StreamTypes
+from marketswarm.bus.stream import TYPES_EVERY_SEC, StreamTypes
 
 BUS_SEC: Final = 20.0
 """Longer than any step of a consumer may take: waiting for a bus must not count as hanging."""

@@ -96,7 +96,9 @@ REASONS: Final = frozenset(
 
 def find_bus_reason(error: BaseException) -> str:
     """Return one of `BusError`'s words, found in the error or in its causes."""
-    reason = find_reason(error, _BY_TYPE) or _find_word(error)
+    lines = (str(link)[:200] for link in iterate_causes(error))
+    by_word = (reason for line in lines for word, reason in _BY_WORD if word in line)
+    reason = find_reason(error, _BY_TYPE) or next(by_word, None)
     if reason is None:
         is_unreachable = (
             find_reason(error, ((redis_errors.ConnectionError, "refused"), *GENERAL_REASONS)) is not None
@@ -104,11 +106,6 @@ def find_bus_reason(error: BaseException) -> str:
         # a bus has one reason for refused, reset and closed
         reason = "refused" if is_unreachable else "error"
     return reason
-
-
-def _find_word(error: BaseException) -> str | None:
-    lines = [str(link)[:200] for link in iterate_causes(error)]
-    return next((reason for line in lines for word, reason in _BY_WORD if word in line), None)
 
 
 def first_line(error: BaseException) -> str:

@@ -209,17 +209,13 @@ class TlsConnection(_Packer, SSLConnection):
         """
         try:
             await super().on_connect_check_health(check_health)
-            await self._await_ping_reply()
+            await self.send_command("PING", check_health=False)
+            with contextlib.suppress(ResponseError, AuthenticationError, BusyLoadingError):
+                await self.read_response()  # an error reply shows as well that the server is there
         except ConnectionError as error:
             if type(error) is not ConnectionError:  # an error reply: wrong password, or loading its data
                 raise
             raise ConnectionError(f"{self.host}:{self.port} {_HUNG_UP}") from ssl.SSLError(str(error))
-
-    async def _await_ping_reply(self) -> None:
-        """Wait for the reply to a PING; an error reply shows as well that the server is there."""
-        await self.send_command("PING", check_health=False)
-        with contextlib.suppress(ResponseError, AuthenticationError, BusyLoadingError):
-            await self.read_response()
 
 
 _CONNECTION_CLASSES: Final = {

@@ -30,10 +30,6 @@ class LeaseView:
         self.epoch = 0  # the number with which this process holds the lease; 0 if it does not
         self.holder: str | None = None  # '' if there is none, '?' if it is unknown, None before an answer
 
-    def is_bus_away(self, now: float) -> bool:
-        """Return True if the bus has not answered for the life of a lease."""
-        return now - self.answered_at > self.lease_sec
-
     def has_other_holder(self, _now: float) -> bool:
         return self.holder not in (None, "", self.boot)
 
@@ -131,7 +127,10 @@ class FleetLease(ABC, Generic[View]):
 
     def find_deciding_bus(self, now: float) -> str | None:
         """Return the first bus that has answered within a lease's life; None if none has."""
-        return next((name for name, lease in self.leases.items() if not lease.is_bus_away(now)), None)
+        answering = (
+            name for name, lease in self.leases.items() if now - lease.answered_at <= lease.lease_sec
+        )
+        return next(answering, None)
 
     def choose_action(self, name: str, now: float) -> tuple[LeaseAction, int]:
         """Return the action on the lease of a bus, and the epoch that is carried to it."""

@@ -15,9 +15,8 @@ from typing import Any, Final, Protocol
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError
-from marketswarm.bus.gather import Gather
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.session import CHANNELS_AT_ONCE, SubscriberConnection
+from marketswarm.bus.session import CHANNELS_AT_ONCE, Gather, SubscriberConnection
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.exit import find_error

@@ -16,7 +16,6 @@ from math import inf, isfinite
 from typing import Any, Final
 
 import orjson
-from redis import exceptions as redis_errors
 
 from marketswarm import log as logs
 from marketswarm.bus.bus import Bus
@@ -107,7 +106,7 @@ async def read_strings(
             pipe.getrange(key, 0, longest)
         values: list[Any] = await pipe.execute(raise_on_error=False)
         for value in values:
-            if isinstance(value, Exception) and not _is_wrong_type(value):
+            if isinstance(value, Exception) and _WRONG_TYPE not in str(value):
                 raise value
         return values
 
@@ -149,10 +148,6 @@ async def read_fields(
             elif value is not None:
                 report_unusable(bus.name, key, f"{name}: {value} bytes")
     return found
-
-
-def _is_wrong_type(error: Exception) -> bool:
-    return isinstance(error, redis_errors.ResponseError) and _WRONG_TYPE in str(error)
 
 
 _unusable: Final = Counter[str]()  # by key

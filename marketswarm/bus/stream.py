@@ -6,14 +6,17 @@ fields of an entry above `ENTRY_BYTES`. The caller gets such an entry without fi
 skips it.
 """
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from marketswarm.bus.bus import Bus
-from marketswarm.bus.errors import ReplyTooLongError
+from marketswarm.bus.errors import BusError, ReplyTooLongError
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import is_wrong_type, report_unusable
 
 ENTRY_BYTES: Final = 64 * 1024
 """The largest entry whose fields are returned. An alert event has at most 16 KiB."""
@@ -21,6 +24,8 @@ REPLY_BYTES: Final = 16 * 1024 * 1024
 """The most bytes of one reply."""
 FIRST_ID: Final = b"0-0"
 """An id before that of every entry."""
+TYPES_EVERY_SEC: Final = 2.0
+"""How often it is asked whether a key that is not a stream has become one."""
 
 _ENTRIES: Final = Script.beside("marketswarm.bus", "stream.lua")
 _ID: Final = re.compile(rb"\d{1,20}-\d{1,20}", re.ASCII)
@@ -136,3 +141,44 @@ async def _run_stream_script(
     return [
         StreamEntry(ident, size, dict(each) if size <= ENTRY_BYTES else None) for ident, size, each in pairs
     ]
+
+
+class StreamTypes:
+    """The types of the keys that a service reads as streams of one bus.
+
+    Those that hold values of another type are left out, until they are streams again. The types are read
+    after an error that one is wrong, and every TYPES_EVERY_SEC while one is.
+    """
+
+    def __init__(self) -> None:
+        self._wrong: dict[str, str] = {}  # the type of each key that is not a stream
+        self._due_at = math.inf  # when the types are to be read (monotonic)
+        self._bus = ""
+
+    @property
+    def problem(self) -> str | None:
+        """Return each key that is not a stream, separated by `; `; None if there are none."""
+        wrong = [f"{self._bus} {key} is a {kind} and not a stream" for key, kind in self._wrong.items()]
+        return "; ".join(wrong) or None
+
+    def record(self, error: BusError) -> None:
+        """Have the types read next if the error is that one of them is wrong."""
+        if is_wrong_type(error):
+            self._due_at = time.monotonic()
+
+    async def find_streams(self, bus: Bus, keys: Collection[str]) -> list[str]:
+        """Return the keys that are streams, or missing; count and log each new one of the others.
+
+        Raises BusError.
+        """
+        if time.monotonic() >= self._due_at:
+            found = dict[str, str]()
+            for key in keys:
+                kind = (await bus.ask(bus.client.type(key))).decode("ascii", "replace")
+                if kind not in ("stream", "none"):
+                    found[key] = kind
+            for key in found.keys() - self._wrong.keys():
+                report_unusable(bus.name, key, f"a {found[key]}")
+            self._wrong, self._bus = found, bus.name
+            self._due_at = time.monotonic() + TYPES_EVERY_SEC if found else math.inf
+        return [key for key in keys if key not in self._wrong]

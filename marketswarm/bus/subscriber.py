@@ -17,13 +17,13 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError, find_bus_reason, first_line
-from marketswarm.bus.gather import Gather
 from marketswarm.bus.parser import (
     MAX_MESSAGE_BYTES,
     MAX_TRACED_BYTES,
     SkippingParser,
     reply_limit,
 )
+from marketswarm.bus.session import Gather
 from marketswarm.net.retry import Backoff
 
 PING_SEC: Final = 5.0
@@ -61,7 +61,8 @@ async def subscribe(
     forward = _make_forwarder(on_message, on_skipped)
     failures = 0
     while True:
-        pubsub = _make_pubsub(bus)
+        kwargs = {**bus.pool.connection_kwargs, "parser_class": SkippingParser}
+        pubsub = PubSub(ConnectionPool(connection_class=bus.pool.connection_class, **kwargs))
         try:
             if channels:
                 await bus.ask(pubsub.subscribe(*channels))
@@ -81,11 +82,6 @@ async def subscribe(
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
         failures += 1
         await asyncio.sleep(BACKOFF.pause_sec(failures))
-
-
-def _make_pubsub(bus: Bus) -> PubSub:
-    kwargs = {**bus.pool.connection_kwargs, "parser_class": SkippingParser}
-    return PubSub(ConnectionPool(connection_class=bus.pool.connection_class, **kwargs))
 
 
 async def _await_acknowledgements(bus: Bus, pubsub: PubSub, forward: _Forward, pending_count: int) -> None:
@@ -129,7 +125,10 @@ async def _forward_messages(
         BusError: the ping could not be sent.
         RedisError: the connection failed.
     """
-    parser, gather, is_pinged, count = _find_parser(pubsub), Gather(), False, 0
+    parser = getattr(pubsub.connection, "_parser", None)  # private, and the one way to what has arrived
+    if not isinstance(parser, SkippingParser):
+        parser = None  # of a bus in memory
+    gather, is_pinged, count = Gather(), False, 0
     while True:
         try:
             async with asyncio.timeout(ping_sec):
@@ -153,12 +152,6 @@ async def _forward_messages(
             forward(_require_push(arrived))
         if gather_sec and parser is not None and parser.is_drained:
             await gather.wait(pubsub.connection, gather_sec)
-
-
-def _find_parser(pubsub: PubSub) -> SkippingParser | None:
-    """Return what has the messages that arrived; None for a bus in memory."""
-    parser = getattr(pubsub.connection, "_parser", None)  # private, and the one way to them
-    return parser if isinstance(parser, SkippingParser) else None
 
 
 def _make_forwarder(

@@ -13,7 +13,6 @@ from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.job import SavedJob
-from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restore import (
     adopt_state,
     is_miss_overruled,
@@ -53,7 +52,6 @@ __all__ = [
     "Moment",
     "Publication",
     "Reason",
-    "RestartObserver",
     "RosterChange",
     "SavedBeat",
     "SavedJob",

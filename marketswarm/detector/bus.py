@@ -6,17 +6,15 @@ reached again, one verdict says for how long none was. The others then have thei
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
-from heapq import heapify, heappop, heappush
-from itertools import count
+from collections.abc import Collection, Mapping
 from math import inf
 from typing import Final
 
 from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, WindowProof
-from marketswarm.detector.job import Job
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import BUS_TRANSITIONS, Publication, State, Subject, Trigger, Verdict
 from marketswarm.detector.wheel import TimingWheel
+from marketswarm.due_queue import DueQueue
 from marketswarm.event import UNWATCHED_REASON, Kind
 from marketswarm.truth import HEALER
 
@@ -34,7 +32,7 @@ SERVER_REASONS: Final = frozenset({"auth", "loading", "readonly", "oom", "miscon
 
 
 class WatchedBus:
-    """One bus with its services, listening clock and timing wheel. Mutable; only its own methods write to it.
+    """One bus with its services, listening clock and timing wheel. Mutable; only the detector writes to it.
 
     Args:
         timeout_sec: seconds without a canary after which the bus is declared lost.
@@ -42,7 +40,6 @@ class WatchedBus:
     """
 
     __slots__ = (
-        "_filed",
         "_job_services",
         "_waiting_evaluated_at",
         "awaiting_canary",
@@ -69,27 +66,20 @@ class WatchedBus:
         self.listening_share = ListeningShare(self.clock, start)
         self.state = State.UNKNOWN
         self.lost_at: Moment | None = None  # while it is down: when it was last heard, if ever
-        self.lost_as_deaf = (
-            False  # while it is down, because it was heard too little, and one canary does not end that
-        )
+        # while it is down, because it was heard too little, and one canary does not end that
+        self.lost_as_deaf = False
         self.channels: dict[bytes, WatchedService] = {}
         self.refused_channels: frozenset[bytes] | None = None  # None until the first session
         self.turn_of_jobs = 0  # the clock's turn at which its jobs were evaluated last
         self.turn = 0  # the clock's turn at which every service's next beat was last asked to be parsed
         self.wheel: TimingWheel[WatchedService] = TimingWheel(WatchedService.wheel_time)
-        # a heap of its jobs; of two entries of one job the newer counts, since it may fall due earlier
-        self.jobs: list[tuple[float, int, WatchedService]] = []
-        self._filed = count()
+        self.jobs = DueQueue()
         self._job_services: dict[str, WatchedService] = {}
         self.awaiting_canary: list[WatchedService] = []  # due by the running clock; a canary must prove it
         self.postponed: deque[WatchedService] = deque()  # to be evaluated, as many at once as are allowed
         self._waiting_evaluated_at = -inf  # what the clock had proven when they were last returned
 
     # -- the roster
-
-    def set_timeout(self, timeout_sec: float) -> None:
-        """Set the seconds without a canary after which the bus is lost."""
-        self.timeout_sec = timeout_sec
 
     def add_service(self, service: WatchedService) -> None:
         """Listen for a service on its channel."""
@@ -99,16 +89,11 @@ class WatchedBus:
 
     def remove_service(self, service: WatchedService) -> None:
         """Listen no longer for a service; its channel may be that of another one already."""
-        channel, svc = service.channel, service.svc
-        if self.channels.get(channel) is service:
-            del self.channels[channel]
-        if self._job_services.get(svc) is service:
-            del self._job_services[svc]
-
-    def set_refused(self, channels: Collection[str]) -> frozenset[bytes]:
-        """Return the channels as bytes."""
-        self.refused_channels = frozenset(channel.encode() for channel in channels)
-        return self.refused_channels
+        if self.channels.get(service.channel) is service:
+            del self.channels[service.channel]
+        if service.job is not None:
+            del self._job_services[service.svc]
+            self.jobs.put(service.svc, inf)
 
     # -- what is due
 
@@ -120,55 +105,28 @@ class WatchedBus:
         before it. A job is due earlier after a gap, and when a run has started or ended.
         """
         if service.job is not None:
-            self._schedule_job(service, service.job)
-        elif service.put_on_wheel():
+            self.jobs.put_earlier(service.svc, service.wheel_time())
+        elif not service.is_on_wheel:
+            service.is_on_wheel = True
             self.wheel.add(service)
-
-    def _schedule_job(self, service: WatchedService, job: Job) -> None:
-        at = service.wheel_time()
-        if at == inf or (job.filed is not None and job.filed[0] <= at):
-            return
-        entry = job.file(at, next(self._filed))
-        heappush(self.jobs, (*entry, service))
-        if len(self.jobs) > 8 + 4 * len(self.channels):
-            self.jobs = [each for each in self.jobs if each[2].job and each[2].job.filed == each[:2]]
-            heapify(self.jobs)
-
-    def _pop_due_jobs(self, running: float, at_most: int) -> list[WatchedService]:
-        """Remove and return the jobs that are due at `running`, the earliest `at_most` of them."""
-        found: list[WatchedService] = []
-        while self.jobs and self.jobs[0][0] <= running and len(found) < at_most:
-            at, number, service = heappop(self.jobs)
-            if service.job is not None and service.job.filed == (at, number):
-                service.job.unfile()
-                found.append(service)
-        return found
 
     def next_due(self) -> float:
         """Return the earliest time at which `pop_due` may find a service; infinity if there is none.
 
-        Those that are returned by the next call whatever the time is do not count: see `has_more_due`.
+        Those that are returned by the next call whatever the time is, `postponed`, do not count.
         """
-        return min(self.wheel.next_due(), self.jobs[0][0] if self.jobs else inf)
-
-    def postpone_jobs_after_gap(self) -> None:
-        """Have every job evaluated if a gap began or ended since the last call: it may be due earlier."""
-        if self.clock.is_listening and self.turn_of_jobs != self.clock.turns:
-            self.turn_of_jobs = self.clock.turns
-            if self._job_services:
-                self.postpone(self._job_services.values())
-
-    @property
-    def has_more_due(self) -> bool:
-        """Whether the next evaluation is due at once, since services were left to it."""
-        return bool(self.postponed)
+        return min(self.wheel.next_due(), self.jobs.next_at())
 
     def pop_due(self, running: float) -> list[WatchedService]:
         """Remove and return the services that are due at `running`, 2000 at most; a job counts as 100.
 
-        Services that wait for a canary are included only if one came since the last call. If more are due,
-        `has_more_due` is True, or `next_due` is not later than `running`.
+        Services that wait for a canary are included only if one came since the last call, and every job if a
+        gap began or ended since then, because it may be due earlier. If more are due,
+        some are `postponed`, or `next_due` is not later than `running`.
         """
+        if self.clock.is_listening and self.turn_of_jobs != self.clock.turns:
+            self.turn_of_jobs = self.clock.turns
+            self.postponed += self._job_services.values()
         if self._waiting_evaluated_at != self.clock.proven:
             self.postponed += self.awaiting_canary
             self.awaiting_canary = []
@@ -178,31 +136,16 @@ class WatchedBus:
         while self.postponed and budget > 0:
             found.append(self.postponed.popleft())
             budget -= 1 if found[-1].job is None else JOB_WEIGHT
-        jobs = self._pop_due_jobs(running, budget // JOB_WEIGHT)
+        jobs = [self._job_services[svc] for svc in self.jobs.take(running, budget // JOB_WEIGHT)]
         on_wheel = self.wheel.pop_due(running, budget - JOB_WEIGHT * len(jobs))
         for service in on_wheel:
-            service.take_off_wheel()
+            service.is_on_wheel = False
         return [*found, *on_wheel, *jobs]
-
-    def await_canary(self, service: WatchedService) -> None:
-        """Return a service from `pop_due` again once a canary has proven its silence."""
-        self.awaiting_canary.append(service)
-
-    def postpone(self, services: Iterable[WatchedService]) -> None:
-        """Return these services from the next calls of `pop_due`; the next evaluation is due at once."""
-        self.postponed += services
 
     def retry(self, service: WatchedService) -> None:
         """Return a suspect from the next `pop_due`, because its `beat:<svc>` could not be read."""
         self.awaiting_canary.append(service)
         self._waiting_evaluated_at = -inf
-
-    def parse_all_after_gap(self) -> None:
-        """Have every service's next beat parsed if a gap began or ended since the last call."""
-        if self.turn != self.clock.turns:
-            self.turn = self.clock.turns
-            for service in self.channels.values():
-                service.parse_next()
 
     # -- lost and found
 
@@ -376,7 +319,16 @@ class Reach:
         self._back_at = now.mono
         for bus in buses:
             bus.listening_share.restart(now)
-        return _make_gap_verdict(last, now)
+        return Verdict(
+            HEALER,
+            State.UP,
+            Publication.ALERT,
+            now.wall,
+            subject=Subject.REACH,
+            since=last.wall,
+            gap_sec=now.mono - last.mono,
+            event_id=f"{Kind.REACH_GAP}.{HEALER}.{round(1000 * last.wall)}",
+        )
 
     def note_stall(self, stalled_sec: float) -> None:
         """Note that this process itself did not run for so many seconds."""
@@ -401,16 +353,3 @@ def _find_reached_at(clock: ListeningClock, now: Moment) -> Moment | None:
         return now
     accepted_at = clock.accepted_at if clock.reason == "deaf" else None
     return accepted_at if accepted_at is not None and now.mono - accepted_at.mono <= OVERDUE_SEC else None
-
-
-def _make_gap_verdict(last: Moment, now: Moment) -> Verdict:
-    return Verdict(
-        HEALER,
-        State.UP,
-        Publication.ALERT,
-        now.wall,
-        subject=Subject.REACH,
-        since=last.wall,
-        gap_sec=now.mono - last.mono,
-        event_id=f"{Kind.REACH_GAP}.{HEALER}.{round(1000 * last.wall)}",
-    )

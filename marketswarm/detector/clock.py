@@ -68,12 +68,12 @@ class ListeningClock:
         "_anchor",
         "_mute_times",
         "_outstanding",
-        "_session",
         "_session_reason",
         "_write_reason",
         "accepted_at",
         "gap_end",
         "gaps",
+        "is_in_session",
         "listening_since",
         "proof",
         "proven",
@@ -97,7 +97,8 @@ class ListeningClock:
         self.stalled_sec = 0.0  # how long the listener itself did not run since `proof`
         self.stalled_total_sec = 0.0  # the same since the beginning
         self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
-        self._session = False
+        # from its last SUBSCRIBE acknowledged to the connection's end
+        self.is_in_session = False
         # canaries without a return yet, number and time of sending; the latest 64 are kept
         self._outstanding: deque[tuple[int, float]] = deque(maxlen=64)
         self._session_reason: str | None = "refused"
@@ -115,11 +116,6 @@ class ListeningClock:
     def is_caught_up(self) -> bool:
         """Whether all messages of the last gap were heard: a second canary came after its end."""
         return self._anchor is not None and self.proven > self.gap_end
-
-    @property
-    def is_in_session(self) -> bool:
-        """Whether a session is open: from its last SUBSCRIBE acknowledged to the connection's end."""
-        return self._session
 
     @property
     def reason(self) -> str:
@@ -157,7 +153,7 @@ class ListeningClock:
 
     def missing_canary_sec(self, now: float) -> float:
         """Return for how many seconds the oldest canary has been missing on the open session."""
-        if not self._session or self._write_reason or not self._outstanding:
+        if not self.is_in_session or self._write_reason or not self._outstanding:
             return 0.0
         return now - self._outstanding[0][1]
 
@@ -165,12 +161,12 @@ class ListeningClock:
         """Begin a session, as its last SUBSCRIBE was acknowledged; it proves no time before now."""
         self._begin_gap()
         self.sessions += 1
-        self._session = True
+        self.is_in_session = True
         self._session_reason = None
         self._outstanding.clear()
 
     def note_session_lost(self, reason: str) -> None:
-        self._session = False
+        self.is_in_session = False
         self._session_reason = reason
         self._begin_gap()
 
@@ -194,7 +190,7 @@ class ListeningClock:
         while self._outstanding and self._outstanding[0][0] < number:
             self._outstanding.popleft()
             skipped = True
-        if not self._session or not self._outstanding or self._outstanding[0][0] != number:
+        if not self.is_in_session or not self._outstanding or self._outstanding[0][0] != number:
             return False  # a canary of an earlier session, or another listener's
         sent_at = self._outstanding.popleft()[1]
         self.round_trip_sec = now.mono - sent_at

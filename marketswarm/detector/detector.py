@@ -4,14 +4,15 @@ Pure: no I/O, no clock of its own, no await. The caller owns the sockets; it rep
 a reading of both clocks (`Moment`), and gets frozen values back.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat
 from marketswarm.detector.bus import Reach, UnsavedSilences, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
-from marketswarm.detector.heard import BeatBatch
+from marketswarm.detector.heard import store_familiar
+from marketswarm.detector.job import Job
 from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restorable import RestorableService
 from marketswarm.detector.roster import RosterChange, plan_change
@@ -45,15 +46,14 @@ class Detector:
 
     Args:
         now: when the listening begins.
-        on_malformed: called with the service and the error for each payload that is not a beat.
     """
 
-    def __init__(
-        self, now: Moment, *, on_malformed: Callable[[str, MalformedBeat], None] | None = None
-    ) -> None:
+    def __init__(self, now: Moment) -> None:
         self.buses: dict[str, WatchedBus] = {}
         self.services: dict[str, RestorableService] = {}
         self.counts = Counts()
+        self.last_malformed: tuple[str, str] | None = None
+        """The service of the last payload that was not a beat, and what was wrong with it."""
         self.jobs: dict[str, RestorableService] = {}
         """The services that are jobs."""
         self.refused: dict[str, None] = {}
@@ -64,7 +64,6 @@ class Detector:
         self.silences = UnsavedSilences()
         self._reach = Reach()
         self._awake_at = now.mono
-        self._on_malformed = on_malformed
 
     # -- the roster
 
@@ -87,9 +86,10 @@ class Detector:
         that ends with this call counts as time in which no healer listened.
         """
         self.note_awake(now)
-        if change.begin():
+        if not change.is_begun:
+            change.is_begun = True
             for name, timeout_sec in change.buses.items():
-                self.buses.setdefault(name, WatchedBus(name, timeout_sec, now)).set_timeout(timeout_sec)
+                self.buses.setdefault(name, WatchedBus(name, timeout_sec, now)).timeout_sec = timeout_sec
         # one float for all services of a bus
         running = {name: bus.clock.read(now.mono) for name, bus in self.buses.items()}
         verdicts: list[Verdict] = []
@@ -98,13 +98,13 @@ class Detector:
                 self._add_service(each, now, running[each.bus])
             else:
                 verdicts += self._drop_service(each, now)
-        if change.has_services:
+        if change.dropped or change.changed:
             return verdicts
         dropped = [bus.drop(now) for name, bus in self.buses.items() if name not in change.buses]
         verdicts += [verdict for verdict in dropped if verdict is not None]
         self.buses = {name: self.buses[name] for name in change.buses}
         self.observer.roster_changed(self.buses)
-        change.end()
+        change.is_done = True
         return verdicts
 
     def bus_of(self, service: WatchedService) -> WatchedBus:
@@ -117,7 +117,7 @@ class Detector:
         self.bus_of(service).remove_service(service)
         self.refused.pop(svc, None)
         service.move_stage(Step.DROPPED)
-        self.observer.service_dropped(svc)
+        self.observer.save_soon(svc)  # which deletes its saved beat
         self.silences.delete(svc)
         verdicts = [self._apply_transition(service, Trigger.REMOVED, now, before=service.last_beat)]
         if service.channel_refused_at is not None:
@@ -136,7 +136,8 @@ class Detector:
         is_restoring = self.is_restoring if old is None else old.stage is Stage.RESTORING
         stage = Stage.RESTORING if is_restoring else Stage.EVALUATED
         service = RestorableService(watch, bus.clock, running, stage)
-        service.begin_job(now)
+        if watch.job is not None:
+            service.job = Job(watch.job, HeardAt(running, now.mono, now.wall))
         if old is not None:
             old.confirm(old.clock.read(now.mono))
             old.evaluate_job(now)
@@ -194,14 +195,19 @@ class Detector:
         bus = self.buses.get(bus_name)
         if bus is None:
             return BatchResult([], [])
-        bus.parse_all_after_gap()
+        if bus.turn != bus.clock.turns:  # a gap began or ended
+            bus.turn = bus.clock.turns
+            for each in bus.channels.values():
+                each.parse_next()
         heard = HeardAt(bus.clock.read(now.mono), now.mono, now.wall)
-        batch = BeatBatch(bus.channels, messages, heard)
         verdicts: list[Verdict] = []
-        for service, payload in batch.iterate_unfamiliar():
-            verdicts += self._take_payload(service, payload, heard, now)
-        self.counts.heard += batch.familiar
-        return BatchResult(verdicts, batch.others)
+        others: list[Sequence[Any]] = []
+        for service, message in store_familiar(bus.channels, messages, heard, self.counts):
+            if service is None:
+                others.append(message)
+            else:
+                verdicts += self._take_payload(service, message[2], heard, now)
+        return BatchResult(verdicts, others)
 
     def _take_payload(
         self, service: WatchedService, payload: bytes, heard: HeardAt, now: Moment
@@ -222,22 +228,20 @@ class Detector:
             return ()
         self.counts.heard += 1
         if found.is_run_only:
-            self._take_run_report(service, found, heard)
+            if service.take_run_report(found, heard):
+                self.bus_of(service).retry(service)
+            elif service.job is not None:
+                self.bus_of(service).schedule(service)  # a run that started may be due earlier
             return ()
         if found.status == "stopping":
-            service.take_goodbye(found, heard)
+            service.stopped = True
+            service.note_failure(found, heard)
+            service.parse_next()
             self.observer.goodbye_heard(service, found)
             if service.failure is not None:
                 self.bus_of(service).retry(service)
             return ()
         return self._take_beat(service, found, payload, heard, now)
-
-    def _take_run_report(self, service: WatchedService, report: Beat, heard: HeardAt) -> None:
-        """Record a report that is not a sign of life; evaluate the service soon if that is due."""
-        if service.take_run_report(report, heard):
-            self.bus_of(service).retry(service)
-        elif service.job is not None:
-            self.bus_of(service).schedule(service)  # a run that started may be due earlier
 
     def _take_beat(
         self, service: WatchedService, beat: Beat, payload: bytes, heard: HeardAt, now: Moment
@@ -251,21 +255,24 @@ class Detector:
         if service.has_failed_unnoticed and not self.is_restoring:
             service.move_stage(Step.ANSWERED)
             verdicts.append(self.declare_down(service, now))
-        effect = service.take_beat(payload, beat, heard)
-        if effect.is_new_sender:
-            self.observer.sender_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
-        if effect.ends_saved_silence:
+        before, is_other = service.last_beat, beat.boot != service.instances.last
+        is_new_sender, ends_saved_silence = service.stopped or is_other, service.is_silence_saved
+        service.take_beat(payload, beat, heard)
+        if is_other:
+            self.observer.drop_disproved_case(service, beat.boot)
+        if is_new_sender:
+            self.observer.save_soon(service.svc)
+        if ends_saved_silence:
             self.silences.end(service.svc)
         if service.stage is Stage.RESTORING:
             service.parse_next()
         elif service.state is not State.UP:
-            verdicts.append(self.bring_up(service, heard, before=effect.before))
+            verdicts.append(self.bring_up(service, heard, before=before))
         else:
             self.observer.beat_recorded(service, beat, heard)
             if service.job is not None:
-                self.bus_of(service).schedule(
-                    service
-                )  # the run that ended may have been due later than the next one
+                # the run that ended may have been due later than the next one
+                self.bus_of(service).schedule(service)
         return verdicts
 
     def confirm(self, service: WatchedService, now: float) -> None:
@@ -279,8 +286,7 @@ class Detector:
 
     def _report_malformed(self, service: WatchedService, found: MalformedBeat) -> None:
         self.counts.malformed += 1
-        if self._on_malformed is not None:
-            self._on_malformed(service.svc, found)
+        self.last_malformed = service.svc, found.reason
 
     # -- evaluation
 
@@ -304,7 +310,7 @@ class Detector:
                 suspects += self._find_suspects(bus, running, now)
                 verdicts += self.observer.due_verdicts(bus, now)
             if bus.clock.is_listening and not self.is_restoring:
-                wake_in_sec = 0.0 if bus.has_more_due else min(wake_in_sec, bus.next_due() - running)
+                wake_in_sec = 0.0 if bus.postponed else min(wake_in_sec, bus.next_due() - running)
                 if bus.awaiting_canary:
                     canary_buses.append(bus.name)
         return Tick(tuple(verdicts), tuple(suspects), tuple(canary_buses), max(0.0, wake_in_sec))
@@ -315,7 +321,6 @@ class Detector:
         Look at 2000 services at most. Have silences saved that have lasted three quarters of a timeout.
         """
         found: list[Suspect] = []
-        bus.postpone_jobs_after_gap()
         for service in bus.pop_due(running):
             if not service.may_fall_due:
                 continue
@@ -327,9 +332,11 @@ class Detector:
                     self.silences.save(service)
                 bus.schedule(service)
             elif due > bus.clock.proven:
-                bus.await_canary(service)
+                bus.awaiting_canary.append(service)
             else:
-                service.begin_suspicion()
+                service.move_stage(Step.DUE)
+                if service.job is not None:
+                    service.job.note_asked()
                 found.append(Suspect(service.svc, bus.name))
         return found
 
@@ -430,19 +437,7 @@ class Detector:
         service.move_stage(Step.ANSWERED)
         return self.declare_down(service, now)
 
-    def count_unreadable(self, count: int) -> None:
-        """Count values of `beat:<svc>` that were read before a miss and are not beats."""
-        self.counts.unreadable += count
-
     # -- restore
-
-    def count_replay(self) -> None:
-        """Count one replay for a service whose beats before the restore were all replays."""
-        self.counts.replayed += 1
-
-    def end_restore(self) -> None:
-        """Note that every service is restored: from now on services may be declared down."""
-        self.is_restoring = False
 
     def save_all_silences(self) -> None:
         """Save every silence again, because the saved ones are readings of another healer's clocks."""
@@ -461,7 +456,7 @@ class Detector:
         bus = self.buses.get(bus_name)
         if bus is None:
             return []
-        refused = bus.set_refused(channels)
+        refused = bus.refused_channels = frozenset(channel.encode() for channel in channels)
         found = []
         for channel, service in bus.channels.items():
             if channel in refused and service.channel_refused_at is None:
@@ -487,7 +482,7 @@ class Detector:
         return self._allow_channel(service, now) if is_allowed else None
 
     def _refuse_channel(self, service: WatchedService, since: Moment) -> None:
-        service.refuse_channel(since)
+        service.change_trouble(channel_refused_at=since)
         self.refused[service.svc] = None
 
     def _allow_channel(self, service: WatchedService, now: Moment) -> Verdict:
@@ -495,7 +490,7 @@ class Detector:
         self.refused.pop(service.svc, None)
         since = service.allow_channel(service.clock.read(now.mono))
         if service.job is not None:
-            service.job.note_unheard_until(now)
+            service.job.unheard_until = now.mono
         self.bus_of(service).schedule(service)
         return _make_watch_verdict(service.svc, State.UP, now, service=service, since=since)
 
@@ -518,7 +513,7 @@ class Detector:
 
         `back` is when that one was sent, if it was not heard now.
         """
-        self.observer.state_changed(service)
+        service.history.drop_gap(service)  # the change of state is published
         at = Moment(now.mono, now.wall)
         verdict = self._apply_transition(service, Trigger.BEAT, at, before=before, back=back)
         self.bus_of(service).schedule(service)

@@ -5,49 +5,39 @@ from typing import Any
 
 from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.service import WatchedService
+from marketswarm.detector.verdict import Counts
 
 
-class BeatBatch:
-    """Beats that arrived together on one bus: familiar ones are stored here, the others are yielded.
+def store_familiar(
+    channels: Mapping[bytes, WatchedService],
+    messages: Iterable[Sequence[Any]],
+    heard: HeardAt,
+    counts: Counts,
+) -> Iterator[tuple[WatchedService | None, Sequence[Any]]]:
+    """Store the familiar payloads of a batch, in order; yield each other message with its service.
+
+    It must be handled before the next one. The service is None for a channel of no service. The familiar ones
+    are counted in the end.
 
     Args:
         messages: `[b"message", channel, payload]` each, as the server sends them.
         heard: when the batch was heard.
     """
-
-    __slots__ = ("_channels", "_heard", "_messages", "familiar", "others")
-
-    def __init__(
-        self,
-        channels: Mapping[bytes, WatchedService],
-        messages: Iterable[Sequence[Any]],
-        heard: HeardAt,
-    ) -> None:
-        self._channels, self._messages, self._heard = channels, messages, heard
-        self.familiar = 0
-        """The number of familiar payloads, once `iterate_unfamiliar` is exhausted."""
-        self.others: list[Sequence[Any]] = []
-        """Messages on channels of no service."""
-
-    def iterate_unfamiliar(self) -> Iterator[tuple[WatchedService, bytes]]:
-        """Store the familiar payloads, in order; yield every other one, to be parsed before the next."""
-        find: Callable[[bytes], WatchedService | None] = self._channels.get
-        heard = self._heard
-        familiar = 0
-        for message in self._messages:
-            _, channel, payload = message
-            service = find(channel)
-            if service is None:
-                self.others.append(message)
-            elif (
-                service.payload < payload < service.expected_below
-                and len(payload) == service.expected_size
-                and payload.endswith(service.expected_tail)
-            ):
-                service.payload = payload
-                service.last_beat = heard
-                service.is_unparsed = True
-                familiar += 1
-            else:
-                yield service, payload
-        self.familiar = familiar
+    find: Callable[[bytes], WatchedService | None] = channels.get
+    familiar = 0
+    for message in messages:
+        _, channel, payload = message
+        service = find(channel)
+        if (
+            service is not None
+            and service.payload < payload < service.expected_below
+            and len(payload) == service.expected_size
+            and payload.endswith(service.expected_tail)
+        ):
+            service.payload = payload
+            service.last_beat = heard
+            service.is_unparsed = True
+            familiar += 1
+        else:
+            yield service, message
+    counts.heard += familiar

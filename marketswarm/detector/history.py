@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from marketswarm.beat import Beat
 from marketswarm.detector.clock import HeardAt, Moment
@@ -92,17 +92,12 @@ class Case:
             return inf
         return max(self.at, self.service.clock.gap_end) + self.service.rule.timeout_sec
 
-    def is_disproved_by(self, boot: str | None) -> bool:
-        """Return True if a prompt beat of the instance `boot` disproves the case.
-
-        A restart is disproved by an instance from before the gap, a silence by any other instance.
-        """
-        return boot in self.before.instances if self.restarted else boot != self.boot
-
     def verdict(self, now: Moment) -> Verdict:
         """Return the verdict to publish; its id is the same in every healer."""
         svc = self.service.svc
-        event_id = f"{Kind.HEARTBEAT_GAP}.{svc}.{_short_hash(self.before.boot)}"
+        # a boot may be any text, and an event's id must fit into headers
+        boot_hash = sha256(self.before.boot.encode()).hexdigest()[:16]
+        event_id = f"{Kind.HEARTBEAT_GAP}.{svc}.{boot_hash}"
         return Verdict(
             svc,
             State.UP,
@@ -136,7 +131,7 @@ DECIDED: Final = Undecided()
 
 
 class History:
-    """The observer's data on one service; only `RestartObserver` writes to it."""
+    """The observer's data on one service; a change of its state drops the gap."""
 
     __slots__ = ("pace_sec", "saved_at", "saved_boot", "saved_i", "turn", "undecided")
 
@@ -149,29 +144,22 @@ class History:
         self.saved_i = 0
         self.saved_at = NEVER
 
-    def set_before(self, before: BeatBeforeGap | None) -> None:
-        _, case, allowance = self.undecided
-        self.undecided = Undecided(before, case, allowance) if before or case or allowance else DECIDED
-
-    def set_case(self, case: Case | None) -> None:
-        before, _, allowance = self.undecided
-        self.undecided = Undecided(before, case, allowance) if before or case or allowance else DECIDED
-
-    def set_allowance(self, heard: HeardAt, timeout_sec: float) -> None:
-        before, case, _ = self.undecided
-        self.undecided = Undecided(before, case, (heard, timeout_sec))
+    def change_undecided(self, **changes: Any) -> None:
+        """Set attributes of `undecided`."""
+        changed = self.undecided._replace(**changes)
+        self.undecided = DECIDED if changed == DECIDED else changed
 
     def drop_case(self) -> None:
         """Close the case, if there is one, so that nothing is published about the gap any more."""
         if self.undecided.case is not None:
             self.undecided.case.is_closed = True
-            self.set_case(None)
+            self.change_undecided(case=None)
 
     def drop_gap(self, service: WatchedService) -> None:
         """Drop the case and the beat before the gap; the next gap begins after this moment."""
         self.drop_case()
         if self.undecided.before is not None:
-            self.set_before(None)
+            self.change_undecided(before=None)
         self.turn = service.clock.turns
 
     def note_saved(self, boot: str, i: int, mono: float) -> None:
@@ -198,11 +186,3 @@ def find_longest_silence(sec: float, beats: int, pace_sec: float) -> float:
         return least
     uncovered = sec - (beats - 1) * PACE_TOLERANCE * pace_sec
     return max(least, uncovered) if uncovered >= LEAST_SHARE * sec else least
-
-
-def _short_hash(boot: str) -> str:
-    """Return 16 hex digits of a boot's hash.
-
-    A boot may be any text, and an event's id must fit into headers.
-    """
-    return sha256(boot.encode()).hexdigest()[:16]

@@ -88,7 +88,7 @@ NOTHING_KEPT: Final = KeptDeadlines()
 
 
 class Job:
-    """The runs of one service. Mutable; its attributes are written by its own methods alone.
+    """The runs of one service.
 
     Args:
         rule: when its runs are to be reported.
@@ -104,7 +104,6 @@ class Job:
         "_witness_asked_at",
         "due_at",
         "expected_from",
-        "filed",
         "has_run",
         "is_end_unheard",
         "is_live",
@@ -133,7 +132,6 @@ class Job:
         self.kept = NOTHING_KEPT
         self.moved_at: Moment | None = None  # what its bus stores of before says nothing about its last bus
         self.look_at = since.at  # infinity once it is evaluated, until something has changed
-        self.filed: tuple[float, int] | None = None  # its newest entry on its bus: when, number
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
         self.is_end_unheard = False  # one of them may have ended in a gap, as of the last evaluation
         self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
@@ -243,7 +241,7 @@ class Job:
         due = since + self._wait_from(since)
         if due - self.rule.grace_sec <= ended <= due:
             return ended
-        following = _take(schedule.runs_after(ended), 2)
+        following = list(islice(schedule.runs_after(ended), 2))
         if len(following) < 2 or following[0] - ended > EARLY_SEC:
             return ended
         at = following[0]
@@ -346,15 +344,6 @@ class Job:
         mono = min([now.mono, *ends])
         return Moment(mono, now.wall - (now.mono - mono))
 
-    def file(self, at: float, number: int) -> tuple[float, int]:
-        """Note that its bus has an entry for it, under its due time and a number; return both."""
-        self.filed = at, number
-        return self.filed
-
-    def unfile(self) -> None:
-        """Note that its bus has no entry for it any more."""
-        self.filed = None
-
     def note_asked(self) -> None:
         self._asked_at = self._evaluated_at
 
@@ -377,10 +366,6 @@ class Job:
             oldest = min(self._heard_since, mono)
             self.runs = {rid: each for rid, each in self.runs.items() if each.mono >= oldest}
             self.is_unsaved = True
-
-    def note_unheard_until(self, now: Moment) -> None:
-        """Note that the job could not be heard until now, though its bus could."""
-        self.unheard_until = now.mono
 
     # -- other states
 
@@ -480,10 +465,6 @@ class Job:
         self.is_unsaved = False
         return self.to_saved()
 
-    def save_again(self) -> None:
-        """Save the state with the next save."""
-        self.is_unsaved = True
-
     def to_saved(self) -> SavedJob:
         """Return the state without counting it as saved."""
         runs = tuple((rid, started.wall) for rid, started in self.runs.items())
@@ -517,7 +498,7 @@ def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | 
     if rule.schedule is None:
         return None
     at = ended if started is None else started
-    following = _take(rule.schedule.runs_after(at), 2)
+    following = list(islice(rule.schedule.runs_after(at), 2))
     if len(following) < 2:
         return None
     lead_sec, pause_sec = following[0] - at, following[1] - following[0]
@@ -527,7 +508,3 @@ def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | 
     least_sec = -_LONGEST_RUN_SEC if started is None else -_HOUR_TOLERANCE_SEC
     is_whole_hours = least_sec <= to_hour_sec <= _HOUR_TOLERANCE_SEC
     return lead_sec if lead_sec <= HOUR_SEC or is_whole_hours else None
-
-
-def _take(times: Iterable[float], count: int) -> list[float]:
-    return [at for at, _ in zip(times, range(count), strict=False)]

@@ -81,18 +81,13 @@ class RestartObserver:
             known: History = old.history
             history.pace_sec = known.pace_sec and max(known.pace_sec, old.rule.interval_sec)
             if service.parsed_at is not None:
-                history.set_allowance(service.parsed_at, _allowed_sec(old, known))
+                history.change_undecided(allowance=(service.parsed_at, _allowed_sec(old, known)))
             if service.clock is old.clock:
                 history.turn = known.turn
-                history.set_before(known.undecided.before)
-                history.set_case(known.undecided.case)
+                history.change_undecided(before=known.undecided.before, case=known.undecided.case)
             if (case := history.undecided.case) is not None:
                 case.service = service
-        service.set_history(history)
-
-    def service_dropped(self, svc: str) -> None:
-        """Have the saved beat of a service deleted that is no longer watched."""
-        self.save_soon(svc)
+        service.history = history
 
     def beat_parsed(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
         """If the service's last beat is from before a gap, keep it, because the new one will replace it.
@@ -105,24 +100,15 @@ class RestartObserver:
             return
         if _goes_on(service, history, beat, heard):
             history.turn = service.clock.turns
-        else:
-            history.set_before(_beat_before_gap(service, history))
+        elif (before := _beat_before_gap(service, history)) is not None:
+            history.change_undecided(before=before)
 
     def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
         """Note the goodbye in the beat before a gap, so that a restart after it counts as planned."""
         history = self._history_of(service)
         before = history.undecided.before
         if before is not None and beat.boot == before.boot:
-            history.set_before(before._replace(stopped=True))
-        self.save_soon(service.svc)
-
-    def sender_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
-        """Drop a case that another instance disproves, and have the service's beat saved soon.
-
-        `boot` is the instance that beats now: another one than the last, or one that had said goodbye.
-        """
-        if is_other_instance:
-            self._drop_disproved_case(service, boot)
+            history.change_undecided(before=before._replace(stopped=True))
         self.save_soon(service.svc)
 
     def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
@@ -131,29 +117,25 @@ class RestartObserver:
         if history.undecided.before is None and history.turn == service.clock.turns:
             return
         history.turn = service.clock.turns
-        self._drop_disproved_case(service, beat.boot)
+        self.drop_disproved_case(service, beat.boot)
         before = history.undecided.before
         if before is None:
             return
         is_old_instance = beat.boot is None or beat.boot in before.instances
         if not service.clock.is_caught_up and is_old_instance:
             # its delay is unknown: messages that piled up in the gap are still being heard
-            history.set_before(before._replace(was_heard_again=True).followed_by(beat))
+            history.change_undecided(before=before._replace(was_heard_again=True).followed_by(beat))
             service.parse_next()  # each of them counts
             return
         case = _open_case(service, before, beat, heard)
-        history.set_before(None)
+        history.change_undecided(before=None)
         self.save_soon(service.svc)
         # of two gaps in a row the first restart is published, because the second one came of it
         known = history.undecided.case
         if case is not None and (known is None or not known.restarted):
             history.drop_case()
-            history.set_case(case)
-            self._wheel(service.clock).add(case)
-
-    def state_changed(self, service: WatchedService) -> None:
-        """Drop the case and the beat before the gap, because the state change itself is published."""
-        service.history.drop_gap(service)
+            history.change_undecided(case=case)
+            self._cases.setdefault(service.clock, TimingWheel(Case.due)).add(case)
 
     def service_restored(
         self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
@@ -168,7 +150,7 @@ class RestartObserver:
         # the instance whose ok was published just before the end may have no saved beat yet
         if saved.boot is not None and saved.boot not in before.instances:
             before = before._replace(instances=before.instances | {saved.boot})
-        service.history.set_before(before)
+        service.history.change_undecided(before=before)
         service.parse_next()
 
     def lead_taken_over(self, service: WatchedService, published: SavedService, now: Moment) -> None:
@@ -189,7 +171,7 @@ class RestartObserver:
             return  # there is no gap that is not decided
         if saved.wall > last_wall:
             history.drop_case()
-            history.set_before(_beat_before_start(service, saved, None, now))
+            history.change_undecided(before=_beat_before_start(service, saved, None, now))
             service.parse_next()
 
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
@@ -239,34 +221,14 @@ class RestartObserver:
                 found[svc] = saved
         if not self._urgent:
             self._urgent.clear()  # its table was as large as it ever had to be
-        for each in self._next_of_round(budget - len(found)):
-            if each.stage is not Stage.DROPPED and self._is_worth_saving(each):
-                saved = self._beat_to_save(each, now)
-                if saved is not None:
-                    found[each.svc] = saved
-        return found
-
-    def pace_sec(self, svc: str) -> float:
-        """Return the longest recent time between the service's beats, in seconds.
-
-        Return 0 if it was not measured.
-        """
-        history: History = self._services[svc].history
-        return history.pace_sec
-
-    def _next_of_round(self, count: int) -> list[WatchedService]:
-        """Return the next `count` services of a round over all services; fewer at the end of a round."""
-        some = list(islice(self._round, count))
-        if len(some) < count:
+        left = budget - len(found)
+        some = list(islice(self._round, left))
+        if len(some) < left:
             self._round = iter(list(self._services.values()))
-        return some
-
-    def _is_worth_saving(self, service: WatchedService) -> bool:
-        """Return True if the service's last beat is half a timeout later than the saved one."""
-        if service.last_beat is None:
-            return False
-        saved_at: float = service.history.saved_at
-        return service.last_beat.mono - saved_at >= service.rule.timeout_sec / 2
+        for each in filter(_is_worth_saving, some):
+            if (saved := self._beat_to_save(each, now)) is not None:
+                found[each.svc] = saved
+        return found
 
     def _beat_to_save(self, service: WatchedService, now: float) -> SavedBeat | None:
         """Return the service's last beat; None if it has none, or a gap before it is not decided yet."""
@@ -302,19 +264,25 @@ class RestartObserver:
             history.drop_gap(service)
         return history
 
-    def _wheel(self, clock: ListeningClock) -> TimingWheel[Case]:
-        """Return the timing wheel of the cases of the bus with this clock."""
-        return self._cases.setdefault(clock, TimingWheel(Case.due))
+    def drop_disproved_case(self, service: WatchedService, boot: str | None) -> None:
+        """Drop the service's case if a beat of the instance `boot` disproves it.
 
-    def _drop_disproved_case(self, service: WatchedService, boot: str | None) -> None:
-        """Drop the service's case if a beat of `boot` disproves it.
-
-        Beats that piled up disprove nothing, since they come in any order.
+        An instance from before the gap disproves a restart, and any other instance a silence. Beats that
+        piled up disprove nothing, since they come in any order.
         """
         history = self._history_of(service)
         case = history.undecided.case
-        if case is not None and service.clock.is_caught_up and case.is_disproved_by(boot):
+        if case is None or not service.clock.is_caught_up:
+            return
+        if boot in case.before.instances if case.restarted else boot != case.boot:
             history.drop_case()
+
+
+def _is_worth_saving(service: WatchedService) -> bool:
+    """Return True if the service's last beat is half a timeout later than the saved one."""
+    if service.stage is Stage.DROPPED or service.last_beat is None:
+        return False
+    return bool(service.last_beat.mono - service.history.saved_at >= service.rule.timeout_sec / 2)
 
 
 def _find_pace(service: WatchedService, history: History) -> float:

@@ -135,12 +135,6 @@ class RestorableService(WatchedService):
 
     # -- restore and takeover
 
-    def begin_restore(self) -> HeardAt | None:
-        """Remove the last beat that this run heard, and return it."""
-        self.move_stage(Step.RESTORED)
-        heard, self.last_beat = self.last_beat, None
-        return heard
-
     def heard_only_replays(self, saved: SavedService) -> bool:
         """Return True if all beats heard before the restore are replays of beats in an earlier run."""
         heard = self.instances.to_dict()
@@ -200,12 +194,6 @@ class RestorableService(WatchedService):
         self.change_trouble(failure=ended)
         return True
 
-    def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:
-        """Set the beat that `begin_restore` returned as the last beat; return the restored one."""
-        before, self.last_beat = self.last_beat, heard
-        self.stopped = stopped
-        return before
-
     def adopt_down(self, published: SavedService, now: Moment) -> None:
         """Adopt a miss that the leader published; its `since` is the last beat that the leader knew."""
         since = published.since
@@ -237,8 +225,3 @@ class RestorableService(WatchedService):
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
         if self.job is not None and published.job is None:
             self.job.adopt(None, self.clock, now)
-
-    def adopt_job(self, published: SavedService, now: Moment) -> None:
-        """Adopt what the leader before us knew about the runs of a job."""
-        if self.job is not None and published.job is not None:
-            self.job.adopt(published.job, self.clock, now)

@@ -13,7 +13,7 @@ from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.job import OTHER_RUN_SEC
 from marketswarm.detector.restorable import RestorableService
-from marketswarm.detector.verdict import LastBeat, Publication, SavedService, Stage, State, Verdict
+from marketswarm.detector.verdict import LastBeat, Publication, SavedService, Stage, State, Step, Verdict
 
 
 def restore_services(
@@ -46,8 +46,9 @@ def restore_services(
             if service is not None and service.stage is Stage.RESTORING:
                 yield from _restore_service(detector, service, known, stored_beats.get(svc), now) or (None,)
             elif service is None and known is not None:
-                yield _make_unwatched_verdict(svc, known, now)
-    detector.end_restore()
+                publication = Publication.ALERT if known.state is State.DOWN else Publication.NONE
+                yield Verdict(svc, State.UNWATCHED, publication, now.wall, since=known.since)
+    detector.is_restoring = False
 
 
 def restore_service(
@@ -85,12 +86,13 @@ def _restore_service(
     """Restore one service; return the verdicts that are news: it is up, or failed and is up again."""
     svc, stopped = service.svc, service.stopped
     verdicts: list[Verdict] = []
-    heard = service.begin_restore()
+    service.move_stage(Step.RESTORED)
+    heard, service.last_beat = service.last_beat, None
     if saved is not None:
         if service.heard_only_replays(saved):
             heard = None
             service.parse_next()
-            detector.count_replay()
+            detector.counts.replayed += 1
         service.restore(saved, now)
         detector.observer.service_restored(service, saved, stored, now)
     # a service that was heard needs no stored beat, and news in it must stay news, because it would show that
@@ -125,7 +127,7 @@ def _apply_heard(
         if service.state is not State.DOWN:
             verdicts.append(detector.declare_down(service, now))
         service.clear_failure()
-    before = service.end_restore(heard, stopped=stopped)
+    before, service.last_beat, service.stopped = service.last_beat, heard, stopped
     if service.state is not State.UP:
         verdicts.append(detector.bring_up(service, heard, before=before))
     return verdicts
@@ -136,11 +138,6 @@ def _is_sign_of_life(service: RestorableService, stored: LastBeat | None) -> boo
     if stored is None or stored.age_sec is None or service.stopped:
         return False
     return stored.age_sec <= service.rule.timeout_sec / 2
-
-
-def _make_unwatched_verdict(svc: str, saved: SavedService, now: Moment) -> Verdict:
-    publication = Publication.ALERT if saved.state is State.DOWN else Publication.NONE
-    return Verdict(svc, State.UNWATCHED, publication, now.wall, since=saved.since)
 
 
 def restore_lost_bus(
@@ -164,15 +161,16 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
         return
     if service.state is not published.state:
         if State.DOWN in (service.state, published.state):
-            detector.observer.state_changed(service)
+            service.history.drop_gap(service)  # the change of state is published
         if published.state is State.DOWN:
             service.adopt_down(published, now)
             detector.silences.delete(svc)
         elif published.state is State.UP:
             service.adopt_up(published, now)
             detector.bus_of(service).schedule(service)
-    service.adopt_job(published, now)
     if service.job is not None:
+        if published.job is not None:
+            service.job.adopt(published.job, service.clock, now)
         detector.bus_of(service).schedule(service)  # a run that only the leader heard may be due earlier
     detector.observer.lead_taken_over(service, published, now)
 

@@ -37,11 +37,6 @@ class RosterChange:
     is_begun: bool = False
     is_done: bool = False
 
-    def begin(self) -> bool:
-        """Return True at the first call."""
-        was_begun, self.is_begun = self.is_begun, True
-        return not was_begun
-
     def take_step(self) -> Iterator[str | Watch]:
         """Yield the next services: the name of one that is dropped, the watch of one that is changed."""
         for _ in range(SERVICES_AT_ONCE):
@@ -51,14 +46,6 @@ class RosterChange:
                 yield self.changed.popleft()
             else:
                 return
-
-    @property
-    def has_services(self) -> bool:
-        """Whether some services were not changed yet."""
-        return bool(self.dropped or self.changed)
-
-    def end(self) -> None:
-        self.is_done = True
 
 
 def plan_change(

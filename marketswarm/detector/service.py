@@ -1,8 +1,7 @@
 """One watched service: its state, and the rule of DETECTION.md for when its silence is a miss.
 
-Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. Only methods of this
-class, of `HeardService` and of `RestorableService` change the state of a service; the detector, the restore
-and the roster call them.
+Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. Only
+the detector changes the state of a service.
 
 Most beats are not parsed when they arrive. A payload is *familiar* if it differs from the last parsed one
 only in a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte. Such
@@ -25,7 +24,6 @@ from marketswarm.detector.trouble import NO_TROUBLE, ReportedFailure
 from marketswarm.detector.verdict import (
     STAGES,
     TRANSITIONS,
-    BeatEffect,
     LastBeat,
     Publication,
     Reason,
@@ -95,26 +93,46 @@ class LastPayload:
         self.last_beat: HeardAt | None = None
 
 
-class HeardService(LastPayload):
-    """What was heard of one service. `WatchedService` adds when its silence is a miss."""
+class WatchedService(LastPayload):
+    """One service of the roster.
+
+    Args:
+        watch: the service's line in the truth.
+        clock: the listening clock of the bus on which it beats.
+        watched_since: when it was first watched, by that clock.
+        stage: whether what an earlier run saved about it is still to be applied.
+    """
 
     __slots__ = (
         "channel",
+        "clock",
+        "has_turns",
         "history",
         "host",
         "instances",
+        "is_on_wheel",
+        "is_silence_saved",
         "job",
         "longest_timeout_sec",
+        "not_due_before",
         "parsed_at",
         "parsed_i",
         "parsed_ts",
+        "published",
         "rule",
+        "stage",
+        "state",
+        "stopped",
         "svc",
+        "trouble",
+        "watched_since",
     )
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(
+        self, watch: Watch, clock: ListeningClock, watched_since: float, stage: Stage = Stage.EVALUATED
+    ) -> None:
         super().__init__()
-        self.watch = watch
+        self.watch, self.clock = watch, clock
         # the longest one of the truths since the healer started: its key may have been stored under it
         self.longest_timeout_sec = watch.timeout_sec
         self.job: Job | None = None  # its runs, if it is a job
@@ -125,6 +143,19 @@ class HeardService(LastPayload):
         self.parsed_at: HeardAt | None = None
         self.parsed_i = 0
         self.parsed_ts = 0.0
+        # by the rule
+        self.state = State.UNKNOWN
+        self.watched_since = watched_since
+        self.not_due_before = NEVER  # granted after a change of interval, timeout or bus
+        self.stopped = False  # it said goodbye, and has not beaten since
+        self.trouble = NO_TROUBLE
+        # where it stands in the detector
+        self.stage = stage
+        self.is_silence_saved = False  # its silence is saved on the bus, or about to be
+        self.is_on_wheel = False  # its bus's wheel has one entry for it, never two
+        # what was published about it last, for its health key: the event of a miss, the time of an ok
+        self.published: bytes | float | None = None
+        self.has_turns = False  # that key is written again in turns
 
     @property
     def watch(self) -> Watch:
@@ -140,9 +171,6 @@ class HeardService(LastPayload):
         """Return True if this is its line in the truth."""
         is_same = self.svc == watch.svc and self.channel == watch.channel.encode()
         return is_same and self.rule == find_rule(watch)
-
-    def set_history(self, history: object) -> None:
-        self.history = history
 
     @property
     def has_schedule(self) -> bool:
@@ -239,49 +267,6 @@ class HeardService(LastPayload):
         may_be_last = is_its_time or oldest_sec >= silence_sec - IN_FLIGHT_SEC
         return may_be_last and (beat.i, beat.ts) == (self.parsed_i, self.parsed_ts)
 
-
-class WatchedService(HeardService):
-    """One service of the roster. Mutable; its attributes are written by its own methods alone.
-
-    Args:
-        watch: the service's line in the truth.
-        clock: the listening clock of the bus on which it beats.
-        watched_since: when it was first watched, by that clock.
-        stage: whether what an earlier run saved about it is still to be applied.
-    """
-
-    __slots__ = (
-        "clock",
-        "has_turns",
-        "is_on_wheel",
-        "is_silence_saved",
-        "not_due_before",
-        "published",
-        "stage",
-        "state",
-        "stopped",
-        "trouble",
-        "watched_since",
-    )
-
-    def __init__(
-        self, watch: Watch, clock: ListeningClock, watched_since: float, stage: Stage = Stage.EVALUATED
-    ) -> None:
-        super().__init__(watch)
-        self.clock = clock
-        self.state = State.UNKNOWN
-        self.watched_since = watched_since
-        self.not_due_before = NEVER  # granted after a change of interval, timeout or bus
-        self.stopped = False  # it said goodbye, and has not beaten since
-        self.trouble = NO_TROUBLE
-        # where it stands in the detector
-        self.stage = stage
-        self.is_silence_saved = False  # its silence is saved on the bus, or about to be
-        self.is_on_wheel = False  # its bus's wheel has one entry for it, never two
-        # what was published about it last, for its health key: the event of a miss, the time of an ok
-        self.published: bytes | float | None = None
-        self.has_turns = False  # that key is written again in turns
-
     # -- trouble
 
     @property
@@ -338,10 +323,6 @@ class WatchedService(HeardService):
         else:
             due = min(job.due_at, run_due) if job.is_end_unheard or run_due == inf else run_due
         return due
-
-    def begin_job(self, now: Moment) -> None:
-        if self.rule.job is not None:
-            self.job = Job(self.rule.job, HeardAt(self.watched_since, now.mono, now.wall))
 
     def evaluate_job(self, now: Moment) -> None:
         if self.job is not None:
@@ -427,11 +408,6 @@ class WatchedService(HeardService):
         """Apply a step of the detector; one that has no place in the table changes nothing."""
         self.stage = STAGES.get((self.stage, step), self.stage)
 
-    def begin_suspicion(self) -> None:
-        self.move_stage(Step.DUE)
-        if self.job is not None:
-            self.job.note_asked()
-
     def prepare_miss(self, now: Moment) -> None:
         """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
@@ -463,11 +439,6 @@ class WatchedService(HeardService):
         self.is_silence_saved = True
         self.parse_next()
 
-    def put_on_wheel(self) -> bool:
-        """Return True if the service was not on the wheel."""
-        was, self.is_on_wheel = self.is_on_wheel, True
-        return not was
-
     def wheel_time(self) -> float:
         """Return `next_evaluation`; if that is infinity, note that the wheel removes the service.
 
@@ -477,22 +448,8 @@ class WatchedService(HeardService):
             self.confirm_counts()
         at = self.next_evaluation()
         if at == inf:
-            self.take_off_wheel()
+            self.is_on_wheel = False
         return at
-
-    def take_off_wheel(self) -> None:
-        self.is_on_wheel = False
-
-    def note_published(self, published: bytes | float) -> None:
-        self.published = published
-
-    def begin_turns(self) -> bool:
-        """Return True if its health key was not written again in turns until now."""
-        had, self.has_turns = self.has_turns, True
-        return not had
-
-    def refuse_channel(self, now: Moment) -> None:
-        self.change_trouble(channel_refused_at=now)
 
     def allow_channel(self, running: float) -> Moment | None:
         """Note that the channel is allowed, and begin a warm-up; return since when it was refused."""
@@ -520,12 +477,10 @@ class WatchedService(HeardService):
         self.not_due_before = max(self.not_due_before, running + granted_sec)
         return False
 
-    def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt) -> BeatEffect:
-        """Record a parsed beat that is neither a replay nor a goodbye; return its effect."""
-        before, self.last_beat = self.last_beat, heard
-        is_other = beat.boot != self.instances.last
-        effect = BeatEffect(before, self.is_silence_saved, self.stopped or is_other, is_other)
-        if is_other:
+    def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
+        """Record a parsed beat that is neither a replay nor a goodbye."""
+        self.last_beat = heard
+        if beat.boot != self.instances.last:
             counts = self.parsed_at is not None and not self.has_schedule
             self.instances.switch(beat.boot, self.parsed_at.mono if self.parsed_at and counts else None)
         self.is_silence_saved = False
@@ -534,7 +489,6 @@ class WatchedService(HeardService):
         self.clear_failure()
         self.complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
-        return effect
 
     def complete_run(self, beat: Beat, heard: HeardAt) -> None:
         """Record that a run of a job is complete; with a schedule, any sign of life says so."""
@@ -542,11 +496,6 @@ class WatchedService(HeardService):
             self.job.drop_long_runs(heard.at)
         if self.job is not None and (beat.run == "ended" or self.job.rule.schedule is not None):
             self.job.take_completion(beat, heard)
-
-    def take_goodbye(self, beat: Beat, heard: HeardAt) -> None:
-        self.stopped = True
-        self.note_failure(beat, heard)
-        self.parse_next()
 
     def take_run_report(self, beat: Beat, heard: HeardAt) -> bool:
         """Record a report about a run (`started`, `failed` or `log`), which is not a sign of life.

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from marketswarm.beat import Beat
-from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.job import SavedJob
 
 NO_OTHERS: Final[Mapping[str, int]] = MappingProxyType({})
@@ -252,20 +251,6 @@ class SavedService:
     job: SavedJob | None = None
     missed_at: float | None = None
     down_since: float | None = None
-
-
-class BeatEffect(NamedTuple):
-    """The effect of a live beat.
-
-    `before` is the beat before it. `ends_saved_silence` says that a silence that is saved on the bus has
-    ended; `is_new_sender` that another instance than last time beats, or one that had said goodbye;
-    `is_other_instance` that another instance than last time beats.
-    """
-
-    before: HeardAt | None
-    ends_saved_silence: bool
-    is_new_sender: bool
-    is_other_instance: bool
 
 
 @dataclass(slots=True)

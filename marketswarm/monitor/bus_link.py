@@ -30,9 +30,3 @@ class BusLink:
         """Do nothing without a listener."""
         if self.listener is not None:
             self.listener.request_canary()
-
-    def hand_over(self, successor: "BusLink") -> None:
-        """Stop, and move the queued verdicts to the new link to the same bus."""
-        self.stop()
-        if self.publisher is not None and successor.publisher is not None:
-            successor.publisher.take_over_queue(self.publisher)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from marketswarm import log as logs
-from marketswarm.beat import MalformedBeat
 from marketswarm.bus.listener import read_clocks
 from marketswarm.detector import Detector, Moment, State, Verdict
 from marketswarm.text import format_names
@@ -35,14 +34,12 @@ class DetectorFeed:
         notify_silence_ended: Callable[[], None],
         notify_channel_allowed: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.detector = Detector(read_clocks(), on_malformed=self._record_malformed)
-        self.restarts = self.detector.observer
+        self.detector = Detector(read_clocks())
         self._publish = publish
         self._wake = wake
         self._notify_session_opened = notify_session_opened
         self._notify_silence_ended = notify_silence_ended
         self._notify_channel_allowed = notify_channel_allowed
-        self._last_malformed: tuple[str, str] | None = None  # service and reason
         self._logged = (0, 0)  # how many malformed and replayed payloads had been logged
         self._logged_at = 0.0
 
@@ -132,17 +129,14 @@ class DetectorFeed:
         refused = self.detector.refused
         return f"not allowed to hear {format_names(refused)}" if refused else None
 
-    def _record_malformed(self, svc: str, found: MalformedBeat) -> None:
-        self._last_malformed = svc, found.reason
-
     def log_rejected(self) -> None:
         """Log how many malformed and replayed payloads came since the last log, at most once a second."""
         counts, now = self.detector.counts, time.monotonic()
         malformed, replayed = counts.malformed - self._logged[0], counts.replayed - self._logged[1]
         if not (malformed or replayed) or now - self._logged_at < LOG_EVERY_SEC:
             return
-        if malformed and self._last_malformed is not None:
-            svc, reason = self._last_malformed
+        if malformed and self.detector.last_malformed is not None:
+            svc, reason = self.detector.last_malformed
             log.warning(
                 "beat.malformed", last_svc=svc, last_reason=reason, count=malformed, total=counts.malformed
             )

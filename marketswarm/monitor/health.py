@@ -76,11 +76,12 @@ class HealthKeys:
             self._due[service] = None
 
     def _note(self, service: WatchedService, published: bytes | float) -> None:
-        service.note_published(published)
-        if service.begin_turns():
+        service.published = published
+        if not service.has_turns:
             self._plan_turns(service)
 
     def _plan_turns(self, service: WatchedService) -> None:
+        service.has_turns = True
         period = min(compute_health_sec(service.rule.timeout_sec) // LIFE_SHARE, LONGEST_PERIOD_SEC)
         if not self._rings:
             self._second = int(time.monotonic())
@@ -132,7 +133,7 @@ class HealthKeys:
         self._due |= dict.fromkeys(turn)
         for service in dropped:
             present = self._detector.services.get(service.svc)
-            if present is not None and present.published is not None and present.begin_turns():
+            if present is not None and present.published is not None and not present.has_turns:
                 self._plan_turns(present)
                 self._due[present] = None
 

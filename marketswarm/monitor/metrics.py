@@ -6,7 +6,8 @@ the next answer. The agent's own metrics are in `marketswarm.agent.metrics`.
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -111,8 +112,8 @@ class MonitorMetrics:
             verdict_delay_seconds=self._delay,
             publish_retries_total={name: publisher.retries for name, publisher in publishers},
             unpublished_verdicts={name: len(publisher) for name, publisher in publishers},
-            superseded_verdicts_total={name: publisher.superseded for name, publisher in publishers},
-            forgotten_verdicts_total={name: publisher.forgotten for name, publisher in publishers},
+            superseded_verdicts_total={name: publisher.queue.superseded for name, publisher in publishers},
+            forgotten_verdicts_total={name: publisher.recent.dropped for name, publisher in publishers},
             log_unread_events={name: publisher.log_length.unread for name, publisher in publishers},
         )
 
@@ -135,8 +136,9 @@ class MonitorMetrics:
 
     def _collect_services(self) -> Iterator[Family]:
         services = list(self._detector.services.values())
+        counts = Counter(each.state for each in services)
         return _METRICS.collect(
-            services=_count_by_state(services),
+            services={State.UP: 0, State.DOWN: 0, State.UNKNOWN: 0, **counts},
             services_unwatchable=len(self._detector.refused),
             service_up=((each.svc, _UP_VALUES.get(each.state)) for each in services),
             service_last_beat_timestamp_seconds=(
@@ -164,11 +166,3 @@ def count_beats(service: WatchedService) -> int:
     elif i > boots.get(boot, 0):
         boots[boot] = i
     return count + sum(boots.values())
-
-
-def _count_by_state(services: Collection[WatchedService]) -> dict[State, int]:
-    """Include `up`, `down` and `unknown` even if no service has that state."""
-    counts = dict.fromkeys((State.UP, State.DOWN, State.UNKNOWN), 0)
-    for service in services:
-        counts[service.state] = counts.get(service.state, 0) + 1
-    return counts

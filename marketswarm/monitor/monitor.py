@@ -11,6 +11,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from marketswarm import log as logs
@@ -22,7 +23,6 @@ from marketswarm.detector import (
     RosterChange,
     State,
     Subject,
-    Suspect,
     UnheardBeat,
     Verdict,
     plan_change,
@@ -34,8 +34,8 @@ from marketswarm.monitor.feed import DetectorFeed
 from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
 from marketswarm.monitor.metrics import MonitorMetrics
-from marketswarm.monitor.publication_step import make_publication_step
-from marketswarm.monitor.publisher import LogLength, PublishedVerdict, Publisher
+from marketswarm.monitor.publication_step import record_publication
+from marketswarm.monitor.publisher import LogLength, Publisher
 from marketswarm.monitor.state import SaveFailures, StateKeeper
 from marketswarm.monitor.verdict_log import VerdictLog
 from marketswarm.monitor.verdict_queue import VerdictQueue
@@ -74,6 +74,7 @@ class Owner(Protocol):
         """Set, about once a second, the reason why the monitor can't do its work; None if it can."""
 
 
+@dataclass(eq=False)
 class Evaluator:
     """The loop that evaluates the detector, and the reads of `beat:<svc>` before a miss.
 
@@ -82,43 +83,36 @@ class Evaluator:
         wake: set when a canary has proven a silence, and when the roster has changed.
     """
 
-    def __init__(
-        self,
-        feed: DetectorFeed,
-        links: Mapping[str, BusLink],
-        wake: asyncio.Event,
-        *,
-        progress: Callable[[], None],
-        publish: Callable[[Verdict], None],
-    ) -> None:
-        self._feed = feed
-        self._detector = feed.detector
-        self._links = links
-        self._wake = wake
-        self._progress = progress
-        self._publish = publish
-        self.evaluations = 0
-        """The number of evaluations of the detector: while it grows, detection works."""
+    feed: DetectorFeed
+    links: Mapping[str, BusLink]
+    wake: asyncio.Event
+    progress: Callable[[], None]
+    publish: Callable[[Verdict], None]
+    evaluations: int = 0
+    """The number of evaluations of the detector: while it grows, detection works."""
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Evaluate until cancelled; `beat:<svc>` keys are read in tasks of `group`."""
         while True:
-            tick = self._detector.tick(read_clocks())
+            tick = self.feed.detector.tick(read_clocks())
             self.evaluations += 1
-            self._progress()
+            self.progress()
             await self._publish_all(tick.verdicts)
             for bus in tick.canary_buses:
-                self._links[bus].request_canary()
-            for bus, services in _group_by_bus(tick.suspects).items():
+                self.links[bus].request_canary()
+            suspects: dict[str, list[str]] = {}
+            for suspect in tick.suspects:
+                suspects.setdefault(suspect.bus, []).append(suspect.svc)
+            for bus, services in suspects.items():
                 group.create_task(self._evaluate_suspects(bus, services), name=f"witness:{bus}")
-            self._feed.log_rejected()
-            await wait_until_due(self._wake, tick.wake_in_sec)
+            self.feed.log_rejected()
+            await wait_until_due(self.wake, tick.wake_in_sec)
 
     async def _publish_all(self, verdicts: Sequence[Verdict]) -> None:
         """Publish the verdicts, letting other tasks run between gaps, because every service may have one."""
         time_slice = TimeSlice()
         for verdict in verdicts:
-            self._publish(verdict)
+            self.publish(verdict)
             if verdict.gap_sec is not None:  # there may be one of each service
                 await time_slice.pause()
 
@@ -128,25 +122,25 @@ class Evaluator:
         A suspect whose key could not be read is evaluated again. A service that beats and is not heard makes
         us open a new session on its bus.
         """
-        watched = self._detector.services
+        watched = self.feed.detector.services
         timeouts = {svc: watched[svc].rule.timeout_sec for svc in services if svc in watched}
         time_slice, unheard = TimeSlice(), None
         unanswered = dict.fromkeys(services)
         with contextlib.suppress(BusError, KeyError):
-            async for answer in read_last_beats(self._links[bus].bus, timeouts):
+            async for answer in read_last_beats(self.links[bus].bus, timeouts):
                 self._log_unreadable(bus, answer)
                 for svc in answer.services:
                     await time_slice.pause()
                     del unanswered[svc]
-                    found = self._detector.evaluate_suspect(svc, answer.found.get(svc), read_clocks())
+                    found = self.feed.detector.evaluate_suspect(svc, answer.found.get(svc), read_clocks())
                     if isinstance(found, Verdict):
-                        self._publish(found)
+                        self.publish(found)
                     elif found is not None:
                         unheard = found
         for svc in unanswered:
-            self._detector.retry_suspect(svc)
+            self.feed.detector.retry_suspect(svc)
         if len(unanswered) < len(services):
-            self._wake.set()
+            self.wake.set()
         if unheard is not None:
             self.reopen_deaf_session(unheard)
 
@@ -157,10 +151,10 @@ class Evaluator:
         that are not, which may have failed. Call this when a session has begun, or a channel is allowed
         again. Try until the bus answers, or a later session has begun.
         """
-        watched = self._detector.buses.get(bus)
+        watched = self.feed.detector.buses.get(bus)
         session = watched and watched.clock.sessions
-        while watched and watched is self._detector.buses.get(bus) and watched.clock.sessions == session:
-            if not self._detector.is_restoring:  # the restore may have read them before the session
+        while watched and watched is self.feed.detector.buses.get(bus) and watched.clock.sessions == session:
+            if not self.feed.detector.is_restoring:  # the restore may have read them before the session
                 with contextlib.suppress(BusError, KeyError):
                     await self._end_outages(bus)
                     await self._find_failures(bus)
@@ -170,11 +164,11 @@ class Evaluator:
     async def _end_outages(self, bus: str) -> None:
         """Read `beat:<svc>` of the services of a bus that are down. Raise BusError."""
         time_slice = TimeSlice()
-        async for answer in read_last_beats(self._links[bus].bus, self._detector.find_down(bus)):
+        async for answer in read_last_beats(self.links[bus].bus, self.feed.detector.find_down(bus)):
             for svc, stored in answer.found.items():
                 await time_slice.pause()
-                if (verdict := self._detector.end_outage(svc, stored, read_clocks())) is not None:
-                    self._publish(verdict)
+                if (verdict := self.feed.detector.end_outage(svc, stored, read_clocks())) is not None:
+                    self.publish(verdict)
 
     async def _find_failures(self, bus: str) -> None:
         """Read `run:<svc>` of the jobs of a bus that are not down. Raise BusError.
@@ -183,13 +177,13 @@ class Evaluator:
         """
         time_slice, asked = TimeSlice(), read_clocks()
         try:
-            jobs = self._detector.find_jobs_not_down(bus)
-            async for found in read_failed_runs(self._links[bus].bus, jobs):
+            jobs = self.feed.detector.find_jobs_not_down(bus)
+            async for found in read_failed_runs(self.links[bus].bus, jobs):
                 for svc, failed in found.items():
                     await time_slice.pause()
-                    verdict = self._detector.take_failed_run(svc, failed, asked, read_clocks())
+                    verdict = self.feed.detector.take_failed_run(svc, failed, asked, read_clocks())
                     if verdict is not None:
-                        self._publish(verdict)
+                        self.publish(verdict)
         except BusError as error:
             if error.reason != "auth":
                 raise
@@ -199,7 +193,7 @@ class Evaluator:
         """Count and log, in one line for an answer, the last beats that can't be read."""
         if not answer.unreadable:
             return
-        self._detector.count_unreadable(len(answer.unreadable))
+        self.feed.detector.counts.unreadable += len(answer.unreadable)
         svc, found = next(iter(answer.unreadable.items()))
         log.warning(
             "monitor.last_beat_unreadable",
@@ -207,7 +201,7 @@ class Evaluator:
             svc=svc,
             reason=found.reason,
             count=len(answer.unreadable),
-            total=self._detector.counts.unreadable,
+            total=self.feed.detector.counts.unreadable,
         )
 
     def reopen_deaf_session(self, unheard: UnheardBeat) -> None:
@@ -219,7 +213,7 @@ class Evaluator:
         if unheard.age_sec < IN_FLIGHT_SEC and not unheard.is_repeated:
             return
         log.error("monitor.deaf", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3))
-        link = self._links.get(unheard.bus)
+        link = self.links.get(unheard.bus)
         if link is not None and link.listener is not None:
             link.listener.rebuild_session()
 
@@ -272,7 +266,6 @@ class Monitor:
         self._verdict_log = VerdictLog()
         self.state = StateKeeper(
             self.detector,
-            self.feed.restarts,
             self._health,
             listener=owner.name,
             find_bus=lambda name: self.links[name].bus,
@@ -356,7 +349,9 @@ class Monitor:
             )
         link = self.links[name] = BusLink(bus, listener, publisher)
         if before is not None:
-            before.hand_over(link)
+            before.stop()
+            if before.publisher is not None and publisher is not None:
+                publisher.take_over_queue(before.publisher)
         if self._group is not None:
             self._start(link, self._group)
         return link
@@ -393,23 +388,16 @@ class Monitor:
         """Publish the verdicts queued for one bus, and note each that the bus has, until cancelled."""
         async for batch in publisher.run():
             for published in batch:
-                self._note_published(published)
-                if self._tracer is not None and self._tracer.has_room():
-                    self._trace_published(self._tracer, publisher.bus.name, published)
-
-    def _note_published(self, published: PublishedVerdict) -> None:
-        verdict = published.verdict
-        self.metrics.observe_delay(verdict)
-        if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
-            self._health.note_published(verdict, published.event)
-        elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
-            self._health.refresh_soon(verdict.svc)
-
-    def _trace_published(self, tracer: Tracer, bus: str, published: PublishedVerdict) -> None:
-        name, is_home = self._owner.name, bus == self._home
-        step = make_publication_step(name, bus, published.event, time.time(), is_home=is_home)
-        if step is not None:
-            tracer.record(step)
+                verdict = published.verdict
+                self.metrics.observe_delay(verdict)
+                if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
+                    self._health.note_published(verdict, published.event)
+                elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
+                    self._health.refresh_soon(verdict.svc)
+                is_home = publisher.bus.name == self._home
+                record_publication(
+                    self._tracer, self._owner.name, publisher.bus.name, published.event, is_home=is_home
+                )
 
     # -- health keys and trouble
 
@@ -417,7 +405,11 @@ class Monitor:
         """Once a second, refresh the health keys, drop old writes and set the owner's degraded status."""
         while True:
             try:
-                await self._refresh_health()
+                fence = self._leadership.fence(self._home)
+                if fence is not None:
+                    lease = monitor_lease_key(self._owner.name)
+                    if not await self._health.refresh(self.links[self._home].bus, lease, fence):
+                        self._leadership.deny_leadership(self._home)
             except BusError as error:
                 self._failures.record_failure("health", error)
             else:
@@ -425,27 +417,16 @@ class Monitor:
                     self._failures.record_success("health")
             for link in self.links.values():
                 if link.publisher is not None:
-                    link.publisher.drop_old_writes()
+                    link.publisher.recent.drop_old(time.monotonic())
             self._verdict_log.end_second()
             self._owner.set_degraded(self.describe_trouble())
             await asyncio.sleep(MAINTAIN_EVERY_SEC)
-
-    async def _refresh_health(self) -> None:
-        """Write the health keys that are due, if this process leads on `home`.
-
-        Raise BusError if the bus fails.
-        """
-        fence = self._leadership.fence(self._home)
-        if fence is not None:
-            lease = monitor_lease_key(self._owner.name)
-            if not await self._health.refresh(self.links[self._home].bus, lease, fence):
-                self._leadership.deny_leadership(self._home)
 
     def describe_trouble(self) -> str | None:
         """Return why the monitor can't do its work, as text for a beat's `detail`; None if it can."""
         refusing = [
             f"{len(link.publisher)} unpublished on {name} ({link.publisher.refusal})"
-            + (f", {link.publisher.superseded} superseded" if link.publisher.superseded else "")
+            + (f", {dropped} superseded" if (dropped := link.publisher.queue.superseded) else "")
             for name, link in self.links.items()
             if link.publisher is not None and link.publisher.refusal
         ]
@@ -540,10 +521,3 @@ class Monitor:
         """Begin to read what was reported while a bus was not heard: see `Evaluator.read_unheard`."""
         if self._group is not None:
             self._group.create_task(self.evaluator.read_unheard(bus), name=f"read_unheard:{bus}")
-
-
-def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for suspect in suspects:
-        found.setdefault(suspect.bus, []).append(suspect.svc)
-    return found

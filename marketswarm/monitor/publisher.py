@@ -155,10 +155,10 @@ class Publisher:
         self._is_gap_new = False  # a gap of reach may be queued that was not offered under this fence
         self._fence_in_use: Fence | None = UNFENCED
         """The fence under which the roster was taken over last; a sole leader has nothing to take over."""
-        self._queue = VerdictQueue()
+        self.queue = VerdictQueue()
         self._compared: dict[str, float] = {}
         """By roster field, the `ts` of the entry that pending verdicts were compared with last."""
-        self._recent = RecentWrites()
+        self.recent = RecentWrites()
         self._gap_began_at: float | None = None
         """When the gap began after which recent writes are yet to be compared (monotonic), or None."""
         self._has_work = asyncio.Event()
@@ -166,7 +166,7 @@ class Publisher:
         self._limit_logged = (0, 0)  # the superseded and forgotten verdicts in the last log line about them
         self.retries = 0
         """The number of failed attempts to publish on the bus, since the process began."""
-        self._outage = Outage(log, "publish.waiting", "publish.resumed", waiting=self._queue.__len__)
+        self._outage = Outage(log, "publish.waiting", "publish.resumed", waiting=self.queue.__len__)
 
     @property
     def refusal(self) -> str | None:
@@ -174,34 +174,20 @@ class Publisher:
         return self._outage.reason
 
     def __len__(self) -> int:
-        return len(self._queue)
-
-    @property
-    def superseded(self) -> int:
-        """The number of verdicts dropped since too many were queued and later ones made up for them."""
-        return self._queue.superseded
-
-    @property
-    def forgotten(self) -> int:
-        """The number of recent writes dropped at the limit: if the bus loses them, they stay lost."""
-        return self._recent.dropped
+        return len(self.queue)
 
     def set_service_count(self, services: int) -> None:
         """Set the limits of the queue and of the recent writes for this number of services."""
-        self._queue.limit = self._recent.limit = compute_queue_limit(services)
+        self.queue.limit = self.recent.limit = compute_queue_limit(services)
 
     def enqueue(self, verdict: Verdict) -> None:
         """Add a verdict to the queue, which never blocks and drops only superseded verdicts."""
         now = time.monotonic()
         is_local = is_local_loss(verdict, self._leadership.leader_heard_bus_at(verdict.svc), now)
-        self._queue.add(PendingVerdict(verdict, now, is_local))
+        self.queue.add(PendingVerdict(verdict, now, is_local))
         self._is_gap_new = self._is_gap_new or verdict.subject is Subject.REACH
         self._has_work.set()
         self._log_limits(now)
-
-    def drop_old_writes(self) -> None:
-        """Drop the recent writes that are too old to be compared with the roster; call this now and then."""
-        self._recent.drop_old(time.monotonic())
 
     def wake(self) -> None:
         """Check leadership and queue again, because the leadership on this bus has changed."""
@@ -215,8 +201,8 @@ class Publisher:
 
     def take_over_queue(self, other: "Publisher") -> None:
         """Put the verdicts queued in another publisher before our own: the bus's address has changed."""
-        self._queue.add_first(other._queue)  # noqa: SLF001 - of the same class
-        if self._queue:
+        self.queue.add_first(other.queue)
+        if self.queue:
             self._has_work.set()
 
     async def run(self) -> AsyncIterator[list[PublishedVerdict]]:
@@ -245,18 +231,18 @@ class Publisher:
         """
         fence = self._leadership.fence(self.bus.name)
         if fence != self._fence_in_use:
-            self._recent.clear()
+            self.recent.clear()
         if fence is None:
             self._fence_in_use = None
             await self._drop_published()
-            if self._queue:
+            if self.queue:
                 await asyncio.sleep(COMPARE_EVERY_SEC)
             else:
                 self._has_work.clear()
         elif fence != self._fence_in_use:
             # the roster is final only now: the writes of the leader before are refused
             await self._drop_published()
-            await self._take_over(fence, self._queue)
+            await self._take_over(fence, self.queue)
             self._compared.clear()
             self._fence_in_use, self._is_gap_new = fence, True
         else:
@@ -266,11 +252,11 @@ class Publisher:
 
     async def _offer_queue(self, fence: Fence) -> AsyncIterator[list[PublishedVerdict]]:
         """Offer the queue, batch by batch, until it is empty or the bus knows another leader."""
-        while self._queue:
+        while self.queue:
             length = await self.log_length.compute_length(self.bus)
             if self._is_gap_new:
                 await self._compare_gap()
-            batch = [self._encode(verdict) for verdict in self._queue.next_batch(BATCH_SIZE)]
+            batch = [self._encode(verdict) for verdict in self.queue.next_batch(BATCH_SIZE)]
             keys = [*self._keys, *(encoded.health_key for encoded in batch)]
             args = [*fence, length, *(arg for encoded in batch for arg in encoded.script_args())]
             outcomes = await self.bus.script(PUBLISH_SCRIPT, keys, args)
@@ -279,8 +265,8 @@ class Publisher:
                 return
             now, published = time.monotonic(), list[PublishedVerdict]()
             for encoded, outcome in zip(batch, outcomes, strict=True):
-                verdict = self._queue.pop_oldest()
-                self._recent.record(verdict, now)
+                verdict = self.queue.pop_oldest()
+                self.recent.record(verdict, now)
                 self._log_limits(now)
                 if outcome in CHANNEL_REFUSED:
                     log.error("publish.channel_refused", bus=self.bus.name, channel=encoded.channel)
@@ -296,21 +282,21 @@ class Publisher:
         if gap_began_at is None:
             return
         try:
-            entries = await self.load_entries(self._recent.find_doubtful_fields(gap_began_at))
+            entries = await self.load_entries(self.recent.find_doubtful_fields(gap_began_at))
         except BusError:
             self.check_after_gap(gap_began_at)
             raise
-        lost = self._recent.find_lost(entries, [one.verdict for one in self._queue])
+        lost = self.recent.find_lost(entries, [one.verdict for one in self.queue])
         if lost:
             log.warning("publish.lost", bus=self.bus.name, count=len(lost))
         now = time.monotonic()
-        self._queue.add_first([PendingVerdict(verdict, now) for verdict in lost])
+        self.queue.add_first([PendingVerdict(verdict, now) for verdict in lost])
 
     async def _drop_published(self) -> None:
         """Drop the queued verdicts that the leader published, by its roster. Raise BusError."""
-        self._queue.mark_local_losses(self._leadership.leader_heard_bus_at)
+        self.queue.mark_local_losses(self._leadership.leader_heard_bus_at)
         pending: dict[str, list[PendingVerdict]] = {}
-        for one in self._queue:
+        for one in self.queue:
             pending.setdefault(roster_field(one.verdict), []).append(one)
         published: list[PendingVerdict] = []
         entries = await self.load_entries(list(pending))
@@ -327,13 +313,13 @@ class Publisher:
             published += [one for one in pending[field] if id(one) not in still]
             if entry is not None and left:
                 self._compared[field] = entry.ts
-        self._queue.remove(published)
+        self.queue.remove(published)
 
     async def _compare_gap(self) -> None:
         """Have a queued gap of reach compared with those that other healers published. Raise BusError."""
         self._is_gap_new = False
         try:
-            await self._adopt_reach_gap(self._queue)
+            await self._adopt_reach_gap(self.queue)
         except BusError:
             self._is_gap_new = True
             raise
@@ -355,15 +341,15 @@ class Publisher:
 
     def _log_limits(self, now: float) -> None:
         """Log that verdicts were dropped at a limit, at once, and again every 30 s while more are."""
-        dropped = self.superseded, self.forgotten
+        dropped = self.queue.superseded, self.recent.dropped
         if dropped != self._limit_logged and now - self._limit_logged_at >= LIMIT_LOGGED_EVERY_SEC:
             self._limit_logged, self._limit_logged_at = dropped, now
             log.warning(
                 "publish.bound_reached",
                 bus=self.bus.name,
-                waiting=len(self._queue),
-                superseded=self.superseded,
-                forgotten=self.forgotten,
+                waiting=len(self.queue),
+                superseded=self.queue.superseded,
+                forgotten=self.recent.dropped,
             )
 
 

@@ -20,7 +20,6 @@ from marketswarm.bus.stored_values import is_wrong_type
 from marketswarm.detector import (
     Detector,
     LastBeat,
-    RestartObserver,
     SavedService,
     State,
     Verdict,
@@ -99,7 +98,6 @@ class StateKeeper:
     def __init__(
         self,
         detector: Detector,
-        restarts: RestartObserver,
         health: HealthKeys,
         *,
         listener: str,
@@ -109,7 +107,6 @@ class StateKeeper:
         failures: SaveFailures,
     ) -> None:
         self._detector = detector
-        self._restarts = restarts
         self._health = health
         self._listener = listener
         self._find_bus = find_bus
@@ -143,6 +140,10 @@ class StateKeeper:
                     await asyncio.sleep(PAUSES.longest_sec)
             await wait_until_due(self._save_due, SAVE_EVERY_SEC, least_sec=SAVE_SOON_SEC)
 
+    def _open_store(self, bus: str) -> StateStore:
+        """Return the store on a bus. Raise KeyError if the bus is not in force."""
+        return StateStore(self._find_bus(bus), self._listener)
+
     def save_soon(self) -> None:
         """Save now rather than within a second; saves are at least 0.05 s apart."""
         self._save_due.set()
@@ -157,7 +158,7 @@ class StateKeeper:
             with attempt:
                 try:
                     self._fence_at_restore = self._leadership.fence(home)
-                    await self.restore(StateStore(self._find_bus(home), self._listener))
+                    await self.restore(self._open_store(home))
                 except BusError as error:
                     if not await self._replace_wrong_types(home, error):
                         raise
@@ -196,8 +197,8 @@ class StateKeeper:
         await self._restore_health(entries)
         self._detector.silences.delete(*(svc for svc in state.silences if svc not in services))
         await self._restore_later(state, later)
-        for svc in state.list_heard() - services.keys():
-            self._restarts.save_soon(svc)
+        for svc in state.heard.keys() - services.keys():
+            self._detector.observer.save_soon(svc)
         self.restored.set()
 
     async def _restore_later(self, state: SavedState, later: Iterable[str]) -> None:
@@ -281,7 +282,7 @@ class StateKeeper:
         if name in self._restored_buses:
             return
         with contextlib.suppress(BusError, KeyError):
-            roster = await StateStore(self._find_bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
+            roster = await self._open_store(name).load_roster(f"{BUS_FIELD}*")
             self._restored_buses.add(name)
             self._restore_lost_buses(roster)
 
@@ -298,13 +299,17 @@ class StateKeeper:
         await self.restored.wait()
         if fence == self._fence_at_restore:
             return  # we led already when we restored it
-        store = StateStore(self._find_bus(home), self._listener)
+        store = self._open_store(home)
         roster = await store.load_roster()
         silences, _ = await store.load_silences()
         saved_beats = await store.load_saved_beats()
         jobs = await store.load_jobs() if self._detector.jobs else {}
         buses = {svc: service.rule.bus for svc, service in self._detector.services.items()}
-        lost = {name for name in buses.values() if _is_lost(roster.get(BUS_FIELD + name))}
+        lost = {
+            name
+            for name in buses.values()
+            if (entry := roster.get(BUS_FIELD + name)) is not None and entry.verdict is State.DOWN
+        }
         had_until = self._leadership.leader_seen_at(home) - LEADER_HAD_TIME_SEC
         time_slice = TimeSlice()
         for svc, entry in roster.items():
@@ -328,7 +333,7 @@ class StateKeeper:
         self._detector.save_all_silences()
         for service in self._detector.jobs.values():
             if service.job is not None:
-                service.job.save_again()
+                service.job.is_unsaved = True
         self._saved_jobs |= set(jobs)
         self._save_due.set()
 
@@ -338,7 +343,7 @@ class StateKeeper:
         A loss that it does not hold may be published elsewhere, because a bus that refuses writes took
         nothing. Raise BusError.
         """
-        roster = await StateStore(self._find_bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
+        roster = await self._open_store(name).load_roster(f"{BUS_FIELD}*")
         self._restore_lost_buses(
             {field: entry for field, entry in roster.items() if field not in queued_fields}
         )
@@ -373,9 +378,8 @@ class StateKeeper:
         unsaved = self._detector.silences.take()
         saved = False
         try:
-            saved = await StateStore(self._find_bus(home), self._listener).save_silences(
-                fence, unsaved, self._detector, read_clocks()
-            )
+            store = self._open_store(home)
+            saved = await store.save_silences(fence, unsaved, self._detector, read_clocks())
             if not saved:
                 self._leadership.deny_leadership(home)
         finally:
@@ -384,13 +388,13 @@ class StateKeeper:
 
     async def _save_beats(self, home: str, fence: Fence) -> None:
         """Save the last beats that changed; if that fails, keep them unsaved. Raise BusError."""
-        beats = self._restarts.take_unsaved(read_clocks().mono)
+        beats = self._detector.observer.take_unsaved(read_clocks().mono)
         saved = not beats
         try:
-            saved = saved or await StateStore(self._find_bus(home), self._listener).save_beats(fence, beats)
+            saved = saved or await self._open_store(home).save_beats(fence, beats)
         finally:
             for svc in beats if not saved else ():
-                self._restarts.save_soon(svc)
+                self._detector.observer.save_soon(svc)
 
     async def _save_jobs(self, home: str, fence: Fence) -> None:
         """Save what is known about the runs of jobs; if that fails, keep it unsaved. Raise BusError."""
@@ -405,11 +409,10 @@ class StateKeeper:
         taken = {svc: job.take_unsaved() for svc, job in jobs.items()}
         saved = False
         try:
-            store = StateStore(self._find_bus(home), self._listener)
-            saved = await store.save_jobs(fence, taken, gone)
+            saved = await self._open_store(home).save_jobs(fence, taken, gone)
         finally:
             for job in () if saved else jobs.values():
-                job.save_again()
+                job.is_unsaved = True
         if saved:
             self._saved_jobs = (self._saved_jobs - gone) | taken.keys()
             self._log_early(jobs)
@@ -437,9 +440,5 @@ class StateKeeper:
         """
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
-                return await StateStore(self._find_bus(home), self._listener).delete_wrong_types()
+                return await self._open_store(home).delete_wrong_types()
         return False
-
-
-def _is_lost(entry: RosterEntry | None) -> bool:
-    return entry is not None and entry.verdict is State.DOWN

@@ -9,7 +9,6 @@ compared with its next one. `<listener>:jobs` holds what is known about the runs
 
 import re
 from collections.abc import AsyncIterator, Collection, Container, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from math import inf
@@ -120,7 +119,8 @@ class SavedState:
         self._store = store
         self._roster = roster
         self.silences, self.clocks = silences
-        self._heard = heard
+        self.heard = heard
+        """The last beats of services, as they were saved, that were not taken yet."""
         self.jobs = jobs
 
     def find_urgent(self, watched: Container[str]) -> list[str]:
@@ -132,10 +132,6 @@ class SavedState:
         fields = [field for field, raw in self._roster.items() if _UP not in raw or field not in watched]
         return list(dict.fromkeys((*fields, *self.silences)))
 
-    def list_heard(self) -> AbstractSet[str]:
-        """Return the services whose last beat was saved, and not taken yet."""
-        return self._heard.keys()
-
     def take_entry(self, field: str) -> RosterEntry | None:
         """Return the roster's entry, which can be taken once; None if there is none that can be read."""
         raw = self._roster.pop(field, None)
@@ -144,7 +140,7 @@ class SavedState:
 
     def take(self, svc: str, bus: str, entry: RosterEntry | None) -> SavedService | None:
         """Return what was saved about a service that is on `bus` now and has this entry; None for nothing."""
-        silence, raw = self.silences.get(svc), self._heard.pop(svc, None)
+        silence, raw = self.silences.get(svc), self.heard.pop(svc, None)
         last_beat = None if raw is None else self._store.parse_saved_beat(svc, raw)
         if entry is None and silence is None:
             return None
@@ -223,12 +219,8 @@ class StateStore:
 
     async def load_saved_beats(self) -> dict[str, SavedBeat]:
         """Return the saved last beats by service; a field that can't be read is reported and left out."""
-        found: dict[str, SavedBeat] = {}
-        async for svc, raw in self._scan(self.heard_key):
-            saved = self.parse_saved_beat(svc, raw)
-            if saved is not None:
-                found[svc] = saved
-        return found
+        heard = {svc: self.parse_saved_beat(svc, raw) async for svc, raw in self._scan(self.heard_key)}
+        return {svc: saved for svc, saved in heard.items() if saved is not None}
 
     async def load_jobs(self) -> dict[str, SavedJob]:
         """Return the saved state of jobs by service; a field that can't be read is reported and left out."""
@@ -244,15 +236,11 @@ class StateStore:
     async def save_jobs(self, fence: Fence, jobs: Mapping[str, SavedJob], gone: Collection[str]) -> bool:
         """Write the state of jobs, and delete the fields in `gone`; return False if another process leads."""
         kept, removed = list(jobs.items()), list(gone)
-        keys = [self.lease_key, self.jobs_key]
         while True:
             written, kept = kept[:BATCH_SIZE], kept[BATCH_SIZE:]
             deleted, removed = removed[:BATCH_SIZE], removed[BATCH_SIZE:]
-            fields: list[str | bytes] = [
-                each for svc, job in written for each in (svc, encode_job_entry(job))
-            ]
-            args: list[str | bytes | float] = [*fence, len(written), *fields, len(deleted), *deleted]
-            if await self.bus.script(SAVE_SCRIPT, keys, args) == NOT_THE_LEADER:
+            entries = {svc: encode_job_entry(job) for svc, job in written}
+            if not await self._save(self.jobs_key, fence, entries, deleted):
                 return False
             if not kept and not removed:
                 return True
@@ -264,13 +252,16 @@ class StateStore:
 
     async def save_beats(self, fence: Fence, beats: Mapping[str, SavedBeat | None]) -> bool:
         """Write the last beats, delete the fields that are None; return False if another process leads."""
-        kept = [(svc, encode_saved_beat(beat)) for svc, beat in beats.items() if beat is not None]
+        kept = {svc: encode_saved_beat(beat) for svc, beat in beats.items() if beat is not None}
         gone = [svc for svc, beat in beats.items() if beat is None]
-        fields: list[str | bytes] = [each for pair in kept for each in pair]
-        args: list[str | bytes | float] = [*fence, len(kept), *fields, len(gone), *gone]
-        return bool(
-            await self.bus.script(SAVE_SCRIPT, [self.lease_key, self.heard_key], args) != NOT_THE_LEADER
-        )
+        return await self._save(self.heard_key, fence, kept, gone)
+
+    async def _save(
+        self, key: str, fence: Fence, fields: Mapping[str, str | bytes], gone: Collection[str]
+    ) -> bool:
+        """Write fields of a hash and delete those in `gone`; return False if another process leads."""
+        args = [*fence, len(fields), *chain.from_iterable(fields.items()), len(gone), *gone]
+        return bool(await self.bus.script(SAVE_SCRIPT, [self.lease_key, key], args) != NOT_THE_LEADER)
 
     async def save_silences(
         self, fence: Fence, changed: Mapping[str, WatchedService | None], detector: Detector, now: Moment
@@ -279,21 +270,15 @@ class StateStore:
 
         Return False if another process leads.
         """
-        clocks: list[str] = []
-        for name, bus in detector.buses.items():
-            clocks += [f"@{name}", f"{bus.clock.proven:.3f} {now.wall:.3f}"]
-        keys = [self.lease_key, self.silence_key]
+        clocks = {
+            f"@{name}": f"{bus.clock.proven:.3f} {now.wall:.3f}" for name, bus in detector.buses.items()
+        }
         left = iter(changed.items())  # no list of a hundred thousand
         for _ in range(0, max(1, len(changed)), BATCH_SIZE):
             batch = dict(islice(left, BATCH_SIZE))
-            written = {svc: service for svc, service in batch.items() if service is not None}
-            fields = [
-                *clocks,
-                *chain.from_iterable((svc, encode_silence(service)) for svc, service in written.items()),
-            ]
+            written = {svc: encode_silence(service) for svc, service in batch.items() if service is not None}
             deleted = [svc for svc in batch if svc not in written]
-            args: list[str | bytes | float] = [*fence, len(fields) // 2, *fields, len(deleted), *deleted]
-            if await self.bus.script(SAVE_SCRIPT, keys, args) == NOT_THE_LEADER:
+            if not await self._save(self.silence_key, fence, clocks | written, deleted):
                 return False
         return True
 

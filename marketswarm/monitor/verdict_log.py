@@ -33,34 +33,31 @@ class VerdictLog:
         self._count = 0  # in this second
 
     def record(self, verdict: Verdict, *, is_leader: bool) -> None:
-        """Log a verdict, unless too many were logged in this second."""
+        """Log a verdict, unless too many were logged in this second.
+
+        `is_leader` is False if another process leads and will publish it.
+        """
         self._count += 1
-        if self._count <= MAX_LOGGED:
-            log_verdict(verdict, is_leader=is_leader)
+        if self._count > MAX_LOGGED:
+            return
+        known: dict[str, Any] = {
+            "reason": verdict.reason,
+            "late_sec": verdict.late_sec,
+            "timeout_sec": verdict.timeout_sec if verdict.state is State.DOWN else None,
+            "down_sec": verdict.down_sec,
+            "gap_sec": verdict.gap_sec,
+            "restarted": verdict.restarted,
+            "standing_by": None if is_leader else True,
+        }
+        fields = {
+            key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None
+        }
+        is_gap = verdict.gap_sec is not None
+        event = f"{verdict.subject}.gap" if is_gap else _LOG_EVENTS[verdict.subject, verdict.state]
+        log.info(event, svc=verdict.svc, **fields)
 
     def end_second(self) -> None:
         """Log how many verdicts had no line of their own; call this once a second."""
         if self._count > MAX_LOGGED:
             log.info("monitor.verdicts_not_logged", count=self._count - MAX_LOGGED)
         self._count = 0
-
-
-def log_verdict(verdict: Verdict, *, is_leader: bool) -> None:
-    """Log a verdict; `is_leader` is False if another process leads and will publish it."""
-    known: dict[str, Any] = {
-        "reason": verdict.reason,
-        "late_sec": verdict.late_sec,
-        "timeout_sec": verdict.timeout_sec if verdict.state is State.DOWN else None,
-        "down_sec": verdict.down_sec,
-        "gap_sec": verdict.gap_sec,
-        "restarted": verdict.restarted,
-    }
-    if not is_leader:
-        known["standing_by"] = True
-    fields = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
-    event = (
-        f"{verdict.subject}.gap"
-        if verdict.gap_sec is not None
-        else _LOG_EVENTS[verdict.subject, verdict.state]
-    )
-    log.info(event, svc=verdict.svc, **fields)

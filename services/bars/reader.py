@@ -6,8 +6,7 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
 from marketswarm.bus.follower import StreamFollower, StreamLoss, read_streams
-from marketswarm.bus.stream import FIRST_ID, StreamEntry, read_newest_id
-from marketswarm.bus.stream_types import StreamTypes
+from marketswarm.bus.stream import FIRST_ID, StreamEntry, StreamTypes, read_newest_id
 from services.bars.metrics import BarsMetrics
 from services.bars.outputs import Arrival
 from services.bars.store import BUS_SEC

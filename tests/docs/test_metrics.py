@@ -17,6 +17,7 @@ from marketswarm.detector import Moment
 from marketswarm.monitor import Monitor, VerdictEncoder
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.publisher import LogLength
+from marketswarm.monitor.verdict_queue import RecentWrites, VerdictQueue
 from notifier.metrics import NotifierMetrics
 from sentinel.follow import SkippedEntries
 from services.archive.metrics import ArchiveMetrics
@@ -65,7 +66,7 @@ class MonitorOwner:
     def progress(self) -> None: ...
 
 
-BOX = {"retries": 0, "superseded": 0, "forgotten": 0, "log_length": LogLength()}
+BOX = {"retries": 0, "queue": VerdictQueue(), "recent": RecentWrites(), "log_length": LogLength()}
 
 
 def row(family):

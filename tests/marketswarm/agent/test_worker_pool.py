@@ -58,7 +58,7 @@ class Worker:
 
 @pytest.fixture
 async def fleet(tmp_path, monkeypatch):
-    for module in ("agent.worker_pool", "bus.stream_types"):
+    for module in ("agent.worker_pool", "bus.stream"):
         monkeypatch.setattr(f"marketswarm.{module}.TYPES_EVERY_SEC", 0.01)
     with Server(tmp_path / "server") as server:
         for name in ("A", "B"):

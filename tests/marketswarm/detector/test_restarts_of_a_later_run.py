@@ -104,16 +104,16 @@ def test_the_pace_is_measured_while_it_beats():
     for _ in range(12):
         hand.beating(28, 28, boot="b")
         hand.restarts.take_unsaved(hand.now.mono)
-        paces.append(hand.restarts.pace_sec("a"))
+        paces.append(hand.detector.services["a"].history.pace_sec)
     assert paces[0] == 0.0
     assert paces[1:] == pytest.approx(11 * [28])
     for _ in range(12):
         hand.beating(20, 10, boot="b")
         hand.restarts.take_unsaved(hand.now.mono)
-    assert hand.restarts.pace_sec("a") == pytest.approx(10, abs=1)
+    assert hand.detector.services["a"].history.pace_sec == pytest.approx(10, abs=1)
     hand.beating(20, 10, boot="another")
     hand.restarts.take_unsaved(hand.now.mono)
-    assert hand.restarts.pace_sec("a") == 0.0
+    assert hand.detector.services["a"].history.pace_sec == 0.0
 
 
 def test_the_second_witness_tells_one_silence_from_another():

@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.detector import SavedService, State
-from marketswarm.detector.verdict import Publication
+from marketswarm.detector.verdict import Publication, Step
 from support.simulation.manual_detector import Hand, watch
 
 UP = SavedService(State.UP, silent_sec=5.0)
@@ -77,7 +77,7 @@ def test_a_failure_while_the_service_is_looked_at_is_one_miss():
     hand = Hand(watch())
     hand.beat(boot="b", run="failed")
     service = hand.detector.services["a"]
-    service.begin_suspicion()
+    service.move_stage(Step.DUE)
     hand.beat(boot="b", run="ended")
     assert [verdict.state for verdict in hand.verdicts] == [State.DOWN, State.UP]
     assert hand.detector.evaluate_suspect("a", None, hand.now) is None

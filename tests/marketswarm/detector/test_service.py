@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from marketswarm.beat import Beat, Sender, encode_beat
 from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, compute_warm_up_sec
-from marketswarm.detector.heard import BeatBatch
+from marketswarm.detector.heard import store_familiar
 from marketswarm.detector.history import DECIDED
 from marketswarm.detector.service import BOOTS_KEPT, NO_SIZE
 from marketswarm.detector.trouble import NO_TROUBLE
-from marketswarm.detector.verdict import Stage, Step
+from marketswarm.detector.verdict import Counts, Stage, Step
 from marketswarm.truth import MAX_REPLICAS
 from support.simulation.manual_detector import Hand, parsed, watch
 
@@ -244,8 +244,7 @@ def test_a_sender_that_always_says_the_same_is_heard_by_its_key_while_its_timeou
 
 
 def is_familiar(found: WatchedService, payload: bytes) -> bool:
-    batch = BeatBatch({b"a": found}, [[b"message", b"a", payload]], HeardAt(2, 2, 2))
-    return not list(batch.iterate_unfamiliar())
+    return not list(store_familiar({b"a": found}, [[b"message", b"a", payload]], HeardAt(2, 2, 2), Counts()))
 
 
 def know(payload: bytes) -> WatchedService:
@@ -308,7 +307,7 @@ def hear_at_sight(*payloads: bytes) -> WatchedService:
     found.check_replay("b", 11)
     for payload in payloads:
         messages = [[b"message", b"a", payload]]
-        assert not list(BeatBatch({b"a": found}, messages, HeardAt(9, 9, 9)).iterate_unfamiliar())
+        assert not list(store_familiar({b"a": found}, messages, HeardAt(9, 9, 9), Counts()))
     return found
 
 

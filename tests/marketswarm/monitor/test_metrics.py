@@ -12,6 +12,7 @@ from marketswarm.metrics.exporter import Exporter
 from marketswarm.monitor.leadership import UNFENCED, Fence, SoleLeader
 from marketswarm.monitor.metrics import MonitorMetrics, count_beats
 from marketswarm.monitor.publisher import LogLength
+from marketswarm.monitor.verdict_queue import RecentWrites, VerdictQueue
 from support.rig import HOST, free_port
 from support.rig.metrics import asked
 from support.simulation.manual_detector import Hand, watch
@@ -20,7 +21,7 @@ from support.simulation.manual_detector import Hand, watch
 class Box:
     def __init__(self, waiting=0, retries=0):
         self.waiting, self.retries = waiting, retries
-        self.superseded = self.forgotten = 0
+        self.queue, self.recent = VerdictQueue(), RecentWrites()
         self.log_length = LogLength()
 
     def __len__(self):

@@ -49,7 +49,7 @@ async def test_a_death_and_a_recovery_of_all_that_is_watched_wait_for_a_bus_and_
     for ts, verdict in ((1.0, down), (2.0, up)):
         for svc in names:
             box.enqueue(verdict(svc, ts))
-    assert (len(box), box.superseded) == (2 * COUNT, 0)
+    assert (len(box), box.queue.superseded) == (2 * COUNT, 0)
     assert monitor.log_lengths[BUS].services == COUNT
 
 

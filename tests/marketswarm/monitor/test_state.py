@@ -92,7 +92,7 @@ async def test_what_is_saved_of_one_that_was_up_is_restored_with_its_last_beat(
     assert service.instances.to_dict() == {"x": 9}
     assert service.last_beat is not None
     assert -5.5 < service.last_beat.at - service.clock.read(time.monotonic()) < -4.9
-    assert monitor.feed.restarts.take_unsaved(time.monotonic())["gone"] is None
+    assert monitor.detector.observer.take_unsaved(time.monotonic())["gone"] is None
 
 
 async def test_a_change_of_the_roster_between_the_two_parts_of_a_restore_is_no_trouble(

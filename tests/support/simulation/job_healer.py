@@ -257,7 +257,7 @@ class Healer:
     def plan(self, within_sec: float | None) -> None:
         """Finds when to evaluate next."""
         dues = [
-            0.0 if bus.has_more_due else bus.next_due() - bus.clock.read(self.world.t)
+            0.0 if bus.postponed else bus.next_due() - bus.clock.read(self.world.t)
             for bus in self.detector.buses.values()
             if bus.clock.is_listening and not self.detector.is_restoring
         ]
@@ -441,7 +441,7 @@ class Healer:
                 adopt_state(self.detector, svc, known, self.now)
         for service in self.detector.jobs.values():
             if service.job is not None:
-                service.job.save_again()
+                service.job.is_unsaved = True
         self.detector.silences.delete(*self.world.silences_saved)
         self.detector.save_all_silences()
         for name in self.sessions:

@@ -114,7 +114,7 @@ class Process:
         )
         self.monitor = Watcher(self, self, notices, home=HOME, leadership=self.election)
         self._eavesdrop()
-        self.election.set_monitor(self.monitor)
+        self.election.monitor = self.monitor
         buses = dict.fromkeys(fleet.buses, BUS_TIMEOUT_SEC)
         self.monitor.set_roster(list(fleet.watches.values()), listen_to=buses, publish_to=fleet.buses)
         self.election.set_buses(self.links)

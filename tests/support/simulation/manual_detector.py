@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import orjson
 
-from marketswarm.beat import Beat, MalformedBeat, encode_beat, parse_beat
+from marketswarm.beat import Beat, encode_beat, parse_beat
 from marketswarm.detector import (
     CANARY_EVERY_SEC,
     OVERDUE_SEC,
@@ -72,10 +72,7 @@ class Hand:
     ) -> None:
         self._start, self._wall = start, wall
         self.elapsed = 0.0
-        self.malformed: list[tuple[str, MalformedBeat]] = []
-        self.detector = Detector(
-            self.now, on_malformed=lambda svc, found: self.malformed.append((svc, found))
-        )
+        self.detector = Detector(self.now)
         self.restarts = self.detector.observer
         self.told: list[Left] = []
         self._beats = {svc: (0.0, word) for svc, word in (beats or {}).items()}
@@ -255,7 +252,7 @@ class Hand:
             and bus.clock.is_caught_up
             and bus.name not in self.deaf | self.swallowed
             and not bus.is_poorly_heard
-            and not bus.has_more_due
+            and not bus.postponed
             and not bus.awaiting_canary
             and bus.next_due() > running
             and (bus.clock not in cases or cases[bus.clock].next_due() > running)

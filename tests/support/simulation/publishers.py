@@ -62,7 +62,7 @@ class RecordingPublisher(Publisher):
 
     def next_batch(self) -> list[Verdict]:
         """Return what would be offered next."""
-        return self._queue.next_batch(BATCH_SIZE)
+        return self.queue.next_batch(BATCH_SIZE)
 
     async def record(self) -> None:
         """Publish until cancelled."""

@@ -13,9 +13,9 @@ import orjson
 
 from healer.election import LEASE_SCRIPT
 from marketswarm.bus import WITHIN_SEC, BusError
-from marketswarm.bus.gather import Gather
 from marketswarm.bus.listener import CANARY_SCRIPT
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.session import Gather
 from marketswarm.monitor.health import REFRESH_SCRIPT
 from marketswarm.monitor.leadership import NOT_THE_LEADER
 from marketswarm.monitor.publisher import PUBLISH_SCRIPT
