@@ -141,7 +141,8 @@ class Child:
         self._program, self._log_event = program, log_event
         self._on_line, self._grace_sec = on_line, grace_sec
         self._start_first = start_first
-        self._is_started = asyncio.Event()
+        self.started = asyncio.Event()
+        """Set once its first process was started, or could not be."""
         self._process: asyncio.SubprocessTransport | None = None
         self._wanted = asyncio.Event()
         self._skip_backoff = asyncio.Event()  # ends the back-off early
@@ -162,10 +163,6 @@ class Child:
     @property
     def is_wanted(self) -> bool:
         return self._wanted.is_set()
-
-    async def wait_until_started(self) -> None:
-        """Wait until its first process was started, or could not be."""
-        await self._is_started.wait()
 
     def describe(self) -> FleetProcess:
         age_sec = time.monotonic() - self._begun if self.started_at else 0.0
@@ -306,7 +303,7 @@ class Child:
             self._ended.set()
             return 1
         finally:
-            self._is_started.set()
+            self.started.set()
         self.state = ProcessState.RUNNING
         if not self._wanted.is_set():  # `stop` was called while the process was starting
             self._terminate()
