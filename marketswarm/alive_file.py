@@ -101,14 +101,6 @@ def find_trouble(facts: Facts, now: float, *, ready: bool) -> str | None:
         raise AliveFileError("no sign of life: the file is something else") from None
 
 
-def format_progress(facts: Facts, now: float) -> str:
-    """Return on one line when a well agent last made progress, or since when it waits for the truth."""
-    silent_sec = now - float(facts["at"] or 0)
-    if facts["phase"] == Phase.JOINING:
-        return f"{facts['svc']} has waited for the truth for {silent_sec:.1f} s"
-    return f"{facts['svc']} made progress {max(0.0, silent_sec):.1f} s ago"
-
-
 def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, str]:
     """Return the exit code of `marketswarm check` and the line that it prints.
 
@@ -123,7 +115,12 @@ def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, 
         trouble = find_trouble(facts, now, ready=ready)
     except AliveFileError as error:
         return 1, str(error)
-    return (0, format_progress(facts, now)) if trouble is None else (1, f"{facts['svc']} {trouble}")
+    if trouble is not None:
+        return 1, f"{facts['svc']} {trouble}"
+    silent_sec = now - float(facts["at"] or 0)
+    if facts["phase"] == Phase.JOINING:
+        return 0, f"{facts['svc']} has waited for the truth for {silent_sec:.1f} s"
+    return 0, f"{facts['svc']} made progress {max(0.0, silent_sec):.1f} s ago"
 
 
 def _find_process_end(facts: Facts) -> str | None:

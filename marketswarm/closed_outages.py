@@ -42,12 +42,11 @@ def closed_field(stream: str) -> str:
     return f"{stream} closed"
 
 
-def parse_closed(raw: bytes | None) -> ClosedOutages:
-    """An invalid value closes nothing."""
+async def read_closed(bus: Bus, stream: str) -> ClosedOutages:
+    """Return which misses on a stream of the bus of the alerts are closed. Raise BusError.
+
+    An invalid value closes nothing.
+    """
+    raw = await bus.ask(bus.client.hget(HEALER_RELAYED, closed_field(stream)))
     found = _STORED.fullmatch(raw or b"")
     return ClosedOutages() if found is None else ClosedOutages(found["position"], int(found["ms"]))
-
-
-async def read_closed(bus: Bus, stream: str) -> ClosedOutages:
-    """Return which misses on a stream of the bus of the alerts are closed. Raise BusError."""
-    return parse_closed(await bus.ask(bus.client.hget(HEALER_RELAYED, closed_field(stream))))

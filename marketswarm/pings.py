@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Final, TypeVar
 
 from marketswarm.beat import MAX_EXIT_CODE, MAX_RID_CHARS
-from marketswarm.text import parse_digits
+from marketswarm.text import decode_text, parse_digits
 
 PINGS_KEPT: Final = 100
 """About how many pings of a service are kept."""
@@ -121,11 +121,11 @@ def parse_ping(entry_id: bytes, fields: Mapping[bytes, bytes]) -> JobPing | None
         kind=kind,
         ts=ts,
         form=_parse_word(PingForm, fields.get(b"form")) or PingForm.HEALTHCHECKS,
-        rid=_parse_text(fields.get(b"rid"), MAX_RID_CHARS) or None,
+        rid=decode_text(fields.get(b"rid"))[:MAX_RID_CHARS] or None,
         exit_code=exit_code if exit_code is not None and exit_code <= MAX_EXIT_CODE else None,
-        method=_parse_text(fields.get(b"method"), MAX_METHOD_CHARS),
-        client=_parse_text(fields.get(b"client"), MAX_CLIENT_CHARS),
-        user_agent=_parse_text(fields.get(b"user_agent"), MAX_USER_AGENT_CHARS),
+        method=decode_text(fields.get(b"method"))[:MAX_METHOD_CHARS],
+        client=decode_text(fields.get(b"client"))[:MAX_CLIENT_CHARS],
+        user_agent=decode_text(fields.get(b"user_agent"))[:MAX_USER_AGENT_CHARS],
         body=body,
         size=max(len(body), parse_digits(fields.get(b"size")) or 0),
         n=int(place[1]) * 1000 + min(999, int(place[2])),
@@ -177,10 +177,6 @@ def _parse_word(words: type[Word], raw: bytes | None) -> Word | None:
         return words((raw or b"").decode("ascii"))
     except ValueError:
         return None
-
-
-def _parse_text(raw: bytes | None, max_chars: int) -> str:
-    return (raw or b"").decode("utf-8", "replace")[:max_chars]
 
 
 def _parse_float(raw: bytes | None) -> float | None:

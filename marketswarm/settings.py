@@ -60,8 +60,8 @@ class SecretFileSource(PydanticBaseSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         name = field_name.upper()
         # the variable itself, if it is set, takes precedence: it is read by a source before this one
-        value = read_variable(name, os.environ) if _may_be_secret(field_name, field) else None
-        return value, field_name, False
+        may_be_secret = field_name.endswith(("_url", "_endpoint")) or _holds_secret(field.annotation)
+        return read_variable(name, os.environ) if may_be_secret else None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         found = {
@@ -69,10 +69,6 @@ class SecretFileSource(PydanticBaseSettingsSource):
             for name, field in self.settings_cls.model_fields.items()
         }
         return {name: value for name, value in found.items() if value is not None}
-
-
-def _may_be_secret(name: str, field: FieldInfo) -> bool:
-    return name.endswith(("_url", "_endpoint")) or _holds_secret(field.annotation)
 
 
 def _holds_secret(annotation: Any) -> bool:
@@ -245,14 +241,10 @@ def read_settings(cls: type[S]) -> S:
         return cls()
     except ValidationError as error:
         problems = [
-            f"{str(item['loc'][0]).upper()}: {_simplify_message(item['msg'])}"
+            f"{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_input=False)
         ]
-    raise Exit(Code.CONFIGURATION, "; ".join(problems))
-
-
-def _simplify_message(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should", "should")
+    raise Exit(Code.CONFIGURATION, "; ".join(problems).replace("Input should", "should"))
 
 
 def _require_if_used(value: Any, info: ValidationInfo) -> Any:
@@ -283,25 +275,17 @@ class ChannelSettings(CommonSettings):
     smtp_port: Port | None = None  # default: the usual port for `smtp_tls`
     smtp_user: Name | None = None
     smtp_password: SecretStr | None = None
-    smtp_from: Annotated[MailAddresses | None, AfterValidator(_require_if_used)] = Field(
-        None, validate_default=True
-    )
-    smtp_to: Annotated[MailAddresses | None, AfterValidator(_require_if_used)] = Field(
-        None, validate_default=True
-    )
+    smtp_from: Annotated[MailAddresses | None, AfterValidator(_require_if_used)] = None
+    smtp_to: Annotated[MailAddresses | None, AfterValidator(_require_if_used)] = None
     smtp_tls: Tls = "starttls"
     slack_token: Token | None = None
-    slack_channel: Annotated[Name | None, AfterValidator(_require_if_used)] = Field(
-        None, validate_default=True
-    )
+    slack_channel: Annotated[Name | None, AfterValidator(_require_if_used)] = None
     pagerduty_routing_key: Token | None = None
     alertmanager_url: HttpUrl | None = Field(default=None, repr=False)
     ntfy_url: HttpUrl | None = Field(default=None, repr=False)  # with the topic
     ntfy_token: Token | None = None
     telegram_token: Token | None = None
-    telegram_chat: Annotated[Name | None, AfterValidator(_require_if_used)] = Field(
-        None, validate_default=True
-    )
+    telegram_chat: Annotated[Name | None, AfterValidator(_require_if_used)] = None
     notify_exec: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
     apprise_urls: SecretStr | None = None
 
@@ -339,9 +323,7 @@ class NotifierSettings(ChannelSettings):
     # hosts to which channels of the truth may send values of the environment: `marketswarm.truth.env_policy`
     notify_allowed_hosts: Annotated[str, Field(min_length=1)] | None = None
     approval_link_key: Key | None = None  # signs links that approve proposals; default: no links
-    board_public_url: Annotated[PublicUrl | None, AfterValidator(_require_if_used)] = Field(
-        None, validate_default=True
-    )
+    board_public_url: Annotated[PublicUrl | None, AfterValidator(_require_if_used)] = None
 
 
 class SentinelSettings(MonitorSettings, ChannelSettings):

@@ -5,9 +5,10 @@ A beat that the bus does not take is counted and logged; the next one is sent on
 """
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,14 +44,16 @@ class Progress:
         self.last_at = now
         self._has_progress.set()
 
-    def begin_rest(self, now: float) -> None:
-        """The work loop waits on purpose until `end_rest`. Such waits may be nested."""
+    @contextlib.contextmanager
+    def resting(self, clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
+        """The work loop waits on purpose inside this block. Such blocks may be nested."""
         self._rest_count += 1
-        self.record(now)
-
-    def end_rest(self, now: float) -> None:
-        self._rest_count -= 1
-        self.record(now)
+        self.record(clock())
+        try:
+            yield
+        finally:
+            self._rest_count -= 1
+            self.record(clock())
 
     async def wait_for_progress(self) -> None:
         """Wait for progress since this method last returned; while the loop rests, return at once."""
@@ -143,7 +146,14 @@ class HeartbeatSender:
             if self._target_changed.is_set():
                 self._target_changed.clear()
                 schedule = BeatSchedule(self.target.interval_sec, clock(), random.random())
-            await self.send_beat()
+            trouble, every_sec = self._get_trouble(), self.target.interval_sec
+            # a beat that the bus does not accept within the interval (0.5 to 2 s) is dropped
+            await self._send(
+                "degraded" if trouble else "ok",
+                trouble or self._get_detail(),
+                every_sec,
+                min(2.0, max(0.5, every_sec)),
+            )
             self._on_beat()
             await self._sleep_until(schedule.advance(clock(), random.random()))
 
@@ -160,13 +170,6 @@ class HeartbeatSender:
     def is_degraded(self) -> bool:
         return self._get_trouble() is not None
 
-    async def send_beat(self) -> None:
-        """Drop this beat if the bus does not answer within the interval (0.5 to 2 s)."""
-        trouble, detail = self._get_trouble(), self._get_detail()
-        every_sec = self.target.interval_sec
-        status: Status = "degraded" if trouble else "ok"
-        await self._send(status, trouble or detail, every_sec, min(2.0, max(0.5, every_sec)))
-
     async def send_goodbye(self) -> None:
         """Send a last beat, `stopping`. The last-beat key keeps its remaining time to live."""
         within_sec = GOODBYE_WITHIN_SEC if self._outage.error is None else GOODBYE_WITHIN_SEC / 4
@@ -178,6 +181,8 @@ class HeartbeatSender:
         """`every_sec` is the interval that the beat announces, or None for a last beat."""
         self.i += 1  # counts attempts: a beat that timed out may have arrived, and no `i` is sent twice
         target = self.target
+        # not in each beat, because the healer hears up to 100,000 senders
+        is_with_sender = self.i <= SENDER_IN_FIRST_BEATS or self.i % SENDER_EVERY_BEATS == 0
         payload = beat.encode_beat(
             self.svc,
             self.i,
@@ -187,7 +192,7 @@ class HeartbeatSender:
             status=status,
             detail=detail,
             every=every_sec,
-            sender=self._sender if self._includes_sender() else None,
+            sender=self._sender if is_with_sender else None,
         )
         pipe = target.bus.pipeline()
         pipe.publish(target.channel, payload)
@@ -204,10 +209,6 @@ class HeartbeatSender:
             self.sent += 1
             self.sent_at = time.time()
             self._outage.end()
-
-    def _includes_sender(self) -> bool:
-        """Return True for the first three beats and every 30th: the healer hears up to 100,000 senders."""
-        return self.i <= SENDER_IN_FIRST_BEATS or self.i % SENDER_EVERY_BEATS == 0
 
     async def _sleep_until(self, due: float) -> None:
         try:

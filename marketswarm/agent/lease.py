@@ -19,7 +19,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Final
 
 from marketswarm import log as logs
@@ -172,7 +172,9 @@ async def hold_lease(me: Host, lease: Lease, wait_sec: float | None) -> AsyncIte
     is lost inside the block.
     """
     try:
-        with _count_wait_as_progress(me):
+        # a wait in a side task counts as no progress: it would hide a work loop that hangs
+        is_in_body = me.side_tasks.is_in_body()
+        with me.work_progress.resting() if is_in_body else contextlib.nullcontext():
             await _wait_until_held(me, lease, wait_sec)
         me.log.info("lease.held", lease=lease.name, epoch=lease.epoch)
         async with _renew_beside(me, lease):
@@ -236,19 +238,3 @@ async def _renew_beside(me: Host, lease: Lease) -> AsyncIterator[None]:
         renewing.cancel()
     if not lease.held:  # the block ended all the same, or the loop stood still until it did
         raise LeaseLost(f"{lease.name}: {loss}")
-
-
-@contextlib.contextmanager
-def _count_wait_as_progress(me: Host) -> Iterator[None]:
-    """Count the wait as progress if the current task is the work loop.
-
-    A wait in a side task would hide a work loop that hangs.
-    """
-    if not me.side_tasks.is_in_body():
-        yield
-        return
-    me.work_progress.begin_rest(time.monotonic())
-    try:
-        yield
-    finally:
-        me.work_progress.end_rest(time.monotonic())

@@ -25,7 +25,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn, overload
 
@@ -33,7 +33,7 @@ from marketswarm import __version__, log
 from marketswarm.agent.heartbeat import HeartbeatSender
 from marketswarm.agent.member import Agent, MakeHeartbeat, OpenBus, S
 from marketswarm.agent.metrics import serve_metrics
-from marketswarm.agent.status import AliveFile, StatusOutlet, StatusReporter
+from marketswarm.agent.status import AliveFile, StatusReporter
 from marketswarm.agent.systemd import find_systemd
 from marketswarm.agent.tasks import CancelScope
 from marketswarm.agent.truth_source import (
@@ -95,7 +95,7 @@ class StopRequest:
         self._scope.end()
 
 
-def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
+def run(main: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
     """Run `main` in an event loop of its own and end the process with its exit code.
 
     An `Exit` is logged in one line and gives its own code; any other exception is logged with its stack, code
@@ -106,17 +106,12 @@ def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
     runner = asyncio.Runner()
     runner.get_loop().set_default_executor(pool)
     try:
-        code = runner.run(_await_main(main))
+        code = runner.run(main())
     except KeyboardInterrupt:
         code = Code.DONE
     except BaseException as error:  # noqa: BLE001 - the outermost frame
         code = _log_exit(error)
     _end_process(runner, pool, int(code))
-
-
-async def _await_main(main: Callable[[], Awaitable[int]]) -> int:
-    # `asyncio.Runner.run` takes a coroutine only
-    return await main()
 
 
 def _log_exit(error: BaseException) -> int:
@@ -203,7 +198,9 @@ async def _run_agent(
     log.configure(name, settings)
     me = Agent(name, settings, heartbeat, open_bus)
     watchdog = Watchdog(asyncio.get_running_loop(), me.work_progress)
-    reporter = StatusReporter(watchdog, _make_outlets(me), settings.truth_wait_sec + MIN_LIMIT_SEC)
+    path = settings.marketswarm_alive_file
+    outlets = [each for each in (path and AliveFile(name, path), find_systemd(os.environ)) if each]
+    reporter = StatusReporter(watchdog, outlets, settings.truth_wait_sec + MIN_LIMIT_SEC)
 
     def begin_stop() -> None:
         watchdog.begin_stop()
@@ -264,7 +261,7 @@ async def _join_swarm(
         me.boot,
         target,
         me.work_progress,
-        get_trouble=lambda: _join_troubles(me.trouble(), follower.trouble),
+        get_trouble=lambda: "; ".join(filter(None, (me.trouble(), follower.trouble))) or None,
         get_detail=lambda: me.detail,
         sender=sender,
         on_beat=on_beat,
@@ -333,16 +330,6 @@ def _open_truth_buses(me: Agent[Any], found: FoundTruth | None = None) -> list[A
     return [me.bus_at(name, url) for url, name in urls.items()]
 
 
-def _make_outlets(me: Agent[Any]) -> list[StatusOutlet]:
-    path = me.settings.marketswarm_alive_file
-    outlets = (path and AliveFile(me.name, path), find_systemd(os.environ))
-    return [outlet for outlet in outlets if outlet]
-
-
 def _watchdog_limit_sec(me: Agent[Any]) -> float:
     """Return the setting, otherwise the timeout of the agent, at least 3 s."""
     return me.settings.watchdog_sec or max(MIN_LIMIT_SEC, me.timeout_sec)
-
-
-def _join_troubles(*troubles: str | None) -> str | None:
-    return "; ".join(filter(None, troubles)) or None

@@ -15,7 +15,7 @@ LOST_REST_SEC: Final = 1.0
 async def lead(
     me: Agent[Any],
     name: str,
-    work: Callable[[], Awaitable[None]],
+    work: Callable[[Lease], Awaitable[None]],
     outage: Outage,
     *,
     get_bus: Callable[[], str] = lambda: "system-redis",
@@ -26,24 +26,10 @@ async def lead(
     The lease is waited for anew after it was lost, after `work` has raised a BusError, and after it returned.
 
     Args:
+        work: is passed the lease, whose epoch can fence its writes. It may raise LeaseLost itself, when a
+            store has refused its epoch.
         outage: records the BusErrors of `work`. It lasts until `work` returns, or ends it itself.
         life_sec: the seconds until the lease of a dead process expires.
-    """
-    await lead_fenced(me, name, lambda _lease: work(), outage, get_bus=get_bus, life_sec=life_sec)
-
-
-async def lead_fenced(
-    me: Agent[Any],
-    name: str,
-    work: Callable[[Lease], Awaitable[None]],
-    outage: Outage,
-    *,
-    get_bus: Callable[[], str] = lambda: "system-redis",
-    life_sec: float = 10.0,
-) -> None:
-    """Do `work` as `lead` does, and pass it the lease, whose epoch fences its writes.
-
-    `work` may raise LeaseLost itself, when a store has refused its epoch.
     """
     async for attempt in retrying(outage):
         try:

@@ -86,46 +86,6 @@ def resolve_section(
     )
 
 
-class ReseedCallbacks:
-    """The callbacks of one agent for a new truth; `failure` says why one of them could not use it."""
-
-    def __init__(self, log: Any) -> None:
-        self.failure: str | None = None
-        self._log = log
-        self._callbacks: list[Callable[[Truth], None]] = []
-        self._checks: list[Callable[[Truth], object]] = []
-
-    def add(self, callback: Callable[[Truth], None], check: Callable[[Truth], object] | None = None) -> None:
-        self._callbacks.append(callback)
-        if check is not None:
-            self._checks.append(check)
-
-    def find_refusal(self, truth: Truth) -> str | None:
-        """Return why the first check does not accept the truth, or None."""
-        for check in self._checks:
-            try:
-                check(truth)
-            except (BusError, Exit, ValueError) as error:
-                return str(error)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the agent works on by the last truth
-                self._log.exception("truth.unchecked")
-                return type(error).__name__
-        return None
-
-    def call_all(self, truth: Truth, revision: int | None) -> None:
-        """Hand a truth that is in force to all callbacks; `failure` says what one of them objected to."""
-        self.failure = None
-        for callback in self._callbacks:
-            try:
-                callback(truth)
-            except Exit as refusal:
-                self._log.warning("truth.unfit", revision=revision, why=refusal.message)
-                self.failure = f"can't go by revision {revision}: {refusal.message}"
-            except Exception as error:  # noqa: BLE001 - whatever it is, the agent works on
-                self._log.exception("truth.unfit", revision=revision)
-                self.failure = f"can't go by revision {revision}: {type(error).__name__}"
-
-
 OpenBus = Callable[[str, str], Bus]
 MakeHeartbeat = Callable[[S, Service | None], Heartbeat]
 
@@ -156,7 +116,9 @@ class Agent(Generic[S]):
         self._work_problem: str | None = None  # why the work loop is degraded
         self._part_problems: dict[str, str] = {}  # why a part is degraded, by the part's name
         self._woken = asyncio.Event()
-        self._reseed_callbacks = ReseedCallbacks(self.log)
+        self._reseed_callbacks: list[Callable[[Truth], None]] = []
+        self._reseed_checks: list[Callable[[Truth], object]] = []
+        self._reseed_failure: str | None = None  # why a callback could not use the truth in force
         self._shares: dict[str, Share] = {}
         self.sources: list[Source] = []  # of metrics, besides those that every agent has
         self.tracer: Tracer | None = None
@@ -241,17 +203,15 @@ class Agent(Generic[S]):
         the name of the bus that is waited for, the error is a BusError (`timeout`), so an `Outage` records it
         like any other failure of that bus: this process itself may have got no processor for so long.
         """
-        self.work_progress.begin_rest(time.monotonic())
         limit = asyncio.timeout(within_sec)
-        try:
-            async with limit:
-                yield
-        except TimeoutError as error:
-            if bus is None or not limit.expired():
-                raise
-            raise BusError(bus, "timeout") from error
-        finally:
-            self.work_progress.end_rest(time.monotonic())
+        with self.work_progress.resting():
+            try:
+                async with limit:
+                    yield
+            except TimeoutError as error:
+                if bus is None or not limit.expired():
+                    raise
+                raise BusError(bus, "timeout") from error
 
     def config(self, model: type[M]) -> Callable[[], M]:
         """Return a function that returns this agent's section as `model`; after reseeds, the last valid one.
@@ -322,7 +282,9 @@ class Agent(Generic[S]):
         `check(truth)` is called before that, and must change nothing: if it raises, the agent refuses the
         whole truth, and the last one stays in force.
         """
-        self._reseed_callbacks.add(callback, check)
+        self._reseed_callbacks.append(callback)
+        if check is not None:
+            self._reseed_checks.append(check)
 
     def task(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Start a side task; it is cancelled when the body ends. If it fails, the agent ends with code 5."""
@@ -333,7 +295,7 @@ class Agent(Generic[S]):
             self._work_problem,
             *self._part_problems.values(),
             self._resolved.missing,
-            self._reseed_callbacks.failure,
+            self._reseed_failure,
         )
         return "; ".join(filter(None, problems)) or None
 
@@ -354,8 +316,14 @@ class Agent(Generic[S]):
             bus = self.bus_at(resolved.bus, find_bus_url(resolved.bus, os.environ, truth))
         except BusError as error:
             raise TruthRefused(str(error)) from None
-        if (refusal := self._reseed_callbacks.find_refusal(truth)) is not None:
-            raise TruthRefused(refusal)
+        for check in self._reseed_checks:
+            try:
+                check(truth)
+            except (BusError, Exit, ValueError) as error:
+                raise TruthRefused(str(error)) from None
+            except Exception as error:  # whatever it is, the agent works on by the last truth
+                self.log.exception("truth.unchecked")
+                raise TruthRefused(type(error).__name__) from None
         self.truth, self.revision, self._resolved = truth, found.revision, resolved
         beats = resolved.section.heartbeat
         return BeatTarget(
@@ -363,7 +331,16 @@ class Agent(Generic[S]):
         )
 
     def call_reseed_callbacks(self) -> None:
-        self._reseed_callbacks.call_all(self.truth, self.revision)
+        self._reseed_failure = None
+        for callback in self._reseed_callbacks:
+            try:
+                callback(self.truth)
+            except Exit as refusal:
+                self.log.warning("truth.unfit", revision=self.revision, why=refusal.message)
+                self._reseed_failure = f"can't go by revision {self.revision}: {refusal.message}"
+            except Exception as error:  # whatever it is, the agent works on
+                self.log.exception("truth.unfit", revision=self.revision)
+                self._reseed_failure = f"can't go by revision {self.revision}: {type(error).__name__}"
         self._woken.set()
 
     async def close(self) -> None:

@@ -233,14 +233,12 @@ def _make_event(rule: AlertRule, kind: Kind, name: str, state: OutageState, now:
     """Set `now`, but at least TICK_SEC after the target's last event."""
     # readers order events by `ts`: even with a clock that was set back, an end must come after its beginning
     ts = max(round(now, 3), round(state.ts + TICK_SEC, 3))
-    event_id = make_event_id(kind, f"{rule.family}:{_make_id_part(name)}", ts)
-    return Event(kind, f"{rule.prefix}{name}", ts, event_id, rule.by, since=state.since, **more)
-
-
-def _make_id_part(name: str) -> str:
-    """Keep only characters that an id may have; different names stay different."""
+    # only characters that an id may have; different names stay different
     plain = _NOT_IN_IDS.sub("_", name)
-    return plain if plain == name else f"{plain}-{sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    if plain != name:
+        plain += f"-{sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    event_id = make_event_id(kind, f"{rule.family}:{plain}", ts)
+    return Event(kind, f"{rule.prefix}{name}", ts, event_id, rule.by, since=state.since, **more)
 
 
 NamedOutcome = tuple[str, TargetOutcome]
@@ -267,11 +265,12 @@ class OutcomeQueue:
         In a long run of equal outcomes it replaces the last one; of over MAX_RUNS runs the oldest is dropped.
         """
         runs = self._runs.setdefault(name, deque())
-        if runs and len(runs[-1]) > self.max_run and _are_alike(runs[-1][-1], outcome):
+        is_equal = bool(runs) and (runs[-1][-1].error is None) == (outcome.error is None)
+        if is_equal and len(runs[-1]) > self.max_run:
             runs[-1][-1] = outcome
             return
         self._size += 1
-        if runs and _are_alike(runs[-1][-1], outcome):
+        if is_equal:
             runs[-1].append(outcome)
         else:
             runs.append([outcome])
@@ -299,7 +298,3 @@ class OutcomeQueue:
 
     def remove_target(self, name: str) -> None:
         self._size -= sum(map(len, self._runs.pop(name, ())))
-
-
-def _are_alike(one: TargetOutcome, other: TargetOutcome) -> bool:
-    return (one.error is None) == (other.error is None)

@@ -59,7 +59,9 @@ def make_problem(svc: str, section: Mapping[str, Any], error: ErrorDetails) -> P
     where = ("services", svc, *place)
     if error["type"] in ("missing", "value_error", "assertion_error", "extra_forbidden"):
         return Problem(format_path(where), message)
-    return Problem(format_path(where), f"{_format_value(where, error['input'])} {message}")
+    value = error["input"]
+    found = "text" if isinstance(value, str) else format_found(where, value)  # a text may be a secret
+    return Problem(format_path(where), f"{found} {message}")
 
 
 def _find_place(section: Mapping[str, Any], error: ErrorDetails) -> Place:
@@ -75,11 +77,6 @@ def _find_place(section: Mapping[str, Any], error: ErrorDetails) -> Place:
             place.append(step)
             value = value[step]
     return tuple(place)
-
-
-def _format_value(where: Place, value: Any) -> str:
-    """Return a text only as `text`, since it may be a secret."""
-    return "text" if isinstance(value, str) else format_found(where, value)
 
 
 class ServiceConfig(BaseModel):

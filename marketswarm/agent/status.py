@@ -77,16 +77,12 @@ class StatusReporter:
             self.report_now()
 
     def read_status(self, now: float) -> AgentStatus:
-        watchdog = self._watchdog
+        watchdog, taken, text = self._watchdog, self._beat_taken, self._text
         if watchdog.stop_by != NEVER:
-            return AgentStatus(Phase.STOPPING, now, 0.0, self._beat_taken, "stopping")
+            return AgentStatus(Phase.STOPPING, now, 0.0, taken, "stopping")
         if watchdog.limit_sec == NEVER:
-            return AgentStatus(
-                Phase.JOINING, self._started_at, self._join_within_sec, self._beat_taken, self._text
-            )
-        return AgentStatus(
-            Phase.WORKING, watchdog.last_alive_at(now), watchdog.limit_sec, self._beat_taken, self._text
-        )
+            return AgentStatus(Phase.JOINING, self._started_at, self._join_within_sec, taken, text)
+        return AgentStatus(Phase.WORKING, watchdog.last_alive_at(now), watchdog.limit_sec, taken, text)
 
     def _run(self) -> None:
         while True:

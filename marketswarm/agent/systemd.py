@@ -38,7 +38,8 @@ class SystemdOutlet:
             if self._sent.get(name) != value
         }
         lines = [f"{name}={value}" for name, value in changes.items()]
-        is_due = self._is_watchdog_due(status)
+        is_watched = self._watchdog_sec is not None and status.phase == Phase.WORKING
+        is_due = is_watched and status.at - self._fed_at >= status.limit_sec / MESSAGES_PER_LIMIT
         if is_due:
             lines.append("WATCHDOG=1")
         if lines and self._send("\n".join(lines)):
@@ -47,7 +48,9 @@ class SystemdOutlet:
                 self._fed_at = status.at
 
     def _make_variables(self, status: AgentStatus) -> dict[str, str]:
-        variables = {"STATUS": _clean_line(status.text)}
+        # one printable line, because a newline would begin another variable of the message
+        text = "".join(c if c.isprintable() else " " for c in status.text)
+        variables = {"STATUS": " ".join(text.split())[:MAX_STATUS_CHARS]}
         if status.phase == Phase.STOPPING:
             variables["STOPPING"] = "1"
         elif status.phase == Phase.WORKING:
@@ -56,11 +59,6 @@ class SystemdOutlet:
                 longest_sec = status.limit_sec * (1 + 1 / MESSAGES_PER_LIMIT) + SPARE_SEC
                 variables["WATCHDOG_USEC"] = _format_usec(max(self._watchdog_sec, longest_sec))
         return variables
-
-    def _is_watchdog_due(self, status: AgentStatus) -> bool:
-        if self._watchdog_sec is None or status.phase != Phase.WORKING:
-            return False
-        return status.at - self._fed_at >= status.limit_sec / MESSAGES_PER_LIMIT
 
     def _send(self, message: str) -> bool:
         """Return True if the socket accepted the message at once."""
@@ -92,8 +90,3 @@ def _read_watchdog_sec(environ: Mapping[str, str]) -> float | None:
 
 def _format_usec(sec: float) -> str:
     return str(round(sec * 1e6))
-
-
-def _clean_line(text: str) -> str:
-    """Return the text as one printable line: a newline would begin another variable of the message."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_STATUS_CHARS]

@@ -149,11 +149,6 @@ async def subscribe_inside(
     try:
         yield
     finally:
-        await _cancel_until_done(task)
-
-
-async def _cancel_until_done(task: asyncio.Task[None]) -> None:
-    """Cancel a task every 0.1 s until it ends: on Python 3.11 the client library can lose a cancellation."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=_CANCEL_EVERY_SEC)
+        while not task.done():  # on Python 3.11 the client library can lose a cancellation
+            task.cancel()
+            await asyncio.wait([task], timeout=_CANCEL_EVERY_SEC)

@@ -10,10 +10,12 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
+
+from redis.asyncio.client import Pipeline
 
 from marketswarm import log
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_bus_url
@@ -126,18 +128,33 @@ async def read_truth(
     """
     pipe = bus.pipeline(transaction=True)
     pipe.get(key)
-    pipe.hmget(TRUTH_META, "revision", "sha256")
-    try:
-        raw, meta = await bus.ask(pipe.execute(), within_sec)
-    except ClusterError as error:
-        return TruthReading(bus, None, error.detail, is_cluster=True)
-    except BusError as error:
-        return TruthReading(bus, None, error.reason, has_answered=error.reason == "error")
-    if not isinstance(raw, bytes | None) or not _is_meta(meta):
+    answer = await _ask_with_meta(bus, pipe, within_sec)
+    if isinstance(answer, TruthReading):
+        return answer
+    raw, meta = answer
+    if not isinstance(raw, bytes | None):
         return TruthReading(bus, None, NOT_A_REDIS)
     if raw is None:
         return TruthReading(bus, None, "has none")
     return await _load_document(bus, raw, hashlib.sha256(raw).hexdigest(), meta, known)
+
+
+async def _ask_with_meta(
+    bus: Bus, pipe: Pipeline, within_sec: float
+) -> tuple[Any, list[bytes | None]] | TruthReading:
+    """Return the answer to the one command in `pipe`, with the revision and hash in `truth:meta`.
+
+    If the bus gives none, return the reading that says why.
+    """
+    pipe.hmget(TRUTH_META, "revision", "sha256")
+    try:
+        answer, meta = await bus.ask(pipe.execute(), within_sec)
+    except ClusterError as error:
+        return TruthReading(bus, None, error.detail, is_cluster=True)
+    except BusError as error:
+        return TruthReading(bus, None, error.reason, has_answered=error.reason == "error")
+    is_meta = isinstance(meta, list) and len(meta) == 2 and all(isinstance(x, bytes | None) for x in meta)
+    return (answer, meta) if is_meta else TruthReading(bus, None, NOT_A_REDIS)
 
 
 async def _load_document(
@@ -192,16 +209,11 @@ async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint
     """
     pipe = bus.pipeline()
     pipe.strlen(key)
-    pipe.hmget(TRUTH_META, "revision", "sha256")
-    try:
-        size, meta = await bus.ask(pipe.execute(), within_sec)
-    except ClusterError as error:
-        return TruthReading(bus, None, error.detail, is_cluster=True)
-    except BusError as error:
-        return TruthReading(bus, None, error.reason, has_answered=error.reason == "error")
-    if not isinstance(size, int) or not _is_meta(meta):
-        return TruthReading(bus, None, NOT_A_REDIS)
-    return Fingerprint(size, *meta)
+    answer = await _ask_with_meta(bus, pipe, within_sec)
+    if isinstance(answer, TruthReading):
+        return answer
+    size, meta = answer
+    return Fingerprint(size, *meta) if isinstance(size, int) else TruthReading(bus, None, NOT_A_REDIS)
 
 
 async def read_fingerprints(
@@ -255,20 +267,6 @@ def _parse_patched(known: ParsedTruth, patch: Patch, fingerprint: Fingerprint) -
     return parse_truth(raw)
 
 
-async def _await_patched(
-    load_patched: Callable[[Patch | None], Awaitable[TruthReading | None]],
-    delay_sec: float,
-    wait_for_patch: Callable[[float], Awaitable[Patch | None]],
-) -> TruthReading | None:
-    """Return what `load_patched` makes of a patch that comes within `delay_sec`; None if there is none."""
-    clock = asyncio.get_running_loop().time
-    until = clock() + delay_sec
-    while (left_sec := until - clock()) > 0:
-        if (patched := await load_patched(await wait_for_patch(left_sec))) is not None:
-            return patched
-    return None
-
-
 async def read_first_valid(
     buses: Sequence[Bus],
     key: str,
@@ -288,6 +286,7 @@ async def read_first_valid(
     may save the read.
     """
     fingerprints = fingerprints or await read_fingerprints(buses, key, within_sec)
+    clock = asyncio.get_running_loop().time
     readings: list[TruthReading] = []
     for bus, fingerprint in zip(buses, fingerprints, strict=True):
         if isinstance(fingerprint, TruthReading):
@@ -303,7 +302,9 @@ async def read_first_valid(
         elif (patched := await load_patched(patch)) is not None:
             reading = patched
         else:
-            patched = await _await_patched(load_patched, delay_sec(fingerprint.size), wait_for_patch)
+            read_at = clock() + delay_sec(fingerprint.size)
+            while patched is None and (left_sec := read_at - clock()) > 0:
+                patched = await load_patched(await wait_for_patch(left_sec))
             reading = patched or await read_truth(
                 bus, key, known, within_sec + fingerprint.size / MIN_BYTES_A_SEC
             )
@@ -323,9 +324,7 @@ def find_first_valid(readings: Sequence[TruthReading]) -> FoundTruth | None:
     """Return the first valid truth, with the reasons of the buses before it; None if no bus held one."""
     for index, reading in enumerate(readings):
         if reading.found is not None:
-            return FoundTruth(
-                reading.found.loaded, reading.found.revision, reading.bus, format_reasons(readings[:index])
-            )
+            return replace(reading.found, skip_reasons=format_reasons(readings[:index]))
     return None
 
 
@@ -355,29 +354,19 @@ async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: f
         )
         if any(reading.is_cluster for reading in readings):
             raise Exit(Code.CONFIGURATION, reasons)
+        if clock() >= until and not any_answered:
+            raise Exit(Code.NO_BUS, f"no bus answered within {wait_sec:g} s ({reasons})")
         if clock() >= until:
-            raise _make_exit(any_answered, reasons, settings, wait_sec)
+            raise Exit(
+                Code.NO_TRUTH,
+                f"no valid truth under {settings.truth_redis_key} within {wait_sec:g} s ({reasons}): "
+                "run bootstrap (python -m bootstrap, or make seed)",
+            )
         if reasons != logged_reasons:
             log.get().warning("truth.waiting", why=reasons, wait_sec=wait_sec)
             logged_reasons = reasons
         failures += 1
         await asyncio.sleep(min(PAUSES.pause_sec(failures), max(0.0, until - clock())))
-
-
-def _make_exit(any_answered: bool, reasons: str, settings: CommonSettings, wait_sec: float) -> Exit:
-    if not any_answered:
-        return Exit(Code.NO_BUS, f"no bus answered within {wait_sec:g} s ({reasons})")
-    return Exit(
-        Code.NO_TRUTH,
-        f"no valid truth under {settings.truth_redis_key} within {wait_sec:g} s ({reasons}): "
-        "run bootstrap (python -m bootstrap, or make seed)",
-    )
-
-
-def _is_meta(reply: Any) -> bool:
-    return (
-        isinstance(reply, list) and len(reply) == 2 and all(isinstance(each, bytes | None) for each in reply)
-    )
 
 
 def _parse_revision(meta: Sequence[Any], sha256: str) -> int | None:
@@ -465,12 +454,12 @@ class TruthFollower:
         await subscribe(
             bus,
             channels=(TRUTH_CHANGED,),
-            on_message=lambda _channel, payload: self._note_change(payload),
+            on_message=self._note_change,
             on_subscribed=lambda: self._on_subscribed(bus),
             on_lost=self._on_lost,
         )
 
-    def _note_change(self, message: bytes) -> None:
+    def _note_change(self, _channel: bytes, message: bytes) -> None:
         self._patch, self._is_told, self._retries = parse_patch(message), True, 0
         if self._patch is not None:
             self._patch_came.set()
@@ -490,8 +479,9 @@ class TruthFollower:
         """Read the truth each time that a message or a poll asks for it, at most 20 times a second."""
         while True:
             await self._read_due.wait()
-            if self._is_told:
-                await asyncio.sleep(self._choose_ask_delay_sec())
+            if self._is_told:  # so that not all agents ask for a fingerprint at once
+                agents = len(self._current.loaded.truth.services)
+                await asyncio.sleep(random.random() * min(MAX_ASK_DELAY_SEC, agents / ASKS_A_SEC))
             self._read_due.clear()
             is_told, self._is_told = self._is_told, False
             patch = self._take_patch()
@@ -534,11 +524,6 @@ class TruthFollower:
         if not self._is_told:  # by a newer message
             self._is_told, self._patch = True, patch
         self._read_due.set()
-
-    def _choose_ask_delay_sec(self) -> float:
-        """Return a random delay in seconds, so that not all agents ask for a fingerprint at once."""
-        agents = len(self._current.loaded.truth.services)
-        return random.random() * min(MAX_ASK_DELAY_SEC, agents / ASKS_A_SEC)
 
     def _choose_delay_sec(self, size: int) -> float:
         """Return a random delay in seconds, so that not all agents read a new document at once."""

@@ -145,7 +145,8 @@ def format_task_stacks(loop: asyncio.AbstractEventLoop) -> dict[str, str]:
     with contextlib.suppress(RuntimeError):  # the set of tasks changed while it was read
         for task in list(asyncio.all_tasks(loop))[:TASKS_SHOWN]:
             stacks[task.get_name()] = "\n".join(
-                format_frame(frame) for frame in _collect_frames(task.get_coro())
+                f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"
+                for frame in _collect_frames(task.get_coro())
             )
     return stacks
 
@@ -162,7 +163,3 @@ def _collect_frames(waiting: object) -> list[FrameType]:
             frames.append(frame)
         waiting = getattr(waiting, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
     return frames
-
-
-def format_frame(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"

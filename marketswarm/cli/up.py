@@ -145,7 +145,7 @@ def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> 
         binary = server.find_binary() if starts_servers else None
     except (plan.PlanError, server.NoServerError) as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
-    runs_database = planned.needs_database and not plan.is_database_given(os.environ)
+    runs_database = planned.needs_database and not plan.is_set(plan.DATABASE_URL, os.environ)
     if not planned.agents:
         raise Exit(Code.CONFIGURATION, f"{path}: none of its services has a module here, nothing to start")
     return FleetSpec(

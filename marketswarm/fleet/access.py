@@ -99,15 +99,15 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
     secrets, texts = _make_passwords_and_acls(truth, data, operators)
     paths = {bus: data / bus / ACL_FILE for bus in operators if bus in texts}
     before = {bus: path.read_text(encoding="utf-8") for bus, path in paths.items()}
-    wanted = {
-        bus: texts[bus] + (_find_lines_of_other_users(texts[bus], before[bus]) if keep else "")
-        for bus in paths
-    }
-    changed = {
-        bus: text
-        for bus, text in wanted.items()
-        if sorted(text.split("\n")) != sorted(before[bus].split("\n"))
-    }
+    changed = {}
+    for bus in paths:
+        text = texts[bus]
+        if keep:
+            names = {line.split(" ", 2)[1] for line in text.splitlines()}
+            others = (line for line in before[bus].splitlines() if line.split(" ", 2)[1] not in names)
+            text += "".join(f"{line}\n" for line in others)
+        if sorted(text.split("\n")) != sorted(before[bus].split("\n")):
+            changed[bus] = text
     urls = build_url_files(data / _URLS, secrets, operators)
     write_files({path: text for path, text in urls.items() if not path.exists()}, _PRIVATE_MODE)
     write_files({paths[bus]: text for bus, text in changed.items()}, _PRIVATE_MODE)
@@ -121,11 +121,6 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
         finally:
             await operator.aclose()
     return bool(changed)
-
-
-def _find_lines_of_other_users(text: str, before: str) -> str:
-    names = {line.split(" ", 2)[1] for line in text.splitlines()}
-    return "".join(f"{line}\n" for line in before.splitlines() if line.split(" ", 2)[1] not in names)
 
 
 def _make_passwords_and_acls(

@@ -10,7 +10,6 @@ files are read (`marketswarm/log_follower.py`), and how a line looks to a person
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -28,14 +27,6 @@ def find_logs(data: Path) -> dict[str, Path]:
     return find_log_files(data / LOGS_FOLDER)
 
 
-@dataclass(slots=True)
-class _LogFile:
-    """An open log file and its size in bytes."""
-
-    file: BinaryIO
-    size: int
-
-
 class LogFiles:
     """Write and rotate the log files of all agents of one data folder.
 
@@ -47,17 +38,17 @@ class LogFiles:
         self, data: Path, on_failure: Callable[[OSError], object], max_bytes: int = MAX_BYTES
     ) -> None:
         self._folder, self._on_failure, self._max_bytes = data / LOGS_FOLDER, on_failure, max_bytes
-        self._open_files: dict[str, _LogFile] = {}
+        self._open_files: dict[str, BinaryIO] = {}
         self._failed = False
         make_private_folder(self._folder)
 
     def append(self, name: str, line: bytes) -> None:
         try:
-            log = self._open_files.get(name) or self._open_file(name)
-            if log.size and log.size + len(line) + 1 > self._max_bytes:
-                log = self._rotate(name)
-            log.file.write(line + b"\n")
-            log.size += len(line) + 1
+            file = self._open_files.get(name) or self._open_file(name)
+            size = file.tell()  # it is written at its end only
+            if size and size + len(line) + 1 > self._max_bytes:
+                file = self._rotate(name)
+            file.write(line + b"\n")
         except OSError as error:
             self._close(name)
             if not self._failed:
@@ -73,13 +64,12 @@ class LogFiles:
     def _current_path(self, name: str) -> Path:
         return self._folder / f"{name.replace('/', '@')}{SUFFIX}"
 
-    def _open_file(self, name: str) -> _LogFile:
+    def _open_file(self, name: str) -> BinaryIO:
         handle = open_private_file(self._current_path(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        log = _LogFile(os.fdopen(handle, "ab", buffering=0), os.fstat(handle).st_size)
-        self._open_files[name] = log
-        return log
+        file = self._open_files[name] = os.fdopen(handle, "ab", buffering=0)
+        return file
 
-    def _rotate(self, name: str) -> _LogFile:
+    def _rotate(self, name: str) -> BinaryIO:
         """Rename an agent's files, the current one to `.log.1`, the oldest away; open a new one."""
         self._close(name)
         path = self._current_path(name)
@@ -90,6 +80,6 @@ class LogFiles:
         return self._open_file(name)
 
     def _close(self, name: str) -> None:
-        if (log := self._open_files.pop(name, None)) is not None:
+        if (file := self._open_files.pop(name, None)) is not None:
             with contextlib.suppress(OSError):
-                log.file.close()
+                file.close()

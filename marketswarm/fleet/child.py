@@ -56,18 +56,6 @@ class Program:
         return self.command[2] if is_module else None
 
 
-class Process(Protocol):
-    """A process that was started, as asyncio's subprocess transport has it."""
-
-    def get_pid(self) -> int | None: ...
-
-    def get_returncode(self) -> int | None:
-        """Return its exit code, -N for signal N; None while it runs."""
-
-    def close(self) -> None:
-        """Close its output, and kill it if it still runs."""
-
-
 class OutputReader(asyncio.SubprocessProtocol, asyncio.Protocol):
     """Reads the output of a child line by line, and notes its end and the end of its output separately.
 
@@ -101,7 +89,7 @@ class OutputReader(asyncio.SubprocessProtocol, asyncio.Protocol):
         self.output_ended.set()
 
 
-StartProcess = Callable[[Program, OutputReader], Awaitable[Process | None]]
+StartProcess = Callable[[Program, OutputReader], Awaitable[asyncio.SubprocessTransport | None]]
 """Starts a program, and gives its output to the reader; None: the program can't be started in this way."""
 
 
@@ -153,8 +141,9 @@ class Child:
         self._program, self._log_event = program, log_event
         self._on_line, self._grace_sec = on_line, grace_sec
         self._start_first = start_first
-        self._is_started = asyncio.Event()
-        self._process: Process | None = None
+        self.started = asyncio.Event()
+        """Set once its first process was started, or could not be."""
+        self._process: asyncio.SubprocessTransport | None = None
         self._wanted = asyncio.Event()
         self._skip_backoff = asyncio.Event()  # ends the back-off early
         self._ended = asyncio.Event()
@@ -174,10 +163,6 @@ class Child:
     @property
     def is_wanted(self) -> bool:
         return self._wanted.is_set()
-
-    async def wait_until_started(self) -> None:
-        """Wait until its first process was started, or could not be."""
-        await self._is_started.wait()
 
     def describe(self) -> FleetProcess:
         age_sec = time.monotonic() - self._begun if self.started_at else 0.0
@@ -308,13 +293,17 @@ class Child:
         self._ended.clear()
         reader = OutputReader(self._on_line)
         try:
-            self._process = await self._spawn(reader)
+            self.started_at, self._begun = time.time(), time.monotonic()
+            start_first, self._start_first = self._start_first, None
+            if start_first is not None:
+                self._process = await start_first(self._program, reader)
+            self._process = self._process or await spawn_command(self._program, reader)
         except OSError as error:  # no memory, no more processes
             self._log_event("agent.unstartable", "error", svc=self.name, why=error.strerror)
             self._ended.set()
             return 1
         finally:
-            self._is_started.set()
+            self.started.set()
         self.state = ProcessState.RUNNING
         if not self._wanted.is_set():  # `stop` was called while the process was starting
             self._terminate()
@@ -328,12 +317,6 @@ class Child:
             self._process.close()
             self._process, self.state = None, ProcessState.STOPPED
             self._ended.set()
-
-    async def _spawn(self, reader: OutputReader) -> Process:
-        self.started_at, self._begun = time.time(), time.monotonic()
-        start_first, self._start_first = self._start_first, None
-        process = await start_first(self._program, reader) if start_first is not None else None
-        return process or await spawn_command(self._program, reader)
 
     async def _pause(self, pause_sec: float, code: int) -> None:
         self.restarts += 1

@@ -93,9 +93,7 @@ async def answer_request(line: bytes, agents: ControlledAgents) -> dict[str, Any
         processes = [each.describe().to_json() for each in agents.children.values()]
         return {"done": True, "said": f"{len(processes)} processes", "processes": processes}
     if action == RESTART and isinstance(svc, str):
-        if not _is_in_time(request.get("until")):
-            return _refuse(f"{svc}: the request came too late")
-        return await _restart(svc, request.get("identity"), agents)
+        return await _restart(svc, request, agents)
     if action not in ACTIONS or not isinstance(svc, str):
         return _refuse(f"{action}: what can be done is {', '.join(ACTIONS)}")
     found = find_processes(svc, agents.children)
@@ -112,16 +110,13 @@ async def answer_request(line: bytes, agents: ControlledAgents) -> dict[str, Any
     return await _do_action(action, svc, found, agents.data_option)
 
 
-def _is_in_time(until: Any) -> bool:
-    """Return True for a request without an end, and before its end.
-
-    Its sender may have stood still since, and no longer hold the lease under which it was meant.
-    """
-    ends_at = parse_number(until, 0.0, float("inf"))
-    return until is None or (ends_at is not None and is_in_time(ends_at))
-
-
-async def _restart(name: str, identity: Any, agents: ControlledAgents) -> dict[str, Any]:
+async def _restart(name: str, request: Mapping[str, Any], agents: ControlledAgents) -> dict[str, Any]:
+    until, identity = request.get("until"), request.get("identity")
+    if until is not None:
+        # its sender may have stood still since, and no longer hold the lease under which it was meant
+        ends_at = parse_number(until, 0.0, float("inf"))
+        if ends_at is None or not is_in_time(ends_at):
+            return _refuse(f"{name}: the request came too late")
     found = find_processes(name, agents.children)
     if len(found) != 1 or not isinstance(identity, str):
         return _refuse(f"{name}: a restart is of one process, with its identity")

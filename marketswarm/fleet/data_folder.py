@@ -145,7 +145,8 @@ def make_private_folder(folder: Path, *, closed: bool = True) -> None:
     except FileExistsError:
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode):
-            raise _make_refusal(folder, "is a link or a file, not a folder: remove it") from None
+            why = "is a link or a file, not a folder: remove it"
+            raise PermissionError(errno.EPERM, why, str(folder)) from None
         _require_private(folder, status)
         if closed and status.st_mode & 0o077:
             folder.chmod(0o700)
@@ -161,7 +162,7 @@ def open_private_file(path: Path, flags: int) -> int:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise _make_refusal(path, "is a link: remove it") from None
+            raise PermissionError(errno.EPERM, "is a link: remove it", str(path)) from None
         raise
     try:
         _require_private_file(path, os.fstat(handle))
@@ -197,17 +198,15 @@ def is_private_folder(folder: Path) -> bool:
 
 def _require_private_file(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        raise _make_refusal(path, "is not a file of its own: remove it")
+        raise PermissionError(errno.EPERM, "is not a file of its own: remove it", str(path))
     _require_private(path, status)
 
 
 def _require_private(path: Path, status: os.stat_result) -> None:
     """Raise PermissionError unless `status`, that of `path`, is of ours, and only we may write to it."""
     if status.st_uid != os.geteuid():
-        raise _make_refusal(path, "belongs to another user: remove it, or choose another folder (--data DIR)")
+        why = "belongs to another user: remove it, or choose another folder (--data DIR)"
+        raise PermissionError(errno.EPERM, why, str(path))
     if status.st_mode & OTHERS_WRITE:
-        raise _make_refusal(path, f"others may write to it: look at what is there, then chmod go-w {path}")
-
-
-def _make_refusal(path: Path, why: str) -> PermissionError:
-    return PermissionError(errno.EPERM, why, str(path))
+        why = f"others may write to it: look at what is there, then chmod go-w {path}"
+        raise PermissionError(errno.EPERM, why, str(path))

@@ -102,9 +102,7 @@ def _matches_any(name: str, names: Collection[str]) -> bool:
 
 def _is_our_setting(name: str) -> bool:
     plain = name.removesuffix("_FILE")
-    ours = {
-        each for settings in OUR_SETTINGS.values() for each in list_variables(settings)
-    } | _SERVICE_SECRETS
+    ours = _SERVICE_SECRETS.union(*map(list_variables, OUR_SETTINGS.values()))
     return plain in ours or name.startswith(PREFIX) or is_feed_variable(plain)
 
 

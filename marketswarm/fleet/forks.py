@@ -18,7 +18,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import IO, Final
 
-from marketswarm.fleet.child import LogEvent, OutputReader, Process, Program, spawn_command
+from marketswarm.fleet.child import LogEvent, OutputReader, Program, spawn_command
 from marketswarm.fleet.environment import make_server_environ
 from marketswarm.fleet.fork_server import PID, ROOM
 
@@ -68,7 +68,7 @@ class ForkServer:
         with theirs, _adopt_orphans():  # the kernel notes in a new process whether its orphans are adopted
             return await spawn_command(Program("fork-server", command, environ), reader, [theirs.fileno()])
 
-    async def spawn(self, program: Program, reader: OutputReader) -> Process | None:
+    async def spawn(self, program: Program, reader: OutputReader) -> "ForkedProcess | None":
         """Start a program; return None if it has to be started by the interpreter."""
         if program.module is None:
             return None
@@ -81,11 +81,12 @@ class ForkServer:
                 self._fail(error)
                 return None
 
-    async def _fork(self, control: socket.socket, program: Program, reader: OutputReader) -> Process:
+    async def _fork(self, control: socket.socket, program: Program, reader: OutputReader) -> "ForkedProcess":
         """Raise OSError or TimeoutError if there is no fork; nothing was given to `reader` then."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        output, written = _make_pipe()
+        read_end, write_end = os.pipe()
+        output, written = os.fdopen(read_end, "rb", buffering=0), os.fdopen(write_end, "wb", buffering=0)
         with ours, contextlib.ExitStack() as unless_forked:
             unless_forked.enter_context(output)
             ours.setblocking(False)
@@ -120,10 +121,11 @@ class ForkServer:
             self._control = None
 
 
-class ForkedProcess:
-    """A program that was started by fork: a child of this process, with the methods of a `Process`."""
+class ForkedProcess(asyncio.SubprocessTransport):
+    """A program that was started by fork: a child of this process."""
 
     def __init__(self, pid: int, reader: OutputReader) -> None:
+        super().__init__()
         self._pid, self._reader = pid, reader
         self._returncode: int | None = None
         self._output: asyncio.BaseTransport | None = None
@@ -166,11 +168,6 @@ def _is_possible() -> bool:
     except OSError:  # an old kernel, or a sandbox
         return False
     return True
-
-
-def _make_pipe() -> tuple[IO[bytes], IO[bytes]]:
-    ours, theirs = os.pipe()
-    return os.fdopen(ours, "rb", buffering=0), os.fdopen(theirs, "wb", buffering=0)
 
 
 @contextlib.contextmanager

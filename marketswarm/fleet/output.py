@@ -149,7 +149,8 @@ class LogFormatter:
             text = escape_text(raw.decode("utf-8", "replace"))
             return self._format_line(None, name, text) if text.strip() else None
         level, event = str(record.get("level", "info")), str(record.get("event", ""))
-        if not self.verbose and not (name == FLEET or _is_shown_by_default(level, event)):
+        is_shown = level in _LEVEL_COLOURS or (level == "info" and event.rpartition(".")[2] in _SHOWN_EVENTS)
+        if not (self.verbose or name == FLEET or is_shown):
             return None
         hidden = 0 if self.verbose else self._count_repeat(name, event, now)
         if hidden is None:
@@ -243,10 +244,6 @@ class Output:
     def print_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self._lines.put(line.encode("utf-8", "replace"))
-
-
-def _is_shown_by_default(level: str, event: str) -> bool:
-    return level in _LEVEL_COLOURS or (level == "info" and event.rpartition(".")[2] in _SHOWN_EVENTS)
 
 
 def _format_value(value: Any) -> str:

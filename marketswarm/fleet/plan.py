@@ -90,14 +90,10 @@ class Plan:
 
 
 def is_url_given(bus: str, environ: Mapping[str, str]) -> bool:
-    return _is_set(get_url_variable(bus), environ)
+    return is_set(get_url_variable(bus), environ)
 
 
-def is_database_given(environ: Mapping[str, str]) -> bool:
-    return _is_set(DATABASE_URL, environ)
-
-
-def _is_set(name: str, environ: Mapping[str, str]) -> bool:
+def is_set(name: str, environ: Mapping[str, str]) -> bool:
     return any(environ.get(name + suffix) for suffix in ("", "_FILE"))
 
 
@@ -142,6 +138,7 @@ def make_plan(
         for svc in truth.services
         if (not only or svc in only) and (svc != BOARD or board_port is not None)
     ]
+    has_gate = SOURCES in wanted and SOURCES in modules
     return Plan(
         buses=tuple(buses),
         agents=tuple(
@@ -158,15 +155,9 @@ def make_plan(
         ),
         elsewhere=tuple(svc for svc in wanted if svc not in modules),
         left_out=tuple(svc for svc in truth.services if svc not in wanted),
-        gated=_find_gated(wanted, truth, modules),
+        gated=frozenset(svc for svc in wanted if has_gate and SOURCES in truth.services[svc].depends_on),
         needs_database=ARCHIVE in wanted and ARCHIVE in modules,
     )
-
-
-def _find_gated(wanted: Collection[str], truth: Truth, modules: Mapping[str, str]) -> frozenset[str]:
-    if SOURCES not in wanted or SOURCES not in modules:
-        return frozenset()
-    return frozenset(svc for svc in wanted if SOURCES in truth.services[svc].depends_on)
 
 
 def plan_added_agents(

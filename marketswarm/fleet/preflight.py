@@ -1,5 +1,6 @@
 """Checks before a fleet starts: where its buses are, which services have a module here, free ports."""
 
+import contextlib
 import errno
 import os
 import re
@@ -94,12 +95,11 @@ def find_port_holder(port: int, proc: Path = Path("/proc")) -> str:
     inodes = set(_find_listening_inodes(port, proc))
     for pid in sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()):
         if inodes & set(_find_socket_inodes(pid, proc)):
-            return _describe_holder(pid, _read_program_name(pid, proc))
+            name = None
+            with contextlib.suppress(OSError):
+                name = (proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
+            return f"{name or 'a program'} (pid {pid})"
     return _UNKNOWN_HOLDER
-
-
-def _describe_holder(pid: int, program: str | None) -> str:
-    return f"{program or 'a program'} (pid {pid})"
 
 
 def _find_listening_inodes(port: int, proc: Path) -> Iterator[str]:
@@ -116,24 +116,12 @@ def _find_listening_inodes(port: int, proc: Path) -> Iterator[str]:
 def _find_socket_inodes(pid: int, proc: Path) -> Iterator[str]:
     try:
         for handle in (proc / str(pid) / "fd").iterdir():
-            if match := re.fullmatch(r"socket:\[(\d+)\]", _read_link(handle)):
-                yield match[1]
+            with contextlib.suppress(OSError):  # the descriptor was closed meanwhile
+                target = os.readlink(handle)  # noqa: PTH115 - not a path, and Path would make one of it
+                if match := re.fullmatch(r"socket:\[(\d+)\]", target):
+                    yield match[1]
     except OSError:
         return
-
-
-def _read_link(handle: Path) -> str:
-    try:
-        return os.readlink(handle)  # noqa: PTH115 - the target is not a path, and Path would make one of it
-    except OSError:  # the descriptor was closed meanwhile
-        return ""
-
-
-def _read_program_name(pid: int, proc: Path) -> str | None:
-    try:
-        return (proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip() or None
-    except OSError:
-        return None
 
 
 def _ask_lsof(port: int) -> str:
@@ -152,7 +140,7 @@ def _ask_lsof(port: int) -> str:
         return _UNKNOWN_HOLDER
     facts = {line[0]: line[1:] for line in reversed(output.splitlines()) if line}
     pid = facts.get("p", "")
-    return _describe_holder(int(pid), facts.get("c")) if pid.isdigit() else _UNKNOWN_HOLDER
+    return f"{facts.get('c') or 'a program'} (pid {pid})" if pid.isdigit() else _UNKNOWN_HOLDER
 
 
 def find_modules(services: Iterable[str]) -> dict[str, str]:
@@ -164,14 +152,12 @@ def find_modules(services: Iterable[str]) -> dict[str, str]:
     for svc in services:
         name = svc.replace("-", "_")
         module = svc if svc in _TOP_LEVEL_PACKAGES else f"services.{name}"
-        if name.isidentifier() and _has_main(module):
+        package, _, rest = module.partition(".")
+        if name.isidentifier() and any(
+            Path(place, rest, "__main__.py").is_file() for place in find_package_folders(package)
+        ):
             found[svc] = module
     return found
-
-
-def _has_main(module: str) -> bool:
-    package, _, rest = module.partition(".")
-    return any(Path(place, rest, "__main__.py").is_file() for place in find_package_folders(package))
 
 
 def is_in_our_tree() -> bool:

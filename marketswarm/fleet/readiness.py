@@ -8,7 +8,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import parse_object, read_strings
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.keys import health_key, last_beat_key
-from marketswarm.truth import Truth
+from marketswarm.truth import HEALER, SYSTEM, Truth
 
 _MAX_BOOTS = 1_000
 
@@ -19,7 +19,7 @@ async def find_ready(agents: Mapping[str, float], truth: Truth, get_bus: Callabl
     An agent is up if its last beat is from after its start and is not a goodbye. If the healer is among
     `agents`, the healer must also have reported each agent that it monitors as ok.
     """
-    monitored = {watch.svc for watch in truth.watched()} if "healer" in agents else set()
+    monitored = {watch.svc for watch in truth.watched()} if HEALER in agents else set()
     ready: set[str] = set()
     for name in {truth.bus_of(svc) for svc in agents}:
         here = [svc for svc in agents if truth.bus_of(svc) == name]
@@ -27,9 +27,15 @@ async def find_ready(agents: Mapping[str, float], truth: Truth, get_bus: Callabl
         ready |= {
             svc
             for svc, beat in zip(here, beats, strict=True)
-            if _read_number(beat, "ts") >= agents[svc] and beat.get("status") != "stopping"
+            if isinstance(ts := beat.get("ts"), int | float)
+            and ts >= agents[svc]
+            and beat.get("status") != "stopping"
         }
-    return ready - await _find_not_ok(ready & monitored, get_bus("system-redis"))
+    names = sorted(ready & monitored)
+    verdicts = await read_objects(get_bus(SYSTEM), [health_key(svc) for svc in names]) if names else []
+    return ready - {
+        svc for svc, event in zip(names, verdicts, strict=True) if event.get("type") != "heartbeat_ok"
+    }
 
 
 async def have_subscribers(agents: Collection[str], truth: Truth, get_bus: Callable[[str], Bus]) -> bool:
@@ -49,14 +55,6 @@ async def have_subscribers(agents: Collection[str], truth: Truth, get_bus: Calla
     return True
 
 
-async def _find_not_ok(services: Collection[str], bus: Bus) -> set[str]:
-    if not services:
-        return set()
-    names = sorted(services)
-    verdicts = await read_objects(bus, [health_key(svc) for svc in names])
-    return {svc for svc, event in zip(names, verdicts, strict=True) if event.get("type") != "heartbeat_ok"}
-
-
 async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
     """Return the JSON object under each key; an empty one where there is none, or while the bus is away."""
     try:
@@ -64,11 +62,6 @@ async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
     except BusError:
         return [{} for _ in keys]
     return [parse_object(value) for value in values]
-
-
-def _read_number(beat: Mapping[str, object], key: str) -> float:
-    value = beat.get(key)
-    return value if isinstance(value, int | float) else 0.0
 
 
 class InstanceCounter:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Coroutine
 from typing import Any
 
 from marketswarm.access import OPERATOR
@@ -18,7 +17,7 @@ from marketswarm.fleet.data_folder import (
     withdraw_fleet,
 )
 from marketswarm.fleet.output import LineWriter, LogFileWriter, LogFormatter, Output
-from marketswarm.fleet.plan import Plan, find_board_host, find_missed, format_board_url
+from marketswarm.fleet.plan import find_board_host, find_missed, format_board_url
 from marketswarm.fleet.summary import SummaryFacts, format_summary
 from marketswarm.fleet.supervisor import FleetSpec, FleetSupervisor
 from marketswarm.tasks import run_until_first
@@ -35,11 +34,13 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, facts: Summ
     stop, kill = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def report_unwritable_logs(error: OSError) -> None:
-        """Log in the event loop that log files can't be written; called from the writer's thread."""
-        loop.call_soon_threadsafe(_log_unwritable, output, spec, error)
+    def log_unwritable(error: OSError) -> None:
+        """Log that log files can't be written."""
+        path = str(error.filename or spec.data / "logs")
+        output.log_event("logs.unwritable", "warning", path=path, why=error.strerror)
 
-    logs = LogFileWriter(spec.data, report_unwritable_logs)
+    # the writer's thread reports it
+    logs = LogFileWriter(spec.data, lambda error: loop.call_soon_threadsafe(log_unwritable, error))
     lines = LineWriter(_STDERR, lambda: loop.call_soon_threadsafe(stop.set))
     output = Output(lines, formatter, logs)
     _handle_signals(stop, kill)
@@ -51,10 +52,10 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, facts: Summ
         async with fleet.supervise(), serve_control_socket(address, agents):
             by_bus = spec.access.find_files(OPERATOR) if spec.access else {}
             files = {bus: str(path) for bus, path in by_bus.items()}
-            publish_fleet(
-                spec.data, RunningFleet(os.getpid(), address, buses, files, _find_board_url(spec.plan))
-            )
-            await _run_until(stop, _start_and_report(fleet, spec, output, facts))
+            board_ports = (agent.board_port for agent in spec.plan.agents if agent.board_port)
+            boards = (format_board_url(port, find_board_host(os.environ)) for port in board_ports)
+            publish_fleet(spec.data, RunningFleet(os.getpid(), address, buses, files, next(boards, "")))
+            await run_until_first(_start_and_report(fleet, spec, output, facts, stop), stop.wait())
             output.log_event("fleet.stopping", agents=list(fleet.agents), servers=list(fleet.servers))
         output.log_event("fleet.stopped")
     except BaseExceptionGroup as group:
@@ -65,26 +66,23 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, facts: Summ
         logs.close()
 
 
-def _log_unwritable(output: Output, spec: FleetSpec, error: OSError) -> None:
-    path = str(error.filename or spec.data / "logs")
-    output.log_event("logs.unwritable", "warning", path=path, why=error.strerror)
-
-
 async def _start_and_report(
-    fleet: FleetSupervisor, spec: FleetSpec, output: Output, facts: SummaryFacts
+    fleet: FleetSupervisor, spec: FleetSpec, output: Output, facts: SummaryFacts, stop: asyncio.Event
 ) -> None:
+    """Start the fleet, report that it is up, and wait for `stop`."""
     begun = time.monotonic()
     _report_plan(spec, output)
     await fleet.start_all()
     agents = await fleet.wait_until_up()
     if output.is_for_people:
         output.print_lines(format_summary(spec, agents, fleet.seeding_output, facts, time.monotonic()))
-        return
-    urls = {bus.name: bus.url for bus in spec.plan.buses if bus.port is not None}
-    took_sec = round(time.monotonic() - begun, 3)
-    metrics = {agent.name: agent.metrics_port for agent in spec.plan.agents if agent.metrics_port}
-    optional: dict[str, Any] = {"metrics": metrics} if metrics else {}
-    output.log_event("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **optional)
+    else:
+        urls = {bus.name: bus.url for bus in spec.plan.buses if bus.port is not None}
+        took_sec = round(time.monotonic() - begun, 3)
+        metrics = {agent.name: agent.metrics_port for agent in spec.plan.agents if agent.metrics_port}
+        optional: dict[str, Any] = {"metrics": metrics} if metrics else {}
+        output.log_event("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **optional)
+    await stop.wait()
 
 
 def _report_plan(spec: FleetSpec, output: Output) -> None:
@@ -99,21 +97,6 @@ def _report_plan(spec: FleetSpec, output: Output) -> None:
         output.log_event(
             "fleet.left_out", services=missed, why="reported as missed unless they run elsewhere"
         )
-
-
-def _find_board_url(plan: Plan) -> str:
-    port = next((agent.board_port for agent in plan.agents if agent.board_port), None)
-    return "" if port is None else format_board_url(port, find_board_host(os.environ))
-
-
-async def _run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, then wait for `stop`; cancel `work` if `stop` is set earlier. Raise its exception."""
-
-    async def work_and_wait() -> None:
-        await work
-        await stop.wait()
-
-    await run_until_first(work_and_wait(), stop.wait())
 
 
 def _handle_signals(stop: asyncio.Event, kill: asyncio.Event) -> None:

@@ -70,18 +70,17 @@ def _format_buses(spec: FleetSpec, facts: SummaryFacts) -> list[str]:
     lines = []
     for bus in spec.plan.buses:
         where = f"{program}, data in {facts.data}/{bus.name}" if bus.port else "not ours: used as it is"
-        lines.append(f"  {bus.name:<{width}}  {_strip_credentials(bus.url)}  ({where})")
-    if database := _describe_database(spec, facts):
-        lines.append(f"  {'database':<{width}}  {database}")
-    return lines
-
-
-def _describe_database(spec: FleetSpec, facts: SummaryFacts) -> str:
+        parts = urlsplit(bus.url)
+        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without credentials
+        lines.append(f"  {bus.name:<{width}}  {url}  ({where})")
+    database = "the one of DATABASE_URL, not ours" if spec.plan.needs_database else ""
     if spec.database is not None:
         url_file = Path(facts.data, DATABASE, spec.database.url_file.name)
         major = spec.database.programs.major
-        return f"127.0.0.1:{spec.database.port}  (PostgreSQL {major}; its URL: {url_file})"
-    return "the one of DATABASE_URL, not ours" if spec.plan.needs_database else ""
+        database = f"127.0.0.1:{spec.database.port}  (PostgreSQL {major}; its URL: {url_file})"
+    if database:
+        lines.append(f"  {'database':<{width}}  {database}")
+    return lines
 
 
 def _format_others(
@@ -182,11 +181,6 @@ def _format_services(plan: Plan, agents: Sequence[str]) -> list[str]:
         number = f"{count}" if count == planned[svc] else f"{count} of {planned[svc]}"
         found.append(svc if planned[svc] == 1 else f"{svc}({number})")
     return found
-
-
-def _strip_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _wrap_words(head: str, words: Sequence[str], columns: int = 78) -> list[str]:

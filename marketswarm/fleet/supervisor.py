@@ -121,7 +121,10 @@ class FleetSupervisor:
         self._tasks: asyncio.TaskGroup | None = None
         self.servers = {bus.name: self._make_server(bus) for bus in spec.plan.buses if bus.port is not None}
         if spec.database is not None:
-            self.servers[DATABASE] = self._make_database(spec.database)
+            command, environ = spec.database.command, spec.database.environ
+            program = Program(DATABASE, command, environ, stop_signal=STOP_SIGNAL)
+            write = partial(write_line, DATABASE)
+            self.servers[DATABASE] = Child(program, log_event, write, _DATABASE_GRACE_SEC)
         self._forks = ForkServer(log_event, partial(write_line, "fork-server"))
         self._service_by_agent = {agent.name: agent.svc for agent in spec.plan.agents}
         several = Counter(self._service_by_agent.values())
@@ -163,7 +166,7 @@ class FleetSupervisor:
             await self._start_agents()
             for agent in list(self.agents.values()):  # `marketswarm start` may add one meanwhile
                 if agent.is_wanted:
-                    await agent.wait_until_started()
+                    await agent.started.wait()
 
     async def _start_agents(self) -> None:
         ours = [bus for bus in self._spec.plan.buses if bus.port is not None]
@@ -379,9 +382,8 @@ class FleetSupervisor:
         fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
         fixed |= {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
         given = dict(os.environ)
-        if (
-            database := self._spec.database
-        ) is not None:  # only programs that declare these variables get them
+        if (database := self._spec.database) is not None:
+            # only programs that declare these variables get them
             url_file = database.url_file if svc == ARCHIVE else database.reader_url_file
             given[f"{DATABASE_URL}_FILE"] = str(url_file)
             given["POSTGRES_BIN"] = str(database.programs.folder)
@@ -403,27 +405,19 @@ class FleetSupervisor:
         program = Program(bus.name, line, make_server_environ(os.environ))
         return Child(program, self._log_event, partial(self._write_line, bus.name), _SERVER_GRACE_SEC)
 
-    def _make_database(self, database: PostgresServer) -> Child:
-        program = Program(DATABASE, database.command, database.environ, stop_signal=STOP_SIGNAL)
-        return Child(program, self._log_event, partial(self._write_line, DATABASE), _DATABASE_GRACE_SEC)
-
     def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
         environ: Mapping[str, str] = {
             **self._make_environ(agent.module, agent.svc, truth),
             **self._spec.bus_environ(agent.svc),
             **agent.environ(),
         }
-        pause_after_kill_sec = missed_after_sec(truth, agent.svc) + _RESTART_AFTER_MISS_SEC
+        missed_after_sec = truth.timeout_of(agent.svc)
+        if agent.svc == HEALER:  # the sentinel misses it after three intervals
+            missed_after_sec = 3 * truth.services[HEALER].heartbeat.interval_sec
+        pause_after_kill_sec = missed_after_sec + _RESTART_AFTER_MISS_SEC
         program = Program(agent.name, [sys.executable, "-m", agent.module], environ, pause_after_kill_sec)
         return self._make_child(program)
 
     def _make_child(self, program: Program) -> Child:
         write_line = partial(self._write_line, program.name)
         return Child(program, self._log_event, write_line, start_first=self._forks.spawn)
-
-
-def missed_after_sec(truth: Truth, svc: str) -> float:
-    """Return the silence after which an agent is missed: the healer, by the sentinel, after 3 intervals."""
-    if svc == HEALER:
-        return 3 * truth.services[svc].heartbeat.interval_sec
-    return truth.timeout_of(svc)

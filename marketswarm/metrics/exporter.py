@@ -225,8 +225,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             # render all before sending, so that no answer is incomplete; compress it, since it may be long
             size, pieces = compress_pieces(self.server.exporter.render())
-        except Exception as error:  # noqa: BLE001 - if a source fails, this scrape fails, and the server goes on
-            self._log_failure(error)
+        except Exception:  # if a source fails, this scrape fails, and the server goes on
+            if time.monotonic() - self.server.failed_at >= LOG_EVERY_SEC:
+                self.server.failed_at = time.monotonic()
+                log.exception("metrics.failed")
             self.send_error(500, "the metrics can't be read; the log says why")
             return
         self.server.record_answer_rendered(self.request)
@@ -239,12 +241,6 @@ class _Handler(BaseHTTPRequestHandler):
         unpack = zlib.decompressobj(wbits=GZIP).decompress
         for piece in pieces:
             self.wfile.write(piece if gzip else unpack(piece))
-
-    def _log_failure(self, error: Exception) -> None:
-        """Log the error of a source, at most once in LOG_EVERY_SEC."""
-        if time.monotonic() - self.server.failed_at >= LOG_EVERY_SEC:
-            self.server.failed_at = time.monotonic()
-            log.error("metrics.failed", exc_info=error)
 
     def version_string(self) -> str:
         return "marketswarm"

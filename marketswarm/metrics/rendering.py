@@ -6,7 +6,6 @@ Only a process that is scraped needs this module, which brings that library.
 import itertools
 import time
 from collections.abc import Iterator
-from functools import cache
 from math import inf
 from typing import Final
 
@@ -23,6 +22,7 @@ Without pauses Python would switch to the event loop's thread only after 5 ms, e
 MIN_PAUSE_SEC: Final = 0.0005
 """The shortest pause after a piece. The pause is as long as rendering the piece took, so a busy machine
 delays the answer and not the event loop."""
+_PROCESS: Final = ProcessCollector(registry=None)
 
 
 class _SingleMetricRegistry:
@@ -69,10 +69,4 @@ def render_family(family: Family) -> Iterator[bytes]:
 
 def render_process() -> Iterator[bytes]:
     """Yield the metrics of this process: its memory, processor time and open files."""
-    for metric in _get_process_collector().collect():
-        yield encode_metric(metric)
-
-
-@cache
-def _get_process_collector() -> ProcessCollector:
-    return ProcessCollector(registry=None)
+    return map(encode_metric, _PROCESS.collect())

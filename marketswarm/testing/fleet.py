@@ -5,7 +5,6 @@ The fleet is `marketswarm up` with the test's own folder and short timeouts, so 
 """
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -75,13 +74,14 @@ class Fleet:
         self._waited: set[str] = set()
         self._clients: dict[str, redis.Redis] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        document = truth if isinstance(truth, Mapping) else _read_json(truth or self.project / "truth.json")
-        self.truth = build_test_truth(document, services, interval_sec, timeout_sec)
+        if not isinstance(truth, Mapping):
+            truth = dict(orjson.loads((truth or self.project / "truth.json").read_bytes()))
+        self.truth = build_test_truth(truth, services, interval_sec, timeout_sec)
 
     def __enter__(self) -> Self:
         try:
             self._start()
-            self.until(lambda: self._has_logged("fleet.up"), UP_WITHIN_SEC, "all to be up")
+            self.until(lambda: b'"event":"fleet.up"' in self._log.read_bytes(), UP_WITHIN_SEC, "all to be up")
             # so that `wait` skips the first `ok` of each service
             self._waited = {event["id"] for event in self.alerts()}
         except BaseException:
@@ -112,7 +112,12 @@ class Fleet:
 
     def wait(self, kind: str, svc: str, within_sec: float = WITHIN_SEC) -> dict[str, Any]:
         """Return the oldest new alert `kind` about `svc`. Raises FleetError if it does not come in time."""
-        event = self.until(lambda: self._next_alert(kind, svc), within_sec, f"{kind} of {svc}")
+
+        def find_alert() -> dict[str, Any] | None:
+            new = (event for event in self.alerts() if event["id"] not in self._waited)
+            return next((event for event in new if (event["type"], event["svc"]) == (kind, svc)), None)
+
+        event = self.until(find_alert, within_sec, f"{kind} of {svc}")
         self._waited.add(event["id"])
         return event
 
@@ -200,9 +205,6 @@ class Fleet:
     def _log(self) -> Path:
         return self.folder / "fleet.log"
 
-    def _has_logged(self, event: str) -> bool:
-        return f'"event":"{event}"'.encode() in self._log.read_bytes()
-
     def _log_tail(self) -> str:
         """Return the last 1500 characters of the log, with its path."""
         text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
@@ -218,16 +220,6 @@ class Fleet:
         done, said = send_request(self._find_running_fleet().control, action, svc)
         if not done:
             raise FleetError(said)
-
-    def _next_alert(self, kind: str, svc: str) -> dict[str, Any] | None:
-        for event in self.alerts():
-            if (event["type"], event["svc"]) == (kind, svc) and event["id"] not in self._waited:
-                return event
-        return None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def build_test_truth(

@@ -20,7 +20,10 @@ class MemoryBus(Bus):
     def __init__(
         self, name: str = "system-redis", *, server: Any = None, url: str = "", within_sec: float = WITHIN_SEC
     ) -> None:
-        fakeredis = _fakeredis()
+        try:
+            import fakeredis  # noqa: PLC0415 - only a test needs it
+        except ImportError:
+            raise ImportError("a bus in memory needs fakeredis: pip install 'fakeredis[lua]'") from None
         self.name = name
         self.url = url or f"redis://{name}:6379"
         self.where = f"memory:{name}"
@@ -53,12 +56,3 @@ class MemoryBuses:
         bus = MemoryBus(name, server=self._servers.get(place), url=place)
         self._servers[place] = bus.server
         return bus
-
-
-def _fakeredis() -> Any:
-    """Import `fakeredis` and return it. Raise ImportError, with the command that installs it, if missing."""
-    try:
-        import fakeredis  # noqa: PLC0415 - only a test needs it
-    except ImportError:
-        raise ImportError("a bus in memory needs fakeredis: pip install 'fakeredis[lua]'") from None
-    return fakeredis

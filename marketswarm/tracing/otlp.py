@@ -88,9 +88,13 @@ class OtlpTracer:
         first, *others = step.trace_keys
         trace_id = self._ids.trace_id = compute_trace_id(first)
         self._ids.span_id = compute_first_span_id(first) if step.is_first else None
+        parent = Context()
+        if not step.is_first:
+            remote_span = NonRecordingSpan(self._make_context(trace_id, first, step.name))
+            parent = set_span_in_context(remote_span, parent)
         span = self._tracer.start_span(
             step.name,
-            context=Context() if step.is_first else self._make_parent(trace_id, first, step.name),
+            context=parent,
             kind=SpanKind[step.role.upper()],
             attributes={key: _bound(value) for key, value in step.attributes.items() if value is not None},
             links=[Link(self._make_context(compute_trace_id(key), key, step.name)) for key in others],
@@ -107,10 +111,7 @@ class OtlpTracer:
         ending.join(CLOSE_WITHIN_SEC)
         if ending.is_alive():
             log.warning("traces.unsent", where=self._where, within_sec=CLOSE_WITHIN_SEC)
-            self._exporter.interrupt()
-
-    def _make_parent(self, trace_id: int, key: str, name: str) -> Context:
-        return set_span_in_context(NonRecordingSpan(self._make_context(trace_id, key, name)), Context())
+            self._exporter.shutdown()  # ends the wait between two attempts
 
     def _make_context(self, trace_id: int, key: str, name: str) -> SpanContext:
         """Return the first span of an event's trace as another process records it, sampled by its id."""
@@ -243,8 +244,4 @@ class _ReportingExporter(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-    def interrupt(self) -> None:
-        """End the wait between two attempts, if one is under way."""
         self._exporter.shutdown()

@@ -270,7 +270,8 @@ def _is_named_beside(name: str, destination: Destination, environ: Mapping[str, 
     For mail, it is `<stem>_HOST`, with the port in `<stem>_PORT` or a usual one; mail without encryption
     needs `<stem>_TLS=none`.
     """
-    for stem in _find_stems(name):
+    stem = name
+    while (stem := stem.rpartition("_")[0]) not in ("", PREFIX.rstrip("_")):  # NOTIFY_A_KEY, then NOTIFY_A
         url, host = environ.get(f"{stem}_URL", ""), environ.get(f"{stem}_HOST", "")
         if parse_destination(url) == destination:
             return True
@@ -314,14 +315,6 @@ def _parse_host_entry(entry: str) -> Destination | None:
         return Destination("", parts.hostname, parts.port or 0) if parts.hostname else None
     except ValueError:
         return None
-
-
-def _find_stems(name: str) -> Iterator[str]:
-    """Yield the shorter names of a variable: for NOTIFY_A_ROUTING_KEY, NOTIFY_A_ROUTING and NOTIFY_A."""
-    stem = name.rpartition("_")[0]
-    while stem and stem != PREFIX.rstrip("_"):
-        yield stem
-        stem = stem.rpartition("_")[0]
 
 
 def _format_remedy(name: str) -> str:

@@ -226,17 +226,13 @@ def format_mismatch(error: ErrorDetails) -> str:
         return _MESSAGES[kind].format_map(bounds)
     if kind in ("literal_error", "enum", "union_tag_invalid"):
         known = re.findall(r"'([^']+)'", str(context.get("expected") or context.get("expected_tags")))
-        return "is none of those that are known" + _format_known_values(error, known)
+        given = error["ctx"].get("tag") if kind == "union_tag_invalid" else error["input"]
+        hint = f" (known: {', '.join(known)})" if known else ""
+        if isinstance(given, str) and find_nearest(given, known) is not None:
+            hint = format_hint(given, known)
+        return f"is none of those that are known{hint}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return message[:1].lower() + message[1:] if kind not in ("value_error", "assertion_error") else message
-
-
-def _format_known_values(error: ErrorDetails, known: list[str]) -> str:
-    """Return ` (known: …)`, a hint at the nearest known value, or an empty text if none are known."""
-    given = error["ctx"].get("tag") if error["type"] == "union_tag_invalid" else error["input"]
-    if isinstance(given, str) and find_nearest(given, known) is not None:
-        return format_hint(given, known)
-    return f" (known: {', '.join(known)})" if known else ""
 
 
 def _format_text(value: str) -> str:

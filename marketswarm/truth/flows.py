@@ -122,20 +122,15 @@ def build_flows(truth: Truth) -> Flows:
 def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
     """Return a fault `no_writer` for each key that a service reads and, by the truth, no service writes."""
     faults = []
+    written = [edge for edge in flows.edges if edge.does == "writes"]
     for key in flows.keys:
         readers = flows.readers(key)
-        if readers and not flows.writers(key) and not _has_matching_writer(flows, key):
+        is_written = flows.writers(key) or (key.is_pattern and any(key.covers(edge.key) for edge in written))
+        if readers and not is_written:
             verb = "reads" if len(readers) == 1 else "read"
             text = f"{format_names(readers)} {verb} it, and no service writes it"
-            faults.append(FlowFault("no_writer", key, "", text + _hint_at_other_bus(flows, key)))
+            elsewhere = next((edge for edge in written if edge.key.name == key.name), None)
+            if elsewhere is not None:
+                text += f" ({elsewhere.svc} writes {key.name} on {elsewhere.key.bus})"
+            faults.append(FlowFault("no_writer", key, "", text))
     return faults
-
-
-def _has_matching_writer(flows: Flows, key: Key) -> bool:
-    return key.is_pattern and any(key.covers(edge.key) for edge in flows.edges if edge.does == "writes")
-
-
-def _hint_at_other_bus(flows: Flows, key: Key) -> str:
-    """Return ` (SVC writes KEY on BUS)` if a service writes a key of that name, otherwise an empty text."""
-    others = [edge for edge in flows.edges if edge.does == "writes" and edge.key.name == key.name]
-    return f" ({others[0].svc} writes {key.name} on {others[0].key.bus})" if others else ""

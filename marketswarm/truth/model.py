@@ -23,7 +23,6 @@ from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.errors import format_hint
 from marketswarm.truth.schedule import (
     DEFAULT_GRACE_SEC,
-    MAX_KNOWN,
     JobRule,
     Schedule,
     ScheduleError,
@@ -140,16 +139,10 @@ def _parse_schedule(value: Any) -> str | None:
     if not isinstance(value, str):
         raise make_field_error('is not a schedule, such as "0 3 * * *" or "Mon..Fri 18:30"')
     try:
-        _require_schedule(value)
+        parse_schedule(value)
     except ScheduleError as error:
         raise make_field_error(str(error)) from None
     return value
-
-
-@lru_cache(maxsize=MAX_KNOWN)
-def _require_schedule(expression: str) -> None:
-    """Raise ScheduleError unless the expression is a schedule, which is checked once."""
-    parse_schedule(expression)
 
 
 def _parse_time_zone(value: Any) -> str:

@@ -283,7 +283,8 @@ NoteProblem = Callable[[Place, str], None]
 def build_truth(document: Any, duplicates: Duplicates, findings: Findings) -> Truth:
     """Build the truth of a decoded document. Note wrong parts in `findings` and leave them out."""
     if not isinstance(document, dict):
-        findings.add_error((), f"{_format_kind(document)} is not an object")
+        kind = "text" if isinstance(document, str) else format_value(document)
+        findings.add_error((), f"{kind} is not an object")
         return Truth()
     _note_unknown_keys((), document, _TOP_KEYS, findings.add_warning)
     if "version" in document:
@@ -314,9 +315,8 @@ def _find_sections(
     if kind not in document:
         if kind == "services":
             similar_key = find_nearest(kind, document)
-            findings.add_error(
-                (kind,), "missing: an object, a section for each service" + _format_similar_key(similar_key)
-            )
+            hint = f" (is {format_value(similar_key)} meant to be it?)" if similar_key is not None else ""
+            findings.add_error((kind,), f"missing: an object, a section for each service{hint}")
         return
     sections = document[kind]
     if not isinstance(sections, dict):
@@ -335,10 +335,6 @@ def _find_sections(
             yield name, section
         else:
             findings.add_error((kind, name), f"{format_found((kind, name), section)} is not an object")
-
-
-def _format_similar_key(key: str | None) -> str:
-    return f" (is {format_value(key)} meant to be it?)" if key is not None else ""
 
 
 class _BuiltSection(NamedTuple):
@@ -416,7 +412,8 @@ def _build_service(place: Place, section: dict[str, Any], findings: Findings) ->
     points = section.get("access_points")
     if isinstance(points, dict):
         for kind in _STRICT_KEYS["access_points"]:
-            for index, point in enumerate(_get_items(points.get(kind))):
+            entries = points.get(kind)
+            for index, point in enumerate(entries if isinstance(entries, list) else ()):
                 _note_unknown_keys(
                     (*place, "access_points", kind, index), point, _POINT_KEYS, findings.add_error
                 )
@@ -442,10 +439,6 @@ def _build_bus(place: Place, section: dict[str, Any], findings: Findings) -> Bus
     return _validate(_BUS, place, section, findings)
 
 
-def _get_items(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
-
-
 def _note_unknown_keys(place: Place, values: Any, known: Sequence[str], note: NoteProblem) -> None:
     if isinstance(values, dict) and not values.keys() <= set(known):
         for key in values.keys() - set(known):
@@ -469,19 +462,17 @@ def _validate(
         errors = error.errors(include_url=False)
     for wrong in errors:
         where: Place = (*place, *wrong["loc"])
-        findings.add_error(where, _format_message(where, wrong))
+        if wrong["type"] == "missing":
+            message = _MISSING.get(str(where[-1]), "missing")
+        else:
+            message = f"{format_found(where, wrong['input'])} {format_mismatch(wrong)}"
+        findings.add_error(where, message)
     if () in (wrong["loc"] for wrong in errors):
         return None
     try:
         return adapter.validate_python(add_defaults(_remove_wrong_values(values, errors)))
     except ValidationError:
         return None
-
-
-def _format_message(place: Place, error: ErrorDetails) -> str:
-    if error["type"] == "missing":
-        return _MISSING.get(str(place[-1]), "missing")
-    return f"{format_found(place, error['input'])} {format_mismatch(error)}"
 
 
 def _remove_wrong_values(values: Any, errors: Iterable[ErrorDetails]) -> Any:
@@ -509,7 +500,3 @@ def _copy_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copy_value(inner) for key, inner in value.items()}
     return [_copy_value(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _format_kind(value: Any) -> str:
-    return "text" if isinstance(value, str) else format_value(value)

@@ -98,6 +98,7 @@ class JobRule:
         return None if self.schedule is None else self.schedule.longest_pause_sec() + self.grace_sec
 
 
+@lru_cache(maxsize=MAX_KNOWN)
 def parse_schedule(expression: str, time_zone: str = "UTC") -> Schedule:
     """Raises ScheduleError if the expression is not valid, or has fewer than two runs."""
     if not 0 < len(expression) <= MAX_SCHEDULE_CHARS or not expression.isprintable():

@@ -145,7 +145,7 @@ class Maintenance:
 
     async def run(self) -> None:
         outage = Outage(self._me.log, "maintenance.waiting", "maintenance.resumed")
-        await lead(self._me, LEASE, self._do_jobs, outage)
+        await lead(self._me, LEASE, lambda _lease: self._do_jobs(), outage)
 
     def report_soon(self) -> None:
         """Have the database observed again at once, by the instance that does that."""

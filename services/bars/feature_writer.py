@@ -286,7 +286,7 @@ class FeatureWriter:
 
     async def run(self) -> None:
         """Publish features until cancelled, while this instance holds the lease."""
-        await lead(self._me, LEASE, self._publish_changes, self._outage, life_sec=LEASE_SEC)
+        await lead(self._me, LEASE, lambda _lease: self._publish_changes(), self._outage, life_sec=LEASE_SEC)
 
     async def _publish_changes(self) -> None:
         """Publish what is new whenever the days of a symbol or the truth changed. Raises BusError."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, agent
-from marketswarm.agent.loops import lead_fenced
+from marketswarm.agent.loops import lead
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import MONITOR
 from marketswarm.bus.outage import Outage
@@ -67,7 +67,7 @@ async def main() -> int:
             "medic.resumed",
             degrade=lambda problem: me.set_degraded(problem, part=MEDIC),
         )
-        me.task(lead_fenced(me, MEDIC, medic.lead, outage, life_sec=LEASE_SEC), name="medic")
+        me.task(lead(me, MEDIC, medic.lead, outage, life_sec=LEASE_SEC), name="medic")
         while True:
             me.set_degraded(medic.find_problem())
             me.set_detail(medic.summarize())

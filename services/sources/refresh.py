@@ -54,7 +54,7 @@ class Refresh:
 
     async def run(self) -> None:
         self._me.on_reseed(lambda _truth: self._reseeded.set())
-        await lead(self._me, LEASE, self._refresh, self._outage, get_bus=lambda: self._bus)
+        await lead(self._me, LEASE, lambda _lease: self._refresh(), self._outage, get_bus=lambda: self._bus)
 
     async def _refresh(self) -> None:
         """Refresh by schedule while the lease is held. Raise BusError."""

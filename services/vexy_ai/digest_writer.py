@@ -120,7 +120,11 @@ class DigestWriter:
         outage = Outage(self._me.log, "digest.waiting", "digest.resumed", degrade=self._set_degraded)
         try:
             await lead(
-                self._me, LEASE, lambda: self._write_until_moved(outage), outage, get_bus=self._find_bus
+                self._me,
+                LEASE,
+                lambda _lease: self._write_until_moved(outage),
+                outage,
+                get_bus=self._find_bus,
             )
         finally:
             if self._summarizer is not None:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final
 
-from marketswarm.agent import Agent
+from marketswarm.agent import Agent, Lease
 from marketswarm.agent.loops import lead
 from services.massive.market.publish import bars_point
 from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings, key_refusal
@@ -63,7 +63,7 @@ async def _run_source(me: Agent[Any], source: "LiveSource", status: MarketStatus
         await source.run()
         return
 
-    async def stream() -> None:
+    async def stream(_lease: Lease) -> None:
         source.outage.end()
         status.is_standby = False
         try:

@@ -30,10 +30,9 @@ async def test_joining_earns_one_beat_and_each_progress_another():
 
 async def test_resting_earns_beats_all_the_while_and_one_on_waking():
     progress = Progress(0)
-    progress.begin_rest(1)
-    assert await earned(progress)
-    assert await earned(progress)
-    progress.end_rest(50)
+    with progress.resting(iter([1, 50]).__next__):
+        assert await earned(progress)
+        assert await earned(progress)
     assert await earned(progress)
     assert not await earned(progress)
 
@@ -45,9 +44,8 @@ async def test_silence_runs_from_the_last_progress(now, silent):
 
 async def test_there_is_no_silence_in_a_rest_and_a_new_one_after_it():
     progress = Progress(0)
-    progress.begin_rest(1)
-    assert progress.silent_sec(100) == 0
-    progress.end_rest(100)
+    with progress.resting(iter([1, 100]).__next__):
+        assert progress.silent_sec(100) == 0
     assert progress.silent_sec(103) == 3
 
 

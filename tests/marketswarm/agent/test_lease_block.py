@@ -29,16 +29,8 @@ async def buses(buses):
 @pytest.fixture
 async def me(buses):
     async with agent("mine", SETTINGS, open_bus=buses) as me:
-        with hands_on(me):
+        with me.work_progress.resting():  # a test is no work loop: what it waits for counts as progress
             yield me
-
-
-@contextlib.contextmanager
-def hands_on(me):
-    """A test is no work loop: what it waits for counts as progress."""
-    me.work_progress.begin_rest(0.0)
-    yield
-    me.work_progress.end_rest(0.0)
 
 
 def other(system, name="nightly", life_sec=5.0):

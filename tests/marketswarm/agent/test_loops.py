@@ -27,9 +27,8 @@ async def me(buses):
     await put_truth(bus, RAW)
     await bus.aclose()
     async with agent("mine", SETTINGS, open_bus=buses) as me:
-        me.work_progress.begin_rest(0.0)  # a test is no work loop: what it waits for counts as progress
-        yield me
-        me.work_progress.end_rest(0.0)
+        with me.work_progress.resting():  # a test is no work loop: what it waits for counts as progress
+            yield me
 
 
 class Work:
@@ -41,7 +40,7 @@ class Work:
         self.end = asyncio.Event()
         self.error = None
 
-    async def __call__(self):
+    async def __call__(self, _lease):
         self.turns += 1
         self.began_at.append(time.monotonic())
         self.is_leading = True

@@ -41,8 +41,8 @@ async def test_a_loop_that_stands_still_is_the_reason_though_the_work_was_heard_
 
 async def test_work_at_rest_does_not(watchdog):
     watchdog.record_tick(watchdog.now + 100)
-    watchdog.progress.begin_rest(watchdog.now)
-    assert watchdog.find_hang(watchdog.now + 100) is None
+    with watchdog.progress.resting():
+        assert watchdog.find_hang(watchdog.now + 100) is None
 
 
 async def test_a_stop_that_takes_too_long_hangs(watchdog):

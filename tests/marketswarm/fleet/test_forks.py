@@ -126,7 +126,7 @@ async def test_the_server_ends_and_what_it_started_goes_on_until_it_is_killed_an
 async def test_an_exit_code_is_known(scene):
     async with scene.forks.serve():
         child, _lines = scene.start("fails")
-        await child.wait_until_started()
+        await child.started.wait()
         await auntil(lambda: scene.told)
     assert (scene.told[0]["event"], scene.told[0]["code"]) == ("agent.ended", 7)
 

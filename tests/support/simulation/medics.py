@@ -24,7 +24,7 @@ import pytest
 
 from marketswarm.agent.heartbeat import Progress
 from marketswarm.agent.lease import Lease, hold_lease
-from marketswarm.agent.loops import lead_fenced
+from marketswarm.agent.loops import lead
 from marketswarm.agent.tasks import SideTasks
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
@@ -152,7 +152,7 @@ class MedicProcess:
         medic.observer.observe = self._observe  # type: ignore[method-assign]
         async with asyncio.TaskGroup() as group:
             self.side_tasks.begin_in(group)
-            leading = lead_fenced(self, MEDIC, medic.lead, Outage(self.log, "", ""))  # type: ignore[arg-type]
+            leading = lead(self, MEDIC, medic.lead, Outage(self.log, "", ""))  # type: ignore[arg-type]
             self.side_tasks.start(leading, name=MEDIC)
             await asyncio.get_running_loop().create_future()
 
