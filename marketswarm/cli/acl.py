@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from marketswarm.access import AclError, user_names
 from marketswarm.access.passwords import (
     ACL_FILE,
     SecretError,
@@ -17,6 +16,7 @@ from marketswarm.access.passwords import (
     make_folder_name,
     write_files,
 )
+from marketswarm.access.users import AclError, user_names
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.cli import output
 from marketswarm.cli.validate import read_valid_truth

@@ -26,7 +26,9 @@ from marketswarm.exit import Exit
 from marketswarm.history.store import read_history
 from marketswarm.keys import ALERT_LOG, ALERTS, NOTIFIER_GROUP, TRUTH_CHANGED
 from marketswarm.settings import CommonSettings, read_settings
-from marketswarm.status import make_service_rows, read_fleet_state, read_notifications
+from marketswarm.status.fleet_state import read_fleet_state
+from marketswarm.status.notifications import read_notifications
+from marketswarm.status.service_rows import make_service_rows
 from marketswarm.text import escape_text
 from marketswarm.truth import SYSTEM
 

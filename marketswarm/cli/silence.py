@@ -17,7 +17,7 @@ from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import By, Data, Json, author_name, complete_service, parse_duration
 from marketswarm.exit import Code, Exit
-from marketswarm.operator import (
+from marketswarm.operator.silences import (
     MAX_SILENCE_SEC,
     Silence,
     StoredSilences,

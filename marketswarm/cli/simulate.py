@@ -21,7 +21,7 @@ from marketswarm.cli.local_time import format_time
 from marketswarm.cli.options import Data, Svc
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import last_beat_key
-from marketswarm.status import derive_silence
+from marketswarm.status.service_rows import derive_silence
 from marketswarm.tasks import end_tasks
 from marketswarm.text import format_duration
 from marketswarm.truth import Truth, find_nearest

@@ -20,20 +20,21 @@ from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json
 from marketswarm.cli.silence import describe_targets
 from marketswarm.exit import Code, Exit
-from marketswarm.status import (
-    URGENCY,
-    Leader,
+from marketswarm.status.fleet_state import Leader, read_fleet_state
+from marketswarm.status.job_text import describe_job
+from marketswarm.status.notifications import (
     Notifications,
-    ServiceRow,
-    ServiceState,
     describe_hold,
     group_stuck_by_channel,
-    make_service_rows,
-    read_fleet_state,
     read_notifications,
+)
+from marketswarm.status.service_rows import (
+    URGENCY,
+    ServiceRow,
+    ServiceState,
+    make_service_rows,
     write_headline,
 )
-from marketswarm.status.job_text import describe_job
 from marketswarm.text import escape_text, format_duration
 
 REFRESH_SEC: Final = 1.0

@@ -23,7 +23,7 @@ from marketswarm.cli.status import (
     sort_by_urgency,
 )
 from marketswarm.exit import Code, Exit
-from marketswarm.status import ServiceRow
+from marketswarm.status.service_rows import ServiceRow
 from marketswarm.tasks import end_tasks
 from marketswarm.text import escape_text
 

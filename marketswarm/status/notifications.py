@@ -18,8 +18,8 @@ from pydantic.dataclasses import dataclass
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
-from marketswarm.operator import Silence, merge_silences, parse_silences
 from marketswarm.operator.fields import STRICT, Epoch
+from marketswarm.operator.silences import Silence, merge_silences, parse_silences
 from marketswarm.text import parse_digits
 
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"

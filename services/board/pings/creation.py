@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from marketswarm.access import BOOTSTRAP, DEFAULT, OPERATOR
+from marketswarm.access.users import BOOTSTRAP, DEFAULT, OPERATOR
 from marketswarm.truth.model import SERVICE_NAME
 from services.board.access.limits import RateLimiter, RefusedError
 from services.board.pings.answers import NOT_FOUND, NOT_READY, PingAnswer, RefusedPingError, make_rate_limited

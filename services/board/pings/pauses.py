@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from marketswarm.bus import Bus
-from marketswarm.operator import MAX_SILENCE_SEC, Silence, read_silences
+from marketswarm.operator.silences import MAX_SILENCE_SEC, Silence, read_silences
 from marketswarm.operator.tokens import Token
 from services.board.access.tokens import Client
 from services.board.actions.steering import SilenceBody, Steering

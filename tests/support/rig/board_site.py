@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board import rendering
 from services.board.fleet.packing import pack_snapshot
 from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents
