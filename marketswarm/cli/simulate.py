@@ -59,7 +59,7 @@ def simulate(
 
 
 async def _simulate(svc: str, data: Path, *, by_hand: bool) -> None:
-    control: _Control = _instruct_person if by_hand else request_fleet
+    control: _Control = (lambda action, svc, _: f"{action} {svc} now") if by_hand else request_fleet
     async with open_fleet(data) as fleet:
         truth = fleet.truth
         _require_service(svc, truth)
@@ -121,10 +121,6 @@ async def _count_down(until: float) -> None:
         sys.stderr.write(f"{_CLEAR_LINE}{words}")
         sys.stderr.flush()
         await asyncio.sleep(left_sec % 1 or 1.0)
-
-
-def _instruct_person(action: str, svc: str, _data: Path) -> str:
-    return f"{action} {svc} now"
 
 
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:
