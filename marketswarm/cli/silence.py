@@ -22,10 +22,12 @@ from marketswarm.operator.silences import (
     Silence,
     StoredSilences,
     create_silence,
+    find_unknown_target,
+    list_targets,
+    match_targets,
     read_silences,
     write_silence,
 )
-from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
 from marketswarm.text import escape_text, format_duration, format_names
 from marketswarm.truth import find_nearest
 

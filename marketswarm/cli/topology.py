@@ -170,10 +170,10 @@ def _describe_instance(instance: InstanceView) -> str:
 
 def _draw_flows_by_bus(found: TopologyView) -> Iterator[RenderableType]:
     wrong = {(problem.bus, problem.key) for problem in found.wrong}
-    for bus in dict.fromkeys(flow.bus for flow in found.flows):
+    for bus, flows in _group_by_bus(found).items():
         yield Text()
         yield Text(bus, style="bold")
-        yield _draw_flows([flow for flow in found.flows if flow.bus == bus], wrong)
+        yield _draw_flows(flows, wrong)
 
 
 def _draw_flows(flows: Sequence[FlowView], wrong: set[tuple[str, str]]) -> Table:
@@ -248,10 +248,8 @@ def _make_node_ids(topology: TopologyView) -> tuple[dict[str, str], dict[tuple[s
 
 
 def _group_by_bus(topology: TopologyView) -> dict[str, list[FlowView]]:
-    found: dict[str, list[FlowView]] = {}
-    for flow in topology.flows:
-        found.setdefault(flow.bus, []).append(flow)
-    return found
+    buses = dict.fromkeys(flow.bus for flow in topology.flows)
+    return {bus: [flow for flow in topology.flows if flow.bus == bus] for bus in buses}
 
 
 def _list_edges(

@@ -28,10 +28,12 @@ from marketswarm.operator.silences import (
     MAX_SILENCE_SEC,
     Silence,
     create_silence,
+    find_unknown_target,
+    list_targets,
+    match_targets,
     read_silences,
     write_silence,
 )
-from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
 from marketswarm.truth import Truth, find_nearest
 from services.board.access.audit import RETRY_SEC, AuditLog
 from services.board.access.limits import RefusedError
