@@ -24,7 +24,7 @@ from marketswarm.keys import last_beat_key
 from marketswarm.status.service_rows import derive_silence
 from marketswarm.tasks import end_tasks
 from marketswarm.text import format_duration
-from marketswarm.truth import Truth, find_nearest
+from marketswarm.truth import find_nearest
 
 _EXTRA_WAIT_SEC: Final = 10.0
 _CLEAR_LINE: Final = "\r\x1b[K"
@@ -62,7 +62,10 @@ async def _simulate(svc: str, data: Path, *, by_hand: bool) -> None:
     control: _Control = (lambda action, svc, _: f"{action} {svc} now") if by_hand else request_fleet
     async with open_fleet(data) as fleet:
         truth = fleet.truth
-        _require_service(svc, truth)
+        if svc not in truth.services:
+            hint = find_nearest(svc, truth.services)
+            known = f"did you mean {hint}?" if hint else f"it names {', '.join(truth.services) or 'none'}"
+            raise Exit(Code.CONFIGURATION, f"the truth names no {svc}; {known}")
         timeout_sec = truth.timeout_of(svc)
         within_sec = 2 * timeout_sec + _EXTRA_WAIT_SEC
         events = await follow_log([fleet.bus(truth.alert_target("")[0])])
@@ -126,13 +129,6 @@ async def _count_down(until: float) -> None:
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:
     waited = format_duration(time.monotonic() - since)
     output.print_line(f"{format_event_line(event)[0]}   [{waited} after the {action}]")
-
-
-def _require_service(svc: str, truth: Truth) -> None:
-    if svc not in truth.services:
-        hint = find_nearest(svc, truth.services)
-        known = f"did you mean {hint}?" if hint else f"it names {', '.join(truth.services) or 'none'}"
-        raise Exit(Code.CONFIGURATION, f"the truth names no {svc}; {known}")
 
 
 async def _wait_for_event(
