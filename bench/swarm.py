@@ -18,7 +18,7 @@ from bench.figures import Pair, Sample
 from bench.programs import Usage, Worker
 from bench.server import Server, connect, pack_command, send_commands
 from marketswarm.bus import Bus
-from marketswarm.seeding import seed_truth
+from marketswarm.seeding.transaction import seed_truth
 
 AGENTS: Final = 5000
 PROCESSES: Final = 10

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from bootstrap.database import NAME, PRIVATE, READABLE, write_changed, write_database_files
 from marketswarm import log as logs
-from marketswarm.access import OPERATOR, AclError, user_names
 from marketswarm.access.passwords import (
     ACL_FILE,
     SecretError,
@@ -27,6 +26,7 @@ from marketswarm.access.passwords import (
     make_folder_name,
     replace_url_user,
 )
+from marketswarm.access.users import OPERATOR, AclError, user_names
 from marketswarm.agent import Code, Exit, create_bus, run
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, find_bus_url

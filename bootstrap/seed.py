@@ -17,14 +17,8 @@ from marketswarm.agent import Code, Exit, create_bus
 from marketswarm.agent.lifecycle import StopRequest
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, find_bus_url
-from marketswarm.seeding import (
-    SeedError,
-    SeedResult,
-    describe_seeding,
-    seed_truth,
-    wait_for_healer_access,
-    wait_until_all_answer,
-)
+from marketswarm.seeding.readiness import wait_for_healer_access, wait_until_all_answer
+from marketswarm.seeding.transaction import SeedError, SeedResult, describe_seeding, seed_truth
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import ParsedTruth, TruthError
 

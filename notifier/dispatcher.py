@@ -15,8 +15,8 @@ from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import encode_message
 from marketswarm.channels.worker import Outcome
 from marketswarm.event import Event
-from marketswarm.operator import Answer, Silence
-from marketswarm.operator.requests import MAX_RETRY_SEC
+from marketswarm.operator.requests import MAX_RETRY_SEC, Answer
+from marketswarm.operator.silences import Silence
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier.channel_pool import ChannelPool

@@ -13,7 +13,7 @@ from typing import Final
 
 from marketswarm.channels.worker import Outcome
 from marketswarm.event import Event
-from marketswarm.operator import OperatorRequest
+from marketswarm.operator.requests import OperatorRequest
 
 CAPACITY: Final = 5000
 """How many events may wait before the readers pause; so many requests, too, and acknowledgements of a bus."""

@@ -10,7 +10,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import parse_message
 from marketswarm.keys import NOTIFIER_DEAD
-from marketswarm.operator import ALL, OperatorRequest, RequestKind
+from marketswarm.operator.requests import ALL, OperatorRequest, RequestKind
 from notifier.channel_pool import ChannelPool
 from notifier.dispatcher import SHORT_PAUSE_SEC, Dispatcher
 from notifier.inbox import Inbox, ReceivedRequest

@@ -27,8 +27,8 @@ from marketswarm.bus.stream import (
 )
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
-from marketswarm.operator import (
-    OperatorRequest,
+from marketswarm.operator.requests import OperatorRequest
+from marketswarm.operator.silences import (
     Silence,
     find_missing_silences,
     merge_silences,

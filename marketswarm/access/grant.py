@@ -65,19 +65,13 @@ def format_acl_file(users: Iterable[User], hashes: Mapping[str, str]) -> str:
         KeyError: a user needs a password and has no hash.
         ValueError: a hash is not a SHA-256 in hex.
     """
-    return "".join(f"{_format_user(user, hashes)}\n" for user in users)
-
-
-def _format_user(user: User, hashes: Mapping[str, str]) -> str:
-    """Return the user's line of an ACL file: `user NAME reset on #HASH resetchannels -@all …`.
-
-    Raises:
-        KeyError: the user needs a password and has no hash.
-        ValueError: its hash is not a SHA-256 in hex.
-    """
-    if user.needs_password and not PASSWORD_HASH.fullmatch(hashes[user.name]):
-        raise ValueError(f"the hash of {user.name} is not a SHA-256 in hexadecimal")
-    password = f"#{hashes[user.name]}" if user.needs_password else "nopass"
-    grants = "".join(f" ({grant.format_selector()})" for grant in user.grants)
-    # `reset`, since `default` has all permissions when the server starts
-    return f"user {user.name} reset on {password} resetchannels -@all {user.root.format_selector()}{grants}"
+    lines = []
+    for user in users:
+        if user.needs_password and not PASSWORD_HASH.fullmatch(hashes[user.name]):
+            raise ValueError(f"the hash of {user.name} is not a SHA-256 in hexadecimal")
+        password = f"#{hashes[user.name]}" if user.needs_password else "nopass"
+        grants = "".join(f" ({grant.format_selector()})" for grant in user.grants)
+        # `reset`, since `default` has all permissions when the server starts
+        head = f"user {user.name} reset on {password} resetchannels -@all"
+        lines.append(f"{head} {user.root.format_selector()}{grants}\n")
+    return "".join(lines)

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from marketswarm import access as acl
+from marketswarm.access.grant import format_acl_file
+from marketswarm.access.users import DEFAULT, build_users
 from marketswarm.keys import ALERTS, TRUTH_DOC
 from marketswarm.text import format_names
 from marketswarm.truth import Truth
 
 ACL_FILE: Final = "users.acl"
-DEFAULT_USER: Final = acl.DEFAULT
+DEFAULT_USER: Final = DEFAULT
 DATABASE_READER: Final = "marketswarm_reader"
 """The PostgreSQL role that reads the archive and can't write. It is made when a server is set up."""
 MIN_PASSWORD_CHARS: Final = 16
@@ -73,8 +74,8 @@ def format_acl_files(
     """
     hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in passwords.items()}
     return {
-        bus: acl.format_acl_file(
-            acl.build_users(
+        bus: format_acl_file(
+            build_users(
                 truth, bus, truth_key=truth_key, alert_channel=alert_channel, closed=DEFAULT_USER in passwords
             ),
             hashes,

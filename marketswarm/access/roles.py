@@ -4,9 +4,10 @@ Their keys are those of the contract; each command here is one that their code u
 ordinary services (`services.py`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from marketswarm import keys
 from marketswarm.access.bus_view import ALL_BEATS, BusView
 from marketswarm.access.grant import Grant, escape_pattern
 from marketswarm.access.services import (
@@ -16,64 +17,6 @@ from marketswarm.access.services import (
     grant_access_points,
     grant_market_operation,
     grant_requested_remedies,
-)
-from marketswarm.keys import (
-    ALERT_LOG,
-    ARCHIVE_BACKUP,
-    ARCHIVE_BACKUP_REQUEST,
-    ARCHIVE_DATABASE,
-    BOARD_ANNOUNCEMENTS,
-    BOARD_AUDIT,
-    BOARD_CHECKS,
-    BOARD_HISTORY,
-    BOARD_PING_KEYS,
-    BOARD_SPANS,
-    BOARD_TOKENS,
-    HEALER_LEASE,
-    HEALER_RELAYED,
-    MARKET_ALERTS,
-    MARKET_QUARANTINE,
-    MARKET_SERIES,
-    MARKET_SOURCES,
-    MASSIVE_ALERTS,
-    MEDIC_ALERTS,
-    MEDIC_APPROVALS,
-    MEDIC_EVIDENCE,
-    MEDIC_INCIDENTS,
-    MEDIC_OUTAGES,
-    MEDIC_STATE,
-    MESH_TOPOLOGY,
-    NOTIFIER_DEAD,
-    NOTIFIER_LEASE,
-    NOTIFIER_REQUESTS,
-    NOTIFIER_SILENCES,
-    NOTIFIER_STATE,
-    PRELOAD_STATUS,
-    RESERVED_PREFIXES,
-    SENTINEL_DIRECT,
-    TRUTH_CHANGED,
-    TRUTH_HISTORY,
-    TRUTH_META,
-    answers_key,
-    board_hours_key,
-    canary_channel,
-    canary_key,
-    delivery_key,
-    health_key,
-    heard_key,
-    heartbeat_channel,
-    jobs_key,
-    last_beat_key,
-    last_run_key,
-    lease_epoch_key,
-    lease_key,
-    monitor_lease_key,
-    pings_key,
-    probe_key,
-    roster_key,
-    silence_key,
-    source_account_key,
-    source_breaker_key,
 )
 from marketswarm.operator.remedies import (
     ARCHIVE,
@@ -95,9 +38,9 @@ MESH: Final = "mesh"
 BOARD: Final = "board"
 MEDIC: Final = "medic"
 MASSIVE: Final = "massive"
-MEDIC_KEYS: Final = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS, MEDIC_EVIDENCE)
+MEDIC_KEYS: Final = (keys.MEDIC_STATE, keys.MEDIC_INCIDENTS, keys.MEDIC_APPROVALS, keys.MEDIC_EVIDENCE)
 """What the medic keeps of outages, for itself and for people."""
-HISTORY_KEYS: Final = (BOARD_HISTORY, BOARD_SPANS, board_hours_key("*"))
+HISTORY_KEYS: Final = (keys.BOARD_HISTORY, keys.BOARD_SPANS, keys.board_hours_key("*"))
 """The keys in which the board keeps the history of the fleet."""
 MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_WRITES[MESH])
 """The keys of mesh, readable even without a mesh, so that reading a missing key does not fail with NOPERM."""
@@ -119,10 +62,16 @@ def grant_healer(view: BusView) -> tuple[Grant, ...]:
     """
     return (
         *_grant_monitor(
-            HEALER, view, (health_key("*"),), (last_beat_key("*"), last_run_key("*")), view.beat_patterns()
+            HEALER,
+            view,
+            (keys.health_key("*"),),
+            (keys.last_beat_key("*"), keys.last_run_key("*")),
+            view.beat_patterns(),
         ),
-        Grant("hget hset", (HEALER_RELAYED,)),
-        Grant("xrange xrevrange xread", (MASSIVE_ALERTS, MARKET_ALERTS, MEDIC_ALERTS), mode="R"),
+        Grant("hget hset", (keys.HEALER_RELAYED,)),
+        Grant(
+            "xrange xrevrange xread", (keys.MASSIVE_ALERTS, keys.MARKET_ALERTS, keys.MEDIC_ALERTS), mode="R"
+        ),
     )
 
 
@@ -132,22 +81,22 @@ def grant_sentinel(view: BusView) -> tuple[Grant, ...]:
     It subscribes to the healer's beats and reads its last beat and its roster, reads and appends to the alert
     log, publishes alerts, and checks and sets the delivery marks of messages that it sends to people itself.
     """
-    health_keys = tuple(health_key(escape_pattern(name)) for name in view.truth.bus_names())
+    health_keys = tuple(keys.health_key(escape_pattern(name)) for name in view.truth.bus_names())
     declared = (view.beat_pattern(HEALER),) if HEALER in view.truth.services else ()
     healer_channels = tuple(channel for channel in declared if channel is not None)
     return (
         *_grant_monitor(
             SENTINEL,
             view,
-            (health_key(HEALER), *health_keys),
-            (last_beat_key(HEALER),),
-            (*healer_channels, heartbeat_channel(HEALER)),
+            (keys.health_key(HEALER), *health_keys),
+            (keys.last_beat_key(HEALER),),
+            (*healer_channels, keys.heartbeat_channel(HEALER)),
         ),
-        Grant("xrange xrevrange xread", (ALERT_LOG,), mode="R"),
-        Grant("hmget", (roster_key(HEALER),), mode="R"),
-        Grant("exists", (delivery_key("*"),), mode="R"),
-        Grant("set", (delivery_key("*"),), mode="W"),
-        Grant("hgetall hset type del", (SENTINEL_DIRECT,)),
+        Grant("xrange xrevrange xread", (keys.ALERT_LOG,), mode="R"),
+        Grant("hmget", (keys.roster_key(HEALER),), mode="R"),
+        Grant("exists", (keys.delivery_key("*"),), mode="R"),
+        Grant("set", (keys.delivery_key("*"),), mode="W"),
+        Grant("hgetall hset type del", (keys.SENTINEL_DIRECT,)),
     )
 
 
@@ -159,21 +108,21 @@ def grant_notifier(view: BusView) -> tuple[Grant, ...]:
     whether one leads.
     """
     medic = (
-        Grant("type hstrlen hget", (MEDIC_STATE,), mode="R"),
-        Grant("exists", (lease_key(MEDIC),), mode="R"),
+        Grant("type hstrlen hget", (keys.MEDIC_STATE,), mode="R"),
+        Grant("exists", (keys.lease_key(MEDIC),), mode="R"),
     )
     return (
         *(medic if view.bus == SYSTEM else ()),
-        Grant("get set del pttl pexpire", (NOTIFIER_LEASE,)),
-        Grant("hgetall hget hset hdel del", (NOTIFIER_STATE,)),
-        Grant("hgetall hset hdel", (NOTIFIER_SILENCES,)),
-        Grant("mget exists set", (delivery_key("*"),)),
-        Grant("rpush expire", (answers_key("*"),)),
-        Grant("xadd xdel xrange xlen del", (NOTIFIER_DEAD,)),
+        Grant("get set del pttl pexpire", (keys.NOTIFIER_LEASE,)),
+        Grant("hgetall hget hset hdel del", (keys.NOTIFIER_STATE,)),
+        Grant("hgetall hset hdel", (keys.NOTIFIER_SILENCES,)),
+        Grant("mget exists set", (keys.delivery_key("*"),)),
+        Grant("rpush expire", (keys.answers_key("*"),)),
+        Grant("xadd xdel xrange xlen del", (keys.NOTIFIER_DEAD,)),
         Grant(
             "xreadgroup xack xautoclaim xpending xrange xrevrange xinfo|consumers"
             " xgroup|create xgroup|createconsumer xgroup|delconsumer",
-            (ALERT_LOG, NOTIFIER_REQUESTS),
+            (keys.ALERT_LOG, keys.NOTIFIER_REQUESTS),
         ),
     )
 
@@ -203,25 +152,30 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
     It uses its access points, reads what `marketswarm status` reads, the revisions of the truth and the
     medic's outages with their diagnoses, edits silences, sends requests to the notifier and approves
     proposals of the medic for clients that have a token, adds what they did to its audit log, keeps the
-    announcements and the history, and makes beats of pings. If the truth lets it seed, it may write the truth
+    announcements and the history, and makes beats of pings. On market-redis it reads which source is paused,
+    and what each limit leaves. If the truth lets it seed, it may write the truth
     as bootstrap does, but load no code.
     """
+    sources = (
+        Grant("hmget", (keys.source_breaker_key("*"),), mode="R"),
+        Grant("hgetall", (keys.source_account_key("*"),), mode="R"),
+    )
     return (
         *grant_access_points(BOARD, view),
         *grant_status_reads(view),
         *_grant_operator_writes(),
         *_grant_pings(view),
-        Grant("hget", (BOARD_TOKENS,), mode="R"),
-        Grant("xrange xrevrange xread", (MEDIC_INCIDENTS,), mode="R"),
-        Grant("type hstrlen hget", (MEDIC_STATE,), mode="R"),
-        Grant("hset", (MEDIC_APPROVALS,), mode="W"),
-        Grant("xadd", (BOARD_AUDIT,), mode="W"),
-        Grant("xadd xrevrange", (BOARD_ANNOUNCEMENTS,)),
-        Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
+        Grant("hget", (keys.BOARD_TOKENS,), mode="R"),
+        Grant("xrange xrevrange xread", (keys.MEDIC_INCIDENTS,), mode="R"),
+        Grant("type hstrlen hget", (keys.MEDIC_STATE,), mode="R"),
+        Grant("hset", (keys.MEDIC_APPROVALS,), mode="W"),
+        Grant("xadd", (keys.BOARD_AUDIT,), mode="W"),
+        Grant("xadd xrevrange", (keys.BOARD_ANNOUNCEMENTS,)),
+        Grant("xrevrange", (keys.TRUTH_HISTORY,), mode="R"),
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
-        Grant("type hstrlen hget", (roster_key(HEALER),), mode="R"),
+        Grant("type hstrlen hget", (keys.roster_key(HEALER),), mode="R"),
         *grant_requested_remedies(BOARD, view),
-        *(_grant_source_reads() if view.bus == MARKET else ()),
+        *(sources if view.bus == MARKET else ()),
         *(_grant_seeding(view) if may_board_seed(view.truth) else ()),
     )
 
@@ -237,120 +191,85 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
     for a backup or for new connections to PostgreSQL, and put an earlier truth back in force, each where a
     ladder of the truth has it do so.
     """
-    lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
+    lease = (keys.lease_key(MEDIC), keys.lease_epoch_key(MEDIC))
     return (
         *grant_status_reads(view),
         Grant("type get set del exists pttl pexpire hset hmget", lease),
-        Grant("publish subscribe", channels=(lease_key(MEDIC),)),
+        Grant("publish subscribe", channels=(keys.lease_key(MEDIC),)),
         Grant("type del hget hset hdel hstrlen xadd", MEDIC_KEYS),
-        Grant("xrevrange", (MEDIC_INCIDENTS,), mode="R"),
-        Grant("hgetall hmget hget hset hdel type del", (MEDIC_OUTAGES,)),
-        Grant("xadd xdel type del", (MEDIC_ALERTS,), mode="W"),
-        Grant("hget", (HEALER_RELAYED,), mode="R"),
-        Grant("type hstrlen hget", (NOTIFIER_STATE,), mode="R"),
-        Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
-        *_grant_read("type hlen hkeys hstrlen hget", "sources", MARKET_SOURCES, view),
-        *_grant_read("exists xinfo|stream xrange", "bars", MARKET_QUARANTINE, view),
-        *_grant_cache_clearing(view),
-        *_grant_source_steering(view),
-        *_grant_archive_reports(view),
-        *_grant_requests(view),
-        *_grant_rollback(view),
-        *_grant_probe_reads(view),
-        *_grant_age_reads(view),
+        Grant("xrevrange", (keys.MEDIC_INCIDENTS,), mode="R"),
+        Grant("hgetall hmget hget hset hdel type del", (keys.MEDIC_OUTAGES,)),
+        Grant("xadd xdel type del", (keys.MEDIC_ALERTS,), mode="W"),
+        Grant("hget", (keys.HEALER_RELAYED,), mode="R"),
+        Grant("type hstrlen hget", (keys.NOTIFIER_STATE,), mode="R"),
+        Grant("xrevrange", (keys.TRUTH_HISTORY,), mode="R"),
+        *_grant_read("type hlen hkeys hstrlen hget", "sources", keys.MARKET_SOURCES, view),
+        *_grant_read("exists xinfo|stream xrange", "bars", keys.MARKET_QUARANTINE, view),
+        *_grant_ladders(view),
+        *_grant_measured_reads(view),
     )
 
 
-def _grant_source_steering(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to read the breakers of `sources` and the gate, and to do what its ladder says.
+def _grant_ladders(view: BusView) -> Iterator[Grant]:
+    """Yield the grants to do what the ladders of the truth say, and to read what came of it.
 
-    It may close those that are open, and pause a source whose series others serve.
+    The medic may close breakers of `sources` that are open, and pause a source whose series others serve. It
+    may find and delete caches (SCAN takes no key, so it shows the names of all keys of the bus), ask archive
+    for a backup and services for the remedies that they carry out themselves, seed a truth, and note that in
+    the audit log.
     """
-    if view.bus != find_sources_bus(view.truth):
-        return ()
-    ladder, breakers = list_ladder(view.truth, SOURCES), (source_breaker_key("*"),)
-    resumes = Grant("hdel", breakers, mode="W")
-    pauses = (
-        Grant("hset pexpire", breakers, mode="W"),
-        Grant("type hlen hkeys hstrlen hget", (MARKET_SERIES,), mode="R"),
-    )
-    return (
-        Grant("type hlen hkeys hstrlen hget", (MARKET_SOURCES,), mode="R"),
-        Grant("getrange", (PRELOAD_STATUS,), mode="R"),
-        Grant("type hstrlen hget", breakers, mode="R"),
-        *((resumes,) if Remedy.RESUME_SOURCES in ladder else ()),
-        *(pauses if Remedy.PAUSE_SOURCE in ladder else ()),
-    )
-
-
-def _grant_rollback(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to seed a truth, and to note that in the audit log, if a ladder does so."""
-    if not is_in_a_ladder(view.truth, Remedy.ROLL_BACK_TRUTH):
-        return ()
-    audit = (Grant("xadd", (BOARD_AUDIT,), mode="W"),) if view.bus == SYSTEM else ()
-    return (*_grant_seeding(view), *audit)
-
-
-def _grant_archive_reports(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to read how the backups and the database of archive are.
-
-    If a ladder asks for a backup, the medic may do that.
-    """
-    if view.bus != SYSTEM or ARCHIVE not in view.truth.services:
-        return ()
-    ladder = list_ladder(view.truth, ARCHIVE)
-    return (
-        Grant("getrange", (ARCHIVE_BACKUP, ARCHIVE_DATABASE), mode="R"),
-        *((Grant("set", (ARCHIVE_BACKUP_REQUEST,), mode="W"),) if Remedy.REPEAT_BACKUP in ladder else ()),
-    )
-
-
-def _grant_requests(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to ask services for the remedies that they carry out themselves, by their ladders."""
+    if patterns := list_cleared_caches(view.truth, view.bus):
+        yield Grant("scan")
+        yield Grant("unlink", tuple(patterns), mode="W")
+    if view.bus == find_sources_bus(view.truth):
+        ladder, breakers = list_ladder(view.truth, SOURCES), (keys.source_breaker_key("*"),)
+        yield Grant("type hlen hkeys hstrlen hget", (keys.MARKET_SOURCES,), mode="R")
+        yield Grant("getrange", (keys.PRELOAD_STATUS,), mode="R")
+        yield Grant("type hstrlen hget", breakers, mode="R")
+        if Remedy.RESUME_SOURCES in ladder:
+            yield Grant("hdel", breakers, mode="W")
+        if Remedy.PAUSE_SOURCE in ladder:
+            yield Grant("hset pexpire", breakers, mode="W")
+            yield Grant("type hlen hkeys hstrlen hget", (keys.MARKET_SERIES,), mode="R")
+    if view.bus == SYSTEM and ARCHIVE in view.truth.services:
+        yield Grant("getrange", (keys.ARCHIVE_BACKUP, keys.ARCHIVE_DATABASE), mode="R")
+        if Remedy.REPEAT_BACKUP in list_ladder(view.truth, ARCHIVE):
+            yield Grant("set", (keys.ARCHIVE_BACKUP_REQUEST,), mode="W")
     asked = [
-        keys
-        for remedy, keys_by_service in REQUEST_KEYS.items()
-        for svc, keys in keys_by_service.items()
+        keys_of_request
+        for remedy, by_service in REQUEST_KEYS.items()
+        for svc, keys_of_request in by_service.items()
         if view.bus == SYSTEM and remedy in list_ladder(view.truth, svc)
     ]
-    if not asked:
-        return ()
-    reports, requests = zip(*asked, strict=True)
-    return (Grant("getrange", reports, mode="R"), Grant("set", requests, mode="W"))
+    if asked:
+        reports, requests = zip(*asked, strict=True)
+        yield Grant("getrange", reports, mode="R")
+        yield Grant("set", requests, mode="W")
+    if is_in_a_ladder(view.truth, Remedy.ROLL_BACK_TRUTH):
+        yield from _grant_seeding(view)
+        if view.bus == SYSTEM:
+            yield Grant("xadd", (keys.BOARD_AUDIT,), mode="W")
 
 
-def _grant_cache_clearing(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to find and delete the caches that ladders of the medic name on this bus.
-
-    SCAN takes no key, so it shows the names of all keys of the bus.
-    """
-    patterns = list_cleared_caches(view.truth, view.bus)
-    if not patterns:
-        return ()
-    return (Grant("scan"), Grant("unlink", tuple(patterns), mode="W"))
-
-
-def _grant_probe_reads(view: BusView) -> tuple[Grant, ...]:
-    """Return the grant to read the results of massive's probes, on the bus of their stream."""
+def _grant_measured_reads(view: BusView) -> Iterator[Grant]:
+    """Yield the grants to read massive's probes, and how old the keys of the medic's rules are."""
     points = find_written_points(MASSIVE, view) if MASSIVE in view.truth.services else ()
-    is_here = any(each.bus == view.bus and each.key.rpartition(":")[2] == "probes" for each in points)
-    return (Grant("getrange", (probe_key("*"),), mode="R"),) if is_here else ()
+    if any(each.bus == view.bus and each.key.rpartition(":")[2] == "probes" for each in points):
+        yield Grant("getrange", (keys.probe_key("*"),), mode="R")
+    names = [key for key in list_rule_words(view.truth, "key") if not key.startswith(keys.RESERVED_PREFIXES)]
+    named = [find_written_key(view.truth, svc, key) for key in names for svc in view.truth.services]
+    here = dict.fromkeys(escape_pattern(each.key) for each in named if each and each.bus == view.bus)
+    if here:
+        yield Grant("type xinfo|stream getrange", tuple(here), mode="R")
 
 
-def _grant_age_reads(view: BusView) -> tuple[Grant, ...]:
-    """Return the grant to read how old those keys on this bus are that the medic's rules name."""
-    keys = [key for key in list_rule_words(view.truth, "key") if not key.startswith(RESERVED_PREFIXES)]
-    points = [find_written_key(view.truth, svc, key) for key in keys for svc in view.truth.services]
-    here = dict.fromkeys(escape_pattern(each.key) for each in points if each and each.bus == view.bus)
-    return (Grant("type xinfo|stream getrange", tuple(here), mode="R"),) if here else ()
-
-
-def _grant_read(commands: str, svc: str, key: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grant to read what a service of the truth writes on this bus in the place of `key`."""
+def _grant_read(commands: str, svc: str, key: str, view: BusView) -> Iterator[Grant]:
+    """Yield the grant to read what a service of the truth writes on this bus in the place of `key`."""
     points = find_written_points(svc, view) if svc in view.truth.services else ()
     word = key.rpartition(":")[2]
-    keys = [point.key for point in points if point.bus == view.bus and point.key.rpartition(":")[2] == word]
-    return (Grant(commands, tuple(map(escape_pattern, keys)), mode="R"),) if keys else ()
+    here = [each.key for each in points if each.bus == view.bus and each.key.rpartition(":")[2] == word]
+    if here:
+        yield Grant(commands, tuple(map(escape_pattern, here)), mode="R")
 
 
 def may_board_seed(truth: Truth) -> bool:
@@ -359,34 +278,26 @@ def may_board_seed(truth: Truth) -> bool:
     return section is not None and section.settings.get("seed") is True
 
 
-def _grant_source_reads() -> tuple[Grant, ...]:
-    """Return the grants to read what the sources share: which one is paused, and what each limit leaves."""
-    return (
-        Grant("hmget", (source_breaker_key("*"),), mode="R"),
-        Grant("hgetall", (source_account_key("*"),), mode="R"),
-    )
-
-
 def _grant_pings(view: BusView) -> tuple[Grant, ...]:
     """Return the grants to make beats of pings over HTTP, for any service, and to read keys and pings.
 
     The board makes the secret of its checks' UUIDs itself.
     """
     return (
-        Grant("hget hgetall", (BOARD_PING_KEYS,), mode="R"),
-        Grant("getrange set type del", (BOARD_CHECKS,)),
-        Grant("xadd pexpire", (pings_key("*"),), mode="W"),
-        Grant("xrange xrevrange xlen xinfo|stream", (pings_key("*"),), mode="R"),
-        Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),
+        Grant("hget hgetall", (keys.BOARD_PING_KEYS,), mode="R"),
+        Grant("getrange set type del", (keys.BOARD_CHECKS,)),
+        Grant("xadd pexpire", (keys.pings_key("*"),), mode="W"),
+        Grant("xrange xrevrange xlen xinfo|stream", (keys.pings_key("*"),), mode="R"),
+        Grant("set", (keys.last_beat_key("*"), keys.last_run_key("*")), mode="W"),
         Grant("publish", channels=view.beat_patterns()),
     )
 
 
 def _grant_operator_writes() -> tuple[Grant, ...]:
     return (
-        Grant("hset hdel", (NOTIFIER_SILENCES,), mode="W"),
-        Grant("xadd", (NOTIFIER_REQUESTS,), mode="W"),
-        Grant("lrange", (answers_key("*"),), mode="R"),
+        Grant("hset hdel", (keys.NOTIFIER_SILENCES,), mode="W"),
+        Grant("xadd", (keys.NOTIFIER_REQUESTS,), mode="W"),
+        Grant("lrange", (keys.answers_key("*"),), mode="R"),
     )
 
 
@@ -397,16 +308,22 @@ def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
     return (
         Grant(
             "get getrange mget pttl",
-            (health_key("*"), last_beat_key("*"), last_run_key("*"), *mesh_keys),
+            (keys.health_key("*"), keys.last_beat_key("*"), keys.last_run_key("*"), *mesh_keys),
             mode="R",
         ),
         Grant(
             "hget hgetall",
-            (roster_key(HEALER), jobs_key(HEALER), HEALER_LEASE, NOTIFIER_SILENCES, NOTIFIER_STATE),
+            (
+                keys.roster_key(HEALER),
+                keys.jobs_key(HEALER),
+                keys.HEALER_LEASE,
+                keys.NOTIFIER_SILENCES,
+                keys.NOTIFIER_STATE,
+            ),
             mode="R",
         ),
-        Grant("xrange xrevrange xread xlen", (ALERT_LOG, NOTIFIER_DEAD, *mesh_keys), mode="R"),
-        Grant("xinfo|groups", (ALERT_LOG,), mode="R"),
+        Grant("xrange xrevrange xread xlen", (keys.ALERT_LOG, keys.NOTIFIER_DEAD, *mesh_keys), mode="R"),
+        Grant("xinfo|groups", (keys.ALERT_LOG,), mode="R"),
         Grant("type hkeys hstrlen hmget", HISTORY_KEYS, mode="R"),
         Grant("subscribe psubscribe", channels=(escape_pattern(view.alerts), *view.beat_patterns())),
     )
@@ -427,18 +344,18 @@ def _grant_monitor(
         channels: patterns of the channels that it subscribes to besides its canary's.
     """
     own_keys = (
-        *(monitor_lease_key(listener), roster_key(listener), silence_key(listener)),
-        *(heard_key(listener), canary_key(listener), jobs_key(listener)),
+        *(keys.monitor_lease_key(listener), keys.roster_key(listener), keys.silence_key(listener)),
+        *(keys.heard_key(listener), keys.canary_key(listener), keys.jobs_key(listener)),
     )
-    canary = canary_channel(listener, "*")
+    canary = keys.canary_channel(listener, "*")
     return (
         Grant("hmget hget hset hdel hscan incr set type del", own_keys),
         Grant("set del", health_keys, mode="W"),
         Grant("getrange type pttl", beat_keys, mode="R"),
         # TYPE and DEL: a monitor replaces a log that is not a stream. A user with XADD could empty the log by
         # MAXLEN anyway.
-        Grant("xadd xdel type del", (ALERT_LOG,), mode="W"),
-        Grant("xinfo|groups", (ALERT_LOG,), mode="R"),
+        Grant("xadd xdel type del", (keys.ALERT_LOG,), mode="W"),
+        Grant("xinfo|groups", (keys.ALERT_LOG,), mode="R"),
         Grant("publish", channels=(escape_pattern(view.alerts), canary)),
         Grant("subscribe", channels=tuple(dict.fromkeys((canary, *channels)))),
     )
@@ -461,20 +378,19 @@ def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
     With them, bootstrap reads, writes and restores the three keys of the truth, calls the seeding scripts on
     them, and publishes on `truth:changed`.
     """
-    keys = (view.truth_pattern, TRUTH_META, TRUTH_HISTORY)
-    return (*_grant_seeding(view), Grant("fcall evalsha", keys))
+    truth_keys = (view.truth_pattern, keys.TRUTH_META, keys.TRUTH_HISTORY)
+    return (*_grant_seeding(view), Grant("fcall evalsha", truth_keys))
 
 
 def _grant_seeding(view: BusView) -> tuple[Grant, ...]:
     """Return the grants to read, write and restore the three keys of the truth, and to publish a change."""
-    keys = (view.truth_pattern, TRUTH_META, TRUTH_HISTORY)
     return (
         Grant(
             "type get hget hmget hgetall pttl xrange xrevrange dump"
             " set del hset pexpire xadd xdel xtrim restore",
-            keys,
+            (view.truth_pattern, keys.TRUTH_META, keys.TRUTH_HISTORY),
         ),
-        Grant("publish", channels=(TRUTH_CHANGED,)),
+        Grant("publish", channels=(keys.TRUTH_CHANGED,)),
     )
 
 
@@ -489,21 +405,21 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         *view.grant_truth_reads(),
         *grant_bootstrap(view),
         *grant_status_reads(view),
-        Grant("fcall", (ALERT_LOG,)),
+        Grant("fcall", (keys.ALERT_LOG,)),
         *_grant_operator_writes(),
         # an entry with the last possible id ends a stream for all writers, until it is deleted
-        Grant("del", (NOTIFIER_REQUESTS, BOARD_AUDIT), mode="W"),
-        Grant("hgetall hlen hset hdel", (BOARD_TOKENS,)),
-        Grant("hgetall hlen hexists hset hdel hincrby", (BOARD_PING_KEYS,)),
-        Grant("set", (BOARD_CHECKS,), mode="W"),
-        Grant("xrange xrevrange xlen xinfo|stream", (pings_key("*"),), mode="R"),
-        Grant("xrange xrevrange", (BOARD_AUDIT,), mode="R"),
+        Grant("del", (keys.NOTIFIER_REQUESTS, keys.BOARD_AUDIT), mode="W"),
+        Grant("hgetall hlen hset hdel", (keys.BOARD_TOKENS,)),
+        Grant("hgetall hlen hexists hset hdel hincrby", (keys.BOARD_PING_KEYS,)),
+        Grant("set", (keys.BOARD_CHECKS,), mode="W"),
+        Grant("xrange xrevrange xlen xinfo|stream", (keys.pings_key("*"),), mode="R"),
+        Grant("xrange xrevrange", (keys.BOARD_AUDIT,), mode="R"),
         Grant("type hstrlen hget xrevrange", MEDIC_KEYS, mode="R"),
-        Grant("hgetall", (MEDIC_OUTAGES,), mode="R"),
-        Grant("hset", (MEDIC_APPROVALS,), mode="W"),
+        Grant("hgetall", (keys.MEDIC_OUTAGES,), mode="R"),
+        Grant("hset", (keys.MEDIC_APPROVALS,), mode="W"),
         Grant("fcall", MEDIC_KEYS),
         Grant("publish", channels=view.beat_patterns()),
-        Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),
+        Grant("set", (keys.last_beat_key("*"), keys.last_run_key("*")), mode="W"),
         *grant_market_operation(view),
     )
 
@@ -514,12 +430,11 @@ def grant_default_user(view: BusView) -> Grant:
     ACLs don't check the pattern that the command KEYS is given, so the grant names the three allowed
     patterns.
     """
-    keys = (health_key("*"), view.truth_pattern, MESH_TOPOLOGY)
-    patterns = (health_key("*"), view.truth_key, MESH_TOPOLOGY)
+    patterns = (keys.health_key("*"), view.truth_key, keys.MESH_TOPOLOGY)
     return Grant(
         "ping pubsub get getrange subscribe psubscribe unsubscribe punsubscribe "
         + " ".join(f"keys|{pattern}" for pattern in patterns),
-        keys,
+        (keys.health_key("*"), view.truth_pattern, keys.MESH_TOPOLOGY),
         (escape_pattern(view.alerts), ALL_BEATS),
         mode="R",
     )

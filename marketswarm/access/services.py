@@ -12,49 +12,9 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Final
 
+from marketswarm import keys
 from marketswarm.access.bus_view import BusView
 from marketswarm.access.grant import Grant, escape_pattern
-from marketswarm.keys import (
-    ALERT_LOG,
-    ARCHIVE_BACKUP,
-    ARCHIVE_BACKUP_REQUEST,
-    ARCHIVE_DATABASE,
-    ARCHIVE_DEAD,
-    ARCHIVE_POSITIONS,
-    CHECKED_BARS,
-    FEATURES,
-    HEALER_RELAYED,
-    HEARTBEAT_SUFFIX,
-    INDICATORS,
-    MARKET_ALERTS,
-    MARKET_BARS,
-    MARKET_DOWNLOADS,
-    MARKET_OBSERVATIONS,
-    MARKET_QUARANTINE,
-    MARKET_QUOTES,
-    MARKET_SERIES,
-    MARKET_SOURCES,
-    MASSIVE_ALERTS,
-    MASSIVE_PROBES,
-    MASSIVE_ROSTER,
-    MEDIC_EVIDENCE,
-    MEDIC_INCIDENTS,
-    MESH_EVENTS,
-    MESH_FLOW,
-    MESH_TOPOLOGY,
-    PRELOAD_STATUS,
-    RESERVED_PREFIXES,
-    RSS_ITEMS,
-    VEXY_DEAD,
-    VEXY_NOTES,
-    last_beat_key,
-    last_run_key,
-    lease_epoch_key,
-    lease_key,
-    members_key,
-    probe_key,
-    source_breaker_key,
-)
 from marketswarm.operator.remedies import ARCHIVE, REQUEST_KEYS
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Truth
 
@@ -74,58 +34,69 @@ _DESTROY_GROUP: Final = "xgroup|destroy"
 """For writers, since a group without readers can hold up the writer of a stream."""
 _POSITION_READERS: Final = ("bars", "board", "massive", "mesh", "rss_agg", "sources")
 """Those of our own services that read no stream by a group."""
-_FOLLOWED: Final = (ALERT_LOG, MEDIC_INCIDENTS, MEDIC_EVIDENCE)
+_FOLLOWED: Final = (keys.ALERT_LOG, keys.MEDIC_INCIDENTS, keys.MEDIC_EVIDENCE)
 """The streams that no service but the notifier reads by a group."""
-_NO_STREAMS: Final = (MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, MESH_TOPOLOGY, MESH_FLOW)
+_NO_STREAMS: Final = (
+    keys.MARKET_SERIES,
+    keys.MARKET_SOURCES,
+    keys.PRELOAD_STATUS,
+    keys.MESH_TOPOLOGY,
+    keys.MESH_FLOW,
+)
 """Keys that are not streams. A user who may make a group may make one there before the owner writes it."""
 
 # what our own services write if the truth names no key with the same last part: (bus, key) by service
 DEFAULT_WRITES: Final = {
-    "rss_agg": ((MARKET, RSS_ITEMS),),
+    "rss_agg": ((MARKET, keys.RSS_ITEMS),),
     "massive": (
-        (MARKET, MASSIVE_PROBES),
-        (MARKET, MARKET_BARS),
-        (SYSTEM, MASSIVE_ROSTER),
-        (SYSTEM, MASSIVE_ALERTS),
+        (MARKET, keys.MASSIVE_PROBES),
+        (MARKET, keys.MARKET_BARS),
+        (SYSTEM, keys.MASSIVE_ROSTER),
+        (SYSTEM, keys.MASSIVE_ALERTS),
     ),
-    "vexy_ai": ((MARKET, VEXY_NOTES), (MARKET, VEXY_DEAD)),
-    "mesh": ((SYSTEM, MESH_TOPOLOGY), (SYSTEM, MESH_EVENTS), (SYSTEM, MESH_FLOW)),
+    "vexy_ai": ((MARKET, keys.VEXY_NOTES), (MARKET, keys.VEXY_DEAD)),
+    "mesh": ((SYSTEM, keys.MESH_TOPOLOGY), (SYSTEM, keys.MESH_EVENTS), (SYSTEM, keys.MESH_FLOW)),
     "sources": (
-        (MARKET, MARKET_BARS),
-        (MARKET, MARKET_QUOTES),
-        (MARKET, MARKET_OBSERVATIONS),
-        (MARKET, MARKET_DOWNLOADS),
-        (MARKET, MARKET_SERIES),
-        (MARKET, MARKET_SOURCES),
-        (MARKET, PRELOAD_STATUS),
-        (SYSTEM, MARKET_ALERTS),
+        (MARKET, keys.MARKET_BARS),
+        (MARKET, keys.MARKET_QUOTES),
+        (MARKET, keys.MARKET_OBSERVATIONS),
+        (MARKET, keys.MARKET_DOWNLOADS),
+        (MARKET, keys.MARKET_SERIES),
+        (MARKET, keys.MARKET_SOURCES),
+        (MARKET, keys.PRELOAD_STATUS),
+        (SYSTEM, keys.MARKET_ALERTS),
     ),
-    "bars": ((MARKET, CHECKED_BARS), (MARKET, INDICATORS), (MARKET, FEATURES), (MARKET, MARKET_QUARANTINE)),
-    "archive": ((MARKET, ARCHIVE_DEAD),),
+    "bars": (
+        (MARKET, keys.CHECKED_BARS),
+        (MARKET, keys.INDICATORS),
+        (MARKET, keys.FEATURES),
+        (MARKET, keys.MARKET_QUARANTINE),
+    ),
+    "archive": ((MARKET, keys.ARCHIVE_DEAD),),
 }
 _DEFAULT_READS: Final = {
-    "vexy_ai": ((MARKET, RSS_ITEMS),),
-    "bars": ((MARKET, MARKET_BARS), (MARKET, MARKET_QUOTES), (MARKET, PRELOAD_STATUS)),
+    "vexy_ai": ((MARKET, keys.RSS_ITEMS),),
+    "bars": ((MARKET, keys.MARKET_BARS), (MARKET, keys.MARKET_QUOTES), (MARKET, keys.PRELOAD_STATUS)),
     "archive": (
-        (MARKET, CHECKED_BARS),
-        (MARKET, INDICATORS),
-        (MARKET, FEATURES),
-        (MARKET, MARKET_QUOTES),
-        (MARKET, MARKET_OBSERVATIONS),
-        (MARKET, MARKET_DOWNLOADS),
-        (MARKET, MARKET_SOURCES),
-        (MARKET, PRELOAD_STATUS),
-        (SYSTEM, ALERT_LOG),
-        (SYSTEM, MEDIC_INCIDENTS),
-        (SYSTEM, MEDIC_EVIDENCE),
+        (MARKET, keys.CHECKED_BARS),
+        (MARKET, keys.INDICATORS),
+        (MARKET, keys.FEATURES),
+        (MARKET, keys.MARKET_QUOTES),
+        (MARKET, keys.MARKET_OBSERVATIONS),
+        (MARKET, keys.MARKET_DOWNLOADS),
+        (MARKET, keys.MARKET_SOURCES),
+        (MARKET, keys.PRELOAD_STATUS),
+        (SYSTEM, keys.ALERT_LOG),
+        (SYSTEM, keys.MEDIC_INCIDENTS),
+        (SYSTEM, keys.MEDIC_EVIDENCE),
     ),
 }
-_RELAYED: Final = {"massive": MASSIVE_ALERTS, "sources": MARKET_ALERTS}
+_RELAYED: Final = {"massive": keys.MASSIVE_ALERTS, "sources": keys.MARKET_ALERTS}
 """By service: the stream of its alerts."""
 _OWN_KEYS: Final = {"sources": "sources:*", "bars": "bars:*"}
 """By service: the pattern of the keys on MARKET that only its own processes read."""
 # by service and last part of a written key: a further pattern that the service may write
-_FURTHER_PATTERNS: Final = {("massive", "probes"): probe_key("*")}
+_FURTHER_PATTERNS: Final = {("massive", "probes"): keys.probe_key("*")}
 
 
 def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
@@ -138,45 +109,39 @@ def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
         return ()
     return (
         Grant("publish", channels=(channel,)),
-        Grant("set", (last_beat_key(name), last_run_key(name)), mode="W"),
+        Grant("set", (keys.last_beat_key(name), keys.last_run_key(name)), mode="W"),
     )
 
 
-def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grants for a service's work on one bus.
+def grant_work(svc: str, view: BusView) -> Iterator[Grant]:
+    """Yield the grants for a service's work on one bus.
 
     The service registers its processes and divides the work among them, takes leases, and uses its access
-    points.
+    points. It may read whether the healer copies its alerts from this bus. archive stores how far it has read
+    the streams that it follows, and reports how the backups and the database are.
     """
     name = escape_pattern(svc)
-    shares, leases = (members_key(name), members_key(name, "*")), (lease_key("*"), lease_epoch_key("*"))
-    return (
-        Grant("type del pexpire zadd zrem zrange zremrangebyscore", shares),
-        Grant("type get set del exists pttl pexpire hset hmget", leases),
-        Grant("publish subscribe", channels=(*shares, lease_key("*"))),
-        *([Grant(_DATA_COMMANDS, (_OWN_KEYS[svc],))] if svc in _OWN_KEYS and view.bus == MARKET else []),
-        *([Grant("hget hset", (ARCHIVE_POSITIONS,))] if _stores_position(svc, view) else []),
-        *([Grant("hget", (HEALER_RELAYED,), mode="R")] if _is_relayed(svc, view) else []),
-        *(_grant_archive_reports() if svc == ARCHIVE and view.bus == SYSTEM else ()),
-        *grant_requested_remedies(svc, view),
-        *grant_access_points(svc, view),
-    )
-
-
-def _grant_archive_reports() -> tuple[Grant, ...]:
-    """Return the grants to report how the backups and the database are.
-
-    A request to make the backup that is due may be read.
-    """
-    return (
-        Grant("getrange", (ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST), mode="R"),
-        Grant("set", (ARCHIVE_BACKUP, ARCHIVE_DATABASE), mode="W"),
-    )
+    shares = (keys.members_key(name), keys.members_key(name, "*"))
+    yield Grant("type del pexpire zadd zrem zrange zremrangebyscore", shares)
+    leases = (keys.lease_key("*"), keys.lease_epoch_key("*"))
+    yield Grant("type get set del exists pttl pexpire hset hmget", leases)
+    yield Grant("publish subscribe", channels=(*shares, keys.lease_key("*")))
+    if svc in _OWN_KEYS and view.bus == MARKET:
+        yield Grant(_DATA_COMMANDS, (_OWN_KEYS[svc],))
+    if svc == ARCHIVE and _list_keys(_find_read_points(svc, view), view, *_FOLLOWED):
+        yield Grant("hget hset", (keys.ARCHIVE_POSITIONS,))
+    if svc in _RELAYED and _list_keys(find_written_points(svc, view), view, _RELAYED[svc]):
+        yield Grant("hget", (keys.HEALER_RELAYED,), mode="R")
+    if svc == ARCHIVE and view.bus == SYSTEM:
+        yield Grant("getrange", (keys.ARCHIVE_BACKUP, keys.ARCHIVE_BACKUP_REQUEST), mode="R")
+        yield Grant("set", (keys.ARCHIVE_BACKUP, keys.ARCHIVE_DATABASE), mode="W")
+    yield from grant_requested_remedies(svc, view)
+    yield from grant_access_points(svc, view)
 
 
 def grant_requested_remedies(svc: str, view: BusView) -> tuple[Grant, ...]:
     """Return the grants to read the medic's requests to this service, and to report what became of them."""
-    found = [keys[svc] for keys in REQUEST_KEYS.values() if svc in keys and view.bus == SYSTEM]
+    found = [each[svc] for each in REQUEST_KEYS.values() if svc in each and view.bus == SYSTEM]
     if not found:
         return ()
     reports, requests = zip(*found, strict=True)
@@ -199,21 +164,21 @@ def grant_market_operation(view: BusView) -> Iterator[Grant]:
     reads what archive refused.
     """
     if "sources" in view.truth.services and _list_keys(
-        find_written_points("sources", view), view, MARKET_BARS
+        find_written_points("sources", view), view, keys.MARKET_BARS
     ):
-        states = (MARKET_SOURCES, MARKET_SERIES, PRELOAD_STATUS)
+        states = (keys.MARKET_SOURCES, keys.MARKET_SERIES, keys.PRELOAD_STATUS)
         yield Grant("type get hget hmget hgetall", states, mode="R")
-        yield Grant("hmget hset hdel del pexpire persist fcall", (source_breaker_key("*"),))
+        yield Grant("hmget hset hdel del pexpire persist fcall", (keys.source_breaker_key("*"),))
     if "bars" in view.truth.services:
-        quarantine = _list_keys(find_written_points("bars", view), view, MARKET_QUARANTINE)
-        streams = _list_keys(_find_read_points("bars", view), view, MARKET_BARS, MARKET_QUOTES)
+        quarantine = _list_keys(find_written_points("bars", view), view, keys.MARKET_QUARANTINE)
+        streams = _list_keys(_find_read_points("bars", view), view, keys.MARKET_BARS, keys.MARKET_QUOTES)
         if quarantine:
             yield Grant("xrange xrevrange xlen xdel", quarantine)
             # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted
             yield Grant("xadd del", streams, mode="W")
             yield Grant("fcall", (*quarantine, *streams))
     if "archive" in view.truth.services:
-        dead = _list_keys(find_written_points("archive", view), view, ARCHIVE_DEAD)
+        dead = _list_keys(find_written_points("archive", view), view, keys.ARCHIVE_DEAD)
         if dead:
             yield Grant("xrevrange", dead, mode="R")
             yield Grant("fcall", dead)
@@ -234,7 +199,7 @@ def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
     """
     points = view.truth.services[svc].access_points.publish_to
     if svc == "massive":  # the healer publishes its alerts, so only older truths name the channel
-        points = tuple(point for point in points if point.key not in (view.alerts, ALERT_LOG))
+        points = tuple(point for point in points if point.key not in (view.alerts, keys.ALERT_LOG))
     found = [*_drop_heartbeats(points, view), *_find_missing_defaults(points, DEFAULT_WRITES.get(svc, ()))]
     dead = next(
         (point.key for point in found if svc in _DEAD_LETTERS and _get_last_part(point.key) == "dead"), None
@@ -254,19 +219,19 @@ def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
 
     Of the alert log, a service may only add entries, and delete them by id.
     """
-    keys = dict.fromkeys(point.key for point in find_written_points(svc, view) if point.bus == view.bus)
-    if not keys:
+    names = dict.fromkeys(point.key for point in find_written_points(svc, view) if point.bus == view.bus)
+    if not names:
         return
-    yield Grant("publish", channels=tuple(escape_pattern(key, keep_wildcards=True) for key in keys))
-    data = [key for key in keys if key not in (view.alerts, ALERT_LOG)]
+    yield Grant("publish", channels=tuple(escape_pattern(key, keep_wildcards=True) for key in names))
+    data = [key for key in names if key not in (view.alerts, keys.ALERT_LOG)]
     patterns = dict.fromkeys(pattern for key in data for pattern in _build_key_patterns(svc, key))
     if patterns:
         yield Grant(f"{_DATA_COMMANDS} {_DESTROY_GROUP}", tuple(patterns))
-    beside = tuple(pattern for pattern in patterns if pattern.endswith(":*") and pattern not in keys)
+    beside = tuple(pattern for pattern in patterns if pattern.endswith(":*") and pattern not in names)
     if beside:  # only this service reads there
         yield Grant(_GROUP_COMMANDS, beside)
-    if ALERT_LOG in keys:  # add and delete entries, but not read those of others
-        yield Grant("xadd xdel", (ALERT_LOG,), mode="W")
+    if keys.ALERT_LOG in names:  # add and delete entries, but not read those of others
+        yield Grant("xadd xdel", (keys.ALERT_LOG,), mode="W")
 
 
 def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
@@ -281,10 +246,10 @@ def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
         patterns = tuple(escape_pattern(key, keep_wildcards=True) for key in channels)
         yield Grant("subscribe psubscribe", channels=patterns)
     wanted = (one.key for one in _find_read_points(svc, view) if one.bus == view.bus)
-    keys = tuple(dict.fromkeys(escape_pattern(key, keep_wildcards=True) for key in wanted))
-    if keys:
-        yield Grant(_DATA_COMMANDS, keys, mode="R")
-    grouped = tuple(key for key in keys if _is_read_by_group(svc, key))
+    names = tuple(dict.fromkeys(escape_pattern(key, keep_wildcards=True) for key in wanted))
+    if names:
+        yield Grant(_DATA_COMMANDS, names, mode="R")
+    grouped = tuple(key for key in names if _is_read_by_group(svc, key))
     if grouped:
         yield Grant(_GROUP_COMMANDS, grouped)
 
@@ -295,17 +260,6 @@ def _is_read_by_group(svc: str, pattern: str) -> bool:
         return False
     # archive may be given other names for these keys
     return svc != "archive" or _get_last_part(pattern) not in map(_get_last_part, others)
-
-
-def _stores_position(svc: str, view: BusView) -> bool:
-    """Return True for archive, which stores how far it is, if a stream that it follows is on this bus."""
-    return svc == "archive" and bool(_list_keys(_find_read_points(svc, view), view, *_FOLLOWED))
-
-
-def _is_relayed(svc: str, view: BusView) -> bool:
-    """Return True if the healer copies a service's alerts from this bus, and may close its outages there."""
-    stream = _RELAYED.get(svc)
-    return stream is not None and bool(_list_keys(find_written_points(svc, view), view, stream))
 
 
 def _find_read_points(svc: str, view: BusView) -> list[AccessPoint]:
@@ -321,7 +275,7 @@ def _build_key_patterns(svc: str, key: str) -> Iterator[str]:
     """
     pattern = escape_pattern(key, keep_wildcards=True)
     yield pattern
-    if not key.startswith(RESERVED_PREFIXES):  # a key with a reserved prefix gets no `<key>:…`
+    if not key.startswith(keys.RESERVED_PREFIXES):  # a key with a reserved prefix gets no `<key>:…`
         yield f"{pattern}:*"
     if further_pattern := _FURTHER_PATTERNS.get((svc, _get_last_part(key))):
         yield further_pattern
@@ -334,7 +288,9 @@ def _drop_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[A
     """
     channels = {view.truth.channel_of(svc) for svc in view.truth.services}
     return (
-        point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX) and point.key not in channels
+        point
+        for point in points
+        if not point.key.endswith(keys.HEARTBEAT_SUFFIX) and point.key not in channels
     )
 
 

@@ -68,7 +68,7 @@ def build_users(
 
 def _build_service_user(svc: str, view: BusView) -> User:
     role = roles.ROLES.get(svc)
-    grants = role(view) if role else grant_work(svc, view)
+    grants = tuple(role(view) if role else grant_work(svc, view))
     root = _COMMON_COMMANDS
     if svc == roles.MESH:
         root = _add_commands(root, "pubsub|numsub")
@@ -76,14 +76,11 @@ def _build_service_user(svc: str, view: BusView) -> User:
         root = _add_commands(root, "info")
     elif svc == roles.BOARD and roles.may_board_seed(view.truth):
         root = _add_commands(root, roles.CHECK_COMMANDS)
-    return User(svc, root, (*view.grant_truth_reads(), *grant_beats(svc, view), *_add_function_calls(grants)))
+    # a function takes keys of several grants; Redis checks its commands against the other grants
+    called = tuple(dict.fromkeys(key for grant in grants for key in grant.keys))
+    calls = (Grant("fcall", called),) if called else ()
+    return User(svc, root, (*view.grant_truth_reads(), *grant_beats(svc, view), *grants, *calls))
 
 
 def _add_commands(root: Grant, more: str) -> Grant:
     return Grant(f"{root.commands} {more}")
-
-
-def _add_function_calls(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
-    """A function takes keys of several grants; Redis checks its commands against the other grants."""
-    keys = dict.fromkeys(key for grant in grants for key in grant.keys)
-    return (*grants, *((Grant("fcall", tuple(keys)),) if keys else ()))

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from marketswarm.access import AclError, user_names
 from marketswarm.access.passwords import (
     ACL_FILE,
     SecretError,
@@ -17,6 +16,7 @@ from marketswarm.access.passwords import (
     make_folder_name,
     write_files,
 )
+from marketswarm.access.users import AclError, user_names
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.cli import output
 from marketswarm.cli.validate import read_valid_truth
@@ -71,7 +71,11 @@ def acl(
         known, made = load_passwords(secrets, user_names(document), make_missing=make_secrets)
         lines = _write_acl_files(document, known, out)
         if urls:
-            lines += _write_url_files(urls, known, buses)
+            urls.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_files(build_url_files(urls, known, {bus.name: bus.url for bus in buses}), _OWNER_ONLY)
+            lines += [
+                f"{urls}/<user>/{make_folder_name(bus.name)}: as a user of {bus.where}" for bus in buses
+            ]
         if made:
             count = "1 new password" if len(made) == 1 else f"{len(made)} new passwords"
             lines.append(f"{count} in {secrets}; keep that folder out of git and of images")
@@ -90,10 +94,3 @@ def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str
     files = {out / make_folder_name(bus) / ACL_FILE: text for bus, text in texts.items()}
     write_files(files, _READABLE)
     return [f"{path}: {text.count(chr(10))} users" for path, text in files.items()]
-
-
-def _write_url_files(urls: Path, known: dict[str, str], buses: list[Bus]) -> list[str]:
-    """Write each user's URL of each bus, with the password; return a line for people about each bus."""
-    urls.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_files(build_url_files(urls, known, {bus.name: bus.url for bus in buses}), _OWNER_ONLY)
-    return [f"{urls}/<user>/{make_folder_name(bus.name)}: as a user of {bus.where}" for bus in buses]

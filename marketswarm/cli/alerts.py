@@ -31,7 +31,8 @@ from marketswarm.cli.options import Data, Json, parse_duration
 from marketswarm.event import MalformedEvent, parse_event_object
 from marketswarm.event_text import describe_event, join_words
 from marketswarm.keys import ALERT_LOG
-from marketswarm.status import make_service_rows, read_fleet_state
+from marketswarm.status.fleet_state import read_fleet_state
+from marketswarm.status.service_rows import make_service_rows
 from marketswarm.tasks import end_tasks, run_until_first
 from marketswarm.text import escape_text, format_names
 

@@ -1,6 +1,7 @@
 """Implement `marketswarm beat`: send beats from a script, one or one after the other."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
@@ -292,7 +293,9 @@ async def _beat_until_stopped(
             due = max(due + every_sec, time.monotonic())
             trouble = await _beat_again(sender, status, detail, every_sec, trouble)
         elif await wait_within(stopped, min(left_sec, _CHECK_PARENT_SEC)):
-            await _say_goodbye(sender)
+            sender.forget_failures()
+            with contextlib.suppress(BusError):
+                await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
             return
 
 
@@ -310,11 +313,3 @@ async def _beat_again(
         message = f"no beat: {trouble}" if trouble else "beats arrive again"
         typer.echo(f"marketswarm: {message}", err=True)
     return trouble
-
-
-async def _say_goodbye(sender: BeatSender) -> None:
-    sender.forget_failures()
-    try:
-        await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
-    except BusError:
-        return

@@ -6,7 +6,7 @@ look at the buses is short, and nothing is ever printed: whatever fails, there a
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,24 +23,23 @@ _NOTIFIER: Final = "notifier"
 
 
 def list_services(incomplete: str, data: Path) -> list[str]:
-    return _complete(incomplete, data, lambda services: services)
+    return _select(_read_services(data), incomplete)
 
 
 def list_channels(incomplete: str, data: Path) -> list[str]:
-    def find_channels(services: Mapping[str, Any]) -> Any:
-        return _get(_get(services.get(_NOTIFIER), "settings"), "channels")
-
-    return _complete(incomplete, data, find_channels)
+    settings = _get(_get(_read_services(data), _NOTIFIER), "settings")
+    return _select(_get(settings, "channels"), incomplete)
 
 
-def _complete(incomplete: str, data: Path, choose: Callable[[Mapping[str, Any]], Any]) -> list[str]:
+def _read_services(data: Path) -> Any:
     document = _read_file()
-    if document is None:
-        document = _read_buses(data)
-    services = _get(document, "services")
-    names = choose(services) if isinstance(services, dict) else ()
-    found = [name for name in names or () if isinstance(name, str) and name.startswith(incomplete)]
-    return [name for name in found if name.isprintable()][:_MAX_SUGGESTIONS]
+    return _get(_read_buses(data) if document is None else document, "services")
+
+
+def _select(names: Any, incomplete: str) -> list[str]:
+    found = names if isinstance(names, Mapping) else ()
+    texts = (name for name in found if isinstance(name, str) and name.startswith(incomplete))
+    return [name for name in texts if name.isprintable()][:_MAX_SUGGESTIONS]
 
 
 def _read_file() -> Any:

@@ -14,9 +14,9 @@ from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notifier import request_notifier
 from marketswarm.cli.options import WITHIN_SEC, By, Data, Json, Within, author_name
-from marketswarm.operator import ALL, RequestKind
 from marketswarm.operator.dead_messages import UndeliveredMessage, read_dead_messages
-from marketswarm.status import PendingDelivery, read_notifications
+from marketswarm.operator.requests import ALL, RequestKind
+from marketswarm.status.notifications import PendingDelivery, read_notifications
 from marketswarm.text import escape_text
 
 _HEADS: Final = ("id", "channel", "since", "why", "what")

@@ -16,8 +16,6 @@ from marketswarm.cli.findings import (
     CheckResult,
     FleetReading,
     Level,
-    LogState,
-    TruthCopy,
     judge_all,
 )
 from marketswarm.cli.fleet_view import FleetView, open_fleet
@@ -26,7 +24,9 @@ from marketswarm.exit import Exit
 from marketswarm.history.store import read_history
 from marketswarm.keys import ALERT_LOG, ALERTS, NOTIFIER_GROUP, TRUTH_CHANGED
 from marketswarm.settings import CommonSettings, read_settings
-from marketswarm.status import make_service_rows, read_fleet_state, read_notifications
+from marketswarm.status.fleet_state import read_fleet_state
+from marketswarm.status.notifications import read_notifications
+from marketswarm.status.service_rows import make_service_rows
 from marketswarm.text import escape_text
 from marketswarm.truth import SYSTEM
 
@@ -83,27 +83,24 @@ async def _read_bus(fleet: FleetView, seen: TruthReading) -> BusReading:
         config = await _read_config(bus)
         listeners = await _read_listeners(fleet, bus)
         followers = await _ask_if_allowed(bus, bus.client.pubsub_numsub(TRUTH_CHANGED))
-        log = await _read_log(bus) if bus.name == _alert_bus(fleet) else None
+        alert_bus = fleet.truth.alert_target(ALERTS)[0] if fleet.found else SYSTEM
+        log_entries, notifier_lag = await _read_log(bus) if bus.name == alert_bus else (None, None)
     except BusError as error:
         return BusReading(bus.name, bus.where, reason=error.reason)
-    copy = TruthCopy(reason=escape_text(seen.reason))
-    if seen.found is not None:
-        copy = TruthCopy(seen.found.revision, seen.found.loaded.sha256)
     return BusReading(
         bus.name,
         bus.where,
-        truth=copy,
+        revision=seen.found.revision if seen.found else None,
+        sha256=seen.found.loaded.sha256 if seen.found else None,
+        truth_reason=None if seen.found else escape_text(seen.reason),
         ahead_sec=ahead_sec,
         info=info if isinstance(info, dict) else None,
         config=config,
         listeners=listeners,
         truth_followers=followers[0][1] if followers else None,
-        log=log,
+        log_entries=log_entries,
+        notifier_lag=notifier_lag,
     )
-
-
-def _alert_bus(fleet: FleetView) -> str:
-    return fleet.truth.alert_target(ALERTS)[0] if fleet.found else SYSTEM
 
 
 async def _ask_if_allowed(bus: Bus, request: Awaitable[Any]) -> Any:
@@ -138,21 +135,18 @@ async def _read_listeners(fleet: FleetView, bus: Bus) -> dict[str, int] | None:
     return found
 
 
-async def _read_log(bus: Bus) -> LogState | None:
+async def _read_log(bus: Bus) -> tuple[int | None, int | None]:
+    """Return the length of the alert log, and how many entries the notifier has not done.
+
+    None is a length that this user may not ask for, and the lag of a notifier that has never read there.
+    """
     entries = await _ask_if_allowed(bus, bus.client.xlen(ALERT_LOG))
-    if entries is None:
-        return None
-    groups = await _ask_if_allowed(bus, bus.client.xinfo_groups(ALERT_LOG))
+    groups = None if entries is None else await _ask_if_allowed(bus, bus.client.xinfo_groups(ALERT_LOG))
     ours = next((one for one in groups or () if _text(one.get("name")) == NOTIFIER_GROUP), None)
     if ours is None:
-        return LogState(entries)
-    lag, pending = ours.get("lag"), ours.get("pending")
-    return LogState(
-        entries,
-        has_group=True,
-        lag=lag if isinstance(lag, int) else None,
-        pending=pending if isinstance(pending, int) else None,
-    )
+        return entries, None
+    counts = (ours.get("lag"), ours.get("pending"))
+    return entries, sum(count for count in counts if isinstance(count, int))
 
 
 async def _read_fleet(fleet: FleetView) -> FleetReading:

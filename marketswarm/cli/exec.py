@@ -24,7 +24,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -94,9 +94,7 @@ def execute(
     if limit is not None and limit <= 0:
         raise typer.BadParameter("--limit: above 0")
     sender = BeatSender(svc, data, None if on_success_only else secrets.token_hex(6))
-    reporter: _SuccessReporter | _BeatReporter = (
-        _SuccessReporter(sender) if on_success_only else _BeatReporter(sender)
-    )
+    reporter = _Reporter(sender, on_success_only=on_success_only)
     run = _run_command(command, limit, reporter.begin)
     trouble = reporter.end(run)
     if trouble:
@@ -135,12 +133,11 @@ class CommandRun:
 
     def encode(self, svc: str, *, is_quiet: bool = False) -> bytes:
         """Return the JSON object for `run:<svc>`; `is_quiet` if a failure is not to be missed."""
-        found: dict[str, Any] = {"svc": svc, "ok": self.ok, "code": self.code}
+        found = {"svc": svc, "ok": self.ok, "code": self.code}
         found |= {"took_sec": round(self.took_sec, 3), "ts": round(self.ended_at, 3)}
-        found |= {"signal": self.signal} if self.signal else {}
-        found |= {"limit_sec": self.limit_sec} if self.limit_sec else {}
-        found |= {"quiet": True} if is_quiet else {}
-        return orjson.dumps(found | {"said": self.said})
+        optional = {"signal": self.signal, "limit_sec": self.limit_sec, "quiet": is_quiet}
+        given = {name: value for name, value in optional.items() if value}
+        return orjson.dumps({**found, **given, "said": self.said})
 
 
 def make_run(status: int, took_sec: float, ended_at: float, limit_sec: float | None = None) -> CommandRun:
@@ -236,60 +233,65 @@ def _run_command(command: list[str], limit_sec: float | None, started: Callable[
     return make_run(status, took_sec, time.time(), limit_sec if child.limit_is_over else None)
 
 
-class _BeatReporter:
-    """Send beats from `begin` to `end`, then a last beat with the command's outcome.
+class _Reporter:
+    """Report a run from a thread of its own: by beats from `begin` to `end`, then by its outcome.
 
-    For a job, report the start and the end of the run instead; with a schedule, there are no other beats.
+    For a job, the start and the end of the run are reported instead; with a schedule, there are no other
+    beats. With `on_success_only` a success has one beat, and there are no others.
     """
 
-    def __init__(self, sender: BeatSender) -> None:
-        self._sender = sender
+    def __init__(self, sender: BeatSender, *, on_success_only: bool) -> None:
+        self._sender, self._on_success_only = sender, on_success_only
         self._ended = threading.Event()
         self._trouble: str | None = None
         self._run: CommandRun | None = None
         self._rid = secrets.token_hex(8)
         self._start_is_reported = self._end_is_reported = False
-        self._started = False  # False for a command that could not be started, which has no beats
-        self._thread = _make_thread(self._report)
+        self._sends_beats = False  # also False for a command that could not be started
+        self._thread = threading.Thread(target=self._run_thread, name="beats", daemon=True)
 
     def begin(self) -> None:
-        self._started = True
-        self._thread.start()
+        if not self._on_success_only:
+            self._sends_beats = True
+            self._thread.start()
 
     def end(self, run: CommandRun) -> str | None:
         """Report the outcome of the command, waiting for a limited time; return why that failed, or None."""
         self._run = run
         self._ended.set()
-        if not self._started:
+        if not self._sends_beats:
             self._thread.start()
-        if self._sender.destination.job is not None:
+        if self._is_patient():
             self._thread.join(_SUCCESS_BEAT_SEC)
         else:
             self._thread.join(_GOODBYE_SEC if self._trouble is None else _SHORT_GOODBYE_SEC)
         return self._trouble or (_NO_ANSWER if self._thread.is_alive() else None)
 
+    def _is_patient(self) -> bool:
+        """Return True if a lost outcome would be a miss, because no beats came before it."""
+        return self._on_success_only or self._sender.destination.job is not None
+
+    def _run_thread(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the main thread's
+        event_loop.run(self._report())
+
     async def _report(self) -> None:
         due = time.monotonic()
-        while self._started:
+        while self._sends_beats:
             self._trouble = await _catch_trouble(self._beat(), self._sender)
-            interval_sec = self._choose_pause_sec()
-            due = max(due + interval_sec, time.monotonic())
+            to = self._sender.destination
+            awaits_start = to.job is not None and not self._start_is_reported
+            pause_sec = min(_START_RETRY_SEC, to.interval_sec) if awaits_start else to.interval_sec
+            due = max(due + pause_sec, time.monotonic())
             if await asyncio.to_thread(self._ended.wait, due - time.monotonic()):
                 break
         until = time.monotonic() + _SUCCESS_BEAT_SEC - _RETRY_SEC
         while True:
             self._sender.forget_failures()
             self._trouble = await _catch_trouble(self._report_end(), self._sender)
-            is_job = self._sender.destination.job is not None
-            if self._trouble is None or not is_job or time.monotonic() > until:
+            if self._trouble is None or not self._is_patient() or time.monotonic() > until:
                 return
             await asyncio.sleep(_RETRY_SEC)
-
-    def _choose_pause_sec(self) -> float:
-        to = self._sender.destination
-        if to.job is not None and not self._start_is_reported:
-            return min(_START_RETRY_SEC, to.interval_sec)
-        return to.interval_sec
 
     async def _beat(self) -> None:
         await self._sender.refresh_truth()
@@ -301,70 +303,24 @@ class _BeatReporter:
             await self._sender.publish(every_sec=to.interval_sec)
 
     async def _report_end(self) -> None:
-        """Send the last beat with the outcome, unless a bus took it already, and store the run."""
-        assert self._run is not None  # noqa: S101 - `end` sets it first
+        """Publish the outcome, unless a bus took it already, and store the run."""
+        run, sender = self._run, self._sender
+        assert run is not None  # noqa: S101 - `end` sets it first
+        if not self._sends_beats:
+            await sender.refresh_truth()
+        to = sender.destination
         if not self._end_is_reported:
-            await self._publish_end(self._run)
+            if self._on_success_only and run.ok:
+                await sender.publish(detail=run.said)
+            elif to.job is not None and not self._on_success_only:
+                report: RunReport = "ended" if run.ok else "failed"
+                await sender.publish(detail=run.said, exit_code=run.code, run=report, rid=self._rid)
+            elif self._sends_beats or to.alert_on_failure:
+                await sender.publish("stopping", run.said, exit_code=run.code)
             self._end_is_reported = True  # a second one would count as another run
-        await _store_run(self._sender, self._run)
-
-    async def _publish_end(self, run: CommandRun) -> None:
-        if not self._started:
-            await self._sender.refresh_truth()
-        if self._sender.destination.job is not None:
-            report: RunReport = "ended" if run.ok else "failed"
-            await self._sender.publish(detail=run.said, exit_code=run.code, run=report, rid=self._rid)
-        elif self._started:
-            await self._sender.publish("stopping", run.said, exit_code=run.code)
-        else:
-            await _report_failure(self._sender, run)
-
-
-class _SuccessReporter:
-    """Send one beat if the command succeeds, and none otherwise."""
-
-    def __init__(self, sender: BeatSender) -> None:
-        self._sender = sender
-        self._is_reported = False
-        self._trouble: str | None = None
-
-    def begin(self) -> None:
-        """Do nothing, because there are no beats while the command runs."""
-
-    def end(self, run: CommandRun) -> str | None:
-        thread = _make_thread(lambda: self._report(run))
-        thread.start()
-        thread.join(_SUCCESS_BEAT_SEC)
-        return self._trouble or (_NO_ANSWER if thread.is_alive() else None)
-
-    async def _report(self, run: CommandRun) -> None:
-        until = time.monotonic() + _SUCCESS_BEAT_SEC - _RETRY_SEC
-        while True:
-            self._trouble = await _catch_trouble(self._report_once(run), self._sender)
-            if self._trouble is None or time.monotonic() > until:
-                return
-            await asyncio.sleep(_RETRY_SEC)
-
-    async def _report_once(self, run: CommandRun) -> None:
-        """Send a beat of a success, or an alert if the truth wants one, once; store the run."""
-        await self._sender.refresh_truth()
-        if not self._is_reported:
-            if run.ok:
-                await self._sender.publish(detail=run.said)
-            await _report_failure(self._sender, run)
-            self._is_reported = True
-        is_quiet = not run.ok and not self._sender.destination.alert_on_failure
-        await _store_run(self._sender, run, is_quiet=is_quiet)
-
-
-async def _report_failure(sender: BeatSender, run: CommandRun) -> None:
-    if not run.ok and sender.destination.alert_on_failure:
-        await sender.publish("stopping", run.said, exit_code=run.code)
-
-
-async def _store_run(sender: BeatSender, run: CommandRun, *, is_quiet: bool = False) -> None:
-    life_sec = max(RUN_KEPT_SEC, 2 * sender.destination.timeout_sec)
-    await sender.store(last_run_key(sender.svc), run.encode(sender.svc, is_quiet=is_quiet), life_sec)
+        is_quiet = self._on_success_only and not run.ok and not to.alert_on_failure
+        life_sec = max(RUN_KEPT_SEC, 2 * to.timeout_sec)
+        await sender.store(last_run_key(sender.svc), run.encode(sender.svc, is_quiet=is_quiet), life_sec)
 
 
 async def _catch_trouble(work: Awaitable[None], sender: BeatSender) -> str | None:
@@ -375,13 +331,3 @@ async def _catch_trouble(work: Awaitable[None], sender: BeatSender) -> str | Non
     except Exit as error:
         return error.message
     return None
-
-
-def _make_thread(work: Callable[[], Coroutine[Any, Any, None]]) -> threading.Thread:
-    """Return a daemon thread that runs a coroutine; the main thread alone gets signals."""
-
-    def target() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        event_loop.run(work())
-
-    return threading.Thread(target=target, name="beats", daemon=True)

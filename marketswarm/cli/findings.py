@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from typing import Any, Final
 
 from marketswarm.text import format_duration, format_names
@@ -35,43 +36,29 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
-class TruthCopy:
-    """What a bus holds of the truth: its revision and its hash, or the reason why there is none."""
-
-    revision: int | None = None
-    sha256: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LogState:
-    """The length of the alert log, and how far the notifier is behind; None is unknown."""
-
-    entries: int
-    has_group: bool = False
-    lag: int | None = None
-    pending: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class BusReading:
     """What was read of one bus; `reason` is why it did not answer, None if it did.
 
+    `revision` and `sha256` are of the truth that it holds, `truth_reason` is why it holds no valid one.
     `ahead_sec` is how far its clock is ahead of ours. `info` are the values of INFO, `config` those of CONFIG
     GET, None where the user may not ask. `listeners` are the subscribers of each heartbeat channel, by
-    service.
+    service. `log_entries` is the length of the alert log, None on a bus without one, and `notifier_lag` how
+    many of them the notifier has not done, None if it has never read there.
     """
 
     name: str
     where: str
     reason: str | None = None
-    truth: TruthCopy = field(default_factory=TruthCopy)
+    revision: int | None = None
+    sha256: str | None = None
+    truth_reason: str | None = None
     ahead_sec: float = 0.0
     info: Mapping[str, Any] | None = None
     config: Mapping[str, str] | None = None
     listeners: Mapping[str, int] | None = None
     truth_followers: int | None = None
-    log: LogState | None = None
+    log_entries: int | None = None
+    notifier_lag: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +83,8 @@ class FleetReading:
 
 
 def judge_all(buses: Sequence[BusReading], fleet: FleetReading | None) -> list[CheckResult]:
-    found: list[CheckResult] = []
-    for bus in buses:
-        found += judge_bus(bus)
-    found += judge_truth(buses)
-    if fleet is not None:
-        found += judge_fleet(fleet)
-    return found
+    found = [*chain.from_iterable(map(judge_bus, buses)), *judge_truth(buses)]
+    return found if fleet is None else [*found, *judge_fleet(fleet)]
 
 
 def judge_bus(bus: BusReading) -> Iterator[CheckResult]:
@@ -201,40 +183,36 @@ def _judge_listeners(bus: BusReading) -> Iterator[CheckResult]:
 
 
 def _judge_log(bus: BusReading) -> Iterator[CheckResult]:
-    if bus.log is None:
+    if bus.log_entries is None:
         return
-    log = bus.log
-    if not log.has_group:
-        text = f"the alert log has {log.entries} entries, and no notifier has ever read it"
+    text = f"the alert log has {bus.log_entries} entries"
+    if bus.notifier_lag is None:
         remedy = "start a notifier, or nobody gets a message"
-        yield CheckResult(Level.WRONG, bus.name, text, remedy)
+        yield CheckResult(Level.WRONG, bus.name, f"{text}, and no notifier has ever read it", remedy)
         return
-    behind = (log.lag or 0) + (log.pending or 0)
-    text = f"the alert log has {log.entries} entries, the notifier is {behind} behind"
-    if behind > LAG_ENTRIES:
+    text += f", the notifier is {bus.notifier_lag} behind"
+    if bus.notifier_lag > LAG_ENTRIES:
         yield CheckResult(Level.WRONG, bus.name, text, "is the notifier up? `marketswarm logs notifier`")
     else:
         yield CheckResult(Level.RIGHT, bus.name, text)
 
 
 def judge_truth(buses: Sequence[BusReading]) -> Iterator[CheckResult]:
-    asked = [bus for bus in buses if bus.reason is None]
-    remedy = "`marketswarm seed` writes one truth to all buses"
-    for bus in asked:
-        if bus.truth.reason is not None:
-            yield CheckResult(Level.WRONG, bus.name, f"has no valid truth: {bus.truth.reason}", remedy)
-    held = {bus.name: bus.truth for bus in asked if bus.truth.reason is None}
-    if not held:
+    remedy, holders = "`marketswarm seed` writes one truth to all buses", list[BusReading]()
+    for bus in buses:
+        if bus.reason is None and bus.truth_reason is None:
+            holders.append(bus)
+        elif bus.reason is None:
+            yield CheckResult(Level.WRONG, bus.name, f"has no valid truth: {bus.truth_reason}", remedy)
+    if not holders:
         return
-    copies = {(copy.revision, copy.sha256) for copy in held.values()}
-    if len(copies) == 1:
-        revision = next(iter(held.values())).revision
+    if len({(bus.revision, bus.sha256) for bus in holders}) == 1:
+        revision = holders[0].revision
         number = "one whose revision is unknown" if revision is None else f"revision {revision}"
-        yield CheckResult(Level.RIGHT, "truth", f"{number} on {format_names(held)}")
+        names = format_names([bus.name for bus in holders])
+        yield CheckResult(Level.RIGHT, "truth", f"{number} on {names}")
     else:
-        told = ", ".join(
-            f"{name} has {copy.revision or 'an unknown revision'}" for name, copy in held.items()
-        )
+        told = ", ".join(f"{bus.name} has {bus.revision or 'an unknown revision'}" for bus in holders)
         yield CheckResult(Level.WRONG, "truth", f"the buses differ: {told}", remedy)
 
 

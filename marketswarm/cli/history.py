@@ -8,7 +8,7 @@ from typing import Any, Final
 from marketswarm.bus import BusError
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.health import select_services
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json, Svc
@@ -72,27 +72,23 @@ def history(svc: Svc, as_json: Json = False, data: Data = DATA) -> None:
 async def _read_report(svc: str, data: Path) -> ServiceReport:
     async with open_fleet(data) as fleet:
         select_services(svc, fleet)
-        bus = fleet.bus(SYSTEM)
+        bus, truth, now = fleet.bus(SYSTEM), fleet.truth, int(time.time())
+        timeout_sec = truth.timeout_of(HEALER)
         try:
-            return await _read_recorded(svc, fleet)
+            stored = await read_history(bus, now, [svc])
+            # the board stores only now and then that the healer is there
+            beat = await read_healer_beat(bus, timeout_sec, now)
         except BusError as error:
             raise Exit(
                 Code.NO_BUS,
                 f"bus {bus.name} at {bus.where} does not answer ({error.reason}): it keeps the history",
             ) from None
-
-
-async def _read_recorded(svc: str, fleet: FleetView) -> ServiceReport:
-    stored = await read_history(fleet.bus(SYSTEM), int(time.time()), [svc])
     record = None if stored is None else stored.history.services.get(svc)
     if stored is None or record is None:
         raise Exit(NO_HISTORY, f"nothing is recorded of {svc}: the board records it while it runs")
-    found, now, truth = stored.history, int(time.time()), fleet.truth
-    timeout_sec = truth.timeout_of(HEALER)
+    found = stored.history
     bus_of = {watch.svc: watch.bus for watch in truth.watched() if watch.svc == svc}
     found.follow(bus_of or {svc: SYSTEM}, timeout_sec, now)
-    # the board stores only now and then that the healer is there
-    beat = await read_healer_beat(fleet.bus(SYSTEM), timeout_sec, now)
     if beat is not None:
         found.hear_healer(*beat)
     spans = found.spans(svc, max(now, record.timeline.begin + 1))

@@ -91,7 +91,9 @@ def open_keyboard() -> Iterator[asyncio.Queue[str]]:
     before = termios.tcgetattr(terminal)
     try:
         tty.setcbreak(terminal, termios.TCSANOW)
-        _forbid_suspension(terminal)
+        mode = termios.tcgetattr(terminal)
+        mode[6][termios.VSUSP] = b"\0"  # Ctrl-Z would leave the terminal as it is now
+        termios.tcsetattr(terminal, termios.TCSANOW, mode)
         loop.add_reader(terminal, read_keys)
         for number, key in signals.items():
             loop.add_signal_handler(number, pressed.put_nowait, key)
@@ -102,9 +104,3 @@ def open_keyboard() -> Iterator[asyncio.Queue[str]]:
         loop.remove_reader(terminal)
         with contextlib.suppress(termios.error):  # the terminal is gone
             termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-
-
-def _forbid_suspension(terminal: int) -> None:
-    mode = termios.tcgetattr(terminal)
-    mode[6][termios.VSUSP] = b"\0"
-    termios.tcsetattr(terminal, termios.TCSANOW, mode)

@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -92,21 +93,16 @@ def _require_known(wanted: Sequence[str], known: Collection[str], data: Path) ->
             raise Exit(Code.CONFIGURATION, f"there is no log of {svc} in {place}; {hint}")
 
 
-def _merge_by_time(logs_by_name: dict[str, list[bytes]]) -> Iterator[_Line]:
-    """Yield the lines of several logs in the order of their times; lines of one log keep their order."""
+def _merge_by_time(logs_by_name: dict[str, list[bytes]]) -> list[_Line]:
+    """Return the lines of several logs in the order of their times; lines of one log keep their order."""
     dated = []
     for name, lines in logs_by_name.items():
         ts = ""
         for line in lines:
-            ts = max(ts, _find_time(line))
+            found = parse_object(line).get("ts")
+            ts = max(ts, found) if isinstance(found, str) else ts
             dated.append((ts, name, line))
-    for _, name, line in sorted(dated, key=lambda each: each[0]):
-        yield name, line
-
-
-def _find_time(line: bytes) -> str:
-    ts = parse_object(line).get("ts")
-    return ts if isinstance(ts, str) else ""
+    return [(name, line) for _, name, line in sorted(dated, key=itemgetter(0))]
 
 
 def _print_lines(lines: Iterable[_Line], names: Iterable[str], *, as_json: bool) -> None:

@@ -100,18 +100,14 @@ def _make_section_for_file(svc: str, path: Path) -> dict[str, Any]:
     raw, loaded = read_truth_file(path)
     if svc in loaded.truth.services:
         raise Exit(Code.CONFIGURATION, f"{path}: {svc} has a section already")
-    section = _make_section(svc, _choose_interval_sec(loaded.truth.cadence_sec()))
+    cadence_sec = loaded.truth.cadence_sec()
+    most_sec = _DEFAULT_INTERVAL_SEC if cadence_sec is None else round(cadence_sec / 3, 3)
+    section = _make_section(svc, min(_DEFAULT_INTERVAL_SEC, most_sec))
     try:
         parse_truth(json.dumps(_add_section(json.loads(raw), svc, section)).encode())
     except TruthError as error:
         raise Exit(Code.CONFIGURATION, f"{path}: a section for {svc} does not fit in: {error}") from None
     return section
-
-
-def _choose_interval_sec(cadence_sec: float | None) -> float:
-    if cadence_sec is None:
-        return _DEFAULT_INTERVAL_SEC
-    return min(_DEFAULT_INTERVAL_SEC, round(cadence_sec / 3, 3))
 
 
 def _make_section(svc: str, interval_sec: float) -> dict[str, Any]:
@@ -141,7 +137,9 @@ def _write_files(drafts: Mapping[Path, str]) -> None:
     made: list[Path] = []
     try:
         for path, text in drafts.items():
-            made += _make_folders(path.parent)
+            missing = [each for each in path.parents if not each.exists()]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made += reversed(missing)
             with path.open("x", encoding="utf-8") as file:
                 made.append(path)
                 file.write(text)
@@ -151,12 +149,6 @@ def _write_files(drafts: Mapping[Path, str]) -> None:
                 path.rmdir() if path.is_dir() else path.unlink()
         why = f"{error.filename or 'files'}: {error.strerror or error}"
         raise Exit(Code.CONFIGURATION, f"{why}; nothing was written") from None
-
-
-def _make_folders(folder: Path) -> list[Path]:
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return list(reversed(missing))
 
 
 def compose_entry(compose: Path, svc: str, module: str) -> str:

@@ -23,7 +23,7 @@ from marketswarm.cli.options import (
     complete_service,
 )
 from marketswarm.exit import Exit
-from marketswarm.operator import (
+from marketswarm.operator.requests import (
     ALL,
     Answer,
     OperatorRequest,
@@ -32,7 +32,8 @@ from marketswarm.operator import (
     create_request,
     send_request,
 )
-from marketswarm.status import make_service_rows, read_fleet_state
+from marketswarm.status.fleet_state import read_fleet_state
+from marketswarm.status.service_rows import make_service_rows
 from marketswarm.text import escape_text, format_duration
 
 REFUSED: Final = 1

@@ -16,8 +16,9 @@ from marketswarm.cli.options import Data
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access, data_folder
-from marketswarm.seeding import SeedError, describe_seeding, wait_for_healer_access, wait_until_all_answer
-from marketswarm.seeding import seed_truth as seed_buses
+from marketswarm.seeding.readiness import wait_for_healer_access, wait_until_all_answer
+from marketswarm.seeding.transaction import SeedError, describe_seeding
+from marketswarm.seeding.transaction import seed_truth as seed_buses
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import ParsedTruth, Truth
 

@@ -17,15 +17,17 @@ from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import By, Data, Json, author_name, complete_service, parse_duration
 from marketswarm.exit import Code, Exit
-from marketswarm.operator import (
+from marketswarm.operator.silences import (
     MAX_SILENCE_SEC,
     Silence,
     StoredSilences,
     create_silence,
+    find_unknown_target,
+    list_targets,
+    match_targets,
     read_silences,
     write_silence,
 )
-from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
 from marketswarm.text import escape_text, format_duration, format_names
 from marketswarm.truth import find_nearest
 

@@ -21,10 +21,10 @@ from marketswarm.cli.local_time import format_time
 from marketswarm.cli.options import Data, Svc
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import last_beat_key
-from marketswarm.status import derive_silence
+from marketswarm.status.service_rows import derive_silence
 from marketswarm.tasks import end_tasks
 from marketswarm.text import format_duration
-from marketswarm.truth import Truth, find_nearest
+from marketswarm.truth import find_nearest
 
 _EXTRA_WAIT_SEC: Final = 10.0
 _CLEAR_LINE: Final = "\r\x1b[K"
@@ -59,10 +59,13 @@ def simulate(
 
 
 async def _simulate(svc: str, data: Path, *, by_hand: bool) -> None:
-    control: _Control = _instruct_person if by_hand else request_fleet
+    control: _Control = (lambda action, svc, _: f"{action} {svc} now") if by_hand else request_fleet
     async with open_fleet(data) as fleet:
         truth = fleet.truth
-        _require_service(svc, truth)
+        if svc not in truth.services:
+            hint = find_nearest(svc, truth.services)
+            known = f"did you mean {hint}?" if hint else f"it names {', '.join(truth.services) or 'none'}"
+            raise Exit(Code.CONFIGURATION, f"the truth names no {svc}; {known}")
         timeout_sec = truth.timeout_of(svc)
         within_sec = 2 * timeout_sec + _EXTRA_WAIT_SEC
         events = await follow_log([fleet.bus(truth.alert_target("")[0])])
@@ -123,20 +126,9 @@ async def _count_down(until: float) -> None:
         await asyncio.sleep(left_sec % 1 or 1.0)
 
 
-def _instruct_person(action: str, svc: str, _data: Path) -> str:
-    return f"{action} {svc} now"
-
-
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:
     waited = format_duration(time.monotonic() - since)
     output.print_line(f"{format_event_line(event)[0]}   [{waited} after the {action}]")
-
-
-def _require_service(svc: str, truth: Truth) -> None:
-    if svc not in truth.services:
-        hint = find_nearest(svc, truth.services)
-        known = f"did you mean {hint}?" if hint else f"it names {', '.join(truth.services) or 'none'}"
-        raise Exit(Code.CONFIGURATION, f"the truth names no {svc}; {known}")
 
 
 async def _wait_for_event(

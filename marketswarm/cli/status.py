@@ -20,20 +20,21 @@ from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json
 from marketswarm.cli.silence import describe_targets
 from marketswarm.exit import Code, Exit
-from marketswarm.status import (
-    URGENCY,
-    Leader,
+from marketswarm.status.fleet_state import Leader, read_fleet_state
+from marketswarm.status.job_text import describe_job
+from marketswarm.status.notifications import (
     Notifications,
-    ServiceRow,
-    ServiceState,
     describe_hold,
     group_stuck_by_channel,
-    make_service_rows,
-    read_fleet_state,
     read_notifications,
+)
+from marketswarm.status.service_rows import (
+    URGENCY,
+    ServiceRow,
+    ServiceState,
+    make_service_rows,
     write_headline,
 )
-from marketswarm.status.job_text import describe_job
 from marketswarm.text import escape_text, format_duration
 
 REFRESH_SEC: Final = 1.0
@@ -248,7 +249,7 @@ class StatusDrawing:
         footer: Text | None = None,
     ) -> None:
         self._report, self._fit_height = report, fit_height
-        self._rows = sort_by_urgency(report.rows) if rows is None else list(rows)
+        self._rows = sorted(report.rows, key=lambda row: URGENCY[row.verdict]) if rows is None else list(rows)
         self._footer = footer
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
@@ -276,21 +277,17 @@ class StatusDrawing:
         return notes
 
 
-def sort_by_urgency(rows: Sequence[ServiceRow]) -> list[ServiceRow]:
-    return sorted(rows, key=lambda row: URGENCY[row.verdict])
-
-
 def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
     for head in ("verdict", "silence"):
         table.add_column(head, no_wrap=True)
-    facts = [fact for fact in _FACTS if width >= fact.min_width]
-    for fact in facts:
-        table.add_column(fact.head, justify=fact.justify, no_wrap=True, overflow="ellipsis", max_width=8)
+    facts = [fact for fact in _FACTS if width >= fact[1]]
+    for head, _, _, side in facts:
+        table.add_column(head, justify=side, no_wrap=True, overflow="ellipsis", max_width=8)
     table.add_column("state", overflow="fold" if wrap else "ellipsis", no_wrap=not wrap)
     for row in rows:
-        cells = [fact.value(row) for fact in facts]
+        cells = [find_value(row) for _, _, find_value, _ in facts]
         silence_sec = find_silence(row, now)
         table.add_row(
             row.svc,
@@ -316,20 +313,13 @@ def format_instances(row: ServiceRow) -> str | None:
     return str(row.instances) if row.replicas is None else f"{row.instances} of {row.replicas}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Fact:
-    head: str
-    min_width: int
-    value: Callable[[ServiceRow], object]
-    justify: Literal["left", "right"] = "right"
-
-
-_FACTS: Final = (
-    _Fact("inst", 60, format_instances),
-    _Fact("rev", 80, lambda row: row.rev),
-    _Fact("restarts", 60, lambda row: row.restarts),
-    _Fact("boot", 80, lambda row: row.boot, "left"),
+_FACTS: Final[tuple[tuple[str, int, Callable[[ServiceRow], object], Literal["left", "right"]], ...]] = (
+    ("inst", 60, format_instances, "right"),
+    ("rev", 80, lambda row: row.rev, "right"),
+    ("restarts", 60, lambda row: row.restarts, "right"),
+    ("boot", 80, lambda row: row.boot, "left"),
 )
+"""The columns that a narrow screen leaves out: the head, the least width, the value, and its side."""
 
 
 def _state_style(row: ServiceRow) -> str:

@@ -212,20 +212,18 @@ def _public_fields(token: Token | PingKey) -> dict[str, Any]:
     return {each.name: getattr(token, each.name) for each in fields(token) if each.name != "sha256"}
 
 
-def _describe_rights(token: Token | PingKey) -> str:
-    if isinstance(token, Token):
-        return ", ".join(token.scopes)
-    return "ping every service" if token.svc is None else f"ping {escape_text(token.svc)}"
-
-
 def _draw_table(tokens: Sequence[Token | PingKey], now: float) -> Table:
     table = tables.make_table("id", "scopes", "until", folded=("for", "by"))
     for each in tokens:
         expired = each.expired(now)
+        if isinstance(each, Token):
+            rights = ", ".join(each.scopes)
+        else:
+            rights = "ping every service" if each.svc is None else f"ping {escape_text(each.svc)}"
         until = "always" if each.expires_at is None else format_moment(each.expires_at, now)
         table.add_row(
             each.id,
-            _describe_rights(each),
+            rights,
             Text("over" if expired else until, style="dim" if expired else ""),
             escape_text(each.name),
             escape_text(each.author),

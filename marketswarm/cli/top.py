@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,44 +20,34 @@ from marketswarm.cli.status import (
     StatusReport,
     find_silence,
     read_status_or_why_not,
-    sort_by_urgency,
 )
 from marketswarm.exit import Code, Exit
-from marketswarm.status import ServiceRow
+from marketswarm.status.service_rows import URGENCY, ServiceRow
 from marketswarm.tasks import end_tasks
 from marketswarm.text import escape_text
 
-_PAGE_ROWS: Final = 10
+_STEPS: Final[Mapping[str, int]] = {
+    NamedKey.UP: -1,
+    NamedKey.DOWN: 1,
+    NamedKey.PAGE_UP: -10,
+    NamedKey.PAGE_DOWN: 10,
+}
+"""By key: how many rows it scrolls down."""
 _MAX_FILTER_CHARS: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    name: str
-    sort: Callable[[Sequence[ServiceRow], float], list[ServiceRow]]
+def _rank_silence(row: ServiceRow, now: float) -> float:
+    silence_sec = find_silence(row, now)
+    return 1.0 if silence_sec is None else -silence_sec
 
 
-def _sort_by_name(rows: Sequence[ServiceRow], _now: float) -> list[ServiceRow]:
-    return sorted(rows, key=lambda row: row.svc)
-
-
-def _sort_by_silence(rows: Sequence[ServiceRow], now: float) -> list[ServiceRow]:
-    return sorted(
-        rows, key=lambda row: -1.0 if (sec := find_silence(row, now)) is None else sec, reverse=True
-    )
-
-
-def _sort_by_restarts(rows: Sequence[ServiceRow], _now: float) -> list[ServiceRow]:
-    return sorted(rows, key=lambda row: -1 if row.restarts is None else row.restarts, reverse=True)
-
-
-ORDERS: Final = {
-    "w": _Order("worst", lambda rows, _now: sort_by_urgency(rows)),
-    "n": _Order("name", _sort_by_name),
-    "s": _Order("silence", _sort_by_silence),
-    "r": _Order("restarts", _sort_by_restarts),
+ORDERS: Final[Mapping[str, tuple[str, Callable[[ServiceRow, float], Any]]]] = {
+    "w": ("worst", lambda row, _now: URGENCY[row.verdict]),
+    "n": ("name", lambda row, _now: row.svc),
+    "s": ("silence", _rank_silence),
+    "r": ("restarts", lambda row, _now: 1 if row.restarts is None else -row.restarts),
 }
-"""The orders of the rows, by the keys that choose them."""
+"""By the key that chooses it: the name of an order of the rows, and the sort key of a row at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +67,8 @@ def top(data: Data = DATA) -> None:
     The same key again turns the order around. / filters by name or verdict, arrows and pages scroll. Needs a
     terminal: over ssh, `ssh -t HOST marketswarm top`.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") in (
-        "dumb",
-        "unknown",
-    ):
+    has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if not has_terminal or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
         raise Exit(
             Code.CONFIGURATION,
             "top needs a terminal, for its keys. Over ssh: `ssh -t HOST marketswarm top`.\n"
@@ -133,7 +121,8 @@ def press_key(view: View, key: str, row_count: int) -> View | None:
         return replace(view, is_typing=True)
     if key == NamedKey.ESCAPE:
         return replace(view, pattern="", first=0)
-    return replace(view, first=_scroll(view.first, key, row_count))
+    first = 0 if key == NamedKey.HOME else view.first + _STEPS.get(key, 0)
+    return replace(view, first=max(0, min(first, row_count - 1)))
 
 
 def _type_filter(view: View, key: str) -> View:
@@ -148,22 +137,11 @@ def _type_filter(view: View, key: str) -> View:
     return view
 
 
-def _scroll(first: int, key: str, row_count: int) -> int:
-    steps = {
-        NamedKey.UP: -1,
-        NamedKey.DOWN: 1,
-        NamedKey.PAGE_UP: -_PAGE_ROWS,
-        NamedKey.PAGE_DOWN: _PAGE_ROWS,
-        NamedKey.HOME: -first,
-    }
-    step = next((rows for name, rows in steps.items() if key == name), 0)
-    return max(0, min(first + step, row_count - 1))
-
-
 def choose_rows(report: StatusReport, view: View) -> list[ServiceRow]:
     pattern = view.pattern.casefold()
     found = [row for row in report.rows if pattern in row.svc.casefold() or pattern in row.verdict.casefold()]
-    rows = ORDERS[view.order].sort(found, report.notifications.at)
+    _, rank = ORDERS[view.order]
+    rows = sorted(found, key=lambda row: rank(row, report.notifications.at))
     return rows[::-1] if view.is_reversed else rows
 
 
@@ -178,11 +156,9 @@ def _describe_keys(view: View, above: int) -> Text:
         typed = f"{escape_text(view.pattern)}_"
         return Text.assemble(("filter: ", "bold"), typed, ("  Enter keeps it, Esc drops it", "dim"))
     line = Text(no_wrap=True, overflow="ellipsis")
-    for key, order in ORDERS.items():
-        arrow = " ↑" if view.is_reversed else ""
-        line.append(
-            f"{key} {order.name}{arrow if key == view.order else ''}", "bold" if key == view.order else "dim"
-        )
+    for key, (name, _) in ORDERS.items():
+        arrow = " ↑" if view.is_reversed and key == view.order else ""
+        line.append(f"{key} {name}{arrow}", "bold" if key == view.order else "dim")
         line.append("  ")
     line.append(f"/ {escape_text(view.pattern) or 'filter'}", "bold" if view.pattern else "dim")
     line.append("  q quit", "dim")

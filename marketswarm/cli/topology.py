@@ -25,7 +25,6 @@ from marketswarm.status.topology_view import (
     FlowView,
     InstanceView,
     MeshSnapshot,
-    ReaderView,
     ServiceView,
     TopologyView,
     build_topology,
@@ -79,9 +78,9 @@ def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callabl
     if as_json:
         return output.print_json
     if as_mermaid:
-        return lambda found: output.print_line(to_mermaid(found))
+        return lambda found: output.print_lines(format_mermaid(found))
     if as_dot:
-        return lambda found: output.print_line(to_dot(found))
+        return lambda found: output.print_lines(format_dot(found))
     return lambda found: tables.print_drawing(draw_topology(found))
 
 
@@ -91,21 +90,14 @@ async def _watch_topology(data: Path, print_one: Callable[[TopologyView], None],
 
     with tables.open_screen(draw, print_one, as_json=as_json) as show:
         while True:
-            show(await _read_topology_or_why_not(data))
+            try:
+                found = await read_topology(data)
+            except Exit as end:
+                if end.code == Code.CONFIGURATION:
+                    raise
+                found = TopologyView(None, False, [], [], [], end.message.splitlines())
+            show(found)
             await asyncio.sleep(_REFRESH_SEC)
-
-
-async def _read_topology_or_why_not(data: Path) -> TopologyView:
-    """Read the topology; if that fails, return an empty one with the reason as its notes.
-
-    Raises Exit, code 2, for a wrong configuration.
-    """
-    try:
-        return await read_topology(data)
-    except Exit as end:
-        if end.code == Code.CONFIGURATION:
-            raise
-        return TopologyView(None, False, [], [], [], end.message.splitlines())
 
 
 def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group:
@@ -178,10 +170,10 @@ def _describe_instance(instance: InstanceView) -> str:
 
 def _draw_flows_by_bus(found: TopologyView) -> Iterator[RenderableType]:
     wrong = {(problem.bus, problem.key) for problem in found.wrong}
-    for bus in dict.fromkeys(flow.bus for flow in found.flows):
+    for bus, flows in _group_by_bus(found).items():
         yield Text()
         yield Text(bus, style="bold")
-        yield _draw_flows([flow for flow in found.flows if flow.bus == bus], wrong)
+        yield _draw_flows(flows, wrong)
 
 
 def _draw_flows(flows: Sequence[FlowView], wrong: set[tuple[str, str]]) -> Table:
@@ -191,29 +183,18 @@ def _draw_flows(flows: Sequence[FlowView], wrong: set[tuple[str, str]]) -> Table
         table.add_column(name, overflow="fold")
     for flow in flows:
         red = "red" if (flow.bus, flow.key) in wrong else ""
+        described = ((reader.svc, describe_reader(reader)) for reader in flow.readers)
+        readers = (f"→ {svc} ({words})" if words else f"→ {svc}" for svc, words in described)
         table.add_row(
             "\n".join(f"{svc} →" for svc in flow.writers) or Text("nobody", style=red or "dim"),
             Text(flow.key, style=red),
             Text(describe_key(flow), style="dim"),
-            "\n".join(map(_draw_reader, flow.readers)) or "",
+            "\n".join(readers),
         )
     return table
 
 
-def _draw_reader(reader: ReaderView) -> str:
-    words = describe_reader(reader)
-    return f"→ {reader.svc}" + (f" ({words})" if words else "")
-
-
-def to_mermaid(topology: TopologyView) -> str:
-    return "\n".join(_format_mermaid(topology))
-
-
-def to_dot(topology: TopologyView) -> str:
-    return "\n".join(_format_dot(topology))
-
-
-def _format_mermaid(topology: TopologyView) -> Iterator[str]:
+def format_mermaid(topology: TopologyView) -> Iterator[str]:
     services, keys = _make_node_ids(topology)
     yield "flowchart LR"
     for service in topology.services:
@@ -234,7 +215,7 @@ def _format_mermaid(topology: TopologyView) -> Iterator[str]:
         yield f"  class {','.join(wrong)} wrong"
 
 
-def _format_dot(topology: TopologyView) -> Iterator[str]:
+def format_dot(topology: TopologyView) -> Iterator[str]:
     services, keys = _make_node_ids(topology)
     wrong = _find_problem_nodes(topology, keys)
     yield "digraph marketswarm {"
@@ -267,10 +248,8 @@ def _make_node_ids(topology: TopologyView) -> tuple[dict[str, str], dict[tuple[s
 
 
 def _group_by_bus(topology: TopologyView) -> dict[str, list[FlowView]]:
-    found: dict[str, list[FlowView]] = {}
-    for flow in topology.flows:
-        found.setdefault(flow.bus, []).append(flow)
-    return found
+    buses = dict.fromkeys(flow.bus for flow in topology.flows)
+    return {bus: [flow for flow in topology.flows if flow.bus == bus] for bus in buses}
 
 
 def _list_edges(

@@ -59,14 +59,6 @@ class RevisionList:
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedDocument:
-    """Hold a document to compare, and what to call it: `revision 3` or its file."""
-
-    name: str
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Rollback:
     """Hold what a rollback would seed, and what it changes in `lines`."""
 
@@ -100,7 +92,7 @@ def show(
     data: Data = DATA,
 ) -> None:
     """Print the document of a revision, byte for byte: `marketswarm truth show 3 > truth.json`."""
-    raw = event_loop.run(_read_document(revision, data)).raw
+    _, raw = event_loop.run(_read_document(revision, data))
     sys.stdout.buffer.write(escape_json(raw) if sys.stdout.isatty() else raw)
     sys.stdout.buffer.flush()
 
@@ -125,9 +117,9 @@ def diff(
     With one file, shows what seeding it would change: `marketswarm truth diff truth.json`.
     """
     documents = event_loop.run(_find_documents(older, newer, data))
-    old, new = (load_document(each.raw, each.name, parse_truth) for each in documents)
+    old, new = (load_document(raw, name, parse_truth) for name, raw in documents)
     changes, is_same = diff_truths(old.truth, new.truth), old.sha256 == new.sha256
-    names = [escape_text(each.name) for each in documents]
+    names = [escape_text(name) for name, _ in documents]
     if as_json:
         output.print_json({"old": names[0], "new": names[1], "same": is_same, **asdict(changes)})
     else:
@@ -151,7 +143,10 @@ def rollback(
     planned = event_loop.run(_plan_rollback(revision, data))
     output.print_lines(planned.lines)
     if planned.revision.sha256 != planned.replaced_sha256 and not yes:
-        _require_consent(planned)
+        if not sys.stdin.isatty():
+            raise Exit(Code.CONFIGURATION, "not rolled back, nothing changed: without a terminal, say --yes")
+        if not typer.confirm(f"Seed revision {revision} again?", err=True):
+            raise Exit(NOT_ROLLED_BACK, "not rolled back, nothing changed")
     output.print_lines(event_loop.run(_roll_back(planned, data)))
     output.print_lines(_describe_file(planned.revision.document, data))
 
@@ -245,19 +240,15 @@ def _note_revision(one: KnownRevision, found: RevisionList) -> Iterator[str]:
         yield f"not on {', '.join(missing)}"
 
 
-async def _read_document(number: int | None, data: Path) -> ComparedDocument:
+async def _read_document(number: int | None, data: Path) -> tuple[str, bytes]:
+    """Return what to call a revision, None: the one in force, and its document."""
     async with open_fleet(data) as fleet:
         if number is None:
-            number = await _find_number_in_force(fleet)
-        revision = await find_revision(fleet, number)
-        return ComparedDocument(f"revision {number}", revision.document)
-
-
-async def _find_number_in_force(fleet: FleetView) -> int:
-    assert fleet.truth is not None  # noqa: S101 - raises Exit if there is none
-    if fleet.revision is None:
-        raise Exit(Code.NO_TRUTH, "the truth in force has no revision: seed it once")
-    return fleet.revision
+            assert fleet.truth is not None  # noqa: S101 - raises Exit if there is none
+            number = fleet.revision
+        if number is None:
+            raise Exit(Code.NO_TRUTH, "the truth in force has no revision: seed it once")
+        return f"revision {number}", (await find_revision(fleet, number)).document
 
 
 async def find_revision(fleet: FleetView, number: int) -> Revision:
@@ -299,7 +290,7 @@ async def _look_up(bus: Bus, number: int) -> Revision | str | None:
 
 async def _find_documents(
     older: str | None, newer: str | None, data: Path
-) -> tuple[ComparedDocument, ComparedDocument]:
+) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
     if older is None:
         numbers = [one.revision.number for one in (await _read_history(data)).revisions[:2]]
         if len(numbers) < 2:
@@ -311,10 +302,10 @@ async def _find_documents(
     return (given, in_force) if is_revision(older) else (in_force, given)
 
 
-async def _open_document(which: str, data: Path) -> ComparedDocument:
+async def _open_document(which: str, data: Path) -> tuple[str, bytes]:
     if is_revision(which):
         return await _read_document(int(which), data)
-    return ComparedDocument(which, read_bytes(Path(which)))
+    return which, read_bytes(Path(which))
 
 
 def is_revision(which: str) -> bool:
@@ -348,13 +339,6 @@ async def _plan_rollback(number: int, data: Path) -> Rollback:
     return Rollback(revision, loaded, current.loaded.sha256 if current else None, tuple(lines))
 
 
-def _require_consent(planned: Rollback) -> None:
-    if not sys.stdin.isatty():
-        raise Exit(Code.CONFIGURATION, "not rolled back, nothing changed: without a terminal, say --yes")
-    if not typer.confirm(f"Seed revision {planned.revision.number} again?", err=True):
-        raise Exit(NOT_ROLLED_BACK, "not rolled back, nothing changed")
-
-
 async def _roll_back(planned: Rollback, data: Path) -> list[str]:
     async with open_fleet(data) as fleet:
         current = None if fleet.found is None else fleet.found.loaded.sha256
@@ -368,10 +352,9 @@ def _describe_file(document: bytes, data: Path) -> Sequence[str]:
     """Return a warning if the truth file here is another document, which its next seeding would put back."""
     path = Path(os.environ.get("TRUTH_PATH") or "truth.json")
     try:
-        is_other = path.read_bytes() != document
+        if path.read_bytes() == document:
+            return []
     except OSError:
-        return []
-    if not is_other:
         return []
     command = suggest_command("truth show", data).strip("`")
     return [

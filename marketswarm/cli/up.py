@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -92,9 +92,19 @@ def up(
         raise typer.BadParameter("--no-default: there are users with --acl alone")
     settings = read_settings(CommonSettings)
     wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
-    ports = _Ports(port, settings.metrics_port, None if no_board else board_port)
-    spec = _make_spec(truth, data.absolute(), ports, wanted)
-    spec = replace(spec, maxmemory=_require_memory_size(maxmemory))
+    spec = _make_spec(
+        truth,
+        data.absolute(),
+        wanted,
+        port=port,
+        metrics_port=settings.metrics_port,
+        board_port=None if no_board else board_port,
+    )
+    try:
+        parse_memory_size(maxmemory)
+    except ValueError as error:
+        raise Exit(Code.CONFIGURATION, f"--maxmemory: {error}") from None
+    spec = replace(spec, maxmemory=maxmemory)
     try:
         with data_folder.claim_folder(spec.data):
             patience_sec = _PORTS_AFTER_A_CRASH_SEC if data_folder.has_stale_record(spec.data) else 0.0
@@ -108,7 +118,9 @@ def up(
                 users = access.prepare_access(spec.plan, spec.truth, spec.data, closed=no_default)
                 spec = replace(spec, access=users)
             _prepare_database(spec.database)
-            facts = SummaryFacts(str(data), preflight.is_in_our_tree(), begun, _describe_channels(spec))
+            notifies = any(agent.svc == NOTIFIER for agent in spec.plan.agents)
+            channels = asyncio.run(describe_channels(spec.truth)) if notifies else ()
+            facts = SummaryFacts(str(data), preflight.is_in_our_tree(), begun, channels)
             asyncio.run(run_fleet(spec, _make_formatter(spec.plan, verbose=verbose), facts))
     except data_folder.FolderTakenError as error:
         raise Exit(
@@ -121,25 +133,34 @@ def up(
         raise Exit(Code.CONFIGURATION, f"{error.filename or data}: {error.strerror}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Ports:
-    buses: int
-    metrics: int | None
-    board: int | None
-
-
-def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> FleetSpec:
-    _require_truth_file(path)
+def _make_spec(
+    path: Path,
+    data: Path,
+    only: Collection[str],
+    *,
+    port: int,
+    metrics_port: int | None,
+    board_port: int | None,
+) -> FleetSpec:
+    if not path.exists():
+        raise Exit(
+            Code.CONFIGURATION,
+            f"there is no {path.name} in {path.absolute().parent}: it says which services to run. "
+            "To get one:\n"
+            "  marketswarm new prices   a first service of yours, in Python, and a truth.json that runs it\n"
+            "  marketswarm init         a truth.json with no service of yours yet, explained\n"
+            "Is there one elsewhere? --truth FILE",
+        )
     truth = read_valid_truth(path)
     try:
         planned = plan.make_plan(
             truth,
             known=preflight.find_external_buses(truth, os.environ),
             modules=find_modules(truth.services),
-            port=ports.buses,
-            metrics_port=ports.metrics,
+            port=port,
+            metrics_port=metrics_port,
             only=only,
-            board_port=ports.board,
+            board_port=board_port,
         )
         starts_servers = any(bus.port is not None for bus in planned.buses)
         binary = server.find_binary() if starts_servers else None
@@ -154,7 +175,7 @@ def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> 
         truth_path=path.absolute(),
         data=data,
         binary=binary,
-        metrics_port=ports.metrics,
+        metrics_port=metrics_port,
         database=PostgresServer(data / DATABASE) if runs_database else None,
     )
 
@@ -184,32 +205,6 @@ def _leave_out_board(spec: FleetSpec) -> FleetSpec:
     path = spec.data / WITHOUT_BOARD
     path.write_bytes(raw)
     return replace(spec, truth=truth, truth_path=path)
-
-
-def _require_truth_file(path: Path) -> None:
-    if path.exists():
-        return
-    raise Exit(
-        Code.CONFIGURATION,
-        f"there is no {path.name} in {path.absolute().parent}: it says which services to run. To get one:\n"
-        "  marketswarm new prices   a first service of yours, in Python, and a truth.json that runs it\n"
-        "  marketswarm init         a truth.json with no service of yours yet, explained\n"
-        "Is there one elsewhere? --truth FILE",
-    )
-
-
-def _require_memory_size(maxmemory: str) -> str:
-    try:
-        parse_memory_size(maxmemory)
-    except ValueError as error:
-        raise Exit(Code.CONFIGURATION, f"--maxmemory: {error}") from None
-    return maxmemory
-
-
-def _describe_channels(spec: FleetSpec) -> tuple[str, ...]:
-    if not any(agent.svc == NOTIFIER for agent in spec.plan.agents):
-        return ()
-    return asyncio.run(describe_channels(spec.truth))
 
 
 def _make_formatter(planned: Plan, *, verbose: bool) -> LogFormatter | None:

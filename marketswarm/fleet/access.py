@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from marketswarm.access import OPERATOR, AclError, user_names
 from marketswarm.access.passwords import (
     ACL_FILE,
     DEFAULT_USER,
@@ -24,6 +23,7 @@ from marketswarm.access.passwords import (
     load_passwords,
     write_files,
 )
+from marketswarm.access.users import OPERATOR, AclError, user_names
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.data_folder import make_private_folder, require_private_files

@@ -6,7 +6,7 @@ import signal
 import time
 from typing import Any
 
-from marketswarm.access import OPERATOR
+from marketswarm.access.users import OPERATOR
 from marketswarm.exit import Exit, find_error
 from marketswarm.fleet.control import ControlledAgents, serve_control_socket
 from marketswarm.fleet.data_folder import (

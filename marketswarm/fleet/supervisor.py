@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from marketswarm.access import BOOTSTRAP
 from marketswarm.access.passwords import ACL_FILE
+from marketswarm.access.users import BOOTSTRAP
 from marketswarm.agent.truth_source import find_first_valid, format_reasons, read_all_truths
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit

@@ -300,14 +300,6 @@ class FleetHistory:
             runs = [run for run in count_hours(spans, self.final, target) if run.unknown]
             self._replace_hours(bus_subject(bus), runs, self.final, target)
 
-    def _unfinished_services(self, target: int) -> list[str]:
-        end = target * HOUR_SEC
-        return [
-            svc
-            for svc, record in self.services.items()
-            if record.timeline.begin < end and not record.is_quiet
-        ]
-
     def _finish_service(self, svc: str, target: int) -> None:
         """Second step: count the hours of a service before `target`, and delete its facts before that."""
         record = self.services[svc]
@@ -324,30 +316,30 @@ class FleetHistory:
 
     def finish_in_steps(self, target: int) -> Iterator[None]:
         """Yield after each short step; answers between are right. If given up, begin the steps anew."""
+        end = target * HOUR_SEC
         self._finish_buses(target)
         yield
-        for svc in self._unfinished_services(target):
+        unfinished = [
+            svc
+            for svc, record in self.services.items()
+            if record.timeline.begin < end and not record.is_quiet
+        ]
+        for svc in unfinished:
             self._finish_service(svc, target)
             yield
         for record in self.services.values():
             if record.is_quiet:
-                record.timeline.advance(target * HOUR_SEC)
+                record.timeline.advance(end)
                 yield
         if target // PERIOD_HOURS != self.final // PERIOD_HOURS:
-            yield from self._forget_old_hours(target)
-        self._finish_healer(target)
-
-    def _forget_old_hours(self, target: int) -> Iterator[None]:
-        for name, runs in list(self.hours.items()):
-            self.hours[name] = cut_runs(runs, target - KEPT_HOURS, target)
-            if not self.hours[name]:
-                del self.hours[name]
-            yield
-
-    def _finish_healer(self, target: int) -> None:
-        """Last step, after all services: delete the facts of healer and buses before `target`."""
+            for name, runs in list(self.hours.items()):
+                self.hours[name] = cut_runs(runs, target - KEPT_HOURS, target)
+                if not self.hours[name]:
+                    del self.hours[name]
+                yield
+        # last, because the services before needed the facts of healer and buses
         for timeline in (self.healer, *self.buses.values()):
-            timeline.advance(target * HOUR_SEC)
+            timeline.advance(end)
         self.final = target
         self.changes.progress = True
         self.changes.buses |= self.buses.keys()
@@ -415,7 +407,12 @@ class FleetHistory:
         if svc not in self.services:
             return [Span(begin, now, KnownState.UNKNOWN)]
         found = clip(self.spans(svc, now), begin, now)
-        return found if found and found[0].start == begin else _fill_front(found, begin, now)
+        if found and found[0].start == begin:
+            return found
+        known = [
+            each for each in found if each.state is not KnownState.UNKNOWN or each.start > found[0].start
+        ]
+        return [Span(begin, known[0].start if known else now, KnownState.UNKNOWN), *known]
 
     def recent_key(self, svc: str, now: int) -> tuple[int, ...]:
         """Return a key of what `recent` returns: while it is the same, only the last end moves."""
@@ -509,12 +506,6 @@ class FleetHistory:
         self._unheard.clear()
         self._quiet.clear()
         self._unheard_version += 1
-
-
-def _fill_front(spans: Sequence[Span], begin: int, end: int) -> list[Span]:
-    """Return spans that end at `end`, with the time from `begin` to the first of them as unknown."""
-    known = [span for span in spans if span.state is not KnownState.UNKNOWN or span.start > spans[0].start]
-    return [Span(begin, known[0].start if known else end, KnownState.UNKNOWN), *known]
 
 
 def _add_outage(outages: list[tuple[int, int]], start: int, end: int, most: int = MAX_OUTAGES) -> None:

@@ -67,11 +67,8 @@ class StoredHistory:
     version: bytes
 
 
-@dataclass(slots=True)
-class _Change:
-    key: str
-    field: str
-    value: bytes
+_Change = tuple[str, str, bytes]
+"""A field to write: the key of its hash, its name, its value; an empty value deletes it."""
 
 
 async def read_history(bus: Bus, now: int, only: Sequence[str] | None = None) -> StoredHistory | None:
@@ -121,15 +118,15 @@ async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> boo
     history = stored.history
     parts: list[list[_Change]] = [[]]
     time_slice = TimeSlice()
-    for group in _group_changes(history, history.changes):
+    for group in _group_changes(history):
         await time_slice.pause()
         if len(parts[-1]) >= CHANGES_AT_ONCE:
             parts.append([])
         parts[-1] += group
     parts[-1] += [
-        _Change(BOARD_HISTORY, "position", position),
-        _Change(BOARD_HISTORY, "progress", encode_progress(history.final, history.listening)),
-        _Change(BOARD_HISTORY, "healer", encode_timeline(history.healer)),
+        (BOARD_HISTORY, "position", position),
+        (BOARD_HISTORY, "progress", encode_progress(history.final, history.listening)),
+        (BOARD_HISTORY, "healer", encode_timeline(history.healer)),
     ]
     for part in parts:
         version = b"%d" % (int(stored.version or b"0") + 1)
@@ -141,34 +138,34 @@ async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> boo
 
 
 async def _write(bus: Bus, part: Sequence[_Change], old: bytes, new: bytes) -> bool:
-    hours = sorted({change.key for change in part} - {BOARD_HISTORY, BOARD_SPANS})
+    hours = sorted({key for key, _, _ in part} - {BOARD_HISTORY, BOARD_SPANS})
     keys = [BOARD_HISTORY, BOARD_SPANS, *hours]
     args: list[str | bytes | float] = [old, new, *(_expires_at(key) for key in hours)]
-    for change in part:
-        args += (keys.index(change.key) + 1, change.field, change.value)
+    for key, name, value in part:
+        args += (keys.index(key) + 1, name, value)
     outcome = await bus.script(_WRITE, keys, args, READ_SEC)
     if outcome == _NO_HASH:
         await delete_wrong_types(bus, dict.fromkeys(keys, "hash"))
     return bool(outcome == _STORED)
 
 
-def _group_changes(history: FleetHistory, changes: UnsavedChanges) -> Iterator[list[_Change]]:
-    """Yield the fields to write, those that must be written together in one list; an empty value deletes one.
+def _group_changes(history: FleetHistory) -> Iterator[list[_Change]]:
+    """Yield the fields that changed, those that must be written together in one list.
 
     The hours of a service and its record belong together; an outage that begins in finished hours is added to
     them once, when its fact is new.
     """
-    groups: dict[str, list[_Change]] = {}
+    changes, groups = history.changes, dict[str, list[_Change]]()
     for subject, period in sorted(changes.hours):
         value = encode_hours(history.hours.get(subject, ()), period)
-        groups.setdefault(subject, []).append(_Change(board_hours_key(period), subject, value))
+        groups.setdefault(subject, []).append((board_hours_key(period), subject, value))
     for svc in sorted(changes.services):
         record = history.services.get(svc)
-        change = _Change(BOARD_SPANS, svc, b"" if record is None else encode_service(record))
-        groups.setdefault(svc, []).append(change)
+        value = b"" if record is None else encode_service(record)
+        groups.setdefault(svc, []).append((BOARD_SPANS, svc, value))
     yield from groups.values()
     for bus in sorted(changes.buses):
-        yield [_Change(BOARD_HISTORY, bus_subject(bus), encode_timeline(history.buses[bus]))]
+        yield [(BOARD_HISTORY, bus_subject(bus), encode_timeline(history.buses[bus]))]
 
 
 def _cut(items: Sequence[str], count: int) -> Iterator[Sequence[str]]:

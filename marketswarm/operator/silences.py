@@ -1,4 +1,4 @@
-"""Define silences, and read and write them: every bus keeps them.
+"""Define silences, and read and write them: every bus keeps them. Name what they can be about.
 
 Writing one also brings each bus up to date with the others; the latest version of a silence wins.
 """
@@ -17,6 +17,7 @@ from marketswarm.bus import Bus
 from marketswarm.keys import NOTIFIER_SILENCES
 from marketswarm.operator.buses import ask_buses
 from marketswarm.operator.fields import MAX_EPOCH_SEC, STRICT, Epoch, Ident, JsonRecord, Name, Text
+from marketswarm.truth import Truth, find_probe_targets
 
 KEPT_SEC: Final = 30 * 86_400.0
 """How long a silence is kept after its end, in seconds."""
@@ -24,6 +25,7 @@ _MIN_CHANGE_SEC: Final = 0.001
 """The least difference between two versions' `changed_at`, in seconds."""
 MAX_SILENCE_SEC: Final = 366 * 86_400.0
 """The longest silence that may be set, in seconds: a year."""
+_PATTERN_CHARS: Final = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -167,3 +169,22 @@ async def write_silence(
 
     _, failed = await ask_buses(buses, write)
     return failed
+
+
+def list_targets(truth: Truth) -> dict[str, tuple[str, ...]]:
+    """Return the tags of every service, bus and probe target that a notification can be about, by name."""
+    tags: dict[str, tuple[str, ...]] = dict.fromkeys([watch.svc for watch in truth.watched()], ())
+    tags |= dict.fromkeys(truth.bus_names(), ())
+    tags |= {svc: service.tags for svc, service in truth.services.items()}
+    return tags | {target.svc: target.tags for target in find_probe_targets(truth)}
+
+
+def match_targets(silence: Silence, targets: Mapping[str, tuple[str, ...]]) -> list[str]:
+    return [name for name, tags in targets.items() if silence.matches(name, tags)]
+
+
+def find_unknown_target(silence: Silence, targets: Mapping[str, tuple[str, ...]]) -> str | None:
+    """Return the first name in a silence that is neither a target nor a pattern; None if there is none."""
+    return next(
+        (name for name in silence.services if name not in targets and not _PATTERN_CHARS & set(name)), None
+    )

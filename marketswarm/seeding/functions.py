@@ -79,11 +79,7 @@ def _find_outdated(others: Mapping[str, bytes]) -> Iterable[str]:
     """Yield which libraries of other releases to delete: of each script, all but the latest versions."""
     versions = defaultdict(list)
     for name, code in others.items():
-        versions[name.rpartition("_")[0]].append((_parse_loaded_at(code), name))
+        loaded_at = _LOADED_AT.search(code[:1000])
+        versions[name.rpartition("_")[0]].append((int(loaded_at[1]) if loaded_at else 0, name))
     for found in versions.values():
         yield from (name for _, name in sorted(found)[:-KEPT_VERSIONS])
-
-
-def _parse_loaded_at(code: bytes) -> int:
-    found = _LOADED_AT.search(code[:1000])
-    return int(found[1]) if found else 0

@@ -123,7 +123,7 @@ async def read_fleet_state(
         instances=parse_instances(topology[0] if topology else None),
         leader=parse_leader(lease, sec + usec / 1e6),
         runs={svc: found.run for svc, found in by_service.items() if found.run is not None},
-        jobs=parse_jobs(jobs),
+        jobs=_parse_values(jobs, parse_job_entry),
     ), failed
 
 
@@ -135,17 +135,17 @@ def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
 
 
 def parse_roster(stored: Mapping[bytes, bytes]) -> dict[str, RosterEntry]:
-    parsed = ((name.decode("utf-8", "replace"), _parse_entry(raw)) for name, raw in stored.items())
-    return {name: entry for name, entry in parsed if entry is not None}
+    return _parse_values(stored, _parse_entry)
+
+
+def _parse_values(stored: Mapping[bytes, bytes], parse: Callable[[bytes], T | None]) -> dict[str, T]:
+    """Return the values of a hash that can be parsed, by their fields."""
+    parsed = ((name.decode("utf-8", "replace"), parse(raw)) for name, raw in stored.items())
+    return {name: value for name, value in parsed if value is not None}
 
 
 def _parse_entry(raw: bytes) -> RosterEntry | None:
     return (_parse_entry_once if len(raw) <= _MAX_KNOWN_BYTES else parse_entry_parts)(raw)[0]
-
-
-def parse_jobs(stored: Mapping[bytes, bytes]) -> dict[str, SavedJob]:
-    parsed = ((name.decode("utf-8", "replace"), parse_job_entry(raw)) for name, raw in stored.items())
-    return {svc: job for svc, job in parsed if job is not None}
 
 
 def parse_health(stored: Mapping[str, bytes | None]) -> dict[str, Event]:
@@ -188,14 +188,13 @@ async def _read_judgement(bus: Bus, services: Iterable[str], failed: dict[str, s
     pipe.time()
     stored, *others = await _ask(bus, bus.ask(pipe.execute()), ({}, {}, {}, (0, 0)), failed)
     roster = parse_roster(stored)
-    untold = [svc for svc in services if not _tells_all(roster.get(svc))]
+    untold = []
+    for svc in services:
+        entry = roster.get(svc)
+        if entry is None or (entry.verdict is not State.UP and entry.since is None):
+            untold.append(svc)
     health = await _ask(bus, read_strings(bus, [health_key(svc) for svc in untold]), [], failed)
     return roster, parse_health(dict(zip(untold, health, strict=False))), *others
-
-
-def _tells_all(entry: RosterEntry | None) -> bool:
-    """Return True if nothing is asked of the latest event of a service whose verdict is this one."""
-    return entry is not None and (entry.verdict is State.UP or entry.since is not None)
 
 
 @dataclass(frozen=True, slots=True)

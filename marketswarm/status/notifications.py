@@ -18,8 +18,8 @@ from pydantic.dataclasses import dataclass
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
-from marketswarm.operator import Silence, merge_silences, parse_silences
 from marketswarm.operator.fields import STRICT, Epoch
+from marketswarm.operator.silences import Silence, merge_silences, parse_silences
 from marketswarm.text import parse_digits
 
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
@@ -117,7 +117,9 @@ async def read_notifications(buses: Sequence[Bus]) -> Notifications:
     found = [each for each in await asyncio.gather(*map(_read_bus, buses)) if each is not None]
     now = time.time()
     silences = merge_silences(parse_silences(fields) for fields, _, _ in found).values()
-    state = max((fields for _, _, fields in found), key=_sequence_number, default={})
+    states = (fields for _, _, fields in found)
+    # the number of the notifier's latest write to it: the highest of all is the latest
+    state = max(states, key=lambda fields: parse_digits(fields.get(_SEQ)) or 0, default={})
     return Notifications(
         tuple(sorted((each for each in silences if each.is_active(now)), key=lambda each: each.ends_at)),
         parse_incidents(state),
@@ -215,11 +217,6 @@ async def _read_bus(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, byte
     except BusError:  # the caller names the buses that do not answer
         return None
     return silences, count, state
-
-
-def _sequence_number(state: Mapping[bytes, bytes]) -> int:
-    """Return the number of the notifier's latest write to this state; the highest of all is the latest."""
-    return parse_digits(state.get(_SEQ)) or 0
 
 
 def group_stuck_by_channel(pending: Iterable[PendingDelivery]) -> dict[str, list[PendingDelivery]]:

@@ -5,7 +5,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -98,70 +98,48 @@ def make_service_rows(
     truth: Truth, state: FleetState, incidents: Mapping[str, OpenIncident] | None = None
 ) -> list[ServiceRow]:
     """Return one row for each service, in the order of the truth."""
-    unheard = state.unheard_buses()
-    replicas = {svc: section.replicas for svc, section in truth.services.items()}
-    rows = [
-        _row(svc, bus, timeout_sec, state, bus_is_heard=bus not in unheard, replicas=replicas.get(svc))
-        for svc, (bus, timeout_sec) in services_of(truth).items()
-    ]
-    rows = [
-        row if (rule := truth.job_of(row.svc)) is None else replace(row, job=_derive_job(rule, row, state))
-        for row in rows
-    ]
-    return [_with_incident(row, (incidents or {}).get(row.svc)) for row in rows]
+    unheard, rows = state.unheard_buses(), []
+    for svc, (bus, timeout_sec) in services_of(truth).items():
+        beat, instances, section = state.beats.get(svc), state.instances.get(svc), truth.services.get(svc)
+        entry, event, incident = state.roster.get(svc), state.health.get(svc), (incidents or {}).get(svc)
+        silence_sec, rule = derive_silence(state.ttls_sec.get(svc), timeout_sec), truth.job_of(svc)
+        row = ServiceRow(
+            svc=svc,
+            verdict=_verdict(svc, silence_sec, timeout_sec, state, bus_is_heard=bus not in unheard),
+            silence_sec=silence_sec,
+            timeout_sec=timeout_sec,
+            instances=None if instances is None else instances.running,
+            boot=None if beat is None else beat.boot,
+            rev=None if beat is None else beat.rev,
+            restarts=None if instances is None else instances.restarts,
+            status=None if beat is None else beat.status,
+            detail=None if beat is None else beat.detail,
+            bus=bus,
+            last_run=state.runs.get(svc),
+            replicas=None if section is None else section.replicas,
+            since=(entry and entry.since) or (event and parse_epoch(event.since)) or None,
+            acked_by=None if incident is None else incident.acked_by or None,
+            held=None if incident is None else incident.held,
+            held_until=None if incident is None else incident.held_until,
+            job=None if rule is None else _derive_job(rule, state.jobs.get(svc)),
+        )
+        rows.append(row)
+    return rows
 
 
-def _derive_job(rule: JobRule, row: ServiceRow, state: FleetState) -> JobStatus:
-    known: SavedJob | None = state.jobs.get(row.svc)
+def _derive_job(rule: JobRule, known: SavedJob | None) -> JobStatus:
     runs = known.runs if known is not None else ()
     leads_sec = known.leads_sec if known is not None else ()
-    next_run_at = None
-    if rule.schedule is not None and known is not None:
-        next_run_at = rule.schedule.next_run(known.expected_from)
+    schedule, next_run_at = rule.schedule, None
+    if schedule is not None and known is not None:
+        next_run_at = schedule.next_run(known.expected_from)
     return JobStatus(
-        schedule=None if rule.schedule is None else rule.schedule.expression,
-        time_zone="UTC" if rule.schedule is None else rule.schedule.time_zone,
+        schedule=None if schedule is None else schedule.expression,
+        time_zone="UTC" if schedule is None else schedule.time_zone,
         next_run_at=next_run_at,
         next_due_at=None if next_run_at is None else next_run_at + rule.grace_sec,
         running_since=min((started for _, started in runs), default=None),
         early_sec=leads_sec[-1] if len(leads_sec) >= EARLY_IN_A_ROW else None,
-    )
-
-
-def _row(
-    svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_heard: bool, replicas: int | None
-) -> ServiceRow:
-    beat, instances = state.beats.get(svc), state.instances.get(svc)
-    silence_sec = derive_silence(state.ttls_sec.get(svc), timeout_sec)
-    return ServiceRow(
-        svc=svc,
-        verdict=_verdict(svc, silence_sec, timeout_sec, state, bus_is_heard=bus_is_heard),
-        silence_sec=silence_sec,
-        timeout_sec=timeout_sec,
-        instances=None if instances is None else instances.running,
-        boot=None if beat is None else beat.boot,
-        rev=None if beat is None else beat.rev,
-        restarts=None if instances is None else instances.restarts,
-        status=None if beat is None else beat.status,
-        detail=None if beat is None else beat.detail,
-        bus=bus,
-        last_run=state.runs.get(svc),
-        replicas=replicas,
-        since=_since(svc, state),
-    )
-
-
-def _since(svc: str, state: FleetState) -> float | None:
-    """Return the time of the last beat by the healer's verdict, otherwise by the latest event."""
-    entry, event = state.roster.get(svc), state.health.get(svc)
-    return (entry and entry.since) or (event and parse_epoch(event.since)) or None
-
-
-def _with_incident(row: ServiceRow, incident: OpenIncident | None) -> ServiceRow:
-    if incident is None:
-        return row
-    return replace(
-        row, acked_by=incident.acked_by or None, held=incident.held, held_until=incident.held_until
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.text import escape_text, format_duration, format_names
 from marketswarm.truth import Truth
-from marketswarm.truth.flows import FlowFault, Flows, Key, build_flows, find_unwritten_keys
+from marketswarm.truth.flows import Flows, build_flows, find_unwritten_keys
 
 OLD_SEC: Final = 30.0
 """A snapshot is old after this time, and after three times the interval at which mesh writes it."""
@@ -142,9 +142,7 @@ def build_topology(
         len(unusable) < 2,
         [_build_service(truth, svc, seen) for svc in truth.services],
         _build_flows(flows, measured or {}),
-        _list_truth_problems(find_unwritten_keys(flows))
-        if measured is None
-        else _list_mesh_problems(flows, measured),
+        _list_problems(flows, measured),
         [*dict.fromkeys(notes), *_list_mesh_notes(seen, measured or {}, revision)],
     )
 
@@ -220,31 +218,32 @@ def _build_instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
 
 
 def _build_flows(flows: Flows, measured: Mapping[str, Any]) -> list[FlowView]:
-    keys = {_find_place(one): one for one in map(_get_object, _get_list(measured.get("keys")))}
+    entries = {_find_place(one): one for one in map(_get_object, _get_list(measured.get("keys")))}
     reads = {
         (_find_place(one), one.get("svc")): one
         for one in map(_get_object, _get_list(measured.get("edges")))
         if one.get("does") == "reads" and isinstance(one.get("svc"), str)
     }
-    return [_build_flow(flows, key, keys.get((key.bus, key.name), {}), reads) for key in flows.keys]
+    found = []
+    for key in flows.keys:
+        place = (key.bus, key.name)
+        readers = [
+            ReaderView(svc, **_read_fields(ReaderView, reads.get((place, svc), {})))
+            for svc in flows.readers(key)
+        ]
+        more = _read_fields(FlowView, entries.get(place, {}))
+        found.append(FlowView(*place, flows.writers(key), readers, **more))
+    return found
 
 
-def _build_flow(
-    flows: Flows, key: Key, entry: Mapping[str, Any], reads: Mapping[Any, Mapping[str, Any]]
-) -> FlowView:
-    readers = [(svc, reads.get(((key.bus, key.name), svc), {})) for svc in flows.readers(key)]
-    return FlowView(
-        bus=key.bus,
-        key=key.name,
-        writers=flows.writers(key),
-        readers=[ReaderView(svc, **_read_fields(ReaderView, one)) for svc, one in readers],
-        **_read_fields(FlowView, entry),
-    )
-
-
-def _list_mesh_problems(flows: Flows, measured: Mapping[str, Any]) -> list[FlowProblem]:
+def _list_problems(flows: Flows, measured: Mapping[str, Any] | None) -> list[FlowProblem]:
+    """Return what mesh says is wrong with keys of the truth; without mesh, what the truth shows alone."""
+    if measured is None:
+        return [
+            FlowProblem(one.what, one.key.bus, one.key.name, one.svc or None, one.text)
+            for one in find_unwritten_keys(flows)[:MAX_PROBLEMS]
+        ]
     known = {(key.bus, key.name) for key in flows.keys}
-    listed = [_get_object(one) for one in _get_list(measured.get("faults"))[:MAX_PROBLEMS]]
     return [
         FlowProblem(
             _get_text(one.get("what")) or "?",
@@ -252,15 +251,8 @@ def _list_mesh_problems(flows: Flows, measured: Mapping[str, Any]) -> list[FlowP
             _get_text(one.get("svc")),
             _get_text(one.get("text")) or "?",
         )
-        for one in listed
+        for one in map(_get_object, _get_list(measured.get("faults"))[:MAX_PROBLEMS])
         if _find_place(one) in known
-    ]
-
-
-def _list_truth_problems(faults: Sequence[FlowFault]) -> list[FlowProblem]:
-    return [
-        FlowProblem(one.what, one.key.bus, one.key.name, one.svc or None, one.text)
-        for one in faults[:MAX_PROBLEMS]
     ]
 
 

@@ -12,7 +12,7 @@ from marketswarm.bus.stream import entry_sort_key
 from marketswarm.channels import Message
 from marketswarm.due_queue import NEVER, DueQueue
 from marketswarm.event import UNWATCHED_REASON, Event, Kind
-from marketswarm.operator import Silence
+from marketswarm.operator.silences import Silence
 from marketswarm.truth import Truth
 from notifier.router.grouping import DueMessage, Grouper
 from notifier.router.healing import MedicState, may_medic_act_anywhere

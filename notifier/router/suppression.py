@@ -14,8 +14,8 @@ from typing import Final
 from marketswarm.channels import Severity
 from marketswarm.event import Kind
 from marketswarm.event_text import severity_of, severity_of_event
-from marketswarm.operator import Silence
 from marketswarm.operator.maintenance import MaintenanceWindow, is_window_open
+from marketswarm.operator.silences import Silence
 from marketswarm.truth import ProbeTarget, Service, Truth, find_probe_target, find_rule_target
 from notifier.router.healing import MedicState, may_medic_act
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind, parse_known_event

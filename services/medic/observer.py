@@ -13,9 +13,10 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError, NoBusError
 from marketswarm.detector import Reason, State
-from marketswarm.operator import Silence, read_silences
 from marketswarm.operator.maintenance import MaintenanceWindow, find_windows, is_window_open
-from marketswarm.status import FleetState, derive_silence, read_fleet_state
+from marketswarm.operator.silences import Silence, read_silences
+from marketswarm.status.fleet_state import FleetState, read_fleet_state
+from marketswarm.status.service_rows import derive_silence
 from marketswarm.status.topology import MESH
 from marketswarm.truth import HEALER, Service, Truth
 from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from notifier.router.incident import Decision
 from support.board_examples import make_large, make_service, make_small, make_snapshot, make_well
 from support.fixtures import opened

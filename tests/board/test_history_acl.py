@@ -5,8 +5,8 @@ import time
 import orjson
 import pytest
 
-from marketswarm.access import user_names
 from marketswarm.access.passwords import format_acl_files, load_passwords, replace_url_user
+from marketswarm.access.users import user_names
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.event import Event, Kind, encode_event

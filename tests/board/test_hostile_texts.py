@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import expect
 
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from support.board_examples import HOSTILE, make_hostile, make_small
 from support.board_pages import make_pages
 from support.rig.board_site import BoardSite

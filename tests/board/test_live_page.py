@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.snapshot import BusSnapshot
 from support.board_examples import make_service, make_well
 from support.fixtures import opened

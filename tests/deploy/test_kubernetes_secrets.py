@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from bootstrap.database import format_verifier
-from marketswarm.access import user_names
 from marketswarm.access.passwords import DATABASE_READER
+from marketswarm.access.users import user_names
 from marketswarm.truth import parse_truth
 from support.rig.kubernetes import DEPLOY, OVERLAYS, ROOT, TRUTHS, of_kind, plain, texts, title, workloads
 

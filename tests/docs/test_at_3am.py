@@ -8,7 +8,8 @@ from marketswarm.cli.app import load_all_commands
 from marketswarm.cli.status import describe_leader
 from marketswarm.event import Kind, encode_event
 from marketswarm.exit import Code
-from marketswarm.status import Leader, ServiceState
+from marketswarm.status.fleet_state import Leader
+from marketswarm.status.service_rows import ServiceState
 from notifier.channel_pool import make_new_address_message, make_unopened_channel_message
 from notifier.dispatcher import make_broken_channel_message
 from notifier.router.incident import Notice, NoticeKind

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 from typer.core import TyperGroup
 
-from marketswarm import access, beat, event
+from marketswarm import beat, event
+from marketswarm.access.users import build_users
 from marketswarm.cli.app import load_all_commands
 from marketswarm.event import Event, Kind
 from marketswarm.exit import Code
@@ -75,7 +76,7 @@ def test_each_key_of_the_code_is_in_the_table():
 def test_each_key_that_a_program_may_touch_is_in_the_table():
     names, truth = named(), parse_truth((ROOT / "truth.json").read_bytes()).truth
     for bus in BUSES:
-        for user in access.build_users(truth, bus):
+        for user in build_users(truth, bus):
             for grant in (user.root, *user.grants):
                 for key in (*grant.keys, *grant.channels):
                     found = [

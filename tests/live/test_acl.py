@@ -13,8 +13,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
-from marketswarm.access import user_names
 from marketswarm.access.passwords import format_acl_files, load_passwords
+from marketswarm.access.users import user_names
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.truth import parse_truth
 from services.medic.remedies.leased_write import WRITE

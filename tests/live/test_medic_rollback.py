@@ -6,11 +6,11 @@ import time
 import orjson
 import pytest
 
-from marketswarm.access import user_names
 from marketswarm.access.passwords import format_acl_files, load_passwords, replace_url_user
+from marketswarm.access.users import user_names
 from marketswarm.agent.lease import clock
 from marketswarm.keys import BOARD_AUDIT
-from marketswarm.seeding import seed_truth
+from marketswarm.seeding.transaction import seed_truth
 from marketswarm.truth import parse_truth
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder

@@ -7,8 +7,8 @@ import orjson
 import pytest
 import redis
 
-from marketswarm.access import user_names
 from marketswarm.access.passwords import format_acl_files
+from marketswarm.access.users import user_names
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import load_all_scripts

@@ -10,7 +10,7 @@ from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendErr
 from marketswarm.channels.message import parse_message
 from marketswarm.channels.worker import Outcome
 from marketswarm.event import Event, Kind, parse_event
-from marketswarm.operator import Answer
+from marketswarm.operator.requests import Answer
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier import dispatcher as module

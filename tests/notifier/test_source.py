@@ -2,8 +2,7 @@
 
 import orjson
 
-from marketswarm.operator import Silence
-from marketswarm.operator.silences import KEPT_SEC
+from marketswarm.operator.silences import KEPT_SEC, Silence
 from notifier.source import SilenceSync, find_unfinished_outages
 
 

@@ -7,8 +7,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from marketswarm.access import user_names
 from marketswarm.access.passwords import close_default_user, format_acl_files, load_passwords
+from marketswarm.access.users import user_names
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Proc, Server, free_port
 from support.rig.shell import Shell

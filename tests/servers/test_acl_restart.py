@@ -8,8 +8,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from marketswarm.access import user_names
 from marketswarm.access.passwords import format_acl_files, load_passwords
+from marketswarm.access.users import user_names
 from marketswarm.fleet.deferred_port import ACL_LINK, OPEN_ACL, SOCKET_NAME, defer_port
 from marketswarm.fleet.server import build_command, find_binary
 from marketswarm.truth import parse_truth

@@ -7,8 +7,8 @@ import orjson
 import pytest
 import redis
 
-from marketswarm.access import user_names
 from marketswarm.access.passwords import format_acl_files, load_passwords, replace_url_user
+from marketswarm.access.users import user_names
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server

@@ -16,8 +16,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from marketswarm.access import user_names
 from marketswarm.access.passwords import format_acl_files, load_passwords
+from marketswarm.access.users import user_names
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.seeding.functions import load_functions

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm import access
+from marketswarm.access.users import build_users
 from marketswarm.truth import parse_truth
 from support.pages import ROOT
 from support.rig import Server
@@ -30,7 +30,7 @@ def kept(tmp_path_factory) -> set[str]:
 def test_no_program_needs_a_command_that_is_for_the_owner_of_the_server(kept, bus):
     truth = parse_truth((ROOT / "truth.json").read_bytes()).truth
     assert {"config|set", "info", "keys", "role", "acl|setuser"} <= kept
-    for user in access.build_users(truth, bus):
+    for user in build_users(truth, bus):
         needed = {word for grant in (user.root, *user.grants) for word in grant.commands.split()}
         if user.name not in OF_PEOPLE:
             assert "get" in needed

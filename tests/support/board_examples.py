@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from marketswarm.status import PendingDelivery, ServiceState
+from marketswarm.status.notifications import PendingDelivery
+from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.snapshot import (
     BarSpan,
     BusSnapshot,

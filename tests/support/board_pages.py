@@ -18,7 +18,7 @@ from marketswarm.operator.dead_messages import UndeliveredMessage
 from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from services.board.access.sessions import BrowserSession
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView

@@ -16,7 +16,8 @@ import orjson
 import redis
 from redis.exceptions import NoPermissionError
 
-from marketswarm.access import User, build_users
+from marketswarm.access.grant import User
+from marketswarm.access.users import build_users
 from marketswarm.truth import Truth
 
 LAST_ID: Final = "18446744073709551615-18446744073709551615"

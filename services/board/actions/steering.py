@@ -14,23 +14,27 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from marketswarm.bus import Bus, NoBusError
-from marketswarm.operator import (
-    ALL,
-    MAX_SILENCE_SEC,
-    Answer,
-    RequestKind,
-    Silence,
-    collect_answers,
-    create_request,
-    create_silence,
-    read_silences,
-    send_request,
-    write_silence,
-)
 from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Name, Text
 from marketswarm.operator.healing import FUSE, HealingApproval, write_approval
-from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
+from marketswarm.operator.requests import (
+    ALL,
+    Answer,
+    RequestKind,
+    collect_answers,
+    create_request,
+    send_request,
+)
+from marketswarm.operator.silences import (
+    MAX_SILENCE_SEC,
+    Silence,
+    create_silence,
+    find_unknown_target,
+    list_targets,
+    match_targets,
+    read_silences,
+    write_silence,
+)
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth import Truth, find_nearest
 from services.board.access.audit import RETRY_SEC, AuditLog

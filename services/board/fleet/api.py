@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, HTTPException, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from marketswarm.operator.dead_messages import UndeliveredMessage
-from marketswarm.status import PendingDelivery
+from marketswarm.status.notifications import PendingDelivery
 from services.board.board import Board
 from services.board.fleet.alerts import (
     MAX_PAGE_EVENTS,

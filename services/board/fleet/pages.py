@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.event import Kind
-from marketswarm.status import URGENCY, ServiceState
+from marketswarm.status.service_rows import URGENCY, ServiceState
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.text import escape_text, parse_digits
 from services.board.board import Board

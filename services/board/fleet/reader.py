@@ -20,7 +20,8 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.exit import Exit
 from marketswarm.keys import ALERTS
-from marketswarm.status import read_fleet_state, read_notifications
+from marketswarm.status.fleet_state import read_fleet_state
+from marketswarm.status.notifications import read_notifications
 from marketswarm.truth import Truth
 from services.board.fleet.alerts import make_alert_view
 from services.board.fleet.beats import BeatLog

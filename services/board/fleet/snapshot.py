@@ -14,7 +14,8 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from marketswarm.status import URGENCY, PendingDelivery, ServiceState
+from marketswarm.status.notifications import PendingDelivery
+from marketswarm.status.service_rows import URGENCY, ServiceState
 
 SpanState = Literal["up", "down", "unknown"]
 """What a stretch of time was; `unknown` if the healer did not listen."""

@@ -10,16 +10,10 @@ from typing import Any, Final
 
 from marketswarm.bus.stored_values import parse_epoch
 from marketswarm.event import Event, Kind
-from marketswarm.status import (
-    FleetState,
-    JobStatus,
-    LastRun,
-    Leader,
-    Notifications,
-    ServiceRow,
-    ServiceState,
-    make_service_rows,
-)
+from marketswarm.monitor.last_run import LastRun
+from marketswarm.status.fleet_state import FleetState, Leader
+from marketswarm.status.notifications import Notifications
+from marketswarm.status.service_rows import JobStatus, ServiceRow, ServiceState, make_service_rows
 from marketswarm.text import escape_text
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth
 from services.board.fleet.snapshot import (

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import ClassVar, Final
 
 from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from marketswarm.status.topology_view import FlowView
 from services.board.responses import Frame
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from marketswarm.history.rollup import Seconds
-from marketswarm.status import ServiceState, describe_hold, write_headline
+from marketswarm.status.notifications import describe_hold
+from marketswarm.status.service_rows import ServiceState, write_headline
 from marketswarm.text import escape_lines, escape_text, format_duration
 from services.board.fleet.beats import BeatTimes
 from services.board.fleet.snapshot import (

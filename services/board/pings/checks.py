@@ -15,7 +15,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import pings_key
 from marketswarm.pings import PINGS_KEPT, JobPing, PingKind, parse_ping
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.alerts import AlertView
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.directory import NOT_PINGED, fold_name

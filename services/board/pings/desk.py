@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.access import BOOTSTRAP, DEFAULT, OPERATOR
+from marketswarm.access.users import BOOTSTRAP, DEFAULT, OPERATOR
 from marketswarm.bus import Bus, NoBusError
-from marketswarm.operator import MAX_SILENCE_SEC, Silence, read_silences
 from marketswarm.operator.ping_keys import hash_ping_secret
+from marketswarm.operator.silences import MAX_SILENCE_SEC, Silence, read_silences
 from marketswarm.operator.tokens import Token
 from marketswarm.pings import JobPing, PingKind
 from marketswarm.truth.model import SERVICE_NAME

@@ -17,7 +17,7 @@ import orjson
 from starlette.types import Receive, Scope
 
 from marketswarm.bus import BusError, NoBusError
-from marketswarm.operator import read_silences
+from marketswarm.operator.silences import read_silences
 from marketswarm.operator.tokens import Scope as TokenScope
 from marketswarm.operator.tokens import Token
 from marketswarm.text import parse_digits

@@ -18,7 +18,7 @@ from fastapi import APIRouter, HTTPException, Request
 from markupsafe import escape
 from starlette.responses import Response
 
-from marketswarm.status import URGENCY, ServiceState
+from marketswarm.status.service_rows import URGENCY, ServiceState
 from marketswarm.text import escape_text
 from services.board.board import Board
 from services.board.fleet.snapshot import ServiceSnapshot

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 
 from marketswarm.history.rollup import Seconds
 from marketswarm.operator.announcements import Announcement, select_open, select_past
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board.board import Board
 from services.board.cache import Cached
 from services.board.fleet.history import PUBLIC_DAYS, outline_days

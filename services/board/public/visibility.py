@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot
 from services.board.settings import PublicSettings
 

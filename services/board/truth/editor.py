@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError
 from marketswarm.operator.audit import Act, Action, AuditOutcome
-from marketswarm.seeding import SeedError, seed_truth, wait_for_healer_access
-from marketswarm.seeding.transaction import REPLACED
+from marketswarm.seeding.readiness import wait_for_healer_access
+from marketswarm.seeding.transaction import REPLACED, SeedError, seed_truth
 from marketswarm.status import revisions
 from marketswarm.text import escape_text
 from marketswarm.truth import (

@@ -16,8 +16,7 @@ from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.keys import TRUTH_META
 from marketswarm.operator.audit import Act, Action, AuditOutcome, record_act
-from marketswarm.seeding import SeedError, seed_truth
-from marketswarm.seeding.transaction import REPLACED
+from marketswarm.seeding.transaction import REPLACED, SeedError, seed_truth
 from marketswarm.status.revisions import Revision, read_revisions
 from marketswarm.truth import MEDIC, SYSTEM, TruthError, diff_truths
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, Symptom, TargetFacts

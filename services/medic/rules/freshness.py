@@ -13,7 +13,7 @@ from typing import Final
 from marketswarm.access.services import find_written_key
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import parse_epoch, parse_object, read_strings, read_time
-from marketswarm.status import derive_silence
+from marketswarm.status.service_rows import derive_silence
 from marketswarm.text import parse_digits
 from marketswarm.truth import Truth
 from services.medic.observer import FleetObservation

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.access import AclError, Grant, User, build_users, escape_pattern, format_acl_file, user_names
+from marketswarm.access.grant import Grant, User, escape_pattern, format_acl_file
+from marketswarm.access.users import AclError, build_users, user_names
 from marketswarm.keys import ARCHIVE_DEAD
 from marketswarm.truth import parse_truth
 

@@ -8,8 +8,6 @@ from marketswarm.cli.findings import (
     BusReading,
     FleetReading,
     Level,
-    LogState,
-    TruthCopy,
     judge_all,
     judge_bus,
     judge_fleet,
@@ -29,12 +27,14 @@ GOOD_INFO = {
 def bus(name="system-redis", **more):
     known = {
         "where": "127.0.0.1:6379",
-        "truth": TruthCopy(3, "abc"),
+        "revision": 3,
+        "sha256": "abc",
         "info": GOOD_INFO,
         "config": {"client-output-buffer-limit": LIMITS, "timeout": "0"},
         "listeners": {"rss_agg": 1},
         "truth_followers": 4,
-        "log": LogState(17, has_group=True, lag=0, pending=0),
+        "log_entries": 17,
+        "notifier_lag": 0,
     }
     return BusReading(name, **(known | more))
 
@@ -51,7 +51,7 @@ def notes(findings):
 
 
 def test_a_fleet_in_which_all_is_well_has_neither_faults_nor_notes():
-    found = judge_all([bus(), bus("market-redis", log=None)], GOOD_FLEET)
+    found = judge_all([bus(), bus("market-redis", log_entries=None)], GOOD_FLEET)
     assert {one.level for one in found} == {Level.RIGHT}
     assert "truth" in {one.about for one in found}
 
@@ -65,8 +65,8 @@ def test_a_fleet_in_which_all_is_well_has_neither_faults_nor_notes():
         ({"info": GOOD_INFO | {"maxmemory_policy": "allkeys-lru"}}, "forgets keys"),
         ({"info": GOOD_INFO | {"used_memory": 1020 << 20}}, "99 % full"),
         ({"listeners": {"a": 0, "b": 1}}, "nobody listens to a, 1 of 2 services"),
-        ({"log": LogState(5)}, "no notifier has ever read it"),
-        ({"log": LogState(500, has_group=True, lag=400, pending=1)}, "401 behind"),
+        ({"notifier_lag": None}, "no notifier has ever read it"),
+        ({"notifier_lag": 401}, "401 behind"),
     ],
 )
 def test_what_is_wrong_with_a_bus_is_named_with_its_remedy(more, text):
@@ -97,19 +97,19 @@ def test_what_is_worth_knowing_of_a_bus_is_a_note(more, text):
 
 
 def test_buses_that_differ_in_their_truth_are_wrong():
-    (found,) = wrong(judge_all([bus(), bus("market-redis", truth=TruthCopy(2, "def"))], None))
+    (found,) = wrong(judge_all([bus(), bus("market-redis", revision=2, sha256="def")], None))
     assert found.text == "the buses differ: system-redis has 3, market-redis has 2"
-    (missing,) = wrong(judge_all([bus(), bus("market-redis", truth=TruthCopy(reason="missing"))], None))
+    (missing,) = wrong(judge_all([bus(), bus("market-redis", truth_reason="missing")], None))
     assert missing.text == "has no valid truth: missing"
 
 
 def test_the_same_revision_of_another_document_is_wrong():
-    (found,) = wrong(judge_all([bus(), bus("market-redis", truth=TruthCopy(3, "def"))], None))
+    (found,) = wrong(judge_all([bus(), bus("market-redis", sha256="def")], None))
     assert found.about == "truth"
 
 
 def test_a_bus_that_is_away_is_not_blamed_for_its_truth():
-    found = wrong(judge_all([bus(), bus("market-redis", reason="timeout", truth=TruthCopy())], None))
+    found = wrong(judge_all([bus(), bus("market-redis", reason="timeout")], None))
     assert [one.text for one in found] == ["does not answer: timeout"]
 
 

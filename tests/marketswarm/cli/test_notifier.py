@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from marketswarm.keys import NOTIFIER_REQUESTS, answers_key
-from marketswarm.operator import Answer, OperatorRequest, RequestKind
+from marketswarm.operator.requests import Answer, OperatorRequest, RequestKind
 from support.rig.shell import SERVICES, AnswersAsks
 
 pytestmark = pytest.mark.live

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.keys import NOTIFIER_SILENCES
-from marketswarm.operator import Silence
+from marketswarm.operator.silences import Silence
 from support.rig.shell import SERVICES
 
 pytestmark = pytest.mark.live

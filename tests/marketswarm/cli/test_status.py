@@ -13,7 +13,10 @@ from marketswarm.cli.status import (
     describe_leader,
     format_instances,
 )
-from marketswarm.status import LastRun, Leader, Notifications, PendingDelivery, ServiceRow, ServiceState
+from marketswarm.monitor.last_run import LastRun
+from marketswarm.status.fleet_state import Leader
+from marketswarm.status.notifications import Notifications, PendingDelivery
+from marketswarm.status.service_rows import ServiceRow, ServiceState
 
 NOW = 1_762_433_458.0
 

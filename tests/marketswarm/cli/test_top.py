@@ -14,7 +14,8 @@ from rich.console import Console
 from marketswarm.cli.keyboard import NamedKey
 from marketswarm.cli.status import StatusReport
 from marketswarm.cli.top import View, choose_rows, draw_top, press_key
-from marketswarm.status import Notifications, ServiceRow, ServiceState
+from marketswarm.status.notifications import Notifications
+from marketswarm.status.service_rows import ServiceRow, ServiceState
 from support.rig.shell import SERVICES
 
 NOW = 1_762_433_458.0

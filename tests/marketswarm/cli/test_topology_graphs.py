@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from marketswarm.cli.topology import to_dot, to_mermaid
+from marketswarm.cli.topology import format_dot, format_mermaid
 from marketswarm.status.topology_view import MeshSnapshot, build_topology
 from marketswarm.truth import parse_truth
 
@@ -148,10 +148,10 @@ def unquoted(label):
 @pytest.mark.parametrize("key", HOSTILE)
 def test_a_name_is_a_name_whatever_stands_in_it(key):
     found = graph(key)
-    nodes, edges = read_dot(to_dot(found))
+    nodes, edges = read_dot("\n".join(format_dot(found)))
     assert {unquoted(label) for label in nodes.values()} == {"a.b-c", "end", key}
     assert edges == [("s0", "k0", None), ("k0", "s1", None)]
-    nodes, edges = read_mermaid(to_mermaid(found))
+    nodes, edges = read_mermaid("\n".join(format_mermaid(found)))
     assert {spelt(label) for label in nodes.values()} == {"a.b-c", "end", key}
     assert edges == [("s0", "k0", None), ("k0", "s1", None)]
 
@@ -164,24 +164,24 @@ def test_rates_lags_and_faults_are_drawn():
         "faults": [{**at, "what": "no_group", "text": "why"}],
     }
     found = graph("k", "other", moving=moving)
-    nodes, edges = read_mermaid(to_mermaid(found))
+    nodes, edges = read_mermaid("\n".join(format_mermaid(found)))
     assert nodes["k0"] == "k<br/>1.5/s, 2 entries"
     assert ("s0", "k0", "1.5/s") in edges
     assert ("k0", "s1", "lag 3") in edges
-    assert "  class k0 wrong" in to_mermaid(found)
-    nodes, edges = read_dot(to_dot(found))
+    assert "  class k0 wrong" in "\n".join(format_mermaid(found))
+    nodes, edges = read_dot("\n".join(format_dot(found)))
     assert nodes["k0"] == '"k\\n1.5/s, 2 entries"'
     assert ("k0", "s1", '"lag 3"') in edges
-    assert to_dot(found).count("color=red") == 1
+    assert "\n".join(format_dot(found)).count("color=red") == 1
 
 
 def test_who_neither_writes_nor_reads_is_not_in_the_flow():
-    assert "idle" not in to_mermaid(graph("k")) + to_dot(graph("k"))
+    assert "idle" not in "\n".join(format_mermaid(graph("k"))) + "\n".join(format_dot(graph("k")))
 
 
 def test_a_truth_without_any_flow_is_a_graph_all_the_same():
-    assert read_mermaid(to_mermaid(graph())) == ({}, [])
-    assert read_dot(to_dot(graph())) == ({}, [])
+    assert read_mermaid("\n".join(format_mermaid(graph()))) == ({}, [])
+    assert read_dot("\n".join(format_dot(graph()))) == ({}, [])
 
 
 def test_the_readers_fail_at_what_is_wrong():

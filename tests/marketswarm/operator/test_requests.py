@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from marketswarm.bus import NoBusError
 from marketswarm.keys import NOTIFIER_REQUESTS, answers_key, delivery_key
-from marketswarm.operator import (
+from marketswarm.operator.fields import MAX_BYTES
+from marketswarm.operator.requests import (
     ALL,
     Answer,
     OperatorRequest,
@@ -23,7 +24,6 @@ from marketswarm.operator import (
     create_request,
     send_request,
 )
-from marketswarm.operator.fields import MAX_BYTES
 from marketswarm.testing import MemoryBus
 
 NOW = 1_762_433_458.5

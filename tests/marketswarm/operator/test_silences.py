@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from marketswarm.bus import NoBusError
 from marketswarm.keys import NOTIFIER_SILENCES
-from marketswarm.operator import (
+from marketswarm.operator.fields import MAX_BYTES, MAX_EPOCH_SEC
+from marketswarm.operator.silences import (
     Silence,
     create_silence,
     find_missing_silences,
@@ -22,7 +23,6 @@ from marketswarm.operator import (
     read_silences,
     write_silence,
 )
-from marketswarm.operator.fields import MAX_BYTES, MAX_EPOCH_SEC
 from marketswarm.testing import MemoryBus
 
 NOW = 1_762_433_458.25

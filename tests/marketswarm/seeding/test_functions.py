@@ -8,8 +8,8 @@ import redis
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.bus import RETRY_FUNCTION_SEC
 from marketswarm.bus.scripts import Script, load_all_scripts
-from marketswarm.seeding import seed_truth
 from marketswarm.seeding.functions import KEPT_VERSIONS, load_functions
+from marketswarm.seeding.transaction import seed_truth
 from support.fixtures import closed, opened
 from support.rig import HOST, Server
 from support.scenes.seeding import truth

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.seeding import BusState, make_plan
+from marketswarm.seeding.plan import BusState, make_plan
 
 NEW, OLD, OTHER = b"new", b"old", b"other"
 

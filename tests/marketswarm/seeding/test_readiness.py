@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.seeding import wait_for_healer_access
-from marketswarm.seeding.readiness import wait_until_all_answer
+from marketswarm.seeding.readiness import wait_for_healer_access, wait_until_all_answer
 from marketswarm.seeding.transaction import SeedError
 from support.rig import Server
 from support.scenes.seeding import NEW, OLD, SYSTEM, GuardedServer

@@ -7,8 +7,15 @@ import time
 import orjson
 import pytest
 
-from marketswarm.seeding import SeedError, SeedResult, describe_seeding, seed_truth, wait_until_all_answer
-from marketswarm.seeding.transaction import SEED_SCRIPT, read_all
+from marketswarm.seeding.readiness import wait_until_all_answer
+from marketswarm.seeding.transaction import (
+    SEED_SCRIPT,
+    SeedError,
+    SeedResult,
+    describe_seeding,
+    read_all,
+    seed_truth,
+)
 from marketswarm.truth import Changes, TruthError
 from marketswarm.truth.patch import parse_patch
 from support.fixtures import opened

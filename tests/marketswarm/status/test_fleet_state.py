@@ -9,14 +9,18 @@ from marketswarm.bus.stored_values import MAX_COUNT
 from marketswarm.cli.exec import CommandRun
 from marketswarm.detector import State
 from marketswarm.event import Event, Kind, encode_event
-from marketswarm.monitor.last_run import parse_last_run
+from marketswarm.monitor.last_run import LastRun, parse_last_run
 from marketswarm.monitor.store import RosterEntry
-from marketswarm.status import FleetState, InstanceCount, LastRun, Leader, fleet_state, read_fleet_state
+from marketswarm.status import fleet_state
 from marketswarm.status.fleet_state import (
+    FleetState,
+    InstanceCount,
+    Leader,
     parse_health,
     parse_instances,
     parse_leader,
     parse_roster,
+    read_fleet_state,
 )
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from marketswarm.status import JobStatus
 from marketswarm.status.job_text import describe_job
+from marketswarm.status.service_rows import JobStatus
 
 NOW = datetime(2026, 3, 10, 20, tzinfo=UTC).timestamp()
 BERLIN = {"schedule": "0 3 * * *", "time_zone": "Europe/Berlin"}

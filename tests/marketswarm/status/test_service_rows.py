@@ -6,13 +6,12 @@ import pytest
 from marketswarm.beat import Beat
 from marketswarm.detector import SavedJob, State
 from marketswarm.event import Event, Kind
+from marketswarm.monitor.last_run import LastRun
 from marketswarm.monitor.store import RosterEntry
-from marketswarm.status import (
-    FleetState,
-    InstanceCount,
+from marketswarm.status.fleet_state import FleetState, InstanceCount
+from marketswarm.status.notifications import OpenIncident
+from marketswarm.status.service_rows import (
     JobStatus,
-    LastRun,
-    OpenIncident,
     ServiceState,
     make_service_rows,
     write_headline,

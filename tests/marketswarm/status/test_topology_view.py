@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from marketswarm.cli.topology import draw_topology, to_dot, to_mermaid
+from marketswarm.cli.topology import draw_topology, format_dot, format_mermaid
 from marketswarm.status.topology_view import (
     MAX_INSTANCES,
     MAX_PROBLEMS,
@@ -169,7 +169,12 @@ def test_names_of_strangers_steer_no_terminal_and_are_bounded():
     found = made(seen, moving)
     assert len(found.wrong) == MAX_PROBLEMS
     assert len(found.services[0].instances) == MAX_INSTANCES
-    for text in (on_paper(found), to_mermaid(found), to_dot(found), orjson.dumps(found).decode()):
+    for text in (
+        on_paper(found),
+        "\n".join(format_mermaid(found)),
+        "\n".join(format_dot(found)),
+        orjson.dumps(found).decode(),
+    ):
         assert "\x1b" not in text
         assert "\x07" not in text
         assert len(text) < 200_000
@@ -196,8 +201,8 @@ def test_no_picture_whatever_crashes_the_drawing(data):
 
     found = made(bent(SEEN), bent(MOVING))
     on_paper(found)
-    to_mermaid(found)
-    to_dot(found)
+    assert list(format_mermaid(found))
+    assert list(format_dot(found))
     orjson.dumps(found)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.event import Kind
-from marketswarm.operator import Silence
+from marketswarm.operator.silences import Silence
 from notifier.router.incident import Decision
 from support.simulation.router import TIMEOUT_SEC, Town
 

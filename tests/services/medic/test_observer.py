@@ -11,9 +11,9 @@ from marketswarm.beat import Beat
 from marketswarm.detector import State
 from marketswarm.fleet_control import FleetProcess, ProcessState
 from marketswarm.monitor.store import RosterEntry
-from marketswarm.operator import create_silence
 from marketswarm.operator.maintenance import find_windows
-from marketswarm.status import FleetState, InstanceCount, Leader
+from marketswarm.operator.silences import create_silence
+from marketswarm.status.fleet_state import FleetState, InstanceCount, Leader
 from marketswarm.truth import parse_truth
 from services.medic.facts import Health, ProcessFacts, RestartOwner
 from services.medic.observer import FleetObservation, FleetObserver

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import redis
 
-from marketswarm import access
+from marketswarm.access.grant import format_acl_file
 from marketswarm.access.passwords import replace_url_user
+from marketswarm.access.users import build_users
 from marketswarm.truth import Truth, TruthError, parse_truth
 
 ON = os.environ.get("USERS") == "1"
@@ -75,10 +76,10 @@ def _admit(url: str, truth: Truth, bus: str, env: Mapping[str, str]) -> None:
         "truth_key": env.get("TRUTH_REDIS_KEY") or "truth:doc",
         "alert_channel": env.get("ALERT_CHANNEL") or "healer:alerts",
     }
-    users = access.build_users(truth, bus, **where)
+    users = build_users(truth, bus, **where)
     hashes = {user.name: hashlib.sha256(_password(user.name).encode()).hexdigest() for user in users}
     with redis.Redis(port=urlsplit(url).port, socket_timeout=2) as client:
-        for line in access.format_acl_file(users, hashes).splitlines():
+        for line in format_acl_file(users, hashes).splitlines():
             if not line.startswith("user default "):
                 client.execute_command("ACL", "SETUSER", *line.split()[1:])
         client.acl_save()

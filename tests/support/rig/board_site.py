@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board import responses
 from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents, pack_snapshot
 from services.board.public.badges import Badge, draw_badge

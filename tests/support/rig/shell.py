@@ -13,7 +13,7 @@ from typing import Any, Self
 import orjson
 
 from marketswarm.keys import NOTIFIER_REQUESTS, answers_key
-from marketswarm.operator import Answer, OperatorRequest
+from marketswarm.operator.requests import Answer, OperatorRequest
 from support.leftovers import TAG
 from support.rig import Server, forkserver
 

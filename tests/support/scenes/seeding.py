@@ -8,8 +8,8 @@ from typing import Any
 
 import redis
 
-from marketswarm.access import user_names
 from marketswarm.access.passwords import format_acl_files, load_passwords, replace_url_user
+from marketswarm.access.users import user_names
 from marketswarm.bus import Bus
 from marketswarm.truth import Truth, parse_truth
 from support.rig import HOST, Server

@@ -8,7 +8,7 @@ import orjson
 
 from marketswarm.channels import Message
 from marketswarm.event import Event, Kind, encode_event, make_event_id
-from marketswarm.operator import Silence
+from marketswarm.operator.silences import Silence
 from marketswarm.truth import Truth, parse_truth
 from notifier.router.healing import MedicState, StoredRepair
 from notifier.router.incident import Decision, Incident

@@ -14,9 +14,10 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from marketswarm.keys import BOARD_AUDIT, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFIER_REQUESTS, answers_key
-from marketswarm.operator import Answer, OperatorRequest, RequestKind, read_silences
 from marketswarm.operator.approval_link import LinkTarget, make_link
 from marketswarm.operator.healing import EntryKind, HealingApproval, TimelineEntry
+from marketswarm.operator.requests import Answer, OperatorRequest, RequestKind
+from marketswarm.operator.silences import read_silences
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth

@@ -12,9 +12,10 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse
 
 from marketswarm.keys import BOARD_AUDIT, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFIER_REQUESTS, answers_key
-from marketswarm.operator import Answer, OperatorRequest, RequestKind, read_silences
 from marketswarm.operator.announcements import read_announcements
 from marketswarm.operator.healing import EntryKind, HealingApproval, TimelineEntry
+from marketswarm.operator.requests import Answer, OperatorRequest, RequestKind
+from marketswarm.operator.silences import read_silences
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth

@@ -1,4 +1,4 @@
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.pages import FleetQuery, group_services, select_services, sort_services
 from services.board.fleet.snapshot import Uptime
 from services.board.responses import Frame

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import orjson
 
-from marketswarm.status import URGENCY, ServiceState
+from marketswarm.status.service_rows import URGENCY, ServiceState
 from services.board.fleet.snapshot import SnapshotDelta, diff, find_cause, fold_incidents
 from support.board_examples import AT, make_large, make_service, make_small, make_snapshot, make_well
 

@@ -6,18 +6,12 @@ import pytest
 from marketswarm.beat import Beat
 from marketswarm.detector import State as Verdict
 from marketswarm.event import Event, Kind
+from marketswarm.monitor.last_run import LastRun
 from marketswarm.monitor.store import RosterEntry
-from marketswarm.operator import Silence
-from marketswarm.status import (
-    FleetState,
-    InstanceCount,
-    LastRun,
-    Leader,
-    Notifications,
-    OpenIncident,
-    PendingDelivery,
-    ServiceState,
-)
+from marketswarm.operator.silences import Silence
+from marketswarm.status.fleet_state import FleetState, InstanceCount, Leader
+from marketswarm.status.notifications import Notifications, OpenIncident, PendingDelivery
+from marketswarm.status.service_rows import ServiceState
 from marketswarm.truth import parse_truth
 from services.board.fleet.snapshot import BarSpan, HealerView, Uptime, diff
 from services.board.fleet.snapshot_builder import HistoryExtract, SnapshotInput, apply_event, build_snapshot

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from marketswarm.history.rollup import Seconds
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board.fleet import words
 from services.board.fleet.snapshot import (
     BarSpan,

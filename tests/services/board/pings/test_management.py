@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from marketswarm.operator import create_silence, read_silences, write_silence
 from marketswarm.operator.ping_keys import hash_ping_secret
+from marketswarm.operator.silences import create_silence, read_silences, write_silence
 from marketswarm.operator.tokens import Scope, create_token, write_token
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board.access.audit import AuditLog
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.steering import Steering

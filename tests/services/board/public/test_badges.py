@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 import orjson
 import pytest
 
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board.public.badges import (
     LOOKS,
     Badge,

@@ -1,7 +1,7 @@
 """What the page for the public shows."""
 
 from marketswarm.operator.announcements import AnnouncementEntry, AnnouncementState, fold_announcements
-from marketswarm.status import ServiceState
+from marketswarm.status.service_rows import ServiceState
 from services.board.public.pages import make_public_page
 from services.board.responses import render
 from services.board.settings import PublicSettings

@@ -11,7 +11,7 @@ import pytest
 
 from marketswarm.bus import Bus
 from marketswarm.operator.tokens import Scope, create_token
-from marketswarm.seeding import seed_truth
+from marketswarm.seeding.transaction import seed_truth
 from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from marketswarm.beat import Beat
-from marketswarm.status import FleetState
+from marketswarm.status.fleet_state import FleetState
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.medic.observer import FleetObservation

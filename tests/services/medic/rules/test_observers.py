@@ -19,7 +19,7 @@ from marketswarm.bus import BusError
 from marketswarm.detector import State
 from marketswarm.fleet_control import FleetProcess, ProcessState
 from marketswarm.monitor.store import RosterEntry
-from marketswarm.status import FleetState, InstanceCount
+from marketswarm.status.fleet_state import FleetState, InstanceCount
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.medic.facts import ProcessFacts, RestartOwner, Symptom

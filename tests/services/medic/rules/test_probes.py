@@ -5,7 +5,7 @@ import pytest
 
 from marketswarm.detector import State
 from marketswarm.monitor.store import RosterEntry
-from marketswarm.status import FleetState
+from marketswarm.status.fleet_state import FleetState
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.massive.probes.result import ProbeFinding, ProbeResult

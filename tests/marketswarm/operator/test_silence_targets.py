@@ -3,8 +3,7 @@
 import orjson
 import pytest
 
-from marketswarm.operator import Silence
-from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
+from marketswarm.operator.silences import Silence, find_unknown_target, list_targets, match_targets
 from marketswarm.truth import parse_truth
 
 TARGETS = list_targets(
