@@ -96,10 +96,23 @@ class BarBuilder:
 
     def take(self, arrival: Arrival) -> None:
         """Check an entry and take it into the state, or put it aside for the quarantine."""
-        if arrival.kind is RecordKind.BARS:
-            self._take_bar(arrival)
+        is_bar, fields = arrival.kind is RecordKind.BARS, arrival.fields
+        if not is_bar and not self.group.quotes:
+            return
+        try:
+            record, provenance = (
+                parse_bar(fields) if is_bar else parse_quote(fields),
+                parse_provenance(fields),
+            )
+        except EntryError as error:
+            self._reject(arrival, _read_source(fields), Rejection(Check.SCHEMA, str(error)))
+            return
+        if isinstance(record, Quote):
+            self._take_quote(arrival, record, provenance)
+        elif record.timeframe not in TIMEFRAMES or (self.group.quotes and record.timeframe == "1m"):
+            self.counts[provenance.source, "skipped"] += 1
         else:
-            self._take_quote(arrival)
+            self._evaluate_bar(arrival, record, provenance)
 
     def find_due(self, clock_ms: int) -> bool:
         return self._publisher.first_close_ms <= self._find_border(clock_ms)
@@ -122,25 +135,7 @@ class BarBuilder:
         changed, outdated = self._publisher.pack_changes()
         return fields | changed, forgotten + outdated
 
-    def _take_bar(self, arrival: Arrival) -> None:
-        try:
-            bar, provenance = parse_bar(arrival.fields), parse_provenance(arrival.fields)
-        except EntryError as error:
-            self._reject(arrival, _read_source(arrival.fields), Rejection(Check.SCHEMA, str(error)))
-            return
-        if bar.timeframe not in TIMEFRAMES or (self.group.quotes and bar.timeframe == "1m"):
-            self.counts[provenance.source, "skipped"] += 1
-            return
-        self._evaluate_bar(arrival, bar, provenance)
-
-    def _take_quote(self, arrival: Arrival) -> None:
-        if not self.group.quotes:
-            return
-        try:
-            quote, provenance = parse_quote(arrival.fields), parse_provenance(arrival.fields)
-        except EntryError as error:
-            self._reject(arrival, _read_source(arrival.fields), Rejection(Check.SCHEMA, str(error)))
-            return
+    def _take_quote(self, arrival: Arrival, quote: Quote, provenance: Provenance) -> None:
         start_ms = quote.at_ms - quote.at_ms % MINUTE_MS
         ticks = self.state.ticks
         if ticks and start_ms not in ticks and start_ms < max(ticks):
@@ -171,15 +166,13 @@ class BarBuilder:
         interval = self._grid.place(bar.start_ms, timeframe)
         if interval is not None and interval.open_ms != bar.start_ms:
             bar = replace(bar, start_ms=interval.open_ms)
-        seen_ms = max(least_seen_ms, _find_seen(bar, provenance, arrival))
-        is_other_hours = arrival.fields.get(OTHER_HOURS) == b"1"
         candidate = Candidate(
             bar,
             provenance.source,
-            seen_ms,
+            max(least_seen_ms, _find_seen(bar, provenance, arrival)),
             interval,
             provenance.rank,
-            is_other_hours,
+            is_other_hours=arrival.fields.get(OTHER_HOURS) == b"1",
             may_be_negative=self.group.asset is AssetClass.COMMODITIES,
         )
         known = self._find_known(candidate, timeframe)
@@ -308,12 +301,16 @@ class BarBuilder:
         state, bar, interval = self.state, candidate.bar, candidate.interval
         slot = state.tables[timeframe].open_slot(bar.start_ms)
         before = slot.built if timeframe == "1m" else slot.given
-        is_complete = interval is None or candidate.seen_ms >= interval.close_ms
-        changes = 1 + (before.changes if before else 0)
-        seen_ms, is_replay = candidate.seen_ms, provenance.is_replay
-        rank = provenance.rank
-        is_other = candidate.is_other_hours
-        held = HeldBar(bar, changes, provenance.source, seen_ms, is_complete, is_replay, rank, is_other)
+        held = HeldBar(
+            bar,
+            1 + (before.changes if before else 0),
+            provenance.source,
+            candidate.seen_ms,
+            interval is None or candidate.seen_ms >= interval.close_ms,
+            provenance.is_replay,
+            provenance.rank,
+            candidate.is_other_hours,
+        )
         if timeframe == "1m":
             slot.built = held
             self._built[timeframe].pop(bar.start_ms, None)
@@ -360,11 +357,9 @@ class BarBuilder:
         for open_ms, (interval, provenance) in touched.items():
             parts = self.state.tables[finer].list_built(interval.open_ms, interval.close_ms)
             slot = self.state.tables[timeframe].open_slot(open_ms)
-            merged = merge_bars([part.bar for part in parts], timeframe, open_ms)
-            changes = sum(part.changes for part in parts)
             slot.built = HeldBar(
-                merged,
-                changes,
+                merge_bars([part.bar for part in parts], timeframe, open_ms),
+                sum(part.changes for part in parts),
                 provenance.source,
                 parts[-1].seen_ms,
                 is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
