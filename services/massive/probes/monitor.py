@@ -1,7 +1,6 @@
 """Assemble the probes: settings, schedules, publishers, and the summary for the beats."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -66,46 +65,31 @@ class ProbeMonitor:
     """Run all probes of massive, and the tasks that publish their results and alerts.
 
     Args:
-        limits: how many probes may run at the same time.
         market_stream: returns the state of our own stream of market data, None if there is none.
 
     Attributes:
         off: why targets of a kind are not probed, by kind.
     """
 
-    def __init__(
-        self,
-        me: Agent[MassiveEnvironment],
-        limits: ConcurrencyLimits,
-        market_stream: Callable[[], str | None],
-    ) -> None:
-        self._me, self._limits, self._market_stream = me, limits, market_stream
+    def __init__(self, me: Agent[MassiveEnvironment], market_stream: Callable[[], str | None]) -> None:
+        self._me, self._limits, self._market_stream = me, ConcurrencyLimits(), market_stream
         self._settings = ProbeSettings()
         self._errors: dict[str, str | None] = {}  # the last error of each target, to log changes
         self.results = ResultPublisher(self._get_stream)
         self.alerts = OutageAlerts.start(me, PROBES)
         self.scheduler = ProbeScheduler(
             me.task,
-            limits,
+            self._limits,
             make_context=self._make_context,
             resolve_target=self._resolve_target,
             deliver=self._deliver,
         )
         self.off: dict[str, str] = {}
+        me.task(self.results.run(), name="results")
 
-    @classmethod
-    @contextmanager
-    def start(
-        cls, me: Agent[MassiveEnvironment], market_stream: Callable[[], str | None]
-    ) -> Iterator["ProbeMonitor"]:
-        """Run the probes of an agent until the block ends; then end their threads."""
-        limits = ConcurrencyLimits()
-        try:
-            monitor = cls(me, limits, market_stream)
-            me.task(monitor.results.run(), name="results")
-            yield monitor
-        finally:
-            limits.close()
+    def close(self) -> None:
+        """End the threads of the probes."""
+        self._limits.close()
 
     def follow(self, settings: ProbeSettings) -> None:
         """Apply these settings: probe their targets, except those of kinds that are off."""
@@ -115,7 +99,12 @@ class ProbeMonitor:
         kinds = dict.fromkeys(target.kind for target in settings.targets)
         self.off = {kind: why for kind in kinds if (why := self._me.settings.why_off(kind)) is not None}
         targets = [target for target in settings.targets if target.kind not in self.off]
-        self.scheduler.follow([self._make_plan(target) for target in targets])
+        plans = []
+        for target in targets:
+            timeout_sec = target.timeout_sec or settings.timeout_sec
+            timeout_sec = timeout_sec or self._me.settings.timeout_sec(target.kind)
+            plans.append(ProbePlan(target, settings.every_sec(target), timeout_sec))
+        self.scheduler.follow(plans)
         self.alerts.follow({target.name: settings.thresholds(target) for target in targets})
         names = {target.name for target in targets}
         self._errors = {name: error for name, error in self._errors.items() if name in names}
@@ -142,11 +131,6 @@ class ProbeMonitor:
 
     def collect(self) -> Iterator[Family]:
         return collect_metrics(self.scheduler.latest(), self.results, self.alerts)
-
-    def _make_plan(self, target: Target) -> ProbePlan:
-        settings = self._settings
-        timeout_sec = target.timeout_sec or settings.timeout_sec or self._me.settings.timeout_sec(target.kind)
-        return ProbePlan(target, settings.every_sec(target), timeout_sec)
 
     def _make_context(self, plan: ProbePlan, last: ProbeFinding | None) -> ProbeContext:
         """Return the context of the next probe; the look-up is chosen by the last result."""
