@@ -32,7 +32,7 @@ from services.sources.access.trial_display import describe_trial, encode_trial
 from services.sources.cascade.state import SeriesStatus
 from services.sources.catalog.files import CatalogError, load_source, shipped_catalog
 from services.sources.catalog.request import ApiKey
-from services.sources.catalog.source import Auth, AuthPlace, Limits, MarketSource
+from services.sources.catalog.source import Auth, AuthPlace, MarketSource
 from services.sources.limits import replace_limits
 from services.sources.settings import LimitSettings, SourcesSettings, require_safe_urls
 
@@ -79,9 +79,9 @@ def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
         output.print_line(f"  {source.terms}")
     has_key = source.name in read_keys([source], os.environ)
     output.print_line(f"  key: {_describe_key(source, has_key=has_key)}")
-    output.print_line(
-        f"  limits: {_describe_limits(source.limits)}{'' if source is of_file else ', by the truth'}"
-    )
+    units = {1: "second", 60: "minute", 3600: "hour", 86_400: "day", 30 * 86_400: "month"}
+    limits = ", ".join(f"{count:,} a {units[sec]}" for sec, count in source.limits.windows()) or "none known"
+    output.print_line(f"  limits: {limits}{'' if source is of_file else ', by the truth'}")
     for endpoint_name, endpoint in source.serves.items():
         assets, timeframes = ", ".join(endpoint.assets), ", ".join(endpoint.timeframes)
         output.print_line(
@@ -117,7 +117,11 @@ def try_(
     keys = read_keys([source], os.environ)
     if source.auth.env and not source.auth.optional and source.name not in keys:
         raise Exit(Code.CONFIGURATION, f"{source.name} needs a key: put it into {source.auth.env}")
-    base_url = None if base_url is None else _require_safe_url(source, base_url)
+    if base_url is not None:  # its key must not be sent in plain text
+        try:
+            base_url = require_safe_urls({source.name: base_url})[source.name]
+        except ValueError as error:
+            raise Exit(Code.CONFIGURATION, f"--base-url: {error}") from None
     questions = [
         found
         for found in make_questions(source, symbol, timeframe, datetime.now(UTC))
@@ -142,14 +146,6 @@ def _show_trials(
             output.print_lines(lines)
     if not all(trial.is_good for trial in trials):
         raise Exit(DID_NOT_FIT, "")
-
-
-def _require_safe_url(source: MarketSource, url: str) -> str:
-    """Return where a source is asked instead. Raise Exit, code 2, if its key would be sent in plain text."""
-    try:
-        return require_safe_urls({source.name: url})[source.name]
-    except ValueError as error:
-        raise Exit(Code.CONFIGURATION, f"--base-url: {error}") from None
 
 
 def pause(
@@ -280,15 +276,11 @@ def _select_status(view: Mapping[str, Any], source: str | None, late_at: float |
     sources, series = view["sources"], view["series"]
     if source is not None:
         sources = [each for each in sources if each["name"] == source]
-        series = [each for each in series if source in _as_list(each.get("from"))]
+        # other programs may have written the value
+        series = [each for each in series if isinstance(each.get("from"), list) and source in each["from"]]
     if late_at is not None:
         series = [each for each in series if not _is_fresh(each, late_at)]
     return {**view, "sources": sources, "series": series}
-
-
-def _as_list(value: Any) -> list[Any]:
-    """Return an empty list for anything but a list, because other programs may have written the value."""
-    return value if isinstance(value, list) else []
 
 
 def _is_fresh(series: Mapping[str, Any], now: float) -> bool:
@@ -396,8 +388,3 @@ def _describe_key(source: MarketSource, *, has_key: bool) -> str:
         return "none needed"
     state = "set" if has_key else "not set, not needed" if auth.optional else "not set"
     return f"{auth.env} ({state})"
-
-
-def _describe_limits(limits: Limits) -> str:
-    units = {1: "second", 60: "minute", 3600: "hour", 86_400: "day", 30 * 86_400: "month"}
-    return ", ".join(f"{count:,} a {units[sec]}" for sec, count in limits.windows()) or "none known"

@@ -49,7 +49,7 @@ class SourceLimiter:
 
     async def take(self, key: ApiKey | None, windows: Windows) -> Permission:
         """Grant a request, or say after how many seconds it is granted."""
-        wait_sec = await self._use("take", key, 0, windows)
+        wait_sec = float(await self._run("take", key, 0, windows)) / 1000
         return Permission(wait_sec, "limited" if wait_sec else "")
 
     async def count_left(
@@ -63,10 +63,7 @@ class SourceLimiter:
 
     async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
         """Grant no request for so many seconds, because the source asked for that."""
-        await self._use("block", key, max(SHORTEST_BLOCK_SEC, sec), windows)
-
-    async def _use(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> float:
-        return float(await self._run(word, key, block_sec, windows)) / 1000
+        await self._run("block", key, max(SHORTEST_BLOCK_SEC, sec), windows)
 
     async def _run(self, word: str, key: ApiKey | None, pause_sec: float, windows: Windows) -> Any:
         keys = [source_account_key(account_name(self._source, key))]

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from services.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
 from services.market.sessions import DEFAULT_SESSIONS, get_session
 from services.sources.access.client import AskContext, SourceClient
-from services.sources.access.rate_limiter import Permission, Windows
+from services.sources.access.rate_limiter import SourceLimiter, Windows
 from services.sources.catalog.answer import AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.request import ApiKey, Question
 from services.sources.catalog.source import OPTION, PAIR, Endpoint, MarketSource
@@ -51,19 +51,14 @@ class Trial:
         return self.answer.outcome is AnswerStatus.OK and not self.answer.misfits
 
 
-class _NoLimits:
-    """Lets every request pass, because a person who tries a source sends a few."""
+class _NoLimits(SourceLimiter):
+    """Let every request pass, because a person who tries a source sends a few; ask no bus."""
 
-    async def take(self, _key: ApiKey | None, _windows: Windows) -> Permission:
-        return Permission()
+    def __init__(self) -> None:
+        pass
 
-    async def count_left(
-        self, _key: ApiKey | None, windows: Windows, _waited_for_sec: float = 0.0
-    ) -> list[int]:
-        return [count for _, count in windows]
-
-    async def block(self, _key: ApiKey | None, _sec: float, _windows: Windows) -> None:
-        """Do nothing, because the answer reports it."""
+    async def _run(self, word: str, _key: ApiKey | None, _pause_sec: float, windows: Windows) -> Any:
+        return [count for _, count in windows] if word == "left" else 0
 
 
 def find_assets(source: MarketSource, symbol: str) -> tuple[AssetClass, ...]:
@@ -100,18 +95,17 @@ def make_questions(
         for asset in endpoint.assets if symbol is None else find_assets(source, symbol):
             if asset not in endpoint.assets:
                 continue
-            chosen = _find_example(source, endpoint, asset) if symbol is None else symbol
-            if chosen is not None and source.symbol_rule(endpoint, asset).spell(chosen) is not None:
-                end = find_last_open(asset, now) if endpoint.kind is RecordKind.BARS else now
+            rule = source.symbol_rule(endpoint, asset)
+            known = (*EXAMPLES.get(asset, ()), *rule.names) if symbol is None else (symbol,)
+            chosen = next((each for each in known if rule.spell(each) is not None), None)
+            if chosen is not None:
+                end = now
+                if endpoint.kind is RecordKind.BARS:  # no source answers for a weekend
+                    session = get_session(DEFAULT_SESSIONS[asset])
+                    end = now if session.is_open(now) else session.last_close(now)
                 tf = wanted if endpoint.timeframes else ""
                 yield name, Question(chosen, asset, endpoint.kind, end - find_span(endpoint, wanted), end, tf)
                 break
-
-
-def find_last_open(asset: AssetClass, now: datetime) -> datetime:
-    """Return the last time at which a class was traded, because no source answers for a weekend."""
-    session = get_session(DEFAULT_SESSIONS[asset])
-    return now if session.is_open(now) else session.last_close(now)
 
 
 def find_span(endpoint: Endpoint, timeframe: str) -> timedelta:
@@ -123,12 +117,6 @@ def find_span(endpoint: Endpoint, timeframe: str) -> timedelta:
         spans.append(endpoint.limit * timedelta(seconds=TIMEFRAME_SEC[timeframe]))
     spans += [timedelta(days=days) for days in (endpoint.max_days, endpoint.history_days) if days is not None]
     return min(spans)
-
-
-def _find_example(source: MarketSource, endpoint: Endpoint, asset: AssetClass) -> str | None:
-    rule = source.symbol_rule(endpoint, asset)
-    known = (*EXAMPLES.get(asset, ()), *rule.names)
-    return next((symbol for symbol in known if rule.spell(symbol) is not None), None)
 
 
 async def ask_questions(

@@ -8,7 +8,7 @@ from typing import Any, Final
 from marketswarm.text import escape_text
 from services.market.records import Record
 from services.sources.access.trial import Trial
-from services.sources.catalog.request import ApiKey
+from services.sources.catalog.request import ApiKey, hide_key
 
 RAW_LETTERS: Final = 2_000
 """The number of letters of an answer that are shown as they came."""
@@ -31,21 +31,16 @@ def describe_trial(trial: Trial, keys: Sequence[ApiKey], *, raw: bool) -> Iterat
         came = f"{each.status or 'nothing'}, {len(each.body):,} bytes in {each.took_sec:.2f} s"
         yield escape_text(f"    asked {each.url}: {came}")
         if raw:
-            yield escape_text(f"    came {_hide_keys(each.body, keys)}")
+            text = each.body.decode("utf-8", "replace")
+            for key in keys:  # some sources repeat it
+                text = hide_key(text, key)
+            yield escape_text(f"    came {text[:RAW_LETTERS]}{'…' if len(text) > RAW_LETTERS else ''}")
     for word, record in zip(("first", "last"), (answer.records[:1] + answer.records[1:][-1:]), strict=False):
         yield escape_text(f"    {word} {_describe_record(record)}")
     for misfit in answer.misfits[:MISFITS_SHOWN]:
         yield escape_text(f"    row {misfit.row} does not fit: {misfit.field}: {misfit.why}")
     if len(answer.misfits) > MISFITS_SHOWN:
         yield f"    and {len(answer.misfits) - MISFITS_SHOWN} more"
-
-
-def _hide_keys(body: bytes, keys: Sequence[ApiKey]) -> str:
-    """Return the beginning of an answer, without the keys that some sources repeat in it."""
-    text = body.decode("utf-8", "replace")
-    for secret in (part for key in keys for part in (key.key, key.secret) if part):
-        text = text.replace(secret, "KEY")
-    return text[:RAW_LETTERS] + ("…" if len(text) > RAW_LETTERS else "")
 
 
 def _describe_record(record: Record) -> str:
