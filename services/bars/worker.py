@@ -15,7 +15,6 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import FIRST_ID, entry_sort_key
 from marketswarm.keys import CHECKED_BARS, INDICATORS
-from services.bars.backpressure import Backpressure
 from services.bars.bar_table import EARLIEST_MS
 from services.bars.builder import BarBuilder
 from services.bars.calendars import Calendars
@@ -35,6 +34,10 @@ SWEEP_SEC: Final = 0.1
 """The time from one look at all symbols to the next; in between, only symbols with new entries are built."""
 SYMBOLS_AT_ONCE: Final = 20
 """The symbols that are built, and then committed in one step."""
+SHARE: Final = 0.5
+"""The share of `keep` that may be unread; the rest is for what all instances write before they look again."""
+PATIENCE_SEC: Final = 60.0
+"""How long a group may acknowledge nothing before bars goes on."""
 
 
 @dataclass(slots=True)
@@ -60,6 +63,28 @@ class Followed:
             return
         # nothing was recorded that is yet to come
         self.played_ms = max(self.played_ms, min(played_ms, now_ms))
+
+
+class Backpressure:
+    """Watch how many entries the slowest group has not acknowledged, while bars works on a history.
+
+    A first load brings more entries than a stream keeps. Published as fast as bars builds them, the oldest
+    would be trimmed off before archive has stored them. A group that acknowledges nothing for a while does
+    not stop bars: what is trimmed off then, its reader counts as lost.
+    """
+
+    def __init__(self) -> None:
+        self._fewest: int | None = None
+        self._progress_at = 0.0
+
+    def must_wait(self, unread: int, keep: int, now: float) -> bool:
+        """Return True if nothing more should be published now."""
+        if unread <= keep * SHARE:
+            self._fewest = None
+            return False
+        if self._fewest is None or unread < self._fewest:
+            self._fewest, self._progress_at = unread, now
+        return 0 <= now - self._progress_at < PATIENCE_SEC
 
 
 class BarsWorker:

@@ -27,13 +27,17 @@ from marketswarm.truth import find_nearest
 from services.market.records import RecordKind
 from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
 from services.sources.access.keys import read_keys
-from services.sources.access.trial import Trial, ask_questions, make_questions
-from services.sources.access.trial_display import describe_trial, encode_trial
+from services.sources.access.trial import (
+    Trial,
+    ask_questions,
+    describe_trial,
+    encode_trial,
+    make_questions,
+)
 from services.sources.cascade.state import SeriesStatus
 from services.sources.catalog.files import CatalogError, load_source, shipped_catalog
 from services.sources.catalog.request import ApiKey
 from services.sources.catalog.source import Auth, AuthPlace, MarketSource
-from services.sources.limits import replace_limits
 from services.sources.settings import LimitSettings, SourcesSettings, require_safe_urls
 
 DID_NOT_FIT: Final = 1
@@ -67,7 +71,7 @@ def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
     Where a fleet runs, the limits are those that its truth says, if it does.
     """
     of_file = _find_source(name)
-    source = replace_limits(of_file, event_loop.run(_read_limits(data)))
+    source = of_file.replace_limits(event_loop.run(_read_limits(data)))
     if as_json:
         output.print_json(source.model_dump(mode="json"))
         return
