@@ -24,7 +24,7 @@ from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import is_feed_variable
-from services.rss_agg.fetch import FeedError, FeedRequest, FeedResponse, Fetcher, hash_url, host_and_port
+from services.rss_agg.fetch import FeedError, FeedResponse, Fetcher, hash_url, host_and_port
 from services.rss_agg.metrics import RssMetrics
 from services.rss_agg.parse import Item, NotAFeedError, make_items
 from services.rss_agg.parse_process import ParseProcess
@@ -74,7 +74,17 @@ class FeedReader:
         self, known: KnownFeed, state: FeedState, settings: ReadSettings, store: FeedStore
     ) -> tuple[str, FeedState]:
         """Return what came of it, as `readings_total` counts it, and the state after it. Raises FeedError."""
-        response = await self._fetcher.fetch(_make_request(known, state), settings)
+        url = resolve_url(known.feed.url)
+        if not url:
+            name = parse_reference(known.feed.url)
+            raise FeedError("not_set" if name is None or is_feed_variable(name) else "not_allowed")
+        response = await self._fetcher.fetch(
+            url,
+            settings,
+            moved_to=state.moved_to,
+            validators=state.validators,
+            validators_of=state.validators_of,
+        )
         after = self._update_state(known, state, response)
         if response.body is None or after.body_digest == state.body_digest:
             await store.save_state(known, after, settings)
@@ -123,14 +133,6 @@ def resolve_url(url: str) -> str:
     if name is None:
         return url
     return os.environ.get(name, "") if is_feed_variable(name) else ""
-
-
-def _make_request(known: KnownFeed, state: FeedState) -> FeedRequest:
-    url = resolve_url(known.feed.url)
-    if not url:
-        name = parse_reference(known.feed.url)
-        raise FeedError("not_set" if name is None or is_feed_variable(name) else "not_allowed")
-    return FeedRequest(url, state.moved_to, state.validators, state.validators_of)
 
 
 class FeedDispatcher:

@@ -339,18 +339,15 @@ class SourceClient:
             while True:
                 if asked.context.is_paused is not None and await asked.context.is_paused():
                     raise _PausedError
-                refusals = []
+                wait_sec = math.inf
                 for key in keys:
-                    permission = await asked.context.limiter.take(key, windows)
-                    if permission.is_granted:
+                    key_wait_sec = await asked.context.limiter.take(key, windows)
+                    if not key_wait_sec:
                         return key
-                    refusals.append(permission)
-                first = min(refusals, key=lambda each: each.wait_sec)
-                if time.monotonic() + first.wait_sec > gives_up_at:
-                    raise _NoAnswerError(
-                        AnswerStatus.LIMITED, first.why, min(first.wait_sec, *waits, math.inf)
-                    )
-                await anyio.sleep(first.wait_sec)
+                    wait_sec = min(wait_sec, key_wait_sec)
+                if time.monotonic() + wait_sec > gives_up_at:
+                    raise _NoAnswerError(AnswerStatus.LIMITED, "limited", min(wait_sec, *waits, math.inf))
+                await anyio.sleep(wait_sec)
 
     @asynccontextmanager
     async def _queue(self, asked: _Asked, within_sec: float) -> AsyncIterator[None]:

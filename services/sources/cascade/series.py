@@ -28,7 +28,7 @@ from services.market.records import (
 )
 from services.market.sessions import FOREX, ROUND_THE_CLOCK, US_FUTURES, OutsideCalendarError, Session
 from services.sources.catalog.request import Question
-from services.sources.settings import QUOTE_DAYS, SeriesEntry, SourcesSettings
+from services.sources.settings import QUOTE_DAYS, SourcesSettings
 
 OVERLAP_BARS: Final = 10
 """The number of bars that are asked for again, since sources correct what they said."""
@@ -119,31 +119,27 @@ class Series:
 
 def list_series(settings: SourcesSettings) -> tuple[Series, ...]:
     """Return the series that the truth names, in its order."""
-    return tuple(
-        _make_series(entry, symbol, settings.settings.gate.fresh_sec)
-        for entry in settings.endpoints
-        for symbol in entry.all_symbols
-    )
-
-
-def _make_series(entry: SeriesEntry, symbol: str, fresh_sec: float) -> Series:
-    """Use the defaults of the entry's kind."""
-    timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
-    age_sec = OBSERVATION_AGE_SEC if entry.kind is RecordKind.OBSERVATIONS else fresh_sec
-    return Series(
-        symbol,
-        entry.kind,
-        timeframe,
-        entry.asset,
-        entry.find_session(symbol),
-        entry.sources,
-        entry.max_age_sec or age_sec,
-        entry.days,
-        entry.every_sec,
-        entry.critical,
-        entry.group,
-        entry.stream,
-    )
+    found = []
+    for entry in settings.endpoints:
+        is_observed = entry.kind is RecordKind.OBSERVATIONS
+        age_sec = OBSERVATION_AGE_SEC if is_observed else settings.settings.gate.fresh_sec
+        for symbol in entry.all_symbols:
+            series = Series(
+                symbol,
+                entry.kind,
+                entry.timeframe if entry.kind is RecordKind.BARS else "",
+                entry.asset,
+                entry.find_session(symbol),
+                entry.sources,
+                entry.max_age_sec or age_sec,
+                entry.days,
+                entry.every_sec,
+                entry.critical,
+                entry.group,
+                entry.stream,
+            )
+            found.append(series)
+    return tuple(found)
 
 
 # -- what is asked
