@@ -216,7 +216,15 @@ async def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
 async def _use_breaker(name: str, data: Path, use: Callable[[CircuitBreaker], Awaitable[object]]) -> None:
     """Use the breaker of a source that the truth names. Raise Exit, code 2, for another."""
     async with open_fleet(data) as fleet:
-        _require_named(fleet, name)
+        section = fleet.truth.services.get("sources")
+        if section is None:
+            raise Exit(Code.CONFIGURATION, "the truth has no section for sources")
+        config = require_config(SourcesSettings, "sources", section)
+        named = {source for entry in config.endpoints for source in entry.sources}
+        if name not in named:
+            nearest = find_nearest(name, named)
+            hint = f"; is it {nearest}?" if nearest else f": they name {', '.join(sorted(named)) or 'none'}"
+            raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}{hint}")
         await use(CircuitBreaker(_market_bus(fleet), name))
 
 
@@ -224,19 +232,6 @@ def _market_bus(fleet: FleetView) -> Bus:
     section = fleet.truth.services.get("sources")
     points = section.access_points.publish_to if section else ()
     return fleet.bus(point_like(points, "market-redis", MARKET_BARS).bus)
-
-
-def _require_named(fleet: FleetView, name: str) -> None:
-    """Raise Exit, code 2, unless a series of the truth names the source."""
-    section = fleet.truth.services.get("sources")
-    if section is None:
-        raise Exit(Code.CONFIGURATION, "the truth has no section for sources")
-    config = require_config(SourcesSettings, "sources", section)
-    named = {source for entry in config.endpoints for source in entry.sources}
-    if name not in named:
-        nearest = find_nearest(name, named)
-        hint = f"; is it {nearest}?" if nearest else f": they name {', '.join(sorted(named)) or 'none'}"
-        raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}{hint}")
 
 
 async def _read_status(data: Path, now: float) -> dict[str, Any]:
