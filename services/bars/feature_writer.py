@@ -87,16 +87,10 @@ class NewFeatures:
     entries: Sequence[dict[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """Hold the new features of all symbols, and the marks to store once these are published, by symbol."""
-
-    new: Sequence[NewFeatures]
-    marks: Mapping[str, bytes]
-
-
-def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], benchmark: str) -> Computed:
-    """Compute the features that were not published yet.
+def compute_new(
+    stored: Mapping[str, Fields], sessions: Mapping[str, Session], benchmark: str
+) -> tuple[list[NewFeatures], dict[str, bytes]]:
+    """Return the features that were not published yet, and the marks to store once they are, by symbol.
 
     Args:
         stored: of each symbol the stored fields of its days, and of the record and marks of its features.
@@ -112,7 +106,7 @@ def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], b
     }
     since = find_first_change(before, after, history)
     if since is None:
-        return Computed([], {})
+        return [], {}
     rows = compute_features(history, benchmark, since)
     played = find_replayed(history.get(benchmark, ()))
     new = []
@@ -126,7 +120,7 @@ def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], b
         for symbol, marks in after.items()
         if marks
     }
-    return Computed(new, packed)
+    return new, packed
 
 
 def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
@@ -332,17 +326,17 @@ class FeatureWriter:
             stored |= await self._read_days(page)
         epoch = await read_bus_time(self._find_bus())
         # seconds of arithmetic, for all days of five hundred symbols
-        computed = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
+        new, marks = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
         are_done = []
-        for part in _split(computed.new):
+        for part in _split(new):
             await self._wait_for_room(sum(len(each.entries) for each in part), settings.settings.features)
             are_done.append(await self._commit(part, settings.settings.features, epoch))
         if not all(are_done):
             return False
-        for page in _paginate(list(computed.marks)):
+        for page in _paginate(list(marks)):
             pipe = self._find_bus().pipeline()
             for symbol in page:
-                pipe.hset(bars_state_key(symbol), MARKS, computed.marks[symbol])
+                pipe.hset(bars_state_key(symbol), MARKS, marks[symbol])
             await self._find_bus().ask(pipe.execute(), WITHIN_SEC)
         return True
 

@@ -312,19 +312,15 @@ def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
             words = ["paused" if wait_sec is None else f"paused for {wait_sec:.0f} s"]
         elif breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN):
             words.append(f"asked again in {wait_sec:.0f} s" if wait_sec else "to be tried")
-        table.add_row(
-            *map(
-                escape_text,
-                (
-                    str(source["name"]),
-                    ", ".join(words),
-                    _format_time(source.get("asked_at"), now),
-                    str(source.get("outcome", "")),
-                    str(source.get("records", 0)),
-                    str(source.get("reason", "")),
-                ),
-            )
+        cells = (
+            str(source["name"]),
+            ", ".join(words),
+            _format_time(source.get("asked_at"), now),
+            str(source.get("outcome", "")),
+            str(source.get("records", 0)),
+            str(source.get("reason", "")),
         )
+        table.add_row(*map(escape_text, cells))
     return table
 
 

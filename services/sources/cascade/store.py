@@ -318,11 +318,9 @@ def find_bucket_ms(series: Series) -> int:
     """
     if series.kind is RecordKind.QUOTES:
         return 0
-    return (
-        BUCKET_RECORDS // 4 * DAY_MS
-        if series.kind is RecordKind.OBSERVATIONS
-        else BUCKET_RECORDS * series.length_ms
-    )
+    if series.kind is RecordKind.OBSERVATIONS:
+        return BUCKET_RECORDS // 4 * DAY_MS
+    return BUCKET_RECORDS * series.length_ms
 
 
 def make_source_id(source: str) -> str:

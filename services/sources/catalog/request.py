@@ -109,11 +109,8 @@ class SourceRequest:
     def describe(self) -> str:
         """Return the address for people, without the key."""
         query = urlencode(self.params)
-        return (
-            (f"{self.url}?{query}" if query else self.url)
-            .replace(KEY_MARK, "KEY")
-            .replace("%00key%00", "KEY")
-        )
+        url = f"{self.url}?{query}" if query else self.url
+        return url.replace(KEY_MARK, "KEY").replace("%00key%00", "KEY")
 
 
 class _TemplateFormatter(Formatter):
