@@ -109,11 +109,7 @@ class FeedEntry:
 def parse_entries(body: bytes, content_type: str, base_url: str) -> list[FeedEntry]:
     """Return the entries of a document, newest first if it has dates, at most MAX_ENTRIES.
 
-    Args:
-        body: the document, at most a few megabytes.
-
-    Raises:
-        NotAFeedError: the document is not a feed, or declares dangerous entities.
+    Raises NotAFeedError if it is not a feed, or declares dangerous entities.
     """
     text = LONG_WHITESPACE.sub("\n", decode_text(body, content_type))
     if text[:1] == "{":

@@ -53,10 +53,8 @@ TRIES: Final = 25
 class SeriesStreams:
     """Run one stream for each source that brings series of this instance.
 
-    Args:
-        loader: publishes what the streams bring.
-        dispatcher: loads what they miss.
-        base_urls: where to find sources instead of where their files say, and `NAME_stream` for streams.
+    The loader publishes what the streams bring, the dispatcher loads what they miss. `base_urls` says where
+    to find sources instead of where their files say, and as `NAME_stream` streams.
     """
 
     def __init__(
@@ -130,10 +128,7 @@ def group_streamed(
 class SourceStream:
     """Stream the minutes of one source while no operator has paused it.
 
-    Args:
-        loader: publishes what the stream brings.
-        dispatcher: loads what it misses.
-        series: the series, by the source's spelling of their symbols.
+    `series` are by the source's spelling of their symbols.
     """
 
     def __init__(

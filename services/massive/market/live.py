@@ -38,12 +38,7 @@ def now_ms() -> float:
 
 
 class LiveSource:
-    """Stream bars from the API to the bus until cancelled.
-
-    Args:
-        urls: the URLs of the REST API and of the WebSocket API.
-        status: where the state of the market data is recorded.
-    """
+    """Stream bars from the API to the bus until cancelled. `urls` are those of REST and of the WebSocket."""
 
     def __init__(
         self,

@@ -96,11 +96,8 @@ def _describe_warning(finding: ProbeFinding) -> str:
 class ProbeMonitor:
     """Run all probes of massive, and the tasks that publish their results and alerts.
 
-    Args:
-        market_stream: returns the state of our own stream of market data, None if there is none.
-
-    Attributes:
-        off: why targets of a kind are not probed, by kind.
+    `market_stream` returns the state of our own stream of market data, None if there is none. `off` says why
+    targets of a kind are not probed, by kind.
     """
 
     def __init__(self, me: Agent[MassiveEnvironment], market_stream: Callable[[], str | None]) -> None:

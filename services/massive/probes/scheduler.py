@@ -99,7 +99,6 @@ class ProbeScheduler:
 
     Args:
         start_task: runs a side task: `Agent.task`.
-        limits: how many probes may run at the same time.
         make_context: returns the context of one probe, from its plan and its last result.
         resolve_target: returns the target as it can be probed, or a failed ProbeResult if it can't be.
         deliver: takes each result.

@@ -78,10 +78,8 @@ class AskContext:
     """Say how a question is asked.
 
     Attributes:
-        limiter: counts the requests.
         patience_sec: how long each request may wait for the source's limits.
         deadline: until when the source may take, by `time.monotonic`; then it has failed.
-        on_request: is called with each request that was sent.
         can_wait: whether the question can be asked again later. It leaves half of what the limits allow to
             others, waits out no pause, and what came before a failure is its answer.
         is_paused: says before each request whether an operator took the source out of service: a question may

@@ -107,15 +107,7 @@ class SeriesLoader:
     """Load series.
 
     An error of ours ends only what it is in: asking that source, whose turn the next one takes, or else that
-    load. It is logged once for each series and type.
-
-    Args:
-        client: asks the sources of the catalogue.
-        store: keeps what all instances share.
-        now: the clock, in epoch seconds.
-
-    Attributes:
-        reader: asks one source after the other.
+    load. It is logged once for each series and type. `now` is the clock, in epoch seconds.
     """
 
     def __init__(

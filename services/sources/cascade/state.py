@@ -210,9 +210,7 @@ def choose_next(
 ) -> str | None:
     """Return the source to ask next in this load, or None if there is none.
 
-    Args:
-        now: the time.
-        forced: ask also those that are left out because of what they answered lately.
+    `forced`: ask also those that are left out because of what they answered lately.
     """
     for source in series.sources:
         attempt = state.attempts.get(source)
@@ -335,7 +333,6 @@ def plan_load(
     """Return the state with when the series is loaded again: not while its answer can't change.
 
     Args:
-        now: the time.
         next_record_at: when its next record can be there, if its market is closed and the answer is complete;
             else None.
         speed: how much faster than the wall clock its records come, for one that is played.

@@ -111,10 +111,9 @@ class UnrecordedRequest:
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """Say how many records were new or changed, and what it says of the sources that were asked.
+    """Say how many records were new or changed, and whether the claim was lost and nothing was written.
 
-    `outcomes` has the error of each source that failed, and None for each that is up. `is_lost` is True if
-    the claim was lost meanwhile, and nothing was written.
+    `outcomes` has the error of each source that failed, and None for each that is up.
     """
 
     new: int = 0
