@@ -11,12 +11,11 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
-from services.bars.aggregate import merge_bars
 from services.bars.bar_table import EARLIEST_MS
 from services.bars.outputs import Arrival, EntryEncoder, Fields, Outputs
 from services.bars.publisher import BarPublisher, Changed, find_close
@@ -39,7 +38,7 @@ from services.bars.retention import Retention
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import SymbolState, TickTimes
 from services.market.entries import encode_entry, parse_bar, parse_provenance, parse_quote
-from services.market.fields import EntryError
+from services.market.fields import MAX_NUMBER, EntryError
 from services.market.intervals import Grid, Interval
 from services.market.records import (
     MINUTE_MS,
@@ -96,10 +95,23 @@ class BarBuilder:
 
     def take(self, arrival: Arrival) -> None:
         """Check an entry and take it into the state, or put it aside for the quarantine."""
-        if arrival.kind is RecordKind.BARS:
-            self._take_bar(arrival)
+        is_bar, fields = arrival.kind is RecordKind.BARS, arrival.fields
+        if not is_bar and not self.group.quotes:
+            return
+        try:
+            record, provenance = (
+                parse_bar(fields) if is_bar else parse_quote(fields),
+                parse_provenance(fields),
+            )
+        except EntryError as error:
+            self._reject(arrival, _read_source(fields), Rejection(Check.SCHEMA, str(error)))
+            return
+        if isinstance(record, Quote):
+            self._take_quote(arrival, record, provenance)
+        elif record.timeframe not in TIMEFRAMES or (self.group.quotes and record.timeframe == "1m"):
+            self.counts[provenance.source, "skipped"] += 1
         else:
-            self._take_quote(arrival)
+            self._evaluate_bar(arrival, record, provenance)
 
     def find_due(self, clock_ms: int) -> bool:
         return self._publisher.first_close_ms <= self._find_border(clock_ms)
@@ -122,25 +134,7 @@ class BarBuilder:
         changed, outdated = self._publisher.pack_changes()
         return fields | changed, forgotten + outdated
 
-    def _take_bar(self, arrival: Arrival) -> None:
-        try:
-            bar, provenance = parse_bar(arrival.fields), parse_provenance(arrival.fields)
-        except EntryError as error:
-            self._reject(arrival, _read_source(arrival.fields), Rejection(Check.SCHEMA, str(error)))
-            return
-        if bar.timeframe not in TIMEFRAMES or (self.group.quotes and bar.timeframe == "1m"):
-            self.counts[provenance.source, "skipped"] += 1
-            return
-        self._evaluate_bar(arrival, bar, provenance)
-
-    def _take_quote(self, arrival: Arrival) -> None:
-        if not self.group.quotes:
-            return
-        try:
-            quote, provenance = parse_quote(arrival.fields), parse_provenance(arrival.fields)
-        except EntryError as error:
-            self._reject(arrival, _read_source(arrival.fields), Rejection(Check.SCHEMA, str(error)))
-            return
+    def _take_quote(self, arrival: Arrival, quote: Quote, provenance: Provenance) -> None:
         start_ms = quote.at_ms - quote.at_ms % MINUTE_MS
         ticks = self.state.ticks
         if ticks and start_ms not in ticks and start_ms < max(ticks):
@@ -171,15 +165,13 @@ class BarBuilder:
         interval = self._grid.place(bar.start_ms, timeframe)
         if interval is not None and interval.open_ms != bar.start_ms:
             bar = replace(bar, start_ms=interval.open_ms)
-        seen_ms = max(least_seen_ms, _find_seen(bar, provenance, arrival))
-        is_other_hours = arrival.fields.get(OTHER_HOURS) == b"1"
         candidate = Candidate(
             bar,
             provenance.source,
-            seen_ms,
+            max(least_seen_ms, _find_seen(bar, provenance, arrival)),
             interval,
             provenance.rank,
-            is_other_hours,
+            is_other_hours=arrival.fields.get(OTHER_HOURS) == b"1",
             may_be_negative=self.group.asset is AssetClass.COMMODITIES,
         )
         known = self._find_known(candidate, timeframe)
@@ -308,12 +300,16 @@ class BarBuilder:
         state, bar, interval = self.state, candidate.bar, candidate.interval
         slot = state.tables[timeframe].open_slot(bar.start_ms)
         before = slot.built if timeframe == "1m" else slot.given
-        is_complete = interval is None or candidate.seen_ms >= interval.close_ms
-        changes = 1 + (before.changes if before else 0)
-        seen_ms, is_replay = candidate.seen_ms, provenance.is_replay
-        rank = provenance.rank
-        is_other = candidate.is_other_hours
-        held = HeldBar(bar, changes, provenance.source, seen_ms, is_complete, is_replay, rank, is_other)
+        held = HeldBar(
+            bar,
+            1 + (before.changes if before else 0),
+            provenance.source,
+            candidate.seen_ms,
+            interval is None or candidate.seen_ms >= interval.close_ms,
+            provenance.is_replay,
+            provenance.rank,
+            candidate.is_other_hours,
+        )
         if timeframe == "1m":
             slot.built = held
             self._built[timeframe].pop(bar.start_ms, None)
@@ -360,11 +356,9 @@ class BarBuilder:
         for open_ms, (interval, provenance) in touched.items():
             parts = self.state.tables[finer].list_built(interval.open_ms, interval.close_ms)
             slot = self.state.tables[timeframe].open_slot(open_ms)
-            merged = merge_bars([part.bar for part in parts], timeframe, open_ms)
-            changes = sum(part.changes for part in parts)
             slot.built = HeldBar(
-                merged,
-                changes,
+                merge_bars([part.bar for part in parts], timeframe, open_ms),
+                sum(part.changes for part in parts),
                 provenance.source,
                 parts[-1].seen_ms,
                 is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
@@ -417,3 +411,37 @@ def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple
         close=price if at_ms >= tick.last_ms else held.close,
     )
     return merged, TickTimes(min(tick.first_ms, at_ms), max(tick.last_ms, at_ms))
+
+
+def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:
+    """Return the bar of an interval made of the bars in it, which are in order of time.
+
+    The volume, the trades and the vwap are None unless every part has them; a part in which nothing was
+    traded needs no vwap. A sum beyond MAX_NUMBER, which no entry can hold, is None, too. Raise IndexError if
+    there are no parts.
+    """
+    first, last = parts[0], parts[-1]
+    volume: float | None = 0.0
+    turnover: float | None = 0.0
+    trades: int | None = 0
+    high, low = first.high, first.low
+    for part in parts:
+        high = max(high, part.high)
+        low = min(low, part.low)
+        if part.volume is None:
+            volume = turnover = None
+        elif volume is not None:
+            volume += part.volume
+            if part.vwap is None:
+                turnover = turnover if part.volume == 0 else None
+            elif turnover is not None:
+                turnover += part.vwap * part.volume
+        trades = None if trades is None or part.trades is None else trades + part.trades
+    if volume is not None and volume > MAX_NUMBER:
+        volume = turnover = None
+    if trades is not None and trades > MAX_NUMBER:
+        trades = None
+    vwap = turnover / volume if turnover is not None and volume else None
+    if vwap is not None:
+        vwap = min(max(vwap, low), high)  # the sums are rounded, and an average lies within
+    return Bar(first.symbol, timeframe, start_ms, first.open, high, low, last.close, volume, vwap, trades)

@@ -87,16 +87,10 @@ class NewFeatures:
     entries: Sequence[dict[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """Hold the new features of all symbols, and the marks to store once these are published, by symbol."""
-
-    new: Sequence[NewFeatures]
-    marks: Mapping[str, bytes]
-
-
-def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], benchmark: str) -> Computed:
-    """Compute the features that were not published yet.
+def compute_new(
+    stored: Mapping[str, Fields], sessions: Mapping[str, Session], benchmark: str
+) -> tuple[list[NewFeatures], dict[str, bytes]]:
+    """Return the features that were not published yet, and the marks to store once they are, by symbol.
 
     Args:
         stored: of each symbol the stored fields of its days, and of the record and marks of its features.
@@ -106,10 +100,13 @@ def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], b
     before = {
         symbol: _read_marks(fields.get(MARKS.encode(), b""), truth) for symbol, fields in stored.items()
     }
-    after = {symbol: mark_days(daily) for symbol, daily in history.items()}
+    after = {
+        symbol: {number: (len(chunk), _digest_days(chunk)) for number, chunk in _split_days(daily)}
+        for symbol, daily in history.items()
+    }
     since = find_first_change(before, after, history)
     if since is None:
-        return Computed([], {})
+        return [], {}
     rows = compute_features(history, benchmark, since)
     played = find_replayed(history.get(benchmark, ()))
     new = []
@@ -118,7 +115,12 @@ def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], b
         found = find_new(symbol, daily, rows[symbol], record, played | find_replayed(daily))
         if found is not None:
             new.append(found)
-    return Computed(new, {symbol: _pack_marks(truth, marks) for symbol, marks in after.items() if marks})
+    packed = {
+        symbol: orjson.dumps({"truth": truth, "days": {str(number): mark for number, mark in marks.items()}})
+        for symbol, marks in after.items()
+        if marks
+    }
+    return new, packed
 
 
 def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
@@ -136,10 +138,6 @@ def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
         if day is not None and day.open_ms == start_ms:
             daily.append(DailyBar(day.date, held.bar, held.is_replay))
     return daily
-
-
-def mark_days(daily: Iterable[DailyBar]) -> dict[int, tuple[int, str]]:
-    return {number: (len(chunk), _digest_days(chunk)) for number, chunk in _split_days(daily)}
 
 
 def find_first_change(
@@ -239,10 +237,6 @@ def _digest(raw: bytes) -> str:
     return blake2b(raw, digest_size=8).hexdigest()
 
 
-def _pack_marks(truth: str, marks: Marks) -> bytes:
-    return orjson.dumps({"truth": truth, "days": {str(number): mark for number, mark in marks.items()}})
-
-
 def _read_marks(packed: bytes, truth: str) -> Marks | None:
     """Return stored marks; None if they are missing, unreadable, or of another truth."""
     try:
@@ -319,24 +313,31 @@ class FeatureWriter:
         return found
 
     async def _publish(self, settings: BarsSettings) -> bool:
-        """Publish the features that are new, and store the marks of all days.
+        """Publish the features that are new of symbols with a known session, and store the marks of all days.
 
         Return False if another instance has published some of them in the meantime. Raises BusError.
         """
-        sessions = await self._find_sessions(settings)
+        sessions: dict[str, Session] = {}
+        for symbol, group in settings.find_groups().items():
+            with contextlib.suppress(UnknownSessionError):
+                sessions[symbol] = await self._calendars.find(group.find_session(symbol))
         stored: dict[str, dict[bytes, bytes]] = {}
         for page in _paginate(list(sessions)):
             stored |= await self._read_days(page)
         epoch = await read_bus_time(self._find_bus())
         # seconds of arithmetic, for all days of five hundred symbols
-        computed = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
+        new, marks = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
         are_done = []
-        for part in _split(computed.new):
+        for part in _split(new):
             await self._wait_for_room(sum(len(each.entries) for each in part), settings.settings.features)
             are_done.append(await self._commit(part, settings.settings.features, epoch))
         if not all(are_done):
             return False
-        await self._store_marks(computed.marks)
+        for page in _paginate(list(marks)):
+            pipe = self._find_bus().pipeline()
+            for symbol in page:
+                pipe.hset(bars_state_key(symbol), MARKS, marks[symbol])
+            await self._find_bus().ask(pipe.execute(), WITHIN_SEC)
         return True
 
     async def _wait_for_room(self, count: int, keep: int) -> None:
@@ -352,22 +353,6 @@ class FeatureWriter:
                 return
             self.problem = f"features wait: the group {group} of {stream} has {unread:,} entries to read"
             await asyncio.sleep(LOOK_EVERY_SEC)
-
-    async def _find_sessions(self, settings: BarsSettings) -> dict[str, Session]:
-        """Return the session of each symbol, without those whose session is unknown."""
-        found: dict[str, Session] = {}
-        for symbol, group in settings.find_groups().items():
-            with contextlib.suppress(UnknownSessionError):
-                found[symbol] = await self._calendars.find(group.find_session(symbol))
-        return found
-
-    async def _store_marks(self, marks: Mapping[str, bytes]) -> None:
-        """Store the marks of the days whose features are all published. Raises BusError."""
-        for page in _paginate(list(marks)):
-            pipe = self._find_bus().pipeline()
-            for symbol in page:
-                pipe.hset(bars_state_key(symbol), MARKS, marks[symbol])
-            await self._find_bus().ask(pipe.execute(), WITHIN_SEC)
 
     async def _read_days(self, symbols: Sequence[str]) -> dict[str, dict[bytes, bytes]]:
         """Return of each symbol the stored fields that hold its days and its features. Raises BusError."""

@@ -200,16 +200,11 @@ class IndicatorSeries:
         These are whole blocks, so that counting from the oldest bar that is left makes the same blocks.
         """
         number = self._find_anchor(self._find_anchor(newest))
-        if number:
-            self._keep_seams(number)
-            self._held.drop(number)
-
-    def _keep_seams(self, number: int) -> None:
-        """Keep the seams of the oldest blocks, with so many bars, and of the block after them."""
-        held = self._held
-        borders = range(self._block, number + 1, self._block)
-        dropped = [Seam(int(held.starts[border]), held.read(border - 1)) for border in borders]
-        self._seams = [*self._list_seams(), *dropped][-SEAMS:]
+        if number:  # keep the seams of these blocks, and of the block after them
+            held, borders = self._held, range(self._block, number + 1, self._block)
+            dropped = [Seam(int(held.starts[border]), held.read(border - 1)) for border in borders]
+            self._seams = [*self._list_seams(), *dropped][-SEAMS:]
+            held.drop(number)
 
     def _list_seams(self) -> list[Seam]:
         """Return the seams that are known, that of the oldest held block included."""
@@ -226,14 +221,12 @@ class IndicatorSeries:
         elif held.count:
             values = held.rows[:, held.count - 1].tolist()
             for indicator in self._indicators:
-                if indicator.name in self._handles:
-                    self._feed(indicator, values)
-
-    def _feed(self, indicator: Indicator, values: Sequence[float]) -> None:
-        if indicator.needs_volume and math.isnan(values[VOLUME]):
-            del self._handles[indicator.name]
-        else:
-            self._handles[indicator.name].update(*indicator.pick(values))
+                if (handle := self._handles.get(indicator.name)) is None:
+                    continue
+                if indicator.needs_volume and math.isnan(values[VOLUME]):
+                    del self._handles[indicator.name]
+                else:
+                    handle.update(*indicator.pick(values))
 
     def _read_newest(self) -> Values:
         held, handles = self._held, self._handles
@@ -279,7 +272,8 @@ class IndicatorSeries:
         held = self._held
         begin = self._find_anchor(held.count - 1)
         if indicator.needs_volume:
-            begin += _find_last(np.isnan(held.rows[VOLUME, begin:end])) + 1
+            gaps = np.flatnonzero(np.isnan(held.rows[VOLUME, begin:end]))
+            begin += int(gaps[-1]) + 1 if len(gaps) else 0
         if end - begin < indicator.warm_bars:
             return None
         try:
@@ -335,8 +329,3 @@ def _compute_columns(held: BarColumns, indicator: Indicator, begin: int, end: in
         return [apply_to_runs(function, columns, **indicator.options)]
     found = function(*columns, **indicator.options)
     return list(found) if isinstance(found, tuple) else [found]
-
-
-def _find_last(flags: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
-    found = np.flatnonzero(flags)
-    return int(found[-1]) if len(found) else -1

@@ -8,6 +8,7 @@ and once the history has reached the table, this series goes on with the table's
 that ends before bars that the table has forgotten never reaches it.
 """
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from zlib import crc32
@@ -38,7 +39,12 @@ class LiveIndicators:
         stored_past: bytes = b"",
     ) -> None:
         self._table, self._make_series, self._series = table, make_series, make_series()
-        self._past = self._restore_past(stored_past)
+        self._past: IndicatorSeries | None = None
+        if stored_past:
+            past = make_series()
+            with contextlib.suppress(CheckpointError):
+                past.restore(stored_past)
+                self._past = past
         self._is_past_over = self._is_past_changed = False
         self._stored: bytes | None = stored  # None once the series has it
         self._stored_ms: int | None = None
@@ -133,17 +139,6 @@ class LiveIndicators:
         self._unstored = STORE_EVERY
         since_ms = EARLIEST_MS if past.last_ms is None else past.last_ms + 1
         return {bar.start_ms: past.append(bar) for bar in list(self._table.iter_shown(since_ms))}
-
-    def _restore_past(self, stored: bytes) -> IndicatorSeries | None:
-        """Return the stored series of a history; None if it is missing or can't be used."""
-        if not stored:
-            return None
-        series = self._make_series()
-        try:
-            series.restore(stored)
-        except CheckpointError:
-            return None
-        return series
 
     def _recompute(self, start_ms: int) -> dict[int, Values] | None:
         """Return the values of all bars since a start, computed anew of the table; None if it is too old."""

@@ -42,10 +42,8 @@ class BarsMetrics:
         self._records: Counter[tuple[str, str]] = Counter()
         self._findings: Counter[tuple[str, str]] = Counter()
         self._published: Counter[str] = Counter()
-        self._arrived: list[int] = []
-
-    def note_arrival(self, written_ms: int) -> None:
-        self._arrived.append(written_ms)
+        self.arrived: list[int] = []
+        """When each entry of this batch was written, in epoch milliseconds."""
 
     def count_committed(
         self,
@@ -62,10 +60,10 @@ class BarsMetrics:
 
     def finish_batch(self, now_ms: float) -> None:
         """Observe how long each entry of the batch took from its stream to its results."""
-        for written_ms in self._arrived:
+        for written_ms in self.arrived:
             self.delay.observe(max(0.0, now_ms - written_ms) / 1000)
-        self.behind_sec = max(0.0, now_ms - self._arrived[-1]) / 1000 if self._arrived else 0.0
-        self._arrived.clear()
+        self.behind_sec = max(0.0, now_ms - self.arrived[-1]) / 1000 if self.arrived else 0.0
+        self.arrived.clear()
 
     def summary(self) -> str:
         taken = sum(count for (_, outcome), count in self._records.items() if outcome == "taken")

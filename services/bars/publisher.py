@@ -90,7 +90,7 @@ class BarPublisher:
     ) -> None:
         """Add the entries of one timeframe: of the bars that changed, and of those due to be final."""
         open_bars = self._state.open_bars
-        is_wanted = timeframe in self._group.timeframes
+        is_wanted, has_indicators = timeframe in self._group.timeframes, timeframe in self.live_indicators
         shown: dict[int, Provenance] = {}
         for start_ms in sorted([*changed, *due]):
             slot, opened = self._state.tables[timeframe][start_ms], open_bars.get((timeframe, start_ms))
@@ -103,9 +103,14 @@ class BarPublisher:
                 self._has_new_day = self._has_new_day or timeframe == "1d"
             else:
                 open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
-            if is_wanted:
-                self._publish_bar(timeframe, start_ms, slot, provenance, is_final=is_final, outputs=outputs)
-        if is_wanted and timeframe in self.live_indicators:
+            if is_wanted and slot.shown is not None:
+                outputs.bars.append(
+                    self._encoder.encode_bar(slot.shown.bar, provenance, rev=slot.rev, is_final=is_final)
+                )
+                if not has_indicators:
+                    slot.indicator_rev = max(slot.rev, slot.indicator_rev)
+                    self._state.tables[timeframe].mark_changed(start_ms)
+        if is_wanted and has_indicators:
             self._publish_indicators(timeframe, shown, changed, outputs)
         changed.clear()
 
@@ -118,26 +123,6 @@ class BarPublisher:
         if opened is None and slot.indicator_rev >= 0:  # what was final stays final
             return EARLIEST_MS
         return find_close(self._state, self._grid, timeframe, start_ms)
-
-    def _publish_bar(
-        self,
-        timeframe: Timeframe,
-        start_ms: int,
-        slot: Slot,
-        provenance: Provenance,
-        *,
-        is_final: bool,
-        outputs: Outputs,
-    ) -> None:
-        """Add the entry of a bar, with where its last change came from."""
-        if slot.shown is None:
-            return
-        outputs.bars.append(
-            self._encoder.encode_bar(slot.shown.bar, provenance, rev=slot.rev, is_final=is_final)
-        )
-        if timeframe not in self.live_indicators:
-            slot.indicator_rev = max(slot.rev, slot.indicator_rev)
-            self._state.tables[timeframe].mark_changed(start_ms)
 
     def _publish_indicators(
         self,
@@ -155,9 +140,11 @@ class BarPublisher:
             if start_ms in changed or each != self._open_values.get((timeframe, start_ms))
         }
         others = frozenset(values)
-        for start_ms in shown:
-            if start_ms not in values and (recalled := self._recall_values(timeframe, start_ms)) is not None:
-                values[start_ms] = recalled
+        for start_ms in shown.keys() - values.keys():
+            # not among the open ones if another instance computed them
+            known = self._open_values.get((timeframe, start_ms)) or live.recall(start_ms)
+            if known is not None:
+                values[start_ms] = known
         for start_ms in sorted(values):
             slot, key = table[start_ms], (timeframe, start_ms)
             is_final = key not in self._state.open_bars
@@ -183,12 +170,6 @@ class BarPublisher:
                     is_final=is_final,
                 )
             )
-
-    def _recall_values(self, timeframe: Timeframe, start_ms: int) -> Values | None:
-        """Return the values at a bar that became final without a change; None if they can't be computed."""
-        values = self._open_values.get((timeframe, start_ms))
-        # not here if another instance computed them
-        return self.live_indicators[timeframe].recall(start_ms) if values is None else values
 
 
 def find_close(state: SymbolState, grid: Grid, timeframe: Timeframe, open_ms: int) -> int:

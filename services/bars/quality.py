@@ -268,7 +268,9 @@ def check_jump(candidate: Candidate, known: Known, limits: CheckSettings) -> str
     """Reject a minute whose prices are too far from the close before, unless it confirms a jump."""
     if len(known.before) < ATR_BARS:
         return None
-    last, limit = known.before[-1].close, _find_jump_limit(known, limits)
+    last = known.before[-1].close
+    share = limits.open_share if known.is_after_break else limits.jump_share
+    limit = max(limits.jump_atr * average_true_range(known.before), share * abs(last))
     change = max(abs(candidate.bar.high - last), abs(candidate.bar.low - last))
     if change <= limit or _is_like_suspect(candidate, known.suspect, limit):
         return None
@@ -281,11 +283,6 @@ def is_confirmation(candidate: Candidate, known: Known, limits: CheckSettings) -
     if suspect is None or suspect.bar.start_ms >= candidate.bar.start_ms or len(known.before) < ATR_BARS:
         return False
     return check_jump(candidate, replace(known, suspect=None), limits) is not None
-
-
-def _find_jump_limit(known: Known, limits: CheckSettings) -> float:
-    share = limits.open_share if known.is_after_break else limits.jump_share
-    return max(limits.jump_atr * average_true_range(known.before), share * abs(known.before[-1].close))
 
 
 def _is_like_suspect(candidate: Candidate, suspect: SuspectMinute | None, limit: float) -> bool:

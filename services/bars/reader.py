@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
-from marketswarm.bus.follower import StreamFollower, StreamLoss, read_streams
+from marketswarm.bus.follower import StreamFollower, read_streams
 from marketswarm.bus.stream import FIRST_ID, StreamEntry, StreamTypes, read_newest_id
 from services.bars.metrics import BarsMetrics
 from services.bars.outputs import Arrival
@@ -80,7 +80,10 @@ class ArrivalReader:
             if loss is not None:
                 if loss.oldest is None:
                     return None
-                self._report_trimmed(follower.stream, loss, loss.oldest)
+                # the entry that was read last is gone itself, and maybe some that came right after it
+                self._metrics.trimmed += 1
+                after, upto = loss.after.decode(), loss.oldest.decode()
+                self._me.log.error("bars.trimmed", stream=follower.stream, after=after, upto=upto)
         return [
             arrival
             for follower, (entries, _) in zip(usable, pages, strict=True)
@@ -95,11 +98,6 @@ class ArrivalReader:
     async def _find_usable(self) -> list[StreamFollower]:
         usable = await self.types.find_streams(self._followers[0].bus, self.streams)
         return [each for each in self._followers if each.stream in usable]
-
-    def _report_trimmed(self, stream: str, loss: StreamLoss, oldest: bytes) -> None:
-        # the entry that was read last is gone itself, and maybe some that came right after it
-        self._metrics.trimmed += 1
-        self._me.log.error("bars.trimmed", stream=stream, after=loss.after.decode(), upto=oldest.decode())
 
     async def _report_beginning(self, follower: StreamFollower) -> None:
         """Log it if a stream that is to be read from its beginning has lost some of it. Raises BusError.

@@ -36,11 +36,15 @@ class Retention:
         newest = (self._find_newest("1m"), self._find_newest("1d"))
         if newest != self._newest:
             self._newest = newest
-            of_minutes, of_days = newest
-            self._oldest = {
-                timeframe: self._find_oldest_of(timeframe, of_days if timeframe == "1d" else of_minutes)
-                for timeframe in TIMEFRAMES
-            }
+            self._oldest = {}
+            for timeframe in TIMEFRAMES:
+                newest_ms = newest[timeframe == "1d"]
+                kept_ms = round(max(self._revise_days, KEPT_DAYS[timeframe]) * DAY_MS)
+                self._oldest[timeframe] = (
+                    EARLIEST_MS
+                    if newest_ms is None
+                    else self._grid.find_border(newest_ms - kept_ms, timeframe)
+                )
         return self._oldest
 
     def take_moved(self) -> dict[Timeframe, int]:
@@ -49,13 +53,6 @@ class Retention:
         moved = {frame: start_ms for frame, start_ms in oldest.items() if self._taken.get(frame) != start_ms}
         self._taken |= moved
         return moved
-
-    def _find_oldest_of(self, timeframe: Timeframe, newest_ms: int | None) -> int:
-        """Return the start of the oldest bar of a timeframe that is kept if the age counts from this bar."""
-        if newest_ms is None:
-            return EARLIEST_MS
-        kept_days = max(self._revise_days, KEPT_DAYS[timeframe])
-        return self._grid.find_border(newest_ms - round(kept_days * DAY_MS), timeframe)
 
     def _find_newest(self, timeframe: Timeframe) -> int | None:
         """Return the start from which the age of bars of this timeframe counts; None if there are no bars.

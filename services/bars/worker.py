@@ -15,7 +15,6 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import FIRST_ID, entry_sort_key
 from marketswarm.keys import CHECKED_BARS, INDICATORS
-from services.bars.backpressure import Backpressure
 from services.bars.bar_table import EARLIEST_MS
 from services.bars.builder import BarBuilder
 from services.bars.calendars import Calendars
@@ -35,8 +34,10 @@ SWEEP_SEC: Final = 0.1
 """The time from one look at all symbols to the next; in between, only symbols with new entries are built."""
 SYMBOLS_AT_ONCE: Final = 20
 """The symbols that are built, and then committed in one step."""
-
-ReadClock = Callable[[], float]
+SHARE: Final = 0.5
+"""The share of `keep` that may be unread; the rest is for what all instances write before they look again."""
+PATIENCE_SEC: Final = 60.0
+"""How long a group may acknowledge nothing before bars goes on."""
 
 
 @dataclass(slots=True)
@@ -64,6 +65,28 @@ class Followed:
         self.played_ms = max(self.played_ms, min(played_ms, now_ms))
 
 
+class Backpressure:
+    """Watch how many entries the slowest group has not acknowledged, while bars works on a history.
+
+    A first load brings more entries than a stream keeps. Published as fast as bars builds them, the oldest
+    would be trimmed off before archive has stored them. A group that acknowledges nothing for a while does
+    not stop bars: what is trimmed off then, its reader counts as lost.
+    """
+
+    def __init__(self) -> None:
+        self._fewest: int | None = None
+        self._progress_at = 0.0
+
+    def must_wait(self, unread: int, keep: int, now: float) -> bool:
+        """Return True if nothing more should be published now."""
+        if unread <= keep * SHARE:
+            self._fewest = None
+            return False
+        if self._fewest is None or unread < self._fewest:
+            self._fewest, self._progress_at = unread, now
+        return 0 <= now - self._progress_at < PATIENCE_SEC
+
+
 class BarsWorker:
     """Build the bars of the symbols that are this instance's."""
 
@@ -73,7 +96,7 @@ class BarsWorker:
         settings_now: Callable[[], BarsSettings],
         metrics: BarsMetrics,
         calendars: Calendars,
-        now: ReadClock = time.time,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._me, self._settings_now, self._metrics, self._now = me, settings_now, metrics, now
         self._calendars = calendars
@@ -140,7 +163,10 @@ class BarsWorker:
         if in_force[:2] != self._in_force[:2]:  # another truth: its limits and timeframes hold for all
             self._followed.clear()
             self._unknown_sessions.clear()
-            self._connect()
+            bars, quotes = in_force[1]
+            self._bus = self._me.bus(bars.bus)
+            self._reader.open(self._bus, (bars.key, quotes.key))
+            self._store = BarsStore(self._bus, list_outputs(self._me.section), self._me.waiting)
         self._failed.clear()
         for symbol in self._followed.keys() - set(mine):
             del self._followed[symbol]
@@ -186,17 +212,14 @@ class BarsWorker:
         now_ms = round(1000 * now)
         if not 0 <= now - self._swept_at < SWEEP_SEC:
             self._swept_at = now
-            touched |= self._list_due(now_ms) | self._list_idle(now)
+            touched |= {
+                symbol: followed
+                for symbol, followed in self._followed.items()
+                if followed.builder.find_due(self._find_clock(followed, now_ms))
+            }
+            touched |= self._list_idle(now)
         await self._commit_all(touched, now_ms)
         self._metrics.finish_batch(1000 * self._now())
-
-    def _connect(self) -> None:
-        """Find the bus and the streams that the truth names. Raises BusError."""
-        section = self._me.section
-        bars, quotes = list_inputs(section)
-        self._bus = self._me.bus(bars.bus)
-        self._reader.open(self._bus, (bars.key, quotes.key))
-        self._store = BarsStore(self._bus, list_outputs(section), self._me.waiting)
 
     async def _take_over(self, groups: Mapping[str, SymbolGroup]) -> None:
         """Read the states of symbols, and go back to the first entry that one of them lacks."""
@@ -284,15 +307,8 @@ class BarsWorker:
             followed.upto[place] = position
             followed.builder.state.positions[place] = arrival.id
             touched[symbol] = followed
-            self._metrics.note_arrival(arrival.written_ms)
+            self._metrics.arrived.append(arrival.written_ms)
         return touched
-
-    def _list_due(self, now_ms: int) -> dict[str, Followed]:
-        return {
-            symbol: followed
-            for symbol, followed in self._followed.items()
-            if followed.builder.find_due(self._find_clock(followed, now_ms))
-        }
 
     def _list_idle(self, now: float) -> dict[str, Followed]:
         """Return a page of symbols whose position is long behind what was read, after moving it there."""
@@ -313,17 +329,6 @@ class BarsWorker:
                 break
         return idle
 
-    def _prepare(self, symbol: str, followed: Followed, now_ms: int) -> SymbolCommit | None:
-        """Build what changed of a symbol; return what is to be committed, or None if that fails."""
-        builder = followed.builder
-        try:
-            outputs = builder.flush(self._find_clock(followed, now_ms))
-            fields, deleted = builder.pack_changes()
-        except Exception as error:  # noqa: BLE001 - one symbol must not end the others
-            self._set_aside(symbol, error)
-            return None
-        return SymbolCommit(symbol, builder.state.version, outputs, fields, deleted)
-
     async def _commit_all(self, touched: Mapping[str, Followed], now_ms: int) -> None:
         """Build what changed of these symbols, and commit it.
 
@@ -333,11 +338,15 @@ class BarsWorker:
         commits: list[SymbolCommit] = []
         entries = 0
         for symbol, followed in touched.items():
-            commit = self._prepare(symbol, followed, now_ms)
-            if commit is None:
+            builder = followed.builder
+            try:
+                outputs = builder.flush(self._find_clock(followed, now_ms))
+                fields, deleted = builder.pack_changes()
+            except Exception as error:  # noqa: BLE001 - one symbol must not end the others
+                self._set_aside(symbol, error)
                 continue
-            commits.append(commit)
-            entries += len(commit.outputs)
+            commits.append(SymbolCommit(symbol, builder.state.version, outputs, fields, deleted))
+            entries += len(outputs)
             if len(commits) == SYMBOLS_AT_ONCE or entries >= ENTRIES_AT_ONCE:
                 await self._commit(commits)
                 self._me.progress()

@@ -1,5 +1,6 @@
 """The main loop of massive: run probes and market data as tasks, and report their state in the beats."""
 
+import contextlib
 from typing import Final
 
 from marketswarm.agent import agent
@@ -20,7 +21,7 @@ async def main() -> int:
     """
     async with agent("massive", MassiveEnvironment) as me:
         settings_now, market = me.config(MassiveSettings), MarketStatus()
-        with ProbeMonitor.start(me, market.stream_state) as probes:
+        with contextlib.closing(ProbeMonitor(me, market.stream_state)) as probes:
             me.expose(probes.collect)
             me.task(
                 run_market(

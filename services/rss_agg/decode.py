@@ -62,11 +62,9 @@ def _decode(body: bytes, content_type: str) -> str:
     for first_bytes, charset in CHARSET_BY_FIRST_BYTES:
         if body.startswith(first_bytes):
             return body.decode(charset, "replace")
-    declared = [
-        SUPERSETS.get(name, name)
-        for name in (_charset_in_xml(body), _charset_in_http(content_type))
-        if name and CHARSETS.fullmatch(name)
-    ]
+    in_xml, in_http = XML_ENCODING.match(body[:400]), HTTP_CHARSET.search(content_type)
+    names = (in_xml[1].decode("ascii") if in_xml else "", in_http[1] if in_http else "")
+    declared = [SUPERSETS.get(name, name) for name in map(str.lower, names) if CHARSETS.fullmatch(name)]
     if declared and SEVEN_BIT_CHARSETS.match(declared[0]):
         return body.decode(declared[0], "replace")
     # valid UTF-8 is UTF-8, whatever is declared, since text in another charset is not valid UTF-8 by chance
@@ -81,13 +79,3 @@ def _decode(body: bytes, content_type: str) -> str:
         except (UnicodeDecodeError, LookupError):
             continue
     return body.decode("cp1252", "replace")
-
-
-def _charset_in_xml(body: bytes) -> str:
-    found = XML_ENCODING.match(body[:400])
-    return found[1].decode("ascii").lower() if found else ""
-
-
-def _charset_in_http(content_type: str) -> str:
-    found = HTTP_CHARSET.search(content_type)
-    return found[1].lower() if found else ""

@@ -101,20 +101,6 @@ def hash_url(url: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class FeedRequest:
-    """Hold the URLs and the validators to fetch a feed with.
-
-    `url` is the feed's URL in the truth, `moved_to` the URL that it has permanently moved to, or empty. The
-    `validators` are sent only to the URL whose hash (`hash_url`) is `validators_of`.
-    """
-
-    url: str
-    moved_to: str = ""
-    validators: Validators = NO_VALIDATORS
-    validators_of: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class FeedResponse:
     """Hold a feed's document, found at `url`; `body` is None if it has not changed.
 
@@ -140,30 +126,42 @@ class Fetcher:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def fetch(self, request: FeedRequest, settings: ReadSettings) -> FeedResponse:
+    async def fetch(
+        self,
+        own_url: str,
+        settings: ReadSettings,
+        *,
+        moved_to: str = "",
+        validators: Validators = NO_VALIDATORS,
+        validators_of: str = "",
+    ) -> FeedResponse:
         """Return the feed's document within `timeout_sec`, after at most MAX_REDIRECTS. Raises FeedError.
 
-        `moved_to` of the response changes only by redirects that are all permanent.
+        Args:
+            own_url: the feed's URL in the truth.
+            moved_to: the URL that it has permanently moved to, or empty. That of the response changes only by
+                redirects that are all permanent.
+            validators: sent only to the URL whose hash (`hash_url`) is `validators_of`.
         """
         self._guard.allowances = settings.allowances
         until = time.monotonic() + settings.timeout_sec
-        url, moved_to, permanent = request.moved_to or request.url, request.moved_to, True
+        url, permanent = moved_to or own_url, True
         for _ in range(MAX_REDIRECTS + 1):
-            validators = request.validators if request.validators_of == hash_url(url) else NO_VALIDATORS
+            sent = validators if validators_of == hash_url(url) else NO_VALIDATORS
             try:
                 answer = await self._http.fetch(
                     "GET",
                     url,
                     within_sec=until - time.monotonic(),
                     max_bytes=settings.max_bytes,
-                    headers=validators.to_headers(),
+                    headers=sent.to_headers(),
                     body_of={200},
-                    own_url=request.url,
+                    own_url=own_url,
                 )
             except HttpError as error:
                 raise FeedError(error.reason) from None
             if answer.status not in REDIRECTS:
-                return _make_response(answer, url, moved_to, validators)
+                return _make_response(answer, url, moved_to, sent)
             permanent = permanent and answer.status in PERMANENT_REDIRECTS
             target = resolve_redirect(url, answer.headers.get("location", ""))
             if target is None:

@@ -67,7 +67,8 @@ def html_to_line(value: Any, limit: int) -> str:
         return ""
     text = value[: READ_RATIO * limit]
     if "<" in text:
-        text = TAG.sub(_replace_tag, INVISIBLE.sub(" ", text))
+        text = INVISIBLE.sub(" ", text)
+        text = TAG.sub(lambda tag: "" if (tag[1] or "").lower() in INLINE_TAGS else " ", text)
         if len(value) > READ_RATIO * limit:
             text = TRUNCATED_TAG.sub("", text)
     if "&" in text:
@@ -85,10 +86,6 @@ def _make_printable(text: str) -> str:
     if not valid.isprintable():
         valid = "".join(each if each.isprintable() else " " for each in valid)
     return " ".join(valid.split())
-
-
-def _replace_tag(found: re.Match[str]) -> str:
-    return "" if found[1] and found[1].lower() in INLINE_TAGS else " "
 
 
 # -- documents to entries
@@ -112,11 +109,7 @@ class FeedEntry:
 def parse_entries(body: bytes, content_type: str, base_url: str) -> list[FeedEntry]:
     """Return the entries of a document, newest first if it has dates, at most MAX_ENTRIES.
 
-    Args:
-        body: the document, at most a few megabytes.
-
-    Raises:
-        NotAFeedError: the document is not a feed, or declares dangerous entities.
+    Raises NotAFeedError if it is not a feed, or declares dangerous entities.
     """
     text = LONG_WHITESPACE.sub("\n", decode_text(body, content_type))
     if text[:1] == "{":
@@ -124,11 +117,17 @@ def parse_entries(body: bytes, content_type: str, base_url: str) -> list[FeedEnt
     else:
         _refuse_entity_bombs(text)
         raw = _parse_xml(text)
-    entries = [_make_entry(each, base_url) for each in raw]
-    return _newest([entry for entry in entries if entry.id or entry.link or entry.title or entry.summary])
-
-
-def _newest(entries: list[FeedEntry]) -> list[FeedEntry]:
+    found = (
+        FeedEntry(
+            id=text_to_line(each["id"], ID_LENGTH),
+            link=_absolute_link(each["link"], base_url),
+            title=html_to_line(each["title"], TITLE_LENGTH),
+            summary=html_to_line(each["summary"], SUMMARY_LENGTH),
+            published=each["published"],
+        )
+        for each in raw
+    )
+    entries = [entry for entry in found if entry.id or entry.link or entry.title or entry.summary]
     dated = [entry.published for entry in entries if entry.published]
     if dated and dated[0] < dated[-1]:  # some feeds begin with the oldest
         entries.reverse()
@@ -216,16 +215,6 @@ def _format_time(epoch_sec: float) -> str:
     return datetime.fromtimestamp(epoch_sec, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _make_entry(raw: Mapping[str, Any], base_url: str) -> FeedEntry:
-    return FeedEntry(
-        id=text_to_line(raw["id"], ID_LENGTH),
-        link=_absolute_link(raw["link"], base_url),
-        title=html_to_line(raw["title"], TITLE_LENGTH),
-        summary=html_to_line(raw["summary"], SUMMARY_LENGTH),
-        published=raw["published"],
-    )
-
-
 def _absolute_link(raw: Any, base_url: str) -> str:
     """Return an absolute web URL; an empty text if `raw` is not one."""
     if not isinstance(raw, str) or len(raw) > ID_LENGTH or not raw.strip():
@@ -253,43 +242,30 @@ class Item:
 def make_items(feed: "Feed", scope: str, entries: Iterable[FeedEntry]) -> list[Item]:
     """Return the items of a feed's entries, oldest first, each once; `entries` are newest first."""
     entries = list(entries)
-    ambiguous = _ambiguous_ids(entries)
+    links: dict[str, set[str]] = defaultdict(set)  # an id that has several does not identify an item
+    for entry in entries:
+        links[entry.id] |= {entry.link} - {""}
     items: dict[str, Item] = {}
     for entry in entries:
-        item_id = _digest(scope, *_identity(entry, trust_id=entry.id not in ambiguous))
+        if entry.id and len(links[entry.id]) < 2:
+            item_id = _digest(scope, "id", entry.id)
+        elif entry.link:
+            item_id = _digest(scope, "link", entry.link)
+        else:
+            item_id = _digest(scope, "text", entry.title, entry.summary)
         content = _digest(entry.title, entry.link, entry.summary)[:12]
-        items.setdefault(item_id, Item(item_id, content, _item_fields(feed, item_id, entry)))
+        fields = {
+            "id": item_id,
+            "feed": feed.name,
+            "title": entry.title,
+            "link": entry.link,
+            "published": entry.published,
+            "summary": entry.summary,
+            "tags": orjson.dumps(feed.tags).decode(),
+        }
+        items.setdefault(item_id, Item(item_id, content, fields))
     return list(reversed(items.values()))
-
-
-def _ambiguous_ids(entries: Iterable[FeedEntry]) -> set[str]:
-    """Return the ids that stand for entries with different links."""
-    links: dict[str, set[str]] = defaultdict(set)
-    for entry in entries:
-        if entry.id and entry.link:
-            links[entry.id].add(entry.link)
-    return {entry_id for entry_id, found in links.items() if len(found) > 1}
-
-
-def _identity(entry: FeedEntry, *, trust_id: bool) -> tuple[str, ...]:
-    if entry.id and trust_id:
-        return "id", entry.id
-    if entry.link:
-        return "link", entry.link
-    return "text", entry.title, entry.summary
 
 
 def _digest(*words: str) -> str:
     return hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()[:32]
-
-
-def _item_fields(feed: "Feed", item_id: str, entry: FeedEntry) -> dict[str, str]:
-    return {
-        "id": item_id,
-        "feed": feed.name,
-        "title": entry.title,
-        "link": entry.link,
-        "published": entry.published,
-        "summary": entry.summary,
-        "tags": orjson.dumps(feed.tags).decode(),
-    }

@@ -15,7 +15,7 @@ import os
 import signal
 import struct
 import sys
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import orjson
 
@@ -124,20 +124,17 @@ def main() -> None:
     """Answer the requests on stdin until stdin ends. Runs in the worker."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what a library prints must not mix with the answers
-    _limit_memory()
-    while (request := _read_request(requests)) is not None:
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has these limits
+        import resource  # noqa: PLC0415 - see above
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    while len(sizes := requests.read(REQUEST_SIZES.size)) == REQUEST_SIZES.size:
+        head_length, body_length = REQUEST_SIZES.unpack(sizes)
+        head, body = orjson.loads(requests.read(head_length)), requests.read(body_length)
         _limit_cpu_time()
-        answer = _answer(*request)
+        answer = _answer(head, body)
         answers.write(ANSWER_SIZE.pack(len(answer)) + answer)
         answers.flush()
-
-
-def _read_request(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    sizes = stream.read(REQUEST_SIZES.size)
-    if len(sizes) < REQUEST_SIZES.size:
-        return None
-    head, body = REQUEST_SIZES.unpack(sizes)
-    return orjson.loads(stream.read(head)), stream.read(body)
 
 
 def _answer(head: dict[str, Any], body: bytes) -> bytes:
@@ -150,13 +147,6 @@ def _answer(head: dict[str, Any], body: bytes) -> bytes:
     except RecursionError:
         return orjson.dumps({"why": "too_deep"})
     return orjson.dumps({"entries": entries})
-
-
-def _limit_memory() -> None:
-    with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has these limits
-        import resource  # noqa: PLC0415 - see above
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 def _limit_cpu_time() -> None:

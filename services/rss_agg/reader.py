@@ -10,8 +10,8 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import replace
+from typing import Any, Final
 
 from marketswarm import log
 from marketswarm.agent import Agent, first_point
@@ -24,7 +24,7 @@ from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import is_feed_variable
-from services.rss_agg.fetch import FeedError, FeedRequest, FeedResponse, Fetcher, hash_url, host_and_port
+from services.rss_agg.fetch import FeedError, FeedResponse, Fetcher, hash_url, host_and_port
 from services.rss_agg.metrics import RssMetrics
 from services.rss_agg.parse import Item, NotAFeedError, make_items
 from services.rss_agg.parse_process import ParseProcess
@@ -39,17 +39,6 @@ MAX_REST_SEC: Final = 60.0
 CANCEL_SEC: Final = 1.0
 REPORT_EVERY_SEC: Final = 0.25  # summing up a thousand feeds takes milliseconds
 
-Outcome = Literal["fresh", "unchanged", "failed", "skipped"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Hold the result of reading a feed; for `pause_sec` its host asked for no further request."""
-
-    outcome: Outcome
-    state: FeedState
-    pause_sec: float = 0.0
-
 
 class FeedReader:
     """Read one feed at a time: fetch its document, parse it, publish its items.
@@ -61,27 +50,46 @@ class FeedReader:
         self._fetcher, self._parser, self._metrics = fetcher, parser, metrics
         self._log = log.get("rss_agg")
 
-    async def read(self, known: KnownFeed, settings: RssSettings, store: FeedStore) -> Reading:
+    async def read(
+        self, known: KnownFeed, settings: RssSettings, store: FeedStore
+    ) -> tuple[FeedState, float]:
+        """Return the state of the feed, and for how many seconds its host asked for no further request."""
         (state,) = await store.load_states([known])
         if not should_read(state, settings.every_sec(known.feed), time.time()):
-            return Reading("skipped", state)
-        started = time.monotonic()
+            return state, 0.0
+        started, pause_sec = time.monotonic(), 0.0
         try:
-            reading = await self._fetch_parse_publish(known, state, settings.settings, store)
+            outcome, after = await self._fetch_parse_publish(known, state, settings.settings, store)
         except FeedError as error:
-            reading = await self._record_failure(known, state, error, settings.settings, store)
-        self._metrics.count_reading(reading.outcome, time.monotonic() - started)
-        return reading
+            reason, outcome, pause_sec = str(error), "failed", error.retry_after_sec or 0.0
+            after = state.after_failure(reason, time.time(), error.retry_after_sec, gone=error.gone)
+            if reason != state.error:
+                event = "feed.gone" if error.gone else "feed.failed"
+                self._log.warning(event, feed=known.feed.name, why=reason)
+            await store.save_state(known, after, settings.settings)
+        self._metrics.count_reading(outcome, time.monotonic() - started)
+        return after, pause_sec
 
     async def _fetch_parse_publish(
         self, known: KnownFeed, state: FeedState, settings: ReadSettings, store: FeedStore
-    ) -> Reading:
-        response = await self._fetcher.fetch(_make_request(known, state), settings)
+    ) -> tuple[str, FeedState]:
+        """Return what came of it, as `readings_total` counts it, and the state after it. Raises FeedError."""
+        url = resolve_url(known.feed.url)
+        if not url:
+            name = parse_reference(known.feed.url)
+            raise FeedError("not_set" if name is None or is_feed_variable(name) else "not_allowed")
+        response = await self._fetcher.fetch(
+            url,
+            settings,
+            moved_to=state.moved_to,
+            validators=state.validators,
+            validators_of=state.validators_of,
+        )
         after = self._update_state(known, state, response)
         if response.body is None or after.body_digest == state.body_digest:
             await store.save_state(known, after, settings)
             self._log.debug("feed.unchanged", feed=known.feed.name)
-            return Reading("unchanged", after)
+            return "unchanged", after
         try:
             entries = await self._parser.parse(response.body, response.content_type, response.url)
         except NotAFeedError as error:
@@ -89,7 +97,7 @@ class FeedReader:
         items = make_items(known.feed, known.scope, entries)
         published = await store.publish_items(known, after, items, settings)
         self._count_published(known, items, published)
-        return Reading("fresh", after)
+        return "fresh", after
 
     def _update_state(self, known: KnownFeed, state: FeedState, response: FeedResponse) -> FeedState:
         moved_to = "" if known.feed.is_secret else response.moved_to
@@ -113,17 +121,6 @@ class FeedReader:
         write = self._log.info if new or edited else self._log.debug
         write("feed.read", feed=known.feed.name, items=len(items), new=new, edited=edited)
 
-    async def _record_failure(
-        self, known: KnownFeed, state: FeedState, error: FeedError, settings: ReadSettings, store: FeedStore
-    ) -> Reading:
-        reason = str(error)
-        after = state.after_failure(reason, time.time(), error.retry_after_sec, gone=error.gone)
-        if reason != state.error:
-            event = "feed.gone" if error.gone else "feed.failed"
-            self._log.warning(event, feed=known.feed.name, why=reason)
-        await store.save_state(known, after, settings)
-        return Reading("failed", after, error.retry_after_sec or 0.0)
-
 
 def should_read(state: FeedState, every_sec: float, now: float) -> bool:
     is_recent = state.read_at + RECENT_SHARE * slow_down(every_sec, state.failures) > now
@@ -136,14 +133,6 @@ def resolve_url(url: str) -> str:
     if name is None:
         return url
     return os.environ.get(name, "") if is_feed_variable(name) else ""
-
-
-def _make_request(known: KnownFeed, state: FeedState) -> FeedRequest:
-    url = resolve_url(known.feed.url)
-    if not url:
-        name = parse_reference(known.feed.url)
-        raise FeedError("not_set" if name is None or is_feed_variable(name) else "not_allowed")
-    return FeedRequest(url, state.moved_to, state.validators, state.validators_of)
 
 
 class FeedDispatcher:
@@ -267,9 +256,10 @@ class FeedDispatcher:
         pause_sec, state = 0.0, self.states[url]
         try:
             if store is not None:
-                reading = await self._reader.read(known, settings, store)
-                pause_sec, state = reading.pause_sec, reading.state
-                self._log_recovery(known, state)
+                state, pause_sec = await self._reader.read(known, settings, store)
+                before = self.states.get(url)
+                if before is not None and before.error and not state.error:
+                    self._me.log.info("feed.recovered", feed=known.feed.name, after=before.error)
         except BusError as error:
             if error.reason == "error":  # someone else wrote to this feed's keys: only this feed fails
                 reason = f"{error.bus} error"
@@ -280,19 +270,11 @@ class FeedDispatcher:
         finally:
             self._tasks.pop(url, None)
             self._work.finish(url, time.monotonic(), pause_sec)
-            self._reschedule(url, state)
+            if url in self._known:
+                self._changed = self._changed or _shown(state) != _shown(self.states[url])
+                self.states[url] = state
+                self._work.put(url, self._due_at(self._known[url].feed, state, self._settings))
             self._me.wake()
-
-    def _reschedule(self, url: str, state: FeedState) -> None:
-        if url in self._known:
-            self._changed = self._changed or _shown(state) != _shown(self.states[url])
-            self.states[url] = state
-            self._work.put(url, self._due_at(self._known[url].feed, state, self._settings))
-
-    def _log_recovery(self, known: KnownFeed, state: FeedState) -> None:
-        before = self.states.get(known.feed.url)
-        if before is not None and before.error and not state.error:
-            self._me.log.info("feed.recovered", feed=known.feed.name, after=before.error)
 
     def _note_stalled(self, _problem: str | None) -> None:
         self._changed = True

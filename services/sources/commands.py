@@ -27,13 +27,17 @@ from marketswarm.truth import find_nearest
 from services.market.records import RecordKind
 from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
 from services.sources.access.keys import read_keys
-from services.sources.access.trial import Trial, ask_questions, make_questions
-from services.sources.access.trial_display import describe_trial, encode_trial
+from services.sources.access.trial import (
+    Trial,
+    ask_questions,
+    describe_trial,
+    encode_trial,
+    make_questions,
+)
 from services.sources.cascade.state import SeriesStatus
 from services.sources.catalog.files import CatalogError, load_source, shipped_catalog
 from services.sources.catalog.request import ApiKey
-from services.sources.catalog.source import Auth, AuthPlace, Limits, MarketSource
-from services.sources.limits import replace_limits
+from services.sources.catalog.source import Auth, AuthPlace, MarketSource
 from services.sources.settings import LimitSettings, SourcesSettings, require_safe_urls
 
 DID_NOT_FIT: Final = 1
@@ -67,7 +71,7 @@ def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
     Where a fleet runs, the limits are those that its truth says, if it does.
     """
     of_file = _find_source(name)
-    source = replace_limits(of_file, event_loop.run(_read_limits(data)))
+    source = of_file.replace_limits(event_loop.run(_read_limits(data)))
     if as_json:
         output.print_json(source.model_dump(mode="json"))
         return
@@ -79,9 +83,9 @@ def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
         output.print_line(f"  {source.terms}")
     has_key = source.name in read_keys([source], os.environ)
     output.print_line(f"  key: {_describe_key(source, has_key=has_key)}")
-    output.print_line(
-        f"  limits: {_describe_limits(source.limits)}{'' if source is of_file else ', by the truth'}"
-    )
+    units = {1: "second", 60: "minute", 3600: "hour", 86_400: "day", 30 * 86_400: "month"}
+    limits = ", ".join(f"{count:,} a {units[sec]}" for sec, count in source.limits.windows()) or "none known"
+    output.print_line(f"  limits: {limits}{'' if source is of_file else ', by the truth'}")
     for endpoint_name, endpoint in source.serves.items():
         assets, timeframes = ", ".join(endpoint.assets), ", ".join(endpoint.timeframes)
         output.print_line(
@@ -117,7 +121,11 @@ def try_(
     keys = read_keys([source], os.environ)
     if source.auth.env and not source.auth.optional and source.name not in keys:
         raise Exit(Code.CONFIGURATION, f"{source.name} needs a key: put it into {source.auth.env}")
-    base_url = None if base_url is None else _require_safe_url(source, base_url)
+    if base_url is not None:  # its key must not be sent in plain text
+        try:
+            base_url = require_safe_urls({source.name: base_url})[source.name]
+        except ValueError as error:
+            raise Exit(Code.CONFIGURATION, f"--base-url: {error}") from None
     questions = [
         found
         for found in make_questions(source, symbol, timeframe, datetime.now(UTC))
@@ -142,14 +150,6 @@ def _show_trials(
             output.print_lines(lines)
     if not all(trial.is_good for trial in trials):
         raise Exit(DID_NOT_FIT, "")
-
-
-def _require_safe_url(source: MarketSource, url: str) -> str:
-    """Return where a source is asked instead. Raise Exit, code 2, if its key would be sent in plain text."""
-    try:
-        return require_safe_urls({source.name: url})[source.name]
-    except ValueError as error:
-        raise Exit(Code.CONFIGURATION, f"--base-url: {error}") from None
 
 
 def pause(
@@ -216,7 +216,15 @@ async def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
 async def _use_breaker(name: str, data: Path, use: Callable[[CircuitBreaker], Awaitable[object]]) -> None:
     """Use the breaker of a source that the truth names. Raise Exit, code 2, for another."""
     async with open_fleet(data) as fleet:
-        _require_named(fleet, name)
+        section = fleet.truth.services.get("sources")
+        if section is None:
+            raise Exit(Code.CONFIGURATION, "the truth has no section for sources")
+        config = require_config(SourcesSettings, "sources", section)
+        named = {source for entry in config.endpoints for source in entry.sources}
+        if name not in named:
+            nearest = find_nearest(name, named)
+            hint = f"; is it {nearest}?" if nearest else f": they name {', '.join(sorted(named)) or 'none'}"
+            raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}{hint}")
         await use(CircuitBreaker(_market_bus(fleet), name))
 
 
@@ -224,19 +232,6 @@ def _market_bus(fleet: FleetView) -> Bus:
     section = fleet.truth.services.get("sources")
     points = section.access_points.publish_to if section else ()
     return fleet.bus(point_like(points, "market-redis", MARKET_BARS).bus)
-
-
-def _require_named(fleet: FleetView, name: str) -> None:
-    """Raise Exit, code 2, unless a series of the truth names the source."""
-    section = fleet.truth.services.get("sources")
-    if section is None:
-        raise Exit(Code.CONFIGURATION, "the truth has no section for sources")
-    config = require_config(SourcesSettings, "sources", section)
-    named = {source for entry in config.endpoints for source in entry.sources}
-    if name not in named:
-        nearest = find_nearest(name, named)
-        hint = f"; is it {nearest}?" if nearest else f": they name {', '.join(sorted(named)) or 'none'}"
-        raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}{hint}")
 
 
 async def _read_status(data: Path, now: float) -> dict[str, Any]:
@@ -280,15 +275,11 @@ def _select_status(view: Mapping[str, Any], source: str | None, late_at: float |
     sources, series = view["sources"], view["series"]
     if source is not None:
         sources = [each for each in sources if each["name"] == source]
-        series = [each for each in series if source in _as_list(each.get("from"))]
+        # other programs may have written the value
+        series = [each for each in series if isinstance(each.get("from"), list) and source in each["from"]]
     if late_at is not None:
         series = [each for each in series if not _is_fresh(each, late_at)]
     return {**view, "sources": sources, "series": series}
-
-
-def _as_list(value: Any) -> list[Any]:
-    """Return an empty list for anything but a list, because other programs may have written the value."""
-    return value if isinstance(value, list) else []
 
 
 def _is_fresh(series: Mapping[str, Any], now: float) -> bool:
@@ -321,19 +312,15 @@ def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
             words = ["paused" if wait_sec is None else f"paused for {wait_sec:.0f} s"]
         elif breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN):
             words.append(f"asked again in {wait_sec:.0f} s" if wait_sec else "to be tried")
-        table.add_row(
-            *map(
-                escape_text,
-                (
-                    str(source["name"]),
-                    ", ".join(words),
-                    _format_time(source.get("asked_at"), now),
-                    str(source.get("outcome", "")),
-                    str(source.get("records", 0)),
-                    str(source.get("reason", "")),
-                ),
-            )
+        cells = (
+            str(source["name"]),
+            ", ".join(words),
+            _format_time(source.get("asked_at"), now),
+            str(source.get("outcome", "")),
+            str(source.get("records", 0)),
+            str(source.get("reason", "")),
         )
+        table.add_row(*map(escape_text, cells))
     return table
 
 
@@ -396,8 +383,3 @@ def _describe_key(source: MarketSource, *, has_key: bool) -> str:
         return "none needed"
     state = "set" if has_key else "not set, not needed" if auth.optional else "not set"
     return f"{auth.env} ({state})"
-
-
-def _describe_limits(limits: Limits) -> str:
-    units = {1: "second", 60: "minute", 3600: "hour", 86_400: "day", 30 * 86_400: "month"}
-    return ", ".join(f"{count:,} a {units[sec]}" for sec, count in limits.windows()) or "none known"

@@ -109,14 +109,13 @@ class SeriesDispatcher:
         except BusError as error:
             self.outage.record(error)
         self._work.finish(series.id, time.time())
-        if (
-            series.id in self.series and series != self.series[series.id]
-        ):  # the truth has changed it meanwhile
-            self._schedule(series.id, 0.0)
-        elif series.id in self.series and not is_loaded:
-            self._schedule(series.id, time.time() + retry_sec)
-        elif series.id in self.series:  # it may have fallen due while its history was completed
-            self._schedule(series.id, self.states[series.id].due_at)
+        if (current := self.series.get(series.id)) is not None:
+            if current != series:  # the truth has changed it meanwhile
+                self._schedule(series.id, 0.0)
+            elif not is_loaded:
+                self._schedule(series.id, time.time() + retry_sec)
+            else:  # it may have fallen due while its history was completed
+                self._schedule(series.id, self.states[series.id].due_at)
         self._me.wake()
 
     async def complete_history(self, series: Series, loaded: LoadResult) -> None:
@@ -146,11 +145,8 @@ class SeriesDispatcher:
             self.alerts.add_outcome(source, result.answered_at, error)
         self.outage.end()
         if result.outcome is LoadOutcome.LOADED and series == self.series.get(series.id):
-            self._keep_state(series.id, result.state, result.state.due_at)
-
-    def _keep_state(self, name: str, state: SeriesState, due_at: float | None) -> None:
-        self.states[name] = state
-        self._schedule(name, due_at)
+            self.states[series.id] = result.state
+            self._schedule(series.id, result.state.due_at)
 
     def load_now(self, names: Iterable[str]) -> None:
         """Load these series now, because their stream has ended or lost a minute."""
@@ -183,7 +179,8 @@ class SeriesDispatcher:
         for name, state in found.items():
             is_known = state == before[name] or self.states.get(name) is not before[name]
             if not is_known and name not in self._work.running:
-                self._keep_state(name, state, _find_due(state, time.time()))
+                self.states[name] = state
+                self._schedule(name, _find_due(state, time.time()))
 
     def log_changes(self, now: float) -> None:
         """Log which series have no fresh source since the last call, and which have one again."""

@@ -47,25 +47,20 @@ def show_progress(total: int) -> Iterator[Callable[[int], None]]:
     a fleet shows progress, too.
     """
     if not sys.stderr.isatty():
-        yield _log_from_time_to_time(total)
+        logged_at = time.monotonic()
+
+        def log_progress(done: int) -> None:
+            nonlocal logged_at
+            if time.monotonic() >= logged_at + LOG_EVERY_SEC:
+                logged_at = time.monotonic()
+                log.info("gate.loading", done=done, total=total)
+
+        yield log_progress
         return
     columns = (TextColumn("loading the market"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("series", total=total)
         yield lambda done: progress.update(task, completed=done)
-
-
-def _log_from_time_to_time(total: int) -> Callable[[int], None]:
-    """Return a function that logs how many of `total` series are loaded, at most once in LOG_EVERY_SEC."""
-    logged_at = time.monotonic()
-
-    def show(done: int) -> None:
-        nonlocal logged_at
-        if time.monotonic() >= logged_at + LOG_EVERY_SEC:
-            logged_at = time.monotonic()
-            log.info("gate.loading", done=done, total=total)
-
-    return show
 
 
 def print_failures(failures: Sequence[GateFailure]) -> None:

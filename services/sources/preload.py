@@ -81,21 +81,15 @@ def evaluate_gate(series: Sequence[Series], progress: GateProgress, share: float
     for each in series:
         state = progress.states.get(each.id)
         is_fresh = state is not None and state.newest_ms is not None and now <= state.fresh_until
-        loaded += is_fresh or (state is not None and _is_answered(state, progress.started_at))
+        # records of a run long ago, which no source could add to, don't count
+        is_answered = state is not None and state.loaded_at >= progress.started_at
+        loaded += is_fresh or (is_answered and state is not None and state.newest_ms is not None)
         if not is_fresh:
             failures.append(_describe_failure(each, state, progress.errors.get(each.id, "")))
     critical = any(failure.critical for failure in failures)
     is_open = loaded >= share * len(series) and not critical
     failures.sort(key=lambda each: not each.critical)
     return GateReport(is_open, loaded, len(series), tuple(failures))
-
-
-def _is_answered(state: SeriesState, since: float) -> bool:
-    """Return True if there are records, and a source answered since the gate began: they may be a little old.
-
-    Records of a run long ago, which no source could add to, don't count.
-    """
-    return state.newest_ms is not None and state.loaded_at >= since
 
 
 def _describe_failure(series: Series, state: SeriesState | None, error: str) -> GateFailure:

@@ -31,12 +31,7 @@ LEASE: Final = "sources:refresh"
 
 
 class Refresh:
-    """Load all series that are old enough by schedule, while this instance holds the lease.
-
-    Args:
-        dispatcher: takes what became of the loads.
-        bus: the name of the bus that has the lease.
-    """
+    """Load all series that are old enough by schedule, while this instance holds the lease on `bus`."""
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from pydantic_settings import NoDecode
 
 from marketswarm.agent import ServiceConfig, point_like
+from marketswarm.agent.service_config import require_file_below
 from marketswarm.keys import MARKET_BARS
 from marketswarm.net.addresses import require_encrypted_url
 from marketswarm.settings import MonitorSettings, list_variables
@@ -35,7 +36,6 @@ from services.market.sessions import (
     find_default_session,
     get_session,
 )
-from services.sources.replay.settings import ReplaySettings
 
 CATALOG: Final = Path(__file__).with_name("catalog")
 MARKET: Final = "market-redis"
@@ -60,6 +60,7 @@ _EXTENDED_SHARE: Final = 2 / 3
 _WEEK_SHARE: Final = 5 / 7
 # a regular expression takes 2 ms for all files, tomllib 70, and these are read by each import of the settings
 _KEY_VARIABLE: Final = re.compile(r'^(?:secret_)?env = "([A-Z][A-Z0-9_]+)"', re.MULTILINE)
+_REPLAY_NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 _PLAIN_NAME: Final = re.compile(r"[a-z][a-z_]{1,23}")
 _SESSION: Final = re.compile(r"[A-Za-z0-9_/]{2,24}")
 _MAX_BASE_URLS: Final = 100
@@ -133,6 +134,12 @@ def _require_cron(text: str) -> str:
     except ScheduleError as error:
         raise ValueError(str(error)) from None
     return text
+
+
+def _require_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names) or not all(map(_REPLAY_NAME.fullmatch, names)):
+        raise ValueError("must be different names of small letters, digits and _, such as replay_a")
+    return names
 
 
 Symbol = Annotated[str, AfterValidator(_require_symbol)]
@@ -274,6 +281,26 @@ class LimitSettings(ServiceConfig):
     """The requests that it takes in a day. Example: `100000`."""
     per_month: Requests = None
     """The requests that it takes in a month. Example: `1000000`."""
+
+
+class ReplaySettings(ServiceConfig):
+    """`settings.replay` of sources: a recorded day that is played as if it were now, and marked as such."""
+
+    file: Annotated[
+        str, Field(min_length=1, max_length=1000), AfterValidator(require_file_below(".jsonl.gz", ".jsonl"))
+    ]
+    """The recording: a path below the working directory, ending in `.jsonl.gz`; in `.jsonl` if it has frames
+    of massive's stream. Example: `"examples/recorded/day.jsonl.gz"`."""
+    speed: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 60.0
+    """How much faster than it was recorded: 1 is as recorded, 60 is a minute in a second. Example: `600`."""
+    names: Annotated[tuple[str, ...], Field(min_length=1, max_length=10), AfterValidator(_require_names)] = (
+        "replay",
+    )
+    """What `from` of a series calls the recording; several names are several sources. Example:
+    `["replay_a", "replay_b"]`."""
+    start: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    """When within the recording it begins, in ISO 8601; another one needs a new data folder. Default: its own
+    beginning. Example: `"2026-11-20T14:30:00Z"`."""
 
 
 class WorkSettings(ServiceConfig):

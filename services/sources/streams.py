@@ -53,10 +53,8 @@ TRIES: Final = 25
 class SeriesStreams:
     """Run one stream for each source that brings series of this instance.
 
-    Args:
-        loader: publishes what the streams bring.
-        dispatcher: loads what they miss.
-        base_urls: where to find sources instead of where their files say, and `NAME_stream` for streams.
+    The loader publishes what the streams bring, the dispatcher loads what they miss. `base_urls` says where
+    to find sources instead of where their files say, and as `NAME_stream` streams.
     """
 
     def __init__(
@@ -82,24 +80,13 @@ class SeriesStreams:
             self._stop(source)
         for source, by_spelling in wanted.items():
             stream = self._streams.get(source)
-            if stream is None or not stream.adopt(by_spelling):
+            url = find_stream_url(shipped_catalog()[source], self._base_urls)
+            if url is not None and (stream is None or not stream.adopt(by_spelling)):
                 self._stop(source)
-                self._start(shipped_catalog()[source], by_spelling)
-
-    def _start(self, source: MarketSource, series: Mapping[str, Series]) -> None:
-        url = find_stream_url(source, self._base_urls)
-        if url is not None:
-            stream = SourceStream(
-                self._me,
-                self._loader,
-                self._dispatcher,
-                self._metrics,
-                source=source.name,
-                url=url,
-                series=series,
-            )
-            self._streams[source.name] = stream
-            self._tasks[source.name] = self._me.task(stream.run(), name=f"stream {source.name}")
+                work = (self._me, self._loader, self._dispatcher, self._metrics)
+                stream = SourceStream(*work, source=source, url=url, series=by_spelling)
+                self._streams[source] = stream
+                self._tasks[source] = self._me.task(stream.run(), name=f"stream {source}")
 
     def _stop(self, source: str) -> None:
         self._streams.pop(source, None)
@@ -141,10 +128,7 @@ def group_streamed(
 class SourceStream:
     """Stream the minutes of one source while no operator has paused it.
 
-    Args:
-        loader: publishes what the stream brings.
-        dispatcher: loads what it misses.
-        series: the series, by the source's spelling of their symbols.
+    `series` are by the source's spelling of their symbols.
     """
 
     def __init__(
@@ -182,7 +166,10 @@ class SourceStream:
         try:
             while True:
                 try:
-                    await self._stream_unless_paused()
+                    if await self._is_paused():
+                        await asyncio.sleep(PAUSED_EVERY_SEC)
+                    else:
+                        await self._stream_until_paused()
                 except Exception as error:  # noqa: BLE001 - one stream must not end the service
                     self._note_error(error)
                     errors += 1
@@ -200,12 +187,6 @@ class SourceStream:
         self._metrics.stream_ends[self._source, "error"] += 1
         why = f"the stream of {self._source} is away: error ({type(error).__name__})"
         self._me.set_degraded(why, part=f"stream {self._source}")
-
-    async def _stream_unless_paused(self) -> None:
-        if await self._is_paused():
-            await asyncio.sleep(PAUSED_EVERY_SEC)
-        else:
-            await self._stream_until_paused()
 
     async def _stream_until_paused(self) -> None:
         """When an operator pauses the source, its series are loaded from others."""

@@ -28,7 +28,7 @@ from services.board.fleet.stream import StreamHub
 from services.board.market.updates import UpdateHub
 from services.board.metrics import collect_board, collect_market
 from services.massive.market.status import MarketStatus
-from services.massive.probes.metrics import collect_metrics
+from services.massive.probes.monitor import collect_metrics
 from services.massive.probes.publish import ResultPublisher
 from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic

@@ -95,9 +95,8 @@ class GapTracker:
             self._symbols[sym] = _SymbolState(upto)
             return Mark(sym, NO_MARK, upto)
         last = self._last_sent_bar(now_ms + self._settle_ms)
-        if (
-            mark > now_ms + MAX_AHEAD_MS
-        ):  # stored by a process whose clock was wrong: request all there may be
+        # stored by a process whose clock was wrong: request all there may be
+        if mark > now_ms + MAX_AHEAD_MS:
             mark = int((now_ms - self._max_age_ms) // MINUTE_MS) * MINUTE_MS - MINUTE_MS
         self._symbols[sym] = state = _SymbolState(mark)
         if last > mark:

@@ -15,7 +15,6 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from marketswarm.agent import Agent
-from marketswarm.bus.outage import Outage
 from marketswarm.net.errors import ConnectionEnded
 from services.market.massive import MAX_AGE_SEC, ProtocolMachine
 from services.massive.market.gaps import GapTracker, MissingBars
@@ -39,12 +38,7 @@ def now_ms() -> float:
 
 
 class LiveSource:
-    """Stream bars from the API to the bus until cancelled.
-
-    Args:
-        urls: the URLs of the REST API and of the WebSocket API.
-        status: where the state of the market data is recorded.
-    """
+    """Stream bars from the API to the bus until cancelled. `urls` are those of REST and of the WebSocket."""
 
     def __init__(
         self,
@@ -56,7 +50,7 @@ class LiveSource:
     ) -> None:
         self._me, self._settings, self._key, self._status = me, settings, key, status
         self._rest_url, self._ws_url = urls
-        self._store = BarStore(me, status, now_ms)
+        self.store = BarStore(me, status, now_ms)
         self._gaps, self._is_reading, self._requested_ms = GapTracker(0, 0, 0), False, 0.0
         self._settings_changed = asyncio.Event()
 
@@ -64,11 +58,6 @@ class LiveSource:
         """Use these settings from now on; an open connection adopts the symbols and the stream length."""
         self._settings = settings
         self._settings_changed.set()
-
-    @property
-    def outage(self) -> Outage:
-        """What keeps bars from being published."""
-        return self._store.outage
 
     async def run(self) -> None:
         """Connect and stream until cancelled; after each connection that ends, wait and connect again."""
@@ -124,8 +113,8 @@ class LiveSource:
                 await self._start_symbols(content.confirmed)
             if content.bars:
                 marks = self._gaps.record_bars(content.bars)
-                await self._store.publish(content.bars, marks, self._settings.keep)
-            if self._store.lost_marks:
+                await self.store.publish(content.bars, marks, self._settings.keep)
+            if self.store.lost_marks:
                 await self._start_symbols(sorted(machine.confirmed))
             self._report(machine)
             if content.end_reason:
@@ -133,13 +122,13 @@ class LiveSource:
 
     async def _start_symbols(self, symbols: Sequence[str]) -> None:
         """Open the gaps since the stored marks of confirmed symbols; give others their first mark."""
-        at_ms, self._store.lost_marks = now_ms(), False
-        marks = await self._store.read_marks(symbols)
+        at_ms, self.store.lost_marks = now_ms(), False
+        marks = await self.store.read_marks(symbols)
         first_marks = [
             self._gaps.start_symbol(sym, marks.get(sym), at_ms, self._requested_ms) for sym in symbols
         ]
         new_marks = [mark for mark in first_marks if mark is not None]
-        await self._store.publish([], new_marks, self._settings.keep)
+        await self.store.publish([], new_marks, self._settings.keep)
 
     async def _follow_settings(self, connection: StreamConnection, machine: ProtocolMachine) -> None:
         while True:
@@ -153,7 +142,7 @@ class LiveSource:
 
     async def _fill_gaps(self, rest: RestClient) -> None:
         """Prune old marks, then fill the gaps whenever one is due, until cancelled."""
-        await self._store.prune_marks(now_ms() - 1000 * MAX_AGE_SEC)
+        await self.store.prune_marks(now_ms() - 1000 * MAX_AGE_SEC)
         while True:
             await self._fill_due_gaps(rest)
             self._report()
@@ -189,8 +178,8 @@ class LiveSource:
             self._status.fill_error = error.reason
             failures.append(error.reason)
             return
-        new = await self._store.publish(bars, [], self._settings.keep, "rest")
-        await self._store.publish([], self._gaps.close_gap(gap), self._settings.keep)
+        new = await self.store.publish(bars, [], self._settings.keep, "rest")
+        await self.store.publish([], self._gaps.close_gap(gap), self._settings.keep)
         self._status.fill_error = None
         counts.update(filled=1, bars=len(bars), new=new, cut=gap.truncated)
 
@@ -202,7 +191,7 @@ class LiveSource:
         while True:
             await asyncio.sleep(QUIET_INTERVAL_SEC)
             if self._is_reading:  # else a frame was read whose bars are not on the bus yet
-                await self._store.publish([], self._gaps.advance_quiet(now_ms()), self._settings.keep)
+                await self.store.publish([], self._gaps.advance_quiet(now_ms()), self._settings.keep)
 
     def _report(self, machine: ProtocolMachine | None = None) -> None:
         if machine is not None:

@@ -64,7 +64,7 @@ async def _run_source(me: Agent[Any], source: "LiveSource", status: MarketStatus
         return
 
     async def stream(_lease: Lease) -> None:
-        source.outage.end()
+        source.store.outage.end()
         status.is_standby = False
         try:
             await source.run()
@@ -73,7 +73,7 @@ async def _run_source(me: Agent[Any], source: "LiveSource", status: MarketStatus
 
     status.is_standby = True
     # the bus fails here only if the truth has no such bus: while it is away the lease is waited for
-    await lead(me, LEASE, stream, source.outage, get_bus=lambda: bars_point(me).bus)
+    await lead(me, LEASE, stream, source.store.outage, get_bus=lambda: bars_point(me).bus)
 
 
 def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) -> "LiveSource | None":

@@ -1,7 +1,6 @@
 """Assemble the probes: settings, schedules, publishers, and the summary for the beats."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -10,11 +9,10 @@ from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import PROBES
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import ALERT_LOG, MASSIVE_ALERTS, MASSIVE_PROBES, MASSIVE_ROSTER
-from marketswarm.metrics import Family
+from marketswarm.metrics import Family, MetricTable
 from marketswarm.monitor import find_alert_target
 from marketswarm.text import format_names
 from services.massive.market.settings import key_refusal
-from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.publish import ResultPublisher
 from services.massive.probes.result import CONFIG, ProbeFinding, ProbeResult
@@ -25,6 +23,39 @@ from services.massive.settings import MassiveEnvironment, ProbeSettings
 SHOWN: Final = 4
 BARS: Final = ":bars"
 REDIS_PORT: Final = 6379
+_HELP: Final = {
+    "probe_ok{target,kind}": "1 if the last probe of the target found it as it should be, else 0.",
+    "target_up{target}": "1 if the target is up, 0 if it is down, by several probes in a row.",
+    "probe_seconds{target}": "How long the last probe of the target took.",
+    "certificate_days{target}": "How many days the target's certificate is still good for, where it has one.",
+    "results_total": "Results put on the bus.",
+    "results_lost_total": "Results dropped because the bus was away for too long.",
+    "events_total{kind}": "Events put on massive:alerts, which the healer copies: miss, ok, unwatched.",
+    "results_waiting": "Results that the bus of the alerts has not taken yet.",
+}
+_METRICS: Final = MetricTable("marketswarm_massive_", _HELP)
+
+
+def collect_metrics(
+    latest: Mapping[str, ProbeFinding],
+    results: ResultPublisher,
+    alerts: OutageAlerts,
+) -> Iterator[Family]:
+    """Use the last result and the state of each target; another thread may call this."""
+    return _METRICS.collect(
+        probe_ok={(name, each.result.kind): each.result.ok for name, each in latest.items()},
+        target_up={name: each.verdict != "down" for name, each in alerts.states.copy().items()},
+        probe_seconds={name: each.result.ms.get("total", 0.0) / 1000 for name, each in latest.items()},
+        certificate_days={
+            name: float(each.result.facts["days_left"])
+            for name, each in latest.items()
+            if "days_left" in each.result.facts
+        },
+        results_total=results.published,
+        results_lost_total=results.lost,
+        events_total=alerts.published,
+        results_waiting=alerts.pending_count(),
+    )
 
 
 def summarize(targets: int, latest: Mapping[str, ProbeFinding], off: Mapping[str, str]) -> str | None:
@@ -65,47 +96,29 @@ def _describe_warning(finding: ProbeFinding) -> str:
 class ProbeMonitor:
     """Run all probes of massive, and the tasks that publish their results and alerts.
 
-    Args:
-        limits: how many probes may run at the same time.
-        market_stream: returns the state of our own stream of market data, None if there is none.
-
-    Attributes:
-        off: why targets of a kind are not probed, by kind.
+    `market_stream` returns the state of our own stream of market data, None if there is none. `off` says why
+    targets of a kind are not probed, by kind.
     """
 
-    def __init__(
-        self,
-        me: Agent[MassiveEnvironment],
-        limits: ConcurrencyLimits,
-        market_stream: Callable[[], str | None],
-    ) -> None:
-        self._me, self._limits, self._market_stream = me, limits, market_stream
+    def __init__(self, me: Agent[MassiveEnvironment], market_stream: Callable[[], str | None]) -> None:
+        self._me, self._limits, self._market_stream = me, ConcurrencyLimits(), market_stream
         self._settings = ProbeSettings()
         self._errors: dict[str, str | None] = {}  # the last error of each target, to log changes
         self.results = ResultPublisher(self._get_stream)
         self.alerts = OutageAlerts.start(me, PROBES)
         self.scheduler = ProbeScheduler(
             me.task,
-            limits,
+            self._limits,
             make_context=self._make_context,
             resolve_target=self._resolve_target,
             deliver=self._deliver,
         )
         self.off: dict[str, str] = {}
+        me.task(self.results.run(), name="results")
 
-    @classmethod
-    @contextmanager
-    def start(
-        cls, me: Agent[MassiveEnvironment], market_stream: Callable[[], str | None]
-    ) -> Iterator["ProbeMonitor"]:
-        """Run the probes of an agent until the block ends; then end their threads."""
-        limits = ConcurrencyLimits()
-        try:
-            monitor = cls(me, limits, market_stream)
-            me.task(monitor.results.run(), name="results")
-            yield monitor
-        finally:
-            limits.close()
+    def close(self) -> None:
+        """End the threads of the probes."""
+        self._limits.close()
 
     def follow(self, settings: ProbeSettings) -> None:
         """Apply these settings: probe their targets, except those of kinds that are off."""
@@ -115,7 +128,12 @@ class ProbeMonitor:
         kinds = dict.fromkeys(target.kind for target in settings.targets)
         self.off = {kind: why for kind in kinds if (why := self._me.settings.why_off(kind)) is not None}
         targets = [target for target in settings.targets if target.kind not in self.off]
-        self.scheduler.follow([self._make_plan(target) for target in targets])
+        plans = []
+        for target in targets:
+            timeout_sec = target.timeout_sec or settings.timeout_sec
+            timeout_sec = timeout_sec or self._me.settings.timeout_sec(target.kind)
+            plans.append(ProbePlan(target, settings.every_sec(target), timeout_sec))
+        self.scheduler.follow(plans)
         self.alerts.follow({target.name: settings.thresholds(target) for target in targets})
         names = {target.name for target in targets}
         self._errors = {name: error for name, error in self._errors.items() if name in names}
@@ -142,11 +160,6 @@ class ProbeMonitor:
 
     def collect(self) -> Iterator[Family]:
         return collect_metrics(self.scheduler.latest(), self.results, self.alerts)
-
-    def _make_plan(self, target: Target) -> ProbePlan:
-        settings = self._settings
-        timeout_sec = target.timeout_sec or settings.timeout_sec or self._me.settings.timeout_sec(target.kind)
-        return ProbePlan(target, settings.every_sec(target), timeout_sec)
 
     def _make_context(self, plan: ProbePlan, last: ProbeFinding | None) -> ProbeContext:
         """Return the context of the next probe; the look-up is chosen by the last result."""

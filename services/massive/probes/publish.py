@@ -58,15 +58,12 @@ class ResultPublisher:
                 await self._publish(batch)
                 self.published += len(batch)
                 batch = []
-            self._put_back(batch)
+            # what was not published goes back in front, as far as there is room; the oldest are dropped
+            dropped = max(0, len(batch) - (MAX_PENDING - len(self._pending)))
+            self.lost += dropped
+            self._pending.extendleft(reversed(batch[dropped:]))
             if not self._pending:
                 self._has_pending.clear()
-
-    def _put_back(self, batch: list[tuple[ProbeFinding, float]]) -> None:
-        """Put results back in front, as many as there is room for; drop and count the oldest."""
-        dropped = max(0, len(batch) - (MAX_PENDING - len(self._pending)))
-        self.lost += dropped
-        self._pending.extendleft(reversed(batch[dropped:]))
 
     async def _publish(self, batch: list[tuple[ProbeFinding, float]]) -> None:
         """Add results to the stream and set their targets' keys, in one pipeline. Raises BusError."""

@@ -9,9 +9,9 @@ import asyncio
 import importlib
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from marketswarm import log as logs
 from services.massive.probes.probers.context import ProbeContext, SystemLookUp
@@ -45,35 +45,27 @@ def next_due(due: float, now: float, every_sec: float, chance: float) -> float:
     return max(following, now)
 
 
-class ConcurrencyLimit:
-    """Limit how many probes run at the same time, and hold the threads for their look-ups."""
-
-    def __init__(self) -> None:
-        self.semaphore = asyncio.Semaphore(MAX_CONCURRENT)
-        self.look_up = SystemLookUp(THREADS)
-
-
 class ConcurrencyLimits:
-    """Hold one limit for quick targets, and one for slow ones."""
+    """Limit how many probes run at the same time, and hold the threads for their look-ups.
+
+    Slow targets have a limit and threads of their own.
+    """
 
     def __init__(self) -> None:
-        self.quick, self.slow = ConcurrencyLimit(), ConcurrencyLimit()
+        self._semaphores = {is_slow: asyncio.Semaphore(MAX_CONCURRENT) for is_slow in (False, True)}
+        self._look_ups = {is_slow: SystemLookUp(THREADS) for is_slow in (False, True)}
 
     def semaphore_for(self, last: ProbeFinding | None) -> asyncio.Semaphore:
         """Choose by how long the target's last probe took."""
-        return self._choose(last, "total").semaphore
+        return self._semaphores[last is not None and last.result.ms.get("total", 0.0) > SLOW_MS]
 
     def look_up_for(self, last: ProbeFinding | None) -> SystemLookUp:
         """Choose by how long the target's last look-up took."""
-        return self._choose(last, "dns").look_up
+        return self._look_ups[last is not None and last.result.ms.get("dns", 0.0) > SLOW_MS]
 
     def close(self) -> None:
-        for limit in (self.quick, self.slow):
-            limit.look_up.close()
-
-    def _choose(self, last: ProbeFinding | None, step: str) -> ConcurrencyLimit:
-        slow = last is not None and last.result.ms.get(step, 0.0) > SLOW_MS
-        return self.slow if slow else self.quick
+        for look_up in self._look_ups.values():
+            look_up.close()
 
 
 log = logs.get("massive")
@@ -102,18 +94,11 @@ class ScheduledTarget:
     last_at: float = field(default=float("-inf"))
 
 
-class StartTask(Protocol):
-    """Start a side task of the agent."""
-
-    def __call__(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]: ...
-
-
 class ProbeScheduler:
     """Run the schedules of all targets.
 
     Args:
-        start_task: runs a side task.
-        limits: how many probes may run at the same time.
+        start_task: runs a side task: `Agent.task`.
         make_context: returns the context of one probe, from its plan and its last result.
         resolve_target: returns the target as it can be probed, or a failed ProbeResult if it can't be.
         deliver: takes each result.
@@ -127,7 +112,7 @@ class ProbeScheduler:
 
     def __init__(
         self,
-        start_task: StartTask,
+        start_task: Callable[..., asyncio.Task[Any]],
         limits: ConcurrencyLimits,
         *,
         make_context: Callable[[ProbePlan, ProbeFinding | None], ProbeContext],
@@ -176,26 +161,24 @@ class ProbeScheduler:
     async def _probe_repeatedly(self, plan: ProbePlan, due: float) -> None:
         """Probe a target whenever it is due, and deliver each result, until cancelled."""
         clock = asyncio.get_running_loop().time
-        await self._load(plan.target.kind)
+        kind = plan.target.kind
+        async with self._loading:
+            if kind not in self._probers:
+                self._probers[kind] = await asyncio.to_thread(self._load_prober, kind)
         while True:
             await asyncio.sleep(max(0.0, due - clock()))
             scheduled = self.scheduled[plan.target.name]
             async with self._limits.semaphore_for(scheduled.last):
                 finding = await self._probe_once(plan, scheduled.last)
-            if self._note_made(finding):
+            if finding.result.is_made:
+                self.not_made.discard(finding.target)
                 scheduled.last, scheduled.last_at = finding, clock()
                 self._deliver(plan, finding)
+            else:
+                if not self.not_made:  # logged once if none can be made
+                    log.warning("probe.not_made", target=finding.target, stage=finding.result.stage)
+                self.not_made.add(finding.target)
             due = next_due(due, clock(), plan.every_sec, random.random())
-
-    def _note_made(self, finding: ProbeFinding) -> bool:
-        """Return whether a probe was made; log it once if none can be."""
-        if finding.result.is_made:
-            self.not_made.discard(finding.target)
-            return True
-        if not self.not_made:
-            log.warning("probe.not_made", target=finding.target, stage=finding.result.stage)
-        self.not_made.add(finding.target)
-        return False
 
     async def _probe_once(self, plan: ProbePlan, last: ProbeFinding | None) -> ProbeFinding:
         """Probe a target once, within its limit; return the finding.
@@ -205,21 +188,12 @@ class ProbeScheduler:
         ts, name = time.time(), plan.target.name
         try:
             async with asyncio.timeout(plan.timeout_sec + CLOSE_SEC):
-                return ProbeFinding(name, ts, await self._run_prober(plan, last))
+                result = target = self._resolve_target(plan.target)
+                if not isinstance(target, ProbeResult):
+                    context = self._make_context(plan, last)
+                    result = await self._probers[target.kind].probe(target, context)
+                return ProbeFinding(name, ts, cast("ProbeResult", result))
         except Exception:
             # a prober raises nothing, so this one has a bug; the other targets are probed on
             log.exception("probe.broken", target=name, kind=plan.target.kind)
             return ProbeFinding(name, ts, ProbeResult(plan.target.kind, "", CONFIG, BROKEN))
-
-    async def _run_prober(self, plan: ProbePlan, last: ProbeFinding | None) -> ProbeResult:
-        """Resolve the target and probe it; return the result, or the one of a target that can't be probed."""
-        target = self._resolve_target(plan.target)
-        if isinstance(target, ProbeResult):
-            return target
-        context = self._make_context(plan, last)
-        return cast("ProbeResult", await self._probers[target.kind].probe(target, context))
-
-    async def _load(self, kind: str) -> None:
-        async with self._loading:
-            if kind not in self._probers:
-                self._probers[kind] = await asyncio.to_thread(self._load_prober, kind)

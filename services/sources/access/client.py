@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import anyio
@@ -20,8 +20,8 @@ from marketswarm.bus import BusError
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
 from services.market.records import Record, RecordKind
-from services.sources.access.circuit_breaker import PAUSED, BreakerReading, BreakerState
-from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
+from services.sources.access.circuit_breaker import PAUSED, CircuitBreaker
+from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, SourceLimiter
 from services.sources.access.worker_thread import LARGE_BYTES, run_large
 from services.sources.catalog.answer import (
     NO_KEY,
@@ -73,46 +73,20 @@ OnRequest = Callable[[SentRequest], None]
 """Is called with each request that was sent."""
 
 
-class Limiter(Protocol):
-    """Counts the requests to a source; see `SourceLimiter`."""
-
-    async def take(self, key: ApiKey | None, windows: Windows) -> Permission: ...
-
-    async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
-        """Grant no request for so many seconds, because the source asked for that."""
-        ...
-
-    async def count_left(
-        self, key: ApiKey | None, windows: Windows, waited_for_sec: float = 0.0
-    ) -> Sequence[int]: ...
-
-
-class Breaker(Protocol):
-    """Says whether a source is asked at all; see `CircuitBreaker`."""
-
-    async def ask(self) -> BreakerReading: ...
-
-    async def record_success(self) -> None: ...
-
-    async def record_failure(self, *, is_trial: bool = False) -> BreakerState: ...
-
-
 @dataclass(frozen=True, slots=True)
 class AskContext:
     """Say how a question is asked.
 
     Attributes:
-        limiter: counts the requests.
         patience_sec: how long each request may wait for the source's limits.
         deadline: until when the source may take, by `time.monotonic`; then it has failed.
-        on_request: is called with each request that was sent.
         can_wait: whether the question can be asked again later. It leaves half of what the limits allow to
             others, waits out no pause, and what came before a failure is its answer.
         is_paused: says before each request whether an operator took the source out of service: a question may
             have waited for the limits for minutes by then.
     """
 
-    limiter: Limiter
+    limiter: SourceLimiter
     patience_sec: float = 0.0
     deadline: float = math.inf
     on_request: OnRequest | None = None
@@ -211,7 +185,7 @@ class SourceClient:
         await self._http.aclose()
 
     async def ask(
-        self, source: MarketSource, question: Question, breaker: Breaker, context: AskContext
+        self, source: MarketSource, question: Question, breaker: CircuitBreaker, context: AskContext
     ) -> SourceAnswer:
         """Return the answer of a source, and record in its breaker whether it failed.
 
@@ -225,7 +199,7 @@ class SourceClient:
         )
         if not endpoints:
             return SourceAnswer(source.name, AnswerStatus.FAILED, NOT_SERVED)
-        if self._lacks_key(source):
+        if source.auth.env and not source.auth.optional and not self.keys.get(source.name):
             return SourceAnswer(source.name, AnswerStatus.FAILED, NO_KEY)
         reading = await breaker.ask()
         if reading.refusal:
@@ -301,9 +275,6 @@ class SourceClient:
             allowed += min(shares, default=sys.maxsize)
         return min(allowed, SPARE_PARTS) if can_wait else max(1, allowed)
 
-    def _lacks_key(self, source: MarketSource) -> bool:
-        return bool(source.auth.env) and not source.auth.optional and not self.keys.get(source.name)
-
     async def _ask_part(self, asked: _Asked, part: Question) -> list[tuple[Page, bytes]]:
         """Return all pages of a part of a question, with their bodies. Raise _NoAnswerError or BusError."""
         pages: list[tuple[Page, bytes]] = []
@@ -366,18 +337,15 @@ class SourceClient:
             while True:
                 if asked.context.is_paused is not None and await asked.context.is_paused():
                     raise _PausedError
-                refusals = []
+                wait_sec = math.inf
                 for key in keys:
-                    permission = await asked.context.limiter.take(key, windows)
-                    if permission.is_granted:
+                    key_wait_sec = await asked.context.limiter.take(key, windows)
+                    if not key_wait_sec:
                         return key
-                    refusals.append(permission)
-                first = min(refusals, key=lambda each: each.wait_sec)
-                if time.monotonic() + first.wait_sec > gives_up_at:
-                    raise _NoAnswerError(
-                        AnswerStatus.LIMITED, first.why, min(first.wait_sec, *waits, math.inf)
-                    )
-                await anyio.sleep(first.wait_sec)
+                    wait_sec = min(wait_sec, key_wait_sec)
+                if time.monotonic() + wait_sec > gives_up_at:
+                    raise _NoAnswerError(AnswerStatus.LIMITED, "limited", min(wait_sec, *waits, math.inf))
+                await anyio.sleep(wait_sec)
 
     @asynccontextmanager
     async def _queue(self, asked: _Asked, within_sec: float) -> AsyncIterator[None]:
@@ -408,11 +376,22 @@ class SourceClient:
         within_sec = min(TIMEOUT_SEC, asked.context.deadline - begun)
         if within_sec <= 0:
             raise _find_time_error(asked)
-        reply, error = await self._fetch(asked, request.with_key(asked.source, key), within_sec)
+        source, keyed, error = asked.source, request.with_key(asked.source, key), ""
+        try:
+            reply = await self._http.fetch(
+                keyed.method,
+                keyed.find_url(source, self._base_urls.get(source.name, source.base_url)),
+                within_sec=within_sec,
+                max_bytes=asked.endpoint.size_limit,
+                headers=dict(keyed.headers),
+                body=keyed.body,
+            )
+        except HttpError as failure:
+            reply, error = replace(failure.answer, body=b""), failure.reason
         if error == NetworkReason.NO_RESOURCES:  # nor was anything sent here
             raise _NoAnswerError(AnswerStatus.LIMITED, error, LIMITED_SEC)
         sent = SentRequest(
-            asked.source.name,
+            source.name,
             hide_key(request.describe(), key),
             time.monotonic() - begun,
             reply.status,
@@ -431,24 +410,6 @@ class SourceClient:
             asked, replace(sent, outcome=page.outcome, reason=page.reason, records=len(page.records))
         )
         return page, reply.body
-
-    async def _fetch(
-        self, asked: _Asked, request: SourceRequest, within_sec: float
-    ) -> tuple[HttpResponse, str]:
-        """Return the response, and in one word why it could not be read, or ""."""
-        source = asked.source
-        try:
-            reply = await self._http.fetch(
-                request.method,
-                request.find_url(source, self._base_urls.get(source.name, source.base_url)),
-                within_sec=within_sec,
-                max_bytes=asked.endpoint.size_limit,
-                headers=dict(request.headers),
-                body=request.body,
-            )
-        except HttpError as error:
-            return replace(error.answer, body=b""), error.reason
-        return reply, ""
 
     def _report(self, asked: _Asked, sent: SentRequest) -> None:
         for callback in (self._on_request, asked.context.on_request):

@@ -42,7 +42,9 @@ async def read_health(
     for name in wanted:
         breaker = await CircuitBreaker(bus, name).read()
         left = await _count_left(bus, catalog[name], keys.get(name, ())) if name in catalog else {}
-        found[name] = SourceHealth(_parse_state(stored.get(name.encode())), breaker.state, left)
+        word = parse_object(stored.get(name.encode())).get("state")
+        is_up = {"up": True, "down": False}.get(word) if isinstance(word, str) else None
+        found[name] = SourceHealth(is_up, breaker.state, left)
     return found
 
 
@@ -54,8 +56,3 @@ async def _count_left(bus: Bus, source: MarketSource, keys: Sequence[ApiKey]) ->
         for (sec, _), count in zip(windows, await limiter.count_left(key, windows), strict=True):
             left[sec] += count
     return left
-
-
-def _parse_state(raw: bytes | None) -> bool | None:
-    word = parse_object(raw).get("state")
-    return {"up": True, "down": False}.get(word) if isinstance(word, str) else None

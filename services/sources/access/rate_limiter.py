@@ -6,7 +6,6 @@ restart does not begin anew.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from marketswarm.bus import Bus
@@ -22,18 +21,6 @@ Windows = Sequence[tuple[int, int]]
 """What a source takes: for each window its seconds and its requests."""
 
 
-@dataclass(frozen=True, slots=True)
-class Permission:
-    """Say whether a request may be sent now, otherwise after how many seconds, and why not."""
-
-    wait_sec: float = 0.0
-    why: str = ""
-
-    @property
-    def is_granted(self) -> bool:
-        return not self.why
-
-
 def account_name(source: str, key: ApiKey | None) -> str:
     """Return the name of the account of a key: limits count for each key, and no key is in a name."""
     if key is None:
@@ -47,10 +34,9 @@ class SourceLimiter:
     def __init__(self, bus: Bus, source: str) -> None:
         self._bus, self._source = bus, source
 
-    async def take(self, key: ApiKey | None, windows: Windows) -> Permission:
-        """Grant a request, or say after how many seconds it is granted."""
-        wait_sec = await self._use("take", key, 0, windows)
-        return Permission(wait_sec, "limited" if wait_sec else "")
+    async def take(self, key: ApiKey | None, windows: Windows) -> float:
+        """Grant a request now and return 0; otherwise return after how many seconds it may be granted."""
+        return float(await self._run("take", key, 0, windows)) / 1000
 
     async def count_left(
         self, key: ApiKey | None, windows: Windows, waited_for_sec: float = 0.0
@@ -63,10 +49,7 @@ class SourceLimiter:
 
     async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
         """Grant no request for so many seconds, because the source asked for that."""
-        await self._use("block", key, max(SHORTEST_BLOCK_SEC, sec), windows)
-
-    async def _use(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> float:
-        return float(await self._run(word, key, block_sec, windows)) / 1000
+        await self._run("block", key, max(SHORTEST_BLOCK_SEC, sec), windows)
 
     async def _run(self, word: str, key: ApiKey | None, pause_sec: float, windows: Windows) -> Any:
         keys = [source_account_key(account_name(self._source, key))]

@@ -1,17 +1,18 @@
-"""Try a source as a person does: choose a small question of each kind, and ask it whatever its limits are."""
+"""Try a source as a person does: ask a small question of each kind, whatever its limits are, and show all."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
-from services.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.text import escape_text
+from services.market.records import TIMEFRAME_SEC, AssetClass, Record, RecordKind
 from services.market.sessions import DEFAULT_SESSIONS, get_session
 from services.sources.access.client import AskContext, SourceClient
-from services.sources.access.rate_limiter import Permission, Windows
+from services.sources.access.rate_limiter import SourceLimiter, Windows
 from services.sources.catalog.answer import AnswerStatus, SentRequest, SourceAnswer
-from services.sources.catalog.request import ApiKey, Question
+from services.sources.catalog.request import ApiKey, Question, hide_key
 from services.sources.catalog.source import OPTION, PAIR, Endpoint, MarketSource
 
 EXAMPLES: Final[Mapping[AssetClass, tuple[str, ...]]] = {
@@ -34,6 +35,9 @@ _SPAN: Final[Mapping[RecordKind, timedelta]] = {
 }
 _CLOSED_FOR: Final = timedelta(days=5)
 """How long a market may be closed at a stretch; there is something from before that."""
+RAW_LETTERS: Final = 2_000
+"""The number of letters of an answer that are shown as they came."""
+MISFITS_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +55,14 @@ class Trial:
         return self.answer.outcome is AnswerStatus.OK and not self.answer.misfits
 
 
-class _NoLimits:
-    """Lets every request pass, because a person who tries a source sends a few."""
+class _NoLimits(SourceLimiter):
+    """Let every request pass, because a person who tries a source sends a few; ask no bus."""
 
-    async def take(self, _key: ApiKey | None, _windows: Windows) -> Permission:
-        return Permission()
+    def __init__(self) -> None:
+        pass
 
-    async def count_left(
-        self, _key: ApiKey | None, windows: Windows, _waited_for_sec: float = 0.0
-    ) -> list[int]:
-        return [count for _, count in windows]
-
-    async def block(self, _key: ApiKey | None, _sec: float, _windows: Windows) -> None:
-        """Do nothing, because the answer reports it."""
+    async def _run(self, word: str, _key: ApiKey | None, _pause_sec: float, windows: Windows) -> Any:
+        return [count for _, count in windows] if word == "left" else 0
 
 
 def find_assets(source: MarketSource, symbol: str) -> tuple[AssetClass, ...]:
@@ -100,18 +99,17 @@ def make_questions(
         for asset in endpoint.assets if symbol is None else find_assets(source, symbol):
             if asset not in endpoint.assets:
                 continue
-            chosen = _find_example(source, endpoint, asset) if symbol is None else symbol
-            if chosen is not None and source.symbol_rule(endpoint, asset).spell(chosen) is not None:
-                end = find_last_open(asset, now) if endpoint.kind is RecordKind.BARS else now
+            rule = source.symbol_rule(endpoint, asset)
+            known = (*EXAMPLES.get(asset, ()), *rule.names) if symbol is None else (symbol,)
+            chosen = next((each for each in known if rule.spell(each) is not None), None)
+            if chosen is not None:
+                end = now
+                if endpoint.kind is RecordKind.BARS:  # no source answers for a weekend
+                    session = get_session(DEFAULT_SESSIONS[asset])
+                    end = now if session.is_open(now) else session.last_close(now)
                 tf = wanted if endpoint.timeframes else ""
                 yield name, Question(chosen, asset, endpoint.kind, end - find_span(endpoint, wanted), end, tf)
                 break
-
-
-def find_last_open(asset: AssetClass, now: datetime) -> datetime:
-    """Return the last time at which a class was traded, because no source answers for a weekend."""
-    session = get_session(DEFAULT_SESSIONS[asset])
-    return now if session.is_open(now) else session.last_close(now)
 
 
 def find_span(endpoint: Endpoint, timeframe: str) -> timedelta:
@@ -123,12 +121,6 @@ def find_span(endpoint: Endpoint, timeframe: str) -> timedelta:
         spans.append(endpoint.limit * timedelta(seconds=TIMEFRAME_SEC[timeframe]))
     spans += [timedelta(days=days) for days in (endpoint.max_days, endpoint.history_days) if days is not None]
     return min(spans)
-
-
-def _find_example(source: MarketSource, endpoint: Endpoint, asset: AssetClass) -> str | None:
-    rule = source.symbol_rule(endpoint, asset)
-    known = (*EXAMPLES.get(asset, ()), *rule.names)
-    return next((symbol for symbol in known if rule.spell(symbol) is not None), None)
 
 
 async def ask_questions(
@@ -152,3 +144,72 @@ async def ask_questions(
             trials.append(Trial(name, question, answer, tuple(sent)))
             sent.clear()
     return trials
+
+
+# -- what came, for people and for programs
+
+
+def describe_trial(trial: Trial, keys: Sequence[ApiKey], *, raw: bool) -> Iterator[str]:
+    """Yield lines that say what was asked, what came, what was mapped, and what did not fit.
+
+    The first line is the result. `raw`: show also the beginning of each answer, without any of the keys.
+    """
+    answer, question = trial.answer, trial.question
+    what = f"{question.kind} of {question.symbol}{question.timeframe and f' in {question.timeframe}'}"
+    result = answer.outcome.value + (f", {answer.reason}" if answer.reason else "")
+    counted = f", {len(answer.records):,} records" if answer.records else ""
+    missing = f", {answer.missing:,} without a value" if answer.missing else ""
+    mark = "✓" if trial.is_good else "✗"
+    yield escape_text(f"{mark} {trial.endpoint}: {what}: {result}{counted}{missing}")
+    for each in trial.requests:
+        came = f"{each.status or 'nothing'}, {len(each.body):,} bytes in {each.took_sec:.2f} s"
+        yield escape_text(f"    asked {each.url}: {came}")
+        if raw:
+            text = each.body.decode("utf-8", "replace")
+            for key in keys:  # some sources repeat it
+                text = hide_key(text, key)
+            yield escape_text(f"    came {text[:RAW_LETTERS]}{'…' if len(text) > RAW_LETTERS else ''}")
+    for word, record in zip(("first", "last"), (answer.records[:1] + answer.records[1:][-1:]), strict=False):
+        yield escape_text(f"    {word} {_describe_record(record)}")
+    for misfit in answer.misfits[:MISFITS_SHOWN]:
+        yield escape_text(f"    row {misfit.row} does not fit: {misfit.field}: {misfit.why}")
+    if len(answer.misfits) > MISFITS_SHOWN:
+        yield f"    and {len(answer.misfits) - MISFITS_SHOWN} more"
+
+
+def _describe_record(record: Record) -> str:
+    """Return a record on one line, times in UTC, without what the source does not say."""
+    words = []
+    for name, value in asdict(record).items():
+        if value is not None and name.endswith("_ms"):
+            words.append(datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"))
+        elif value is not None and name not in ("symbol", "timeframe"):
+            words.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+    return " ".join(words)
+
+
+def encode_trial(trial: Trial) -> dict[str, Any]:
+    answer, question = trial.answer, trial.question
+    return {
+        "endpoint": trial.endpoint,
+        "kind": question.kind.value,
+        "asset": question.asset.value,
+        "symbol": question.symbol,
+        "timeframe": question.timeframe,
+        "outcome": answer.outcome.value,
+        "reason": answer.reason,
+        "records": len(answer.records),
+        "missing": answer.missing,
+        "misfits": [asdict(misfit) for misfit in answer.misfits],
+        "first": asdict(answer.records[0]) if answer.records else None,
+        "last": asdict(answer.records[-1]) if answer.records else None,
+        "requests": [
+            {
+                "url": each.url,
+                "status": each.status,
+                "bytes": len(each.body),
+                "took_sec": round(each.took_sec, 3),
+            }
+            for each in trial.requests
+        ],
+    }

@@ -70,7 +70,11 @@ def evaluate_answer(
         return replace(finding, verdict=SourceVerdict(answer.reason) if is_known else SourceVerdict.FAILED)
     if answer.outcome is not AnswerStatus.OK:
         return finding
-    if (fault := find_fault(series.asset, answer.records, clock.now_ms) or _find_misfits(answer)) is not None:
+    fault, misfits = find_fault(series.asset, answer.records, clock.now_ms), answer.misfits
+    rows = len(misfits) + len(answer.records)
+    if fault is None and len(misfits) > WRONG_SHARE * rows:
+        fault = f"{len(misfits)} of {rows} rows do not fit: {misfits[0].field}: {misfits[0].why}"
+    if fault is not None:
         return replace(finding, verdict=SourceVerdict.WRONG, reason=fault)
     return _evaluate_records(series, session, answer, clock, finding)
 
@@ -99,11 +103,3 @@ def _evaluate_records(
         fresh_until=clock.to_wall(until_ms),
         asked_at=answer.asked_at or clock.wall,
     )
-
-
-def _find_misfits(answer: SourceAnswer) -> str | None:
-    """Return why an answer is rejected (too many rows are not records), or None."""
-    wrong, rows = len(answer.misfits), len(answer.misfits) + len(answer.records)
-    if wrong <= WRONG_SHARE * rows:
-        return None
-    return f"{wrong} of {rows} rows do not fit: {answer.misfits[0].field}: {answer.misfits[0].why}"

@@ -107,15 +107,7 @@ class SeriesLoader:
     """Load series.
 
     An error of ours ends only what it is in: asking that source, whose turn the next one takes, or else that
-    load. It is logged once for each series and type.
-
-    Args:
-        client: asks the sources of the catalogue.
-        store: keeps what all instances share.
-        now: the clock, in epoch seconds.
-
-    Attributes:
-        reader: asks one source after the other.
+    load. It is logged once for each series and type. `now` is the clock, in epoch seconds.
     """
 
     def __init__(
@@ -146,11 +138,8 @@ class SeriesLoader:
         terms = AskTerms(forced, usual_sec if patience_sec is None else patience_sec)
 
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
-            try:
+            with self.store.keep_requests(series, terms.sent):
                 load, clock = await self._ask_cascade(series, before, terms)
-            except BaseException:
-                self.store.keep_requests(series, terms.sent)
-                raise
             answered_at = self._now()  # the bus may take what was answered much later
             return replace(await self._publish(claim, before, load, clock), answered_at=answered_at)
 
@@ -194,13 +183,9 @@ class SeriesLoader:
         """
         question = make_older_question(series, part.start_ms, part.end_ms)
         terms = AskTerms(forced=False, patience_sec=self._get_settings().load.patience_sec, older=question)
-        try:
-            finding, _ = await self.reader.ask(
-                series, part.source, before, terms, time.monotonic() + OLDER_SEC
-            )
-        except BaseException:
-            self.store.keep_requests(series, terms.sent)
-            raise
+        with self.store.keep_requests(series, terms.sent):
+            deadline = time.monotonic() + OLDER_SEC
+            finding, _ = await self.reader.ask(series, part.source, before, terms, deadline)
         load = Load(
             series,
             conclude_older(before, finding),
@@ -238,13 +223,9 @@ class SeriesLoader:
             if before.newest_ms is None:
                 return LoadResult(LoadOutcome.UNUSED, before)
             latest = replace(before, attempts={})  # what the source missed meanwhile is of no use
-            try:
-                finding, _ = await self.reader.ask(
-                    series, source, latest, terms, time.monotonic() + TRIAL_SEC
-                )
-            except BaseException:
-                self.store.keep_requests(series, terms.sent)
-                raise
+            with self.store.keep_requests(series, terms.sent):
+                deadline = time.monotonic() + TRIAL_SEC
+                finding, _ = await self.reader.ask(series, source, latest, terms, deadline)
             answered_at = self._now()
             load, settings = Load(series, before, (finding,), None, tuple(terms.sent)), self._get_settings()
             published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)

@@ -28,7 +28,7 @@ from services.market.records import (
 )
 from services.market.sessions import FOREX, ROUND_THE_CLOCK, US_FUTURES, OutsideCalendarError, Session
 from services.sources.catalog.request import Question
-from services.sources.settings import QUOTE_DAYS, SeriesEntry, SourcesSettings
+from services.sources.settings import QUOTE_DAYS, SourcesSettings
 
 OVERLAP_BARS: Final = 10
 """The number of bars that are asked for again, since sources correct what they said."""
@@ -119,31 +119,27 @@ class Series:
 
 def list_series(settings: SourcesSettings) -> tuple[Series, ...]:
     """Return the series that the truth names, in its order."""
-    return tuple(
-        _make_series(entry, symbol, settings.settings.gate.fresh_sec)
-        for entry in settings.endpoints
-        for symbol in entry.all_symbols
-    )
-
-
-def _make_series(entry: SeriesEntry, symbol: str, fresh_sec: float) -> Series:
-    """Use the defaults of the entry's kind."""
-    timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
-    age_sec = OBSERVATION_AGE_SEC if entry.kind is RecordKind.OBSERVATIONS else fresh_sec
-    return Series(
-        symbol,
-        entry.kind,
-        timeframe,
-        entry.asset,
-        entry.find_session(symbol),
-        entry.sources,
-        entry.max_age_sec or age_sec,
-        entry.days,
-        entry.every_sec,
-        entry.critical,
-        entry.group,
-        entry.stream,
-    )
+    found = []
+    for entry in settings.endpoints:
+        is_observed = entry.kind is RecordKind.OBSERVATIONS
+        age_sec = OBSERVATION_AGE_SEC if is_observed else settings.settings.gate.fresh_sec
+        for symbol in entry.all_symbols:
+            series = Series(
+                symbol,
+                entry.kind,
+                entry.timeframe if entry.kind is RecordKind.BARS else "",
+                entry.asset,
+                entry.find_session(symbol),
+                entry.sources,
+                entry.max_age_sec or age_sec,
+                entry.days,
+                entry.every_sec,
+                entry.critical,
+                entry.group,
+                entry.stream,
+            )
+            found.append(series)
+    return tuple(found)
 
 
 # -- what is asked
@@ -156,7 +152,10 @@ def make_question(series: Series, session: Session, newest_ms: int | None, now_m
     with a whole trading day: of a part of one, the bar of that day would be wrong.
     """
     oldest_ms = find_oldest(series, session, now_ms)
-    start_ms = oldest_ms if newest_ms is None else max(oldest_ms, newest_ms - _overlap_ms(series))
+    overlap_days = REVISED_DAYS if series.kind is RecordKind.OBSERVATIONS else QUOTE_DAYS
+    is_bars = series.kind is RecordKind.BARS
+    overlap_ms = OVERLAP_BARS * series.length_ms if is_bars else round(overlap_days * DAY_MS)
+    start_ms = oldest_ms if newest_ms is None else max(oldest_ms, newest_ms - overlap_ms)
     start, end = (_EPOCH + timedelta(milliseconds=ms) for ms in (start_ms, now_ms))
     known = None if newest_ms is None else _EPOCH + timedelta(milliseconds=newest_ms)
     return Question(series.symbol, series.asset, series.kind, min(start, end), end, series.timeframe, known)
@@ -169,23 +168,15 @@ def make_older_question(series: Series, start_ms: int, end_ms: int) -> Question:
 
 
 def find_oldest(series: Series, session: Session, now_ms: int) -> int:
+    """Return where the history begins: that of bars with the open of a trading day, if there is one then."""
     oldest_ms = now_ms - round(series.history_days * DAY_MS)
-    return _find_day_open(session, oldest_ms) if series.kind is RecordKind.BARS else oldest_ms
-
-
-def _find_day_open(session: Session, at_ms: int) -> int:
-    """Return the open of the trading day that holds this time; the time itself while the market is closed."""
+    if series.kind is not RecordKind.BARS:
+        return oldest_ms
     try:
-        day = session.find_day(at_ms)
+        day = session.find_day(oldest_ms)
     except OutsideCalendarError:
-        return at_ms
-    return at_ms if day is None else day.open_ms
-
-
-def _overlap_ms(series: Series) -> int:
-    if series.kind is RecordKind.BARS:
-        return OVERLAP_BARS * series.length_ms
-    return round((REVISED_DAYS if series.kind is RecordKind.OBSERVATIONS else QUOTE_DAYS) * DAY_MS)
+        return oldest_ms
+    return oldest_ms if day is None else day.open_ms
 
 
 # -- which records count
@@ -266,29 +257,20 @@ def find_fault(asset: AssetClass, records: Sequence[Record], now_ms: int) -> str
 def _find_fault_of(asset: AssetClass, record: Record, now_ms: int) -> str | None:
     if time_of(record) > now_ms + MAX_AHEAD_MS:
         return "a time that lies ahead"
+    may_be_negative = asset is AssetClass.COMMODITIES
     if isinstance(record, Bar):
-        return _find_fault_of_bar(asset, record)
-    return _find_fault_of_quote(asset, record) if isinstance(record, Quote) else None
-
-
-def _find_fault_of_bar(asset: AssetClass, bar: Bar) -> str | None:
-    if not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
-        return "a price outside of low and high"
-    if bar.low <= 0 and asset is not AssetClass.COMMODITIES:
-        return NOT_POSITIVE
-    return "a negative volume" if bar.volume is not None and bar.volume < 0 else None
-
-
-def _find_fault_of_quote(asset: AssetClass, quote: Quote) -> str | None:
-    """Return why a quote can't be right, or None.
-
-    A commodity may cost less than nothing, and an option that is not traded has the price 0. Where one side
-    is 0, there is no offer on that side.
-    """
-    is_free = quote.price == 0 and asset is AssetClass.OPTIONS
-    if quote.price <= 0 and not is_free and asset is not AssetClass.COMMODITIES:
-        return NOT_POSITIVE
-    return "a bid above the ask" if quote.bid and quote.ask and quote.bid > quote.ask else None
+        if not record.low <= min(record.open, record.close) <= max(record.open, record.close) <= record.high:
+            return "a price outside of low and high"
+        if record.low <= 0 and not may_be_negative:
+            return NOT_POSITIVE
+        return "a negative volume" if record.volume is not None and record.volume < 0 else None
+    if isinstance(record, Quote):
+        is_free = record.price == 0 and asset is AssetClass.OPTIONS  # one that is not traded
+        if record.price <= 0 and not is_free and not may_be_negative:
+            return NOT_POSITIVE
+        # where one side is 0, there is no offer on that side
+        return "a bid above the ask" if record.bid and record.ask and record.bid > record.ask else None
+    return None
 
 
 def measure_pace(records: Sequence[Record]) -> Pace:

@@ -25,10 +25,8 @@ from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.request import Question
 from services.sources.catalog.source import MarketSource
-from services.sources.limits import replace_limits
 from services.sources.replay.replay_source import ReplaySource, open_replays
-from services.sources.replay.settings import ReplaySettings
-from services.sources.settings import WorkSettings, is_stream_of_massive
+from services.sources.settings import ReplaySettings, WorkSettings, is_stream_of_massive
 
 MAX_BEHIND_SEC: Final = 10.0
 """The seconds by which our clock may be behind that of a stream's server."""
@@ -148,7 +146,7 @@ class SourceReader:
         return answer
 
     def _find_source(self, name: str) -> MarketSource:
-        return replace_limits(self._catalog[name], self._get_settings().limits)
+        return self._catalog[name].replace_limits(self._get_settings().limits)
 
     def _date_quotes(self, series: Series, answer: SourceAnswer) -> SourceAnswer:
         """Return an answer without times in which a quote is as old as the first one with its values.

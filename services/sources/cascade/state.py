@@ -210,24 +210,20 @@ def choose_next(
 ) -> str | None:
     """Return the source to ask next in this load, or None if there is none.
 
-    Args:
-        now: the time.
-        forced: ask also those that are left out because of what they answered lately.
+    `forced`: ask also those that are left out because of what they answered lately.
     """
     for source in series.sources:
         attempt = state.attempts.get(source)
         if source in asked:
             continue
-        if attempt is None or now >= attempt.retry_at or not _is_left_out(attempt, forced=forced):
+        if attempt is None or now >= attempt.retry_at:
             return source
-        if attempt.verdict is SourceVerdict.FRESH and source == state.serving and now <= state.fresh_until:
+        is_fresh = attempt.verdict is SourceVerdict.FRESH
+        if not is_fresh and (forced or attempt.verdict not in _SLOWER):  # limits and breaker decide
+            return source
+        if is_fresh and source == state.serving and now <= state.fresh_until:
             return None  # what it answered still counts
     return None
-
-
-def _is_left_out(attempt: Attempt, *, forced: bool) -> bool:
-    """Ignore limits and breaker: return True if a source is not asked before `retry_at` in any case."""
-    return attempt.verdict is SourceVerdict.FRESH or (attempt.verdict in _SLOWER and not forced)
 
 
 def find_known_until(state: SeriesState, source: str) -> int | None:
@@ -277,41 +273,31 @@ def conclude_load(
     served = choose_serving(findings)
     if any(finding.verdict in _ANSWERED for finding in findings):
         state = replace(state, loaded_at=now)
-    if served is not None and _may_serve(before, served):
+    is_older = served is not None and (served.newest_ms or 0) < (before.newest_ms or 0)
+    is_same_time = (
+        served is not None and served.is_replay == before.replay
+    )  # what was played is of another day
+    # not a source that is late, and has nothing newer than the one before it
+    if served is not None and (served.verdict is SourceVerdict.FRESH or not is_older or not is_same_time):
         is_other = served.source != before.serving
-        is_same_time = served.is_replay == before.replay  # what was played is of another day
+        times = [each for each in (before.newest_ms, served.newest_ms) if each is not None]
         known_ms = served.history_ms
         state = replace(
             state,
             serving=served.source,
             since=now if is_other or not before.since else before.since,
-            newest_ms=_newest(before, served) if is_same_time else served.newest_ms,
+            newest_ms=max(times, default=None) if is_same_time else served.newest_ms,
             history_ms=before.history_ms if is_same_time and known_ms is None else known_ms,
             fresh_until=max(served.fresh_until, before.fresh_until if is_same_time else 0.0),
             not_before=now + served.min_interval_sec,
             replay=served.is_replay,
             played_at=served.played_at,
         )
-    reason = explain_takeover(series, state) if state.serving else explain_sources(state, series.sources)
+    earlier = series.sources
+    if state.serving:
+        earlier = earlier[: earlier.index(state.serving)] if state.serving in earlier else ()
+    reason = explain_sources(state, earlier)
     return replace(state, reason=reason, status=find_status(series, state, now))
-
-
-def _may_serve(before: SeriesState, served: SourceFinding) -> bool:
-    """Return True unless a source is late, and has nothing newer than the one before it."""
-    is_older = (served.newest_ms or 0) < (before.newest_ms or 0)
-    return served.verdict is SourceVerdict.FRESH or not is_older or served.is_replay != before.replay
-
-
-def _newest(before: SeriesState, served: SourceFinding) -> int | None:
-    times = [each for each in (before.newest_ms, served.newest_ms) if each is not None]
-    return max(times, default=None)
-
-
-def explain_takeover(series: Series, state: SeriesState) -> str:
-    """Return why no source before the serving one serves, as `massive late, yahoo limited`."""
-    if state.serving not in series.sources:
-        return ""
-    return explain_sources(state, series.sources[: series.sources.index(state.serving)])
 
 
 def clean_reason(reason: str) -> str:
@@ -347,7 +333,6 @@ def plan_load(
     """Return the state with when the series is loaded again: not while its answer can't change.
 
     Args:
-        now: the time.
         next_record_at: when its next record can be there, if its market is closed and the answer is complete;
             else None.
         speed: how much faster than the wall clock its records come, for one that is played.

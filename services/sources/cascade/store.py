@@ -8,7 +8,8 @@ import hashlib
 import math
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -110,10 +111,9 @@ class UnrecordedRequest:
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """Say how many records were new or changed, and what it says of the sources that were asked.
+    """Say how many records were new or changed, and whether the claim was lost and nothing was written.
 
-    `outcomes` has the error of each source that failed, and None for each that is up. `is_lost` is True if
-    the claim was lost meanwhile, and nothing was written.
+    `outcomes` has the error of each source that failed, and None for each that is up.
     """
 
     new: int = 0
@@ -186,9 +186,14 @@ class SeriesStore:
         (stored,) = await read_fields(self.bus, [key], [symbol], 16)
         return parse_digits(stored.get(symbol.encode()))
 
-    def keep_requests(self, series: Series, sent: Iterable[SentRequest]) -> None:
-        """Keep them for the next load of the series, which records them."""
-        self._keep(series.id, [UnrecordedRequest(encode_request(series, each)) for each in sent])
+    @contextmanager
+    def keep_requests(self, series: Series, sent: Iterable[SentRequest]) -> Iterator[None]:
+        """Keep them for the next load of the series, which records them, if the block raises an error."""
+        try:
+            yield
+        except BaseException:
+            self._keep(series.id, [UnrecordedRequest(encode_request(series, each)) for each in sent])
+            raise
 
     def forget_requests(self, series: str) -> None:
         self._unrecorded.pop(series, None)
@@ -229,7 +234,9 @@ class SeriesStore:
             MARKET_SOURCES,
             source_claim_key(series.id),
         ]
-        records = await encode_served(series, load.served) if load.served else []
+        served = load.served
+        is_large = served is not None and len(served.records) > MANY_RECORDS
+        records = await run_large(is_large, lambda: list(encode_records(series, served)) if served else [])
         seen = [encode_finding(finding) for finding in load.findings]
         args: list[str | bytes | float] = [
             claim.token,
@@ -310,11 +317,9 @@ def find_bucket_ms(series: Series) -> int:
     """
     if series.kind is RecordKind.QUOTES:
         return 0
-    return (
-        BUCKET_RECORDS // 4 * DAY_MS
-        if series.kind is RecordKind.OBSERVATIONS
-        else BUCKET_RECORDS * series.length_ms
-    )
+    if series.kind is RecordKind.OBSERVATIONS:
+        return BUCKET_RECORDS // 4 * DAY_MS
+    return BUCKET_RECORDS * series.length_ms
 
 
 def make_source_id(source: str) -> str:
@@ -332,12 +337,6 @@ def _decode(name: bytes) -> str:
 
 EncodedRecord = tuple[int, str, str, str, str]
 """Time, bucket and identity of a record, the digest of its values, and its fields as a JSON array."""
-
-
-async def encode_served(series: Series, served: SourceFinding) -> list[EncodedRecord]:
-    """Return the records to publish as `encode_records` yields them; many of them are encoded in a thread."""
-    is_large = len(served.records) > MANY_RECORDS
-    return await run_large(is_large, lambda: list(encode_records(series, served)))
 
 
 def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRecord]:

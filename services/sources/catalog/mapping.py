@@ -172,7 +172,8 @@ def parse_document(endpoint: Endpoint, body: bytes) -> Any:
     Raise ValueError, ExpatError or csv.Error if it is malformed, LookupError if XML has an unknown encoding.
     Before that its values are counted: twenty megabytes of empty objects would take thirty times their size.
     """
-    if sum(map(body.count, _list_marks(endpoint))) > MAX_VALUES:
+    marks = {"json": (b",", b"{", b"["), "xml": (b"<", b"="), "csv": (endpoint.delimiter.encode(), b"\n")}
+    if sum(map(body.count, marks[endpoint.format])) > MAX_VALUES:
         raise ValueError(f"more than {MAX_VALUES} values")
     if endpoint.format == "json":
         return orjson.loads(body)
@@ -185,32 +186,13 @@ def parse_document(endpoint: Endpoint, body: bytes) -> Any:
     lines = body.decode("utf-8-sig").split("\n")[endpoint.skip_lines :]
     names = endpoint.columns or None
     reader = csv.DictReader(lines, names, delimiter=endpoint.delimiter, restkey="", skipinitialspace=True)
-    if body.strip():
-        _require_columns(endpoint, [(name or "").strip() for name in reader.fieldnames or ()])
-    rows: list[dict[str, Any]] = []
-    for row in reader:
-        if len(rows) >= MAX_ROWS:
-            break
-        rows.append({(name or "").strip(): value for name, value in row.items()})
-    return rows
-
-
-def _list_marks(endpoint: Endpoint) -> tuple[bytes, ...]:
-    """Return what stands before or after each value of a document."""
-    if endpoint.format == "csv":
-        return endpoint.delimiter.encode(), b"\n"
-    return (b"<", b"=") if endpoint.format == "xml" else (b",", b"{", b"[")
-
-
-def _require_columns(endpoint: Endpoint, names: Sequence[str]) -> None:
-    """Raise ValueError if a CSV lacks a column that every record needs.
-
-    A page for people with status 200 is text, too, and would look like a CSV without values.
-    """
-    for name in sorted(REQUIRED_FIELDS[endpoint.kind]):
-        path = endpoint.fields[name].path
-        if _COLUMN.fullmatch(path) is not None and path.strip('"') not in names:
-            raise ValueError(f"no column {path}")
+    if body.strip():  # a page for people with status 200 is text, too, and lacks the columns
+        found = {(name or "").strip() for name in reader.fieldnames or ()}
+        for name in sorted(REQUIRED_FIELDS[endpoint.kind]):
+            path = endpoint.fields[name].path
+            if _COLUMN.fullmatch(path) is not None and path.strip('"') not in found:
+                raise ValueError(f"no column {path}")
+    return [{(name or "").strip(): value for name, value in row.items()} for row in islice(reader, MAX_ROWS)]
 
 
 class _Paths:
@@ -267,7 +249,10 @@ def _read_rows(
     misfits: list[Misfit] = []
     missing = 0
     for number, row in enumerate(rows):
-        found = _find_values(endpoint, paths, row)
+        found = {
+            name: row.get(name) if endpoint.layout == "columns" else paths.search(rule.path, row)
+            for name, rule in endpoint.fields.items()
+        }
         values: dict[str, Any] = {}
         name = ""
         try:
@@ -292,12 +277,6 @@ def _read_rows(
 
 
 # -- fields
-
-
-def _find_values(endpoint: Endpoint, paths: _Paths, row: Any) -> dict[str, Any]:
-    if endpoint.layout == "columns":
-        return {name: row.get(name) for name in endpoint.fields}
-    return {name: paths.search(rule.path, row) for name, rule in endpoint.fields.items()}
 
 
 def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: Any) -> Any:
@@ -460,14 +439,12 @@ def _make_quote(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Q
     )
 
 
-def _make_observation(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Observation:
-    return Observation(question.symbol, values["start"], values["value"])
-
-
 _MAKERS: Final[Mapping[RecordKind, Callable[[Endpoint, Question, Mapping[str, Any]], Record]]] = {
     RecordKind.BARS: _make_bar,
     RecordKind.QUOTES: _make_quote,
-    RecordKind.OBSERVATIONS: _make_observation,
+    RecordKind.OBSERVATIONS: lambda _, question, values: Observation(
+        question.symbol, values["start"], values["value"]
+    ),
 }
 
 

@@ -109,11 +109,8 @@ class SourceRequest:
     def describe(self) -> str:
         """Return the address for people, without the key."""
         query = urlencode(self.params)
-        return (
-            (f"{self.url}?{query}" if query else self.url)
-            .replace(KEY_MARK, "KEY")
-            .replace("%00key%00", "KEY")
-        )
+        url = f"{self.url}?{query}" if query else self.url
+        return url.replace(KEY_MARK, "KEY").replace("%00key%00", "KEY")
 
 
 class _TemplateFormatter(Formatter):
@@ -141,7 +138,10 @@ def make_request(
     """
     values = _template_values(source, endpoint, question)
     safe = KEY_MARK + ("/" if endpoint.keep_slashes else "")
-    path = _fill(endpoint.path, {name: _quoted(value, safe) for name, value in values.items()})
+    quoted = {
+        name: quote(each, safe=safe) if isinstance(each, str) else each for name, each in values.items()
+    }
+    path = _fill(endpoint.path, quoted)
     params = {name: _fill(text, values) for name, text in endpoint.params.items()}
     headers = {"Accept": _ACCEPT[endpoint.format], **source.headers, **endpoint.headers}
     body = None
@@ -226,7 +226,3 @@ def _cut(endpoint: Endpoint, question: Question, start: datetime, end: datetime)
 
 def _fill(template: str, values: Mapping[str, Any]) -> str:
     return _FORMATTER.vformat(template, (), values)
-
-
-def _quoted(value: Any, safe: str) -> Any:
-    return quote(value, safe=safe) if isinstance(value, str) else value

@@ -413,6 +413,11 @@ class MarketSource(FilePart):
     def find_limits(self, *, has_key: bool) -> Limits:
         return self.limits if has_key or self.limits_without_key is None else self.limits_without_key
 
+    def replace_limits(self, limits: Mapping[str, BaseModel]) -> Self:
+        """Return the source with the limits that the settings say, by the names of sources, if they do."""
+        own = limits.get(self.name)
+        return self if own is None else self.model_copy(update={"limits": Limits(**own.model_dump())})
+
     def symbol_rule(self, part: Endpoint | Stream, asset: AssetClass) -> SymbolRule:
         return part.symbols.get(asset) or self.symbols.get(asset) or SymbolRule()
 

@@ -137,10 +137,11 @@ class ReplaySource:
         lines, records = self._find_records(moved, time_ms)
         await self._breaker.record_success()
         body = b"".join(line + b"\n" for line in lines)
+        why_empty = "the recording is over" if time_ms >= to_ms(reel.to) else "nothing of that time"
         answer = SourceAnswer(
             self.name,
             AnswerStatus.OK if records else AnswerStatus.EMPTY,
-            "" if records else _explain_empty(reel, time_ms),
+            "" if records else why_empty,
             records,
             asked_at=clock.now_ms / 1000,
             digest=hashlib.sha256(body).hexdigest() if lines else "",
@@ -212,10 +213,6 @@ def move_question(question: Question, reel: Reel, time_ms: int, now_ms: int) -> 
         return datetime.fromtimestamp((to_ms(at) - now_ms + time_ms) / 1000, UTC)
 
     return replace(question, start=move(question.start), end=move(question.end))
-
-
-def _explain_empty(reel: Reel, time_ms: int) -> str:
-    return "the recording is over" if time_ms >= to_ms(reel.to) else "nothing of that time"
 
 
 def _find_keys(question: Question) -> list[SeriesKey]:

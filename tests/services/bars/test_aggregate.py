@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.bars.aggregate import merge_bars
+from services.bars.builder import merge_bars
 from services.market.entries import encode_entry, parse_bar
 from services.market.fields import MAX_NUMBER
 from services.market.records import DAY_MS, AssetClass, Bar, Provenance

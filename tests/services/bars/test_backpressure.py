@@ -1,6 +1,6 @@
 """bars waits for the readers of its results, but not for one that has stopped."""
 
-from services.bars.backpressure import PATIENCE_SEC, Backpressure
+from services.bars.worker import PATIENCE_SEC, Backpressure
 
 
 def test_bars_waits_while_a_group_reads_and_has_more_than_half_of_the_stream_to_read():

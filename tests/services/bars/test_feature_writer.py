@@ -125,12 +125,12 @@ class Station:
 
     def publish_entries(self, benchmark):
         """Publish what is new; return its entries, by symbol."""
-        computed = self.compute(benchmark)
-        for new in computed.new:
+        computed, marks_of = self.compute(benchmark)
+        for new in computed:
             self.commit(new)
-        for symbol, marks in computed.marks.items():
+        for symbol, marks in marks_of.items():
             self.scenes[symbol].stored[MARKS.encode()] = marks
-        return {new.symbol: new.entries for new in computed.new}
+        return {new.symbol: new.entries for new in computed}
 
     def forget_chunks(self, count):
         for scene in self.scenes.values():
@@ -198,9 +198,9 @@ def test_what_was_not_committed_of_all_symbols_is_computed_by_whoever_is_next():
     station.publish()
     btc = station.history["BTC/USD"]
     station.close_day(replace(btc[70], close=btc[70].high), seen_ms=btc[-1].start_ms + 2 * DAY_MS)
-    first, second = station.compute().new
+    first, second = station.compute()[0]
     station.commit(first)  # and no more
-    assert {new.symbol for new in station.compute().new} == {second.symbol}
+    assert {new.symbol for new in station.compute()[0]} == {second.symbol}
     station.publish()
     assert station.publish() == {}
     btc[70] = replace(btc[70], close=btc[70].high)
@@ -218,9 +218,7 @@ def test_marks_that_can_not_be_read_cost_a_computation_and_publish_nothing_twice
 def test_days_of_another_session_are_left_out():
     station = Station(60)
     stored = {symbol: scene.stored for symbol, scene in station.scenes.items()}
-    computed = compute_new(stored, dict.fromkeys(SYMBOLS, get_session("XNYS")), "BTC/USD")
-    assert computed.new == []
-    assert computed.marks == {}
+    assert compute_new(stored, dict.fromkeys(SYMBOLS, get_session("XNYS")), "BTC/USD") == ([], {})
 
 
 def test_features_of_a_recording_are_marked_and_so_are_those_of_the_days_after_it():
@@ -260,5 +258,5 @@ def test_a_day_that_is_built_of_minutes_of_a_recording_is_of_one_also_after_a_re
     scene.play([arrival(minutes[0], replay="1", played_at=str(minutes[0].start_ms / 1000 + 60))])
     scene.restart()
     scene.play([arrival(bar) for bar in minutes[1:]])
-    (new,) = compute_new({"BTC/USD": scene.stored}, {"BTC/USD": CRYPTO}, "SPY").new
+    ((new,), _) = compute_new({"BTC/USD": scene.stored}, {"BTC/USD": CRYPTO}, "SPY")
     assert [archived(entry).replay for entry in new.entries] == [True]

@@ -8,7 +8,6 @@ import pytest
 
 from services.rss_agg.fetch import (
     FeedError,
-    FeedRequest,
     Fetcher,
     Validators,
     hash_url,
@@ -61,7 +60,7 @@ site = opened(Site)
 
 async def fetch(url, settings=SETTINGS, resolve=None, **request):
     async with aclosing(Fetcher(resolve) if resolve else Fetcher()) as fetcher:
-        return await fetcher.fetch(FeedRequest(url, **request), settings)
+        return await fetcher.fetch(url, settings, **request)
 
 
 async def fails(url, settings=SETTINGS, resolve=None, **request):
@@ -229,8 +228,8 @@ async def test_a_connection_to_an_inside_address_serves_no_other_feed(site):
     site.pages |= {"/feed": FEED, "/away": to(site.url("/feed"))}
     async with aclosing(Fetcher(looks_up("127.0.0.1"))) as fetcher:
         settings = ReadSettings(allow_inside=("news.example",))
-        await fetcher.fetch(FeedRequest(site.url("/feed")), settings)
-        away = FeedRequest(f"http://news.example:{site.server_port}/away")
+        await fetcher.fetch(site.url("/feed"), settings)
+        away = f"http://news.example:{site.server_port}/away"
         with pytest.raises(FeedError, match="inside_address"):
             await fetcher.fetch(away, settings)
     assert len(site.of("/feed")) == 1

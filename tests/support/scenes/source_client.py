@@ -8,7 +8,7 @@ import orjson
 
 from services.market.records import AssetClass, RecordKind
 from services.sources.access.circuit_breaker import BreakerReading, BreakerState
-from services.sources.access.rate_limiter import Permission, Windows
+from services.sources.access.rate_limiter import Windows
 from services.sources.cascade.series import time_of
 from services.sources.catalog.answer import SourceAnswer
 from services.sources.catalog.request import ApiKey, Question
@@ -79,10 +79,9 @@ class Account:
         self.blocked: list[tuple[ApiKey | None, float]] = []
         self.outcomes: list[str] = []
 
-    async def take(self, key: ApiKey | None, windows: Windows) -> Permission:
+    async def take(self, key: ApiKey | None, windows: Windows) -> float:
         self.taken.append((key, tuple(windows)))
-        wait_sec = self.waits.pop(0) if self.waits else 0.0
-        return Permission(wait_sec, "limited" if wait_sec else "")
+        return self.waits.pop(0) if self.waits else 0.0
 
     async def count_left(
         self, _key: ApiKey | None, windows: Windows, _waited_for_sec: float = 0.0

@@ -17,7 +17,6 @@ import dns.inet
 import dns.message
 import dns.name
 import dns.rcode
-import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
@@ -41,7 +40,8 @@ async def probe(target: Dns, context: ProbeContext) -> ProbeResult:
         servers = _name_servers(target.resolvers or context.resolvers)
         with trace.step("dns"):
             answer = await _query_servers(query, servers, context.timeout_sec, trace)
-        found = _read_answers(answer, query.question[0].rdtype)
+        groups = [group for group in answer.answer if group.rdtype == query.question[0].rdtype]
+        found = sorted(_normalize(data.to_text()) for group in groups for data in group)
         trace.facts["answers"] = ", ".join(found[:SHOWN])
         if not found:
             raise ProbeError("no_answer")
@@ -123,12 +123,6 @@ async def _query_server(query: dns.message.QueryMessage, server: str, port: int)
                 raise_on_truncation=True,
             )
     return await dns.asyncquery.tcp(query, server, port=port)
-
-
-def _read_answers(answer: dns.message.Message, kind: dns.rdatatype.RdataType) -> list[str]:
-    return sorted(
-        _normalize(data.to_text()) for group in answer.answer if group.rdtype == kind for data in group
-    )
 
 
 def _normalize(text: str) -> str:

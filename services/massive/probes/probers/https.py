@@ -100,8 +100,9 @@ class Visit:
                 extensions={"sni_hostname": url.raw_host.decode("ascii"), "trace": self._trace},
             ) as response,
         ):
-            if encrypted:
-                self._record_certificate(response)
+            tls = response.extensions["network_stream"].get_extra_info("ssl_object")
+            if encrypted and tls is not None:
+                record_certificate(tls, self.trace, self.target.warn_days, self.context.wall())
             self.trace.facts["status"] = response.status_code
             if may_redirect and response.has_redirect_location:
                 return _resolve_redirect(url, response.headers["location"])
@@ -112,11 +113,6 @@ class Visit:
     async def _trace(self, event: str, _info: Any) -> None:
         if event in STAGES:
             self.trace.begin_step(STAGES[event])
-
-    def _record_certificate(self, response: httpx.Response) -> None:
-        tls = response.extensions["network_stream"].get_extra_info("ssl_object")
-        if tls is not None:
-            record_certificate(tls, self.trace, self.target.warn_days, self.context.wall())
 
     def require_allowed_addresses(self, addresses: Sequence[str]) -> None:
         """Raise ProbeError if a page outside redirects to an inside address.

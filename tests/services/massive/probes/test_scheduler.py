@@ -205,14 +205,9 @@ def test_what_is_slow_waits_for_what_is_slow_and_nothing_else_does():
     slow = ProbeFinding("a", 1.0, ProbeResult("tcp", "h", ms={"dns": 1.0, "total": SLOW_MS + 1}))
     slow_name = ProbeFinding("a", 1.0, ProbeResult("tcp", "h", ms={"dns": SLOW_MS + 1, "total": SLOW_MS + 2}))
     gates = [limits.semaphore_for(each) for each in (None, quick, slow, slow_name)]
-    assert gates == [
-        limits.quick.semaphore,
-        limits.quick.semaphore,
-        limits.slow.semaphore,
-        limits.slow.semaphore,
-    ]
+    assert gates[0] is gates[1] is not gates[2] is gates[3]
     threads = [limits.look_up_for(each) for each in (None, quick, slow, slow_name)]
-    assert threads == [*[limits.quick.look_up] * 3, limits.slow.look_up]
+    assert threads[0] is threads[1] is threads[2] is not threads[3]
     limits.close()
 
 

@@ -3,7 +3,6 @@
 import orjson
 import pytest
 
-from services.sources.access.rate_limiter import Permission
 from services.sources.catalog.answer import AnswerStatus
 from services.sources.catalog.request import ApiKey
 from support.rig.receiver import Answer, Receiver
@@ -71,8 +70,7 @@ class KeyAccount(Account):
 
     async def take(self, key, windows):
         self.taken.append((key, tuple(windows)))
-        wait_sec = self.by_key.get(key.key, 0.0)
-        return Permission(wait_sec, "limited" if wait_sec else "")
+        return self.by_key.get(key.key, 0.0)
 
 
 def keys_of(site):

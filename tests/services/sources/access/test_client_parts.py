@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from services.sources.access import client as module
-from services.sources.access.rate_limiter import Permission
 from services.sources.catalog.answer import AnswerStatus
 from support.rig.receiver import Answer
 from support.scenes.source_client import START, Account, hours_of, make_source, question, rows
@@ -79,8 +78,7 @@ class PausedAccount(Account):
     async def take(self, key, windows):
         await super().take(key, windows)
         until = max((begun + sec for each, begun, sec in self.pauses if each == key), default=0.0)
-        wait_sec = max(0.0, until - time.monotonic())
-        return Permission(wait_sec, "limited" if wait_sec else "")
+        return max(0.0, until - time.monotonic())
 
     async def block(self, key, sec, windows):
         await super().block(key, sec, windows)
