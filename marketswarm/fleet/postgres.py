@@ -212,12 +212,10 @@ class PostgresServer:
         except LookupError as error:
             raise PostgresError(f"PostgreSQL does not run as root, and {error}: add one") from None
         self._make_folders()
-        version_file = self.cluster / "PG_VERSION"
-        made_by = (
-            parse_digits(version_file.read_text("ascii", "replace").strip())
-            if version_file.exists()
-            else None
-        )
+        try:
+            made_by = parse_digits((self.cluster / "PG_VERSION").read_text("ascii", "replace").strip())
+        except OSError:
+            made_by = None
         self._programs = self._reachable(self._programs or find_programs(major=made_by))
         if not self.cluster.exists():
             self._make_cluster()

@@ -26,7 +26,7 @@ from marketswarm.operator import tokens
 from marketswarm.truth.parse import MAX_BYTES
 from services.board.access.clients import may_read
 from services.board.access.limits import RefusedError
-from services.board.access.sessions import SessionGate, is_foreign
+from services.board.access.sessions import SessionGate, names_other_origin
 from services.board.access.tokens import TokenVerifier, find_address
 
 CHECK_SEC: Final = 2.0  # how often the bus is asked whether a token is still valid
@@ -141,7 +141,7 @@ class Guard:
 
         request = {**scope, "type": "http", "method": "GET"}
         refusal = find_refusal(request, self._names)
-        if refusal is None and is_foreign(Request(request)):
+        if refusal is None and names_other_origin(Request(request)):
             refusal = 403, "a page of another origin opened this connection"
         if refusal is not None:
             await _make_refusal(*refusal)(scope, receive, send_refusal)

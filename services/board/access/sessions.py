@@ -225,13 +225,19 @@ def is_foreign(request: Request) -> bool:
 
     The browser sends the cookie for other ports of this machine too. A person who follows a link is welcome.
     """
-    if "origin" in request.headers:
-        try:
-            find_origin(request)
-        except RefusedError:
-            return True
     site, mode = (request.headers.get(f"sec-fetch-{name}", "") for name in ("site", "mode"))
-    return site in ("cross-site", "same-site") and mode != "navigate"
+    return names_other_origin(request) or (site in ("cross-site", "same-site") and mode != "navigate")
+
+
+def names_other_origin(request: Request) -> bool:
+    """Return True if a request is from a page of another origin. A program names none."""
+    if "origin" not in request.headers:
+        return False
+    try:
+        find_origin(request)
+    except RefusedError:
+        return True
+    return False
 
 
 def find_origin(request: Request) -> str:
