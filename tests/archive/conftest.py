@@ -32,3 +32,9 @@ async def connect():
             return connection
 
         yield open_connection
+
+
+@pytest.fixture
+async def connection(connect, archive_url):
+    """A connection to the database of this test, apart from the archive's own."""
+    return await connect(archive_url)

@@ -155,11 +155,11 @@ OLD_ROWS = {
     ],
 )
 async def test_a_backup_of_every_older_schema_is_verified_restored_and_brought_up_to_date(
-    postgres, tmp_path, version
+    postgres, connect, tmp_path, version
 ):
     """Of the tables that it has, with the columns of then."""
     url, other = [await asyncio.to_thread(postgres.new_database) for _ in range(2)]
-    connection = await asyncpg.connect(url)
+    connection = await connect(url)
     await apply_migrations(connection, load_migrations()[:version])
     await make_partitions(connection, [find_partition("bars", datetime(2026, 10, 26, tzinfo=UTC))])
     for sql in [sql for since, lines in OLD_ROWS.items() if since <= version for sql in lines]:
@@ -174,7 +174,6 @@ async def test_a_backup_of_every_older_schema_is_verified_restored_and_brought_u
         assert await read_version(restored) == len(load_migrations())
         assert await restored.fetchval("SELECT replay FROM features") == (version < 5)  # which marks them
     await database.aclose()
-    await connection.close()
 
 
 async def test_a_table_that_the_manifest_names_and_the_dump_lacks_is_a_difference(
@@ -268,7 +267,9 @@ def test_an_autovacuum_keeps_no_database_from_being_dropped_or_replaced(postgres
     assert rows_of(archive_url) == saved
 
 
-async def test_a_copy_that_another_restore_is_making_is_left_alone(postgres, archive_url, tmp_path):
+async def test_a_copy_that_another_restore_is_making_is_left_alone(
+    postgres, archive_url, connection, tmp_path
+):
     await fill(archive_url)
     made = await make_backup(archive_url, tmp_path, NOW, postgres.programs)
     slow = tmp_path / "slow"
@@ -278,7 +279,6 @@ async def test_a_copy_that_another_restore_is_making_is_left_alone(postgres, arc
     first = asyncio.create_task(verify_backup(archive_url, tmp_path / made.file, slow))
     await auntil((tmp_path / "pid").exists)
     copies = "SELECT count(*) FROM pg_database WHERE datname LIKE 'restored%'"
-    connection = await asyncpg.connect(archive_url)
     assert await connection.fetchval(copies) == 1
     assert await verify_backup(archive_url, tmp_path / made.file, postgres.programs) == made
     assert await connection.fetchval(copies) == 1
@@ -286,7 +286,6 @@ async def test_a_copy_that_another_restore_is_making_is_left_alone(postgres, arc
     with pytest.raises(asyncio.CancelledError):
         await first
     assert await connection.fetchval(copies) == 0
-    await connection.close()
 
 
 def test_a_backup_that_fails_leaves_no_file_and_names_no_password(postgres, archive_url, tmp_path):
@@ -322,14 +321,12 @@ def has_ended(pid):
         return True
 
 
-async def test_a_pg_dump_that_fails_ends_the_reading_of_the_tables_at_once(archive_url, tmp_path):
+async def test_a_pg_dump_that_fails_ends_the_reading_of_the_tables_at_once(archive_url, connection, tmp_path):
     programs = fake_pg_dump(tmp_path, "echo 'pg_dump: error: server version mismatch' >&2; exit 1")
-    connection = await asyncpg.connect(archive_url)
     await connection.execute("BEGIN; LOCK TABLE bars IN ACCESS EXCLUSIVE MODE")  # who reads it waits
     with pytest.raises(BackupError, match="server version mismatch"):
         async with asyncio.timeout(20):
             await make_backup(archive_url, tmp_path / "backups", NOW, programs)
-    await connection.close()
 
 
 async def test_a_table_that_can_not_be_read_ends_pg_dump_at_once(archive_url, tmp_path):

@@ -7,7 +7,6 @@ import subprocess
 import time
 from datetime import timedelta
 
-import asyncpg
 import orjson
 import pytest
 
@@ -293,10 +292,9 @@ def test_an_outage_may_begin_a_minute_after_the_alert_of_a_rule_and_no_later(arc
     assert found["monitor_miss.medic/memory_high/feed.398"]["severity"] == "critical"
 
 
-async def test_what_is_too_old_goes_with_its_entries_and_its_alerts_stay_counted(archive_url):
+async def test_what_is_too_old_goes_with_its_entries_and_its_alerts_stay_counted(archive_url, connection):
     alerts = typed_alerts(alert("heartbeat_miss", "feed", 30))
     await write(archive_url, typed(HEALED), typed([EVIDENCE], stream="medic:evidence"), alerts)
-    connection = await asyncpg.connect(archive_url)
     changed = await connection.fetchval("SELECT changed_at FROM incidents")
     for table in ("incidents", "alerts", "alert_counts"):
         await delete_expired(connection, table, changed - timedelta(days=2))
@@ -305,7 +303,6 @@ async def test_what_is_too_old_goes_with_its_entries_and_its_alerts_stay_counted
         await delete_expired(connection, table, changed + timedelta(seconds=1))
     left = [await connection.fetchval(f"SELECT count(*) FROM {name}") for name in LEFT]  # noqa: S608 - our own names
     assert left == [0, 0, 0, 0, 1]
-    await connection.close()
 
 
 LEFT = ("incidents", "incident_events", "incident_evidence", "alert_log", "alert_counts")

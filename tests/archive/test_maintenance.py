@@ -81,12 +81,11 @@ def expected_correlation(one, other, day, days):
     return float(np.corrcoef(values)[0, 1]), len(common)
 
 
-async def test_correlations_are_those_of_numpy_over_the_days_that_both_have(archive_url):
+async def test_correlations_are_those_of_numpy_over_the_days_that_both_have(archive_url, connection):
     chance = random.Random(3)
     bars = {symbol: daily_bars(symbol, chance) for symbol in ("SPY", "^VIX")}
     bars["BTC/USDT"] = daily_bars("BTC/USDT", chance, missing=0.2)
     await write(archive_url, [row for rows in bars.values() for row in rows])
-    connection = await asyncpg.connect(archive_url)
     last = (FIRST + timedelta(days=DAYS - 1)).date()
     assert list(await changed_days(connection)) == [last - timedelta(days=n) for n in range(5)]
     for day in (last, last - timedelta(days=30)):
@@ -101,10 +100,9 @@ async def test_correlations_are_those_of_numpy_over_the_days_that_both_have(arch
     shared = next(row for row in bars["SPY"] if row.start == bars["BTC/USDT"][-1].start)
     await write(archive_url, [shared._replace(close=shared.low, rev=1)])
     assert await compute(connection, last) == 2
-    await connection.close()
 
 
-async def test_one_price_has_the_correlation_1_on_whatever_calendars_it_is_shown(archive_url):
+async def test_one_price_has_the_correlation_1_on_whatever_calendars_it_is_shown(archive_url, connection):
     chance, price, prices = random.Random(7), 100.0, []
     first = FIRST.date().toordinal()
     for _ in range(DAYS):
@@ -127,20 +125,19 @@ async def test_one_price_has_the_correlation_1_on_whatever_calendars_it_is_shown
                 rest = (None, None, None, True, 0, 0, "x", None, None, False)
                 rows.append(BarRow(symbol, "1d", start, *ohlc, *rest, day=day.date))
     await write(archive_url, rows)
-    connection = await asyncpg.connect(archive_url)
     last = max(row.day for row in rows)
     assert await compute(connection, last) == 10
     found = await connection.fetch("SELECT a, b, value FROM correlations WHERE day = $1", last)
     assert [row["value"] for row in found] == [pytest.approx(1.0, abs=1e-9)] * 10
-    await connection.close()
 
 
-async def test_symbols_whose_days_end_years_apart_each_have_the_correlations_of_their_last_day(archive_url):
+async def test_symbols_whose_days_end_years_apart_each_have_the_correlations_of_their_last_day(
+    archive_url, connection
+):
     chance = random.Random(4)
     recorded = {name: daily_bars(name, chance) for name in ("A", "B", "C")}
     old = [row._replace(start=row.start.replace(year=2013)) for rows in recorded.values() for row in rows]
     await write(archive_url, [*old, *daily_bars("BTC/USDT", chance)])
-    connection = await asyncpg.connect(archive_url)
     last = (FIRST + timedelta(days=DAYS - 1)).date()
     days = list(await changed_days(connection))
     assert days == [*(last - timedelta(days=n) for n in range(5)), last.replace(year=2013)]
@@ -151,15 +148,15 @@ async def test_symbols_whose_days_end_years_apart_each_have_the_correlations_of_
     assert await changed_days(connection) == {}
     await write(archive_url, [old[-1]._replace(close=old[-1].low, rev=1)])
     assert list(await changed_days(connection)) == days[-1:]
-    await connection.close()
 
 
-async def test_a_day_that_was_computed_before_all_its_history_was_there_is_computed_again(archive_url):
+async def test_a_day_that_was_computed_before_all_its_history_was_there_is_computed_again(
+    archive_url, connection
+):
     chance = random.Random(6)
     bars = {symbol: daily_bars(symbol, chance) for symbol in ("AAPL", "SPY")}
     rows = [row for of_symbol in bars.values() for row in of_symbol]
     late, early, half = (FIRST + timedelta(days=day) for day in (20, 40, 50))
-    connection = await asyncpg.connect(archive_url)
     for part in (
         [row for row in rows if row.start < half and not late <= row.start < early],
         [row for row in rows if row.start >= half],
@@ -177,7 +174,6 @@ async def test_a_day_that_was_computed_before_all_its_history_was_there_is_compu
     await connection.execute("DELETE FROM correlations WHERE day < $1", half.date())
     await forget_expired_days(connection)
     assert await connection.fetchval("SELECT count(*) FROM correlated_days") == 5
-    await connection.close()
 
 
 def same_walk(chance, days, **symbols):
@@ -208,7 +204,7 @@ def begin_in_new_york(hour, minute=0, *, before=0):
 
 @pytest.mark.parametrize("names_day", [True, False])
 async def test_a_forex_day_is_compared_with_the_same_trading_day_of_stocks_over_a_change_of_the_clocks(
-    archive_url, names_day
+    archive_url, connection, names_day
 ):
     chance = random.Random(6)
     every = [date(2026, 1, 5) + timedelta(days=n) for n in range(110)]  # clocks change on 2026-03-08
@@ -218,7 +214,6 @@ async def test_a_forex_day_is_compared_with_the_same_trading_day_of_stocks_over_
     if names_day:
         rows = [row._replace(day=days[n // 2]) for n, row in enumerate(rows)]
     await write(archive_url, rows)
-    connection = await asyncpg.connect(archive_url)
     changed = await changed_days(connection)
     assert list(changed) == days[:-6:-1]
     for day in days[:-3:-1]:
@@ -230,26 +225,22 @@ async def test_a_forex_day_is_compared_with_the_same_trading_day_of_stocks_over_
     # the last bar of forex begins on the day before the last of stocks, and a later one is of no matter
     await write(archive_url, [rows[-1]._replace(close=rows[-1].low, rev=1)])
     assert list(await changed_days(connection)) == [days[-1], *days[-3:-6:-1]]
-    await connection.close()
 
 
-async def test_a_correlation_with_a_replayed_day_is_marked(archive_url):
+async def test_a_correlation_with_a_replayed_day_is_marked(archive_url, connection):
     chance = random.Random(7)
     rows = {name: daily_bars(name, chance) for name in ("A", "B", "C")}
     rows["C"][-40] = rows["C"][-40]._replace(replay=True)
     await write(archive_url, [row for of_symbol in rows.values() for row in of_symbol])
-    connection = await asyncpg.connect(archive_url)
     last = (FIRST + timedelta(days=DAYS - 1)).date()
     for days, marked in ((60, [("A", "C"), ("B", "C")]), (30, [])):
         await compute_correlations(connection, last, days=days, symbols=10, made_of="")
         found = await connection.fetch("SELECT a, b FROM correlations WHERE replay ORDER BY a, b")
         assert [tuple(row) for row in found] == marked
-    await connection.close()
 
 
-async def test_retention_keeps_the_newest_health_of_each_source(archive_url):
+async def test_retention_keeps_the_newest_health_of_each_source(archive_url, connection):
     """A source that has not changed for years has not changed now."""
-    connection = await asyncpg.connect(archive_url)
     begun = datetime(2024, 5, 1, tzinfo=UTC)
     stable, changing = ([SourceState(name, "{}", "up", "")] for name in ("fred", "yahoo"))
     for state in (stable, changing):
@@ -263,7 +254,6 @@ async def test_retention_keeps_the_newest_health_of_each_source(archive_url):
         ("fred", "up", begun),
         ("yahoo", "down", begun + timedelta(minutes=1)),
     ]
-    await connection.close()
 
 
 @partitions_only
@@ -288,11 +278,10 @@ def test_while_a_table_is_read_for_long_retention_goes_on_with_the_others_and_re
         assert agent.stop() == 0
 
 
-async def test_a_pair_that_is_compared_no_more_leaves_its_day_and_no_other(archive_url):
+async def test_a_pair_that_is_compared_no_more_leaves_its_day_and_no_other(archive_url, connection):
     chance = random.Random(8)
     rows = {name: daily_bars(name, chance) for name in ("A", "B", "C")}
     await write(archive_url, [row for of_symbol in rows.values() for row in of_symbol])
-    connection = await asyncpg.connect(archive_url)
     last = (FIRST + timedelta(days=DAYS - 1)).date()
     before = last - timedelta(days=1)
     pairs = "SELECT a, b FROM correlations WHERE day = $1 ORDER BY a, b"
@@ -304,7 +293,6 @@ async def test_a_pair_that_is_compared_no_more_leaves_its_day_and_no_other(archi
     assert len(await connection.fetch(pairs, before)) == 3
     await compute(connection, before, symbols=1)
     assert await connection.fetch(pairs, before) == []
-    await connection.close()
 
 
 def truth(**more):

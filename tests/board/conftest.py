@@ -1,7 +1,7 @@
 """One Chromium for a worker, tabs that must end without an error, and a server for what the board keeps."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from support.market_board import MarketBoard, open_market, run_apart
 from support.postgres import Postgres, postgres
-from support.rig.browser import Tab, open_browser
+from support.rig.browser import Tab, Tabs, open_browser
 from support.rig.one_server import empty_bus, server
 from support.rig.steered_fleet import SteeredFleet, run_steered_fleet
 from support.scenes.board import BoardFleet, open_board
@@ -84,7 +84,7 @@ def _a_test_without_tabs_may_run_a_loop(request: pytest.FixtureRequest, chromium
 
 
 @pytest.fixture
-def new_tab(chromium: Chromium) -> Iterator[Callable[..., Tab]]:
+def new_tab(chromium: Chromium) -> Iterator[Tabs]:
     """Opens tabs. None may meet an error of a script, refused markup, or another host."""
     tabs: list[Tab] = []
 

@@ -1,17 +1,14 @@
 """axe-core finds nothing on a page of each kind, in both themes, on a desk and on a phone."""
 
-from collections.abc import Callable
-
 import pytest
 
 from support.board_examples import make_small
 from support.board_pages import make_pages
 from support.fixtures import opened
 from support.rig.board_site import BoardSite
-from support.rig.browser import DESK, PHONE, Tab, find_violations, needs_chromium
+from support.rig.browser import DESK, PHONE, Tabs, find_violations, needs_chromium
 
 pytestmark = needs_chromium
-Tabs = Callable[..., Tab]
 KINDS = ("/", "/services", "/incidents", "/alerts", "/topology", "/truth/edit", "/public")
 """A page of each kind: a table that is searched, a service, cards, a list, a picture, a form, no script."""
 OTHERS = {*make_pages(make_small()), "/alerts/one", "/?group=tag", "/?wall=1", "/announcements?session=1"}

@@ -1,14 +1,12 @@
 """What a browser loads to see the fleet for the first time, and when it sees it."""
 
 import gzip
-from collections.abc import Callable
 
 from support.board_examples import make_large
 from support.rig.board_site import BoardSite
-from support.rig.browser import Tab, needs_chromium
+from support.rig.browser import Tabs, needs_chromium
 
 pytestmark = needs_chromium
-Tabs = Callable[..., Tab]
 MOST_BYTES = 60_000
 DATA = "/api/v1/"
 

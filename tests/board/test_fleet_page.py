@@ -1,7 +1,6 @@
 """The page of the fleet in a browser: what it draws, finds, and does by keys."""
 
 import re
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,10 +10,9 @@ from notifier.router.incident import Decision
 from support.board_examples import make_large, make_service, make_small, make_snapshot, make_well
 from support.fixtures import opened
 from support.rig.board_site import BoardSite
-from support.rig.browser import PHONE, Tab, needs_chromium
+from support.rig.browser import PHONE, Tabs, needs_chromium
 
 pytestmark = needs_chromium
-Tabs = Callable[..., Tab]
 
 ROWS = "#rows tr[data-svc]"
 CUT = """[...document.querySelectorAll("nav, .scroll:not(.picture)")]

@@ -1,17 +1,14 @@
 """Names, details, reasons and documents full of markup have no effect on any page."""
 
-from collections.abc import Callable
-
 from playwright.sync_api import expect
 
 from marketswarm.status.service_rows import ServiceState
 from support.board_examples import HOSTILE, make_hostile, make_small
 from support.board_pages import make_pages
 from support.rig.board_site import BoardSite
-from support.rig.browser import Tab, needs_chromium
+from support.rig.browser import Tabs, needs_chromium
 
 pytestmark = needs_chromium
-Tabs = Callable[..., Tab]
 PATHS = [*make_pages(make_small()), "/alerts/one", "/?wall=1", "/?group=tag", "/announcements?session=1"]
 OURS = "main script, main img:not([src^='/badge/']), [onmouseover], [onload], [onerror], [style]"
 HOVER = """() => {

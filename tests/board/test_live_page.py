@@ -1,7 +1,6 @@
 """A page that is open: it follows the fleet, says at once when it can't, and catches up."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,10 +11,9 @@ from services.board.fleet.snapshot import BusSnapshot
 from support.board_examples import make_service, make_well
 from support.fixtures import opened
 from support.rig.board_site import BoardSite
-from support.rig.browser import Tab, needs_chromium
+from support.rig.browser import Tabs, needs_chromium
 
 pytestmark = needs_chromium
-Tabs = Callable[..., Tab]
 
 site = opened(lambda: BoardSite(make_well()))
 

@@ -16,11 +16,10 @@ from services.board.market.pictures import (
 )
 from services.market.records import DAY_MS
 from support.market_board import NOW
-from support.rig.browser import Tab, needs_chromium
+from support.rig.browser import Tabs, needs_chromium
 from support.waiting import PATIENT_SEC, Patience, until
 
 pytestmark = needs_chromium
-Tabs = Callable[..., Tab]
 
 
 def drawn_bars(page: Page) -> None:

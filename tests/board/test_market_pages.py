@@ -2,7 +2,6 @@
 
 import re
 import threading
-from collections.abc import Callable
 
 import orjson
 import pytest
@@ -19,11 +18,10 @@ from services.board.market.pictures import (
     format_recency,
 )
 from support.market_board import NOW, SYMBOLS, open_market
-from support.rig.browser import DESK, PHONE, Tab, find_violations, needs_chromium
+from support.rig.browser import DESK, PHONE, Tabs, find_violations, needs_chromium
 from support.waiting import until
 
 pytestmark = needs_chromium
-Tabs = Callable[..., Tab]
 PATHS = ("", "/economy", "/correlations", "/sources", "/symbol/EUR/USD")
 OTHER_THEMES = pytest.mark.nightly("each page is looked at in the light theme in every run")
 

@@ -1,18 +1,15 @@
 """What a receiver refused for good is shown, and sent again, in a browser without a script."""
 
-from collections.abc import Callable
-
 import pytest
 from playwright.sync_api import expect
 
 from support.board_examples import make_well
 from support.rig.board_site import BoardSite
-from support.rig.browser import Tab, needs_chromium, sign_in
+from support.rig.browser import Tabs, needs_chromium, sign_in
 from support.rig.steered_fleet import SteeredFleet
 from support.waiting import until
 
 pytestmark = [needs_chromium, pytest.mark.live]
-Tabs = Callable[..., Tab]
 
 
 def find_dead(fleet: SteeredFleet) -> list[dict[str, str]]:

@@ -2,19 +2,17 @@
 
 import os
 import signal
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import expect
 
 from marketswarm.operator.diagnosis import DiagnosisRecord, make_diagnosis_field
-from support.rig.browser import Tab, needs_chromium, sign_in
+from support.rig.browser import Tabs, needs_chromium, sign_in
 from support.rig.process import descendants
 from support.rig.steered_fleet import BEATS, TRUTH, run_steered_fleet
 from support.waiting import PATIENT_SEC, until
 
 pytestmark = [needs_chromium, pytest.mark.live]
-Tabs = Callable[..., Tab]
 QUICK = {
     "mode": "propose",
     "every_sec": 0.2,

@@ -1,15 +1,12 @@
 """People announce an incident on the board of a real fleet, and everyone reads it on the public page."""
 
-from collections.abc import Callable
-
 import pytest
 from playwright.sync_api import expect
 
-from support.rig.browser import Tab, needs_chromium, sign_in
+from support.rig.browser import Tabs, needs_chromium, sign_in
 from support.rig.steered_fleet import SteeredFleet
 
 pytestmark = [needs_chromium, pytest.mark.live]
-Tabs = Callable[..., Tab]
 
 
 def test_an_incident_is_announced_updated_and_withdrawn_without_a_script(fleet: SteeredFleet, new_tab: Tabs):

@@ -1,15 +1,12 @@
 """A browser on the board of a real fleet."""
 
-from collections.abc import Callable
-
 from playwright.sync_api import Page, expect
 
-from support.rig.browser import Tab, needs_chromium
+from support.rig.browser import Tabs, needs_chromium
 from support.scenes.board import BoardFleet
 from support.waiting import until
 
 pytestmark = needs_chromium
-Tabs = Callable[..., Tab]
 
 
 def row(page: Page, svc: str):

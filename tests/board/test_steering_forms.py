@@ -1,7 +1,6 @@
 """People steer a real fleet on the pages, in a browser that runs no script too."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,11 @@ import orjson
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.rig.browser import Tab, needs_chromium, sign_in
+from support.rig.browser import Tabs, needs_chromium, sign_in
 from support.rig.steered_fleet import SteeredFleet
 from support.waiting import until
 
 pytestmark = [needs_chromium, pytest.mark.live]
-Tabs = Callable[..., Tab]
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 RUN = """async () => (await axe.run(document)).violations.map(
   (one) => `${one.id}: ${one.nodes.slice(0, 3).map(node => node.html).join(" | ")}`

@@ -1,6 +1,5 @@
 """People edit the truth of a real fleet with users, in a browser, and roll it back."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -8,12 +7,11 @@ import orjson
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.rig.browser import PHONE, Tab, needs_chromium, sign_in
+from support.rig.browser import PHONE, Tabs, needs_chromium, sign_in
 from support.rig.steered_fleet import SteeredFleet
 from support.waiting import until
 
 pytestmark = [needs_chromium, pytest.mark.live]
-Tabs = Callable[..., Tab]
 
 
 def enter(page: Page, fleet: SteeredFleet, path: str, *scopes: str) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from types import TracebackType
 from typing import Self
 
 import httpx
@@ -56,9 +55,7 @@ class Pings:
             thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join(2 * ANSWER_SEC)

@@ -5,7 +5,6 @@ import struct
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 STEP_SEC: Final = 0.05
@@ -41,9 +40,7 @@ class PlayedClock:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._over.set()
         self._thread.join(10)
 

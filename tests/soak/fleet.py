@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from soak.company import Company
@@ -44,11 +43,6 @@ class SoakFleet(Fleet):
             self.resources.close()
             raise
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, at)
 
     def server(self, bus: str) -> Server:
         return self.system if bus == HOME else self.market

@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +94,7 @@ def sign_in(page: Page, token: str) -> None:
     page.get_by_role("link", name="sign in").click()
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Sign in").click()
+
+
+Tabs = Callable[..., Tab]
+"""The fixture `new_tab` of the board's tests: it opens a tab, with the options of a browser context."""

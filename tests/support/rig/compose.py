@@ -19,7 +19,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -30,6 +29,7 @@ from redis.retry import Retry
 from support.leftovers import PROJECT, PROJECTS, TAG, begun_project, end_project
 from support.pages import shown
 from support.rig.alert_tail import AlertTail
+from support.rig.closes import Closes
 from support.rig.process import HOST, free_port
 from support.waiting import Patience
 
@@ -122,7 +122,7 @@ class Container:
         os.kill(self.pid, signal.SIGKILL)
 
 
-class Project:
+class Project(Closes):
     """A fleet of its own: `with Project(tmp_path) as fleet: fleet.script(…)`; nothing runs before that.
 
     `truth` is the file that its bootstrap seeds, a copy of the shipped one; `env` what the commands are told.
@@ -152,11 +152,6 @@ class Project:
     def __enter__(self) -> Self:
         begun_project(self.name)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends it and removes all that bears its name; may be called twice."""

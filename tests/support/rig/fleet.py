@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import orjson
@@ -55,9 +54,7 @@ class Fleet:
             self.resources = ends.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.resources.close()
         started = [self.system, self.market, *self.agents.values()]
         left = [each.pid for each in started if Path(f"/proc/{each.pid}").exists()]

@@ -5,10 +5,10 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 import redis
 
+from support.rig.closes import Closes
 from support.rig.process import HOST, Server
 
 MIB = 1024 * 1024
@@ -24,17 +24,14 @@ def limits_of_containers() -> dict[str, str]:
     return found
 
 
-class Flood:
+class Flood(Closes):
     """Connections of a stranger to one bus, open until the end: `with Flood(server) as flood:`."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self._ends = contextlib.ExitStack()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
+    def close(self) -> None:
         self._ends.close()
 
     def unfinished_queries(self, count: int = 2, mebibytes: int = 300) -> None:

@@ -3,8 +3,7 @@
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
@@ -77,13 +76,8 @@ class Prometheus(Process):
         until(lambda: self._ready() or not self.running, what="Prometheus to be ready")
         assert self.running, (folder / "log").read_text(encoding="utf-8")[-1000:]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
             self.stop(20)
         self.close()
 

@@ -1,8 +1,8 @@
 """systemd's end of a notify socket, as a real datagram socket that a test reads."""
 
 import socket
-from types import TracebackType
-from typing import Self
+
+from support.rig.closes import Closes
 
 
 def reached(address: str) -> str:
@@ -10,7 +10,7 @@ def reached(address: str) -> str:
     return f"\0{address[1:]}" if address.startswith("@") else address
 
 
-class NotifyEar:
+class NotifyEar(Closes):
     """`heard()` is what was said since it was asked last, a list of lines a message."""
 
     def __init__(self, address: str) -> None:
@@ -19,12 +19,7 @@ class NotifyEar:
         self._socket.setblocking(False)
         self._socket.bind(reached(address))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._socket.close()
 
     def heard(self) -> list[list[str]]:

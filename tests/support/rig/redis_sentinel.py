@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import redis
@@ -83,9 +82,7 @@ class Guarded:
             self._ends = ends.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._ends.close()
 
     @property

@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import orjson
 import redis
 
 from support.rig import Proc, Server
+from support.rig.closes import Closes
 from support.waiting import PATIENT_SEC, until
 
 HEAD = """
@@ -72,9 +72,7 @@ class Scene:
         }
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for process in [*self.programs, *self.buses]:
             process.close()
 
@@ -117,7 +115,7 @@ class Scene:
         return self.beat()
 
 
-class Tail:
+class Tail(Closes):
     """A plain subscriber, to see what is published."""
 
     def __init__(self, url: str, channel: str) -> None:
@@ -126,12 +124,7 @@ class Tail:
         self.pubsub.subscribe(channel)
         until(lambda: self.pubsub.get_message(timeout=0.1), what=f"a subscription to {channel}")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self.pubsub.close()
         self.client.close()
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import orjson
@@ -97,14 +96,12 @@ class Scene(Fleet):
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
-            if kind is None:
+            if error[0] is None:
                 self.judge()
         finally:
-            super().__exit__(kind, error, at)
+            super().__exit__(*error)
 
     def program(self, module: str, name: str | None = None, **env: str) -> Proc:
         """Start one of tests/faults/programs, in place of the agent `name`."""

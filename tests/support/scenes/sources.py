@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -108,9 +107,7 @@ class SourcesMarket:
         self._alerting = asyncio.create_task(self.alerts.run())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         self._alerting.cancel()
         await asyncio.wait([self._alerting])
         self._stack.close()
