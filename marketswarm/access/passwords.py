@@ -22,7 +22,6 @@ from marketswarm.text import format_names
 from marketswarm.truth import Truth
 
 ACL_FILE: Final = "users.acl"
-DEFAULT_USER: Final = DEFAULT
 DATABASE_READER: Final = "marketswarm_reader"
 """The PostgreSQL role that reads the archive and can't write. It is made when a server is set up."""
 MIN_PASSWORD_CHARS: Final = 16
@@ -45,7 +44,7 @@ def load_passwords(
     """
     if make_missing:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    names = [*names, *([DEFAULT_USER] if (folder / DEFAULT_USER).exists() else ())]
+    names = [*names, *([DEFAULT] if (folder / DEFAULT).exists() else ())]
     missing = [name for name in names if not (folder / name).exists()]
     if missing and not make_missing:
         raise SecretError(
@@ -61,7 +60,7 @@ def close_default_user(folder: Path) -> None:
 
     Remove `<folder>/default` to undo it.
     """
-    load_passwords(folder, [DEFAULT_USER], make_missing=True)
+    load_passwords(folder, [DEFAULT], make_missing=True)
 
 
 def format_acl_files(
@@ -76,7 +75,7 @@ def format_acl_files(
     return {
         bus: format_acl_file(
             build_users(
-                truth, bus, truth_key=truth_key, alert_channel=alert_channel, closed=DEFAULT_USER in passwords
+                truth, bus, truth_key=truth_key, alert_channel=alert_channel, closed=DEFAULT in passwords
             ),
             hashes,
         )

@@ -14,7 +14,6 @@ from typing import Final
 
 from marketswarm.access.passwords import (
     ACL_FILE,
-    DEFAULT_USER,
     SecretError,
     build_url_files,
     close_default_user,
@@ -23,7 +22,7 @@ from marketswarm.access.passwords import (
     load_passwords,
     write_files,
 )
-from marketswarm.access.users import OPERATOR, AclError, user_names
+from marketswarm.access.users import DEFAULT, OPERATOR, AclError, user_names
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.data_folder import make_private_folder, require_private_files
@@ -76,7 +75,7 @@ def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False
     files = build_url_files(data / _URLS, secrets, {bus.name: bus.url for bus in own_buses})
     write_files(files | {data / bus.name / ACL_FILE: texts[bus.name] for bus in own_buses}, _PRIVATE_MODE)
     variables = {bus.name: bus.variable for bus in own_buses}
-    return FleetAccess(data / _URLS, variables, closed=DEFAULT_USER in secrets)
+    return FleetAccess(data / _URLS, variables, closed=DEFAULT in secrets)
 
 
 async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:

@@ -125,14 +125,15 @@ async def read_pauses(bus: Bus, names: list[str]) -> dict[str, SourcePause]:
 
 def parse_pause(stored: Mapping[bytes, bytes], now: float) -> SourcePause | None:
     """Return the pause in a breaker, if it is in force at `now`."""
-    paused = _parse_ms(stored.get(b"paused"))
+    paused = parse_milliseconds(stored.get(b"paused"))
     if not paused or _FOREVER_MS != paused <= 1000 * now:
         return None
     is_medics = stored.get(b"paused_by") == BY_MEDIC and paused != _FOREVER_MS
-    return SourcePause(is_medics, max(0.0, _parse_ms(stored.get(b"paused_at"))) / 1000)
+    return SourcePause(is_medics, max(0.0, parse_milliseconds(stored.get(b"paused_at"))) / 1000)
 
 
-def _parse_ms(raw: bytes | None) -> float:
+def parse_milliseconds(raw: bytes | None) -> float:
+    """Return a time of a breaker; 0 if it is missing or not a number, -1 for a pause without end."""
     text = (raw or b"").decode("ascii", "replace")
     return parse_decimal(text, _FOREVER_MS, 1000 * MAX_EPOCH_SEC) or 0.0
 

@@ -24,7 +24,7 @@ from marketswarm.operator.healing import (
     fold_incidents,
     read_blown_at,
 )
-from marketswarm.text import escape_text
+from marketswarm.text import escape_lines, escape_text
 from services.board.cache import Cached
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, AlertsAnswer, AlertView, read_alerts
 
@@ -147,9 +147,9 @@ class IncidentRecord:
             return None
         if record is None:
             return None
-        remedies, patch = tuple(map(escape_text, record.remedies)), _escape_lines(record.patch)
+        remedies, patch = tuple(map(escape_text, record.remedies)), escape_lines(record.patch)
         return DiagnosisView(
-            record.ts, escape_text(record.reason), _escape_lines(record.text), remedies, patch
+            record.ts, escape_text(record.reason), escape_lines(record.text), remedies, patch
         )
 
     def clear(self) -> None:
@@ -213,10 +213,6 @@ def summarize_incident(found: HealingIncident) -> IncidentSummary:
         resolution_time_seconds=None if end is None else end.sec,
         proposal=None if proposal is None or end is not None else proposal.proposal,
     )
-
-
-def _escape_lines(text: str) -> str:
-    return "\n".join(map(escape_text, text.splitlines()))
 
 
 def make_steps(found: HealingIncident) -> tuple[StepView, ...]:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus import Bus
-from marketswarm.bus.stored_values import parse_decimal, read_fields
+from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import MARKET_SOURCES, source_breaker_key
 from marketswarm.operator.remedies import SOURCES, find_sources_bus
 from services.medic.remedies.leased_write import LeasedWriter
 from services.medic.remedies.remedy import BesideRemedy, OrderResult, RemedyContext, RemedyOrder
-from services.medic.source_rejects import SOURCE_NAME, list_sources
+from services.medic.source_rejects import SOURCE_NAME, list_sources, parse_milliseconds
 
 MAX_RESUMED: Final = 50
 """The most sources that one attempt has asked again."""
@@ -44,10 +44,5 @@ async def find_open_breakers(bus: Bus) -> list[str]:
     return [
         name
         for name, each in zip(names, breakers, strict=True)
-        if _parse_ms(each.get(b"open_ms")) and not _parse_ms(each.get(b"paused"))
+        if parse_milliseconds(each.get(b"open_ms")) and not parse_milliseconds(each.get(b"paused"))
     ]
-
-
-def _parse_ms(raw: bytes | None) -> float:
-    """Return the milliseconds of a field; 0 if it is missing or not a number, -1 for a pause without end."""
-    return parse_decimal((raw or b"").decode("ascii", "replace"), -1, 1e15) or 0.0
