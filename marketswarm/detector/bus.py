@@ -121,8 +121,8 @@ class WatchedBus:
         """Remove and return the services that are due at `running`, 2000 at most; a job counts as 100.
 
         Services that wait for a canary are included only if one came since the last call, and every job if a
-        gap began or ended since then, because it may be due earlier. If more are due,
-        some are `postponed`, or `next_due` is not later than `running`.
+        gap began or ended since then, because it may be due earlier. If more are due, some are `postponed`,
+        or `next_due` is not later than `running`.
         """
         if self.clock.is_listening and self.turn_of_jobs != self.clock.turns:
             self.turn_of_jobs = self.clock.turns

@@ -39,6 +39,7 @@ class _CommandRefusedError(Exception):
 
 
 def _main(folder: str, port: str, users: str, *command: str) -> None:
+    """Become the server, without a port and with a user of our own; a process beside it opens the port."""
     os.chdir(folder)
     key = os.urandom(32).hex()
     Path(OPEN_ACL).unlink(missing_ok=True)

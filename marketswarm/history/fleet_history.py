@@ -485,6 +485,7 @@ class FleetHistory:
         return self._shared_sums[key]
 
     def _find_unheard(self, bus: str, end: int) -> list[Span]:
+        """Return what `_list_unheard` does, kept for the last `end` that was asked for."""
         known = self._unheard.get(bus)
         if known is not None and known[0] == end:
             return known[1]

@@ -122,6 +122,7 @@ async def _prepared_for_hypertables(url: str, version: str | None) -> AsyncItera
 
 
 async def _execute_alone(url: str, sql: str) -> None:
+    """Execute a statement over a connection of its own. Raises BackupError if the database refuses it."""
     async with open_connection(url, _STATEMENT_SEC) as connection:
         try:
             await connection.execute(sql)

@@ -63,6 +63,7 @@ class RequestDesk:
         self._taken_at = float("-inf")
 
     async def run(self) -> None:
+        """Look for a request every LOOK_EVERY_SEC, until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(LOOK_EVERY_SEC)

@@ -272,6 +272,7 @@ class FeedStore:
         return assign_scopes(feeds, known)
 
     async def load_states(self, feeds: Sequence[KnownFeed]) -> list[FeedState]:
+        """Return the state of each feed, a new one where none is stored. Raises BusError."""
         states: list[FeedState] = []
         for start in range(0, len(feeds), FEEDS_PER_STEP):
             batch = feeds[start : start + FEEDS_PER_STEP]

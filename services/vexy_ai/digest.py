@@ -74,6 +74,7 @@ def normalize(title: str) -> str:
 
 @lru_cache(maxsize=1024)
 def shingles(text: str) -> frozenset[str]:
+    """Return all parts of a text that are SHINGLE_LENGTH long: similar texts share many of them."""
     return frozenset(text[at : at + SHINGLE_LENGTH] for at in range(max(1, len(text) - SHINGLE_LENGTH + 1)))
 
 

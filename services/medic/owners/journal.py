@@ -52,6 +52,7 @@ class JournalLogs(PolledLogs):
         self._option = "--user-unit" if is_user else "--unit"
 
     def find_logs(self, svc: str) -> Sequence[str] | None:
+        """Return the unit of a service, none if systemd has none; None while that is not known."""
         services = self._get_services()
         if services is None:
             return None
