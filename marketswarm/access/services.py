@@ -117,8 +117,9 @@ def grant_work(svc: str, view: BusView) -> Iterator[Grant]:
     """Yield the grants for a service's work on one bus.
 
     The service registers its processes and divides the work among them, takes leases, and uses its access
-    points. It may read whether the healer copies its alerts from this bus. archive stores how far it has read
-    the streams that it follows, and reports how the backups and the database are.
+    points. If the healer copies its alerts from this bus, it may read which of its outages the healer has
+    closed. archive stores how far it has read the streams that it follows, and reports how the backups and
+    the database are.
     """
     name = escape_pattern(svc)
     shares = (keys.members_key(name), keys.members_key(name, "*"))

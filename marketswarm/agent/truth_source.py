@@ -354,9 +354,9 @@ async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: f
         )
         if any(reading.is_cluster for reading in readings):
             raise Exit(Code.CONFIGURATION, reasons)
-        if clock() >= until and not any_answered:
-            raise Exit(Code.NO_BUS, f"no bus answered within {wait_sec:g} s ({reasons})")
         if clock() >= until:
+            if not any_answered:
+                raise Exit(Code.NO_BUS, f"no bus answered within {wait_sec:g} s ({reasons})")
             raise Exit(
                 Code.NO_TRUTH,
                 f"no valid truth under {settings.truth_redis_key} within {wait_sec:g} s ({reasons}): "

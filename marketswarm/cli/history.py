@@ -72,10 +72,14 @@ def history(svc: Svc, as_json: Json = False, data: Data = DATA) -> None:
 async def _read_report(svc: str, data: Path) -> ServiceReport:
     async with open_fleet(data) as fleet:
         select_services(svc, fleet)
-        bus, truth, now = fleet.bus(SYSTEM), fleet.truth, int(time.time())
+        bus, truth = fleet.bus(SYSTEM), fleet.truth
         timeout_sec = truth.timeout_of(HEALER)
         try:
-            stored = await read_history(bus, now, [svc])
+            stored = await read_history(bus, int(time.time()), [svc])
+            record = None if stored is None else stored.history.services.get(svc)
+            if stored is None or record is None:
+                raise Exit(NO_HISTORY, f"nothing is recorded of {svc}: the board records it while it runs")
+            now = int(time.time())
             # the board stores only now and then that the healer is there
             beat = await read_healer_beat(bus, timeout_sec, now)
         except BusError as error:
@@ -83,9 +87,6 @@ async def _read_report(svc: str, data: Path) -> ServiceReport:
                 Code.NO_BUS,
                 f"bus {bus.name} at {bus.where} does not answer ({error.reason}): it keeps the history",
             ) from None
-    record = None if stored is None else stored.history.services.get(svc)
-    if stored is None or record is None:
-        raise Exit(NO_HISTORY, f"nothing is recorded of {svc}: the board records it while it runs")
     found = stored.history
     bus_of = {watch.svc: watch.bus for watch in truth.watched() if watch.svc == svc}
     found.follow(bus_of or {svc: SYSTEM}, timeout_sec, now)

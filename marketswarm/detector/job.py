@@ -104,6 +104,7 @@ class Job:
         "_witness_asked_at",
         "due_at",
         "expected_from",
+        "filed",
         "has_run",
         "is_end_unheard",
         "is_live",
@@ -132,6 +133,7 @@ class Job:
         self.kept = NOTHING_KEPT
         self.moved_at: Moment | None = None  # what its bus stores of before says nothing about its last bus
         self.look_at = since.at  # infinity once it is evaluated, until something has changed
+        self.filed: tuple[float, int] | None = None  # its newest entry on its bus: when, number
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
         self.is_end_unheard = False  # one of them may have ended in a gap, as of the last evaluation
         self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time

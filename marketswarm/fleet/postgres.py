@@ -357,7 +357,7 @@ class PostgresServer:
             port = urlsplit(self.url).port
             if port is not None and not is_port_free(port):
                 port = None  # another program has it, since this server does not run
-        if port is None:
+        if not port:
             with socket.create_server((HOST, 0)) as probe:
                 port = int(probe.getsockname()[1])
         for file, role, password in zip(files, ROLES, passwords, strict=True):

@@ -231,13 +231,12 @@ def is_foreign(request: Request) -> bool:
 
 def names_other_origin(request: Request) -> bool:
     """Return True if a request is from a page of another origin. A program names none."""
-    if "origin" not in request.headers:
-        return False
+    given, host = request.headers.getlist("origin"), request.headers.get("host", "").lower()
     try:
-        find_origin(request)
-    except RefusedError:
+        places = [urlsplit(origin).netloc.lower() for origin in given]
+    except ValueError:
         return True
-    return False
+    return bool(given) and (not host or places != [host])
 
 
 def find_origin(request: Request) -> str:

@@ -117,7 +117,7 @@ class RecordedIncidents:
                 is_diagnosis=each.what is EntryKind.DIAGNOSED,
             )
             for each in (one.proposal for one in open_ones)
-            if each is not None
+            if each is not None and each.proposal != FUSE  # which the state alone proposes
         ]
         fuse = [] if self.blown_at is None else [ProposalView(FUSE, "", "", self.blown_at, "")]
         return (*fuse, *found)
@@ -147,10 +147,8 @@ class IncidentRecord:
             return None
         if record is None:
             return None
-        remedies, patch = tuple(map(escape_text, record.remedies)), escape_lines(record.patch)
-        return DiagnosisView(
-            record.ts, escape_text(record.reason), escape_lines(record.text), remedies, patch
-        )
+        remedies, patch = tuple(map(escape_text, record.remedies)), _escape(record.patch)
+        return DiagnosisView(record.ts, escape_text(record.reason), _escape(record.text), remedies, patch)
 
     def clear(self) -> None:
         """Have the bus read at the next look."""
@@ -213,6 +211,11 @@ def summarize_incident(found: HealingIncident) -> IncidentSummary:
         resolution_time_seconds=None if end is None else end.sec,
         proposal=None if proposal is None or end is not None else proposal.proposal,
     )
+
+
+def _escape(text: str) -> str:
+    """Return lines of a diagnosis, however they end, each escaped."""
+    return escape_lines("\n".join(text.splitlines()))
 
 
 def make_steps(found: HealingIncident) -> tuple[StepView, ...]:

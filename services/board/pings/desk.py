@@ -69,14 +69,15 @@ class ServiceCreator:
             raise RefusedPingError(make_rate_limited(wait_sec))
         is_added = False
         try:
-            async with asyncio.timeout(TURN_SEC):
-                await self._turn.acquire()  # one document is seeded at a time
+            try:
+                async with asyncio.timeout(TURN_SEC):
+                    await self._turn.acquire()  # one document is seeded at a time
+            except TimeoutError:
+                raise RefusedPingError(_NOT_SEEDED) from None
             try:
                 is_added = not is_known() and await self._add_service(slug, f"ping key {key}")
             finally:
                 self._turn.release()
-        except TimeoutError:
-            raise RefusedPingError(_NOT_SEEDED) from None
         except RefusedError as error:
             # 403: the truth does not let the board change it, so no ping can add a service
             raise RefusedPingError(NOT_FOUND if error.status == 403 else _NOT_SEEDED) from None
@@ -205,7 +206,8 @@ class PingDesk:
             raise RefusedPingError(NOT_FOUND)
         if not is_known():
             await self.creator.create(slug, hash_ping_secret(secret)[:8], is_known)
-        return self.find_by_key(key, slug)
+        # once more, because the key may have been revoked meanwhile
+        return self.find_by_key(self.keys.find_key(secret, time.time()), slug)
 
     async def take(self, ping: JobPing, to: PingDestination) -> None:
         """Write a ping; return once its bus has stored it and the pause that it ends is over.

@@ -193,8 +193,9 @@ class OtherGates:
         if scope["method"] != "POST":
             raise RefusedPingError(BAD_METHOD)
         secret = parse_bearer(find_header(scope["headers"], b"authorization"))
-        key = self._check_secret(secret, scope)
+        self._check_secret(secret, scope)
         body, _ = await read_body(receive, MAX_BYTES)
+        key = self._check_secret(secret, scope)  # it may have been revoked meanwhile
         found: dict[PingDestination, list[FormPing]] = {}
         unknown: list[str] = []
         for said in parse_alertmanager(body):
