@@ -1,7 +1,7 @@
 """One watched service: its state, and the rule of DETECTION.md for when its silence is a miss.
 
-Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. Only
-the detector changes the state of a service.
+Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. Only the detector
+changes a service, and the monitor what was published and saved of it.
 
 Most beats are not parsed when they arrive. A payload is *familiar* if it differs from the last parsed one
 only in a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte. Such
