@@ -65,6 +65,7 @@ def format_summary(
 
 
 def _format_buses(spec: FleetSpec, facts: SummaryFacts) -> list[str]:
+    """Return a line for each bus, without its credentials, and one for the database if there is one."""
     width = max(len(bus.name) for bus in spec.plan.buses)
     program = spec.binary.name if spec.binary else ""
     lines = []

@@ -81,6 +81,7 @@ class HealthKeys:
             self._plan_turns(service)
 
     def _plan_turns(self, service: WatchedService) -> None:
+        """Put a service into the ring of its period, so that its health key is written once a turn."""
         service.has_turns = True
         period = min(compute_health_sec(service.rule.timeout_sec) // LIFE_SHARE, LONGEST_PERIOD_SEC)
         if not self._rings:

@@ -45,6 +45,7 @@ _METRICS: Final = MetricTable("marketswarm_board_", _HELP)
 def collect_board(
     reader: FleetReader, hub: StreamHub, guard: Guard, recorder: HistoryRecorder, pings: PingWriter
 ) -> Iterator[Family]:
+    """Yield the metrics of the board but those of the market, by what its parts have counted."""
     return _METRICS.collect(
         streams=len(hub),
         streams_cut_off_total=hub.cut_off,

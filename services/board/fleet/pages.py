@@ -153,6 +153,7 @@ class IncidentsPage:
 
 
 def make_site(board: Board) -> APIRouter:
+    """Return the routes of the pages about the fleet, which only read."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_steered(site, board)
     _add_alerts(site, board)

@@ -37,6 +37,7 @@ async def open_socket(bus, asked):
         (scope(), "open"),
         (scope(origin="http://127.0.0.1:8080"), "open"),
         (scope(origin="https://127.0.0.1:8080"), "open"),
+        (scope(origin="wss://127.0.0.1:8080"), "open"),  # as some programs write it
         (scope(origin="http://evil.example"), 403),
         (scope(origin="http://127.0.0.1:9090"), 403),
         (scope(origin="null"), 403),

@@ -143,6 +143,12 @@ async def test_proposals_are_listed_with_the_fuse_first():
         ]
 
 
+async def test_the_fuse_is_proposed_by_the_state_alone():
+    bus = MemoryBus()
+    await add(bus, opened(), step(2, K.PROPOSED, remedy="restart", proposal="fuse"))
+    assert (await IncidentRecord(lambda: bus).read()).list_proposals() == ()
+
+
 def test_the_success_of_a_remedy_is_what_was_verified_and_did_not_come_back():
     incidents = fold_incidents(
         [
