@@ -7,16 +7,14 @@ reached again, one verdict says for how long none was. The others then have thei
 
 from collections import deque
 from collections.abc import Collection, Mapping
-from heapq import heapify, heappop, heappush
-from itertools import count
 from math import inf
 from typing import Final
 
 from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, WindowProof
-from marketswarm.detector.job import Job
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import BUS_TRANSITIONS, Publication, State, Subject, Trigger, Verdict
 from marketswarm.detector.wheel import TimingWheel
+from marketswarm.due_queue import DueQueue
 from marketswarm.event import UNWATCHED_REASON, Kind
 from marketswarm.truth import HEALER
 
@@ -42,7 +40,6 @@ class WatchedBus:
     """
 
     __slots__ = (
-        "_filed",
         "_job_services",
         "_waiting_evaluated_at",
         "awaiting_canary",
@@ -76,9 +73,7 @@ class WatchedBus:
         self.turn_of_jobs = 0  # the clock's turn at which its jobs were evaluated last
         self.turn = 0  # the clock's turn at which every service's next beat was last asked to be parsed
         self.wheel: TimingWheel[WatchedService] = TimingWheel(WatchedService.wheel_time)
-        # a heap of its jobs; of two entries of one job the newer counts, since it may fall due earlier
-        self.jobs: list[tuple[float, int, WatchedService]] = []
-        self._filed = count()
+        self.jobs = DueQueue()
         self._job_services: dict[str, WatchedService] = {}
         self.awaiting_canary: list[WatchedService] = []  # due by the running clock; a canary must prove it
         self.postponed: deque[WatchedService] = deque()  # to be evaluated, as many at once as are allowed
@@ -96,8 +91,9 @@ class WatchedBus:
         """Listen no longer for a service; its channel may be that of another one already."""
         if self.channels.get(service.channel) is service:
             del self.channels[service.channel]
-        if self._job_services.get(service.svc) is service:
+        if service.job is not None:
             del self._job_services[service.svc]
+            self.jobs.put(service.svc, inf)
 
     # -- what is due
 
@@ -109,37 +105,17 @@ class WatchedBus:
         before it. A job is due earlier after a gap, and when a run has started or ended.
         """
         if service.job is not None:
-            self._schedule_job(service, service.job)
+            self.jobs.put_earlier(service.svc, service.wheel_time())
         elif not service.is_on_wheel:
             service.is_on_wheel = True
             self.wheel.add(service)
-
-    def _schedule_job(self, service: WatchedService, job: Job) -> None:
-        at = service.wheel_time()
-        if at == inf or (job.filed is not None and job.filed[0] <= at):
-            return
-        job.filed = at, next(self._filed)
-        heappush(self.jobs, (*job.filed, service))
-        if len(self.jobs) > 8 + 4 * len(self.channels):
-            self.jobs = [each for each in self.jobs if each[2].job and each[2].job.filed == each[:2]]
-            heapify(self.jobs)
-
-    def _pop_due_jobs(self, running: float, at_most: int) -> list[WatchedService]:
-        """Remove and return the jobs that are due at `running`, the earliest `at_most` of them."""
-        found: list[WatchedService] = []
-        while self.jobs and self.jobs[0][0] <= running and len(found) < at_most:
-            at, number, service = heappop(self.jobs)
-            if service.job is not None and service.job.filed == (at, number):
-                service.job.filed = None
-                found.append(service)
-        return found
 
     def next_due(self) -> float:
         """Return the earliest time at which `pop_due` may find a service; infinity if there is none.
 
         Those that are returned by the next call whatever the time is, `postponed`, do not count.
         """
-        return min(self.wheel.next_due(), self.jobs[0][0] if self.jobs else inf)
+        return min(self.wheel.next_due(), self.jobs.next_at())
 
     def pop_due(self, running: float) -> list[WatchedService]:
         """Remove and return the services that are due at `running`, 2000 at most; a job counts as 100.
@@ -160,7 +136,7 @@ class WatchedBus:
         while self.postponed and budget > 0:
             found.append(self.postponed.popleft())
             budget -= 1 if found[-1].job is None else JOB_WEIGHT
-        jobs = self._pop_due_jobs(running, budget // JOB_WEIGHT)
+        jobs = [self._job_services[svc] for svc in self.jobs.take(running, budget // JOB_WEIGHT)]
         on_wheel = self.wheel.pop_due(running, budget - JOB_WEIGHT * len(jobs))
         for service in on_wheel:
             service.is_on_wheel = False

@@ -221,6 +221,8 @@ class Detector:
         if isinstance(found, MalformedBeat):
             self._report_malformed(service, found)
             return ()
+        if service.job is not None:
+            heard = _date_report(found, heard, service.clock.stalled_sec)
         if service.stage is not Stage.RESTORING:
             self.observer.beat_parsed(service, found, heard)
         if service.check_replay(found.boot, found.i, is_alive=not found.is_run_only):
@@ -559,6 +561,15 @@ class Detector:
             i=None if newest is None else service.instances.find_i(newest),
             down_since=None if down_since is None else down_since.wall,
         )
+
+
+def _date_report(beat: Beat, heard: HeardAt, stalled_sec: float) -> HeardAt:
+    """Return when the report of a job was sent, which may have waited while this process did not run.
+
+    Within that time its sender's clock tells. So an outage begins and ends as it does for another healer.
+    """
+    ago_sec = min(max(0.0, heard.wall - beat.ts), stalled_sec)
+    return heard if not ago_sec else HeardAt(heard.at, heard.mono - ago_sec, heard.wall - ago_sec)
 
 
 def _make_watch_verdict(

@@ -3,7 +3,7 @@
 Pure. Almost every service has one instance, so what only several have is an object of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
 
 
@@ -75,6 +75,18 @@ class Instances:
     def raise_i(self, boot: str, i: int) -> None:
         """Raise the highest `i` of an instance to `i`, if that is greater."""
         self.set_i(boot, max(i, self.find_i(boot) or 0))
+
+    def add_older(self, known: Mapping[str, int]) -> None:
+        """Add instances with their highest `i`, which were heard before those that are here."""
+        own = self.to_dict()
+        if own.keys() - known.keys():
+            if self._several is not None:
+                self._several.highest = None
+            self._first = None
+            for boot, i in {**known, **own}.items():
+                self.set_i(boot, i)
+        for boot, i in known.items():
+            self.raise_i(boot, i)
 
     def newest(self) -> str | None:
         """Return the newest instance, by when it was first heard; None if no beat had a `boot`."""

@@ -104,7 +104,6 @@ class Job:
         "_witness_asked_at",
         "due_at",
         "expected_from",
-        "filed",
         "has_run",
         "is_end_unheard",
         "is_live",
@@ -133,7 +132,6 @@ class Job:
         self.kept = NOTHING_KEPT
         self.moved_at: Moment | None = None  # what its bus stores of before says nothing about its last bus
         self.look_at = since.at  # infinity once it is evaluated, until something has changed
-        self.filed: tuple[float, int] | None = None  # its newest entry on its bus: when, number
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
         self.is_end_unheard = False  # one of them may have ended in a gap, as of the last evaluation
         self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
@@ -420,8 +418,10 @@ class Job:
             return
         wall = fallback.wall if saved is None else saved.expected_from
         ago_sec = now.since(wall)
-        # a healer can't have listened for longer than that
-        at = max(fallback.at, running - ago_sec)
+        # a healer can't have listened for longer than that; the silence may be older than a schedule that had
+        # no run yet, and then shows nothing
+        has_run = saved is None or saved.has_run
+        at = max(fallback.at, running - ago_sec) if has_run else running
         restored = fallback._replace(at=at, mono=now.mono - ago_sec, wall=wall)
         self._expect_after(restored, has_run=self.has_run if saved is None else saved.has_run)
         if saved is not None:
@@ -480,6 +480,17 @@ class Job:
 
     def _is_under(self, saved: SavedJob) -> bool:
         return saved.schedule in ("", self._schedule_text())
+
+
+def drop_missed_runs(saved: SavedJob, rule: JobRule, recovered_at: float | None) -> SavedJob:
+    """Return a saved state without the runs that were too long when an outage of the job ended, if one did.
+
+    It was saved before that, because its healer was killed in between. `recovered_at` is in epoch seconds.
+    """
+    if recovered_at is None or rule.max_run_sec is None:
+        return saved
+    missed_until = recovered_at - rule.max_run_sec + OTHER_RUN_SEC
+    return saved._replace(runs=tuple((rid, wall) for rid, wall in saved.runs if wall > missed_until))
 
 
 def _heard_at(wall: float, running: float, now: Moment) -> HeardAt:

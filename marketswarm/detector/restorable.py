@@ -8,6 +8,7 @@ of this is called when a service is missed: `service.py` has the rule for that.
 from math import inf
 
 from marketswarm.detector.clock import HeardAt, Moment
+from marketswarm.detector.job import OTHER_RUN_SEC, drop_missed_runs
 from marketswarm.detector.service import IN_FLIGHT_SEC, WatchedService
 from marketswarm.detector.trouble import ReportedFailure
 from marketswarm.detector.verdict import FailedRun, LastBeat, SavedService, State, Step
@@ -160,16 +161,17 @@ class RestorableService(WatchedService):
         else:
             since = now.wall - silent_sec if saved.since is None else saved.since
             self.last_beat = HeardAt(-silent_sec, now.mono - now.since(since), since)
-            if saved.boot is not None:
-                self.instances.raise_i(saved.boot, saved.i)
+        known = {} if saved.boot is None or not saved.seen else {saved.boot: saved.i}
         if saved.last_beat is not None:
-            for boot, i in saved.last_beat.instances().items():
-                self.instances.raise_i(boot, i)
+            known |= {boot: max(i, known.get(boot, 0)) for boot, i in saved.last_beat.instances().items()}
             self.stopped = saved.last_beat.stopped
+        if known:
+            self.instances.add_older(known)
         if self.job is not None:
-            known = self.last_beat or HeardAt(-silent_sec, now.mono - silent_sec, now.wall - silent_sec)
-            self.job.restore(saved.job, known, self.clock.read(now.mono), now)
-            if self.job.has_run and (self.has_schedule or known.mono < self.job.expected_from.mono):
+            heard = self.last_beat or HeardAt(-silent_sec, now.mono - silent_sec, now.wall - silent_sec)
+            job = saved.job and drop_missed_runs(saved.job, self.job.rule, saved.recovered_at)
+            self.job.restore(job, heard, self.clock.read(now.mono), now)
+            if self.job.has_run and (self.has_schedule or heard.mono < self.job.expected_from.mono):
                 self.last_beat = self.job.expected_from
 
     def _restore_miss(self, saved: SavedService, now: Moment) -> None:
@@ -193,6 +195,13 @@ class RestorableService(WatchedService):
             return False
         self.change_trouble(failure=ended)
         return True
+
+    def find_run_after_miss(self, published: SavedService) -> HeardAt | None:
+        """Return when we heard a complete run of a job that the leader has published as down before that."""
+        heard, missed_at = self.last_beat, published.missed_at
+        if not self.has_schedule or self.failure is not None or heard is None or missed_at is None:
+            return None
+        return heard if heard.wall > missed_at + OTHER_RUN_SEC else None
 
     def adopt_down(self, published: SavedService, now: Moment) -> None:
         """Adopt a miss that the leader published; its `since` is the last beat that the leader knew."""

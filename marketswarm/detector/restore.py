@@ -11,7 +11,7 @@ from collections.abc import Collection, Container, Iterator, Mapping
 from marketswarm.detector.bus import make_dropped_bus_verdict
 from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import Detector
-from marketswarm.detector.job import OTHER_RUN_SEC
+from marketswarm.detector.job import OTHER_RUN_SEC, drop_missed_runs
 from marketswarm.detector.restorable import RestorableService
 from marketswarm.detector.verdict import LastBeat, Publication, SavedService, Stage, State, Step, Verdict
 
@@ -154,25 +154,36 @@ def restore_lost_bus(
     return bus.restore_lost(since, now, as_deaf=as_deaf)
 
 
-def adopt_state(detector: Detector, svc: str, published: SavedService, now: Moment) -> None:
-    """Apply the state that the leader before us published."""
+def adopt_state(detector: Detector, svc: str, published: SavedService, now: Moment) -> Verdict | None:
+    """Apply the state that the leader before us published.
+
+    Return the verdict that a job is up that was published as down, if we heard a run complete since then; its
+    next one may be a day away.
+    """
     service = detector.services.get(svc)
     if service is None:
-        return
+        return None
+    verdict = None
     if service.state is not published.state:
         if State.DOWN in (service.state, published.state):
             service.history.drop_gap(service)  # the change of state is published
         if published.state is State.DOWN:
+            back = service.find_run_after_miss(published)
             service.adopt_down(published, now)
             detector.silences.delete(svc)
+            if back is not None:
+                before, service.last_beat = service.last_beat, back
+                verdict = detector.bring_up(service, now, before=before, back=back)
         elif published.state is State.UP:
             service.adopt_up(published, now)
             detector.bus_of(service).schedule(service)
     if service.job is not None:
         if published.job is not None:
-            service.job.adopt(published.job, service.clock, now)
+            job = drop_missed_runs(published.job, service.job.rule, published.recovered_at)
+            service.job.adopt(job, service.clock, now)
         detector.bus_of(service).schedule(service)  # a run that only the leader heard may be due earlier
     detector.observer.lead_taken_over(service, published, now)
+    return verdict
 
 
 def is_miss_overruled(

@@ -237,8 +237,8 @@ class SavedService:
     `silent_sec` is how long the service had been silent (if `seen`) or watched without a beat (if not) at the
     last save of that, in seconds of listening; None if it had beaten shortly before. Beats of the instance
     `boot` up to `i` are replays, and so are those before `last_beat`. `missed_at` is when the miss of a
-    service that is down was published, `down_since` when its outage began, if not with the last beat; both
-    are epoch seconds.
+    service that is down was published, `down_since` when its outage began, if not with the last beat, and
+    `recovered_at` when an outage ended that had begun otherwise; all are epoch seconds.
     """
 
     state: State
@@ -251,6 +251,7 @@ class SavedService:
     job: SavedJob | None = None
     missed_at: float | None = None
     down_since: float | None = None
+    recovered_at: float | None = None
 
 
 @dataclass(slots=True)

@@ -325,7 +325,8 @@ class StateKeeper:
                     self._detector, svc, known, now, is_silent=is_silent, had_until=had_until
                 ) or not queue.withdraw_miss(svc):
                     continue
-            adopt_state(self._detector, svc, known, now)
+            if (verdict := adopt_state(self._detector, svc, known, now)) is not None:
+                self._publish(verdict)
         self._adopt_buses(home, roster, queue.fields)
         await self._restore_health(roster, replace=True)
         # the saved silences are readings of the old leader's clocks: replace them by readings of ours

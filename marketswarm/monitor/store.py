@@ -398,6 +398,8 @@ def combine_service(
     saved = SavedService(state, since, silent_sec, seen, boot, i, last_beat)
     if entry is not None and state is State.DOWN:
         saved = replace(saved, missed_at=entry.ts or None, down_since=entry.down_since())
+    elif entry is not None and entry.ended is not None:
+        saved = replace(saved, recovered_at=entry.ts or None)
     return saved
 
 

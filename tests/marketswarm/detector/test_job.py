@@ -146,7 +146,8 @@ def test_a_job_that_is_down_goes_on_being_down_since_then_after_a_restart_a_take
     hand = hand_of()
     hand.at(5).beat(run="ended")
     hand.at(65)
-    adopt_state(hand.detector, "a", replace(saved, down_since=MIDNIGHT + 60), hand.now)
+    published = replace(saved, down_since=MIDNIGHT + 60, missed_at=MIDNIGHT + 64)
+    assert adopt_state(hand.detector, "a", published, hand.now) is None
     hand.at(70).beat(run="ended")
     assert (hand.verdicts[-1].down_since, hand.verdicts[-1].down_sec) == (MIDNIGHT + 60, 10)
 

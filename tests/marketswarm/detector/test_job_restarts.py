@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from marketswarm.beat import encode_beat
 from marketswarm.detector import SavedService, State, adopt_state, is_miss_overruled
 from marketswarm.detector.job import SavedJob
+from marketswarm.monitor.store import combine_service
 from marketswarm.truth import JobRule, Schedule
-from support.simulation.manual_detector import Hand, says, watch
+from support.simulation.manual_detector import Hand, says, stored, watch
 from support.simulation.manual_jobs import (
     EVERY_MINUTE,
     GRACE,
@@ -443,3 +445,99 @@ def test_a_start_without_an_id_after_a_gap_is_that_of_the_next_run():
     assert misses(hand) == []
     hand.at(167)
     assert [reason for _, reason in misses(hand)] == ["never_ended"]
+
+
+def test_a_schedule_without_a_run_that_began_while_its_bus_was_away_gets_its_minute_after_a_restart():
+    job = SavedJob(MIDNIGHT - 3600, has_run=False)
+    hand = hand_of(held=True)
+    hand.lose()
+    hand.recall({"a": SavedService(State.UP, since=MIDNIGHT - 9000, silent_sec=2000.0, job=job)})
+    hand.at(30).find()
+    hand.run(GRACE - 1)
+    assert misses(hand) == []
+    hand.run(120)
+    assert [reason for _, reason in misses(hand)] == ["overdue"]
+
+
+# -- what the leader before us published last, and did not save any more
+
+
+@pytest.mark.parametrize(("sent", "want"), [(70, 70), (-3600, 60), (3600, 90)])
+def test_a_failure_that_waited_while_this_process_stood_still_is_dated_by_its_sender(sent, want):
+    hand = hand_of()
+    hand.at(5).beat(run="ended")
+    hand.at(60).stall(30.0)
+    hand.beat(raw=encode_beat("a", 2, MIDNIGHT + sent, run="failed"))
+    hand.run(1.0)
+    assert hand.verdicts[-1].reason == "failed"
+    assert hand.verdicts[-1].down_since == pytest.approx(MIDNIGHT + want, abs=0.5)
+
+
+def test_a_failure_that_is_heard_at_once_is_dated_by_the_healer():
+    hand = hand_of()
+    hand.at(60).beat(raw=encode_beat("a", 1, MIDNIGHT, run="failed"))
+    hand.run(1.0)
+    assert hand.verdicts[-1].down_since == MIDNIGHT + 60
+
+
+@pytest.mark.parametrize(
+    ("missed", "want"),
+    [
+        (65, [State.UP, State.UP]),
+        (69, [State.UP]),
+        (79, [State.UP]),
+    ],  # within the difference of clocks, later
+)
+def test_a_run_that_we_heard_after_the_leader_told_a_miss_ends_that_as_we_take_over(missed, want):
+    hand = hand_of()
+    hand.at(5).beat(run="ended")
+    hand.at(70).beat(run="ended")
+    hand.at(80)
+    times = {"since": MIDNIGHT + 5, "missed_at": MIDNIGHT + missed, "down_since": MIDNIGHT + 60}
+    hand.record([adopt_state(hand.detector, "a", SavedService(State.DOWN, **times), hand.now)])
+    assert states(hand) == want
+    hand.at(139)
+    assert misses(hand) == []
+    if len(want) > 1:
+        ok = hand.verdicts[-1]
+        assert (ok.since, ok.down_since, ok.down_sec) == (MIDNIGHT + 5, MIDNIGHT + 60, 10.0)
+        hand.at(141)
+        assert misses(hand) == [(140, "overdue")]
+
+
+def test_a_failure_after_the_run_that_we_heard_keeps_the_published_miss():
+    hand = hand_of()
+    hand.at(81).beat(run="ended")
+    hand.at(82)
+    hand.beat(run="failed")
+    published = SavedService(State.DOWN, since=MIDNIGHT + 5, missed_at=MIDNIGHT + 75)
+    assert adopt_state(hand.detector, "a", published, hand.now) is None
+
+
+LONG = SavedJob(MIDNIGHT - 3600, runs=(("1", MIDNIGHT - 300),))
+
+
+@pytest.mark.parametrize(
+    ("ok_at", "down_since", "want"),
+    [
+        (-60, -180, []),  # it was missed after its 120 s, and a later run ended that
+        (-60, None, ["never_ended"]),  # the first report of the job
+        (-200, -260, ["never_ended"]),
+    ],
+)
+@pytest.mark.parametrize("by", ["restart", "takeover"])
+def test_a_run_that_was_missed_before_the_last_ok_is_not_missed_again(by, ok_at, down_since, want):
+    """Its healer was killed after it had told the ok, and before it saved the job."""
+    times = {"ts": MIDNIGHT + ok_at, "since": MIDNIGHT - 3600}
+    if down_since is not None:
+        times["down_since"] = MIDNIGHT + down_since
+    ok = combine_service(stored(verdict="up", **times), None, None, "bus", None)
+    saved = replace(ok, since=MIDNIGHT - 3600, job=LONG)
+    beats = {"a": says(3600.0, boot="b", i=1, run="ended")}
+    if by == "restart":
+        hand = hand_of(long_runs(), known={"a": saved}, beats=beats)
+    else:
+        hand = hand_of(long_runs(), known={"a": replace(saved, job=LONG._replace(runs=()))}, beats=beats)
+        adopt_state(hand.detector, "a", saved, hand.now)
+    hand.at(79)
+    assert [reason for _, reason in misses(hand)] == want

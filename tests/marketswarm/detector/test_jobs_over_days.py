@@ -22,11 +22,6 @@ def test_no_alert_about_a_job_is_false_or_missing_or_told_twice(part):
     assert sum(world.alerts for world in worlds) > 5 * len(worlds), "and some went wrong"
 
 
-@pytest.mark.parametrize(("seed", "days"), [(1239, 0.3), (1269, 0.4), (1516, 0.2)])
-def test_a_healer_that_looks_less_often_tells_these_stories_wrong(seed, days):
-    run_world(seed, days)
-
-
 @pytest.mark.nightly("test_no_alert_about_a_job_… runs four fleets in every run")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("first", range(NIGHTLY_FROM, NIGHTLY_FROM + NIGHTLY_SEEDS, PART))

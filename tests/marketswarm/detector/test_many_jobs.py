@@ -59,14 +59,6 @@ def test_few_jobs_are_evaluated_at_once_and_all_of_them_in_the_end(evaluated):
     assert all(service.job.due_at < float("inf") for service in hand.detector.jobs.values())
 
 
-def test_gap_after_gap_leaves_no_entries_behind():
-    hand = Hand(*jobs(3))
-    for _ in range(300):
-        hand.cut(0.3)
-        hand.run(0.6)
-    assert len(hand.detector.buses["bus"].jobs) < 100
-
-
 # -- each run is a process, with a boot of its own
 
 

@@ -556,3 +556,23 @@ def test_a_failure_of_a_plain_service_stays_a_miss():
     hand.run(10)
     assert hand.said[-1][2] == "down"
     assert not is_overruled(hand, up())
+
+
+def test_the_ok_of_a_process_that_was_heard_before_the_restore_names_that_process():
+    hand = Hand(watch(), held=True)
+    hand.beat(boot="new")
+    last = SavedBeat("old", 13, WALL - 60, WALL - 60, others={"older": 4})
+    hand.recall({"a": down(boot="old", i=13, last_beat=last)})
+    (ok,) = hand.verdicts
+    assert (ok.state, ok.boot, ok.i) == (State.UP, "new", 1)
+    hand.beat(boot="old", i=13)
+    assert hand.detector.counts.replayed == 1
+
+
+def test_a_service_that_the_leader_missed_is_up_with_the_next_beat_that_we_hear():
+    hand = Hand(watch())
+    hand.beating(60, 10)
+    assert adopt_state(hand.detector, "a", down(missed_at=WALL + 20), hand.now) is None
+    assert hand.detector.services["a"].state is State.DOWN
+    hand.beat()
+    assert [state for _, _, state in hand.said] == ["up", "up"]

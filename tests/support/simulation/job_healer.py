@@ -27,6 +27,7 @@ from marketswarm.detector import (
     Subject,
     Verdict,
     adopt_state,
+    is_miss_overruled,
     restore_services,
 )
 from marketswarm.event import encode_event
@@ -40,7 +41,12 @@ from marketswarm.monitor.store import (
     parse_saved_beat,
     parse_saved_silence,
 )
-from marketswarm.monitor.verdict_queue import PendingVerdict, VerdictQueue, find_unpublished
+from marketswarm.monitor.verdict_queue import (
+    LEADER_HAD_TIME_SEC,
+    PendingVerdict,
+    VerdictQueue,
+    find_unpublished,
+)
 from marketswarm.monitor.witness import read_failed_runs, read_last_beats
 from marketswarm.truth import Watch
 from support.simulation.job_oracle import Hearing, JobInWorld, Oracle
@@ -433,12 +439,18 @@ class Healer:
             return
         self.compare()
         self.set_leader()
-        fields = set(self.queue.fields)
+        had_until = self.world.leader_seen_at - LEADER_HAD_TIME_SEC
         for svc, published in self.saved().items():
             raw = self.world.jobs_saved.get(svc)
-            if svc not in fields and svc in self.detector.services:
-                known = replace(published, silent_sec=None, job=None if raw is None else parse_job_entry(raw))
-                adopt_state(self.detector, svc, known, self.now)
+            known = replace(published, silent_sec=None, job=None if raw is None else parse_job_entry(raw))
+            silent = {"is_silent": svc in self.world.silences_saved, "had_until": had_until}
+            if svc in self.queue.fields and not (
+                is_miss_overruled(self.detector, svc, known, self.now, **silent)
+                and self.queue.withdraw_miss(svc)
+            ):
+                continue
+            if (verdict := adopt_state(self.detector, svc, known, self.now)) is not None:
+                self.conclude(verdict)
         for service in self.detector.jobs.values():
             if service.job is not None:
                 service.job.is_unsaved = True

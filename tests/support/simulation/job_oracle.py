@@ -328,6 +328,8 @@ class Oracle:
             self.check_ok(job)
             return
         due = max(self.deadline(job)[1], self.under_way(job, self.t - SLACK_SEC))
+        if self.knows_by_wrong_clock(job.last_success() - DAY_SEC):
+            due = max(due, *self.begun)  # who takes over waits anew for a run that looks later than now
         if self.t > due and self.t > due + self.allowance(job, due):
             kept = max(self.kept_deadlines(job, self.t), default=-inf)  # in time in which it is heard
             if self.t > kept + self.deaf_sec(job, max(job.last_success(), 0.0)) + SLACK_SEC:
