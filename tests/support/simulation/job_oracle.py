@@ -254,7 +254,8 @@ class Oracle:
         if len(self.offsets_since(since - DAY_SEC)) > 1:
             return
         is_calm = self.is_calm(job, min(begun, since) - SLACK_SEC)
-        earliest = begun - EXACT_SEC if is_calm or job.has_key else -inf
+        knows_key = job.has_key and job.changed_at <= since  # it is on this bus
+        earliest = begun - EXACT_SEC if is_calm or knows_key else -inf
         latest = begun + EXACT_SEC if is_calm else at + EXACT_SEC
         if verdict.down_since is None or not earliest <= verdict.down_since - self.wall <= latest:
             self.fail(job, f"the outage began at {begun + self.wall}: {verdict}")
@@ -298,7 +299,7 @@ class Oracle:
             return scheduled
         offsets = self.offsets_since(since)
         if min(self.deadline(job, at, offset)[1] for offset in offsets) > at + 0.5:
-            if self.may_hide_runs(job, at):
+            if self.may_hide_runs(job, at) or self.was_elsewhere(job, at):
                 return -inf
             self.fail(job, f"nothing is overdue before {due}: {verdict}")
         if self.under_way(job, at) > at and not self.may_be_over(job, at):
@@ -462,6 +463,12 @@ class Oracle:
         due = self.next_time(rule, max(heard, expected_since)) + rule.grace_sec
         is_hidden = not job.has_key and any(heard < one <= at for one in unheard)
         return is_hidden and at > due + job.schedule.longest_pause_sec()
+
+    def was_elsewhere(self, job: JobInWorld, at: float) -> bool:
+        """Return whether its last run was complete on another bus than now, before any present healer ran."""
+        success = job.last_success(at)
+        bus = next(bus for bus, begin, end in job.stays() if begin <= max(success, 0.0) < end)
+        return bus != job.watch.bus and all(each.since > success for each in self.hearings.values())
 
     # -- what befell the fleet
 

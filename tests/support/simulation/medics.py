@@ -264,7 +264,7 @@ class MedicWorld(World):
         self.child = SimChild(self)
         self.processes: list[MedicProcess] = []
         self.runs: Counter[str] = Counter()
-        self.epoch, self.story = 0, list[str]()
+        self.epoch, self.story = 0, [f"again: MedicWorld({seed})"]
         self.actions: list[tuple[str, int]] = []
         self.acted = set[float]()
         """When each intent was begun that was carried out."""
