@@ -121,15 +121,15 @@ class RestorableService(WatchedService):
         self.stopped = is_goodbye
         if is_goodbye:
             self.note_failure(beat, HeardAt(running, now.mono, now.wall))
-        if is_last:
-            return  # it is not another run, though a shorter timeout makes it look younger
-        if is_life and (self.last_beat is None or age < silence_sec):
+        # the last one is not another run, though a shorter timeout makes it look younger
+        sent = self.last_beat if is_last else None
+        if is_life and sent is None and (self.last_beat is None or age < silence_sec):
             is_saved_run = self.last_beat is not None and age >= silence_sec - IN_FLIGHT_SEC
             at = running - min(age, self.rule.timeout_sec / 2)
             self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
             if not is_saved_run:
                 self.complete_run(beat, self.last_beat)
-        sent = HeardAt(running - age, now.mono - age, now.wall - age)
+        sent = sent or HeardAt(running - age, now.mono - age, now.wall - age)
         is_later = self.job is not None and sent.mono > self.job.expected_from.mono + IN_FLIGHT_SEC
         if is_life and is_later and self.has_schedule:
             self.complete_run(beat, sent)  # its ok was published, and the job was not saved yet

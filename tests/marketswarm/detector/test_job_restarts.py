@@ -34,10 +34,12 @@ def test_a_restarted_healer_knows_the_last_run_and_its_deadline():
     assert misses(hand) == [(20, "overdue")]
 
 
-def test_a_restarted_healer_knows_a_run_whose_ok_was_published_before_the_job_was_saved():
-    saved = replace(UP, since=MIDNIGHT - 7, job=SavedJob(MIDNIGHT - 7200), boot="b", i=1)
+@pytest.mark.parametrize("has_run", [True, False])
+def test_a_restarted_healer_knows_a_run_whose_ok_was_published_before_the_job_was_saved(has_run):
+    job = SavedJob(MIDNIGHT - 7200, has_run=has_run)
+    saved = replace(UP, since=MIDNIGHT - 7, job=job, boot="b", i=1)
     hand = hand_of(held=True)
-    hand.attest("a", 7.0, i=1, boot="b", run="ended")
+    hand.attest("a", 7.0, i=1, boot="b", ts=MIDNIGHT - 7.002, run="ended")
     hand.recall({"a": saved})
     hand.at(19)
     assert misses(hand) == []
