@@ -182,23 +182,24 @@ class Job:
 
     def take_failure(self, beat: Beat, heard: HeardAt) -> None:
         self.last_failure_ts = max(self.last_failure_ts, min(beat.ts, heard.wall + REPEAT_SEC))
-        self._end_run(beat.rid, heard)
+        self._end_run(beat.rid, heard.mono)
 
     def take_unheard_failure(self, ts: float, last_heard: float, now: Moment) -> bool:
         """Record a failure at `ts` that `run:<svc>` shows; return False if it is not news.
 
         It is news if it is later than the last sign of life that was heard, at `last_heard`, than the last
         failure, and than the time from which the job is watched, but not in the future. All are epoch
-        seconds.
+        seconds. The runs that began before it have ended, since nothing shows which one failed.
         """
         if not max(last_heard, self.expected_from.wall, self.last_failure_ts) < ts <= now.wall + REPEAT_SEC:
             return False
         self.last_failure_ts = ts
+        self._end_run(None, now.mono - now.since(ts))
         return True
 
     def take_completion(self, beat: Beat, heard: HeardAt) -> None:
         """Record a complete run that was reported at `heard`; ignore one that is older than the last."""
-        started = self._end_run(beat.rid, heard)
+        started = self._end_run(beat.rid, heard.mono)
         if self.rule.schedule is None or (self.has_run and heard.mono <= self.expected_from.mono):
             return
         if heard.mono < self.expected_from.mono:  # under another schedule
@@ -217,17 +218,17 @@ class Job:
             limit = running - self.rule.max_run_sec
             self.runs = {rid: started for rid, started in self.runs.items() if started.at > limit}
 
-    def _end_run(self, rid: str | None, heard: HeardAt) -> HeardAt | None:
-        """Remove a run that ended at `heard`, or all that began before that, if the report has no id.
+    def _end_run(self, rid: str | None, mono: float) -> HeardAt | None:
+        """Remove a run that ended at `mono`, or all that began before that, if the report has no id.
 
         Return its start, if that was heard.
         """
         self.is_unsaved = True
-        self.last_end = rid or "", heard.mono
+        self.last_end = rid or "", mono
         if rid is not None:
             return self.runs.pop(rid, None)
         started = self.runs.get("")
-        self.runs = {each: start for each, start in self.runs.items() if start.mono > heard.mono}
+        self.runs = {each: start for each, start in self.runs.items() if start.mono > mono}
         return started
 
     def _find_completed(self, schedule: Schedule, ended: float, started: float | None) -> float:

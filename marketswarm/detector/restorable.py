@@ -36,7 +36,7 @@ class RestorableService(WatchedService):
         self.state, self.instances, self.stopped = old.state, old.instances, old.stopped
         # its channel counts as refused until the bus says otherwise
         self.trouble = old.trouble
-        self.change_trouble(ended_failure=None, last_unheard=None)
+        self.change_trouble(last_unheard=None)
         self.published = old.published
         self.not_due_before = now + self.warm_up_sec
         self.payload, self.parsed_i, self.parsed_ts = old.payload, old.parsed_i, old.parsed_ts
@@ -50,8 +50,9 @@ class RestorableService(WatchedService):
             here = HeardAt(now, moment.mono, moment.wall)
             self.job.keep_deadlines(old.job, here, ahead_sec, self.warm_up_sec)
         if old.failure is not None:
-            heard = old.failure.heard._replace(at=old.failure.heard.at + ahead_sec)
-            self.change_trouble(failure=old.failure._replace(heard=heard))
+            self.change_trouble(failure=old.failure.shift(ahead_sec))
+        if old.trouble.ended_failure is not None:
+            self.change_trouble(ended_failure=old.trouble.ended_failure.shift(ahead_sec))
         self.is_silence_saved = old.is_silence_saved
 
     # -- stored beats and runs

@@ -11,6 +11,10 @@ class ReportedFailure(NamedTuple):
     heard: HeardAt
     exit_code: int | None
 
+    def shift(self, ahead_sec: float) -> "ReportedFailure":
+        """Return the same by a listening clock that is ahead by so much."""
+        return self._replace(heard=self.heard._replace(at=self.heard.at + ahead_sec))
+
 
 class Trouble(NamedTuple):  # changed in half the time of a frozen dataclass
     """What only a service that had trouble has. All others share `NO_TROUBLE`, which takes no memory of them.

@@ -123,3 +123,14 @@ def test_only_jobs_that_are_not_down_are_looked_for():
     assert hand.detector.find_jobs_not_down("spare") == []
     take(hand)
     assert hand.detector.find_jobs_not_down("bus") == []
+
+
+def test_a_run_that_failed_in_a_gap_is_not_waited_for():
+    hand = Hand(hourly(), wall=MIDNIGHT)
+    hand.beat(boot="b", run="ended", rid="1")
+    hand.at(5).beat(boot="b", run="started", rid="2")
+    hand.at(15).cut(8)
+    hand.beat(boot="b", run="started", rid="3")  # after the failure
+    assert take(hand) is not None
+    job = hand.detector.jobs["a"].job
+    assert (list(job.runs), job.running_since) == (["3"], MIDNIGHT + 23)

@@ -337,6 +337,15 @@ def test_a_failure_and_the_next_success_before_the_restore_are_a_miss_and_its_ok
     assert states(hand) == [State.DOWN, State.UP]
 
 
+def test_a_truth_between_them_and_the_restore_changes_nothing_about_that():
+    hand = hand_of(held=True)
+    hand.beat(boot="b", run="failed", exit_code=2)
+    hand.at(1).beat(boot="b", run="ended")
+    hand.rewatch(minutely(grace=40.0))
+    hand.recall({"a": UP})
+    assert states(hand) == [State.DOWN, State.UP]
+
+
 def test_a_failure_after_the_last_success_before_the_restore_is_missed():
     hand = hand_of(held=True)
     hand.beat(boot="b", run="ended")

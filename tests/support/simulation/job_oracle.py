@@ -229,7 +229,7 @@ class Oracle:
         if not misses or self.knows_by_wrong_clock(self.t - 2 * DAY_SEC):
             return
         told, miss, by = misses[-1]
-        if job.last_success() < told - LEASE_SEC - 120.0:
+        if job.last_success() < min(told, miss.ts - self.wall) - LEASE_SEC - 120.0:
             self.fail(job, f"no run was complete: {verdict}")
         if len(self.offsets_since(told - 2 * DAY_SEC)) > 1 or miss.down_since is None:
             return
