@@ -136,6 +136,10 @@ class JobInWorld:
         assert watch.job is not None
         return expected_since, watch.job
 
+    def watch_at(self, at: float) -> Watch:
+        """Return its line in the truth at a time."""
+        return next((watch for until, _, watch in self.old_lines if at < until), self.watch)
+
     def change(self, watch: Watch, at: float) -> None:
         """Put another line of the truth in force."""
         self.old_lines.append((at, self.expected_since, self.watch))
@@ -299,7 +303,7 @@ class Oracle:
             return scheduled
         offsets = self.offsets_since(since)
         if min(self.deadline(job, at, offset)[1] for offset in offsets) > at + 0.5:
-            if self.may_hide_runs(job, at) or self.was_elsewhere(job, at):
+            if self.may_hide_runs(job, at) or self.is_hidden_by_truth(job, at):
                 return -inf
             self.fail(job, f"nothing is overdue before {due}: {verdict}")
         if self.under_way(job, at) > at and not self.may_be_over(job, at):
@@ -456,19 +460,29 @@ class Oracle:
 
         It waits one pause of the schedule for such runs, from the deadline after the last run that it heard.
         """
-        deaf = list(self.deaf_times(job.watch.bus))
-        unheard = [one for one in job.successes if any(begin <= one <= end for begin, end in deaf)]
+        deaf = {bus: list(self.deaf_times(bus)) for bus in self.away}
+        unheard = [
+            one
+            for one in job.successes
+            if any(begin <= one <= end for begin, end in deaf[job.watch_at(one).bus])
+        ]
         heard = max((one for one in job.successes if one <= at and one not in unheard), default=-inf)
         expected_since, rule = job.line_at(at)
         due = self.next_time(rule, max(heard, expected_since)) + rule.grace_sec
-        is_hidden = not job.has_key and any(heard < one <= at for one in unheard)
+        # a key does not move with its job
+        is_hidden = any(heard < one <= at and not (job.has_key and job.changed_at <= one) for one in unheard)
         return is_hidden and at > due + job.schedule.longest_pause_sec()
 
-    def was_elsewhere(self, job: JobInWorld, at: float) -> bool:
-        """Return whether its last run was complete on another bus than now, before any present healer ran."""
+    def is_hidden_by_truth(self, job: JobInWorld, at: float) -> bool:
+        """Return whether its last run was complete before any present healer ran, and under another line.
+
+        Its key is on another bus than now, or looks older than it is, by a longer timeout.
+        """
         success = job.last_success(at)
-        bus = next(bus for bus, begin, end in job.stays() if begin <= max(success, 0.0) < end)
-        return bus != job.watch.bus and all(each.since > success for each in self.hearings.values())
+        if any(each.since <= success for each in self.hearings.values()):
+            return False
+        before = job.watch_at(success)
+        return before.bus != job.watch.bus or before.timeout_sec < job.watch.timeout_sec
 
     # -- what befell the fleet
 
