@@ -29,6 +29,7 @@ import asyncpg
 import pytest
 
 from marketswarm.fleet.postgres import ROLE, STOP_SIGNAL, PostgresServer, find_programs
+from marketswarm.fleet.preflight import is_port_free
 from marketswarm.fleet.server_user import find_server_user, run_as
 from services.archive.migrations import apply_migrations
 from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions
@@ -78,6 +79,16 @@ class ServerProcess(Process):
     def start(self) -> None:
         """Start it; return once it accepts connections. What a kill left behind may need a moment to end."""
         until(self._try_start, what=lambda: f"{self} to start")
+
+    def kill(self) -> None:
+        """Send SIGKILL; return when it is gone, and its port free.
+
+        A child that it forked just before has the listening socket until it closes it: `prepare` would choose
+        another port.
+        """
+        port = self.server.port
+        super().kill()
+        until(lambda: is_port_free(port), what=f"port {port} to be free")
 
     def halt(self) -> None:
         """Stop it by a fast shutdown."""
