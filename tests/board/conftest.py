@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from support.waiting import until
 __all__ = ["postgres", "server"]
 expect.set_options(timeout=15_000)  # of two busy cores, four browsers take a page's time
 
+HERE = Path(__file__).parent
 SHARED = {
     "steered_fleet": (
         "board_actions",
@@ -70,11 +71,20 @@ class Chromium:
         self._ends.close()
 
 
+CHROMIUM = Chromium()
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Chromium]:
-    chromium = Chromium()
-    yield chromium
-    chromium.close()
+    yield CHROMIUM
+    CHROMIUM.close()
+
+
+@pytest.hookimpl(trylast=True)  # after the fixtures, of which some close their tabs
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Close the browser before the first test of another folder, too."""
+    if nextitem is not None and not nextitem.path.is_relative_to(HERE):
+        CHROMIUM.close()
 
 
 @pytest.fixture(autouse=True)
