@@ -67,10 +67,9 @@ class ChannelQueue:
         self.reason = ""
         """The channel's latest failure, until it accepts a message."""
         self._entries: dict[str, QueuedMessage] = {}
-        self._rejected_keys: list[
-            frozenset[str]
-        ] = []  # the keys of messages rejected since one was last accepted
-        self._failed: set[str] = set()  # ids of messages that failed since one was last accepted
+        # since a message was last accepted: the keys of those rejected, the ids of those that failed
+        self._rejected_keys: list[frozenset[str]] = []
+        self._failed: set[str] = set()
         self._last_turn = 0
         self._attempts_left = 0  # how many messages a broken channel is tried with before its next pause
 
