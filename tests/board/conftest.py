@@ -71,20 +71,18 @@ class Chromium:
         self._ends.close()
 
 
-CHROMIUM = Chromium()
-
-
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Chromium]:
-    yield CHROMIUM
-    CHROMIUM.close()
+    chromium = Chromium()
+    yield chromium
+    chromium.close()
 
 
 @pytest.hookimpl(trylast=True)  # after the fixtures, of which some close their tabs
-def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> None:
     """Close the browser before the first test of another folder, too."""
-    if nextitem is not None and not nextitem.path.is_relative_to(HERE):
-        CHROMIUM.close()
+    if nextitem is not None and not nextitem.path.is_relative_to(HERE) and "chromium" in item.funcargs:
+        item.funcargs["chromium"].close()
 
 
 @pytest.fixture(autouse=True)

@@ -80,7 +80,7 @@ scene = opened(lambda tmp_path, site: MarketScene(tmp_path, site))
 
 def test_the_gate_loads_every_shape_and_what_it_publishes_is_what_there_was(scene, site):
     scene.wish(
-        *(entry(*each, history_days=4 if each[1] == "stocks" else 0.5) for each in BARS),
+        *(entry(*each, history_days=0.5 if each[1] == "crypto" else 4) for each in BARS),
         *(entry(*each, kind="observations", history_days=60, max_age_sec=864_000) for each in OBSERVATIONS),
         gate={"share": 1.0, "fresh_sec": 864_000},
     )
