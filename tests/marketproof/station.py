@@ -249,14 +249,16 @@ class Station:
         """Return what is still to be done after the market's end, None if nothing is.
 
         Every series must have been loaded up to its last record, and since `since_sec` of the played clock,
-        unless its market is closed. `bars` must have taken in every bar of each symbol, and the archive must
-        have committed every entry of every stream. A `bars` that was killed keeps its share of the symbols
-        until it counts as gone; nothing comes of them until then.
+        unless its market is closed. No source may be down: where the next one of a cascade served, the first
+        is asked again once its breaker lets it. `bars` must have taken in every bar of each symbol, and the
+        archive must have committed every entry of every stream. A `bars` that was killed keeps its share of
+        the symbols until it counts as gone; nothing comes of them until then.
         """
         try:
             with self._connect(MARKET) as client:
                 return (
                     self._find_unloaded(client, since_sec)
+                    or self._find_down()
                     or self._find_unbuilt(client)
                     or self.find_uncommitted()
                 )
@@ -277,6 +279,11 @@ class Station:
             if state["loaded_at"] < since_sec and state["status"] != "closed":
                 return f"{name} was loaded before the end"
         return None
+
+    def _find_down(self) -> str | None:
+        """Return which source was asked last in vain."""
+        down = (name for name, state in self.read_sources().items() if state["state"] != "up")
+        return next((f"{name} is down" for name in down), None)
 
     def _find_unbuilt(self, client: redis.Redis) -> str | None:
         """Return of which symbol `bars` has not taken in the last bar that came."""
