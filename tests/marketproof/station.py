@@ -281,9 +281,9 @@ class Station:
         return None
 
     def _find_down(self) -> str | None:
-        """Return which source was asked last in vain."""
-        down = (name for name, state in self.read_sources().items() if state["state"] != "up")
-        return next((f"{name} is down" for name in down), None)
+        """Return a source that counts as down."""
+        down = [name for name, state in self.read_sources().items() if state["state"] != "up"]
+        return f"{down[0]} is down" if down else None
 
     def _find_unbuilt(self, client: redis.Redis) -> str | None:
         """Return of which symbol `bars` has not taken in the last bar that came."""
