@@ -49,11 +49,11 @@ logs: ## what the containers say; SVC=healer for one
 # What tests import is compiled once, whatever the shell says of it: a run is of many processes.
 pytest := unset PYTHONDONTWRITEBYTECODE; exec $(bin)/python -m pytest
 
-# What starts nothing wants a worker a processor, and one more for the tests that wait for a clock. Properties are tried
-# on ten examples; `make test` tries twenty.
+# What starts nothing wants a worker a processor: less than a fifth of the time is waited for a clock, and one more worker
+# would take longer to collect all tests than it fills. Properties are tried on ten examples; `make test` tries twenty.
 unit: environment ## the tests that start no process and no server, in less than a minute: ARGS="-k detector" for some
 	@export HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-brief}; \
-		$(pytest) -q -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal --apart \
+		$(pytest) -q -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal --apart \
 		-m "unit and not slow" --ignore=tests/live $(ARGS)
 
 test: environment ## all that proves the product, in four minutes: ARGS="-k notifier", ARGS=tests/marketswarm or ARGS=--lf for some

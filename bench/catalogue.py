@@ -10,6 +10,7 @@ from bench import (
     archive,
     bars,
     board,
+    cli,
     feeds,
     fleet,
     gate,
@@ -44,6 +45,7 @@ CORE_MS: Final = "ms of a core"
 PERCENT: Final = "% of a core"
 HEALER: Final = "The healer at 100,000 services"
 ALERTS: Final = "Alerts, agents and takeovers"
+PYTHON: Final = "python -c pass"
 DEADLINES: Final = "first to last deadline"
 OF_SERVICE: Final = "timeout of the service"
 OF_LEASE: Final = "life of the lease"
@@ -70,8 +72,17 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "last": Figure("all die: last miss after the last deadline", "ms", LOOP, goal=500, slack=200),
         "late": Figure("all die: median late", "ms", LOOP, slack=100),
         "p99": Figure("all die: p99 late", "ms", LOOP, goal=500, slack=200),
-        "processor": Figure("a death", CORE_US, "bare pipeline of the same writes"),
+        "processor": Figure("a death", CORE_US, "bare pipeline of the same commands"),
         "stall": Figure("all die: event loop late, at most", "ms", LOOP, goal=50, slack=50),
+    }),
+    "saturation": Bench(HEALER, healer.measure_saturation, 3, 1, {
+        "spread": Figure("all die in 2 s: first deadline to last miss", "s", DEADLINES),
+        "late": Figure("all die in 2 s: median late", "ms", LOOP, slack=1000),
+        "p99": Figure("all die in 2 s: p99 late", "ms", LOOP, slack=1000),
+        "processor": Figure(
+            "all die in 2 s: a death", CORE_US, "bare pipeline of the same commands", goal_ratio=5
+        ),
+        "stall": Figure("all die in 2 s: event loop late, at most", "ms", LOOP, goal=50, slack=50),
     }),
     "watchers": Bench(HEALER, healer.measure_watchers, 3, 1, {
         "sentinel": Figure("10,000 services: the sentinel", PERCENT, SUBSCRIBER, goal=1, slack=0.5),
@@ -108,6 +119,11 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "processor": Figure("all idle agents", PERCENT, AGENTS, slack=0.5),
         "median": Figure("an idle agent, the median of all", PERCENT, AGENT, goal=0.3, slack=0.2),
         "busiest": Figure("the busiest idle agent", PERCENT, AGENT, slack=0.2),
+    }),
+    "cli": Bench(ALERTS, cli.measure, 3, 2, {
+        "status": Figure("marketswarm status", "s", PYTHON, goal=0.25),
+        "beat": Figure("marketswarm beat", "s", PYTHON, goal=0.25),
+        "ack": Figure("marketswarm ack", "s", PYTHON, goal=0.25),
     }),
     "played": Bench(ALERTS, fleet.measure_board, 3, 1, {
         "memory": Figure("the board beside the recorded market", "MB PSS", UVICORN, goal=120),

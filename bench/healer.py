@@ -6,11 +6,12 @@ monotonic clock of this machine; a blocking reader of the alert log takes the ti
 """
 
 import gzip
+import math
 import multiprocessing
 import statistics
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.beats import Beats, name_services
 from bench.figures import Pair, Sample, percentile
-from bench.limits import WITHOUT_END, write_events
+from bench.limits import WITHOUT_END, write_deaths
 from bench.programs import Usage, Worker, cpu_sec, pss_mb, run_program, wait_until
 from bench.server import Server, find_free_port, start_buses
 
@@ -35,6 +36,7 @@ WATCHED: Final = 10_000
 """How many services beat beside a sentinel and a mesh."""
 DYING: Final = 20
 LOG: Final = "healer:alerts:log"
+HEARD: Final = "marketswarm_beats_heard_total"
 LAG: Final = "marketswarm_event_loop_lag_seconds_bucket"
 
 
@@ -127,7 +129,8 @@ class Deaths:
     `late` holds the seconds of each miss after its deadline, and `loop_late` those of an empty event loop.
     `spread_sec` is the time from the first deadline to the last miss, and `deadlines_sec` that to the last
     deadline.
-    `cpu_sec` is the processor time of the healer from the first deadline to the last miss.
+    `cpu_sec` is the processor time of the healer from the first deadline to the last miss. `entries` holds
+    what the roster had of each service then: its name, its entry and its event.
     """
 
     late: list[float]
@@ -135,10 +138,15 @@ class Deaths:
     spread_sec: float
     deadlines_sec: float
     cpu_sec: float
+    entries: list[tuple[str, bytes, bytes]]
 
 
-def let_die(fleet: Fleet, victims: range) -> Deaths:
-    """Stop the beats of some services until all misses are in the log, and let them beat again."""
+def let_die(fleet: Fleet, victims: range, order_within_sec: float = math.inf) -> Deaths:
+    """Stop the beats of some services until all misses are in the log, and let them beat again.
+
+    Raise RuntimeError if a miss is on the log before that of a service whose deadline was more than
+    `order_within_sec` earlier.
+    """
     after = find_end(fleet.client)
     with Worker("bench.limits", "loop") as loop:
         loop.read()
@@ -151,6 +159,12 @@ def let_die(fleet: Fleet, victims: range) -> Deaths:
         arrivals = collect_events(fleet.client, "heartbeat_miss", set(last), after, fleet.timeout_sec + 60)
         used = usage.cpu_sec()
         loop_late = loop.read()
+    latest = -math.inf
+    for svc in arrivals:  # in the order of the log
+        latest = max(latest, deadlines[svc])
+        if latest - deadlines[svc] > order_within_sec:
+            raise RuntimeError(f"{svc} was missed {latest - deadlines[svc]:.1f} s after a later one")
+    entries = find_entries(fleet.client, list(arrivals))
     after = find_end(fleet.client)
     fleet.beats.silence_services(range(0))
     collect_events(fleet.client, "heartbeat_ok", set(last), after, 60)
@@ -160,7 +174,24 @@ def let_die(fleet: Fleet, victims: range) -> Deaths:
         max(arrivals.values()) - first,
         max(deadlines.values()) - first,
         used,
+        entries,
     )
+
+
+def find_entries(client: Any, services: Sequence[str]) -> list[tuple[str, bytes, bytes]]:
+    """Return what the roster holds of services that are down: of each its name, its entry and its event."""
+    found: list[tuple[str, bytes, bytes]] = []
+    for start in range(0, len(services), 1000):
+        some = services[start : start + 1000]
+        entries = client.hmget("healer:roster", some)
+        events = [orjson.dumps(orjson.loads(entry)["event"]) for entry in entries]
+        found += zip(some, entries, events, strict=True)
+    return found
+
+
+def measure_bare_us(fleet: Fleet, deaths: Deaths) -> float:
+    """Return the processor time, in microseconds, that a bare pipeline takes for one of these deaths."""
+    return 1e6 * write_deaths(fleet.server.port, deaths.entries) / len(deaths.entries)
 
 
 def pair_ms(late: list[float], loop_late: list[float], share: float) -> Pair:
@@ -222,8 +253,7 @@ def measure_storm(scale: float) -> Sample:
         before = read_samples(port)
         deaths = let_die(fleet, range(services // 100, services))
         stall_ms = 1000 * find_lag_bound(before, read_samples(port))
-        events = [fields[b"event"] for _, fields in fleet.client.xrevrange(LOG, count=len(deaths.late))]
-        bare_us = 1e6 * write_events(fleet.server.port, events) / len(events)
+        bare_us = measure_bare_us(fleet, deaths)
     return {
         "late": pair_ms(deaths.late, deaths.loop_late, 0.5),
         "p99": pair_ms(deaths.late, deaths.loop_late, 0.99),
@@ -233,6 +263,33 @@ def measure_storm(scale: float) -> Sample:
         ),
         "processor": Pair(1e6 * deaths.cpu_sec / len(deaths.late), bare_us),
         "stall": Pair(stall_ms, 1000 * max(deaths.loop_late)),
+    }
+
+
+def measure_saturation(scale: float) -> Sample:
+    """Let nearly all services die within two seconds, which is faster than any healer publishes deaths.
+
+    Raise RuntimeError if a living service is missed, if the healer loses its lease, if the living ones are
+    not heard meanwhile, or if the misses are not on the log in the order of their deadlines.
+    """
+    services, port = round(SERVICES * scale), find_free_port()
+    victims = range(services // 100, services)
+    with run_fleet(services, SHORT_SEC, METRICS_PORT=str(port)) as fleet:
+        epoch, before = fleet.client.hget("healer:lease", "epoch"), read_samples(port)
+        deaths = let_die(fleet, victims, order_within_sec=1.0)
+        after = read_samples(port)
+        if fleet.client.hget("healer:lease", "epoch") != epoch:
+            raise RuntimeError("the healer lost its lease")
+        heard = after[HEARD] - before[HEARD]
+        if heard < victims.start * (fleet.timeout_sec + deaths.spread_sec) / SHORT_SEC / 2:
+            raise RuntimeError(f"{heard:.0f} beats of {victims.start} living services were heard")
+        bare_us = measure_bare_us(fleet, deaths)
+    return {
+        "late": pair_ms(deaths.late, deaths.loop_late, 0.5),
+        "p99": pair_ms(deaths.late, deaths.loop_late, 0.99),
+        "spread": Pair(deaths.spread_sec, deaths.deadlines_sec),
+        "processor": Pair(1e6 * deaths.cpu_sec / len(deaths.late), bare_us),
+        "stall": Pair(1000 * find_lag_bound(before, after), 1000 * max(deaths.loop_late)),
     }
 
 

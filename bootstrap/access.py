@@ -34,6 +34,9 @@ from marketswarm.keys import ALERTS
 from marketswarm.settings import AccessSettings, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Truth, TruthError, parse_truth
 
+BROUGHT: Final = ("notifier", "board", "medic")
+"""What compose.yaml starts with the healer. Each has a folder of URLs, which is empty if the truth does not
+name it: the engine refuses to mount a missing folder, and starts nothing then."""
 _EMPTY_TRUTH: Final = b'{"services":{}}'
 _DIGEST_FILE: Final = "renewed"
 """The file beside an ACL file with the SHA-256 of the text that the server loaded last. ACL LOAD closes all
@@ -96,6 +99,8 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
     )
     urls = _find_urls(truth)
     write_changed(build_url_files(folder / "urls", known, urls), PRIVATE)
+    for name in BROUGHT:
+        (folder / "urls" / name).mkdir(exist_ok=True)
     write_database_files(folder, truth)
     write_changed({_acl_path(folder, bus): text for bus, text in texts.items()}, READABLE)
     log.info("access.written", users=len(known), new_passwords=made, buses=list(urls))

@@ -17,10 +17,11 @@ With the default ones, a start with a hundred thousand services spends a third o
 visit the whole roster, and each visit stops the event loop. With these it has none, and a start that
 waits for a bus for days still has one now and then.
 """
-RUN_THRESHOLDS: Final = (10_000, 3, 100)
+RUN_THRESHOLDS: Final = (5_000, 3, 200)
 """The thresholds afterwards. With the default ones, a fifteenth of the time goes into collections that find
 nothing: what is made for each write, and for each beat, ends without them. One of the second generation
-visits 40,000 objects, some 12 ms: it must not stop the event loop for long when all services die."""
+visits 20,000 objects, up to 12 ms of a slow machine: it must not stop the event loop for long when all
+services die."""
 
 
 async def main() -> int:

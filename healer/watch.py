@@ -40,6 +40,7 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
 
     roster = RosterFollower(me, monitor, encoder, election, home)
     roster.apply_now()
+    monitor.expect_starts(me.settings.starting_services, me.settings.starting_until)
     length = monitor.log_lengths[home]
 
     def is_named(svc: str) -> bool:
@@ -123,7 +124,7 @@ class RosterFollower:
     def _plan(self, truth: Truth) -> RosterChange:
         """Return what a truth changes for the healer; change nothing."""
         timeouts = dict.fromkeys(truth.bus_names(), truth.bus_timeout_sec())
-        watches = truth.watched(self._me.settings.default_timeout_sec)
+        watches = truth.watched()
         return plan_change(self._monitor.detector.services, watches, timeouts)
 
     def _apply(self, truth: Truth, change: RosterChange) -> Iterator[None]:

@@ -7,6 +7,7 @@ claims, and decides nothing.
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from math import isfinite
 from typing import Any, Final, Literal, NamedTuple
 
@@ -20,12 +21,23 @@ MAX_VERSION_CHARS: Final = 32
 MAX_EXIT_CODE: Final = 255
 MAX_RID_CHARS: Final = 36
 """The longest id of a run: the length of a UUID as text."""
+MAX_VIA_CHARS: Final = 16
+MAX_LIFE_SEC: Final = 1e9
+"""Longer lives of a stored beat are not read."""
 
 Status = Literal["ok", "degraded", "stopping"]
 RunReport = Literal["started", "ended", "failed", "log"]
 """What a beat reports about a run of a job."""
 _RUN_REPORTS: Final = frozenset({"started", "ended", "failed", "log"})
 _find_counts: Final = re.compile(rb'(0|[1-9]\d{0,17}),"ts":((?:0|[1-9]\d{0,14})\.\d{3})').fullmatch
+
+
+class Meaning(Enum):
+    """The three things that a payload can be; `Beat.meaning` decides, for every reader."""
+
+    LIFE = "life"  # a sign of life
+    REPORT = "report"  # a run started or failed, or a line of its log: no sign of life
+    GOODBYE = "goodbye"  # the process ends: no sign of life, and there was one right before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,9 @@ class Beat:
     the process, None if the sender has none; `rev` is the revision of the truth that the sender uses; `every`
     is the sender's interval in seconds. `exit_code`, in a `stopping` beat or in a report that a run ended or
     failed, is the exit code of the command. `run` is what the beat reports about a run of a job, None if it
-    is not such a report; `rid` is the id of that run.
+    is not such a report; `rid` is the id of that run. `via` is the way by which a report came, such as
+    `alertmanager`; None for a process that reports itself. `life` is the time to live, in seconds, with which
+    its sender stores the beat under `beat:<svc>`; None if the sender does not say.
     """
 
     svc: str
@@ -50,11 +64,14 @@ class Beat:
     exit_code: int | None = None
     run: RunReport | None = None
     rid: str | None = None
+    via: str | None = None
+    life: float | None = None
 
     @property
-    def is_run_only(self) -> bool:
-        """Whether the beat reports about a run (`started`, `failed` or `log`) and is not a sign of life."""
-        return self.run is not None and self.run != "ended"
+    def meaning(self) -> Meaning:
+        if self.run is not None and self.run != "ended":
+            return Meaning.REPORT
+        return Meaning.GOODBYE if self.status == "stopping" else Meaning.LIFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +131,8 @@ def _build_beat(svc: str, i: int, ts: float, document: dict[str, Any]) -> Beat:
     exit_code: Any = document.get("exit_code")
     run: Any = document.get("run")
     rid: Any = document.get("rid")
+    via: Any = document.get("via")
+    life: Any = document.get("life")
     if type(run) is not str or run not in _RUN_REPORTS:
         run = None
     elif status == "stopping":
@@ -130,6 +149,8 @@ def _build_beat(svc: str, i: int, ts: float, document: dict[str, Any]) -> Beat:
         exit_code if type(exit_code) is int and 0 <= exit_code <= MAX_EXIT_CODE else None,
         run,
         rid if type(rid) is str and 0 < len(rid) <= MAX_RID_CHARS else None,
+        via if type(via) is str and 0 < len(via) <= MAX_VIA_CHARS else None,
+        float(life) if type(life) in (int, float) and 0 < life <= MAX_LIFE_SEC else None,
     )
 
 
@@ -190,6 +211,22 @@ def parse_sender(payload: bytes) -> Sender:
     )
 
 
+def compute_life_sec(timeout_sec: float) -> float:
+    """Return the time to live, in seconds, with which a beat is stored under `beat:<svc>`."""
+    return 2 * timeout_sec
+
+
+def compute_beat_age_sec(timeout_sec: float, left_ms: float, beat: Beat | None = None) -> float | None:
+    """Return how many seconds ago a beat was stored under `beat:<svc>`, from what its key has left to live.
+
+    The life with which it was stored is what the beat says; of one that does not say it, it follows from the
+    timeout in force. Return None for a key without a time to live, or with a longer one than that.
+    """
+    life_ms = 1000 * ((beat and beat.life) or compute_life_sec(timeout_sec))
+    # rounding on the way may make what is left a millisecond longer
+    return max(0.0, life_ms - left_ms) / 1000 if 0 <= left_ms <= life_ms + 1 else None
+
+
 def encode_beat(
     svc: str,
     i: int,
@@ -203,6 +240,8 @@ def encode_beat(
     exit_code: int | None = None,
     run: RunReport | None = None,
     rid: str | None = None,
+    via: str | None = None,
+    life: float | None = None,
     sender: Sender | None = None,
 ) -> bytes:
     """Return a beat as canonical JSON: `svc`, `i` and `ts` first, and no key without a value.
@@ -211,23 +250,19 @@ def encode_beat(
     compare all other bytes with those of the beat before. `detail` is cut to 200 characters.
     """
     required: dict[str, Any] = {"svc": svc, "i": i}
-    optional: dict[str, Any] = {}
-    if boot is not None:
-        optional["boot"] = boot
-    if rev is not None:
-        optional["rev"] = rev
-    if status != "ok" or detail:
-        optional["status"] = status
-    if detail:
-        optional["detail"] = detail[:MAX_DETAIL_CHARS]
-    if every is not None:
-        optional["every"] = round(every, 3)
-    if exit_code is not None:
-        optional["exit_code"] = exit_code
-    if run is not None:
-        optional["run"] = run
-    if rid:
-        optional["rid"] = rid[:MAX_RID_CHARS]
+    fields = {
+        "boot": boot,
+        "rev": rev,
+        "status": status if status != "ok" or detail else None,
+        "detail": detail[:MAX_DETAIL_CHARS] if detail else None,
+        "every": None if every is None else round(every, 3),
+        "exit_code": exit_code,
+        "run": run,
+        "rid": rid[:MAX_RID_CHARS] if rid else None,
+        "via": via[:MAX_VIA_CHARS] if via else None,
+        "life": None if life is None else round(life, 3),
+    }
+    optional = {name: value for name, value in fields.items() if value is not None}
     if sender is not None:
         optional |= _collect_sender_fields(sender)
     rest = orjson.dumps(optional)[1:]

@@ -9,18 +9,23 @@ query is an option of the client library.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 URL_FORMS: Final = "redis://host:port, rediss://host:port, unix://path or redis+sentinel://host:port,…/master"
 """The forms of a bus URL, for messages."""
+PERCENT_ENCODE: Final = "in a user or password, percent-encode @ / ? # % (%40 %2F %3F %23 %25)"
+"""What to do about a URL that can't be meant as it is written, for messages."""
 SENTINEL_PORT: Final = 26379
 
 _SENTINELS: Final = re.compile(
     r"(?P<scheme>rediss?)\+sentinel://(?:(?P<user>[^/?#]*)@)?(?P<hosts>[^@/?#]+)"
-    r"/(?P<master>[^/?#]+)(?:/(?P<database>\d{0,4}))?(?:\?(?P<query>[^#]*))?",
+    r"/(?P<master>[^@/?#]+)(?:/(?P<database>\d{0,4}))?(?:\?(?P<query>[^@#]*))?",
     re.IGNORECASE,
 )
+_DATABASE: Final = re.compile(r"(?:/\d{0,4})?")
+_SERVER_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?")
 _HOST: Final = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[1-9]\d{0,4}))?")
 
 
@@ -79,13 +84,12 @@ def parse_sentinels(url: str) -> Sentinels | None:
 
 def find_address(url: str) -> str:
     """Return host and port, a path, or sentinels and master, without credentials; `?` if malformed."""
-    try:
-        if (sentinels := parse_sentinels(url)) is not None:
-            return f"{','.join(_format_host_port(*host) for host in sentinels.hosts)}/{sentinels.master}"
-        parts = urlsplit(url)
-        port = parts.port or 6379
-    except ValueError:
+    if not is_bus_url(url):
         return "?"
+    if (sentinels := parse_sentinels(url)) is not None:
+        return f"{','.join(_format_host_port(*host) for host in sentinels.hosts)}/{sentinels.master}"
+    parts = urlsplit(url)
+    port = parts.port or 6379
     return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{port}"
 
 
@@ -113,15 +117,48 @@ def has_bus_as_host(url: str, name: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=1024)
 def is_bus_url(url: str) -> bool:
+    """Return True for a URL of a bus; False for one that can't be meant as it is written.
+
+    An unencoded `/`, `?` or `#` in a password ends the host early: what is before it would be looked up as a
+    host, and shown. The rest of the password is then where no `@`, and no path but a number, may be.
+    """
+    if not url.isprintable() or " " in url or splits_password(url):
+        return False
     try:
         if parse_sentinels(url) is not None:
             return True
         parts = urlsplit(url)
-        location = parts.path if parts.scheme == "unix" else parts.hostname
-        return parts.scheme in ("redis", "rediss", "unix") and bool(location) and parts.port != 0
+        if parts.scheme == "unix":
+            return bool(parts.path)
+        is_server = parts.scheme in ("redis", "rediss") and parts.port != 0
     except ValueError:
         return False
+    has_host = _SERVER_HOST.fullmatch(parts.hostname or "") is not None
+    return is_server and has_host and _DATABASE.fullmatch(parts.path) is not None
+
+
+def splits_password(url: str) -> bool:
+    """Return True for a URL with a `#`, or with an `@` after its host: a part of an unencoded password.
+
+    The path of a socket may have an `@`, unless what would be its host may be the beginning of a password.
+    """
+    scheme, _, rest = url.partition("://")
+    location, _, path = rest.partition("/")
+    if "#" in url:
+        return True
+    if scheme.lower() == "unix":
+        return location[-1:] not in ("", "@") and (":" in location or "@" in path)
+    return "@" in path or ("?" in location and "@" in location.partition("?")[2])
+
+
+def explain_bus_url(url: str) -> str:
+    """Return what a bus URL must be, and what may be wrong with one that isn't: no part of it is in that."""
+    if "@" in url or "#" in url:
+        return f"{URL_FORMS}; {PERCENT_ENCODE}"
+    has_path = url.partition("://")[2].partition("/")[2] != ""
+    return f"{URL_FORMS}; only the number of a database may follow the port" if has_path else URL_FORMS
 
 
 def _parse_host(text: str) -> tuple[str, int]:

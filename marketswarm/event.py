@@ -4,13 +4,16 @@ The keys of the original events come first and in their order. Keys that were ad
 subscriber that knows only the original ones still works.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
+from operator import attrgetter
 from typing import Any, Final
 
 import orjson
+
+from marketswarm.text import extract_line
 
 MAX_EVENT_BYTES: Final = 16384
 
@@ -19,13 +22,15 @@ UNWATCHED_REASON: Final = "unwatched"
 _ORIGINAL: Final = ("type", "svc", "late_sec", "age_sec", "timeout_sec", "ts")
 _ADDED: Final = (
     *("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted", "host", "exit_code", "down_since"),
-    "severity",
+    *("severity", "detail"),
 )
 _NUMBERS: Final = frozenset(
     {"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since", "gap_sec", "down_since"}
 )
 _BOOLEANS: Final = frozenset({"restarted"})
 _WHOLE_NUMBERS: Final = frozenset({"exit_code"})
+_NAMES: Final = (*_ORIGINAL, *_ADDED)
+_get_values: Final = attrgetter(*_NAMES)
 
 
 class Kind(StrEnum):
@@ -76,7 +81,8 @@ class Event:
     `id` is the same wherever and however often this event is written. `host` is the machine that the
     service's last beat came from; `exit_code` is that of a command that failed (`reason` is `failed` then).
     `since` is the last beat before the event; `down_since` is when the outage began, if not with that beat.
-    `severity` is how urgent it is, if its writer knows.
+    `severity` is how urgent it is, if its writer knows. `detail` is what the report of a failure said:
+    foreign text on one line, as `extract_line` returns it.
     """
 
     type: Kind
@@ -96,6 +102,7 @@ class Event:
     exit_code: int | None = None
     down_since: float | None = None
     severity: str | None = None
+    detail: str | None = None
 
     def outage_start(self) -> float:
         """Return when the outage of this event began, in epoch seconds; the same for a miss and its ok."""
@@ -124,14 +131,22 @@ def make_event_id(kind: Kind, svc: str, ts: float) -> str:
     return f"{kind}.{svc}.{round(ts * 1000)}"
 
 
+def make_event_object(values: Iterable[Any]) -> dict[str, Any]:
+    """Return the JSON object of an event from all its values, in the order of its keys.
+
+    Those that are None are left out, and times are rounded to milliseconds.
+    """
+    # only the numbers of _NUMBERS may be floats
+    return {
+        name: round(value, 3) if type(value) is float else value
+        for name, value in zip(_NAMES, values, strict=True)
+        if value is not None
+    }
+
+
 def encode_event(event: Event) -> bytes:
-    """Return an event as JSON, without the fields that are None; times are rounded to milliseconds."""
-    document: dict[str, Any] = {}
-    for name in (*_ORIGINAL, *_ADDED):
-        value = getattr(event, name)
-        if value is not None:
-            document[name] = round(value, 3) if name in _NUMBERS else value
-    return dump_compact(document)
+    """Return an event as JSON."""
+    return dump_compact(make_event_object(_get_values(event)))
 
 
 def dump_compact(document: Any) -> bytes:
@@ -158,9 +173,7 @@ def parse_event(raw: bytes) -> Event | MalformedEvent:
 
 
 def parse_event_object(document: Mapping[str, Any]) -> Event | MalformedEvent:
-    known: dict[str, Any] = {
-        name: document[name] for name in (*_ORIGINAL, *_ADDED) if document.get(name) is not None
-    }
+    known: dict[str, Any] = {name: document[name] for name in _NAMES if document.get(name) is not None}
     wrong = next((name for name, value in known.items() if not _has_right_type(name, value)), None)
     if wrong is not None:
         return MalformedEvent(f"bad_{wrong}")
@@ -171,6 +184,8 @@ def parse_event_object(document: Mapping[str, Any]) -> Event | MalformedEvent:
         return MalformedEvent("unknown_type")
     known.setdefault("id", make_event_id(kind, known["svc"], known["ts"]))
     known.setdefault("by", "unknown")
+    if "detail" in known:
+        known["detail"] = extract_line(known["detail"])
     return Event(kind, **known)
 
 

@@ -13,11 +13,18 @@ from marketswarm.event import UNWATCHED_REASON, Event, Kind, Severity
 from marketswarm.text import format_duration, format_moment
 from marketswarm.truth import MEDIC, PROPOSED_RULE
 
-_NAMED_NO_LONGER: Final = "and the truth no longer names it"
+_NOT_WANTED: Final = "and the truth no longer asks for it"  # it may name it still, with `"monitored": false`
 _WARNING, _CRITICAL = Severity.WARNING, Severity.CRITICAL
 _RESTARTED: Final = "restarted"
+_FAILED: Final = "failed"
+SOME_FAILURE: Final = "a failure was reported"
+"""What stands for the words of `describe_failure` about a failure of which nothing more is known."""
+_OVERDUE: Final = "overdue"
+_NO_RUN: Final = {_OVERDUE: "overdue", "never_ended": "never ended"}
+"""By the reason of a miss about the runs of a job, what the job is."""
 _PROPOSED: Final = f"{MEDIC}/{PROPOSED_RULE}/"
-_GOODBYE: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
+_GOODBYE: Final = {"stopped": ", after it said goodbye"}
+_NEVER_SEEN: Final = "never heard, in the {late} since listening began"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ _WORDS: Final[Mapping[Kind, _EventWords]] = {
     Kind.HEARTBEAT_MISS: _EventWords(
         "{svc} is down", "no beat for {late}{goodbye} (timeout {timeout})", "health {svc}", _WARNING),
     Kind.HEARTBEAT_OK: _EventWords("{svc} is up{again}", "it beats"),
-    Kind.HEARTBEAT_UNWATCHED: _EventWords("{svc} is no longer watched", f"it was down, {_NAMED_NO_LONGER}"),
+    Kind.HEARTBEAT_UNWATCHED: _EventWords("{svc} is no longer watched", f"it was down, {_NOT_WANTED}"),
     Kind.HEARTBEAT_GAP: _EventWords(
         "{svc} was away unseen", "it did not beat all the time while nobody listened",
         ended="silent for at least {lasted} while nobody listened"),
@@ -48,7 +55,7 @@ _WORDS: Final[Mapping[Kind, _EventWords]] = {
         "{svc} is down",
         "no beat for {late}{goodbye} (timeout {timeout}); no service is watched until it is back",
         "status", _CRITICAL),
-    Kind.HEALER_OK: _EventWords("{svc} is up again", "it beats"),
+    Kind.HEALER_OK: _EventWords("{svc} is up{again}", "it beats"),
     Kind.BUS_MISS: _EventWords(
         "bus {svc} is away", "it has not answered for {late}{reason}", "status", _CRITICAL),
     Kind.BUS_OK: _EventWords("bus {svc} is back", "it answers"),
@@ -58,17 +65,17 @@ _WORDS: Final[Mapping[Kind, _EventWords]] = {
     Kind.PROBE_MISS: _EventWords(
         "{svc} is down", "its probes have failed for {late}{reason}", "alerts --since 1h", _WARNING),
     Kind.PROBE_OK: _EventWords("{svc} is up again", "its probes succeed"),
-    Kind.PROBE_UNWATCHED: _EventWords("{svc} is no longer probed", f"it was down, {_NAMED_NO_LONGER}"),
+    Kind.PROBE_UNWATCHED: _EventWords("{svc} is no longer probed", f"it was down, {_NOT_WANTED}"),
     Kind.SOURCE_MISS: _EventWords(
         "{svc} fails", "it has given no answer that can be used for {late}{reason}",
         "source status", _WARNING),
     Kind.SOURCE_OK: _EventWords("{svc} answers again", "its answers can be used"),
-    Kind.SOURCE_UNWATCHED: _EventWords("{svc} is no longer asked", f"it failed, {_NAMED_NO_LONGER}"),
+    Kind.SOURCE_UNWATCHED: _EventWords("{svc} is no longer asked", f"it failed, {_NOT_WANTED}"),
     Kind.MONITOR_MISS: _EventWords(
         "{svc} holds", "this rule of the medic has held for {late}{reason}",
         "medic status", _WARNING),
     Kind.MONITOR_OK: _EventWords("{svc} no longer holds", "the rule of the medic does not hold any more"),
-    Kind.MONITOR_UNWATCHED: _EventWords("{svc} is no longer evaluated", f"it held, {_NAMED_NO_LONGER}"),
+    Kind.MONITOR_UNWATCHED: _EventWords("{svc} is no longer evaluated", f"it held, {_NOT_WANTED}"),
     Kind.REACH_GAP: _EventWords(
         "the {svc} reached no bus", "its own network, or all buses at once; nothing was watched",
         ended="for {lasted}; its own network, or all buses at once; nothing was watched"),
@@ -76,10 +83,13 @@ _WORDS: Final[Mapping[Kind, _EventWords]] = {
         "{svc} can't be watched", "its bus does not let its channel be heard{reason}", "acl", _WARNING),
     Kind.WATCH_OK: _EventWords("{svc} is watched again", "its channel can be heard"),
     Kind.WATCH_UNWATCHED: _EventWords(
-        "{svc} is no longer watched", f"it could not be heard, {_NAMED_NO_LONGER}"),
+        "{svc} is no longer watched", f"it could not be heard, {_NOT_WANTED}"),
 }
 _SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _EventWords]] = {
-    (Kind.HEARTBEAT_MISS, "failed"): _EventWords("{svc} failed", "its command ended{code}", "status"),
+    (Kind.HEARTBEAT_MISS, "never_seen"): _EventWords("{svc} is down", _NEVER_SEEN, "health {svc}", _WARNING),
+    (Kind.HEALER_MISS, "never_seen"): _EventWords(
+        "{svc} is down", f"{_NEVER_SEEN}; no service is watched until it is back", "status", _CRITICAL),
+    (Kind.HEARTBEAT_MISS, _FAILED): _EventWords("{svc} failed", "{failure}", "status"),
     (Kind.HEARTBEAT_MISS, "overdue"): _EventWords(
         "{svc} is overdue", "no run was reported by its deadline; no run {since}", "health {svc}"),
     (Kind.HEARTBEAT_MISS, "never_ended"): _EventWords(
@@ -89,8 +99,12 @@ _SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _EventWords]] = {
         "{svc} restarted, and is up", _WORDS[Kind.HEARTBEAT_GAP].text,
         ended=_WORDS[Kind.HEARTBEAT_GAP].ended),
     (Kind.BUS_OK, UNWATCHED_REASON): _EventWords(
-        "bus {svc} is no longer watched", f"it was away, {_NAMED_NO_LONGER}",
-        ended=f"it was away, {_NAMED_NO_LONGER}"),
+        "bus {svc} is no longer watched", f"it was away, {_NOT_WANTED}",
+        ended=f"it was away, {_NOT_WANTED}"),
+    (Kind.WATCH_MISS, "flood"): _EventWords(
+        "{svc} can't be watched",
+        "more comes on its channel than the healer reads, so its silence is not judged",
+        "alerts --since 1h", _WARNING),
     (Kind.TRUTH_DRIFT, "missing"): _EventWords("the truth on {svc} has drifted", "it is missing", "seed"),
     (Kind.TRUTH_DRIFT, "invalid"): _EventWords("the truth on {svc} has drifted", "it is not valid", "seed"),
 }
@@ -117,14 +131,54 @@ def describe_event(event: Event) -> tuple[str, str]:
         "lasted": format_seconds(lasted),
         "goodbye": _GOODBYE.get(event.reason or "", ""),
         "reason": f" ({event.reason})" if event.reason else "",
-        "code": "" if event.exit_code is None else f" with exit code {event.exit_code}",
+        "failure": describe_failure(event.detail, event.exit_code) or SOME_FAILURE,
         "since": "ever" if event.since is None else f"for {late}",
         "again": " again" if lasted else "",
-        "subject": event.svc.removeprefix(_PROPOSED),
+        "subject": find_proposal_subject(event.svc),
         "said": event.reason or "",
     }
     is_over = lasted is not None and event.type.is_bad is not True
     return words.title.format(**fields), (words.ended if is_over else words.text).format(**fields)
+
+
+def describe_failure(detail: str | None, exit_code: int | None) -> str:
+    """Return what is known about a reported failure: the exit code, and what was said; empty if nothing is.
+
+    What was said is foreign text, so words of ours stand before it.
+    """
+    said = detail or ""
+    if exit_code is None:
+        return f"reported: {said}" if said else ""
+    code = f"exit {exit_code}"
+    if said == code or said.startswith(f"{code} "):  # as `marketswarm exec` says it
+        return f"its command ended with {said.replace('exit', 'exit code', 1)}"
+    return f"its command ended with exit code {exit_code}{f': {said}' if said else ''}"
+
+
+def describe_outage(
+    reason: str | None, since: float | None, down_since: float | None
+) -> tuple[str, float | None]:
+    """Return since when a service is down: `failed since`, and the moment that the words end with.
+
+    A job missed a run, and the moment is that of the schedule.
+
+    `reason`, `since` (the last beat or complete run) and `down_since` are those of its miss, in epoch
+    seconds. The moment is None if the words need none, as `never heard`.
+    """
+    if reason == _FAILED:
+        began_at = since if down_since is None else down_since
+        return ("failed", None) if began_at is None else ("failed since", began_at)
+    if reason == _OVERDUE and down_since is not None:
+        return "missed its run of", down_since
+    if reason in _NO_RUN:
+        words = _NO_RUN[reason]
+        return (f"{words}, no run ever", None) if since is None else (f"{words}, no run since", since)
+    return ("never heard", None) if since is None else ("silent since", since)
+
+
+def find_proposal_subject(svc: str) -> str:
+    """Return for what the medic proposes something, from the name in the event about that."""
+    return svc.removeprefix(_PROPOSED)
 
 
 def _find_words(event: Event) -> _EventWords:

@@ -19,6 +19,7 @@ class Code(IntEnum):
     NO_BUS = 3  # no bus answered in time
     NO_TRUTH = 4  # a bus answered, none held a truth in time
     DIED = 5  # a task of the program failed or hung, so the restart policy starts the program again
+    NOT_WATCHED = 6  # a beat was sent for a service that nobody watches
 
 
 class Exit(Exception):  # noqa: N818 - an end is not always an error: code 0 is one too

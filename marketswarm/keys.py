@@ -77,6 +77,11 @@ MEDIC_ALERTS: Final = "medic:alerts"
 MEDIC_OUTAGES: Final = "medic:alerts:outages"
 """Hash: `<rule>/<subject>` -> whether the rule holds, and what was published of that, as JSON."""
 
+MEDIC_LEASE: Final = "healing"
+"""The name of the medic's own lease: see `own_lease_key`."""
+MEDIC_DRY: Final = "dry"
+"""The name of the own lease of a medic in a dry run, whose keys are those of `dry_run_key`."""
+
 # The streams and keys of our own services, with the names that they have unless the truth sets others.
 MESH_TOPOLOGY: Final = "mesh:topology"
 MESH_EVENTS: Final = "mesh:events"
@@ -142,6 +147,7 @@ SOURCES_REFRESHED: Final = "sources:refreshed"
 
 RESERVED_PREFIXES: Final = (
     *("truth:", "beat:", "run:", "pings:", "health:", "members:", "lease:", "lease-epoch:"),
+    *("own-lease:", "own-lease-epoch:"),
     *("healer:", "sentinel:", "notifier:", "board:", "medic:"),
 )
 """The first words of all keys that belong to the swarm itself and not to one service."""
@@ -212,6 +218,15 @@ def canary_channel(listener: str, boot: str) -> str:
     return f"{listener}:canary:{boot}"
 
 
+# A medic in a dry run.
+
+
+def dry_run_key(key: str) -> str:
+    """Return the key in which a medic in a dry run keeps what the real one keeps in `key` (`medic:…`)."""
+    kept = key.removeprefix("medic:")
+    return f"medic:dry:{kept}"
+
+
 # The notifier.
 
 
@@ -234,12 +249,27 @@ def members_key(svc: str, work: str | None = None) -> str:
 
 
 def lease_key(name: str) -> str:
-    """Return the key of a lease. The channel of the same name announces that the lease was given back."""
+    """Return the key of a lease that any service may ask for, and whose user may therefore write it.
+
+    The channel of the same name announces that the lease was given back.
+    """
     return f"lease:{name}"
 
 
 def lease_epoch_key(name: str) -> str:
     return f"lease-epoch:{name}"
+
+
+def own_lease_key(svc: str, name: str) -> str:
+    """Return the key of a lease among the processes of one service, which its user alone may write.
+
+    The channel of the same name announces that the lease was given back.
+    """
+    return f"own-lease:{svc}:{name}"
+
+
+def own_lease_epoch_key(svc: str, name: str) -> str:
+    return f"own-lease-epoch:{svc}:{name}"
 
 
 # rss_agg: keys beside its stream of items. A `scope` is the hash that the store gives to a feed.
@@ -349,6 +379,11 @@ def model_requests_key(notes: str) -> str:
 
 
 # The board.
+
+
+def board_link_key(link: str) -> str:
+    """Return the key that says when a signed link, by the digest of what it does, was used."""
+    return f"board:links:{link}"
 
 
 def board_hours_key(period: int | str) -> str:

@@ -17,15 +17,17 @@ import orjson
 from marketswarm.settings import CommonSettings
 from marketswarm.text import escape_json, escape_lines, escape_text
 
-# structlog imports all of rich, if it is installed, for tracebacks on a terminal, because that takes too much
-# memory
-_absent = {} if "rich" in sys.modules else {"rich": None}
-sys.modules.update(_absent)  # type: ignore[arg-type]
+# structlog imports much of rich, if it is installed, for tracebacks on a terminal. That takes memory in each
+# agent, and time at the start of each command, which imports the rest of rich for its tables
+_rich = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment]  # None: an import of it fails
 import structlog  # noqa: E402 - see above
 from structlog.typing import EventDict, FilteringBoundLogger, Processor  # noqa: E402 - see above
 
-for _name in _absent:
-    del sys.modules[_name]
+if _rich is None:
+    del sys.modules["rich"]
+else:
+    sys.modules["rich"] = _rich
 
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 """Matches the user and password in a URL, with the @."""

@@ -1,11 +1,14 @@
 """Read the log files that `marketswarm up` keeps of its agents: their last lines, then each new one.
 
 The current file of an agent is `rss_agg.log`, that of its second process `rss_agg@2.log`; older lines are in
-`rss_agg.log.1` and `rss_agg.log.2`. `marketswarm/fleet/agent_logs.py` writes them.
+`rss_agg.log.1` and `rss_agg.log.2`. `marketswarm/fleet/agent_logs.py` writes them. A process of the fleet may
+put something else in their place, so only regular files are read, never through a link.
 """
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,10 +44,12 @@ class LogFollower:
 
     `path` is the current file, which need not exist yet. A file that became shorter is read from its
     beginning. `skipped_bytes` counts what was left out because more was written than `read_new` may read.
+    `refused` has what could not be read the last time, with the reason: a pipe, a link, another's file.
     """
 
     path: Path
     skipped_bytes: int = 0
+    refused: dict[Path, str] = field(default_factory=dict)
     _inode: int = 0
     _position: int = 0
     _rest: bytes = field(default=b"", repr=False)
@@ -53,8 +58,9 @@ class LogFollower:
     def read_tail(self, lines: int) -> list[bytes]:
         """Return the last `lines` whole lines. `read_new` goes on after them."""
         found: list[bytes] = []
+        self.refused = {}
         for number in range(FILES):
-            with _open_to_read(find_rotated(self.path, number)) as file:
+            with self._open_to_read(find_rotated(self.path, number)) as file:
                 if file is None:
                     continue
                 text = _read_last_lines(file, lines - len(found) + 1)
@@ -74,8 +80,9 @@ class LogFollower:
         Of each file only the last `most_bytes` are read, and a longer line is left out.
         """
         found: list[bytes] = []
+        self.refused = {}
         for path in self._unread_files():
-            with _open_to_read(path) as file:
+            with self._open_to_read(path) as file:
                 if file is not None:
                     found += self._read_on(file, most_bytes)
         return found
@@ -114,21 +121,44 @@ class LogFollower:
             path = find_rotated(self.path, number)
             newer.insert(0, path)
             with contextlib.suppress(OSError):
-                info = path.stat()
+                info = path.lstat()
                 if info.st_ino == self._inode:
                     return [] if number == 0 and info.st_size == self._position else newer
         return newer
 
+    @contextlib.contextmanager
+    def _open_to_read(self, path: Path) -> Iterator[BinaryIO | None]:
+        """Yield a log file, or None if there is none or it must not be read; `refused` says why."""
+        try:
+            file = _open_regular(path)
+        except FileNotFoundError:
+            yield None
+            return
+        except OSError as error:
+            self.refused[path] = error.strerror or type(error).__name__
+            yield None
+            return
+        with file:
+            yield file
 
-@contextlib.contextmanager
-def _open_to_read(path: Path) -> Iterator[BinaryIO | None]:
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a regular file, never through a link, and without waiting for the writer of a pipe.
+
+    Raises OSError.
+    """
     try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        yield None
-        return
-    with file:
-        yield file
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise OSError(
+                error.errno, "it is a link" if error.errno == errno.ELOOP else "it is a socket"
+            ) from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return os.fdopen(handle, "rb")
 
 
 def _read_last_lines(file: BinaryIO, line_ends: int) -> bytes:

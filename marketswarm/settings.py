@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from marketswarm.bus_url import URL_FORMS, is_bus_url
+from marketswarm.bus_url import explain_bus_url, is_bus_url
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_DOC
 from marketswarm.net.addresses import is_web_url
@@ -98,7 +98,7 @@ def _read_secret_file(variable_name: str, path: Path) -> str:
 
 def _check_redis_url(url: str) -> str:
     if not is_bus_url(url):
-        raise ValueError(f"must be {URL_FORMS}")
+        raise ValueError(f"must be {explain_bus_url(url)}")
     return url
 
 
@@ -299,6 +299,9 @@ class MonitorSettings(CommonSettings):
     alert_channel: Name | None = None
     hb_interval_sec: Seconds | None = None
     healer_heartbeat_channel: Name | None = None
+    # what `marketswarm up` starts now, separated by commas, and until when that may take
+    starting_services: Annotated[str, Field(min_length=1)] | None = None
+    starting_until: Seconds | None = None
 
 
 class AccessSettings(MonitorSettings):
@@ -322,7 +325,7 @@ class NotifierSettings(ChannelSettings):
     notifier_lease_sec: Seconds = 3.0
     # hosts to which channels of the truth may send values of the environment: `marketswarm.truth.env_policy`
     notify_allowed_hosts: Annotated[str, Field(min_length=1)] | None = None
-    approval_link_key: Key | None = None  # signs links that approve proposals; default: no links
+    approval_link_key: Key | None = None  # signs links that act; default: links only show
     board_public_url: Annotated[PublicUrl | None, AfterValidator(_require_if_used)] = None
 
 

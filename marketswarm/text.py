@@ -4,12 +4,23 @@ Beats, truths, feeds and servers' answers are written by others. Their text reac
 the `escape_…` functions: control characters could change the terminal's state or reverse the writing.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 LAST_TIME: Final = 253402300799.0
 """The last second of the year 9999 in epoch seconds, the limit for times in foreign events."""
+MAX_LINE_CHARS: Final = 200
+"""The longest line that `extract_line` returns."""
+_MAX_READ_CHARS: Final = 16_384
+
+# each repetition is bounded, so hostile text takes linear time
+_TERMINAL_SEQUENCE: Final = re.compile(
+    r"\x1b(?:\[[0-9;:<=>?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)?|[ -/]{0,4}[0-Z\\^-~])"
+)
+_URL_IN_TEXT: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s\"'<>]+")
 
 
 def format_duration(sec: float) -> str:
@@ -28,14 +39,32 @@ def format_utc(at: float) -> str:
     return utc_datetime(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def format_moment(at: float) -> str:
-    """Return epoch seconds as a date and time for people, with the zone: `2025-11-06 12:50:58 UTC`."""
-    return f"{utc_datetime(at):%Y-%m-%d %H:%M:%S} UTC"
+def format_moment(at: float, zone: tzinfo | None = None) -> str:
+    """Return epoch seconds as a date and time for people, with the zone: `2025-11-06 12:50:58 UTC`.
+
+    With a `zone`, its clocks come first: `2025-11-06 13:50:58 CET (12:50:58 UTC)`. If the date in UTC is
+    another one, it is shown, too.
+    """
+    utc = utc_datetime(at)
+    local = _find_local(utc, zone)
+    if local is None:
+        return f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+    same_day = local.date() == utc.date()
+    return f"{local:%Y-%m-%d %H:%M:%S %Z} ({utc:{'%H:%M:%S' if same_day else '%Y-%m-%d %H:%M:%S'}} UTC)"
 
 
-def format_time(at: float) -> str:
-    """Return the time of day of epoch seconds, with the zone: `12:50:58 UTC`."""
-    return f"{utc_datetime(at):%H:%M:%S} UTC"
+def format_time(at: float, zone: tzinfo | None = None) -> str:
+    """Return the time of day of epoch seconds: `12:50:58 UTC`; with a zone `13:50:58 CET (12:50:58 UTC)`."""
+    utc = utc_datetime(at)
+    local, shown = _find_local(utc, zone), f"{utc:%H:%M:%S} UTC"
+    return shown if local is None else f"{local:%H:%M:%S %Z} ({shown})"
+
+
+def _find_local(utc: datetime, zone: tzinfo | None) -> datetime | None:
+    try:
+        return None if zone is None else utc.astimezone(zone)
+    except OverflowError:  # of the year 10000, east of Greenwich
+        return None
 
 
 def utc_datetime(at: float) -> datetime:
@@ -71,6 +100,50 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
 def decode_text(raw: bytes | None) -> str:
     """Return UTF-8 as text, with a replacement character for each wrong byte; empty for None."""
     return raw.decode("utf-8", "replace") if raw is not None else ""
+
+
+def extract_line(text: str) -> str | None:
+    """Return the first line of foreign text that says something, MAX_LINE_CHARS at most; None without one.
+
+    Sequences for terminals and characters that can't be printed are removed, and so are credentials, query
+    and fragment of a URL. Other secrets in the text stay: nothing tells them from words.
+    """
+    for line in text[:_MAX_READ_CHARS].splitlines():
+        plain = "".join(char if char.isprintable() else " " for char in _TERMINAL_SEQUENCE.sub("", line))
+        words = " ".join(_URL_IN_TEXT.sub(_redact_found, plain).split())
+        if words:
+            return words[:MAX_LINE_CHARS]
+    return None
+
+
+def strip_controls(text: str) -> str:
+    r"""Return foreign text of several lines as a terminal would leave it, without anything that controls one.
+
+    Of a line that was written over (`\r`, as a progress bar does), the last writing is kept. Sequences for
+    terminals are removed; any other character that can't be printed, but for tabs, becomes U+FFFD.
+    """
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in _TERMINAL_SEQUENCE.sub("", text).split("\n"))
+    return "\n".join(
+        line
+        if line.isprintable()
+        else "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
+        for line in lines
+    )
+
+
+def _redact_found(found: re.Match[str]) -> str:
+    url = found[0].rstrip(".,;:!?)]}")
+    return redact_url(url) + found[0][len(url) :]
+
+
+def redact_url(url: str) -> str:
+    """Return a URL without credentials, query and fragment, which may be secrets; `?` for an invalid URL."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # not a number if a password with a slash, a question mark or a # is before it
+    except ValueError:
+        return "?"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def escape_text(text: str) -> str:

@@ -8,9 +8,9 @@ import asyncio
 import time
 from typing import Final
 
-SLICE_SEC: Final = 0.02
-"""The time between two pauses. Several long loops may run at once, and a canary needs the event loop a few
-times within a second."""
+SLICE_SEC: Final = 0.005
+"""The time between two pauses. Eight long loops may run at once, each for so long, before the event loop has
+its next turn, which may be late by 50 ms at most."""
 
 
 class TimeSlice:
@@ -20,11 +20,34 @@ class TimeSlice:
         self._slice_sec = slice_sec
         self._ends_at = time.monotonic() + slice_sec
 
-    async def pause(self) -> None:
-        """Let other tasks run once if this slice is over, and begin another slice."""
-        if time.monotonic() >= self._ends_at:
-            await asyncio.sleep(0)
-            self._ends_at = time.monotonic() + self._slice_sec
+    async def pause(self) -> bool:
+        """Let other tasks run once if this slice is over, and begin another slice; return True if it was."""
+        if time.monotonic() < self._ends_at:
+            return False
+        await asyncio.sleep(0)
+        self._ends_at = time.monotonic() + self._slice_sec
+        return True
+
+
+class StepSize:
+    """How many items one step of long work takes, so that no step holds the event loop for over `slice_sec`.
+
+    It follows the measured time of the steps before, so a slow machine takes smaller ones.
+
+    Args:
+        least: the fewest items of a step, which is also the size of the first one.
+        most: the most items of a step.
+    """
+
+    def __init__(self, least: int, most: int, slice_sec: float = SLICE_SEC) -> None:
+        self._least, self._most, self._slice_sec = least, most, slice_sec
+        self.size = least
+
+    def note_step(self, items: int, sec: float) -> None:
+        """Note that a step of so many items held the event loop for `sec` seconds."""
+        fitting = self._most if sec <= 0 else int(items * self._slice_sec / sec)
+        # one slow step, as after a pause of the whole machine, must not stop all progress
+        self.size = max(self._least, self.size // 2, min(self._most, 2 * self.size, fitting))
 
 
 async def wait_within(event: asyncio.Event, sec: float) -> bool:

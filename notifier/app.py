@@ -21,7 +21,6 @@ from marketswarm.exit import Exit, find_error
 from marketswarm.keys import NOTIFIER_STATE
 from marketswarm.settings import NotifierSettings
 from marketswarm.truth import SYSTEM, Heartbeat, Service
-from notifier.approval_links import make_link_adder
 from notifier.channel_pool import (
     ChannelAddress,
     ChannelConfig,
@@ -38,6 +37,7 @@ from notifier.dispatcher import Dispatcher
 from notifier.inbox import Inbox
 from notifier.lease import NotifierLease
 from notifier.medic_reader import MedicReader
+from notifier.message_links import make_link_adder
 from notifier.metrics import NotifierMetrics
 from notifier.requests import RequestHandler
 from notifier.router import Policy, Section
@@ -56,15 +56,17 @@ FINISH_WITHIN_SEC: Final = 0.8
 """How long attempts that are under way may take when the notifier is stopped, in seconds."""
 NO_CHANNEL: Final = "no channel is configured: no message can be sent"
 NOTIFIER: Final = "notifier"
+CLOCK_STEP_SEC: Final = 1.0
+"""A wall clock that differs by so much from ours was set, in seconds; a smaller difference is let be."""
 STANDBY_CHECK_SEC: Final = 1.0
 """How often a standby checks whether the truth names other buses, in seconds."""
 
 
 class SteadyClock:
-    """A clock in epoch seconds that never goes back.
+    """A clock in epoch seconds that runs with the monotonic clock; `follow_wall` sets it by the wall clock.
 
-    It steps forward with the wall clock, ignores its steps back, and otherwise advances with the monotonic
-    clock.
+    A wait is as long as it should be, although the wall clock is set meanwhile, if the times of the wait are
+    moved by what `follow_wall` returns.
     """
 
     def __init__(
@@ -74,9 +76,15 @@ class SteadyClock:
         self._ahead = wall() - monotonic()
 
     def __call__(self) -> float:
-        run = self._monotonic()
-        self._ahead = max(self._ahead, self._wall() - run)
-        return run + self._ahead
+        return self._monotonic() + self._ahead
+
+    def follow_wall(self) -> float:
+        """Set this clock if the wall clock was set; return by how many seconds, 0.0 if it was not."""
+        step_sec = self._wall() - self()
+        if abs(step_sec) < CLOCK_STEP_SEC:
+            return 0.0
+        self._ahead += step_sec
+        return step_sec
 
 
 log = logs.get("notifier")
@@ -107,7 +115,11 @@ class LeadershipTerm:
         self._buses = dict(buses)
         self._inbox = Inbox(metrics.malformed)
         self._store = Store(
-            me.boot, buses, rejected=lease.deny_leadership, acknowledged=self._inbox.forget_acknowledged
+            me.boot,
+            buses,
+            rejected=lease.deny_leadership,
+            acknowledged=self._inbox.forget_acknowledged,
+            ahead=lambda _bus: self._end(),
         )
         self._unread_buses: dict[str, str] = {}
         self._config = ChannelConfig(None, {})
@@ -130,9 +142,11 @@ class LeadershipTerm:
         """Load the stored state, then send messages until cancelled.
 
         Raises TermEnded, in an exception group, at the end of the term, BusError when no state can be read,
-        and TermTimedOut, alone or in an exception group, when the buses take too long.
+        and TermTimedOut, alone or in an exception group, when the buses take too long. After any other
+        exception nothing more is stored.
         """
         async with self._wait_for_buses():
+            self._clock.follow_wall()  # nothing waits yet
             for field in self.dispatcher.restore(await self._store.load()):
                 report_unusable(self._store.loaded_from, NOTIFIER_STATE, field)
         async with asyncio.TaskGroup() as tasks:
@@ -141,23 +155,30 @@ class LeadershipTerm:
             try:
                 self.apply_truth()
                 await self._run_tasks()
-            finally:
-                await self._finish_attempts()
+            except BaseException as error:
+                # after a defect nothing is stored that may be half done: what is on the buses is whole
+                if is_orderly_end(error):
+                    await self._finish_attempts()
+                raise
 
     def apply_truth(self) -> None:
         """Apply the truth in force; end the term if the truth names other buses."""
         if resolve_buses(self._me) != self._buses:
-            self._is_over = True
-            self._inbox.wake()
+            self._end()
             return
         policy = self._policy()
         self.dispatcher.apply_policy(policy, self._me.truth)
-        self._pool.retry_for(policy.retry_for_sec)
+        self._pool.set_retry_for(policy.retry_for_sec)
         before = self._config
         self._reopen_channels(resolve_channels(policy.channels, os.environ))
         self._report_new_addresses(find_channel_addresses(policy.channels), before)
 
     # -- helpers
+
+    def _end(self) -> None:
+        """End the term before its next dispatch."""
+        self._is_over = True
+        self._inbox.wake()
 
     @contextlib.asynccontextmanager
     async def _wait_for_buses(self) -> AsyncIterator[None]:
@@ -183,6 +204,8 @@ class LeadershipTerm:
                 bus,
                 boot,
                 self._inbox,
+                replay_after=self._store.replay_starts.get(bus.name),
+                replayed=self.dispatcher.state.end_replay,
                 room=self._wait_for_room,
                 answered=self._record_answer,
                 failed=self._record_failure,
@@ -202,11 +225,19 @@ class LeadershipTerm:
             group.create_task(handler.run(self._inbox), name="asks")
             group.create_task(self._end_when_lease_lost(), name="lease")
             while not self._is_over:
+                self._follow_clock()
                 async with self._wait_for_buses():
                     await self.dispatcher.dispatch()
                 self._me.set_degraded(self._channel_trouble(), part="channels")
                 await self._wait_until_due()
             raise TermEnded
+
+    def _follow_clock(self) -> None:
+        """If the wall clock was set, go on by it, and log that."""
+        step_sec = self._clock.follow_wall()
+        if step_sec:
+            log.warning("clock.set", by_sec=round(step_sec, 1))
+            self.dispatcher.shift_times(step_sec)
 
     async def _wait_until_due(self) -> None:
         """Wait until the next dispatch is due or the inbox is woken, DISPATCH_EVERY_SEC at most."""
@@ -242,7 +273,8 @@ class LeadershipTerm:
         found, self._config_errors = open_configured(want, self._me.settings, keep)
         self._config = want
         self._pool.open(found, self._tasks)
-        self.dispatcher.set_channels(list(found))
+        self.dispatcher.set_channels(list(found), closed=list(self._config_errors))
+        self.dispatcher.state.record_channels({name: each.where for name, each in found.items()})
         self._me.set_detail(None if found else NO_CHANNEL)
         for name in self._config_errors.keys() - was_wrong.keys():
             log.error("channel.not_opened", channel=name, why=self._config_errors[name])
@@ -314,6 +346,13 @@ class LeadershipTerm:
     def _channel_trouble(self) -> str | None:
         wrong = [why for _, why in sorted(self._config_errors.items())]
         return "; ".join(filter(None, (*wrong, self._pool.trouble()))) or None
+
+
+def is_orderly_end(error: BaseException) -> bool:
+    """Return True if an exception ends a term between two steps, so that its state is whole."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_orderly_end, error.exceptions))
+    return isinstance(error, (asyncio.CancelledError, TermEnded, TermTimedOut, BusError))
 
 
 def resolve_buses(me: Agent[NotifierSettings]) -> dict[str, Bus]:

@@ -234,7 +234,8 @@ class ChannelPool:
 
     Args:
         inbox: takes the outcomes of attempts.
-        prepare: returns a message as it is sent, with what must not be stored on a bus; None leaves it.
+        prepare: returns a message as it is sent over a channel, with what must not be stored on a bus; None
+            leaves it.
     """
 
     def __init__(
@@ -242,13 +243,13 @@ class ChannelPool:
         inbox: Inbox,
         tracer: Tracer | None = None,
         *,
-        prepare: Callable[[Message], Message] | None = None,
+        prepare: Callable[[Message, str], Message] | None = None,
     ) -> None:
         self._inbox, self._tracer, self._prepare = inbox, tracer, prepare
         self.outbox, self.state = Outbox(), NotifierState()
         self.workers: dict[str, ChannelWorker] = {}
         self._tasks: dict[ChannelWorker, asyncio.Task[None]] = {}
-        self._retry_for_sec = RETRY_FOR_SEC
+        self.retry_for_sec = RETRY_FOR_SEC
 
     def open(self, channels: Mapping[str, Channel], group: asyncio.TaskGroup) -> None:
         """Open exactly these channels: keep the worker of an unchanged one, stop the workers of others.
@@ -263,9 +264,9 @@ class ChannelPool:
         for name, channel in channels.items():
             self.workers[name] = before.get(name) or self._start_worker(channel, group)
 
-    def retry_for(self, retry_for_sec: float) -> None:
+    def set_retry_for(self, retry_for_sec: float) -> None:
         """Set how long a message is retried before it is given up, in seconds."""
-        self._retry_for_sec = retry_for_sec
+        self.retry_for_sec = retry_for_sec
         for worker in self.workers.values():
             worker.wake()
 
@@ -296,12 +297,13 @@ class ChannelPool:
 
     def _start_worker(self, channel: Channel, group: asyncio.TaskGroup) -> ChannelWorker:
         failures, pause_sec = self.state.pause(channel.name, time.time())
+        prepare = self._prepare
         worker = ChannelWorker(
             channel,
             anchor=self.outbox.anchor,
             outcome=self._handle_outcome,
-            prepare=self._prepare,
-            retry_for_sec=lambda: self._retry_for_sec,
+            prepare=None if prepare is None else lambda message: prepare(message, channel.name),
+            retry_for_sec=lambda: self.retry_for_sec,
             failures=failures,
             pause_sec=pause_sec,
         )

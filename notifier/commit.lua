@@ -6,7 +6,10 @@
 --       asks      notifier:asks, a stream of operators' requests
 --       then the keys of the delivery records (notifier:told:{event id}), then the keys of the answers.
 -- ARGV: boot      the boot id of the caller; if another one holds the lease, nothing is stored
---       base      the `seq` of the state to which the fields are changes; '' if the fields are the whole state
+--       term      the id of the caller's term
+--       is_whole  '1' if the fields are the whole state, '' if they are changes
+--       held_by   who wrote the state that is on this bus as far as the caller knows, and that its own includes
+--       held_seq  the `seq` of that state; both '' for a bus without a state
 --       seq       the `seq` of the state afterwards
 --       group     the consumer group of log and asks
 --       told_sec      how long delivery records are kept, in seconds
@@ -21,12 +24,13 @@
 --       ids of dead letters to delete
 --       ids of entries of log to acknowledge
 --       ids of entries of asks to acknowledge
--- Returns 1 if it was stored; 0 if the state on the bus is not at `base`; -1 if another one holds the lease.
+-- Returns 1 if it was stored; -1 if another one holds the lease; and if the bus holds another state than the caller
+-- knows of, nothing is stored: the reply is who wrote that state, and its `seq`.
 
 local lease, state, dead, log, asks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local boot, base, seq, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local told_sec, answers_sec, dead_length = ARGV[5], ARGV[6], ARGV[7]
-local at, key = 8, 6
+local boot, term, is_whole, held_by, held_seq = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
+local seq, group, told_sec, answers_sec, dead_length = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local at, key = 11, 6
 
 -- Returns the next argument. Raises an error if there is none, so that a wrong length can't make a loop run on.
 local function take()
@@ -49,19 +53,21 @@ local holder = held('GET', lease)
 if holder and holder ~= boot then
   return -1
 end
-if base == '' then
+local stored_by, stored_seq = held('HGET', state, 'by') or '', held('HGET', state, 'seq') or ''
+if stored_by ~= held_by or stored_seq ~= held_seq then
+  return { stored_by, stored_seq }
+end
+if is_whole then
   -- a bus out of memory refuses here, before anything is deleted; a key that is not a hash is deleted below
   local refusal = redis.pcall('HSET', state, 'seq', seq)
   if type(refusal) == 'table' and not string.find(refusal.err, 'WRONGTYPE') then
     return refusal
   end
   redis.call('DEL', state)
-elseif held('HGET', state, 'seq') ~= base then
-  return 0
 end
 
 -- this is the first write, so a bus out of memory refuses the whole transaction
-redis.call('HSET', state, 'seq', seq, 'by', boot)
+redis.call('HSET', state, 'seq', seq, 'by', term)
 
 for _ = 1, count() do
   redis.call('SET', KEYS[key], take(), 'EX', told_sec)

@@ -22,7 +22,7 @@ from marketswarm.truth import Truth
 from notifier.channel_pool import ChannelPool
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
-from notifier.router import HELD, LogPosition, MedicState, Policy, Router
+from notifier.router import HELD, Decision, Defect, DefectKind, LogPosition, MedicState, Policy, Router
 from notifier.store import RefusedMessage, Store, Transaction, make_delivery_record
 
 SHORT_PAUSE_SEC: Final = 1.5
@@ -160,9 +160,16 @@ class Dispatcher:
 
         Call this before any other method.
         """
-        unusable = [*self.router.restore(fields), *self.outbox.restore(fields), *self.state.restore(fields)]
+        incidents = self.router.restore(fields, self._clock())
+        unusable = [*incidents, *self.outbox.restore(fields), *self.state.restore(fields)]
         self._inbox.last_read.update(self.state.read_positions)
         return unusable
+
+    def shift_times(self, by_sec: float) -> None:
+        """Go on with a clock that was set by `by_sec`: no wait gets longer or shorter by it."""
+        for each in (self.router, self.outbox, self.state):
+            each.shift_times(by_sec)
+        self._inbox.wake()
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
         self.router.apply_policy(policy, truth)
@@ -176,10 +183,13 @@ class Dispatcher:
         if self.router.set_medic(medic, self._clock()):
             self._inbox.wake()
 
-    def set_channels(self, channels: Sequence[str]) -> None:
-        """Set the open channels, in order; reroute messages that are pending for a channel that is gone."""
+    def set_channels(self, channels: Sequence[str], closed: Sequence[str] = ()) -> None:
+        """Set the open channels, in order, and those that are configured and can't be opened.
+
+        Reroute messages that are pending for a channel that is not open.
+        """
         self._channels = tuple(channels)
-        self.router.set_channels(channels)
+        self.router.set_channels(channels, closed)
         for name in sorted(self.outbox.channels_with_pending() - set(channels)):
             for message in self.outbox.pending_messages(name):
                 self._record_refusal(message, name, "no such channel", self._clock())
@@ -218,6 +228,8 @@ class Dispatcher:
         await time_slice.pause()
         for due in self.router.take_due(now, self.outbox.find_pending_message):
             self._enqueue(due.message, due.channels)
+        for defect in self.router.take_defects():
+            self._report_defect(defect)
         await self._acknowledge_done(time_slice)
         await time_slice.pause()
         # no pause from here on, because what a request did meanwhile is stored with the messages that it
@@ -256,9 +268,15 @@ class Dispatcher:
             event = each.event
             by_others = event.id in delivered
             position = None if each.entry is None else LogPosition(each.bus, each.entry)
-            reason = self.router.handle_event(
-                event, each.raw, now, position=position, reported_by_sentinel=by_others
-            )
+            try:
+                reason = self.router.handle_event(
+                    event, each.raw, now, position=position, reported_by_sentinel=by_others
+                )
+            except Exception as error:  # noqa: BLE001 - one bad event must not take its neighbours with it
+                decided[Decision.SET_ASIDE] += 1
+                defect = Defect.of(DefectKind.EVENT, event.svc, error)
+                self._set_aside(each, defect, is_sent=by_others, now=now)
+                continue
             decided[reason] += 1
             if each.entry is not None:
                 self._unacknowledged.setdefault(event.id, []).append((each.bus, each.entry))
@@ -270,6 +288,27 @@ class Dispatcher:
         for bus, entries in self._inbox.take_malformed().items():
             self._transaction.log_acks.setdefault(bus, []).extend(entries)
 
+    def _set_aside(self, received: ReceivedEvent, defect: Defect, *, is_sent: bool, now: float) -> None:
+        """Send a plain message about an event that can't be handled, over every channel.
+
+        Its entry is acknowledged once that is delivered. Without a channel the entry stays in the log, and
+        the next run reads it again.
+        """
+        event = received.event
+        self._report_defect(defect)
+        if self._channels and not is_sent:
+            message = make_unhandled_event_message(event, received.raw, defect.error, now)
+            message = self.router.record_plain_message(message, event, received.raw, now)
+            self._enqueue(message, self._channels)
+        if received.entry is not None and (self._channels or is_sent):
+            self._unacknowledged.setdefault(event.id, []).append((received.bus, received.entry))
+
+    def _report_defect(self, defect: Defect) -> None:
+        self.metrics.defects[defect.kind] += 1
+        log.error(
+            "router.defect", defect=defect.kind, about=defect.about, error=defect.error, trace=defect.trace
+        )
+
     def _enqueue(self, message: Message, channels: Sequence[str]) -> None:
         for channel in self.outbox.add(message, channels):
             self._hand_overs.append((channel, message))
@@ -279,6 +318,8 @@ class Dispatcher:
         name, message = outcome.channel, outcome.message
         self.metrics.attempt(outcome)
         self.answers.record_outcome(outcome)
+        refusal = None if outcome.error is None else outcome.error.reason
+        self.state.record_attempt(name, message.title, outcome.at, refusal, is_final=outcome.final)
         if outcome.error is None or outcome.broken:
             self.state.clear_pause(name)
         elif outcome.pause_sec > 0:
@@ -354,6 +395,19 @@ class Dispatcher:
 def sentinel_may_report(event: Event) -> bool:
     """Return True if the event, by its type, is one that the sentinel sends when the notifier does not."""
     return event.type.partition("_")[0] in _SENTINEL_FAMILIES
+
+
+def make_unhandled_event_message(event: Event, raw: bytes, error: str, now: float) -> Message:
+    """Return the message that an event could not be handled; `error` is the type of the exception."""
+    return Message(
+        f"unhandled.{event.id}",
+        f"{event.svc}: {event.type}",
+        f"the notifier could not handle this event ({error}): see its log, and `marketswarm status`",
+        Severity.WARNING,
+        now,
+        events=(raw,),
+        about=(event.svc,),
+    )
 
 
 def make_broken_channel_message(channel: str, where: str, reason: str, now: float) -> Message:

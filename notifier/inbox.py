@@ -109,10 +109,19 @@ class Inbox:
 
     async def wait_until_stored(self) -> None:
         """Wait until every event added so far is in the stored state."""
-        added = self._added_count
-        while self._stored_count < added:
+        added = self.added_count
+        while not self.has_stored(added):
             self._taken.clear()
             await self._taken.wait()
+
+    @property
+    def added_count(self) -> int:
+        """How many events were added."""
+        return self._added_count
+
+    def has_stored(self, count: int) -> bool:
+        """Return True if the first `count` events that were added are in the stored state."""
+        return self._stored_count >= count
 
     # -- for the channels
 

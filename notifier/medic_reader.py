@@ -13,10 +13,11 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import read_fields, report_unusable
-from marketswarm.keys import MEDIC_STATE, lease_key
+from marketswarm.keys import MEDIC_LEASE, MEDIC_STATE, own_lease_key
 from marketswarm.truth import MEDIC
 from notifier.router.healing import MedicState, StoredRepair
 
+_LEASE: Final = own_lease_key(MEDIC, MEDIC_LEASE)
 READ_EVERY_SEC: Final = 1.0
 READ_HELD_EVERY_SEC: Final = 0.3
 """The time between two readings while a message waits for the medic, in seconds."""
@@ -65,7 +66,7 @@ class MedicReader:
             # from before the request, so that a slow answer is an old one
             self._state = replace(self._state, is_leading=False, read_at=self._clock())
             with self._outage:
-                is_leading = bool(await self._bus.ask(self._bus.client.exists(lease_key(MEDIC)), WITHIN_SEC))
+                is_leading = bool(await self._bus.ask(self._bus.client.exists(_LEASE), WITHIN_SEC))
                 repairs = await self._read_repairs(wanted[:MAX_SERVICES]) if is_leading else {}
                 known = repairs if is_leading else self._state.repairs  # for the words about what was tried
                 self._state = replace(self._state, is_leading=is_leading, repairs=known)

@@ -10,14 +10,17 @@ from typing import Final
 
 from marketswarm.channels.worker import Outcome
 from marketswarm.metrics import Family, Histogram, MetricTable
+from notifier.router.defect import DefectKind
 from notifier.router.incident import Decision
 
 OUTCOMES: Final = ("sent", "failed", "dead")
 """The values of the label `outcome` of `marketswarm_notifier_attempts_total`."""
 _ALL_DECISIONS: Final[dict[str, int]] = dict.fromkeys(Decision, 0)
+_NO_DEFECTS: Final[dict[str, int]] = dict.fromkeys(DefectKind, 0)
 _HELP: Final = {
     "leads": "1 while this notifier sends messages, 0 while it stands by.",
     "events_total{decision}": "Events taken from the log, by what was decided about them.",
+    "defects_total{defect}": "Defects inside the notifier that were found and mended, by what failed.",
     "malformed_total": "Log entries that can't be parsed.",
     "attempts_total{channel,outcome}": (
         "Attempts to send, by channel and outcome: sent, failed (and tried again), dead."
@@ -36,6 +39,7 @@ class NotifierMetrics:
     def __init__(self) -> None:
         self.delay = Histogram(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
         self.events: Counter[str] = Counter()
+        self.defects: Counter[str] = Counter()
         self.malformed: Counter[str] = Counter()
         self.waiting: Callable[[], Mapping[str, int]] = dict
         self.broken: Callable[[], Mapping[str, bool]] = dict
@@ -58,6 +62,7 @@ class NotifierMetrics:
         return _METRICS.collect(
             leads=self.leads(),
             events_total=_ALL_DECISIONS | self.events,
+            defects_total=_NO_DEFECTS | self.defects,
             malformed_total=self.malformed.total(),
             attempts_total=self._no_attempts() | self._attempts,
             waiting=self.waiting(),

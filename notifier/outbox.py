@@ -175,6 +175,13 @@ class Outbox:
             entry.since[channel] = round(at, 3)
             self._write(entry)
 
+    def shift_times(self, by_sec: float) -> None:
+        """Move the times at which attempts first failed by `by_sec`: the clock was set by that."""
+        for entry in self._entries.values():
+            if entry.since:
+                entry.since = {name: round(at + by_sec, 3) for name, at in entry.since.items()}
+                self._write(entry)
+
     def record_rejection(
         self, ident: str, channel: str, reason: str, others: Sequence[str] = ()
     ) -> str | None:

@@ -11,6 +11,7 @@ from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import parse_message
 from marketswarm.keys import NOTIFIER_DEAD
 from marketswarm.operator.requests import ALL, OperatorRequest, RequestKind
+from marketswarm.truth import suggest_name
 from notifier.channel_pool import ChannelPool
 from notifier.dispatcher import SHORT_PAUSE_SEC, Dispatcher
 from notifier.inbox import Inbox, ReceivedRequest
@@ -69,7 +70,9 @@ class RequestHandler:
         if services:
             self._answer(request, f"{names}: {request.by} sees to it", ok=True)
         else:
-            self._answer(request, f"nothing is down that is called {request.what}")
+            down = sorted({each.svc for each in self._dispatcher.router.open_incidents()})
+            hint = f"; {suggest_name(request.what, down, 'down are')}" if down else ""
+            self._answer(request, f"nothing is down that is called {request.what}{hint}")
 
     def _test(self, request: OperatorRequest) -> None:
         """Send a test message over the channel that a request names, or over all open channels."""
@@ -78,7 +81,10 @@ class RequestHandler:
         if not names:
             self._answer(request, "no channel is open")
         elif not set(chosen) <= set(names):
-            self._answer(request, f"there is no channel {request.what}; there are {', '.join(names)}")
+            self._answer(
+                request,
+                f"there is no channel {request.what}; {suggest_name(request.what, names, 'there are')}",
+            )
         else:
             message = make_test_message(request.id, request.by, self._clock())
             self._expect(request, message, chosen)
@@ -119,7 +125,9 @@ class RequestHandler:
         self._dispatcher.send_message(message, channels)
         for name in channels:
             worker = self._pool.workers[name]
-            pause_sec, where = worker.pause_left_sec, worker.channel.where
+            # after `retry_for_sec` the message is given up, whatever pause the receiver asked for
+            pause_sec = min(worker.pause_left_sec, self._pool.retry_for_sec)
+            where = worker.channel.where
             if pause_sec <= SHORT_PAUSE_SEC:
                 continue
             why, answers = worker.trouble or "paused", self._dispatcher.answers

@@ -20,6 +20,7 @@ from marketswarm.bus.stream import (
     FIRST_ID,
     REPLY_BYTES,
     StreamEntry,
+    entry_sort_key,
     has_begun_anew,
     make_stream_entry,
     read_entries_before,
@@ -36,7 +37,8 @@ from marketswarm.operator.silences import (
 )
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.router.incident import CLOSES, OPENS
-from notifier.store import SEQ, Store
+from notifier.state_copies import SEQ
+from notifier.store import Store
 
 BLOCK_SEC: Final = 2.0
 """How long one read waits for new entries, in seconds."""
@@ -80,6 +82,8 @@ class LogReader:
     Args:
         room: waits while the bus of this name has too many acknowledgements to store.
         answered: called with the bus's name before each read, once the group is joined.
+        replay_after: the entry after which the log is first read again; None if it is not.
+        replayed: called with the bus's name once what was read again is in the stored state.
     """
 
     def __init__(
@@ -91,12 +95,15 @@ class LogReader:
         room: Callable[[str], Awaitable[None]],
         answered: Callable[[str], None],
         failed: Callable[[BusError], None],
+        replay_after: bytes | None = None,
+        replayed: Callable[[str], None] = lambda _bus: None,
     ) -> None:
-        self.bus, self._inbox = bus, inbox
+        self.bus, self._inbox, self._replay_after = bus, inbox, replay_after
         streams = ALERT_LOG, NOTIFIER_REQUESTS
         self.consumer = Consumer(bus, streams, NOTIFIER_GROUP, consumer, reply_bytes=REPLY_BYTES, idle_sec=0)
         self._wait_for_ack_room, self._answered, self._failed = room, answered, failed
-        self._claim_due = False
+        self._replayed, self._claim_due = replayed, False
+        self._replayed_count: int | None = None  # how many events there were when the log was read again
 
     async def run(self) -> None:
         """Read until cancelled, joining the group again after every error, with a pause."""
@@ -107,6 +114,7 @@ class LogReader:
                 while True:
                     self._answered(self.bus.name)
                     failures = 0
+                    self.report_replay()
                     await self._wait_for_room()
                     if self._claim_due:
                         await self.claim()
@@ -128,6 +136,31 @@ class LogReader:
             await self._claim(stream)
         await self.consumer.delete_idle_consumers()
 
+    async def replay(self) -> None:
+        """Add the entries after `replay_after` again, oldest first; what is known changes nothing.
+
+        Raises BusError; the next call begins anew.
+        """
+        if self._replay_after is None:
+            return
+        found, before = list[bytes](), b"+"
+        oldest = entry_sort_key(self._replay_after)
+        while some := await read_entries_before(self.bus, ALERT_LOG, before, count=AT_ONCE):
+            new = [each.id for each in some if entry_sort_key(each.id) > oldest]
+            found += new
+            if len(new) < len(some):
+                break
+            before = b"(" + some[-1].id
+        for at in range(len(found), 0, -AT_ONCE):
+            await self._fetch(ALERT_LOG, found[max(0, at - AT_ONCE) : at][::-1])
+        self._replay_after, self._replayed_count = None, self._inbox.added_count
+
+    def report_replay(self) -> None:
+        """Report that the log was read again, once all events that were added by that are stored."""
+        if self._replayed_count is not None and self._inbox.has_stored(self._replayed_count):
+            self._replayed_count = None
+            self._replayed(self.bus.name)
+
     # -- the consumer group
 
     async def _join_group(self) -> None:
@@ -142,6 +175,7 @@ class LogReader:
         registration = self.bus.client.xgroup_createconsumer(ALERT_LOG, NOTIFIER_GROUP, self.consumer.name)
         await self.bus.ask(registration)
         await self.claim()
+        await self.replay()
 
     async def _has_log_group(self) -> bool:
         try:

@@ -9,13 +9,27 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.bus.stream import is_entry_id
+from marketswarm.status.channel_records import (
+    CHANNELS,
+    MAX_CHANNELS,
+    RECORDS,
+    ChannelRecord,
+    encode_records,
+    parse_records,
+)
 
 READ_POSITION: Final = "d:read:"
 """Prefix of the fields that hold the last log entry that was read; the bus's name follows."""
+REPLAY_START: Final = "d:replay:"
+"""Prefix of the fields that hold the entry after which a log is handled again; the bus's name follows."""
 DONE_REQUESTS: Final = "d:asks"
 BROKEN: Final = "d:broken"
 PAUSES: Final = "d:pauses"
 ADDRESSES: Final = "d:addresses"
+OPEN_CHANNELS: Final = CHANNELS.decode()
+"""The field with the open channels, for who asks whether anybody can be told; not read by the notifier."""
+CHANNEL_RECORDS: Final = RECORDS.decode()
+"""The field with what each channel sent and failed last."""
 REQUESTS_KEPT: Final = 200
 """How many finished requests are remembered."""
 PAUSE_AT_MOST_SEC: Final = 3600.0
@@ -29,9 +43,12 @@ class NotifierState:
         self.broken: dict[str, str] = {}
         self._pauses: dict[str, tuple[int, float]] = {}
         self._addresses: dict[str, str] | None = None
+        self._channels: dict[str, str] | None = None  # None: not stored yet by this run
+        self.records: dict[str, ChannelRecord] = {}
         self._done_requests: dict[str, None] = {}
         self.read_positions: dict[str, bytes] = {}
         """By bus, the id of the last log entry that was read."""
+        self._replays: set[str] = set()  # the buses whose logs are to be handled again
         self._changed: dict[str, bytes | None] = {}
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
@@ -40,7 +57,9 @@ class NotifierState:
         for name, raw in fields.items():
             if name.startswith(READ_POSITION) and is_entry_id(raw):
                 self.read_positions[name.removeprefix(READ_POSITION)] = raw
-            elif name.startswith(READ_POSITION):
+            elif name.startswith(REPLAY_START) and is_entry_id(raw):
+                self._replays.add(name.removeprefix(REPLAY_START))
+            elif name.startswith((READ_POSITION, REPLAY_START)):
                 unusable.append(name)
         found: dict[str, Any] = {}
         for name, kind in (DONE_REQUESTS, list), (BROKEN, dict), (PAUSES, dict), (ADDRESSES, dict):
@@ -55,7 +74,13 @@ class NotifierState:
                 self._pauses[name] = max(0, pause[0]), float(pause[1])
         if found[ADDRESSES] is not None:
             self._addresses = {name: str(each) for name, each in found[ADDRESSES].items()}
-        return unusable
+        return [*unusable, *self._restore_records(fields.get(CHANNEL_RECORDS))]
+
+    def _restore_records(self, raw: bytes | None) -> list[str]:
+        """Restore the records of channels; return the name of their field if they can't be parsed."""
+        found = parse_records(raw)
+        self.records = found or {}
+        return [] if raw is None or found is not None else [CHANNEL_RECORDS]
 
     def record_addresses(self, digests: Mapping[str, str]) -> set[str]:
         """Record the addresses that the truth names; return the channels whose address is new.
@@ -68,10 +93,41 @@ class NotifierState:
         known = set(digests.values() if before is None else before.values())
         return {name for name, digest in digests.items() if digest not in known}
 
+    def record_channels(self, places: Mapping[str, str]) -> None:
+        """Record which channels are open: by name, the host that each talks to.
+
+        What others sent is forgotten.
+        """
+        if self.records.keys() - places.keys():
+            self.records = {name: each for name, each in self.records.items() if name in places}
+            self._changed[CHANNEL_RECORDS] = encode_records(self.records)
+        if self._channels != places:
+            self._channels = dict(places)
+            self._changed[OPEN_CHANNELS] = orjson.dumps(self._channels)
+
+    def record_attempt(
+        self, channel: str, title: str, at: float, refusal: str | None, *, is_final: bool
+    ) -> None:
+        """Record that a channel accepted a message at `at` (epoch seconds), or `refusal`: why it did not."""
+        known = self.records.get(channel, ChannelRecord())
+        if refusal is None:
+            known = known.add_sent(title, at)
+        else:
+            known = known.add_failure(title, at, refusal, is_final=is_final)
+        if channel in self.records or len(self.records) < MAX_CHANNELS:
+            self.records[channel] = known
+            self._changed[CHANNEL_RECORDS] = encode_records(self.records)
+
     def set_read_positions(self, last: Mapping[str, bytes]) -> None:
         for bus, entry in last.items():
             if self.read_positions.get(bus) != entry:
                 self.read_positions[bus] = self._changed[READ_POSITION + bus] = entry
+
+    def end_replay(self, bus: str) -> None:
+        """Record that a bus's log was handled again, as far as that was due after a merge of two states."""
+        if bus in self._replays:
+            self._replays.remove(bus)
+            self._changed[REPLAY_START + bus] = None
 
     def is_done(self, request_id: str) -> bool:
         return request_id in self._done_requests
@@ -107,6 +163,14 @@ class NotifierState:
     def clear_pause(self, channel: str) -> None:
         if self._pauses.pop(channel, None) is not None:
             self._changed[PAUSES] = orjson.dumps(self._pauses)
+
+    def shift_times(self, by_sec: float) -> None:
+        """Move the ends of the pauses and the times of the records by `by_sec`: the clock was set by that."""
+        if self.records:
+            self.records = {name: each.shift_by(by_sec) for name, each in self.records.items()}
+            self._changed[CHANNEL_RECORDS] = encode_records(self.records)
+        for name, (failures, until) in list(self._pauses.items()):
+            self.set_pause(name, failures, until + by_sec)
 
     def pause(self, channel: str, now: float) -> tuple[int, float]:
         """Return a channel's number of failures in a row, and the seconds left of its pause at `now`."""

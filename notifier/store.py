@@ -1,7 +1,8 @@
 """Keep the notifier's state on every bus.
 
 The state is loaded once at the start and then written one transaction at a time. A transaction counts
-as stored once one bus has it. A bus that missed one gets the whole state when it answers again. The
+as stored once one bus has it. A bus that missed one gets the whole state when it answers again, unless it
+holds a state that this one does not include (`state_copies.py`): then the term ends, and loads both. The
 writes that wait for a bus that refuses them are bounded; too many acknowledgements pause the reader of
 that bus alone (`wait_for_room`). Not here: what the state means (`dispatcher.py`, `state.py`,
 `router/`).
@@ -9,6 +10,8 @@ that bus alone (`wait_for_room`). Not here: what the state means (`dispatcher.py
 
 import asyncio
 import contextlib
+import itertools
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -34,6 +37,19 @@ from marketswarm.keys import (
 from marketswarm.operator.requests import ANSWERS_KEPT_SEC, REQUESTS_KEPT
 from marketswarm.text import parse_digits
 from notifier.inbox import CAPACITY
+from notifier.state import REPLAY_START
+from notifier.state_copies import (
+    PAST,
+    Lineage,
+    StateCopy,
+    find_apart,
+    find_newest,
+    find_replay_starts,
+    join_lineages,
+    join_replay_starts,
+    list_replay_starts,
+    merge_fields,
+)
 
 RECORDS_AT_MOST: Final = 20_000
 """How many delivery records are kept in memory for a bus that does not answer."""
@@ -43,21 +59,21 @@ RECORD_SEC: Final = 86_400
 """How long a delivery record is kept on a bus, in seconds."""
 RECORDS_WITHIN_SEC: Final = 0.5
 """How long reading delivery records from a bus may take, in seconds."""
-SEQ: Final = "seq"
-"""The state's field with the sequence number of the last transaction."""
-BY: Final = "by"
-"""The state's field with the boot id of the notifier that wrote it."""
 LOAD_WITHIN_SEC: Final = 5.0
-OTHERS_WITHIN_SEC: Final = 1.0
-"""How long loading waits for further buses once one has answered, in seconds."""
+"""How long loading waits for the answer of a bus, in seconds."""
+LOADING_WITHIN_SEC: Final = 15.0
+"""How long loading waits for a bus that says that it reads its data from disk, in seconds."""
+LOADING_PAUSE_SEC: Final = 0.2
+"""The pause between two attempts to read the state from such a bus, in seconds."""
 WITHIN_SEC: Final = 2.0
 """How long a write may take, in seconds, besides the time for its bytes."""
 BYTES_A_SEC: Final = 20e6
 """The bytes of a write that prolong its time limit by one second."""
-BEHIND: Final = 0
-"""The reply of `commit.lua` when the state on the bus is not the one that the changes are for."""
 REJECTED: Final = -1
 """The reply of `commit.lua` when another notifier holds the lease."""
+ATTEMPTS: Final = 3
+"""How often a write is tried again at once because the bus holds another state than expected."""
+_TERMS: Final = itertools.count(1)
 _BY_BUS: Final = ("log_acks", "request_acks", "deleted_dead")
 _COMMIT: Final = Script.beside("notifier", "commit.lua")
 
@@ -192,6 +208,8 @@ class Store:
     Args:
         boot: the boot id of this notifier, which fences its writes.
         rejected: called with the name of a bus on which another notifier holds the lease.
+        ahead: called with the name of a bus that holds a state which ours does not include: it is not written
+            over, and the term must end, to load both.
         acknowledged: called with a bus's name and the acknowledged entries of its log and of its requests.
     """
 
@@ -202,37 +220,56 @@ class Store:
         *,
         rejected: Callable[[str], None],
         acknowledged: Callable[[str, Iterable[bytes], Iterable[bytes]], None],
+        ahead: Callable[[str], None] = lambda _bus: None,
     ) -> None:
-        self.boot = boot
+        self.boot, self.term = boot, f"{boot}.{next(_TERMS)}"
         self.fields: dict[str, bytes] = {}
         self.seq = 0
+        self.lineage = Lineage()
         self.loaded_from = ""
-        self.rejected, self.acknowledged = rejected, acknowledged
+        self.replay_starts: dict[str, bytes] = {}
+        """By bus, the entry of its log after which the events are to be handled again.
+
+        They are in the state until that is done: a notifier that is killed before leaves it to the next one.
+        """
+        self.rejected, self.ahead, self.acknowledged = rejected, ahead, acknowledged
         self.writers = {name: BusWriter(bus, self) for name, bus in buses.items()}
 
     async def load(self) -> dict[str, bytes]:
-        """Return the fields of the latest state on any bus. Raises BusError when no bus answers."""
-        reads = {asyncio.ensure_future(_read_state(each.bus)): name for name, each in self.writers.items()}
-        try:
-            await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait(reads, timeout=OTHERS_WITHIN_SEC)
-            if all(isinstance(each.result(), BusError) for each in reads if each.done()):
-                await asyncio.wait(reads)
-            replies = {name: each.result() for each, name in reads.items() if each.done()}
-        finally:
-            for each in reads:
-                each.cancel()
-        found = {name: reply for name, reply in replies.items() if not isinstance(reply, BusError)}
+        """Return the fields of the latest state on any bus, and what others have that it does not include.
+
+        Each bus is waited for, LOAD_WITHIN_SEC long, or LOADING_WITHIN_SEC while it reads its data from disk.
+        Raises BusError when no bus answers.
+        """
+        replies = await asyncio.gather(*(_read_state(each.bus) for each in self.writers.values()))
+        found = {
+            name: StateCopy.parse(reply)
+            for name, reply in zip(self.writers, replies, strict=True)
+            if not isinstance(reply, BusError)
+        }
         if not found:
-            raise next(reply for reply in replies.values() if isinstance(reply, BusError))
-        best = max(found.values(), key=_parse_seq)
-        self.seq = _parse_seq(best)
-        self.loaded_from = next(name for name, state in found.items() if state is best)
-        self.fields = {name: value for name, value in best.items() if name not in (SEQ, BY)}
-        for name, state in found.items():
-            if state and state == best:
-                self.writers[name].held = self.seq
-        return dict(self.fields)
+            raise next(reply for reply in replies if isinstance(reply, BusError))
+        for name, copy in found.items():
+            self.writers[name].found = copy.by.encode(), copy.raw_seq
+        self.loaded_from = find_newest(found)
+        newest = found[self.loaded_from]
+        fields, starts = dict(newest.fields), list_replay_starts(newest.fields)
+        for name in reversed(apart := find_apart(found)):
+            other = found[name].fields
+            fields = merge_fields(fields, other)
+            since_both = find_replay_starts(newest.fields, other)
+            starts = join_replay_starts(starts, list_replay_starts(other), since_both)
+        self.replay_starts = starts
+        fields |= {REPLAY_START + bus: start for bus, start in starts.items()}
+        if apart:
+            log.warning("store.merged", newest=self.loaded_from, buses=apart)
+        self.seq, self.lineage = newest.seq, join_lineages(found.values())
+        self.fields = {**fields, PAST: self.lineage.encode(self.term)}
+        return fields
+
+    def includes(self, by: str, seq: int) -> bool:
+        """Return True if this state includes the one with this number by this term (`by`)."""
+        return by == self.term or self.lineage.includes(by, seq)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -275,13 +312,15 @@ class Store:
 class BusWriter:
     """Writes transactions to one bus, several at once if they wait.
 
-    `held` is the sequence number of the state on the bus, None if the bus needs the whole state. `refusal`
-    is why the last write failed, None if it did not.
+    `held` is the sequence number of this term's state on the bus, None if the bus needs the whole state.
+    `found` is who wrote the state that is replaced then, and its number. `refusal` is why the last write
+    failed, None if it did not.
     """
 
     def __init__(self, bus: Bus, store: Store) -> None:
         self.bus = bus
         self.held: int | None = None
+        self.found: tuple[bytes, bytes] = b"", b""
         self.refusal: str | None = None
         self._store = store
         self._next, self._writing = Transaction(), Transaction()
@@ -364,15 +403,31 @@ class BusWriter:
     async def _write(self, transaction: Transaction) -> bool:
         """Write a transaction, or the whole state if the changes don't fit; return True if it was stored.
 
-        Raises BusError.
+        What the bus holds is replaced only if our state includes it. Raises BusError.
         """
-        reply = await self._attempt(transaction, self.held)
-        if reply == BEHIND:
-            reply = await self._attempt(transaction, None)
+        reply: object = None
+        for _ in range(ATTEMPTS):
+            reply = await self._attempt(transaction, self.held)
+            if not isinstance(reply, list):
+                break
+            by, seq = bytes(reply[0]), bytes(reply[1])
+            if not self._store.includes(by.decode("utf-8", "replace"), parse_digits(seq) or 0):
+                await self._report_ahead()
+                break
+            self.found = by, seq
         if reply == REJECTED:
             self.held, self.refusal = None, "another notifier"
             self._store.rejected(self.bus.name)
-        return bool(reply == 1)
+        return reply == 1
+
+    async def _report_ahead(self) -> None:
+        """Have the term end, if the state on the bus can be read. Raises BusError."""
+        found = await _read_state(self.bus)
+        if isinstance(found, BusError):
+            raise found
+        self.refusal = "ahead"
+        log.warning("store.ahead", bus=self.bus.name, seq=self._store.seq)
+        self._store.ahead(self.bus.name)
 
     async def _attempt(self, transaction: Transaction, held: int | None) -> object:
         """Call `commit.lua` for the state with the number `held`; None writes it whole. Raises BusError."""
@@ -380,7 +435,8 @@ class BusWriter:
         fields: dict[str, bytes | None] = transaction.fields if held is not None else {**store.fields}
         keys = [NOTIFIER_LEASE, NOTIFIER_STATE, NOTIFIER_DEAD, ALERT_LOG, NOTIFIER_REQUESTS]
         keys += [*map(delivery_key, transaction.records), *map(answers_key, transaction.answers)]
-        fixed = [store.boot, "" if held is None else held, seq, NOTIFIER_GROUP]
+        known = ("1", *self.found) if held is None else ("", store.term, held)
+        fixed = [store.boot, store.term, *known, seq, NOTIFIER_GROUP]
         fixed += [RECORD_SEC, ANSWERS_KEPT_SEC, DEAD_LENGTH]
         args = [*fixed, *transaction.args(self.bus.name, fields)]
         size = sum(len(each) for each in args if isinstance(each, (str, bytes)))
@@ -388,10 +444,25 @@ class BusWriter:
         reply = await self.bus.script(_COMMIT, keys, args, WITHIN_SEC + size / BYTES_A_SEC)
         if reply == 1:
             self.held = seq
+            self.found = store.term.encode(), str(seq).encode()
         return reply
 
 
 async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
+    """Return the fields of `notifier:state`, none if it is not a hash, or the error of a bus that fails.
+
+    While the bus reads its data from disk, ask again, for LOADING_WITHIN_SEC.
+    """
+    give_up_at = time.monotonic() + LOADING_WITHIN_SEC
+    while True:
+        found = await _read_state_once(bus)
+        is_loading = isinstance(found, BusError) and found.reason == "loading"
+        if not is_loading or time.monotonic() > give_up_at:
+            return found
+        await asyncio.sleep(LOADING_PAUSE_SEC)
+
+
+async def _read_state_once(bus: Bus) -> dict[str, bytes] | BusError:
     """Return the fields of `notifier:state`, none if it is not a hash, or the error of a bus that fails."""
     try:
         found = await bus.ask(bus.client.hgetall(NOTIFIER_STATE), LOAD_WITHIN_SEC)
@@ -402,7 +473,3 @@ async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
         report_unusable(bus.name, NOTIFIER_STATE, "no hash")
         return {}
     return {name.decode("utf-8", "replace"): value for name, value in found.items()}
-
-
-def _parse_seq(state: Mapping[str, bytes]) -> int:
-    return parse_digits(state.get(SEQ)) or 0

@@ -25,7 +25,7 @@ from marketswarm.bus.stored_values import (
 from marketswarm.detector import State
 from marketswarm.event import MAX_EVENT_BYTES, Event, MalformedEvent, parse_event
 from marketswarm.keys import SENTINEL_DIRECT, delivery_key
-from marketswarm.monitor.store import RosterEntry, parse_entry
+from marketswarm.monitor.roster_entry import RosterEntry, parse_entry
 from sentinel.pending import OpenOutage, is_outage_key
 
 RECORD_LIFE_SEC: Final = 86_400

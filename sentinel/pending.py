@@ -14,6 +14,8 @@ from marketswarm.event import Event, Kind, encode_event, make_event_id
 MAX_SEEN: Final = 1000
 MAX_PENDING: Final = 200
 """The most alerts that are pending; then the oldest is dropped, as when a bus flaps for a day."""
+MAX_OWN_SPANS: Final = 20
+"""Of how many outages that only the sentinel knew it keeps the times, for each bus."""
 MIN_RESTORED_GRACE_SEC: Final = 2.0
 """The least seconds before a restored alert is due, because another bus may hold its end."""
 
@@ -80,8 +82,11 @@ class PendingAlerts:
         self._grace_sec = grace_sec
         self._alerts: OrderedDict[str, PendingAlert] = OrderedDict()
         self._seen: OrderedDict[str, None] = OrderedDict()
+        self._unneeded: OrderedDict[str, str] = OrderedDict()
+        """The oks that ended no outage when they came, by id: their keys. Another bus may hold them, too."""
         self._down: set[str] = set()
-        self._own_ended_at: dict[str, float] = {}  # by key, the ts of the end of an outage that only we knew
+        self._own_spans: dict[str, list[tuple[float, float]]] = {}
+        """By key, from when to when the latest outages lasted that only the sentinel knew (epoch seconds)."""
 
     def __len__(self) -> int:
         return len(self._alerts)
@@ -104,11 +109,16 @@ class PendingAlerts:
             due_at = now + max(min(MIN_RESTORED_GRACE_SEC, self._grace_sec), self._grace_sec - waited_sec)
         alert = PendingAlert(event, raw, due_at, is_restored)
         if self._accept_alert(alert, key):
+            if alert.is_miss and not is_restored:
+                self._forget_earlier_oks(key)
             self._alerts[event.id] = alert
             while len(self._alerts) > MAX_PENDING:
                 self._alerts.popitem(last=False)
         elif not alert.is_miss:
             del self._seen[event.id]  # the miss that it ends may still be restored
+            self._unneeded[event.id] = key
+            while len(self._unneeded) > MAX_SEEN:
+                self._unneeded.popitem(last=False)
 
     def add_own_event(self, event: Event, now: float) -> None:
         """Add an event that only the sentinel knows: no bus is reached, or a bus is back after that."""
@@ -117,8 +127,11 @@ class PendingAlerts:
             if key not in self._down:
                 self.add_event(event, encode_event(event), now - self._grace_sec)
         else:
-            self._own_ended_at[key] = event.ts
-            if key in self.open_outages and self.open_outages[key].is_own and not self._find_oks(key):
+            outage, spans = self.open_outages.get(key), self._own_spans.get(key, [])
+            is_own = outage is not None and outage.is_own
+            since = min(event.outage_start(), outage.ts) if outage and is_own else event.outage_start()
+            self._own_spans[key] = [*spans, (since, event.ts)][-MAX_OWN_SPANS:]
+            if is_own and not self._find_oks(key):
                 self.add_event(event, encode_event(event), now)
 
     def restore(self, stored: Mapping[str, OpenOutage]) -> list[str]:
@@ -223,10 +236,14 @@ class PendingAlerts:
         return True
 
     def _is_known_outage(self, key: str, ts: float) -> bool:
-        """Return True if a miss is about an outage of the sentinel's own, which lasts or ended after `ts`."""
-        outage, ended_at = self.open_outages.get(key), self._own_ended_at.get(key, 0.0)
-        lasts = outage is not None and outage.is_own and ended_at < outage.ts
-        return lasts or ts <= ended_at
+        """Return True if a miss is about an outage of the sentinel's own, which lasts or lasted at `ts`.
+
+        A miss from before it is another one, of a clock that was set back since.
+        """
+        spans, outage = self._own_spans.get(key, ()), self.open_outages.get(key)
+        if outage is not None and outage.is_own and not _is_within(outage.ts, spans):
+            return True
+        return _is_within(ts, spans)
 
     def _find_misses(self, key: str) -> list[PendingAlert]:
         return [alert for alert in self._find_alerts(key) if alert.is_miss]
@@ -238,6 +255,12 @@ class PendingAlerts:
         """Oldest first."""
         return [alert for alert in self._alerts.values() if alert.key == key]
 
+    def _forget_earlier_oks(self, key: str) -> None:
+        """Mark the oks as seen that came before a miss: read again, from another bus, they don't end it."""
+        for ident in [each for each, its in self._unneeded.items() if its == key]:
+            del self._unneeded[ident]
+            self._mark_seen(ident)
+
     def _mark_seen(self, ident: str) -> bool:
         if ident in self._seen:
             return False
@@ -245,3 +268,7 @@ class PendingAlerts:
         while len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
         return True
+
+
+def _is_within(ts: float, spans: Iterable[tuple[float, float]]) -> bool:
+    return any(since <= ts <= ended_at for since, ended_at in spans)

@@ -72,6 +72,7 @@ async def run_sentinel(me: Agent[SentinelSettings]) -> None:
         return [me.bus(name, truth) for name in truth.bus_names()]
 
     apply_truth(me.truth)
+    monitor.expect_starts(me.settings.starting_services, me.settings.starting_until)
     me.expose(monitor.metrics.collect)
     me.on_reseed(apply_truth, check=open_buses)
     me.task(comparison.run(), name="truth on all buses")

@@ -205,9 +205,9 @@ class Scene:
         """Send a canary and hear it."""
         self._canaries += 1
         feed, name = self.monitor.feed, self.bus.name
-        feed.on_canary_sent(name, self._canaries, read_clocks())
+        feed.on_canary_sent(name, self._canaries, read_clocks(), 0.0)
         feed.on_canary_accepted(name, read_clocks())
-        feed.on_canary_received(name, self._canaries, read_clocks())
+        feed.on_canary_received(name, self._canaries, read_clocks(), 0.0)
 
     async def hear(self, payload: bytes) -> None:
         """Pass the bytes that a server sends for one PUBLISH through a session and the listener.

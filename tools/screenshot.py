@@ -173,7 +173,8 @@ def take_picture(url: str, scheme: str) -> bytes:
     """Return the page of the fleet as a PNG, in the theme `light` or `dark`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=shutil.which("chromium-headless-shell") or shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu"],
         )
         width, height = SIZE
         page = browser.new_page(

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 import orjson
+import redis
 
 from bench.faultgym.case import Case, Expectation
 from bench.faultgym.clock import find_missing as find_missing_clock
@@ -22,8 +23,6 @@ from marketswarm.truth import MARKET, SYSTEM
 
 LOAD_SEC: Final = 4.0
 """For how long the machine is busy."""
-NOTICED_SEC: Final = 1.0
-"""How long agents may take to find that a bus is gone."""
 STEP_ERROR_SEC: Final = 60.0
 JUNK_SEC: Final = 2.0
 """For how long junk lies where the medic reads: two of its looks."""
@@ -182,12 +181,20 @@ def _seed_new_service(fault: Injection) -> None:
         time.sleep(2 * fault.fleet.timeout_sec)
 
 
+def _has_new_server(name: str, pid: int, fault: Injection) -> bool:
+    try:
+        return fault.fleet.find_pid(name) != pid
+    except redis.RedisError:
+        return False
+
+
 def _kill_part(name: str, fault: Injection) -> None:
     if name in (SYSTEM, MARKET):
         pid = fault.fleet.find_pid(name)
         fault.begin()
         os.kill(pid, signal.SIGKILL)
-        time.sleep(NOTICED_SEC)  # the fleet counts as settled until its agents find their bus gone
+        # the fleet counts as settled until its agents find their bus gone, which they do before it is back
+        fault.fleet.wait(partial(_has_new_server, name, pid, fault), f"another server of {name}")
         return
     fault.fleet.wait_until_old(name, OLD_SEC)
     fault.begin()

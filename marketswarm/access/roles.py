@@ -12,10 +12,12 @@ from marketswarm.access.bus_view import ALL_BEATS, BusView
 from marketswarm.access.grant import Grant, escape_pattern
 from marketswarm.access.services import (
     DEFAULT_WRITES,
+    LEASE_COMMANDS,
     find_written_key,
     find_written_points,
     grant_access_points,
     grant_market_operation,
+    grant_own_leases,
     grant_requested_remedies,
 )
 from marketswarm.operator.remedies import (
@@ -40,6 +42,8 @@ MEDIC: Final = "medic"
 MASSIVE: Final = "massive"
 MEDIC_KEYS: Final = (keys.MEDIC_STATE, keys.MEDIC_INCIDENTS, keys.MEDIC_APPROVALS, keys.MEDIC_EVIDENCE)
 """What the medic keeps of outages, for itself and for people."""
+MEDIC_DRY_KEYS: Final = tuple(map(keys.dry_run_key, MEDIC_KEYS))
+"""The same, of a medic in a dry run."""
 HISTORY_KEYS: Final = (keys.BOARD_HISTORY, keys.BOARD_SPANS, keys.board_hours_key("*"))
 """The keys in which the board keeps the history of the fleet."""
 MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_WRITES[MESH])
@@ -109,7 +113,7 @@ def grant_notifier(view: BusView) -> tuple[Grant, ...]:
     """
     medic = (
         Grant("type hstrlen hget", (keys.MEDIC_STATE,), mode="R"),
-        Grant("exists", (keys.lease_key(MEDIC),), mode="R"),
+        Grant("exists", (keys.own_lease_key(MEDIC, keys.MEDIC_LEASE),), mode="R"),
     )
     return (
         *(medic if view.bus == SYSTEM else ()),
@@ -149,12 +153,12 @@ def grant_mesh(view: BusView) -> tuple[Grant, ...]:
 def grant_board(view: BusView) -> tuple[Grant, ...]:
     """Return the board's grants on one bus.
 
-    It uses its access points, reads what `marketswarm status` reads, the revisions of the truth and the
-    medic's outages with their diagnoses, edits silences, sends requests to the notifier and approves
-    proposals of the medic for clients that have a token, adds what they did to its audit log, keeps the
-    announcements and the history, and makes beats of pings. On market-redis it reads which source is paused,
-    and what each limit leaves. If the truth lets it seed, it may write the truth
-    as bootstrap does, but load no code.
+    It uses its access points, reads what `marketswarm status` reads, the revisions of the truth, and the
+    medic's outages with their diagnoses and the rules that hold. It edits silences, sends requests to the
+    notifier and approves proposals of the medic for clients that have a token or a signed link, records which
+    links were used, adds what was done to its audit log, keeps the announcements and the history, and makes
+    beats of pings. On market-redis it reads which source is paused, and what each limit leaves. If the truth
+    lets it seed, it may write the truth as bootstrap does, but load no code.
     """
     sources = (
         Grant("hmget", (keys.source_breaker_key("*"),), mode="R"),
@@ -168,8 +172,10 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         Grant("hget", (keys.BOARD_TOKENS,), mode="R"),
         Grant("xrange xrevrange xread", (keys.MEDIC_INCIDENTS,), mode="R"),
         Grant("type hstrlen hget", (keys.MEDIC_STATE,), mode="R"),
+        Grant("hgetall", (keys.MEDIC_OUTAGES,), mode="R"),
         Grant("hset", (keys.MEDIC_APPROVALS,), mode="W"),
         Grant("xadd", (keys.BOARD_AUDIT,), mode="W"),
+        Grant("get set del", (keys.board_link_key("*"),)),
         Grant("xadd xrevrange", (keys.BOARD_ANNOUNCEMENTS,)),
         Grant("xrevrange", (keys.TRUTH_HISTORY,), mode="R"),
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
@@ -191,15 +197,20 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
     for a backup or for new connections to PostgreSQL, and put an earlier truth back in force, each where a
     ladder of the truth has it do so.
     """
-    lease = (keys.lease_key(MEDIC), keys.lease_epoch_key(MEDIC))
+    # that of older releases, which the one that leads takes from their medics
+    former = (keys.lease_key(MEDIC), keys.lease_epoch_key(MEDIC))
     return (
         *grant_status_reads(view),
-        Grant("type get set del exists pttl pexpire hset hmget", lease),
+        *grant_own_leases(MEDIC),
+        Grant(LEASE_COMMANDS, former),
         Grant("publish subscribe", channels=(keys.lease_key(MEDIC),)),
-        Grant("type del hget hset hdel hstrlen xadd", MEDIC_KEYS),
-        Grant("xrevrange", (keys.MEDIC_INCIDENTS,), mode="R"),
-        Grant("hgetall hmget hget hset hdel type del", (keys.MEDIC_OUTAGES,)),
-        Grant("xadd xdel type del", (keys.MEDIC_ALERTS,), mode="W"),
+        Grant("type del hget hset hdel hstrlen xadd", (*MEDIC_KEYS, *MEDIC_DRY_KEYS)),
+        Grant("xrevrange", (keys.MEDIC_INCIDENTS, keys.dry_run_key(keys.MEDIC_INCIDENTS)), mode="R"),
+        Grant(
+            "hgetall hmget hget hset hdel type del",
+            (keys.MEDIC_OUTAGES, keys.dry_run_key(keys.MEDIC_OUTAGES)),
+        ),
+        Grant("xadd xdel type del", (keys.MEDIC_ALERTS, keys.dry_run_key(keys.MEDIC_ALERTS)), mode="W"),
         Grant("hget", (keys.HEALER_RELAYED,), mode="R"),
         Grant("type hstrlen hget", (keys.NOTIFIER_STATE,), mode="R"),
         Grant("xrevrange", (keys.TRUTH_HISTORY,), mode="R"),
@@ -409,12 +420,15 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         *_grant_operator_writes(),
         # an entry with the last possible id ends a stream for all writers, until it is deleted
         Grant("del", (keys.NOTIFIER_REQUESTS, keys.BOARD_AUDIT), mode="W"),
+        # the way out if what is stored there holds every medic up
+        Grant("del", (keys.MEDIC_STATE,), mode="W"),
         Grant("hgetall hlen hset hdel", (keys.BOARD_TOKENS,)),
         Grant("hgetall hlen hexists hset hdel hincrby", (keys.BOARD_PING_KEYS,)),
         Grant("set", (keys.BOARD_CHECKS,), mode="W"),
         Grant("xrange xrevrange xlen xinfo|stream", (keys.pings_key("*"),), mode="R"),
+        Grant("xadd pexpire", (keys.pings_key("*"),), mode="W"),
         Grant("xrange xrevrange", (keys.BOARD_AUDIT,), mode="R"),
-        Grant("type hstrlen hget xrevrange", MEDIC_KEYS, mode="R"),
+        Grant("type hstrlen hget xrevrange", (*MEDIC_KEYS, *MEDIC_DRY_KEYS), mode="R"),
         Grant("hgetall", (keys.MEDIC_OUTAGES,), mode="R"),
         Grant("hset", (keys.MEDIC_APPROVALS,), mode="W"),
         Grant("fcall", MEDIC_KEYS),

@@ -30,10 +30,23 @@ _DATA_COMMANDS: Final = (
 _GROUP_COMMANDS: Final = (
     "xreadgroup xack xclaim xautoclaim xgroup|create xgroup|createconsumer xgroup|delconsumer"
 )
+LEASE_COMMANDS: Final = "type get set del exists pttl pexpire hset hmget"
 _DESTROY_GROUP: Final = "xgroup|destroy"
 """For writers, since a group without readers can hold up the writer of a stream."""
-_POSITION_READERS: Final = ("bars", "board", "massive", "mesh", "rss_agg", "sources")
+_POSITION_READERS: Final = (
+    "bars",
+    "board",
+    "healer",
+    "massive",
+    "medic",
+    "mesh",
+    "rss_agg",
+    "sentinel",
+    "sources",
+)
 """Those of our own services that read no stream by a group."""
+_GROUP_READERS: Final = ("archive", "vexy_ai")
+"""Those of our own services that read each stream by a group where they may have one."""
 _FOLLOWED: Final = (keys.ALERT_LOG, keys.MEDIC_INCIDENTS, keys.MEDIC_EVIDENCE)
 """The streams that no service but the notifier reads by a group."""
 _NO_STREAMS: Final = (
@@ -100,7 +113,7 @@ _FURTHER_PATTERNS: Final = {("massive", "probes"): keys.probe_key("*")}
 
 
 def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to publish a service's beats and to write its last beat and last run.
+    """Return the grants to publish a service's beats, to write its last beat and last run, and to add runs.
 
     Return no grants if the service beats on another bus.
     """
@@ -110,6 +123,7 @@ def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
     return (
         Grant("publish", channels=(channel,)),
         Grant("set", (keys.last_beat_key(name), keys.last_run_key(name)), mode="W"),
+        Grant("xadd pexpire", (keys.pings_key(name),), mode="W"),
     )
 
 
@@ -124,8 +138,9 @@ def grant_work(svc: str, view: BusView) -> Iterator[Grant]:
     name = escape_pattern(svc)
     shares = (keys.members_key(name), keys.members_key(name, "*"))
     yield Grant("type del pexpire zadd zrem zrange zremrangebyscore", shares)
-    leases = (keys.lease_key("*"), keys.lease_epoch_key("*"))
-    yield Grant("type get set del exists pttl pexpire hset hmget", leases)
+    yield from grant_own_leases(svc)
+    # those of all services, which only services of one's own ask for: each may break them
+    yield Grant(LEASE_COMMANDS, (keys.lease_key("*"), keys.lease_epoch_key("*")))
     yield Grant("publish subscribe", channels=(*shares, keys.lease_key("*")))
     if svc in _OWN_KEYS and view.bus == MARKET:
         yield Grant(_DATA_COMMANDS, (_OWN_KEYS[svc],))
@@ -138,6 +153,16 @@ def grant_work(svc: str, view: BusView) -> Iterator[Grant]:
         yield Grant("set", (keys.ARCHIVE_BACKUP, keys.ARCHIVE_DATABASE), mode="W")
     yield from grant_requested_remedies(svc, view)
     yield from grant_access_points(svc, view)
+
+
+def grant_own_leases(svc: str) -> tuple[Grant, ...]:
+    """Return the grants to hold the leases that a service has to itself, and to tell that one is free."""
+    name = escape_pattern(svc)
+    lease = keys.own_lease_key(name, "*")
+    return (
+        Grant(LEASE_COMMANDS, (lease, keys.own_lease_epoch_key(name, "*"))),
+        Grant("publish subscribe", channels=(lease,)),
+    )
 
 
 def grant_requested_remedies(svc: str, view: BusView) -> tuple[Grant, ...]:
@@ -250,12 +275,24 @@ def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
     names = tuple(dict.fromkeys(escape_pattern(key, keep_wildcards=True) for key in wanted))
     if names:
         yield Grant(_DATA_COMMANDS, names, mode="R")
-    grouped = tuple(key for key in names if _is_read_by_group(svc, key))
+    grouped = tuple(key for key in names if _may_read_by_group(svc, key))
     if grouped:
         yield Grant(_GROUP_COMMANDS, grouped)
 
 
-def _is_read_by_group(svc: str, pattern: str) -> bool:
+def reads_by_group(svc: str, key: str) -> bool | None:
+    """Return whether a service reads a stream by a consumer group, or else by a position that it keeps.
+
+    None is unknown: a service that is not ours may do either.
+    """
+    if svc == keys.NOTIFIER_GROUP:
+        return key == keys.ALERT_LOG
+    if not _may_read_by_group(svc, key):
+        return False
+    return True if svc in _GROUP_READERS else None
+
+
+def _may_read_by_group(svc: str, pattern: str) -> bool:
     others = (*_FOLLOWED, *_NO_STREAMS)
     if svc in _POSITION_READERS or any(fnmatchcase(key, pattern) for key in others):
         return False

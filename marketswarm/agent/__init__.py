@@ -4,8 +4,9 @@ Names are imported when they are first used: `marketswarm beat` needs only the p
 program that only declares its `ServiceConfig` needs no event loop.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from marketswarm.lazy_names import import_when_used
 
 if TYPE_CHECKING:
     from marketswarm.agent.lease import Lease, LeaseHeld, LeaseLost
@@ -37,22 +38,16 @@ __all__ = [
     "run",
 ]
 
-_MODULES: Final = {
-    "marketswarm.agent.member": ("Agent",),
-    "marketswarm.agent.lease": ("Lease", "LeaseHeld", "LeaseLost"),
-    "marketswarm.agent.lifecycle": ("agent", "run"),
-    "marketswarm.agent.service_config": ("InputStream", "ServiceConfig"),
-    "marketswarm.agent.shards": ("Share",),
-    "marketswarm.agent.truth_source": ("FoundTruth", "load_truth", "find_truth_buses", "create_bus"),
-    "marketswarm.exit": ("Code", "Exit"),
-    "marketswarm.truth": ("first_point", "point_like"),
-}
-_MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = import_when_used(
+    __name__,
+    {
+        "marketswarm.agent.member": ("Agent",),
+        "marketswarm.agent.lease": ("Lease", "LeaseHeld", "LeaseLost"),
+        "marketswarm.agent.lifecycle": ("agent", "run"),
+        "marketswarm.agent.service_config": ("InputStream", "ServiceConfig"),
+        "marketswarm.agent.shards": ("Share",),
+        "marketswarm.agent.truth_source": ("FoundTruth", "load_truth", "find_truth_buses", "create_bus"),
+        "marketswarm.exit": ("Code", "Exit"),
+        "marketswarm.truth": ("first_point", "point_like"),
+    },
+)

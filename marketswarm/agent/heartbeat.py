@@ -23,6 +23,8 @@ GOODBYE_WITHIN_SEC: Final = 1.0
 SENDER_IN_FIRST_BEATS: Final = 3  # the first beats name the sender, because a listener may miss one of them
 SENDER_EVERY_BEATS: Final = 30  # then every 30th beat, for later listeners: each five minutes at 10 s a beat
 
+_MUTE_SEC: Final = 0.5  # how often one that is mute looks whether it still is
+
 
 class Progress:
     """The time of the work loop's last progress, in monotonic seconds, and whether the loop rests now.
@@ -108,7 +110,8 @@ class HeartbeatSender:
         progress: the work loop's progress; without progress no beat is sent.
         get_trouble: returns why the agent is degraded, or None.
         get_detail: returns the detail of beats that are not degraded, or None.
-        on_beat: called after each beat that `run` sends, accepted or not.
+        on_beat: called after each beat that `run` sends, accepted or not; while mute, in its place.
+        is_mute: returns True if no beat is to be sent, and no goodbye.
     """
 
     def __init__(
@@ -122,12 +125,14 @@ class HeartbeatSender:
         get_detail: Callable[[], str | None],
         sender: Sender,
         on_beat: Callable[[], None],
+        is_mute: Callable[[], bool] = lambda: False,
     ) -> None:
         self.svc, self.boot, self.target = svc, boot, target
         self.i = self.sent = self.failed = 0
         self.sent_at: float | None = None
+        self._life_sec: float | None = None  # that of the last-beat key
         self._progress, self._get_trouble, self._get_detail = progress, get_trouble, get_detail
-        self._sender, self._on_beat = sender, on_beat
+        self._sender, self._on_beat, self._is_mute = sender, on_beat, is_mute
         self._target_changed = asyncio.Event()
         self._outage = Outage(
             log.get(svc), "beat.failed", "beat.resumed", where=lambda: self.target.bus.where, i=lambda: self.i
@@ -146,6 +151,10 @@ class HeartbeatSender:
             if self._target_changed.is_set():
                 self._target_changed.clear()
                 schedule = BeatSchedule(self.target.interval_sec, clock(), random.random())
+            if self._is_mute():
+                self._on_beat()
+                await self._sleep_until(clock() + min(_MUTE_SEC, self.target.interval_sec))
+                continue
             trouble, every_sec = self._get_trouble(), self.target.interval_sec
             # a beat that the bus does not accept within the interval (0.5 to 2 s) is dropped
             await self._send(
@@ -167,22 +176,34 @@ class HeartbeatSender:
         return text if revision is None else f"{text}; truth revision {revision}"
 
     @property
+    def is_taken(self) -> bool:
+        """Whether a bus has taken a beat, or none is to be sent."""
+        return self.sent > 0 or self._is_mute()
+
+    @property
     def is_degraded(self) -> bool:
         return self._get_trouble() is not None
 
     async def send_goodbye(self) -> None:
         """Send a last beat, `stopping`. The last-beat key keeps its remaining time to live."""
+        if self._is_mute():
+            return
         within_sec = GOODBYE_WITHIN_SEC if self._outage.error is None else GOODBYE_WITHIN_SEC / 4
         await self._send("stopping", None, None, within_sec)
 
     async def _send(
         self, status: Status, detail: str | None, every_sec: float | None, within_sec: float
     ) -> None:
-        """`every_sec` is the interval that the beat announces, or None for a last beat."""
+        """Publish one beat and store it under `beat:<svc>`; a last beat only replaces one that is there.
+
+        `every_sec` is the interval that the beat announces, or None for a last beat.
+        """
         self.i += 1  # counts attempts: a beat that timed out may have arrived, and no `i` is sent twice
         target = self.target
         # not in each beat, because the healer hears up to 100,000 senders
         is_with_sender = self.i <= SENDER_IN_FIRST_BEATS or self.i % SENDER_EVERY_BEATS == 0
+        is_goodbye = status == "stopping"
+        life_sec = self._life_sec if is_goodbye else beat.compute_life_sec(target.timeout_sec)
         payload = beat.encode_beat(
             self.svc,
             self.i,
@@ -192,14 +213,15 @@ class HeartbeatSender:
             status=status,
             detail=detail,
             every=every_sec,
+            life=life_sec,
             sender=self._sender if is_with_sender else None,
         )
         pipe = target.bus.pipeline()
         pipe.publish(target.channel, payload)
-        if status == "stopping":
+        if life_sec is None or is_goodbye:
             pipe.set(last_beat_key(self.svc), payload, xx=True, keepttl=True)
         else:
-            pipe.set(last_beat_key(self.svc), payload, px=max(1, round(2000 * target.timeout_sec)))
+            pipe.set(last_beat_key(self.svc), payload, px=max(1, round(1000 * life_sec)))
         try:
             await target.bus.ask(pipe.execute(), within_sec)
         except BusError as error:
@@ -207,6 +229,7 @@ class HeartbeatSender:
             self._outage.record(error)
         else:
             self.sent += 1
+            self._life_sec = life_sec
             self.sent_at = time.time()
             self._outage.end()
 

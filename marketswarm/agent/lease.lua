@@ -1,11 +1,12 @@
 -- Takes, renews or releases a lease. KEYS[1] is the lease, a hash with a time to live; KEYS[2] holds its last
--- epoch. ARGV:
+-- epoch. KEYS[3], if it is given, is the lease for which processes of an older release ask: the holder of this one
+-- takes it from them and keeps it, so that they wait. What it holds decides nothing here. ARGV:
 --   word  take, renew or give
 --   claim the id of the request: one for each `Lease` object of a process
 --   boot, svc  the boot and service of that process, for people
 --   life  of the lease from now on, in milliseconds
 -- Returns four values: the epoch, 0 if the claim does not hold the lease; the milliseconds for which the lease is
--- held; its holder, '' for none; and a stored value that could not be used, '' for none: any service may write there.
+-- held; its holder, '' for none; and a stored value that could not be used, '' for none: others may write there.
 -- A release is published on the channel with the lease's name.
 
 -- include: marketswarm.bus/lease.lua
@@ -40,6 +41,23 @@ local function answer(epoch, left_ms, holder)
   return { epoch, left_ms, shown(holder), unusable }
 end
 
+local function write(name, found_epoch)
+  redis.call('HSET', name, 'claim', claim, 'boot', ARGV[3], 'svc', ARGV[4], 'epoch', found_epoch)
+  redis.call('PEXPIRE', name, life)
+end
+
+local function keep_former(found_epoch)
+  if KEYS[3] then
+    expect(KEYS[3], 'hash')
+    write(KEYS[3], found_epoch)
+  end
+end
+
+local function give(name)
+  redis.call('DEL', name)
+  redis.call('PUBLISH', name, 'free')
+end
+
 expect(key, 'hash')
 local found = redis.call('HMGET', key, 'claim', 'epoch', 'boot', 'svc')
 local epoch = epoch_of(found[2])
@@ -47,14 +65,17 @@ local mine = found[1] == claim and (epoch or 0) > 0
 
 if word == 'give' then
   if mine then
-    redis.call('DEL', key)
-    redis.call('PUBLISH', key, 'free')
+    give(key)
+    if KEYS[3] and redis.call('TYPE', KEYS[3]).ok == 'hash' and redis.call('HMGET', KEYS[3], 'claim')[1] == claim then
+      give(KEYS[3])
+    end
   end
   return answer(0, 0, '')
 end
 
 if mine then
   redis.call('PEXPIRE', key, life)
+  keep_former(string.format('%.0f', epoch))
   return answer(string.format('%.0f', epoch), life, ARGV[3])
 end
 
@@ -71,6 +92,6 @@ expect(KEYS[2], 'string')
 local last = epoch_of(redis.call('GET', KEYS[2])) or 0
 epoch = string.format('%.0f', math.max(last + 1, time[1] * 1000 + math.floor(time[2] / 1000)))
 redis.call('SET', KEYS[2], epoch, 'PX', remembered)
-redis.call('HSET', key, 'claim', claim, 'boot', ARGV[3], 'svc', ARGV[4], 'epoch', epoch)
-redis.call('PEXPIRE', key, life)
+write(key, epoch)
+keep_former(epoch)
 return answer(epoch, life, ARGV[3])

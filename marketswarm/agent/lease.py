@@ -19,7 +19,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from marketswarm import log as logs
@@ -27,7 +27,7 @@ from marketswarm.agent.tasks import CancelScope, Host, subscribe_inside
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.lease import CHECKS, RELEASE_WITHIN_SEC, RENEWALS
 from marketswarm.bus.scripts import Script
-from marketswarm.keys import lease_epoch_key, lease_key
+from marketswarm.keys import lease_epoch_key, lease_key, own_lease_epoch_key, own_lease_key
 from marketswarm.time_slice import wait_until_due
 
 RETRIES: Final = 12
@@ -39,6 +39,7 @@ _MAX_PAUSE_SEC: Final = 10.0
 _JUST_AFTER_SEC: Final = 0.005
 _MIN_WITHIN_SEC: Final = 0.01
 _NEVER: Final = float("-inf")
+_RENEWED_SHARE: Final = 0.1  # of the life: answers of a slow bus make an end look later by less
 _LEASE_SCRIPT: Final = Script.beside("marketswarm.agent", "lease.lua")
 
 log = logs.get("lease")
@@ -62,29 +63,52 @@ class Lease:
     `epoch` is greater than that of every holder before, 0 before the first.
 
     A process that slept past the end of its lease, and does not know it yet, can still do harm. So a store to
-    which it writes should reject an epoch lower than one that the store has seen. Raises ValueError if the
-    name has other characters, or `life_sec` is not 0.1 to 86,400 s.
+    which it writes should reject an epoch lower than one that the store has seen. Raises ValueError if a name
+    has other characters, or `life_sec` is not 0.1 to 86,400 s.
+
+    Args:
+        own: whether only processes of `svc` ask for it, so that no other user may write its keys.
+        former: the name under which an older release of `svc` asks for the same lease as one that is not its
+            own. Who holds this lease takes that one from its holder and keeps it, so that old processes wait;
+            who writes there can't disturb this one.
+        on_renewed: called whenever an answer shows that another process renewed this lease, and so works.
     """
 
-    def __init__(self, name: str, life_sec: float, bus: Bus, svc: str, boot: str) -> None:
-        if not NAME_PATTERN.fullmatch(name):
-            raise ValueError(f"{name!r} names no lease: a letter or digit, then up to 99 more or _ . : / -")
+    def __init__(
+        self,
+        name: str,
+        life_sec: float,
+        bus: Bus,
+        svc: str,
+        boot: str,
+        *,
+        own: bool = False,
+        former: str | None = None,
+        on_renewed: Callable[[], None] = lambda: None,
+    ) -> None:
+        for each in (name, former):
+            if each is not None and not NAME_PATTERN.fullmatch(each):
+                raise ValueError(
+                    f"{each!r} names no lease: a letter or digit, then up to 99 more or _ . : / -"
+                )
         if not MIN_LIFE_SEC <= life_sec <= MAX_LIFE_SEC:
             raise ValueError(f"a lease of {life_sec} s: from {MIN_LIFE_SEC} to {MAX_LIFE_SEC} s are possible")
         self.name, self.life_sec, self.bus = name, life_sec, bus
         self.epoch = 0
         self.holder = ""
         """The service and boot of another process that held the lease at the last answer; empty for none."""
+        self.key = own_lease_key(svc, name) if own else lease_key(name)
+        """The key on the bus, which is also the channel on which the lease's release is published."""
+        epoch_key = own_lease_epoch_key(svc, name) if own else lease_epoch_key(name)
+        self._keys = [self.key, epoch_key, *([] if former is None else [lease_key(former)])]
+        self._on_renewed = on_renewed
+        self._seen_end = "", float("inf")
+        """The last other holder, and when its lease ends, by `clock`."""
         self._expires_at = _NEVER
         self._free_in_sec = life_sec
         # the claim, the first of these, finds a lease again whose answer was lost; two blocks of one process
         # have two claims
         self._claim_args = (f"{boot}.{secrets.token_hex(4)}", boot, svc)
-
-    @property
-    def key(self) -> str:
-        """The key on the bus, which is also the channel on which the lease's release is published."""
-        return lease_key(self.name)
 
     @property
     def held(self) -> bool:
@@ -143,7 +167,7 @@ class Lease:
         sent_at = clock()
         epoch, left_ms, holder, unusable = await self.bus.script(
             _LEASE_SCRIPT,
-            [self.key, lease_epoch_key(self.name)],
+            self._keys,
             [word, *self._claim_args, round(1000 * self.life_sec)],
             max(_MIN_WITHIN_SEC, within_sec),
         )
@@ -154,6 +178,16 @@ class Lease:
             self.epoch, self._expires_at, self.holder = int(epoch), sent_at + self.life_sec, ""
         else:
             self._expires_at, self.holder = _NEVER, holder.decode("utf-8", "replace")
+            self._note_end(clock() + self._free_in_sec)
+
+    def _note_end(self, ends_at: float) -> None:
+        """Note when the lease of another holder ends, by `clock`: a later end than before is a renewal.
+
+        That somebody took it proves little: whose work fails at once takes it again and again.
+        """
+        (holder, seen), self._seen_end = self._seen_end, (self.holder, ends_at)
+        if holder == self.holder and ends_at - seen > self.life_sec * _RENEWED_SHARE:
+            self._on_renewed()
 
 
 class LeaseHeld(Exception):  # noqa: N818 - an answer, not an accident

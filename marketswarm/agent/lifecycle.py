@@ -162,6 +162,7 @@ def agent(
     settings: type[S] | S,
     *,
     heartbeat: MakeHeartbeat[S] | None = None,
+    begins_mute: Callable[[S], bool] | None = None,
     open_bus: OpenBus = create_bus,
     version: str = __version__,
 ) -> contextlib.AbstractAsyncContextManager[Agent[S]]: ...
@@ -170,6 +171,7 @@ def agent(
     settings: Any = CommonSettings,
     *,
     heartbeat: MakeHeartbeat[Any] | None = None,
+    begins_mute: Callable[[Any], bool] | None = None,
     open_bus: OpenBus = create_bus,
     version: str = __version__,
 ) -> contextlib.AbstractAsyncContextManager[Agent[Any]]:
@@ -179,6 +181,7 @@ def agent(
         settings: the class of its settings, read from the environment (or such settings, in a test).
         heartbeat: makes its heartbeat from its settings and its section (`None`: the truth has none), for an
             agent that can do without a section.
+        begins_mute: returns, from its settings, whether it sends no beat until it sets `is_mute` to False.
         open_bus: makes a bus from its name and URL; tests pass one in memory.
         version: the version in its beats, 32 characters at most; by default this package's.
 
@@ -186,17 +189,25 @@ def agent(
         Exit: 2 for a configuration that can't be used, 3 or 4 if there is no truth in time, 5 if a side
             task failed, 0 if it was stopped before it had joined. The body's exceptions are raised unchanged.
     """
-    return _run_agent(name, settings, heartbeat, open_bus, Sender(socket.gethostname(), version, time.time()))
+    sender = Sender(socket.gethostname(), version, time.time())
+    return _run_agent(name, settings, heartbeat, open_bus, sender, begins_mute=begins_mute)
 
 
 @contextlib.asynccontextmanager
 async def _run_agent(
-    name: str, settings: Any, heartbeat: MakeHeartbeat[Any] | None, open_bus: OpenBus, sender: Sender
+    name: str,
+    settings: Any,
+    heartbeat: MakeHeartbeat[Any] | None,
+    open_bus: OpenBus,
+    sender: Sender,
+    *,
+    begins_mute: Callable[[Any], bool] | None,
 ) -> AsyncIterator[Agent[Any]]:
     if isinstance(settings, type):
         settings = read_settings(settings)
     log.configure(name, settings)
     me = Agent(name, settings, heartbeat, open_bus)
+    me.is_mute = begins_mute is not None and begins_mute(settings)
     watchdog = Watchdog(asyncio.get_running_loop(), me.work_progress)
     path = settings.marketswarm_alive_file
     outlets = [each for each in (path and AliveFile(name, path), find_systemd(os.environ)) if each]
@@ -253,7 +264,7 @@ async def _join_swarm(
 
     def on_beat() -> None:
         follower.poll()
-        reporter.record_beat(heartbeat_sender.status, taken=heartbeat_sender.sent > 0)
+        reporter.record_beat(heartbeat_sender.status, taken=heartbeat_sender.is_taken)
 
     follower = TruthFollower(_open_truth_buses(me, found), settings.truth_redis_key, found, apply)
     heartbeat_sender = HeartbeatSender(
@@ -265,6 +276,7 @@ async def _join_swarm(
         get_detail=lambda: me.detail,
         sender=sender,
         on_beat=on_beat,
+        is_mute=lambda: me.is_mute,
     )
     if found.skip_reasons:
         me.log.warning("truth.fallback", truth_from=found.bus.name, passed=found.skip_reasons)

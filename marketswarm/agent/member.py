@@ -48,7 +48,6 @@ class ResolvedSection:
 def resolve_section(
     truth: Truth,
     name: str,
-    default_timeout_sec: float,
     heartbeat: Callable[[Service | None], Heartbeat] | None = None,
     last: ResolvedSection | None = None,
 ) -> ResolvedSection:
@@ -59,7 +58,7 @@ def resolve_section(
     agent beats all the time, so each of its beats would count as the report of a run. Raises Exit, code 2, if
     the truth has no section for the agent or one with a schedule, and both `heartbeat` and `last` are None.
     """
-    timeout_sec = truth.timeout_of(name, default_timeout_sec)
+    timeout_sec = truth.timeout_of(name)
     section = truth.services.get(name)
     if section is not None and heartbeat is None and section.heartbeat.schedule is not None:
         if last is not None:
@@ -109,6 +108,8 @@ class Agent(Generic[S]):
         self.side_tasks = SideTasks(self.log)
         self.detail: str | None = None
         """The detail of the next beats while the agent is not degraded, or None."""
+        self.is_mute = False
+        """Whether no beat and no goodbye is sent: another process is the one to be heard as this agent."""
         self._make_heartbeat = (lambda section: heartbeat(settings, section)) if heartbeat else None
         self._open_bus = open_bus
         self._buses: dict[tuple[str, str], Bus] = {}
@@ -245,7 +246,15 @@ class Agent(Generic[S]):
         return self._shares[what]
 
     def lease(
-        self, name: str, *, life_sec: float = 10.0, wait_sec: float | None = None, bus: str = "system-redis"
+        self,
+        name: str,
+        *,
+        life_sec: float = 10.0,
+        wait_sec: float | None = None,
+        bus: str = "system-redis",
+        own: bool = False,
+        former: str | None = None,
+        on_renewed: Callable[[], None] = lambda: None,
     ) -> contextlib.AbstractAsyncContextManager[Lease]:
         """Return a context manager whose block runs in only one process of the fleet at a time.
 
@@ -254,13 +263,22 @@ class Agent(Generic[S]):
             life_sec: seconds until the lease of a dead process expires, 0.1 to 86,400.
             wait_sec: seconds to wait for it, counted as progress; None: for ever, 0: request it once.
             bus: the bus that decides who holds it.
+            own: whether the name is one of this service alone. Then no other service can ask for this lease,
+                and with users and passwords no other user may write its keys.
+            former: with `own`, the name under which older processes of this service ask for it without `own`;
+                they wait while this lease is held.
+            on_renewed: called whenever it is seen that another process renewed the lease, and so works.
 
         Raises:
             ValueError: if the name or the life is not allowed.
             LeaseHeld: on entering, if `wait_sec` passed and another process holds the lease.
             LeaseLost: out of the block, which was cancelled because the lease was lost.
         """
-        return hold_lease(self, Lease(name, life_sec, self.bus(bus), self.name, self.boot), wait_sec)
+        found = self.bus(bus)
+        lease = Lease(
+            name, life_sec, found, self.name, self.boot, own=own, former=former, on_renewed=on_renewed
+        )
+        return hold_lease(self, lease, wait_sec)
 
     def expose(self, source: Source) -> None:
         """Add a source of metrics. It is called in another thread than that of the event loop."""
@@ -308,10 +326,9 @@ class Agent(Generic[S]):
             Exit: code 2, if the truth has no place for this agent, which never had one.
             TruthRefused: if the bus that it names has no URL, or a check of `on_reseed` raises.
         """
-        truth, last = found.loaded.truth, getattr(self, "_resolved", None)
-        resolved = resolve_section(
-            truth, self.name, self.settings.default_timeout_sec, self._make_heartbeat, last
-        )
+        truth = found.loaded.truth.with_default_timeout(self.settings.default_timeout_sec)
+        last = getattr(self, "_resolved", None)
+        resolved = resolve_section(truth, self.name, self._make_heartbeat, last)
         try:
             bus = self.bus_at(resolved.bus, find_bus_url(resolved.bus, os.environ, truth))
         except BusError as error:

@@ -15,10 +15,8 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
-from redis.asyncio.client import Pipeline
-
 from marketswarm import log
-from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_bus_url
+from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, Pipeline, find_bus_url
 from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import Code, Exit

@@ -10,6 +10,7 @@ from marketswarm.bus.errors import (
     find_bus_reason,
     first_line,
 )
+from marketswarm.bus.redis_import import Pipeline
 from marketswarm.bus.scripts import Script
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "BusError",
     "ClusterError",
     "NoBusError",
+    "Pipeline",
     "ReplyTooLongError",
     "Script",
     "find_bus_reason",

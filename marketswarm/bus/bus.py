@@ -32,7 +32,7 @@ from marketswarm.bus.errors import (
 from marketswarm.bus.failover import close_idle_connections, make_connection_pool
 from marketswarm.bus.parser import BoundedParser, ReplyTooLong, reply_limit
 from marketswarm.bus.scripts import Script
-from marketswarm.bus_url import URL_FORMS, find_address, is_bus_url
+from marketswarm.bus_url import URL_FORMS, explain_bus_url, find_address, is_bus_url
 from marketswarm.truth import Truth, resolve_references
 from marketswarm.truth.credentials import parse_reference
 
@@ -81,17 +81,16 @@ def find_bus_url(name: str, environ: Mapping[str, str], truth: Truth | None = No
 def _require_usable_url(name: str, url: str, source: str) -> str:
     """Raise BusError, whose message names `source`, unless `url` is the URL of a bus."""
     if not _is_usable_url(url):
-        raise BusError(name, "error", f"{source}: is not {URL_FORMS}")
+        raise BusError(name, "error", f"{source}: is not {explain_bus_url(url)}")
     return url
 
 
 @lru_cache(maxsize=256)
 def _is_usable_url(url: str) -> bool:
     try:
-        make_connection_pool(url)
+        return is_bus_url(url) and make_connection_pool(url) is not None
     except (ValueError, TypeError):
         return False
-    return is_bus_url(url)
 
 
 def get_url_variable(name: str) -> str:
@@ -141,6 +140,8 @@ class Bus:
         self.url = url
         self.within_sec = within_sec
         self.where = find_address(url)
+        if not is_bus_url(url):
+            raise BusError(name, "error", f"not {explain_bus_url(url)}")
         try:
             # no time-outs of the client's own: on Python 3.11 those can swallow a cancellation, and every
             # request is bounded by `ask` anyway

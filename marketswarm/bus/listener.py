@@ -57,7 +57,10 @@ CANARY_SCRIPT: Final = Script.beside("marketswarm.bus", "canary.lua")
 
 
 class SessionHandler(Protocol):
-    """Receives the events of a listener's sessions and canaries, in their order."""
+    """Receives the events of a listener's sessions and canaries, in their order.
+
+    `worked_sec` is for how many seconds the listener has handled messages since it was made.
+    """
 
     def on_session_opened(self, bus: str) -> None:
         """Handle that a session has begun: the bus has acknowledged or refused every channel."""
@@ -73,7 +76,7 @@ class SessionHandler(Protocol):
     ) -> Sequence[Sequence[Any]]:
         """Handle messages; return those on channels that belong to no monitored service."""
 
-    def on_canary_sent(self, bus: str, number: int, now: Moment) -> None:
+    def on_canary_sent(self, bus: str, number: int, now: Moment, worked_sec: float) -> None:
         """Handle that a canary is about to be published."""
 
     def on_canary_accepted(self, bus: str, now: Moment) -> None:
@@ -82,53 +85,39 @@ class SessionHandler(Protocol):
     def on_canary_refused(self, bus: str, number: int, reason: str) -> None:
         """Handle that the bus refused a canary, or did not accept it in time."""
 
-    def on_canary_received(self, bus: str, number: int, now: Moment) -> None:
+    def on_canary_received(self, bus: str, number: int, now: Moment, worked_sec: float) -> None:
         """Handle that the canary `number` was received on the session."""
 
-    def get_missing_canary_sec(self, bus: str, now: float) -> float:
-        """Return for how many seconds a canary has been missing on the session at `now` (monotonic)."""
+    def get_missing_canary_sec(self, bus: str, now: float, worked_sec: float) -> float:
+        """Return for how many seconds the listener has waited for a canary of the session.
+
+        `now` is monotonic. The time in which it handled messages is left out.
+        """
 
 
 def read_clocks() -> Moment:
     return Moment(time.monotonic(), time.time())
 
 
-class CanaryWait:
-    """Measures for how long a listener has waited for a missing canary without messages to handle."""
+class WorkMeter:
+    """Measures for how long a listener has handled messages, with the turns of other tasks between them."""
 
-    def __init__(self, now: float) -> None:
-        self._measured_at = now
-        self._waited_sec = 0.0
-        self._works_since: float | None = None
-        self._worked_sec = 0.0  # since the last call of `measure_waited_sec`
+    def __init__(self) -> None:
+        self._worked_sec = 0.0
+        self._works_since: float | None = None  # monotonic
 
     @contextlib.contextmanager
-    def track_work(self) -> Iterator[None]:
+    def track(self) -> Iterator[None]:
         self._works_since = time.monotonic()
         try:
             yield
         finally:
-            self._count_work(time.monotonic())
+            self._worked_sec = self.measure_sec(time.monotonic())
             self._works_since = None
 
-    def measure_waited_sec(self, missing_sec: float, now: float) -> float:
-        """Return for how many seconds the listener has waited for a canary without messages to handle.
-
-        Args:
-            missing_sec: for how long a canary has been missing; the result is never more than that.
-            now: the monotonic time. Call this method often: it adds the idle time since the last call.
-        """
-        self._count_work(now)
-        idle_sec = now - self._measured_at - self._worked_sec
-        self._waited_sec = min(missing_sec, self._waited_sec + idle_sec)
-        self._measured_at, self._worked_sec = now, 0.0
-        return self._waited_sec
-
-    def _count_work(self, now: float) -> None:
-        """Add the time since the last call in which messages were handled, if some are being handled now."""
-        if self._works_since is not None:
-            self._worked_sec += now - self._works_since
-            self._works_since = now
+    def measure_sec(self, now: float) -> float:
+        """Return the seconds so far at `now`, in monotonic seconds."""
+        return self._worked_sec + (0.0 if self._works_since is None else now - self._works_since)
 
 
 class ChannelNames:
@@ -170,7 +159,7 @@ class Listener:
         self._accepted_canary = 0  # the number of the last one that the bus published
         self._received_canary = 0  # the number of the last one that came back
         self._gather = Gather()
-        self._canary_wait = CanaryWait(time.monotonic())
+        self._work = WorkMeter()
 
     def set_channels(self, channels: frozenset[str]) -> None:
         """Set the channels to listen to. A running session subscribes and unsubscribes at once."""
@@ -272,7 +261,7 @@ class Listener:
             is_overdue = session.measure_unanswered_sec(time.monotonic()) > OPEN_WITHIN_SEC
             overdue_since = min(overdue_since, self._canary_number) if is_overdue else math.inf
             is_lost = self._received_canary > overdue_since
-            with self._canary_wait.track_work():
+            with self._work.track():
                 time_slice = TimeSlice()
                 for first in batch:
                     self.handle_messages(chain((first,), islice(batch, MESSAGES_AT_ONCE - 1)))
@@ -326,7 +315,9 @@ class Listener:
             if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_CANARY_DIGITS:
                 if int(payload) <= self._canary_number:  # anyone may publish there
                     self._received_canary = int(payload)
-                self._handler.on_canary_received(self.bus.name, int(payload), now)
+                self._handler.on_canary_received(
+                    self.bus.name, int(payload), now, self._work.measure_sec(now.mono)
+                )
 
     # -- canaries
 
@@ -336,8 +327,8 @@ class Listener:
             started = time.monotonic()
             await self._send_canary()
             now = time.monotonic()
-            missing_sec = self._handler.get_missing_canary_sec(self.bus.name, now)
-            if self._canary_wait.measure_waited_sec(missing_sec, now) > DEAF_AFTER_SEC:
+            worked_sec = self._work.measure_sec(now)
+            if self._handler.get_missing_canary_sec(self.bus.name, now, worked_sec) > DEAF_AFTER_SEC:
                 self.rebuild_session()
             await wait_until_due(
                 self._canary_requested,
@@ -348,7 +339,9 @@ class Listener:
     async def _send_canary(self) -> None:
         """Publish the next canary by the script, and report to the handler whether the bus accepted it."""
         self._canary_number += 1
-        self._handler.on_canary_sent(self.bus.name, self._canary_number, read_clocks())
+        now = read_clocks()
+        worked_sec = self._work.measure_sec(now.mono)
+        self._handler.on_canary_sent(self.bus.name, self._canary_number, now, worked_sec)
         try:
             receivers = await self.bus.script(
                 CANARY_SCRIPT, [self._canary_key], [self._canary_channel, self._canary_number], OVERDUE_SEC

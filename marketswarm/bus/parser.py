@@ -83,6 +83,10 @@ class BoundedParser(_AsyncHiredisParser):
         self._reply_bytes = 0
         return await super().read_response(disable_decoding, push_request)
 
+    def was_status(self, reply: bytes) -> bool:
+        """Return whether this reply, the last one that was read, came as a status: `+OK`, and not a text."""
+        return self._chunk == b"+%s\r\n" % reply
+
     def on_disconnect(self) -> None:
         """Release the bytes that were not parsed: an error may refer to its connection for a while."""
         super().on_disconnect()  # type: ignore[no-untyped-call]  # the library's

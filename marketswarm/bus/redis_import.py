@@ -11,7 +11,9 @@ import sys
 _is_used = "opentelemetry" in sys.modules or any(name.startswith("OTEL_") for name in os.environ)
 if not _is_used:
     sys.modules["opentelemetry"] = None  # type: ignore[assignment]  # None: an import of it fails
-import redis.asyncio  # noqa: E402, F401 - after the line above
+from redis.asyncio.client import Pipeline  # noqa: E402 - after the line above
 
 if not _is_used:
     del sys.modules["opentelemetry"]
+
+__all__ = ["Pipeline"]

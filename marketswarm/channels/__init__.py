@@ -6,13 +6,19 @@ raises `SendError`, which says whether another attempt may succeed; `worker.py` 
 here: which messages are sent over which channels.
 """
 
-from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.message import Message, MessageKind, make_event_message
-from marketswarm.channels.registry import KINDS, ChannelError, create_channel, create_environment_channels
-from marketswarm.event import Severity
+from typing import TYPE_CHECKING
+
+from marketswarm.lazy_names import import_when_used
+
+if TYPE_CHECKING:
+    from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
+    from marketswarm.channels.message import AlertState, Message, MessageKind, make_event_message
+    from marketswarm.channels.registry import KINDS, ChannelError, create_channel, create_environment_channels
+    from marketswarm.event import Severity
 
 __all__ = [
     "KINDS",
+    "AlertState",
     "Channel",
     "ChannelError",
     "Failure",
@@ -25,3 +31,28 @@ __all__ = [
     "create_environment_channels",
     "make_event_message",
 ]
+
+__getattr__ = import_when_used(
+    __name__,
+    {
+        "marketswarm.channels.channel": (
+            "Channel",
+            "Failure",
+            "Receipt",
+            "SendError",
+        ),
+        "marketswarm.channels.message": (
+            "AlertState",
+            "Message",
+            "MessageKind",
+            "make_event_message",
+        ),
+        "marketswarm.channels.registry": (
+            "KINDS",
+            "ChannelError",
+            "create_channel",
+            "create_environment_channels",
+        ),
+        "marketswarm.event": ("Severity",),
+    },
+)

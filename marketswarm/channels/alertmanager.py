@@ -1,27 +1,32 @@
 """POST messages in the form of Alertmanager's webhooks, version 4, to any receiver of these.
 
-An event becomes an alert, firing or resolved; both have the same labels and the same fingerprint. A
-thread becomes a group. Alertmanager's own API takes another form.
+An outage becomes an alert, firing or resolved; both have the same labels and the same fingerprint. A
+thread becomes a group, which is resolved once none of its alerts fires any more, be it in this message or
+not. Alertmanager's own API takes another form.
 """
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Any, Final
 
+import anyio
 import orjson
 from pydantic import Field
 
-from marketswarm.channels.channel import ChannelOptions, Receipt
+from marketswarm.channels.channel import AcceptedParts, ChannelOptions, Receipt, SendError
 from marketswarm.channels.http import Http, HttpChannel
-from marketswarm.channels.message import Message, MessageKind
+from marketswarm.channels.links import add_link_lines
+from marketswarm.channels.message import Message, MessageKind, make_plain_key
 from marketswarm.channels.text import replace_surrogates
-from marketswarm.event import Kind, Severity
+from marketswarm.event import Event, Kind, Severity
 from marketswarm.event_text import describe_event, severity_of
 from marketswarm.settings import HttpUrl
 from marketswarm.text import format_utc
 
 ALERTS_AT_MOST: Final = 1000
 """How many alerts one group holds; the number of further ones is in `truncatedAlerts`."""
+WITHIN_SEC: Final = 20.0
+"""How long all requests of one message may take, in seconds; accepted requests are not repeated."""
 NOT_ENDED: Final = "0001-01-01T00:00:00Z"
 """Alertmanager's `endsAt` while an alert fires."""
 
@@ -29,55 +34,100 @@ _OPENING: Final = {kind.partition("_")[0]: kind for kind in Kind if kind.is_bad}
 """The kind of event that fires an alert, by the first word of its type; other kinds resolve it."""
 
 
-def encode_alert_group(message: Message, receiver: str, anchor: str | None = None) -> bytes:
-    """Return the webhook's JSON for a message; `anchor` is the severity that its thread began with.
+def encode_alert_groups(message: Message, receiver: str, anchor: str | None = None) -> dict[str, bytes]:
+    """Return the webhook's JSON for each thread that a message is about, its own one first.
 
-    `receiver` is the name of the channel.
+    `anchor` is the severity that its own thread began with; `receiver` is the name of the channel.
     """
-    known = anchor if anchor in list(Severity) else None
-    alerts = list({alert["fingerprint"]: alert for alert in build_alerts(message, known)}.values())
+    known = Severity(anchor) if anchor in list(Severity) else None
+    own, groups = message.thread or message.id, dict[str, list[dict[str, Any]]]()
+    for thread, alert in build_alerts(message, known):
+        groups.setdefault(thread or own, []).append(alert)
+    ordered = {thread: groups[thread] for thread in sorted(groups, key=lambda thread: thread != own)}
+    return {thread: _encode_group(message, receiver, thread, alerts) for thread, alerts in ordered.items()}
+
+
+def encode_alert_group(message: Message, receiver: str, anchor: str | None = None) -> bytes:
+    """Return the first group of a message; most messages have no other."""
+    return next(iter(encode_alert_groups(message, receiver, anchor).values()))
+
+
+def _encode_group(message: Message, receiver: str, thread: str, every: list[dict[str, Any]]) -> bytes:
+    """Return the JSON of one group; it fires while an alert of its thread lasts, in the message or not."""
+    alerts = list({alert["fingerprint"]: alert for alert in every}.values())
     common = find_common_fields(alert["labels"] for alert in alerts)
     fires = any(alert["status"] == "firing" for alert in alerts)
+    is_continued = thread != message.id
     group = {
         "version": "4",
-        "groupKey": f"marketswarm:{replace_surrogates(message.thread or message.id)}",
+        "groupKey": f"marketswarm:{replace_surrogates(thread)}",
         "truncatedAlerts": max(0, len(alerts) - ALERTS_AT_MOST),
-        "status": "firing" if fires else "resolved",
+        "status": "firing" if fires or (is_continued and thread not in message.closes) else "resolved",
         "receiver": receiver,
         "groupLabels": {name: value for name, value in common.items() if name == "alertname"},
         "commonLabels": common,
         "commonAnnotations": find_common_fields(alert["annotations"] for alert in alerts),
-        "externalURL": "",
+        "externalURL": message.page_url,
         "alerts": alerts[:ALERTS_AT_MOST],
     }
     return orjson.dumps(group)
 
 
-def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any]]:
-    """Yield an alert for each event, and alerts for a message about flapping or without events.
+def build_alerts(message: Message, anchor: Severity | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the alerts of a message, each with its thread, which is empty for the message's own.
 
-    `anchor` is the severity that the message's thread began with; None if it is the first one.
+    `anchor` is the severity that the message's own thread began with; None if it is the first one. Without
+    states there is an alert for each event, and one for a message about flapping or without events.
     """
     events = message.parse_events()
-    words = message.title, message.text
+    words = message.title, add_link_lines(message)
+    if message.states:
+        said = {(_name_of(event), event.svc): describe_event(event) for event in events}
+        for state in (*message.states, *message.lasting):
+            known = (state.title, state.text) if state.title else words
+            is_alone = len(message.states) == 1 and state is message.states[0]
+            own_words = words if is_alone else said.get((state.name, state.svc), known)
+            is_own = state.thread in ("", message.thread or message.id)
+            severity = (anchor if is_own else None) or state.severity
+            yield (
+                state.thread,
+                build_alert(
+                    state.name,
+                    state.svc,
+                    severity,
+                    own_words,
+                    started_at=state.started_at,
+                    ended_at=state.ended_at,
+                ),
+            )
+        return
     for event in events:
-        name = event.type.partition("_")[0]
+        name = _name_of(event)
         opening = _OPENING.get(name)  # None for a gap, which is reported when it is over: nothing fires
         fires = event.type is opening
         severity = anchor or (message.severity if fires else severity_of(opening or event.type))
         own_words = words if len(events) == 1 else describe_event(event)
-        ended_at = None if fires else event.ts
-        yield build_alert(
-            name, event.svc, severity, own_words, started_at=event.outage_start(), ended_at=ended_at
+        alert = build_alert(
+            name,
+            event.svc,
+            severity,
+            own_words,
+            started_at=event.outage_start(),
+            ended_at=None if fires else event.ts,
         )
+        yield "", alert
     flaps = message.kind in (MessageKind.FLAPPING, MessageKind.SETTLED)
     if not events or flaps:
         name = "flapping" if events else "marketswarm"
         fires = message.opens or message.kind in (MessageKind.FLAPPING, MessageKind.TEST)
-        ended_at = None if fires else message.timestamp
-        severity = anchor or message.severity
+        at, severity = message.timestamp, anchor or message.severity
         for svc in dict.fromkeys(event.svc for event in events) or [message.kind]:
-            yield build_alert(name, svc, severity, words, started_at=message.timestamp, ended_at=ended_at)
+            alert = build_alert(name, svc, severity, words, started_at=at, ended_at=None if fires else at)
+            yield "", alert
+
+
+def _name_of(event: Event) -> str:
+    return event.type.partition("_")[0]
 
 
 def build_alert(
@@ -113,14 +163,37 @@ class Options(ChannelOptions):
 
 
 class Alertmanager(HttpChannel):
-    """A channel that POSTs each message as one group; a thread's anchor is the severity of its alerts."""
+    """A channel that POSTs each message as a group for each of its threads.
+
+    A thread's anchor is the severity of its alerts.
+    """
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         super().__init__(name, options.url, http)
         self._url = options.url
+        self._parts = AcceptedParts()
+        self.within_sec = WITHIN_SEC
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        body = encode_alert_group(message, self.name, anchor)
-        headers = {"content-type": "application/json", "webhook-id": message.key}
+        """Send the groups of a message that were not accepted yet. Raises SendError."""
+        groups, answer = encode_alert_groups(message, self.name, anchor), ""
+        try:
+            with anyio.fail_after(WITHIN_SEC):  # anyio's timeout, for the reason in net/http.py
+                for thread in self._parts.remaining(message.id, groups):
+                    answer = await self._post(groups[thread], _make_request_id(message, thread))
+                    self._parts.mark_accepted(message.id, thread)
+        except TimeoutError:
+            raise SendError("timeout") from None
+        self._parts.forget(message.id)
+        return Receipt(answer, anchor or message.severity)
+
+    async def _post(self, body: bytes, request_id: str) -> str:
+        headers = {"content-type": "application/json", "webhook-id": request_id}
         answer = await self._http.request("POST", self._url, body=body, headers=headers)
-        return Receipt(str(answer.status), anchor or message.severity)
+        return str(answer.status)
+
+
+def _make_request_id(message: Message, thread: str) -> str:
+    """Return the message's key, and for the groups of other threads one that is theirs alone."""
+    is_own = thread == (message.thread or message.id)
+    return message.key if is_own else make_plain_key(f"{message.id} {thread}")

@@ -11,11 +11,13 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import SecretStr
 
 from marketswarm.channels.channel import AcceptedParts, Channel, ChannelOptions, Receipt, SendError
+from marketswarm.channels.links import fit_links, list_links
 from marketswarm.channels.message import Message, Style, choose_style
 from marketswarm.channels.registry import ChannelError
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate
@@ -31,7 +33,7 @@ WITHIN_SEC: Final = 15.0
 """How long one attempt may take, in seconds."""
 BODY_AT_MOST: Final = 20_000
 """The greatest length of a body, in characters, even if a service takes more."""
-_BETWEEN: Final = re.compile(r"[\s,]+(?=[A-Za-z0-9]+://)")
+_BETWEEN: Final = re.compile(r"(?<![\s,])[\s,]++(?=[A-Za-z0-9]+://)")
 
 
 class BackgroundCall:
@@ -77,6 +79,10 @@ def render_notification(message: Message, room: int) -> dict[str, str]:
     `room` is the greatest length of the body, in characters.
     """
     text = truncate(neutralize_markup(printable_lines(message.text)), room // 2, len)
+    plain = [
+        replace(link, label=neutralize_markup(printable_line(link.label))) for link in list_links(message)
+    ]
+    text = "\n".join((text, *fit_links(plain, room // 4, len)))
     lines = fit_lines([neutralize_markup(line) for line in message.lines], room - len(text) - 2, len)
     return {
         "title": truncate(neutralize_markup(printable_line(message.title)), TITLE_AT_MOST),

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import Field
 
-from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
+from marketswarm.channels.channel import LONGEST_RETRY_SEC, ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.http import (
     Http,
     HttpChannel,
@@ -17,8 +17,9 @@ from marketswarm.channels.http import (
     parse_json_object,
     parse_pause_sec,
 )
+from marketswarm.channels.links import list_links
 from marketswarm.channels.message import Message, choose_style, format_title
-from marketswarm.channels.text import fit_lines, printable_lines, truncate, utf16_length
+from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
 from marketswarm.net.http import HttpResponse
 from marketswarm.settings import HttpUrl
 from marketswarm.text import format_utc
@@ -26,6 +27,9 @@ from marketswarm.text import format_utc
 TITLE_AT_MOST: Final = 256
 TEXT_AT_MOST: Final = 1500
 DESCRIPTION_AT_MOST: Final = 4096
+LINKS_ROOM: Final = 2200
+"""Characters of the links in a description; text and lines have the rest."""
+LABEL_AT_MOST: Final = 80
 PAUSE_AT_MOST: Final = 3.0
 """How long `send` itself waits for the rate limit, in seconds; a longer pause raises SendError."""
 
@@ -34,6 +38,11 @@ _GONE: Final = frozenset({10003, 10015, 50001, 50013, 50027, 50083, 160005})
 
 _MARKUP: Final = re.compile(r"[\\*_~`|<>\[\]@#]|:(?=\S)|(?<!\S)[-+](?=\s)|(?<=\d)[.)](?=\s)")
 """Characters that format, link, mention or begin a list; a backslash before one takes away that effect."""
+
+
+_ENDS_LINK: Final = re.compile(r"[()<>\\\s]")
+"""Characters that would end the address in a link of Markdown."""
+_BETWEEN_LINKS: Final = " · "
 
 
 class Options(ChannelOptions):
@@ -74,7 +83,7 @@ class Discord(HttpChannel):
         if answer.headers.get("x-ratelimit-remaining") == "0":
             after_sec = after_sec or parse_pause_sec(answer.headers.get("x-ratelimit-reset-after"))
         if after_sec is not None:
-            self._free_at = time.monotonic() + after_sec
+            self._free_at = time.monotonic() + min(after_sec, LONGEST_RETRY_SEC)
 
 
 def add_wait_parameter(url: str) -> str:
@@ -88,14 +97,30 @@ def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message: one embed within Discord's limits, without mentions."""
     style = choose_style(message)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
-    lines = fit_lines(message.lines, DESCRIPTION_AT_MOST - _cost(text) - 2, _cost)
+    links = _format_links(message)
+    lines = fit_lines(message.lines, DESCRIPTION_AT_MOST - _cost(text) - 2 - len(links) - 1, _cost)
     embed = {
         "title": _escape_markup(truncate(format_title(message), TITLE_AT_MOST, _cost)),
-        "description": "\n".join(map(_escape_markup, (text, *lines))),
+        "description": "\n".join((*map(_escape_markup, (text, *lines)), *([links] if links else ()))),
         "color": style.colour,
         "timestamp": format_utc(message.timestamp),
     }
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}
+
+
+def _format_links(message: Message) -> str:
+    """Return the links in one line of Markdown: webhooks of no application have no buttons that act.
+
+    Those that don't fit are left out, the page last of all.
+    """
+    shown, room = list[str](), LINKS_ROOM
+    for link in reversed(list_links(message)):
+        label = _escape_markup(truncate(printable_line(link.label), LABEL_AT_MOST))
+        words = f"[{label}]({_ENDS_LINK.sub(lambda found: f'%{ord(found[0]):02X}', link.url)})"
+        room -= utf16_length(words) + len(_BETWEEN_LINKS)
+        if room >= 0:
+            shown.append(words)
+    return _BETWEEN_LINKS.join(reversed(shown))
 
 
 def _escape_markup(text: str) -> str:

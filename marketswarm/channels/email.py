@@ -8,17 +8,20 @@ import asyncio
 import re
 import ssl
 from datetime import UTC, datetime
+from email.header import Header
 from email.message import EmailMessage
+from email.policy import Policy
 from email.utils import format_datetime, getaddresses, parseaddr
 from html import escape
-from typing import Final
+from typing import Final, Self
 
 import aiosmtplib
 from pydantic import SecretStr
 
 from marketswarm import log as logs
 from marketswarm.channels.channel import Channel, ChannelOptions, Failure, Receipt, SendError
-from marketswarm.channels.message import Message, choose_style, make_plain_key
+from marketswarm.channels.links import list_links
+from marketswarm.channels.message import Message, MessageLink, choose_style, format_links, make_plain_key
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf8_length
 from marketswarm.settings import MailAddresses, Name, Port, Tls
 from marketswarm.text import utc_datetime
@@ -29,8 +32,15 @@ LINES_AT_MOST: Final = 200_000
 """Bytes of the lines in a mail: some thousand lines, in a mail that any server accepts."""
 
 _CELL: Final = 'style="border-top:1px solid #ddd;padding:4px 8px"'
+_BUTTON: Final = 'style="border:1px solid #36a3eb;border-radius:4px;padding:6px 12px;text-decoration:none"'
 WITHIN_SEC: Final = 15.0
 """How long one attempt may take, in seconds; a mail server may scan the mail and look up names."""
+LINE_AT_MOST: Final = 75
+"""The length of a line of the subject: that of an encoded word (RFC 2047)."""
+PARENTS_AT_MOST: Final = 10
+"""How many earlier mails a mail may answer: it may say that outages of several conversations are over."""
+_DOT_ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LITERAL: Final = re.compile(r"\[[!-Z^-~]{1,200}\]")
 TOO_BIG: Final = 552
 """The code of a server that refuses a mail's announced size (RFC 1870)."""
 
@@ -38,17 +48,18 @@ TOO_BIG: Final = 552
 def compose_mail(message: Message, sender: str, to: str, now: datetime) -> EmailMessage:
     domain = parseaddr(sender)[1].rpartition("@")[2]
     mail = EmailMessage()
-    mail["Subject"] = truncate(printable_line(message.title), SUBJECT_AT_MOST)
+    mail["Subject"] = _fold_text("Subject", truncate(printable_line(message.title), SUBJECT_AT_MOST))
     mail["From"] = sender
     mail["To"] = ", ".join(address for _, address in getaddresses([to]))
     mail["Date"] = format_datetime(now)
-    mail["Message-ID"] = f"<{message.key}@{domain}>"
-    if not message.begins:
-        first = f"<{make_plain_key(message.thread)}@{domain}>"
-        mail["In-Reply-To"] = first
-        mail["References"] = first
+    mail["Message-ID"] = _fold_ids("Message-ID", _make_mail_id(message.id, domain))
+    parents = [_make_mail_id(thread, domain) for thread in message.list_parents()[:PARENTS_AT_MOST]]
+    if parents:
+        mail["In-Reply-To"] = _fold_ids("In-Reply-To", *parents)
+    if len(parents) == 1:  # RFC 5322 advises against it in an answer to several mails
+        mail["References"] = _fold_ids("References", *parents)
     # mail filters sort by this header (RFC 2919)
-    mail["List-Id"] = f"MarketSwarm <marketswarm.{_make_namespace(domain)}>"
+    mail["List-Id"] = _fold_ids("List-Id", f"MarketSwarm <marketswarm.{_make_namespace(domain)}>")
     # automatic responders do not answer a mail with this header (RFC 3834)
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(_format_plain_text(message))
@@ -56,8 +67,49 @@ def compose_mail(message: Message, sender: str, to: str, now: datetime) -> Email
     return mail
 
 
+class _FoldedHeader(str):
+    """A header with its lines as they are sent; its value as text is what the lines mean.
+
+    The library's own folding writes a long id as encoded words, which RFC 2047 forbids: a mail reader then
+    finds no mail that this one answers. And its encoded words may be longer than the 75 characters allowed.
+    """
+
+    __slots__ = ("lines", "name")
+    name: str
+    lines: tuple[str, ...]
+
+    def __new__(cls, name: str, value: str, *lines: str) -> Self:
+        header = super().__new__(cls, value)
+        header.name, header.lines = name, lines
+        return header
+
+    def fold(self, *, policy: Policy) -> str:
+        """Return the header; the library calls this for a header that has a name."""
+        return f"{self.name}: {f'{policy.linesep} '.join(self.lines)}{policy.linesep}"
+
+
+def _fold_ids(name: str, *ids: str) -> _FoldedHeader:
+    return _FoldedHeader(name, " ".join(ids), *ids)
+
+
+def _fold_text(name: str, text: str) -> _FoldedHeader:
+    """Return a header of text, in encoded words if it has other characters than ASCII."""
+    is_plain = text.isascii() and "=?" not in text  # which would begin an encoded word
+    folded = Header(text, "us-ascii" if is_plain else "utf-8", LINE_AT_MOST, name, errors="replace").encode()
+    return _FoldedHeader(name, text, *(line.lstrip(" ") for line in folded.split("\n")))
+
+
+def _make_mail_id(ident: str, domain: str) -> str:
+    """Return the Message-ID for the id of a message; RFC 5322 has dots only between other characters."""
+    key = make_plain_key(ident)
+    left = key if _DOT_ATOM.fullmatch(key) else make_plain_key(f"{key} ")
+    right = domain if _DOT_ATOM.fullmatch(domain) or _LITERAL.fullmatch(domain) else "localhost"
+    return f"<{left}@{right}>"
+
+
 def _format_plain_text(message: Message) -> str:
-    parts = [printable_line(message.title), _format_body(message), "\n".join(_list_lines(message))]
+    links = "\n".join(format_links(list_links(message)))
+    parts = [printable_line(message.title), _format_body(message), links, "\n".join(_list_lines(message))]
     return (
         "\n\n".join(part for part in (*parts, f"at {_format_time_sent(message)}\n{message.key}") if part)
         + "\n"
@@ -70,12 +122,19 @@ def _format_html(message: Message) -> str:
     text = escape(_format_body(message)).replace("\n", "<br>\n")
     rows = "".join(f"<tr><td {_CELL}>\n{escape(line)}</td></tr>\n" for line in _list_lines(message))
     table = f'<table style="border-collapse:collapse">\n{rows}</table>\n' if rows else ""
+    buttons = "".join(map(_format_button, list_links(message)))
     return (
         f'<!DOCTYPE html>\n<html><body style="font-family:sans-serif">\n'
-        f'<h3 style="{bar}">\n{escape(printable_line(message.title))}</h3>\n<p>{text}</p>\n{table}'
+        f'<h3 style="{bar}">\n{escape(printable_line(message.title))}</h3>\n<p>{text}</p>\n{buttons}{table}'
         f'<p style="color:#777">at {_format_time_sent(message)}<br>\n{escape(message.key)}</p>\n'
         "</body></html>\n"
     )
+
+
+def _format_button(link: MessageLink) -> str:
+    # a mail reader that shows no style shows a link all the same
+    href, label = escape(link.url), escape(printable_line(link.label))
+    return f'<p>\n<a {_BUTTON}\nhref="{href}">{label}</a></p>\n'
 
 
 def _format_body(message: Message) -> str:

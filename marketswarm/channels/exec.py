@@ -22,6 +22,7 @@ from marketswarm.channels.channel import Channel, ChannelOptions, Failure, Recei
 from marketswarm.channels.message import Message, encode_webhook_body
 from marketswarm.channels.text import printable_line, truncate
 from marketswarm.net.errors import OUT_OF_RESOURCES
+from marketswarm.tail_buffer import TailBuffer
 
 OUTPUT_KEPT_BYTES: Final = 4096
 """How many bytes at the end of the command's output are kept; the rest is read and dropped."""
@@ -44,11 +45,14 @@ class OutputTail(asyncio.Protocol):
 
     def __init__(self, kept_bytes: int = OUTPUT_KEPT_BYTES) -> None:
         self.ended = asyncio.Event()
-        self.kept = b""
-        self._kept_bytes = kept_bytes
+        self._tail = TailBuffer(kept_bytes)
+
+    @property
+    def kept(self) -> bytes:
+        return self._tail.read()
 
     def data_received(self, data: bytes) -> None:
-        self.kept = (self.kept + data)[-self._kept_bytes :]
+        self._tail.add(data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the library's signature
         self.ended.set()

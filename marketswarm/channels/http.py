@@ -1,5 +1,6 @@
 """Send HTTP requests to receivers, and turn every failure into a `SendError`. Redirects are not followed."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels.channel import Channel, Failure, SendError
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import TOO_LONG, HttpClient, HttpError, HttpResponse
+from marketswarm.net.retry import resolve_pause_sec
 
 _LATER: Final = frozenset({302, 303, 307, 408, 425, 429})
 """Statuses that may succeed later, because the receiver is being moved or is too busy."""
@@ -131,9 +133,12 @@ def parse_json_object(answer: HttpResponse) -> dict[str, Any]:
 
 
 def parse_pause_sec(value: Any) -> float | None:
-    """Return a number of seconds from a header or from JSON; None if it is not a finite number from 0 up."""
+    """Return the pause that a header or JSON asks for, in seconds; None if it is no number from 0 up.
+
+    An epoch time is a date, not a number of seconds.
+    """
     try:
         sec = float(value)
     except (TypeError, ValueError):
         return None
-    return sec if 0 <= sec < float("inf") else None
+    return resolve_pause_sec(sec, time.time()) if 0 <= sec < float("inf") else None

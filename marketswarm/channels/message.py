@@ -1,12 +1,14 @@
 """Define the message, its stored form, its JSON for webhooks and commands, and its style. Pure."""
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from hashlib import sha256
 from typing import Any, Final
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from marketswarm.channels.text import printable_line, replace_surrogates
 from marketswarm.event import Event, Severity, parse_event
@@ -19,6 +21,8 @@ from marketswarm.event_text import (
 )
 from marketswarm.text import format_utc
 
+APPROVE: Final = "approve"
+"""The action of a link that has more done than to answer: its page is read before."""
 LATE_SEC: Final = 60.0
 """A message that is sent this many seconds after its event, or later, says how late it is."""
 
@@ -28,6 +32,7 @@ BODY_TYPE: Final = "marketswarm.alert"
 _TEXTS: Final = ("id", "title", "text", "thread")
 _LISTS: Final = ("lines", "closes", "about")
 _FLAGS: Final = ("late", "opens")
+_STATE_LISTS: Final = ("states", "lasting")
 
 
 class MessageKind(StrEnum):
@@ -44,6 +49,39 @@ class MessageKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class AlertState:
+    """The state in which a message leaves one alert: it lasts, or it has ended.
+
+    `name` is the kind of the alert (`heartbeat`, `bus`, `flapping`), `svc` is what it is about. `thread` is
+    the conversation that it belongs to, empty for the message's own, and `severity` is what that began with.
+    Times are epoch seconds; `ended_at` is None while the alert lasts. `title` and `text` say what it is; they
+    are empty where the message does.
+    """
+
+    name: str
+    svc: str
+    thread: str
+    severity: Severity
+    started_at: float
+    ended_at: float | None
+    title: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLink:
+    """A link that a message has: what it is called, and its address.
+
+    `action` is what a POST to it does; empty for a page that only shows. The address of a link with an action
+    lets everyone act who has it.
+    """
+
+    label: str
+    url: str = field(repr=False)
+    action: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message to people.
 
@@ -55,7 +93,10 @@ class Message:
     them, and a channel shows as many as it can. `about` are the keys of the incidents concerned; two messages
     about the same one must arrive in order. `thread` is the id of the first message of the conversation;
     empty or the message's own if this is the first. `opens` means that the message leaves an outage open in
-    its thread; `closes` are the threads without an open outage after it.
+    its thread; `closes` are the threads without an open outage after it. `states` are those of all
+    alerts that the message is about, for receivers that keep alerts; empty if its events say it all.
+    `lasting` are alerts of the same conversations that go on, and that the message is not about.
+    `links` are added when the message is sent, and never stored: some of them let their reader act.
     """
 
     id: str
@@ -71,6 +112,14 @@ class Message:
     opens: bool = False
     closes: tuple[str, ...] = ()
     about: tuple[str, ...] = ()
+    states: tuple[AlertState, ...] = ()
+    lasting: tuple[AlertState, ...] = ()
+    links: tuple[MessageLink, ...] = ()
+
+    @property
+    def page_url(self) -> str:
+        """The address of the page that the message is about; empty if it has none."""
+        return next((link.url for link in self.links if not link.action), "")
 
     @property
     def key(self) -> str:
@@ -81,6 +130,17 @@ class Message:
     def begins(self) -> bool:
         """Whether the message is the first of its thread."""
         return self.thread in ("", self.id)
+
+    def list_open_threads(self) -> list[str]:
+        """Return the threads in which the message itself says that an outage lasts, its own one first."""
+        own = self.thread or self.id
+        lasting = [each.thread or own for each in self.states if each.ended_at is None]
+        return [*dict.fromkeys(([own] if self.opens else []) + lasting)]
+
+    def list_parents(self) -> list[str]:
+        """Return the earlier threads that the message continues: none if it begins its own."""
+        found = [] if self.begins else [self.thread]
+        return [*dict.fromkeys((*found, *(each.thread for each in self.states if each.thread)))]
 
     def parse_events(self) -> list[Event]:
         return [event for event in map(parse_event, self.events) if isinstance(event, Event)]
@@ -120,14 +180,19 @@ def mark_late(message: Message, now: float) -> Message:
     return replace(message, late=True, text=text)
 
 
+def format_links(links: Sequence[MessageLink]) -> list[str]:
+    return [f"{link.label}: {link.url}" for link in links]
+
+
 def encode_webhook_body(message: Message) -> bytes:
     """Return the JSON of CONTRACTS section 8, the body of a webhook and the input of a command.
 
-    The same message gives the same bytes. The contract's keys come first and in its order.
+    The same message gives the same bytes. The contract's keys come first and in its order; `links` are there
+    only if the message has any; its text has them, too.
     """
     data = {
         "title": replace_surrogates(message.title),
-        "text": replace_surrogates(message.text),
+        "text": replace_surrogates("\n".join((message.text, *format_links(message.links)))),
         "severity": message.severity,
         "late": message.late,
         "events": [orjson.Fragment(event) for event in message.events],
@@ -135,6 +200,11 @@ def encode_webhook_body(message: Message) -> bytes:
         "lines": [replace_surrogates(line) for line in message.lines],
         "thread": replace_surrogates(message.thread or message.id),
     }
+    if message.links:
+        data["links"] = [
+            {"label": replace_surrogates(link.label), "url": link.url, "action": link.action}
+            for link in message.links
+        ]
     return orjson.dumps({"type": BODY_TYPE, "timestamp": format_utc(message.timestamp), "data": data})
 
 
@@ -169,11 +239,15 @@ def choose_style(message: Message) -> Style:
     return Style.GOOD if good else _BY_SEVERITY[message.severity]
 
 
+_STATES: Final = TypeAdapter(tuple[AlertState, ...])
+
+
 def encode_message(message: Message) -> bytes:
     """Return the message as JSON to be stored; events are kept as texts, byte for byte."""
     found: dict[str, Any] = {name: getattr(message, name) for name in (*_TEXTS, *_LISTS, *_FLAGS)}
     found |= {"severity": message.severity, "what": message.kind, "timestamp": message.timestamp}
     found["events"] = [raw.decode("utf-8", "replace") for raw in message.events]
+    found |= {name: states for name in _STATE_LISTS if (states := getattr(message, name))}
     return orjson.dumps(found)
 
 
@@ -201,5 +275,14 @@ def _build_message(found: dict[str, Any]) -> Message:
         "kind": MessageKind(what) if what in set(MessageKind) else MessageKind.NOTE,
         "timestamp": float(found["timestamp"]),
         "events": tuple(str(event).encode() for event in found.get("events") or ()),
+        **{name: _parse_states(found.get(name) or ()) for name in _STATE_LISTS},
     }
     return Message(**fields)
+
+
+def _parse_states(found: Any) -> tuple[AlertState, ...]:
+    """Return the stored states of alerts; none of them if one can't be parsed, since the events remain."""
+    try:
+        return _STATES.validate_python(found)
+    except ValidationError:
+        return ()

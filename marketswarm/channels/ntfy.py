@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from marketswarm.channels.channel import ChannelOptions, Receipt
 from marketswarm.channels.http import Http, HttpChannel, post_json
-from marketswarm.channels.message import Message, Style, choose_style
+from marketswarm.channels.message import APPROVE, Message, MessageLink, Style, choose_style
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate
 from marketswarm.settings import HttpUrl, Token
 
@@ -20,6 +20,11 @@ TITLE_AT_MOST: Final = 250
 MESSAGE_AT_MOST: Final = 3800
 """Bytes of a message: ntfy makes a file of 4,096 or more, and pushes carry some 4,000 in all."""
 TEXT_AT_MOST: Final = 1500
+ACTIONS_AT_MOST: Final = 3
+"""How many buttons a message of ntfy may have."""
+BUTTON_AT_MOST: Final = 40
+URL_AT_MOST: Final = 500
+"""Characters of a button's address: three of them leave room for the text."""
 
 _SHOWN: Final = {
     Style.GOOD: (3, "white_check_mark"),
@@ -66,14 +71,28 @@ def split_topic(url: str) -> tuple[str, str]:
 def build_payload(message: Message, topic: str) -> dict[str, Any]:
     priority, tag = _SHOWN[choose_style(message)]
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
-    lines = fit_lines(message.lines, MESSAGE_AT_MOST - _cost(text) - 2, _cost, between=2)
+    acts = [link for link in message.links if link.action and len(link.url) <= URL_AT_MOST]
+    actions = [_build_action(link) for link in acts[:ACTIONS_AT_MOST]]
+    found: dict[str, Any] = {"click": message.page_url} if message.page_url else {}
+    found |= {"actions": actions} if actions else {}
+    room = MESSAGE_AT_MOST - len(orjson.dumps(found))  # pushes carry buttons and text in one
+    lines = fit_lines(message.lines, room - _cost(text) - 2, _cost, between=2)
     return {
+        **found,
         "topic": topic,
         "title": truncate(printable_line(message.title), TITLE_AT_MOST, _cost),
         "message": "\n".join((text, *lines)),
         "priority": priority,
         "tags": [tag],
     }
+
+
+def _build_action(link: MessageLink) -> dict[str, Any]:
+    """Return the button of a link: its answer is one tap, without a browser, but a proposal is read first."""
+    label = truncate(printable_line(link.label), BUTTON_AT_MOST)
+    if link.action == APPROVE:
+        return {"action": "view", "label": label, "url": link.url, "clear": False}
+    return {"action": "http", "label": label, "url": link.url, "method": "POST", "clear": True}
 
 
 def _cost(text: str) -> int:

@@ -12,6 +12,7 @@ import orjson
 
 from marketswarm.channels.channel import AcceptedParts, ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.http import Http, HttpChannel, make_response_error
+from marketswarm.channels.links import list_links
 from marketswarm.channels.message import Message, MessageKind, make_plain_key
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf8_length
 from marketswarm.settings import HttpUrl, Token
@@ -21,6 +22,7 @@ ENQUEUE: Final = "https://events.pagerduty.com/v2/enqueue"
 WITHIN_SEC: Final = 20.0
 """How long all requests of one message may take, in seconds; accepted requests are not repeated."""
 SUMMARY_AT_MOST: Final = 1024
+LABEL_AT_MOST: Final = 100
 DETAIL_AT_MOST: Final = 30_000
 """Bytes of each of the two long details; a request may have 512 KB."""
 
@@ -70,12 +72,15 @@ class PagerDuty(HttpChannel):
 
 
 def build_requests(message: Message) -> dict[str, dict[str, Any]]:
-    """Return them by name, in order, without the integration key; a repeat has the same names."""
+    """Return the requests of a message by name, in the order to send them, without the integration key.
+
+    A repeat of the message has the same names.
+    """
     found: dict[str, dict[str, Any]] = {}
     closes = list(message.closes)
     own = message.thread or message.id
-    if message.opens or message.kind is MessageKind.TEST:
-        found["trigger"] = trigger(message, own)
+    for thread in [own] if message.kind is MessageKind.TEST else message.list_open_threads():
+        found["trigger" if thread == own else f"trigger {thread}"] = trigger(message, thread)
     if message.kind is MessageKind.TEST:
         closes.append(own)  # a test alert is resolved at once
     for thread in closes:
@@ -106,4 +111,9 @@ def trigger(message: Message, thread: str) -> dict[str, Any]:
         },
     }
     head = {"event_action": "trigger", "dedup_key": make_plain_key(thread), "client": "MarketSwarm"}
-    return {**head, "payload": payload}
+    links = [
+        {"href": link.url, "text": truncate(printable_line(link.label), LABEL_AT_MOST, utf8_length)}
+        for link in list_links(message)
+    ]
+    found = {"client_url": message.page_url} if message.page_url else {}
+    return {**head, **found, **({"links": links} if links else {}), "payload": payload}

@@ -63,6 +63,7 @@ class ChannelQueue:
     ) -> None:
         self._at_most = at_most
         self.failures, self.free_at = failures, free_at
+        self._asked_until = free_at  # the end of the pause that the receiver asked for, or of an earlier run
         self.broken = False
         self.reason = ""
         """The channel's latest failure, until it accepts a message."""
@@ -118,14 +119,14 @@ class ChannelQueue:
         return found, again_at
 
     def take_expired(self, now: float, retry_for_sec: float) -> list[QueuedMessage]:
-        """Remove and return messages that failed, or waited while the receiver failed, for too long.
+        """Remove and return messages that failed for too long, or waited so long for the receiver.
 
-        Too long is `retry_for_sec` seconds.
+        Too long is `retry_for_sec` seconds, whatever pause the receiver asked for.
         """
         ages = [(each, self._find_failing_since(each)) for each in self._entries.values()]
         over = [each for each, since in ages if since + retry_for_sec <= now]
         for each in over:
-            each.reason = each.reason or self.reason
+            each.reason = each.reason or self.reason or "paused"
             self.drop(each)
         return over
 
@@ -142,6 +143,7 @@ class ChannelQueue:
         """
         self.drop(entry)
         self.failures, self.free_at, self.broken, self.reason = 0, float("-inf"), False, ""
+        self._asked_until = float("-inf")
         for each in [self._entries[ident] for ident in self._failed if ident in self._entries]:
             each.failures += 1
             each.free_at = min(each.free_at, now + backoff_sec(each.failures, None, chance))
@@ -161,6 +163,8 @@ class ChannelQueue:
         entry.free_at = now + backoff_sec(self.failures + entry.failures, retry_after_sec, chance)
         if self._is_receiver_failing() or retry_after_sec is not None:
             self.free_at = now + backoff_sec(self.failures, retry_after_sec, chance)
+        if retry_after_sec is not None:
+            self._asked_until = self.free_at
 
     def mark_broken(self, reason: str, now: float, chance: float) -> None:
         """The channel accepts nothing until it is repaired; after each pause, try every message once."""
@@ -194,10 +198,16 @@ class ChannelQueue:
             seen |= entry.keys
 
     def _find_failing_since(self, entry: QueuedMessage) -> float:
-        """Return NEVER if neither fails. A message of an earlier run gets an attempt in this one."""
+        """Return since when a message can't be delivered, by the clock of `put_at`; NEVER if it can.
+
+        A message that failed itself counts from then, but one of an earlier run gets an attempt in this one
+        first. One that waits behind others that fail, or waits out a pause that the receiver asked for,
+        counts from when it was queued.
+        """
         if entry.since is not None and entry.reason:
             return entry.since
-        return entry.put_at if self._is_receiver_failing() else NEVER
+        is_held_up = self._is_receiver_failing() or self._asked_until > entry.put_at
+        return entry.put_at if is_held_up else NEVER
 
     def _is_receiver_failing(self) -> bool:
         """Return True if two different messages failed and none was accepted since."""

@@ -13,12 +13,25 @@ from pydantic import Field, model_validator
 
 from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.http import Http, HttpChannel, parse_json_object, post_json
-from marketswarm.channels.message import Message, choose_style, format_title
-from marketswarm.channels.text import fit_lines, paginate, printable_lines, truncate, utf16_length
+from marketswarm.channels.links import fit_links, list_buttons, list_links
+from marketswarm.channels.message import Message, MessageLink, choose_style, format_title
+from marketswarm.channels.text import (
+    fit_lines,
+    paginate,
+    printable_line,
+    printable_lines,
+    truncate,
+    utf16_length,
+)
 from marketswarm.settings import HttpUrl, Name, Token
 
 TITLE_AT_MOST: Final = 300
 SECTION_AT_MOST: Final = 3000
+BUTTONS_AT_MOST: Final = 8
+BUTTON_AT_MOST: Final = 75
+BUTTON_URL_AT_MOST: Final = 3000
+LINKS_ROOM: Final = 1500
+"""Characters of links that can't be buttons."""
 BLOCKS_AT_MOST: Final = 9000
 """Characters in all blocks of a message; Slack documents no limit, but has refused some 11,000."""
 
@@ -107,11 +120,16 @@ def _classify_error_word(word: str) -> Failure:
 def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message: a line for notifications, and the details beside a coloured bar."""
     style = choose_style(message)
-    text = truncate(printable_lines(message.text), SECTION_AT_MOST, _cost)
+    buttons = list_buttons(message, BUTTONS_AT_MOST, BUTTON_URL_AT_MOST)
+    links = fit_links([] if buttons else list_links(message), LINKS_ROOM, _cost)
+    room = SECTION_AT_MOST - sum(_cost(line) + 1 for line in links)
+    text = "\n".join((truncate(printable_lines(message.text), room, _cost), *links))
     lines = fit_lines(message.lines, BLOCKS_AT_MOST - _cost(text), _cost)
     sections = [
         _build_section(part) for part in (text, *paginate(lines, SECTION_AT_MOST, _cost)) if part.strip()
     ]
+    if buttons:
+        sections.append({"type": "actions", "elements": [_build_button(link) for link in buttons]})
     return {
         "text": _escape_markup(truncate(format_title(message), TITLE_AT_MOST, _cost)),
         **_QUIET,
@@ -120,7 +138,16 @@ def build_payload(message: Message) -> dict[str, Any]:
 
 
 def _build_section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": {"type": "plain_text", "text": _escape_markup(text), "emoji": False}}
+    return {"type": "section", "text": _build_text(text)}
+
+
+def _build_text(text: str) -> dict[str, Any]:
+    return {"type": "plain_text", "text": _escape_markup(text), "emoji": False}
+
+
+def _build_button(link: MessageLink) -> dict[str, Any]:
+    label = truncate(printable_line(link.label), BUTTON_AT_MOST, _cost)
+    return {"type": "button", "text": _build_text(label), "url": link.url}
 
 
 def _cost(text: str) -> int:

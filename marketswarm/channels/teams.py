@@ -12,7 +12,8 @@ from pydantic import Field
 
 from marketswarm.channels.channel import ChannelOptions, Receipt, SendError
 from marketswarm.channels.http import Http, HttpChannel, classify_status, post_json
-from marketswarm.channels.message import Message, Style, choose_style, format_title
+from marketswarm.channels.links import list_links
+from marketswarm.channels.message import Message, MessageLink, Style, choose_style, format_title
 from marketswarm.channels.text import fit_lines, printable_line, truncate
 from marketswarm.settings import HttpUrl
 
@@ -20,6 +21,9 @@ CARD_AT_MOST: Final = 24_000
 """The greatest length of a card, as JSON inside a string of JSON; Teams refuses 28,672 bytes and more."""
 TITLE_AT_MOST: Final = 600
 TEXT_AT_MOST: Final = 3000
+BUTTONS_AT_MOST: Final = 6
+"""How many actions of a card Teams shows."""
+BUTTON_AT_MOST: Final = 80
 
 _COLOURS: Final = {
     Style.GOOD: "Good",
@@ -63,27 +67,39 @@ def build_payload(message: Message) -> dict[str, Any]:
         _build_block(title, **style),
         *map(_build_block, fit_lines(text, TEXT_AT_MOST, _cost, longest=TEXT_AT_MOST)),
     ]
-    room = CARD_AT_MOST - _measure_size(_build_message(body))
+    actions = [_build_action(link) for link in list_links(message, BUTTONS_AT_MOST)]
+    room = CARD_AT_MOST - _measure_size(_build_message(body, actions))
     lines = fit_lines(message.lines, room, _cost, longest=600)
-    return _build_message([*body, *(_build_block(line, spacing="None") for line in lines)])
+    return _build_message([*body, *(_build_block(line, spacing="None") for line in lines)], actions)
 
 
-def _build_message(body: list[dict[str, Any]]) -> dict[str, Any]:
-    card = {
+def _build_action(link: MessageLink) -> dict[str, Any]:
+    title = truncate(_hide_functions(printable_line(link.label)), BUTTON_AT_MOST)
+    return {"type": "Action.OpenUrl", "title": title, "url": link.url}
+
+
+def _build_message(body: list[dict[str, Any]], actions: list[dict[str, Any]]) -> dict[str, Any]:
+    card: dict[str, Any] = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.2",
         "msteams": {"width": "Full"},
         "body": body,
     }
+    if actions:
+        card["actions"] = actions
     kind = "application/vnd.microsoft.card.adaptive"
     return {"type": "message", "attachments": [{"contentType": kind, "contentUrl": None, "content": card}]}
 
 
 def _build_block(text: str, /, *, spacing: str = "Small", **style: str) -> dict[str, Any]:
-    # Teams replaces {{DATE(…)}} in every text; a zero-width space between the braces prevents that
-    run = {"type": "TextRun", "text": text.replace("{{", "{\N{ZERO WIDTH SPACE}{"), **style}
+    run = {"type": "TextRun", "text": _hide_functions(text), **style}
     return {"type": "RichTextBlock", "spacing": spacing, "inlines": [run]}
+
+
+def _hide_functions(text: str) -> str:
+    """Return the text without `{{`: Teams replaces {{DATE(…)}} in every text."""
+    return text.replace("{{", "{\N{ZERO WIDTH SPACE}{")
 
 
 def _cost(line: str) -> int:

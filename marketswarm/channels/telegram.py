@@ -4,6 +4,7 @@ The bot's token is part of the URL, so the URL is never shown.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from typing import Any, Final
@@ -21,14 +22,21 @@ from marketswarm.channels.http import (
     parse_json_object,
     parse_pause_sec,
 )
-from marketswarm.channels.message import Message, format_title
-from marketswarm.channels.text import fit_lines, printable_lines, truncate, utf16_length
+from marketswarm.channels.links import fit_links, list_buttons, list_links
+from marketswarm.channels.message import Message, MessageLink, format_title
+from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
 from marketswarm.net.http import HttpResponse
 from marketswarm.settings import HttpUrl, Name, Token
 
 TITLE_AT_MOST: Final = 300
 TEXT_AT_MOST: Final = 1500
 MESSAGE_AT_MOST: Final = 4096
+LINKS_ROOM: Final = 1500
+"""Characters of links that can't be buttons."""
+BUTTONS_AT_MOST: Final = 8
+BUTTON_AT_MOST: Final = 60
+BUTTON_URL_AT_MOST: Final = 2000
+"""Characters of a button's address; Telegram documents no limit."""
 
 _ACTIVE: Final = re.compile(r"(?<!\w)[@#$/](?=\w)")
 """Characters that begin a mention, a tag or a command, which Telegram activates in any markup."""
@@ -74,16 +82,30 @@ def build_payload(message: Message, anchor: str | None = None) -> dict[str, Any]
     """Return the JSON of a message without the chat; `anchor` is the id of the message to reply to."""
     title = truncate(format_title(message), TITLE_AT_MOST, _cost)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
-    head = f"<b>{_escape_markup(title)}</b>\n{_escape_markup(text)}"
+    buttons = list_buttons(message, BUTTONS_AT_MOST, BUTTON_URL_AT_MOST)
+    links = _format_links([] if buttons else list_links(message))
+    head = "\n".join((f"<b>{_escape_markup(title)}</b>\n{_escape_markup(text)}", *links))
     lines = fit_lines(message.lines, MESSAGE_AT_MOST - utf16_length(head) - 1, _cost)
     body: dict[str, Any] = {
         "text": "\n".join((head, *map(_escape_markup, lines))),
         "parse_mode": "HTML",
         "link_preview_options": {"is_disabled": True},
     }
+    if buttons:
+        body["reply_markup"] = {"inline_keyboard": [[_build_button(link)] for link in buttons]}
     if anchor is not None and re.fullmatch("[0-9]{1,15}", anchor):
         body["reply_parameters"] = {"message_id": int(anchor), "allow_sending_without_reply": True}
     return body
+
+
+def _format_links(links: Sequence[MessageLink]) -> list[str]:
+    """Return links as lines of HTML; only a label can hold a mention, and an address stays as it is."""
+    plain = [replace(link, label=_disarm(printable_line(link.label))) for link in links]
+    return [escape(line, quote=False) for line in fit_links(plain, LINKS_ROOM, _cost)]
+
+
+def _build_button(link: MessageLink) -> dict[str, str]:
+    return {"text": truncate(printable_line(link.label), BUTTON_AT_MOST), "url": link.url}
 
 
 def _parse_receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
@@ -114,7 +136,11 @@ def _parse_parameters(answer: HttpResponse) -> dict[str, Any]:
 
 def _escape_markup(text: str) -> str:
     """Return the text as HTML in which nothing is a mention, a tag or a command."""
-    return escape(_ACTIVE.sub("\\g<0>\N{WORD JOINER}", text), quote=False)
+    return escape(_disarm(text), quote=False)
+
+
+def _disarm(text: str) -> str:
+    return _ACTIVE.sub("\\g<0>\N{WORD JOINER}", text)
 
 
 def _cost(text: str) -> int:

@@ -11,18 +11,22 @@ from typing import Annotated, Any, Final, NoReturn, ParamSpec
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 
 from marketswarm import __version__
 from marketswarm.cli import event_loop, output
 from marketswarm.exit import Code, Exit, find_error
-from marketswarm.text import escape_lines
 
 P = ParamSpec("P")
 
+NOT_ANSWERED: Final = 1
+"""The exit code when a question was not answered by yes."""
+
 _SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
 GROUPS: Final = {
+    "add": "Add a daemon, a job or a web page to the truth, and see its first sign of life.",
     "truth": "Look at the revisions of the truth, and go back to one.",
-    "notify": "Try out the receivers of notifications.",
+    "notify": "See the channels of notifications, and try them out.",
     "token": "Make, list and revoke tokens for the board's API, and keys for pings.",
     "source": "Look at the market's sources, try them, and take them out of service.",
     "quarantine": "Look at the market's records that failed a check, and release them.",
@@ -41,6 +45,8 @@ _ARGUMENTS: Final = {
     "alerts": "--since 1h",
     "health": "rss_agg",
     "history": "rss_agg",
+    "runs": "backup --limit 3",
+    "redis": "system-redis GET health:rss_agg",
     "topology": "--file truth.json --mermaid",
     "check": "--ready",
     "validate": "truth.json",
@@ -48,6 +54,13 @@ _ARGUMENTS: Final = {
     "truth diff": "3 truth.json",
     "truth show": "3",
     "truth rollback": "3",
+    "add daemon": "worker --every 60s",
+    "add job": "backup --schedule '0 3 * * *'",
+    "add page": "shop https://shop.example/health",
+    "edit": "backup --grace 30m",
+    "pause": "backup",
+    "resume": "backup",
+    "remove": "backup",
     "new": "prices",
     "acl": "--make-secrets --urls deploy/urls",
     "silence": "'feed-*' --for 2h --why 'new disks'",
@@ -78,6 +91,8 @@ _ARGUMENTS: Final = {
     "exec": "--svc backup -- ./backup.sh --full",
 }
 """The arguments in the example of a command, shown below its options; the other examples have none."""
+_TAKES_REST: Final = ("exec", "redis")
+"""Commands to which all belongs that follows their first argument, also what looks like an option."""
 _TABLE: Final = {
     "Run a fleet": (
         ("up", "up.up", "Run two Redis servers and the whole fleet on this machine."),
@@ -99,11 +114,20 @@ _TABLE: Final = {
         ("alerts", "alerts.alerts", "Follow the alerts: misses, recoveries, lost buses."),
         ("health", "health.health", "Show the latest alert or ok of each service."),
         ("history", "history.history", "Show the outages of a service, and its uptime up to a year."),
+        ("runs", "runs.runs", "Show the last runs of a job, how each ended, and what it wrote."),
         ("doctor", "doctor.doctor", "Look for what is wrong with a fleet, and say what to do about it."),
+        ("redis", "redis_cli.redis", "Send a command to a bus of the fleet, as redis-cli does."),
         ("topology", "topology.topology", "Show who runs, what flows between services, and what is wrong."),
         ("check", "check.check", "For health checks: does the agent in this container make progress?"),
     ),
     "Configure it": (
+        ("add daemon", "add.daemon", "Add a program that beats, and see its first sign of life."),
+        ("add job", "add.job", "Add a job that runs at times, and see its first sign of life."),
+        ("add page", "add.page", "Add a web page to be probed, and see its first probe."),
+        ("edit", "edit.edit", "Change what the truth says of a service or a page."),
+        ("pause", "edit.pause", "Have a service not monitored, or a page's loss be no alert."),
+        ("resume", "edit.resume", "Have a service monitored again, and a page's loss be an alert."),
+        ("remove", "edit.remove", "Remove a service or a page from the truth."),
         ("validate", "validate.validate", "Check a truth file: every problem at once."),
         ("seed", "seed.seed", "Write a truth to all of its buses; running agents follow it."),
         ("truth history", "truth.history", "Show the revisions of the truth: when, by whom, its size."),
@@ -128,6 +152,7 @@ _TABLE: Final = {
         ("ack", "notifier.ack", "Say that somebody sees to an outage: no more reminders."),
         ("dead", "dead.dead", "Show the messages that could not be delivered, and why."),
         ("resend", "dead.resend", "Send again what could not be delivered."),
+        ("notify list", "channels.notify_list", "Show the channels, and what each sent and failed last."),
         ("notify test", "notifier.notify_test", "Send a test message, and show what each receiver answered."),
     ),
     "Healing": (
@@ -235,7 +260,7 @@ class LazyGroup(TyperGroup):
             self._add(entry)
 
     def _add(self, entry: CommandEntry) -> None:
-        """The first of two words in its name is the name of an inner group."""
+        """Register a command. The first of two words is that of an inner group, made if it is new."""
         words = entry.name.split()
         if len(words) == 1:
             self.commands[entry.name] = UnloadedCommand(entry)
@@ -247,12 +272,18 @@ class LazyGroup(TyperGroup):
                 name=words[0],
                 help=GROUPS[words[0]],
                 rich_help_panel=entry.group,
-                no_args_is_help=True,
                 context_settings=_SETTINGS,
             ),
         )
         assert isinstance(inner, LazyGroup)  # noqa: S101 - no command has the name of a group
         inner.commands[words[1]] = UnloadedCommand(entry)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Show the help if nothing was typed."""
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help())
+            raise typer.Exit(int(Code.CONFIGURATION))
+        return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> Any:
         return _hide_flag_types(super().get_params(ctx))
@@ -263,7 +294,7 @@ def load_command(entry: CommandEntry) -> Any:
     function = _find_function(entry)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     settings = dict(_SETTINGS)
-    if entry.name == "exec":  # what follows the command's name belongs to the command
+    if entry.name in _TAKES_REST:
         settings["allow_interspersed_args"] = False
     single.command(
         entry.name.split()[-1],
@@ -341,7 +372,6 @@ app = typer.Typer(
     name="marketswarm",
     cls=LazyGroup,
     help="A heartbeat bus for small fleets: run one, look at it, seed it, break it on purpose.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings=_SETTINGS,
 )
@@ -368,14 +398,27 @@ def main() -> NoReturn:
     if not sys.flags.safe_path and os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of it is text
         sys.path.append(os.getcwd())  # noqa: PTH109  # last: only for the services of this folder
     try:
-        app()
-    except SystemExit as library_end:  # for --help and for mistakes
-        event_loop.end_process(library_end.code if isinstance(library_end.code, int) else int(Code.DONE))
+        code = app(standalone_mode=False)
+        event_loop.end_process(code if isinstance(code, int) else int(Code.DONE))  # a number for --help
+    except TyperException as mistake:
+        output.print_error(_describe_mistake(mistake))
+        event_loop.end_process(mistake.exit_code)
+    except SystemExit:
+        raise
+    except typer.Abort:  # a question that was not answered
+        event_loop.end_process(NOT_ANSWERED)
     except BaseException as error:
         end = find_error(error, Exit)
         if end is None:
             raise
         if end.message:
-            sys.stderr.write(f"marketswarm: {escape_lines(end.message)}\n")
+            output.print_error(end.message)
         event_loop.end_process(end.code)
-    event_loop.end_process(Code.DONE)
+
+
+def _describe_mistake(mistake: TyperException) -> str:
+    """Return what is wrong with a command line, and which help says what would be right."""
+    context: Any = getattr(mistake, "ctx", None)
+    help_of = "" if context is None else f"\n`{context.command_path} --help` says what it takes"
+    message = mistake.format_message()
+    return f"{message[:1].lower()}{message[1:]}{help_of}"

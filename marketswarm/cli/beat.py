@@ -22,23 +22,27 @@ from marketswarm.agent.truth_source import (
     find_truth_buses,
     read_first_valid,
 )
-from marketswarm.beat import RunReport, Sender, Status
+from marketswarm.beat import RunReport, Sender, Status, compute_life_sec
 from marketswarm.beat import encode_beat as make_beat
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_bus_url
 from marketswarm.cli import event_loop, output
+from marketswarm.cli.bus_trouble import add_remedy
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import embedded_buses, with_embedded_buses
 from marketswarm.cli.options import Data, Svc, parse_duration, require_service_name
 from marketswarm.exit import Code, Exit
-from marketswarm.keys import heartbeat_channel, last_beat_key
+from marketswarm.keys import heartbeat_channel, last_beat_key, pings_key
+from marketswarm.pings import PINGS_KEPT, JobPing, compute_kept_sec
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.time_slice import wait_within
-from marketswarm.truth import SYSTEM, JobRule, Truth
+from marketswarm.truth import SYSTEM, JobRule, Truth, describe_unknown
 
 _MIN_EVERY_SEC: Final = 0.05
 _DEFAULT_INTERVAL_SEC: Final = 10.0
 _CHECK_PARENT_SEC: Final = 1.0
 _GOODBYE_WITHIN_SEC: Final = 1.0
+TRUTH_AT_END_SEC: Final = 0.5
+"""How long a last beat waits for the truth, in case a reseed has moved its service since the beat before."""
 
 
 class StatusOption(StrEnum):
@@ -70,7 +74,10 @@ def beat(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print where it went.")] = False,
     data: Data = DATA,
 ) -> None:
-    """Send one beat for a service, to the bus and channel that the truth has for it."""
+    """Send one beat for a service, to the bus and channel that the truth has for it.
+
+    A beat for a service that the truth does not name is sent too. The exit code is 6 then: nobody watches it.
+    """
     require_service_name(svc)
     if every is not None and every < _MIN_EVERY_SEC:
         raise typer.BadParameter(f"--every: at least {_MIN_EVERY_SEC:g} s")
@@ -99,7 +106,7 @@ class BeatDestination:
 def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> BeatDestination:
     """Return where a service's beats go: by its section, the healer's `subscribe_to`, or the defaults."""
     if truth is not None and svc in truth.services:
-        section, timeout_sec = truth.services[svc], truth.timeout_of(svc, default_timeout_sec)
+        section, timeout_sec = truth.services[svc], truth.timeout_of(svc)
         return BeatDestination(
             truth.bus_of(svc),
             truth.channel_of(svc),
@@ -109,12 +116,12 @@ def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) 
             alert_on_failure=section.alert_on_failure,
             job=truth.job_of(svc),
         )
-    for watch in truth.watched(default_timeout_sec) if truth else ():
+    for watch in truth.watched() if truth else ():
         if watch.svc == svc:
             return BeatDestination(
                 watch.bus, watch.channel, watch.interval_sec, watch.timeout_sec, known=True
             )
-    timeout_sec = truth.timeout_of(svc, default_timeout_sec) if truth else default_timeout_sec
+    timeout_sec = truth.timeout_of(svc) if truth else default_timeout_sec
     return BeatDestination(SYSTEM, heartbeat_channel(svc), _DEFAULT_INTERVAL_SEC, timeout_sec, known=False)
 
 
@@ -134,6 +141,7 @@ class BeatSender:
         self._buses: dict[str, Bus] = {}  # by URL
         self._failed: dict[str, str] = {}  # URL: why the bus did not answer a moment ago
         self._i = 0
+        self._life_sec: float | None = None  # that of the last-beat key, if this process wrote it
         self._open_truth_buses()
         self.destination = self._find_destination()
 
@@ -141,11 +149,14 @@ class BeatSender:
     def where(self) -> str:
         return f"{self.destination.bus} at {self._open_destination_bus().where}"
 
-    async def refresh_truth(self) -> bool:
-        """Read the truth again unless it is unchanged; return True if any bus holds one."""
+    async def refresh_truth(self, within_sec: float = WITHIN_SEC) -> bool:
+        """Read the truth again unless it is unchanged; return True if any bus holds one.
+
+        A bus has `within_sec` to answer.
+        """
         known = self._found.loaded if self._found else None
         key = self._settings.truth_redis_key
-        seen = await read_first_valid(self._open_truth_buses(), key, known, WITHIN_SEC)
+        seen = await read_first_valid(self._open_truth_buses(), key, known, within_sec)
         self._failed = {each.bus.url: each.reason for each in seen if not each.has_answered}
         found = find_first_valid(seen)
         if found is None:
@@ -153,6 +164,11 @@ class BeatSender:
         self._found = found
         self.destination = self._find_destination()
         return True
+
+    async def refresh_truth_at_end(self, within_sec: float) -> None:
+        """Read the truth again before a last beat; a bus that is slow to show it may still take the beat."""
+        await self.refresh_truth(within_sec)
+        self.forget_failures()
 
     async def publish(
         self,
@@ -167,6 +183,8 @@ class BeatSender:
     ) -> int:
         """Publish a beat, perhaps with a report about a run; return how many subscribers received it."""
         self._i += 1  # failed ones count, because a beat whose answer was lost may have arrived
+        is_goodbye = status == "stopping"
+        life_sec = self._life_sec if is_goodbye else compute_life_sec(self.destination.timeout_sec)
         payload = make_beat(
             self.svc,
             self._i,
@@ -179,6 +197,7 @@ class BeatSender:
             exit_code=exit_code,
             run=run,
             rid=rid,
+            life=life_sec,
             sender=self._sender,
         )
         bus = self._find_answering_bus()
@@ -186,16 +205,29 @@ class BeatSender:
         pipe.publish(self.destination.channel, payload)
         if run not in (None, "ended"):  # no sign of life, so the key keeps the last one
             pipe.ping()
-        elif status == "stopping":  # this beat must not extend the life of the key, which measures silence
+        elif (
+            life_sec is None or is_goodbye
+        ):  # this beat must not extend the life of the key, which measures silence
             pipe.set(last_beat_key(self.svc), payload, xx=True, keepttl=True)
         else:
-            pipe.set(last_beat_key(self.svc), payload, px=max(1, round(2000 * self.destination.timeout_sec)))
+            pipe.set(last_beat_key(self.svc), payload, px=max(1, round(1000 * life_sec)))
         heard, _ = await self._ask(bus, pipe.execute(), within_sec)
+        if run in (None, "ended"):
+            self._life_sec = life_sec
         return heard if isinstance(heard, int) else 0
 
     async def store(self, key: str, value: bytes, life_sec: float) -> None:
         bus = self._find_answering_bus()
         await self._ask(bus, bus.client.set(key, value, px=round(1000 * life_sec)), WITHIN_SEC)
+
+    async def add_ping(self, ping: JobPing) -> None:
+        """Add a ping to the stream of the service's pings, and set the life of that. Raises BusError."""
+        bus, key = self._find_answering_bus(), pings_key(self.svc)
+        fields: dict[Any, Any] = {**ping.encode()} | ({"body": ping.body} if ping.body else {})
+        pipe = bus.pipeline()
+        pipe.xadd(key, fields, maxlen=PINGS_KEPT, approximate=True)
+        pipe.pexpire(key, round(1000 * compute_kept_sec(self.destination.timeout_sec)))
+        await self._ask(bus, pipe.execute(), WITHIN_SEC)
 
     def forget_failures(self) -> None:
         self._failed.clear()
@@ -209,23 +241,25 @@ class BeatSender:
         return f"{self.where}: {error.reason}{detail}"
 
     def _open_truth_buses(self) -> list[Bus]:
-        places = find_truth_buses(self._settings, self._make_environ(), self._truth)
+        places = find_truth_buses(self._settings, self._make_environ(), self.truth)
         return [self._open_bus(name, url) for url, name in places.items()]
 
     @property
-    def _truth(self) -> Truth | None:
-        return self._found.loaded.truth if self._found else None
+    def truth(self) -> Truth | None:
+        if self._found is None:
+            return None
+        return self._found.loaded.truth.with_default_timeout(self._settings.default_timeout_sec)
 
     def _make_environ(self) -> dict[str, str]:
-        return with_embedded_buses(os.environ, self._embedded, self._truth)
+        return with_embedded_buses(os.environ, self._embedded, self.truth)
 
     def _find_destination(self) -> BeatDestination:
-        return find_destination(self._truth, self.svc, self._settings.default_timeout_sec)
+        return find_destination(self.truth, self.svc, self._settings.default_timeout_sec)
 
     def _open_destination_bus(self) -> Bus:
         name = self.destination.bus
         try:
-            return self._open_bus(name, find_bus_url(name, self._make_environ(), self._truth))
+            return self._open_bus(name, find_bus_url(name, self._make_environ(), self.truth))
         except BusError as error:
             raise Exit(Code.CONFIGURATION, str(error)) from None
 
@@ -250,8 +284,12 @@ class BeatSender:
             raise
 
 
-def print_unknown_service(svc: str, more: str = "") -> None:
-    typer.echo(f"marketswarm: the truth does not name {svc}, nobody watches it{more}", err=True)
+def print_unknown_service(svc: str, truth: Truth | None, more: str = "") -> None:
+    """Print to stderr that a service is not watched, with the name that was perhaps meant."""
+    if truth is None:
+        output.print_error(f"no truth was found that may name {svc}{more}")
+        return
+    output.print_error(f"nobody watches {svc}: {describe_unknown(svc, truth.services)}{more}")
 
 
 async def _beat(
@@ -267,15 +305,19 @@ async def _beat(
     try:
         heard = await sender.publish(status, detail, every_sec)
     except BusError as error:
-        raise Exit(Code.NO_BUS, f"no beat: {sender.describe(error)}") from None
+        message = add_remedy(f"no beat: {sender.describe(error)}", error.bus, error.reason)
+        raise Exit(Code.NO_BUS, message) from None
     to = sender.destination
+    sent = f" (sent to {to.channel} on {sender.where})"
     if not to.known:
-        print_unknown_service(sender.svc, f" (sent to {to.channel} on {sender.where})")
+        print_unknown_service(sender.svc, sender.truth, sent)
     elif verbose:
         output.print_line(f"{sender.svc} beats on {to.channel}, {sender.where}: heard by {heard}")
     if every_sec is not None:
         await _beat_until_stopped(sender, status, detail, every_sec, parent)
     await sender.aclose()
+    if sender.truth is not None and not sender.destination.known:
+        raise Exit(Code.NOT_WATCHED, "")
 
 
 async def _beat_until_stopped(
@@ -294,6 +336,7 @@ async def _beat_until_stopped(
             trouble = await _beat_again(sender, status, detail, every_sec, trouble)
         elif await wait_within(stopped, min(left_sec, _CHECK_PARENT_SEC)):
             sender.forget_failures()
+            await sender.refresh_truth_at_end(TRUTH_AT_END_SEC)
             with contextlib.suppress(BusError):
                 await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
             return
@@ -311,5 +354,5 @@ async def _beat_again(
         trouble = sender.describe(error)
     if trouble != last_trouble:
         message = f"no beat: {trouble}" if trouble else "beats arrive again"
-        typer.echo(f"marketswarm: {message}", err=True)
+        output.print_error(f"{message}")
     return trouble

@@ -3,11 +3,16 @@
 With correct arguments `marketswarm.cli.main` answers it, and this module is not imported.
 """
 
+import os
+import time
 from typing import Annotated
 
 import typer
 
-from marketswarm import cli
+from marketswarm import alive_file, cli
+from marketswarm.cli import output
+from marketswarm.cli.options import Json
+from marketswarm.exit import Code, Exit
 
 
 def check(
@@ -16,6 +21,14 @@ def check(
         bool,
         typer.Option("--ready", help="Ask whether it has joined: it has the truth, and a bus took a beat."),
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Print whether the agent that writes MARKETSWARM_ALIVE_FILE makes progress: for health checks."""
+    """Print whether the agent that writes MARKETSWARM_ALIVE_FILE makes progress: for health checks.
+
+    JSON has `ok`, and `said`: the line for people.
+    """
+    if as_json:
+        code, line = alive_file.check(os.environ, time.monotonic(), ready=ready)
+        output.print_json({"ok": code == Code.DONE, "said": line})
+        raise Exit(code, "")
     cli.check_alive(ready=ready)

@@ -16,7 +16,12 @@ from marketswarm.cli.notifier import request_notifier
 from marketswarm.cli.options import WITHIN_SEC, By, Data, Json, Within, author_name
 from marketswarm.operator.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.operator.requests import ALL, RequestKind
-from marketswarm.status.notifications import PendingDelivery, read_notifications
+from marketswarm.status.notifications import (
+    CHANNEL_REMEDY,
+    Notifications,
+    PendingDelivery,
+    read_notifications,
+)
 from marketswarm.text import escape_text
 
 _HEADS: Final = ("id", "channel", "since", "why", "what")
@@ -27,7 +32,8 @@ def dead(as_json: Json = False, data: Data = DATA) -> None:
 
     JSON has the first kind; the second is under `waiting` in `marketswarm status --json`.
     """
-    messages, pending, failed = event_loop.run(_read_from_fleet(data))
+    messages, found, failed = event_loop.run(_read_from_fleet(data))
+    pending = found.pending
     if as_json:
         output.print_json(messages)
         return
@@ -41,7 +47,9 @@ def dead(as_json: Json = False, data: Data = DATA) -> None:
         tables.print_drawing(_draw_dead(messages, now))
         one, every = suggest_command("resend ID", data), suggest_command("resend --all", data)
         output.print_line(f"{one} sends one again, {every} all of them")
-    elif not pending:
+    if found.channels is not None and not found.channels:
+        output.print_line(f"no channel is open, so no message is sent: {CHANNEL_REMEDY}", output.YELLOW)
+    elif not (messages or pending):
         output.print_line("everything was delivered")
     for bus, why in failed.items():
         output.print_line(f"bus {bus} does not answer: {why}", output.YELLOW)
@@ -76,10 +84,10 @@ def describe_delay(delivery: PendingDelivery, now: float) -> str:
 
 async def _read_from_fleet(
     data: Path,
-) -> tuple[list[UndeliveredMessage], tuple[PendingDelivery, ...], dict[str, str]]:
+) -> tuple[list[UndeliveredMessage], Notifications, dict[str, str]]:
     async with open_fleet(data) as fleet:
         messages, failed = await read_dead_messages(fleet.buses())
-        return messages, (await read_notifications(fleet.buses())).pending, failed
+        return messages, await read_notifications(fleet.buses()), failed
 
 
 def _draw_pending(pending: Sequence[PendingDelivery], now: float) -> Table:

@@ -61,7 +61,7 @@ def _print_findings(found: list[CheckResult]) -> None:
             output.print_line(f"  {'':<{width}}  > {escape_text(one.remedy)}")
     wrong = sum(one.level is Level.WRONG for one in found)
     notes = sum(one.level is Level.NOTE for one in found)
-    output.print_line(f"{wrong or 'nothing'} wrong, {notes or 'no'} notes")
+    output.print_line(f"{wrong or 'nothing'} wrong, {notes or 'no'} note{'' if notes == 1 else 's'}")
 
 
 async def _examine(data: Path) -> list[CheckResult]:

@@ -14,6 +14,9 @@ The outcome of the last run is kept under `run:<svc>`:
 
 `ts` is when it ended, in epoch seconds; `signal` is there if a signal ended it, `limit_sec` if its time limit
 did. The command line is left out, because its arguments may hold a secret.
+
+Each run is also added to `pings:<svc>`, with the end of what it wrote (`cli/output_copier.py`), from which
+secrets are removed here.
 """
 
 import asyncio
@@ -32,22 +35,24 @@ import orjson
 import typer
 
 from marketswarm.beat import RunReport
-from marketswarm.bus import BusError
-from marketswarm.cli import event_loop
-from marketswarm.cli.beat import BeatSender, print_unknown_service
+from marketswarm.bus import WITHIN_SEC, BusError
+from marketswarm.cli import event_loop, output
+from marketswarm.cli.beat import TRUTH_AT_END_SEC, BeatSender, print_unknown_service
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.options import Data, complete_service, parse_duration, require_service_name
+from marketswarm.cli.output_copier import KeptOutput, OutputCopier
 from marketswarm.exit import Exit
 from marketswarm.keys import last_run_key
+from marketswarm.pings import JobPing, PingForm, PingKind, compute_kept_sec
 from marketswarm.text import format_duration
 
-RUN_KEPT_SEC: Final = 35 * 86_400.0
-"""The shortest life of `run:<svc>`, enough for a monthly job; twice the timeout if that is more."""
 LIMIT_CODE: Final = 124
 """The exit code when the time limit was over, whatever the command's own code was; as `timeout` has it."""
 _GOODBYE_SEC: Final = 1.0  # the longest wait for the last beat
 _SHORT_GOODBYE_SEC: Final = 0.25  # when the bus did not take the beat before it either
 _SUCCESS_BEAT_SEC: Final = 10.0  # longer, because without the one beat of a success there will be a miss
+_KEEP_SEC: Final = 5.0  # the longest wait for the output to be kept, once the outcome is
+_CLEAN_SEC: Final = 2.0  # how long secrets are looked for in it; what was not searched is left out
 _RETRY_SEC: Final = 0.5
 _START_RETRY_SEC: Final = 10.0  # from one attempt to report the start of a job's run to the next
 _NO_ANSWER: Final = "no answer in time"
@@ -84,23 +89,31 @@ def execute(
             help="End it after that time; the exit code is 124.",
         ),
     ] = None,
+    no_output: Annotated[
+        bool,
+        typer.Option("--no-output", help="Keep nothing of what it writes, and do not copy it."),
+    ] = False,
     data: Data = DATA,
 ) -> None:
     """Run a command, beat for it while it runs, end with its exit code.
 
-    A bus that is away neither stops nor delays it. `marketswarm status` shows how the last run ended.
+    A bus that is away neither stops nor delays it. `marketswarm status` shows how the last run ended. The end
+    of what it writes is kept, without secrets, unless it writes to a terminal.
     """
     require_service_name(svc, "--svc")
     if limit is not None and limit <= 0:
         raise typer.BadParameter("--limit: above 0")
     sender = BeatSender(svc, data, None if on_success_only else secrets.token_hex(6))
     reporter = _Reporter(sender, on_success_only=on_success_only)
-    run = _run_command(command, limit, reporter.begin)
-    trouble = reporter.end(run)
+    copier = None if no_output else OutputCopier.start()
+    run = _run_command(command, limit, copier, reporter.begin)
+    trouble = reporter.end(run, KeptOutput() if copier is None else copier.finish())
     if trouble:
-        typer.echo(f"marketswarm: the end of {svc} could not be told ({trouble})", err=True)
+        output.print_error(f"the end of {svc} could not be told ({trouble})")
+    elif reporter.ping_trouble:
+        output.print_error(f"what {svc} wrote could not be kept ({reporter.ping_trouble})")
     elif not sender.destination.known:
-        print_unknown_service(svc)
+        print_unknown_service(svc, sender.truth)
     raise Exit(run.code, f"{command[0]}: {run.why}" if run.why else "")
 
 
@@ -136,8 +149,25 @@ class CommandRun:
         found = {"svc": svc, "ok": self.ok, "code": self.code}
         found |= {"took_sec": round(self.took_sec, 3), "ts": round(self.ended_at, 3)}
         optional = {"signal": self.signal, "limit_sec": self.limit_sec, "quiet": is_quiet}
+        optional["detail"] = None if self.ok else self.said
         given = {name: value for name, value in optional.items() if value}
         return orjson.dumps({**found, **given, "said": self.said})
+
+    def make_ping(self, rid: str, body: bytes, size: int) -> JobPing:
+        """Return the run as a ping, with the end of its output; `size` is how much there was of all of it."""
+        kind = PingKind.SUCCESS if self.ok else PingKind.FAIL
+        if self.why is not None:
+            body = self.said.encode()
+        return JobPing(
+            kind=kind,
+            ts=self.ended_at,
+            form=PingForm.EXEC,
+            rid=rid,
+            exit_code=self.code,
+            took_sec=self.took_sec,
+            body=body,
+            size=max(size, len(body)),
+        )
 
 
 def make_run(status: int, took_sec: float, ended_at: float, limit_sec: float | None = None) -> CommandRun:
@@ -158,10 +188,17 @@ class ChildProcess:
     """Run a command, from the constructor on; no shell takes part.
 
     Make one in the main thread and once per process, because it replaces the process's signal handlers. After
-    `limit_sec` it gets SIGTERM, and SIGKILL ten seconds later. Raises OSError if it can't be started.
+    `limit_sec` it gets SIGTERM, and SIGKILL ten seconds later. `stdout` and `stderr` are descriptors, None
+    for our own. Raises OSError if it can't be started.
     """
 
-    def __init__(self, command: Sequence[str], limit_sec: float | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        limit_sec: float | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> None:
         self.limit_is_over = False
         self._leads_group = not _has_terminal()
         self._process: subprocess.Popen[bytes] | None = None
@@ -173,7 +210,11 @@ class ChildProcess:
         self._is_starting = True
         # close_fds: the files that we were given beyond the usual three are the child's, too
         self._process = subprocess.Popen(  # noqa: S603 - running what the user says is what this is for
-            list(command), close_fds=False, process_group=0 if self._leads_group else None
+            list(command),
+            stdout=stdout,
+            stderr=stderr,
+            close_fds=False,
+            process_group=0 if self._leads_group else None,
         )
         if limit_sec is not None:
             signal.signal(signal.SIGALRM, self._enforce_limit)
@@ -219,14 +260,20 @@ def _has_terminal() -> bool:
     return True
 
 
-def _run_command(command: list[str], limit_sec: float | None, started: Callable[[], None]) -> CommandRun:
+def _run_command(
+    command: list[str], limit_sec: float | None, copier: OutputCopier | None, started: Callable[[], None]
+) -> CommandRun:
     begun = time.monotonic()
+    stdout, stderr = (None, None) if copier is None else (copier.stdout, copier.stderr)
     try:
-        child = ChildProcess(command, limit_sec)
+        child = ChildProcess(command, limit_sec, stdout, stderr)
     except OSError as error:
         why = error.strerror or "it can't be started"
         code = 127 if isinstance(error, FileNotFoundError) else 126
         return CommandRun(code, 0.0, time.time(), why=why)
+    finally:
+        if copier is not None:
+            copier.release()
     started()
     status = child.wait()
     took_sec = time.monotonic() - begun
@@ -236,6 +283,8 @@ def _run_command(command: list[str], limit_sec: float | None, started: Callable[
 class _Reporter:
     """Report a run from a thread of its own: by beats from `begin` to `end`, then by its outcome.
 
+    At last the run is added to the pings of its service; `ping_trouble` is why that failed, or None.
+
     For a job, the start and the end of the run are reported instead; with a schedule, there are no other
     beats. With `on_success_only` a success has one beat, and there are no others.
     """
@@ -244,9 +293,11 @@ class _Reporter:
         self._sender, self._on_success_only = sender, on_success_only
         self._ended = threading.Event()
         self._trouble: str | None = None
+        self.ping_trouble: str | None = None
         self._run: CommandRun | None = None
+        self._output = KeptOutput()
         self._rid = secrets.token_hex(8)
-        self._start_is_reported = self._end_is_reported = False
+        self._start_is_reported = self._end_is_reported = self._run_is_stored = False
         self._sends_beats = False  # also False for a command that could not be started
         self._thread = threading.Thread(target=self._run_thread, name="beats", daemon=True)
 
@@ -255,9 +306,9 @@ class _Reporter:
             self._sends_beats = True
             self._thread.start()
 
-    def end(self, run: CommandRun) -> str | None:
+    def end(self, run: CommandRun, kept: KeptOutput) -> str | None:
         """Report the outcome of the command, waiting for a limited time; return why that failed, or None."""
-        self._run = run
+        self._run, self._output = run, kept
         self._ended.set()
         if not self._sends_beats:
             self._thread.start()
@@ -265,6 +316,11 @@ class _Reporter:
             self._thread.join(_SUCCESS_BEAT_SEC)
         else:
             self._thread.join(_GOODBYE_SEC if self._trouble is None else _SHORT_GOODBYE_SEC)
+        if self._run_is_stored:
+            self._thread.join(_KEEP_SEC)
+            if self._thread.is_alive():
+                self.ping_trouble = _NO_ANSWER
+            return None
         return self._trouble or (_NO_ANSWER if self._thread.is_alive() else None)
 
     def _is_patient(self) -> bool:
@@ -289,7 +345,11 @@ class _Reporter:
         while True:
             self._sender.forget_failures()
             self._trouble = await _catch_trouble(self._report_end(), self._sender)
-            if self._trouble is None or not self._is_patient() or time.monotonic() > until:
+            if self._trouble is None:
+                self._run_is_stored = True
+                self.ping_trouble = await _catch_trouble(self._add_ping(), self._sender)
+                return
+            if not self._is_patient() or time.monotonic() > until:
                 return
             await asyncio.sleep(_RETRY_SEC)
 
@@ -306,8 +366,8 @@ class _Reporter:
         """Publish the outcome, unless a bus took it already, and store the run."""
         run, sender = self._run, self._sender
         assert run is not None  # noqa: S101 - `end` sets it first
-        if not self._sends_beats:
-            await sender.refresh_truth()
+        # a reseed may have moved the job, or changed its timeout, while it ran
+        await sender.refresh_truth_at_end(WITHIN_SEC if self._is_patient() else TRUTH_AT_END_SEC)
         to = sender.destination
         if not self._end_is_reported:
             if self._on_success_only and run.ok:
@@ -319,8 +379,25 @@ class _Reporter:
                 await sender.publish("stopping", run.said, exit_code=run.code)
             self._end_is_reported = True  # a second one would count as another run
         is_quiet = self._on_success_only and not run.ok and not to.alert_on_failure
-        life_sec = max(RUN_KEPT_SEC, 2 * to.timeout_sec)
+        life_sec = compute_kept_sec(to.timeout_sec)
         await sender.store(last_run_key(sender.svc), run.encode(sender.svc, is_quiet=is_quiet), life_sec)
+
+    async def _add_ping(self) -> None:
+        """Add the run to its service's pings, with the end of its output, without secrets."""
+        assert self._run is not None  # noqa: S101 - it is reported
+        body = _clean(self._output) if self._output.tail else b""
+        await self._sender.add_ping(self._run.make_ping(self._rid, body, self._output.size))
+
+
+def _clean(kept: KeptOutput) -> bytes:
+    """Return the end of an output without secrets, those of our own environment among them."""
+    # it takes long to import, and the outcome is reported by now
+    from marketswarm.redactor import Redactor, list_secrets  # noqa: PLC0415 - see above
+    from marketswarm.run_output import clean_output  # noqa: PLC0415 - see above
+
+    until = time.monotonic() + _CLEAN_SEC
+    redactor = Redactor(list_secrets(os.environ))
+    return clean_output(kept.tail, kept.size, redactor, lambda: time.monotonic() >= until)
 
 
 async def _catch_trouble(work: Awaitable[None], sender: BeatSender) -> str | None:

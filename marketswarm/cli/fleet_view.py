@@ -17,16 +17,19 @@ from marketswarm.agent.truth_source import (
 )
 from marketswarm.bus import Bus, BusError, NoBusError, find_bus_url, get_url_variable
 from marketswarm.bus_url import has_bus_as_host
+from marketswarm.cli.bus_trouble import add_remedy, suggest_remedies
 from marketswarm.cli.data_folder import suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.plan import is_url_given
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Truth
+from marketswarm.truth.model import DEFAULT_TIMEOUT_SEC
 
 _READ_WITHIN_SEC = 2.0
+_START_ONE = "Start a fleet here:  marketswarm up"
 _OTHER_FLEETS = (
-    "Start a fleet here:  marketswarm up",
+    _START_ONE,
     "In another folder:   --data DIR",
     "In containers:       make status",
     "Elsewhere:           SYSTEM_REDIS_URL=redis://HOST:6379 MARKET_REDIS_URL=redis://HOST:6380",
@@ -37,14 +40,21 @@ _OTHER_FLEETS = (
 class FleetView:
     """Hold the open buses and the truth of one fleet.
 
-    `found` is its truth, None while no bus holds a valid one; `why` is then the reason.
+    `found` is its truth, None while no bus holds a valid one; `why` is then the reason. By
+    `default_timeout_sec` a service is missed for which the truth has no timeout.
     """
 
     environ: Mapping[str, str]
     found: FoundTruth | None
     why: str
     data: Path
+    default_timeout_sec: float = DEFAULT_TIMEOUT_SEC
     _buses: dict[str, Bus] = field(default_factory=dict)
+    _truth: Truth = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.found is not None:
+            self._truth = self.found.loaded.truth.with_default_timeout(self.default_timeout_sec)
 
     @property
     def truth(self) -> Truth:
@@ -53,7 +63,7 @@ class FleetView:
                 Code.NO_TRUTH,
                 f"no bus has a valid truth ({self.why}): {suggest_command('seed', self.data)} puts one there",
             )
-        return self.found.loaded.truth
+        return self._truth
 
     @property
     def revision(self) -> int | None:
@@ -96,19 +106,25 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
         if not any(each.has_answered for each in seen):
             where = f"a fleet runs there, pid {running.pid}" if running else "no fleet runs there"
             lines = (f"folder {data}: {where}", *tried)
+            remedies = suggest_remedies((each.bus.name, each.reason) for each in seen)
+            is_refused = any(each.reason == "auth" for each in seen)  # then a fleet runs already
+            ways = [each for each in _OTHER_FLEETS if not (is_refused and each is _START_ONE)]
             raise Exit(
                 Code.NO_BUS,
-                "\n".join(["no bus answered. Tried:", *(f"  {each}" for each in lines), *_OTHER_FLEETS]),
+                "\n".join(["no bus answered. Tried:", *(f"  {each}" for each in lines), *remedies, *ways]),
             )
         if found is None and any(each.is_cluster for each in seen):
             raise Exit(Code.CONFIGURATION, ", ".join(tried))
         if found:
             environ = with_embedded_buses(os.environ, embedded, found.loaded.truth)
-        view = FleetView(environ, found, ", ".join(format_reasons(seen)), data)
+        view = FleetView(environ, found, ", ".join(format_reasons(seen)), data, settings.default_timeout_sec)
         try:
             yield view
-        except (BusError, NoBusError) as error:
-            raise Exit(Code.NO_BUS, str(error)) from None
+        except BusError as error:
+            raise Exit(Code.NO_BUS, add_remedy(str(error), error.bus, error.reason)) from None
+        except NoBusError as error:
+            remedies = suggest_remedies(error.failed.items())
+            raise Exit(Code.NO_BUS, "\n".join([str(error), *remedies])) from None
         finally:
             await view.aclose()
     finally:
@@ -146,4 +162,5 @@ def with_embedded_buses(
 
 
 def describe_refusals(failed: Mapping[str, str]) -> list[str]:
-    return [f"bus {bus} did not take it: {why}" for bus, why in failed.items()]
+    refused = [f"bus {bus} did not take it: {why}" for bus, why in failed.items()]
+    return [*refused, *suggest_remedies(failed.items())]

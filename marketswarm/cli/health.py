@@ -10,13 +10,14 @@ from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import parse_object, read_strings
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.alerts import format_event_line
+from marketswarm.cli.bus_trouble import add_remedy
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import Data, Json, complete_service
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import health_key
 from marketswarm.text import format_duration
-from marketswarm.truth import SYSTEM, find_nearest
+from marketswarm.truth import SYSTEM, describe_unknown
 
 _UNKNOWN = "it keeps what the healer says, so nobody knows how the services are"
 
@@ -50,9 +51,8 @@ async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
         try:
             stored = await read_strings(bus, [health_key(name) for name in wanted])
         except BusError as error:
-            raise Exit(
-                Code.NO_BUS, f"bus {bus.name} at {bus.where} does not answer ({error.reason}): {_UNKNOWN}"
-            ) from None
+            message = f"bus {bus.name} at {bus.where} does not answer ({error.reason}): {_UNKNOWN}"
+            raise Exit(Code.NO_BUS, add_remedy(message, bus.name, error.reason)) from None
     return {name: parse_object(raw) or None for name, raw in zip(wanted, stored, strict=True)}
 
 
@@ -62,11 +62,7 @@ def select_services(svc: str | None, fleet: FleetView) -> list[str]:
     if svc is None:
         return names
     if svc not in names:
-        hint = find_nearest(svc, names)
-        raise Exit(
-            Code.CONFIGURATION,
-            f"the truth has no service {svc}; " + (f"did you mean {hint}?" if hint else ", ".join(names)),
-        )
+        raise Exit(Code.CONFIGURATION, describe_unknown(svc, names))
     return [svc]
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from marketswarm.bus import BusError
 from marketswarm.cli import event_loop, output
+from marketswarm.cli.bus_trouble import add_remedy
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.health import select_services
@@ -83,10 +84,8 @@ async def _read_report(svc: str, data: Path) -> ServiceReport:
             # the board stores only now and then that the healer is there
             beat = await read_healer_beat(bus, timeout_sec, now)
         except BusError as error:
-            raise Exit(
-                Code.NO_BUS,
-                f"bus {bus.name} at {bus.where} does not answer ({error.reason}): it keeps the history",
-            ) from None
+            message = f"bus {bus.name} at {bus.where} does not answer ({error.reason}): it keeps the history"
+            raise Exit(Code.NO_BUS, add_remedy(message, bus.name, error.reason)) from None
     found = stored.history
     bus_of = {watch.svc: watch.bus for watch in truth.watched() if watch.svc == svc}
     found.follow(bus_of or {svc: SYSTEM}, timeout_sec, now)

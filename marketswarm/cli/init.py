@@ -35,6 +35,7 @@ What to type next:
 _NEXT_COMMANDS: Final = (
     ("up{truth}", "starts two Redis servers and these services; Ctrl-C ends them"),
     ("new prices{truth}", "writes a service in Python, with its test, and its section for this file"),
+    ("add job backup --every 1d{truth}", "puts a job of yours into it, and prints the lines to paste"),
     ("validate{file}", "checks the file after an edit"),
     ("seed{file}", "gives the edited file to a fleet that runs"),
     ("beat my_svc --every 10s", "sends the beats of my_svc from a terminal"),

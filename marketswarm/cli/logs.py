@@ -19,7 +19,8 @@ from marketswarm.exit import Code, Exit
 from marketswarm.fleet.agent_logs import find_logs
 from marketswarm.fleet.output import LogFormatter
 from marketswarm.log_follower import LogFollower
-from marketswarm.truth import find_nearest
+from marketswarm.text import escape_text
+from marketswarm.truth import suggest_name
 
 _POLL_EVERY_SEC: Final = 0.2
 _TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
@@ -52,23 +53,35 @@ def logs(
     _require_known(wanted, known, data)
     followers = {name: LogFollower(path) for name, path in known.items() if _is_wanted(name, wanted)}
     tails = {name: follower.read_tail(lines) for name, follower in followers.items()}
+    said = _say_refused(followers.values(), set())
     _print_lines(_merge_by_time(tails), known, as_json=as_json)
     if follow:
         try:
-            _follow(followers, wanted, data, as_json=as_json)
+            _follow(followers, wanted, data, said, as_json=as_json)
         except KeyboardInterrupt:
             raise Exit(INTERRUPTED, "") from None
 
 
-def _follow(followers: dict[str, LogFollower], wanted: Sequence[str], data: Path, *, as_json: bool) -> None:
+def _follow(
+    followers: dict[str, LogFollower], wanted: Sequence[str], data: Path, said: set[Path], *, as_json: bool
+) -> None:
     while True:
         known = find_logs(data)
         for name, path in known.items():
             if _is_wanted(name, wanted) and name not in followers:
                 followers[name] = LogFollower(path)
         news = {name: follower.read_new() for name, follower in followers.items()}
+        said = _say_refused(followers.values(), said)
         _print_lines(_merge_by_time(news), known, as_json=as_json)
         time.sleep(_POLL_EVERY_SEC)
+
+
+def _say_refused(followers: Iterable[LogFollower], said: set[Path]) -> set[Path]:
+    """Say of each file that can't be read why, once as long as it can't; `said` are those of before."""
+    refused = {path: why for each in followers for path, why in each.refused.items()}
+    for path in sorted(refused.keys() - said):
+        output.print_error(f"{escape_text(str(path))} is not read: {refused[path]}")
+    return set(refused)
 
 
 def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
@@ -88,8 +101,7 @@ def _require_known(wanted: Sequence[str], known: Collection[str], data: Path) ->
         )
     for svc in wanted:
         if not any(_is_wanted(name, [svc]) for name in known):
-            near = find_nearest(svc, known)
-            hint = f"did you mean {near}?" if near else f"there are logs of {', '.join(known)}"
+            hint = suggest_name(svc, known, "there are logs of")
             raise Exit(Code.CONFIGURATION, f"there is no log of {svc} in {place}; {hint}")
 
 

@@ -17,12 +17,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from marketswarm.agent.service_modules import find_modules
 from marketswarm.cli import output
 from marketswarm.cli.init import STARTER_TRUTH
 from marketswarm.cli.options import require_service_name
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet.preflight import find_modules, is_in_our_tree
+from marketswarm.fleet.preflight import is_in_our_tree
 from marketswarm.keys import heartbeat_channel
 from marketswarm.truth import TruthError, parse_truth
 

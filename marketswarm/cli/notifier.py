@@ -4,9 +4,10 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -17,6 +18,7 @@ from marketswarm.cli.options import (
     WITHIN_SEC,
     By,
     Data,
+    Json,
     Within,
     author_name,
     complete_channel,
@@ -52,10 +54,14 @@ def ack(
     ],
     by: By = None,
     within: Within = WITHIN_SEC,
+    as_json: Json = False,
     data: Data = DATA,
 ) -> None:
-    """Say that somebody sees to an outage: no reminders and no escalation until it is over."""
-    request_notifier(RequestKind.ACK, incident, author_name(by), within, data)
+    """Say that somebody sees to an outage: no reminders and no escalation until it is over.
+
+    JSON is that of `notify test`.
+    """
+    request_notifier(RequestKind.ACK, incident, author_name(by), within, data, as_json=as_json)
 
 
 def notify_test(
@@ -67,17 +73,22 @@ def notify_test(
     ] = None,
     by: By = None,
     within: Within = WITHIN_SEC,
+    as_json: Json = False,
     data: Data = DATA,
 ) -> None:
     """Send a test message through the notifier's own queue, and show what each receiver answered.
 
-    A channel that is paused after failures is waited for: its next attempt sends the message.
+    A channel that is paused after failures is waited for: its next attempt sends the message. JSON has the
+    `id` of the request, whether the notifier has `done` it, and its `answers`: `ok`, `said`, `channel`,
+    `where` and `retry_sec` of each.
     """
-    request_notifier(RequestKind.TEST, channel or ALL, author_name(by), within, data)
+    request_notifier(RequestKind.TEST, channel or ALL, author_name(by), within, data, as_json=as_json)
 
 
-def request_notifier(action: RequestKind, what: str, by: str, within_sec: float, data: Path) -> None:
-    """Send one request to the notifier of a fleet and print each answer.
+def request_notifier(
+    action: RequestKind, what: str, by: str, within_sec: float, data: Path, *, as_json: bool = False
+) -> None:
+    """Send one request to the notifier of a fleet and print each answer, or all of them as JSON at the end.
 
     Raises Exit, code 1, if the request was refused or not answered within `within_sec`.
     """
@@ -85,18 +96,34 @@ def request_notifier(action: RequestKind, what: str, by: str, within_sec: float,
         request = create_request(action, what, by, time.time())
     except ValueError:
         raise typer.BadParameter("it has 1 to 200 letters") from None
-    event_loop.run(_request(request, within_sec, data))
+    event_loop.run(_request(request, within_sec, data, as_json=as_json))
 
 
-async def _request(request: OperatorRequest, within_sec: float, data: Path) -> None:
+async def _request(request: OperatorRequest, within_sec: float, data: Path, *, as_json: bool) -> None:
     async with open_fleet(data) as fleet:
         buses, failed = await send_request(fleet.buses(), request)
-        output.print_lines(describe_refusals(failed))
-        answers = await collect_answers(buses, request.id, within_sec, _print_answer)
-        if not answers or not answers[-1].done:
+        if not as_json:
+            output.print_lines(describe_refusals(failed))
+        show: Callable[[Answer], None] = (lambda _: None) if as_json else _print_answer
+        answers = await collect_answers(buses, request.id, within_sec, show)
+        is_done = bool(answers) and answers[-1].done
+        if as_json:
+            output.print_json(
+                {
+                    "id": request.id,
+                    "done": is_done,
+                    "answers": list(map(_encode_answer, answers)),
+                    "failed": failed,
+                }
+            )
+        if not is_done:
             raise Exit(REFUSED, await _describe_no_answer(fleet, request, within_sec, answers))
     if not all(answer.ok for answer in answers):
         raise Exit(REFUSED, "")
+
+
+def _encode_answer(answer: Answer) -> dict[str, Any]:
+    return {name: value for name, value in asdict(answer).items() if name != "done"}
 
 
 def _print_answer(answer: Answer) -> None:

@@ -24,7 +24,9 @@ def open_board(data: Data = DATA) -> None:
     with 3 when no board answers there.
     """
     url = find_board(data)
-    _require_answer(url, data)
+    silence = find_board_silence(url, data)
+    if silence:
+        raise Exit(Code.NO_BUS, silence)
     output.print_line(url)
     try:
         webbrowser.open(url)
@@ -43,14 +45,15 @@ def find_board(data: Path) -> str:
     return format_board_url(int(port), find_board_host(os.environ))
 
 
-def _require_answer(url: str, data: Path) -> None:
+def find_board_silence(url: str, data: Path) -> str:
+    """Return why no board answers at a URL, and what to do about it; an empty text if one answers."""
     parts = urlsplit(url)
     try:
         socket.create_connection((parts.hostname or "", parts.port or 0), _CONNECT_WITHIN_SEC).close()
     except OSError as error:
         start = suggest_command("up", data)
-        raise Exit(
-            Code.NO_BUS,
+        return (
             f"no board answers at {url} ({error.strerror or 'no answer'}): {start} starts one with a fleet, "
-            "BOARD_HOST and BOARD_PORT name another",
-        ) from None
+            "BOARD_HOST and BOARD_PORT name another"
+        )
+    return ""

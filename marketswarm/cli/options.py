@@ -9,18 +9,21 @@ import typer
 
 from marketswarm.cli.data_folder import DATA
 
-_UNITS_SEC = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_UNITS_SEC = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _SERVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 WITHIN_SEC = 30.0
 
 
 def parse_duration(text: str | float) -> float:
-    """Parse `90`, `30s`, `10m`, `1h` or `2d` into seconds; return a number (a default) unchanged."""
+    """Parse `90`, `30s`, `10m`, `1h`, `2d`, `2w` or `1y` into seconds; return a number (a default) unchanged.
+
+    A year has 365 days.
+    """
     if isinstance(text, float):
         return text
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in _UNITS_SEC:
-        raise typer.BadParameter(f"{text!r} is not a duration; write 30s, 10m, 1h or 2d")
+        raise typer.BadParameter(f"{text!r} is not a duration; write 30s, 10m, 1h, 2d, 2w or 1y")
     return float(match[1]) * _UNITS_SEC[match[2]]
 
 

@@ -44,6 +44,12 @@ def print_lines(lines: Iterable[str]) -> None:
         print_line(line)
 
 
+def print_error(message: str) -> None:
+    """Print what went wrong, or a warning, to stderr as `marketswarm: …`, which every command does."""
+    sys.stderr.write(f"marketswarm: {escape_lines(message)}\n")
+    sys.stderr.flush()
+
+
 def print_json(value: Any) -> None:
     print_json_bytes(orjson.dumps(value))
 

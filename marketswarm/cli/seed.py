@@ -1,26 +1,28 @@
 """Implement `marketswarm seed`: write a truth to all of its buses, by hand."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from marketswarm import log
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output
+from marketswarm.cli.bus_trouble import add_remedy
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import open_buses
-from marketswarm.cli.options import Data
+from marketswarm.cli.options import Data, Json
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access, data_folder
 from marketswarm.seeding.readiness import wait_for_healer_access, wait_until_all_answer
-from marketswarm.seeding.transaction import SeedError, describe_seeding
+from marketswarm.seeding.transaction import SeedError, SeedResult, describe_seeding
 from marketswarm.seeding.transaction import seed_truth as seed_buses
 from marketswarm.settings import CommonSettings, read_settings
-from marketswarm.truth import ParsedTruth, Truth
+from marketswarm.truth import ParsedTruth, Problem, Truth, format_changes
 
 _ANSWER_WITHIN_SEC = 5.0
 _USERS_WITHIN_SEC = 2.0  # new users were loaded before; a server that restarts is back soon
@@ -29,18 +31,63 @@ _OLD_USERS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class SeedReport:
+    """What a seeding did to the buses, and what there is to say about it.
+
+    `name` is what to call the document in lines for people: its file. `unheard` are services by bus that the
+    healer may not hear. `renewed` says that users and passwords of an embedded fleet changed.
+    """
+
+    name: str
+    buses: tuple[str, ...]
+    result: SeedResult
+    warnings: tuple[Problem, ...]
+    unheard: Mapping[str, Sequence[str]]
+    renewed: bool
+
+    def describe(self) -> list[str]:
+        """Return the lines for people."""
+        warnings = [f"  warning  {warning}" for warning in self.warnings]
+        warnings += [
+            f"  ! the healer may not hear {', '.join(services)} on {bus}: {_OLD_USERS}"
+            for bus, services in self.unheard.items()
+        ]
+        lines = describe_seeding(self.result, self.name, self.buses)
+        return [*lines, *warnings, *(["  users and passwords follow it"] if self.renewed else [])]
+
+    def encode(self) -> dict[str, Any]:
+        return {
+            "file": self.name,
+            "revision": self.result.revision,
+            "changed": self.result.changed,
+            "repaired": self.result.repaired,
+            "buses": self.buses,
+            "changes": list(format_changes(self.result.changes)),
+            "warnings": self.warnings,
+            "unheard": self.unheard,
+        }
+
+
 def seed(
     file: Annotated[Path, typer.Argument(envvar="TRUTH_PATH", help="The truth.")] = Path("truth.json"),
+    as_json: Json = False,
     data: Data = DATA,
 ) -> None:
     """Write a truth to all of its buses, or to none; running agents follow it within a second.
 
-    Says what changed, and what the truth warns of.
+    Says what changed, and what the truth warns of. JSON has `revision`, whether it `changed`, the `buses`,
+    those that were `repaired` because they lacked it, the `changes` as lines, the `warnings` (`path` and
+    `message` of each), and by bus the services that the healer may not hear (`unheard`).
     """
-    output.print_lines(event_loop.run(_seed(file, data)))
+    report = event_loop.run(_seed(file, data))
+    if as_json:
+        output.print_json(report.encode())
+    else:
+        output.print_lines(report.describe())
 
 
-async def _seed(file: Path, data: Path) -> list[str]:
+async def _seed(file: Path, data: Path) -> SeedReport:
     try:
         raw, loaded = read_truth_file(file)
     except Exit as refusal:
@@ -48,11 +95,13 @@ async def _seed(file: Path, data: Path) -> list[str]:
     return await seed_document(raw, loaded, str(file), data)
 
 
-async def seed_document(raw: bytes, loaded: ParsedTruth, name: str, data: Path) -> list[str]:
+async def seed_document(
+    raw: bytes, loaded: ParsedTruth, name: str, data: Path, *, replaces: str | None = None
+) -> SeedReport:
     """Seed a document, and give the services of an embedded fleet with users theirs.
 
-    `name` is what to call it in the lines for people that are returned: its file. Raises Exit if a bus
-    refuses it; then nothing is changed.
+    `name` is what to call it in the report: its file. `replaces` is the SHA-256 of the only document that may
+    be replaced; None allows any. Raises Exit if a bus refuses it; then nothing is changed.
     """
     settings = read_settings(CommonSettings)
     log.configure("seed", settings)
@@ -63,17 +112,13 @@ async def seed_document(raw: bytes, loaded: ParsedTruth, name: str, data: Path) 
             users_changed = await _renew_users(loaded.truth, data, buses, keep=True)
             refused = await wait_for_healer_access(buses, loaded.truth, _USERS_WITHIN_SEC)
             by = f"marketswarm@{socket.gethostname()}"
-            seeding = await seed_buses(raw, buses, by, key=settings.truth_redis_key)
+            seeding = await seed_buses(raw, buses, by, key=settings.truth_redis_key, replaces=replaces)
             users_changed |= await _renew_users(loaded.truth, data, buses, keep=False)
         except SeedError as error:
-            raise Exit(error.code, f"not seeded, nothing changed: {error}") from None
-        warnings = [f"  warning  {warning}" for warning in loaded.warnings]
-        warnings += [
-            f"  ! the healer may not hear {', '.join(services)} on {bus}: {_OLD_USERS}"
-            for bus, services in refused.items()
-        ]
-        lines = describe_seeding(seeding, name, [bus.name for bus in buses])
-        return [*lines, *warnings, *(["  users and passwords follow it"] if users_changed else [])]
+            message = add_remedy(f"not seeded, nothing changed: {error}", error.bus, error.reason)
+            raise Exit(error.code, message) from None
+        names = tuple(bus.name for bus in buses)
+        return SeedReport(name, names, seeding, tuple(loaded.warnings), refused, users_changed)
 
 
 async def _renew_users(truth: Truth, data: Path, buses: Sequence[Bus], *, keep: bool) -> bool:

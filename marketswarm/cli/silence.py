@@ -1,9 +1,10 @@
 """Implement `marketswarm silence`, `silences` and `unsilence`: mute notifications on services for a while."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -19,6 +20,7 @@ from marketswarm.cli.options import By, Data, Json, author_name, complete_servic
 from marketswarm.exit import Code, Exit
 from marketswarm.operator.silences import (
     MAX_SILENCE_SEC,
+    NO_REASON,
     Silence,
     StoredSilences,
     create_silence,
@@ -29,7 +31,7 @@ from marketswarm.operator.silences import (
     write_silence,
 )
 from marketswarm.text import escape_text, format_duration, format_names
-from marketswarm.truth import find_nearest
+from marketswarm.truth import describe_unknown, find_nearest, suggest_name
 
 _SERVICES_NAMED = 12  # the others that a silence matches are counted
 
@@ -47,21 +49,32 @@ def silence(
     for_sec: Annotated[
         float, typer.Option("--for", parser=parse_duration, metavar="2h", help="For how long: 30m, 2h, 1d.")
     ],
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for those who ask.")],
+    why: Annotated[
+        str, typer.Option("--why", metavar="TEXT", help="The reason, for those who ask.", show_default=False)
+    ] = NO_REASON,
     tags: Annotated[
         list[str] | None, typer.Option("--tag", metavar="TAG", help="Services with this tag too; repeatable.")
     ] = None,
     by: By = None,
+    as_json: Json = False,
     data: Data = DATA,
 ) -> None:
     """Send no notification on some services for a while; what is still down at the end is sent then.
 
-    The healer goes on publishing every miss; only notifications rest.
+    The healer goes on publishing every miss; only notifications rest. JSON is the silence as `silences
+    --json` has it, with the services that it is `matched` by now, and by bus why one `failed` to take it.
     """
     made = _make_silence(
         tuple(patterns or ()), tuple(tags or ()), for_sec, by=author_name(by), why=why.strip()
     )
-    output.print_lines(event_loop.run(_add_silence(made, data)))
+    added = event_loop.run(_add_silence(made, data))
+    if as_json:
+        record = _encode_silence(made, made.starts_at)
+        output.print_json(record | {"matched": added.matched, "failed": added.failed})
+    else:
+        output.print_lines(added.lines)
+    if added.warning:
+        output.print_error(f"{added.warning}")
 
 
 def unsilence(
@@ -84,7 +97,7 @@ def silences(
         key=lambda each: each.ends_at,
     )
     if as_json:
-        output.print_json([{**orjson.loads(each.encode()), "active": each.is_active(now)} for each in shown])
+        output.print_json([_encode_silence(each, now) for each in shown])
         return
     if shown:
         tables.print_drawing(_draw_table(shown, now))
@@ -92,6 +105,10 @@ def silences(
         output.print_line("no silence is in force")
     for bus, why in stored.failed.items():
         output.print_line(f"bus {bus} does not answer: {why}", output.YELLOW)
+
+
+def _encode_silence(silence: Silence, now: float) -> dict[str, Any]:
+    return {**orjson.loads(silence.encode()), "active": silence.is_active(now)}
 
 
 def describe_targets(silence: Silence) -> str:
@@ -113,17 +130,34 @@ def _make_silence(
         raise typer.BadParameter("; ".join(f"{name}: {what}" for name, what in wrong.items())) from None
 
 
-async def _add_silence(made: Silence, data: Path) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class AddedSilence:
+    """What to print about a new silence.
+
+    `matched` are the services that it is on now, None without a truth; `failed` are the buses that did not
+    take it, each with the reason. `warning` is empty unless nothing in the truth is silenced.
+    """
+
+    lines: list[str]
+    warning: str
+    matched: Sequence[str] | None
+    failed: Mapping[str, str]
+
+
+async def _add_silence(made: Silence, data: Path) -> AddedSilence:
     async with open_fleet(data) as fleet:
         _require_known_names(made, fleet)
         buses = fleet.buses()
         failed = await write_silence(buses, await read_silences(buses), made, made.starts_at)
         length = format_duration(made.ends_at - made.starts_at)
-        return [
+        matches, warning = _describe_matches(made, fleet)
+        lines = [
             f"silence {made.id} until {format_moment(made.ends_at, made.starts_at)}, {length} from now",
-            _describe_matches(made, fleet),
+            *matches,
             *describe_refusals(failed),
         ]
+        matched = None if fleet.found is None else match_targets(made, list_targets(fleet.truth))
+        return AddedSilence(lines, warning, matched, failed)
 
 
 async def _end_silence(ident: str, data: Path) -> list[str]:
@@ -133,7 +167,7 @@ async def _end_silence(ident: str, data: Path) -> list[str]:
         found = stored.silences.get(ident)
         if found is None:
             known = [each.id for each in stored.silences.values() if not each.has_ended(now)]
-            hint = f"those there are: {', '.join(known)}" if known else "there is none in force"
+            hint = suggest_name(ident, known, "those there are:") if known else "there is none in force"
             raise Exit(Code.CONFIGURATION, f"no silence has the id {ident}; {hint}")
         head = f"silence {ident} on {describe_targets(found)} is over"
         if found.has_ended(now):
@@ -153,24 +187,24 @@ def _require_known_names(silence: Silence, fleet: FleetView) -> None:
     known = list_targets(fleet.truth)
     name = find_unknown_target(silence, known)
     if name is not None:
-        near = find_nearest(name, known)
-        hint = f"; did you mean {near}?" if near else ""
-        raise Exit(Code.CONFIGURATION, f"no silence was set: the truth names no {name}{hint}")
+        raise Exit(Code.CONFIGURATION, f"no silence was set: {describe_unknown(name, known)}")
 
 
-def _describe_matches(silence: Silence, fleet: FleetView) -> str:
+def _describe_matches(silence: Silence, fleet: FleetView) -> tuple[list[str], str]:
+    """Return a line about what is silenced, or none and a warning if that is nothing yet."""
     targets = describe_targets(silence)
     if fleet.found is None:
-        return f"on {targets}; there is no truth that tells which services these are"
+        return [f"on {targets}; there is no truth that tells which services these are"], ""
     tags = list_targets(fleet.truth)
     matched = match_targets(silence, tags)
     if matched:
-        return f"on {format_names(matched, _SERVICES_NAMED)}"
+        return [f"on {format_names(matched, _SERVICES_NAMED)}"], ""
     known = {*tags, *(tag for each in tags.values() for tag in each)}
     near = next(
         filter(None, (find_nearest(word, known) for word in (*silence.services, *silence.tags))), None
     )
-    return f"on nothing: nothing in the truth is {targets}" + (f"; did you mean {near}?" if near else "")
+    hint = f"; did you mean {near}?" if near else ""
+    return [], f"it is on nothing: nothing in the truth is {targets}{hint}"
 
 
 def _draw_table(shown: Sequence[Silence], now: float) -> Table:

@@ -11,20 +11,22 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from marketswarm.beat import Beat, parse_beat
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.alerts import follow_log, format_event_line
 from marketswarm.cli.control import request_fleet
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.local_time import format_time
-from marketswarm.cli.options import Data, Svc
+from marketswarm.cli.options import Data, Json, Svc
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import last_beat_key
 from marketswarm.status.service_rows import derive_silence
 from marketswarm.tasks import end_tasks
-from marketswarm.text import format_duration
-from marketswarm.truth import find_nearest
+from marketswarm.text import escape_lines, format_duration
+from marketswarm.truth import describe_unknown
 
 _EXTRA_WAIT_SEC: Final = 10.0
 _CLEAR_LINE: Final = "\r\x1b[K"
@@ -38,12 +40,14 @@ def simulate(
     by_hand: Annotated[
         bool, typer.Option("--by-hand", help="Say when to stop it and when to start it; somebody else does.")
     ] = False,
+    as_json: Json = False,
     data: Data = DATA,
 ) -> None:
     """Stop an agent, wait for its miss, start it, wait for its ok.
 
     Says which last beat the miss counts from, and counts down to it on a terminal. Ctrl-C starts the agent
-    again and ends with 130.
+    again and ends with 130. JSON is a line for each of the two: the alert as `event`, and `after_sec`, the
+    seconds from the stop to the miss and from the start to the ok.
     """
     if "/" in svc:
         all_of_them = suggest_command(f"simulate {svc.partition('/')[0]}", data)
@@ -53,45 +57,47 @@ def simulate(
             f"all, {suggest_command(f'stop {svc}', data)} this one alone",
         )
     try:
-        event_loop.run(_simulate(svc, data, by_hand=by_hand))
+        event_loop.run(_simulate(svc, data, by_hand=by_hand, as_json=as_json))
     except KeyboardInterrupt:
         raise Exit(event_loop.INTERRUPTED, "") from None
 
 
-async def _simulate(svc: str, data: Path, *, by_hand: bool) -> None:
+async def _simulate(svc: str, data: Path, *, by_hand: bool, as_json: bool) -> None:
+    print_step: Callable[[str], None] = _print_aside if as_json else output.print_line
+    print_event = _print_event_as_json if as_json else _print_event
     control: _Control = (lambda action, svc, _: f"{action} {svc} now") if by_hand else request_fleet
     async with open_fleet(data) as fleet:
         truth = fleet.truth
         if svc not in truth.services:
-            hint = find_nearest(svc, truth.services)
-            known = f"did you mean {hint}?" if hint else f"it names {', '.join(truth.services) or 'none'}"
-            raise Exit(Code.CONFIGURATION, f"the truth names no {svc}; {known}")
+            raise Exit(Code.CONFIGURATION, describe_unknown(svc, truth.services))
         timeout_sec = truth.timeout_of(svc)
         within_sec = 2 * timeout_sec + _EXTRA_WAIT_SEC
         events = await follow_log([fleet.bus(truth.alert_target("")[0])])
         async with contextlib.aclosing(events):
             stopped_at = time.monotonic()
-            output.print_line(control("stop", svc, data))
+            print_step(control("stop", svc, data))
             try:
                 # one that is stopped by hand may still be running, and beat again
                 bus = fleet.bus(truth.bus_of(svc))
                 silence_sec = None if by_hand else await _read_silence(bus, svc, timeout_sec)
-                output.print_line(_describe_wait(silence_sec, timeout_sec))
+                print_step(_describe_wait(silence_sec, timeout_sec))
                 async with _show_countdown(None if silence_sec is None else timeout_sec - silence_sec):
                     miss = await _wait_for_event(events, svc, "_miss", within_sec, data)
-                _print_event(miss, stopped_at, "stop")
+                print_event(miss, stopped_at, "stop")
             finally:
                 started_at = time.monotonic()
-                output.print_line(control("start", svc, data))
-            _print_event(await _wait_for_event(events, svc, "_ok", within_sec, data), started_at, "start")
+                print_step(control("start", svc, data))
+            print_event(await _wait_for_event(events, svc, "_ok", within_sec, data), started_at, "start")
 
 
 async def _read_silence(bus: Bus, svc: str, timeout_sec: float) -> float | None:
     try:
+        (raw,) = await read_strings(bus, [last_beat_key(svc)])
         left_msec = await bus.ask(bus.client.pttl(last_beat_key(svc)))
     except BusError:
         return None
-    return derive_silence(left_msec / 1000, timeout_sec)
+    beat = None if raw is None else parse_beat(raw, svc)
+    return derive_silence(left_msec / 1000, timeout_sec, beat if isinstance(beat, Beat) else None)
 
 
 def _describe_wait(silence_sec: float | None, timeout_sec: float) -> str:
@@ -124,6 +130,16 @@ async def _count_down(until: float) -> None:
         sys.stderr.write(f"{_CLEAR_LINE}{words}")
         sys.stderr.flush()
         await asyncio.sleep(left_sec % 1 or 1.0)
+
+
+def _print_aside(line: str) -> None:
+    """Print a line on stderr: on stdout is JSON."""
+    sys.stderr.write(f"{escape_lines(line)}\n")
+    sys.stderr.flush()
+
+
+def _print_event_as_json(event: dict[str, Any], since: float, _action: str) -> None:
+    output.print_json({"event": event, "after_sec": round(time.monotonic() - since, 3)})
 
 
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:

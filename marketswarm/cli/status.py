@@ -19,6 +19,8 @@ from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json
 from marketswarm.cli.silence import describe_targets
+from marketswarm.detector import FLOOD, Reason
+from marketswarm.event_text import SOME_FAILURE, describe_failure, describe_outage
 from marketswarm.exit import Code, Exit
 from marketswarm.status.fleet_state import Leader, read_fleet_state
 from marketswarm.status.job_text import describe_job
@@ -35,7 +37,7 @@ from marketswarm.status.service_rows import (
     make_service_rows,
     write_headline,
 )
-from marketswarm.text import escape_text, format_duration
+from marketswarm.text import escape_text, extract_line, format_duration
 
 REFRESH_SEC: Final = 1.0
 """How often a status that is shown live is read."""
@@ -94,13 +96,18 @@ class StatusReport:
         ]
 
     def _healer_notes(self) -> list[str]:
+        unwatchable = [row for row in self.rows if row.verdict is ServiceState.UNWATCHABLE]
+        flooding = [row.svc for row in unwatchable if row.watch_reason == FLOOD]
+        refused = [row.svc for row in unwatchable if row.watch_reason != FLOOD]
         notes = []
-        unwatchable = [row.svc for row in self.rows if row.verdict is ServiceState.UNWATCHABLE]
-        if unwatchable:
-            some = ", ".join(unwatchable[:_UNWATCHABLE_SHOWN])
-            more = " and others" if len(unwatchable) > _UNWATCHABLE_SHOWN else ""
+        if refused:
+            some = _name_some(refused)
             notes.append(
-                f"the healer may not hear {some}{more}: renew the users (`make seed`, or `marketswarm acl`)"
+                f"the healer may not hear {some}: renew the users (`make seed`, or `marketswarm acl`)"
+            )
+        if flooding:
+            notes.append(
+                f"the healer can't watch {_name_some(flooding)}: more comes on its channel than is read"
             )
         healer = next((row for row in self.rows if row.svc == "healer"), None)
         if healer and healer.verdict != "up":
@@ -108,6 +115,12 @@ class StatusReport:
         if self.leader and self.leader.lapsed_sec:
             notes.append(describe_leader(self.leader))
         return notes
+
+
+def _name_some(services: Sequence[str]) -> str:
+    """Return the first few names, and whether there are others."""
+    more = " and others" if len(services) > _UNWATCHABLE_SHOWN else ""
+    return ", ".join(services[:_UNWATCHABLE_SHOWN]) + more
 
 
 def status(
@@ -329,21 +342,42 @@ def _state_style(row: ServiceRow) -> str:
 
 
 def _describe_state(row: ServiceRow, now: float) -> str:
-    run = row.last_run
-    words = [row.status or "" if row.detail is None else f"{row.status}: {row.detail}"]
-    if run is not None and run.said not in (None, row.detail):  # a last beat repeats the outcome of the run
+    run, is_down = row.last_run, row.verdict is ServiceState.DOWN
+    words = [_describe_last_beat(row)]
+    is_told = run is not None and is_down and run.ok is False and _is_failure(run.detail, row)
+    # a last beat repeats the outcome of the run
+    if run is not None and run.said not in (None, row.detail) and not is_told:
         words.append(f"last run {(run.said or '')[:100]} at {_format_foreign_time(run.ts)}")
-    runs = [] if row.job is None else describe_job(row.job, now)
+    runs = [] if row.job is None else describe_job(row.job, now, _format_foreign_time)
     return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *runs, *words])))
+
+
+def _describe_last_beat(row: ServiceRow) -> str:
+    """Return what a service says of itself; of one that is down, nothing that sounds as if it were up."""
+    if row.verdict is ServiceState.DOWN and row.status == "ok" and row.detail is None:
+        is_heard = row.silence_sec is not None and row.silence_sec <= row.timeout_sec
+        return "it beats" if row.reason == Reason.FAILED and row.job is None and is_heard else ""
+    if row.job is not None and row.status == "ok" and row.detail is None:
+        return ""  # a ping that a run ended well: its last run is told beside it
+    is_told = row.detail is None or (row.verdict is ServiceState.DOWN and _is_failure(row.detail, row))
+    return row.status or "" if is_told else f"{row.status}: {row.detail}"
+
+
+def _is_failure(said: str | None, row: ServiceRow) -> bool:
+    """Return True if this is what the report of the failure said that the service is down for."""
+    return row.reason == Reason.FAILED and (None if said is None else extract_line(said)) == row.failure
 
 
 def _describe_outage(row: ServiceRow, now: float) -> list[str]:
     if row.verdict != "down":
         return []
-    since = row.since
-    if since is None and row.silence_sec is not None:
+    since, is_failed = row.since, row.reason == Reason.FAILED
+    if since is None and row.silence_sec is not None and not is_failed:
         since = now - row.silence_sec
-    words = ["never heard" if since is None else f"silent since {_format_foreign_time(since)}"]
+    outage, began_at = describe_outage(row.reason, since, row.down_since)
+    words = [outage if began_at is None else f"{outage} {_format_foreign_time(began_at)}"]
+    if is_failed:
+        words = [f"{words[0]}: {describe_failure(row.failure, row.exit_code) or SOME_FAILURE}"]
     if row.acked_by:
         words.append(f"acknowledged by {row.acked_by}")
     if row.held:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.live import Live
 from rich.segment import Segment
 from rich.table import Table
 
@@ -68,5 +67,7 @@ def open_screen(
     if as_json or not console.is_terminal:
         yield print_one
         return
+    from rich.live import Live  # noqa: PLC0415 - it takes a while, and most commands show one table
+
     with Live(console=console, auto_refresh=False, screen=True) as live:
         yield lambda state: live.update(draw(state), refresh=True)

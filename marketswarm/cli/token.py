@@ -14,6 +14,8 @@ from rich.text import Text
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.beat import print_unknown_service
+from marketswarm.cli.bus_trouble import add_remedy
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.local_time import format_moment
@@ -48,7 +50,7 @@ from marketswarm.operator.tokens import (
     write_token,
 )
 from marketswarm.text import escape_text
-from marketswarm.truth import SYSTEM
+from marketswarm.truth import SYSTEM, suggest_name
 
 T = TypeVar("T")
 
@@ -80,12 +82,13 @@ def create(
         bool, typer.Option("--ping-key", help="Make a key by which every service is pinged over HTTP.")
     ] = False,
     by: By = None,
+    as_json: Json = False,
     data: Data = DATA,
 ) -> None:
     """Make a token for the board's API, or a key for pings, and print it: once, since only its hash is kept.
 
-    Its text is the one line on stdout. Send a token as `Authorization: Bearer TOKEN`; a key is a part of the
-    address: /ping/UUID, or /ping/KEY/SVC.
+    Its text is the one line on stdout. JSON is that of `token list`, with the text as `secret`. Send a token
+    as `Authorization: Bearer TOKEN`; a key is a part of the address: /ping/UUID, or /ping/KEY/SVC.
     """
     if (ping is not None) + ping_key + bool(scopes) > 1:
         raise typer.BadParameter("one of --scope, --ping and --ping-key")
@@ -99,19 +102,40 @@ def create(
     try:
         if ping is not None or ping_key:
             key, secret = create_ping_key(name.strip(), ping, author=author, now=now, for_sec=for_sec)
-            _store(data, lambda bus: write_ping_key(bus, key), f"{MAX_PING_KEYS} ping keys")
-            _print_ping_key(key, secret, now)
+            store_ping_key(key, data)
+            if as_json:
+                _print_json(key, secret, now)
+            else:
+                _print_ping_key(key, secret, now)
+            if ping is not None:
+                event_loop.run(_warn_of_unknown(ping, data))
             return
         allowed = scopes or [Scope.READ]
         token, text = create_token(name.strip(), allowed, author=author, now=now, for_sec=for_sec)
     except ValidationError:
         raise typer.BadParameter("a name has 1 to 200 letters", param_hint="NAME") from None
     _store(data, lambda bus: write_token(bus, token), f"{MAX_TOKENS} tokens")
+    if as_json:
+        _print_json(token, str(text), now)
+        return
     output.print_line(str(text))
     end = "" if token.expires_at is None else f" until {format_moment(token.expires_at, now)}"
     sys.stderr.write(
         f"token {token.id} allows {', '.join(token.scopes)}{end}. Keep it: it is not shown again.\n"
     )
+
+
+async def _warn_of_unknown(svc: str, data: Path) -> None:
+    """Print that no truth names a service yet: its pings are answered by 404 until one does."""
+    async with open_fleet(data) as fleet:
+        truth = None if fleet.found is None else fleet.truth
+        if truth is None or svc not in {watch.svc for watch in truth.watched()}:
+            print_unknown_service(svc, truth)
+
+
+def store_ping_key(key: PingKey, data: Path) -> None:
+    """Store a new ping key on system-redis. Raises Exit if there are as many as there may be."""
+    _store(data, lambda bus: write_ping_key(bus, key), f"{MAX_PING_KEYS} ping keys")
 
 
 def _store(data: Path, write: Callable[[Bus], Awaitable[bool]], most: str) -> None:
@@ -137,7 +161,7 @@ def list_(as_json: Json = False, data: Data = DATA) -> None:
     (stored, keys), now = event_loop.run(_ask_system_bus(data, _read_all)), time.time()
     tokens: list[Token | PingKey] = [*stored, *keys]
     if as_json:
-        output.print_json([{**_public_fields(each), "expired": each.expired(now)} for each in tokens])
+        output.print_json([_encode(each, now) for each in tokens])
     elif tokens:
         tables.print_drawing(_draw_table(tokens, now))
     else:
@@ -191,10 +215,10 @@ def revoke(
 
 
 def _make_unknown_error(ident: str, data: Path) -> Exit:
-    return Exit(
-        Code.CONFIGURATION,
-        f"no token has the id {escape_text(ident)}; {suggest_command('token list', data)} shows them",
-    )
+    tokens, keys = event_loop.run(_ask_system_bus(data, _read_all))
+    ids = [*(each.id for each in tokens), *(each.id for each in keys)]
+    hint = suggest_name(ident, ids, f"{suggest_command('token list', data)} shows them:")
+    return Exit(Code.CONFIGURATION, f"no token has the id {escape_text(ident)}; {escape_text(hint)}")
 
 
 async def _ask_system_bus(data: Path, request: Callable[[Bus], Awaitable[T]]) -> T:
@@ -203,13 +227,18 @@ async def _ask_system_bus(data: Path, request: Callable[[Bus], Awaitable[T]]) ->
         try:
             return await request(bus)
         except BusError as error:
-            raise Exit(
-                Code.NO_BUS, f"bus {bus.name} at {bus.where}, which keeps the tokens: {error.reason}"
-            ) from None
+            message = f"bus {bus.name} at {bus.where}, which keeps the tokens: {error.reason}"
+            raise Exit(Code.NO_BUS, add_remedy(message, bus.name, error.reason)) from None
 
 
-def _public_fields(token: Token | PingKey) -> dict[str, Any]:
-    return {each.name: getattr(token, each.name) for each in fields(token) if each.name != "sha256"}
+def _print_json(token: Token | PingKey, secret: str, now: float) -> None:
+    output.print_json({**_encode(token, now), "secret": secret})
+
+
+def _encode(token: Token | PingKey, now: float) -> dict[str, Any]:
+    """Return its fields for JSON, without the hash of its secret."""
+    found = {each.name: getattr(token, each.name) for each in fields(token) if each.name != "sha256"}
+    return found | {"expired": token.expired(now)}
 
 
 def _draw_table(tokens: Sequence[Token | PingKey], now: float) -> Table:

@@ -345,7 +345,8 @@ async def _roll_back(planned: Rollback, data: Path) -> list[str]:
     if current != planned.replaced_sha256:
         raise Exit(NOT_ROLLED_BACK, "not rolled back, nothing changed: the truth was changed meanwhile")
     name = f"revision {planned.revision.number}, seeded again,"
-    return await seed_document(planned.revision.document, planned.loaded, name, data)
+    report = await seed_document(planned.revision.document, planned.loaded, name, data)
+    return report.describe()
 
 
 def _describe_file(document: bytes, data: Path) -> Sequence[str]:

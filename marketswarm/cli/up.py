@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Collection
@@ -12,6 +13,7 @@ from typing import Annotated, Final
 
 import typer
 
+from marketswarm.agent.service_modules import find_modules
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.options import Data
 from marketswarm.cli.validate import read_valid_truth
@@ -20,7 +22,6 @@ from marketswarm.fleet import access, data_folder, plan, preflight, server
 from marketswarm.fleet.output import FLEET, LogFormatter
 from marketswarm.fleet.plan import Plan
 from marketswarm.fleet.postgres import PostgresError, PostgresServer
-from marketswarm.fleet.preflight import find_modules
 from marketswarm.fleet.run import run_fleet
 from marketswarm.fleet.server import MAXMEMORY, parse_memory_size
 from marketswarm.fleet.summary import NOTIFIER, SummaryFacts, describe_channels
@@ -114,13 +115,20 @@ def up(
             )
             if no_board:
                 spec = _leave_out_board(spec)
+            spec = replace(spec, truth=spec.truth.with_default_timeout(settings.default_timeout_sec))
             if acl:
                 users = access.prepare_access(spec.plan, spec.truth, spec.data, closed=no_default)
                 spec = replace(spec, access=users)
             _prepare_database(spec.database)
             notifies = any(agent.svc == NOTIFIER for agent in spec.plan.agents)
             channels = asyncio.run(describe_channels(spec.truth)) if notifies else ()
-            facts = SummaryFacts(str(data), preflight.is_in_our_tree(), begun, channels)
+            facts = SummaryFacts(
+                str(data),
+                preflight.is_in_our_tree(),
+                begun,
+                channels,
+                has_redis_cli=shutil.which("redis-cli") is not None,
+            )
             asyncio.run(run_fleet(spec, _make_formatter(spec.plan, verbose=verbose), facts))
     except data_folder.FolderTakenError as error:
         raise Exit(

@@ -1,7 +1,7 @@
 """Implement `marketswarm validate`, and read a truth file for every command, with all of its problems."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,10 +10,11 @@ import typer
 
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.cli import output
+from marketswarm.cli.options import Json
 from marketswarm.exit import Code, Exit
 from marketswarm.status.job_text import format_scheduled
 from marketswarm.text import format_duration
-from marketswarm.truth import ParsedTruth, Truth, TruthError
+from marketswarm.truth import ParsedTruth, Problem, Truth, TruthError
 
 NEXT_RUNS: Final = 3
 """The runs of each job that are shown."""
@@ -23,8 +24,16 @@ def validate(
     file: Annotated[Path, typer.Argument(envvar="TRUTH_PATH", help="The truth to check.")] = Path(
         "truth.json"
     ),
+    as_json: Json = False,
 ) -> None:
-    """Check a truth: every problem at once, with its path and what would be right."""
+    """Check a truth: every problem at once, with its path and what would be right.
+
+    JSON has `file`, `valid`, `services` (a number), and the lists `problems` and `warnings`: `path` and
+    `message` of each. It is printed for a truth that is not valid, too.
+    """
+    if as_json:
+        _print_findings(file)
+        return
     _, loaded = read_truth_file(file)
     for warning in loaded.warnings:
         output.print_line(f"  warning  {warning}")
@@ -34,6 +43,27 @@ def validate(
     output.print_line(
         f"{file} is valid: {_format_count(services, 'service')}, {_format_count(warnings, 'warning')}"
     )
+
+
+def _print_findings(file: Path) -> None:
+    """Print as JSON what a check found. Raises Exit, code 2, if the truth is not valid."""
+    problems: Sequence[Problem] = ()
+    loaded: ParsedTruth | None = None
+    try:
+        loaded = load_with_sections(read_bytes(file))
+    except TruthError as error:
+        problems = error.problems
+    output.print_json(
+        {
+            "file": str(file),
+            "valid": loaded is not None,
+            "services": None if loaded is None else len(loaded.truth.services),
+            "problems": problems,
+            "warnings": () if loaded is None else loaded.warnings,
+        }
+    )
+    if loaded is None:
+        raise Exit(Code.CONFIGURATION, "")
 
 
 def list_next_runs(truth: Truth, now: float) -> list[str]:

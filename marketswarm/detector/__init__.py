@@ -9,42 +9,52 @@ and keeps a `history` of each service; `verdict` has the states, their transitio
 and out.
 """
 
-from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
-from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
-from marketswarm.detector.detector import Detector
-from marketswarm.detector.job import SavedJob
-from marketswarm.detector.restore import (
-    adopt_state,
-    is_miss_overruled,
-    restore_lost_bus,
-    restore_service,
-    restore_services,
-)
-from marketswarm.detector.roster import RosterChange, plan_change
-from marketswarm.detector.rule import compute_warm_up_sec
-from marketswarm.detector.service import WatchedService
-from marketswarm.detector.verdict import (
-    FailedRun,
-    LastBeat,
-    Publication,
-    Reason,
-    SavedBeat,
-    SavedService,
-    Stage,
-    State,
-    Subject,
-    Suspect,
-    Tick,
-    UnheardBeat,
-    Verdict,
-)
-from marketswarm.detector.wheel import TimingWheel
+from typing import TYPE_CHECKING
+
+from marketswarm.lazy_names import import_when_used
+
+if TYPE_CHECKING:
+    from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
+    from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
+    from marketswarm.detector.detector import START_UP_SEC, Detector
+    from marketswarm.detector.flood import FLOOD
+    from marketswarm.detector.job import SavedJob
+    from marketswarm.detector.restore import (
+        adopt_state,
+        is_miss_overruled,
+        restore_lost_bus,
+        restore_service,
+        restore_services,
+    )
+    from marketswarm.detector.roster import RosterChange, plan_change
+    from marketswarm.detector.rule import compute_warm_up_sec
+    from marketswarm.detector.service import WatchedService
+    from marketswarm.detector.verdict import (
+        EndedRun,
+        FailedRun,
+        LastBeat,
+        Publication,
+        Reason,
+        SavedBeat,
+        SavedService,
+        Stage,
+        State,
+        Subject,
+        Suspect,
+        Tick,
+        UnheardBeat,
+        Verdict,
+    )
+    from marketswarm.detector.wheel import TimingWheel
 
 __all__ = [
     "CANARY_EVERY_SEC",
+    "FLOOD",
     "NO_TIMEOUT",
     "OVERDUE_SEC",
+    "START_UP_SEC",
     "Detector",
+    "EndedRun",
     "FailedRun",
     "HeardAt",
     "LastBeat",
@@ -74,3 +84,56 @@ __all__ = [
     "restore_service",
     "restore_services",
 ]
+
+__getattr__ = import_when_used(
+    __name__,
+    {
+        "marketswarm.detector.bus": (
+            "NO_TIMEOUT",
+            "WatchedBus",
+        ),
+        "marketswarm.detector.clock": (
+            "CANARY_EVERY_SEC",
+            "OVERDUE_SEC",
+            "HeardAt",
+            "ListeningClock",
+            "Moment",
+        ),
+        "marketswarm.detector.detector": (
+            "START_UP_SEC",
+            "Detector",
+        ),
+        "marketswarm.detector.flood": ("FLOOD",),
+        "marketswarm.detector.job": ("SavedJob",),
+        "marketswarm.detector.restore": (
+            "adopt_state",
+            "is_miss_overruled",
+            "restore_lost_bus",
+            "restore_service",
+            "restore_services",
+        ),
+        "marketswarm.detector.roster": (
+            "RosterChange",
+            "plan_change",
+        ),
+        "marketswarm.detector.rule": ("compute_warm_up_sec",),
+        "marketswarm.detector.service": ("WatchedService",),
+        "marketswarm.detector.verdict": (
+            "EndedRun",
+            "FailedRun",
+            "LastBeat",
+            "Publication",
+            "Reason",
+            "SavedBeat",
+            "SavedService",
+            "Stage",
+            "State",
+            "Subject",
+            "Suspect",
+            "Tick",
+            "UnheardBeat",
+            "Verdict",
+        ),
+        "marketswarm.detector.wheel": ("TimingWheel",),
+    },
+)

@@ -18,8 +18,8 @@ from marketswarm.due_queue import DueQueue
 from marketswarm.event import UNWATCHED_REASON, Kind
 from marketswarm.truth import HEALER
 
-MAX_PER_EVALUATION: Final = 2000
-"""Services looked at in one evaluation: some milliseconds of work, also if all of them are silent."""
+MAX_PER_EVALUATION: Final = 500
+"""Services looked at in one evaluation: a few milliseconds of work, also if all of them are silent."""
 
 JOB_WEIGHT: Final = 100
 """A job counts as so many services: its next scheduled time takes up to some tenths of a millisecond."""
@@ -118,7 +118,7 @@ class WatchedBus:
         return min(self.wheel.next_due(), self.jobs.next_at())
 
     def pop_due(self, running: float) -> list[WatchedService]:
-        """Remove and return the services that are due at `running`, 2000 at most; a job counts as 100.
+        """Remove and return the services that are due at `running`, 500 at most; a job counts as 100.
 
         Services that wait for a canary are included only if one came since the last call, and every job if a
         gap began or ended since then, because it may be due earlier. If more are due, some are `postponed`,
@@ -152,7 +152,7 @@ class WatchedBus:
     @property
     def is_poorly_heard(self) -> bool:
         """Whether the bus was heard for too little of the recent time, even if it is heard now."""
-        return self.lost_as_deaf or self.listening_share.poor_count > 0
+        return self.lost_as_deaf or self.listening_share.poor_count > 0 or self.listening_share.is_late
 
     def evaluate(self, now: Moment, *, may_blame: bool) -> Verdict | None:
         """Return the verdict that the bus is lost, or that a bus lost as deaf is found; otherwise None.
@@ -166,7 +166,7 @@ class WatchedBus:
         if self.listening_share.is_deaf:
             since = self.listening_share.poor_since
             return self._declare_lost("deaf", now.mono - since.mono, since, now)
-        silent_sec = self.clock.unheard_sec(now.mono)
+        silent_sec = self.clock.silent_sec(now.mono)
         if self.clock.is_listening or not may_blame or silent_sec < self.timeout_sec:
             return None
         return self._declare_lost(self.clock.reason, silent_sec, self.clock.proof, now)
@@ -263,7 +263,8 @@ class UnsavedSilences:
         self.unsaved[service.svc] = service
 
     def delete(self, *services: str) -> None:
-        self.unsaved |= dict.fromkeys(services)
+        for svc in services:
+            self.unsaved[svc] = None
 
     def end(self, svc: str) -> None:
         """Delete a saved silence that a beat has just ended."""

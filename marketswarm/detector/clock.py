@@ -69,12 +69,15 @@ class ListeningClock:
         "_mute_times",
         "_outstanding",
         "_session_reason",
+        "_worked_at_proof",
+        "_worked_sec",
         "_write_reason",
         "accepted_at",
         "gap_end",
         "gaps",
         "is_in_session",
         "listening_since",
+        "own_delays_sec",
         "proof",
         "proven",
         "round_trip_sec",
@@ -99,8 +102,11 @@ class ListeningClock:
         self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
         # from its last SUBSCRIBE acknowledged to the connection's end
         self.is_in_session = False
-        # canaries without a return yet, number and time of sending; the latest 64 are kept
-        self._outstanding: deque[tuple[int, float]] = deque(maxlen=64)
+        # canaries without a return yet: number, time of sending, `_worked_sec` then; the latest 64 are kept
+        self._outstanding: deque[tuple[int, float, float]] = deque(maxlen=64)
+        self._worked_sec = 0.0  # how long the listener has handled messages so far, as it said last
+        self._worked_at_proof = 0.0  # the same at `proof`, or when the session began
+        self.own_delays_sec = 0.0  # the time until canaries that were late since messages were handled first
         self._session_reason: str | None = "refused"
         self._write_reason: str | None = None
         self._accepted = False  # the bus took the last canary that it answered
@@ -151,11 +157,24 @@ class ListeningClock:
         current_sec = muted_sec if muted_sec > OVERDUE_SEC else 0.0
         return current_sec + sum(sec for until, sec in self._mute_times if until > mono)
 
-    def missing_canary_sec(self, now: float) -> float:
-        """Return for how many seconds the oldest canary has been missing on the open session."""
+    def silent_sec(self, now: float) -> float:
+        """Return `unheard_sec` without the time in which messages of this session were handled.
+
+        The canary may be behind them: a bus that delivers so many is not silent.
+        """
+        worked_sec = self._worked_sec - self._worked_at_proof if self.is_in_session else 0.0
+        return self.unheard_sec(now) - worked_sec
+
+    def missing_canary_sec(self, now: float, worked_sec: float = 0.0) -> float:
+        """Return for how many seconds the listener has waited for the oldest canary on the open session.
+
+        `worked_sec` is for how long it has handled messages so far. That is not waiting, because the canary
+        may be behind them.
+        """
         if not self.is_in_session or self._write_reason or not self._outstanding:
             return 0.0
-        return now - self._outstanding[0][1]
+        _, sent_at, worked_at_sending = self._outstanding[0]
+        return _measure_wait(now - sent_at, worked_sec - worked_at_sending)
 
     def note_session_opened(self) -> None:
         """Begin a session, as its last SUBSCRIBE was acknowledged; it proves no time before now."""
@@ -163,6 +182,7 @@ class ListeningClock:
         self.sessions += 1
         self.is_in_session = True
         self._session_reason = None
+        self._worked_at_proof = self._worked_sec
         self._outstanding.clear()
 
     def note_session_lost(self, reason: str) -> None:
@@ -170,9 +190,13 @@ class ListeningClock:
         self._session_reason = reason
         self._begin_gap()
 
-    def note_canary_sent(self, number: int, now: float) -> None:
-        """Note that a canary is about to be published; numbers grow."""
-        self._outstanding.append((number, now))
+    def note_canary_sent(self, number: int, now: float, worked_sec: float = 0.0) -> None:
+        """Note that a canary is about to be published; numbers grow.
+
+        `worked_sec` is for how long the listener has handled messages so far, since it was made.
+        """
+        self._worked_sec = worked_sec
+        self._outstanding.append((number, now, worked_sec))
 
     def note_canary_accepted(self, now: Moment) -> None:
         self._write_reason, self._accepted, self.accepted_at = None, True, now
@@ -184,16 +208,24 @@ class ListeningClock:
             self._outstanding.pop()
         self._begin_gap()
 
-    def note_canary_received(self, number: int, now: Moment) -> bool:
-        """Note that a canary came back; return True if that ended a gap."""
+    def note_canary_received(self, number: int, now: Moment, worked_sec: float = 0.0) -> bool:
+        """Note that a canary came back; return True if that ended a gap. `worked_sec`: see above.
+
+        One that is late since the listener handled the messages before it begins a gap like any other,
+        but does not speak for a deaf bus: the time until then is added to `own_delays_sec`.
+        """
         skipped = False
         while self._outstanding and self._outstanding[0][0] < number:
             self._outstanding.popleft()
             skipped = True
         if not self.is_in_session or not self._outstanding or self._outstanding[0][0] != number:
             return False  # a canary of an earlier session, or another listener's
-        sent_at = self._outstanding.popleft()[1]
+        _, sent_at, worked_at_sending = self._outstanding.popleft()
         self.round_trip_sec = now.mono - sent_at
+        waited_sec = _measure_wait(self.round_trip_sec, worked_sec - worked_at_sending)
+        if not skipped and waited_sec <= OVERDUE_SEC < self.round_trip_sec:
+            self.own_delays_sec += self.unheard_sec(now.mono)
+        self._worked_sec = self._worked_at_proof = worked_sec
         if (muted_sec := self.unheard_sec(now.mono)) > OVERDUE_SEC:
             self._mute_times.append((now.mono, muted_sec))
         self.proof, self.stalled_sec = now, 0.0
@@ -238,12 +270,22 @@ class ListeningClock:
             self.turns += 1
 
 
+def _measure_wait(sec: float, worked_sec: float) -> float:
+    """Return for how many of these seconds a listener waited that handled messages for `worked_sec` of them.
+
+    That is 0 if it worked most of the time: on a starved machine, what comes between takes long as well.
+    """
+    waited_sec = sec - worked_sec
+    return waited_sec if waited_sec >= sec / 2 else 0.0
+
+
 class WindowProof(StrEnum):
     """A rating of a window by how much of it was proven."""
 
     GOOD = "good"
     FAIR = "fair"  # neither begins deafness nor ends it
     POOR = "poor"
+    LATE = "late"  # it would not be poor but for this process, which was late with handling the messages
     UNHEARD = "unheard"  # no canary at all came back; the bus's timeout decides about that
 
 
@@ -253,7 +295,16 @@ class ListeningShare:
     `start` is when the first window begins.
     """
 
-    __slots__ = ("_begin", "_clock", "_proven", "_stalled_sec", "poor_count", "poor_since")
+    __slots__ = (
+        "_begin",
+        "_clock",
+        "_own_delays_sec",
+        "_proven",
+        "_stalled_sec",
+        "is_late",
+        "poor_count",
+        "poor_since",
+    )
 
     def __init__(self, clock: ListeningClock, start: Moment) -> None:
         self._clock = clock
@@ -268,6 +319,7 @@ class ListeningShare:
         """Begin a window at `now`, and drop the result of the windows before it."""
         self.poor_count = 0  # the number of poor windows in a row
         self.poor_since = now  # when the first of them began
+        self.is_late = False  # whether the last window was `late`
         self._begin_window(now)
 
     def close_window(self, window_sec: float, now: Moment) -> WindowProof | None:
@@ -286,8 +338,12 @@ class ListeningShare:
             if share >= POOR_BELOW
             else WindowProof.POOR
         )
+        heard_late = (self._clock.own_delays_sec - self._own_delays_sec) / elapsed_sec
         if proof is WindowProof.POOR and self._clock.proof.mono <= self._begin.mono:
             proof = WindowProof.UNHEARD
+        elif proof is WindowProof.POOR and share + heard_late >= POOR_BELOW:
+            proof = WindowProof.LATE
+        self.is_late = proof is WindowProof.LATE
         if proof is WindowProof.POOR:
             self.poor_since = self.poor_since if self.poor_count else self._begin
             self.poor_count += 1
@@ -300,3 +356,4 @@ class ListeningShare:
         self._begin = now
         self._proven = self._clock.proven
         self._stalled_sec = self._clock.stalled_total_sec
+        self._own_delays_sec = self._clock.own_delays_sec

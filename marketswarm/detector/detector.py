@@ -5,12 +5,13 @@ a reading of both clocks (`Moment`), and gets frozen values back.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from marketswarm import beat as beats
-from marketswarm.beat import Beat, MalformedBeat
+from marketswarm.beat import Beat, MalformedBeat, Meaning
 from marketswarm.detector.bus import Reach, UnsavedSilences, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
+from marketswarm.detector.flood import FLOOD, FloodLimit
 from marketswarm.detector.heard import store_familiar
 from marketswarm.detector.job import Job
 from marketswarm.detector.restarts import RestartObserver
@@ -20,6 +21,7 @@ from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
     BatchResult,
     Counts,
+    EndedRun,
     FailedRun,
     LastBeat,
     Publication,
@@ -36,6 +38,13 @@ from marketswarm.detector.verdict import (
 from marketswarm.truth import Watch
 
 Messages = Iterable[Sequence[Any]]
+# before Python 3.12 an attribute of an enum takes as long as a call, and these are read for each miss
+_SUSPECTED: Final = Stage.SUSPECTED
+_IS_DUE, _ANSWERED = Step.DUE, Step.ANSWERED
+_DUE, _BEAT, _DOWN = Trigger.DUE, Trigger.BEAT, State.DOWN
+
+START_UP_SEC: Final = 60.0
+"""The longest time that a service which is known to be starting has for its first beat."""
 
 
 class Detector:
@@ -62,6 +71,7 @@ class Detector:
         self.is_restoring = True
         """Whether the state of an earlier run is still to be applied to some service."""
         self.silences = UnsavedSilences()
+        self.floods = FloodLimit()
         self._reach = Reach()
         self._awake_at = now.mono
 
@@ -107,6 +117,19 @@ class Detector:
         change.is_done = True
         return verdicts
 
+    def expect_start(self, services: Collection[str], within_sec: float, now: Moment) -> None:
+        """Note that services are starting, so that none is missed for its silence before it can beat.
+
+        That ends with the first beat of each, and after `within_sec` seconds in which its bus is heard, at
+        most START_UP_SEC.
+        """
+        for svc in services:
+            if (service := self.services.get(svc)) is not None:
+                running = service.clock.read(now.mono)
+                service.change_trouble(starting_until=running + min(within_sec, START_UP_SEC))
+                if service.stage is not Stage.RESTORING:
+                    self.bus_of(service).schedule(service)
+
     def bus_of(self, service: WatchedService) -> WatchedBus:
         """Return the bus that a watched service beats on."""
         return self.buses[service.rule.bus]
@@ -116,6 +139,7 @@ class Detector:
         self.jobs.pop(svc, None)
         self.bus_of(service).remove_service(service)
         self.refused.pop(svc, None)
+        self.floods.forget_service(svc)
         service.move_stage(Step.DROPPED)
         self.observer.save_soon(svc)  # which deletes its saved beat
         self.silences.delete(svc)
@@ -176,15 +200,16 @@ class Detector:
             self._reach.note_stall(late_sec)
         self._awake_at = now.mono
 
-    def take_canary(self, bus_name: str, number: int, now: Moment) -> list[Verdict]:
+    def take_canary(self, bus_name: str, number: int, now: Moment, worked_sec: float = 0.0) -> list[Verdict]:
         """Take a canary that came back.
 
-        Return the verdicts that any bus is reached again, or this one is found.
+        `worked_sec` is for how long the listener has handled messages so far. Return the verdicts
+        that any bus is reached again, or this one is found.
         """
         bus = self.buses.get(bus_name)
         if bus is None:
             return []
-        bus.clock.note_canary_received(number, now)
+        bus.clock.note_canary_received(number, now, worked_sec)
         gap = self._reach.evaluate(self.buses.values(), now) if bus.clock.is_listening else None
         found = bus.note_heard(now) if bus.clock.is_listening else None
         return [verdict for verdict in (gap, found) if verdict is not None]
@@ -205,8 +230,12 @@ class Detector:
         for service, message in store_familiar(bus.channels, messages, heard, self.counts):
             if service is None:
                 others.append(message)
-            else:
+            elif self.floods.admit_payload(service.svc, now.mono):
                 verdicts += self._take_payload(service, message[2], heard, now)
+            else:
+                self.counts.dropped += 1
+                if service.channel_refused_at is None:
+                    verdicts.append(self._note_flood(service, now))
         return BatchResult(verdicts, others)
 
     def _take_payload(
@@ -225,17 +254,19 @@ class Detector:
             heard = _date_report(found, heard, service.clock.stalled_sec)
         if service.stage is not Stage.RESTORING:
             self.observer.beat_parsed(service, found, heard)
-        if service.check_replay(found.boot, found.i, is_alive=not found.is_run_only):
+        is_new_process = found.boot is not None and service.instances.find_i(found.boot) is None
+        if service.check_replay(found.boot, found.i, is_alive=service.shows_life(found)):
             self.counts.replayed += 1
             return ()
         self.counts.heard += 1
-        if found.is_run_only:
+        if found.meaning is Meaning.REPORT:
             if service.take_run_report(found, heard):
                 self.bus_of(service).retry(service)
+                self.observer.save_soon(service.svc)  # with its open failures
             elif service.job is not None:
                 self.bus_of(service).schedule(service)  # a run that started may be due earlier
             return ()
-        if found.status == "stopping":
+        if found.meaning is Meaning.GOODBYE:
             service.stopped = True
             service.note_failure(found, heard)
             service.parse_next()
@@ -243,12 +274,19 @@ class Detector:
             if service.failure is not None:
                 self.bus_of(service).retry(service)
             return ()
-        return self._take_beat(service, found, payload, heard, now)
+        return self._take_beat(service, found, payload, heard, now, is_new_process=is_new_process)
 
     def _take_beat(
-        self, service: WatchedService, beat: Beat, payload: bytes, heard: HeardAt, now: Moment
+        self,
+        service: WatchedService,
+        beat: Beat,
+        payload: bytes,
+        heard: HeardAt,
+        now: Moment,
+        *,
+        is_new_process: bool,
     ) -> Sequence[Verdict]:
-        """Record a live beat; return the verdict that the service is up if it was not.
+        """Record a live beat; return the verdict that the service is up if it was not, and now is.
 
         Before that comes the miss of a failure that it reported since the last evaluation: the beat that
         follows at once is the end of that outage, and does not undo it.
@@ -259,15 +297,18 @@ class Detector:
             verdicts.append(self.declare_down(service, now))
         before, is_other = service.last_beat, beat.boot != service.instances.last
         is_new_sender, ends_saved_silence = service.stopped or is_other, service.is_silence_saved
-        service.take_beat(payload, beat, heard)
+        open_before = service.trouble.open
+        service.take_beat(payload, beat, heard, is_new_process=is_new_process)
         if is_other:
             self.observer.drop_disproved_case(service, beat.boot)
-        if is_new_sender:
+        if is_new_sender or service.trouble.open is not open_before:
             self.observer.save_soon(service.svc)
         if ends_saved_silence:
             self.silences.end(service.svc)
         if service.stage is Stage.RESTORING:
             service.parse_next()
+        elif service.state is not State.UP and service.trouble.open:
+            service.stay_down(before)
         elif service.state is not State.UP:
             verdicts.append(self.bring_up(service, heard, before=before))
         else:
@@ -303,6 +344,8 @@ class Detector:
             bus.clock.check_canary(now.mono)
         if (gap := self._reach.evaluate(self.buses.values(), now)) is not None:
             verdicts.append(gap)
+        if self.floods.flooding:
+            verdicts += self._end_floods(now)
         for bus in self.buses.values():
             verdict = bus.evaluate(now, may_blame=self._reach.may_blame(bus, now))
             if verdict is not None:
@@ -320,14 +363,15 @@ class Detector:
     def _find_suspects(self, bus: WatchedBus, running: float, now: Moment) -> list[Suspect]:
         """Return the services of a bus whose deadline has provably passed, and mark them as suspects.
 
-        Look at 2000 services at most. Have silences saved that have lasted three quarters of a timeout.
+        Look at 500 services at most. Have silences saved that have lasted three quarters of a timeout.
         """
         found: list[Suspect] = []
         for service in bus.pop_due(running):
             if not service.may_fall_due:
                 continue
             self.confirm(service, now.mono)
-            service.evaluate_job(now)
+            if service.job is not None:
+                service.evaluate_job(now)
             if (due := service.due()) > running:
                 if not service.is_silence_saved and service.silence_save_at() <= running:
                     service.mark_silence_saved()
@@ -336,7 +380,7 @@ class Detector:
             elif due > bus.clock.proven:
                 bus.awaiting_canary.append(service)
             else:
-                service.move_stage(Step.DUE)
+                service.move_stage(_IS_DUE)
                 if service.job is not None:
                     service.job.note_asked()
                 found.append(Suspect(service.svc, bus.name))
@@ -359,9 +403,9 @@ class Detector:
         """
         self.note_awake(now)
         service = self.services.get(svc)
-        if service is None or service.stage is not Stage.SUSPECTED:
+        if service is None or service.stage is not _SUSPECTED:
             return None
-        service.move_stage(Step.ANSWERED)
+        service.move_stage(_ANSWERED)
         if service.channel_refused_at is not None:
             return None
         self.confirm(service, now.mono)
@@ -372,7 +416,8 @@ class Detector:
             self.counts.unheard += 1
             return unheard
         # a report that is not a sign of life should not be there: it replaced one that may have been
-        service.note_witness(now, None if stored is None or stored.beat.is_run_only else stored.age_sec)
+        is_report = stored is None or stored.beat.meaning is Meaning.REPORT
+        service.note_witness(now, None if stored is None or is_report else stored.age_sec)
         if service.due() > service.clock.proven:
             self.bus_of(service).schedule(service)
             return None
@@ -410,6 +455,24 @@ class Detector:
             return None
         self.counts.unheard += 1
         return self.bring_up(service, now, before=before, back=back)
+
+    # -- failures that stay open
+
+    def find_open_failures(self, bus_name: str) -> list[str]:
+        """Return the services of a bus that are down while a failure is open.
+
+        Its end, if it was reported while their channel was not heard, is under `run:<svc>`.
+        """
+        bus = self.buses.get(bus_name)
+        services = () if bus is None else bus.channels.values()
+        return [each.svc for each in services if each.trouble.open]
+
+    def end_open_failure(self, svc: str, ended: EndedRun) -> None:
+        """Close the open failure that a stored report ends; the next sign of life ends the outage."""
+        service = self.services.get(svc)
+        if service is not None and service.stage is not Stage.RESTORING:
+            service.end_open_failure(ended)
+            self.observer.save_soon(svc)
 
     # -- runs that failed
 
@@ -449,6 +512,24 @@ class Detector:
 
     # -- channels that a bus refuses
 
+    def _note_flood(self, service: WatchedService, now: Moment) -> Verdict:
+        """Evaluate a service no longer, as some of its payloads are dropped; return the verdict on that."""
+        service.change_trouble(channel_refused_at=now)
+        return _make_watch_verdict(service.svc, State.DOWN, now, service=service, reason=FLOOD)
+
+    def _end_floods(self, now: Moment) -> list[Verdict]:
+        """Let services be evaluated again whose floods are over; return the verdicts on that."""
+        found: list[Verdict] = []
+        for svc in self.floods.take_ended(now.mono):
+            service = self.services.get(svc)
+            if service is None or service.channel_refused_at is None:
+                continue
+            if service.channel in (self.bus_of(service).refused_channels or ()):
+                self.refused[svc] = None  # meanwhile its bus began to refuse it
+            else:
+                found.append(self._allow_channel(service, now))
+        return found
+
     def set_refused_channels(self, bus_name: str, channels: Collection[str], now: Moment) -> list[Verdict]:
         """Note all channels that a bus refuses to the healer; return the verdicts on their services.
 
@@ -464,7 +545,9 @@ class Detector:
             if channel in refused and service.channel_refused_at is None:
                 self._refuse_channel(service, now)
                 found.append(_make_watch_verdict(service.svc, State.DOWN, now, service=service))
-            elif channel not in refused and service.channel_refused_at is not None:
+            elif channel in refused or service.svc in self.floods.flooding:
+                continue
+            elif service.channel_refused_at is not None:
                 found.append(self._allow_channel(service, now))
         return found
 
@@ -499,9 +582,10 @@ class Detector:
     # -- transitions
 
     def declare_down(self, service: WatchedService, now: Moment) -> Verdict:
+        """Record that a service is down, delete its saved silence, and return its miss."""
         self.silences.delete(service.svc)
         service.prepare_miss(now)
-        return self._apply_transition(service, Trigger.DUE, now, before=service.last_beat)
+        return self._apply_transition(service, _DUE, now, before=service.last_beat)
 
     def bring_up(
         self,
@@ -534,22 +618,23 @@ class Detector:
 
         `back` is the time of a beat that brings it up and was not heard now.
         """
-        was_down = service.state is State.DOWN
+        was_down = service.state is _DOWN
         publication = service.move(trigger)
-        is_miss, is_beat = trigger is Trigger.DUE, trigger is Trigger.BEAT
+        is_miss, is_beat = trigger is _DUE, trigger is _BEAT
         running = service.clock.read(now.mono)
         last = service.last_beat
         ends_outage = was_down and is_beat
         down_since = service.trouble.down_since if is_miss or ends_outage else None
         begun = down_since or before
         newest = service.instances.newest()
+        failure = service.failure if is_miss else None
         return Verdict(
             service.svc,
             service.state,
             publication,
             now.wall,
             reason=service.miss_reason() if is_miss else None,
-            exit_code=service.failure.exit_code if is_miss and service.failure else None,
+            exit_code=failure.exit_code if failure else None,
             host=service.host,
             late_sec=service.silence_sec(running) if is_miss else None,
             overdue_sec=running - service.due() if is_miss else None,
@@ -560,6 +645,8 @@ class Detector:
             boot=newest,
             i=None if newest is None else service.instances.find_i(newest),
             down_since=None if down_since is None else down_since.wall,
+            via=service.failure_via if failure else None,
+            detail=failure.detail if failure else None,
         )
 
 
@@ -579,8 +666,9 @@ def _make_watch_verdict(
     *,
     service: WatchedService | None = None,
     since: Moment | None = None,
+    reason: str = "auth",
 ) -> Verdict:
-    """Return the verdict on whether a service can be watched.
+    """Return the verdict on whether a service can be watched; `reason` is why it can't.
 
     `since` is when its channel was refused, for the verdict that ends that.
     """
@@ -591,7 +679,7 @@ def _make_watch_verdict(
         Publication.ALERT,
         now.wall,
         subject=Subject.WATCH,
-        reason="auth" if state is State.DOWN else None,
+        reason=reason if state is State.DOWN else None,
         since=last.wall if last is not None and state is State.DOWN else None,
         down_sec=now.mono - since.mono if since is not None else None,
     )

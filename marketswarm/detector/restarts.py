@@ -31,12 +31,13 @@ from itertools import islice
 from math import inf
 from typing import Final
 
-from marketswarm.beat import Beat
+from marketswarm.beat import Beat, Meaning
 from marketswarm.detector.bus import MAX_PER_EVALUATION, WatchedBus
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
 from marketswarm.detector.history import BeatBeforeGap, Case, History, find_longest_silence
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
+    NO_FAILURES,
     NO_OTHERS,
     LastBeat,
     SavedBeat,
@@ -253,6 +254,7 @@ class RestartObserver:
             others,
             history.pace_sec,
             _allowed_sec(service, history),
+            {each.via: each.report.heard.wall for each in service.trouble.open} or NO_FAILURES,
         )
 
     # -- helpers
@@ -299,7 +301,7 @@ def _goes_on(service: WatchedService, history: History, beat: Beat, heard: Heard
     last, boot = service.parsed_at, service.instances.last
     if last is None or boot is None or beat.boot != boot or not service.clock.is_caught_up:
         return False
-    if beat.status == "stopping" or beat.is_run_only or service.stopped or service.job is not None:
+    if beat.meaning is not Meaning.LIFE or service.stopped or service.job is not None:
         return False
     if history.undecided.case is not None or beat.i <= (service.instances.find_i(boot) or 0):
         return False
@@ -365,7 +367,7 @@ def _beat_before_start(
 def _with_stored_beat(before: BeatBeforeGap, stored: LastBeat, now: Moment) -> BeatBeforeGap:
     """Return the beat before a gap, updated by a later beat of the same instance under `beat:<svc>`."""
     beat, age_sec = stored.beat, stored.age_sec
-    is_goodbye = beat.status == "stopping"
+    is_goodbye = beat.meaning is Meaning.GOODBYE
     i = beat.i - is_goodbye  # the key of a goodbye has the age of the beat before it
     if age_sec is None or beat.boot != before.boot or i < before.i:
         return before

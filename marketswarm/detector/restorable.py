@@ -7,11 +7,18 @@ of this is called when a service is missed: `service.py` has the rule for that.
 
 from math import inf
 
+from marketswarm.beat import Meaning
 from marketswarm.detector.clock import HeardAt, Moment
-from marketswarm.detector.job import OTHER_RUN_SEC, drop_missed_runs
+from marketswarm.detector.job import OTHER_RUN_SEC, ROUNDING_SEC, drop_missed_runs
 from marketswarm.detector.service import IN_FLIGHT_SEC, WatchedService
-from marketswarm.detector.trouble import ReportedFailure
-from marketswarm.detector.verdict import FailedRun, LastBeat, SavedService, State, Step
+from marketswarm.detector.trouble import (
+    ANY_WAY,
+    MAX_OPEN_FAILURES,
+    NOT_STARTING,
+    OpenFailure,
+    ReportedFailure,
+)
+from marketswarm.detector.verdict import NO_FAILURES, EndedRun, FailedRun, LastBeat, SavedService, State, Step
 
 
 class RestorableService(WatchedService):
@@ -37,6 +44,8 @@ class RestorableService(WatchedService):
         # its channel counts as refused until the bus says otherwise
         self.trouble = old.trouble
         self.change_trouble(last_unheard=None)
+        if self.trouble.starting_until > NOT_STARTING:
+            self.change_trouble(starting_until=self.trouble.starting_until + ahead_sec)
         self.published = old.published
         self.not_due_before = now + self.warm_up_sec
         self.payload, self.parsed_i, self.parsed_ts = old.payload, old.parsed_i, old.parsed_ts
@@ -49,8 +58,11 @@ class RestorableService(WatchedService):
             self.job.inherit(old.job, ahead_sec, is_same_bus=self.clock is old.clock, had_gap=had_gap)
             here = HeardAt(now, moment.mono, moment.wall)
             self.job.keep_deadlines(old.job, here, ahead_sec, self.warm_up_sec)
-        if old.failure is not None:
-            self.change_trouble(failure=old.failure.shift(ahead_sec))
+        trouble = old.trouble
+        if trouble.failure is not None:
+            self.change_trouble(failure=trouble.failure.shift(ahead_sec))
+        if trouble.open:
+            self.change_trouble(open=tuple(each.shift(ahead_sec) for each in trouble.open))
         if old.trouble.ended_failure is not None:
             self.change_trouble(ended_failure=old.trouble.ended_failure.shift(ahead_sec))
         self.is_silence_saved = old.is_silence_saved
@@ -67,9 +79,12 @@ class RestorableService(WatchedService):
         missed_at = self.trouble.missed_at
         if missed_at is None or age is None or now.mono - age < missed_at.mono:
             return None
-        if beat.status == "stopping" or not self.is_unheard_life(beat, age, self.elapsed_sec(now)):
+        if beat.meaning is Meaning.GOODBYE or not self.is_unheard_life(beat, age, self.elapsed_sec(now)):
             return None
         if not self.has_schedule and age >= self.rule.timeout_sec:
+            return None
+        is_new_process = beat.boot is not None and self.instances.find_i(beat.boot) is None
+        if not all(each.is_ended_by(beat, is_new_process=is_new_process) for each in self.trouble.open):
             return None
         self.record_stored(beat)
         self.clear_failure()
@@ -78,6 +93,14 @@ class RestorableService(WatchedService):
         self.last_beat = heard
         self.parse_next()
         return heard
+
+    def end_open_failure(self, ended: EndedRun) -> None:
+        """Close the open failure that came the same way as a later report that all is well."""
+        left = (
+            each for each in self.trouble.open if each.via != ended.via or each.report.heard.wall >= ended.ts
+        )
+        self.change_trouble(open=tuple(left))
+        self.parse_next()  # so that the next beat ends the outage
 
     def take_unheard_failure(self, failed: FailedRun, now: Moment) -> bool:
         """Record that a run failed unheard; return False unless that is later than all that is known.
@@ -96,7 +119,7 @@ class RestorableService(WatchedService):
             return False
         ago_sec = now.since(failed.ts)
         heard = HeardAt(self.clock.read(now.mono), now.mono - ago_sec, now.wall - ago_sec)
-        self.change_trouble(failure=ReportedFailure(heard, failed.exit_code))
+        self.change_trouble(failure=ReportedFailure(heard, failed.exit_code, failed.detail))
         return True
 
     def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
@@ -111,10 +134,10 @@ class RestorableService(WatchedService):
         beat, age = stored.beat, stored.age_sec
         if age is None:
             return
-        if beat.is_run_only:
+        if beat.meaning is Meaning.REPORT:
             return
         running = self.clock.read(now.mono)
-        is_goodbye = beat.status == "stopping"
+        is_goodbye = beat.meaning is Meaning.GOODBYE
         silence_sec = self.elapsed_sec(now)
         is_last = self.has_schedule and self.is_last(beat, age, silence_sec)
         is_life = not is_goodbye or self.is_unheard_life(beat, age, silence_sec)
@@ -156,7 +179,7 @@ class RestorableService(WatchedService):
         """
         self.state = saved.state
         self._restore_miss(saved, now)
-        silent_sec = self.rule.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
+        silent_sec = self._count_silence(saved)
         if not saved.seen:
             self.watched_since = -silent_sec
         else:
@@ -175,6 +198,18 @@ class RestorableService(WatchedService):
             if self.job.has_run and (self.has_schedule or heard.mono < self.job.expected_from.mono):
                 self.last_beat = self.job.expected_from
 
+    def _count_silence(self, saved: SavedService) -> float:
+        """Return for how many seconds it counts as silent, after an earlier run saved that or did not.
+
+        A silence that was allowed by a longer timeout counts as half of the present one at most: it proves
+        nothing under that, so the warm-up of this start is what the service has to be heard in.
+        """
+        half_sec = self.rule.timeout_sec / 2
+        if saved.silent_sec is None:
+            return half_sec
+        is_shorter = saved.silent_under_sec is not None and saved.silent_under_sec > self.rule.timeout_sec
+        return min(saved.silent_sec, half_sec) if is_shorter else saved.silent_sec
+
     def _restore_miss(self, saved: SavedService, now: Moment) -> None:
         """Restore when a service that is down was missed, and since when, as far as that is known."""
         missed_at, since = self.trouble.missed_at, saved.down_since
@@ -182,6 +217,30 @@ class RestorableService(WatchedService):
             missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
         down_since = None if since is None else Moment(now.mono - now.since(since), since)
         self.change_trouble(missed_at=missed_at, down_since=down_since)
+        self._restore_open_failures(saved, down_since or missed_at or now, now)
+
+    def _restore_open_failures(self, saved: SavedService, since: Moment, now: Moment) -> None:
+        """Open the failures that were open, unless their end was heard before the restore.
+
+        `since` is when the outage began. Those that were noted with the last beat count, if they are of this
+        outage: the published one may be over. Without a note, as of a healer that was killed at once, that
+        one counts.
+        """
+        open_here, resolved = self.trouble.open, self.trouble.resolved
+        self.change_trouble(resolved=())
+        if self.job is not None or saved.state is not State.DOWN or ANY_WAY in resolved:
+            return
+        noted = NO_FAILURES if saved.last_beat is None else saved.last_beat.failures
+        found = {via: at for via, at in noted.items() if at >= since.wall - ROUNDING_SEC}
+        if not found and saved.open_via is not None:
+            found = {saved.open_via: since.wall}
+        running, restored = self.clock.read(now.mono), list[OpenFailure]()
+        for via, at in sorted(found.items(), key=lambda each: each[1]):
+            if via not in resolved and all(each.via != via for each in open_here):
+                heard = HeardAt(running, now.mono - now.since(at), at)
+                restored.append(OpenFailure(ReportedFailure(heard, None), via))
+        if restored:
+            self.change_trouble(open=(*restored, *open_here)[:MAX_OPEN_FAILURES])
 
     def begin_ended_failure(self) -> bool:
         """Make a failure that ended before the restore the present one.
@@ -207,10 +266,10 @@ class RestorableService(WatchedService):
     def adopt_down(self, published: SavedService, now: Moment) -> None:
         """Adopt a miss that the leader published; its `since` is the last beat that the leader knew."""
         since = published.since
+        self.clear_failure()
         self._restore_miss(published, now)
         self.confirm(self.clock.read(now.mono))
         self.parse_next()
-        self.clear_failure()
         self.state = State.DOWN
         self.is_silence_saved = False
         self.move_stage(Step.ANSWERED)

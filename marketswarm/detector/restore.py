@@ -128,7 +128,7 @@ def _apply_heard(
             verdicts.append(detector.declare_down(service, now))
         service.clear_failure()
     before, service.last_beat, service.stopped = service.last_beat, heard, stopped
-    if service.state is not State.UP:
+    if service.state is not State.UP and not service.trouble.open:
         verdicts.append(detector.bring_up(service, heard, before=before))
     return verdicts
 

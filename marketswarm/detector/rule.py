@@ -7,16 +7,17 @@ from marketswarm.truth import JobRule, Watch
 
 
 class WatchRule(NamedTuple):
-    """What is the same in the lines of many services in the truth: all but the name and the channel."""
+    """What is the same in the lines of many services in the truth: all but the name and the channel.
+
+    `warm_up_sec` follows from the interval and the timeout.
+    """
 
     bus: str
     interval_sec: float
     timeout_sec: float
     alert_on_failure: bool
     job: JobRule | None
-
-
-_share_rule = lru_cache(maxsize=1024)(WatchRule)
+    warm_up_sec: float
 
 
 def find_rule(watch: Watch) -> WatchRule:
@@ -24,7 +25,14 @@ def find_rule(watch: Watch) -> WatchRule:
     return _share_rule(watch.bus, watch.interval_sec, watch.timeout_sec, watch.alert_on_failure, watch.job)
 
 
-@lru_cache(maxsize=1024)  # most services have one of few, and share the float
+@lru_cache(maxsize=1024)
+def _share_rule(
+    bus: str, interval_sec: float, timeout_sec: float, alert_on_failure: bool, job: JobRule | None
+) -> WatchRule:
+    warm_up_sec = compute_warm_up_sec(interval_sec, timeout_sec)
+    return WatchRule(bus, interval_sec, timeout_sec, alert_on_failure, job, warm_up_sec)
+
+
 def compute_warm_up_sec(interval_sec: float, timeout_sec: float) -> float:
     """Return the seconds that a service has after a gap to be heard, by the reference's formula."""
     return min(timeout_sec, max(2 * interval_sec, 0.75 * timeout_sec))

@@ -15,12 +15,21 @@ forged one puts a miss off once, by an interval and a half, in which a service t
 from math import inf
 from typing import Any, Final
 
-from marketswarm.beat import Beat, MalformedBeat, find_form, parse_beat, parse_counts, parse_sender
+from marketswarm.beat import Beat, MalformedBeat, Meaning, find_form, parse_beat, parse_counts, parse_sender
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
 from marketswarm.detector.instances import Instances
 from marketswarm.detector.job import Job
-from marketswarm.detector.rule import compute_warm_up_sec, find_rule
-from marketswarm.detector.trouble import NO_TROUBLE, ReportedFailure
+from marketswarm.detector.rule import find_rule
+from marketswarm.detector.trouble import (
+    ANY_WAY,
+    BESIDE,
+    MAX_OPEN_FAILURES,
+    NO_TROUBLE,
+    NOT_STARTING,
+    OpenFailure,
+    ReportedFailure,
+    Trouble,
+)
 from marketswarm.detector.verdict import (
     STAGES,
     TRANSITIONS,
@@ -71,6 +80,11 @@ AHEAD_SEC: Final = 2 * (OVERDUE_SEC + CANARY_EVERY_SEC)
 
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
+
+
+# before Python 3.12 an attribute of an enum takes as long as a call, and these are read at each look
+_EVALUATED: Final = Stage.EVALUATED
+_DOWN: Final = State.DOWN
 
 
 class LastPayload:
@@ -160,7 +174,7 @@ class WatchedService(LastPayload):
     @property
     def watch(self) -> Watch:
         """Its line in the truth, of which only the name and the channel are its own."""
-        bus, interval_sec, timeout_sec, alert_on_failure, job = self.rule
+        bus, interval_sec, timeout_sec, alert_on_failure, job, _ = self.rule
         return Watch(self.svc, bus, self.channel.decode(), interval_sec, timeout_sec, alert_on_failure, job)
 
     @watch.setter
@@ -230,10 +244,26 @@ class WatchedService(LastPayload):
             kept = JOB_BOOTS_KEPT + len(self.job.runs)
         return self.instances.check_replay(boot, i, kept, is_alive=is_alive)
 
+    def shows_life(self, beat: Beat) -> bool:
+        """Return True if, with this payload that was heard, all signs of life of its sender were heard.
+
+        A goodbye is none, but it comes after one: after a gap, that one may be under `beat:<svc>` alone.
+        """
+        if beat.meaning is not Meaning.GOODBYE:
+            return beat.meaning is Meaning.LIFE
+        clock, last = self.clock, self.last_beat
+        return clock.is_listening and last is not None and last.mono >= clock.listening_since
+
     def record_stored(self, beat: Beat) -> None:
-        """Record the `i` of a stored beat; it may be lower than that of a later report that was heard."""
-        if beat.boot is not None and self.check_replay(beat.boot, beat.i):
-            self.instances.raise_alive_i(beat.boot, beat.i)
+        """Record the `i` of a stored beat; it may be lower than that of a later report that was heard.
+
+        A goodbye shows that the beat before it was sent.
+        """
+        if beat.boot is None:
+            return
+        alive_i = beat.i if beat.meaning is Meaning.LIFE else beat.i - 1
+        self.check_replay(beat.boot, beat.i, is_alive=beat.meaning is Meaning.LIFE)
+        self.instances.raise_alive_i(beat.boot, alive_i)
 
     def other_instances(self) -> tuple[str, ...]:
         """Return the other instances that were alive when the last beat was heard."""
@@ -255,15 +285,17 @@ class WatchedService(LastPayload):
     def is_last(self, beat: Beat, age_sec: float, silence_sec: float) -> bool:
         """Return True if the stored beat is the one that was heard last, though it looks younger.
 
-        Its key lives for twice the timeout that it was stored under, so after a reseed with a shorter one its
-        age seems to be less than it is. Of a beat that an earlier run of the healer heard, only the time is
-        known, by the healer's clock. A sender whose beats are all the same is known by neither.
+        A key without `life` in its beat lives for twice the timeout that it was stored under, so after a
+        reseed with a shorter one its age seems to be less than it is. Of a beat that an earlier run of the
+        healer heard, only the time is known, by the healer's clock. A sender whose beats are all the same is
+        known by neither.
         """
         heard = self.last_beat
         is_its_time = heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
         if self.parsed_at is None:
             return is_its_time
-        oldest_sec = age_sec + 2 * (self.longest_timeout_sec - self.rule.timeout_sec)
+        longer_sec = self.longest_timeout_sec - self.rule.timeout_sec if beat.life is None else 0.0
+        oldest_sec = age_sec + 2 * longer_sec
         may_be_last = is_its_time or oldest_sec >= silence_sec - IN_FLIGHT_SEC
         return may_be_last and (beat.i, beat.ts) == (self.parsed_i, self.parsed_ts)
 
@@ -271,8 +303,15 @@ class WatchedService(LastPayload):
 
     @property
     def failure(self) -> ReportedFailure | None:
-        """The failure that it reported last, if that is to be missed."""
-        return self.trouble.failure
+        """The failure that is to be missed: the one that it reported last, or else the first open one."""
+        own, others = self.trouble.failure, self.trouble.open
+        return others[0].report if own is None and others else own
+
+    @property
+    def failure_via(self) -> str | None:
+        """The way by which the failure came that is to be missed; None for one of the service itself."""
+        own, others = self.trouble.failure, self.trouble.open
+        return others[0].via if own is None and others else None
 
     @property
     def channel_refused_at(self) -> Moment | None:
@@ -281,14 +320,17 @@ class WatchedService(LastPayload):
 
     def change_trouble(self, **changes: Any) -> None:
         """Set attributes of its `Trouble`; if none is another value, as almost always, make no object."""
-        if any(getattr(self.trouble, name) is not value for name, value in changes.items()):
-            self.trouble = self.trouble._replace(**changes)
+        trouble = self.trouble
+        for name, value in changes.items():
+            if getattr(trouble, name) is not value:
+                self.trouble = trouble._replace(**changes)
+                return
 
     # -- the rule
 
     @property
     def warm_up_sec(self) -> float:
-        return compute_warm_up_sec(self.rule.interval_sec, self.rule.timeout_sec)
+        return self.rule.warm_up_sec
 
     def due(self) -> float:
         """Return when, by the listening clock, the service may be declared down.
@@ -297,19 +339,21 @@ class WatchedService(LastPayload):
         reported a failure is due at once, if the truth asks for an alert on that. Of a job the runs count.
         """
         due = self._silence_due() if self.job is None else self._job_due(self.job)
-        failure = self.trouble.failure
+        if self.trouble is NO_TROUBLE:  # almost always
+            return due
+        failure = self.failure
         return due if failure is None else min(due, failure.heard.at)
 
     def _silence_due(self) -> float:
-        timeout_sec, warm_up_sec = self.rule.timeout_sec, self.warm_up_sec
+        warm_up_sec = self.rule.warm_up_sec
         grace = self.clock.gap_end + warm_up_sec
         if self.last_beat is None:
-            due = min(max(self.watched_since + warm_up_sec, grace), self.watched_since + 2 * warm_up_sec)
+            due = self.watched_since + warm_up_sec
         else:
-            due = min(
-                max(self.last_beat.at + timeout_sec, grace), self.last_beat.at + timeout_sec + warm_up_sec
-            )
-        return max(due, self.not_due_before)
+            due = self.last_beat.at + self.rule.timeout_sec
+        if grace > due:
+            due = min(grace, due + warm_up_sec)
+        return max(due, self.not_due_before, self.trouble.starting_until)
 
     def _job_due(self, job: Job) -> float:
         """Return when a run is overdue or has taken too long; without a schedule, the silence counts, too.
@@ -346,6 +390,16 @@ class WatchedService(LastPayload):
         """Return the seconds without a beat at `now`; if it never beat, the seconds since it is watched."""
         return now - (self.watched_since if self.last_beat is None else self.last_beat.at)
 
+    def find_silence_to_save(self) -> float:
+        """Return when its silence began, by the listening clock, as a later run of the healer is to count it.
+
+        While a reseed, or a channel that was refused, still grants it time, that is half a timeout ago at
+        most, since that time is not saved: the warm-up of the later run comes in its place.
+        """
+        began = self.watched_since if self.last_beat is None else self.last_beat.at
+        proven = self.clock.proven
+        return began if proven >= self.not_due_before else max(began, proven - self.rule.timeout_sec / 2)
+
     def silence_save_at(self) -> float:
         """Return when the service's silence should be saved, so that it survives a restart of the healer."""
         if self.last_beat is None:
@@ -358,7 +412,7 @@ class WatchedService(LastPayload):
             return inf
         # should an unparsed payload be no beat, the last beat would be as old as the last parsed one
         last = self.parsed_at if self.is_unparsed else self.last_beat
-        is_plain = self.job is None and self.trouble.failure is None and not self.is_silence_saved
+        is_plain = not self.is_silence_saved and self.job is None and self.failure is None
         if is_plain and last is not None:
             return last.at + LOOK_SHARE * self.rule.timeout_sec  # which is before it is due
         due = self.due() if self.job is None else min(self.due(), self.job.look_at)
@@ -372,13 +426,13 @@ class WatchedService(LastPayload):
     @property
     def may_fall_due(self) -> bool:
         """Whether its deadline counts: it is restored, can be heard, and is neither down nor a suspect."""
-        is_evaluated = self.stage is Stage.EVALUATED
-        return is_evaluated and self.state is not State.DOWN and self.trouble.channel_refused_at is None
+        is_up_or_new = self.stage is _EVALUATED and self.state is not _DOWN
+        return is_up_or_new and self.trouble.channel_refused_at is None
 
     @property
     def has_failed_unnoticed(self) -> bool:
         """Whether it reported a failure that is to be missed, and was not evaluated since."""
-        if self.trouble.failure is None:
+        if self.trouble is NO_TROUBLE or self.failure is None:
             return False
         is_watched = self.stage is not Stage.RESTORING and self.channel_refused_at is None
         return self.state is not State.DOWN and is_watched
@@ -400,8 +454,6 @@ class WatchedService(LastPayload):
     def move(self, trigger: Trigger) -> Publication:
         """Apply a transition; return where it is to be published."""
         self.state, publication = TRANSITIONS[self.state, trigger]
-        if trigger is Trigger.DUE:
-            self.change_trouble(miss_count=self.trouble.miss_count + 1)
         return publication
 
     def move_stage(self, step: Step) -> None:
@@ -413,7 +465,8 @@ class WatchedService(LastPayload):
         self.is_silence_saved = False
         down_since = self._find_down_since(now)
         missed_at = now if self.failure is None else down_since
-        self.change_trouble(missed_at=missed_at, down_since=down_since)
+        # made in a quarter of the time that `_replace` takes
+        self.trouble = Trouble(missed_at, down_since, self.trouble.miss_count + 1, *self.trouble[3:])
         self.parse_next()
 
     def _find_down_since(self, now: Moment) -> Moment | None:
@@ -477,16 +530,21 @@ class WatchedService(LastPayload):
         self.not_due_before = max(self.not_due_before, running + granted_sec)
         return False
 
-    def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
-        """Record a parsed beat that is neither a replay nor a goodbye."""
+    def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt, *, is_new_process: bool = False) -> None:
+        """Record a parsed beat that is neither a replay nor a goodbye, and end the failures that it ends.
+
+        `is_new_process` is True for the first beat of an instance.
+        """
         self.last_beat = heard
+        failed = self.failure
+        self.change_trouble(starting_until=NOT_STARTING)
+        self.clear_failure(beat, is_new_process=is_new_process)
+        if self.stage is Stage.RESTORING and failed is not None and self.failure is not failed:
+            self.change_trouble(ended_failure=failed)
         if beat.boot != self.instances.last:
             counts = self.parsed_at is not None and not self.has_schedule
             self.instances.switch(beat.boot, self.parsed_at.mono if self.parsed_at and counts else None)
         self.is_silence_saved = False
-        if self.stage is Stage.RESTORING and self.failure is not None:
-            self.change_trouble(ended_failure=self.failure)
-        self.clear_failure()
         self.complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
 
@@ -507,22 +565,66 @@ class WatchedService(LastPayload):
             self.job.take_start(beat, heard, self.clock)
         if self.job is not None and beat.run == "failed":
             self.job.take_failure(beat, heard)
-        if beat.run != "failed" or self.failure is not None:
+        if beat.run != "failed":
             return False
-        self.change_trouble(failure=ReportedFailure(heard, beat.exit_code))
+        report, via = ReportedFailure(heard, beat.exit_code, beat.detail), self._find_way(beat, heard)
+        known = self.trouble.open
+        if via is None:
+            if self.trouble.failure is not None:
+                return False
+            self.change_trouble(failure=report)
+        elif len(known) >= MAX_OPEN_FAILURES or any(each.via == via for each in known):
+            return False
+        else:
+            self.change_trouble(open=(*known, OpenFailure(report, via, beat.boot)))
         self.parse_next()
         return True
+
+    def _find_way(self, beat: Beat, heard: HeardAt) -> str | None:
+        """Return the way by which a failure came; None if it is of the service's own process.
+
+        So are all failures of a job, whose next run shows how it is. Without a `via`, a report is by the way
+        if another process beats.
+        """
+        if self.job is not None or beat.via is not None:
+            return beat.via if self.job is None else None
+        last = self.last_beat
+        is_alive = last is not None and heard.at - last.at < self.rule.timeout_sec
+        return BESIDE if is_alive and beat.boot != self.instances.last else None
 
     def note_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
         if self.rule.alert_on_failure and beat.exit_code:
-            self.change_trouble(failure=ReportedFailure(heard, beat.exit_code))
+            self.change_trouble(failure=ReportedFailure(heard, beat.exit_code, beat.detail))
 
-    def clear_failure(self) -> None:
-        """Forget a failure or a goodbye, since a sign of life followed."""
+    def clear_failure(self, beat: Beat | None = None, *, is_new_process: bool = False) -> None:
+        """Forget a failure or a goodbye, since a sign of life followed.
+
+        Of the open failures, forget those that this `beat` ends; all of them without one, and of a job.
+        """
         self.stopped = False
-        if self.trouble.failure is not None:
+        trouble = self.trouble
+        if trouble.failure is not None:
             self.change_trouble(failure=None)
+        if trouble.open:
+            self.change_trouble(
+                open=()
+                if beat is None or self.job is not None
+                else tuple(
+                    each for each in trouble.open if not each.is_ended_by(beat, is_new_process=is_new_process)
+                )
+            )
+        if self.stage is Stage.RESTORING and beat is not None and beat.run == "ended":
+            ways = dict.fromkeys((*trouble.resolved, beat.via or ANY_WAY))
+            self.change_trouble(resolved=tuple(ways)[-MAX_OPEN_FAILURES:])
+
+    def stay_down(self, before: HeardAt | None) -> None:
+        """Note that it beats and stays down, since a failure is open; `before` is the last beat before that.
+
+        So the outage goes on from where it began.
+        """
+        if self.trouble.down_since is None and before is not None:
+            self.change_trouble(down_since=Moment(before.mono, before.wall))
 
     def elapsed_sec(self, now: Moment) -> float:
         """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
@@ -537,9 +639,9 @@ class WatchedService(LastPayload):
         however long its key may live. It shows that there was a beat before it, whose `i` is one less;
         without a `boot` it can't be known whether that beat was heard.
         """
-        if beat.is_run_only:
+        if beat.meaning is Meaning.REPORT:
             return False
-        if beat.status != "stopping":
+        if beat.meaning is Meaning.LIFE:
             return self.is_news(beat, beat.i, age_sec, silence_sec)
         return beat.boot is not None and self.is_news(beat, beat.i - 1, age_sec, silence_sec)
 
@@ -556,7 +658,7 @@ class WatchedService(LastPayload):
         is_life = self.is_unheard_life(beat, age, silence_sec)
         if self.is_news(beat, beat.i, age, silence_sec):
             self.record_stored(beat)
-            self.stopped = beat.status == "stopping"  # a report about a run is not a goodbye
+            self.stopped = beat.meaning is Meaning.GOODBYE
             if self.stopped:
                 self.note_failure(beat, HeardAt(running, now.mono, now.wall))
         if not is_life:

@@ -13,6 +13,7 @@ from marketswarm.beat import Beat
 from marketswarm.detector.job import SavedJob
 
 NO_OTHERS: Final[Mapping[str, int]] = MappingProxyType({})
+NO_FAILURES: Final[Mapping[str, float]] = MappingProxyType({})
 """The instances beside the one that beat last, for a service that has one instance."""
 
 
@@ -124,7 +125,9 @@ class Verdict(NamedTuple):  # made in a quarter of the time of a frozen dataclas
     silence) and `overdue_sec` (the part of the silence after the deadline), a recovery has `down_sec`. `ts`
     and `since` (the last beat; None if there was none) are epoch seconds, and so is `down_since`, when an
     outage began; None for one that began with the last beat. `i` is the highest `i` heard from
-    the instance `boot`. `host` is where the last beat came from; `exit_code` how a command ended that failed.
+    the instance `boot`. `host` is where the last beat came from; `exit_code` how a command ended that failed,
+    and `detail` what the report of that failure said, as the sender wrote it. `via` is
+    the way by which a failure was reported that stays open while the service beats.
 
     A verdict with `gap_sec` changes no state: it reports what a service that is up did while no healer
     listened. It has an `event_id`, which is the same whichever healer concludes it.
@@ -151,6 +154,8 @@ class Verdict(NamedTuple):  # made in a quarter of the time of a frozen dataclas
     gap_sec: float | None = None
     restarted: bool | None = None
     event_id: str | None = None
+    via: str | None = None
+    detail: str | None = None
 
     @property
     def is_about_bus(self) -> bool:
@@ -186,12 +191,22 @@ class LastBeat:
 class FailedRun:
     """A run that failed, as it is stored under `run:<svc>`: when, by the sender's clock, and its exit code.
 
-    `alive_ts` is the `ts` of the beat under `beat:<svc>`, by the same sender; None if there is none.
+    `alive_ts` is the `ts` of the beat under `beat:<svc>`, by the same sender; None if there is none. `detail`
+    is what its sender said about the failure.
     """
 
     ts: float
     exit_code: int | None = None
     alive_ts: float | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """A report under `run:<svc>` that all is well: when, by the sender's clock, and the way it came."""
+
+    ts: float
+    via: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +228,8 @@ class SavedBeat(NamedTuple):
 
     `stopped` is True if the service said goodbye afterwards. `others` maps the other instances that were
     alive then to the highest `i` heard from each. `pace_sec` is the measured time between two beats (0 if it
-    was not measured), `timeout_sec` the longest silence that the truth allowed then.
+    was not measured), `timeout_sec` the longest silence that the truth allowed then. `failures` has the open
+    failures: by the way by which each came, when it was reported, in epoch seconds.
     """
 
     boot: str
@@ -224,6 +240,7 @@ class SavedBeat(NamedTuple):
     others: Mapping[str, int] = NO_OTHERS
     pace_sec: float = 0.0
     timeout_sec: float = 0.0
+    failures: Mapping[str, float] = NO_FAILURES
 
     def instances(self) -> dict[str, int]:
         """Return the highest `i` of every known instance; the instance that beat last comes last."""
@@ -235,10 +252,12 @@ class SavedService:
     """The state of one service that an earlier run saved.
 
     `silent_sec` is how long the service had been silent (if `seen`) or watched without a beat (if not) at the
-    last save of that, in seconds of listening; None if it had beaten shortly before. Beats of the instance
+    last save of that, in seconds of listening; None if it had beaten shortly before. That was measured under
+    a timeout of `silent_under_sec`, None if it is not known. Beats of the instance
     `boot` up to `i` are replays, and so are those before `last_beat`. `missed_at` is when the miss of a
     service that is down was published, `down_since` when its outage began, if not with the last beat, and
-    `recovered_at` when an outage ended that had begun otherwise; all are epoch seconds.
+    `recovered_at` when an outage ended that had begun otherwise; all are epoch seconds. `open_via` is the way
+    by which the failure came that is open, if the outage is one.
     """
 
     state: State
@@ -252,6 +271,8 @@ class SavedService:
     missed_at: float | None = None
     down_since: float | None = None
     recovered_at: float | None = None
+    silent_under_sec: float | None = None
+    open_via: str | None = None
 
 
 @dataclass(slots=True)
@@ -261,6 +282,8 @@ class Counts:
     heard: int = 0
     malformed: int = 0
     replayed: int = 0
+    dropped: int = 0
+    """Payloads that were not even parsed, because their service had sent too many within a second."""
     unheard: int = 0
     unreadable: int = 0
     stalls: int = 0

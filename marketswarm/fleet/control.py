@@ -20,7 +20,7 @@ import orjson
 from marketswarm.agent.lease import is_in_time
 from marketswarm.bus.stored_values import parse_number
 from marketswarm.fleet.child import Child
-from marketswarm.truth import find_nearest
+from marketswarm.truth import suggest_name
 
 ACTIONS = ("stop", "start", "kill")
 RESTART, STATE = "restart", "state"
@@ -104,9 +104,7 @@ async def answer_request(line: bytes, agents: ControlledAgents) -> dict[str, Any
             return _refuse(str(error))
         found = find_processes(svc, agents.children)
     if not found:
-        near = find_nearest(svc, agents.children)
-        hint = f"did you mean {near}?" if near else f"it runs {', '.join(agents.children) or 'none'}"
-        return _refuse(f"this fleet runs no {svc}; {hint}")
+        return _refuse(f"this fleet runs no {svc}; {suggest_name(svc, agents.children, 'it runs')}")
     return await _do_action(action, svc, found, agents.data_option)
 
 

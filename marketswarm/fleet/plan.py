@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus import get_url_variable
-from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, find_nearest
+from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, describe_unknown
 
 LAST_PORT: Final = 65_535
 SENTINEL: Final = "sentinel"
@@ -19,6 +19,9 @@ FLEET_SOCKET: Final = "MEDIC_FLEET_SOCKET"
 """The variable with the control socket of the fleet, by which the medic restarts agents."""
 FLEET_LOGS: Final = "MEDIC_FLEET_LOGS"
 """The variable with the folder of the agents' log files, which the medic reads."""
+STARTING_SERVICES: Final = "STARTING_SERVICES"
+STARTING_UNTIL: Final = "STARTING_UNTIL"
+"""The variables by which healer and sentinel know which services the fleet starts, and until when."""
 GATE: Final = "services.sources.gate"
 """The one-shot program after which the services start that depend on SOURCES."""
 GATE_CLOSED: Final = 1
@@ -249,10 +252,6 @@ def _board_port(svc: str, number: int, first: int | None) -> int | None:
 
 def _require_runnable(svc: str, truth: Truth, modules: Mapping[str, str]) -> None:
     if svc not in truth.services:
-        hint = find_nearest(svc, truth.services)
-        raise PlanError(
-            f"--only {svc}: the truth has no such service"
-            + (f"; did you mean {hint}?" if hint else f"; it has {', '.join(truth.services)}")
-        )
+        raise PlanError(f"--only {svc}: {describe_unknown(svc, truth.services)}")
     if svc not in modules:
         raise PlanError(f"--only {svc}: there is no module services.{svc} here to run")

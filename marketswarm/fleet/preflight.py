@@ -1,4 +1,4 @@
-"""Checks before a fleet starts: where its buses are, which services have a module here, free ports."""
+"""Checks before a fleet starts: where its buses are, and free ports."""
 
 import contextlib
 import errno
@@ -8,12 +8,11 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from marketswarm.bus import BusError, find_bus_url
-from marketswarm.bus.scripts import find_package_folders
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.plan import LOOPBACK, Plan, is_url_given
 from marketswarm.truth import Truth
@@ -21,8 +20,6 @@ from marketswarm.truth import Truth
 _POLL_EVERY_SEC = 0.05
 _TCP_LISTEN = "0A"
 _UNKNOWN_HOLDER = "a program of another user"
-# these have packages of their own; all others are under `services`
-_TOP_LEVEL_PACKAGES = ("healer", "sentinel", "notifier")
 
 
 def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
@@ -141,23 +138,6 @@ def _ask_lsof(port: int) -> str:
     facts = {line[0]: line[1:] for line in reversed(output.splitlines()) if line}
     pid = facts.get("p", "")
     return f"{facts.get('c') or 'a program'} (pid {pid})" if pid.isdigit() else _UNKNOWN_HOLDER
-
-
-def find_modules(services: Iterable[str]) -> dict[str, str]:
-    """Return the module of each service that has one here: `services.new_svc` for `new-svc`.
-
-    A module is a package with a `__main__`. Only files are checked, nothing is imported.
-    """
-    found = {}
-    for svc in services:
-        name = svc.replace("-", "_")
-        module = svc if svc in _TOP_LEVEL_PACKAGES else f"services.{name}"
-        package, _, rest = module.partition(".")
-        if name.isidentifier() and any(
-            Path(place, rest, "__main__.py").is_file() for place in find_package_folders(package)
-        ):
-            found[svc] = module
-    return found
 
 
 def is_in_our_tree() -> bool:

@@ -7,6 +7,7 @@ from marketswarm.beat import MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import parse_object, read_strings
 from marketswarm.bus.subscriber import subscribe
+from marketswarm.detector import Reason
 from marketswarm.keys import health_key, last_beat_key
 from marketswarm.truth import HEALER, SYSTEM, Truth
 
@@ -17,7 +18,8 @@ async def find_ready(agents: Mapping[str, float], truth: Truth, get_bus: Callabl
     """Return those services of `agents` (with the times of their starts) that are up now.
 
     An agent is up if its last beat is from after its start and is not a goodbye. If the healer is among
-    `agents`, the healer must also have reported each agent that it monitors as ok.
+    `agents`, the healer must also have reported each agent that it monitors as ok, or as failed: a failure
+    that somebody else reports may be open before and after a restart.
     """
     monitored = {watch.svc for watch in truth.watched()} if HEALER in agents else set()
     ready: set[str] = set()
@@ -34,7 +36,9 @@ async def find_ready(agents: Mapping[str, float], truth: Truth, get_bus: Callabl
     names = sorted(ready & monitored)
     verdicts = await read_objects(get_bus(SYSTEM), [health_key(svc) for svc in names]) if names else []
     return ready - {
-        svc for svc, event in zip(names, verdicts, strict=True) if event.get("type") != "heartbeat_ok"
+        svc
+        for svc, event in zip(names, verdicts, strict=True)
+        if event.get("type") != "heartbeat_ok" and event.get("reason") != Reason.FAILED
     }
 
 

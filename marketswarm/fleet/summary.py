@@ -12,17 +12,18 @@ from urllib.parse import urlsplit
 from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.data_folder import format_data_option
-from marketswarm.fleet.plan import Plan, find_board_host, find_missed, format_board_url
+from marketswarm.fleet.plan import BOARD, Plan, find_board_host, find_missed, format_board_url
 from marketswarm.fleet.supervisor import DATABASE, WITHOUT_BOARD, FleetSpec
 from marketswarm.settings import ChannelSettings, read_settings
-from marketswarm.text import escape_text
-from marketswarm.truth import Truth
+from marketswarm.status.notifications import CHANNEL_REMEDY
+from marketswarm.text import escape_text, format_duration
+from marketswarm.truth import HEALER, Truth, Watch
 
 NOTIFIER: Final = "notifier"
 BARS: Final = "bars"
 _MAX_CHANGES: Final = 12
-_MONITORS = ("healer", "sentinel", NOTIFIER)
-_NO_CHANNEL = "Nobody is notified: set WEBHOOK_URL, or see docs/notifications.md for other ways."
+_MONITORS = (HEALER, "sentinel", NOTIFIER)
+_NO_CHANNEL = f"Nobody is notified: {CHANNEL_REMEDY}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,14 @@ class SummaryFacts:
 
     `data` is the data folder as the user would write it, `has_makefile` says whether the current folder has
     our Makefile, `begun` is the monotonic time of the command, `channels` describes how people are notified.
+    `has_redis_cli` says whether that program is on PATH: the fleet needs no other program than its servers.
     """
 
     data: str
     has_makefile: bool
     begun: float
     channels: tuple[str, ...] = ()
+    has_redis_cli: bool = False
 
 
 def format_summary(
@@ -46,8 +49,7 @@ def format_summary(
 
     `agents` are the names of those that are up, `seeding_output` the log of bootstrap, `now` monotonic.
     """
-    services = (name.partition("/")[0] for name in agents)
-    example = next((svc for svc in services if svc not in _MONITORS), None)
+    example = _find_example(spec.truth, agents)
     running = _format_services(spec.plan, agents)
     subject = "The service is" if len(running) == 1 else f"All {len(running)} services are"
     lines = ["", f"{subject} up, {now - facts.begun:.1f} s after the start.", ""]
@@ -58,7 +60,7 @@ def format_summary(
         words = [f"{channel}," for channel in facts.channels[:-1]] + list(facts.channels[-1:])
         lines += ["", *(_wrap_words("Notifications: ", words) if words else [_NO_CHANNEL])]
     lines += ["", "In another terminal, in this folder:"]
-    hints = _suggest_commands(spec, example if "healer" in agents else None, facts)
+    hints = _suggest_commands(spec, example, facts)
     width = max(len(command) for command, _ in hints)
     lines += [f"  {command:<{width}}  {what}" for command, what in hints]
     return [*lines, "", "Ctrl-C here ends all of it.", ""]
@@ -148,8 +150,20 @@ def describe_seeding(output: Iterable[bytes]) -> list[str]:
     return [escape_text(line) for line in ([revision] if revision else []) + shown + rest]
 
 
-def _suggest_commands(spec: FleetSpec, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
-    """Return commands to type next, each with its purpose; `example` is a service to simulate an outage of.
+def _find_example(truth: Truth, agents: Sequence[str]) -> Watch | None:
+    """Return the running service that is missed first after it was stopped; None if no healer would miss any.
+
+    The board comes last, since people look at it meanwhile. The miss of a job may be a day away.
+    """
+    running = {name.partition("/")[0] for name in agents}.difference(_MONITORS)
+    watched = truth.watched() if HEALER in agents else ()
+    beating = (each for each in watched if each.job is None or each.job.schedule is None)
+    found = [each for each in beating if each.svc in running]
+    return min(found, key=lambda each: (each.svc == BOARD, each.timeout_sec), default=None)
+
+
+def _suggest_commands(spec: FleetSpec, example: Watch | None, facts: SummaryFacts) -> list[tuple[str, str]]:
+    """Return commands to type next, each with its purpose; `example` is the service to simulate an outage of.
 
     The targets of the Makefile know only the default data folder: with another one, no `make` is suggested.
     """
@@ -161,15 +175,17 @@ def _suggest_commands(spec: FleetSpec, example: str | None, facts: SummaryFacts)
         (f"{program} alerts{option}", "follow the alerts"),
         (f"marketswarm logs{option} --follow", "what each agent logs"),
     ]
-    if spec.access is None or not spec.access.closed:
+    if facts.has_redis_cli and (spec.access is None or not spec.access.closed):
         port = urlsplit(spec.plan.buses[0].url).port or 6379
         hints.append((f"redis-cli -p {port} SUBSCRIBE healer:alerts", "the same, raw"))
     if example:
         simulate = (
-            f"make simulate SVC={example}" if suggests_make else f"marketswarm simulate {example}{option}"
+            f"make simulate SVC={example.svc}"
+            if suggests_make
+            else f"marketswarm simulate {example.svc}{option}"
         )
-        miss_after_sec = max((watch.timeout_sec for watch in spec.truth.watched()), default=30.0)
-        hints.append((simulate, f"stop it, read the miss within {miss_after_sec:.0f} s, start it"))
+        miss_within = format_duration(example.timeout_sec)
+        hints.append((simulate, f"stop it, read the miss within {miss_within}, start it"))
     return hints
 
 

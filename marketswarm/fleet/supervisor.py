@@ -7,15 +7,17 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from marketswarm.access.passwords import ACL_FILE
 from marketswarm.access.users import BOOTSTRAP
+from marketswarm.agent.service_modules import find_modules
 from marketswarm.agent.truth_source import find_first_valid, format_reasons, read_all_truths
 from marketswarm.bus import Bus, BusError
+from marketswarm.detector import START_UP_SEC
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.access import FleetAccess
 from marketswarm.fleet.agent_logs import LOGS_FOLDER
@@ -33,7 +35,10 @@ from marketswarm.fleet.plan import (
     GATE,
     GATE_CLOSED,
     MEDIC,
+    SENTINEL,
     SOURCES,
+    STARTING_SERVICES,
+    STARTING_UNTIL,
     Plan,
     PlanError,
     PlannedAgent,
@@ -42,14 +47,14 @@ from marketswarm.fleet.plan import (
     plan_added_agents,
 )
 from marketswarm.fleet.postgres import STOP_SIGNAL, PostgresServer
-from marketswarm.fleet.preflight import find_external_buses, find_modules
+from marketswarm.fleet.preflight import find_external_buses
 from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
 from marketswarm.fleet.server import MAXMEMORY, build_command, build_memory_limits, limit_process_memory
 from marketswarm.fleet_control import ProcessState
 from marketswarm.net.retry import Backoff
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.tasks import end_tasks
-from marketswarm.truth import HEALER, Truth, find_nearest
+from marketswarm.truth import HEALER, Truth, suggest_name
 
 _POLL_EVERY_SEC = 0.01
 _READY_POLL_EVERY_SEC = 0.1
@@ -131,6 +136,7 @@ class FleetSupervisor:
         self._counter = InstanceCounter(spec.truth, [svc for svc, count in several.items() if count > 1])
         self._counting_task: asyncio.Task[None] | None = None
         self._gate_task: asyncio.Task[None] | None = None
+        self._monitor_environs: list[dict[str, str]] = []
         self.agents = {agent.name: self._make_agent(agent, spec.truth) for agent in spec.plan.agents}
         self._added: list[PlannedAgent] = []
 
@@ -176,6 +182,7 @@ class FleetSupervisor:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_COUNTER_LISTENS_WITHIN_SEC):
                 await self._counter.wait_until_listening()
+        self._announce_starts()
         if HEALER in self.agents:  # first, so that it receives the first beat of each agent
             self.agents[HEALER].start()
             await self._wait_for_healer()
@@ -185,6 +192,18 @@ class FleetSupervisor:
                 agent.start()
         if gated:
             await self._pass_gate()
+
+    def _announce_starts(self) -> None:
+        """Have healer and sentinel know, when they start, that all others start now, and take their time.
+
+        One that is started again later finds that this time is over.
+        """
+        starting = {
+            STARTING_SERVICES: ",".join(sorted({agent.svc for agent in self._spec.plan.agents})),
+            STARTING_UNTIL: f"{time.time() + START_UP_SEC:.3f}",
+        }
+        for environ in self._monitor_environs:
+            environ.update(starting)
 
     async def _wait_for_database(self) -> None:
         database = self._spec.database
@@ -257,9 +276,8 @@ class FleetSupervisor:
         """Supervise the agents of a service that does not run. Raises AddError if it can't be run."""
         truth, revision = await self._read_truth()
         if svc not in truth.services:
-            near = find_nearest(svc, [*self.agents, *truth.services])
+            hint = suggest_name(svc, [*self.agents, *truth.services], "there are")
             known = f"revision {revision}" if revision is not None else "its truth"
-            hint = f"did you mean {near}?" if near else f"it runs {', '.join(self.agents) or 'none'}"
             raise AddError(f"this fleet runs no {svc}, and {known} names none; {hint}")
         module = find_modules([svc]).get(svc)
         if module is None:
@@ -286,13 +304,12 @@ class FleetSupervisor:
     async def _read_truth(self) -> tuple[Truth, int | None]:
         """Return the truth that the buses hold now, and its revision, None if that is not known."""
         buses = [self._get_bus(bus.name) for bus in self._spec.plan.buses]
-        seen = await read_all_truths(
-            buses, read_settings(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC
-        )
+        settings = read_settings(CommonSettings)
+        seen = await read_all_truths(buses, settings.truth_redis_key, None, _READ_TRUTH_WITHIN_SEC)
         found = find_first_valid(seen)
         if found is None:
             raise AddError(f"no bus has a valid truth ({', '.join(format_reasons(seen))})")
-        return found.loaded.truth, found.revision
+        return found.loaded.truth.with_default_timeout(settings.default_timeout_sec), found.revision
 
     def _require_known_buses(self, truth: Truth) -> None:
         known = {*find_external_buses(truth, os.environ), *(bus.name for bus in self._spec.plan.buses)}
@@ -406,11 +423,13 @@ class FleetSupervisor:
         return Child(program, self._log_event, partial(self._write_line, bus.name), _SERVER_GRACE_SEC)
 
     def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
-        environ: Mapping[str, str] = {
+        environ = {
             **self._make_environ(agent.module, agent.svc, truth),
             **self._spec.bus_environ(agent.svc),
             **agent.environ(),
         }
+        if agent.svc in (HEALER, SENTINEL):
+            self._monitor_environs.append(environ)
         missed_after_sec = truth.timeout_of(agent.svc)
         if agent.svc == HEALER:  # the sentinel misses it after three intervals
             missed_after_sec = 3 * truth.services[HEALER].heartbeat.interval_sec

@@ -10,10 +10,29 @@ publishes verdicts (`encoder` makes the events, `verdict_queue` holds those that
 keys, `leadership` has the fences of writes, `metrics` is for Prometheus.
 """
 
-from marketswarm.detector import NO_TIMEOUT
-from marketswarm.monitor.conventions import find_alert_target, make_healer_heartbeat
-from marketswarm.monitor.encoder import VerdictEncoder
-from marketswarm.monitor.leadership import Fence
-from marketswarm.monitor.monitor import Monitor
+from typing import TYPE_CHECKING
+
+from marketswarm.lazy_names import import_when_used
+
+if TYPE_CHECKING:
+    from marketswarm.detector import NO_TIMEOUT
+    from marketswarm.monitor.conventions import find_alert_target, make_healer_heartbeat
+    from marketswarm.monitor.encoder import VerdictEncoder
+    from marketswarm.monitor.leadership import Fence
+    from marketswarm.monitor.monitor import Monitor
 
 __all__ = ["NO_TIMEOUT", "Fence", "Monitor", "VerdictEncoder", "find_alert_target", "make_healer_heartbeat"]
+
+__getattr__ = import_when_used(
+    __name__,
+    {
+        "marketswarm.detector": ("NO_TIMEOUT",),
+        "marketswarm.monitor.conventions": (
+            "find_alert_target",
+            "make_healer_heartbeat",
+        ),
+        "marketswarm.monitor.encoder": ("VerdictEncoder",),
+        "marketswarm.monitor.leadership": ("Fence",),
+        "marketswarm.monitor.monitor": ("Monitor",),
+    },
+)

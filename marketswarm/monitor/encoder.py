@@ -7,8 +7,9 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.event import Event, Kind, dump_compact, encode_event, make_event_id
+from marketswarm.event import Event, Kind, dump_compact, make_event_id, make_event_object
 from marketswarm.keys import health_key
+from marketswarm.text import extract_line
 
 MIN_HEALTH_SEC: Final = 60
 
@@ -31,31 +32,37 @@ _FAMILIES: Final = {Subject.WATCH: "watch", Subject.BUS: "bus"}
 _KIND_ENDINGS: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "unwatched"}
 
 
+# before Python 3.12 an attribute of an enum takes as long as a call, and these are read for each verdict
+_SERVICE, _WATCH = Subject.SERVICE, Subject.WATCH
+_UP, _DOWN, _UNWATCHED = State.UP, State.DOWN, State.UNWATCHED
+_NOWHERE: Final = Publication.NONE
+_OK: Final = Kind.HEARTBEAT_OK
+
+
 def roster_field(verdict: Verdict) -> str:
     """Return the roster's field for the subject of a verdict: the service, or `bus:<name>` and so on."""
-    if verdict.subject is Subject.SERVICE:
+    if verdict.subject is _SERVICE:
         return verdict.svc
     return _FIELD_PREFIXES[verdict.subject] + verdict.svc
 
 
 class EncodedVerdict(NamedTuple):
-    """One verdict as publish.lua takes it; the script's header explains each value."""
+    """One verdict as publish.lua takes it; the script's header explains each, in its order."""
 
     field: str
+    assumed: Literal["unknown", "up"]
     verdict: str
+    mark: str
     value: bytes
     event: bytes
     channel: str
-    health_key: str
+    after: str
     health_sec: int
-    assumed: Literal["unknown", "up"] = "unknown"
-    mark: str = ""
-    after: str = ""
+    health_key: str
 
-    def script_args(self) -> list[str | bytes | float]:
-        """Return the script's nine arguments for this verdict, in its order."""
-        names = (self.field, self.assumed, self.verdict, self.mark)
-        return [*names, self.value, self.event, self.channel, self.after, self.health_sec]
+    def script_args(self) -> tuple[str | bytes | float, ...]:
+        """Return the script's nine arguments for this verdict."""
+        return self[:9]
 
 
 class VerdictEncoder:
@@ -69,7 +76,7 @@ class VerdictEncoder:
         self.by = by
         self.channel = channel
         self.on_event: Callable[[Event], None] | None = None
-        """Called with each event before it is encoded, so that an event that no bus takes is known, too."""
+        """Called by `report_event`, so that an event that no bus takes is known, too."""
 
     @property
     def ok_kind(self) -> Kind:
@@ -77,60 +84,79 @@ class VerdictEncoder:
 
     def build_event(self, verdict: Verdict) -> Event | None:
         """Return a verdict's alert event, None without one; `healer` has neither gaps nor unwatched."""
-        if verdict.publication is Publication.NONE:
+        document = self._make_document(verdict)
+        return None if document is None else Event(**document)
+
+    def report_event(self, verdict: Verdict) -> None:
+        """Call `on_event`, if it is set, with the event of a verdict that this process is to publish.
+
+        The same event may be reported more than once.
+        """
+        if self.on_event is not None and (event := self.build_event(verdict)) is not None:
+            self.on_event(event)
+
+    def _make_document(self, verdict: Verdict) -> dict[str, Any] | None:
+        """Return the alert event of a verdict as `encode_event` writes it; None for a verdict without one.
+
+        An `Event` on the way there would take as long as all else, and many services may die at once.
+        """
+        if verdict.publication is _NOWHERE:
             return None
-        if self._family != "heartbeat" and (verdict.gap_sec is not None or verdict.state is State.UNWATCHED):
+        state, gap_sec = verdict.state, verdict.gap_sec
+        if self._family != "heartbeat" and (gap_sec is not None or state is _UNWATCHED):
             return None
-        kind = self._choose_kind(verdict)
-        return Event(
-            kind,
-            verdict.svc,
-            verdict.ts,
-            verdict.event_id or make_event_id(kind, verdict.svc, verdict.ts),
-            self.by,
-            late_sec=verdict.late_sec,
-            timeout_sec=verdict.timeout_sec if verdict.state is State.DOWN else None,
-            # the reference gives an age to services only
-            age_sec=verdict.age_sec if kind is Kind.HEARTBEAT_OK else None,
-            reason=verdict.reason,
-            down_sec=verdict.down_sec,
-            since=verdict.since,
-            gap_sec=verdict.gap_sec,
-            restarted=verdict.restarted,
-            host=verdict.host,
-            exit_code=verdict.exit_code,
-            down_since=verdict.down_since,
+        kind, svc, ts = self._choose_kind(verdict), verdict.svc, verdict.ts
+        return make_event_object(
+            (
+                kind,
+                svc,
+                verdict.late_sec,
+                # the reference gives an age to services only
+                verdict.age_sec if kind is _OK else None,
+                verdict.timeout_sec if state is _DOWN else None,
+                ts,
+                verdict.event_id or make_event_id(kind, svc, ts),
+                verdict.reason,
+                verdict.down_sec,
+                verdict.since,
+                self.by,
+                gap_sec,
+                verdict.restarted,
+                verdict.host,
+                verdict.exit_code,
+                verdict.down_since,
+                None,  # how urgent it is, a healer does not know
+                None if verdict.detail is None else extract_line(verdict.detail),
+            )
         )
 
     def _choose_kind(self, verdict: Verdict) -> Kind:
         if verdict.gap_sec is not None:
             return Kind.REACH_GAP if verdict.subject is Subject.REACH else Kind.HEARTBEAT_GAP
         if verdict.subject is Subject.TRUTH:
-            return Kind.TRUTH_DRIFT if verdict.state is State.DOWN else Kind.TRUTH_OK
+            return Kind.TRUTH_DRIFT if verdict.state is _DOWN else Kind.TRUTH_OK
         family = _FAMILIES.get(verdict.subject, self._family)
         return _find_kind(family, verdict.state)
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:
-        """Return the form that publish.lua takes."""
-        event = self.build_event(verdict)
-        if self.on_event is not None and event is not None:
-            self.on_event(event)
-        raw = b"" if event is None else encode_event(event)
-        is_deleted = verdict.state is State.UNWATCHED or (
-            verdict.subject is Subject.WATCH and verdict.state is State.UP
-        )
+        """Return the form that publish.lua takes. Report its event first."""
+        self.report_event(verdict)
+        document = self._make_document(verdict)
+        raw = b"" if document is None else dump_compact(document)
+        state, subject = verdict.state, verdict.subject
+        is_deleted = state is _UNWATCHED or (subject is _WATCH and state is _UP)
         return EncodedVerdict(
-            field=roster_field(verdict),
-            verdict=verdict.state,
-            value=b"" if is_deleted else _encode_roster_entry(verdict, raw),
-            event=raw,
-            channel=self.channel if raw else "",
-            health_key=health_key(verdict.svc),
-            health_sec=_choose_health_sec(verdict),
-            assumed="unknown" if verdict.subject is Subject.SERVICE else "up",
-            mark=verdict.event_id or "",
+            roster_field(verdict),
+            "unknown" if subject is _SERVICE else "up",
+            state,
+            verdict.event_id or "",
+            b"" if is_deleted else _encode_roster_entry(verdict, raw),
+            raw,
+            self.channel if raw else "",
             # a first ok is an alert if it ends an outage that only the healer before this one knew
-            after=State.DOWN if verdict.publication is Publication.LOG else "",
+            _DOWN if verdict.publication is Publication.LOG else "",
+            _choose_health_sec(verdict),
+            health_key(verdict.svc),
         )
 
 
@@ -153,9 +179,9 @@ def _choose_health_sec(verdict: Verdict) -> int:
 
     A bus has no health key, and a gap is not the latest state of a service.
     """
-    if verdict.subject is not Subject.SERVICE or verdict.gap_sec is not None:
+    if verdict.subject is not _SERVICE or verdict.gap_sec is not None:
         return -1
-    return 0 if verdict.state is State.UNWATCHED else compute_health_sec(verdict.timeout_sec or 0.0)
+    return 0 if verdict.state is _UNWATCHED else compute_health_sec(verdict.timeout_sec or 0.0)
 
 
 def _encode_roster_entry(verdict: Verdict, event: bytes) -> bytes:
@@ -167,8 +193,10 @@ def _encode_roster_entry(verdict: Verdict, event: bytes) -> bytes:
         found["boot"], found["i"] = verdict.boot, verdict.i
     if verdict.event_id is not None:
         found["mark"] = verdict.event_id
-    if verdict.state is State.UP and verdict.down_since is not None:
+    if verdict.state is _UP and verdict.down_since is not None:
         found["down_since"] = round(verdict.down_since, 3)
-    if verdict.state is State.DOWN:
+    if verdict.via is not None:
+        found["via"] = verdict.via
+    if verdict.state is _DOWN:
         found["event"] = orjson.Fragment(event)  # a restarted healer goes on showing it in `health:`
-    return dump_compact(found)
+    return orjson.dumps(found)

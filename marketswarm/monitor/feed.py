@@ -40,7 +40,7 @@ class DetectorFeed:
         self._notify_session_opened = notify_session_opened
         self._notify_silence_ended = notify_silence_ended
         self._notify_channel_allowed = notify_channel_allowed
-        self._logged = (0, 0)  # how many malformed and replayed payloads had been logged
+        self._logged = (0, 0, 0)  # how many malformed, replayed and dropped payloads had been logged
         self._logged_at = 0.0
 
     def on_session_opened(self, bus: str) -> None:
@@ -81,9 +81,9 @@ class DetectorFeed:
             self._notify_silence_ended()
         return result.others
 
-    def on_canary_sent(self, bus: str, number: int, now: Moment) -> None:
+    def on_canary_sent(self, bus: str, number: int, now: Moment, worked_sec: float) -> None:
         if bus in self.detector.buses:
-            self.detector.buses[bus].clock.note_canary_sent(number, now.mono)
+            self.detector.buses[bus].clock.note_canary_sent(number, now.mono, worked_sec)
 
     def on_canary_accepted(self, bus: str, now: Moment) -> None:
         if bus in self.detector.buses:
@@ -93,19 +93,20 @@ class DetectorFeed:
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.note_canary_refused(number, reason)
 
-    def on_canary_received(self, bus: str, number: int, now: Moment) -> None:
+    def on_canary_received(self, bus: str, number: int, now: Moment, worked_sec: float) -> None:
         """Pass a canary that came back to the detector and publish its verdicts.
 
         If services on the bus wait for a canary, wake the evaluator.
         """
-        for verdict in self.detector.take_canary(bus, number, now):
+        for verdict in self.detector.take_canary(bus, number, now, worked_sec):
             self._publish(verdict)
         if bus in self.detector.buses and self.detector.buses[bus].awaiting_canary:
             self._wake()
 
-    def get_missing_canary_sec(self, bus: str, now: float) -> float:
-        """Return for how many seconds a canary has been missing on `bus`; 0 for an unwatched bus."""
-        return self.detector.buses[bus].clock.missing_canary_sec(now) if bus in self.detector.buses else 0.0
+    def get_missing_canary_sec(self, bus: str, now: float, worked_sec: float) -> float:
+        """Return for how long the listener has waited for a canary of `bus`; 0 for an unwatched bus."""
+        watched = self.detector.buses.get(bus)
+        return 0.0 if watched is None else watched.clock.missing_canary_sec(now, worked_sec)
 
     def describe_lost_buses(self, now: Moment) -> str | None:
         """Return the buses not heard for over 2 s, as text for a beat's `detail`; None if all are heard."""
@@ -130,10 +131,11 @@ class DetectorFeed:
         return f"not allowed to hear {format_names(refused)}" if refused else None
 
     def log_rejected(self) -> None:
-        """Log how many malformed and replayed payloads came since the last log, at most once a second."""
+        """Log how many malformed, replayed and dropped payloads came, at most once a second."""
         counts, now = self.detector.counts, time.monotonic()
         malformed, replayed = counts.malformed - self._logged[0], counts.replayed - self._logged[1]
-        if not (malformed or replayed) or now - self._logged_at < LOG_EVERY_SEC:
+        dropped = counts.dropped - self._logged[2]
+        if not (malformed or replayed or dropped) or now - self._logged_at < LOG_EVERY_SEC:
             return
         if malformed and self.detector.last_malformed is not None:
             svc, reason = self.detector.last_malformed
@@ -142,4 +144,7 @@ class DetectorFeed:
             )
         if replayed:
             log.warning("beat.replayed", count=replayed, total=counts.replayed)
-        self._logged, self._logged_at = (counts.malformed, counts.replayed), now
+        if dropped:
+            services = format_names(self.detector.floods.flooding)
+            log.warning("beat.dropped", services=services, count=dropped, total=counts.dropped)
+        self._logged, self._logged_at = (counts.malformed, counts.replayed, counts.dropped), now

@@ -20,7 +20,7 @@ from marketswarm.event import Kind
 from marketswarm.keys import health_key
 from marketswarm.monitor.encoder import MIN_HEALTH_SEC, compute_health_sec
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.time_slice import TimeSlice
 
 BATCH_SIZE: Final = 500

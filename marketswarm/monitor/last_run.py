@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from marketswarm.beat import MAX_VIA_CHARS
 from marketswarm.bus.stored_values import (
     MAX_STRING_BYTES,
     parse_count,
@@ -18,7 +19,9 @@ class LastRun:
 
     `code` is the exit code. `signal` is the name of the signal, or `limit_sec` the time limit, that ended the
     command. `ts` is when it ended, in epoch seconds, and `said` the outcome as text: `exit 3 after 12.4 s`.
-    A run that its sender calls `quiet` is not to be missed if it failed.
+    `detail` is what was said about a failure: the first line of a ping's body, for example.
+    A run that its sender calls `quiet` is not to be missed if it failed. `via` is the way by which somebody
+    else reported it.
     """
 
     svc: str | None = None
@@ -29,7 +32,9 @@ class LastRun:
     signal: str | None = None
     limit_sec: float | None = None
     said: str | None = None
+    detail: str | None = None
     quiet: bool = False
+    via: str | None = None
 
 
 def parse_last_run(raw: bytes | None) -> LastRun | None:
@@ -38,7 +43,9 @@ def parse_last_run(raw: bytes | None) -> LastRun | None:
         return None
     found = parse_object(raw)
     ok = found.get("ok")
-    texts = {name: parse_text(found.get(name), MAX_STRING_BYTES) for name in ("svc", "signal", "said")}
+    texts = {
+        name: parse_text(found.get(name), MAX_STRING_BYTES) for name in ("svc", "signal", "said", "detail")
+    }
     run = LastRun(
         **texts,
         ok=ok if isinstance(ok, bool) else None,
@@ -47,5 +54,6 @@ def parse_last_run(raw: bytes | None) -> LastRun | None:
         ts=parse_epoch(found.get("ts")),
         limit_sec=parse_duration(found.get("limit_sec")),
         quiet=found.get("quiet") is True,
+        via=parse_text(found.get("via"), MAX_VIA_CHARS),
     )
     return None if run == LastRun() else run

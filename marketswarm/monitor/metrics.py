@@ -23,6 +23,7 @@ _HELP: Final = {
     "beats_heard_total": "Beats heard, of all services.",
     "beats_malformed_total": "Payloads heard that are not beats.",
     "beats_replayed_total": "Beats heard that had been heard before.",
+    "beats_dropped_total": "Payloads heard that were not parsed: too many of a service in a second.",
     "beats_unheard_total": "Beats that only the key beat:<svc> knew of, though someone listened.",
     "last_beats_unreadable_total": "Values of beat:<svc>, read before a miss, that are not beats.",
     "stalls_total": "Times that the listener itself did not run for more than a second.",
@@ -79,10 +80,13 @@ class MonitorMetrics:
         self._heard = 0
         self._delay = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
-    def observe_delay(self, verdict: Verdict) -> None:
-        """Record how long after the service's deadline a bus took its miss."""
-        if verdict.overdue_sec is not None:
-            self._delay.observe(verdict.overdue_sec + max(0.0, time.time() - verdict.ts))
+    def observe_delay(self, verdict: Verdict) -> float:
+        """Record how long after its deadline a bus took a miss, and return that; 0 for other verdicts."""
+        if verdict.overdue_sec is None:
+            return 0.0
+        late_sec = verdict.overdue_sec + max(0.0, time.time() - verdict.ts)
+        self._delay.observe(late_sec)
+        return late_sec
 
     def collect(self) -> Iterator[Family]:
         yield from self._collect_detection()
@@ -98,6 +102,7 @@ class MonitorMetrics:
             beats_heard_total=self._heard,
             beats_malformed_total=counts.malformed,
             beats_replayed_total=counts.replayed,
+            beats_dropped_total=counts.dropped,
             beats_unheard_total=counts.unheard,
             last_beats_unreadable_total=counts.unreadable,
             stalls_total=counts.stalls,

@@ -11,7 +11,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from marketswarm import log as logs
@@ -39,7 +39,7 @@ from marketswarm.monitor.publisher import LogLength, Publisher
 from marketswarm.monitor.state import SaveFailures, StateKeeper
 from marketswarm.monitor.verdict_log import VerdictLog
 from marketswarm.monitor.verdict_queue import VerdictQueue
-from marketswarm.monitor.witness import StoredBeats, read_failed_runs, read_last_beats
+from marketswarm.monitor.witness import StoredBeats, read_ended_runs, read_failed_runs, read_last_beats
 from marketswarm.time_slice import TimeSlice, wait_until_due
 from marketswarm.tracing import Tracer
 from marketswarm.truth import HEALER, Watch
@@ -52,10 +52,23 @@ IN_FLIGHT_SEC: Final = 0.25
 REACH_GAP_FIELD: Final = REACH_FIELD + HEALER
 """The roster's field for the last time in which a healer reached no bus."""
 
+# before Python 3.12 an attribute of an enum takes as long as a call, and these are read for each verdict
+_SERVICE, _WATCH, _REACH = Subject.SERVICE, Subject.WATCH, Subject.REACH
+
 log = logs.get("monitor")
 
-
 SOLE_LEADER: Final = SoleLeader()
+
+
+@contextlib.contextmanager
+def _tolerating_refusal(bus: str) -> Iterator[None]:
+    """Log that the bus refuses to show `run:<svc>`, which a user from before may not read; go on without."""
+    try:
+        yield
+    except BusError as error:
+        if error.reason != "auth":
+            raise
+        log.warning("monitor.runs_refused", bus=bus, reason=error.reason, detail=error.detail)
 
 
 class Owner(Protocol):
@@ -90,6 +103,8 @@ class Evaluator:
     publish: Callable[[Verdict], None]
     evaluations: int = 0
     """The number of evaluations of the detector: while it grows, detection works."""
+    _suspects: dict[str, deque[str]] = field(default_factory=dict)
+    """By bus, the suspects that wait for the task that evaluates those of that bus, oldest first."""
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Evaluate until cancelled; `beat:<svc>` keys are read in tasks of `group`."""
@@ -98,15 +113,26 @@ class Evaluator:
             self.evaluations += 1
             self.progress()
             await self._publish_all(tick.verdicts)
+            for bus in self._find_allowed(tick.verdicts):
+                group.create_task(self.read_unheard(bus), name=f"read_unheard:{bus}")
             for bus in tick.canary_buses:
                 self.links[bus].request_canary()
-            suspects: dict[str, list[str]] = {}
             for suspect in tick.suspects:
-                suspects.setdefault(suspect.bus, []).append(suspect.svc)
-            for bus, services in suspects.items():
-                group.create_task(self._evaluate_suspects(bus, services), name=f"witness:{bus}")
+                if suspect.bus not in self._suspects:
+                    self._suspects[suspect.bus] = deque()
+                    group.create_task(self._evaluate_waiting(suspect.bus), name=f"witness:{suspect.bus}")
+                self._suspects[suspect.bus].append(suspect.svc)
             self.feed.log_rejected()
             await wait_until_due(self.wake, tick.wake_in_sec)
+
+    def _find_allowed(self, verdicts: Sequence[Verdict]) -> set[str]:
+        """Return the buses of services that can be watched again, of whose payloads some were not parsed."""
+        services = self.feed.detector.services
+        return {
+            services[verdict.svc].rule.bus
+            for verdict in verdicts
+            if verdict.subject is Subject.WATCH and verdict.state is State.UP and verdict.svc in services
+        }
 
     async def _publish_all(self, verdicts: Sequence[Verdict]) -> None:
         """Publish the verdicts, letting other tasks run between gaps, because every service may have one."""
@@ -116,7 +142,18 @@ class Evaluator:
             if verdict.gap_sec is not None:  # there may be one of each service
                 await time_slice.pause()
 
-    async def _evaluate_suspects(self, bus: str, services: list[str]) -> None:
+    async def _evaluate_waiting(self, bus: str) -> None:
+        """Evaluate the suspects of a bus until none is left.
+
+        One task does so for a bus, because many would hold the event loop for a slice each, one after the
+        other, and their verdicts would not come in the order of the deadlines.
+        """
+        while waiting := self._suspects[bus]:
+            self._suspects[bus] = deque()
+            await self._evaluate_suspects(bus, waiting)
+        del self._suspects[bus]
+
+    async def _evaluate_suspects(self, bus: str, services: Collection[str]) -> None:
         """Read `beat:<svc>` of each suspect on a bus, and publish the misses that these beats confirm.
 
         A suspect whose key could not be read is evaluated again. A service that beats and is not heard makes
@@ -129,10 +166,12 @@ class Evaluator:
         with contextlib.suppress(BusError, KeyError):
             async for answer in read_last_beats(self.links[bus].bus, timeouts):
                 self._log_unreadable(bus, answer)
+                now = read_clocks()
                 for svc in answer.services:
-                    await time_slice.pause()
+                    if await time_slice.pause():
+                        now = read_clocks()
                     del unanswered[svc]
-                    found = self.feed.detector.evaluate_suspect(svc, answer.found.get(svc), read_clocks())
+                    found = self.feed.detector.evaluate_suspect(svc, answer.found.get(svc), now)
                     if isinstance(found, Verdict):
                         self.publish(found)
                     elif found is not None:
@@ -147,19 +186,32 @@ class Evaluator:
     async def read_unheard(self, bus: str) -> None:
         """Read what was reported while this process did not hear a bus, and publish what follows from it.
 
-        That is `beat:<svc>` of the services that are down, which may be up again, and `run:<svc>` of the jobs
-        that are not, which may have failed. Call this when a session has begun, or a channel is allowed
-        again. Try until the bus answers, or a later session has begun.
+        That is `run:<svc>` of those with an open failure, which may be over, `beat:<svc>` of the services
+        that are down, which may be up again, and `run:<svc>` of the jobs that are not, which may have failed.
+        Call this when a session has begun, or a channel is allowed again. Try until the bus answers, or a
+        later session has begun.
         """
         watched = self.feed.detector.buses.get(bus)
         session = watched and watched.clock.sessions
         while watched and watched is self.feed.detector.buses.get(bus) and watched.clock.sessions == session:
             if not self.feed.detector.is_restoring:  # the restore may have read them before the session
                 with contextlib.suppress(BusError, KeyError):
+                    await self._end_failures(bus)
                     await self._end_outages(bus)
                     await self._find_failures(bus)
                     return
             await asyncio.sleep(PAUSES.longest_sec)
+
+    async def _end_failures(self, bus: str) -> None:
+        """Read `run:<svc>` of the services of a bus with an open failure, and close those that are over.
+
+        Raise BusError.
+        """
+        if not (services := self.feed.detector.find_open_failures(bus)):
+            return
+        with _tolerating_refusal(bus):
+            for svc, ended in (await read_ended_runs(self.links[bus].bus, services)).items():
+                self.feed.detector.end_open_failure(svc, ended)
 
     async def _end_outages(self, bus: str) -> None:
         """Read `beat:<svc>` of the services of a bus that are down. Raise BusError."""
@@ -171,12 +223,9 @@ class Evaluator:
                     self.publish(verdict)
 
     async def _find_failures(self, bus: str) -> None:
-        """Read `run:<svc>` of the jobs of a bus that are not down. Raise BusError.
-
-        A user from before may not read that key; that is logged.
-        """
+        """Read `run:<svc>` of the jobs of a bus that are not down. Raise BusError."""
         time_slice, asked = TimeSlice(), read_clocks()
-        try:
+        with _tolerating_refusal(bus):
             jobs = self.feed.detector.find_jobs_not_down(bus)
             async for found in read_failed_runs(self.links[bus].bus, jobs):
                 for svc, failed in found.items():
@@ -184,10 +233,6 @@ class Evaluator:
                     verdict = self.feed.detector.take_failed_run(svc, failed, asked, read_clocks())
                     if verdict is not None:
                         self.publish(verdict)
-        except BusError as error:
-            if error.reason != "auth":
-                raise
-            log.warning("monitor.runs_refused", bus=bus, reason=error.reason, detail=error.detail)
 
     def _log_unreadable(self, bus: str, answer: StoredBeats) -> None:
         """Count and log, in one line for an answer, the last beats that can't be read."""
@@ -297,6 +342,16 @@ class Monitor:
         for _ in self.change_roster(change, publish_to, services):
             pass
 
+    def expect_starts(self, services: str | None, until: float | None) -> None:
+        """Give services that are known to be starting the time for that: not missed for silence before.
+
+        `services` has names, separated by commas; `until` is in epoch seconds. Call this after `set_roster`.
+        """
+        now = read_clocks()
+        if services is not None and until is not None and until > now.wall:
+            names = [name.strip() for name in services.split(",")]
+            self.detector.expect_start(names, until - now.wall, now)
+
     def change_roster(
         self, change: RosterChange, publish_to: Collection[str], services: int | None = None
     ) -> Iterator[None]:
@@ -376,28 +431,29 @@ class Monitor:
 
     def publish(self, verdict: Verdict) -> None:
         """Log a verdict, of the detector or of the owner, and queue it for each bus that is to have it."""
-        if verdict.subject is Subject.REACH:
+        subject = verdict.subject
+        if subject is _REACH:
             self._own_gaps.append(verdict.event_id)
-        is_for_all = self._everywhere or verdict.subject not in (Subject.SERVICE, Subject.WATCH)
+        is_for_all = self._everywhere or (subject is not _SERVICE and subject is not _WATCH)
         for name, link in self.links.items():
             if link.publisher is not None and (is_for_all or name == self._home):
                 link.publisher.enqueue(verdict)
-        self._verdict_log.record(verdict, is_leader=self._leadership.fence(self._home) is not None)
+        is_leader = self._leadership.fence(self._home) is not None
+        if is_leader:  # before it is offered: it may wait behind a verdict that no bus takes
+            self._encoder.report_event(verdict)
+        self._verdict_log.record(verdict, is_leader=is_leader)
 
     async def publish_queued(self, publisher: Publisher) -> None:
         """Publish the verdicts queued for one bus, and note each that the bus has, until cancelled."""
         async for batch in publisher.run():
-            for published in batch:
-                verdict = published.verdict
-                self.metrics.observe_delay(verdict)
-                if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
-                    self._health.note_published(verdict, published.event)
-                elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
+            name, is_home = publisher.bus.name, publisher.bus.name == self._home
+            for verdict, event in batch:
+                self._verdict_log.note_delay(self.metrics.observe_delay(verdict))
+                if verdict.subject is _SERVICE and verdict.gap_sec is None:
+                    self._health.note_published(verdict, event)
+                elif verdict.subject is _WATCH and verdict.state is State.UP:
                     self._health.refresh_soon(verdict.svc)
-                is_home = publisher.bus.name == self._home
-                record_publication(
-                    self._tracer, self._owner.name, publisher.bus.name, published.event, is_home=is_home
-                )
+                record_publication(self._tracer, self._owner.name, name, event, is_home=is_home)
 
     # -- health keys and trouble
 

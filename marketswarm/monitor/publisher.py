@@ -23,7 +23,7 @@ from marketswarm.detector import Subject, Verdict
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, monitor_lease_key, roster_key
 from marketswarm.monitor.encoder import EncodedVerdict, roster_field
 from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, Fence, Leadership
-from marketswarm.monitor.store import RosterEntry, parse_entry
+from marketswarm.monitor.roster_entry import RosterEntry, parse_entry
 from marketswarm.monitor.verdict_queue import (
     PendingVerdict,
     RecentWrites,
@@ -32,10 +32,12 @@ from marketswarm.monitor.verdict_queue import (
     find_unpublished,
     is_local_loss,
 )
-from marketswarm.time_slice import TimeSlice
+from marketswarm.time_slice import StepSize, TimeSlice
 
 BATCH_SIZE: Final = 250
-"""Verdicts in one call of the script: some milliseconds of the server's time."""
+"""The most verdicts in one call of the script: some milliseconds of the server's time, and of ours."""
+LEAST_BATCH: Final = 25
+"""The fewest verdicts in one call while more are queued, however slow this machine is."""
 COMPARE_EVERY_SEC: Final = 0.25
 LIMIT_LOGGED_EVERY_SEC: Final = 30.0
 
@@ -55,6 +57,9 @@ LENGTH_MARGIN: Final = 1_000
 READ_UNREAD_EVERY_SEC: Final = 1.0
 READ_UNREAD_WITHIN_SEC: Final = 0.5
 LOG_FULL_EVERY_SEC: Final = 30.0
+
+# before Python 3.12 an attribute of an enum takes as long as a call, and these are read for each verdict
+_BUS, _REACH = Subject.BUS, Subject.REACH
 
 log = logs.get("publish")
 
@@ -156,6 +161,7 @@ class Publisher:
         self._fence_in_use: Fence | None = UNFENCED
         """The fence under which the roster was taken over last; a sole leader has nothing to take over."""
         self.queue = VerdictQueue()
+        self._step = StepSize(LEAST_BATCH, BATCH_SIZE)
         self._compared: dict[str, float] = {}
         """By roster field, the `ts` of the entry that pending verdicts were compared with last."""
         self.recent = RecentWrites()
@@ -183,11 +189,15 @@ class Publisher:
     def enqueue(self, verdict: Verdict) -> None:
         """Add a verdict to the queue, which never blocks and drops only superseded verdicts."""
         now = time.monotonic()
-        is_local = is_local_loss(verdict, self._leadership.leader_heard_bus_at(verdict.svc), now)
+        subject = verdict.subject
+        is_local = subject is _BUS and is_local_loss(
+            verdict, self._leadership.leader_heard_bus_at(verdict.svc), now
+        )
         self.queue.add(PendingVerdict(verdict, now, is_local))
-        self._is_gap_new = self._is_gap_new or verdict.subject is Subject.REACH
+        self._is_gap_new = self._is_gap_new or subject is _REACH
         self._has_work.set()
-        self._log_limits(now)
+        if self.queue.superseded != self._limit_logged[0]:
+            self._log_limits(now)
 
     def wake(self) -> None:
         """Check leadership and queue again, because the leadership on this bus has changed."""
@@ -256,24 +266,32 @@ class Publisher:
             length = await self.log_length.compute_length(self.bus)
             if self._is_gap_new:
                 await self._compare_gap()
-            batch = [self._encode(verdict) for verdict in self.queue.next_batch(BATCH_SIZE)]
-            keys = [*self._keys, *(encoded.health_key for encoded in batch)]
-            args = [*fence, length, *(arg for encoded in batch for arg in encoded.script_args())]
+            began = time.thread_time()  # what other programs take meanwhile, smaller steps would not spare
+            batch = [self._encode(verdict) for verdict in self.queue.next_batch(self._step.size)]
+            keys: list[str | bytes] = [*self._keys]
+            args: list[str | bytes | float] = [*fence, length]
+            for encoded in batch:
+                keys.append(encoded.health_key)
+                args += encoded.script_args()
+            # half of a step's work comes after the answer
+            self._step.note_step(len(batch), 2 * (time.thread_time() - began))
             outcomes = await self.bus.script(PUBLISH_SCRIPT, keys, args)
             if outcomes == NOT_THE_LEADER:
                 self._leadership.deny_leadership(self.bus.name)
                 return
-            now, published = time.monotonic(), list[PublishedVerdict]()
             for encoded, outcome in zip(batch, outcomes, strict=True):
-                verdict = self.queue.pop_oldest()
-                self.recent.record(verdict, now)
-                self._log_limits(now)
                 if outcome in CHANNEL_REFUSED:
                     log.error("publish.channel_refused", bus=self.bus.name, channel=encoded.channel)
                 if outcome in ENTRY_UNREADABLE:
                     log.error("publish.entry_unreadable", bus=self.bus.name, field=encoded.field)
-                published.append(PublishedVerdict(verdict, encoded.event))
-            yield published
+            now, verdicts = time.monotonic(), self.queue.pop_oldest(len(batch))
+            self.recent.record(verdicts, now)
+            self._log_limits(now)
+            yield [
+                PublishedVerdict(verdict, encoded.event)
+                for verdict, encoded in zip(verdicts, batch, strict=True)
+            ]
+            await asyncio.sleep(0)  # the turns of other tasks come between the end of a step and the next one
         self._has_work.clear()
 
     async def _requeue_lost(self) -> None:

@@ -33,7 +33,8 @@ from marketswarm.detector.job import Job
 from marketswarm.monitor.encoder import BUS_FIELD, WATCH_FIELD
 from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership
-from marketswarm.monitor.store import RosterEntry, SavedState, StateStore, combine_service
+from marketswarm.monitor.roster_entry import RosterEntry
+from marketswarm.monitor.store import SavedState, StateStore, combine_service
 from marketswarm.monitor.verdict_queue import LEADER_HAD_TIME_SEC, VerdictQueue
 from marketswarm.monitor.witness import read_last_beats
 from marketswarm.time_slice import SLICE_SEC, TimeSlice, wait_until_due

@@ -1,22 +1,23 @@
 """The hashes in which a monitor keeps its state on a bus: keys, reading, writing.
 
 There are four hashes. The roster holds each verdict; publish.lua writes it. `<listener>:silence` holds how
-long each service has been silent, once that is worth saving: `<at> <since> <seen> <bus>`, where `at` is a
-reading of the bus's listening clock. Its field `@<bus>` holds that clock's own reading, `<at> <wall>`,
-written in the same step. `<listener>:heard` holds the last beat of each service as JSON (`SavedBeat`), to be
-compared with its next one. `<listener>:jobs` holds what is known about the runs of jobs (`job_entry.py`).
+long each service has been silent, once that is worth saving: `<at> <since> <seen> <bus> <timeout>`, where
+`at` is a reading of the bus's listening clock, and `timeout` the timeout in force. Its field `@<bus>` holds
+that clock's own reading, `<at> <wall>`, written in the same step. `<listener>:heard` holds the last beat of
+each service as JSON (`SavedBeat`), to be compared with its next one. `<listener>:jobs` holds what is known
+about the runs of jobs (`job_entry.py`).
 """
 
 import re
 from collections.abc import AsyncIterator, Collection, Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 from math import inf
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from marketswarm.beat import MAX_BOOT_CHARS
+from marketswarm.beat import MAX_BOOT_CHARS, MAX_VIA_CHARS
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import (
@@ -34,11 +35,12 @@ from marketswarm.bus.stored_values import (
 )
 from marketswarm.detector import Detector, Moment, SavedBeat, SavedJob, SavedService, State, WatchedService
 from marketswarm.detector.service import BOOTS_KEPT
-from marketswarm.event import MAX_EVENT_BYTES, MalformedEvent, dump_compact, parse_event
+from marketswarm.detector.trouble import MAX_OPEN_FAILURES
 from marketswarm.keys import heard_key, jobs_key, monitor_lease_key, roster_key, silence_key
 from marketswarm.monitor.encoder import BUS_FIELD, REACH_FIELD, TRUTH_FIELD, WATCH_FIELD
 from marketswarm.monitor.job_entry import encode_job_entry, parse_job_entry
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
+from marketswarm.monitor.roster_entry import RosterEntry, parse_entry
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth.model import SERVICE_NAME
 
@@ -46,9 +48,7 @@ SCAN_COUNT: Final = 5000
 SCANNED_AT_ONCE: Final = 100
 """Fields that are yielded before the next look at the clock; each costs as much as a field."""
 BATCH_SIZE: Final = 2000
-MAX_ENTRY_BYTES: Final = 2 * MAX_EVENT_BYTES
 MAX_SILENCE_BYTES: Final = 500
-MAX_MARK_CHARS: Final = 500
 _FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD}|{REACH_FIELD})?{SERVICE_NAME.pattern}")
 SAVE_SCRIPT: Final = Script.beside("marketswarm.monitor", "save.lua")
 
@@ -59,46 +59,18 @@ MAX_SAVED_BEAT_BYTES: Final = 65_536
 """Bytes; a saved beat with the most instances that are kept, each with the longest name, is shorter."""
 
 
-@dataclass(frozen=True, slots=True)
-class RosterEntry:
-    """A verdict as the roster holds it: `up` or `down`, published at `ts`.
-
-    `ts` and `since` (the last beat before it) are epoch seconds; `ts` is 0 if the stored one is unusable.
-    `event` is the alert event of a service that is down, as JSON. `ended` is when the outage began that an ok
-    ended, if not with the last beat.
-    """
-
-    verdict: State
-    ts: float = 0.0
-    since: float | None = None
-    boot: str | None = None
-    i: int | None = None
-    mark: str | None = None
-    event: bytes | None = None
-    ended: float | None = None
-
-    def reason(self) -> str | None:
-        event = parse_event(self.event or b"")
-        return None if isinstance(event, MalformedEvent) else event.reason
-
-    def down_since(self) -> float | None:
-        """Return when the outage in the event began, if not with the last beat, in epoch seconds."""
-        if self.event is None:  # as of each service that is up
-            return None
-        event = parse_event(self.event)
-        return None if isinstance(event, MalformedEvent) else parse_epoch(event.down_since)
-
-
 class SavedSilence(NamedTuple):
     """A saved silence, which began `at` by the listening clock of `bus`, and at `since` in epoch seconds.
 
-    If the service was never `seen`, the silence began when it was first watched, and `since` is 0.
+    If the service was never `seen`, the silence began when it was first watched, and `since` is 0. It was
+    measured under `timeout_sec`, which an entry of before 0.2 does not say.
     """
 
     at: float
     since: float
     seen: bool
     bus: str
+    timeout_sec: float | None = None
 
 
 class SavedState:
@@ -297,39 +269,6 @@ class StateStore:
                 return
 
 
-def parse_entry(bus: str, key: str, field: str, value: bytes) -> RosterEntry | None:
-    """Parse an entry of the roster `key` on `bus`; return None if it has no usable verdict.
-
-    Any other part that is unusable is reported and left out: the verdict still counts, so that an outage gets
-    its end.
-    """
-    entry, is_usable = parse_entry_parts(value)
-    if not is_usable:
-        report_unusable(bus, key, field)
-    return entry
-
-
-def parse_entry_parts(value: bytes) -> tuple[RosterEntry | None, bool]:
-    """Parse an entry of a roster without reporting; return it, and True if every part of it is usable.
-
-    The entry is None if it has no usable verdict; any other part that is unusable is left out.
-    """
-    found = parse_object(value, MAX_ENTRY_BYTES)
-    if found.get("verdict") not in ("up", "down"):
-        return None, False
-    ts, since, boot = (
-        parse_epoch(found.get("ts")),
-        parse_epoch(found.get("since")),
-        parse_text(found.get("boot"), MAX_BOOT_CHARS),
-    )
-    i, mark = parse_count(found.get("i")), parse_text(found.get("mark"), MAX_MARK_CHARS)
-    event, ended = _encode_event(found.get("event")), parse_epoch(found.get("down_since"))
-    read = {"ts": ts, "since": since, "boot": boot, "i": i, "mark": mark, "event": event, "down_since": ended}
-    unusable = any(value is None and found.get(name) is not None for name, value in read.items())
-    is_usable = ts is not None and not unusable
-    return RosterEntry(State(found["verdict"]), ts or 0.0, since, boot, i, mark, event, ended), is_usable
-
-
 def parse_saved_silence(value: bytes) -> SavedSilence | None:
     """Parse a saved silence, or a clock's reading, for which `bus` is empty.
 
@@ -337,35 +276,26 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
     """
     if len(value) > MAX_SILENCE_BYTES:
         return None
-    parts = value.decode("utf-8", "replace").split(" ", 3)
-    if len(parts) not in (2, 4):
+    parts = value.decode("utf-8", "replace").split(" ")
+    if len(parts) not in (2, 4, 5):
         return None
     at, since = (
         parse_decimal(parts[0], -MAX_DURATION_SEC, MAX_DURATION_SEC),
         parse_decimal(parts[1], 0.0, MAX_EPOCH_SEC),
     )
-    seen, bus = parts[2:] or ("1", "")
-    if at is None or since is None or seen not in ("0", "1"):
+    seen, bus = parts[2:4] or ("1", "")
+    timeout_sec = parse_decimal(parts[4], 0.0, MAX_DURATION_SEC) if len(parts) > 4 else None
+    if at is None or since is None or seen not in ("0", "1") or (timeout_sec is None and len(parts) > 4):
         return None
-    return SavedSilence(at, since, seen == "1", bus)
-
-
-def _encode_event(found: Any) -> bytes | None:
-    """Return the alert event of an entry as JSON again; None if it is not an alert event."""
-    if not isinstance(found, dict):
-        return None
-    try:
-        raw = dump_compact(found)
-    except TypeError:  # deeper than orjson writes: it reads 1024 levels
-        return None
-    return None if isinstance(parse_event(raw), MalformedEvent) else raw
+    return SavedSilence(at, since, seen == "1", bus, timeout_sec)
 
 
 def encode_silence(service: WatchedService) -> str:
-    """Return four values, which `SavedSilence` explains."""
+    """Return five values, which `SavedSilence` explains."""
+    at, end = service.find_silence_to_save(), f"{service.rule.bus} {service.rule.timeout_sec:.3f}"
     if service.last_beat is None:
-        return f"{service.watched_since:.3f} 0 0 {service.rule.bus}"
-    return f"{service.last_beat.at:.3f} {service.last_beat.wall:.3f} 1 {service.rule.bus}"
+        return f"{at:.3f} 0 0 {end}"
+    return f"{at:.3f} {service.last_beat.wall:.3f} 1 {end}"
 
 
 def combine_service(
@@ -383,11 +313,13 @@ def combine_service(
     state = State.UNKNOWN if entry is None else entry.verdict
     at, wall = clock or (0.0, None)
     since, seen, silent_sec = None if entry is None else entry.since, entry is not None, None
+    under_sec = None
     if silence is not None and not silence.seen and entry is not None:
         silence = None  # it ended when the service came up; that run was killed before it deleted this
     if silence is not None:
         is_same_clock = wall is not None and silence.bus == bus
         silent_sec = max(0.0, at - silence.at) if is_same_clock else None
+        under_sec = silence.timeout_sec
         seen, since = silence.seen, silence.since if silence.seen else None
     elif entry is not None and state is State.UP:
         # it was beating when the clocks were last written, if it had come up by then
@@ -395,9 +327,9 @@ def combine_service(
     if state is State.DOWN:
         seen = since is not None
     boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
-    saved = SavedService(state, since, silent_sec, seen, boot, i, last_beat)
+    saved = SavedService(state, since, silent_sec, seen, boot, i, last_beat, silent_under_sec=under_sec)
     if entry is not None and state is State.DOWN:
-        saved = replace(saved, missed_at=entry.ts or None, down_since=entry.down_since())
+        saved = replace(saved, missed_at=entry.ts or None, down_since=entry.down_since(), open_via=entry.via)
     elif entry is not None and entry.ended is not None:
         saved = replace(saved, recovered_at=entry.ts or None)
     return saved
@@ -412,6 +344,8 @@ def encode_saved_beat(beat: SavedBeat) -> bytes:
         more += b',"pace_sec":%.3f' % beat.pace_sec
     if beat.timeout_sec:
         more += b',"timeout_sec":%a' % beat.timeout_sec
+    if beat.failures:
+        more += b',"failures":%b' % orjson.dumps({via: round(at, 3) for via, at in beat.failures.items()})
     # a boot of letters and digits, as agents have it, needs no escapes
     boot = b'"%b"' % beat.boot.encode() if beat.boot.isalnum() else orjson.dumps(beat.boot)
     return b'{"boot":%b,"i":%d,"ts":%a,"wall":%.3f%b}' % (boot, beat.i, beat.ts, beat.wall, more)
@@ -423,12 +357,21 @@ def parse_saved_beat(raw: bytes) -> SavedBeat | None:
     boot, i = parse_text(found.get("boot"), MAX_BOOT_CHARS), parse_count(found.get("i"))
     ts, wall = parse_number(found.get("ts"), -inf, inf), parse_epoch(found.get("wall"))
     pace_sec, timeout_sec = (parse_duration(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))
-    beside = _parse_instances(found.get("beside", {}))
+    beside, failures = _parse_instances(found.get("beside", {})), _parse_failures(found.get("failures", {}))
     if boot is None or i is None or ts is None or wall is None:
         return None
-    if pace_sec is None or timeout_sec is None or beside is None:
+    if pace_sec is None or timeout_sec is None or beside is None or failures is None:
         return None
-    return SavedBeat(boot, i, ts, wall, found.get("stopped") is True, beside, pace_sec, timeout_sec)
+    return SavedBeat(boot, i, ts, wall, found.get("stopped") is True, beside, pace_sec, timeout_sec, failures)
+
+
+def _parse_failures(found: Any) -> dict[str, float] | None:
+    """Return when each open failure was reported, by the way it came; None for an unusable value."""
+    if not isinstance(found, dict) or len(found) > MAX_OPEN_FAILURES:
+        return None
+    known = {via: parse_epoch(at) for via, at in found.items() if parse_text(via, MAX_VIA_CHARS) is not None}
+    usable = {via: at for via, at in known.items() if at is not None}
+    return usable if len(usable) == len(found) else None
 
 
 def _parse_instances(found: Any) -> dict[str, int] | None:

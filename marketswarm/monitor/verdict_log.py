@@ -5,8 +5,10 @@ from typing import Any, Final
 from marketswarm import log as logs
 from marketswarm.detector import State, Subject, Verdict
 
-MAX_LOGGED: Final = 500
+MAX_LOGGED: Final = 100
 """Verdicts that have a line of the log each, in a second."""
+LATE_SEC: Final = 1.0
+"""A miss that is on the log so long after its deadline is late, and the process's log says so."""
 _LOG_EVENTS: Final = {
     (Subject.SERVICE, State.UP): "service.up",
     (Subject.SERVICE, State.DOWN): "service.down",
@@ -31,6 +33,7 @@ class VerdictLog:
 
     def __init__(self) -> None:
         self._count = 0  # in this second
+        self._late_count, self._latest_sec = 0, 0.0  # the misses that were published late in this second
 
     def record(self, verdict: Verdict, *, is_leader: bool) -> None:
         """Log a verdict, unless too many were logged in this second.
@@ -56,8 +59,17 @@ class VerdictLog:
         event = f"{verdict.subject}.gap" if is_gap else _LOG_EVENTS[verdict.subject, verdict.state]
         log.info(event, svc=verdict.svc, **fields)
 
+    def note_delay(self, late_sec: float) -> None:
+        """Note that a miss was published so many seconds after its deadline."""
+        if late_sec > LATE_SEC:
+            self._late_count += 1
+            self._latest_sec = max(self._latest_sec, late_sec)
+
     def end_second(self) -> None:
-        """Log how many verdicts had no line of their own; call this once a second."""
+        """Log how many verdicts had no line of their own, and how many were late; call this once a second."""
+        if self._late_count:
+            log.warning("monitor.late", count=self._late_count, late_sec=round(self._latest_sec, 3))
+            self._late_count, self._latest_sec = 0, 0.0
         if self._count > MAX_LOGGED:
             log.info("monitor.verdicts_not_logged", count=self._count - MAX_LOGGED)
         self._count = 0

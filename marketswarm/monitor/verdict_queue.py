@@ -18,13 +18,12 @@ roster holds the last of them. It does no harm to publish a verdict again that a
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor.encoder import roster_field
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.roster_entry import RosterEntry
 
 MIN_QUEUE_LIMIT: Final = 10_000
 GONE: Final = 0
@@ -41,8 +40,7 @@ KEPT_SEC: Final = 2 * RECENT_SEC
 """How long a write is kept here, because a gap is detected some time after it began."""
 
 
-@dataclass(frozen=True, slots=True)
-class PendingVerdict:
+class PendingVerdict(NamedTuple):  # made in a third of the time of a frozen dataclass
     """A verdict and the time at which it was concluded, in monotonic seconds.
 
     `is_local_loss` is True for the loss of a bus that the leader still heard and wrote to, shortly before it
@@ -102,7 +100,7 @@ class VerdictQueue:
                 return
             may_be_known = last == GONE or last in self._offered
             if not may_be_known and cancel_out(self._pending[last].verdict, verdict):
-                self._remove(last)
+                self._remove([last])
                 self.superseded += 2
                 return
         self._order.append(self._store(field, pending))
@@ -145,12 +143,9 @@ class VerdictQueue:
             self._offered.add(key)
         return list(batch.values())
 
-    def pop_oldest(self) -> Verdict:
-        """Remove the oldest verdict and return it, because the bus has it."""
-        key = next(self._keys())
-        verdict = self._pending[key].verdict
-        self._remove(key)
-        return verdict
+    def pop_oldest(self, count: int) -> list[Verdict]:
+        """Remove the oldest verdicts, so many, and return them, because the bus has them."""
+        return self._remove(list(islice(self._keys(), count)))
 
     def adopt_reach_gap(self, entry: RosterEntry) -> None:
         """Replace each queued gap of reach that `entry` shows as published by the gap that is published.
@@ -164,7 +159,7 @@ class VerdictQueue:
             if one.verdict.subject is Subject.REACH and _is_gap_published(one, entry):
                 gap_sec = entry.ts - since
                 verdict = one.verdict._replace(ts=entry.ts, since=since, gap_sec=gap_sec, event_id=mark)
-                self._pending[key] = replace(one, verdict=verdict)
+                self._pending[key] = one._replace(verdict=verdict)
 
     def mark_local_losses(self, leader_heard_bus_at: Callable[[str], float]) -> None:
         """Mark the losses of buses that last, if the leader has heard the bus since they were concluded.
@@ -177,13 +172,12 @@ class VerdictQueue:
             one = self._pending[key]
             is_loss = one.verdict.subject is Subject.BUS and one.verdict.state is State.DOWN
             if is_loss and not one.is_local_loss and leader_heard_bus_at(one.verdict.svc) > one.at:
-                self._pending[key] = replace(one, is_local_loss=True)
+                self._pending[key] = one._replace(is_local_loss=True)
 
     def remove(self, pending: Collection[PendingVerdict]) -> None:
         """Remove verdicts that another process published."""
         gone = {id(one) for one in pending}
-        for key in [key for key, one in self._pending.items() if id(one) in gone]:
-            self._remove(key)
+        self._remove([key for key, one in self._pending.items() if id(one) in gone])
 
     def withdraw_miss(self, field: str) -> bool:
         """Remove the miss with this roster field; return False if it is not the only verdict with that."""
@@ -192,17 +186,18 @@ class VerdictQueue:
             return False
         if self._pending[key].verdict.state is not State.DOWN:
             return False
-        self._remove(key)
+        self._remove([key])
         return True
 
-    def _remove(self, key: int) -> None:
-        """Remove the verdict that has this number in the queue."""
-        one = self._pending.pop(key)
-        self._offered.discard(key)
-        field = roster_field(one.verdict)
-        if field not in self._more:
-            del self._last[field]
-        else:
+    def _remove(self, keys: Sequence[int]) -> list[Verdict]:
+        """Remove the verdicts that have these numbers in the queue, and return them."""
+        removed = [self._pending.pop(key).verdict for key in keys]
+        self._offered.difference_update(keys)
+        for key, verdict in zip(keys, removed, strict=True):
+            field = roster_field(verdict)
+            if field not in self._more:
+                del self._last[field]
+                continue
             self._more[field] -= 1
             if not self._more[field]:
                 del self._more[field]
@@ -218,6 +213,7 @@ class VerdictQueue:
             self._last.clear()
             self._more.clear()
             self._offered.clear()
+        return removed
 
 
 def cancel_out(first: Verdict, second: Verdict) -> bool:
@@ -387,10 +383,10 @@ class RecentWrites:
         self._trimmed: deque[tuple[Any, ...]] = deque()
         self._times: deque[float] = deque()  # of each of them; those of one batch share one value
 
-    def record(self, verdict: Verdict, now: float) -> None:
-        """Record that the bus took a verdict at `now`, in monotonic seconds; drop those that are too old."""
-        self._trimmed.append(verdict.trim())
-        self._times.append(now)
+    def record(self, verdicts: Sequence[Verdict], now: float) -> None:
+        """Record that the bus took verdicts at `now`, in monotonic seconds; drop those that are too old."""
+        self._trimmed += [verdict.trim() for verdict in verdicts]
+        self._times += [now] * len(verdicts)
         self.drop_old(now)
         while len(self._trimmed) > self.limit:
             self._drop_oldest()

@@ -2,8 +2,9 @@
 
 A failure of a job is not a sign of life, so it is not there; `read_failed_runs` finds it under `run:<svc>`.
 
-The age of a beat follows from the time to live of its key: twice the timeout less the remaining life. No
-clocks are compared. A service may write anything under its key, so no more bytes are read than a beat may
+The age of a beat follows from the time to live of its key: the life with which its sender stored it, less the
+remaining life. The beat says that life; of one that does not say it, it is twice the timeout. No clocks are
+compared. A service may write anything under its key, so no more bytes are read than a beat may
 have.
 """
 
@@ -12,13 +13,20 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from marketswarm.beat import MAX_BEAT_BYTES, MAX_EXIT_CODE, Beat, MalformedBeat, parse_beat
+from marketswarm.beat import (
+    MAX_BEAT_BYTES,
+    MAX_EXIT_CODE,
+    Beat,
+    MalformedBeat,
+    compute_beat_age_sec,
+    parse_beat,
+)
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import report_unusable
-from marketswarm.detector import FailedRun, LastBeat
+from marketswarm.detector import EndedRun, FailedRun, LastBeat
 from marketswarm.keys import last_beat_key, last_run_key
-from marketswarm.monitor.last_run import parse_last_run
+from marketswarm.monitor.last_run import LastRun, parse_last_run
 
 BATCH_SIZE: Final = 500
 LAST_BEATS_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua")
@@ -66,16 +74,40 @@ async def read_failed_runs(bus: Bus, services: Sequence[str]) -> AsyncIterator[d
         replies = await bus.script(LAST_BEATS_SCRIPT, keys, [MAX_BEAT_BYTES])
         found: dict[str, FailedRun] = {}
         for svc, run, beat in zip(batch, replies[::4], replies[2::4], strict=True):
-            if not run:
-                continue
-            last = parse_last_run(run) if len(run) <= MAX_BEAT_BYTES else None
-            if last is None or last.svc != svc or last.ok is None or last.ts is None:
-                report_unusable(bus.name, last_run_key(svc))
-            elif not last.ok and not last.quiet:
+            last = _parse_run(bus, svc, run)
+            if last is not None and last.ts is not None and not last.ok and not last.quiet:
                 alive = parse_beat(beat, svc)
+                alive_ts = alive.ts if isinstance(alive, Beat) else None
                 code = last.code if last.code is not None and last.code <= MAX_EXIT_CODE else None
-                found[svc] = FailedRun(last.ts, code, alive.ts if isinstance(alive, Beat) else None)
+                found[svc] = FailedRun(last.ts, code, alive_ts, last.detail)
         yield found
+
+
+async def read_ended_runs(bus: Bus, services: Sequence[str]) -> dict[str, EndedRun]:
+    """Read `run:<svc>` of a few services; return those that somebody reported to be well.
+
+    A value that can't be used is reported and left out. Raise BusError.
+    """
+    found: dict[str, EndedRun] = {}
+    for start in range(0, len(services), BATCH_SIZE):
+        batch = services[start : start + BATCH_SIZE]
+        replies = await bus.script(LAST_BEATS_SCRIPT, list(map(last_run_key, batch)), [MAX_BEAT_BYTES])
+        for svc, run in zip(batch, replies[::2], strict=True):
+            last = _parse_run(bus, svc, run)
+            if last is not None and last.ok and last.ts is not None and last.via is not None:
+                found[svc] = EndedRun(last.ts, last.via)
+    return found
+
+
+def _parse_run(bus: Bus, svc: str, run: bytes) -> LastRun | None:
+    """Return a run whose outcome and time are known, otherwise None; report a value that can't be used."""
+    if not run:
+        return None
+    last = parse_last_run(run) if len(run) <= MAX_BEAT_BYTES else None
+    if last is None or last.svc != svc or last.ok is None or last.ts is None:
+        report_unusable(bus.name, last_run_key(svc))
+        return None
+    return last
 
 
 async def _read_one_by_one(
@@ -108,17 +140,7 @@ async def _read_batch(bus: Bus, timeouts: Mapping[str, float]) -> StoredBeats:
             continue
         beat = parse_beat(payload, svc)
         if isinstance(beat, Beat):
-            answer.found[svc] = LastBeat(beat, compute_beat_age_sec(timeout_sec, left_ms))
+            answer.found[svc] = LastBeat(beat, compute_beat_age_sec(timeout_sec, left_ms, beat))
         else:
             answer.unreadable[svc] = beat
     return answer
-
-
-def compute_beat_age_sec(timeout_sec: float, left_ms: int) -> float | None:
-    """Return a beat's age in seconds from its key's PTTL.
-
-    Return None if the key has no time to live, or a longer one than a beat sets.
-    """
-    life_ms = 2000 * timeout_sec
-    # rounding on the way may make it a millisecond longer
-    return max(0.0, life_ms - left_ms) / 1000 if 0 <= left_ms <= life_ms + 1 else None

@@ -159,12 +159,3 @@ def _is_within(address: Address, network: Network) -> bool:
     return any(
         one.version == network.version and one in network for one in (address, *_find_embedded(address))
     )
-
-
-def redact_url(url: str) -> str:
-    """Return a URL without credentials, query and fragment, which may be secrets; `?` for an invalid URL."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "?"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

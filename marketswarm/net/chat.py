@@ -7,7 +7,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 CHAT_PATH: Final = "/chat/completions"
-_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
+_FENCE: Final = re.compile(r"```(?:json)?(.*)```", re.DOTALL)
 
 
 class BadAnswerError(Exception):
@@ -46,5 +46,5 @@ def parse_content(body: bytes) -> str:
         raise BadAnswerError("garbage") from None
     except ValidationError:
         raise BadAnswerError("schema") from None
-    fenced = _FENCE.match(content)
-    return fenced[1] if fenced else content
+    fenced = _FENCE.fullmatch(content.strip())
+    return fenced[1].strip() if fenced else content

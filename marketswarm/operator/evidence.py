@@ -45,10 +45,10 @@ class OutageEvidence(JsonRecord):
     packed_log: Annotated[str, Field(max_length=MAX_PACKED)] = ""
 
 
-async def read_evidence(bus: Bus, incident: str) -> OutageEvidence | None:
+async def read_evidence(bus: Bus, incident: str, stream: str = MEDIC_EVIDENCE) -> OutageEvidence | None:
     """Return the newest evidence of an outage; None if there is none, or not any more. Raises BusError."""
     before = "+"
-    while page := await read_entries_before(bus, MEDIC_EVIDENCE, before.encode(), count=_PAGE):
+    while page := await read_entries_before(bus, stream, before.encode(), count=_PAGE):
         for each in page:
             found = OutageEvidence.parse((each.fields or {}).get(ENTRY_FIELD.encode(), b""))
             if found is not None and found.incident == incident:

@@ -24,6 +24,8 @@ ENTRY_FIELD: Final = "entry"
 """The field of the stream that holds an entry."""
 ENTRIES_KEPT: Final = 20_000
 """About how many entries the stream is trimmed to."""
+MAX_ENTRY_TEXT: Final = 300
+"""Characters of the text of one entry."""
 MAX_TIMELINE: Final = 500
 """The most entries of one incident that are kept in memory, the newest ones."""
 FUSE: Final = "fuse"
@@ -77,7 +79,7 @@ class TimelineEntry(JsonRecord):
     what: EntryKind
     remedy: Annotated[str, Field(max_length=50)] = ""
     reason: Annotated[str, Field(max_length=50)] = ""
-    text: Annotated[str, Field(max_length=300)] = ""
+    text: Annotated[str, Field(max_length=MAX_ENTRY_TEXT)] = ""
     sec: Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False)] = None
     severity: Annotated[str, Field(max_length=20)] = ""
     proposal: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,50}$")] = ""
@@ -181,13 +183,15 @@ def fold_incidents(entries: Iterable[TimelineEntry]) -> list[HealingIncident]:
     return list(reversed(found.values()))
 
 
-async def read_timeline(bus: Bus, count: int = ENTRIES_KEPT) -> tuple[list[TimelineEntry], int]:
+async def read_timeline(
+    bus: Bus, count: int = ENTRIES_KEPT, stream: str = MEDIC_INCIDENTS
+) -> tuple[list[TimelineEntry], int]:
     """Return the newest, oldest first, and how many can't be parsed. Raises BusError."""
     found: list[TimelineEntry] = []
     unusable, before = 0, "+"
     while len(found) + unusable < count:
         wanted = min(_PAGE, count - len(found) - unusable)
-        page = await read_entries_before(bus, MEDIC_INCIDENTS, before.encode(), count=wanted)
+        page = await read_entries_before(bus, stream, before.encode(), count=wanted)
         if not page:
             break
         for each in page:

@@ -1,18 +1,16 @@
 """Define maintenance windows, which stand in the notifier's section of the truth, and say which are open."""
 
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from marketswarm.truth import Schedule, Truth
+from marketswarm.truth.schedule import ScheduleError, find_cron_fields, parse_schedule
 
 NOTIFIER: Final = "notifier"
 WEEK_SEC: Final = 7 * 86_400.0
-EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 Names = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
 
@@ -43,7 +41,8 @@ class MaintenanceWindow(ServiceFilter):
     """A maintenance window, which begins at each time of a crontab expression and lasts `for_sec` seconds."""
 
     at: str
-    """The times at which the window begins, as the five fields of a crontab. Example: `"30 2 * * SUN"`."""
+    """The times at which the window begins, as the five fields of a crontab, or a name such as `@daily`.
+    Example: `"30 2 * * SUN"`."""
     for_sec: Annotated[float, Field(gt=0, le=WEEK_SEC, allow_inf_nan=False)]
     """The length of the window; a week at most. Example: `3600`."""
     tz: str = "UTC"
@@ -62,11 +61,11 @@ class MaintenanceWindow(ServiceFilter):
 
     @model_validator(mode="after")
     def _has_beginnings(self) -> Self:
-        if len(self.at.split()) != 5:
+        if find_cron_fields(self.at) is None:
             raise ValueError('at: must have five fields as in a crontab, such as "30 2 * * SUN"')
         try:
-            CronSim(self.at, EPOCH)
-        except CronSimError as error:
+            parse_schedule(self.at)
+        except ScheduleError as error:
             raise ValueError(f"at: {error}") from None
         return self
 

@@ -25,6 +25,8 @@ _MIN_CHANGE_SEC: Final = 0.001
 """The least difference between two versions' `changed_at`, in seconds."""
 MAX_SILENCE_SEC: Final = 366 * 86_400.0
 """The longest silence that may be set, in seconds: a year."""
+NO_REASON: Final = "no reason given"
+"""The reason of a silence without one: at 3 a.m. nobody has to think of one."""
 _PATTERN_CHARS: Final = frozenset("*?[")
 
 
@@ -121,7 +123,13 @@ class StoredSilences:
 
 
 def create_silence(
-    services: tuple[str, ...], tags: tuple[str, ...], for_sec: float, *, author: str, reason: str, now: float
+    services: tuple[str, ...],
+    tags: tuple[str, ...],
+    for_sec: float,
+    *,
+    author: str,
+    reason: str = NO_REASON,
+    now: float,
 ) -> Silence:
     """Return a silence with a new id that begins at `now` (epoch seconds).
 
@@ -185,6 +193,9 @@ def match_targets(silence: Silence, targets: Mapping[str, tuple[str, ...]]) -> l
 
 def find_unknown_target(silence: Silence, targets: Mapping[str, tuple[str, ...]]) -> str | None:
     """Return the first name in a silence that is neither a target nor a pattern; None if there is none."""
-    return next(
-        (name for name in silence.services if name not in targets and not _PATTERN_CHARS & set(name)), None
-    )
+    return next((name for name in silence.services if name not in targets and not is_pattern(name)), None)
+
+
+def is_pattern(name: str) -> bool:
+    """Return True if a silence with this name matches others than the one that is called so."""
+    return bool(_PATTERN_CHARS & set(name))

@@ -9,7 +9,7 @@ back from a bus that was away.
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from enum import StrEnum
@@ -133,13 +133,13 @@ async def read_token(bus: Bus, ident: str) -> Token | None:
 
 async def read_tokens(bus: Bus) -> list[Token]:
     """Return every token that can be parsed, the oldest first. Raises BusError."""
-    return await read_credentials(bus, BOARD_TOKENS, Token)
+    return await read_credentials(bus, BOARD_TOKENS, Token.parse)
 
 
-async def read_credentials(bus: Bus, key: str, kind: type[C]) -> list[C]:
+async def read_credentials(bus: Bus, key: str, parse: Callable[[bytes], C | None]) -> list[C]:
     """Return the values of a hash that can be parsed and have the id of their field, the oldest first."""
     stored = await bus.ask(bus.client.hgetall(key))
-    parsed = ((name, kind.parse(raw)) for name, raw in stored.items())
+    parsed = ((name, parse(raw)) for name, raw in stored.items())
     found = [one for name, one in parsed if one is not None and one.id.encode() == name]
     return sorted(found, key=lambda one: (one.created_at, one.id))
 

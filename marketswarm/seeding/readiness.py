@@ -37,8 +37,9 @@ async def wait_until_all_answer(buses: Sequence[Bus], timeout_sec: float) -> Non
     errors = [error for error in reasons if error is not None]
     if errors:
         first, *others = errors
+        detail = f": {first.detail}" if first.detail else ""
         more = "".join(f"; {error}" for error in others)
-        raise SeedError(first.bus, first.reason, f"no answer within {timeout_sec:g} s: {first.detail}{more}")
+        raise SeedError(first.bus, first.reason, f"no answer within {timeout_sec:g} s{detail}{more}")
 
 
 async def _wait_for_answer(bus: Bus, deadline: float) -> BusError | None:

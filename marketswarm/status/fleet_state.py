@@ -27,7 +27,7 @@ from marketswarm.keys import (
 from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.monitor.job_entry import parse_job_entry
 from marketswarm.monitor.last_run import LastRun, parse_last_run
-from marketswarm.monitor.store import RosterEntry, parse_entry_parts
+from marketswarm.monitor.roster_entry import RosterEntry, parse_entry_parts
 from marketswarm.truth import HEALER, SYSTEM, Truth
 
 T = TypeVar("T")

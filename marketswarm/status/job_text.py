@@ -1,5 +1,6 @@
-"""Describe the runs of a job for people: `next 03:00 Europe/Berlin`, `running for 4 min`. Pure."""
+"""Describe the runs of a job for people: `next 03:00`, `running for 4 min`. Pure."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from math import floor
 from zoneinfo import ZoneInfo
@@ -10,14 +11,15 @@ from marketswarm.text import format_duration
 _HOUR_SEC = 3600.0
 
 
-def describe_job(job: JobStatus, now: float) -> list[str]:
+def describe_job(job: JobStatus, now: float, format_at: Callable[[float], str]) -> list[str]:
+    """Return what is known of the runs of a job; `format_at` writes a time in the zone of its reader."""
     words = []
     if job.running_since is not None:
         words.append(f"running for {format_duration(max(0.0, now - job.running_since))}")
     if job.next_due_at is not None and job.next_due_at < now:
-        words.append(f"overdue since {format_scheduled(job.next_due_at, job.time_zone, now)}")
+        words.append(f"overdue since {format_at(job.next_due_at)}")
     elif job.next_run_at is not None:
-        words.append(f"next {format_scheduled(job.next_run_at, job.time_zone, now)}")
+        words.append(f"next {format_at(job.next_run_at)}")
     if job.early_sec is not None:
         words.append(describe_early(job, now))
     return words

@@ -20,6 +20,7 @@ from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.operator.fields import STRICT, Epoch
 from marketswarm.operator.silences import Silence, merge_silences, parse_silences
+from marketswarm.status.channel_records import CHANNELS, ChannelStatus, list_channels, parse_channels
 from marketswarm.text import parse_digits
 
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
@@ -35,6 +36,9 @@ _HOLDS: Final[Mapping[str, str]] = {
     _HEALING: "the medic works on it",
 }
 """By the notifier's reason for an outage about which no message is sent, the reason in words."""
+
+CHANNEL_REMEDY: Final = "set WEBHOOK_URL, or see docs/notifications.md for other ways"
+"""What to do where no channel is open."""
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -99,7 +103,8 @@ class Notifications:
 
     `silences` are those in force, the one that ends first at the front; `incidents` the open ones by service;
     `pending` the pending deliveries, the oldest message first; `dead` the number of entries in
-    `notifier:dead`.
+    `notifier:dead`. `channels` has the host of each channel that the notifier opened last; None if it has
+    not said so. `statuses` say of each of them what it sent and failed last.
     """
 
     silences: tuple[Silence, ...] = ()
@@ -107,6 +112,8 @@ class Notifications:
     pending: tuple[PendingDelivery, ...] = ()
     dead: int = 0
     at: float = 0.0
+    channels: Mapping[str, str] | None = None
+    statuses: tuple[ChannelStatus, ...] = ()
 
 
 async def read_notifications(buses: Sequence[Bus]) -> Notifications:
@@ -120,12 +127,16 @@ async def read_notifications(buses: Sequence[Bus]) -> Notifications:
     states = (fields for _, _, fields in found)
     # the number of the notifier's latest write to it: the highest of all is the latest
     state = max(states, key=lambda fields: parse_digits(fields.get(_SEQ)) or 0, default={})
+    pending = parse_pending(state, now)
+    broken, retry_at = _parse_troubles(state, now)
     return Notifications(
         tuple(sorted((each for each in silences if each.is_active(now)), key=lambda each: each.ends_at)),
         parse_incidents(state),
-        parse_pending(state, now),
+        pending,
         max((count for _, count, _ in found), default=0),
         now,
+        parse_channels(state.get(CHANNELS)),
+        list_channels(state, broken, retry_at, (each.channel for each in pending)),
     )
 
 
@@ -152,9 +163,7 @@ async def read_incidents(bus: Bus, services: Collection[str]) -> dict[str, OpenI
 
 def parse_pending(state: Mapping[bytes, bytes], now: float) -> tuple[PendingDelivery, ...]:
     """Return a delivery for each message and channel that is pending in `notifier:state`, oldest first."""
-    pauses = _parse(_PAUSES_TYPE, state.get(_PAUSES)) or {}
-    broken = _parse(_BROKEN_TYPE, state.get(_BROKEN)) or {}
-    retry_at = {channel: until for channel, (_, until) in pauses.items() if until > now}
+    broken, retry_at = _parse_troubles(state, now)
     found: list[PendingDelivery] = []
     for name, raw in state.items():
         if not name.startswith(_DELIVERIES):
@@ -177,6 +186,13 @@ def parse_pending(state: Mapping[bytes, bytes], now: float) -> tuple[PendingDeli
             if outcome is None
         )
     return tuple(sorted(found, key=lambda each: (each.ts, each.id, each.channel)))
+
+
+def _parse_troubles(state: Mapping[bytes, bytes], now: float) -> tuple[dict[str, str], dict[str, float]]:
+    """Return by channel why it takes no message, and until when it pauses, in epoch seconds."""
+    pauses = _parse(_PAUSES_TYPE, state.get(_PAUSES)) or {}
+    broken = _parse(_BROKEN_TYPE, state.get(_BROKEN)) or {}
+    return broken, {channel: until for channel, (_, until) in pauses.items() if until > now}
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from marketswarm.beat import Beat
+from marketswarm.beat import Beat, compute_beat_age_sec
 from marketswarm.bus.stored_values import parse_epoch
 from marketswarm.detector import SavedJob, State
 from marketswarm.detector.job import EARLY_IN_A_ROW
+from marketswarm.event import Event
 from marketswarm.monitor.encoder import WATCH_FIELD
 from marketswarm.monitor.last_run import LastRun
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.status.fleet_state import FleetState, services_of
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.truth import JobRule, Truth
@@ -71,7 +73,10 @@ class ServiceRow:
     `silence_sec` is the age of the last beat, `last_run` the last run of a command under `marketswarm exec`,
     `replicas` the number of instances that the truth asks for. Of an outage, `since` is the time of the last
     beat, `acked_by` the person who acknowledged it, and `held` the reason why its notification is delayed:
-    until `held_until` if that is known. `job` is there for a job. Times are epoch seconds.
+    until `held_until` if that is known. `reason` is that of its miss, and `down_since` when the outage began,
+    if not with the last beat. `failure` is what the report of a failure said that the service is down for,
+    and `exit_code` how its command ended. `watch_reason` is why the healer can't watch it: `auth` or `flood`.
+    `job` is there for a job. Times are epoch seconds.
     """
 
     svc: str
@@ -92,6 +97,11 @@ class ServiceRow:
     held: str | None = None
     held_until: float | None = None
     job: JobStatus | None = None
+    failure: str | None = None
+    watch_reason: str | None = None
+    reason: str | None = None
+    down_since: float | None = None
+    exit_code: int | None = None
 
 
 def make_service_rows(
@@ -101,8 +111,10 @@ def make_service_rows(
     unheard, rows = state.unheard_buses(), []
     for svc, (bus, timeout_sec) in services_of(truth).items():
         beat, instances, section = state.beats.get(svc), state.instances.get(svc), truth.services.get(svc)
+        watch = state.roster.get(WATCH_FIELD + svc)
         entry, event, incident = state.roster.get(svc), state.health.get(svc), (incidents or {}).get(svc)
-        silence_sec, rule = derive_silence(state.ttls_sec.get(svc), timeout_sec), truth.job_of(svc)
+        miss = _find_miss(entry, event)
+        silence_sec, rule = derive_silence(state.ttls_sec.get(svc), timeout_sec, beat), truth.job_of(svc)
         row = ServiceRow(
             svc=svc,
             verdict=_verdict(svc, silence_sec, timeout_sec, state, bus_is_heard=bus not in unheard),
@@ -122,9 +134,22 @@ def make_service_rows(
             held=None if incident is None else incident.held,
             held_until=None if incident is None else incident.held_until,
             job=None if rule is None else _derive_job(rule, state.jobs.get(svc)),
+            failure=None if miss is None else miss.detail,
+            watch_reason=watch.reason() if watch is not None and watch.verdict is State.DOWN else None,
+            reason=None if miss is None else miss.reason,
+            down_since=None if miss is None else parse_epoch(miss.down_since),
+            exit_code=None if miss is None else miss.exit_code,
         )
         rows.append(row)
     return rows
+
+
+def _find_miss(entry: RosterEntry | None, latest: Event | None) -> Event | None:
+    """Return the event of the outage that lasts: the one with the verdict, otherwise the latest event."""
+    stored = None if entry is None else entry.read_event()
+    if stored is not None or latest is None or not latest.type.is_bad:
+        return stored
+    return None if entry is not None and entry.verdict is State.UP else latest
 
 
 def _derive_job(rule: JobRule, known: SavedJob | None) -> JobStatus:
@@ -190,12 +215,10 @@ def write_headline(states: Iterable[ServiceState]) -> str:
     return ", ".join((down, *(f"{counts[each]} {each}" for each in sorted(others, key=URGENCY.__getitem__))))
 
 
-def derive_silence(ttl_sec: float | None, timeout_sec: float) -> float | None:
+def derive_silence(ttl_sec: float | None, timeout_sec: float, beat: Beat | None) -> float | None:
     """Return the seconds since the last beat, from the remaining life of its `beat:` key.
 
-    The key lives for twice the timeout, so no clocks are compared. None stands for no key, and for a life
-    that no agent sets.
+    So no clocks are compared. None stands for no key, and for a life that no agent sets.
     """
-    if ttl_sec is None or not 0 <= ttl_sec <= 2 * timeout_sec:
-        return None
-    return round(2 * timeout_sec - ttl_sec, 3)
+    age_sec = None if ttl_sec is None else compute_beat_age_sec(timeout_sec, 1000 * ttl_sec, beat)
+    return None if age_sec is None else round(age_sec, 3)

@@ -7,7 +7,7 @@ the questions of agents; `diff_truths` compares two of them. Not here: where doc
 
 from marketswarm.truth.credentials import resolve_references
 from marketswarm.truth.diff import Changes, diff_truths, format_changes
-from marketswarm.truth.errors import Problem, TruthError, find_nearest
+from marketswarm.truth.errors import Problem, TruthError, describe_unknown, find_nearest, suggest_name
 from marketswarm.truth.model import (
     HEALER,
     MARKET,
@@ -53,6 +53,7 @@ __all__ = [
     "Truth",
     "TruthError",
     "Watch",
+    "describe_unknown",
     "diff_truths",
     "find_nearest",
     "find_probe_target",
@@ -63,4 +64,5 @@ __all__ = [
     "parse_truth",
     "point_like",
     "resolve_references",
+    "suggest_name",
 ]

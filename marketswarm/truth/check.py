@@ -5,11 +5,11 @@ here: the rules of single fields (`model.py`).
 """
 
 from collections.abc import Collection, Iterator
-from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Final
 
 from marketswarm.keys import HEARTBEAT_SUFFIX
+from marketswarm.truth.cycles import find_cycles, format_cycle
 from marketswarm.truth.errors import Findings, Place, format_found, format_hint, format_path, format_value
 from marketswarm.truth.model import HEALER, SERVICE_NAME, AccessPoint, Service, Truth
 from marketswarm.truth.schedule import Schedule
@@ -19,6 +19,7 @@ SAFE_INTERVALS: Final = 3  # with a timeout of fewer intervals, one lost beat is
 
 
 def check_sections(truth: Truth, findings: Findings) -> None:
+    _check_names(truth, findings)
     _check_channels(truth, findings)
     _check_subscriptions(truth, findings)
     _check_buses(truth, findings)
@@ -56,6 +57,15 @@ def _may_share_channels(truth: Truth) -> bool:
             return True
         known.add(place)
     return False
+
+
+def _check_names(truth: Truth, findings: Findings) -> None:
+    """A service must not be called like a bus: who restarts a service by its name would restart a server."""
+    for bus in truth.bus_names():
+        if bus in truth.services:
+            findings.add_error(
+                ("services", bus), f"{format_value(bus)} is the name of a bus: give the service another one"
+            )
 
 
 def _check_channels(truth: Truth, findings: Findings) -> None:
@@ -235,34 +245,9 @@ def _check_dependencies(truth: Truth, findings: Findings) -> None:
                 findings.add_error(
                     place, f"{format_found(place, name)} is not a known service" + format_hint(name, known)
                 )
-    for cycle in islice(_find_cycles(truth), MAX_CYCLES):
-        names = [format_value(svc) for svc in (*cycle, cycle[0])]
-        arrows = " → ".join(names if len(names) <= 10 else [*names[:5], "…", *names[-4:]])
-        findings.add_error(("services", cycle[0], "depends_on"), f"circular: {arrows}")
-
-
-def _find_cycles(truth: Truth) -> Iterator[tuple[str, ...]]:
-    """Yield each circle of dependencies as the names of its services, each service before one that it needs.
-
-    A circle begins with its first service in the document. The sorter reports one circle at a time: its last
-    dependency is then taken out of the graph.
-    """
-    rank = {svc: index for index, svc in enumerate(truth.services)}
-    graph = {
-        svc: dict.fromkeys(name for name in service.depends_on if name in rank and name != svc)
-        for svc, service in truth.services.items()
-    }
-    while True:
-        try:
-            TopologicalSorter(graph).prepare()
-        except CycleError as error:
-            cycle = error.args[1][:0:-1]  # the sorter lists a service before the ones that need it
-        else:
-            return
-        first = min(range(len(cycle)), key=lambda index: rank[cycle[index]])
-        cycle = [*cycle[first:], *cycle[:first]]
-        yield tuple(cycle)
-        del graph[cycle[-1]][cycle[0]]
+    needs = {svc: service.depends_on for svc, service in truth.services.items()}
+    for cycle in islice(find_cycles(needs), MAX_CYCLES):
+        findings.add_error(("services", cycle[0], "depends_on"), f"circular: {format_cycle(cycle)}")
 
 
 def _find_access_points(truth: Truth, svc: str, kind: str) -> Iterator[tuple[Place, AccessPoint]]:

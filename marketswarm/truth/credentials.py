@@ -16,8 +16,8 @@ _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET: Final = re.compile(r"password|passwd|passphrase|secret(?!ar)|token(?!i[sz])|apikey")
 # as the last word or two of a key, these make a number a secret too; `max_tokens: 4000` is a setting
 _SECRET_NUMBER: Final = re.compile(r"(?:password|passwd|passphrase|secret|apikey)s?|token")
-# a URL with a password, which may contain a slash or hash; `host:443/@user` has none
-_URL_PASSWORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]*:(?!\d{1,5}[/?#])[^\s@]+@")
+# what is before the `@` of a URL with a password; that may contain a slash or hash; `host:443/@user` has none
+_URL_PASSWORD: Final = re.compile(r"[A-Za-z0-9+.-]://[^\s/?#]*:(?!\d{1,5}[/?#])[^\s]")
 _URL_QUERY: Final = re.compile(r"[?&;]([^=&;?#\s]+)=(?=[^&;#\s])")
 
 PLAIN_CREDENTIAL: Final = 'a secret in plain text: write "env:NAME" here and set NAME in the environment'
@@ -53,7 +53,7 @@ def has_url_password(text: str) -> bool:
     """Return True if a text contains a URL with a password, or with a query such as `?apikey=…`."""
     if "://" not in text:
         return False
-    if "@" in text and _URL_PASSWORD.search(text):
+    if any(_URL_PASSWORD.search(each) for word in text.split() for each in word.split("@")[:-1]):
         return True
     return "=" in text and any(is_secret_key(match[1]) for match in _URL_QUERY.finditer(text))
 

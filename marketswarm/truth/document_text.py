@@ -1,7 +1,7 @@
-"""Find places in the text of a document: the line of a path, and where a section can be added. Pure.
+"""Find places in the text of a document, and change the value of one place. Pure.
 
-The text stays as its author wrote it, with its blanks and its order. Not here: what is wrong with a document
-(`parse.py`).
+All other text stays as its author wrote it, with its blanks and its order. Not here: what is wrong with a
+document (`parse.py`), and which values a service has (`document_edit.py`).
 """
 
 import json
@@ -12,8 +12,13 @@ from typing import Any, Final
 
 from marketswarm.truth.errors import WHOLE_DOCUMENT, Place, Problem, format_path
 
-_WORD: Final = re.compile(r'[{}\[\]:,]|"(?:[^"\\]|\\.)*"|[^\s{}\[\]:,"]+')
+_WORD: Final = re.compile(r'[{}\[\]:,]|"(?:[^"\\]|\\.)*+"?|[^\s{}\[\]:,"]+')
 _JSON_LINE: Final = re.compile(r"\(line (\d{1,9}), column \d{1,9}\)\Z")
+_COLON: Final = re.compile(r"\s*:\s*")
+_FIRST_INDENT: Final = re.compile(r"\A\s*\{[ \t]*\r?\n([ \t]+)\"")
+_LINE_INDENT: Final = re.compile(r"[ \t]*")
+_DEFAULT_INDENT: Final = "  "
+_DECODER: Final = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +56,124 @@ def find_lines(text: str, problems: Iterable[Problem]) -> dict[Problem, int]:
 
 def insert_service(text: str, svc: str, section: Mapping[str, Any]) -> str | None:
     """Return the text of a valid document with one more service after all others; None without `services`."""
-    end = next((each.offset for each in _walk(text) if each.is_end and each.place == ("services",)), None)
+    if not any(mark.is_end and mark.place == ("services",) for mark in _walk(text)):
+        return None
+    return set_value(text, ("services", svc), section)
+
+
+def set_value(text: str, place: Place, value: Any) -> str:
+    """Return the text of a valid document with another value at a place.
+
+    A key or an entry that is missing is added after all others of its object or list, and so are missing
+    objects around it. The step of a new entry of a list is the number of its entries.
+    """
+    entry = _find_entry(text, place)
+    if entry is not None:
+        indent = _find_line_indent(text, entry.begin)
+        return text[: entry.value] + _write(text, value, indent) + text[entry.end :]
+    holder = place[:-1]
+    bounds = _find_bounds(text, holder)
+    if bounds is None:
+        return set_value(text, holder, {place[-1]: value} if isinstance(place[-1], str) else [value])
+    return _append(text, bounds, place[-1], value)
+
+
+def remove_value(text: str, place: Place) -> str:
+    """Return the text of a valid document without the entry at a place; unchanged if it has none."""
+    entry = _find_entry(text, place)
+    if entry is None:
+        return text
+    before, after = text[: entry.begin].rstrip(), text[entry.end :].lstrip()
+    if before.endswith(","):
+        return before[:-1] + text[entry.end :]
+    if after.startswith(","):
+        return text[: entry.begin] + after[1:].lstrip()
+    return before + after
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where an entry begins (its key, or its value in a list), where its value begins, and where it ends."""
+
+    begin: int
+    value: int
+    end: int
+
+
+def _find_entry(text: str, place: Place) -> _Entry | None:
+    begin = next((mark.offset for mark in _walk(text) if mark.place == place and not mark.is_end), None)
+    if begin is None:
+        return None
+    value = begin
+    try:
+        if isinstance(place[-1], str):
+            colon = _COLON.match(text, _DECODER.raw_decode(text, begin)[1])
+            value = colon.end() if colon else begin
+        return _Entry(begin, value, _DECODER.raw_decode(text, value)[1])
+    except (ValueError, RecursionError):  # the text is not JSON
+        return None
+
+
+def _find_bounds(text: str, place: Place) -> tuple[int, int] | None:
+    """Return where an object or list begins, and where its closing bracket is; None if it is missing."""
+    end = next((mark.offset for mark in _walk(text) if mark.is_end and mark.place == place), None)
     if end is None:
         return None
+    entry = _find_entry(text, place) if place else None
+    begin = entry.value if entry else len(text) - len(text.lstrip())
+    return begin, end
+
+
+def _append(text: str, bounds: tuple[int, int], step: str | int, value: Any) -> str:
+    """Return the text with one more entry at the end of an object or list, written like its neighbours."""
+    begin, end = bounds
+    is_empty = not text[begin + 1 : end].strip()
+    is_long = "\n" in text[begin:end] if not is_empty else isinstance(value, (Mapping, list, tuple))
     before = text[:end].rstrip()
-    entry = f"{json.dumps(svc)}: {json.dumps(section, indent=2)}".replace("\n", "\n    ")
-    return f"{before}{'' if before.endswith('{') else ','}\n    {entry}\n  {text[end:]}"
+    comma = "" if is_empty else ","
+    key = f"{_dump(step)}: " if isinstance(step, str) else ""
+    if not is_long:
+        return f"{before}{comma}{'' if is_empty else ' '}{key}{_dump(value)}{text[end:]}"
+    line_end = "\r\n" if "\r\n" in text else "\n"
+    outer = _find_line_indent(text, begin)
+    indent = outer + _find_unit(text)
+    entry = key + _write(text, value, indent)
+    return f"{before}{comma}{line_end}{indent}{entry}{line_end}{outer}{text[end:]}"
+
+
+def _write(text: str, value: Any, indent: str) -> str:
+    """Return a value as JSON, its lines indented like those of `text`; on one line if nothing is nested."""
+    nested = (
+        value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    )
+    if not any(isinstance(each, (Mapping, list, tuple)) for each in nested) or "\n" not in text.strip():
+        return _dump(value)
+    line_end = "\r\n" if "\r\n" in text else "\n"
+    inner = indent + _find_unit(text)
+    opening, closing = "{}" if isinstance(value, Mapping) else "[]"
+    pairs = value.items() if isinstance(value, Mapping) else ((None, each) for each in value)
+    entries = (
+        (f"{_dump(key)}: " if key is not None else "") + _write(text, each, inner) for key, each in pairs
+    )
+    lines = f",{line_end}".join(inner + entry for entry in entries)
+    return f"{opening}{line_end}{lines}{line_end}{indent}{closing}"
+
+
+def _dump(value: Any) -> str:
+    """Return a value as JSON on one line, in which every character can be shown."""
+    written = json.dumps(value, ensure_ascii=False)
+    return written if written.isprintable() else json.dumps(value)
+
+
+def _find_unit(text: str) -> str:
+    """Return by how much the author of a text indents: by as much as the first key."""
+    found = _FIRST_INDENT.match(text)
+    return found[1] if found else _DEFAULT_INDENT
+
+
+def _find_line_indent(text: str, offset: int) -> str:
+    found = _LINE_INDENT.match(text, text.rfind("\n", 0, offset) + 1)
+    return found[0] if found else ""
 
 
 def _list_ancestors(path: str) -> Iterator[str]:

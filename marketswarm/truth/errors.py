@@ -15,12 +15,15 @@ from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
+from marketswarm.text import format_names
 from marketswarm.truth.credentials import is_secret_key
 
 Place = tuple[str | int, ...]
 
 WHOLE_DOCUMENT: Final = "truth"  # the path of a problem of the whole document
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+# a name of cron, such as `@daily`, also a misspelt one: with nothing before its `@`, it holds no credential
+_CRON_NAME: Final = re.compile(r"@[A-Za-z]{1,12}")
 # a URL that may be shown: it has no part that could hold a credential
 _CLEAN_URL: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?(?:/[\w./-]*)?"
@@ -208,6 +211,17 @@ def _simplify(name: str) -> str:
     return name[:_COMPARED_CHARS].lower().replace("-", "_")
 
 
+def suggest_name(name: str, known: Collection[str], otherwise: str = "it names") -> str:
+    """Return `did you mean x?`; if no known name is near, `otherwise` and the first known names."""
+    near = find_nearest(name, known)
+    return f"did you mean {near}?" if near else f"{otherwise} {format_names(known, 12) or 'none'}"
+
+
+def describe_unknown(name: str, known: Collection[str]) -> str:
+    """Return the sentence about a name that the truth does not have: `the truth names no x; did you …`."""
+    return f"the truth names no {name}; {suggest_name(name, known)}"
+
+
 def format_hint(name: str, known: Collection[str]) -> str:
     """Return ` (did you mean "x"?)`, or ` (known: a, b)` for up to 12 known names, or an empty text."""
     near = find_nearest(name, known)
@@ -240,7 +254,8 @@ def _format_text(value: str) -> str:
 
     Of a text that may hold a credential (an `@`, an unusual URL), only the scheme is shown: `"https://***"`.
     """
-    if "@" in value or ("://" in value and not _CLEAN_URL.fullmatch(value)):
+    has_at = "@" in value and not _CRON_NAME.fullmatch(value)
+    if has_at or ("://" in value and not _CLEAN_URL.fullmatch(value)):
         scheme, colon, _ = value.partition("://")
         return f'"{scheme}://***"' if colon and scheme.isalpha() and len(scheme) < 12 else '"***"'
     cut = value if len(value) <= _MAX_SHOWN_CHARS else value[: _MAX_SHOWN_CHARS - 1] + "…"

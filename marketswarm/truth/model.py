@@ -11,13 +11,12 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, PlainValidator, StrictBool
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from marketswarm.bus_url import find_host_and_name, parse_sentinels
+from marketswarm.bus_url import find_host_and_name, is_bus_url
 from marketswarm.keys import HEARTBEAT_SUFFIX, heartbeat_channel
 from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.errors import format_hint
@@ -88,32 +87,9 @@ def _parse_bus_name(value: Any) -> str:
 
 
 def _parse_redis_url(value: Any) -> str:
-    if not isinstance(value, str) or not (is_reference(value) or _is_usable_url(value)):
+    if not isinstance(value, str) or not (is_reference(value) or is_bus_url(value)):
         raise make_field_error(f'is not a Redis URL, such as "redis://{SYSTEM}:6379"')
     return value
-
-
-@lru_cache(maxsize=1024)
-def _is_usable_url(url: str) -> bool:
-    """Return True for a URL of a bus: `redis://`, `rediss://`, `unix:///path` or `redis+sentinel://`."""
-    if not url.isprintable() or " " in url:
-        return False
-    try:
-        if parse_sentinels(url) is not None:
-            return True
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    if parts.scheme == "unix":
-        return parts.path.startswith("/")
-    host = parts.hostname or ""
-    return (
-        parts.scheme in ("redis", "rediss")
-        and re.fullmatch(r"[A-Za-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*", host) is not None
-        and port != 0
-        and re.fullmatch(r"(?:/\d{0,4})?", parts.path) is not None
-    )
 
 
 def _parse_severity(value: Any) -> str:
@@ -142,7 +118,7 @@ def _parse_schedule(value: Any) -> str | None:
         parse_schedule(value)
     except ScheduleError as error:
         raise make_field_error(str(error)) from None
-    return value
+    return value.replace("\t", " ")  # a crontab may have tabs, which a terminal would show as `\t`
 
 
 def _parse_time_zone(value: Any) -> str:
@@ -207,9 +183,9 @@ class Heartbeat:
     monitored: StrictBool = True
     """Whether the healer monitors the service. Example: `false`."""
     schedule: Annotated[str | None, PlainValidator(_parse_schedule)] = None
-    """When a job runs: the five fields of cron, or systemd's OnCalendar. A run is to be reported after each
-    of these times. In place of `interval_sec` and `timeout_sec`. Default: none; the service beats. Example:
-    `"0 3 * * *"`."""
+    """When a job runs: the five fields of cron, a name of cron such as `@daily`, or systemd's OnCalendar. A
+    run is to be reported after each of these times. In place of `interval_sec` and `timeout_sec`. Default:
+    none; the service beats. Example: `"0 3 * * *"`."""
     time_zone: Annotated[str, PlainValidator(_parse_time_zone)] = "UTC"
     """The time zone of `schedule`, by its name in the IANA database. Example: `"Europe/Berlin"`."""
     grace_sec: Seconds = DEFAULT_GRACE_SEC
@@ -355,14 +331,29 @@ class Truth:
     """The buses by name, where the name alone does not say where they are. Default: system-redis and
     market-redis."""
     services: Mapping[str, Service] = dataclasses.field(default_factory=dict)
-    """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`. Default: needed."""
+    """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`, and not that of a bus.
+    Default: needed."""
 
     _heartbeats: tuple[Heartbeat, ...] = dataclasses.field(init=False, repr=False, compare=False)
+    _default_timeout_sec: float = dataclasses.field(
+        init=False, default=DEFAULT_TIMEOUT_SEC, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         # a hundred thousand services have a few different sections: no question goes through all of them
         different = {id(service): service.heartbeat for service in self.services.values()}
         object.__setattr__(self, "_heartbeats", tuple(different.values()))
+
+    def with_default_timeout(self, default_timeout_sec: float) -> "Truth":
+        """Return this truth with the timeout in seconds of each service for which the document has none.
+
+        That is the setting DEFAULT_TIMEOUT_SEC of the program that reads the truth; no part of the document.
+        """
+        if default_timeout_sec == self._default_timeout_sec:
+            return self
+        other = dataclasses.replace(self)
+        object.__setattr__(other, "_default_timeout_sec", default_timeout_sec)
+        return other
 
     def bus_names(self) -> tuple[str, ...]:
         """Return all bus names, each once.
@@ -390,17 +381,17 @@ class Truth:
         """Return the channel of a service's beats. Raises KeyError if the service has no section."""
         return self.services[svc].heartbeat.channel_for(svc)
 
-    def timeout_of(self, svc: str, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> float:
+    def timeout_of(self, svc: str) -> float:
         """Return the silence in seconds after which a service is missed.
 
-        That is its own `timeout_sec`, otherwise the healer's `heartbeat_cadence`, otherwise
-        `default_timeout_sec`; for a job with a schedule, the longest pause and its grace. The service need
+        That is its own `timeout_sec`, otherwise the healer's `heartbeat_cadence`, otherwise the one of
+        `with_default_timeout`; for a job with a schedule, the longest pause and its grace. The service need
         not have a section.
         """
         service = self.services.get(svc)
         if service is None:
-            return self.cadence_sec() or default_timeout_sec
-        return self._find_timing(service, default_timeout_sec).timeout_sec
+            return self.cadence_sec() or self._default_timeout_sec
+        return self._find_timing(service).timeout_sec
 
     def job_of(self, svc: str) -> JobRule | None:
         """Return the rule of a job, a service with a schedule or a longest run; None for another one."""
@@ -409,13 +400,13 @@ class Truth:
 
     def interval_of(self, svc: str) -> float:
         """Return the seconds between beats, for a job its longest pause. Raises KeyError."""
-        return self._find_timing(self.services[svc], DEFAULT_TIMEOUT_SEC).interval_sec
+        return self._find_timing(self.services[svc]).interval_sec
 
-    def _find_timing(self, service: Service, default_timeout_sec: float) -> _Timing:
+    def _find_timing(self, service: Service) -> _Timing:
         beat = service.heartbeat
         job = _build_job_rule(beat)
         interval_sec = beat.interval_sec
-        timeout_sec = beat.timeout_sec or self.cadence_sec() or default_timeout_sec
+        timeout_sec = beat.timeout_sec or self.cadence_sec() or self._default_timeout_sec
         if job is not None and job.schedule is not None:
             interval_sec = job.schedule.longest_pause_sec()
             timeout_sec = job.longest_silence_sec() or timeout_sec
@@ -443,7 +434,7 @@ class Truth:
                 return point.bus, point.key
         return SYSTEM, default_channel
 
-    def watched(self, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> tuple[Watch, ...]:
+    def watched(self) -> tuple[Watch, ...]:
         """Return all services that the healer monitors: those with a section, then those in `subscribe_to`.
 
         A service that only `subscribe_to` names is called like its channel without `:heartbeat`; its interval
@@ -457,15 +448,15 @@ class Truth:
                 continue
             timing = timings.get(id(service))
             if timing is None:
-                timing = timings[id(service)] = self._find_timing(service, default_timeout_sec)
+                timing = timings[id(service)] = self._find_timing(service)
             bus, interval_sec, timeout_sec, alert_on_failure, job = timing
             channel = beat.channel_for(svc)
             roster.append(Watch(svc, bus, channel, interval_sec, timeout_sec, alert_on_failure, job))
-        return (*roster, *self.subscribed(default_timeout_sec))
+        return (*roster, *self.subscribed())
 
-    def subscribed(self, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> tuple[Watch, ...]:
+    def subscribed(self) -> tuple[Watch, ...]:
         """Return the services that only the healer's `subscribe_to` names."""
-        timeout_sec = self.cadence_sec() or default_timeout_sec
+        timeout_sec = self.cadence_sec() or self._default_timeout_sec
         found: dict[str, Watch] = {}
         channels = self._own_channels()
         for point in self._healer_points("subscribe_to"):

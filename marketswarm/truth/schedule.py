@@ -1,9 +1,10 @@
 """Schedules of jobs: cron expressions and systemd's OnCalendar, in a time zone. Pure.
 
-A text of five fields is a cron expression, any other an OnCalendar expression. Both are evaluated as the
-program that starts the job does it, also in the nights in which clocks change: a cron job at 02:30 runs once
-in each of them (Debian's cron starts one that would fall into the skipped hour right after it), one with a
-star as its hour or minute follows the elapsed time; a systemd timer leaves the skipped hour out.
+A text of five fields, with blanks or tabs between them, is a cron expression, and so is a name such as
+`@daily`; any other text is an OnCalendar expression. Both are evaluated as the program that starts the job
+does it, also in the nights in which clocks change: a cron job at 02:30 runs once in each of them (Debian's
+cron starts one that would fall into the skipped hour right after it), one with a star as its hour or minute
+follows the elapsed time; a systemd timer leaves the skipped hour out.
 
 All times are epoch seconds.
 """
@@ -21,6 +22,16 @@ from cronsim import CronSim, CronSimError
 from marketswarm.truth.errors import format_hint
 
 CRON_FIELDS: Final = 5
+CRON_NAMES: Final = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+"""The names that cron has for some expressions. Without `@reboot`, which is no time."""
 MAX_SCHEDULE_CHARS: Final = 200
 DAY_SEC: Final = 86_400.0
 HOUR_SEC: Final = 3600.0
@@ -101,7 +112,7 @@ class JobRule:
 @lru_cache(maxsize=MAX_KNOWN)
 def parse_schedule(expression: str, time_zone: str = "UTC") -> Schedule:
     """Raises ScheduleError if the expression is not valid, or has fewer than two runs."""
-    if not 0 < len(expression) <= MAX_SCHEDULE_CHARS or not expression.isprintable():
+    if not 0 < len(expression) <= MAX_SCHEDULE_CHARS or not expression.replace("\t", " ").isprintable():
         raise ScheduleError('is not a schedule, such as "0 3 * * *" or "Mon..Fri 18:30"')
     try:
         _iterate(expression, datetime.fromtimestamp(REFERENCE, UTC))
@@ -122,8 +133,8 @@ def _move_to_midnight(expression: str) -> str:
     All runs move by the same time, so the pauses between them stay. Ten thousand jobs with times of their own
     have a few such expressions, and only these are measured. Any other expression is returned as it is.
     """
-    fields = expression.split()
-    if len(fields) != CRON_FIELDS:
+    fields = find_cron_fields(expression)
+    if fields is None:
         return expression
     return " ".join(["0" if field.isdigit() else field for field in fields[:2]] + fields[2:])
 
@@ -149,22 +160,31 @@ def require_time_zone(name: str) -> str:
     return name
 
 
+def find_cron_fields(expression: str) -> list[str] | None:
+    """Return the five fields of a cron expression, or of a name of one; None for any other text."""
+    fields = CRON_NAMES.get(expression.strip(), expression).split()
+    return fields if len(fields) == CRON_FIELDS else None
+
+
 def _iterate(expression: str, start: datetime) -> Iterator[datetime]:
-    fields = expression.split()
-    if len(fields) == CRON_FIELDS:
+    fields = find_cron_fields(expression)
+    if fields is not None:
         try:
-            return CronSim(expression, start)
+            return CronSim(" ".join(fields), start)
         except CronSimError as error:
             raise ScheduleError(f"is not a cron expression: {str(error).lower()}") from None
+    if expression.startswith("@"):
+        hint = format_hint(expression, CRON_NAMES)
+        known = f": the names of cron are {', '.join(CRON_NAMES)}"
+        raise ScheduleError(f"is not a schedule{hint if 'did you mean' in hint else known}")
     # most fleets have no such schedule, and each agent would pay for it
     from oncalendar import BaseIterator, OnCalendarError  # noqa: PLC0415 - see above
 
-    if expression.startswith("@"):
-        raise ScheduleError('is not a schedule: write "daily" or "hourly", as systemd does, without an @')
     try:
         return BaseIterator(expression, start)
     except OnCalendarError as error:
-        if len(fields) > 1 and _is_time_zone(fields[-1]):
+        words = expression.split()
+        if len(words) > 1 and _is_time_zone(words[-1]):
             raise ScheduleError("names a time zone: write that as time_zone") from None
         raise ScheduleError(
             f"is neither a cron expression of five fields nor one of systemd's OnCalendar:"
@@ -238,7 +258,7 @@ def _measure_in_zone(schedule: Schedule) -> float:
     """
     pause_sec = _measure_longest_pause(_move_to_midnight(schedule.expression))
     longest_sec = pause_sec
-    if len(schedule.expression.split()) != CRON_FIELDS:
+    if find_cron_fields(schedule.expression) is None:
         plain = Schedule(schedule.expression)
         for start, end in _find_skipped(schedule.time_zone):
             if (left_out := plain.next_run(start - 1)) is None or left_out >= end:

@@ -10,8 +10,9 @@ from itertools import chain
 from typing import Final
 
 from marketswarm.channels import Message
+from notifier.router.defect import Defect, DefectKind
 from notifier.router.incident import Incident, Notice, NoticeKind
-from notifier.router.render import Surroundings, render_message
+from notifier.router.render import Surroundings, render_message, render_plain_message
 from notifier.router.suppression import Suppression
 from notifier.router.timers import Timers
 
@@ -28,18 +29,22 @@ def inhibit(
 ) -> tuple[list[Notice], dict[str, list[Notice]]]:
     """Split notices into leading ones and, by the id of a leading notice, the notices of its dependents.
 
-    A service's notice goes below the notice of the farthest service that it depends on, if both are down.
+    A service's notice goes below the notice of the farthest service that it depends on, of those that depend
+    on none that is down, too. Of services that need each other the first one leads, so that each is named.
     """
     down = {notice.key: notice for notice in notices if notice.say in LEADS}
+    causes = {key: [each for each in suppression.causes(down[key].svc) if each in down] for key in down}
+    leading = {key for key, found in causes.items() if not found}
     leads: list[Notice] = []
     dependents: dict[str, list[Notice]] = {}
     for notice in notices:
-        causes = [key for key in suppression.causes(notice.svc) if key in down] if notice.key in down else []
-        if notice.say in LEADS and causes:
+        found = [key for key in causes.get(notice.key, ()) if key in leading]
+        if notice.say in LEADS and found and notice.key not in leading:
             # the last cause found is the farthest one, which explains the others, too
-            dependents.setdefault(down[causes[-1]].id, []).append(notice)
+            dependents.setdefault(down[found[-1]].id, []).append(notice)
         else:
             leads.append(notice)
+            leading.update({notice.key} & down.keys())
     return leads, dependents
 
 
@@ -57,7 +62,9 @@ class Grouper:
     def __init__(self, incidents: Mapping[str, Incident], suppression: Suppression, timers: Timers) -> None:
         self._incidents, self._suppression, self._timers = incidents, suppression, timers
         self._open_threads: Counter[str] = Counter()  # by thread, the number of incidents in which it is open
+        self._open: dict[str, list[Incident]] = {}  # by thread, the incidents that are open in it
         self._rate_limited: list[Incident] = []  # incidents with outages that the rate limit holds back
+        self._defects: list[Defect] = []
 
     def group(
         self, notices: Sequence[Notice], now: float, undelivered_message_for: Callable[[str], str | None]
@@ -66,7 +73,8 @@ class Grouper:
 
         Notices for the same channels share a message. A notice about a service with an undelivered message
         must arrive after it, so it shares no message with others, because they would be delayed as well.
-        Gaps, such as restarts, share no message with outages, and neither does the digest.
+        Gaps, such as restarts, share no message with outages, and neither does the digest. The notices about
+        one service are in messages in their order.
         """
         self._suppression.reset_dependents()
         self._rate_limited = [each for each in self._incidents.values() if each.kept]
@@ -77,18 +85,48 @@ class Grouper:
                 each.thread for each in incidents if each.down and each.thread in continued
             )
             self._open_threads.update(each.flap_thread for each in incidents if each.flap_thread in continued)
-        together: dict[tuple[tuple[str, ...], str | None, NoticeKind | None], list[Notice]] = {}
+        self._open = self._find_open(continued)
+        groups: list[tuple[tuple[str, ...], list[Notice]]] = []
+        latest: dict[tuple[tuple[str, ...], str | None, NoticeKind | None], int] = {}
+        last_about: dict[str, int] = {}  # by key, the group of the last notice about it
         for notice in notices:
             apart = notice.say if notice.say in APART else None
             group = self._choose_channels(notice), undelivered_message_for(notice.key), apart
-            together.setdefault(group, []).append(notice)
+            index = latest.get(group, -1)
+            if index < last_about.get(notice.key, 0):  # else its "up again" may come after its next "is down"
+                index = len(groups)
+                groups.append((group[0], []))
+            latest[group] = last_about[notice.key] = index
+            groups[index][1].append(notice)
         return [
-            self._build_message(same[first : first + NOTICES_AT_MOST], channels, now)
-            for (channels, *_), same in together.items()
+            message
+            for channels, same in groups
             for first in range(0, len(same), NOTICES_AT_MOST)
+            for message in self._build_messages(same[first : first + NOTICES_AT_MOST], channels, now)
         ]
 
-    def _build_message(self, notices: list[Notice], channels: tuple[str, ...], now: float) -> DueMessage:
+    def take_defects(self) -> list[Defect]:
+        """Return what went wrong since the last call, and forget it."""
+        found, self._defects = self._defects, []
+        return found
+
+    def _build_messages(
+        self, notices: list[Notice], channels: tuple[str, ...], now: float
+    ) -> Iterator[DueMessage]:
+        """Yield one message; if its words can't be made, one for each notice, plain for the bad one."""
+        try:
+            message = self._render(notices, channels, now)
+        except Exception as error:  # noqa: BLE001 - one bad notice must not take its neighbours with it
+            if len(notices) > 1:
+                for notice in notices:
+                    yield from self._build_messages([notice], channels, now)
+                return
+            self._defects.append(Defect.of(DefectKind.MESSAGE, notices[0].key, error))
+            message = render_plain_message(notices[0], type(error).__name__)
+        yield self._record_message(message, notices, channels, now)
+
+    def _render(self, notices: Sequence[Notice], channels: tuple[str, ...], now: float) -> Message:
+        """Return the message with the words of some notices; record nothing."""
         keys = {notice.key for notice in notices}
         known = ((notice, self._incidents.get(notice.key)) for notice in notices)
         notices = [
@@ -96,19 +134,25 @@ class Grouper:
             for notice, incident in known
         ]
         leads, dependents = inhibit(notices, self._suppression)
-        message = render_message(
+        return render_message(
             leads,
             severity=self._suppression.severity_of,
             dependents=dependents,
             surroundings=self._find_surroundings(keys, channels),
         )
+
+    def _record_message(
+        self, message: Message, notices: Sequence[Notice], channels: tuple[str, ...], now: float
+    ) -> DueMessage:
+        """Record in the incidents that a message is sent; return it with what it opens and closes."""
+        keys = {notice.key for notice in notices}
         threads = {notice.thread for notice in notices}
         thread = threads.pop() if len(threads) == 1 else ""
         message = replace(message, thread=thread or message.id)
         about = [self._incidents[key] for key in keys if key in self._incidents]
         self._open_threads.subtract(chain.from_iterable(map(_list_threads, about)))
         for notice in notices:
-            self._record_sent(notice, message.thread, channels, now)
+            self._record_sent(notice, message, channels, now)
         open_now = Counter(chain.from_iterable(map(_list_threads, about)))
         self._open_threads.update(open_now)
         continued = sorted({notice.thread for notice in notices if notice.thread})
@@ -116,22 +160,33 @@ class Grouper:
         return DueMessage(replace(message, opens=open_now[message.thread] > 0, closes=closes), channels)
 
     def _find_surroundings(self, keys: Collection[str], channels: tuple[str, ...]) -> Surroundings:
-        held = [
+        wanted, route = frozenset(channels), self._suppression.route
+        held = [  # there may be ten thousand
             (until, each.name)
             for each in self._rate_limited
-            if each.key not in keys
-            and (until := self._timers.held_until(each)) is not None
-            and any(name in channels for name in self._suppression.route(each))
+            if (until := each.held_until) is not None
+            and each.key not in keys
+            and not wanted.isdisjoint(route(each))
         ]
         return Surroundings(
             self._suppression.truth.fleet,
             tuple(name for _, name in sorted(held)),
             max((until for until, _ in held), default=0.0),
+            self._suppression.policy.zone,
             self._incidents,
+            self._open,
         )
 
-    def _record_sent(self, notice: Notice, thread: str, channels: tuple[str, ...], now: float) -> None:
-        incident = self._incidents.get(notice.key)
+    def _find_open(self, threads: Collection[str]) -> dict[str, list[Incident]]:
+        found: dict[str, list[Incident]] = {}
+        for each in self._incidents.values() if threads else ():
+            thread = each.flap_thread or (each.thread if each.is_notified else "")
+            if thread in threads:
+                found.setdefault(thread, []).append(each)
+        return found
+
+    def _record_sent(self, notice: Notice, message: Message, channels: tuple[str, ...], now: float) -> None:
+        incident, thread = self._incidents.get(notice.key), message.thread
         if incident is None:
             return
         if notice.say in (NoticeKind.DOWN, NoticeKind.AGAIN, NoticeKind.BLIP, NoticeKind.FLAPPING):
@@ -139,17 +194,24 @@ class Grouper:
             incident.kept, incident.kept_sec, incident.held_until = 0, 0.0, None
         if notice.say is NoticeKind.FLAPPING:
             incident.thread = incident.flap_thread = thread
+            incident.severity = incident.severity if notice.thread else message.severity
             incident.channels = channels
         elif notice.say in (NoticeKind.DOWN, NoticeKind.AGAIN, NoticeKind.SETTLED) and incident.down:
             incident.told_at, incident.thread, incident.channels = now, thread, channels
-            incident.held = None
+            incident.severity = incident.severity if notice.thread else message.severity
+            incident.held, incident.kept, incident.kept_sec = None, 0, 0.0
             incident.reminded = incident.escalated = 0
-        elif notice.say is NoticeKind.ESCALATION:
+        elif notice.say in (NoticeKind.REMINDER, NoticeKind.ESCALATION):
             incident.channels = tuple(dict.fromkeys((*incident.channels, *channels)))
 
     def _choose_channels(self, notice: Notice) -> tuple[str, ...]:
+        """Return the channels of a notice: all open ones if its route can't be found."""
         incident = self._incidents.get(notice.key) or Incident(notice.key, notice.svc)
-        return self._suppression.open_of(notice.channels) or self._suppression.route(incident)
+        try:
+            return self._suppression.open_of(notice.channels) or self._suppression.route(incident)
+        except Exception as error:  # noqa: BLE001 - one bad notice must not take its neighbours with it
+            self._defects.append(Defect.of(DefectKind.MESSAGE, notice.key, error))
+            return self._suppression.open_channels
 
 
 def _list_threads(incident: Incident) -> Iterator[str]:

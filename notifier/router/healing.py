@@ -8,6 +8,7 @@ ended without success, or nothing is known of it, the message is sent. Times are
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
+from datetime import tzinfo
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -99,23 +100,25 @@ class MedicState:
         repair = self.repairs.get(svc)
         return held_sec < OPENS_WITHIN_SEC if repair is None else repair.is_worked_on()
 
-    def describe_tried(self, svc: str) -> str:
+    def describe_tried(self, svc: str, zone: tzinfo | None = None) -> str:
         """Return `the medic tried: restart at 03:12:09 UTC (failed)`; empty if it tried nothing."""
         repair = self.repairs.get(svc)
         tried = [] if repair is None else repair.list_remedies()[-TRIED_SHOWN:]
-        words = (f"{each.remedy} at {format_time(each.at)} ({_describe_verdict(each)})" for each in tried)
+        words = (
+            f"{each.remedy} at {format_time(each.at, zone)} ({_describe_verdict(each)})" for each in tried
+        )
         return f"the medic tried: {', '.join(words)}" if tried else ""
 
-    def describe_healed(self, svc: str, since: float, up_at: float) -> str:
+    def describe_healed(self, svc: str, since: float, up_at: float, zone: tzinfo | None = None) -> str:
         """Return `restarted at 03:12:09 UTC, up again after 4 s`; without a remedy, from the outage on."""
         repair = self.repairs.get(svc)
         tried = [each for each in (repair.list_remedies() if repair else ()) if since <= each.at <= up_at]
         if not tried:
-            return f"down at {format_time(since)}, up again after {format_duration(max(0.0, up_at - since))}"
+            lasted = format_duration(max(0.0, up_at - since))
+            return f"down at {format_time(since, zone)}, up again after {lasted}"
         remedy, at = tried[-1].remedy, tried[-1].at
-        return (
-            f"{PAST.get(remedy, remedy)} at {format_time(at)}, up again after {format_duration(up_at - at)}"
-        )
+        lasted = format_duration(up_at - at)
+        return f"{PAST.get(remedy, remedy)} at {format_time(at, zone)}, up again after {lasted}"
 
 
 def _describe_verdict(attempt: HealingAttempt) -> str:

@@ -7,13 +7,14 @@ format.
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Annotated, Final, TypeVar
 
 import orjson
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from marketswarm.bus.stream import is_entry_id
-from marketswarm.event import Event, Kind, parse_event
+from marketswarm.event import UNWATCHED_REASON, Event, Kind, parse_event
 
 T = TypeVar("T")
 
@@ -23,6 +24,10 @@ UNWATCHED: Final = frozenset(kind for kind in Kind if kind.endswith("_unwatched"
 """Events that close an incident because the service is no longer monitored."""
 CLOSES: Final = UNWATCHED.union(kind for kind in Kind if kind.is_bad is False)
 """The kinds of events that close an incident."""
+LATE_END: Final = "end."
+"""Prefix of the id of a notice that was held for a channel; the channel and the notice's own id follow."""
+HANDLED_AT_MOST: Final = 40
+"""Of how many events an incident keeps the ids: of more than those that count as changes when it flaps."""
 
 
 class Decision(StrEnum):
@@ -41,6 +46,7 @@ class Decision(StrEnum):
     DEPENDS = "depends"  # something that the service depends on is down
     HEALING = "healing"  # the medic works on the outage
     HEALED = "healed"  # the end of an outage that the medic worked on: a line in the digest
+    SET_ASIDE = "set_aside"  # it could not be handled: a plain message is sent about it
 
 
 HELD: Final = frozenset(
@@ -67,6 +73,11 @@ class NoticeKind(StrEnum):
     HEALED = "healed"  # an outage ended while its message waited for the medic
 
 
+def make_digest(event_id: str) -> str:
+    """Return sixteen hexadecimal digits in place of an event's id, which may be long: it is foreign."""
+    return blake2b(event_id.encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
 def _require_entry_id(text: str) -> str:
     if not is_entry_id(text.encode()):
         raise ValueError("must be an entry's id, such as 1763000000000-0")
@@ -85,8 +96,12 @@ class Incident:
     `truth:market-redis`, `watch:rss_agg` (a service whose channel the healer may not read). `id` and `miss`
     are the id and the JSON of the event that opened it, of `kind`, written at `ts`; it has been down
     `since`. `last_id` and `last_ts` are of its latest event, `last_entries` the ids, by bus, of the log
-    entries that hold it, `gap_ts` of its latest gap. `held` is the reason why no message about the outage is
-    sent. `free_at` is when the service that it depends on came back.
+    entries that hold it, `handled` the digests of the ids of its last HANDLED_AT_MOST events, gaps included.
+    `held` is the reason why no message about the outage is sent. `free_at` is when the service that it
+    depends on came back.
+
+    Its latest gap lasted from `gap_since` to `gap_ts`, `gap_entries` are the log entries that hold it. The
+    times of reach gaps that overlap are one.
 
     `told_at`, `thread` and `channels` are of the message that was sent about it; `reminded` and `escalated`
     count the reminders and escalation steps since; `acked_by` is who acknowledged it.
@@ -96,6 +111,8 @@ class Incident:
     are sent (`marketswarm status` shows it). So is the message about an outage that the medic works on, held
     back since `held_at`, until `held_until` at most; `tried` says what the medic did in vain. `changes` are
     the times of its latest changes; `flap_thread` is the thread of the message that it is `flapping`.
+    `severity` is that of the message that began its thread. `is_gone` says that its last outage ended because
+    it is no longer monitored.
     """
 
     key: str
@@ -109,7 +126,10 @@ class Incident:
     last_id: str = ""
     last_ts: float = 0.0
     last_entries: dict[str, EntryId] = field(default_factory=dict)
+    handled: tuple[str, ...] = ()
     gap_ts: float = 0.0
+    gap_since: float = 0.0
+    gap_entries: dict[str, EntryId] = field(default_factory=dict)
     held: Decision | None = None
     free_at: float | None = None
     told_at: float | None = None
@@ -127,6 +147,8 @@ class Incident:
     changes: list[float] = field(default_factory=list)
     flapping: bool = False
     flap_thread: str = ""
+    severity: str = ""
+    is_gone: bool = False
 
     @property
     def name(self) -> str:
@@ -136,6 +158,40 @@ class Incident:
     @property
     def is_notified(self) -> bool:
         return self.down and self.told_at is not None
+
+    def has_handled(self, event_id: str) -> bool:
+        """Return True if this event is among the last HANDLED_AT_MOST ones."""
+        return make_digest(event_id) in self.handled
+
+    def record_handled(self, event_id: str) -> None:
+        self.handled = (*self.handled, make_digest(event_id))[-HANDLED_AT_MOST:]
+
+    def cap_times(self, now: float) -> None:
+        """Make times at which something began `now`, if they are later."""
+        self.told_at, self.held_at, self.free_at = (
+            None if at is None else min(at, now) for at in (self.told_at, self.held_at, self.free_at)
+        )
+        self.changes = [min(at, now) for at in self.changes]
+
+    def list_past_times(self) -> list[float]:
+        """Return the times at which something began, by the clock of the notifier that stored them."""
+        begun = self.told_at, self.held_at, self.free_at
+        return [*self.changes, *(at for at in begun if at is not None)]
+
+    def shift_times(self, by_sec: float) -> bool:
+        """Move the times of waits and of the latest changes by `by_sec`; return False if none is set."""
+        before = self.told_at, self.held_at, self.held_until, self.free_at
+        self.told_at, self.held_at, self.held_until, self.free_at = (
+            None if at is None else at + by_sec for at in before
+        )
+        self.limited_until += by_sec if self.limited_until else 0.0
+        self.changes = [at + by_sec for at in self.changes]
+        return before != (None,) * len(before) or bool(self.limited_until or self.changes)
+
+    def describe_state(self) -> str:
+        if self.down:
+            return "it is down"
+        return "it is no longer watched" if self.is_gone else "it is up"
 
     def encode(self) -> bytes:
         return orjson.dumps(self)
@@ -147,7 +203,8 @@ class Notice:
 
     `say` is its kind. `events` and `ids` are the JSON and the ids of its events. `ts` is when it happened,
     `at` when it was queued, both in epoch seconds. `channels` is empty where the route decides; `thread` is
-    empty unless it continues one. `words` are appended to what the events say.
+    empty unless it continues one. `words` are appended to what the events say. `order` rises with each notice
+    that is queued: several are queued `at` one time, and the stored fields have no order.
     """
 
     id: str
@@ -161,6 +218,7 @@ class Notice:
     channels: tuple[str, ...] = ()
     thread: str = ""
     words: str = ""
+    order: int = 0
 
     def encode(self) -> bytes:
         return orjson.dumps(self)
@@ -171,6 +229,11 @@ class Notice:
 
     def with_events(self, events: tuple[str, ...], ids: tuple[str, ...]) -> "Notice":
         return replace(self, events=events, ids=ids)
+
+    @property
+    def is_late_end(self) -> bool:
+        """Whether this is the end for one channel that could not be opened when it was sent to others."""
+        return self.id.startswith(LATE_END)
 
 
 _INCIDENT: Final = TypeAdapter(Incident)
@@ -197,6 +260,11 @@ def _parse(model: TypeAdapter[T], raw: bytes) -> T | None:
         return model.validate_json(raw)
     except ValidationError:
         return None
+
+
+def ends_watch(event: Event) -> bool:
+    """Return True if an outage ends only because its service is no longer monitored."""
+    return event.type in UNWATCHED or event.reason == UNWATCHED_REASON
 
 
 def find_key(event: Event) -> str:

@@ -7,7 +7,7 @@ is over, and other services restarted with it. Outages that were healed before a
 wait for one message in a while, the digest; once it is due, they are queued like every notice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from operator import attrgetter
@@ -35,13 +35,14 @@ class StoredNotices:
         self.notices: dict[str, Notice] = {}
         self._stored: set[str] = set()  # ids of the notices in the stored state
         self._changed: set[str] = set()  # ids of notices that were queued, changed or removed
+        self._last_order = 0
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
         """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
         raws = {name: raw for name, raw in fields.items() if name.startswith(self._prefix)}
         found = {name: parse_notice(raw) for name, raw in raws.items()}
         usable = [each for name, each in found.items() if each is not None and name == self._prefix + each.id]
-        for notice in sorted(usable, key=attrgetter("at")):
+        for notice in sorted(usable, key=attrgetter("order", "at")):
             self.put(notice)
         self._changed.clear()
         self._stored = set(self.notices)
@@ -60,7 +61,26 @@ class StoredNotices:
         self._changed.clear()
         return found
 
+    def shift_times(self, by_sec: float) -> None:
+        """Move the times at which the notices were queued by `by_sec`; their order stays."""
+        for notice in list(self.notices.values()):
+            self._replace(replace(notice, at=notice.at + by_sec))
+
+    def list_past_times(self) -> list[float]:
+        return [notice.at for notice in self.notices.values()]
+
+    def cap_times(self, now: float) -> None:
+        """Have notices that were queued later than `now` count as queued now."""
+        for notice in [each for each in self.notices.values() if each.at > now]:
+            self._replace(replace(notice, at=now))
+
     def put(self, notice: Notice) -> None:
+        """Queue a notice behind all others, or replace one at its place."""
+        known = self.notices.get(notice.id)
+        self._last_order += known is None
+        self._replace(replace(notice, order=self._last_order if known is None else known.order))
+
+    def _replace(self, notice: Notice) -> None:
         self.notices[notice.id] = notice
         self._changed.add(notice.id)
 
@@ -114,8 +134,12 @@ class PendingNotices(StoredNotices):
         for ident in notice.ids:
             self._held[ident] = self._held.get(ident, 0) + 1
 
+    def shift_times(self, by_sec: float) -> None:
+        super().shift_times(by_sec)
+        self._taken_at += by_sec
+
     def change_channels(self, notice_id: str, channels: tuple[str, ...]) -> None:
-        super().put(replace(self.notices[notice_id], channels=channels))
+        self._replace(replace(self.notices[notice_id], channels=channels))
 
     def drop(self, notice_id: str) -> Notice | None:
         notice = super().drop(notice_id)
@@ -129,13 +153,15 @@ class PendingNotices(StoredNotices):
                     del self._held[ident]
         return notice
 
-    def take(self, now: float, at_most: int) -> list[Notice]:
-        """Remove and return the oldest notices, `at_most` of them; `now` ends the quiet time."""
+    def list_oldest(self, at_most: int) -> list[Notice]:
+        """Return the oldest notices, `at_most` of them; they stay until `drop_sent`."""
+        return list(islice(self.notices.values(), at_most))
+
+    def drop_sent(self, notices: Iterable[Notice], now: float) -> None:
+        """Remove notices for which there is a message; `now` ends the quiet time."""
         self._taken_at = now
-        notices = list(islice(self.notices.values(), at_most))
         for notice in notices:
             self.drop(notice.id)
-        return notices
 
     def opening(self, incident_id: str) -> Notice | None:
         """Return the queued notice that an outage began; `incident_id` is the id of its miss."""
@@ -143,6 +169,7 @@ class PendingNotices(StoredNotices):
         return notice if notice is not None and notice.say is NoticeKind.DOWN else None
 
     def of(self, key: str) -> list[Notice]:
+        """Return the notices about the incident with this key."""
         return [self.notices[ident] for ident in self._ids_by_key.get(key, ())]
 
     def holds(self, event_id: str) -> bool:

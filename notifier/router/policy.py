@@ -4,8 +4,10 @@ Where the truth has no value, the caller fills in the environment's (RATE_LIMIT_
 """
 
 from collections.abc import Iterator
+from datetime import tzinfo
 from itertools import pairwise
 from typing import Annotated, Any, Final, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +16,7 @@ from marketswarm.channels import Severity
 from marketswarm.operator.maintenance import MaintenanceWindow, Names, ServiceFilter, StrictModel
 from marketswarm.truth import env_policy
 from marketswarm.truth.errors import Place
+from marketswarm.truth.schedule import ScheduleError, require_time_zone
 
 RATE_LIMIT_SEC: Final = 300.0
 RATE_LIMIT_MAX_HOLD_SEC: Final = 60.0
@@ -65,6 +68,9 @@ class Policy(ServiceConfig):
     healing_max_hold_sec: Hold = HEALING_MAX_HOLD_SEC
     """How long the message about an outage waits at most while the medic works on it, in mode `act`; 0 means
     that none waits, and a `critical` one never does. Example: `0`."""
+    time_zone: Annotated[str, Field(max_length=100)] | None = None
+    """The time zone whose clocks messages show before UTC. Default: UTC alone. Example:
+    `"Europe/Zurich"`."""
     digest_sec: DigestWait = DIGEST_SEC
     """How long the outages that were healed meanwhile are collected, from the first one on, to send all of
     them as one message; 0 means that each is sent at once. Example: `604800`."""
@@ -94,6 +100,19 @@ class Policy(ServiceConfig):
         if any(later <= earlier for earlier, later in pairwise(value)):
             raise ValueError("must rise: each is counted from the first message")
         return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        try:
+            return value if value is None else require_time_zone(value)
+        except ScheduleError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The zone of the clocks that messages show before UTC, if there is one."""
+        return None if self.time_zone is None else ZoneInfo(self.time_zone)
 
     @field_validator("escalate")
     @classmethod

@@ -5,87 +5,52 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from marketswarm.bus.stream import entry_sort_key
 from marketswarm.channels import Message
 from marketswarm.due_queue import NEVER, DueQueue
-from marketswarm.event import UNWATCHED_REASON, Event, Kind
+from marketswarm.event import Event, Kind
 from marketswarm.operator.silences import Silence
 from marketswarm.truth import Truth
+from notifier.router.defect import Defect, DefectKind
 from notifier.router.grouping import DueMessage, Grouper
 from notifier.router.healing import MedicState, may_medic_act_anywhere
 from notifier.router.incident import (
     CLOSES,
     OPENS,
-    UNWATCHED,
     Decision,
     Incident,
     Notice,
     NoticeKind,
+    ends_watch,
     find_key,
-    parse_incident,
 )
+from notifier.router.incident_state import IncidentState, find_state
+from notifier.router.incident_store import IncidentStore
+from notifier.router.late_ends import LateEnds
 from notifier.router.pending import HealedDigest, PendingNotices
 from notifier.router.policy import Policy
 from notifier.router.suppression import Suppression
 from notifier.router.timers import CHECK_EVERY_SEC, Timers
 
-INCIDENT_FIELD: Final = "r:i:"
-"""Prefix of the state's fields that hold an incident; its key follows."""
 NOTICE_FIELD: Final = "r:l:"
 """Prefix of the state's fields that hold a pending notice; its id follows."""
 DIGEST_FIELD: Final = "r:d:"
 """Prefix of the state's fields that hold a notice for the digest; its id follows."""
-FORGOTTEN_SEC: Final = 86_400.0
-"""How long an incident is kept after its end, in seconds."""
-TIDY_EVERY_SEC: Final = 3600.0
-"""How often old incidents are removed, in seconds."""
+END_FIELD: Final = "r:e:"
+"""Prefix of the state's fields that hold an end for a channel that can't be opened; its id follows."""
+CLOCK_ERROR_AT_MOST_SEC: Final = 100 * 365 * 86_400.0
+"""A stored time that is later than now by more than this is no time of a clock, in seconds."""
+DEFECT_PAUSE_SEC: Final = 60.0
+"""After how long an incident is checked again whose check failed, in seconds."""
 CHECKED_AT_ONCE: Final = 1000
 """The most incidents whose timers are checked in one call."""
 NOTICES_AT_ONCE: Final = 1000
 """The most notices in one call; the others follow in the next one, so that beats and outcomes don't wait."""
 CHECKED_EVERY_SECOND: Final = 10_000
 """This many incidents are checked every second where needed, twice as many every two seconds."""
-
-
-class IncidentStore:
-    """Converts incidents to fields of the state, and tracks changes. Pure."""
-
-    def __init__(self, incidents: dict[str, Incident]) -> None:
-        self._incidents = incidents
-        self._dirty: set[str] = set()  # keys of incidents that changed
-        self._tidied_at = float("-inf")
-
-    def restore(self, fields: Mapping[str, bytes]) -> list[str]:
-        """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
-        found = {name: parse_incident(raw) for name, raw in fields.items() if name.startswith(INCIDENT_FIELD)}
-        self._incidents.update((each.key, each) for each in found.values() if each is not None)
-        return [name for name, incident in found.items() if incident is None]
-
-    def changed(self, *keys: str) -> None:
-        self._dirty.update(keys)
-
-    def changes(self) -> dict[str, bytes | None]:
-        """Return the fields that changed since the last call; None for deleted ones."""
-        found: dict[str, bytes | None] = {}
-        for key in self._dirty:
-            incident = self._incidents.get(key)
-            found[INCIDENT_FIELD + key] = incident.encode() if incident is not None else None
-        self._dirty.clear()
-        return found
-
-    def tidy(self, now: float) -> None:
-        """Once an hour remove incidents that have been over for a day; no event is repeated after that."""
-        if now - self._tidied_at < TIDY_EVERY_SEC:
-            return
-        self._tidied_at = now
-        for key, each in list(self._incidents.items()):
-            quiet_since = max(each.last_ts, each.gap_ts, each.limited_until)
-            if not (each.down or each.flapping) and now - quiet_since > FORGOTTEN_SEC:
-                del self._incidents[key]
-                self._dirty.add(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,42 +60,78 @@ class LogPosition:
     bus: str
     entry: bytes
 
-    def follows(self, incident: Incident) -> bool:
-        """Return True if this bus's log has the incident's latest event, and this entry comes after it."""
-        last = incident.last_entries.get(self.bus)
+    def follows(self, entries: Mapping[str, str]) -> bool:
+        """Return True if this bus's log has one of these entries, and this one comes after it."""
+        last = entries.get(self.bus)
         return last is not None and entry_sort_key(self.entry) > entry_sort_key(last.encode())
 
 
 class Router:
-    """The incidents, by key, and the pending notices. Times are epoch seconds that never go back."""
+    """The incidents, by key, and the pending notices.
+
+    Times are epoch seconds by the wall clock. Between two calls of `shift_times` they never go back.
+    """
 
     def __init__(self, incidents: dict[str, Incident] | None = None) -> None:
         self._incidents: dict[str, Incident] = {} if incidents is None else incidents
         self._pending, self._digest = PendingNotices(NOTICE_FIELD), HealedDigest(DIGEST_FIELD)
         self._incident_store = IncidentStore(self._incidents)
         self._suppression = Suppression(self._incidents, self._pending)
+        self._late_ends = LateEnds(END_FIELD, self._incidents, self._pending, self._suppression)
         self._timers = Timers(self._suppression)
         self._grouper = Grouper(self._incidents, self._suppression, self._timers)
         self._due_queue, self._check_all = DueQueue(), True
+        self._defects: list[Defect] = []
         # by service, the ok of an outage that was healed since the medic was last read, and when that came
         self._healed: dict[str, tuple[Event, float]] = {}
+        self._restored_at = NEVER  # until the rate limit is known, which caps what was restored
+        self._began_at = float("-inf")  # when this router went on after an earlier one
 
     # -- settings
 
-    def restore(self, fields: Mapping[str, bytes]) -> list[str]:
+    def restore(self, fields: Mapping[str, bytes], now: float = NEVER) -> list[str]:
         """Restore what `changes` returned in an earlier run; return the fields that can't be parsed.
 
-        Call this once, before any other method.
+        If stored times are later than `now`, the clock was set back since: all are moved so that the latest
+        is now, and what does not flap begins without changes. Call this once, before any other method.
         """
-        kept = self._incident_store, self._pending, self._digest
-        return [field for each in kept for field in each.restore(fields)]
+        kept = self._incident_store, self._pending, self._digest, self._late_ends
+        unusable = [field for each in kept for field in each.restore(fields)]
+        if now < NEVER:
+            self._restored_at = self._began_at = now
+            latest_at = now + CLOCK_ERROR_AT_MOST_SEC
+            times = (at for each in kept for at in each.list_past_times() if at <= latest_at)
+            ahead_sec = max(times, default=now) - now
+            if ahead_sec > 0:
+                self._incident_store.forget_changes()
+            for each in kept:
+                if ahead_sec > 0:
+                    each.shift_times(-ahead_sec)
+                each.cap_times(now)
+        return unusable
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
         self._suppression.apply_policy(policy, truth)
+        latest, self._restored_at = self._restored_at + self._suppression.rate_limit_sec, NEVER
+        for incident in self._incidents.values() if latest < NEVER else ():
+            incident.limited_until = min(incident.limited_until, latest)
         self._check_all = True
 
+    def shift_times(self, by_sec: float) -> None:
+        """Go on with a clock that was set by `by_sec`: what waits, waits no longer and no shorter for it.
+
+        Silences, maintenance windows and the times in events stay: they are by the wall clock.
+        """
+        self._incident_store.shift_times(by_sec)
+        for notices in (self._pending, self._digest, self._late_ends):
+            notices.shift_times(by_sec)
+        self._began_at += by_sec
+        self._healed = {svc: (event, at + by_sec) for svc, (event, at) in self._healed.items()}
+        self._suppression.shift_times(by_sec)
+        self._due_queue, self._check_all = DueQueue(), True
+
     def set_silences(self, silences: Sequence[Silence]) -> None:
-        self._suppression.silences = tuple(silences)
+        self._suppression.set_silences(silences)
         self._check_all = True
 
     def set_medic(self, medic: MedicState, now: float) -> bool:
@@ -149,9 +150,11 @@ class Router:
             self._due_queue.put_earlier(each.key, now)
         return bool(held)
 
-    def set_channels(self, names: Sequence[str]) -> None:
-        self._suppression.set_channels(names)
+    def set_channels(self, names: Sequence[str], closed: Sequence[str] = ()) -> None:
+        """Set the open channels, and those that are configured and can't be opened at present."""
+        self._suppression.set_channels(names, closed)
         self._check_all = True
+        self._late_ends.look_at_once()
 
     # -- input
 
@@ -167,12 +170,38 @@ class Router:
         """Record an event, queue the notice that follows from it, and return the decision.
 
         `raw` is the event's JSON, `position` where it was read; None for an outage found by a search.
-        `reported_by_sentinel` means that a message about it was sent already.
+        `reported_by_sentinel` means that a message about it was sent already. After an exception the incident
+        is as before; a notice that is lost by it is queued again by the next check.
         """
         key = find_key(event)
-        incident = self._incidents.get(key) or Incident(key, event.svc)
+        before = self._incidents.get(key)
+        kept = None if before is None else _copy_incident(before)
+        try:
+            return self._take_event(
+                before or Incident(key, event.svc),
+                event,
+                raw,
+                now,
+                position=position,
+                reported_by_sentinel=reported_by_sentinel,
+            )
+        except Exception:
+            self._put_back(key, kept, now)
+            raise
+
+    def _take_event(
+        self,
+        incident: Incident,
+        event: Event,
+        raw: bytes,
+        now: float,
+        *,
+        position: LogPosition | None,
+        reported_by_sentinel: bool,
+    ) -> Decision:
+        key = incident.key
         if event.type in (Kind.HEARTBEAT_GAP, Kind.REACH_GAP):
-            return self._notify_gap(incident, event, raw, now)
+            return self._notify_gap(incident, event, raw, now, position)
         if self._is_repeat(incident, event, position):
             return Decision.REPEAT
         if event.type in OPENS and not incident.down:
@@ -184,11 +213,34 @@ class Router:
         else:
             return Decision.NEWS
         incident.last_id, incident.last_ts = event.id, event.ts
+        incident.record_handled(event.id)
         incident.last_entries = {} if position is None else {position.bus: position.entry.decode()}
         incident.held_until = self._timers.held_until(incident)
         self._due_queue.put_earlier(incident.key, now + CHECK_EVERY_SEC)
         self._incident_store.changed(incident.key)
         return reason
+
+    def record_plain_message(self, message: Message, event: Event, raw: bytes, now: float) -> Message:
+        """Record that a plain message is sent about an event that `handle_event` could not handle.
+
+        Return the message in the thread of the outage that it opens or closes. This does as little as it can.
+        """
+        key = find_key(event)
+        incident = self._incidents.setdefault(key, Incident(key, event.svc))
+        self._incident_store.changed(key)
+        self._due_queue.put_earlier(key, now + CHECK_EVERY_SEC)
+        incident.last_id, incident.last_ts = event.id, event.ts
+        incident.record_handled(event.id)
+        if event.type in CLOSES:
+            incident.down, thread = False, incident.thread or message.id
+            return replace(message, thread=thread, closes=(thread,))
+        if event.type not in OPENS:
+            return message
+        incident.down, incident.id, incident.miss = True, event.id, raw.decode("utf-8", "replace")
+        incident.kind, incident.ts, incident.since = event.type, event.ts, event.ts
+        incident.told_at, incident.held, incident.thread = now, None, message.id
+        incident.channels = self._suppression.open_channels
+        return replace(message, thread=message.id, opens=True)
 
     def acknowledge(self, incident: str, by: str) -> list[str]:
         """Record that `by` takes care of an outage; return the services concerned.
@@ -210,7 +262,8 @@ class Router:
                 incident.channels = tuple(dict.fromkeys((*incident.channels, channel)))
                 self._incident_store.changed(key)
             for notice in self._pending.of(key):
-                if notice.thread == message.thread and notice.say is not NoticeKind.ESCALATION:
+                is_continued = notice.thread == message.thread and not notice.is_late_end
+                if is_continued and notice.say is not NoticeKind.ESCALATION:
                     channels = tuple(dict.fromkeys((*notice.channels, channel)))
                     self._pending.change_channels(notice.id, channels)
 
@@ -225,6 +278,7 @@ class Router:
         one that is not delivered yet.
         """
         self._check_timers(now)
+        self._late_ends.release_due(now)
         digest_at = self._digest_due_at()
         if digest_at is not None and digest_at <= now:
             for notice in self._digest.take(now):
@@ -232,15 +286,28 @@ class Router:
         due_at = self._due_at()
         if due_at is None or due_at > now:
             return []
-        notices = self._pending.take(now, NOTICES_AT_ONCE)
+        notices = self._pending.list_oldest(NOTICES_AT_ONCE)
+        sendable = [each for each in notices if self._may_be_sent(each, now)]
+        # what an end for one channel is of began before all else that this channel hears now
+        sendable.sort(key=lambda notice: not notice.is_late_end)
+        messages = self._grouper.group(sendable, now, undelivered_message_for)
+        # only now that there are messages may the notices go
+        self._pending.drop_sent(notices, now)
         for notice in notices:
             self._incident_store.changed(notice.key)
             self._due_queue.put_earlier(notice.key, now + CHECK_EVERY_SEC)
-        return self._grouper.group(notices, now, undelivered_message_for)
+        return messages
+
+    def take_defects(self) -> list[Defect]:
+        """Return what went wrong in this router since the last call, and forget it."""
+        found = [*self._defects, *self._grouper.take_defects()]
+        self._defects.clear()
+        return found
 
     def next_due(self) -> float | None:
         look_at = float("-inf") if self._check_all else self._due_queue.next_at()
-        found = min(look_at, self._due_at() or NEVER, self._digest_due_at() or NEVER)
+        due = self._due_at(), self._digest_due_at(), self._late_ends.due_at()
+        found = min(look_at, *(NEVER if at is None else at for at in due))
         return None if found == NEVER else found
 
     def is_pending(self, event_id: str) -> bool:
@@ -261,27 +328,35 @@ class Router:
 
     def changes(self) -> dict[str, bytes | None]:
         """Return the fields that changed since the last call; None for deleted ones."""
-        return self._incident_store.changes() | self._pending.changes() | self._digest.changes()
+        kept = self._incident_store, self._pending, self._digest, self._late_ends
+        return {name: value for each in kept for name, value in each.changes().items()}
 
     # -- helpers
 
     def _is_repeat(self, incident: Incident, event: Event, position: LogPosition | None) -> bool:
         """Return True if an event was handled before, or is older than the incident's latest one.
 
-        The writer's clock may have been set back meanwhile, so `ts` shows that an event is older only if no
-        log has it after the latest one. An event with the `ts` of an earlier change was handled in any case;
-        a bus that lost its last writes gets them again, after all others.
+        An event is known by its id. The writer's clock may have been set back meanwhile, so `ts` shows that
+        an event is older only if no log has it after the latest one. Two events may have one `ts`: of a
+        failure and the success that follows at once.
         """
         if event.id == incident.last_id:
-            if position is not None and position.bus not in incident.last_entries:
-                incident.last_entries[position.bus] = position.entry.decode()
-                self._incident_store.changed(incident.key)
+            self._record_copy(incident, incident.last_entries, position)
+            return True
+        if incident.has_handled(event.id):
             return True
         if event.ts == incident.last_ts:
-            return False
-        if event.ts in incident.changes:
-            return True
-        return event.ts < incident.last_ts and (position is None or not position.follows(incident))
+            has_order = position is not None and position.bus in incident.last_entries
+            return has_order and not _follows(position, incident.last_entries)
+        if len(incident.handled) < len(incident.changes) and event.ts in incident.changes:
+            return True  # a release that kept no ids handled it
+        return event.ts < incident.last_ts and not _follows(position, incident.last_entries)
+
+    def _record_copy(self, incident: Incident, entries: dict[str, str], position: LogPosition | None) -> None:
+        """Record that another bus's log has an event, too: what follows it there is later."""
+        if position is not None and position.bus not in entries:
+            entries[position.bus] = position.entry.decode()
+            self._incident_store.changed(incident.key)
 
     def _open_incident(
         self, incident: Incident, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool
@@ -291,46 +366,49 @@ class Router:
         incident.kind, incident.ts = event.type, event.ts
         incident.since = event.outage_start()
         incident.told_at = incident.free_at = incident.held = None
-        incident.thread, incident.channels, incident.acked_by, incident.tried = "", (), "", ""
+        if not incident.flap_thread:  # else its end goes where its beginning went
+            incident.channels = ()
+        incident.thread, incident.acked_by, incident.tried = "", "", ""
         incident.reminded = incident.escalated = 0
         self._incidents[incident.key] = incident
-        self._suppression.record_change(incident, event.ts)
+        self._suppression.record_change(incident, event.ts, now)
         if reported_by_sentinel:
             incident.told_at, incident.thread = now, event.id
             incident.channels = self._suppression.route(incident)
             incident.limited_until = now + self._suppression.rate_limit_sec
             return Decision.REPORTED_BY_SENTINEL
-        if self._suppression.starts_flapping(incident, now):
-            self._start_flapping(incident, now)
+        self._suppression.begin_flapping(incident, now)
+        self._start_flapping(incident, now)
         incident.held = self._suppression.reason_to_hold(incident, now)
         if incident.held is Decision.RATE_LIMIT:
-            incident.kept, incident.held_at = incident.kept + 1, now
-        if incident.held is Decision.HEALING:
-            incident.held_at = now
+            incident.kept += 1
+        if incident.held in (Decision.RATE_LIMIT, Decision.HEALING):
+            incident.held_at = self._find_begin_of_hold(event, now)
         if incident.held is not None:
             return incident.held
         self._drop_notices(incident, NoticeKind.AGAIN)  # the new notice mentions the same outages
-        self._pending.put(self._timers.opening(incident, event.ts, now))
+        self._put_opening(incident, self._timers.opening(incident, event.ts, now))
         return Decision.TELL
 
     def _close_incident(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
         """End an outage; queue a notice of that if the outage was sent or pending; return the decision."""
-        incident.down = False
-        self._suppression.record_change(incident, event.ts)
-        if self._suppression.starts_flapping(incident, now):
-            self._start_flapping(incident, now)
+        incident.down, incident.is_gone = False, ends_watch(event)
+        self._suppression.record_change(incident, event.ts, now)
+        self._suppression.begin_flapping(incident, now)
+        self._start_flapping(incident, now)
         opening = self._pending.opening(incident.id)
         self._drop_notices(incident, NoticeKind.DOWN, NoticeKind.REMINDER, NoticeKind.ESCALATION)
-        if self._is_flapping_known(incident):
+        if find_state(incident, self._pending.of(incident.key)) is IncidentState.FLAPS_TOLD:
             return Decision.FLAPPING
+        self._late_ends.release_of(incident, now)
         key, svc, text = incident.key, incident.svc, raw.decode("utf-8", "replace")
         if opening is not None:
-            say = NoticeKind.UP if _ends_watch(event) else NoticeKind.BLIP
+            say = NoticeKind.UP if ends_watch(event) else NoticeKind.BLIP
             events, ids = (*opening.events, text), (*opening.ids, event.id)
             self._pending.put(Notice(event.id, key, svc, say, opening.ts, now, events, ids))
             return Decision.TELL
         if incident.told_at is None:
-            if incident.held is Decision.HEALING and not _ends_watch(event):
+            if incident.held is Decision.HEALING and not ends_watch(event):
                 self._digest.put(self._make_healed(incident, event, text, now))
                 self._healed[incident.key] = event, now
                 return Decision.HEALED
@@ -341,6 +419,14 @@ class Router:
         self._pending.put(notice.in_thread(incident.thread, incident.channels))
         return Decision.TELL
 
+    def _find_begin_of_hold(self, event: Event, now: float) -> float:
+        """Return since when an outage is held back: since its event, if that came while no notifier ran.
+
+        A person waits no longer because the notifier was away. Otherwise the time of an event counts for
+        nothing, since the clock of its writer may be behind, and would then end each hold at once.
+        """
+        return event.ts if event.ts < min(self._began_at, now) else now
+
     def _make_healed(self, incident: Incident, event: Event, text: str, now: float) -> Notice:
         """Return the line of the digest about an outage that ended while its message waited for the medic."""
         words = self._describe_healed(incident, event)
@@ -349,13 +435,38 @@ class Router:
         return Notice(event.id, key, svc, NoticeKind.HEALED, event.ts, now, events, ids, words=words)
 
     def _describe_healed(self, incident: Incident, event: Event) -> str:
-        return self._suppression.medic.describe_healed(incident.svc, incident.since, event.ts)
+        medic, zone = self._suppression.medic, self._suppression.policy.zone
+        return medic.describe_healed(incident.svc, incident.since, event.ts, zone)
 
-    def _notify_gap(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
+    def _is_known_gap(self, incident: Incident, event: Event, position: LogPosition | None) -> bool:
+        """Return True if a gap was handled before, is older than the latest one, or overlaps it.
+
+        `ts` shows that a gap is older only if no log has it after the latest one, as in `_is_repeat`. Of a
+        time without any bus two healers may each publish a gap, under ids of their own.
+        """
+        if incident.has_handled(event.id):
+            if event.ts == incident.gap_ts:
+                self._record_copy(incident, incident.gap_entries, position)
+            return True
+        if event.type is Kind.REACH_GAP and incident.gap_ts:
+            since = event.outage_start()
+            if since <= incident.gap_ts and (incident.gap_since or incident.gap_ts) <= event.ts:
+                incident.record_handled(event.id)
+                incident.gap_since = min(incident.gap_since or incident.gap_ts, since)
+                incident.gap_ts = max(incident.gap_ts, event.ts)
+                self._incident_store.changed(incident.key)
+                return True
+        return event.ts <= incident.gap_ts and not _follows(position, incident.gap_entries)
+
+    def _notify_gap(
+        self, incident: Incident, event: Event, raw: bytes, now: float, position: LogPosition | None
+    ) -> Decision:
         """Queue a notice of a gap, such as a restart, unless it is known or muted; return the decision."""
-        if event.ts <= incident.gap_ts:
+        if self._is_known_gap(incident, event, position):
             return Decision.REPEAT
-        incident.gap_ts = event.ts
+        incident.gap_since, incident.gap_ts = event.outage_start(), event.ts
+        incident.record_handled(event.id)
+        incident.gap_entries = {} if position is None else {position.bus: position.entry.decode()}
         self._incidents[incident.key] = incident
         self._incident_store.changed(incident.key)
         muted = self._suppression.reason_to_mute(incident, now)
@@ -365,29 +476,34 @@ class Router:
         self._pending.put(notice.with_events((raw.decode("utf-8", "replace"),), (event.id,)))
         return Decision.TELL
 
-    def _start_flapping(self, incident: Incident, now: float) -> None:
-        """Queue the notice that a service flaps, in place of its others, unless it is muted."""
+    def _start_flapping(self, incident: Incident, now: float) -> bool:
+        """If nothing says yet that a service flaps, queue the notice of that, in place of its others.
+
+        While it is muted, do nothing: the next check that finds it no longer muted does this. Return True if
+        the notice is queued.
+        """
+        state = find_state(incident, self._pending.of(incident.key))
+        if state is not IncidentState.FLAPS_UNTOLD:
+            return False
         if self._suppression.reason_to_mute(incident, now) is not None:
-            return
+            return False
         replaced = NoticeKind.DOWN, NoticeKind.UP, NoticeKind.BLIP, NoticeKind.AGAIN
         dropped = self._drop_notices(incident, *replaced)
         incident.kept, incident.kept_sec = 0, 0.0
+        if incident.down:
+            incident.held = Decision.FLAPPING
         ends = next((notice for notice in dropped if notice.thread), None)
         self._pending.put(self._timers.flapping(incident, ends, now))
+        return True
 
     def _withdraw_flapping(self, incident: Incident, now: float) -> list[Notice]:
         """Drop the notice that a service flaps; return notices that it ended for the threads it continues."""
         dropped = self._drop_notices(incident, NoticeKind.FLAPPING)
         return [self._timers.settled(incident, notice.thread, now) for notice in dropped if notice.thread]
 
-    def _is_flapping_known(self, incident: Incident) -> bool:
-        """Return True if a message that a service flaps was sent or is pending."""
-        if incident.flap_thread:
-            return incident.flapping
-        return any(notice.say is NoticeKind.FLAPPING for notice in self._pending.of(incident.key))
-
     def _drop_notices(self, incident: Incident, *says: NoticeKind) -> list[Notice]:
-        dropped = [notice for notice in self._pending.of(incident.key) if notice.say in says]
+        about = self._pending.of(incident.key)
+        dropped = [notice for notice in about if notice.say in says and not notice.is_late_end]
         for notice in dropped:
             self._pending.drop(notice.id)
         return dropped
@@ -400,23 +516,113 @@ class Router:
         every_sec = max(1.0, len(self._incidents) / CHECKED_EVERY_SECOND) * CHECK_EVERY_SEC
         due = [self._incidents.get(key) for key in self._due_queue.take(now, CHECKED_AT_ONCE)]
         for incident in filter(None, due):
-            before = _suppression_state(incident)
-            flapping, notices = incident.flapping, self._timers.due_notices(incident, now)
-            if flapping and not incident.flapping:
-                notices = [*self._withdraw_flapping(incident, now), *notices]
-            for notice in notices:
-                if notice.id not in self._pending.notices:
-                    self._pending.put(notice)
+            before, kept = _suppression_state(incident), _copy_incident(incident)
+            try:
+                is_changed = self._check_incident(incident, now)
+            except Exception as error:  # noqa: BLE001 - a defect with one incident must not stop the others
+                self._defects.append(Defect.of(DefectKind.CHECK, incident.key, error))
+                self._put_back(incident.key, kept, now + DEFECT_PAUSE_SEC)
+                continue
             incident.held_until = self._timers.held_until(incident)
-            if notices or before != _suppression_state(incident):
+            if is_changed or before != _suppression_state(incident):
                 self._incident_store.changed(incident.key)
             self._due_queue.put(incident.key, self._timers.next_at(incident, now, every_sec))
         self._incident_store.tidy(now)
+        self._late_ends.drop_old(now)
+
+    def _check_incident(self, incident: Incident, now: float) -> bool:
+        """Queue the notices that are due about an incident; return True if there are some.
+
+        A service that is down, and about which nobody would ever hear, is a defect: its notice is queued.
+        """
+        has_ended = self._suppression.end_flapping(incident, now)
+        withdrawn = self._withdraw_flapping(incident, now) if has_ended else []
+        for notice in withdrawn:
+            self._pending.put(notice)
+        if self._start_flapping(incident, now):
+            return True
+        state = find_state(incident, self._pending.of(incident.key))
+        if state is IncidentState.LOST:
+            self._defects.append(Defect(DefectKind.LOST, incident.key))
+        notices = self._timers.find_next_notices(incident, state, now)
+        if not incident.kept:  # a mute began since it was queued: nothing is left that it could sum up
+            self._drop_notices(incident, NoticeKind.AGAIN)
+        if any(each.say in (NoticeKind.DOWN, NoticeKind.BLIP) for each in self._pending.of(incident.key)):
+            # that one says how many outages were held back before it
+            notices = [each for each in notices if each.say is not NoticeKind.AGAIN]
+        for notice in notices:
+            if notice.say is NoticeKind.DOWN:
+                self._put_opening(incident, notice)
+            elif notice.id not in self._pending.notices:
+                self._pending.put(notice)
+        return bool(withdrawn or notices)
+
+    def _put_opening(self, incident: Incident, notice: Notice) -> None:
+        """Queue the notice that an outage began, or that flapping ended and the service is down.
+
+        Two messages would begin two threads, of which the ok ends one.
+        """
+        about = (each for each in self._pending.of(incident.key) if not each.is_late_end)
+        settled = next((each for each in about if each.say is NoticeKind.SETTLED), None)
+        if settled is None and incident.flap_thread and not incident.flapping:
+            settled = self._timers.settle(incident, notice.at)
+        if settled is not None:
+            self._pending.put(settled.with_events(notice.events, notice.ids))
+        elif notice.id not in self._pending.notices:
+            self._pending.put(notice)
+
+    def _put_back(self, key: str, kept: Incident | None, check_at: float) -> None:
+        """Make an incident again what it was before a change that failed; check it at `check_at`."""
+        if kept is None:
+            self._incidents.pop(key, None)
+        else:
+            self._incidents[key] = kept
+            self._due_queue.put_earlier(key, check_at)
+        self._incident_store.changed(key)
 
     def _due_at(self) -> float | None:
         if not self._suppression.open_channels:
             return None  # no channel is open: the notices wait
         return self._pending.due_at(self._suppression.policy.group_wait_sec)
+
+    def _may_be_sent(self, notice: Notice, now: float) -> bool:
+        """Return True if a notice that is due is to be sent now; else take it back, or hold it."""
+        if self._take_back_muted(notice, now):
+            return False
+        if notice.is_late_end and self._late_ends.hold_again(notice, now):
+            return False
+        return not notice.channels or self._late_ends.hold_for_closed(notice)
+
+    def _take_back_muted(self, notice: Notice, now: float) -> bool:
+        """Take back a notice that is due in a mute which began since it was queued; return True if so.
+
+        It may have waited for its group, or for a channel that is open, longer than a person needs to set a
+        silence. The next check that finds its incident no longer muted queues it again, if it is still true.
+        Only the end of what was told is sent all the same.
+        """
+        incident = self._incidents.get(notice.key)
+        reason = None if incident is None else self._suppression.reason_to_mute(incident, now)
+        if incident is None or reason is None or notice.is_late_end:
+            return False
+        match notice.say:
+            case NoticeKind.DOWN if incident.down and notice.id == incident.id:
+                incident.held = reason
+            case NoticeKind.AGAIN:
+                incident.kept, incident.kept_sec = 0, 0.0
+                incident.held = reason if incident.down else None
+            case NoticeKind.REMINDER:
+                incident.reminded = max(0, incident.reminded - 1)
+            case NoticeKind.ESCALATION:
+                incident.escalated = max(0, incident.escalated - 1)
+            case NoticeKind.SETTLED:
+                incident.flap_thread, incident.channels = notice.thread, notice.channels
+            case NoticeKind.FLAPPING:
+                return not notice.thread
+            case NoticeKind.BLIP | NoticeKind.NOTE:
+                pass
+            case _:
+                return False
+        return True
 
     def _digest_due_at(self) -> float | None:
         if not self._suppression.open_channels:
@@ -424,10 +630,19 @@ class Router:
         return self._digest.due_at(self._suppression.policy.digest_sec)
 
 
-def _ends_watch(event: Event) -> bool:
-    """Return True if an outage ends only because its service is no longer monitored."""
-    return event.type in UNWATCHED or event.reason == UNWATCHED_REASON
+def _follows(position: LogPosition | None, entries: Mapping[str, str]) -> bool:
+    return position is not None and position.follows(entries)
 
 
 def _suppression_state(incident: Incident) -> tuple[object, ...]:
-    return incident.held, incident.free_at, incident.flapping, incident.kept, incident.held_until
+    flap = incident.flapping, incident.flap_thread
+    return incident.held, incident.free_at, flap, incident.kept, incident.held_until
+
+
+def _copy_incident(incident: Incident) -> Incident:
+    return replace(
+        incident,
+        changes=list(incident.changes),
+        last_entries=dict(incident.last_entries),
+        gap_entries=dict(incident.gap_entries),
+    )

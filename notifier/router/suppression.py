@@ -9,6 +9,7 @@ time passes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from marketswarm.channels import Severity
@@ -47,9 +48,11 @@ class Suppression:
     def __init__(self, incidents: Mapping[str, Incident], waiting: PendingNotices) -> None:
         self.policy = Policy()
         self.truth = Truth()
-        self.silences: tuple[Silence, ...] = ()
+        self._silences: tuple[Silence, ...] = ()
+        self._lasting: tuple[Silence, ...] = ()  # those that have not ended
         self.medic = MedicState()
         self.open_channels: tuple[str, ...] = ()
+        self._closed_channels: tuple[str, ...] = ()
         self._incidents = incidents
         self._pending = waiting
         self._active: tuple[float, tuple[Silence, ...], tuple[Silence, ...]] = float("nan"), (), ()
@@ -57,13 +60,22 @@ class Suppression:
         self._routes: dict[tuple[str, Kind], tuple[str, ...]] = {}
         self._by_cause: dict[str, list[Incident]] | None = None
 
+    def shift_times(self, by_sec: float) -> None:
+        """Look again at silences that seemed to have ended; move the time at which the medic was read."""
+        self._active = float("nan"), (), ()
+        self._lasting = self._silences
+        self.medic = replace(self.medic, read_at=self.medic.read_at + by_sec)
+
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
         self.policy, self.truth = policy, truth
         self._routes.clear()
 
-    def set_channels(self, names: Sequence[str]) -> None:
-        self.open_channels = tuple(names)
+    def set_channels(self, names: Sequence[str], closed: Sequence[str]) -> None:
+        self.open_channels, self._closed_channels = tuple(names), tuple(closed)
         self._routes.clear()
+
+    def set_silences(self, silences: Sequence[Silence]) -> None:
+        self._silences = self._lasting = tuple(silences)
 
     @property
     def rate_limit_sec(self) -> float:
@@ -113,6 +125,10 @@ class Suppression:
     def open_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name for name in names if name in self.open_channels)
 
+    def closed_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those of some channels that are configured and can't be opened at present."""
+        return tuple(name for name in names if name in self._closed_channels)
+
     # -- reasons to hold a message back
 
     def reason_to_mute(self, incident: Incident, now: float) -> Decision | None:
@@ -128,12 +144,15 @@ class Suppression:
         return None
 
     def _active_silences(self, now: float) -> tuple[Silence, ...]:
-        """Return the silences that are active, computed once for each `now`; forget those that have ended."""
-        at, silences, found = self._active
-        if at != now or silences is not self.silences:
-            self.silences = tuple(each for each in self.silences if not each.has_ended(now))
-            found = tuple(each for each in self.silences if each.is_active(now))
-            self._active = now, self.silences, found
+        """Return the silences that are active, computed once for each `now`.
+
+        Look at those that have ended no more, until the clock is set.
+        """
+        at, lasting, found = self._active
+        if at != now or lasting is not self._lasting:
+            self._lasting = tuple(each for each in self._lasting if not each.has_ended(now))
+            found = tuple(each for each in self._lasting if each.is_active(now))
+            self._active = now, self._lasting, found
         return found
 
     def _open_windows(self, now: float) -> tuple[MaintenanceWindow, ...]:
@@ -168,7 +187,9 @@ class Suppression:
         if self._is_urgent(incident) or not may_medic_act(self.truth, incident.svc):
             return False
         held_since = now if incident.held is None else incident.held_at
-        if held_since is None or now - incident.ts >= limit_sec or not 0 <= now - held_since < limit_sec:
+        if incident.held is None and now - incident.ts >= limit_sec:
+            return False
+        if held_since is None or not 0 <= now - held_since < limit_sec:
             return False
         return self.medic.is_working_on(incident.svc, now - held_since, now)
 
@@ -182,13 +203,15 @@ class Suppression:
         not wait for the medic either where the medic heals the cause.
         """
         if incident.kind is Kind.WATCH_MISS:
-            return None  # no other service causes a refused subscription
+            return None  # no other service causes a refused channel, or a flooded one
         for svc in self.causes(incident.svc):
             cause = self._incidents.get(svc)
             if cause is None or not cause.down or self._pending.opening(cause.id) is not None:
                 continue
             if cause.held is Decision.HEALING and self._is_urgent(incident):
                 continue
+            if cause.held is Decision.DEPENDS and incident.svc in self.causes(cause.svc):
+                continue  # they need each other, in a truth that no check has seen: one of them leads
             if cause.held is not None or set(self.route(incident)) <= set(cause.channels):
                 return cause
         return None
@@ -224,18 +247,19 @@ class Suppression:
 
     # -- flapping
 
-    def record_change(self, incident: Incident, ts: float) -> None:
+    def record_change(self, incident: Incident, ts: float, now: float) -> None:
+        """Record a change at `ts` by its writer's clock, which may be ahead of ours."""
+        ts = min(ts, now)
         incident.changes = [*incident.changes, ts][-CHANGES:]
 
-    def starts_flapping(self, incident: Incident, now: float) -> bool:
-        begins = not incident.flapping and self._flaps(incident, now)
-        incident.flapping = incident.flapping or begins
-        return begins
+    def begin_flapping(self, incident: Incident, now: float) -> None:
+        """Record that an incident flaps, if it does since its latest change."""
+        incident.flapping = incident.flapping or self._flaps(incident, now)
 
-    def stops_flapping(self, incident: Incident, now: float) -> bool:
-        ends = incident.flapping and not self._flaps(incident, now)
-        incident.flapping = incident.flapping and not ends
-        return ends
+    def end_flapping(self, incident: Incident, now: float) -> bool:
+        """Record that an incident flaps no longer, if so; return True if it did until now."""
+        before, incident.flapping = incident.flapping, incident.flapping and self._flaps(incident, now)
+        return before and not incident.flapping
 
     def _flaps(self, incident: Incident, now: float) -> bool:
         return is_flapping(incident.changes, now, self.policy.flap_window_sec, already=incident.flapping)

@@ -9,10 +9,14 @@ from typing import Final
 from marketswarm.channels.message import LATE_SEC
 from marketswarm.event_text import format_seconds
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
+from notifier.router.incident_state import FLAPS, IncidentState
 from notifier.router.suppression import Suppression
 
 CHECK_EVERY_SEC: Final = 1.0
 """How often an incident is checked whose next change can't be predicted, such as a silence's end."""
+
+LONG_DOWN_SEC: Final = 15.0
+"""The notice that a service flaps says that it is down once it is for so long, in seconds."""
 
 
 class Timers:
@@ -21,25 +25,31 @@ class Timers:
     def __init__(self, suppression: Suppression) -> None:
         self._suppression = suppression
 
-    def due_notices(self, incident: Incident, now: float) -> list[Notice]:
-        if self._suppression.stops_flapping(incident, now) and incident.flap_thread:
-            thread, incident.flap_thread = incident.flap_thread, ""
-            return [self.settled(incident, thread, now)]
-        if incident.flapping:
+    def find_next_notices(self, incident: Incident, state: IncidentState, now: float) -> list[Notice]:
+        """Return the notices that are due in this state, and record in the incident that they are queued."""
+        if state in FLAPS:
             return []
+        if state is IncidentState.SETTLED_UNTOLD:
+            is_muted = self._suppression.reason_to_mute(incident, now) is not None
+            return [] if is_muted else [self.settle(incident, now)]
+        if state is IncidentState.LOST:
+            incident.held = self._suppression.reason_to_mute(incident, now)
+            return [] if incident.held is not None else [self.opening(incident, now, now)]
         if incident.kept and self._limit_ends_at(incident) <= now:
             return self._list_summaries(incident, now)
-        if not incident.down or incident.held is Decision.RATE_LIMIT:
-            return []
-        if incident.held is not None:
+        if state is IncidentState.HELD and incident.held is not Decision.RATE_LIMIT:
             return self._list_released(incident, now)
-        if incident.told_at is None or incident.acked_by or self._suppression.reason_to_mute(incident, now):
+        if state is not IncidentState.TOLD or incident.acked_by:
+            return []
+        if self._suppression.reason_to_mute(incident, now) is not None:
             return []
         return [*self._list_escalations(incident, now), *self._list_reminders(incident, now)]
 
     def next_at(self, incident: Incident, now: float, every_sec: float = CHECK_EVERY_SEC) -> float:
         """Return when to check an incident again, after `every_sec` if its next change can't be predicted."""
-        if incident.flapping or (incident.down and incident.held not in (None, Decision.RATE_LIMIT)):
+        is_flap_open = incident.flapping or incident.flap_thread
+        is_untold = incident.down and incident.told_at is None
+        if is_flap_open or (is_untold and not (incident.held is Decision.RATE_LIMIT and incident.kept)):
             return now + every_sec
         found = [self._limit_ends_at(incident)] if incident.kept else []
         if incident.is_notified and not incident.acked_by:
@@ -61,22 +71,30 @@ class Timers:
             return notice
         return notice.in_thread(incident.thread, incident.channels)
 
+    def settle(self, incident: Incident, now: float) -> Notice:
+        """Return the notice that flapping ended, for the thread of the message that it began."""
+        thread, incident.flap_thread = incident.flap_thread, ""
+        return self.settled(incident, thread, now)
+
     def settled(self, incident: Incident, thread: str, now: float) -> Notice:
         """Return the notice that flapping ended; the outage of a service that is down is no longer held."""
         notice = self._make_notice(incident, NoticeKind.SETTLED, f"settled.{incident.last_id}", now)
         if incident.down:
             incident.held = None
+            incident.kept, incident.kept_sec = 0, 0.0
             notice = notice.with_events((incident.miss,), (incident.id,))
         return notice.in_thread(thread, incident.channels)
 
     def describe(self, notice: Notice, incident: Incident, now: float) -> str:
-        lasts = format_seconds(max(0.0, now - incident.since))
+        # `since` is by its writer's clock, which may have been ahead of ours
+        since = incident.since if incident.told_at is None else min(incident.since, incident.told_at)
+        lasts = format_seconds(max(0.0, now - since))
         match notice.say:
             case NoticeKind.DOWN | NoticeKind.BLIP:
                 return self._describe_opening(notice, incident, lasts)
             case NoticeKind.AGAIN:
                 times = "once more" if incident.kept == 1 else f"{incident.kept} times more"
-                in_all = f"{format_seconds(incident.kept_sec)} in all; it is up"
+                in_all = f"{format_seconds(incident.kept_sec)} in all; {incident.describe_state()}"
                 end = f"now for {lasts}" if incident.down else in_all
                 return f"down {times} since the last message about it, {end}"
             case NoticeKind.REMINDER | NoticeKind.ESCALATION:
@@ -86,9 +104,11 @@ class Timers:
             case NoticeKind.FLAPPING:
                 span = format_seconds(incident.changes[-1] - incident.changes[0])
                 changes = len(incident.changes)
-                return f"{changes} changes within {span}; until it settles, single ones are not told"
+                words = f"{changes} changes within {span}; until it settles, single ones are not told"
+                is_long = incident.down and now - incident.ts >= LONG_DOWN_SEC
+                return f"{words}; it is down now, for {lasts}" if is_long else words
             case NoticeKind.SETTLED:
-                return "it is down" if incident.down else "it is up"
+                return incident.describe_state()
             case NoticeKind.HEALED:
                 return notice.words
             case _:
@@ -138,12 +158,14 @@ class Timers:
         """Return the notice of an outage that is no longer held back; otherwise update the reason."""
         held = self._suppression.reason_to_hold(incident, now)
         if incident.held is Decision.DEPENDS and held is not Decision.DEPENDS:
-            incident.free_at = min(incident.free_at or now, now)  # stored by a clock that was set back since
+            incident.free_at = now if incident.free_at is None else incident.free_at
             if now - incident.free_at < self._suppression.grace_sec(incident):
                 return []
         incident.free_at = None
         if incident.held is Decision.HEALING and held is not Decision.HEALING:
-            incident.tried = self._suppression.medic.describe_tried(incident.svc)
+            incident.tried = self._suppression.medic.describe_tried(
+                incident.svc, self._suppression.policy.zone
+            )
         if held not in (None, Decision.RATE_LIMIT):
             incident.held = held
             return []

@@ -42,7 +42,8 @@ from services.archive.source_states import MAX_STATE_BYTES, parse_source_states,
 from services.archive.writer import Writer
 from services.market.database import PostgresAwayError, RefusedRowsError, ServerFaultError
 
-LEASE: Final = "archive"
+LEASE: Final = "maintenance"
+_FORMER_LEASE: Final = "archive"
 STEP_SEC: Final = 0.5
 SOURCES_EVERY_SEC: Final = 2.0
 CORRELATIONS_EVERY_SEC: Final = 30.0
@@ -145,7 +146,7 @@ class Maintenance:
 
     async def run(self) -> None:
         outage = Outage(self._me.log, "maintenance.waiting", "maintenance.resumed")
-        await lead(self._me, LEASE, lambda _lease: self._do_jobs(), outage)
+        await lead(self._me, LEASE, lambda _lease: self._do_jobs(), outage, former=_FORMER_LEASE)
 
     def report_soon(self) -> None:
         """Have the database observed again at once, by the instance that does that."""

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, Field
 
 from marketswarm.agent import InputStream, ServiceConfig, point_like
+from marketswarm.bus_url import PERCENT_ENCODE, splits_password
 from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD, MEDIC_EVIDENCE, MEDIC_INCIDENTS
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Service
@@ -17,21 +18,25 @@ from services.market.tables import STREAMS
 
 FOLLOWED: Final = (ALERT_LOG, MEDIC_INCIDENTS, MEDIC_EVIDENCE)
 """The streams on SYSTEM, which are read by a stored position, by users who may use no group there."""
+_FORM: Final = "postgresql://user:password@host:port/database"
 _SECRET_OPTIONS: Final = frozenset({"password", "sslpassword"})
 
 
 def _require_database_url(url: str) -> str:
     """Return `url` if it names a database of PostgreSQL; otherwise raise ValueError, without the URL."""
+    if splits_password(url):
+        raise ValueError(f"must be {_FORM}; {PERCENT_ENCODE}")
     try:
         parts = urlsplit(url)
-        usable = bool(parts.hostname and parts.path.strip("/")) and parts.port != 0
+        database = parts.path.removeprefix("/")
+        usable = bool(parts.hostname and database) and "/" not in database and parts.port != 0
         options = {name for name, _ in parse_qsl(parts.query)}
     except ValueError:
         usable, options = False, set()
     if not usable or parts.scheme not in ("postgresql", "postgres") or not url.isprintable():
-        raise ValueError("must be postgresql://user:password@host:port/database")
+        raise ValueError(f"must be {_FORM}")
     if options & _SECRET_OPTIONS:  # the rest of the URL is an argument of pg_dump, for all users to read
-        why = "must be postgresql://user:password@host:port/database, with no password after the ?"
+        why = f"must be {_FORM}, with no password after the ?"
         raise ValueError(why)
     return url
 

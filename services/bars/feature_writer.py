@@ -41,7 +41,8 @@ from services.market.records import DAY_MS
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
 COMMIT: Final = Script.beside("services.bars", "commit_features.lua")
-LEASE: Final = FEATURES
+LEASE: Final = "features"
+_FORMER_LEASE: Final = FEATURES
 LOOK_EVERY_SEC: Final = 1.0
 LEASE_SEC: Final = 5.0
 PATIENCE: Final = 10
@@ -280,7 +281,14 @@ class FeatureWriter:
 
     async def run(self) -> None:
         """Publish features until cancelled, while this instance holds the lease."""
-        await lead(self._me, LEASE, lambda _lease: self._publish_changes(), self._outage, life_sec=LEASE_SEC)
+        await lead(
+            self._me,
+            LEASE,
+            lambda _lease: self._publish_changes(),
+            self._outage,
+            former=_FORMER_LEASE,
+            life_sec=LEASE_SEC,
+        )
 
     async def _publish_changes(self) -> None:
         """Publish what is new whenever the days of a symbol or the truth changed. Raises BusError."""

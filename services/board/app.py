@@ -13,14 +13,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm import __version__
 from marketswarm.metrics.exporter import list_own_names
-from marketswarm.operator.approval_link import LINK_PATH
+from marketswarm.operator.signed_link import LINK_PATH
 from services.board.access.clients import find_networks
 from services.board.access.guard import OPEN_PATHS, Guard
 from services.board.access.limits import RefusedError, find_quota_headers
 from services.board.access.sessions import SessionOver
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
-from services.board.actions.links import make_link_site
+from services.board.actions.links import LinkActs, make_link_site
+from services.board.actions.used_links import UsedLinks
 from services.board.board import Board, NotReady
 from services.board.fleet.api import make_api
 from services.board.fleet.incident_pages import make_record_api, make_record_site
@@ -35,8 +36,10 @@ from services.board.public.pages import make_public_site
 from services.board.public.visibility import is_public_path
 from services.board.responses import answer_error, make_sentence, redirect
 from services.board.settings import BoardEnvironment
+from services.board.truth.add_pages import make_add_pages
 from services.board.truth.api import make_truth_api
 from services.board.truth.pages import make_truth_pages
+from services.board.validation import describe_invalid
 
 STREAM_PATH = "/api/v1/stream"
 PACK_LEVEL = 4
@@ -95,8 +98,10 @@ def create_app(board: Board, market: Market) -> Guard:
     app.include_router(
         make_forms(board.gate, board.steering, board.refresh, board.announcements, board.healing)
     )
-    app.include_router(make_link_site(board.healing, board.me.settings.approval_link_key))
+    acts = LinkActs(board.steering, board.healing, UsedLinks(board.steering.audit.bus))
+    app.include_router(make_link_site(acts, board.me.settings.approval_link_key))
     app.include_router(make_truth_pages(board))
+    app.include_router(make_add_pages(board))
     _add_health(app, board)
     add_errors(app)
     packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)
@@ -155,8 +160,7 @@ def add_errors(app: FastAPI) -> None:
     async def answer_invalid(request: Request, error: Exception) -> Response:
         """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
         errors = error.errors() if isinstance(error, RequestValidationError) else ()
-        names = {".".join(map(str, each["loc"]))[:100] for each in errors}
-        return _answer(request, 422, f"wrong: {', '.join(sorted(names))}", find_quota_headers(request))
+        return _answer(request, 422, describe_invalid(errors), find_quota_headers(request))
 
     async def answer_over(request: Request, _error: Exception) -> Response:
         back = "&back=truth" if request.url.path.startswith("/truth/") else ""

@@ -4,6 +4,7 @@ The pages, the API and the pings share one of each. So a token's writes and an a
 once, whichever way they come, and one of them at a time edits the truth.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,8 +13,9 @@ from typing import Final
 from starlette.requests import Request
 
 from marketswarm.agent import Agent
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, BusError
 from marketswarm.history.fleet_history import FleetHistory
+from marketswarm.keys import ALERTS
 from marketswarm.status.topology import read_topology
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.truth import SYSTEM, Truth
@@ -22,10 +24,12 @@ from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.steering import HealingSteering, Steering
-from services.board.fleet.incident_record import IncidentRecord
+from services.board.fleet.incident_record import HeldRules, IncidentRecord, read_held_rules
 from services.board.fleet.reader import STALE_SEC, FleetReader
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.fleet.stream import StreamHub
+from services.board.menu import Section, list_sections
+from services.board.pings.key_ring import KeyRing
 from services.board.responses import Frame
 from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
 from services.board.truth.editor import TruthEditor
@@ -63,6 +67,8 @@ class Board:
             lambda: settings_now().settings.seed,
             me.settings.truth_redis_key,
         )
+        self.keys = KeyRing(self._find_system, os.environ)
+        self._menu: tuple[Truth | None, PublicSettings | None, tuple[Section, ...]] = None, None, ()
         self.record = IncidentRecord(self._find_system)
         self.healing = HealingSteering(self._find_system, self.audit, self.record)
         self.announcements = AnnouncementBoard(self._find_system, self.audit, lambda: self.public)
@@ -99,7 +105,11 @@ class Board:
         return self.reader.buses()
 
     def make_frame(self, title: str, path: str) -> Frame:
-        return Frame(title, path, self.snapshot, self.hub.position)
+        truth, public, menu = self._menu
+        if truth is not self.truth or public is not self.public:
+            menu = list_sections(self.truth, self.public, may_seed=self.editor.may_seed())
+            self._menu = self.truth, self.public, menu
+        return Frame(title, path, self.snapshot, self.hub.position, menu)
 
     async def make_session_frame(self, request: Request, title: str, path: str) -> Frame:
         """Return the frame of a page that knows who is signed in. Raises NotReady."""
@@ -111,6 +121,15 @@ class Board:
     async def refresh(self) -> None:
         """Return once the snapshot has what a form changed, or after REFRESH_SEC."""
         await self.reader.read_soon(REFRESH_SEC)
+
+    async def read_held_rules(self) -> HeldRules:
+        """Return the rules of the medic that hold, from the bus of the alerts."""
+        name, _ = self.truth.alert_target(ALERTS)
+        try:
+            bus = self.me.bus(name)
+        except BusError as error:
+            return HeldRules(away=f"bus {error.bus}: {error.reason}")
+        return await read_held_rules(bus)
 
     async def read_topology(self) -> TopologyView:
         return await read_topology(self.truth, self.me.revision, self.me.bus)

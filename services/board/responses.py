@@ -7,7 +7,7 @@ Static files are served from memory, compressed once, under a path that changes 
 """
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -103,14 +103,15 @@ class Frame:
     """What every page has around its own content.
 
     `position` is the id of the last event of the stream that `snapshot` includes; the page's script follows
-    the stream from there on. `session` is there on pages with forms if a person is signed in, and
-    `notice` says what became of the form that led there, if one did.
+    the stream from there on. `sections` are the paths and names of the menu. `session` is there on pages with
+    forms if a person is signed in, and `notice` says what became of the form that led there, if one did.
     """
 
     title: str
     path: str
     snapshot: FleetSnapshot
     position: str
+    sections: Sequence[tuple[str, str]] = ()
     session: BrowserSession | None = None
     notice: PageNotice | None = None
 

@@ -29,7 +29,7 @@ class BoardEnvironment(CommonSettings):
     # networks whose clients may read, besides this machine; `gateway`: the host of a container
     board_open_to: Annotated[str, AfterValidator(check_networks)] | None = None
     board_public_url: PublicUrl | None = None  # by which clients ask
-    approval_link_key: Key | None = None  # that of the notifier, whose links then approve proposals
+    approval_link_key: Key | None = None  # that of the notifier, whose links then act
     # networks of proxies whose `Forwarded` or `X-Forwarded-For` is believed; `gateway` as above
     board_trusted_proxies: Annotated[str, AfterValidator(check_networks)] | None = None
     # the archive, which the board only reads

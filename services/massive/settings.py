@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_
 from marketswarm.agent import ServiceConfig
 from marketswarm.agent.outage_state import PROBES, Thresholds
 from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.truth.cycles import find_cycles, format_cycle
 from marketswarm.truth.errors import Place
 from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings, key_refusal
 from services.massive.probes.targets import (
@@ -100,14 +101,22 @@ class ProbeSettings(ServiceConfig):
 
     @model_validator(mode="after")
     def _dependencies_are_known(self) -> Self:
-        """Raise ValueError if a target depends on a target of massive that does not exist."""
-        known = {f"{PROBES.prefix}{target.name}" for target in self.targets}
+        """Raise ValueError if a target depends on an unknown target, on itself, or in a circle.
+
+        No service may depend on a target, so a circle has targets only.
+        """
+        needs = {f"{PROBES.prefix}{target.name}": target.depends_on for target in self.targets}
         for target in self.targets:
             unknown = [
-                each for each in target.depends_on if each.startswith(PROBES.prefix) and each not in known
+                each for each in target.depends_on if each.startswith(PROBES.prefix) and each not in needs
             ]
             if unknown:
                 raise ValueError(f"targets: {target.name!r} depends on {unknown[0]!r}, which is not a target")
+            if f"{PROBES.prefix}{target.name}" in target.depends_on:
+                raise ValueError(f"targets: {target.name!r} depends on itself")
+        cycle = next(find_cycles(needs), None)
+        if cycle is not None:
+            raise ValueError(f"targets: circular: {format_cycle(cycle)}")
         return self
 
     def thresholds(self, target: Target) -> Thresholds:

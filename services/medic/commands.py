@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -10,13 +10,23 @@ from typing import Annotated, Any, Final
 import typer
 
 from marketswarm.agent.outage_state import OutageState, parse_state
+from marketswarm.beat import Beat, parse_beat
+from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.health import select_services
 from marketswarm.cli.local_time import format_date, format_moment, format_time
 from marketswarm.cli.options import By, Data, Json, author_name
 from marketswarm.exit import Code, Exit
-from marketswarm.keys import ALERTS, MEDIC_OUTAGES
+from marketswarm.keys import (
+    ALERTS,
+    MEDIC_EVIDENCE,
+    MEDIC_INCIDENTS,
+    MEDIC_OUTAGES,
+    dry_run_key,
+    last_beat_key,
+)
 from marketswarm.operator.diagnosis import DiagnosisRecord, read_diagnosis
 from marketswarm.operator.evidence import OutageEvidence, read_evidence
 from marketswarm.operator.healing import (
@@ -33,9 +43,10 @@ from marketswarm.operator.healing import (
     write_approval,
 )
 from marketswarm.operator.healing_attempts import ApprovalStats
+from marketswarm.operator.healing_text import describe_reason, describe_resolution
 from marketswarm.packed_log import unpack_log
 from marketswarm.text import escape_text, format_duration
-from marketswarm.truth import MEDIC, SYSTEM, Truth
+from marketswarm.truth import MEDIC, SYSTEM, Truth, suggest_name
 from services.medic.experience import Experience
 from services.medic.guards import Fuse, find_mode
 from services.medic.learning import ENOUGH, Lesson, Treatment
@@ -45,6 +56,7 @@ from services.medic.repair import Repair
 from services.medic.report import HealingReport, make_report
 from services.medic.settings import HealingSettings, MedicSettings, Mode
 from services.medic.store import read_state
+from services.medic.summary import describe_state, write_summary
 
 _MOST: Final = 1000
 DAY_SEC: Final = 86_400.0
@@ -54,9 +66,16 @@ LESSONS_SHOWN: Final = 20
 """How many treatments, and how many remedies that were approved, `medic status` shows; `--json` has all."""
 # a backslash of the text would take away that of the next sign
 _MARKS: Final = re.compile(r"[\\|<\[\]`]|!(?=\[)")
+_LINKS: Final = re.compile(
+    r"(?<=:)(?=//)|(?i:(?<=\bwww)(?=\.)|(?<=\bmailto)(?=:)|(?<=\bxmpp)(?=:)|(?<=\bgh-)(?=\d))|(?<=[@#!&])(?=\w)"
+)
+"""Where a forge sees a link, a mention or a number of an issue, of which Markdown knows no escape."""
+_JOINER: Final = "<!-- -->"
+"""A comment: it is not shown, and what is before and after it are two texts."""
 _NO_SECTION: Final = f"the truth has no section for {MEDIC}: no outage is on record"
 
 Ident = Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm incidents` shows it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="What a medic in a dry run would have done.")]
 
 
 def incidents(
@@ -64,16 +83,18 @@ def incidents(
     count: Annotated[
         int, typer.Option("--count", metavar="20", min=1, max=_MOST, help="How many, from the newest.")
     ] = 20,
+    is_dry_run: DryRun = False,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
     """List the outages that the medic has on record, the one that changed last first."""
-    found = [each for each in _read_incidents(data) if svc in (None, each.svc)][:count]
+    found = [each for each in _read_incidents(data, svc, is_dry_run=is_dry_run) if svc in (None, each.svc)]
+    found = found[:count]
     if as_json:
         output.print_json([_to_json(each) for each in found])
         return
     if not found:
-        output.print_line("no incident is on record")
+        output.print_line("no incident is on record" if svc is None else f"no incident of {svc} is on record")
         return
     now = time.time()
     rows = (
@@ -81,7 +102,7 @@ def incidents(
             each.id,
             each.svc,
             format_moment(each.opened_at, now),
-            each.resolution,
+            describe_resolution(each.resolution),
             "" if each.end is None or each.end.sec is None else format_duration(each.end.sec),
             ", ".join(each.remedies()),
         )
@@ -91,14 +112,14 @@ def incidents(
     output.print_line(f"{suggest_command('incident ID', data)} shows one")
 
 
-def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
+def incident(ident: Ident, is_dry_run: DryRun = False, as_json: Json = False, data: Data = DATA) -> None:
     """Show one outage as a post-mortem in Markdown: what happened, what was done, how it ended."""
-    found = next((each for each in _read_incidents(data) if each.id == ident), None)
+    known = _read_incidents(data, is_dry_run=is_dry_run)
+    found = next((each for each in known if each.id == ident), None)
     if found is None:
-        raise Exit(
-            Code.CONFIGURATION, f"no incident {ident} is on record; `marketswarm incidents` lists them"
-        )
-    evidence, diagnosis = event_loop.run(_read_records(data, found))
+        hint = suggest_name(ident, [each.id for each in known], "`marketswarm incidents` lists them:")
+        raise Exit(Code.CONFIGURATION, f"no incident {ident} is on record; {hint}")
+    evidence, diagnosis = event_loop.run(_read_records(data, found, is_dry_run))
     if as_json:
         records = {
             "evidence": evidence
@@ -115,58 +136,66 @@ def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
 
 
 def status(as_json: Json = False, data: Data = DATA) -> None:
-    """Show what the medic may do and works on, the rules that hold, and what waits for a person."""
-    settings, repairs, fuse, holding, experience = event_loop.run(_read_status(data))
+    """Show what waits for a person, what the medic works on and may do, and the rules that hold."""
+    (settings, repairs, fuse, holding, experience), said, services = event_loop.run(_read_status(data))
     now = time.time()
     if as_json:
         rows = [_repair_to_json(each) for each in repairs]
         head = {"mode": settings.mode, "paused": settings.paused, "fuse_blown_at": fuse.blown_at}
+        head["said"] = said
         rules = [{"rule": name, "since": each.since, "why": each.error} for name, each in holding.items()]
+        head["summary"] = write_summary(settings, repairs, fuse, list(holding))
         output.print_json(
             {**head, "repairs": rows, "rules": rules, **_experience_to_json(experience, settings)}
         )
         return
-    own = [f"{svc} {target.mode}" for svc, target in settings.targets.items() if target.mode is not None]
-    output.print_line(
-        f"mode {settings.mode}" + (f"; {', '.join(own)}" if own else "") + ("; paused" * settings.paused)
-    )
+    output.print_line(escape_text(write_summary(settings, repairs, fuse, list(holding))))
+    for each in repairs:
+        if (found := find_proposal(each)) is not None:
+            approve = suggest_command(f"{MEDIC} approve {found.ident}", data)
+            output.print_line(f"{approve} approves for {each.svc}: {escape_text(found.remedy)}")
     if fuse.blown_at is not None:
         why = f"{len(fuse.acted)} remedies in a short time"
         approve = suggest_command(f"{MEDIC} approve {FUSE}", data)
         output.print_line(
             f"stopped at {format_moment(fuse.blown_at, now)} after {why}; {approve} lets it go on"
         )
+    own = [f"{svc} {target.mode}" for svc, target in settings.targets.items() if target.mode is not None]
+    output.print_line(
+        f"mode {settings.mode}" + (f"; {', '.join(own)}" if own else "") + ("; paused" * settings.paused)
+    )
+    if said is not None:
+        output.print_line(f"its last beat says: {escape_text(said)}")
+    if repairs:
+        _print_repairs(repairs, now)
     if holding:
         held = (
             (name, "" if each.since is None else format_moment(each.since, now), each.error or "")
             for name, each in holding.items()
         )
         _print_table(("rule", "holds since"), held, folded=("why",))
-    _print_experience(experience, settings)
-    if not repairs:
-        output.print_line("no outage is open")
-        return
-    opened = (
+    _print_experience(experience, settings, services)
+
+
+def _print_repairs(repairs: Iterable[Repair], now: float) -> None:
+    rows = (
         (
             each.svc,
             format_moment(each.down_since, now),
-            each.state,
-            each.refusal or "",
             str(each.count_remedies()),
             each.incident,
+            describe_state(each),
         )
         for each in repairs
     )
-    _print_table(("service", "down since", "state", "why", "attempts"), opened, folded=("incident",))
-    for each in repairs:
-        if (found := find_proposal(each)) is not None:
-            approve = suggest_command(f"{MEDIC} approve {found.ident}", data)
-            output.print_line(f"{approve} approves for {each.svc}: {found.remedy}")
+    _print_table(("service", "down since", "attempts", "incident"), rows, folded=("what the medic does",))
 
 
-def _print_experience(experience: Experience, settings: HealingSettings) -> None:
-    lessons, decisions = _sort_lessons(experience), experience.list_decisions(settings.ladder_of)
-    approvals = experience.list_approvals()
+def _print_experience(experience: Experience, settings: HealingSettings, services: Collection[str]) -> None:
+    """Print what the record teaches of these services, and of all together."""
+    decisions = experience.list_decisions(settings.ladder_of)
+    lessons = [each for each in _sort_lessons(experience) if each.treatment.svc in ("", *services)]
+    approvals = [each for each in experience.list_approvals() if each.svc in services]
     if lessons:
         _print_lessons(lessons[:LESSONS_SHOWN], decisions)
     if decisions and not settings.learning:
@@ -211,7 +240,7 @@ def report(
 ) -> None:
     """Sum up the outages of a week: how many were healed, how long they took, and what helped."""
     now = time.time()
-    entries, unusable = event_loop.run(_read_entries(data))
+    entries, unusable = event_loop.run(_read_entries(data, None, is_dry_run=False))
     # a record with fewer entries than it may have was never trimmed
     oldest = entries[0].ts if entries and len(entries) + unusable >= ENTRIES_KEPT else None
     found = make_report(fold_incidents(entries), now - days * DAY_SEC, oldest)
@@ -262,11 +291,18 @@ def approve(
         str, typer.Argument(metavar="ID", help="The proposal, as `marketswarm medic status` shows it.")
     ],
     by: By = None,
+    as_json: Json = False,
     data: Data = DATA,
 ) -> None:
-    """Have a proposal carried out, once; `fuse` lets the medic go on after too many remedies."""
+    """Have a proposal carried out, once; `fuse` lets the medic go on after too many remedies.
+
+    JSON has the `id`, the `svc` that it is about (null for `fuse`), and `by` whom it was approved.
+    """
     author = author_name(by)
     svc = event_loop.run(_approve(data, ident, author))
+    if as_json:
+        output.print_json({"id": ident, "svc": svc or None, "by": author})
+        return
     output.print_line(f"approved: {svc}" if svc else "approved: the medic goes on")
 
 
@@ -297,16 +333,23 @@ def find_present_mode(
     return f"{mode}: {present}{missing}"
 
 
-def _read_incidents(data: Path) -> list[HealingIncident]:
-    entries, unusable = event_loop.run(_read_entries(data))
+def _read_incidents(data: Path, svc: str | None = None, *, is_dry_run: bool) -> list[HealingIncident]:
+    entries, unusable = event_loop.run(_read_entries(data, svc, is_dry_run=is_dry_run))
     _warn_of_unusable(unusable)
     return fold_incidents(entries)
 
 
-async def _read_entries(data: Path) -> tuple[list[TimelineEntry], int]:
-    """Return the whole record, and how many of its entries can't be used. Raises Exit."""
+async def _read_entries(data: Path, svc: str | None, *, is_dry_run: bool) -> tuple[list[TimelineEntry], int]:
+    """Return the whole record, and how many of its entries can't be used.
+
+    Raises Exit, also if neither the record nor the truth has the service `svc`.
+    """
     async with open_fleet(data) as fleet:
-        return await read_timeline(fleet.bus(SYSTEM))
+        stream = dry_run_key(MEDIC_INCIDENTS) if is_dry_run else MEDIC_INCIDENTS
+        entries, unusable = await read_timeline(fleet.bus(SYSTEM), stream=stream)
+        if svc is not None and fleet.found is not None and all(each.svc != svc for each in entries):
+            select_services(svc, fleet)
+        return entries, unusable
 
 
 def _warn_of_unusable(count: int) -> None:
@@ -315,7 +358,7 @@ def _warn_of_unusable(count: int) -> None:
 
 
 async def _read_records(
-    data: Path, incident: HealingIncident
+    data: Path, incident: HealingIncident, is_dry_run: bool
 ) -> tuple[OutageEvidence | None, DiagnosisRecord | None]:
     """Return the evidence and the diagnosis of an incident; None for what there is not, or not any more.
 
@@ -323,13 +366,23 @@ async def _read_records(
     """
     async with open_fleet(data) as fleet:
         bus = fleet.bus(SYSTEM)
+        if is_dry_run:  # which asks for no diagnosis
+            return await read_evidence(bus, incident.id, dry_run_key(MEDIC_EVIDENCE)), None
         return await read_evidence(bus, incident.id), await read_diagnosis(bus, incident.svc, incident.id)
 
 
 async def _read_status(
     data: Path,
-) -> tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState], Experience]:
-    """Return also the rules that hold, by `<rule>/<subject>`, and what the record teaches. Raises Exit."""
+) -> tuple[
+    tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState], Experience],
+    str | None,
+    Collection[str],
+]:
+    """Return also the rules that hold, by `<rule>/<subject>`, and what the record teaches.
+
+    The second value is what the last beat of the medic says, such as that a dry run goes on; None if it says
+    nothing. The third one has the services of the truth. Raises Exit.
+    """
     experience = Experience()
     async with open_fleet(data) as fleet:
         settings, system = _find_settings(fleet.truth), fleet.bus(SYSTEM)
@@ -338,10 +391,13 @@ async def _read_status(
         stored = await bus.ask(bus.client.hgetall(MEDIC_OUTAGES))
         entries, unusable = await read_timeline(system)
         experience.load(entries, await read_forgotten_at(system))
+        (raw,) = await read_strings(fleet.bus(fleet.truth.bus_of(MEDIC)), [last_beat_key(MEDIC)])
+    beat = None if raw is None else parse_beat(raw, MEDIC)
+    said = beat.detail if isinstance(beat, Beat) else None
     _warn_of_unusable(unusable)
     states = {name.decode("utf-8", "replace"): parse_state(raw) for name, raw in sorted(stored.items())}
     holding = {name: state for name, state in states.items() if state.verdict == "down"}
-    return settings, repairs, fuse, holding, experience
+    return (settings, repairs, fuse, holding, experience), said, fleet.truth.services
 
 
 async def _approve(data: Path, ident: str, author: str) -> str:
@@ -353,8 +409,9 @@ async def _approve(data: Path, ident: str, author: str) -> str:
         proposals = {found.ident: each.svc for each in repairs if (found := find_proposal(each)) is not None}
         is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
         if not is_known:
-            why = f"{ident} waits for no one; `marketswarm medic status` shows what does"
-            raise Exit(Code.CONFIGURATION, why)
+            waiting = [*proposals, *([FUSE] if fuse.blown_at is not None else [])]
+            hint = suggest_name(ident, waiting, "those that wait, as `marketswarm medic status` shows them:")
+            raise Exit(Code.CONFIGURATION, f"{ident} waits for no one; {hint}")
         await write_approval(bus, HealingApproval(id=ident, by=author, ts=time.time()))
     return proposals.get(ident, "")
 
@@ -370,13 +427,13 @@ def format_post_mortem(found: HealingIncident) -> list[str]:
     """Return the lines of a post-mortem in Markdown; foreign text in it is escaped."""
     end, first = found.end, found.timeline[0]
     took = format_duration(end.sec) if end is not None and end.sec is not None else "not known"
-    tried = ", ".join(found.remedies()) or "none"
+    tried = ", ".join(found.remedies()) or "none by the medic"
     return [
         f"# {_escape_cell(found.svc)}: {_escape_cell(found.symptom or 'outage')}",
         "",
         f"- id: `{_escape_cell(found.id)}`",
         f"- opened: {format_date(first.ts, 0.0)}{format_time(first.ts)}",
-        f"- resolution: {_escape_cell(found.resolution)}",
+        f"- resolution: {_escape_cell(describe_resolution(found.resolution))}",
         f"- time to resolve: {took}",
         f"- remedies: {_escape_cell(tried)}",
         "",
@@ -423,14 +480,14 @@ def format_diagnosis(record: DiagnosisRecord | None) -> list[str]:
 
 def _format_row(entry: TimelineEntry) -> str:
     what = " ".join(filter(None, (entry.what, entry.remedy)))
-    why = ": ".join(filter(None, (entry.reason, entry.text)))
+    why = ": ".join(filter(None, (describe_reason(entry), entry.text)))
     took = "" if entry.sec is None else f"{entry.sec:.1f} s"
     return f"| {format_time(entry.ts)} | {_escape_cell(what)} | {_escape_cell(why)} | {took} |"
 
 
 def _escape_cell(text: str) -> str:
-    """Return a foreign text that ends no cell of a Markdown table, and is no image, link, tag or code."""
-    return escape_text(_MARKS.sub(r"\\\g<0>", text))
+    """Return a foreign text that ends no cell of a Markdown table, and is no image, link, mention or code."""
+    return _LINKS.sub(_JOINER, escape_text(_MARKS.sub(r"\\\g<0>", text)))
 
 
 def _print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, folded: Sequence[str] = ()) -> None:

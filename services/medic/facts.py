@@ -52,7 +52,8 @@ class ProcessFacts:
     `is_restarting` says whether it is being ended so that the next one starts; None if that is not known.
     `exit_code` is that of a container or unit that does not run, and None of all else. `is_oom_killed` says
     that the kernel ended a process of it for want of memory, since its last start. `end_reason` is what else
-    systemd says of the end of a unit, such as `watchdog`.
+    systemd says of the end of a unit, such as `watchdog`. `is_protected` says that it is no agent that
+    may be restarted, whatever the truth calls it.
     """
 
     identity: str
@@ -63,6 +64,7 @@ class ProcessFacts:
     exit_code: int | None = None
     is_oom_killed: bool = False
     end_reason: str = ""
+    is_protected: bool = False
 
     def describe_end(self) -> str:
         """Return what became of it, `ended with 137, ran out of memory`; empty if nothing is known."""
@@ -96,9 +98,11 @@ class TargetFacts:
     `down_since` is when its outage began, in epoch seconds by the healer's clock, `down_sec` the time since
     then by the wall clock, which may have been set while the medic leads. `boot` and `status` are those of
     its last beat, `silence_sec` is the age of that beat, `degraded_sec` is for how long its beats have said
-    `degraded`. `has_said_goodbye` says that it is down since its last beat said that it stops. `instances`
-    is how many of its processes beat on all machines, as mesh counts them, and `replicas` how many it has by
-    the truth. `blocked` is a reason of its own why nothing may be done to it. `probe_ages` is how long ago
+    `degraded`. `has_said_goodbye` says that it is down since its last beat said that it stops.
+    `beats_in_turn` says that its last beats came from several processes in turn, on any machines; `replicas`
+    is how many it has by the truth. `is_cut_off` says that its owner does not answer; `owner` is then the
+    last one. `blocked` is a reason of its own why nothing may be done to it. `failure` is what the report
+    of a failure said that it is down for. `probe_ages` is how long ago
     the last probes of it began that were answered, in seconds by the clock of what probes it. `is_alerted`
     says if a critical rule held for it `alert_age_sec` ago. `is_late` says that it is up and that most of the
     time until its miss has passed. `evidence` is by the name of a remedy; without it, nothing is known of
@@ -116,11 +120,13 @@ class TargetFacts:
     has_said_goodbye: bool = False
     owner: RestartOwner = RestartOwner.ELSEWHERE
     processes: tuple[ProcessFacts, ...] = ()
+    is_cut_off: bool = False
     blocked: Refusal | None = None
-    instances: int = 0
+    beats_in_turn: bool = False
     replicas: int = 1
     depends_on: tuple[str, ...] = ()
     severity: str = "warning"
+    failure: str | None = None
     is_alerted: bool | None = False
     alert_age_sec: float = 0.0
     is_late: bool = False
@@ -136,7 +142,7 @@ class TargetFacts:
     @property
     def has_several(self) -> bool:
         """Whether more than one process may beat for it: which of them a beat is of is not known then."""
-        return max(self.replicas, self.instances, len(self.processes)) > 1
+        return self.beats_in_turn or max(self.replicas, len(self.processes)) > 1
 
     def is_well(self, symptom: Symptom) -> bool:
         """Return True if the symptom is provably absent."""

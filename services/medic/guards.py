@@ -1,6 +1,6 @@
 """Decide whether anything may be done to a target now, and what of its ladder. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Annotated, Final
@@ -17,6 +17,7 @@ from services.medic.settings import FuseSettings, HealingSettings, Mode
 
 MAX_ACTED: Final = 1000
 """The most remedies that a fuse counts."""
+_Name = Annotated[str, Field(max_length=100)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +25,40 @@ class Fuse:
     """The remedies of the last time, by when they were begun, and when they were too many.
 
     Once blown, it stays so until a person approves: a medic that acts again and again heals nothing. Times
-    are epoch seconds.
+    are epoch seconds. `services` has the service of each remedy, in the same order. A medic of an older
+    version stored none: then the last remedies are those of the services that are there.
     """
 
     acted: Annotated[tuple[EpochSec, ...], Field(max_length=MAX_ACTED)] = ()
     blown_at: EpochSec | None = None
+    services: Annotated[tuple[_Name, ...], Field(max_length=MAX_ACTED)] = ()
 
     def is_due(self, settings: FuseSettings, now: float) -> bool:
         """Return True if one more remedy would be too many."""
         return sum(now - at < settings.within_sec for at in self.acted) >= settings.remedies
 
-    def add(self, settings: FuseSettings, now: float) -> "Fuse":
-        kept = tuple(at for at in self.acted if now - at < settings.within_sec)
-        return Fuse((*kept, now)[-settings.remedies :], self.blown_at)
+    def is_share_used(self, svc: str, settings: FuseSettings, now: float) -> bool:
+        """Return True if one more remedy of this service would be more than its share of all."""
+        used = sum(name == svc and now - at < settings.within_sec for at, name in self._list_acted())
+        return used >= settings.share
+
+    def add(self, settings: FuseSettings, now: float, svc: str = "") -> "Fuse":
+        kept = [each for each in self._list_acted() if now - each[0] < settings.within_sec]
+        return self._make([*kept, (now, svc)][-settings.remedies :])
 
     def shift_to(self, now: float) -> "Fuse":
         """Return the fuse with its last remedy at `now`, and the others as long before it as they were."""
         shift_sec = now - max(self.acted, default=now)
-        return Fuse(tuple(max(0.0, at + shift_sec) for at in self.acted), self.blown_at)
+        return self._make([(max(0.0, at + shift_sec), svc) for at, svc in self._list_acted()])
+
+    def _list_acted(self) -> list[tuple[float, str]]:
+        """Return when each remedy was begun, and of which service; without a name if that is not known."""
+        unknown = ("",) * (len(self.acted) - len(self.services))
+        return list(zip(self.acted, unknown + self.services, strict=False))
+
+    def _make(self, acted: Sequence[tuple[float, str]]) -> "Fuse":
+        times, services = tuple(at for at, _ in acted), tuple(svc for _, svc in acted)
+        return Fuse(times, self.blown_at, services if any(services) else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +130,10 @@ def list_offered(repair: Repair, target: TargetFacts, settings: HealingSettings)
 
 def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Iterator[Refusal]:
     yield from _list_fleet_refusals(target, remedy, here)
+    # what a person approves is counted, too, and is a person's to limit
+    is_asked = here.mode_of(target.svc, remedy) is Mode.PROPOSE
+    if not is_asked and here.fuse.is_share_used(target.svc, here.settings.fuse, here.now):
+        yield Refusal.SHARE_USED
     yield from _list_wishes(repair, target, remedy, here)
     if not target.is_unwell(repair.symptom):
         yield Refusal.UNKNOWN
@@ -131,14 +152,16 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
 
 
 def _list_fleet_refusals(target: TargetFacts, remedy: Remedy | None, here: Situation) -> Iterator[Refusal]:
-    """Yield the reasons that hold for the whole fleet.
+    """Yield the reasons that hold for the whole fleet, or for all that one owner runs.
 
     That a large part of it is down keeps no person from being asked about what may be the cause.
     """
     if here.settings.paused:
         yield Refusal.PAUSED
-    if target.svc in PROTECTED:
+    if target.svc in PROTECTED or any(each.is_protected for each in target.processes):
         yield Refusal.PROTECTED
+    if target.is_cut_off:
+        yield Refusal.CUT_OFF
     refusal = here.fleet.find_refusal(here.settings.fuse.down_share)
     if refusal is None and here.is_after_fleet_down:
         refusal = Refusal.FLEET_DOWN

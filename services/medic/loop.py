@@ -1,14 +1,19 @@
 """The main loop of medic: the work of the leader as a task, and what the beats say of it."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, agent
 from marketswarm.agent.loops import lead
 from marketswarm.agent.outage_alerts import OutageAlerts
-from marketswarm.agent.outage_state import MONITOR
+from marketswarm.agent.outage_state import MONITOR, AlertRule
+from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
-from marketswarm.truth import MEDIC, Truth
+from marketswarm.keys import MEDIC_DRY, MEDIC_LEASE, dry_run_key, own_lease_key
+from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics
@@ -24,11 +29,17 @@ if TYPE_CHECKING:
     from services.medic.diagnosis.second_tier import SecondTier
 
 REPORT_EVERY_SEC: Final = 1.0
+_FORMER_LEASE: Final = MEDIC
+_DRY_MONITOR: Final[AlertRule] = replace(
+    MONITOR, stream=dry_run_key(MONITOR.stream), states=dry_run_key(MONITOR.states)
+)
+"""Where a dry run keeps what its rules find: the healer copies nothing from there, so no person is told."""
 
 
 async def main() -> int:
     """Run the medic until it is asked to stop; return its exit code."""
-    async with agent(MEDIC, MedicEnvironment) as me:
+    # a dry run looks first whether a medic that heals beats
+    async with agent(MEDIC, MedicEnvironment, begins_mute=lambda settings: settings.medic_dry_run) as me:
         settings_now = me.config(MedicSettings)
         if me.settings.medic_dry_run:
             me.log.warning("medic.dry_run")
@@ -42,7 +53,7 @@ async def main() -> int:
         log_sources += [owner.logs for owner in owners if owner.logs is not None]
         outages = OutageAlerts.start(
             me,
-            MONITOR,
+            _DRY_MONITOR if me.settings.medic_dry_run else MONITOR,
             degrade=lambda problem: me.set_degraded(problem and f"events not sent: {problem}", part="events"),
         )
         rules = RuleMonitor(me, get_settings, outages, owners, log_sources)
@@ -67,12 +78,48 @@ async def main() -> int:
             "medic.resumed",
             degrade=lambda problem: me.set_degraded(problem, part=MEDIC),
         )
-        me.task(lead(me, MEDIC, medic.lead, outage, life_sec=LEASE_SEC), name="medic")
+        # a dry run is no medic that heals: it must neither keep one waiting nor wait for one
+        is_dry = me.settings.medic_dry_run
+        leading = lead(
+            me,
+            MEDIC_DRY if is_dry else MEDIC_LEASE,
+            medic.lead,
+            outage,
+            former=None if is_dry else _FORMER_LEASE,
+            life_sec=LEASE_SEC,
+            on_leaderless=rules.report_leaderless,
+        )
+        me.task(leading, name="medic")
+        me.task(follow_other(me, medic), name="other medic")
         while True:
             me.set_degraded(medic.find_problem())
+            me.set_degraded(
+                next(filter(None, (each.find_problem() for each in log_sources)), None), part="logs"
+            )
             me.set_detail(medic.summarize())
             await me.rest(REPORT_EVERY_SEC)
     return me.exit_code
+
+
+async def follow_other(me: Agent[MedicEnvironment], medic: Medic) -> None:
+    """Look again and again whether a dry run and a medic that heals go on side by side.
+
+    The dry run is mute until it has looked, and again from when it finds the other one, as long as it lives:
+    a beat of its own would hide that the other one has ended. The one that heals says in its beats that a dry
+    run goes on. Runs until it is cancelled.
+    """
+    is_told = False
+    is_dry, bus = me.settings.medic_dry_run, me.bus(SYSTEM)
+    other = own_lease_key(MEDIC, MEDIC_LEASE if is_dry else MEDIC_DRY)
+    while True:
+        with contextlib.suppress(BusError):  # others say that the bus is away
+            is_there = bool(await bus.ask(bus.client.exists(other)))
+            medic.has_dry_run = is_there and not is_dry
+            me.is_mute = is_told or (is_there and is_dry)
+            if me.is_mute and not is_told:
+                is_told = True
+                me.log.warning("medic.muted")
+        await asyncio.sleep(REPORT_EVERY_SEC)
 
 
 def make_owners(me: Agent[MedicEnvironment]) -> list[ProcessOwner]:
@@ -95,7 +142,9 @@ def make_owners(me: Agent[MedicEnvironment]) -> list[ProcessOwner]:
 def make_second_tier(
     me: Agent[MedicEnvironment], get_ladder: Callable[[str], Iterable[Remedy]], logs: Sequence[LogSource]
 ) -> "SecondTier | None":
-    """Return what is asked for diagnoses; None if the environment names nothing."""
+    """Return what is asked for diagnoses; None in a dry run, or if the environment names nothing."""
+    if me.settings.medic_dry_run:
+        return None
     if me.settings.medic_diagnosis_command is None and me.settings.medic_diagnosis_url is None:
         return None
     from services.medic.diagnosis.second_tier import SecondTier  # noqa: PLC0415 - loads httpx, 9 MB

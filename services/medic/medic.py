@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 from marketswarm.agent import Agent, Lease, LeaseLost
 from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind
+from marketswarm.redactor import list_secrets
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
 from services.medic.diagnosis.outage_evidence import EvidenceCollector
-from services.medic.diagnosis.redactor import list_secrets
 from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver, add_evidence
 from services.medic.owners.log_source import LogSource
@@ -28,7 +28,7 @@ from services.medic.repair import RepairState
 from services.medic.repair_plan import RepairPlan
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment
-from services.medic.store import MedicStore
+from services.medic.store import SUPERSEDED, MedicStore
 
 if TYPE_CHECKING:
     from services.medic.diagnosis.second_tier import SecondTier
@@ -53,6 +53,7 @@ class Medic:
         orders: what became of orders, by their remedy and result.
         round_sec: the processor time of the last round.
         is_leading: whether this process leads.
+        has_dry_run: whether a dry run goes on beside it, as far as it knows.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Medic:
     ) -> None:
         self._me, self._get_settings, self.rules = me, get_settings, rules
         self.second_tier = second_tier
+        self.has_dry_run = False
         self.planner = Planner(get_settings, is_dry_run=me.settings.medic_dry_run)
         self.owners, self.observer = owners, FleetObserver(me, owners)
         self._evidence = EvidenceCollector(log_sources, list_secrets(os.environ))
@@ -77,6 +79,7 @@ class Medic:
         )
         self.round_sec = 0.0
         self.is_leading = False
+        self._is_superseded = False
         self._due = asyncio.Event()
         self._looked_at = time.monotonic()
 
@@ -85,7 +88,7 @@ class Medic:
 
     async def lead(self, lease: Lease) -> None:
         """Heal until cancelled. Raises BusError, or LeaseLost once another medic has written."""
-        store = MedicStore(self._me.bus(SYSTEM))
+        store = MedicStore(self._me.bus(SYSTEM), is_dry_run=self._me.settings.medic_dry_run)
         # a clock that is set must neither end a cooldown nor begin one anew; the age of what another process
         # wrote (an approval, an outage) is that by the clock as it is set
         began_at, began = time.time(), time.monotonic()
@@ -94,7 +97,12 @@ class Medic:
             return began_at + time.monotonic() - began
 
         await store.repair_keys()
-        repairs, fuse = await store.load(self._me.truth.services, lease.epoch)
+        try:
+            repairs, fuse = await store.load(self._me.truth.services, lease.epoch)
+        except LeaseLost:
+            self._log_superseded(lease)
+            raise
+        self._is_superseded = False
         self.planner.resume(repairs, fuse, now())
         await self._follow_record(store)
         self.observer.begin_term()
@@ -191,6 +199,8 @@ class Medic:
             plan = self.planner.record_diagnosis(record.svc, record.incident, remedies, record.text, now())
             if not plan.is_empty():
                 await self._save(store, replace(plan, diagnosis=record), lease)
+        if self._get_settings().paused:
+            return  # a question sends what is known of an outage to others: it is one of the medic's acts
         suspect = self.rules.find_suspect(self.planner.repairs)
         chosen = tier.choose(self.planner.repairs.values(), suspect, now())
         if chosen is not None:
@@ -209,6 +219,9 @@ class Medic:
             return
         settings = self._get_settings()
         stopped = self.facts.find_refusal(settings.fuse.down_share) if settings.may_do_anything else None
+        is_cut_off = any(each.is_cut_off for each in self.facts.targets.values())
+        if stopped is None and is_cut_off and settings.may_do_anything:
+            stopped = Refusal.CUT_OFF  # for a part of the fleet, which people are to know as well
         if stopped is Refusal.HEALER_ABSENT:
             stopped = None  # people hear it from the sentinel; this word would reach them after its return
         await self.rules.look(
@@ -223,8 +236,8 @@ class Medic:
         if plan.is_empty():
             return
         if not await store.save(plan, lease.epoch):
-            self._me.log.error("medic.superseded", epoch=lease.epoch)
-            raise LeaseLost("a medic with a newer lease has written")
+            self._log_superseded(lease)
+            raise LeaseLost(SUPERSEDED)
         if self.second_tier is not None:
             self.second_tier.note(plan.entries)
         for entry in plan.entries:
@@ -236,6 +249,12 @@ class Medic:
             write("medic.entry", svc=entry.svc, incident=entry.incident, what=entry.what, **told)
         if plan.fuse is not None and plan.fuse.blown_at is not None:
             self._me.log.error("medic.fuse_blown", remedies=len(plan.fuse.acted))
+
+    def _log_superseded(self, lease: Lease) -> None:
+        """Log once, until a term begins, that the store refuses our lease."""
+        if not self._is_superseded:
+            self._is_superseded = True
+            self._me.log.error("medic.superseded", epoch=lease.epoch)
 
     def _make_context(self, until: float) -> RemedyContext:
         """Return what a remedy may use and must keep to; `until` is the end of our lease, by its clock."""
@@ -266,6 +285,7 @@ class Medic:
     def summarize(self) -> str | None:
         """Return what a person should know, such as `escalated: rss_agg; proposed: mesh`."""
         dry_run = ["dry run"] if self._me.settings.medic_dry_run else []
+        dry_run += ["a dry run goes on beside it"] if self.has_dry_run else []
         if not self.is_leading:
             return "; ".join((*dry_run, "waits for its lease"))
         by_state: dict[str, list[str]] = {}

@@ -6,18 +6,18 @@ part that can't be read makes the whole observation one by which nothing is done
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError, NoBusError
 from marketswarm.detector import Reason, State
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.operator.maintenance import MaintenanceWindow, find_windows, is_window_open
 from marketswarm.operator.silences import Silence, read_silences
 from marketswarm.status.fleet_state import FleetState, read_fleet_state
 from marketswarm.status.service_rows import derive_silence
-from marketswarm.status.topology import MESH
 from marketswarm.truth import HEALER, Service, Truth
 from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.owners.owner import NoOwnerError, OwnedProcess, ProcessOwner
@@ -26,6 +26,11 @@ from services.medic.remedies import REMEDIES, RemedyContext
 from services.medic.remedies.remedy import TracedRemedy
 from services.medic.settings import HealingSettings, MedicEnvironment
 
+IN_TURN_INTERVALS: Final = 10
+IN_TURN_SEC: Final = 60.0
+"""Processes that were seen to beat in turn count for so many intervals, and at least so many seconds."""
+MAX_BOOTS: Final = 50
+"""The most processes of one service that are told apart."""
 LATE_INTERVALS: Final = 1.5
 LATE_SHARE: Final = 0.6
 """A service that is up is late after so many intervals without a beat, and so much of its timeout."""
@@ -36,7 +41,9 @@ _HEALTH = {State.UP: Health.UP, State.DOWN: Health.DOWN}
 class FleetObservation:
     """What was read at one moment; `wall` is that moment in epoch seconds by the present clock.
 
-    `processes` is None if nothing that runs processes is known here, or one of them does not answer.
+    `processes` is None if nothing that runs processes is known here, or none of them answers. `cut_off` says
+    that a bus did not answer, `silent_owners` which owners did not, and `owned_by_silent` the services that
+    such an owner runs, as far as is known, each with what restarts it.
     """
 
     truth: Truth
@@ -46,6 +53,51 @@ class FleetObservation:
     processes: tuple[OwnedProcess, ...] | None
     wall: float
     cut_off: bool = False
+    silent_owners: tuple[ProcessOwner, ...] = ()
+    owned_by_silent: Mapping[str, RestartOwner] = field(default_factory=dict)
+
+
+class BeatsInTurn:
+    """Find services of which several processes beat in turn, by the `boot` of their last beats.
+
+    A process that replaces another one has a `boot` that was never seen before, and the old one does not come
+    back. Only what the services themselves have sent counts: what mesh says of them may be false.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, str] = {}
+        self._replaced: dict[
+            str, dict[str, float]
+        ] = {}  # when a process was replaced as the last one to beat
+        self._in_turn: dict[str, float] = {}
+
+    def forget(self, services: Collection[str]) -> None:
+        """Forget services that are not these."""
+        for svc in self._last.keys() - services:
+            for part in (self._last, self._replaced, self._in_turn):
+                part.pop(svc, None)
+
+    def note(self, svc: str, boot: str | None, now: float, lasts_sec: float) -> bool:
+        """Note the last beat of a service; return True if several processes beat in turn.
+
+        They do for `lasts_sec` seconds after that was seen last.
+        """
+        last = self._last.get(svc)
+        if boot is not None and boot != last:
+            self._last[svc] = boot
+            if last is not None:
+                self._note_change(svc, last, boot, now, lasts_sec)
+        return now - self._in_turn.get(svc, float("-inf")) < lasts_sec
+
+    def _note_change(self, svc: str, last: str, boot: str, now: float, lasts_sec: float) -> None:
+        replaced = self._replaced.setdefault(svc, {})
+        if replaced.pop(boot, None) is not None:
+            self._in_turn[svc] = now
+        for old in [each for each, at in replaced.items() if now - at >= lasts_sec]:
+            del replaced[old]
+        replaced[last] = now
+        if len(replaced) > MAX_BOOTS:
+            del replaced[next(iter(replaced))]
 
 
 class DegradedTimes:
@@ -84,12 +136,13 @@ class FleetObserver:
         self.problem: str | None = None
         self.seen: FleetObservation | None = None
         self._me, self._owners = me, owners
-        self._degraded = DegradedTimes()
+        self._degraded, self._in_turn = DegradedTimes(), BeatsInTurn()
+        self._shown: dict[ProcessOwner, dict[str, RestartOwner]] = {}
         self._timings: tuple[Truth | None, dict[str, tuple[float, float]]] = (None, {})
 
     def begin_term(self) -> None:
         """Forget what was measured under an earlier lease: nothing was observed since, by another clock."""
-        self._degraded = DegradedTimes()
+        self._degraded, self._in_turn = DegradedTimes(), BeatsInTurn()
 
     async def observe(self, settings: HealingSettings, now: float, rest_sec: float = 0.0) -> FleetFacts:
         """Return the facts of this moment, `now` in epoch seconds, after a rest of `rest_sec` was planned."""
@@ -100,6 +153,7 @@ class FleetObserver:
         self, seen: FleetObservation, settings: HealingSettings, now: float, rest_sec: float = 0.0
     ) -> FleetFacts:
         self._degraded.begin_look(seen.truth.services.keys(), now, settings.find_longest_gap(rest_sec))
+        self._in_turn.forget(seen.truth.services.keys())
         by_service: dict[str, list[OwnedProcess]] = {}
         for process in seen.processes or ():
             by_service.setdefault(process.svc, []).append(process)
@@ -110,7 +164,10 @@ class FleetObserver:
         return FleetFacts(targets, find_fleet_refusal(seen))
 
     async def _read(self) -> FleetObservation:
-        """Read all of it. What does not answer is in `problem`, and makes the observation cut off."""
+        """Read all of it. What does not answer is in `problem`; a bus makes the observation cut off.
+
+        An owner that does not answer cuts off what it runs, and nothing else.
+        """
         truth = self._me.truth
         problems: list[str] = []
         state, silences = FleetState(), tuple[Silence, ...]()
@@ -121,17 +178,43 @@ class FleetObserver:
             problems += [f"{bus} {why}" for bus, why in (failed | stored.failed).items()]
         except (BusError, NoBusError) as error:
             problems.append(str(error)[:100])
-        processes: tuple[OwnedProcess, ...] | None = None
-        try:
-            for owner in self._owners:
-                processes = (*(processes or ()), *await owner.read(truth.services))
-        except NoOwnerError as error:
-            processes = None
-            problems.append(str(error)[:100])
+        cut_off = bool(problems)
+        shown, silent = dict[ProcessOwner, tuple[OwnedProcess, ...]](), list[ProcessOwner]()
+        for owner in self._owners:
+            try:
+                shown[owner] = await owner.read(truth.services)
+            except NoOwnerError as error:
+                silent.append(owner)
+                problems.append(str(error)[:100])
         self.problem = "; ".join(problems) or None
+        for owner, processes in shown.items():
+            self._shown[owner] = {each.svc: each.owner for each in processes}
         return FleetObservation(
-            truth, state, silences, find_windows(truth), processes, time.time(), bool(problems)
+            truth,
+            state,
+            silences,
+            find_windows(truth),
+            tuple(each for processes in shown.values() for each in processes) if shown else None,
+            time.time(),
+            cut_off,
+            tuple(silent),
+            self._find_owned_by(silent, truth),
         )
+
+    def _find_owned_by(self, silent: Collection[ProcessOwner], truth: Truth) -> dict[str, RestartOwner]:
+        """Return the services of owners that do not answer, with what restarts them, by their last answers.
+
+        One that never answered may run all that no other one shows.
+        """
+        found = dict[str, RestartOwner]()
+        for owner in silent:
+            if owner not in self._shown:
+                known = {svc for each in self._shown.values() for svc in each}
+                found |= dict.fromkeys(truth.services.keys() - known, RestartOwner.ELSEWHERE)
+        for owner in silent:
+            shown = self._shown.get(owner, {})
+            found |= {svc: each for svc, each in shown.items() if svc in truth.services}
+        return found
 
     def _make_target(
         self,
@@ -143,23 +226,23 @@ class FleetObserver:
     ) -> TargetFacts:
         section = seen.truth.services[svc]
         entry, beat = seen.state.roster.get(svc), seen.state.beats.get(svc)
-        # a picture that a silent mesh left may still have the process in it that its last restart ended
-        is_past = svc == MESH and entry is not None and entry.verdict is State.DOWN
-        instances = None if is_past else seen.state.instances.get(svc)
         # with processes of two owners, nothing is done to it in any case
-        owner, own = processes[0].owner if processes else RestartOwner.ELSEWHERE, settings.targets.get(svc)
+        owner = processes[0].owner if processes else seen.owned_by_silent.get(svc, RestartOwner.ELSEWHERE)
+        own = settings.targets.get(svc)
         if owner is RestartOwner.UP and own is not None and own.owner == "medic":
             owner = RestartOwner.MEDIC
         timeout_sec, interval_sec = self._find_timing(svc, seen.truth)
         boot = (beat and beat.boot) or (entry and entry.boot) or None
         status = None if beat is None else beat.status
-        silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec)
+        silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec, seen.state.beats.get(svc))
         late_sec = max(LATE_INTERVALS * interval_sec, LATE_SHARE * timeout_sec)
-        is_up = entry is not None and entry.verdict is State.UP
+        # it beats, and somebody else says that it fails: what an alert is about, no remedy of ours is for
+        is_reported = entry is not None and entry.via is not None and not _is_silent(svc, seen)
+        is_up = entry is not None and (is_reported or entry.verdict is State.UP)
         down_since = entry.down_since() or entry.since or entry.ts or None if entry and not is_up else None
         return TargetFacts(
             svc=svc,
-            health=Health.UNKNOWN if entry is None else _HEALTH.get(entry.verdict, Health.UNKNOWN),
+            health=_find_health(entry, is_reported=is_reported),
             down_since=down_since,
             down_sec=None if down_since is None else max(0.0, seen.wall - down_since),
             boot=boot,
@@ -169,23 +252,33 @@ class FleetObserver:
             has_said_goodbye=entry is not None and not is_up and entry.reason() == Reason.STOPPED,
             owner=owner,
             processes=tuple(each.facts for each in processes),
+            is_cut_off=svc in seen.owned_by_silent,
             blocked=find_wish(svc, section, seen),
-            instances=0 if instances is None else instances.running,
+            beats_in_turn=self._in_turn.note(
+                svc,
+                None if beat is None else beat.boot,
+                now,
+                max(IN_TURN_SEC, IN_TURN_INTERVALS * interval_sec),
+            ),
             replicas=section.replicas or 1,
             depends_on=section.depends_on,
             severity=section.severity,
+            failure=None if entry is None else entry.failure(),
             is_late=is_up and silence_sec is not None and silence_sec >= late_sec,
         )
 
     def _find_timing(self, svc: str, truth: Truth) -> tuple[float, float]:
         """Return the timeout and the interval of a service, which last until there is another truth."""
         if self._timings[0] is not truth:
-            default_sec = self._me.settings.default_timeout_sec
-            each = {
-                svc: (truth.timeout_of(svc, default_sec), truth.interval_of(svc)) for svc in truth.services
-            }
+            each = {svc: (truth.timeout_of(svc), truth.interval_of(svc)) for svc in truth.services}
             self._timings = truth, each
         return self._timings[1][svc]
+
+
+def _find_health(entry: RosterEntry | None, *, is_reported: bool) -> Health:
+    if entry is None:
+        return Health.UNKNOWN
+    return Health.UP if is_reported else _HEALTH.get(entry.verdict, Health.UNKNOWN)
 
 
 def find_wish(svc: str, section: Service, seen: FleetObservation) -> Refusal | None:
@@ -218,7 +311,7 @@ def _is_silent(svc: str, seen: FleetObservation) -> bool:
     if svc not in seen.truth.services:
         return False
     timeout_sec = seen.truth.timeout_of(svc)
-    silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec)
+    silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec, seen.state.beats.get(svc))
     return silence_sec is None or silence_sec > timeout_sec
 
 

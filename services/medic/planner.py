@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from marketswarm.operator.healing import FUSE, UNDONE, EntryKind
+from marketswarm.operator.healing import FUSE, MAX_ENTRY_TEXT, UNDONE, EntryKind
 from services.medic.experience import Experience
 from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal, list_offered
@@ -223,7 +223,9 @@ class Planner:
             identity=process.identity if process is not None else "",
         )
         ended = "" if process is None else process.describe_end()
-        text = f"{target.severity}; {target.owner} restarts it" + (f"; it {ended}" if ended else "")
+        said = "" if target.failure is None else f"reported: {target.failure}"
+        words = (target.severity, f"{target.owner} restarts it", ended and f"it {ended}", said)
+        text = "; ".join(filter(None, words))[:MAX_ENTRY_TEXT]
         self._draft.note(
             repair, EntryKind.OPENED, here.now, reason=symptom, text=text, severity=target.severity
         )
@@ -277,7 +279,7 @@ class Planner:
         remedy = self._find_next(repair, target)
         is_looping = repair.owner_restarts >= CRASH_LOOP
         if remedy is None or (is_looping and not REMEDIES[remedy].precedes(target)):
-            return self._escalate(repair, EXHAUSTED if remedy is None else CRASH_LOOPING, here)
+            return self._escalate(repair, target, EXHAUSTED if remedy is None else CRASH_LOOPING, here)
         if remedy is Remedy.WAIT:
             self._draft.note(repair, EntryKind.WAITING, here.now, remedy=remedy)
             waiting = repair.add_attempt(RemedyAttempt(remedy, here.now, repair.boot))
@@ -403,13 +405,13 @@ class Planner:
         self._draft.note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
         return self._intend(replace(repair, approved_by=author), target, remedy, here)
 
-    def _escalate(self, repair: Repair, reason: str, here: Situation) -> Repair:
+    def _escalate(self, repair: Repair, target: TargetFacts, reason: str, here: Situation) -> Repair:
         """Leave an outage to people, who are called once: one that comes back before it was stable is known.
 
         The diagnosis has its next remedy proposed, unless nothing was tried since the last one was.
         """
-        if reason == EXHAUSTED and here.fleet.blocked is not None:
-            return repair  # nothing can be seen, so the last remedy may have helped
+        if reason == EXHAUSTED and (here.fleet.blocked is not None or target.is_cut_off):
+            return repair  # nothing can be seen, so the last remedy may have helped, or there is another one
         before = repair.escalated_after
         if before is None:
             self._draft.note(repair, EntryKind.ESCALATED, here.now, reason=reason)
@@ -464,7 +466,7 @@ class Planner:
         kind = REMEDIES[remedy]
         identity = kind.find_identity(target)
         self._draft.order = RemedyOrder(repair.svc, remedy, identity, target.owner)
-        self.fuse = self.fuse.add(here.settings.fuse, here.now)
+        self.fuse = self.fuse.add(here.settings.fuse, here.now, repair.svc)
         text = kind.describe(identity) + _describe_needed(_count_needed(remedy, repair.svc, here))
         is_earned = here.settings.mode_of(repair.svc, remedy) is Mode.EARNED
         text += "; by the mode that it earned" * (is_earned and here.mode_of(repair.svc, remedy) is Mode.ACT)

@@ -15,9 +15,11 @@
 
 local epoch = tonumber(ARGV[1])
 local stored = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '')
--- an epoch is near the time in ms, so one that is far ahead of the clock was not written by a medic
+-- An epoch is at least the time in ms at which its lease was taken. So one that is five minutes ahead of both the
+-- clock and the caller's own was not written by a medic, and keeps none out; after the clock was set back, the
+-- epochs of all medics are ahead of it alike.
 local time = redis.call('TIME')
-local latest = time[1] * 1000 + 86400000
+local latest = math.max(time[1] * 1000, epoch) + 300000
 if stored and stored > epoch and stored < latest then
   return 0
 end

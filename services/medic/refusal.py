@@ -16,13 +16,14 @@ class Refusal(StrEnum):
     """A reason not to act. The first one that applies, in this order, is the one that is recorded."""
 
     PAUSED = "paused"  # the kill switch of the truth
-    PROTECTED = "protected"  # healer, sentinel, notifier, and the medic itself
-    CUT_OFF = "cut_off"  # a bus, or what restarts processes here, does not answer the medic
+    PROTECTED = "protected"  # healer, sentinel, notifier, the medic itself, and containers of no agent
+    CUT_OFF = "cut_off"  # a bus does not answer the medic, or what runs this service does not
     BUS_LOST = "bus_lost"  # the healer has lost a bus
     HEALER_ABSENT = "healer_absent"  # no healer leads, or it does not beat
     HEALER_DEAF = "healer_deaf"  # the healer says that it does not hear all
     FLEET_DOWN = "fleet_down"  # too large a part of the fleet is down at once
     TOO_MANY_REMEDIES = "too_many_remedies"  # in a short time; until a person approves
+    SHARE_USED = "share_used"  # half of the remedies that the fuse allows were for this service
     SILENCED = "silenced"
     MAINTENANCE = "maintenance"
     EMERGENCY = "emergency"  # a rule of that severity holds for it

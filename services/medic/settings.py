@@ -156,6 +156,11 @@ class FuseSettings(ServiceConfig):
     within_sec: Seconds = 600.0
     """The time in which remedies are counted. Example: `1800`."""
 
+    @property
+    def share(self) -> int:
+        """The most remedies of one service within that time: half of all, so that others are healed, too."""
+        return max(1, self.remedies // 2)
+
 
 class RollbackSettings(ServiceConfig):
     """`settings.rollback`: when a truth is taken for the cause of an outage."""

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from marketswarm.agent import LeaseLost
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import (
@@ -19,7 +20,7 @@ from marketswarm.bus.stored_values import (
     read_time,
     report_unusable,
 )
-from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE, dry_run_key
 from marketswarm.operator.diagnosis import make_diagnosis_field
 from marketswarm.operator.evidence import EVIDENCE_KEPT
 from marketswarm.operator.healing import (
@@ -27,6 +28,7 @@ from marketswarm.operator.healing import (
     FUSE,
     HealingApproval,
     TimelineEntry,
+    fold_incidents,
     read_forgotten_at,
     read_timeline,
 )
@@ -40,7 +42,10 @@ OBSERVED: Final = "observed"
 """The field of `medic:state` with the times in which medics observed the fleet, by the clock of the bus."""
 QUESTIONS: Final = "questions"
 """The field of `medic:state` with the last questions to the second tier, in the form of a fuse."""
+SUPERSEDED: Final = "a medic with a newer lease has written"
 _NAMES_AT_ONCE: Final = 1000
+RECENT_ENTRIES: Final = 2000
+"""Of so many entries of the record, a medic that begins to lead looks for incidents that are open."""
 _RECORD: Final = Script.beside("services.medic", "record.lua")
 _REPAIR: Final = TypeAdapter(Repair)
 _FUSE: Final = TypeAdapter(Fuse)
@@ -84,58 +89,72 @@ def _validate(adapter: TypeAdapter[T], raw: bytes) -> T | None:
         return None
 
 
-async def read_state(bus: Bus, services: Iterable[str]) -> tuple[list[Repair], Fuse, list[str]]:
+async def read_state(
+    bus: Bus, services: Iterable[str], key: str = MEDIC_STATE
+) -> tuple[list[Repair], Fuse, list[str]]:
     """Return the open repairs of these services, the fuse, and the services whose repair can't be used.
 
-    Raises BusError.
+    `key` holds them. Raises BusError.
     """
     repairs: list[Repair] = []
     unusable: list[str] = []
     wanted = list(services)
     for names in (wanted[at : at + _NAMES_AT_ONCE] for at in range(0, len(wanted), _NAMES_AT_ONCE)):
-        (found,) = await read_fields(bus, [MEDIC_STATE], [make_repair_field(svc) for svc in names])
+        (found,) = await read_fields(bus, [key], [make_repair_field(svc) for svc in names])
         for svc in names:
             raw = found.get(make_repair_field(svc).encode())
             repair = None if raw is None else parse_repair(raw, svc)
             repairs += [] if repair is None else [repair]
             if raw is not None and repair is None:
-                report_unusable(bus.name, MEDIC_STATE, make_repair_field(svc))
+                report_unusable(bus.name, key, make_repair_field(svc))
                 unusable.append(svc)
-    return repairs, await _read_field(bus, FUSE, parse_fuse) or Fuse(), unusable
+    return repairs, await _read_field(bus, key, FUSE, parse_fuse) or Fuse(), unusable
 
 
-async def _read_field(bus: Bus, name: str, parse: Callable[[bytes], T | None]) -> T | None:
-    """Return what a field of `medic:state` says; None without it, or, reported, if it can't be used."""
-    (found,) = await read_fields(bus, [MEDIC_STATE], [name])
+async def _read_field(bus: Bus, key: str, name: str, parse: Callable[[bytes], T | None]) -> T | None:
+    """Return what a field of the state says; None without it, or, reported, if it can't be used."""
+    (found,) = await read_fields(bus, [key], [name])
     raw = found.get(name.encode())
     value = None if raw is None else parse(raw)
     if raw is not None and value is None:
-        report_unusable(bus.name, MEDIC_STATE, name)
+        report_unusable(bus.name, key, name)
     return value
 
 
 class MedicStore:
-    """The medic's keys on one bus. Every method may raise BusError."""
+    """The medic's keys on one bus. Every method may raise BusError.
 
-    def __init__(self, bus: Bus) -> None:
+    A dry run has keys of its own, `medic:dry:…`, and so changes nothing by which the real medic goes. The
+    record of incidents from which a medic learns is that of the real one, which a dry run only reads.
+    """
+
+    def __init__(self, bus: Bus, *, is_dry_run: bool = False) -> None:
         self.bus = bus
+        real = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS, MEDIC_EVIDENCE)
+        self._keys = [dry_run_key(key) for key in real] if is_dry_run else list(real)
+        self._state, self._incidents, self._approvals, self._evidence = self._keys
 
     async def repair_keys(self) -> None:
         """Delete keys of ours that hold a value of another type."""
-        kinds = dict.fromkeys((MEDIC_STATE, MEDIC_APPROVALS), "hash")
-        kinds |= dict.fromkeys((MEDIC_INCIDENTS, MEDIC_EVIDENCE), "stream")
+        kinds = dict.fromkeys((self._state, self._approvals), "hash")
+        kinds |= dict.fromkeys((self._incidents, self._evidence), "stream")
         await delete_wrong_types(self.bus, kinds)
 
     async def load(self, services: Iterable[str], epoch: int) -> tuple[list[Repair], Fuse]:
-        """Return the open repairs of these services, and the fuse; delete each repair that can't be used.
+        """Return the open repairs, and the fuse; delete each repair that can't be used.
+
+        They are those of these services, and of services that left the truth while no medic led: their
+        outages are open in the record until they are retired.
 
         Before that, writes under an older lease are shut out: one that comes late would not be in what is
-        returned, and be overwritten.
+        returned, and be overwritten. Raises LeaseLost, with nothing changed, if a newer medic has written.
         """
-        await self.save(RepairPlan(), epoch)
-        repairs, fuse, unusable = await read_state(self.bus, services)
-        if unusable:
-            await self.save(RepairPlan(repairs=dict.fromkeys(unusable)), epoch)
+        if not await self.save(RepairPlan(), epoch):
+            raise LeaseLost(SUPERSEDED)
+        known = sorted({*services, *await self._list_open_services()})
+        repairs, fuse, unusable = await read_state(self.bus, known, self._state)
+        if unusable and not await self.save(RepairPlan(repairs=dict.fromkeys(unusable)), epoch):
+            raise LeaseLost(SUPERSEDED)
         return repairs, fuse
 
     async def save(self, plan: RepairPlan, epoch: int) -> bool:
@@ -160,18 +179,22 @@ class MedicStore:
         args += [len(plan.used), *plan.used]
         args += [EVIDENCE_KEPT, len(plan.evidence), *(each.encode() for each in plan.evidence)]
         args += [entry.encode() for entry in plan.entries]
-        keys = [MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS, MEDIC_EVIDENCE]
-        return bool(await self.bus.script(_RECORD, keys, args))
+        return bool(await self.bus.script(_RECORD, self._keys, args))
 
     async def load_observed(self, get_now: Callable[[], float]) -> tuple[Span, ...]:
         """Return in which times earlier medics observed the fleet, by the clock that `get_now` reads.
 
         Clocks are set, so ages and these times are by that of a bus. What is later than now is left out.
         """
-        spans = await _read_field(self.bus, OBSERVED, parse_spans)
+        spans = await _read_field(self.bus, self._state, OBSERVED, parse_spans)
         bus_now = await read_time(self.bus)
         ahead_sec = get_now() - bus_now
         return tuple((first + ahead_sec, last + ahead_sec) for first, last in spans or () if last <= bus_now)
+
+    async def _list_open_services(self) -> set[str]:
+        """Return the services whose incident is open by the newest RECENT_ENTRIES entries of the record."""
+        entries, _ = await read_timeline(self.bus, RECENT_ENTRIES, stream=self._incidents)
+        return {incident.svc for incident in fold_incidents(entries) if incident.end is None}
 
     async def load_record(self) -> list[TimelineEntry]:
         """Return the entries of the record that can be used, oldest first."""
@@ -186,7 +209,7 @@ class MedicStore:
 
     async def load_questions(self) -> Fuse:
         """Return the last questions to the second tier; none if they can't be used."""
-        return await _read_field(self.bus, QUESTIONS, parse_fuse) or Fuse()
+        return await _read_field(self.bus, self._state, QUESTIONS, parse_fuse) or Fuse()
 
     async def read_approvals(
         self, repairs: Collection[Repair], now: float, valid_sec: float
@@ -196,7 +219,7 @@ class MedicStore:
         An older approval of these, or one that can't be used, is deleted.
         """
         names = [FUSE, *(open_one.ident for each in repairs if (open_one := find_proposal(each)) is not None)]
-        (found,) = await read_fields(self.bus, [MEDIC_APPROVALS], names)
+        (found,) = await read_fields(self.bus, [self._approvals], names)
         approvals: dict[str, str] = {}
         unusable: list[str] = []
         for name in names:
@@ -205,8 +228,8 @@ class MedicStore:
             if approval is not None and approval.id == name and abs(now - approval.ts) <= valid_sec:
                 approvals[name] = approval.by
             elif raw is not None:
-                report_unusable(self.bus.name, MEDIC_APPROVALS, name)
+                report_unusable(self.bus.name, self._approvals, name)
                 unusable.append(name)
         if unusable:
-            await self.bus.ask(self.bus.client.hdel(MEDIC_APPROVALS, *unusable))
+            await self.bus.ask(self.bus.client.hdel(self._approvals, *unusable))
         return approvals

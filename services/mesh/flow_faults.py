@@ -6,7 +6,7 @@
 | `writer_down` | a service reads the key, and all its writers are down |
 | `never_written` | a service reads the key, a writer is up, and nothing was ever written |
 | `writer_silent` | a writer is up, and nothing was written for too long |
-| `no_group` | a reader is up, and has no consumer group there |
+| `no_group` | a reader is up that reads by a consumer group, and has none there |
 | `falls_behind` | the oldest unacknowledged entry of a group waits for too long |
 | `trimmed_unread` | entries were trimmed before a group had read them |
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final
 
-from marketswarm.keys import ALERT_LOG
+from marketswarm.access.services import reads_by_group
 from marketswarm.text import format_duration, format_names
 from marketswarm.truth.flows import FlowFault, find_unwritten_keys
 from services.mesh.flow_graph import FlowGraph, KeyState, Presence
@@ -95,12 +95,11 @@ class FaultFinder:
             yield from self._find_group_faults(one, "", group)
 
     def _needs_group(self, svc: str, one: KeyState) -> bool:
-        if one.key.name == ALERT_LOG and svc != "notifier":
-            return False  # the others read it by a position
-        up_sec = self.presence.up_sec.get(svc, 0.0)
-        may_lack = any(fnmatchcase(one.key.name, pattern) for pattern in self.settings.no_group)
-        needs_one = svc in self.named or not (one.seen.groups or may_lack)
-        return up_sec > self.settings.behind_sec and needs_one
+        needs_one = reads_by_group(svc, one.key.name)
+        if needs_one is None:
+            may_lack = any(fnmatchcase(one.key.name, pattern) for pattern in self.settings.no_group)
+            needs_one = svc in self.named or not (one.seen.groups or may_lack)
+        return needs_one and self.presence.up_sec.get(svc, 0.0) > self.settings.behind_sec
 
     def _find_group_faults(self, one: KeyState, svc: str, group: ConsumerGroup) -> Iterator[FlowFault]:
         """`svc` is the reader of the group; it is empty if the truth has none."""

@@ -1,7 +1,8 @@
 """Combine the keys of the truth, their readings and their rates into the current flow between services. Pure.
 
 A consumer group belongs to the reader whose settings name it, otherwise to the reader of the same name,
-otherwise to the only reader that is left if it is the only group that is left. Times are monotonic seconds.
+otherwise to the only reader that is left if it is the only group that is left. A service of ours that reads
+by a position has none. Times are monotonic seconds.
 """
 
 from collections import deque
@@ -9,6 +10,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from marketswarm.access.services import reads_by_group
 from marketswarm.truth import Truth
 from marketswarm.truth.flows import Edge, FlowFault, Flows, Key
 from services.mesh.flow_reader import ConsumerGroup, KeyReading
@@ -105,7 +107,8 @@ def build_graph(
     for key, one in seen.items():
         groups = one.groups or ()
         known |= {(key, ""), *((key, group.name) for group in groups)}
-        whose = assign_groups(flows.readers(key), named, groups)
+        by_group = tuple(svc for svc in flows.readers(key) if reads_by_group(svc, key.name) is not False)
+        whose = assign_groups(by_group, named, groups)
         states[key] = KeyState(
             key,
             one,

@@ -25,7 +25,7 @@ async def main() -> int:
     """Run mesh until it is asked to stop; return its exit code."""
     async with agent("mesh") as me:
         settings_now = me.config(MeshSettings)
-        topology = Topology(lambda svc: me.truth.timeout_of(svc, me.settings.default_timeout_sec))
+        topology = Topology(lambda svc: me.truth.timeout_of(svc))  # noqa: PLW0108 - a reseed replaces it
         await restore(me, topology)
         listener, writer = BeatListener(me, topology), TopologyWriter(me)
         flow = FlowMonitor(me, settings_now, topology)

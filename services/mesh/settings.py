@@ -30,7 +30,7 @@ class FlowSettings(ServiceConfig):
     """Patterns of keys that normally get no entries for a long time. Example: `["*:alerts", "rss:items"]`."""
 
     no_group: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = (MARKET_BARS, MARKET_QUOTES)
-    """Patterns of keys whose readers may do without a consumer group: bars keeps its own position. Example:
+    """Patterns of keys that services of your own may read without a consumer group. Example:
     `["market:bars"]`."""
 
     def is_quiet(self, key: str) -> bool:

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 READ_RATIO: Final = 8
 """The length of text that is read, in multiples of the wanted length, since markup takes up space."""
+# what has no end goes on to the end of the text, as in a browser: no other begin is looked for in it
 INVISIBLE: Final = re.compile(
-    r"<!--.{0,20000}?-->|<(script|style)\b[^>]{0,2000}>.{0,20000}?</\1\s{0,9}>", re.DOTALL | re.IGNORECASE
+    r"<!--.*?(?:-->|\Z)|<(script|style)\b[^<>]{0,2000}>.*?(?:</\1\s{0,9}>|\Z)", re.DOTALL | re.IGNORECASE
 )
 # a tag begins with a letter, so `a < b and c > d` holds none
 TAG: Final = re.compile(r"</?([A-Za-z][A-Za-z0-9:-]{0,40})(?:\s[^<>]{0,4000})?/?>|<[!?][^<>]{0,4000}>")

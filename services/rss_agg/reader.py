@@ -19,8 +19,8 @@ from marketswarm.bus import BusError
 from marketswarm.bus.outage import PAUSES, Outage
 from marketswarm.due_queue import NEVER, DueWork
 from marketswarm.keys import RSS_ITEMS
-from marketswarm.net.addresses import redact_url
 from marketswarm.settings import CommonSettings
+from marketswarm.text import redact_url
 from marketswarm.truth import AccessPoint
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import is_feed_variable

@@ -14,9 +14,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
-from redis.asyncio.client import Pipeline
 
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, Pipeline
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import read_fields, read_strings, report_unusable
 from marketswarm.keys import feed_scope_key, feed_seen_key, feed_state_key, items_usable_key

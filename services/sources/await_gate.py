@@ -2,12 +2,17 @@
 
 `python -m services.sources.await_gate [COMMAND…]` runs in containers before bars and archive start, with
 their own URL: the file that MARKET_REDIS_URL_FILE names. In the end it becomes the command, if there is one.
+While it waits for one that ends in the module of a service, `services.bars`, it beats `degraded` for that
+service: a gate may take minutes, and who waits for it is not missed.
 """
 
 import asyncio
 import json
 import os
+import re
 import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.keys import CHECKED_BARS, PRELOAD_STATUS
@@ -66,7 +71,30 @@ async def main() -> None:
     await bus.aclose()
 
 
+@asynccontextmanager
+async def beating(command: Sequence[str]) -> AsyncIterator[None]:
+    """Beat for the service of a command inside the block, by a child process that ends with a goodbye."""
+    found = re.fullmatch(r"services\.(\w+)", command[-1]) if command else None
+    if found is None:
+        yield
+        return
+    how = ("--every", "5s", "--status", "degraded", "--detail", "waits for the gate of sources")
+    beats = await asyncio.create_subprocess_exec(sys.executable, "-m", "marketswarm", "beat", found[1], *how)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # it ended already
+            beats.terminate()
+        await beats.wait()
+
+
+async def wait_for(command: Sequence[str]) -> None:
+    """Return when the gate is open; beat for the service of the command until then."""
+    async with beating(command):
+        await main()
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(wait_for(sys.argv[1:]))
     if sys.argv[1:]:
         os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - the command line's own

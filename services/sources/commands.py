@@ -23,7 +23,7 @@ from marketswarm.cli.options import Data, Json, parse_duration
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS
 from marketswarm.text import escape_text
-from marketswarm.truth import find_nearest
+from marketswarm.truth import suggest_name
 from services.market.records import RecordKind
 from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
 from services.sources.access.keys import read_keys
@@ -222,9 +222,8 @@ async def _use_breaker(name: str, data: Path, use: Callable[[CircuitBreaker], Aw
         config = require_config(SourcesSettings, "sources", section)
         named = {source for entry in config.endpoints for source in entry.sources}
         if name not in named:
-            nearest = find_nearest(name, named)
-            hint = f"; is it {nearest}?" if nearest else f": they name {', '.join(sorted(named)) or 'none'}"
-            raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}{hint}")
+            hint = suggest_name(name, sorted(named), "they name")
+            raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}; {hint}")
         await use(CircuitBreaker(_market_bus(fleet), name))
 
 
@@ -357,9 +356,8 @@ def _find_source(name: str) -> MarketSource:
             return load_source(Path(name))
         except CatalogError as error:
             raise Exit(Code.CONFIGURATION, str(error)) from None
-    nearest = find_nearest(name, catalog)
-    hint = f"; is it {nearest}?" if nearest else "; `marketswarm source list` has them all"
-    raise Exit(Code.CONFIGURATION, f"there is no source {name}{hint}")
+    hint = suggest_name(name, catalog, "`marketswarm source list` has them all:")
+    raise Exit(Code.CONFIGURATION, f"there is no source {name}; {hint}")
 
 
 def _summarize(source: MarketSource, *, has_key: bool) -> dict[str, Any]:

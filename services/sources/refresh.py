@@ -27,7 +27,8 @@ TRY_EVERY_SEC: Final = 30.0
 """How often it is looked whether a source that is down is to be tried."""
 TRY_BACKOFF: Final = Backoff(300.0, 3600.0)
 """The pauses between trials of a source that is down."""
-LEASE: Final = "sources:refresh"
+LEASE: Final = "refresh"
+_FORMER_LEASE: Final = "sources:refresh"
 
 
 class Refresh:
@@ -49,7 +50,14 @@ class Refresh:
 
     async def run(self) -> None:
         self._me.on_reseed(lambda _truth: self._reseeded.set())
-        await lead(self._me, LEASE, lambda _lease: self._refresh(), self._outage, get_bus=lambda: self._bus)
+        await lead(
+            self._me,
+            LEASE,
+            lambda _lease: self._refresh(),
+            self._outage,
+            former=_FORMER_LEASE,
+            get_bus=lambda: self._bus,
+        )
 
     async def _refresh(self) -> None:
         """Refresh by schedule while the lease is held. Raise BusError."""

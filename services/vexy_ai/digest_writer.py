@@ -18,7 +18,7 @@ from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.bus.stream import read_entries_between
-from marketswarm.keys import lease_key
+from marketswarm.keys import own_lease_key
 from services.vexy_ai.digest import (
     Digest,
     Story,
@@ -45,7 +45,8 @@ MAX_FIELDS: Final = 100_000
 MAX_FIELD_BYTES: Final = 4096
 """Bytes of one field; an observation has a few hundred."""
 POLL_SEC: Final = 2.0
-LEASE: Final = "vexy_ai:digest"
+LEASE: Final = "digest"
+_FORMER_LEASE: Final = "vexy_ai:digest"
 NEXT_WINDOW: Final = Script.beside("services.vexy_ai", "next_window.lua")
 COMMIT: Final = Script.beside("services.vexy_ai", "commit.lua")
 
@@ -124,6 +125,7 @@ class DigestWriter:
                 LEASE,
                 lambda _lease: self._write_until_moved(outage),
                 outage,
+                former=_FORMER_LEASE,
                 get_bus=self._find_bus,
             )
         finally:
@@ -132,7 +134,7 @@ class DigestWriter:
 
     def _set_degraded(self, problem: str | None) -> None:
         # the part of the lease; while this process waits for it, the lease reports whether the bus answers
-        self._me.set_degraded(problem and f"no digest: {problem}", part=lease_key(LEASE))
+        self._me.set_degraded(problem and f"no digest: {problem}", part=own_lease_key(self._me.name, LEASE))
 
     def _find_bus(self) -> str:
         return notes_point(self._me.section).bus

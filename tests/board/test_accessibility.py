@@ -9,7 +9,7 @@ from support.rig.board_site import BoardSite
 from support.rig.browser import DESK, PHONE, Tabs, find_violations, needs_chromium
 
 pytestmark = needs_chromium
-KINDS = ("/", "/services", "/incidents", "/alerts", "/topology", "/truth/edit", "/public")
+KINDS = ("/", "/services", "/incidents", "/alerts", "/topology", "/truth/edit", "/truth/add", "/public")
 """A page of each kind: a table that is searched, a service, cards, a list, a picture, a form, no script."""
 OTHERS = {*make_pages(make_small()), "/alerts/one", "/?group=tag", "/?wall=1", "/announcements?session=1"}
 VARIANT = pytest.mark.nightly("test_axe_finds_nothing looks at a page of each kind, light and dark")

@@ -3,10 +3,11 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from marketswarm.status.service_rows import ServiceState
 from notifier.router.incident import Decision
+from services.board.fleet.snapshot import LastRunView
 from support.board_examples import make_large, make_service, make_small, make_snapshot, make_well
 from support.fixtures import opened
 from support.rig.board_site import BoardSite
@@ -23,6 +24,13 @@ RING = """(() => {
   const has = (each) => each !== null && getComputedStyle(each).outlineStyle !== "none";
   return [one.outerHTML.slice(0, 200), one === document.body || has(one) || has(one.closest("tr"))];
 })()"""
+
+SAYS_CUT = """[...document.querySelectorAll("#rows .says")]
+  .filter((one) => one.scrollWidth > one.clientWidth + 1 || one.scrollHeight > one.clientHeight + 1)
+  .map((one) => one.textContent)"""
+LONG = "2 of 14 feeds answer with 503 since 22:30, one has a certificate that ended yesterday; " * 2
+LARGEST = """[...document.querySelectorAll("#rows tr:first-child > *")]
+  .sort((a, b) => b.clientWidth - a.clientWidth)[0].className"""
 
 small = opened(lambda: BoardSite(make_small()))
 large = opened(lambda: BoardSite(make_large(1000)))
@@ -41,8 +49,20 @@ def test_a_browser_draws_the_rows_that_the_server_draws(small: BoardSite, new_ta
         assert without_time(rows[0]) == without_time(rows[1])
 
 
-def test_a_browser_says_as_the_server_does_why_no_message_is_sent(new_tab: Tabs):
+def test_a_browser_says_as_the_server_does_what_is_wrong_and_why_no_message_is_sent(new_tab: Tabs):
     services = [make_service(f"of-{one}", ServiceState.DOWN, held=one) for one in Decision]
+    run = LastRunView(ok=False, text="exit 3")
+    services += [
+        make_service("new", ServiceState.DOWN, outage="never heard", outage_at=None),
+        make_service("ran", ServiceState.FAILED, last_run=run, status="stopping", detail="exit 3"),
+        make_service(
+            *("full", ServiceState.DOWN),
+            outage="failed since",
+            failure="reported: disk full",
+            detail="disk full",
+            last_run=run,
+        ),
+    ]
     with BoardSite(make_snapshot(*services)) as site:
         plain = new_tab(java_script_enabled=False).open(site.url, live=False)
         drawn = new_tab().open(site.url)
@@ -88,6 +108,21 @@ def test_search_filter_order_and_groups_are_in_the_address(small: BoardSite, new
     assert names(page) == ["quotes", "prices"]
     page.get_by_label("Search services").fill("nothing is like this")
     expect(page.get_by_text("No service is like that.")).to_be_visible()
+
+
+def test_what_was_typed_before_the_script_came_is_in_the_address_when_it_comes(
+    small: BoardSite, new_tab: Tabs
+):
+    page, held = new_tab().page, list[Route]()
+    page.route("**/fleet.js", lambda route: held.append(route))
+    page.goto(small.url, wait_until="commit")
+    page.get_by_label("Search services").fill("feeds")
+    page.get_by_label("Order").select_option("name")
+    held[0].continue_()
+    page.wait_for_selector("body.live")
+    expect(page).to_have_url(re.compile(r"\?text=feeds&sort=name$"))
+    expect(page.locator("th[aria-sort]")).to_have_text(["service"])
+    expect(page.locator(ROWS)).to_have_count(1)
 
 
 def test_a_column_head_orders(small: BoardSite, new_tab: Tabs):
@@ -139,6 +174,32 @@ def test_of_a_thousand_services_only_those_in_sight_are_in_the_page(large: Board
     assert page.locator(ROWS).count() < 80
     assert page.locator("#fleet").get_attribute("aria-rowcount") == "1001"
     assert page.locator('[data-svc="web-00999"]').get_attribute("aria-rowindex") == "1001"
+
+
+@pytest.mark.parametrize("width", [1920, 1280, 900, 390])
+def test_what_a_service_says_is_never_cut_and_the_last_hour_is_the_largest_in_a_row(
+    width: int, new_tab: Tabs
+):
+    with BoardSite(make_snapshot(make_service("feeds", status="degraded", detail=LONG))) as site:
+        page = new_tab(viewport={"width": width, "height": 800}).open(site.url)
+        expect(page.locator("#rows .says")).to_be_visible()
+        assert page.evaluate(SAYS_CUT) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert width < 620 or page.evaluate(LARGEST) == "h"
+
+
+def test_in_a_large_fleet_the_row_that_is_pointed_at_says_all(large: BoardSite, new_tab: Tabs):
+    tab = new_tab(viewport={"width": 1280, "height": 800})
+    page = tab.open(large.url)
+    large.change("web-00999", status="degraded", detail=LONG)
+    page.locator("input[type=search]").fill("web-0")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    row = page.locator(f'{ROWS}[data-svc="web-00999"]')
+    expect(row.locator(".says")).to_contain_text("2 of 14 feeds")
+    before = row.bounding_box()
+    row.hover()
+    assert row.locator(".says").evaluate("(one) => getComputedStyle(one).whiteSpace") == "normal"
+    assert row.bounding_box() == before, "no other row moves"
 
 
 def test_the_keys_go_through_a_thousand(large: BoardSite, new_tab: Tabs):

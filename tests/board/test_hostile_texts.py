@@ -34,7 +34,9 @@ def test_a_change_full_of_markup_is_text(new_tab: Tabs):
         page = new_tab().open(site.url)
         for text in HOSTILE:
             site.change(
-                HOSTILE[0], state=ServiceState.DOWN, detail=text, cause=text, acked_by=text, since=None
+                HOSTILE[0],
+                state=ServiceState.DOWN,
+                **dict.fromkeys(("outage", "failure", "detail", "cause", "acked_by"), text),
             )
             expect(page.locator("#rows tr").first.locator(".says")).to_contain_text(
                 text.replace("\x1b", "").strip()[:9]

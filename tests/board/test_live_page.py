@@ -76,6 +76,17 @@ def test_what_happens_while_a_page_is_on_its_way_is_on_it(site: BoardSite, new_t
     expect(page.locator("main")).to_contain_text("1 of 7 down")
 
 
+def test_what_the_medic_does_is_looked_for_again_though_nothing_of_the_fleet_changes(
+    site: BoardSite, new_tab: Tabs
+):
+    site.change("mesh", state=ServiceState.DOWN)
+    page = new_tab().open(f"{site.url}/incidents")
+    expect(page.locator(".card")).to_have_count(1)
+    services = tuple(replace(one, state=ServiceState.UP) for one in site.snapshot.services)
+    site.snapshot = replace(site.snapshot, services=services, incidents=())  # and no browser is told
+    expect(page.locator(".card")).to_have_count(0)
+
+
 def test_a_lost_bus_and_a_note_are_shown(site: BoardSite, new_tab: Tabs):
     page = new_tab().open(site.url)
     buses = (site.snapshot.buses[0], BusSnapshot("market-redis", "away", "refused"))
@@ -199,6 +210,9 @@ def test_a_machine_that_slept_reads_everything_anew(site: BoardSite, new_tab: Ta
 
 def test_a_service_page_follows_its_service(site: BoardSite, new_tab: Tabs):
     page = new_tab().open(f"{site.url}/services/mesh")
-    site.change("mesh", state=ServiceState.DOWN, since=site.now() - 31, last_beat_at=site.now() - 31)
+    at = site.now() - 31
+    site.change(
+        "mesh", state=ServiceState.DOWN, since=at, outage="silent since", outage_at=at, last_beat_at=at
+    )
     expect(page.locator("main .head")).to_contain_text("silent since")
     expect(page.locator("[data-silence]")).to_have_text(counted_from(33))

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from marketswarm.operator.diagnosis import DiagnosisRecord, make_diagnosis_field
-from support.rig.browser import Tabs, needs_chromium, sign_in
+from support.rig.browser import PHONE, Tabs, find_violations, needs_chromium, sign_in
 from support.rig.process import descendants
 from support.rig.steered_fleet import BEATS, TRUTH, run_steered_fleet
 from support.waiting import PATIENT_SEC, until
@@ -20,6 +20,8 @@ QUICK = {
     "stable_sec": 1,
     "start_grace_sec": 0.1,
     "fuse": {"down_share": 0.9},
+    "rules_every_sec": 1,
+    "rules": {"some_memory": {"metric": "host_memory", "above": 0}},  # holds on every machine
 }
 SERVICES = {
     **TRUTH["services"],
@@ -77,11 +79,12 @@ def test_a_program_approves_a_proposal_and_reads_what_became_of_it(healed):
     assert found["resolution_time_seconds"] > 0
     timeline = healed.ask("GET", f"/monitor/incidents/{found['id']}").json()["timeline"]
     assert "approved restart: by kim" in [each["text"] for each in timeline]
-    stats = healed.ask("GET", "/alerts/stats?hours=1").json()
+    stats = healed.ask("GET", "/alerts/stats?hours=1").json()  # of all tests here, whatever their order
     assert ("heartbeat_miss", "warning") in [(each["type"], each["severity"]) for each in stats["alerts"]]
-    assert stats["incidents"]["by_status"]["healed"] == 1
+    assert stats["incidents"]["by_status"]["healed"] >= 1
     (restart,) = (each for each in stats["remedies"] if each["remedy"] == "restart")
-    assert (restart["attempts"], restart["verified"], restart["success"]) == (1, 1, 1.0)
+    assert restart["attempts"] == restart["verified"] >= 1
+    assert restart["success"] == 1.0
     assert healed.ask("GET", "/monitor/incidents/none").status_code == 404
     assert healed.ask("POST", f"/monitor/proposals/{ident}/approve").status_code == 404
     assert healed.refused() == {}
@@ -90,22 +93,43 @@ def test_a_program_approves_a_proposal_and_reads_what_became_of_it(healed):
 def test_a_person_approves_it_on_the_page_without_a_script(healed, new_tab: Tabs):
     token = healed.shell.said("token", "create", "pages", "--scope", "write", "--by", "kim").strip()
     page = new_tab(java_script_enabled=False).page
-    page.goto(f"{healed.url}/incidents")
-    page.get_by_role("link", name="Past incidents").click()
     ident = freeze(healed, "mesh")
-    page.reload()
-    expect(page.get_by_text(f"marketswarm medic approve {ident}", exact=True)).to_be_visible()
+    page.goto(f"{healed.url}/incidents")
+    card = page.locator(".card", has_text="mesh")
+    expect(card).to_contain_text("The medic proposes: restart it")
+    expect(card.get_by_text(f"marketswarm medic approve {ident}", exact=True)).to_be_visible()
+    expect(page.get_by_text("Nothing is down")).to_have_count(0)
+    page.get_by_role("link", name="Past incidents").click()
+    expect(page.get_by_text("1 waits for an approval")).to_be_visible()
+    assert page.get_by_text(ident).count() == 0
+    page.goto(f"{healed.url}/incidents")
+    expect(card).to_contain_text("webhook, at")  # who was told
+    if folder := os.environ.get("SHOTS"):
+        page.screenshot(path=f"{folder}/proposal.png", full_page=True)
     sign_in(page, token)
-    page.get_by_label("as", exact=True).fill("ann")
+    page.locator(f"#approve-by-{ident}").fill("ann")
     page.get_by_role("button", name="Approve: restart mesh").click()
     expect(page.get_by_text("Approved: restart mesh.")).to_be_visible()
-    assert page.url.startswith(f"{healed.url}/incidents/past")
+    assert page.url.startswith(f"{healed.url}/incidents?said=")
     until(lambda: newest(healed, "mesh")["resolution_status"] == "healed", PATIENT_SEC, what="the end")
-    page.reload()
-    row = page.locator("tr", has_text="healed").first
+    page.goto(f"{healed.url}/incidents/past")
+    row = page.locator("tr", has_text="healed by the medic").first
     expect(row).to_contain_text("verified restart")
     row.get_by_role("link").first.click()
-    expect(page.get_by_text("approved restart: by ann")).to_be_visible()
+    expect(page.get_by_text("Approved: restart it by ann")).to_be_visible()
+    assert healed.refused() == {}
+
+
+def test_a_rule_that_holds_is_a_card_while_nothing_is_down(healed, new_tab: Tabs):
+    """The board reads the states of the rules with the rights of its own user."""
+    page = new_tab(viewport=PHONE).open(f"{healed.url}/incidents")
+    card = page.locator(".card", has_text="rule some_memory")
+    expect(card).to_contain_text("host_memory")
+    expect(card).to_contain_text("The medic has people told of it")
+    expect(card).to_contain_text("webhook, at")
+    expect(page.get_by_text("Nothing is")).to_have_count(0)
+    assert find_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert healed.refused() == {}
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import httpx
 import orjson
 import pytest
 
+from marketswarm.operator.ping_keys import create_ping_key
 from support.fixtures import opened
 from support.rig.process import PLAIN, descendants
 from support.rig.steered_fleet import run_steered_fleet
@@ -41,10 +43,11 @@ def ask(fleet, path):
 
 
 def make_key(fleet, *words):
-    """Make a key that the board knows; return its id and its secret."""
+    """Make a key, which works the moment that it is printed; return its id and its secret."""
     secret = fleet.shell.said("token", "create", "test", *words).strip()
     path = f"/ping/{secret}" if "--ping" in words else f"/ping/{secret}/backup"
-    until(lambda: ask(fleet, f"{path}/log") == 200, what="the board to know the key")
+    # a board that was killed by the test before may still be starting: its first answer is what counts
+    assert until(lambda: ask(fleet, f"{path}/log"), what="the board to answer") == 200
     shown = orjson.loads(fleet.shell.said("token", "list", "--json"))
     return shown[-1]["id"], secret
 
@@ -70,20 +73,29 @@ def test_a_ping_is_a_beat_that_the_healer_hears_and_a_failure_is_missed_at_once(
         assert [fields["kind"] for _, fields in client.xrange("pings:backup")][-2:] == ["success", "fail"]
 
 
-def test_a_key_that_is_revoked_or_rotated_is_refused_in_a_moment(fleet):
+def test_a_key_that_is_revoked_or_rotated_is_refused_at_once(fleet):
     ident, uuid = make_key(fleet, "--ping", "backup")
     new = fleet.shell.said("token", "rotate", ident).strip()
-    until(
-        lambda: get(f"{fleet.url}/ping/{uuid}").status_code == 404,
-        what="the old one to be refused",
-    )
-    assert get(f"{fleet.url}/ping/{new}").status_code == 200
+    assert [get(f"{fleet.url}/ping/{each}").status_code for each in (uuid, new)] == [404, 200]
     fleet.shell.said("token", "revoke", ident)
-    until(
-        lambda: get(f"{fleet.url}/ping/{new}").status_code == 404,
-        what="the key to be refused",
-    )
-    assert get(f"{fleet.url}/ping/{new}").text == "not found"
+    answer = get(f"{fleet.url}/ping/{new}")
+    assert (answer.status_code, answer.text) == (404, "not found")
+
+
+def test_each_new_key_of_a_full_board_works_at_once(fleet):
+    made = [create_ping_key(f"job {n}", "backup", author="kim", now=time.time()) for n in range(5_100)]
+    with fleet.operator() as client:
+        client.hset("board:pings", mapping={key.id: key.encode() for key, _ in made[:5_000]})
+        client.hincrby("board:pings", "version", 1)
+        try:
+            for key, secret in made[5_000:]:
+                pipe = client.pipeline(transaction=True)
+                pipe.hset("board:pings", key.id, key.encode())
+                pipe.hincrby("board:pings", "version", 1)
+                pipe.execute()
+                assert ask(fleet, f"/ping/{secret}/log") == 200
+        finally:
+            client.hdel("board:pings", *(key.id for key, _ in made))
 
 
 def test_no_user_lacks_a_right_and_no_log_has_a_key(fleet):

@@ -55,7 +55,7 @@ def test_without_a_script_a_person_signs_in_acknowledges_silences_and_tests(
     page.locator("#ack-by-backup").fill("lena")
     page.get_by_role("button", name="Acknowledge backup").click()
     expect(page.locator(".said")).to_contain_text("lena")
-    expect(page.get_by_text("Acknowledged by lena.")).to_be_visible()
+    expect(page.get_by_text("nothing: lena sees to it")).to_be_visible()
 
     page.get_by_label("Silence backup for a while").click()
     page.get_by_label("because of").fill("new <b>disks</b>")
@@ -150,7 +150,7 @@ def test_what_somebody_types_survives_that_the_page_changes_and_axe_finds_nothin
         expect(page.get_by_label("because of")).to_have_value("half a sen")
         expect(page.get_by_label("because of")).to_be_visible()
         assert fleet.ask("POST", "/incidents/backup/ack", {"by": "zoe"}).status_code == 200
-        expect(page.get_by_text("Acknowledged by zoe.")).to_be_visible()  # in the card that has the form
+        expect(page.get_by_text("nothing: zoe sees to it")).to_be_visible()  # in the card that has the form
         expect(page.get_by_label("because of")).to_have_value("half a sen")
         expect(page.get_by_label("because of")).to_be_visible()
     finally:

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from support.rig.browser import PHONE, Tabs, needs_chromium, sign_in
 from support.rig.steered_fleet import SteeredFleet
@@ -75,6 +75,17 @@ def test_errors_are_shown_while_somebody_types_then_the_difference_then_it_conve
     assert description(fleet) == "Nightly <b>backup</b>"
     expect(page.locator("tbody tr").first).to_contain_text("lena@board")
     assert fleet.refused() == {}
+
+
+def test_what_was_typed_before_the_script_came_is_checked_when_it_comes(fleet: SteeredFleet, new_tab: Tabs):
+    page, held = new_tab().page, list[Route]()
+    enter(page, fleet, "/truth", "seed")
+    page.route("**/truth.js", lambda route: held.append(route))
+    page.goto(f"{fleet.url}/truth/edit", wait_until="commit")
+    field = page.get_by_label("The document")
+    field.fill("{")
+    held[0].continue_()
+    expect(page.locator("#problems li")).to_contain_text("not JSON")
 
 
 def test_without_a_script_it_is_rolled_back_after_the_difference_was_shown(

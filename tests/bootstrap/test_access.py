@@ -8,6 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from bootstrap.access import BROUGHT
 from marketswarm.bus import get_url_variable
 from support.rig import Proc, Server, free_port
 from support.scenes.seeding import truth
@@ -65,7 +66,7 @@ def test_each_user_has_its_own_password_and_no_other_user_of_the_host_can_read_i
     said = scene.run()
     users = {"prices", "bootstrap", "operator"}
     assert set(said.logs("access.written")[0]["new_passwords"]) == users
-    assert {path.name for path in (scene.dir / "urls").iterdir()} == users
+    assert {path.name for path in (scene.dir / "urls").iterdir()} == users | {*BROUGHT}
     assert len({scene.url(user) for user in users}) == 3
     for path in [*(scene.dir / "urls").glob("*/*"), *(scene.dir / "secrets").iterdir()]:
         assert stat.S_IMODE(path.stat().st_mode) == SECRET, path
@@ -73,6 +74,13 @@ def test_each_user_has_its_own_password_and_no_other_user_of_the_host_can_read_i
     acls = [path.read_text() for path in (scene.dir / "acl").rglob("users.acl")]
     assert len(acls) == 2
     assert not any(password in text for password in passwords for text in [*acls, said.text()])
+
+
+def test_what_compose_starts_along_has_a_folder_to_mount_and_no_password_unless_the_truth_names_it(scene):
+    scene.truth.write_bytes(truth("prices", "notifier"))
+    scene.run()
+    found = {each: sorted(file.name for file in (scene.dir / "urls" / each).iterdir()) for each in BROUGHT}
+    assert found == {"notifier": sorted(BUSES), "board": [], "medic": []}
 
 
 def test_a_second_run_changes_nothing_and_cuts_nobody_off(scene):

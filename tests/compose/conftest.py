@@ -1,7 +1,8 @@
 """One fleet in containers, and one market station, for every test in this folder that asks for it.
 
 Each test leaves them as it found them, but for the last one of each. The fleet is begun by the runbook of the
-operator's document. Both go when the folder's last test is done.
+operator's document, and sends its messages to a receiver of this process. Both go when the folder's last
+test is done.
 """
 
 import json
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from support.pages import shown
-from support.rig.compose import HASTY_SEC, PAGE, ROOT, Project, why_no_engine
+from support.rig.compose import HASTY_SEC, ROOT, RUNBOOKS, Project, find_gateway, why_no_engine
+from support.rig.receiver import Receiver
 
 BEGUN: list[Project] = []
 
@@ -39,13 +41,22 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def fleet(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def receiver(engine: None) -> Iterator[Receiver]:
+    """What the fleet's WEBHOOK_URL leads to."""
+    with Receiver(host=find_gateway()) as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def fleet(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with Project(tmp_path_factory.mktemp("fleet")) as project:
         BEGUN.append(project)
-        project.script(shown(PAGE, "Fresh init"), within=240)
-        project.compose("up", "--detach")
+        # each test may stop what one before it stopped, and each outage is to be sent
+        project.env |= {"WEBHOOK_URL": receiver.url, "RATE_LIMIT_SEC": "0"}
+        project.script(shown(RUNBOOKS, "Fresh init"), within=240)
         project.healthy()
         assert not any(one.restarts for one in project.containers().values())
+        project.wait_until_heard()
         yield project
 
 

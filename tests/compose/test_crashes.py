@@ -5,17 +5,22 @@ somebody wants: what was killed so stays down until it is started.
 """
 
 import contextlib
-import json
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from support.pages import get_command
-from support.rig.compose import AGENTS, BUSES, HASTY_SEC, PAGE, Project, begins_anew, patiently
-from support.rig.process import Process
+from support.rig.compose import (
+    AGENTS,
+    BUSES,
+    HASTY_SEC,
+    PAGE,
+    Project,
+    Subscriber,
+    begins_anew,
+    patiently,
+)
 from support.waiting import fault_lasts
 
 IN_TIME_SEC = dict.fromkeys(BUSES, 8.0) | dict.fromkeys(AGENTS, 18.0)
@@ -100,26 +105,6 @@ def test_one_container_after_the_other_crashes_and_is_back_before_anybody_misses
     patiently(lambda: len(fleet.told()) >= begun, 60, "a bus that answers")
     assert {svc: told for svc, told in kinds(fleet.told()[begun:]).items() if svc not in late} == {}, away
     nobody_is_deaf(fleet)
-
-
-class Subscriber(Process):
-    """A command of a page that goes on until it is ended."""
-
-    def __init__(self, line: str, output: Path) -> None:
-        super().__init__()
-        self.output = output
-        with output.open("wb") as sink:
-            self.spawn(["bash", "-c", f"exec {line}"], stdout=sink, stderr=subprocess.STDOUT)
-
-    def text(self) -> str:
-        """Return what it printed so far."""
-        return self.output.read_text(encoding="utf-8")
-
-    def outages(self, svc: str) -> list[dict]:
-        """Return the events that it printed about one service, but for gaps of a test before."""
-        lines = (line for line in self.text().splitlines() if line.startswith("{"))
-        events = [event for event in map(json.loads, lines) if event["svc"] == svc]
-        return [event for event in events if event["type"] != "heartbeat_gap"]
 
 
 def test_a_forced_reseed_brings_a_new_truth_into_both_buses(hasty):

@@ -1,11 +1,14 @@
 """What a container may: nothing that its part does not take, as nobody, and with no password but its own."""
 
+import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
-from support.rig.compose import AGENTS, BUSES
+from support.pages import section, shown
+from support.rig.compose import AGENTS, BUSES, patiently
 
 # what a process may do is tried, not read in compose.yaml: where it can write; which passwords are in files
 # that its user can read, and in what the processes beside it were told
@@ -148,6 +151,27 @@ def test_with_one_agents_password_nobody_can_speak_for_another(fleet):
     assert after[: len(told)] == told
     # that it restarted while a bus was away, in a test before, may be told a timeout later
     assert [event for event in after[len(told) :] if event["type"] != "heartbeat_gap"] == []
+
+
+@pytest.mark.needs("redis-cli")
+def test_a_bare_beat_is_refused_and_each_way_that_the_page_shows_instead_is_heard(fleet):
+    """Of a service that beats anyway, so that none is missed."""
+    page, heading = "docs/operating.md", "Where users are on"
+    bare = next(line for line in section(page, heading).splitlines() if line.startswith("$ redis-cli"))
+
+    def run(text):
+        port = fleet.ports["system-redis"]
+        return fleet.script(text.replace("my_svc", "vexy_ai").replace('"$url"', f'"${{url/6379/{port}}}"'))
+
+    assert run(bare.removeprefix("$ ")).startswith("NOPERM")
+    as_operator, url, as_itself = shown(page, heading).splitlines()[:3]
+    with contextlib.closing(fleet.beats("vexy_ai")) as heard:
+        for line in (as_operator, f"{url}\n{as_itself}"):
+            before = sum(beat.get("boot") is None for _, beat in heard.seen)
+            assert "NOPERM" not in run(line)
+            patiently(
+                lambda before=before: sum(beat.get("boot") is None for _, beat in heard.seen) > before, 10
+            )
 
 
 def test_a_health_check_costs_no_more_than_a_tenth_of_a_second(fleet):

@@ -49,6 +49,8 @@ def test_one_command_brings_it_up_the_readers_after_the_gate_and_rows_come(stati
         assert "the gate of sources: open" in station.compose("logs", name)
     for table in ("bars", "quotes", "observations", "indicators", "symbols"):
         assert patiently(lambda table=table: rows(station, table), 90, f"rows in {table}")
+    told = [event for event in station.told() if event["type"].endswith("_miss")]
+    assert told == [], "whoever waits for the gate or the database is not missed meanwhile"
     for name in found:
         log = station.run("docker", "logs", found[name].id)
         assert "no permissions" not in log.stdout + log.stderr, (

@@ -31,7 +31,8 @@ def await_gate(url: str, folder: Path, line: tuple[str, ...]) -> Iterator[subpro
     """Start the program for a bus at this URL."""
     file = folder / f"url-{len(list(folder.iterdir()))}"
     file.write_text(f"{url}\n", encoding="ascii")
-    environ = {"PATH": os.environ["PATH"], "MARKET_REDIS_URL_FILE": str(file)}
+    urls = dict.fromkeys(("MARKET_REDIS_URL_FILE", "SYSTEM_REDIS_URL_FILE"), str(file))
+    environ = {"PATH": os.environ["PATH"], **urls}
     with subprocess.Popen(
         [sys.executable, *line], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True
     ) as reader:
@@ -67,6 +68,23 @@ def test_readers_wait_while_the_gate_is_away_or_closed_and_begin_when_it_opens_o
         bus.xadd(CHECKED_BARS, {"sym": "SPY"})
         with await_gate(server.url, tmp_path, ("-m", MODULE, "sh", "-c", "exit 7")) as restarted:
             assert restarted.wait(30) == 7  # it became the command
+
+
+def test_a_reader_that_waits_beats_degraded_and_says_goodbye_when_it_begins(tmp_path):
+    with Server(tmp_path / "bus") as server, redis.Redis.from_url(server.url) as bus, bus.pubsub() as heard:
+        bus.set(PRELOAD_STATUS, CLOSED)
+        heard.subscribe("prices:heartbeat")
+        heard.get_message(timeout=10)
+        with await_gate(server.url, tmp_path, ("-m", MODULE, "true", "services.prices")) as reader:
+            beat = json.loads(heard.get_message(timeout=60)["data"])
+            assert (beat["svc"], beat["status"], beat["detail"]) == (
+                "prices",
+                "degraded",
+                "waits for the gate of sources",
+            )
+            bus.set(PRELOAD_STATUS, OPEN)
+            assert reader.wait(60) == 0
+        assert json.loads(heard.get_message(timeout=10)["data"])["status"] == "stopping"
 
 
 def test_a_reader_whose_bus_does_not_answer_says_why_and_one_without_a_url_of_a_bus_ends(tmp_path):

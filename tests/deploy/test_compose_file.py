@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
+from bootstrap.access import BROUGHT
 from bootstrap.database import ROLES, SERVER
 from marketswarm.access.passwords import ACL_FILE
+from marketswarm.agent.service_modules import find_modules
 from marketswarm.cli.new import compose_entry
 from marketswarm.fleet.postgres import SETTINGS, STOP_SIGNAL
-from marketswarm.fleet.preflight import find_modules
+from services.medic.owners.container import AGENT_LABEL
 from support.compose_files import (
     FILES,
     FLEETS,
@@ -34,6 +36,8 @@ from support.compose_files import (
     Service,
     get_target,
 )
+from support.pages import section, shown
+from support.rig.compose import PAGE, RUNBOOKS
 from support.waiting import until
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -42,6 +46,8 @@ BUSES = ("system-redis", "market-redis")
 SERVERS = (*BUSES, "postgres")
 OBSERVERS = ("prometheus", "grafana")
 DONE, WELL = ({"condition": f"service_{each}"} for each in ("completed_successfully", "healthy"))
+STARTED: Service = {"condition": "service_started", "required": False}
+"""What starts with another one, unless an override leaves it out of the fleet (`profiles`)."""
 READERS = {"bars", "archive"}
 WAITS = ("python", "-m", "services.sources.await_gate")
 PASSWORDS = (
@@ -154,6 +160,34 @@ def test_an_agent_is_checked_by_its_own_word_restarted_and_given_time_to_stop():
         assert int(service["stop_grace_period"].removesuffix("s")) > 5, (fleet, name)
 
 
+def list_brought(fleet: str) -> Service:
+    """Return what the healer brings along: whoever tells people, and what a runbook does not name."""
+    named = set(shown(RUNBOOKS, "Fresh init").splitlines()[-1].split())
+    return {name: STARTED for name in TRUTHS[fleet] if name not in named}
+
+
+def test_the_page_shows_the_runbooks_as_their_operator_wrote_them():
+    page = (ROOT / PAGE).read_text(encoding="utf-8")
+    for heading in ("Fresh init", "Force reseed truth", "Simulate failure"):
+        assert shown(RUNBOOKS, heading) in page, heading
+    lines = shown(RUNBOOKS, "Quick Status").splitlines()
+    checks = re.findall(r"^\* `([^`]+)`", section(RUNBOOKS, "Known Good Checks"), re.MULTILINE)
+    assert len(checks) == 4
+    assert [line for line in [*lines, *checks] if line not in page] == []
+
+
+def test_the_healer_brings_what_would_be_missed_without_it_and_starts_after_it():
+    assert set(list_brought("fleet")) == set(BROUGHT)
+    assert set(list_brought("market")) == {*list_brought("fleet"), "sources", "bars", "archive"}
+
+
+def test_an_agent_has_the_label_that_lets_medic_restart_it_and_nothing_else_has():
+    labelled = {
+        (fleet, name) for fleet, name, service in ALL if service.get("labels", {}).get(AGENT_LABEL) == "true"
+    }
+    assert labelled == {(fleet, name) for fleet, name, _ in AGENTS}
+
+
 def test_what_waits_for_what():
     assert SERVICES["bootstrap"]["depends_on"] == {"access": DONE, **dict.fromkeys(BUSES, WELL)}
     readers = {
@@ -163,7 +197,9 @@ def test_what_waits_for_what():
     for fleet, name, service in [*AGENTS, ("market", "gate", MARKET["gate"])]:
         waits = {"bootstrap": DONE}
         if fleet == "market" and name in readers:
-            waits |= {"postgres": WELL} if name == "archive" else {}
+            waits |= {"postgres": {"condition": "service_started"}} if name == "archive" else {}
+        if name.startswith("healer"):
+            waits |= list_brought(fleet)
         assert service["depends_on"] == waits, (fleet, name)
     # otherwise each new image of ours restarts them: Compose recreates what depends on what it recreates
     for fleet, name, service in ALL:
@@ -174,7 +210,8 @@ def test_the_gate_is_tried_until_it_opens_and_asks_as_sources_does():
     gate, sources = dict(MARKET["gate"]), dict(MARKET["sources"])
     assert gate.pop("command") == ["python", "-m", "services.sources.gate"]
     assert (gate.pop("restart"), gate.pop("healthcheck")) == ("on-failure", {"disable": True})
-    for key in ("command", "restart", "healthcheck"):
+    assert gate.pop("labels") == {AGENT_LABEL: "false"}, "it ends by itself"
+    for key in ("command", "restart", "healthcheck", "labels"):
         del sources[key]
     assert gate == sources
 

@@ -1,13 +1,16 @@
 """FAILURES rows 7, 10, 13 and 38: the healer's ear fails, not those whom it listens to."""
 
 import contextlib
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
 import redis
 
+from marketswarm.detector.flood import MAX_PARSED_PER_SEC
 from support.rig import TcpProxy
 from support.rig.process import Proc
 from support.scenes.faults import (
@@ -21,7 +24,7 @@ from support.scenes.faults import (
     service,
     stamp,
 )
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 MIB = 1024 * 1024
 SERVICES = {"mortal": service(), **{f"s{n}": service() for n in range(10)}}
@@ -208,6 +211,47 @@ def test_row_38_who_publishes_65_mb_again_and_again_hides_no_death(tmp_path):
         silent = {svc for svc in SERVICES if longest_silence(scene, svc) >= TIMEOUT_SEC}
         assert "mortal" in scene.misses()
         assert set(scene.misses()) <= silent | {"mortal"}, "one is missed whose beats the bus took"
+
+
+def shout(scene: Scene, ended: threading.Event) -> int:
+    """Publish small payloads that are no beats on the channel of s0 as fast as one connection can.
+
+    Return how many that were.
+    """
+    sent, batch = 0, 500 * b"*3\r\n$7\r\nPUBLISH\r\n$12\r\ns0:heartbeat\r\n$4\r\nloud\r\n"
+    with socket.create_connection(("127.0.0.1", scene.system.port)) as there:
+        while not ended.is_set():
+            there.sendall(batch)
+            got = 0
+            while got < 500:
+                got += there.recv(MIB).count(b"\n")
+            sent += 500
+    return sent
+
+
+@pytest.mark.nightly("test_row_38_who_publishes_…; tests/marketswarm/detector/test_flood.py: with a clock")
+def test_row_38_who_floods_its_channel_with_small_payloads_hides_no_death_and_deafens_nobody(tmp_path):
+    with Scene(tmp_path, SERVICES) as scene, ThreadPoolExecutor(1) as pool:
+        ended = threading.Event()
+        flood = pool.submit(shout, scene, ended)
+        try:
+            miss = scene.wait_logged("watch_miss", "s0")
+            scene.stop_beating("mortal")
+            told = scene.wait_logged("heartbeat_miss", "mortal")
+            row = only([row for row in status(scene)["services"] if row["svc"] == "s0"])
+            healer = orjson.loads(scene.system.cmd("GET", "beat:healer"))
+        finally:
+            ended.set()
+        assert flood.result(PATIENT_SEC) > 2 * MAX_PARSED_PER_SEC
+        assert miss["reason"] == "flood"
+        assert healer.get("status") != "degraded", healer
+        assert (row["verdict"], row["watch_reason"]) == ("unwatchable", "flood")
+        assert TIMEOUT_SEC <= told["late_sec"] <= SLACK * TIMEOUT_SEC
+        scene.wait_logged("watch_ok", "s0")
+        silent = {svc for svc in SERVICES if longest_silence(scene, svc) >= TIMEOUT_SEC}
+        assert set(scene.misses()) <= silent | {"mortal"}
+        assert scene.log("bus_miss", bus="market-redis") == []
+        assert scene["healer"].logs("monitor.deaf") == scene["healer"].logs("monitor.lost") == []
 
 
 def status(scene: Scene) -> dict:

@@ -18,6 +18,7 @@ from marketswarm.beat import encode_beat
 from marketswarm.bus import Bus
 from marketswarm.detector import State
 from marketswarm.monitor import Monitor, VerdictEncoder
+from marketswarm.monitor.publisher import LEAST_BATCH
 from marketswarm.tasks import end_tasks
 from marketswarm.truth import Watch
 from support.rig import HOST, Server
@@ -31,11 +32,11 @@ NAMES = [f"svc{n:05}" for n in range(COUNT)]
 
 
 @contextlib.asynccontextmanager
-async def watching(server):
+async def watching(server, encoder=None):
     bus = Bus("system-redis", server.url)
     monitor = Monitor(
         MonitorOwner(bus),
-        VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts"),
+        encoder or VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts"),
         home=bus.name,
     )
     watches = [Watch(svc, bus.name, f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in NAMES]
@@ -119,3 +120,44 @@ async def test_row_49_thousands_die_and_beat_again_each_is_told_once_and_the_loo
         assert {kind for kind, _, _ in counts} <= {"heartbeat_ok", "heartbeat_gap"}
         first = [count for (kind, _, _), count in counts.items() if kind == "heartbeat_ok"]
         assert set(first) <= {1}, "a first coming-up is told once"
+
+
+class SlowEncoder(VerdictEncoder):
+    """An encoder on a machine that needs 0.4 ms more for each verdict; `turns` counts those of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__(family="heartbeat", by="healer", channel="healer:alerts")
+        self.turn, self.encoded = 0, Counter[int]()
+
+    async def count_turns(self) -> None:
+        while True:
+            self.turn += 1
+            await asyncio.sleep(0)
+
+    def encode(self, verdict):
+        if verdict.state is State.DOWN:
+            self.encoded[self.turn] += 1
+            until = time.thread_time() + 0.0004
+            while time.thread_time() < until:
+                pass
+        return super().encode(verdict)
+
+
+async def test_row_76_a_healer_that_is_too_slow_for_all_deaths_publishes_them_in_small_steps(tmp_path):
+    encoder = SlowEncoder()
+    with Server(tmp_path / "bus") as server:
+        async with watching(server, encoder) as monitor:
+            async with beating(server, 1):
+                await auntil(
+                    lambda: all(one.state is State.UP for one in monitor.detector.services.values()), 60
+                )
+            turns = asyncio.create_task(encoder.count_turns())
+            await auntil(lambda: sum(encoder.encoded.values()) >= COUNT, 60)
+            await end_tasks(turns)
+            await auntil(lambda: not len(monitor.links["system-redis"].publisher), 60)
+        log = server.cmd("XRANGE", "healer:alerts:log", "-", "+")
+    events = [orjson.loads(fields["event"] if isinstance(fields, dict) else fields[1]) for _, fields in log]
+    missed = Counter(event["svc"] for event in events if event["type"] == "heartbeat_miss")
+    assert missed == dict.fromkeys(NAMES, 1)
+    # the first steps are as large as the machine was fast until then
+    assert sorted(encoder.encoded.values())[-4] <= 2 * LEAST_BATCH

@@ -444,3 +444,48 @@ def test_ten_thousand_events_of_backlog_are_digested_soon_and_into_few_messages(
         until(lambda: len(receiver.taken()) == 10_000, what="all of it")
         scene.settled()
         assert len(receiver.seen) <= 30
+
+
+def test_row_64_what_begins_in_a_silence_or_without_a_channel_is_told_when_that_ends(tmp_path, receiver):
+    services = {"alpha": service(), "beta": service()}
+    with Notified(tmp_path, {}, services=services) as scene:
+        scene.write("heartbeat_miss", "alpha")  # no channel is open
+        scene.settled()
+        silence = scene.silence("beta")
+        scene.seed(scene.with_settings(channels=hooks(one=receiver)))
+        receiver.wait("heartbeat_miss", "alpha")
+        for _ in range(4):  # it begins to flap inside a silence
+            scene.write("heartbeat_miss", "beta")
+            scene.write("heartbeat_ok", "beta", down_sec=1.0)
+        scene.settled()
+        scene.wait_beats("notifier", 4)
+        assert texts(receiver.seen) == ["alpha is down"]
+        scene.end(silence)
+        until(lambda: "beta is flapping" in texts(receiver.seen), what=lambda: f"it: {texts(receiver.seen)}")
+        assert texts(receiver.seen) == ["alpha is down", "beta is flapping"]
+
+
+def test_row_65_an_exception_between_an_event_and_its_message_loses_neither(tmp_path, receiver):
+    services = {svc: service() for svc in ("alpha", "bad", "beta")}
+    with Notified(tmp_path, hooks(one=receiver), agents=(), services=services) as scene:
+        notifier = scene.program(
+            "notifier_with_defects", "notifier", FIRST_BATCH=str(tmp_path / "first-batch")
+        )
+        scene.ready()
+        for svc in services:
+            scene.write("heartbeat_miss", svc)
+        until(lambda: not notifier.running, what="the end of a notifier that could not group a batch")
+        assert {event["svc"] for event in receiver.taken()} <= {"bad"}
+        assert scene.pending() >= 2
+        notifier.start()
+        for svc in services:
+            receiver.wait("heartbeat_miss", svc)
+        scene.settled()
+        assert "bad: heartbeat_miss" in texts(receiver.seen)
+        assert {each["about"] for each in notifier.logs("router.defect")} == {"bad"}
+        for svc in services:
+            scene.write("heartbeat_ok", svc, down_sec=1.0)
+        for svc in services:
+            receiver.wait("heartbeat_ok", svc)
+        scene.settled()
+        assert len({event["id"] for event in receiver.taken()}) == 6

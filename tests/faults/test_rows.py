@@ -58,6 +58,14 @@ ROWS = {
     48: "an outage that lasts, within a rate limit",
     49: "a great many die at once, and beat again",
     52: "a wall clock set back between two outages",
+    61: "a hostile line, a pipe or a link in the log of a service that hangs",
+    62: "another part's user writes what a leader leads by",
+    63: "a dry run beside the real part",
+    64: "what begins while nobody may be told",
+    65: "an exception between an event and its message",
+    66: "a bus with the newest state slow, loading or away at the start",
+    67: "a truth that changes while a healer restarts and a run ends",
+    76: "more deaths than a slow healer keeps up with",
 }
 
 

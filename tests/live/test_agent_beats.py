@@ -31,8 +31,8 @@ def test_the_first_beat_is_prompt_and_is_both_published_and_kept(scene):
         agent = scene.agent()
         agent.wait_log("agent.joined")
         said = tail.next(within=10)  # the second is due after 15 s or more
-    assert list(said) == ["svc", "i", "ts", "boot", "rev", "every", "host", "version", "started"]
-    assert (said["svc"], said["i"], said["rev"], said["every"]) == ("probe", 1, 3, 30.0)
+    assert list(said) == ["svc", "i", "ts", "boot", "rev", "every", "life", "host", "version", "started"]
+    assert (said["svc"], said["i"], said["rev"], said["every"], said["life"]) == ("probe", 1, 3, 30.0, 180.0)
     assert abs(said["ts"] - time.time()) < 5
     assert (said["host"], said["version"]) == (socket.gethostname(), __version__)
     assert 0 <= said["ts"] - said["started"] < 10

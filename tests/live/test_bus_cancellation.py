@@ -16,14 +16,14 @@ server = opened(lambda tmp_path_factory: Server(tmp_path_factory.mktemp("server"
 async def asks_for_ever(bus, how):
     while True:
         if how == "get":
-            await bus.ask(bus.client.get("k"), 0.5)
+            await bus.ask(bus.client.get("k"), PATIENT_SEC)
         elif how == "pipeline":
             pipe = bus.pipeline()
             pipe.publish("c", "x")
             pipe.set("k", "x", px=1000)
-            await bus.ask(pipe.execute(), 0.5)
+            await bus.ask(pipe.execute(), PATIENT_SEC)
         else:
-            await bus.ask(bus.client.xread({"none": "$"}, block=50), 0.5)
+            await bus.ask(bus.client.xread({"none": "$"}, block=50), PATIENT_SEC)
 
 
 @pytest.mark.parametrize("how", ["get", "pipeline", "block"])

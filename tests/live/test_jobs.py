@@ -54,6 +54,7 @@ def test_a_run_that_fails_and_one_that_hangs_are_missed(fleet):
     assert run(fleet, "nightly", "sh", "-c", "exit 3") == 3
     until(lambda: misses(fleet, "nightly", "failed"), what="the failure")
     assert misses(fleet, "nightly", "failed")[0]["exit_code"] == 3
+    assert misses(fleet, "nightly", "failed")[0]["detail"].startswith("exit 3 after ")
     last_run = orjson.loads(fleet.system.cmd("GET", "run:nightly"))
     assert (last_run["ok"], last_run["code"]) == (False, 3)
     assert run(fleet, "nightly", "true") == 0
@@ -97,10 +98,16 @@ def test_a_run_that_fails_while_the_healer_is_away_is_missed_once_it_is_back(fle
     assert run(fleet, "nightly", "sh", "-c", "exit 3") == 3
     fleet["healer"].start()
     until(lambda: misses(fleet, "nightly", "failed"), what="the failure that nobody heard")
-    assert misses(fleet, "nightly", "failed")[0]["exit_code"] == 3
+    miss = misses(fleet, "nightly", "failed")[0]
+    assert (miss["exit_code"], miss["detail"][:13]) == (3, "exit 3 after ")
     fleet["healer"].kill()
     fleet["healer"].start()
     until(lambda: len(fleet["healer"].logs("monitor.recalled")) == 3, what="a third healer to know the jobs")
+    until(lambda: fleet.system.cmd("GET", "health:nightly"), what="the third healer to lead")
+    kept = orjson.loads(fleet.system.cmd("GET", "health:nightly"))
+    assert kept["detail"] == miss["detail"], "what a healer restored, it goes on showing"
+    shell = Shell(fleet.folder)
+    assert "its command ended with exit code 3 after " in shell.said("health", "nightly", **fleet.env)
     assert run(fleet, "nightly", "true") == 0
     until(lambda: fleet.alerts.of("heartbeat_ok", "nightly"), what="its ok")
     assert len(misses(fleet, "nightly", "failed")) == 1

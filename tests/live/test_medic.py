@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from marketswarm.operator.healing import TimelineEntry, fold_incidents
+from marketswarm.status.fleet_state import parse_instances
 from marketswarm.testing import Fleet as UpFleet
 from support.rig import Fleet, Proc
 from support.rig.container_engine import ContainerEngineStandIn
@@ -56,24 +57,30 @@ def pid_of(fleet, svc):
     return next((pid for pid, line in descendants(fleet.pid) if f"services.{svc}" in line), None)
 
 
-def incidents(bus):
-    entries = [TimelineEntry.parse(fields["entry"].encode()) for _, fields in bus.xrange("medic:incidents")]
+def incidents(bus, stream="medic:incidents"):
+    entries = [TimelineEntry.parse(fields["entry"].encode()) for _, fields in bus.xrange(stream)]
     return fold_incidents(entries)
 
 
-def timeline(bus):
+def timeline(bus, stream="medic:incidents"):
     return [
-        " ".join(filter(None, (each.what, each.reason))) for one in incidents(bus) for each in one.timeline
+        " ".join(filter(None, (each.what, each.reason)))
+        for one in incidents(bus, stream)
+        for each in one.timeline
     ]
 
 
 def show_incident(folder, ident):
-    command = [sys.executable, "-m", "marketswarm", "incident", ident, "--data", str(folder / "fleet")]
+    return run_command(folder, "incident", ident, "--data", str(folder / "fleet"))
+
+
+def run_command(folder, *words):
+    command = [sys.executable, "-m", "marketswarm", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, check=True, text=True).stdout
 
 
-def is_over(bus):
-    return any(each.startswith("resolved") for each in timeline(bus))
+def is_over(bus, stream="medic:incidents"):
+    return any(each.startswith("resolved") for each in timeline(bus, stream))
 
 
 def test_a_killed_agent_is_left_to_its_owner_and_a_hung_one_is_restarted_verified_and_on_record(tmp_path):
@@ -102,6 +109,24 @@ def test_a_killed_agent_is_left_to_its_owner_and_a_hung_one_is_restarted_verifie
         assert f'"boot":"{boot}"' in shown.partition("lines of its log:")[2], "of the process that hung"
 
 
+def test_a_false_picture_by_mesh_s_password_holds_back_no_remedy(tmp_path):
+    """docs/security.md: with it, others see false instances, and no more."""
+    document = truth(mode="act")
+    document["services"]["rss_agg"] = {"heartbeat": BEATS}
+    del document["services"]["mesh"]  # the test writes what it would
+    with UpFleet(tmp_path, "rss_agg", "medic", truth=document, timeout_sec=1.5) as fleet:
+        bus = fleet.bus("system-redis")
+        instances = [{"boot": boot, "beat_at": time.time() + 3600} for boot in ("b1", "b2")]
+        bus.set("mesh:topology", orjson.dumps({"services": {"rss_agg": {"instances": instances}}}))
+        found = parse_instances(bus.get("mesh:topology").encode())
+        assert found["rss_agg"].running == 2, "it is a picture that is believed"
+        pid = pid_of(fleet, "rss_agg")
+        os.kill(pid, signal.SIGSTOP)
+        fleet.until(lambda: "verified" in timeline(bus), what="its restart")
+        assert "refused several_processes" not in timeline(bus)
+        assert pid_of(fleet, "rss_agg") != pid
+
+
 def test_where_the_medic_is_the_owner_it_starts_a_killed_agent_at_once_and_none_that_was_stopped(tmp_path):
     with up(tmp_path, mode="act", targets={"mesh": {"owner": "medic"}}) as fleet:
         bus = fleet.bus("system-redis")
@@ -121,23 +146,34 @@ def test_where_the_medic_is_the_owner_it_starts_a_killed_agent_at_once_and_none_
 
 
 @pytest.mark.parametrize(
-    ("mode", "env", "reason"),
-    [("observe", {}, "observed"), ("act", {"MEDIC_DRY_RUN": "true"}, "dry_run")],
+    ("mode", "env", "reason", "stream"),
+    [
+        ("observe", {}, "observed", "medic:incidents"),
+        ("act", {"MEDIC_DRY_RUN": "true"}, "dry_run", "medic:dry:incidents"),
+    ],
 )
 def test_in_observe_and_in_a_dry_run_nothing_is_touched_and_the_incident_says_what_would_be(
-    tmp_path, mode, env, reason
+    tmp_path, mode, env, reason, stream
 ):
     with up(tmp_path, env=env, mode=mode) as fleet:
         bus, pid = fleet.bus("system-redis"), pid_of(fleet, "mesh")
+        bus.delete(stream)  # a slow start may have been an outage
         os.kill(pid, signal.SIGSTOP)
-        fleet.until(lambda: f"refused {reason}" in timeline(bus), what="what would be done")
+        fleet.until(lambda: f"refused {reason}" in timeline(bus, stream), what="what would be done")
         assert pid_of(fleet, "mesh") == pid
-        (incident,) = incidents(bus)
+        incident = incidents(bus, stream)[0]
         assert [each.remedy for each in incident.timeline if each.reason == reason] == ["restart"]
         os.kill(pid, signal.SIGCONT)
-        fleet.until(lambda: is_over(bus), what="the end of the incident")
-        assert timeline(bus)[-1] == "resolved recovered"
+        fleet.until(lambda: is_over(bus, stream), what="the end of the incident")
+        assert timeline(bus, stream)[-1] == "resolved recovered"
         assert pid_of(fleet, "mesh") == pid
+        if reason == "dry_run":
+            assert bus.keys("medic:incidents") == bus.keys("medic:state") == []
+            command = ("incidents", "--dry-run", "--json", "--data", str(tmp_path / "fleet"))
+            shown = run_command(tmp_path, *command)
+            assert [each["id"] for each in orjson.loads(shown)] == [incident.id]
+            shown = run_command(tmp_path, "incident", incident.id, "--dry-run", *command[3:])
+            assert "this is a dry run" in shown
 
 
 def test_a_proposal_waits_for_a_person_and_what_helped_then_is_done_unasked_if_that_can_be_earned(tmp_path):

@@ -36,7 +36,7 @@ def test_a_test_goes_the_way_of_all_messages_and_the_answer_is_the_receivers(tmp
         assert (ended.returncode, ended.stderr) == (1, "")
         assert f"✗ one ({HOST}:{receiver.port}): 404" in ended.stdout
         assert shell("dead").stdout == "everything was delivered\n"  # nobody misses a test
-        assert "there is no channel two" in shell("notify", "test", "two", *BY).stdout
+        assert "there is no channel two; there are " in shell("notify", "test", "two", *BY).stdout
 
 
 def test_a_test_to_a_receiver_that_hangs_is_answered_when_its_time_is_over(tmp_path, receiver):
@@ -101,7 +101,8 @@ def test_an_outage_that_is_seen_to_is_not_brought_up_again(tmp_path, receiver):
         assert (ended.returncode, ended.stdout) == (0, "✓ alpha: kim sees to it\n")
         ended = shell("ack", "gamma", *BY)
         assert ended.returncode == 1
-        assert "✗ nothing is down that is called gamma" in ended.stdout
+        assert "✗ nothing is down that is called gamma; down are alpha, beta" in ended.stdout
+        assert "; did you mean alpha?" in shell("ack", "alpa", *BY).stdout
 
         def reminders() -> list[str]:
             return [each.data["title"] for each in receiver.seen if each.data["what"] == "reminder"]

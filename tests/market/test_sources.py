@@ -231,7 +231,7 @@ def test_an_operator_takes_a_source_out_of_service_and_into_it_again(scene):
     scene.served_by("kraken")
     refused = scene.command("pause", "krakn")
     assert refused.returncode == 2
-    assert "no series of the truth names krakn; is it kraken?" in refused.stderr
+    assert "no series of the truth names krakn; did you mean kraken?" in refused.stderr
 
 
 def test_the_gate_opens_when_enough_is_there_and_says_what_is_not(scene):

@@ -11,6 +11,7 @@ from marketswarm.beat import (
     MAX_HOST_CHARS,
     Beat,
     MalformedBeat,
+    Meaning,
     Sender,
     encode_beat,
     parse_beat,
@@ -95,13 +96,22 @@ def test_a_wrong_optional_key_is_passed_over_since_the_sender_is_alive_all_the_s
 
 
 @pytest.mark.parametrize(
-    ("run", "is_run_only"),
-    [(None, False), ("ended", False), ("started", True), ("failed", True), ("log", True)],
+    ("run", "status", "meaning"),
+    [
+        (None, "ok", Meaning.LIFE),
+        (None, "degraded", Meaning.LIFE),
+        (None, "stopping", Meaning.GOODBYE),
+        ("ended", "ok", Meaning.LIFE),
+        ("ended", "stopping", Meaning.LIFE),  # a report about a run is never a goodbye
+        ("started", "stopping", Meaning.REPORT),
+        ("failed", "ok", Meaning.REPORT),
+        ("log", "ok", Meaning.REPORT),
+    ],
 )
-def test_of_the_reports_about_a_run_its_end_alone_is_a_sign_of_life(run, is_run_only):
-    beat = parse_beat(encode_beat("a", 1, 0.0, run=run, rid="5f0c"), "a")
+def test_a_payload_is_a_sign_of_life_a_report_or_a_goodbye(run, status, meaning):
+    beat = parse_beat(encode_beat("a", 1, 0.0, status=status, run=run, rid="5f0c"), "a")
     assert isinstance(beat, Beat)
-    assert (beat.run, beat.rid, beat.is_run_only) == (run, "5f0c", is_run_only)
+    assert (beat.run, beat.rid, beat.meaning) == (run, "5f0c", meaning)
 
 
 # -- what does not

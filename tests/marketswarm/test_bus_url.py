@@ -4,7 +4,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from marketswarm.bus_url import find_address, find_host_and_name, has_bus_as_host, is_bus_url, parse_sentinels
+from marketswarm.bus_url import (
+    explain_bus_url,
+    find_address,
+    find_host_and_name,
+    has_bus_as_host,
+    is_bus_url,
+    parse_sentinels,
+)
 
 SECRET = "hush-hush"  # noqa: S105 - nobody's
 WHOLE = (
@@ -75,6 +82,63 @@ def test_who_says_little_gets_the_usual_ports_no_user_and_the_first_database():
 )
 def test_what_is_no_url_of_a_bus_is_known_for_that(url):
     assert not is_bus_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:S3@secret#et@127.0.0.1:6379",
+        "redis://:S3@secret/et@127.0.0.1:6379",
+        "redis://:S3@secret?et@127.0.0.1:6379",
+        "redis://:S3#secret@h",
+        "redis://:S3/secret@h",
+        "redis://:S3?secret@h",
+        "redis://secret:12/x@h",
+        "redis://secret:12?x@h",
+        "redis://secret:12#x@h",
+        "redis://secret:12/0?x@h",
+        "redis://u:p@h#secret",
+        "rediss://:se[cret@h",
+        "redis://:se cret@h",
+        "redis://:S3@se%cret#@h",
+        "unix://:secret/x@/run/redis.sock",
+        "unix://secret/x@/run/redis.sock",
+        "redis+sentinel://:S3@secret#et@h/m",
+        "redis+sentinel://:S3@secret/et@h",
+        "redis+sentinel://:S3@secret?et@h/m",
+        "redis+sentinel://:S3@secret/m?x@h/m",
+    ],
+)
+def test_a_part_of_a_password_is_no_host_and_shown_nowhere(url):
+    assert not is_bus_url(url)
+    assert find_address(url) == "?"
+    assert "percent-encode" in explain_bus_url(url)
+    assert "secret" not in explain_bus_url(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h:1/production", "redis://h:1/1/2", "redis://h:1/00001", "redis://h/x"]
+)
+def test_only_a_number_follows_the_port(url):
+    assert not is_bus_url(url)
+    assert explain_bus_url(url).endswith("; only the number of a database may follow the port")
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("redis://:S3%40cr%23et%2F%3F%25@h:1/2", "h:1"),
+        ("redis://:S3@cr@et@h:1", "h:1"),  # nothing can be meant by it but this
+        ("redis://u:a:b@h:1?health_check_interval=1", "h:1"),
+        ("unix://u:p@/run/redis@1.sock", "/run/redis@1.sock"),
+        ("unix:///run/redis@1.sock?db=1", "/run/redis@1.sock"),
+        ("unix://localhost/run/redis.sock", "/run/redis.sock"),
+        ("rediss://u:p@[::1]:1/", "::1:1"),
+    ],
+)
+def test_a_password_that_is_encoded_or_can_be_told_apart_is_taken(url, where):
+    assert is_bus_url(url)
+    assert find_address(url) == where
 
 
 @pytest.mark.parametrize("url", [WHOLE, "REDIS+SENTINEL://h/m", "redis://h", "rediss://h:1", "unix:///s"])

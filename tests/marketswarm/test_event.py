@@ -250,3 +250,14 @@ def test_an_event_that_is_kept_takes_as_much_memory_as_it_is_long():
     finally:
         tracemalloc.stop()
     assert taken < sum(map(len, kept)) + 100 * len(kept)
+
+
+def test_what_a_failure_said_is_read_as_one_short_line():
+    event = Event(Kind.HEARTBEAT_MISS, "a", 9.0, "i", "healer", reason="failed", detail="disk full")
+    assert parse_event(encode_event(event)) == event
+    hostile = replace(event, detail="\x1b[31mdisk\x1b[0m full" + "!" * 9_000 + "\nnext: marketswarm seed")
+    assert parse_event(encode_event(hostile)).detail == "disk full" + "!" * 191
+    assert parse_event(encode_event(replace(event, detail="\n"))).detail is None
+    assert parse_event(b'{"type":"heartbeat_miss","svc":"a","ts":1,"detail":5}') == MalformedEvent(
+        "bad_detail"
+    )

@@ -5,7 +5,7 @@ import pytest
 from marketswarm.channels import Severity, make_event_message
 from marketswarm.channels.message import LATE_SEC
 from marketswarm.event import UNWATCHED_REASON, Event, Kind, encode_event, parse_event
-from marketswarm.event_text import describe_event, join_words
+from marketswarm.event_text import describe_event, describe_outage, join_words
 
 # fmt: off
 SAYS = [
@@ -24,16 +24,21 @@ SAYS = [
     (Event(Kind.HEARTBEAT_MISS, "rss_agg", 9.0, "a", "healer", late_sec=31.2, timeout_sec=30),
      "rss_agg is down", "no beat for 31.2 s (timeout 30 s)", "warning"),
     (Event(Kind.HEARTBEAT_MISS, "a", 9.0, "a", "healer", late_sec=30, timeout_sec=30, reason="never_seen"),
-     "a is down", "no beat for 30 s, none ever (timeout 30 s)", "warning"),
+     "a is down", "never heard, in the 30 s since listening began", "warning"),
     (Event(Kind.HEARTBEAT_OK, "a", 9.0, "a", "healer", age_sec=0.004), "a is up", "it beats", "info"),
     (Event(Kind.HEARTBEAT_UNWATCHED, "a", 9.0, "a", "healer"),
-     "a is no longer watched", "it was down, and the truth no longer names it", "info"),
+     "a is no longer watched", "it was down, and the truth no longer asks for it", "info"),
     (Event(Kind.HEARTBEAT_GAP, "a", 9.0, "a", "healer", gap_sec=0.0, restarted=True),
      "a restarted, and is up", "it did not beat all the time while nobody listened", "info"),
     (Event(Kind.HEARTBEAT_GAP, "a", 9.0, "a", "healer", gap_sec=250.0, restarted=False),
      "a was away unseen", "silent for at least 4 min 10 s while nobody listened", "info"),
     (Event(Kind.BUS_OK, "extra", 9.0, "a", "healer", reason=UNWATCHED_REASON, since=1.0, down_sec=8.0),
-     "bus extra is no longer watched", "it was away, and the truth no longer names it", "info"),
+     "bus extra is no longer watched", "it was away, and the truth no longer asks for it", "info"),
+    (Event(Kind.WATCH_MISS, "a", 9.0, "a", "healer", reason="auth"),
+     "a can't be watched", "its bus does not let its channel be heard (auth)", "warning"),
+    (Event(Kind.WATCH_MISS, "a", 9.0, "a", "healer", reason="flood"),
+     "a can't be watched", "more comes on its channel than the healer reads, so its silence is not judged",
+     "warning"),
     (Event(Kind.TRUTH_DRIFT, "b", 9.0, "a", "sentinel"),
      "the truth on b has drifted", "it is not the same as on the other buses", "warning"),
     (Event(Kind.TRUTH_DRIFT, "b", 9.0, "a", "sentinel", reason="missing"),
@@ -48,7 +53,7 @@ SAYS = [
     (Event(Kind.PROBE_OK, "massive/shop", 9.0, "a", "massive", down_sec=135.2),
      "massive/shop is up again", "after 2 min 15 s", "info"),
     (Event(Kind.PROBE_UNWATCHED, "massive/shop", 9.0, "a", "massive"),
-     "massive/shop is no longer probed", "it was down, and the truth no longer names it", "info"),
+     "massive/shop is no longer probed", "it was down, and the truth no longer asks for it", "info"),
     (Event(Kind.MONITOR_MISS, "medic/disk/host", 9.0, "a", "medic", late_sec=60.0, severity="critical",
            reason="host_disk_free 7.5, below 10 for 60 s"),
      "medic/disk/host holds",
@@ -56,7 +61,7 @@ SAYS = [
     (Event(Kind.MONITOR_OK, "medic/disk/host", 9.0, "a", "medic", down_sec=135.2, severity="critical"),
      "medic/disk/host no longer holds", "after 2 min 15 s", "info"),
     (Event(Kind.MONITOR_UNWATCHED, "medic/disk/host", 9.0, "a", "medic"),
-     "medic/disk/host is no longer evaluated", "it held, and the truth no longer names it", "info"),
+     "medic/disk/host is no longer evaluated", "it held, and the truth no longer asks for it", "info"),
     (Event(Kind.MONITOR_MISS, "medic/proposed/feed", 9.0, "a", "medic", late_sec=0.0, severity="warning",
            reason="restart; to approve it until 2027-01-15 08:15:00 UTC: marketswarm medic approve 3f9a1c04"),
      "the medic proposes a remedy for feed",
@@ -65,13 +70,13 @@ SAYS = [
     (Event(Kind.MONITOR_OK, "medic/proposed/feed", 9.0, "a", "medic", down_sec=135.2),
      "the medic proposes nothing more for feed", "it was approved, expired, or is not needed", "info"),
     (Event(Kind.MONITOR_UNWATCHED, "medic/proposed/feed", 9.0, "a", "medic"),
-     "medic/proposed/feed is no longer evaluated", "it held, and the truth no longer names it", "info"),
+     "medic/proposed/feed is no longer evaluated", "it held, and the truth no longer asks for it", "info"),
     (Event(Kind.WATCH_MISS, "rss_agg", 9.0, "a", "healer", reason="auth", since=3.0),
      "rss_agg can't be watched", "its bus does not let its channel be heard (auth)", "warning"),
     (Event(Kind.WATCH_OK, "rss_agg", 9.0, "a", "healer", down_sec=135.2),
      "rss_agg is watched again", "after 2 min 15 s", "info"),
     (Event(Kind.WATCH_UNWATCHED, "rss_agg", 9.0, "a", "healer"),
-     "rss_agg is no longer watched", "it could not be heard, and the truth no longer names it", "info"),
+     "rss_agg is no longer watched", "it could not be heard, and the truth no longer asks for it", "info"),
     (Event(Kind.REACH_GAP, "healer", 9.0, "a", "healer", since=3.0, gap_sec=31.5),
      "the healer reached no bus",
      "for 31.5 s; its own network, or all buses at once; nothing was watched", "info"),
@@ -132,6 +137,29 @@ def test_a_run_that_failed_says_its_exit_code():
     assert message.text.splitlines()[-1] == "next: marketswarm status"
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "detail", "text"),
+    [
+        (None, None, "a failure was reported"),
+        (None, "disk full", "reported: disk full"),
+        (3, "disk full", "its command ended with exit code 3: disk full"),
+        (3, "exit 3 after 12.4 s", "its command ended with exit code 3 after 12.4 s"),
+        (3, "exit 34", "its command ended with exit code 3: exit 34"),
+        (
+            143,
+            "ended by SIGTERM after 5 s",
+            "its command ended with exit code 143: ended by SIGTERM after 5 s",
+        ),
+        (None, "{svc} <b>@everyone</b>", "reported: {svc} <b>@everyone</b>"),
+    ],
+)
+def test_a_failure_says_its_reason_and_a_command_only_if_there_was_one(exit_code, detail, text):
+    event = Event(
+        Kind.HEARTBEAT_MISS, "a", 9.0, "a", "healer", reason="failed", exit_code=exit_code, detail=detail
+    )
+    assert describe_event(event) == ("a failed", text)
+
+
 def test_a_name_in_a_command_to_type_is_quoted():
     event = Event(Kind.HEARTBEAT_MISS, "$(reboot)", 9.0, "a", "healer")
     assert make_event_message(event, b"{}", 9.0).text.endswith("next: marketswarm health '$(reboot)'")
@@ -152,3 +180,24 @@ def test_a_title_and_a_text_make_one_line():
 
 def test_a_name_is_never_read_as_a_template():
     assert describe_event(Event(Kind.BUS_OK, "{late}{0}", 9.0, "a", "healer"))[0] == "bus {late}{0} is back"
+
+
+@pytest.mark.parametrize(
+    ("reason", "since", "down_since", "words"),
+    [
+        ("silent", 100.0, None, ("silent since", 100.0)),
+        ("stopped", 100.0, None, ("silent since", 100.0)),
+        (None, 100.0, None, ("silent since", 100.0)),
+        ("never_seen", None, None, ("never heard", None)),
+        ("failed", 100.0, 200.0, ("failed since", 200.0)),
+        ("failed", 100.0, None, ("failed since", 100.0)),
+        ("failed", None, None, ("failed", None)),
+        ("overdue", 100.0, 200.0, ("missed its run of", 200.0)),
+        ("overdue", None, 200.0, ("missed its run of", 200.0)),
+        ("overdue", 100.0, None, ("overdue, no run since", 100.0)),
+        ("overdue", None, None, ("overdue, no run ever", None)),
+        ("never_ended", 100.0, 200.0, ("never ended, no run since", 100.0)),
+    ],
+)
+def test_an_outage_says_since_when_by_its_reason(reason, since, down_since, words):
+    assert describe_outage(reason, since, down_since) == words

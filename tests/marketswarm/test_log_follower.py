@@ -4,6 +4,7 @@ That nothing is lost at a rotation is tested where the files are rotated: fleet/
 """
 
 import os
+import stat
 
 import pytest
 
@@ -58,3 +59,49 @@ def test_the_files_of_a_folder_are_found_by_agent(path, tmp_path):
         (tmp_path / name).touch()
     assert find_log_files(tmp_path) == {"a": path, "b/2": tmp_path / "b@2.log"}
     assert find_log_files(tmp_path / "none") == {}
+
+
+def put_instead(path, kind):
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        (path.parent / "secret").write_text("a secret\n")
+        path.symlink_to(path.parent / "secret")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("pipe", "it is not a regular file"),
+        ("folder", "it is not a regular file"),
+        ("link", "it is a link"),
+        ("socket", "it is a socket"),
+    ],
+)
+@pytest.mark.parametrize("place", ["a.log", "a.log.1"])
+def test_what_stands_in_place_of_a_log_is_not_read_nor_waited_for(path, kind, why, place):
+    append(path, b"first\n")
+    follower = LogFollower(path)
+    assert follower.read_new() == [b"first"]
+    if place == "a.log":
+        path.rename(path.with_name("a.log.1"))
+        append(path.with_name("a.log.1"), b"before it\n")
+        put_instead(path, kind)
+        assert follower.read_new(100) == [b"before it"]
+    else:
+        put_instead(path.with_name(place), kind)
+        append(path, b"before it\n")
+        assert LogFollower(path).read_tail(5) == [b"first", b"before it"]
+    tail = LogFollower(path)
+    tail.read_tail(5)
+    assert tail.refused == {path.with_name(place): why}
+    put = path.with_name(place)
+    put.rmdir() if kind == "folder" else put.unlink()
+    append(path, b"after it\n")
+    assert follower.read_new()[-1] == b"after it"
+    assert follower.refused == {}

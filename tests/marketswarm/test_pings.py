@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,24 @@ def test_a_ping_comes_back_from_its_entry_as_it_was():
     assert parse_ping(b"1762433458125-2", stored(whole)) == whole
 
 
+def test_a_run_under_exec_comes_back_with_its_duration_and_is_one_row_of_its_own():
+    whole = JobPing(
+        kind=PingKind.FAIL, ts=112.5, form=PingForm.EXEC, rid="a", exit_code=3, took_sec=12.5, method=""
+    )
+    assert parse_ping(b"112500-0", stored(whole)) == replace(whole, n=112500000)
+    assert find_runs([ping("start", 90), whole, ping("success", 120)]) == [
+        JobRun(rid=None, started_at=90, ended_at=120, ok=True),
+        JobRun(rid="a", started_at=100, ended_at=112.5, ok=False, exit_code=3),
+    ]
+
+
+@pytest.mark.parametrize("took", [b"-1", b"nan", b"x", b"1e999"])
+def test_a_duration_that_can_not_be_is_unknown(took):
+    found = parse_ping(b"1-0", {b"kind": b"success", b"ts": b"1", b"took_sec": took})
+    assert found is not None
+    assert found.took_sec is None
+
+
 def test_a_body_is_kept_up_to_its_limit_and_its_size_is_known():
     long = JobPing(kind=PingKind.LOG, ts=1.0, body=b"x" * 30_000, size=30_000)
     found = parse_ping(b"1-0", stored(long))
@@ -66,7 +86,7 @@ def test_what_is_no_ping_is_passed_over(entry_id, fields):
 @given(
     st.binary(max_size=30),
     st.dictionaries(
-        st.sampled_from([b"kind", b"ts", b"rid", b"exit_code", b"body", b"size", b"client"]),
+        st.sampled_from([b"kind", b"ts", b"rid", b"exit_code", b"took_sec", b"body", b"size", b"client"]),
         st.binary(max_size=40) | st.sampled_from([b"success", b"start", b"1.5", b"0", b"-1", b"999"]),
     ),
 )

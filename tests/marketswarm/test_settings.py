@@ -62,6 +62,7 @@ WRONG = [
     ("REDIS_URL", "redis://me:hunter2@host:99999"),
     ("REDIS_URL", "redis://me:hunter2@[::1"),
     ("TRUTH_REDIS_URL", "hunter2"),
+    ("TRUTH_REDIS_URL", "redis://:S3@hunter2#et@127.0.0.1:6379"),
 ]
 
 

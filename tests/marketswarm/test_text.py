@@ -1,3 +1,6 @@
+import time
+from zoneinfo import ZoneInfo
+
 import orjson
 import pytest
 
@@ -5,11 +8,16 @@ from marketswarm.text import (
     escape_json,
     escape_lines,
     escape_text,
+    extract_line,
     format_duration,
+    format_moment,
     format_names,
+    format_time,
     parse_digits,
+    redact_url,
 )
 
+AT_NOON = 1_762_433_427.1
 STEERING = {
     "\x1b[2J": r"\x1b[2J",
     "\x9b31m": r"\x9b31m",
@@ -78,3 +86,51 @@ def test_digits_are_a_number_up_to_a_length():
     assert parse_digits("007") == 7
     assert parse_digits(b"9" * 15) == 10**15 - 1
     assert parse_digits("100", 2) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("disk full on /backup\nmore", "disk full on /backup"),
+        ("\n \r\n\tsecond\x00 line ", "second line"),
+        ("\x1b[1;31mred\x1b[0m \x1b]0;title\x07disk", "red disk"),
+        ("\u202eevil\u2028next", "evil"),
+        ("größer 價格 🙂", "größer 價格 🙂"),
+        ("x" * 100_000, "x" * 200),
+        ("\ud800", None),
+        ("\x1b[2J\x1b[H", None),
+        ("", None),
+        ("GET https://me:pw@api.example/v1?token=abc: 500", "GET https://api.example/v1: 500"),
+        ("no answer of redis://:S3/cr?et@h:6379/0.", "no answer of ?."),
+        ("redis://h:6379: refused", "redis://h:6379: refused"),
+        ("(see http://[)", "(see ?)"),
+    ],
+)
+def test_the_first_line_of_foreign_text_is_short_printable_and_without_credentials(text, line):
+    assert extract_line(text) == line
+
+
+@pytest.mark.parametrize(
+    "piece", ["\x1b[", "\x1b]", "\x1b", "a", "a://", "://", "a.", "\n", "@", "\x1b]a", "x\x1b[1"]
+)
+def test_a_line_of_foreign_text_takes_no_long_time(piece):
+    begun = time.process_time()
+    extract_line(piece * (1_000_000 // len(piece)))
+    assert time.process_time() - begun < 0.5
+
+
+def test_a_url_in_a_log_shows_no_secret():
+    assert redact_url("https://me:pw@a:8443/feed?token=5#x") == "https://a:8443/feed"
+    assert redact_url("http://[") == redact_url("redis://:pa/ss@h") == "?"
+
+
+def test_the_clocks_of_a_zone_stand_before_utc_and_its_date_too_where_it_is_another():
+    zurich, kolkata = ZoneInfo("Europe/Zurich"), ZoneInfo("Asia/Kolkata")
+    assert format_moment(AT_NOON) == "2025-11-06 12:50:27 UTC"
+    assert format_moment(AT_NOON, zurich) == "2025-11-06 13:50:27 CET (12:50:27 UTC)"
+    assert format_time(AT_NOON, zurich) == "13:50:27 CET (12:50:27 UTC)"
+    assert format_moment(AT_NOON + 39_600, zurich) == "2025-11-07 00:50:27 CET (2025-11-06 23:50:27 UTC)"
+    assert format_moment(AT_NOON + 15_552_000, zurich) == "2026-05-05 14:50:27 CEST (12:50:27 UTC)"
+    assert format_time(AT_NOON, kolkata) == "18:20:27 IST (12:50:27 UTC)"
+    assert format_moment(1e18, kolkata) == "9999-12-31 23:59:59 UTC", "a zone knows no year 10000"
+    assert format_time(1e18, kolkata) == "23:59:59 UTC"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from marketswarm import time_slice as module
-from marketswarm.time_slice import TimeSlice, wait_until_due
+from marketswarm.time_slice import StepSize, TimeSlice, wait_until_due
 
 
 async def test_long_work_lets_others_run_whenever_its_slice_is_over(monkeypatch):
@@ -54,3 +54,25 @@ async def test_while_nothing_is_due_a_wait_with_a_least_time_takes_one_timer(mon
     assert not await wait_until_due(asyncio.Event(), 0.0, least_sec=0.03)
     assert time.monotonic() - began >= 0.03
     assert slept == []
+
+
+def test_a_step_becomes_as_small_as_the_machine_is_slow_and_grows_again():
+    step = StepSize(25, 250, slice_sec=0.005)
+    assert step.size == 25  # until it is known that more do no harm
+    for _ in range(5):  # 100 µs an item
+        step.note_step(step.size, step.size * 100e-6)
+    assert step.size == 50
+    for _ in range(5):  # ten times as slow: never fewer than the fewest
+        step.note_step(step.size, step.size * 1e-3)
+    assert step.size == 25
+    for _ in range(5):
+        step.note_step(step.size, step.size * 10e-6)
+    assert step.size == 250
+
+
+def test_one_step_that_a_standing_machine_held_up_only_halves_the_next_one():
+    step = StepSize(25, 250, slice_sec=0.005)
+    for _ in range(5):
+        step.note_step(step.size, 0.0)
+    step.note_step(250, 10.0)
+    assert step.size == 125

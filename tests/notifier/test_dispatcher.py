@@ -11,6 +11,7 @@ from marketswarm.channels.message import parse_message
 from marketswarm.channels.worker import Outcome
 from marketswarm.event import Event, Kind, parse_event
 from marketswarm.operator.requests import Answer
+from marketswarm.status.channel_records import parse_records
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier import dispatcher as module
@@ -394,6 +395,9 @@ async def test_an_attempt_that_failed_changes_nothing_but_since_when():
     await bench.dispatcher.dispatch()
     assert orjson.loads(bench.kept.pop(f"o:w:{ident}"))["since"] == {"one": bench.now}
     before.pop(f"o:w:{ident}")
+    (record,) = parse_records(bench.kept.pop("d:records")).values()
+    assert (record.sent, record.failed, record.refused, record.reason) == (0, 1, 0, "500")
+    assert (record.failed_title, record.failed_at) == ("alpha is down", bench.now)
     assert bench.kept == before
     assert bench.acked() == []
     assert bench.dispatcher.outbox.pending_messages("one")

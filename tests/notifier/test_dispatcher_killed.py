@@ -1,22 +1,31 @@
 """The dispatcher is killed at any step, as often as anything likes: every event is told, and under one id."""
 
+import asyncio
 import contextlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from marketswarm.bus import BusError
 from marketswarm.channels import Receipt, SendError
 from marketswarm.channels.worker import Outcome
 from marketswarm.event import parse_event
+from notifier.app import TermEnded, is_orderly_end
 from notifier.channel_pool import ChannelPool
 from notifier.dispatcher import Dispatcher
 from notifier.inbox import Inbox, ReceivedEvent
 from notifier.metrics import NotifierMetrics
+from notifier.outbox import Outbox
+from notifier.router import Router
+from notifier.router.grouping import Grouper
 from notifier.router.healing import HealingAttempt, MedicState, StoredRepair
+from notifier.router.pending import PendingNotices
 from notifier.router.policy import Policy
+from notifier.router.timers import Timers
 from support.examples import examples
 from support.simulation.router import truth_of
 
@@ -201,3 +210,64 @@ def test_every_event_is_told_on_every_channel_under_one_id(story, group_wait_sec
         for svc, ids in changes.items():
             if len(ids) < 4:  # more of them may be told as flapping
                 assert set(ids) <= told.keys(), f"{svc} over {channel}"
+
+
+class DefectError(Exception):
+    """What no part foresees."""
+
+
+STAGES = [
+    *((Router, name) for name in ("handle_event", "take_due", "changes")),
+    *((Grouper, name) for name in ("group", "_build_messages", "_render", "_record_message", "_record_sent")),
+    *((Timers, name) for name in ("opening", "describe", "find_next_notices", "held_until", "next_at")),
+    *((PendingNotices, name) for name in ("put", "list_oldest", "drop_sent", "due_at", "changes")),
+    *((Outbox, name) for name in ("add", "record_accepted", "changes", "covers", "find_pending_message")),
+    *((Dispatcher, name) for name in ("_route_events", "_enqueue", "_apply_outcome", "_acknowledge_done")),
+    *((World, name) for name in ("find_delivered", "commit", "hand_over")),
+    (Inbox, "take_events"),
+]
+
+
+LATER = [
+    pytest.param(at, marks=pytest.mark.nightly("the same stage fails at its first call")) for at in (2, 5)
+]
+
+
+@pytest.mark.parametrize("at", [1, *LATER])
+@pytest.mark.parametrize(("part", "name"), STAGES, ids=[f"{part.__name__}.{name}" for part, name in STAGES])
+def test_row_65_an_exception_at_any_stage_loses_no_event(monkeypatch, part, name, at):
+    original, calls = getattr(part, name), Counter[str]()
+
+    def broken(*args, **named):
+        calls[name] += 1
+        if calls[name] == at:
+            raise DefectError
+        return original(*args, **named)
+
+    world = World(group_wait_sec=2.0)
+    monkeypatch.setattr(part, name, broken)
+    for svc in "abc":
+        world.change(svc)
+    for step in range(12):
+        world.now += 1.0
+        try:
+            world.turn()
+            world.send("one")
+            world.send("two")
+        except DefectError:
+            world.begin()  # the process has ended, and stored nothing more; another one begins
+        if step == 4:
+            world.change("a")
+    monkeypatch.undo()
+    world.begin()
+    world.drain()
+    assert world.acked == set(world.log)
+    for channel in CHANNELS:
+        assert {parse_event(raw).id for raw in world.log.values()} <= world.ledger[channel].keys()
+
+
+def test_only_an_orderly_end_stores_what_is_left():
+    assert is_orderly_end(asyncio.CancelledError())
+    assert is_orderly_end(BaseExceptionGroup("", [TermEnded(), BusError("system-redis", "refused")]))
+    assert not is_orderly_end(IndexError())
+    assert not is_orderly_end(ExceptionGroup("", [TermEnded(), IndexError()]))

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.keys import MEDIC_STATE, lease_key
+from marketswarm.keys import MEDIC_LEASE, MEDIC_STATE, own_lease_key
 from marketswarm.testing import MemoryBus
 from notifier.medic_reader import MedicReader
 from notifier.router.healing import MedicState
@@ -16,7 +16,7 @@ from services.medic.remedies import Remedy
 from services.medic.repair import MAX_ATTEMPTS, MAX_NUMBER, MAX_TEXT, RemedyAttempt, Repair, RepairState
 
 NOW = 1_762_433_458.0
-LEASE = lease_key("medic")
+LEASE = own_lease_key("medic", MEDIC_LEASE)
 
 
 def repair(svc="feed", attempts=1):

@@ -218,3 +218,13 @@ def test_it_knows_which_message_about_a_service_is_on_its_way():
     assert [outbox.find_pending_message(each) for each in "abcd"] == ["m1", "m1", "m2", None]
     outbox.record_accepted("m1", "slack")
     assert [outbox.find_pending_message(each) for each in "abc"] == [None, "m2", "m2"]
+
+
+def test_a_clock_that_is_set_makes_no_failure_older_or_younger():
+    outbox, kept = Outbox(), Kept()
+    outbox.add(message("m1", "a"), ["slack"])
+    outbox.record_failure("m1", "slack", NOW)
+    kept.take(outbox)
+    outbox.shift_times(-3600.0)
+    for each in (outbox, kept.take(outbox).restored()):
+        assert each.failing_sec(message("m1", "a"), "slack", NOW - 3600 + 60) == 60

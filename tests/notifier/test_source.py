@@ -1,9 +1,14 @@
 """Of a log's end, the outages that last."""
 
+from collections import Counter
+from types import SimpleNamespace
+
 import orjson
 
+from marketswarm.event import Event, Kind
 from marketswarm.operator.silences import KEPT_SEC, Silence
-from notifier.source import SilenceSync, find_unfinished_outages
+from notifier.inbox import Inbox, ReceivedEvent
+from notifier.source import LogReader, SilenceSync, find_unfinished_outages
 
 
 def log(*entries):
@@ -123,3 +128,38 @@ def test_a_poll_parses_what_is_new_or_has_changed_and_nothing_else(monkeypatch):
     assert parsed == [changed.encode()]
     assert silences.record_silences("b", held(*many)) == {"q7": changed.encode()}
     assert silences.find_deletable("b", 2.0 + KEPT_SEC) == ["q0", "q1", "q2"]
+
+
+async def test_a_log_counts_as_read_again_once_its_events_are_stored(monkeypatch):
+    inbox, ended = Inbox(Counter()), []
+    reader = LogReader(
+        SimpleNamespace(name="one"),
+        "me",
+        inbox,
+        room=None,
+        answered=None,
+        failed=None,
+        replay_after=b"5-0",
+        replayed=ended.append,
+    )
+
+    async def read_before(_bus, _stream, before, *, count):
+        return [SimpleNamespace(id=b"%d-0" % n) for n in (7, 6, 5)] if before == b"+" else []
+
+    async def fetch(_stream, idents):
+        assert idents == [b"6-0", b"7-0"]
+        inbox.add_events(
+            ReceivedEvent("one", ident, Event(Kind.HEARTBEAT_OK, "a", 1.0, ident.decode(), "healer"), b"{}")
+            for ident in idents
+        )
+
+    monkeypatch.setattr("notifier.source.read_entries_before", read_before)
+    monkeypatch.setattr(reader, "_fetch", fetch)
+    await reader.replay()
+    reader.report_replay()
+    assert ended == [], "a notifier that is killed now leaves that to the next one"
+    inbox.take_events(10)
+    inbox.mark_stored()
+    reader.report_replay()
+    reader.report_replay()
+    assert ended == ["one"]

@@ -1,6 +1,7 @@
-"""A term that waits for a bus for too long ends, and the notifier begins another one."""
+"""A term that waits for a bus for too long ends; one whose wall clock is set goes on by it."""
 
 import asyncio
+import time
 
 import orjson
 import pytest
@@ -73,3 +74,26 @@ async def test_a_wait_that_takes_too_long_ends_the_term_and_not_the_notifier(
         assert len(terms) == 2
         assert not running.done()
     assert '"event":"term.timed_out"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step_sec", [-3600.0, 3600.0])
+async def test_a_term_moves_what_waits_by_a_step_of_the_wall_clock(step_sec, buses, monkeypatch, capsys):
+    ahead, moved = [0.0], []
+    clock = app.SteadyClock(lambda: time.monotonic(), lambda: time.time() + ahead[0])
+    monkeypatch.setattr(app, "SteadyClock", lambda: clock)
+    shift = Dispatcher.shift_times
+
+    def shift_times(dispatcher, by_sec):
+        moved.append(by_sec)
+        shift(dispatcher, by_sec)
+
+    monkeypatch.setattr(Dispatcher, "shift_times", shift_times)
+    settings = NotifierSettings(truth_wait_sec=5, watchdog_sec=1000, log_format="json")
+    async with agent("notifier", settings, heartbeat=app.notifier_heartbeat, open_bus=buses) as me:
+        me.task(app.run_notifier(me), name="notifier")
+        await asyncio.sleep(10)
+        assert moved == []
+        ahead[0] = step_sec
+        await asyncio.sleep(2 * app.DISPATCH_EVERY_SEC)
+    assert moved == [pytest.approx(step_sec, abs=0.5)]
+    assert '"event":"clock.set"' in capsys.readouterr().err

@@ -50,6 +50,17 @@ def tell(pending: PendingAlerts, now: float) -> list[str]:
     return said
 
 
+@pytest.mark.parametrize(("miss", "ok"), [(MISS, OK), (AWAY, BACK)], ids=["healer", "bus"])
+def test_an_ok_from_before_a_miss_does_not_end_it_wherever_it_is_read_again(pending, miss, ok):
+    earlier = event(ok.type, ok.svc, ts=miss.ts - 5, by=ok.by)
+    note(pending, earlier, miss)
+    assert tell(pending, PATIENCE) == [miss.id]
+    note(pending, earlier, miss)  # from a bus that refused both until now
+    assert tell(pending, 2 * PATIENCE) == []
+    note(pending, ok)
+    assert tell(pending, 3 * PATIENCE) == [ok.id]
+
+
 @pytest.mark.parametrize("miss", [MISS, AWAY], ids=lambda one: one.type)
 def test_a_miss_is_ours_once_others_had_their_time_and_only_once(pending, miss):
     note(pending, miss)
@@ -282,6 +293,29 @@ def test_an_outage_after_that_one_is_news(pending):
     note(pending, again, now=52)
     assert tell(pending, 1000)[-1] == again.id
     assert pending.open_outages["bus:market-redis"] == OpenOutage(again.id, again.ts)
+
+
+def test_an_outage_after_that_one_is_news_although_the_clock_was_set_back_meanwhile(pending):
+    pending.add_own_event(OWN, 0)
+    tell(pending, 0)
+    pending.add_own_event(OWN_BACK, 40)
+    note(pending, BACK, now=41)
+    tell(pending, 41 + PATIENCE)
+    again = event(Kind.BUS_MISS, "market-redis", 500.0)
+    note(pending, again, now=600)
+    assert tell(pending, 1000) == [again.id]
+
+
+def test_an_outage_of_ours_that_came_before_another_one_of_ours_is_still_known(pending):
+    for n in range(2):
+        at = 100.0 * n
+        pending.add_own_event(event(Kind.BUS_MISS, "market-redis", 1000.0 + at, "sentinel"), at)
+        tell(pending, at)
+        pending.add_own_event(event(Kind.BUS_OK, "market-redis", 1040.0 + at, "sentinel"), at + 40)
+        tell(pending, at + 40 + PATIENCE)
+    for ts in (1005.0, 1105.0):
+        note(pending, event(Kind.BUS_MISS, "market-redis", ts), now=200)
+    assert tell(pending, 1000) == []
 
 
 # -- bounds

@@ -83,7 +83,18 @@ TRIED = {
         (MARKET, "DEL vexy:notes"),
     ],
     "fill the memory of a bus": [(MARKET, "SET lease:x y"), (SYSTEM, "SET lease:x y")],
-    "take or break a lease of any service": [(SYSTEM, "DEL lease:nightly")],
+    "take or break a lease that services of your own share": [(SYSTEM, "DEL lease:nightly")],
+    "end the term of another part's leader": [
+        (bus, f"{command} {key}{rest}")
+        for bus in (SYSTEM, MARKET)
+        for key in ("own-lease:medic:healing", "own-lease-epoch:medic:healing", "own-lease:vexy_ai:digest")
+        for command, rest in (("DEL", ""), ("SET", " 9"), ("HSET", " claim x"), ("PEXPIRE", " 9"))
+    ],
+    "be counted among the processes of another service": [
+        (bus, f"{command} members:vexy_ai{rest}")
+        for bus in (SYSTEM, MARKET)
+        for command, rest in (("DEL", ""), ("ZADD", " 9 x"), ("PUBLISH", " x"))
+    ],
     "see all keys, or hear all messages": [
         (SYSTEM, "KEYS *"),
         (SYSTEM, "SCAN 0"),
@@ -253,7 +264,7 @@ def test_a_list_that_says_to_be_endless_ends_with_what_is_given(buses):
     buses.load_all()
     commit = next(name for name in load_all_scripts() if "notifier_commit" in name)
     intruder, keys = buses.enter(MARKET, "rss_agg"), [f"rss:items:endless:{n}" for n in range(7)]
-    values = ["me", "", "1", "group", "1", "1", "1", "0", "1", "1e18"]
+    values = ["me", "me.1", "", "", "", "1", "group", "1", "1", "1", "0", "1", "1e18"]
     with pytest.raises(redis.ResponseError, match="longer than what is given"):
         intruder.fcall(commit, len(keys), *keys, *values)
     assert intruder.ping()

@@ -104,6 +104,7 @@ LOADING_CODE = """
 SPOOFING = """
     PUBLISH other:heartbeat {}
     SET beat:other {}
+    XADD pings:other * kind fail
     SET health:other {}
 """
 SEEDING = """
@@ -144,6 +145,7 @@ MONITORS_KEYS = """
     HGETALL board:tokens
     HSET board:tokens a {}
     XADD board:audit * a b
+    SET board:links:x 1
     XADD board:announcements * a b
     SET mesh:topology {}
     INFO
@@ -157,6 +159,18 @@ LISTENING = """
     PUBSUB CHANNELS
 """
 HARM = HARM_TO_A_SERVER + LOADING_CODE
+LEADERS_KEYS = tuple(
+    f"{command} {key}{rest}"
+    for key in ("own-lease:medic:healing", "own-lease-epoch:medic:healing", "own-lease:other:x")
+    for command, rest in (
+        ("DEL", ""),
+        ("SET", " 9"),
+        ("HSET", " claim x"),
+        ("PEXPIRE", " 9"),
+        ("PUBLISH", " free"),
+    )
+)
+"""What would end the term of another part's leader."""
 AS_A_SERVICE = lines(
     HARM,
     SPOOFING,
@@ -165,6 +179,7 @@ AS_A_SERVICE = lines(
     MONITORS_KEYS,
     LISTENING,
     "DEL members:other",
+    *LEADERS_KEYS,
 )
 AS_A_MONITOR = lines(
     HARM,
@@ -281,7 +296,8 @@ REFUSED = {
         "XREVRANGE medic:incidents + -",
         "XREVRANGE medic:evidence + -",
         "HGET medic:approvals a",
-        "DEL lease:medic",
+        "DEL own-lease:medic:healing",
+        "EXISTS own-lease:medic:dry",
         "EXISTS lease:other",
     ],
     (SYSTEM, "bootstrap"): lines(
@@ -313,6 +329,8 @@ REFUSED = {
         *AS_A_MONITOR,
         *lines(FAKING),
         "SUBSCRIBE lease:other",
+        "SUBSCRIBE own-lease:other:x",
+        *(line for line in LEADERS_KEYS if ":medic:" not in line),
         "PUBLISH healer:heartbeat {}",
         "SET beat:healer {}",
         "HSET healer:lease boot me",
@@ -358,7 +376,7 @@ REFUSED = {
         *lines(FAKING),
         "PUBLISH notifier:heartbeat {}",
         "HGET medic:state repair:rss_agg",
-        "EXISTS lease:medic",
+        "EXISTS own-lease:medic:healing",
     ],
     (MARKET, "bootstrap"): lines(HARM_TO_A_SERVER, SPOOFING, FAKING, READING_THE_LOG, MONITORS_KEYS),
     (MARKET, "operator"): [*lines(HARM_TO_A_SERVER, FAKING), "XADD rss:items * a b", "XRANGE rss:items - +"],
@@ -384,9 +402,15 @@ DONE = {
         PUBLISH rss_agg:heartbeat {}
         SET beat:rss_agg {} PX 9
         SET beat:rss_agg {} XX KEEPTTL
+        XADD pings:rss_agg MAXLEN ~ 9 * a b
+        PEXPIRE pings:rss_agg 9
         SUBSCRIBE truth:changed
         SUBSCRIBE members:rss_agg:feeds
         SUBSCRIBE lease:nightly
+        HSET lease:nightly claim x
+        HSET own-lease:rss_agg:nightly claim x
+        SET own-lease-epoch:rss_agg:nightly 9
+        PUBLISH own-lease:rss_agg:nightly free
     """,
     (MARKET, "rss_agg"): """
         GET truth:doc
@@ -454,7 +478,7 @@ DONE = {
         SET notifier:lease me PX 9
         XLEN notifier:dead
         HGET medic:state repair:rss_agg
-        EXISTS lease:medic
+        EXISTS own-lease:medic:healing
     """,
     (SYSTEM, "bootstrap"): """
         PING
@@ -473,9 +497,11 @@ DONE = {
         XADD notifier:asks MAXLEN ~ 100 * ask {}
         DEL notifier:asks
         DEL board:audit
+        DEL medic:state
         LRANGE notifier:answers:x 0 -1
         XRANGE notifier:dead - +
         HSET board:tokens a {}
+        XREVRANGE medic:dry:incidents + -
         HGETALL board:tokens
         HLEN board:tokens
         HDEL board:tokens a
@@ -483,12 +509,17 @@ DONE = {
         SUBSCRIBE healer:alerts
         SET beat:rss_agg {} PX 9
         SET run:nightly {}
+        XADD pings:nightly * a b
+        PEXPIRE pings:nightly 9
     """,
     (SYSTEM, "board"): f"""
         {SEEDING}
         ACL DRYRUN healer PING
         HGET board:tokens a
         XADD board:audit * a b
+        SET board:links:x claimed NX EX 60
+        GET board:links:x
+        DEL board:links:x
         XADD board:announcements * a b
         XREVRANGE board:announcements + -
         XREAD STREAMS medic:incidents 0
@@ -500,6 +531,8 @@ DONE = {
         GET truth:doc
         PUBLISH medic:heartbeat {}
         SET beat:medic {} PX 9
+        SET own-lease:medic:healing me PX 9 NX
+        SET own-lease-epoch:medic:dry 9
         SET lease:medic me PX 9 NX
         HGETALL healer:roster
         HGETALL notifier:silences
@@ -511,6 +544,9 @@ DONE = {
         HSET medic:state fuse {}
         XADD medic:incidents * entry {}
         XADD medic:evidence * entry {}
+        HSET medic:dry:state fuse {}
+        XADD medic:dry:incidents * entry {}
+        XADD medic:dry:alerts * event {}
         HDEL medic:approvals a
     """,
     (MARKET, "medic"): """

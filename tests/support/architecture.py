@@ -25,8 +25,10 @@ LAYERS = {
         "pings",
         "detector",
         "keys",
+        "lazy_names",
         "bus_url",
         "packed_log",
+        "tail_buffer",
         "text",
     ],
     "touches": [
@@ -49,6 +51,8 @@ LAYERS = {
         "alive_file",
         "log",
         "log_follower",
+        "redactor",
+        "run_output",
         "exit",
     ],
     "lives": ["agent", "cli", "fleet", "testing", "__main__"],
@@ -81,6 +85,7 @@ THINKS_WITH = [
     "contextvars",  # how much one document may still be compared
     "zlib", "base64", "binascii",  # keep documents and logs small
     "hmac",  # compares secrets in constant time
+    "importlib",  # import a name of a package when it is used
     "shlex",  # quotes a name in a command to type
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has
     "cronsim", "oncalendar", "datetime", "zoneinfo",  # when a job runs; time zones are data that they read
@@ -91,6 +96,9 @@ NOT_WHILE_THINKING = ["open", "print", "input", "exec", "eval", "datetime.now", 
 
 # Outside things that only some parts know.
 ONLY_IN = {
+    # marketswarm.bus imports it without the packages of OpenTelemetry
+    "redis": ["marketswarm.bus", "marketswarm.testing"],
+    "hiredis": ["marketswarm.bus"],
     # channels: a command that takes too long is ended with all that it started; rss_agg: so is a parser
     "signal": [
         "marketswarm.agent",

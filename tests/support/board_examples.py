@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from marketswarm.status.channel_records import ChannelRecord, ChannelState, ChannelStatus
 from marketswarm.status.notifications import PendingDelivery
 from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.snapshot import (
@@ -49,6 +50,8 @@ def make_service(svc: str, state: ServiceState = ServiceState.UP, **values: obje
         restarts=0,
         status="ok",
         since=AT - 604.0 if state is ServiceState.DOWN else None,
+        outage="silent since" if state is ServiceState.DOWN else None,
+        outage_at=AT - 604.0 if state is ServiceState.DOWN else None,
         tags=("ingest",),
         recent=(BarSpan("up", AT - 3600, AT - 600), BarSpan(kind, AT - 600)),
         uptime={
@@ -150,7 +153,30 @@ def make_small() -> FleetSnapshot:
             PendingDelivery("m2", "email", "rss_agg is down", AT - 590),
         ),
         dead=2,
+        channels={"slack": "hooks.slack.com", "email": "mail.example.org", "night": "ntfy.sh"},
+        channel_statuses=make_channels(),
         notes=("the healer does not hear bus market-redis (deaf), so its services are unknown",),
+    )
+
+
+def make_channels(text: str = "") -> tuple[ChannelStatus, ...]:
+    """Return three channels, one that fails and one that sent nothing yet; `text` is added to all words."""
+    broken = ChannelRecord(
+        18, 3, 2, AT - 90_000, "mesh is up again" + text, AT - 580, "rss_agg is down" + text, "404" + text
+    )
+    works = ChannelRecord(31, 1, 0, AT - 560, "rss_agg is down" + text, AT - 9000, "x", "timeout")
+    return (
+        ChannelStatus(
+            "slack" + text,
+            "hooks.slack.com" + text,
+            ChannelState.BROKEN,
+            broken,
+            1,
+            "404: no such channel" + text,
+            AT + 30,
+        ),
+        ChannelStatus("email", "mail.example.org", ChannelState.WORKS, works),
+        ChannelStatus("night", "ntfy.sh", ChannelState.UNUSED),
     )
 
 
@@ -211,4 +237,6 @@ def make_hostile() -> FleetSnapshot:
         silences=(SilenceView("s", HOSTILE, HOSTILE, AT, AT, HOSTILE[0], HOSTILE[1]),),
         pending=(PendingDelivery("p", HOSTILE[0], HOSTILE[1], AT, AT, AT, HOSTILE[2]),),
         notes=HOSTILE,
+        channels={HOSTILE[0]: HOSTILE[1]},
+        channel_statuses=make_channels(HOSTILE[0]),
     )

@@ -15,32 +15,48 @@ from marketswarm.operator.announcements import (
     fold_announcements,
 )
 from marketswarm.operator.dead_messages import UndeliveredMessage
+from marketswarm.operator.healing import fold_incidents
 from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
+from marketswarm.operator.ping_lines import make_ping_lines
 from marketswarm.operator.tokens import Scope
+from marketswarm.status.notifications import OpenIncident
 from marketswarm.status.service_rows import ServiceState
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
+from marketswarm.truth import Schedule
+from marketswarm.truth.document_edit import AddedKind
 from services.board.access.sessions import BrowserSession
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
 from services.board.fleet.beats import BeatInterval, BeatTimes
 from services.board.fleet.history import Past
-from services.board.fleet.incident_pages import HealingStatus, RecordedIncidentPage, RecordPage
+from services.board.fleet.incident_pages import (
+    HealingStatus,
+    IncidentsPage,
+    RecordedIncidentPage,
+    RecordPage,
+)
 from services.board.fleet.incident_record import (
+    HeldRule,
     IncidentSummary,
     ProposalView,
+    RecordedIncidents,
     StepView,
 )
+from services.board.fleet.job_runs import JobView, RunView, make_job_view
 from services.board.fleet.notifications import NotificationsPage
-from services.board.fleet.pages import FleetQuery, IncidentsPage, select_services
-from services.board.fleet.service_page import BadgeLink, RunView, ServicePage
-from services.board.fleet.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot
+from services.board.fleet.open_incidents import make_cards
+from services.board.fleet.pages import FleetQuery, select_services
+from services.board.fleet.service_page import BadgeLink, ServicePage
+from services.board.fleet.snapshot import BarSpan, FleetSnapshot, LastRunView, ServiceSnapshot
 from services.board.fleet.topology import TopologyPage
 from services.board.public.pages import AnnouncementsPage, PublicPage, PublicService
 from services.board.responses import ErrorPage, Frame, PageModel
+from services.board.truth.add_pages import AddedPage, AddPage
 from services.board.truth.documents import DiffLine, RevisionView
 from services.board.truth.editor import CheckAnswer, ProblemView
 from services.board.truth.pages import TruthEditPage, TruthPage, TruthReviewPage
-from support.board_examples import AT
+from support.board_examples import AT, make_service
+from support.healing_record import make_outage
 
 
 def make_events(snapshot: FleetSnapshot) -> tuple[AlertView, ...]:
@@ -176,8 +192,11 @@ def make_public_page(snapshot: FleetSnapshot) -> PublicPage:
 
 def make_service_parts(
     one: ServiceSnapshot,
-) -> tuple[tuple[InstanceView, ...], tuple[RunView, ...], BeatTimes, BadgeLink]:
-    """Return what the page of a service has besides: instances, runs, beats (one of them late), a badge."""
+) -> tuple[tuple[InstanceView, ...], bool, JobView, BeatTimes, BadgeLink]:
+    """Return what the page of a service has besides: instances, runs, beats (one of them late), a badge.
+
+    One with a schedule is a job.
+    """
     text = one.detail or ""
     return (
         (
@@ -197,10 +216,16 @@ def make_service_parts(
                 f"{one.boot}2", "web-2", "1.4.2", 11, 60.0, 7, 0.01, "degraded", text, crash_loop=True
             ),
         ),
-        (
-            RunView(AT - 30.0, None, None, None, None, text, text),
-            RunView(AT - 9000.0, AT - 8990.0, 10.0, False, 3, text, f"disk full\n{text}"),
-            RunView(None, AT - 90_000.0, None, True, 0),
+        one.schedule is not None,
+        make_job_view(
+            (
+                RunView(AT - 30.0, None, None, None, None, text, text),
+                RunView(AT - 9000.0, AT - 8990.0, 10.0, False, 3, text, f"disk full\n{text}"),
+                RunView(AT - 20_000.0, AT - 19_996.0, 4.0, True, 0),
+                RunView(None, AT - 90_000.0, None, True, 0),
+            ),
+            None if one.schedule is None else Schedule("0 3 * * *", "Europe/Berlin"),
+            AT,
         ),
         BeatTimes(
             10.0,
@@ -210,6 +235,18 @@ def make_service_parts(
             ),
         ),
         BadgeLink("/badge/shop.svg", f"![{one.svc}](http://board/badge/shop.svg)", is_open=False),
+    )
+
+
+def make_job(one: ServiceSnapshot, text: str) -> ServiceSnapshot:
+    """Return a service as a job that runs now; `text` is added to what its last run said."""
+    return replace(
+        one,
+        schedule="0 3 * * *",
+        time_zone="Europe/Berlin",
+        running_since=AT - 30,
+        next_due_at=AT + 3600,
+        last_run=LastRunView(ok=False, text=f"exit 3 {text}", ended_at=AT - 60, took_sec=4.0, exit_code=3),
     )
 
 
@@ -269,6 +306,71 @@ def make_session(name: str, author: str, *scopes: Scope) -> BrowserSession:
     return BrowserSession(token, "", AT, author, "x")
 
 
+def make_notified(snapshot: FleetSnapshot, text: str = "") -> dict[str, OpenIncident]:
+    """Return what the notifier has of the outages, and of the rules of `make_rules`, by its keys."""
+    rules = {f"medic/{each.name}" for each in make_rules(snapshot, text)}
+    told = dict.fromkeys((*(one.svc for one in snapshot.incidents if not one.held), *rules), AT - 570)
+    of = {one.svc: one for one in snapshot.incidents}
+    return {
+        key: OpenIncident(
+            key,
+            down=True,
+            acked_by=(of[key].acked_by or "") if key in of else "",
+            held=of[key].held if key in of else None,
+            told_at=told.get(key),
+            channels=("slack" + text, "email"),
+            reminded=1,
+        )
+        for key in {*told, *of}
+    }
+
+
+def make_rules(snapshot: FleetSnapshot, text: str = "") -> tuple[HeldRule, ...]:
+    """Return a rule that holds for the first service that is degraded, and one for the machine."""
+    degraded = [one.svc for one in snapshot.services if one.status not in (None, "ok")]
+    if not degraded:
+        return ()
+    return (
+        HeldRule("database_errors", degraded[0], AT - 500, f"log_matches 4, above 3 within 300 s{text}"),
+        HeldRule("disk" + text, "host", None, f"host_disk_free 6.2, below 10 for 60 s{text}"),
+    )
+
+
+def make_open_record(snapshot: FleetSnapshot, text: str = "") -> RecordedIncidents:
+    """Return the medic's record: a remedy is proposed for the first outage, what is degraded is observed."""
+    steps: dict[str, tuple[str, str, str]] = {
+        one.svc: ("refused", "restart", "observed" + text[:20])
+        for one in snapshot.services
+        if one.status not in (None, "ok")
+    }
+    steps |= {one.svc: ("proposed", "restart", "3f9a1c04") for one in snapshot.incidents[:1]}
+    entries = [
+        replace(entry, svc=svc)  # which may be no name from which an id can be made
+        for number, (svc, step) in enumerate(steps.items())
+        for entry in make_outage(f"outage{number}", AT - 600, ("waiting", "wait"), step)
+    ]
+    return RecordedIncidents(tuple(fold_incidents(entries)))
+
+
+def show_incidents(snapshot: FleetSnapshot, text: str, frame: Frame, params: dict[str, str]) -> IncidentsPage:
+    """Return the page of what is not as it should be; `session` signs a person in.
+
+    With `stopped`, the medic has stopped after too many remedies.
+    """
+    rules, notified = make_rules(snapshot, text), make_notified(snapshot, text)
+    record = make_open_record(snapshot, text)
+    watched = replace(snapshot, services=(*snapshot.services, make_service("medic")))
+    if "stopped" in params:
+        record = replace(record, blown_at=AT - 40)
+    session = make_session("deploy" + text, "kim" + text, *Scope) if "session" in params else None
+    away = ("bus system-redis: refused" + text,) if text else ()
+    return IncidentsPage(
+        replace(frame, title="Incidents", path="/incidents", session=session),
+        make_cards(watched, record, rules, notified),
+        away,
+    )
+
+
 def show_record(
     snapshot: FleetSnapshot, text: str, session: BrowserSession, frame: Frame, params: dict[str, str]
 ) -> PageModel:
@@ -281,6 +383,42 @@ def show_record(
         return RecordedIncidentPage(frame, make_outages(snapshot, text)[2], steps)
     frame = replace(frame, title="Past incidents", path="/incidents", session=session)
     return make_record_page(snapshot, frame, text)
+
+
+def show_service(
+    events: tuple[AlertView, ...], section: str, frame: Frame, one: ServiceSnapshot
+) -> ServicePage:
+    """Return the page of a service with those of the events that are about it."""
+    return ServicePage(
+        replace(frame, title=one.svc),
+        one,
+        tuple(each for each in events if each.svc == one.svc),
+        section,
+        ("vexy_ai", "archive"),
+        make_past(one),
+        *make_service_parts(one),
+    )
+
+
+def show_add(
+    session: BrowserSession,
+    problems: tuple[ProblemView, ...],
+    hostile: str,
+    frame: Frame,
+    params: dict[str, str],
+) -> PageModel:
+    frame = replace(frame, title="Add a job", path="/truth/add", session=session)
+    typed = {"name": "backup" + hostile, "schedule": "0 3 * *" + hostile}
+    kind = AddedKind(params.get("kind", "job"))
+    return AddPage(frame, kind, typed, "1 problem: nothing was seeded." + hostile, problems)
+
+
+def show_added(
+    snapshot: FleetSnapshot, session: BrowserSession, hostile: str, frame: Frame, _params: dict[str, str]
+) -> PageModel:
+    frame = replace(frame, title="Added", path="/truth/add", session=session)
+    lines = make_ping_lines(AddedKind.JOB, "backup" + hostile, "http://127.0.0.1:8080/ping/KEY" + hostile)
+    return AddedPage(frame, "backup" + hostile, snapshot.services[0], lines)
 
 
 def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], PageModel]]:
@@ -301,18 +439,10 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         )
         return select_services(snapshot, choice, frame)
 
-    def show_service(frame: Frame, params: dict[str, str]) -> PageModel:
-        one = snapshot.find(params["rest"]) or snapshot.services[0]
-        mine = tuple(each for each in events if each.svc == one.svc)
-        return ServicePage(
-            replace(frame, title=one.svc),
-            one,
-            mine,
-            text,
-            ("vexy_ai", "archive"),
-            make_past(one),
-            *make_service_parts(one),
-        )
+    show_one = partial(show_service, events, text)
+
+    def find_service(frame: Frame, params: dict[str, str]) -> PageModel:
+        return show_one(frame, snapshot.find(params["rest"]) or snapshot.services[0])
 
     def show_alerts(frame: Frame, params: dict[str, str]) -> PageModel:
         if params["rest"]:
@@ -354,7 +484,9 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         diff = (DiffLine("-", "old" + hostile), DiffLine("+", "new" + hostile))
         changes = ("~ rss_agg: interval_sec 30 → 10" + hostile,)
         checked = CheckAnswer(valid=True, sha256="1", warnings=problems, changes=changes)
-        return TruthReviewPage(frame, "0", checked, diff, text + hostile, may_edit=True)
+        return TruthReviewPage(
+            frame, "0", checked, diff, text + hostile, may_edit=not hostile, added=hostile, command=hostile
+        )
 
     def show_dead(frame: Frame, _params: dict[str, str]) -> PageModel:
         dead = tuple(
@@ -371,8 +503,9 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
 
     return {
         "/": show_fleet,
-        "/services": show_service,
-        "/incidents": lambda frame, _: IncidentsPage(frame),
+        "/services": find_service,
+        "/job": lambda frame, _: show_one(frame, make_job(snapshot.services[0], hostile)),
+        "/incidents": partial(show_incidents, snapshot, hostile),
         "/incidents/past": partial(show_record, snapshot, hostile, session),
         "/notifications": lambda frame, _: NotificationsPage(frame),
         "/notifications/dead": show_dead,
@@ -386,6 +519,8 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         "/truth": show_truth,
         "/truth/edit": edit_truth,
         "/truth/check": review_truth,
+        "/truth/add": partial(show_add, session, problems, hostile),
+        "/truth/added": partial(show_added, snapshot, session, hostile),
         "/truth/signed-in": show_seeded,
         "/public": lambda _frame, _: make_public_page(snapshot),
         "/announcements": lambda frame, params: AnnouncementsPage(

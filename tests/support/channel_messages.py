@@ -6,11 +6,12 @@ anew: then read what git says has changed.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 
-from marketswarm.channels.message import Message, MessageKind, Severity
+from marketswarm.channels.message import Message, MessageKind, MessageLink, Severity
 from marketswarm.event import Event, Kind, encode_event, make_event_id
 
 AT = 1762433458.3
@@ -96,7 +97,16 @@ def group_of(names: Sequence[str]) -> Message:
 
 GROUP = group_of([f"worker_{i:03d}" for i in range(8)])
 
-CASES = {"miss": MISS, "ok": OK, "group": GROUP, "reminder": REMINDER, "flapping": FLAPPING}
+LINKED = replace(
+    MISS,
+    links=(
+        MessageLink("I see to it", f"https://up.example/link/{'ack2' * 40}.{'s' * 32}", "ack"),
+        MessageLink("Quiet for 2 h", f"https://up.example/link/{'q2' * 80}.{'s' * 32}", "quiet"),
+        MessageLink("Open rss_agg", "https://up.example/services/rss_agg"),
+    ),
+)
+
+CASES = {"miss": MISS, "ok": OK, "group": GROUP, "reminder": REMINDER, "flapping": FLAPPING, "links": LINKED}
 
 HOSTILE = (
     "<!channel>",

@@ -6,6 +6,7 @@ which senders have found, are marked so.
 
 import json
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -41,9 +42,31 @@ class SlackSection(Strict):
     text: SlackText
 
 
+def web_address(most: int) -> Any:
+    """A URL of HTTP with printable ASCII alone, as every receiver wants it."""
+    return Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=most)]
+
+
+class SlackLabel(SlackText):
+    text: Annotated[str, Field(min_length=1), at_most(75)]
+
+
+class SlackButton(Strict):
+    """docs.slack.dev/reference/block-kit/block-elements/button-element."""
+
+    type: Literal["button"]
+    text: SlackLabel
+    url: web_address(3000)
+
+
+class SlackActions(Strict):
+    type: Literal["actions"]
+    elements: Annotated[list[SlackButton], Field(min_length=1, max_length=25)]
+
+
 class SlackAttachment(Strict):
     color: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
-    blocks: Annotated[list[SlackSection], Field(min_length=1, max_length=50)]
+    blocks: Annotated[list[SlackSection | SlackActions], Field(min_length=1, max_length=50)]
 
 
 class Slack(Strict):
@@ -60,7 +83,7 @@ class Slack(Strict):
         blocks = [block for attachment in self.attachments for block in attachment.blocks]
         assert len(blocks) <= 50
         # found by senders: between 11,000 and 13,300 characters are `msg_blocks_too_long`
-        assert sum(len(block.text.text) for block in blocks) <= 10_000
+        assert sum(len(block.text.text) for block in blocks if isinstance(block, SlackSection)) <= 10_000
         return self
 
 
@@ -107,12 +130,21 @@ class TeamsBlock(Strict):
     inlines: list[TeamsRun]
 
 
+class TeamsAction(Strict):
+    """adaptivecards.io/explorer/Action.OpenUrl.html; Teams shows six of them."""
+
+    type: Literal["Action.OpenUrl"]
+    title: Annotated[str, Field(min_length=1)]
+    url: web_address(2048)
+
+
 class TeamsCard(Strict):
     schema_: Annotated[str, Field(alias="$schema")]
     type: Literal["AdaptiveCard"]
     version: Literal["1.2"]
     msteams: dict[Literal["width"], Literal["Full"]]
     body: Annotated[list[TeamsBlock], Field(min_length=1)]
+    actions: Annotated[list[TeamsAction], Field(min_length=1, max_length=6)] = []
 
 
 class TeamsAttachment(Strict):
@@ -135,6 +167,18 @@ class Teams(Strict):
         return found
 
 
+class NtfyView(Strict):
+    action: Literal["view"]
+    label: Annotated[str, Field(min_length=1)]
+    url: web_address(2048)
+    clear: bool
+
+
+class NtfyHttp(NtfyView):
+    action: Literal["http"]
+    method: Literal["POST"]
+
+
 class Ntfy(Strict):
     """docs.ntfy.sh/publish/#publish-as-json and the server's own limits."""
 
@@ -143,12 +187,17 @@ class Ntfy(Strict):
     message: Annotated[str, octets(4095)]
     priority: Annotated[int, Field(ge=1, le=5)]
     tags: list[str]
+    click: web_address(2048) | None = None
+    actions: Annotated[list[NtfyView | NtfyHttp], Field(min_length=1, max_length=3)] = []
 
     @model_validator(mode="before")
     @classmethod
     def _whole(cls, found: Any) -> Any:
         # the server reads twice 4,096 bytes of JSON
         assert len(json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()) <= 8192
+        # a push of Firebase carries 4,000 bytes of what people see and tap
+        pushed = {name: found[name] for name in ("message", "click", "actions") if name in found}
+        assert len(json.dumps(pushed, ensure_ascii=False, separators=(",", ":")).encode()) <= 4000
         return found
 
 
@@ -161,6 +210,20 @@ class TelegramReply(Strict):
     allow_sending_without_reply: Literal[True]
 
 
+def telegram_address(url: str) -> str:
+    assert "." in (urlsplit(url).hostname or ""), "the button's URL is invalid: Wrong HTTP URL"
+    return url
+
+
+class TelegramButton(Strict):
+    text: Annotated[str, Field(min_length=1)]
+    url: Annotated[web_address(2048), AfterValidator(telegram_address)]
+
+
+class TelegramKeyboard(Strict):
+    inline_keyboard: Annotated[list[list[TelegramButton]], Field(min_length=1, max_length=100)]
+
+
 class Telegram(Strict):
     """core.telegram.org/bots/api#sendmessage."""
 
@@ -169,6 +232,7 @@ class Telegram(Strict):
     parse_mode: Literal["HTML"]
     link_preview_options: TelegramPreview
     reply_parameters: TelegramReply | None = None
+    reply_markup: TelegramKeyboard | None = None
 
 
 TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"
@@ -193,12 +257,19 @@ class PagerDutyPayload(Strict):
     custom_details: dict[str, Any]
 
 
+class PagerDutyLink(Strict):
+    href: web_address(2048)
+    text: line(100)
+
+
 class PagerDutyTrigger(Strict):
     """developer.pagerduty.com: Events API v2, without the routing key."""
 
     event_action: Literal["trigger"]
     dedup_key: line(255)
     client: str
+    client_url: web_address(2048) | None = None
+    links: Annotated[list[PagerDutyLink], Field(min_length=1)] = []
     payload: PagerDutyPayload
 
     @model_validator(mode="before")
@@ -252,6 +323,12 @@ class Alertmanager(Strict):
         return self
 
 
+class WebhookLink(Strict):
+    label: str
+    url: web_address(2048)
+    action: Literal["", "approve", "ack", "quiet"]
+
+
 class WebhookData(Strict):
     title: str
     text: str
@@ -261,6 +338,7 @@ class WebhookData(Strict):
     what: str
     lines: list[str]
     thread: str
+    links: Annotated[list[WebhookLink], Field(min_length=1)] = []
 
 
 class Webhook(Strict):

@@ -21,7 +21,7 @@ def get_target(volume: str | Service) -> str:
 def merge(first: Service, second: Service) -> Service:
     """Return what Compose makes of two descriptions of a service: the second one changes the first."""
     made = {**first, **second}
-    for key in ("environment", "depends_on"):
+    for key in ("environment", "depends_on", "labels"):
         if key in made:
             made[key] = {**first.get(key, {}), **second.get(key, {})}
     if "volumes" in made:

@@ -1,6 +1,9 @@
 """Servers, wires, tails and programs of the rig do what a test asks, and say when it did not happen."""
 
+import os
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -8,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from support.rig import AlertTail, Proc, Server, TcpProxy
-from support.rig.process import alive
+from support.rig.process import alive, descendants
 from support.waiting import auntil, until
 
 pytestmark = pytest.mark.live
@@ -90,6 +93,25 @@ def test_a_tail_tells_what_was_published_and_outlives_a_restart(server):
         assert (len(tail.of()), len(tail.of("heartbeat_ok")), tail.of(svc="b")) == (2, 1, [])
         with pytest.raises(AssertionError):
             tail.wait("heartbeat_gap", "a", 0.05)
+
+
+def test_a_process_that_ends_while_it_is_looked_at_hides_none_of_its_siblings(monkeypatch):
+    children = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
+    read_bytes, gone = Path.read_bytes, f"/proc/{children[0].pid}/cmdline"
+
+    def read(path):
+        if str(path) == gone:
+            raise ProcessLookupError
+        return read_bytes(path)
+
+    try:
+        monkeypatch.setattr(Path, "read_bytes", read)
+        found = {pid for pid, _ in descendants(os.getpid())}
+        assert {each.pid for each in children} & found == {each.pid for each in children[1:]}
+    finally:
+        for each in children:
+            each.kill()
+            each.wait()
 
 
 async def test_a_program_is_read_and_waiting_for_what_never_comes_fails(tmp_path):

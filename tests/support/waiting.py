@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 What = object  # a text, what prints as one, or a function that returns one
-PATIENT_SEC = 30.0
+PATIENT_SEC = 60.0
 """How long to wait for what takes moments: the limit only ends a test that failed."""
 LONGEST_LOOK_SEC = 0.25
 _LONGEST_PAUSE_SEC = 0.04

@@ -68,7 +68,7 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
         (
             ["unit", "ARGS=-x"],
             (
-                f"python -m pytest -q -n {CPUS + 1} --dist worksteal --apart -m unit and not slow "
+                f"python -m pytest -q -n {CPUS} --dist worksteal --apart -m unit and not slow "
                 "--ignore=tests/live -x"
             ),
         ),

@@ -4,14 +4,13 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.operator.audit import Act, AuditOutcome, record_act
+from services.board.access.away import RETRY_SEC
 from services.board.access.limits import RefusedError
 
-RETRY_SEC: Final = 5.0
 log = logs.get("board")
 
 

@@ -14,8 +14,9 @@ from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
 from marketswarm.operator.tokens import Scope, Token, TokenText, read_token
+from services.board.access.away import refuse_without_bus
 from services.board.access.limits import RateLimiter, RefusedError
 
 FAILURES: Final = 10  # wrong tokens of an address that are answered with 401 at once; further ones get 429
@@ -112,8 +113,5 @@ class TokenVerifier:
         return token if token is not None and token.matches(text) and not token.expired(wall) else None
 
     async def _read_token(self, ident: str) -> Token | None:
-        try:
+        with refuse_without_bus("keeps the tokens"):
             return await read_token(self._tokens_bus(), ident)
-        except BusError as error:
-            reason = f"bus {error.bus}, which keeps the tokens, does not answer: {error.reason}"
-            raise RefusedError(503, reason, 5.0) from None

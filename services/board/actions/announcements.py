@@ -20,7 +20,8 @@ from marketswarm.operator.announcements import (
 )
 from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Epoch, Name
-from services.board.access.audit import RETRY_SEC, AuditLog
+from services.board.access.audit import AuditLog
+from services.board.access.away import refuse_without_bus
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 from services.board.actions.steering import Line, VerbBody
@@ -98,10 +99,8 @@ class AnnouncementBoard:
         self, client: Client, body: AnnouncementUpdateBody, ident: str, now: float
     ) -> Announcement:
         """Publish an update of an announcement at `now` (epoch seconds). Raises as `publish`."""
-        try:
+        with refuse_without_bus():
             found = await read_announcements(self.bus())
-        except BusError as error:
-            raise RefusedError(503, f"bus {error.bus} does not answer: {error.reason}", RETRY_SEC) from None
         known = next((one for one in found if one.latest.id == ident), None)
         if known is None:
             raise RefusedError(404, "no such announcement")

@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.responses import Response
 
 from marketswarm.operator.announcements import Announcement
 from marketswarm.operator.tokens import Scope
+from services.board.access.limits import find_quota_headers
 from services.board.access.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
 from services.board.actions.steering import (
@@ -32,6 +32,7 @@ from services.board.actions.steering import (
     VerbBody,
 )
 from services.board.responses import answer_fresh
+from services.board.validation import describe_invalid, place_errors
 
 _JSON: Final = "application/json"
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {415: {"description": "The body is not JSON"}}
@@ -153,7 +154,7 @@ async def _act(
 ) -> A:
     """Do what a request wants, by the client that its token names; an empty body stands for an empty object.
 
-    Raises HTTPException or RequestValidationError.
+    Raises HTTPException, also for a body that is wrong.
     """
     client = await verifier.verify_client(request, Scope.WRITE)
     raw = await request.body()
@@ -162,9 +163,8 @@ async def _act(
     try:
         return await verb(client, model.model_validate_json(raw or b"{}"))
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        wrong = [{**each, "loc": ("body", *each["loc"])} for each in found]
-        raise RequestValidationError(wrong) from None
+        wrong = describe_invalid(place_errors(error, "body", model))
+        raise HTTPException(422, wrong, find_quota_headers(request)) from None
 
 
 def _answer_request(found: RequestAnswer) -> Response:

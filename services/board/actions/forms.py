@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.operator.announcements import AnnouncementState
+from marketswarm.operator.silences import NO_REASON
 from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
 from services.board.access.limits import RefusedError
@@ -42,6 +43,7 @@ from services.board.actions.steering import (
 )
 from services.board.fleet.words import format_age
 from services.board.responses import answer_error, answer_page, make_sentence, redirect
+from services.board.validation import describe_invalid, place_errors
 
 MAX_NOTICE_CHARS: Final = 500
 _PAGES: Final[Mapping[str, str]] = {
@@ -51,6 +53,7 @@ _PAGES: Final[Mapping[str, str]] = {
     "notifications": "/notifications",
     "truth": "/truth",
     "edit": "/truth/edit",
+    "add": "/truth/add",
     "announcements": "/announcements",
 }
 _OVER: Final = "Your session is over: sign in again."
@@ -133,11 +136,17 @@ async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
     except RefusedError as error:
         return PageNotice(make_sentence(error.reason), is_bad=True)
     except ValidationError as error:
-        names = {str(each["loc"][0]) if each["loc"] else "form" for each in error.errors(include_input=False)}
-        return PageNotice(f"Nothing was done. Wrong or missing: {', '.join(sorted(names))}.", is_bad=True)
+        wrong = describe_invalid(place_errors(error, "form", VerbBody))
+        return PageNotice(f"Nothing was done. {make_sentence(wrong)}"[:MAX_NOTICE_CHARS], is_bad=True)
 
 
 def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
+    """Return by the last word of its path (`/act/silence`) what each form of the pages does on the buses.
+
+    Each act takes a form that was sent, does it by `steering` or `healing`, which audit it, and returns the
+    notice for the next page. It raises RefusedError for a body that is out of bounds.
+    """
+
     async def acknowledge(form: SentForm) -> PageNotice:
         svc = form.fields.get("svc", "")
         found = await steering.acknowledge(form.client, _read_body(form, AckBody), svc)
@@ -146,7 +155,7 @@ def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
     async def add_silence(form: SentForm) -> PageNotice:
         services = tuple(filter(None, (form.fields.get("svc"),)))
         for_sec = float(parse_digits(form.fields.get("for_sec"), 9) or 0)  # 0 is out of bounds
-        reason = form.fields.get("reason", "")
+        reason = form.fields.get("reason", "").strip() or NO_REASON
         body = _read_body(form, SilenceBody, services=services, for_sec=for_sec, reason=reason)
         found = await steering.add_silence(form.client, body, time.time())
         return _describe_silence(found, f"silenced for {format_age(body.for_sec)}")
@@ -156,7 +165,8 @@ def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
         return _describe_silence(found, "not silenced any more")
 
     async def send_test(form: SentForm) -> PageNotice:
-        found = await steering.send_test(form.client, _read_body(form, ChannelTestBody))
+        body = _read_body(form, ChannelTestBody, channel=form.fields.get("channel"))
+        found = await steering.send_test(form.client, body)
         return _describe_answers(found, "The notifier did not finish in time.")
 
     async def resend(form: SentForm) -> PageNotice:

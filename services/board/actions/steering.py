@@ -27,6 +27,7 @@ from marketswarm.operator.requests import (
 )
 from marketswarm.operator.silences import (
     MAX_SILENCE_SEC,
+    NO_REASON,
     Silence,
     create_silence,
     find_unknown_target,
@@ -36,8 +37,9 @@ from marketswarm.operator.silences import (
     write_silence,
 )
 from marketswarm.operator.tokens import Scope
-from marketswarm.truth import Truth, find_nearest
-from services.board.access.audit import RETRY_SEC, AuditLog
+from marketswarm.truth import Truth, describe_unknown
+from services.board.access.audit import AuditLog
+from services.board.access.away import RETRY_SEC
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 from services.board.fleet.incident_record import IncidentRecord, ProposalView
@@ -70,7 +72,7 @@ class SilenceBody(VerbBody):
     services: Names = ()
     tags: Names = ()
     for_sec: Annotated[float, Field(gt=0, le=MAX_SILENCE_SEC, allow_inf_nan=False)]
-    reason: Annotated[Text, AfterValidator(_require_printable)]
+    reason: Annotated[Text, AfterValidator(_require_printable)] = NO_REASON
     author: Line | None = None
 
 
@@ -143,9 +145,7 @@ class Steering:
         targets = list_targets(self.truth())
         unknown = find_unknown_target(silence, targets)
         if unknown is not None:
-            near = find_nearest(unknown, targets)
-            hint = f"; did you mean {near}?" if near else ""
-            raise RefusedError(422, f"the truth names no {unknown}{hint}")
+            raise RefusedError(422, describe_unknown(unknown, targets))
         return await self._write_silence(Action.SILENCE, client, silence, now)
 
     async def end_silence(self, client: Client, ident: str, now: float) -> SilenceAnswer:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, HTTPException, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from marketswarm.operator.dead_messages import UndeliveredMessage
+from marketswarm.status.channel_records import ChannelStatus
 from marketswarm.status.notifications import PendingDelivery
 from services.board.board import Board
 from services.board.fleet.alerts import (
@@ -41,12 +42,18 @@ class FleetAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NotificationsAnswer:
-    """What waits for a channel, with its reason, and what was given up: how many, and the newest of them."""
+    """What waits for a channel, with its reason, and what was given up: how many, and the newest of them.
+
+    `channels` has by name the host of each channel that the notifier opened; null if it is not known.
+    `statuses` say of each of them what it sent and failed last.
+    """
 
     pending: tuple[PendingDelivery, ...]
     dead: int
     messages: tuple[UndeliveredMessage, ...]
     away: Mapping[str, str]
+    channels: Mapping[str, str] | None
+    statuses: tuple[ChannelStatus, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,16 @@ def _add_fleet(api: APIRouter, board: Board) -> None:
         """Return the messages that wait for a channel, and those that were given up, the newest first."""
         messages, away = await read_dead_letters(board.buses)
         snapshot = board.snapshot
-        return answer_fresh(NotificationsAnswer(snapshot.pending, snapshot.dead, messages, away))
+        return answer_fresh(
+            NotificationsAnswer(
+                snapshot.pending,
+                snapshot.dead,
+                messages,
+                away,
+                snapshot.channels,
+                snapshot.channel_statuses,
+            )
+        )
 
     @api.get("/topology")
     async def read_topology() -> Response:

@@ -20,8 +20,10 @@ from services.board.board import Board
 from services.board.cache import Cached
 from services.board.fleet.alerts import AlertsAnswer
 from services.board.fleet.incident_record import (
+    FRESH_SEC,
     AlertCount,
     DiagnosisView,
+    HeldRules,
     IncidentSummary,
     ProposalView,
     RecordedIncidents,
@@ -31,6 +33,7 @@ from services.board.fleet.incident_record import (
     read_newest_alerts,
     summarize_incident,
 )
+from services.board.fleet.open_incidents import IncidentCard, make_cards, write_summary
 from services.board.responses import Frame, answer_error, answer_fresh, answer_page
 
 MEDIC: Final = "medic"
@@ -95,8 +98,25 @@ class AlertStats:
 
 
 @dataclass(frozen=True, slots=True)
+class IncidentsPage:
+    """All that is not as it should be now, a card each; the silences are in the snapshot.
+
+    `away` are reasons why the medic's record or its rules could not be read.
+    """
+
+    template: ClassVar = "incidents.html"
+    frame: Frame
+    cards: tuple[IncidentCard, ...] = ()
+    away: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        return write_summary(self.cards, self.frame.snapshot)
+
+
+@dataclass(frozen=True, slots=True)
 class RecordPage:
-    """The newest outages on record, what waits for an approval, and what each remedy achieved.
+    """The newest outages on record that are over, and what each remedy achieved.
 
     `approvals` is what became of those that people approved, the service with the most of them first.
     """
@@ -208,14 +228,26 @@ def make_record_api(board: Board) -> APIRouter:
 
 
 def make_record_site(board: Board) -> APIRouter:
-    """Return the pages of past incidents: the list, and one incident with its steps."""
+    """Return the pages of incidents: those of now, those that are over, and one with its steps."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    looks = Cached[str, HeldRules](FRESH_SEC)
+
+    @site.get("/incidents")
+    async def show_incidents(request: Request) -> Response:
+        frame = await board.make_session_frame(request, "Incidents", "/incidents")
+        if frame.snapshot.find(MEDIC) is None:  # a medic that was taken out leaves its record
+            found, held = RecordedIncidents(), HeldRules()
+        else:
+            found = await board.record.read()
+            held = await looks.find("", board.read_held_rules)
+        cards = make_cards(frame.snapshot, found, held.rules, board.reader.notified)
+        return answer_page(IncidentsPage(frame, cards, tuple(filter(None, (found.away, held.away)))))
 
     @site.get("/incidents/past")
     async def show_record(request: Request, svc: Text = "") -> Response:
         frame = await board.make_session_frame(request, "Past incidents", "/incidents")
         found = await board.record.read()
-        some = select_incidents(found, svc, "")
+        some = tuple(each for each in select_incidents(found, svc, "") if each.resolved_at is not None)
         page = RecordPage(
             frame,
             svc,
@@ -233,7 +265,7 @@ def make_record_site(board: Board) -> APIRouter:
         found = (await board.record.read()).find(ident)
         if found is None:
             return answer_error(404, "No such incident", "It is not on record, or not any more.")
-        frame = board.make_frame(f"{escape_text(found.svc)}: past incident", "/incidents")
+        frame = board.make_frame(f"{escape_text(found.svc)}: outage on record", "/incidents")
         diagnosis = await board.record.read_diagnosis(found)
         return answer_page(
             RecordedIncidentPage(frame, summarize_incident(found), make_steps(found), diagnosis)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from marketswarm.agent.outage_state import parse_state
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
-from marketswarm.keys import MEDIC_INCIDENTS
+from marketswarm.keys import MEDIC_INCIDENTS, MEDIC_OUTAGES
 from marketswarm.operator.diagnosis import read_diagnosis
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
@@ -24,12 +25,14 @@ from marketswarm.operator.healing import (
     fold_incidents,
     read_blown_at,
 )
+from marketswarm.operator.healing_text import describe_step
 from marketswarm.text import escape_lines, escape_text
 from services.board.cache import Cached
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, AlertsAnswer, AlertView, read_alerts
 
 FRESH_SEC: Final = 1.0  # so long the bus is not asked again, because every reader of a page may ask
 MAX_COUNTED: Final = 10_000
+MAX_HELD: Final = 500
 _PAGE: Final = 1000
 
 
@@ -57,12 +60,16 @@ class IncidentSummary:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """An entry of a timeline: when, what it says, and how long it took in seconds, if that is known."""
+    """An entry of a timeline: when, what it says, and how long it took in seconds, if that is known.
+
+    `text` has the words of the record, `words` is a sentence for people.
+    """
 
     ts: float
     what: str
     text: str
     sec: float | None
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,28 @@ class ProposalView:
     incident: str
     is_diagnosis: bool = False
     """Whether a diagnosis proposes it, so that a token of the scope `diagnose` is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRule:
+    """A rule of the medic that holds for a subject, since when (epoch seconds), and what was measured."""
+
+    rule: str
+    subject: str
+    since: float | None
+    why: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.rule}/{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRules:
+    """The rules that hold, the oldest first; `away` is why they could not be read."""
+
+    rules: tuple[HeldRule, ...] = ()
+    away: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +222,21 @@ class IncidentRecord:
         self._unusable, self._has_new = 0, True
 
 
+async def read_held_rules(bus: Bus) -> HeldRules:
+    """Return the rules that hold, MAX_HELD at most; states that can't be parsed are skipped."""
+    try:
+        stored = await bus.ask(bus.client.hgetall(MEDIC_OUTAGES))
+    except BusError as error:
+        return HeldRules(away=f"bus {error.bus}: {error.reason}")
+    found: list[HeldRule] = []
+    for name, raw in sorted(stored.items()):
+        state = parse_state(raw)
+        if state.verdict == "down":
+            rule, _, subject = escape_text(name.decode("utf-8", "replace")[:200]).partition("/")
+            found.append(HeldRule(rule, subject, state.since, escape_text(state.error or "")))
+    return HeldRules(tuple(sorted(found, key=lambda each: each.since or 0.0)[:MAX_HELD]))
+
+
 def summarize_incident(found: HealingIncident) -> IncidentSummary:
     end, proposal = found.end, found.proposal
     tried = dict.fromkeys(map(escape_text, found.remedies()))
@@ -220,7 +264,8 @@ def _escape(text: str) -> str:
 
 def make_steps(found: HealingIncident) -> tuple[StepView, ...]:
     return tuple(
-        StepView(each.ts, each.what, escape_text(each.describe()), each.sec) for each in found.timeline
+        StepView(each.ts, each.what, escape_text(each.describe()), each.sec, escape_text(describe_step(each)))
+        for each in found.timeline
     )
 
 

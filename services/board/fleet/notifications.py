@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 
 from marketswarm.bus import Bus, NoBusError
 from marketswarm.operator.dead_messages import UndeliveredMessage, read_dead_messages
+from marketswarm.status.channel_records import ADD_CHANNEL
 from marketswarm.text import escape_lines, escape_text
 from services.board.responses import Frame
 
@@ -18,12 +19,14 @@ class NotificationsPage:
     """What the notifier has still to send, which is in the snapshot, and the messages that it gave up.
 
     `dead` are the newest of these, the newest first; `away` has the reason for each bus that was not read.
+    `adding` says how to add a channel.
     """
 
     template: ClassVar = "notifications.html"
     frame: Frame
     dead: tuple[UndeliveredMessage, ...] = ()
     away: Mapping[str, str] = field(default_factory=dict)
+    adding: tuple[str, ...] = ADD_CHANNEL
 
 
 async def read_dead_letters(

@@ -144,14 +144,6 @@ def group_services(services: Sequence[ServiceSnapshot], group: Group) -> tuple[S
     return tuple(ServiceGroup(name, tuple(some)) for name, some in found.items())
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentsPage:
-    """What is down and since when, silences, pending and dead messages: all of it is in the snapshot."""
-
-    template: ClassVar = "incidents.html"
-    frame: Frame
-
-
 def make_site(board: Board) -> APIRouter:
     """Return the routes of the pages about the fleet, which only read."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -191,10 +183,6 @@ def _add_steered(site: APIRouter, board: Board) -> None:
             return answer_error(404, "No such service", f"The truth has no service {escape_text(svc[:100])}.")
         origin = f"{request.url.scheme}://{request.url.netloc}"
         return answer_page(await make_service_page(board, frame, service, origin))
-
-    @site.get("/incidents")
-    async def show_incidents(request: Request) -> Response:
-        return answer_page(IncidentsPage(await board.make_session_frame(request, "Incidents", "/incidents")))
 
     @site.get("/notifications")
     async def show_notifications(request: Request) -> Response:

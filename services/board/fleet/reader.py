@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -21,7 +21,7 @@ from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.exit import Exit
 from marketswarm.keys import ALERTS
 from marketswarm.status.fleet_state import read_fleet_state
-from marketswarm.status.notifications import read_notifications
+from marketswarm.status.notifications import OpenIncident, read_notifications
 from marketswarm.truth import Truth
 from services.board.fleet.alerts import make_alert_view
 from services.board.fleet.beats import BeatLog
@@ -44,8 +44,9 @@ class FleetReader:
     """Reads the fleet, and publishes what changed.
 
     `snapshot` is the latest one, None before the first; `encoded` is its JSON, and `packed` the one for the
-    script of pages, each made once; `problem` says
-    which buses are away; `beats` has the times of the last beats; `took_sec` is how long the last look took.
+    script of pages, each made once; `problem` says which buses are away; `notified` are the outages that the
+    notifier has, by its key for each; `beats` has the times of the last beats; `took_sec` is how long the
+    last look took.
     Call `follow` with the truth, and again with each that replaces it.
     """
 
@@ -58,6 +59,7 @@ class FleetReader:
     ) -> None:
         self.snapshot: FleetSnapshot | None = None
         self.problem: str | None = None
+        self.notified: Mapping[str, OpenIncident] = {}
         self.beats = BeatLog()
         self._me, self._settings_now, self._hub, self._history_now = me, settings_now, hub, history_now
         self._read_at = float("-inf")
@@ -124,6 +126,7 @@ class FleetReader:
         for event in self._new_events:  # this reading may be older than they are
             found = apply_event(found, event)
         self._take(found)
+        self.notified = notifications.incidents
         self.beats.note(found.services)
         self.problem = "; ".join(f"{bus} {reason}" for bus, reason in away.items()) or None
         self._read_at = time.monotonic()

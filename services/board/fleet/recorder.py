@@ -95,9 +95,9 @@ class HistoryRecorder:
     def position(self) -> bytes:
         return self._log.position
 
-    def follow(self, truth: Truth, default_timeout_sec: float = 30.0) -> None:
+    def follow(self, truth: Truth) -> None:
         self._truth, self._is_truth_new = truth, True
-        self._timeout_sec = truth.timeout_of(HEALER, default_timeout_sec)
+        self._timeout_sec = truth.timeout_of(HEALER)
 
     async def run(self, block_sec: float = BLOCK_SEC) -> None:
         """Record until cancelled, then write once more. One read waits `block_sec` for new events."""
@@ -264,11 +264,8 @@ def create_recorder(me: Agent[BoardEnvironment]) -> HistoryRecorder:
     healer_bus = me.bus(me.truth.bus_of(HEALER)) if HEALER in me.truth.services else None
     recorder = HistoryRecorder(me.bus(SYSTEM), healer_bus)
 
-    def follow(truth: Truth) -> None:
-        recorder.follow(truth, me.settings.default_timeout_sec)
-
-    me.on_reseed(follow)
-    follow(me.truth)
+    me.on_reseed(recorder.follow)
+    recorder.follow(me.truth)
     return recorder
 
 

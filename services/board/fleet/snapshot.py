@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from marketswarm.status.channel_records import ChannelStatus
 from marketswarm.status.notifications import PendingDelivery
 from marketswarm.status.service_rows import URGENCY, ServiceState
 
@@ -60,11 +61,14 @@ class LastRunView:
 class ServiceSnapshot:
     """All that the board shows of one service in the list of all; None is unknown. Times are epoch seconds.
 
-    `last_beat_at` is when its last beat arrived. `status` and `detail` are what the service says of itself.
+    `last_beat_at` is when its last beat arrived. `status` and `detail` are what the service says of itself;
+    while it is down because a failure was reported, `detail` is what that report said.
     `instances` is how many processes run, `replicas` how many the truth asks for. `since` is the last beat
-    before the outage that lasts; of this outage, `acked_by` is who acknowledged it, `held` why no message
-    about it is sent, and `held_until` until when. `cause` is a service that is down and that this one needs.
-    Of a job, `schedule` and `time_zone` say when it runs, `next_due_at` when its next run is overdue,
+    before the outage that lasts. `outage` has the words that say since when it is down (`failed since`), and
+    `outage_at` the moment that they end with, if they need one; `failure` is what was reported about a
+    failure, introduced by words of ours. Of this outage, `acked_by` is who acknowledged it, `held` why no
+    message about it is sent, and `held_until` until when. `cause` is a service that is down and that this one
+    needs. Of a job, `schedule` and `time_zone` say when it runs, `next_due_at` when its next run is overdue,
     `running_since` since when a run has not ended, `early_sec` how early its runs come, if that is a habit.
     `recent` are the spans of the last hour, oldest first, without holes; `uptime` is by window.
     """
@@ -82,6 +86,9 @@ class ServiceSnapshot:
     status: str | None = None
     detail: str | None = None
     since: float | None = None
+    outage: str | None = None
+    outage_at: float | None = None
+    failure: str | None = None
     acked_by: str | None = None
     held: str | None = None
     held_until: float | None = None
@@ -127,11 +134,15 @@ class HealerView:
 class IncidentView:
     """An outage that lasts: its service, and the services that are down because they need it.
 
-    `since` is the last beat, in epoch seconds; None if there never was one.
+    `since` is the last beat, in epoch seconds; None if there never was one. `outage`, `outage_at` and
+    `failure` are those of the service.
     """
 
     svc: str
     since: float | None
+    outage: str | None = None
+    outage_at: float | None = None
+    failure: str | None = None
     severity: str = "warning"
     acked_by: str | None = None
     held: str | None = None
@@ -158,7 +169,8 @@ class FleetSnapshot:
 
     `services` are in the order of the truth, `incidents` the oldest first, `silences` those in force,
     `pending` the undelivered messages, `dead` the number of messages given up, `notes` lines that a person
-    should read.
+    should read, `channels` by name the host of each channel that the notifier opened, None if unknown.
+    `channel_statuses` say of each of them what it sent and failed last.
     """
 
     at: float
@@ -172,6 +184,8 @@ class FleetSnapshot:
     pending: tuple[PendingDelivery, ...] = ()
     dead: int = 0
     notes: tuple[str, ...] = ()
+    channels: Mapping[str, str] | None = None
+    channel_statuses: tuple[ChannelStatus, ...] = ()
 
     def counts(self) -> dict[ServiceState, int]:
         """Return how many services are in each state, every state named, the worst first."""
@@ -261,6 +275,9 @@ def fold_incidents(services: Iterable[ServiceSnapshot]) -> tuple[IncidentView, .
         IncidentView(
             one.svc,
             one.since,
+            one.outage,
+            one.outage_at,
+            one.failure,
             one.severity,
             one.acked_by,
             one.held,

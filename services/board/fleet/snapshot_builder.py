@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from marketswarm.bus.stored_values import parse_epoch
+from marketswarm.detector import Reason
 from marketswarm.event import Event, Kind
+from marketswarm.event_text import SOME_FAILURE, describe_failure, describe_outage
 from marketswarm.monitor.last_run import LastRun
+from marketswarm.status.channel_records import MAX_REASON, MAX_TITLE, ChannelStatus
 from marketswarm.status.fleet_state import FleetState, Leader
 from marketswarm.status.notifications import Notifications
 from marketswarm.status.service_rows import JobStatus, ServiceRow, ServiceState, make_service_rows
@@ -115,6 +118,10 @@ def build_snapshot(
         ),
         dead=notifications.dead,
         notes=_build_notes(services, away, unheard, state.leader),
+        channels=None
+        if notifications.channels is None
+        else {escape_text(name): escape_text(where) for name, where in notifications.channels.items()},
+        channel_statuses=tuple(map(_escape_channel, notifications.statuses)),
     )
 
 
@@ -126,14 +133,20 @@ def apply_event(snapshot: FleetSnapshot, event: Event) -> FleetSnapshot:
     is_down = event.type in _MISSES
     if (before.state is ServiceState.DOWN) == is_down and (is_down or before.state is ServiceState.UP):
         return snapshot
+    outage: dict[str, Any] = dict.fromkeys(("since", "outage", "outage_at", "failure"))
+    if is_down:
+        since = parse_epoch(event.since) or before.last_beat_at
+        down_since = parse_epoch(event.down_since)
+        outage = _describe_outage(event.reason, since, down_since, event.detail, event.exit_code)
     after = replace(
         before,
         state=ServiceState.DOWN if is_down else ServiceState.UP,
-        since=(parse_epoch(event.since) or before.last_beat_at) if is_down else None,
+        **outage,
         acked_by=None,
         held=None,
         held_until=None,
         cause=None,
+        detail=(_escape(event.detail) or before.detail) if is_down else None,
     )
     services = _set_causes([after if one is before else one for one in snapshot.services])
     return replace(snapshot, services=services, incidents=fold_incidents(services))
@@ -156,8 +169,8 @@ def _build_service(
         rev=row.rev,
         restarts=row.restarts,
         status=_escape(row.status),
-        detail=_escape(row.detail),
-        since=row.since if row.verdict == "down" else None,
+        detail=_escape(row.failure or row.detail),
+        **_describe_row(row),
         acked_by=_escape(row.acked_by),
         held=_escape(row.held),
         held_until=row.held_until,
@@ -177,6 +190,27 @@ def _build_service(
     if before is not None and (SYSTEM in away or row.bus in away):
         view = _keep_known(view, before, knows_verdict=SYSTEM not in away)
     return before if before == view else view  # the same value is the same object: comparing it costs nothing
+
+
+def _describe_row(row: ServiceRow) -> dict[str, Any]:
+    if row.verdict is not ServiceState.DOWN:
+        return {}
+    return _describe_outage(row.reason, row.since, row.down_since, row.failure, row.exit_code)
+
+
+def _describe_outage(
+    reason: str | None,
+    since: float | None,
+    down_since: float | None,
+    detail: str | None,
+    exit_code: int | None,
+) -> dict[str, Any]:
+    """Return the fields of a service that say since when it is down, and what was reported of a failure."""
+    outage, outage_at = describe_outage(reason, since, down_since)
+    failure = None
+    if reason == Reason.FAILED:
+        failure = _escape(describe_failure(detail, exit_code) or SOME_FAILURE)
+    return {"since": since, "outage": outage, "outage_at": outage_at, "failure": failure}
 
 
 def _keep_known(view: ServiceSnapshot, before: ServiceSnapshot, *, knows_verdict: bool) -> ServiceSnapshot:
@@ -243,6 +277,17 @@ def _build_healers(state: FleetState, now: float, before: FleetSnapshot) -> tupl
     )
 
 
+def _escape_channel(one: ChannelStatus) -> ChannelStatus:
+    record = replace(
+        one.record,
+        sent_title=escape_text(one.record.sent_title)[:MAX_TITLE],
+        failed_title=escape_text(one.record.failed_title)[:MAX_TITLE],
+        reason=escape_text(one.record.reason)[:MAX_REASON],
+    )
+    name, where = escape_text(one.name), escape_text(one.where)
+    return replace(one, name=name, where=where, record=record, broken=_escape(one.broken))
+
+
 def _build_notes(
     services: tuple[ServiceSnapshot, ...],
     away: Mapping[str, str],
@@ -264,7 +309,8 @@ def _build_notes(
     if unwatchable:
         more = " and others" if len(unwatchable) > MAX_NAMED else ""
         some = ", ".join(unwatchable[:MAX_NAMED])
-        notes.append(f"the healer may not hear {some}{more}: renew the users (make seed)")
+        why = "their bus refuses it their channels (make seed renews the users), or they flood them"
+        notes.append(f"the healer can't watch {some}{more}: {why}")
     return tuple(map(escape_text, notes))
 
 

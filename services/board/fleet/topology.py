@@ -39,7 +39,11 @@ Slot = tuple[Name, int]
 
 def is_monitoring(flow: FlowView) -> bool:
     """Return True if a key serves to monitor the fleet, and carries none of its work."""
-    return flow.key.startswith(RESERVED_PREFIXES) or flow.key in _MESH_KEYS
+    return is_monitoring_key(flow.key)
+
+
+def is_monitoring_key(key: str) -> bool:
+    return key.startswith(RESERVED_PREFIXES) or key in _MESH_KEYS
 
 
 @dataclass(frozen=True, slots=True)

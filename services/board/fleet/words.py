@@ -10,13 +10,16 @@ from fnmatch import fnmatchcase
 from statistics import fmean
 from typing import Any, Final
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from marketswarm.history.rollup import Seconds
+from marketswarm.operator.healing_text import describe_resolution
+from marketswarm.status.channel_records import describe_state
 from marketswarm.status.notifications import describe_hold
 from marketswarm.status.service_rows import ServiceState, write_headline
 from marketswarm.text import escape_lines, escape_text, format_duration
 from services.board.fleet.beats import BeatTimes
+from services.board.fleet.job_runs import JobView
 from services.board.fleet.snapshot import (
     BarSpan,
     FleetSnapshot,
@@ -32,6 +35,7 @@ HOUR_SEC: Final = 3600
 _BAR_WIDTH: Final = 3600
 _LEAST_OUTAGE: Final = 30  # the width of the shortest outage in a bar; a narrower one can't be seen
 _LEAST_UNKNOWN: Final = 0.01  # the share of unknown time in a window from which on it is shown
+_LEAST_KNOWN: Final = 10  # the hundredths of a window that must be known before its uptime is shown
 _WINDOW_SEC: Final[Mapping[str, float]] = {"24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000}
 _BAR_CLASSES: Final[tuple[tuple[SpanState, str], ...]] = (("unknown", "n"), ("up", "u"), ("down", "d"))
 DAY_WIDTH: Final = 10
@@ -41,6 +45,8 @@ BEATS_WIDTH: Final = 600
 BEATS_HEIGHT: Final = 60
 LATE: Final = 1.5  # an interval that is longer than so many of those in the truth is drawn as late
 _BEATS: Final = 60
+_RUNS: Final = 20
+_LEAST_RUN: Final = 2  # the height of the shortest run in the picture of the runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +68,26 @@ class Watcher:
 
 def describe_service(one: ServiceSnapshot) -> list[Phrase]:
     found = _describe_outage(one)
-    if one.last_run is not None and not one.last_run.ok:
+    detail = None if one.failure else one.detail  # while a failure lasts, `detail` is what `failure` says
+    if one.last_run is not None and not one.last_run.ok and not one.failure and one.last_run.text != detail:
         found.append(Phrase(one.last_run.text))
     if one.status not in (None, "ok"):
-        found.append(Phrase(f"{one.status}: {one.detail}" if one.detail else str(one.status)))
-    elif one.detail:
-        found.append(Phrase(one.detail))
+        found.append(Phrase(f"{one.status}: {detail}" if detail else str(one.status)))
+    elif detail:
+        found.append(Phrase(detail))
     return found
 
 
 def _describe_outage(one: ServiceSnapshot) -> list[Phrase]:
     if one.state is ServiceState.UNWATCHABLE:
-        return [Phrase("the healer may not hear it")]
+        return [Phrase("the healer can't watch it")]
     if one.state is not ServiceState.DOWN:
         return []
     found = [Phrase(f"needs {one.cause}, which is down")] if one.cause else []
-    found.append(Phrase("never heard") if one.since is None else Phrase("silent since", one.since))
+    if one.outage:
+        found.append(Phrase(one.outage, one.outage_at))
+    if one.failure:
+        found.append(Phrase(one.failure))
     if one.acked_by:
         found.append(Phrase(f"acknowledged by {one.acked_by}"))
     if one.held:
@@ -160,6 +170,17 @@ def find_known_part(uptime: Uptime | None, window: str, now: float) -> int | Non
     before_sec = 0.0 if uptime.begins_at is None else max(0.0, uptime.begins_at - (now - length_sec))
     part = (uptime.unknown_sec + before_sec) / length_sec
     return None if part < _LEAST_UNKNOWN else max(0, min(99, int(100 * (1 - part))))
+
+
+def format_window_share(uptime: Uptime | None, window: str, now: float) -> str:
+    """Return the uptime in a window as `format_share` does; a dash until a tenth of the window is known.
+
+    A hundred percent of the three minutes since a fleet began would read as that of a year.
+    """
+    part = find_known_part(uptime, window, now)
+    return (
+        NONE if uptime is None or (part is not None and part < _LEAST_KNOWN) else format_share(uptime.share)
+    )
 
 
 def draw_paths(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> dict[SpanState, str]:
@@ -276,6 +297,35 @@ def draw_beats(times: BeatTimes) -> Markup:
     return _draw("beats", (BEATS_WIDTH, BEATS_HEIGHT), describe_beats(times), paths)
 
 
+def draw_runs(job: JobView) -> Markup:
+    """Return a picture with a bar for each run that has a duration, the newest on the right.
+
+    Bars of runs that failed are wider, and of another colour; a line shows how long a run takes usually.
+    """
+    runs = job.timed[-_RUNS:]
+    most_sec = max((run.took_sec or 0.0 for run in runs), default=0.0) or 1.0
+    paths = {"u": "", "d": "", "due": ""}
+    step = BEATS_WIDTH // _RUNS
+    for number, run in enumerate(runs):
+        x = BEATS_WIDTH - (len(runs) - number) * step + step // 2
+        height = max(_LEAST_RUN, round(BEATS_HEIGHT * (run.took_sec or 0.0) / most_sec))
+        paths["u" if run.ok else "d"] += f"M{x} {BEATS_HEIGHT}v-{height}"
+    if job.usual_sec is not None:
+        y = BEATS_HEIGHT - round(BEATS_HEIGHT * min(1.0, job.usual_sec / most_sec))
+        paths["due"] = f"M0 {y}H{BEATS_WIDTH}"
+    return _draw("beats runs", (BEATS_WIDTH, BEATS_HEIGHT), describe_runs(job), paths)
+
+
+def describe_runs(job: JobView) -> str:
+    """Return how long runs took in words: `12 runs of 1 s to 4 min, usually 2 min; 1 failed`."""
+    runs = job.timed
+    took = [run.took_sec or 0.0 for run in runs]
+    usually = "" if job.usual_sec is None else f", usually {format_duration(job.usual_sec)}"
+    failed = sum(run.ok is False for run in runs)
+    spread = f"{format_duration(min(took))} to {format_duration(max(took))}"
+    return f"{len(runs)} runs of {spread}{usually}{f'; {failed} failed' if failed else ''}"
+
+
 def describe_beats(times: BeatTimes) -> str:
     """Return the intervals in words: `60 intervals of 9.9 s to 10.2 s, 10.0 s on average`."""
     found = [one.sec for one in times.intervals]
@@ -307,11 +357,24 @@ def write_moment(ts: float | None, now: float) -> Markup:
     return Markup(f'<time datetime="{iso}">{words}</time>' if iso else words)  # noqa: S704 - made of numbers
 
 
+def mark_commands(text: str) -> Markup:
+    """Return a text in which what stands in backticks is code; nothing else of it is markup."""
+    drawn = Markup("")
+    while text:
+        plain, opening, rest = text.partition("`")
+        code, closing, after = rest.partition("`")
+        drawn += escape(plain)
+        drawn += Markup("<code>{}</code>").format(code) if closing else escape(opening + code)
+        text = after
+    return drawn
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "age": format_age,
     "bar": draw_bar,
     "beat_bars": draw_beats,
     "beats_text": describe_beats,
+    "channel_state": describe_state,
     "day_bars": draw_days,
     "day_share": format_day_share,
     "duration": format_duration,
@@ -319,12 +382,15 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "hold": describe_hold,
     "instances": format_instances,
     "known_part": find_known_part,
+    "window_share": format_window_share,
+    "marked": mark_commands,
     "moment": write_moment,
     "phrases": describe_service,
     "printable": escape_text,
     "printable_lines": escape_lines,
-    "share": format_share,
+    "resolution": describe_resolution,
     "silences": find_silences,
+    "run_bars": draw_runs,
     "since": lambda ts, now: format_age(None if ts is None else now - ts),
     "watchers": list_watchers,
 }

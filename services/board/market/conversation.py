@@ -33,6 +33,7 @@ from services.board.market.updates import (
     TopicKind,
     UpdateHub,
 )
+from services.board.validation import describe_invalid, place_errors
 from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAMES
 
@@ -70,7 +71,7 @@ class ClientMessage(BaseModel):
 
 
 class MessageError(ValueError):
-    """A message of a client is wrong; the text says how, and repeats nothing of it."""
+    """A message of a client is wrong; the text says how, and repeats no value of it."""
 
 
 class Disconnect(Exception):  # noqa: N818 - the end of a conversation
@@ -89,22 +90,12 @@ def parse_message(text: str) -> ClientMessage:
     except orjson.JSONDecodeError:
         raise MessageError("the message is not JSON") from None
     except ValidationError as error:
-        raise MessageError(f"wrong: {', '.join(sorted(_list_places(error)))}") from None
+        raise MessageError(describe_invalid(place_errors(error, "message", ClientMessage))) from None
     if not all(map(is_topic, message.subscribe)):
         raise MessageError(
             "a topic is series, quotes, quotes:SYMBOL, bars:1m, bars:SYMBOL:1m or indicators:SYMBOL:1m"
         )
     return message
-
-
-def _list_places(error: ValidationError) -> set[str]:
-    """Return the places in a message that are wrong, in words of ours."""
-    found = set()
-    for each in error.errors(include_url=False, include_input=False):
-        name, *rest = each["loc"] or ("not an object",)
-        is_known = name in ClientMessage.model_fields or not each["loc"]
-        found.add(".".join(map(str, (name, *rest))) if is_known else "an unknown key")
-    return found
 
 
 def is_topic(text: str) -> bool:

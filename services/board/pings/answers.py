@@ -41,7 +41,7 @@ AMBIGUOUS: Final = PingAnswer(409, b"ambiguous slug")
 TOO_LARGE: Final = PingAnswer(413, b"body too large")
 NO_BUS: Final = PingAnswer(503, b"no bus took the ping", 5.0)
 TOO_MANY: Final = PingAnswer(503, b"too many pings wait", 1.0)
-NOT_READY: Final = PingAnswer(503, b"the keys were not read yet", 1.0)
+NOT_READY: Final = PingAnswer(503, b"the keys can't be read now", 1.0)
 
 
 def make_rate_limited(wait_sec: float) -> PingAnswer:

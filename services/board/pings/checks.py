@@ -14,7 +14,7 @@ from urllib.parse import quote
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import pings_key
-from marketswarm.pings import PINGS_KEPT, JobPing, PingKind, parse_ping
+from marketswarm.pings import PINGS_KEPT, JobPing, PingForm, PingKind, parse_ping
 from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.alerts import AlertView
 from services.board.fleet.snapshot import ServiceSnapshot
@@ -82,13 +82,16 @@ async def _read(bus: Bus, services: Sequence[str], count: int, bodies: str) -> l
 
 
 def _make_stored(count: int, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> StoredPings:
-    """Return what a stream holds of a service's pings: `entries` (the newest first) of `count` ever added."""
+    """Return what a stream holds of a service's pings: `entries` (the newest first) of `count` ever added.
+
+    Runs under `marketswarm exec` are left out: their beats and `run:<svc>` say as much.
+    """
     found: list[JobPing] = []
     for number, (entry_id, fields) in zip(range(count, 0, -1), entries, strict=False):
         ping = parse_ping(entry_id, dict(zip(fields[::2], fields[1::2], strict=True)))
-        if ping is not None:
+        if ping is not None and ping.form is not PingForm.EXEC:
             found.append(replace(ping, n=number))
-    return StoredPings(found[::-1], count)
+    return StoredPings(found[::-1], count if found else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ def make_check(
     started = progress.started_at is not None
     check: dict[str, Any] = {
         "name": service.svc,
-        "slug": fold_name(service.svc),
+        "slug": service.svc.lower(),
         "tags": " ".join(service.tags),
         "desc": service.description,
         "grace": 0,

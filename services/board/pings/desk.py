@@ -164,20 +164,20 @@ class PingDesk:
         self._pings = RateLimiter(PINGS, PINGS_PER_SEC)
         self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
 
-    def find_destination(self, secret: str, slug: str | None, client: str) -> PingDestination:
+    async def find_destination(self, secret: str, slug: str | None, client: str) -> PingDestination:
         """Return the service that a secret allows, and that `slug` names if it is given.
 
         Raises RefusedPingError; a secret that is not known is counted against the client's address.
         """
-        return self.find_by_key(self.check_secret(secret, client), slug)
+        return self.find_by_key(await self.check_secret(secret, client), slug)
 
-    def check_secret(self, secret: str, client: str) -> KnownKey:
+    async def check_secret(self, secret: str, client: str) -> KnownKey:
         """Return the key of a secret.
 
         Raises RefusedPingError if the secret is not known, and counts it against the client's address.
         """
         try:
-            return self.keys.find_key(secret, time.time())
+            return await self.keys.find_key(secret, time.time())
         except RefusedPingError as refused:
             if refused.answer is NOT_FOUND:
                 wait_sec = self._failures.take(client, time.monotonic())
@@ -201,13 +201,13 @@ class PingDesk:
         def is_known() -> bool:
             return slug in self._find_directory().by_name
 
-        key = self.keys.find_key(secret, time.time())
+        key = await self.keys.find_key(secret, time.time())
         if self.creator is None or key.svc is not None:
             raise RefusedPingError(NOT_FOUND)
         if not is_known():
             await self.creator.create(slug, hash_ping_secret(secret)[:8], is_known)
         # once more, because the key may have been revoked meanwhile
-        return self.find_by_key(self.keys.find_key(secret, time.time()), slug)
+        return self.find_by_key(await self.keys.find_key(secret, time.time()), slug)
 
     async def take(self, ping: JobPing, to: PingDestination) -> None:
         """Write a ping; return once its bus has stored it and the pause that it ends is over.

@@ -26,15 +26,12 @@ class PingDestination:
 
 
 class PingDirectory:
-    """The services of one truth that can be pinged, by name and by slug.
+    """The services of one truth that can be pinged, by name and by slug."""
 
-    `default_timeout_sec` is the timeout of a service where the truth has none.
-    """
-
-    def __init__(self, truth: Truth, default_timeout_sec: float) -> None:
+    def __init__(self, truth: Truth) -> None:
         self.by_name = {
             watch.svc: PingDestination(watch.svc, watch.bus, watch.channel, watch.timeout_sec)
-            for watch in truth.watched(default_timeout_sec)
+            for watch in truth.watched()
             if watch.svc not in NOT_PINGED
         }
         self._by_lower: dict[str, list[str]] = {}

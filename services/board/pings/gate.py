@@ -33,17 +33,19 @@ from services.board.pings.requests import (
     PREFIX,
     LostClientError,
     PingAddress,
+    PingBody,
     announces_body,
     announces_too_much,
     find_header,
     parse_ping_path,
     parse_query,
     parse_run_id,
-    read_body,
+    read_ping_body,
 )
 from services.board.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
 
 _NOTHING: Final[Mapping[str, WholeAnswer]] = {}
+_NO_BODY: Final = PingBody()
 _METHODS: Final = ("GET", "HEAD", "POST")
 _OWN_HEADERS: Final = (
     (b"cache-control", b"max-age=0, no-cache, no-store, must-revalidate, private"),
@@ -125,10 +127,10 @@ class PingGate:
         client = find_address(scope)
         address = parse_ping_path(scope["path"])
         fields = parse_query(scope["query_string"])
-        to = self._find_destination(address, client, may_create=fields.get("create") == "1")
+        to = await self._find_destination(address, client, may_create=fields.get("create") == "1")
         rid = parse_run_id(fields)
         headers = scope["headers"]
-        body, size = await read_body(receive, MAX_BODY_BYTES) if announces_body(headers) else (b"", 0)
+        body = await read_ping_body(receive) if announces_body(headers) else _NO_BODY
         ping = JobPing(
             kind=address.kind,
             ts=time.time(),
@@ -137,8 +139,9 @@ class PingGate:
             method=method,
             client=client,
             user_agent=find_header(headers, b"user-agent"),
-            body=body,
-            size=size,
+            body=body.tail,
+            head=body.head,
+            size=body.size,
         )
         is_new = to is None
         await self._desk.take(
@@ -146,12 +149,12 @@ class PingGate:
         )
         return CREATED if is_new else OK
 
-    def _find_destination(
+    async def _find_destination(
         self, address: PingAddress, client: str, *, may_create: bool
     ) -> PingDestination | None:
         """Return the service of an address; None if it is to be created. Raises RefusedPingError."""
         try:
-            return self._desk.find_destination(address.secret, address.slug, client)
+            return await self._desk.find_destination(address.secret, address.slug, client)
         except RefusedPingError as refused:
             if refused.answer is NOT_FOUND and address.slug is not None and may_create:
                 return None

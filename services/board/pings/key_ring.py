@@ -1,7 +1,9 @@
-"""Hold the ping keys in memory, so that a ping costs no look at the bus.
+"""Hold the ping keys in memory, and look whether their bus still has the same before they are used.
 
-The number beside the keys is read twice a second, and the keys when it has changed, so a key that is revoked
-is refused within a second. While their bus is away, those that were read last stay valid.
+A key is valid as soon as the bus has it, and refused 20 ms after the bus has lost it: by then a ping waits
+for a new look, which reads the number beside the keys, and the keys themselves only when it has changed. All
+pings that wait share a look. While the bus is away, the keys that were read last stay valid, and a ping with
+an unknown one is answered with 503.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b, sha1
 from hmac import compare_digest
+from math import inf
 from typing import Final
 
 from marketswarm import log as logs
@@ -35,6 +38,9 @@ from services.board.settings import PingKeySettings
 MIN_SECRET_BYTES: Final = 32  # of the secret of which the UUIDs of checks are made
 MAX_SECRET_BYTES: Final = 64
 CHECK_SEC: Final = 0.5
+FRESH_SEC: Final = 0.02
+"""For how long a look at the bus serves further pings with a key that it found. Under load most pings wait
+for none; and a person, or a script, can't revoke a key and use it in so short a time."""
 RELOAD_SEC: Final = 60.0  # after so long the keys are read, even if their number is the same
 
 _find_digest: Final = lru_cache(maxsize=1024)(hash_ping_secret)
@@ -100,8 +106,15 @@ class CheckCodes:
 
     def find_code(self, text: str) -> str | None:
         """Return the service with this UUID, or None. Raise RefusedPingError while not all are made."""
+        svc = self.match_code(text)
+        if svc is None and not self._is_made:
+            raise RefusedPingError(NOT_READY)
+        return svc
+
+    def match_code(self, text: str) -> str | None:
+        """Return the service with this UUID among the codes that are made so far, or None."""
         code = uuid.UUID(text)
-        svc = self._find(_make_key(code))
+        svc = self._by_key.get(_make_key(code))
         if svc is None:
             return None
         own = (self._brought.get(svc), _make_code(self.secret, svc))
@@ -140,24 +153,61 @@ class KeyRing:
         self._named: dict[str, KnownKey] = {}  # by the truth
         self._version: bytes | None = None
         self._read_at: float | None = None
+        self._looked_at = -inf  # when the last look at the number began
         self._outage = Outage(log, "board.ping_keys_unread", "board.ping_keys_read")
+        self._reading = asyncio.Lock()  # one look at the bus at a time, so that an older one is never kept
+        self._next: asyncio.Future[bool] | None = None  # the look that waits for its turn; False: given up
         self.codes = CheckCodes()
 
-    def find_key(self, secret: str, wall: float) -> KnownKey:
-        """Return the key with this secret, valid at `wall` (epoch seconds).
+    async def find_key(self, secret: str, wall: float) -> KnownKey:
+        """Return the key with this secret, if its bus has it now, and it is valid at `wall` (epoch seconds).
 
-        Raises RefusedPingError if it is unknown, or if the keys were never read.
+        Raises RefusedPingError if it is unknown, or if an unknown one can't be looked for.
         """
-        digest = _find_digest(secret)
-        key = self._named.get(digest) or self._stored.get(digest)
-        if key is None and self._read_at is None:
-            raise RefusedPingError(NOT_READY)
+        key = self._find(secret)
+        # the UUID of a check is made of a secret of the board's own: no look at the keys tells more about it
+        is_check = key is None and not is_key_text(secret) and self.codes.match_code(secret) is not None
+        is_fresh = self._outage.error is not None or time.monotonic() - self._looked_at <= FRESH_SEC
+        if not is_check and (key is None or not is_fresh):
+            await self._confirm()
+            key = self._find(secret)
         if key is None and not is_key_text(secret):
             svc = self.codes.find_code(secret)
             key = None if svc is None else KnownKey(svc)
+        if key is None and (self._read_at is None or self._outage.error is not None):
+            raise RefusedPingError(NOT_READY)
         if key is None or (key.expires_at is not None and wall >= key.expires_at):
             raise RefusedPingError(NOT_FOUND)
         return key
+
+    def _find(self, secret: str) -> KnownKey | None:
+        digest = _find_digest(secret)
+        return self._named.get(digest) or self._stored.get(digest)
+
+    async def _confirm(self) -> None:
+        """Return once the keys are those that their bus had at this call, or later, or once it failed to say.
+
+        One look at the bus serves all that wait when it begins.
+        """
+        while True:
+            look = self._next
+            if look is not None:
+                if await asyncio.shield(look):
+                    return
+                continue  # the one that was to look has gone
+            look = self._next = asyncio.get_running_loop().create_future()
+            is_read = False
+            try:
+                await asyncio.sleep(0)  # all that the loop has read by now share this look
+                async with self._reading:
+                    self._next = None  # a ping that comes from now on needs a later look
+                    await self._read(time.monotonic())
+                is_read = True
+            finally:
+                if self._next is look:
+                    self._next = None
+                look.set_result(is_read)
+            return
 
     def follow(self, named: Iterable[PingKeySettings], services: frozenset[str]) -> None:
         """Take the keys that the truth names, and the names of its services.
@@ -183,17 +233,22 @@ class KeyRing:
 
     async def refresh(self, now: float) -> None:
         """Read the keys if their number has changed, or if they were read long ago (`now` is monotonic)."""
+        async with self._reading:
+            await self._read(now)
+        await self.codes.make()
+
+    async def _read(self, now: float) -> None:
         with self._outage:
-            bus = self._keys_bus()
+            bus, begun_at = self._keys_bus(), time.monotonic()
             version = await read_ping_keys_version(bus)
             is_old = self._read_at is None or now - self._read_at >= RELOAD_SEC
             if is_old or version != self._version:
                 keys = await read_ping_keys(bus)
                 self._stored = {key.sha256: KnownKey(key.svc, key.expires_at) for key in keys}
                 self._version, self._read_at = version, now
+            self._looked_at = begun_at
             if is_old or not self.codes.secret:
                 await self._read_check_secret(bus)
-        await self.codes.make()
 
     async def _read_check_secret(self, bus: Bus) -> None:
         """Read the secret of the checks' UUIDs from system-redis, or write a new one. Raises BusError.

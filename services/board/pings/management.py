@@ -4,7 +4,6 @@ A client sends a token of the board in `X-Api-Key`; with the scope `write` it is
 `read` alone a read-only one. Services come from the truth, so a check can't be made, changed or deleted here.
 """
 
-import os
 import re
 import time
 import uuid
@@ -22,7 +21,7 @@ from marketswarm.operator.tokens import Scope as TokenScope
 from marketswarm.operator.tokens import Token
 from marketswarm.text import parse_digits
 from marketswarm.time_slice import TimeSlice
-from marketswarm.truth import SYSTEM, Truth
+from marketswarm.truth import Truth
 from services.board.access.guard import MAX_BODY_BYTES
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client, find_address
@@ -148,7 +147,8 @@ class ManagementApi:
         return _make_json({"checks": await self._make_checks(wanted, request.root, stored)})
 
     async def _answer_check(self, request: _Request) -> PingAnswer:
-        (service, code), part = self._find_service(request.parts["check"] or ""), request.parts["part"]
+        part = request.parts["part"]
+        service, code = await self._find_service(request.parts["check"] or "")
         if request.root.is_readonly and (part not in _READ_ONLY or request.method != "GET"):
             return _make_error(401, "wrong api key")
         if part in ("pause", "resume"):
@@ -232,10 +232,13 @@ class ManagementApi:
                 found |= await read_last_pings(self._board.me.bus(name), some)
         return found
 
-    def _find_service(self, text: str) -> tuple[ServiceSnapshot, uuid.UUID]:
+    async def _find_service(self, text: str) -> tuple[ServiceSnapshot, uuid.UUID]:
         is_unique_key = len(text) == UNIQUE_KEY_CHARS
         codes = self._keys.codes
-        svc = codes.find_unique_key(text) if is_unique_key else self._keys.find_key(text, time.time()).svc
+        if is_unique_key:
+            svc = codes.find_unique_key(text)
+        else:
+            svc = (await self._keys.find_key(text, time.time())).svc
         service = None if svc is None else self._board.snapshot.find(svc)
         if service is None:
             raise RefusedPingError(NOT_FOUND)
@@ -269,13 +272,13 @@ def _make_error(status: int, reason: str, retry_sec: float | None = None) -> Pin
 def create_pings(board: Board) -> tuple[PingDesk, ManagementApi]:
     """Return what takes pings, and the management API; they follow each truth that comes into force."""
     me = board.me
-    keys = KeyRing(lambda: me.bus(SYSTEM), os.environ)
+    keys = board.keys
     made: tuple[Truth, PingDirectory] | None = None
 
     def find_directory() -> PingDirectory:
         nonlocal made
         if made is None or made[0] is not me.truth:
-            made = me.truth, PingDirectory(me.truth, me.settings.default_timeout_sec)
+            made = me.truth, PingDirectory(me.truth)
         return made[1]
 
     def follow() -> None:

@@ -11,20 +11,29 @@ from starlette.types import Receive, Scope
 
 from marketswarm import log as logs
 from marketswarm.operator.ping_keys import is_key_text, normalize_uuid
-from marketswarm.pings import MAX_BODY_BYTES, JobPing, PingForm, PingKind
+from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.tasks import gather_all
+from marketswarm.text import extract_line
 from services.board.access.limits import RateLimiter
 from services.board.access.tokens import find_address
 from services.board.pings.answers import AMBIGUOUS, BAD_METHOD, NOT_FOUND, PingAnswer, RefusedPingError
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDestination
 from services.board.pings.key_ring import KnownKey
-from services.board.pings.requests import MAX_BYTES, announces_body, find_header, parse_query, read_body
+from services.board.pings.requests import (
+    MAX_BYTES,
+    announces_body,
+    cut_body,
+    find_header,
+    parse_query,
+    read_body,
+)
 
 KUMA_PREFIX: Final = "/api/push/"
 ALERTMANAGER_PATH: Final = "/webhook/alertmanager"
 MAX_KUMA_PING_MSEC: Final = 100_000_000_000
 MAX_ALERTS: Final = 1_000
+ALERTS_NAMED: Final = 5  # how many of those that fire the first line of a ping names
 _GATUS_PATH: Final = re.compile(r"/api/v1/endpoints/([^/]{1,200})/external/?")
 _JSON: Final = b"application/json"
 _DURATION: Final = re.compile(r"([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+")
@@ -60,10 +69,10 @@ def parse_kuma(fields: Mapping[str, str]) -> FormPing:
             PingAnswer(404, f"Invalid ping value. Must be between 0 and {MAX_KUMA_PING_MSEC} ms.".encode())
         )
     kind = PingKind.SUCCESS if (fields.get("status") or "up") == "up" else PingKind.FAIL
-    said = [fields.get("msg") or "OK"]
+    said = [fields.get("msg") or ("OK" if kind is PingKind.SUCCESS else "")]
     if fields.get("ping"):
         said.append(f"ping {fields['ping']} ms")
-    return FormPing(kind, text="\n".join(said))
+    return FormPing(kind, text="\n".join(filter(None, said)))
 
 
 def find_gatus_key(path: str) -> str | None:
@@ -125,16 +134,25 @@ def _parse_alert(alert: Any) -> FormPing:
         return FormPing(PingKind.LOG, "")
     labels, notes = _keep_texts(alert.get("labels")), _keep_texts(alert.get("annotations"))
     kind = PingKind.FAIL if alert["status"] == "firing" else PingKind.SUCCESS
-    said = [labels.get("alertname", ""), notes.get("summary", ""), notes.get("description", "")]
-    name = labels.get("svc") or labels.get("alertname") or ""
-    return FormPing(kind, name.lower(), "\n".join(filter(None, said)))
+    name, svc = labels.get("alertname", ""), labels.get("svc", "")
+    notes_said = [notes.get(key, "").strip() for key in ("summary", "message", "description")]
+    first, *more = [*filter(None, notes_said), ""]
+    text = "\n".join(filter(None, (": ".join(filter(None, (name, first))), *more)))
+    return FormPing(kind, (svc or name).lower(), text)
 
 
 def join_alerts(alerts: Sequence[FormPing]) -> FormPing:
-    """Return one ping for the alerts of a service: a failure while one of them fires."""
+    """Return one ping for the alerts of a service: a failure while one of them fires.
+
+    Of several that fire, the first line of its text has their number and what the first of them say.
+    """
     firing = [each for each in alerts if each.kind is PingKind.FAIL]
     found = firing or alerts
-    return FormPing(found[0].kind, found[0].slug, "\n".join(filter(None, (each.text for each in found))))
+    texts = [each.text for each in found if each.text]
+    if len(firing) > 1:
+        heads = [*dict.fromkeys(extract_line(text) or "" for text in texts)][:ALERTS_NAMED]
+        texts.insert(0, f"{len(firing)} alerts: {'; '.join(heads)}")
+    return FormPing(found[0].kind, found[0].slug, "\n".join(texts))
 
 
 def _keep_texts(value: Any) -> dict[str, str]:
@@ -155,7 +173,7 @@ class OtherGates:
             secret = normalize_uuid(scope["path"].removeprefix(KUMA_PREFIX).removesuffix("/"))
             if secret is None:
                 raise RefusedPingError(NOT_FOUND)  # noqa: TRY301 - answered in Kuma's form below
-            to = self._desk.find_destination(secret, None, find_address(scope))
+            to = await self._desk.find_destination(secret, None, find_address(scope))
             said = parse_kuma(parse_query(scope["query_string"]))
             await self._desk.take(make_ping(scope, said, PingForm.KUMA), to)
         except RefusedPingError as refused:
@@ -172,7 +190,7 @@ class OtherGates:
         secret = parse_bearer(find_header(scope["headers"], b"authorization"))
         if announces_body(scope["headers"]):
             await read_body(receive, 0)
-        key = self._check_secret(secret, scope)
+        key = await self._check_secret(secret, scope)
         for slug in list_gatus_slugs(find_gatus_key(scope["path"]) or ""):
             try:
                 to = self._desk.find_by_key(key, slug)
@@ -193,9 +211,9 @@ class OtherGates:
         if scope["method"] != "POST":
             raise RefusedPingError(BAD_METHOD)
         secret = parse_bearer(find_header(scope["headers"], b"authorization"))
-        self._check_secret(secret, scope)
+        await self._check_secret(secret, scope)
         body, _ = await read_body(receive, MAX_BYTES)
-        key = self._check_secret(secret, scope)  # it may have been revoked meanwhile
+        key = await self._check_secret(secret, scope)  # it may have been revoked meanwhile
         found: dict[PingDestination, list[FormPing]] = {}
         unknown: list[str] = []
         for said in parse_alertmanager(body):
@@ -222,10 +240,10 @@ class OtherGates:
             shown = [name[:MAX_NAME_CHARS] for name in new[:NAMES_LOGGED]]
             log.warning("board.alerts_unknown", names=shown, client=client)
 
-    def _check_secret(self, secret: str, scope: Scope) -> KnownKey:
+    async def _check_secret(self, secret: str, scope: Scope) -> KnownKey:
         """Return the key of a secret. Raise RefusedPingError, with Gatus' words, if it is not known."""
         try:
-            return self._desk.check_secret(secret, find_address(scope))
+            return await self._desk.check_secret(secret, find_address(scope))
         except RefusedPingError as refused:
             raise RefusedPingError(
                 _INVALID_TOKEN if refused.answer is NOT_FOUND else refused.answer
@@ -234,7 +252,7 @@ class OtherGates:
 
 def make_ping(scope: Scope, said: FormPing, form: PingForm) -> JobPing:
     """Return the ping that a request says; its text is the ping's body."""
-    body = said.text.encode("utf-8", "replace")
+    body = cut_body(said.text.encode("utf-8", "replace"))
     return JobPing(
         kind=said.kind,
         ts=time.time(),
@@ -242,6 +260,7 @@ def make_ping(scope: Scope, said: FormPing, form: PingForm) -> JobPing:
         method=scope["method"],
         client=find_address(scope),
         user_agent=find_header(scope["headers"], b"user-agent"),
-        body=body[:MAX_BODY_BYTES],
-        size=len(body),
+        body=body.tail,
+        head=body.head,
+        size=body.size,
     )

@@ -1,13 +1,13 @@
 """Parse the addresses of pings, as Healthchecks' clients write them, and read their bodies.
 
-The beginning of a body is kept; a body that is far too long is refused.
+The two ends of a body are kept; a body that is far too long is refused.
 
 /ping/<uuid>              /ping/<uuid>/start  /fail  /log  /<exit code>
 /ping/<ping key>/<slug>   and the same behind it
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -18,6 +18,7 @@ from starlette.types import Receive
 from marketswarm.beat import MAX_EXIT_CODE
 from marketswarm.operator.ping_keys import is_key_text, normalize_uuid
 from marketswarm.pings import PingKind
+from marketswarm.tail_buffer import TAIL_BYTES, TailBuffer
 from services.board.pings.answers import BAD_URL, BAD_UUID, NOT_FOUND, TOO_LARGE, RefusedPingError
 
 PREFIX: Final = "/ping/"
@@ -26,7 +27,7 @@ _SLUG: Final = re.compile(r"[a-z0-9._-]{1,100}", re.ASCII)
 _CODE: Final = re.compile(r"\d{1,9}", re.ASCII)
 _UUID_TEXT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 MAX_QUERY_FIELDS: Final = 1_000  # further ones are left out, as by Uptime Kuma
-MAX_BYTES: Final = 1024 * 1024  # of a body: clients send whole logs, and only the beginning is kept
+MAX_BYTES: Final = 1024 * 1024  # of a body: clients send whole logs, and only the end is kept
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
@@ -108,9 +109,39 @@ def announces_too_much(headers: RawHeaders) -> bool:
     return any(not size.isdigit() or int(size[:20]) > MAX_BYTES for size in sizes)
 
 
+@dataclass(frozen=True, slots=True)
+class PingBody:
+    """The ends of a body of `size` bytes: `tail` has the last, `head` the first if `tail` lacks them."""
+
+    tail: bytes = b""
+    head: bytes = b""
+    size: int = 0
+
+
+def cut_body(whole: bytes) -> PingBody:
+    return PingBody(whole[-TAIL_BYTES:], whole[:TAIL_BYTES] if len(whole) > TAIL_BYTES else b"", len(whole))
+
+
+async def read_ping_body(receive: Receive) -> PingBody:
+    """Raises LostClientError, and RefusedPingError beyond MAX_BYTES."""
+    head, tail = b"", TailBuffer()
+    async for piece in _read_pieces(receive):
+        head += piece[: max(0, TAIL_BYTES - len(head))]
+        tail.add(piece)
+    return PingBody(tail.read(), head if tail.size > TAIL_BYTES else b"", tail.size)
+
+
 async def read_body(receive: Receive, keep_bytes: int) -> tuple[bytes, int]:
-    """Return how many bytes it has, too. Raises LostClientError, and RefusedPingError beyond MAX_BYTES."""
-    kept, size, more = bytearray(), 0, True
+    """Return the beginning of a body, and how many bytes it has. Raises as `read_ping_body` does."""
+    kept, size = bytearray(), 0
+    async for piece in _read_pieces(receive):
+        size += len(piece)
+        kept += piece[: max(0, keep_bytes - len(kept))]
+    return bytes(kept), size
+
+
+async def _read_pieces(receive: Receive) -> AsyncIterator[bytes]:
+    size, more = 0, True
     while more:
         message = await receive()
         if message["type"] != "http.request":
@@ -119,9 +150,8 @@ async def read_body(receive: Receive, keep_bytes: int) -> tuple[bytes, int]:
         size += len(piece)
         if size > MAX_BYTES:
             raise RefusedPingError(TOO_LARGE)
-        kept += piece[: max(0, keep_bytes - len(kept))]
+        yield piece
         more = message.get("more_body", False)
-    return bytes(kept), size
 
 
 def find_header(headers: RawHeaders, wanted: bytes) -> str:

@@ -6,6 +6,7 @@ ping that is a sign of life is kept in `beat:<svc>`, too, and one that ends a ru
 """
 
 import asyncio
+import os
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Coroutine
@@ -15,13 +16,15 @@ from typing import Any, Final
 import orjson
 
 from marketswarm import log as logs
-from marketswarm.beat import RunReport, encode_beat
+from marketswarm.beat import RunReport, compute_life_sec, encode_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import last_beat_key, last_run_key, pings_key
-from marketswarm.pings import MAX_BODY_BYTES, PINGS_KEPT, PINGS_KEPT_SEC, JobPing, PingKind
-from marketswarm.text import format_duration
+from marketswarm.pings import PINGS_KEPT, JobPing, PingKind, compute_kept_sec
+from marketswarm.redactor import Redactor, list_secrets
+from marketswarm.run_output import clean_output
+from marketswarm.text import decode_text, extract_line, format_duration
 from services.board.pings.answers import NO_BUS, TOO_MANY, RefusedPingError
 from services.board.pings.directory import PingDestination
 
@@ -29,6 +32,7 @@ MAX_WAITING: Final = 5_000  # how many pings may wait for one bus
 MAX_WAITING_BYTES: Final = 16 * 1024 * 1024  # how many bytes of bodies may wait for one bus
 BATCH: Final = 200  # how many pings go to a bus at once
 BATCH_BYTES: Final = 2 * 1024 * 1024
+CLEAN_SEC: Final = 1.0  # how long after its arrival secrets are still looked for in a body
 EXPIRE_SEC: Final = 3600.0  # how often the life of a stream is set anew
 MAX_STARTS: Final = 10_000  # how many runs that go on are remembered, for their duration
 _REPORTS: Final[dict[PingKind, RunReport]] = {
@@ -45,11 +49,15 @@ log = logs.get("board")
 
 @dataclass(slots=True)
 class _WaitingPing:
-    """A ping that waits for its bus; the run that it ends began at `started_at` (epoch seconds)."""
+    """A ping that waits for its bus; the run that it ends began at `started_at` (epoch seconds).
+
+    `body` is what is kept of the ping's body.
+    """
 
     ping: JobPing
     to: PingDestination
     done: asyncio.Future[None]
+    body: bytes = b""
     started_at: float | None = None
 
 
@@ -67,7 +75,7 @@ class _BusQueue:
         size = 0
         while self.waiting and len(batch) < BATCH and size < BATCH_BYTES:
             one = self.waiting.popleft()
-            size += len(one.ping.body)
+            size += len(one.body)
             if not one.done.done():  # its client may have given up
                 batch.append(one)
         self.waiting_bytes -= size
@@ -89,6 +97,9 @@ class PingWriter:
     ) -> None:
         self.acknowledged: Counter[str] = Counter()
         self._find_bus, self._boot, self._start = find_bus, boot, start
+        self._redactor = Redactor(list_secrets(os.environ))
+        self._cleaning = asyncio.Lock()
+        self._held_bytes = 0  # of bodies that wait for their turn to be cleaned
         self._queues: dict[str, _BusQueue] = {}
         self._counts: Counter[str] = Counter()  # the last `i` of each service
         self._expiring: dict[str, float] = {}  # when the life of a service's stream was set
@@ -99,18 +110,36 @@ class PingWriter:
         return sum(len(queue.waiting) for queue in self._queues.values())
 
     async def write(self, ping: JobPing, to: PingDestination) -> None:
-        """Write a ping; return once the bus of its service has stored it. Raises RefusedPingError."""
+        """Write a ping; return once the bus of its service has stored it. Raises RefusedPingError.
+
+        Secrets are removed from its body first, in a thread.
+        """
+        body = await self._clean_body(ping) if ping.body else b""
         queue = self._queues.setdefault(to.bus, _BusQueue())
-        if len(queue.waiting) >= MAX_WAITING or queue.waiting_bytes + len(ping.body) > MAX_WAITING_BYTES:
+        if len(queue.waiting) >= MAX_WAITING or queue.waiting_bytes + len(body) > MAX_WAITING_BYTES:
             raise RefusedPingError(TOO_MANY)
         done = asyncio.get_running_loop().create_future()
-        queue.waiting.append(_WaitingPing(ping, to, done))
-        queue.waiting_bytes += len(ping.body)
+        queue.waiting.append(_WaitingPing(ping, to, done, body))
+        queue.waiting_bytes += len(body)
         if not queue.is_busy:
             queue.is_busy = True
             self._start(self._drain(to.bus, queue), f"pings to {to.bus}")
         await done
         self.acknowledged[ping.kind] += 1
+
+    async def _clean_body(self, ping: JobPing) -> bytes:
+        """Return the end of a body without secrets; what there was no time to search is left out."""
+        until = time.monotonic() + CLEAN_SEC
+        self._held_bytes += len(ping.body)
+        try:
+            if self._held_bytes > MAX_WAITING_BYTES:
+                raise RefusedPingError(TOO_MANY)
+            async with self._cleaning:  # one at a time: they take turns with the loop
+                return await asyncio.to_thread(
+                    clean_output, ping.body, ping.size, self._redactor, lambda: time.monotonic() >= until
+                )
+        finally:
+            self._held_bytes -= len(ping.body)
 
     async def _drain(self, name: str, queue: _BusQueue) -> None:
         """Send what waits for a bus, batch by batch, until nothing does."""
@@ -136,7 +165,7 @@ class PingWriter:
         args: list[str | bytes | float] = [
             PINGS_KEPT,
             texts,
-            *(one.ping.body[:MAX_BODY_BYTES] for one in batch),
+            *(one.body for one in batch),
         ]
         try:
             failed = await self._find_bus(name).script(_WRITE, keys, args) if batch else []
@@ -168,22 +197,25 @@ class PingWriter:
         ping, to = one.ping, one.to
         svc, now = to.svc, time.monotonic()
         self._counts[svc] += 1  # failed ones count, because a beat whose answer was lost may have arrived
-        said = ping.text.splitlines() if ping.kind is PingKind.FAIL else ()
+        is_life = ping.kind is PingKind.SUCCESS
+        life_sec = compute_life_sec(to.timeout_sec) if is_life else None
         beat = encode_beat(
             svc,
             self._counts[svc],
             ping.ts,
             boot=self._boot,
-            detail=next(filter(None, map(str.strip, said)), None),
+            detail=find_reason(ping),
             exit_code=ping.exit_code,
             run=_REPORTS[ping.kind],
             rid=ping.rid,
+            via=ping.form,
+            life=life_sec,
         )
-        life = str(round(1000 * max(PINGS_KEPT_SEC, 2 * to.timeout_sec)))
+        life = str(round(1000 * compute_kept_sec(to.timeout_sec)))
         is_new = now - self._expiring.get(svc, float("-inf")) >= EXPIRE_SEC
         if is_new:
             self._expiring[svc] = now
-        beat_life = str(max(1, round(2000 * to.timeout_sec))) if ping.kind is PingKind.SUCCESS else ""
+        beat_life = "" if life_sec is None else str(max(1, round(1000 * life_sec)))
         fields = [text for field in ping.encode().items() for text in field]
         run = self._encode_run(one)
         return [to.channel, beat.decode(), life if is_new else "", beat_life, run.decode(), life, *fields]
@@ -201,14 +233,21 @@ class PingWriter:
         return b""
 
 
+def find_reason(ping: JobPing) -> str | None:
+    """Return the first line of what a failing ping says: the detail of its beat, and of `run:<svc>`."""
+    return extract_line(decode_text(ping.head or ping.body)) if ping.kind is PingKind.FAIL else None
+
+
 def encode_run(svc: str, ping: JobPing, started_at: float | None) -> bytes:
     """Return the end of a run as the JSON object for `run:<svc>`, which `marketswarm exec` writes, too."""
     ok = ping.kind is PingKind.SUCCESS
     code = 0 if ok and ping.exit_code is None else ping.exit_code
     said = "ended" if ok else "failed" if code is None else f"exit {code}"
-    found: dict[str, Any] = {"svc": svc, "ok": ok}
+    found: dict[str, Any] = {"svc": svc, "ok": ok, "via": ping.form}
     if code is not None:
         found["code"] = code
+    if (reason := find_reason(ping)) is not None:
+        found["detail"] = reason
     if started_at is not None and ping.ts >= started_at:
         found["took_sec"] = round(ping.ts - started_at, 3)
         said += f" after {format_duration(ping.ts - started_at)}"

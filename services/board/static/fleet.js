@@ -4,7 +4,7 @@
 import { fleet, follow, now, showMoments } from "./stream.js";
 import { listenToKeys } from "./keys.js";
 import {
-  URGENCY, WINDOWS, describeBar, describeService, drawPaths, findKnownPart, formatAge, formatInstances, formatShare,
+  URGENCY, WINDOWS, describeBar, describeService, drawPaths, findKnownPart, formatAge, formatInstances, formatWindowShare,
   listWatchers, make, makeState, writeMoment,
 } from "./words.js";
 
@@ -110,7 +110,7 @@ function setText(element, text) {
 
 function drawUptime(element, uptime, name) {
   const part = findKnownPart(uptime, name, now());
-  const text = formatShare(uptime?.share);
+  const text = formatWindowShare(uptime, name, now());
   if (element.drawn === `${text} ${part}`) return;
   element.drawn = `${text} ${part}`;
   element.classList.toggle("part", part !== null);
@@ -205,6 +205,7 @@ function elementOf(item, index) {
 
 function draw() {
   const [first, end, height] = sight();
+  table.classList.toggle("many", height > 0);
   const focused = document.activeElement;
   const wanted = items.slice(first, end).map((item, index) => elementOf(item, first + index));
   above.style.height = `${first * height}px`;
@@ -361,5 +362,6 @@ body.addEventListener("focusin", (event) => {
 });
 
 showMoments();
+asked(); // somebody may have chosen something while this script was on its way
 listenToKeys({ j: () => step(1), k: () => step(-1), w: toggleWall, p: toggleProblems, Escape: leave });
 follow({ changed, ticked: tick });

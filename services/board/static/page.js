@@ -10,6 +10,7 @@ const PAUSE_MS = 400;
 let waiting = 0;
 let isFetching = false;
 let first = true;
+let fetchedAt = Date.now();
 
 function isNews(fields, services, alert) {
   if (alert) return true;
@@ -21,6 +22,7 @@ async function refresh() {
   waiting = 0;
   if (isFetching || document.activeElement?.matches?.("main input, main select, main textarea")) return plan();
   isFetching = true;
+  fetchedAt = Date.now();
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" } });
     if (answer.ok) replaceMain(new DOMParser().parseFromString(await answer.text(), "text/html"));
@@ -61,6 +63,8 @@ function replaceMain(fresh) {
 }
 
 function tick() {
+  const soon = document.querySelector("main [data-every]"); // what changes without a change of the fleet
+  if (soon && Date.now() - fetchedAt > 1000 * soon.dataset.every) plan();
   for (const each of document.querySelectorAll("[data-silence]")) {
     const one = fleet.services.get(each.dataset.silence);
     const text = formatAge(one && one.last_beat_at !== null ? now() - one.last_beat_at : null);

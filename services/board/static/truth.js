@@ -62,10 +62,13 @@ function selectLine(number) {
   text.scrollTop = Math.max(0, (text.scrollHeight * (number - 4)) / lines.length);
 }
 
-text?.addEventListener("input", () => {
+function plan() {
   clearTimeout(planned);
   planned = setTimeout(check, PAUSE_MS);
-});
+}
+
+text?.addEventListener("input", plan);
+if (text && text.value !== text.defaultValue) plan(); // somebody typed while this script was on its way
 showMoments();
 listenToKeys();
 follow({});

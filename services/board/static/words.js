@@ -21,7 +21,7 @@ export function formatAge(sec) {
   return whole < 172800 ? `${Math.trunc(whole / 3600)} h` : `${Math.trunc(whole / 86400)} d`;
 }
 
-export function formatShare(share) {
+function formatShare(share) {
   if (share === null || share === undefined) return "–";
   if (share >= 1) return "100";
   const hundredths = Math.trunc(share * 10000 + 1e-6);
@@ -33,6 +33,12 @@ export function findKnownPart(uptime, name, now) {
   const before = uptime.begins_at === null ? 0 : Math.max(0, uptime.begins_at - (now - WINDOWS[name]));
   const part = (uptime.unknown_sec + before) / WINDOWS[name];
   return part < 0.01 ? null : Math.max(0, Math.min(99, Math.trunc(100 * (1 - part))));
+}
+
+// a dash until a tenth of the window is known: 100 % of three minutes would read as that of a year
+export function formatWindowShare(uptime, name, now) {
+  const part = findKnownPart(uptime, name, now);
+  return part !== null && part < 10 ? "–" : formatShare(uptime?.share);
 }
 
 export function formatInstances(one) {
@@ -75,18 +81,20 @@ export function describeBar(spans, now) {
 // What there is to say of a service: pieces of text, each with the moment behind it if it has one.
 export function describeService(one) {
   const found = describeOutage(one);
-  if (one.last_run && !one.last_run.ok) found.push([one.last_run.text]);
+  const detail = one.failure ? null : one.detail; // while a failure lasts, `detail` is what `failure` says
+  if (one.last_run && !one.last_run.ok && !one.failure && one.last_run.text !== detail) found.push([one.last_run.text]);
   if (one.status !== null && one.status !== "ok") {
-    found.push([one.detail ? `${one.status}: ${one.detail}` : one.status]);
-  } else if (one.detail) found.push([one.detail]);
+    found.push([detail ? `${one.status}: ${detail}` : one.status]);
+  } else if (detail) found.push([detail]);
   return found;
 }
 
 function describeOutage(one) {
-  if (one.state === "unwatchable") return [["the healer may not hear it"]];
+  if (one.state === "unwatchable") return [["the healer can't watch it"]];
   if (one.state !== "down") return [];
   const found = one.cause ? [[`needs ${one.cause}, which is down`]] : [];
-  found.push(one.since === null ? ["never heard"] : ["silent since", one.since]);
+  if (one.outage) found.push([one.outage, one.outage_at]);
+  if (one.failure) found.push([one.failure]);
   if (one.acked_by) found.push([`acknowledged by ${one.acked_by}`]);
   if (one.held) {
     const until = one.held_until === null ? "" : " until";

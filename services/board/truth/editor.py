@@ -30,7 +30,8 @@ from marketswarm.truth import (
 )
 from marketswarm.truth.document_text import find_lines, insert_service
 from marketswarm.truth.parse import MAX_BYTES
-from services.board.access.audit import RETRY_SEC, AuditLog
+from services.board.access.audit import AuditLog
+from services.board.access.away import RETRY_SEC
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 

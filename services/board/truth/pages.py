@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Annotated, ClassVar, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
@@ -91,7 +92,8 @@ class TruthReviewPage:
     """What seeding a document, or a revision again, would change in the truth in force.
 
     `base` is the SHA-256 of the truth in force, to which it is compared. `text` is the document; it is empty
-    if `revision` says which one it is.
+    if `revision` says which one it is. `added` is the service that it adds, if a form made it for that, and
+    `command` does the same in a shell.
     """
 
     template: ClassVar = "truth_review.html"
@@ -103,6 +105,8 @@ class TruthReviewPage:
     revision: int | None = None
     may_edit: bool = False
     problem: str = ""
+    added: str = ""
+    command: str = ""
 
 
 def make_truth_pages(board: Board) -> APIRouter:
@@ -132,14 +136,9 @@ def make_truth_pages(board: Board) -> APIRouter:
 
 
 def _add_forms(site: APIRouter, board: Board) -> None:
-    async def read_form(request: Request) -> SentForm:
-        form = await board.gate.read_form(request)
-        board.verifier.limit(form.session.token, Scope.SEED, time.monotonic())
-        return form
-
     @site.post("/truth/check")
     async def check(request: Request) -> Response:
-        form = await read_form(request)
+        form = await read_seed_form(board, request)
         frame = await board.make_session_frame(request, "Edit the truth", NAV)
         text, base = _find_text(form), form.fields.get("base", "")
         if form.fields.get("then") == "edit":
@@ -148,7 +147,14 @@ def _add_forms(site: APIRouter, board: Board) -> None:
 
     @site.post("/truth/seed")
     async def seed(request: Request) -> Response:
-        return await _seed(board, request, await read_form(request))
+        return await _seed(board, request, await read_seed_form(board, request))
+
+
+async def read_seed_form(board: Board, request: Request) -> SentForm:
+    """Return a form of ours that a token with the scope `seed` sent. Raises RefusedError."""
+    form = await board.gate.read_form(request)
+    board.verifier.limit(form.session.token, Scope.SEED, time.monotonic())
+    return form
 
 
 async def _seed(board: Board, request: Request, form: SentForm) -> Response:
@@ -175,7 +181,10 @@ async def _seed(board: Board, request: Request, form: SentForm) -> Response:
         return answer_page(replace(page, problem=_REPLACED))
     await board.refresh()
     notice = form.session.add_notice(PageNotice(_describe(done)))
-    return redirect(f"/truth?said={notice}")
+    added = form.fields.get("added", "")
+    return redirect(
+        f"/truth/added?svc={quote(added, safe='')}&said={notice}" if added else f"/truth?said={notice}"
+    )
 
 
 async def make_truth_page(board: Board, frame: Frame, older: int | None, newer: int | None) -> TruthPage:

@@ -19,7 +19,8 @@ from services.massive.market.status import MarketStatus
 if TYPE_CHECKING:
     from services.massive.market.live import LiveSource
 
-LEASE: Final = "massive:market"
+LEASE: Final = "market"
+_FORMER_LEASE: Final = "massive:market"
 
 
 async def run(me: Agent[Any], settings_now: Callable[[], MarketSettings], status: MarketStatus) -> None:
@@ -73,7 +74,8 @@ async def _run_source(me: Agent[Any], source: "LiveSource", status: MarketStatus
 
     status.is_standby = True
     # the bus fails here only if the truth has no such bus: while it is away the lease is waited for
-    await lead(me, LEASE, stream, source.store.outage, get_bus=lambda: bars_point(me).bus)
+    outage = source.store.outage
+    await lead(me, LEASE, stream, outage, former=_FORMER_LEASE, get_bus=lambda: bars_point(me).bus)
 
 
 def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) -> "LiveSource | None":

@@ -4,7 +4,7 @@ The bundle is what is known of an outage, bounded, without secrets. An answer ha
 remedies of known types for the one target, and a patch as text.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -15,8 +15,8 @@ from marketswarm.channels.text import printable_lines, replace_surrogates, trunc
 from marketswarm.net.chat import BadAnswerError
 from marketswarm.operator.diagnosis import MAX_DIAGNOSIS, MAX_PATCH, MAX_REMEDIES
 from marketswarm.operator.healing import TimelineEntry
+from marketswarm.redactor import Redactor
 from marketswarm.text import map_texts
-from services.medic.diagnosis.redactor import Redactor
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair
@@ -62,8 +62,12 @@ def make_bundle(
     *,
     known: Iterable[Remedy],
     redactor: Redactor,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> bytes:
-    """Return the bundle of a repair as JSON. All text in it was redacted before it was cut."""
+    """Return the bundle of a repair as JSON. All text in it was redacted before it was cut.
+
+    What is not redacted when `is_late` returns True is left out.
+    """
     target = facts.targets.get(repair.svc)
     attempts = [{"remedy": each.remedy, "verdict": each.verdict} for each in repair.attempts]
     # the blocks are redacted whole: a key of several lines is known by its first one
@@ -81,12 +85,16 @@ def make_bundle(
         "notes": list(evidence.notes)[:MAX_LINES],
         "truth_changes": list(evidence.changes)[:MAX_LINES],
     }
+    logs = redactor.redact(evidence.logs, is_late=is_late)  # the last whole lines of it are kept
+
     # ten times as much is redacted as is kept: what is removed may be most of it
-    cleaned = map_texts(bundle, lambda text: truncate(redactor.redact(text, 10 * MAX_LINE), MAX_LINE, len))
-    logs = redactor.redact(evidence.logs)  # the last whole lines of it are kept
+    def clean(text: str) -> str:
+        return truncate(redactor.redact(text, 10 * MAX_LINE, is_late), MAX_LINE, len)
+
+    cleaned = map_texts(bundle, clean)
     cleaned["logs"] = logs if len(logs) <= MAX_BLOCK else logs[-MAX_BLOCK:].partition("\n")[2]
-    cleaned["source"] = truncate(redactor.redact(evidence.source), MAX_BLOCK, len)
-    cleaned["commits"] = truncate(redactor.redact(evidence.commits), MAX_BLOCK, len)
+    cleaned["source"] = truncate(redactor.redact(evidence.source, is_late=is_late), MAX_BLOCK, len)
+    cleaned["commits"] = truncate(redactor.redact(evidence.commits, is_late=is_late), MAX_BLOCK, len)
     return orjson.dumps({"target": repair.svc, "remedies": sorted(map(str, known)), **cleaned})
 
 

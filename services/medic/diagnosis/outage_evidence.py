@@ -13,9 +13,9 @@ from typing import Any, Final
 from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind, TimelineEntry
 from marketswarm.packed_log import LOG_BYTES, pack_log
+from marketswarm.redactor import Redactor
 from marketswarm.tasks import gather_all
 from services.medic.diagnosis.bundle import describe_target
-from services.medic.diagnosis.redactor import Redactor
 from services.medic.facts import FleetFacts
 from services.medic.owners.log_source import LogSource, read_log_end
 from services.medic.refusal import Refusal
@@ -25,6 +25,8 @@ from services.medic.repair_plan import RepairPlan
 
 EVIDENCE_SEC: Final = 2.0
 """How long the logs may take, since the remedy waits for them."""
+REDACT_SEC: Final = 1.0
+"""How long secrets are removed from them; what is left then is left out."""
 MOST: Final = 8
 """Of how many outages evidence is taken in one round; of more than that at once, the fuse tells."""
 _KINDS: Final = (EntryKind.PROPOSED, EntryKind.INTENDED, EntryKind.ESCALATED)
@@ -72,8 +74,18 @@ class EvidenceCollector:
                 for name, value in known.items()
             },
             readings=dict(readings),
-            packed_log="" if not text else await asyncio.to_thread(self._pack, text),
+            packed_log=await self._pack(text) if text else "",
         )
 
-    def _pack(self, text: str) -> str:
-        return pack_log(self._redactor.redact(text, LOG_BYTES))
+    async def _pack(self, text: str) -> str:
+        """Return the end of a log packed; empty if even that takes too long: the remedy waits for it."""
+        until = time.monotonic() + REDACT_SEC
+
+        def pack() -> str:
+            return pack_log(self._redactor.redact(text, LOG_BYTES, lambda: time.monotonic() >= until))
+
+        try:
+            async with asyncio.timeout(EVIDENCE_SEC):
+                return await asyncio.to_thread(pack)
+        except TimeoutError:  # no thread is free
+            return ""

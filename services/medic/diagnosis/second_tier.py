@@ -22,6 +22,7 @@ from marketswarm.net.chat import BadAnswerError, make_chat_url, parse_content
 from marketswarm.net.http import HttpClient, HttpError
 from marketswarm.operator.diagnosis import DiagnosisRecord
 from marketswarm.operator.healing import TimelineEntry
+from marketswarm.redactor import Redactor, list_secrets
 from marketswarm.status.revisions import read_revisions
 from marketswarm.tasks import end_tasks
 from marketswarm.truth import SYSTEM
@@ -35,7 +36,6 @@ from services.medic.diagnosis.bundle import (
     make_bundle,
     parse_answer,
 )
-from services.medic.diagnosis.redactor import Redactor, list_secrets
 from services.medic.diagnosis.repository import read_commits, read_source
 from services.medic.facts import FleetFacts
 from services.medic.guards import Fuse
@@ -53,6 +53,8 @@ TIMELINE_KEPT: Final = 500
 LOG_BYTES: Final = 24 * 1024
 """How much is kept of the logs of a service, all of which is redacted; the bundle has the end of that."""
 LOG_SEC: Final = 5.0
+REDACT_SEC: Final = 3.0
+"""How long secrets are removed from a bundle or an answer; what is left then is left out."""
 MAX_RESPONSE_BYTES: Final = 256 * 1024
 _BAD: Final = (AttemptVerdict.FAILED, AttemptVerdict.RELAPSED, AttemptVerdict.ABANDONED)
 _WAITS: Final = (RepairState.WAITING, RepairState.STABILIZING)
@@ -74,6 +76,12 @@ def find_reason(repair: Repair, suspect: Mapping[str, str]) -> str | None:
         return suspect[repair.svc]
     last = repair.attempts[-FAILURES:]
     return "failures" if len(last) == FAILURES and all(each.verdict in _BAD for each in last) else None
+
+
+def _begin_to_redact() -> Callable[[], bool]:
+    """Return what says that REDACT_SEC are over from now on."""
+    until = time.monotonic() + REDACT_SEC
+    return lambda: time.monotonic() >= until
 
 
 class SecondTier:
@@ -167,9 +175,8 @@ class SecondTier:
         try:
             bundle = await self._make_bundle(repair, reason, facts, known)
             content = await (self._run(bundle) if self._command else self._request(bundle))
-            record = self._build_record(
-                parse_answer(content, repair.svc, self._list_known(repair)), repair, reason
-            )
+            answer = parse_answer(content, repair.svc, self._list_known(repair))
+            record = await asyncio.to_thread(self._build_record, answer, repair, reason)
         except BadAnswerError as error:
             self._note_failure(repair, str(error))
         except Exception as error:  # noqa: BLE001 - no defect in what is said of an outage may end the medic
@@ -182,15 +189,16 @@ class SecondTier:
 
     def _build_record(self, answer: DiagnosisAnswer, repair: Repair, reason: str) -> DiagnosisRecord:
         """Return an answer as it is stored. Raises BadAnswerError if it is too long for that."""
+        is_late = _begin_to_redact()
         try:
             record = DiagnosisRecord(
                 svc=repair.svc,
                 incident=repair.incident,
                 ts=time.time(),
                 reason=reason,
-                text=self._redactor.redact(answer.text),
+                text=self._redactor.redact(answer.text, is_late=is_late),
                 remedies=tuple(map(str, answer.remedies)),
-                patch=self._redactor.redact(answer.patch),
+                patch=self._redactor.redact(answer.patch, is_late=is_late),
             )
         except ValueError:  # what was removed can be shorter than the word in its place
             raise BadAnswerError("too_long") from None
@@ -237,6 +245,7 @@ class SecondTier:
             evidence,
             known=self._list_known(repair),
             redactor=self._redactor,
+            is_late=_begin_to_redact(),
         )
 
     async def _read_changes(self) -> list[str]:

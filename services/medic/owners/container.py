@@ -8,7 +8,7 @@ and then the text.
 """
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -24,9 +24,13 @@ MAX_CONTAINERS: Final = 500
 """The most containers that an engine may list for one fleet."""
 SERVICE_LABEL: Final = "marketswarm.service"
 """The label with the service that a container runs."""
+AGENT_LABEL: Final = "marketswarm.agent"
+"""`true` for a container that runs the agent that its name in Compose says."""
 COMPOSE_PROJECT: Final = "com.docker.compose.project"
 COMPOSE_SERVICE: Final = "com.docker.compose.service"
 COMPOSE_ONE_OFF: Final = "com.docker.compose.oneoff"
+_WATCHING: Final = re.compile(r"(?:^|\s)-m (?:healer|sentinel|notifier|bootstrap|services\.medic)(?![\w])")
+"""What the command of a container has that runs what watches the fleet, or seeds it, whatever its name is."""
 _ID: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _IDENTITY: Final = re.compile(rf"({_ID.pattern})@({_MOMENT.pattern})", re.ASCII)
@@ -36,6 +40,7 @@ _STREAMS: Final = frozenset({0, 1, 2})
 _STAMP: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(Z|[+-]\d\d:\d\d) ")
 _MAX_NAME: Final = 100
 _MAX_STATUS: Final = 200
+_MAX_COMMAND: Final = 1000
 _MAX_EXIT_CODE: Final = 2**32 - 1
 _MAX_AMOUNT: Final = 2**64 - 1
 _CACHES: Final = ("total_inactive_file", "inactive_file")
@@ -64,12 +69,17 @@ class BadAnswerOfEngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ListedContainer:
-    """A container as a list shows it. `status` is for people, such as `Up 3 minutes`."""
+    """A container as a list shows it. `status` is for people, such as `Up 3 minutes`.
+
+    `is_agent` says whether its labels make it an agent that may be restarted; None if only its name in
+    Compose says which service it is.
+    """
 
     id: str
     svc: str
     state: ContainerState | None
     status: str
+    is_agent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +174,16 @@ def _parse_listed(entry: Any, project: str | None) -> ListedContainer | None:
     if svc is None or labels.get(COMPOSE_ONE_OFF) == "True":
         return None
     status = parse_text(entry.get("Status"), _MAX_STATUS) or ""
-    return ListedContainer(found, svc, _parse_state(entry.get("State")), status)
+    return ListedContainer(found, svc, _parse_state(entry.get("State")), status, _is_agent(entry, labels))
+
+
+def _is_agent(entry: Mapping[str, Any], labels: Mapping[str, Any]) -> bool | None:
+    command = entry.get("Command")
+    if type(command) is str and _WATCHING.search(command[:_MAX_COMMAND]):
+        return False
+    if AGENT_LABEL in labels:
+        return bool(labels[AGENT_LABEL] == "true")
+    return True if labels.get(SERVICE_LABEL) else None
 
 
 def parse_inspected(body: bytes, container_id: str) -> InspectedContainer:

@@ -6,7 +6,9 @@ Five requests of the Docker Engine API are made, and no others: the list of the 
 `POST /containers/{id}/restart`.
 
 A container is that of a service by its label `marketswarm.service`, or by the name that Compose gives it,
-`com.docker.compose.service`, within the project that the environment names. A list shows no start and no
+`com.docker.compose.service`, within the project that the environment names. A name in Compose alone may be
+that of a bus or a database, whatever a truth says: such a container is restarted only if it has the label
+`marketswarm.agent`, or if there is an agent of that name in this installation. A list shows no start and no
 count of restarts, so each container is inspected as well: a new one and one in another state at once, all
 others a few at a time.
 """
@@ -16,12 +18,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from marketswarm.agent.lease import is_in_time
+from marketswarm.agent.service_modules import find_modules
 from marketswarm.fleet_control import RestartAnswer
 from marketswarm.tasks import gather_all
 from marketswarm.text import escape_text, format_duration
@@ -135,6 +139,7 @@ class ContainerEngine(ProcessOwner):
         for each in listed:
             if (known := self.known.get(each.id)) is not None and each.svc not in unusable:
                 facts = known.container.make_facts(known.age_sec + time.monotonic() - known.at)
+                facts = replace(facts, is_protected=_is_protected(each))
                 owned.append(OwnedProcess(each.svc, RestartOwner.ENGINE, facts, known.container.restarts))
         return tuple(owned)
 
@@ -183,7 +188,9 @@ class ContainerEngine(ProcessOwner):
         container_id = parse_identity(identity)
         if container_id is None:
             return RestartAnswer.REFUSED, "the intent names no container"
-        self.known.pop(container_id, None)
+        known = self.known.pop(container_id, None)
+        if known is not None and _is_protected(known.listed):
+            return RestartAnswer.REFUSED, "the container runs no agent that may be restarted"
         try:
             found = await self._inspect(container_id, LOOK_SEC)
         except (NoOwnerError, BadAnswerOfEngineError) as error:
@@ -335,6 +342,16 @@ class ContainerEngine(ProcessOwner):
         if each.id not in self._complained:
             self._complained.add(each.id)
             self._log.warning("medic.container_unusable", svc=each.svc, container=each.id[:12], reason=why)
+
+
+def _is_protected(listed: ListedContainer) -> bool:
+    """Return True for a container that runs no agent which may be restarted, as far as is known here."""
+    return not (_has_program(listed.svc) if listed.is_agent is None else listed.is_agent)
+
+
+@cache
+def _has_program(svc: str) -> bool:
+    return bool(find_modules([svc]))
 
 
 def _make_error(kind: str, why: str) -> NoOwnerError:

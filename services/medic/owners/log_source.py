@@ -66,6 +66,10 @@ class LogSource(ABC):
     def list_logs(self, services: Collection[str]) -> Mapping[str, ReadLines]:
         """Return what reads the log of each service that has one here; this may block. Raises OSError."""
 
+    def find_problem(self) -> str | None:
+        """Return what people should mend so that all logs here can be read; None if nothing."""
+        return None
+
     @abstractmethod
     async def read_end(self, svc: str) -> Sequence[Sequence[bytes]]:
         """Return the last lines of each process of a service, LOG_LINES each at most.

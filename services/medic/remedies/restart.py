@@ -38,7 +38,7 @@ class Restart(RemedyType):
                 yield Refusal.OWNER_RESTARTS
         elif process.age_sec < start_grace_sec:
             yield Refusal.START_GRACE
-        elif target.has_several:  # the last one, since mesh counts a process that ended until its timeout
+        elif target.has_several:
             yield Refusal.SEVERAL_PROCESSES
 
     def can_tell(self, target: TargetFacts) -> bool:

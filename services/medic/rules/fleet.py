@@ -29,8 +29,7 @@ def read_fleet(
         readings[Metric.DEGRADED][svc] = _DEGRADED.get(beat.status) if is_up and beat is not None else None
         # an owner counts restarts, otherwise mesh does: its higher count is not a restart
         counted, restarts = seen.state.instances.get(svc), owned.get(svc)
-        is_known = seen.processes is not None or not seen.cut_off
-        if restarts is None and counted is not None and is_known:
+        if restarts is None and counted is not None and svc not in seen.owned_by_silent:
             restarts = counted.restarts
         readings[Metric.RESTARTS][svc] = None if restarts is None else float(restarts)
         readings[Metric.CONFLICT][svc] = None if counted is None else float(counted.is_conflict)

@@ -88,7 +88,9 @@ def forget_ages_on_full_buses(
 def _find_clock(svc: str, seen: FleetObservation) -> float | None:
     """Return what time it is by the clock of a service, as its last beat and the age of that say."""
     beat = seen.state.beats.get(svc)
-    silence_sec = derive_silence(seen.state.ttls_sec.get(svc), seen.truth.timeout_of(svc))
+    silence_sec = derive_silence(
+        seen.state.ttls_sec.get(svc), seen.truth.timeout_of(svc), seen.state.beats.get(svc)
+    )
     return None if beat is None or silence_sec is None else beat.ts + silence_sec
 
 

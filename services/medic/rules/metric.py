@@ -70,7 +70,7 @@ class Metric(StrEnum):
     DATABASE_REPLICA_LAG = "database_replica_lag", "database"  # in seconds, of the one that is most behind
     DATABASE_LAG = "database_lag"  # in seconds, since archive's oldest unread entry was written
     TABLE_AGE = "table_age", "database"  # in seconds, of the newest row in the table of the rule
-    STOPPED = "stopped", "fleet"  # 1 while the medic may act on nothing, by what it sees of the fleet
+    STOPPED = "stopped", "fleet"  # 1 while it may act on nothing of the fleet, or of what one owner runs
     FUSE = "fuse", "fleet"  # 1 while the medic has stopped after too many remedies
     LOG_MATCHES = "log_matches"  # lines of its log that match the pattern of the rule, so far
     LOG_NEW = "log_new"  # lines of its log of a kind that was never seen before, so far

@@ -14,7 +14,7 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import Thresholds
-from marketswarm.operator.approval_link import LinkTarget, describe_request
+from marketswarm.operator.approval_request import ApprovalRequest, describe_request
 from marketswarm.operator.remedies import ARCHIVE
 from marketswarm.text import escape_text, format_names
 from marketswarm.truth import HEALER, MEDIC, Truth
@@ -35,6 +35,7 @@ from services.medic.rules.logs import LogObserver, make_orders
 from services.medic.rules.market import read_market
 from services.medic.rules.metric import (
     CORRUPTION_METRICS,
+    FLEET,
     HOST,
     HOST_METRICS,
     PROCESS_METRICS,
@@ -44,7 +45,13 @@ from services.medic.rules.metric import (
 )
 from services.medic.rules.observed_time import ObservedSpans, ObservedTime, Span
 from services.medic.rules.probes import ProbeObserver
-from services.medic.rules.rule import MonitorRule, RuleSeverity, list_pairs, list_probes_by_service
+from services.medic.rules.rule import (
+    STOPPED_RULE,
+    MonitorRule,
+    RuleSeverity,
+    list_pairs,
+    list_probes_by_service,
+)
 from services.medic.settings import HealingSettings, MedicEnvironment
 
 DOWN_AFTER: Final = 2
@@ -187,12 +194,13 @@ class RuleMonitor:
             self._add_outcomes(name, finding, now)
 
     async def _measure_owned(self, seen: FleetObservation) -> Readings:
-        """Measure what owners alone can, of the services that a rule is about, while all owners answer."""
+        """Measure what owners alone can, of the services that a rule is about; not of one that is silent."""
         in_force = self._get_settings().rules_in_force().values()
         rules = [rule for rule in in_force if rule.metric in PROCESS_METRICS]
         services = {svc for svc in seen.truth.services if any(rule.includes(svc) for rule in rules)}
         readings = Readings()
-        for owner in self._owners if services and seen.processes is not None else ():
+        answering = [owner for owner in self._owners if owner not in seen.silent_owners]
+        for owner in answering if services else ():
             for metric, values in (await owner.measure(services)).items():
                 readings.setdefault(metric, {}).update(values)
         return readings
@@ -219,6 +227,17 @@ class RuleMonitor:
         elif finding.holds is False and state is not None and (is_down or state.fails):
             self.alerts.add_outcome(name, ts, None)
 
+    def report_leaderless(self, why: str) -> None:
+        """Have people told that no medic leads, by the rule that says that the medic may act on nothing.
+
+        The rules are evaluated by the medic that leads alone, so one that waits says this much, and the next
+        one that leads ends it.
+        """
+        name = f"{STOPPED_RULE}/{FLEET}"
+        state = self.alerts.states.get(name)
+        if state is None or state.verdict != "down" or not state.told:
+            self.alerts.add_outcome(name, time.time(), why)
+
     def _log_change(self, name: str, finding: RuleFinding) -> None:
         """Log a rule that begins or ends to hold."""
         self.holding ^= {name}
@@ -240,7 +259,7 @@ class RuleMonitor:
                 return words
             # its end is by the clock of this term, and people, board and notifier go by the one that is set
             until = proposal.until + self._ahead_sec
-            return describe_request(proposal.remedy, LinkTarget(proposal.ident, until))
+            return describe_request(proposal.remedy, ApprovalRequest(proposal.ident, until))
         else:
             note = self._logs.find_note(finding.subject, rule.metric, rule.detail)
         return f"{words}: {note[:MAX_NOTE_CHARS]}" if finding.holds and note else words
@@ -381,10 +400,10 @@ class RuleMonitor:
 
     def _find_unnoticed(self) -> float:
         """Return how many seconds all may stand still unnoticed: the longest timeout of a service or bus."""
-        truth, default_sec = self._me.truth, self._me.settings.default_timeout_sec
+        truth = self._me.truth
         if self._unnoticed is None or self._unnoticed[0] is not truth:
             beating = [svc for svc in truth.services if truth.job_of(svc) is None]
-            timeouts = (truth.timeout_of(svc, default_sec) for svc in beating)
+            timeouts = (truth.timeout_of(svc) for svc in beating)
             self._unnoticed = truth, max([truth.bus_timeout_sec(), *timeouts])
         return self._unnoticed[1]
 

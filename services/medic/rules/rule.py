@@ -42,8 +42,10 @@ MAX_PATTERNS: Final = 20
 """The most rules with a pattern: the engine lets one take 10 MB of memory."""
 
 _REPEATED_GROUP: Final = re.compile(r"(?<!\\)\)\{")
-_REPEAT: Final = re.compile(r"\{(\d*),?(\d*)\}")
+_REPEAT: Final = re.compile(r"\{(\d*+),?(\d*+)\}")
 
+STOPPED_RULE: Final = "stopped"
+"""The rule of ours that no medic can act, which a medic that waits for a leader tells of, too."""
 MASSIVE: Final = "massive"
 """The service whose targets are the probes."""
 
@@ -244,7 +246,7 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     ESCALATED_RULE: _rule(Metric.ESCALATED, RuleSeverity.EMERGENCY, above=0),
     # the next proposal has another id, so it is another event
     PROPOSED_RULE: _rule(Metric.PROPOSED, above=0, clear_sec=0),
-    "stopped": _rule(Metric.STOPPED, RuleSeverity.EMERGENCY, above=0, for_sec=60),
+    STOPPED_RULE: _rule(Metric.STOPPED, RuleSeverity.EMERGENCY, above=0, for_sec=60),
     "fuse": _rule(Metric.FUSE, RuleSeverity.EMERGENCY, above=0),
 }
 """The rules that are in force unless the truth says otherwise."""

@@ -1,6 +1,7 @@
 """Who gets what, by the text alone; that servers take it so is in tests/live/test_acl.py."""
 
 import hashlib
+import inspect
 import json
 import re
 from fnmatch import fnmatchcase
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from marketswarm import keys as contract
 from marketswarm.access.grant import Grant, User, escape_pattern, format_acl_file
 from marketswarm.access.users import AclError, build_users, user_names
 from marketswarm.keys import ARCHIVE_DEAD
@@ -56,8 +58,10 @@ def test_beats_are_published_by_their_own_service_by_the_operator_and_for_pings_
         assert elsewhere == {"operator", "board"}  # not its bus
 
 
-def test_pings_are_written_and_read_by_the_board_and_their_keys_by_the_operator():
-    assert who_may("xadd", key="pings:backup") == {"board"}
+def test_pings_are_written_by_the_board_and_runs_by_their_service_and_the_operator():
+    assert who_may("xadd", key="pings:backup") == {"operator", "board"}
+    assert who_may("pexpire", key="pings:rss_agg") == {"rss_agg", "operator", "board"}
+    assert who_may("xrange", key="pings:rss_agg") == {"operator", "board"}
     assert who_may("hset", key="board:pings") == {"operator"}
     assert who_may("hgetall", key="board:pings") == {"operator", "board"}
     assert who_may("getrange", key="board:checks") == {"board"}
@@ -355,8 +359,10 @@ def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
         assert not may(medic, "xdel", key="medic:incidents")
         assert may(medic, "xrevrange", key="healer:alerts:log")
         assert may(medic, "hgetall", key="healer:roster")
-        assert may(medic, "set", key="lease:medic")
+        for key in ("own-lease:medic:healing", "own-lease-epoch:medic:healing", "lease:medic"):
+            assert may(medic, "set", key=key)
         assert not may(medic, "set", key="lease:other")
+        assert not may(medic, "set", key="own-lease:feed:x")
         assert not may(medic, "publish", channel="feed:heartbeat")
         assert not may(medic, "publish", channel="healer:alerts")
         for command in ("xreadgroup", "xack", "xadd", "xgroup|destroy"):
@@ -373,7 +379,9 @@ def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
         assert not any(may(user, "hset", key="medic:state") for user in others)
         notifier, is_system = of("notifier", bus, document), bus == "system-redis"
         assert may(notifier, "hget", key="medic:state") is is_system
-        assert may(notifier, "exists", key="lease:medic") is is_system
+        assert may(notifier, "exists", key="own-lease:medic:healing") is is_system
+        deleters = [user.name for user in others if may(user, "del", key="medic:state")]
+        assert deleters == ["operator"], "the way out of docs/services/medic.md"
         assert not may(notifier, "hgetall", key="medic:state")
         assert not may(notifier, "xrevrange", key="medic:incidents")
         readers = [user.name for user in others if may(user, "xrevrange", key="medic:evidence")]
@@ -500,3 +508,86 @@ def test_the_medic_may_seed_only_where_the_truth_has_it_roll_back():
             assert may(medic, "xadd", key="board:audit") is (allowed and bus == "system-redis")
             assert not may(medic, "xrange", key="board:audit")
             assert not may(medic, "function|load")
+
+
+LEADS = re.compile("lease|members", re.IGNORECASE)
+OF_ALL = {contract.lease_key, contract.lease_epoch_key}
+"""The leases for which any service may ask; none of our own services leads by one of these."""
+OWNED_BY = {"listener": ("healer", "sentinel"), "svc": None}
+"""By the parameter of a function of `keys.py` that names the owner of its key: who may be that, or None."""
+STATION = parse_truth((Path(__file__).parents[3] / "examples/market.json").read_bytes()).truth
+ODD = truth(
+    **{key: {} for key in ("lease", "members", "own-lease", "a", "a.b", "a-b", "medic2", "nightly")},
+    **{key: {} for key in ("healer", "sentinel", "notifier", "medic", "mesh", "board")},
+    greedy={"access_points": {"publish_to": [{"bus": "system-redis", "key": key} for key in ("a", "own")]}},
+)
+
+
+def list_leader_keys(document):
+    """Return what `keys.py` names that decides who leads or shares: (owner, key)."""
+    found = [
+        (key.partition(":")[0], key)
+        for name, key in vars(contract).items()
+        if LEADS.search(name) and isinstance(key, str) and ":" in key
+    ]
+    for name, make in inspect.getmembers(contract, inspect.isfunction):
+        if not LEADS.search(name) or make in OF_ALL:
+            continue
+        owner, *rest = inspect.signature(make).parameters
+        owners = OWNED_BY[owner] or document.services
+        found += [
+            (each, make(each, *words))
+            for each in owners
+            for words in (["x"] * len(rest), ["x:y"] * len(rest))
+        ]
+    return dict.fromkeys(found)
+
+
+def writes(user, key):
+    """Return the commands by which a user may change a key; what a call may do, other grants say."""
+    return [
+        grant.commands
+        for grant in user.grants
+        if grant.mode != "R" and not grant.commands.startswith("fcall")
+        if any(fnmatchcase(key, pattern) for pattern in grant.keys)
+    ]
+
+
+@pytest.mark.parametrize("document", [SHIPPED, STATION, ODD], ids=["shipped", "station", "odd"])
+def test_no_user_but_its_owner_may_write_the_key_or_the_channel_by_which_a_part_leads(document):
+    owned = list_leader_keys(document)
+    assert {("healer", "healer:lease"), ("notifier", "notifier:lease")} <= owned.keys()
+    assert {(svc, f"own-lease:{svc}:x") for svc in document.services} <= owned.keys()
+    for bus in BUSES:
+        users = build_users(document, bus)
+        others = [(owner, key, user) for owner, key in owned for user in users if user.name != owner]
+        assert [(user.name, key) for _, key, user in others if writes(user, key)] == []
+        assert [
+            (user.name, key)
+            for _, key, user in others
+            for grant in user.grants
+            if "publish" in grant.commands.split() and any(fnmatchcase(key, one) for one in grant.channels)
+        ] == []
+
+
+def test_none_of_our_parts_leads_by_a_lease_that_any_service_may_write():
+    root = Path(__file__).parents[3]
+    parts = ("services", "healer", "sentinel", "notifier", "bootstrap")
+    sources = {path: path.read_text("utf-8") for part in parts for path in (root / part).rglob("*.py")}
+    asks = re.compile(r"\bme\.lease\(|\b(lease_key|lease_epoch_key)\(|\bLease\(\"")
+    assert [str(path) for path, text in sources.items() if asks.search(text)] == []
+    assert len(sources) > 200
+
+
+@pytest.mark.parametrize("document", [SHIPPED, STATION, ODD], ids=["shipped", "station", "odd"])
+def test_a_service_has_its_own_leases_and_those_of_all_on_each_bus(document):
+    for bus in BUSES:
+        for svc in set(document.services) - {"healer", "sentinel", "notifier", "mesh", "board"}:
+            user = of(svc, bus, document)
+            for key in (contract.own_lease_key(svc, "x:y"), contract.own_lease_epoch_key(svc, "x")):
+                assert all(
+                    may(user, word, key=key) for word in ("type", "get", "set", "del", "hset", "pexpire")
+                )
+            assert may(user, "publish", channel=contract.own_lease_key(svc, "x"))
+            assert may(user, "subscribe", channel=contract.own_lease_key(svc, "x"))
+            assert may(user, "hset", key="lease:nightly") is (svc != "medic")

@@ -19,8 +19,8 @@ async def bus(moved_time):
     await bus.aclose()
 
 
-def lease(bus, boot="abc", life_sec=5.0, name="nightly"):
-    return Lease(name, life_sec, bus, "rss_agg", boot)
+def lease(bus, boot="abc", life_sec=5.0, name="nightly", **more):
+    return Lease(name, life_sec, bus, "rss_agg", boot, **more)
 
 
 async def test_one_has_it_and_another_one_hears_who_and_for_how_long(bus):
@@ -217,3 +217,78 @@ async def test_a_lease_that_somebody_made_to_last_for_years_ends(bus):
     assert not await mine.acquire()
     assert len(mine.holder) <= 200
     assert await bus.client.pttl("lease:nightly") <= 200
+
+
+async def test_a_lease_of_one_s_own_is_another_one_than_that_of_all_and_than_that_of_another_service(bus):
+    shared, own = lease(bus), lease(bus, own=True)
+    other = Lease("nightly", 5.0, bus, "mesh", "abc", own=True)
+    for each in (shared, own, other):
+        assert await each.acquire()
+    assert not await lease(bus, "def", own=True).acquire()
+    assert sorted(await bus.client.keys("*")) == [
+        b"lease-epoch:nightly",
+        b"lease:nightly",
+        b"own-lease-epoch:mesh:nightly",
+        b"own-lease-epoch:rss_agg:nightly",
+        b"own-lease:mesh:nightly",
+        b"own-lease:rss_agg:nightly",
+    ]
+    await own.release()
+    assert shared.held
+    assert await lease(bus, "def", own=True).acquire()
+
+
+async def test_a_process_of_an_older_release_gives_way_and_waits_while_a_newer_one_leads(bus):
+    old, new = lease(bus), lease(bus, "def", own=True, former="nightly")
+    assert await old.acquire()
+    losing = asyncio.ensure_future(old.renew_until_lost())
+    assert await new.acquire()
+    assert new.epoch > old.epoch
+    began_at = time.monotonic()
+    assert await losing == "rss_agg def has it"
+    assert time.monotonic() - began_at <= 5.0 / 3 + 0.1
+    renewing = asyncio.ensure_future(new.renew_until_lost())
+    for _ in range(4):
+        assert not await old.acquire()
+        await asyncio.sleep(4)
+    await end_tasks(renewing)
+    await new.release()
+    assert await old.acquire(), "after a step back to the older release"
+    assert old.epoch > new.epoch
+
+
+@pytest.mark.parametrize(
+    "spoil", ["SET lease:nightly x", "DEL lease:nightly", "SET lease-epoch:nightly 9e15"]
+)
+async def test_what_others_write_to_the_former_lease_disturbs_no_holder_of_the_own_one(bus, spoil):
+    mine = lease(bus, own=True, former="nightly")
+    await bus.client.execute_command(*spoil.split())
+    assert await mine.acquire()
+    await bus.client.execute_command(*spoil.split())
+    renewing = asyncio.ensure_future(mine.renew_until_lost())
+    await asyncio.sleep(20)
+    assert mine.held
+    await end_tasks(renewing)
+    await bus.client.execute_command(*spoil.split())
+    await mine.release()
+    assert not await bus.client.exists(mine.key)
+
+
+async def test_a_renewal_of_another_holder_is_seen_and_not_that_somebody_took_it(bus):
+    seen = []
+    waiting = lease(bus, "def", on_renewed=lambda: seen.append(1))
+    for boot in ("a", "b", "c"):  # each takes it, and gives it back at once
+        holder = lease(bus, boot)
+        await holder.acquire()
+        await waiting.acquire()
+        await asyncio.sleep(1)
+        await holder.release()
+    holder = lease(bus, "d")
+    await holder.acquire()
+    for _ in range(3):
+        await waiting.acquire()
+        await asyncio.sleep(1)
+    assert seen == []
+    await holder.acquire()  # renews it
+    await waiting.acquire()
+    assert seen == [1]

@@ -99,3 +99,13 @@ async def test_a_wait_on_others_is_bounded(buses, system):
             async with me.waiting(0.05):
                 await me.rest(60)
         assert not me.work_progress.is_resting
+
+
+async def test_the_timeout_that_the_environment_sets_is_in_the_truth_that_an_agent_asks(buses, system):
+    await put_truth(system, document(mine=BEATS, other={}), 1)
+    settings = SETTINGS.model_copy(update={"default_timeout_sec": 45.0})
+    async with agent("mine", settings, open_bus=buses) as me:
+        assert me.truth.timeout_of("other") == 45.0
+        await put_truth(system, document(mine=BEATS, other={}, more={}), 2)
+        await auntil(lambda: me.revision == 2)
+        assert {watch.svc: watch.timeout_sec for watch in me.truth.watched()}["more"] == 45.0

@@ -54,6 +54,9 @@ def test_a_file_that_can_not_be_read_is_an_error_that_names_the_variable():
         "redis://h:1?db=hunter2",
         "redis://h:hunter2",
         "redis+sentinel://hunter2",
+        "redis://:S3@hunter2#et@127.0.0.1:1",
+        "redis://:S3@hunter2/et@127.0.0.1:1",
+        "redis://127.0.0.1:1/hunter2",
     ],
 )
 def test_a_url_that_does_not_parse_names_where_it_comes_from_and_never_what_stands_there(tmp_path, bad):
@@ -80,6 +83,10 @@ def test_a_url_that_does_not_parse_names_where_it_comes_from_and_never_what_stan
 def test_what_is_no_url_is_an_error_that_shows_no_part_of_it():
     with pytest.raises(BusError) as found:
         Bus("x", "http://user:secret@h")
+    assert "secret" not in str(found.value)
+    with pytest.raises(BusError) as found:
+        Bus("x", "redis://:S3@secret#et@127.0.0.1:1")
+    assert "percent-encode" in str(found.value)
     assert "secret" not in str(found.value)
 
 

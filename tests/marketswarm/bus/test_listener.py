@@ -55,8 +55,8 @@ class RecordingHandler:
                 self.payloads.append((message[1], message[2]))
         return others
 
-    def on_canary_sent(self, bus, number, now) -> None:
-        self.clock.note_canary_sent(number, now.mono)
+    def on_canary_sent(self, bus, number, now, worked_sec) -> None:
+        self.clock.note_canary_sent(number, now.mono, worked_sec)
 
     def on_canary_accepted(self, bus, now) -> None:
         self.clock.note_canary_accepted(now)
@@ -65,12 +65,12 @@ class RecordingHandler:
         self.refusals.append(reason)
         self.clock.note_canary_refused(number, reason)
 
-    def on_canary_received(self, bus, number, now) -> None:
+    def on_canary_received(self, bus, number, now, worked_sec) -> None:
         self.canaries += 1
-        self.clock.note_canary_received(number, now)
+        self.clock.note_canary_received(number, now, worked_sec)
 
-    def get_missing_canary_sec(self, bus, now) -> float:
-        return self.clock.missing_canary_sec(now)
+    def get_missing_canary_sec(self, bus, now, worked_sec) -> float:
+        return self.clock.missing_canary_sec(now, worked_sec)
 
 
 server = opened(lambda tmp_path: Server(tmp_path / "bus"))

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import httpx
 import orjson
 import pytest
 
-from marketswarm.channels import Message, MessageKind, Severity
+from marketswarm.channels import AlertState, Message, MessageKind, SendError, Severity
 from marketswarm.channels.alertmanager import ALERTS_AT_MOST, Alertmanager, Options, encode_alert_group
 from marketswarm.event import Kind, encode_event
 from support.channel_kinds import URL
@@ -119,3 +120,26 @@ async def test_a_receiver_gets_it_with_the_id_by_which_repeats_can_be_dropped(ht
     assert (first.answer, first.anchor, later.anchor) == ("200", "warning", "warning")
     assert [request.headers["webhook-id"] for request in receiver.requests] == [MISS.id, OK.id]
     assert receiver.found[1]["alerts"][0]["labels"]["severity"] == "warning"
+
+
+A, B = (
+    AlertState("heartbeat", svc, f"m.{svc}", Severity.CRITICAL, AT - 30, AT) for svc in ("rss_agg", "mesh")
+)
+BOTH = replace(OK, id="ok.2", thread="ok.2", closes=("m.mesh",), states=(A, B))
+"""Two outages of two conversations are over; in that of the first, another one lasts."""
+
+
+async def test_outages_of_several_conversations_are_several_groups_and_each_is_posted_once(http, receiver):
+    receiver.answer(httpx.Response(200), httpx.Response(503), httpx.Response(200))
+    channel = Alertmanager("night", Options(url=URL), http)
+    with pytest.raises(SendError, match="503"):
+        await channel.send(BOTH)
+    await channel.send(BOTH)
+    first, failed, again = receiver.found
+    assert failed == again
+    assert (first["groupKey"], first["status"]) == ("marketswarm:m.rss_agg", "firing")
+    assert (again["groupKey"], again["status"]) == ("marketswarm:m.mesh", "resolved")
+    assert [alert["status"] for group in (first, again) for alert in group["alerts"]] == ["resolved"] * 2
+    assert first["alerts"][0]["labels"]["severity"] == "critical", "what its conversation began with"
+    ids = [request.headers["webhook-id"] for request in receiver.requests]
+    assert ids[0] != ids[1] == ids[2]

@@ -1,5 +1,7 @@
 """The client that channels share: what an answer, or none, means for a channel and its message."""
 
+import time
+
 import httpx
 import pytest
 from pydantic import SecretStr
@@ -63,6 +65,12 @@ def test_an_answer_says_what_is_in_its_object():
 @pytest.mark.parametrize(("value", "sec"), [(1, 1.0), ("0.25", 0.25), (0, 0.0), (64.57, 64.57)])
 def test_a_pause_is_a_number_of_seconds(value, sec):
     assert parse_pause_sec(value) == sec
+
+
+def test_a_pause_until_an_epoch_time_is_a_pause_until_a_date():
+    assert 50 < parse_pause_sec(time.time() + 60) <= 60
+    assert 50 < parse_pause_sec(str(int(1000 * time.time()) + 60_000)) <= 60
+    assert parse_pause_sec(time.time() - 60) == 0.0
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", -1, "inf", "nan", [], {}, "1e999"])

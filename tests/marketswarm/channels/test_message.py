@@ -7,11 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from marketswarm.channels import Message, MessageKind, Severity
+from marketswarm.channels import AlertState, Message, MessageKind, Severity
 from marketswarm.channels.message import Style, choose_style, encode_message, parse_message
 from support.channel_messages import MISS, OK
 
 texts = some.text(some.characters(codec="utf-8"))
+states = some.builds(
+    AlertState,
+    name=texts,
+    svc=texts,
+    thread=texts,
+    severity=some.sampled_from(Severity),
+    started_at=some.floats(0, 1e11),
+    ended_at=some.none() | some.floats(0, 1e11),
+    title=texts,
+    text=texts,
+)
 messages = some.builds(
     Message,
     id=some.text(some.characters(codec="utf-8"), min_size=1),
@@ -26,6 +37,8 @@ messages = some.builds(
     thread=texts,
     opens=some.booleans(),
     closes=some.lists(texts, max_size=3).map(tuple),
+    states=some.lists(states, max_size=3).map(tuple),
+    lasting=some.lists(states, max_size=3).map(tuple),
 )
 
 
@@ -46,6 +59,12 @@ def test_the_bytes_of_an_event_are_kept_as_the_log_had_them():
 )  # fmt: skip
 def test_what_is_no_message_is_none(raw):
     assert parse_message(raw) is None
+
+
+def test_states_that_can_not_be_read_are_left_out_and_the_message_stays():
+    for states in ("x", [5], [{"name": "a"}], {"a": 1}):
+        raw = orjson.dumps({"id": "a", "title": "t", "timestamp": 1, "states": states})
+        assert parse_message(raw) == Message("a", "t", "", Severity.WARNING, 1.0)
 
 
 def test_what_a_newer_writer_says_is_taken_for_the_nearest_known():

@@ -122,6 +122,28 @@ def test_a_pause_that_the_receiver_asks_for_is_for_all_messages():
     assert tried(backlog, 40.0) == "b"
 
 
+def test_a_pause_that_the_receiver_asks_for_holds_nothing_back_for_longer_than_its_age():
+    backlog = filled("a")
+    fail(backlog, 0.0, after=3600.0)
+    backlog.put(message("b"), 2.0)
+    assert backlog.expires_at(6.0) == 6.0
+    assert [(each.message.id, each.reason) for each in backlog.take_expired(6.0, 6.0)] == [("a", "500")]
+    assert backlog.expires_at(6.0) == 8.0
+    assert [(each.message.id, each.reason) for each in backlog.take_expired(8.0, 6.0)] == [("b", "500")]
+    backlog.put(message("c"), 3590.0)
+    assert backlog.take_expired(3600.0, 60.0) == []
+    assert tried(backlog, 3600.0) == "c"
+    accept(backlog, 3600.0)
+    backlog.put(message("d"), 3601.0)
+    assert backlog.expires_at(6.0) == NEVER
+
+
+def test_a_pause_of_an_earlier_run_holds_nothing_back_for_longer_than_its_age():
+    backlog = ChannelQueue(3, 3600.0)
+    backlog.put(message("a"), 0.0)
+    assert [(each.message.id, each.reason) for each in backlog.take_expired(6.0, 6.0)] == [("a", "paused")]
+
+
 def test_a_message_that_fails_is_given_up_at_its_age_and_so_is_what_waits_for_a_channel_that_is_down():
     backlog = filled("a", "b", "c")
     backlog.put(message("late"), 50.0)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from marketswarm.beat import Beat, parse_beat
+from marketswarm.exit import Code
 from support.rig import AlertTail, Server, free_port
 from support.rig.process import alive
 from support.rig.shell import SERVICES
@@ -40,7 +41,7 @@ def test_a_beat_goes_where_the_truth_says(shell, buses):
         ended = shell("beat", "backup", "--detail", "disk 2 of 3")
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
         until(lambda: heard.seen)
-    assert list(heard.seen[0][1]) == ["svc", "i", "ts", "status", "detail"]
+    assert list(heard.seen[0][1]) == ["svc", "i", "ts", "status", "detail", "life"]
     beat = beat_of(market, "backup")
     assert (beat.i, beat.boot, beat.rev, beat.status, beat.detail) == (1, None, None, "ok", "disk 2 of 3")
     assert abs(beat.ts - time.time()) < 10
@@ -58,12 +59,31 @@ def test_without_a_truth_or_a_section_it_has_the_defaults_and_says_that_nobody_w
     system, market = buses
     ended = shell("beat", "backup")
     assert (ended.returncode, ended.stdout) == (0, "")
-    assert "the truth does not name backup, nobody watches it (sent to backup:heartbeat on" in ended.stderr
+    assert "no truth was found that may name backup (sent to backup:heartbeat on" in ended.stderr
     assert 50_000 < system.cmd("PTTL", "beat:backup") <= 60_000
     market.kill()  # not the bus of its beats
     assert shell("beat", "backup").returncode == 0
-    seed([system], {"services": SERVICES}, 1)
-    assert "does not name backup" in shell("beat", "backup").stderr
+    seed([system], {"services": SERVICES | {"backup": BACKUP}}, 1)
+    ended = shell("beat", "bakcup")
+    assert ended.returncode == Code.NOT_WATCHED
+    assert ended.stderr.startswith(
+        "marketswarm: nobody watches bakcup: the truth names no bakcup; did you mean backup? (sent to "
+    )
+
+
+def test_one_that_beats_on_ends_by_whether_the_last_beat_was_watched(shell, buses):
+    seed(buses, {"services": SERVICES}, 1)
+    with (
+        shell.start("beat", "backup", "--every", "0.1s") as named_later,
+        shell.start("beat", "nope", "--every", "0.1s") as never_named,
+    ):
+        until(lambda: all(buses[0].cmd("EXISTS", f"beat:{svc}") for svc in ("backup", "nope")))
+        seed(buses, {"services": SERVICES | {"backup": {}}}, 2)
+        until(lambda: beat_of(buses[0], "backup").rev == 2)
+        for beating in (named_later, never_named):
+            beating.send_signal(signal.SIGINT)
+        ends = [beating.wait(PATIENT_SEC) for beating in (named_later, never_named)]
+    assert ends == [0, Code.NOT_WATCHED]
 
 
 def test_a_bus_that_is_away_or_refuses_is_code_3_and_one_line(shell, known):

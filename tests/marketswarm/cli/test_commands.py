@@ -35,6 +35,32 @@ def test_a_wrong_option_is_the_command_lines_fault(shell):
     assert "--prot" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["statsu"], "no such command 'statsu'. Did you mean 'status', 'start'?"),
+        (["token", "craete"], "no such command 'craete'. Did you mean 'create', 'rotate'?"),
+        (["status", "--wach"], "no such option: --wach (Possible options: --watch)"),
+        (["ack"], "missing argument 'INCIDENT'."),
+        (["silence", "x", "--for", "5 parsecs"], "invalid value for '--for': '5 parsecs' is not a duration;"),
+        (["status", "--watch", "--exit-code"], "invalid value: --watch and --exit-code exclude each other"),
+    ],
+)
+def test_a_mistake_on_the_command_line_looks_as_each_other_error_and_names_the_help(shell, words, said):
+    ended = shell(*words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    mistake, remedy = ended.stderr.splitlines()
+    assert mistake.startswith(f"marketswarm: {said}")
+    assert remedy.startswith("`")
+    assert remedy.endswith(" --help` says what it takes")
+
+
+def test_a_group_without_a_command_shows_its_help(shell):
+    ended = shell("token")
+    assert (ended.returncode, ended.stderr) == (2, "")
+    assert "Usage: marketswarm token" in ended.stdout
+
+
 def test_a_valid_truth_is_valid_with_its_warnings(shell):
     shell.write({"services": {"a": {"heartbeat": {"interval_sec": 10, "timeout_sec": 11}}}})
     ended = shell("validate")
@@ -303,11 +329,11 @@ def test_alerts_that_are_not_followed_end_and_those_that_are_begin_with_what_is_
         alerts.kill()
 
 
-@pytest.mark.parametrize("since", ["yesterday", "5w", "-1h", ""])
+@pytest.mark.parametrize("since", ["yesterday", "5q", "-1h", ""])
 def test_since_when_must_be_a_duration(shell, since):
     ended = shell("alerts", "--since", since)
     assert ended.returncode == 2
-    assert "write 30s, 10m, 1h or 2d" in " ".join(ended.stderr.replace("│", " ").split())
+    assert "write 30s, 10m, 1h, 2d, 2w or 1y" in " ".join(ended.stderr.replace("│", " ").split())
 
 
 def test_a_pipe_that_breaks_is_no_error(shell, seeded):

@@ -112,3 +112,15 @@ def test_what_delays_a_message_is_described():
     assert describe_delay(on_its_way, at) == "on its way"
     broken = PendingDelivery("m1", "slack", "a is down", at, broken="404\x1b")
     assert describe_delay(broken, at) == r"404\x1b"
+
+
+def test_without_a_channel_nothing_is_said_to_be_delivered(shell, seeded):
+    seeded[0].cmd("HSET", NOTIFIER_STATE, "seq", "1", "d:channels", "{}")
+    assert shell("dead").stdout == (
+        "no channel is open, so no message is sent: set WEBHOOK_URL,"
+        " or see docs/notifications.md for other ways\n"
+    )
+    bury(seeded[0], "m1", "slack", "404")
+    assert shell("dead", COLUMNS="120").stdout.splitlines()[-1].startswith("no channel is open")
+    seeded[0].cmd("HSET", NOTIFIER_STATE, "d:channels", '{"webhook":"hooks.example.org"}')
+    assert "no channel" not in shell("dead").stdout

@@ -4,9 +4,11 @@ import os
 import re
 import signal
 from pathlib import Path
+from typing import cast
 
 import orjson
 import pytest
+from redis import Redis
 
 from support.rig import AlertTail, Proc, free_port
 from support.rig.shell import Shell
@@ -67,6 +69,11 @@ def test_from_up_to_ctrl_c_over_a_simulation_a_kill_and_a_reseed(fleet):
         assert "✓ rss_agg is up again, after" in said[4]
         assert [event["type"] for event in tail.of(svc="rss_agg")] == ["heartbeat_miss", "heartbeat_ok"]
 
+        lines = fleet.shell.said("simulate", "rss_agg", "--json").splitlines()
+        steps = [orjson.loads(line) for line in lines]
+        assert [each["event"]["type"] for each in steps] == ["heartbeat_miss", "heartbeat_ok"]
+        assert all(0 < each["after_sec"] < PATIENT_SEC for each in steps)
+
         boot = fleet.row("mesh")["boot"]
         assert "killed" in fleet.shell.said("kill", "mesh")
         until(lambda: fleet.row("mesh")["boot"] not in (None, boot))
@@ -111,3 +118,34 @@ def reseed_from_another_terminal(fleet: Embedded) -> None:
     fleet.shell.write(truth)
     assert "is revision 2 on" in fleet.shell.said("seed")
     until(lambda: fleet.row("rss_agg")["rev"] == 2)
+
+
+SLOW = """
+import sys
+import time
+
+time.sleep(4)
+from marketswarm.cli import main
+
+sys.argv = ["marketswarm", "beat", "slow", "--every", "0.3s"]
+main()
+"""
+
+
+def test_nothing_is_missed_that_only_takes_long_to_start_at_first_and_after_a_planned_restart(tmp_path):
+    (tmp_path / "services/slow").mkdir(parents=True)
+    (tmp_path / "services/slow/__main__.py").write_text(SLOW, encoding="utf-8")
+    shell, port = Shell(tmp_path), free_port()
+    names = ("healer", "sentinel")
+    services = {name: TRUTH["services"][name] for name in names} | {"slow": section("slow", timeout_sec=1.5)}
+    shell.write({"services": services})
+    for _ in range(2):
+        with Proc("marketswarm", {}, tmp_path, "up", "--port", str(port)) as up:
+            up.wait_log("fleet.up", 60)
+            with Redis(port=port) as bus:
+                entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", bus.xrange("healer:alerts:log"))
+            os.killpg(up.pid, signal.SIGINT)
+            assert up.wait(PATIENT_SEC) == 0
+        events = [orjson.loads(fields[b"event"]) for _, fields in entries]
+        assert {event["svc"] for event in events} >= {"healer", "slow"}
+        assert [event for event in events if event["type"].endswith("_miss")] == []

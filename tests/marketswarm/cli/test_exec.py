@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 import orjson
 import pytest
+import redis
 
+from marketswarm.pings import JobPing, PingForm, PingKind, parse_pings
 from support.rig import AlertTail, Server, forkserver
 from support.rig.shell import SERVICES, Shell
 from support.scenes.agent import seed
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.live
 
 HASTY = {"heartbeat": {"interval_sec": 0.2, "timeout_sec": 60}}
 
-
+OURS = {"OF_OURS_PASSWORD": "kiwi-and-plum"}
 PATCHED = """
 from marketswarm.cli import beat, exec, main
 {}
@@ -45,7 +47,7 @@ def patched(shell, monkeypatch):
 @pytest.fixture
 def patient(patched):
     """Have commands wait long for their last beat: one second is short on a busy machine."""
-    patched("exec._GOODBYE_SEC = 15.0")
+    patched("exec._GOODBYE_SEC = 15.0; exec._KEEP_SEC = exec._CLEAN_SEC = 30.0")
 
 
 @pytest.fixture
@@ -104,6 +106,41 @@ def test_it_beats_while_the_command_runs_and_tells_its_end(shell, system):
     assert 34 * 86_400 < system.cmd("TTL", "run:backup") <= 35 * 86_400
 
 
+def pings_of(server: Server) -> list[JobPing]:
+    with redis.Redis.from_url(server.url) as client:
+        return parse_pings(client.xrange("pings:backup"))
+
+
+def test_each_run_is_kept_with_the_end_of_what_it_wrote_without_secrets(shell, system):
+    script = "echo begun; echo secret is $OF_OURS_PASSWORD >&2; echo password=hunter22hunter; exit 3"
+    ended = shell("exec", "--svc", "backup", "--", "sh", "-c", script, **OURS)
+    assert (ended.returncode, ended.stdout) == (3, "begun\npassword=hunter22hunter\n")
+    assert ended.stderr == "secret is kiwi-and-plum\n"
+    shell("exec", "--svc", "backup", "--on-success-only", "--no-output", "--", "echo", "private")
+    shell("exec", "--svc", "backup", "--", "./not-there")
+    first, second, third = pings_of(system)
+    assert sorted(first.text.split("\n")) == ["begun", "password=[removed]", "secret is [removed]"]
+    assert (first.kind, first.form, first.exit_code) == (PingKind.FAIL, PingForm.EXEC, 3)
+    assert first.size == len(ended.stdout) + len(ended.stderr)
+    assert 0 < first.took_sec < 60
+    assert (second.kind, second.body, second.size) == (PingKind.SUCCESS, b"", 0)
+    assert third.text == "not started: No such file or directory"
+    assert 34 * 86_400 < system.cmd("TTL", "pings:backup") <= 35 * 86_400
+    assert third.ts == run_of(system)["ts"], "they are of the same run"
+
+
+def test_without_the_right_to_add_a_run_a_line_says_so_and_the_outcome_is_told(shell, system):
+    system.cmd("ACL", "SETUSER", "default", "-xadd")
+    try:
+        ended = shell("exec", "--svc", "backup", "--", "sh", "-c", "echo out; exit 3")
+    finally:
+        system.cmd("ACL", "SETUSER", "default", "+@all")
+    assert (ended.returncode, ended.stdout) == (3, "out\n")
+    assert ended.stderr.startswith("marketswarm: what backup wrote could not be kept (")
+    assert ended.stderr.count("\n") == 1
+    assert run_of(system)["code"] == 3
+
+
 def test_on_success_only_is_one_beat_for_a_success_and_none_for_a_failure(shell, system):
     with AlertTail(system.url, "backup:heartbeat") as heard:
         for command, code in (("true", 0), ("false", 1), ("true", 0)):
@@ -137,7 +174,9 @@ def test_a_failure_is_told_without_a_beat_before_it_if_the_truth_wants_an_alert(
 def test_a_name_that_the_truth_does_not_know_is_told(shell, system, how):
     ended = shell("exec", "--svc", "bakcup", *how, "--", "sh", "-c", "exit 3")
     assert ended.returncode == 3
-    assert ended.stderr == "marketswarm: the truth does not name bakcup, nobody watches it\n"
+    assert ended.stderr == (
+        "marketswarm: nobody watches bakcup: the truth names no bakcup; did you mean backup?\n"
+    )
 
 
 def test_status_shows_the_last_run(shell, system):
@@ -331,6 +370,33 @@ def test_beats_begin_again_when_the_bus_is_back_and_follow_a_reseed(shell, buses
             until(lambda: heard.seen)
         running.send_signal(signal.SIGTERM)
         assert running.wait(PATIENT_SEC) == 143
+
+
+@pytest.mark.parametrize("is_job", [True, False])
+def test_the_end_of_a_run_goes_where_the_truth_of_that_moment_says(shell, buses, system, is_job):
+    _, market = buses
+    section = (
+        {"schedule": "0 3 * * *", "grace_sec": 60} if is_job else {"interval_sec": 60, "timeout_sec": 90}
+    )
+    seed(buses, {"services": SERVICES | {"backup": {"heartbeat": section}}}, 2)
+    script = "until [ -e enough ]; do sleep 0.05; done; exit 3"
+    with AlertTail(system.url, "backup:heartbeat") as old, AlertTail(market.url, "team:b") as new:
+        with started(shell, "--", "sh", "-c", script) as running:
+            until(lambda: old.seen)
+            moved = {"redis_url": "redis://market-redis:6379", "channel": "team:b", "timeout_sec": 7e6}
+            if is_job:
+                moved["grace_sec"] = moved.pop("timeout_sec")
+            shell.write({"services": SERVICES | {"backup": {"heartbeat": section | moved}}})
+            assert shell("seed").returncode == 0
+            (shell.folder / "enough").touch()
+            assert running.wait(PATIENT_SEC) == 3
+        until(lambda: new.seen)
+    assert [beat.get("run") for _, beat in old.seen] == ["started" if is_job else None]
+    end = new.seen[-1][1]
+    assert (end.get("run"), end["exit_code"]) == ("failed" if is_job else None, 3)
+    assert run_of(market)["code"] == 3
+    assert system.cmd("EXISTS", "run:backup") == 0
+    assert market.cmd("TTL", "run:backup") > 100 * 86_400, "twice the new timeout"
 
 
 @pytest.mark.parametrize(

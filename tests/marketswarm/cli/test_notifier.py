@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from marketswarm.keys import NOTIFIER_REQUESTS, answers_key
@@ -158,3 +159,39 @@ def test_answers_that_break_off_are_no_success(shell, seeded):
 def test_what_is_not_said_is_asked_for(shell, words):
     ended = shell(*words)
     assert ended.returncode == 2
+
+
+def test_the_channels_are_listed_with_what_each_sent_and_failed_last_and_how_to_add_one(shell, seeded):
+    record = {"sent": 3, "sent_at": 1762433458.0, "sent_title": "mesh is down"}
+    broken = {
+        "failed": 1,
+        "refused": 1,
+        "failed_at": 1762433458.0,
+        "failed_title": "b is down",
+        "reason": "404 no_service",
+    }
+    for bus in seeded:
+        bus.cmd(
+            "HSET", "notifier:state", "d:channels", '{"slack":"hooks.slack.com","email":"mail.example.org"}'
+        )
+        records = orjson.dumps({"slack": broken, "email": record}).decode()
+        bus.cmd("HSET", "notifier:state", "d:records", records)
+    lines = shell.said("notify", "list").splitlines()
+    assert lines[0] == "✗ slack (hooks.slack.com): fails; 0 sent, 2 failed"
+    assert lines[1].startswith("    failed last: b is down, ")
+    assert lines[1].endswith(": 404 no_service")
+    assert lines[2] == "✓ email (mail.example.org): works; 3 sent, 0 failed"
+    assert lines[3].startswith("    sent last: mesh is down, ")
+    assert "To add a channel:" in lines
+    assert any("WEBHOOK_URL" in line for line in lines)
+    found = orjson.loads(shell.said("notify", "list", "--json"))
+    assert [(each["name"], each["record"]["sent"]) for each in found["channels"]] == [
+        ("slack", 0),
+        ("email", 3),
+    ]
+
+
+def test_a_fleet_whose_notifier_has_no_channel_says_so(shell, seeded):
+    assert "unknown: no notifier has said" in shell.said("notify", "list")
+    seeded[0].cmd("HSET", "notifier:state", "d:channels", "{}")
+    assert "no channel is open: nobody is told of an outage" in shell.said("notify", "list")

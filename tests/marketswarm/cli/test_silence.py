@@ -75,12 +75,20 @@ def test_a_name_that_the_truth_does_not_know_is_refused_with_the_nearest_one(she
 def test_a_pattern_that_is_on_nothing_is_set_and_says_so(shell, seeded):
     ended = shell("silence", "feed-*", *FOR_TWO_HOURS)
     assert ended.returncode == 0
-    assert "on nothing: nothing in the truth is feed-*" in ended.stdout
+    assert len(ended.stdout.splitlines()) == 1
+    assert ended.stderr == "marketswarm: it is on nothing: nothing in the truth is feed-*\n"
     assert only(seeded[0]).services == ("feed-*",)
 
 
 def test_everything_is_the_buses_too(shell, seeded):
     assert "market-redis" in shell("silence", "*", *FOR_TWO_HOURS).stdout
+
+
+def test_nobody_has_to_think_of_a_reason_and_a_year_is_a_time(shell, buses):
+    assert shell("silence", "mesh", "--for", "1y", "--by", "kim").returncode == 0
+    silence = only(buses[0])
+    assert silence.reason == "no reason given"
+    assert silence.ends_at - silence.starts_at == pytest.approx(365 * 86_400, abs=0.002)
 
 
 def test_without_a_truth_it_is_set_all_the_same(shell, buses):
@@ -94,17 +102,17 @@ def test_without_a_truth_it_is_set_all_the_same(shell, buses):
     ("words", "said"),
     [
         (["mesh", "--why", "x"], "--for"),
-        (["mesh", "--for", "2h"], "--why"),
         (["mesh", "--for", "2h", "--why", " "], "--why"),
         (["mesh", "--for", "0s", "--why", "x"], "--for"),
-        (["mesh", "--for", "2y", "--why", "x"], "2y"),
+        (["mesh", "--for", "2y", "--why", "x"], "at most a year"),
+        (["mesh", "--for", "2q", "--why", "x"], "2q"),
         (["mesh", "--for", "500d", "--why", "x"], "at most a year"),
         (["--for", "2h", "--why", "x"], "on what?"),
         (["", "--for", "2h", "--why", "x"], "PATTERN"),
         (["mesh", "--for", "2h", "--why", "x", "--by", "a\x1bb"], "--by"),
     ],
 )
-def test_an_end_a_reason_and_something_to_be_on_are_needed(shell, words, said):
+def test_an_end_and_something_to_be_on_are_needed_and_what_is_said_is_said_in_full(shell, words, said):
     ended = shell("silence", *words)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert said in " ".join(ended.stderr.replace("│", "").split())

@@ -84,6 +84,39 @@ def test_the_last_run_of_a_command_is_shown_unless_the_goodbye_shows_it():
     assert state(status="stopping", detail="exit 3 after 1 s", last_run=run) == "stopping: exit 3 after 1 s"
 
 
+def test_a_service_that_beats_and_is_down_for_a_reported_failure_is_not_silent():
+    run = LastRun(said="failed", ts=0.0, ok=False, detail="disk full\x1b[2J on /backup")
+    known = {"verdict": "down", "reason": "failed", "since": NOW - 3600, "down_since": NOW - 3000}
+    beats = known | {"silence_sec": 2.0, "status": "ok"}
+    words = r"failed since \S*( \S+)* ?\d\d:\d\d: reported: disk full on /backup; it beats"
+    assert re.fullmatch(words, state(failure="disk full on /backup", last_run=run, **beats))
+    silent = state(failure="disk full on /backup", **known | {"silence_sec": 50.0, "status": "ok"})
+    assert silent.endswith(": reported: disk full on /backup")
+    assert state(**beats | {"since": None, "down_since": None}) == "failed: a failure was reported; it beats"
+
+
+def test_a_failure_is_shown_once_whoever_repeats_it():
+    known = {"verdict": "down", "reason": "failed", "down_since": NOW - 60, "exit_code": 3}
+    said = "exit 3 after 1 s"
+    run = LastRun(said=said, ts=0.0, ok=False, detail=said)
+    found = state(failure=said, last_run=run, status="stopping", detail=said, **known)
+    assert found.endswith(": its command ended with exit code 3 after 1 s; stopping")
+    later = LastRun(said="exit 4 after 9 s", ts=0.0, ok=False, detail="exit 4 after 9 s")
+    found = state(failure=said, last_run=later, status="stopping", detail="exit 4 after 9 s", **known)
+    assert found.endswith("exit code 3 after 1 s; stopping: exit 4 after 9 s")
+
+
+def test_a_service_that_is_down_is_not_called_ok():
+    assert state(verdict="down", status="ok") == "never heard"
+    assert "ok" not in state(verdict="down", status="ok", since=NOW - 60, silence_sec=60.0, reason="silent")
+
+
+@pytest.mark.parametrize(("reason", "words"), [("overdue", "overdue"), ("never_ended", "never ended")])
+def test_a_job_without_its_run_is_not_silent(reason, words):
+    assert state(verdict="down", reason=reason, since=NOW - 60).startswith(f"{words}, no run since ")
+    assert state(verdict="down", reason=reason) == f"{words}, no run ever"
+
+
 @pytest.mark.parametrize("ok", [False, True])
 def test_a_failed_run_is_yellow(ok):
     report = StatusReport([row("a", last_run=LastRun(said="exit 3", ts=0.0, ok=ok))], 1)
@@ -154,3 +187,14 @@ def test_instances_are_compared_with_the_number_that_the_truth_asks_for():
     assert format_instances(row("a", instances=2, replicas=3)) == "2 of 3"
     assert format_instances(row("a", instances=1)) == "1"
     assert format_instances(row("a", replicas=3)) is None
+
+
+def test_the_notes_tell_a_refused_channel_from_a_flooded_one():
+    rows = [row("old", "unwatchable", watch_reason="auth"), row("loud", "unwatchable", watch_reason="flood")]
+    notes = StatusReport(rows, 1, notifications=Notifications(at=NOW)).notes()
+    assert [note for note in notes if "old" in note] == [
+        "the healer may not hear old: renew the users (`make seed`, or `marketswarm acl`)"
+    ]
+    assert [note for note in notes if "loud" in note] == [
+        "the healer can't watch loud: more comes on its channel than is read"
+    ]

@@ -48,11 +48,12 @@ def test_tokens_are_listed_with_what_each_is_for(shell, seeded):
 
 def test_a_revoked_token_is_gone_and_an_unknown_one_is_said(shell, seeded):
     text, _ = create(shell, "wall")
+    assert f"did you mean {text.id}?" in shell("token", "rotate", f"{text.id[:-1]}x").stderr
     assert shell("token", "revoke", text.id).stdout == f"token {text.id} is revoked\n"
     assert held(seeded[0]) == {}
     ended = shell("token", "revoke", text.id)
     assert ended.returncode == 2
-    assert f"no token has the id {text.id}; `marketswarm token list` shows them" in ended.stderr
+    assert f"no token has the id {text.id}; `marketswarm token list` shows them: none" in ended.stderr
 
 
 def test_without_the_bus_that_keeps_them_it_ends_with_3(shell, seeded):
@@ -79,3 +80,10 @@ def test_a_name_a_scope_and_an_end_are_checked(shell, words, said):
     ended = shell("token", "create", *words)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert said in " ".join(ended.stderr.replace("│", "").split())
+
+
+def test_a_uuid_for_a_service_that_the_truth_does_not_name_is_made_and_its_maker_told(shell, seeded):
+    ended = shell("token", "create", "k", "--ping", "rss_ag", "--by", "kim")
+    assert ended.returncode == 0
+    assert "nobody watches rss_ag: the truth names no rss_ag; did you mean rss_agg?" in ended.stderr
+    assert "nobody" not in shell("token", "create", "k", "--ping", "rss_agg", "--by", "kim").stderr

@@ -1,8 +1,11 @@
 """A bus that is lost and found: one fact, whoever beats there. Its timeout is 10 s."""
 
+from collections import deque
+
 import pytest
 
 from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, Publication, State, restore_lost_bus
+from marketswarm.detector.bus import WatchedBus
 from marketswarm.detector.clock import GOOD_FROM
 from support.simulation.manual_detector import WALL, Hand, watch
 
@@ -185,6 +188,47 @@ def test_a_listener_that_stalls_calls_no_bus_deaf():
         hand.stall(3)
         hand.run(1)
     assert of_bus(hand) == []
+
+
+def lose_with_work(work_share: float, *, late_sec: float, for_sec: int) -> tuple[str | None, WatchedBus]:
+    """Why a bus is lost whose canaries come back late to a listener that works for a share of the time."""
+    bus, sent = WatchedBus("bus", 10.0, Moment(0.0, WALL)), deque[tuple[int, float]]()
+    bus.clock.note_session_opened()
+    bus.clock.note_canary_sent(1, 0.0)
+    bus.clock.note_canary_received(1, Moment(0.0, WALL))
+    bus.note_heard(Moment(0.0, WALL))
+    for number in range(2, 4 * for_sec):
+        now = Moment(number / 4, WALL + number / 4)
+        bus.clock.note_canary_sent(number, now.mono, work_share * now.mono)
+        sent.append((number, now.mono))
+        while sent[0][1] + late_sec <= now.mono:
+            bus.clock.note_canary_received(sent.popleft()[0], now, work_share * now.mono)
+        bus.clock.check_canary(now.mono)
+        if (lost := bus.evaluate(now, may_blame=True)) is not None:
+            return lost.reason, bus
+    return None, bus
+
+
+@pytest.mark.parametrize(("work_share", "late_sec"), [(0.9, 3.0), (0.9, 9.0), (0.8, 15.0)])
+def test_canaries_that_wait_behind_the_listeners_own_work_make_no_bus_deaf(work_share, late_sec):
+    reason, bus = lose_with_work(work_share, late_sec=late_sec, for_sec=120)
+    assert reason is None
+    assert bus.is_poorly_heard, "the other healer may hear it better"
+
+
+def test_canaries_that_come_late_to_an_idle_listener_make_a_bus_deaf():
+    assert lose_with_work(0.5, late_sec=3.0, for_sec=120)[0] == "deaf"
+
+
+@pytest.mark.parametrize(("work_share", "reason"), [(0.9, None), (0.0, "deaf")])
+def test_a_bus_is_not_silent_while_its_messages_are_handled(work_share, reason):
+    assert lose_with_work(work_share, late_sec=100.0, for_sec=60)[0] == reason
+
+
+def test_work_before_a_session_was_cut_is_no_sign_of_the_bus():
+    _, bus = lose_with_work(0.9, late_sec=100.0, for_sec=30)
+    bus.clock.note_session_lost("refused")
+    assert bus.evaluate(Moment(30.0, WALL + 30), may_blame=True) is not None
 
 
 def test_a_later_run_does_not_take_a_deaf_bus_for_found_either():

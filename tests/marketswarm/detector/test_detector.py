@@ -363,10 +363,11 @@ def test_a_run_that_failed_is_missed_at_once_if_the_truth_says_so():
     hand.beat(boot="b", sender=Sender(host="web-3"))
     hand.beat(boot="b")  # which names no host, as most beats do
     hand.run(5)
-    hand.beat(boot="b", status="stopping", exit_code=3)
+    hand.beat(boot="b", status="stopping", exit_code=3, detail="no space")
     hand.run(5)
     _, miss = hand.verdicts
     assert (miss.state, miss.reason, miss.exit_code, miss.host) == (State.DOWN, "failed", 3, "web-3")
+    assert miss.detail == "no space"
     assert miss.late_sec < 10
     hand.run(1200)
     assert len(hand.verdicts) == 2, "the silence after it is no second miss"
@@ -374,6 +375,18 @@ def test_a_run_that_failed_is_missed_at_once_if_the_truth_says_so():
     assert [verdict.state for verdict in hand.verdicts] == [State.UP, State.DOWN, State.UP]
     hand.run(1200)
     assert hand.verdicts[-1].reason == "silent", "the failure before is forgotten"
+    assert [verdict.detail for verdict in hand.verdicts] == [None, "no space", None, None]
+
+
+def test_the_words_of_a_report_that_a_run_failed_are_those_of_its_miss():
+    hand = Hand(watch(timeout=600.0))
+    hand.beat(boot="b")
+    hand.beat(boot="b", run="failed", detail="disk full")
+    hand.run(5)
+    hand.beat(boot="b")
+    hand.beat(boot="b", run="failed")
+    hand.run(5)
+    assert [verdict.detail for verdict in hand.verdicts] == [None, "disk full", None, None]
 
 
 @pytest.mark.parametrize("exit_code", [0, None])

@@ -140,6 +140,29 @@ class Machine(RuleBasedStateMachine):
         self.fleet.run(sec)
         self.fleet.change(svc, interval_sec=0.7, timeout_sec=timeout)
 
+    @precondition(lambda self: self.fleet.healer is not None)
+    @step(svc=services, timeout=st.sampled_from([2.0, 3.0, 7.0]), away=st.sampled_from([0.2, 2.0]))
+    def deploy(self, svc: str, timeout: float, away: float) -> None:
+        """A healer and another timeout come together."""
+        self.fleet.kill_healer()
+        self.fleet.run(away)
+        self.fleet.change(svc, interval_sec=0.7, timeout_sec=timeout)
+        self.fleet.start_healer()
+
+    @precondition(lambda self: self.fleet.healer is not None)
+    @step(svc=services, sec=st.sampled_from([1.0, 4.0]), back=st.sampled_from([0.5, 2.5]))
+    def restart_it_right_after_a_gap(self, svc: str, sec: float, back: float) -> None:
+        """Its bus takes its beats, which nobody hears; then it says goodbye, and begins anew."""
+        service = self.fleet.services[svc]
+        name = service.watch.bus
+        self.fleet.cut(name)
+        self.fleet.healer.open_at[name] = self.fleet.t + sec
+        self.fleet.run(sec + 0.4)
+        service.beat(self.fleet.buses[name], self.fleet.t, "stopping")
+        service.running = False
+        self.fleet.run(back)
+        service.start(self.fleet.t)
+
     @step(svc=services, bus=buses)
     def move(self, svc: str, bus: str) -> None:
         self.fleet.change(svc, bus=bus)

@@ -80,6 +80,29 @@ def test_a_witness_whose_last_beat_before_the_goodbye_was_never_heard_gives_it_i
     assert hand.verdicts[-1].reason == "stopped"
 
 
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_a_goodbye_right_after_a_gap_does_not_hide_the_beats_of_the_gap(is_heard):
+    hand = Hand(watch())
+    hand.beating(40, 10, boot="b")
+    hand.lose()
+    hand.run(32)
+    hand.attest("a", 0.0, i=8, boot="b")  # three beats of the gap, the last one a second before its end
+    hand.run(1)
+    hand.find()
+    hand.run(1)
+    hand.attest("a", 2.0, i=9, boot="b", status="stopping")  # its key goes on with the age of that beat
+    if is_heard:
+        hand.beat(boot="b", i=9, status="stopping")
+    hand.run(26)
+    hand.beat(boot="c", i=1)
+    hand.run(29)
+    of_it = [state for _, svc, state in hand.said if svc == "a"]
+    assert of_it == ["up", "unheard"], "never 30 s without a beat"
+
+    hand.run(10)  # and silent it is missed as ever
+    assert [state for _, svc, state in hand.said if svc == "a"] == ["up", "unheard", "down"]
+
+
 @pytest.mark.parametrize("boot", ["b", None])
 @pytest.mark.parametrize("i", [2, 7])
 def test_a_goodbye_that_was_heard_is_never_news_whatever_life_its_key_was_given(boot, i):

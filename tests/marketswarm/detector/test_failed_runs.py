@@ -37,9 +37,10 @@ def take(hand: Hand, ago_sec: float = BEFORE_SEC, **more) -> Verdict | None:
 @pytest.mark.parametrize("schedule", [Schedule("0 * * * *"), None])
 def test_a_failure_in_a_gap_is_missed_once_and_the_next_run_ends_it(schedule):
     hand = hand_after_a_gap(hourly(schedule))
-    miss = take(hand, exit_code=3)
+    miss = take(hand, exit_code=3, detail="disk full")
     assert miss is not None
     assert (miss.state, miss.reason, miss.exit_code) == (State.DOWN, "failed", 3)
+    assert miss.detail == "disk full"
     failed_ago_sec = BEFORE_SEC
     assert take(hand, failed_ago_sec) is None
     hand.run(60)

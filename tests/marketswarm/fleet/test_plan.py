@@ -137,7 +137,7 @@ def test_no_two_processes_have_one_port_for_metrics_and_none_moves_when_others_a
     ("options", "says"),
     [
         ({"only": ["heeler"]}, "did you mean healer"),
-        ({"only": ["zzz"]}, "it has a, b, healer"),
+        ({"only": ["zzz"]}, "it names a, b, healer"),
         ({"only": ["b"]}, "no module services.b"),
         ({"port": 65535}, "market-redis would be on port 65536"),
         ({"metrics_port": 65534}, "METRICS_PORT: healer would be on port 65536"),

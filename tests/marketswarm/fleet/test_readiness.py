@@ -4,7 +4,8 @@ import orjson
 import pytest
 
 from marketswarm.beat import encode_beat
-from marketswarm.fleet.readiness import InstanceCounter
+from marketswarm.fleet.readiness import InstanceCounter, find_ready
+from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 
 ELSEWHERE = {"channel": "elsewhere", "redis_url": "redis://market-redis:6379"}
@@ -51,3 +52,21 @@ async def test_a_fleet_without_such_services_waits_for_nobody():
     counter = InstanceCounter(TRUTH, [])
     await counter.wait_until_listening()
     await counter.listen(None)
+
+
+@pytest.mark.parametrize(
+    ("event", "is_ready"),
+    [
+        ({"type": "heartbeat_ok"}, True),
+        ({"type": "heartbeat_miss", "reason": "failed"}, True),  # it beats, and an alert about it is open
+        ({"type": "heartbeat_miss", "reason": "silent"}, False),
+        ({}, False),
+    ],
+)
+async def test_a_service_that_beats_is_up_also_while_somebody_reports_a_failure_of_it(event, is_ready):
+    truth, bus = parse_truth(orjson.dumps({"services": {"a": {}, "healer": {}}})).truth, MemoryBus()
+    for svc in ("a", "healer"):
+        await bus.client.set(f"beat:{svc}", encode_beat(svc, 1, 100.0))
+    await bus.client.set("health:a", orjson.dumps(event))
+    ready = await find_ready({"a": 99.0, "healer": 99.0}, truth, lambda _name: bus)
+    assert ("a" in ready) is is_ready

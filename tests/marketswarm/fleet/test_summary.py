@@ -14,7 +14,8 @@ from marketswarm.fleet.summary import SummaryFacts, describe_channels, describe_
 from marketswarm.fleet.supervisor import WITHOUT_BOARD, FleetSpec
 from marketswarm.truth import Truth, parse_truth
 
-FACTS = SummaryFacts(data=".marketswarm", has_makefile=True, begun=100.0)
+FACTS = SummaryFacts(data=".marketswarm", has_makefile=True, begun=100.0, has_redis_cli=True)
+WATCHED = parse_truth(b'{"services":{"healer":{},"rss_agg":{}}}').truth
 ACCESS = FleetAccess(folder=Path("urls"), variables={})
 
 UP = ["healer", "rss_agg"]
@@ -35,7 +36,7 @@ def plan():
 def summarize(plan, agents=UP, *, facts=FACTS, truth=None, seeding_output=(), **options):
     """Return the summary of a fleet, as text; `options` are fields of its spec."""
     paths = {"truth_path": Path("truth.json"), "data": Path(".marketswarm"), "binary": Path("valkey-server")}
-    spec = FleetSpec(plan=plan, truth=truth or Truth(), **(paths | options))
+    spec = FleetSpec(plan=plan, truth=truth or WATCHED, **(paths | options))
     return "\n".join(format_summary(spec, agents, seeding_output, facts, 102.34))
 
 
@@ -184,6 +185,42 @@ def test_without_a_makefile_it_names_the_program(plan):
 
 def test_without_a_healer_there_is_no_miss_to_wait_for(plan):
     assert "simulate" not in summarize(plan, ["rss_agg"])
+
+
+def hint(plan, **sections):
+    """Return what is proposed to simulate, and what is said of it, for services with these heartbeats."""
+    document = {"services": {svc: {"heartbeat": beat} for svc, beat in sections.items()} | {"healer": {}}}
+    services = [PlannedAgent(svc, f"services.{svc}") for svc in sections]
+    found = dataclasses.replace(plan, agents=(*services, plan.agents[0]))
+    text = summarize(found, ["healer", *sections], truth=parse_truth(orjson.dumps(document)).truth)
+    (line,) = [line for line in text.splitlines() if "simulate" in line] or [""]
+    return " ".join(line.split())
+
+
+def test_the_service_to_simulate_is_one_that_beats_and_the_time_is_its_own(plan):
+    job = {"schedule": "0 3 * * *"}
+    assert hint(
+        plan, nightly=job, slow={"timeout_sec": 90}, quick={"interval_sec": 1, "timeout_sec": 2.5}
+    ) == ("make simulate SVC=quick stop it, read the miss within 2.5 s, start it")
+    assert "SVC=slow stop it, read the miss within 90 s" in hint(plan, nightly=job, slow={"timeout_sec": 90})
+    assert "within 30 s" in hint(plan, prices={"max_run_sec": 7200}), "it may run commands, and beats"
+    assert hint(plan, nightly=job) == "", "a miss would come tomorrow"
+    assert hint(plan, unseen={"monitored": False}) == "", "nobody would miss it"
+
+
+def test_the_board_is_no_example_while_there_is_another_one(plan):
+    assert "SVC=prices stop it, read the miss within 60 s" in hint(plan, board={}, prices={"timeout_sec": 60})
+    assert "SVC=board stop it, read the miss within 30 s" in hint(plan, board={})
+
+
+def test_a_timeout_that_the_environment_sets_is_the_one_that_is_said(plan):
+    assert "read the miss within 45 s" in summarize(plan, truth=WATCHED.with_default_timeout(45.0))
+
+
+def test_a_program_that_is_not_here_is_not_proposed(plan):
+    text = summarize(plan, facts=dataclasses.replace(FACTS, has_redis_cli=False))
+    assert "redis-cli" not in text
+    assert "make alerts" in text
 
 
 def test_it_fits_eighty_columns(plan):

@@ -1,8 +1,11 @@
 import orjson
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.event import Kind
+from marketswarm.detector.verdict import Reason
+from marketswarm.event import Kind, encode_event
 from marketswarm.monitor import VerdictEncoder
 from marketswarm.monitor.encoder import compute_health_sec
 from support.simulation.publishers import NOTICES
@@ -45,6 +48,14 @@ def test_a_miss_is_told_kept_and_shown():
         "i": 7,
         "event": event,
     }
+
+
+def test_a_failure_is_told_with_the_line_that_its_report_said():
+    failed = MISS._replace(reason="failed", detail="\x1b[1mdisk full\x1b[0m on redis://:pw@h:1/0\nmore")
+    notice = NOTICES.encode(failed)
+    assert orjson.loads(notice.event)["detail"] == "disk full on redis://h:1/0"
+    assert orjson.loads(notice.value)["event"]["detail"] == "disk full on redis://h:1/0"
+    assert "detail" not in orjson.loads(NOTICES.encode(MISS).event)
 
 
 def test_an_ok_tells_age_and_outage_and_no_timeout():
@@ -148,3 +159,38 @@ def test_of_a_healer_that_is_watched_no_more_nothing_is_said():
         Verdict("nobody", State.UNWATCHED, Publication.ALERT, 1.0)
     )
     assert (notice.event, notice.value, notice.channel) == (b"", b"", "")
+
+
+TIMES = st.none() | st.floats(0, 4e9) | st.integers(0, 10**9)
+WORDS = st.none() | st.text(max_size=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    subject=st.sampled_from(list(Subject)),
+    state=st.sampled_from([State.UP, State.DOWN, State.UNWATCHED]),
+    ts=st.floats(0, 4e9),
+    times=st.fixed_dictionaries(
+        dict.fromkeys(
+            ("late_sec", "age_sec", "timeout_sec", "down_sec", "since", "gap_sec", "down_since"), TIMES
+        )
+    ),
+    others=st.fixed_dictionaries(
+        {
+            "host": WORDS,
+            "detail": WORDS,
+            "reason": st.sampled_from([None, "flood", *Reason]),
+            "restarted": st.none() | st.booleans(),
+            "exit_code": st.none() | st.integers(0, 255),
+            "event_id": st.none() | st.just("mark"),
+        }
+    ),
+)
+def test_an_event_is_written_as_the_one_way_to_write_events_does(subject, state, ts, times, others):
+    assume((subject, state) != (Subject.BUS, State.UNWATCHED))  # its ok closes it
+    verdict = Verdict("a", state, Publication.ALERT, ts, subject=subject, **times, **others)
+    event = NOTICES.build_event(verdict)
+    assert NOTICES.encode(verdict).event == encode_event(event)
+    for name in ("late_sec", "down_sec", "since", "gap_sec", "down_since"):
+        assert getattr(event, name) == (times[name] if times[name] is None else round(times[name], 3))
+    assert (event.ts, event.by) == (round(ts, 3), "healer")

@@ -45,10 +45,10 @@ class BusLink:
 async def prove(feed: DetectorFeed) -> None:
     """Canaries go out and come back."""
     for number in itertools.count(1):
-        feed.on_canary_sent("bus", number, read_clocks())
+        feed.on_canary_sent("bus", number, read_clocks(), 0.0)
         feed.on_canary_accepted("bus", read_clocks())
         await asyncio.sleep(CANARY_SEC)
-        feed.on_canary_received("bus", number, read_clocks())
+        feed.on_canary_received("bus", number, read_clocks(), 0.0)
 
 
 def make_feed(*, publish=lambda _: None, wake=lambda: None):
@@ -186,3 +186,74 @@ async def test_jobs_that_failed_unheard_are_read_after_a_session_began(first, mo
     assert asked == [["run:b", "beat:b"]] * (1 if is_refused or first is None else 2)
     want = [] if is_refused else [("b", "failed", 4)]
     assert [(each.svc, each.reason, each.exit_code) for each in told] == want
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_an_alert_that_was_resolved_unheard_is_over_after_a_session_began(is_refused, moved_time):
+    """And one whose key is refused to a user from before stays, and holds up nothing else."""
+    told: list[Verdict] = []
+    feed = make_feed(publish=told.append)
+    feed.detector.set_roster([Watch("a", "bus", "a:heartbeat", 10.0, 30.0)], {"bus": 10.0}, read_clocks())
+    now = read_clocks()
+    missed = SavedService(
+        State.DOWN, since=now.wall - 60, missed_at=now.wall - 60, open_via="alertmanager", boot="web", i=5
+    )
+    list(restore_services(feed.detector, {"a": missed}, {}, now))
+    feed.on_session_opened("bus")
+    ended = b'{"svc":"a","ok":true,"via":"alertmanager","ts":%.3f}' % (now.wall - 10)
+    beat = b'{"svc":"a","i":9,"ts":1,"boot":"web","life":60}'
+
+    class Bus(Witness):
+        async def script(self, _script, keys, _args):
+            if keys == ["run:a"] and is_refused:
+                raise BusError("bus", "auth")
+            return [{"run:a": ended, "beat:a": beat}[keys[0]], 58_000] if keys else []
+
+    link = BusLink()
+    link.bus = Bus()
+    evaluator = Evaluator(feed, {"bus": link}, asyncio.Event(), progress=lambda: None, publish=told.append)
+    await evaluator.read_unheard("bus")
+    assert [verdict.state for verdict in told] == ([] if is_refused else [State.UP])
+
+
+class SlowWitness(Witness):
+    """A bus that answers each question later than the loop evaluates; it counts those asked at once."""
+
+    def __init__(self) -> None:
+        self.asked = self.most_asked = 0
+
+    async def script(self, _script, keys, _args):
+        self.asked += 1
+        self.most_asked = max(self.most_asked, self.asked)
+        await asyncio.sleep(0.02)
+        self.asked -= 1
+        return [b"", -2] * len(keys)
+
+
+async def test_deaths_come_in_the_order_of_their_deadlines_from_one_task_however_slow_the_bus_is():
+    """A task for each evaluation held the event loop for a slice each, and they overtook each other."""
+    count, bus, published, done = 2500, SlowWitness(), list[str](), asyncio.Event()
+    wake = asyncio.Event()
+    feed = make_feed(wake=wake.set)
+    names = [f"svc{n:05}" for n in range(count)]
+    watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
+    feed.detector.set_roster(watches, {"bus": 10.0}, read_clocks())
+    list(restore_services(feed.detector, {}, {}, read_clocks()))
+    feed.on_session_opened("bus")
+
+    def publish(verdict: Verdict) -> None:
+        published.append(verdict.svc)
+        if len(published) == count:
+            done.set()
+
+    link = BusLink()
+    link.bus = bus
+    evaluator = Evaluator(feed, {"bus": link}, wake, progress=lambda: None, publish=publish)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in (prove(feed), evaluator.run(group))]
+        async with asyncio.timeout(60):
+            await done.wait()
+        for task in tasks:
+            task.cancel()
+    assert published == names
+    assert bus.most_asked == 1

@@ -10,7 +10,7 @@ from marketswarm.bus import BusError
 from marketswarm.event import Event, encode_event, make_event_id
 from marketswarm.monitor.health import BATCH_SIZE, LONGEST_PERIOD_SEC, HealthKeys
 from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.testing import MemoryBus
 from support.simulation.manual_detector import Hand, watch
 

@@ -143,8 +143,8 @@ async def test_who_came_and_went_all_in_what_was_lost_is_not_told_of_again(bus):
 
 def test_what_was_taken_long_before_the_gap_is_taken_for_kept():
     recent = RecentWrites()
-    recent.record(down("a", 1.0), 100.0)
-    recent.record(down("b", 2.0), 101.0)
+    recent.record([down("a", 1.0)], 100.0)
+    recent.record([down("b", 2.0)], 101.0)
     assert recent.find_doubtful_fields(100.0 + RECENT_SEC) == ["a", "b"]
     assert recent.find_doubtful_fields(100.5 + RECENT_SEC) == ["b"]
     assert recent.find_lost({"b": None}, ()) == [down("b", 2.0)]
@@ -153,15 +153,15 @@ def test_what_was_taken_long_before_the_gap_is_taken_for_kept():
 def test_no_more_is_kept_in_mind_than_the_bound_and_what_goes_is_counted():
     recent = RecentWrites(limit=100)
     for n in range(105):
-        recent.record(down(f"svc{n}", 1.0), 1.0)
+        recent.record([down(f"svc{n}", 1.0)], 1.0)
     assert recent.find_doubtful_fields(1.0) == [f"svc{n}" for n in range(5, 105)]
     assert recent.dropped == 5
 
 
 def test_what_is_too_old_to_be_lost_goes_as_time_passes():
     recent = RecentWrites()
-    recent.record(down("a", 1.0), 100.0)
-    recent.record(down("b", 2.0), 101.0 + KEPT_SEC)
+    recent.record([down("a", 1.0)], 100.0)
+    recent.record([down("b", 2.0)], 101.0 + KEPT_SEC)
     assert recent.find_doubtful_fields(float("-inf")) == ["b"]
     assert recent.dropped == 0
 
@@ -176,7 +176,7 @@ def test_whatever_is_lost_of_any_history_telling_the_rest_again_ends_as_it_was()
             last = [each.state for each in history if each.svc == svc][-1:]
             makes = down if last == [State.UP] else up
             history.append(makes(svc, float(ts)))
-            recent.record(history[-1], 0.0)
+            recent.record([history[-1]], 0.0)
         kept = history[: chance.randint(0, len(history))]
         roster = {each.svc: stored(verdict=each.state, ts=each.ts) for each in kept}
         lost = recent.find_lost({svc: roster.get(svc) for svc in "ab"}, ())

@@ -16,7 +16,8 @@ from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.detector import Publication, SavedBeat, SavedJob, State, Verdict, plan_change
 from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.leadership import Fence
-from marketswarm.monitor.store import RosterEntry, SavedState, StateStore, encode_saved_beat
+from marketswarm.monitor.roster_entry import RosterEntry
+from marketswarm.monitor.store import SavedState, StateStore, encode_saved_beat
 from marketswarm.monitor.verdict_queue import PendingVerdict, VerdictQueue
 from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus

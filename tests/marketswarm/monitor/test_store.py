@@ -3,12 +3,12 @@ import pytest
 from marketswarm.bus.stored_values import count_unusable
 from marketswarm.detector import SavedJob, SavedService, State
 from marketswarm.monitor.leadership import UNFENCED, Fence
+from marketswarm.monitor.roster_entry import parse_entry
 from marketswarm.monitor.store import (
     BATCH_SIZE,
     SavedSilence,
     StateStore,
     combine_service,
-    parse_entry,
     parse_saved_silence,
 )
 from support.simulation.manual_detector import Hand, stored, watch
@@ -153,6 +153,7 @@ def test_what_is_unusable_of_an_entry_is_left_out_and_counted_and_its_verdict_st
         ),
         *(b"1 -1 1 b", b"1 99999999999999 1 b", b"1 1 2 b", b"1 1 1", b"1", b"1 inf", b"1  1", b"\xd9\xa1 1"),
         b"99999999999 1 1 b",
+        *(b"1 1 1 b x", b"1 1 1 b -1", b"1 1 1 b nan", b"1 1 1 b 1 1", b"1 1 1 b "),
         b"1 1 1 " + b"b" * 1000,
     ],
 )
@@ -163,6 +164,9 @@ def test_what_is_no_silence_is_none(raw):
 def test_a_silence_and_a_clock_are_read_as_they_were_written():
     assert parse_saved_silence(b"-15.000 1762433458.300 1 system-redis") == SavedSilence(
         -15, 1762433458.3, True, "system-redis"
+    )
+    assert parse_saved_silence(b"-15.000 1762433458.300 1 system-redis 30.000") == SavedSilence(
+        -15, 1762433458.3, True, "system-redis", 30.0
     )
     assert parse_saved_silence(b"12.500 1762433458.300") == SavedSilence(12.5, 1762433458.3, True, "")
 

@@ -2,8 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketswarm.beat import MAX_VIA_CHARS
 from marketswarm.detector import SavedBeat
 from marketswarm.detector.service import BOOTS_KEPT
+from marketswarm.detector.trouble import MAX_OPEN_FAILURES
 from marketswarm.monitor.store import encode_saved_beat, parse_saved_beat
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
@@ -22,6 +24,9 @@ durations = st.floats(0, 1e9).map(lambda number: round(number, 3))
         st.dictionaries(words, st.integers(0, 2**53)),
         durations,
         durations,
+        st.dictionaries(
+            st.text("abz-*", min_size=1, max_size=MAX_VIA_CHARS), numbers, max_size=MAX_OPEN_FAILURES
+        ),
     )
 )
 def test_a_note_is_read_as_it_was_written_whatever_the_boot_is(noted):

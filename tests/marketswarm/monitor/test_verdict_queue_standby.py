@@ -1,7 +1,5 @@
 """What a listener that stands by drops, and what it would tell."""
 
-from dataclasses import replace
-
 import pytest
 
 from marketswarm.detector import Publication, State, Subject, Verdict
@@ -93,7 +91,7 @@ def test_a_failure_whose_end_the_leader_has_published_is_told_though_only_its_en
     ended, ts, compared, rest
 ):
     (one,) = pending(DOWN)
-    failed = replace(one, verdict=one.verdict._replace(reason="failed", down_since=1000.0))
+    failed = one._replace(verdict=one.verdict._replace(reason="failed", down_since=1000.0))
     entry = stored(**{"verdict": "up", "ts": ts} | ({} if ended is None else {"down_since": ended}))
     assert left(find_unpublished([failed], entry, compared_ts=compared, leader_seen_at=NEVER)) == rest
 
@@ -120,7 +118,7 @@ def test_an_ok_is_dropped_if_the_leader_heard_the_same_beat_and_missed_the_servi
     entry, rest, compared
 ):
     (one,) = pending(UP)
-    heard = replace(one, verdict=one.verdict._replace(boot="b", i=7))
+    heard = one._replace(verdict=one.verdict._replace(boot="b", i=7))
     event = {"type": "heartbeat_miss", "svc": "a", "ts": 1000.5, "id": "a.1"} | entry.get("event", {})
     held = stored(**({"verdict": "down", "ts": 1000.5} | entry | {"event": event}))
     assert left(find_unpublished([heard], held, compared_ts=compared, leader_seen_at=NEVER)) == rest
@@ -153,7 +151,7 @@ def test_a_loss_of_which_a_bus_stored_nothing_was_told_to_nobody_there_though_it
 
 def own(*states: State) -> list[PendingVerdict]:
     return [
-        replace(one, is_local_loss=one.verdict.state is DOWN) for one in pending(*states, subject=Subject.BUS)
+        one._replace(is_local_loss=one.verdict.state is DOWN) for one in pending(*states, subject=Subject.BUS)
     ]
 
 
@@ -165,7 +163,7 @@ def test_the_loss_of_a_bus_that_the_leader_heard_meanwhile_is_nobodys_once_it_is
         assert find_unpublished(own(DOWN, UP, DOWN, UP), held, compared_ts=before, leader_seen_at=NEVER) == []
     # while it lasts, whoever is left to lead hears nothing there; and one of two was a loss to all
     assert left(find_unpublished(own(DOWN), entry, compared_ts=990.0, leader_seen_at=NEVER)) == [DOWN]
-    both = [*own(DOWN, UP), *(replace(one, at=one.at + 10) for one in pending(DOWN, UP, subject=Subject.BUS))]
+    both = [*own(DOWN, UP), *(one._replace(at=one.at + 10) for one in pending(DOWN, UP, subject=Subject.BUS))]
     assert left(find_unpublished(both, entry, compared_ts=990.0, leader_seen_at=NEVER)) == [
         DOWN,
         UP,

@@ -1,13 +1,14 @@
+import json
 from typing import Any
 
 import orjson
 import pytest
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, MalformedBeat, compute_beat_age_sec, encode_beat, parse_beat
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import count_unusable
 from marketswarm.detector import FailedRun
-from marketswarm.monitor.witness import BATCH_SIZE, compute_beat_age_sec, read_failed_runs, read_last_beats
+from marketswarm.monitor.witness import BATCH_SIZE, read_failed_runs, read_last_beats
 from marketswarm.testing import MemoryBus
 
 
@@ -26,6 +27,34 @@ from marketswarm.testing import MemoryBus
 )
 def test_a_beats_age_is_what_its_key_has_lived(timeout_sec, left_ms, want):
     assert compute_beat_age_sec(timeout_sec, left_ms) == want
+
+
+@pytest.mark.parametrize(
+    ("life", "left_ms", "want"),
+    [
+        (200.0, 199_000, 1.0),  # stored under a longer timeout than the one in force, a second ago
+        (20.0, 19_000, 1.0),  # under a shorter one
+        (20.0, 55_000, None),  # its key lives longer than its sender says
+        (0.5, 499, 0.001),
+        # what can't be a life: the timeout in force counts, as for a beat that says nothing
+        (0, 55_000, 5.0),
+        (-3, 55_000, 5.0),
+        (1e300, 55_000, 5.0),
+        ("60", 55_000, 5.0),
+        (True, 55_000, 5.0),
+        (None, 55_000, 5.0),
+        ([60], 55_000, 5.0),
+        (10**400, 55_000, 5.0),
+    ],
+)
+def test_a_beat_says_the_life_of_its_key_so_no_reader_guesses_it_from_its_own_timeout(life, left_ms, want):
+    raw = json.dumps({"svc": "a", "i": 1, "ts": 1.0, "life": life}).encode()
+    beat = parse_beat(raw, "a")
+    if life == 10**400:
+        assert isinstance(beat, MalformedBeat), "orjson reads no such number"
+        return
+    assert isinstance(beat, Beat)
+    assert compute_beat_age_sec(30.0, left_ms, beat) == want
 
 
 async def ask(bus: MemoryBus, timeouts: dict[str, float]) -> dict[str, Any]:
@@ -118,6 +147,8 @@ RUN = {"svc": "a", "ok": False, "code": 3, "ts": 5.0, "said": "exit 3"}
     ("value", "want"),
     [
         (RUN, FailedRun(5.0, 3)),
+        ({**RUN, "detail": "disk full"}, FailedRun(5.0, 3, detail="disk full")),
+        ({**RUN, "detail": 5}, FailedRun(5.0, 3)),
         ({**RUN, "code": None}, FailedRun(5.0)),
         ({**RUN, "code": 256}, FailedRun(5.0)),
         ({**RUN, "code": True}, FailedRun(5.0)),

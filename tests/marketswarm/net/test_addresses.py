@@ -9,7 +9,6 @@ from marketswarm.net.addresses import (
     is_inside,
     parse_allowance,
     parse_literal_addresses,
-    redact_url,
 )
 from support.examples import examples
 
@@ -93,8 +92,3 @@ def test_only_the_plain_form_of_an_address_is_one_that_is_written_out():
     assert [str(one) for one in parse_literal_addresses("LocalHost.")] == ["127.0.0.1", "::1"]
     for host in ("0x7f.1", "2130706433", "127.1", "example.com", "", "localhost.example"):
         assert parse_literal_addresses(host) == ()
-
-
-def test_a_url_in_a_log_shows_no_secret():
-    assert redact_url("https://me:pw@a:8443/feed?token=5#x") == "https://a:8443/feed"
-    assert redact_url("http://[") == "?"

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
 
-from marketswarm.net.retry import Backoff, parse_retry_after
+from marketswarm.net.retry import Backoff, parse_retry_after, resolve_pause_sec
 
 NOON = datetime(2025, 11, 6, 12, tzinfo=UTC)
 NOW = NOON.timestamp()
@@ -35,6 +35,14 @@ def test_retry_after_is_a_number_of_seconds_or_a_date():
     assert parse_retry_after(format_datetime(NOON - timedelta(days=1), usegmt=True), NOW) == 0
     assert parse_retry_after("Thu, 06 Nov 2025 12:02:00", NOW) == 120
     assert parse_retry_after("Thu, 06 Nov 2025 13:02:00 +0100", NOW) == 120
+
+
+def test_a_retry_after_that_is_an_epoch_time_is_a_date():
+    assert parse_retry_after(str(int(NOW) + 90), NOW) == 90
+    assert parse_retry_after(str(int(NOW) * 1000 + 90_000), NOW) == 90
+    assert parse_retry_after(str(int(NOW) - 90), NOW) == 0
+    assert parse_retry_after("999999999", NOW) == 999_999_999
+    assert resolve_pause_sec(NOW + 2.5, NOW) == 2.5
 
 
 def test_a_retry_after_that_nobody_can_read_is_none():

@@ -10,7 +10,7 @@ from marketswarm.cli.exec import CommandRun
 from marketswarm.detector import State
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.monitor.last_run import LastRun, parse_last_run
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.status import fleet_state
 from marketswarm.status.fleet_state import (
     FleetState,
@@ -85,7 +85,15 @@ def test_the_instances_of_a_service_and_their_restarts_are_counted():
 )
 def test_a_run_is_read_as_it_was_written(run):
     assert parse_last_run(run.encode("backup")) == LastRun(
-        "backup", run.ok, run.code, run.took_sec, run.ended_at, run.signal, run.limit_sec, run.said
+        "backup",
+        run.ok,
+        run.code,
+        run.took_sec,
+        run.ended_at,
+        run.signal,
+        run.limit_sec,
+        run.said,
+        detail=None if run.ok else run.said,
     )
 
 

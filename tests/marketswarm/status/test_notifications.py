@@ -111,3 +111,52 @@ async def test_a_number_of_thousands_of_digits_is_none():
     await bus.client.hset(NOTIFIER_STATE, mapping={**incident, "seq": "9" * 5000})
     assert (await read_notifications([bus])).incidents.keys() == {"a"}
     await bus.aclose()
+
+
+async def test_the_channels_are_those_that_the_notifier_opened_last_and_unknown_if_it_said_none():
+    bus = MemoryBus("system-redis")
+    assert (await read_notifications([bus])).channels is None
+    state = NotifierState()
+    for places in ({}, {"webhook": "hooks.example.org"}):
+        state.record_channels(places)
+        await bus.client.hset(NOTIFIER_STATE, mapping=state.changes())
+        assert (await read_notifications([bus])).channels == places
+        state.record_channels(places)
+        assert state.changes() == {}
+    for odd in (b"{", b"[]", b'{"a":1}', orjson.dumps({"a": "x" * 301})):
+        await bus.client.hset(NOTIFIER_STATE, "d:channels", odd)
+        assert (await read_notifications([bus])).channels is None
+    await bus.aclose()
+
+
+async def test_each_open_channel_has_what_it_sent_and_failed_last_and_how_it_is():
+    bus, outbox, state = MemoryBus(), Outbox(), NotifierState()
+    state.record_channels(dict.fromkeys(("slack", "email", "ntfy", "teams"), "example.org"))
+    state.record_attempt("slack", "a is down", NOW - 50, None, is_final=True)
+    state.record_attempt("slack", "b is down", NOW - 40, "404", is_final=True)
+    state.mark_broken("slack", "404: no such channel")
+    state.record_attempt("email", "a is down", NOW - 50, "timeout", is_final=False)
+    state.record_attempt("email", "a is down", NOW - 40, None, is_final=True)
+    state.record_attempt("ntfy", "a is down", NOW - 40, "503", is_final=False)
+    outbox.add(message("m1"), ["ntfy"])
+    await bus.client.hset(NOTIFIER_STATE, mapping=encoded(outbox.changes() | state.changes()))
+    statuses = (await read_notifications([bus])).statuses
+    found = {each.name: (str(each.state), each.record.sent, each.waiting, each.broken) for each in statuses}
+    assert found == {
+        "slack": ("broken", 1, 0, "404: no such channel"),
+        "email": ("works", 1, 0, None),
+        "ntfy": ("fails", 0, 1, None),
+        "teams": ("unused", 0, 0, None),
+    }
+    assert [each.name for each in statuses] == ["slack", "email", "ntfy", "teams"]
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[]", b'{"a":7}', b'{"a":{"sent":"1"}}', b'{"a":{"sent_at":1e99}}']
+)
+async def test_records_that_can_not_be_used_leave_the_channels(raw):
+    bus = MemoryBus()
+    fields = {b"d:channels": b'{"slack":"example.org"}', b"d:records": raw}
+    await bus.client.hset(NOTIFIER_STATE, mapping=fields)
+    (status,) = (await read_notifications([bus])).statuses
+    assert (status.where, status.state, status.record.sent) == ("example.org", "unused", 0)

@@ -1,13 +1,15 @@
 """One row per service: held against every state that the buses can show."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
 from marketswarm.beat import Beat
 from marketswarm.detector import SavedJob, State
-from marketswarm.event import Event, Kind
+from marketswarm.event import Event, Kind, encode_event
 from marketswarm.monitor.last_run import LastRun
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.status.fleet_state import FleetState, InstanceCount
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.status.service_rows import (
@@ -110,6 +112,18 @@ def test_an_outage_began_at_the_last_beat_that_the_verdict_or_the_event_names(tr
     assert row(truth, "a").since is None
 
 
+def test_a_row_has_the_failure_of_the_outage_that_lasts_and_of_no_other(truth):
+    miss = event(Kind.HEARTBEAT_MISS, "a", reason="failed", detail="disk full", exit_code=3, down_since=990.0)
+    stored = RosterEntry(State.DOWN, since=900.0, event=encode_event(miss))
+    for facts in ({"roster": {"a": stored}}, {"roster": {"a": DOWN}, "health": {"a": miss}}):
+        found = row(truth, "a", **facts)
+        assert (found.reason, found.failure, found.exit_code, found.down_since) == (
+            *("failed", "disk full", 3, 990.0),
+        )
+    over = row(truth, "a", roster={"a": UP}, health={"a": miss})
+    assert (over.reason, over.failure, over.exit_code, over.down_since) == (None, None, None, None)
+
+
 def test_an_incident_tells_who_sees_to_the_outage(truth):
     incident = OpenIncident("a", down=True, acked_by="kim", held="rate_limit", held_until=2000.0)
     found = make_service_rows(truth, FleetState(), {"a": incident})[0]
@@ -201,3 +215,10 @@ def test_two_early_runs_are_no_habit_and_a_service_without_a_schedule_has_no_nex
 )
 def test_the_headline_counts_the_worst_first(states, words):
     assert write_headline(map(ServiceState, states)) == words
+
+
+def test_a_row_says_whether_its_bus_refuses_its_channel_or_it_floods_it(truth):
+    event = encode_event(Event(Kind.WATCH_MISS, "a", 9.0, "x", "healer", reason="flood"))
+    known = {"a": UP, "watch:a": replace(DOWN, event=event)}
+    assert row(truth, "a", roster=known).watch_reason == "flood"
+    assert row(truth, "a", roster={"a": UP}).watch_reason is None

@@ -48,6 +48,17 @@ MISTAKES = [
         ['services[""]: "" is not a name: a letter, then up to 62 letters, digits or _ . -'],
     ),
     (
+        "services called like a bus that is always there, and like one that is declared",
+        {
+            "buses": {"third": {"url": "redis://third:6379"}},
+            "services": {"system-redis": {}, "third": {}, "rss_agg": {}},
+        },
+        [
+            'services.system-redis: "system-redis" is the name of a bus: give the service another one',
+            'services.third: "third" is the name of a bus: give the service another one',
+        ],
+    ),
+    (
         "an access point with two mistakes",
         healer(access_points={"publish_to": [{"bus": "sytem-redis", "key": "a", "keys": "b"}]}),
         [

@@ -157,7 +157,7 @@ def job(**heartbeat) -> dict:
         (job(timeout_sec=90), "timeout_sec: 90 beside a schedule, which says when: leave it out"),
         (job(schedule="61 * * * *"), 'schedule: "61 * * * *" is not a cron expression: bad minute'),
         (job(schedule=5), "schedule: 5 is not a schedule, such as"),
-        (job(schedule="@daily"), 'is not a schedule: write "daily" or "hourly"'),
+        (job(schedule="@dayly"), '"@dayly" is not a schedule (did you mean "@daily"?)'),
         (job(time_zone="Europe/Berln"), '"Europe/Berln" is not a time zone (did you mean "Europe/Berlin"?)'),
         (job(time_zone=1), "time_zone: 1 is not a time zone"),
         (job(grace_sec=0), "grace_sec: 0 is not a positive number of seconds"),

@@ -32,7 +32,7 @@ def test_every_service_with_a_section_is_watched_without_a_word_in_subscribe_to(
             "b": {"heartbeat": {"channel": "b!", "interval_sec": 2, "redis_url": "redis://market-redis"}},
         }
     )
-    assert watched.watched(30) == (
+    assert watched.watched() == (
         Watch("a", "system-redis", "a:heartbeat", 10.0, 30.0),
         Watch("b", "market-redis", "b!", 2.0, 30.0),
     )
@@ -40,7 +40,7 @@ def test_every_service_with_a_section_is_watched_without_a_word_in_subscribe_to(
 
 def test_the_healer_does_not_watch_itself():
     services = {"a": {}, "healer": subscribed("a:heartbeat", "healer:heartbeat")}
-    assert [watch.svc for watch in truth(services).watched(30)] == ["a"]
+    assert [watch.svc for watch in truth(services).watched()] == ["a"]
 
 
 def test_one_known_from_subscribe_to_alone_has_its_channels_name_and_a_third_of_its_timeout():
@@ -50,29 +50,31 @@ def test_one_known_from_subscribe_to_alone_has_its_channels_name_and_a_third_of_
             "a:heartbeat", "old.one:heartbeat", bus="system-redis", threshold={"heartbeat_cadence": 45}
         ),
     }
-    assert truth(services).watched(30) == (
+    assert truth(services).watched() == (
         Watch("a", "system-redis", "a:heartbeat", 10.0, 45.0),
         Watch("old.one", "system-redis", "old.one:heartbeat", 15.0, 45.0),
     )
 
 
 def test_one_known_from_subscribe_to_alone_is_watched_on_the_bus_named_there():
-    (watch,) = truth({"healer": subscribed("x:heartbeat", bus="market-redis")}).watched(12)
+    (watch,) = (
+        truth({"healer": subscribed("x:heartbeat", bus="market-redis")}).with_default_timeout(12).watched()
+    )
     assert watch == Watch("x", "market-redis", "x:heartbeat", 4.0, 12.0)
 
 
 def test_what_is_not_monitored_is_not_watched_even_if_subscribed_to():
     services = {"a": {"heartbeat": {"monitored": False}}, "healer": subscribed("a:heartbeat")}
-    assert truth(services).watched(30) == ()
+    assert truth(services).watched() == ()
 
 
 def test_a_subscription_given_twice_is_watched_once():
-    assert len(truth({"healer": subscribed("x:heartbeat", "x:heartbeat")}).watched(30)) == 1
+    assert len(truth({"healer": subscribed("x:heartbeat", "x:heartbeat")}).watched()) == 1
 
 
 def test_a_channel_of_another_name_belongs_to_its_section():
     services = {"a": {"heartbeat": {"channel": "b:heartbeat"}}, "healer": subscribed("b:heartbeat")}
-    assert [(watch.svc, watch.channel) for watch in truth(services).watched(30)] == [("a", "b:heartbeat")]
+    assert [(watch.svc, watch.channel) for watch in truth(services).watched()] == [("a", "b:heartbeat")]
 
 
 @pytest.mark.parametrize(
@@ -81,13 +83,21 @@ def test_a_channel_of_another_name_belongs_to_its_section():
 def test_a_timeout_is_its_own_else_the_cadence_else_the_default(own, cadence, expected):
     beat = {} if own is None else {"timeout_sec": own}
     healer = {} if cadence is None else {"threshold": {"heartbeat_cadence": cadence}}
-    made = truth({"a": {"heartbeat": beat}, "healer": healer})
-    assert made.timeout_of("a", 33.0) == expected
-    assert made.watched(33.0)[0].timeout_sec == expected
+    made = truth({"a": {"heartbeat": beat}, "healer": healer}).with_default_timeout(33.0)
+    assert made.timeout_of("a") == expected
+    assert made.watched()[0].timeout_sec == expected
+
+
+def test_the_default_timeout_is_no_part_of_the_document():
+    made = truth({"a": {}})
+    assert made.timeout_of("a") == 30.0
+    longer = made.with_default_timeout(45.0)
+    assert (longer.timeout_of("a"), longer.with_default_timeout(45.0) is longer) == (45.0, True)
+    assert longer == made
 
 
 def test_the_timeout_of_one_without_section_is_the_cadence():
-    assert truth({"healer": {"threshold": {"heartbeat_cadence": 5}}}).timeout_of("nobody", 33.0) == 5.0
+    assert truth({"healer": {"threshold": {"heartbeat_cadence": 5}}}).timeout_of("nobody") == 5.0
 
 
 def publishing(*keys: str, bus: str = "system-redis") -> dict[str, Any]:
@@ -147,7 +157,7 @@ def test_an_access_point_may_name_a_bus_that_only_a_literal_url_names():
         "a": {"heartbeat": beat},
         "healer": subscribed("a:heartbeat", "b:heartbeat", bus="10.0.0.5:6379"),
     }
-    assert {watch.bus for watch in truth(services).watched(30)} == {"10.0.0.5:6379"}
+    assert {watch.bus for watch in truth(services).watched()} == {"10.0.0.5:6379"}
 
 
 def test_the_bus_of_one_without_section_is_a_key_error():
@@ -216,7 +226,7 @@ def test_no_question_about_buses_and_channels_goes_through_all_services():
     assert found.bus_names() == ("system-redis", "market-redis", "far:6379")
     assert found.bus_url("far:6379") == "redis://far"
     assert found.alert_target("healer:alerts") == ("system-redis", "healer:alerts")
-    assert [watch.svc for watch in found.subscribed(30)] == ["x"]
+    assert [watch.svc for watch in found.subscribed()] == ["x"]
 
 
 def test_what_a_rule_of_the_medic_is_about_has_the_tags_of_its_service_and_depends_on_it():

@@ -81,7 +81,7 @@ def test_the_shipped_fleet_is_valid_and_leaves_no_doubt():
     assert loaded.truth.cadence_sec() == 30.0
     assert loaded.truth.bus_names() == (SYSTEM, MARKET)
     assert loaded.truth.alert_target("other") == (SYSTEM, "healer:alerts")
-    watched = {watch.svc: watch.timeout_sec for watch in loaded.truth.watched(99)}
+    watched = {watch.svc: watch.timeout_sec for watch in loaded.truth.with_default_timeout(99).watched()}
     assert watched == dict.fromkeys([*workers, "sentinel", "notifier", "board", "medic"], 30.0)
     assert loaded.truth.services["rss_agg"].endpoints == []
 

@@ -71,7 +71,7 @@ def accepted_or_told(raw: bytes) -> None:
     else:
         text = "\n".join(map(str, loaded.warnings))
         # an accepted one answers everything that agents ask of it
-        loaded.truth.watched(30)
+        loaded.truth.watched()
         loaded.truth.alert_target("healer:alerts")
         assert all(loaded.truth.bus_of(svc) in loaded.truth.bus_names() for svc in loaded.truth.services)
         assert all(

@@ -130,7 +130,10 @@ def test_cron_and_systemd_are_told_apart_by_the_number_of_fields(expression, nex
         ("0 3 * *", "is neither a cron expression of five fields nor one of systemd's"),
         ("0 0 3 * * *", "is neither a cron expression of five fields nor one of systemd's"),
         ("every night", "is neither a cron expression of five fields nor one of systemd's"),
-        ("@daily", 'is not a schedule: write "daily" or'),
+        ("@dayly", 'did you mean "@daily"'),
+        ("@DAILY", 'did you mean "@daily"'),
+        ("@reboot", "is not a schedule: the names of cron are @yearly, @annually, @monthly, @weekly,"),
+        ("0\x0b3 * * *", "is not a schedule, such as"),
         ("02:30 Europe/Berlin", "names a time zone: write that as time_zone"),
         ("2025-01-01 03:00", "never comes round"),
     ],
@@ -138,6 +141,29 @@ def test_cron_and_systemd_are_told_apart_by_the_number_of_fields(expression, nex
 def test_what_is_no_schedule_is_refused_with_the_reason(expression, message):
     with pytest.raises(ScheduleError, match=message.replace("(", r"\(")):
         parse_schedule(expression)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+        ("@monthly", "0 0 1 * *"),
+        ("@weekly", "0 0 * * 0"),
+        ("@daily", "0 0 * * *"),
+        ("@midnight", "0 0 * * *"),
+        ("@hourly", "0 * * * *"),
+        ("0\t3 *\t\t* 1-5", "0 3 * * 1-5"),
+        (" 0  3 * * * ", "0 3 * * *"),
+    ],
+)
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_a_name_of_cron_and_tabs_mean_the_five_fields_and_stay_as_they_were_written(name, fields, zone):
+    found, plain = parse_schedule(name, zone), parse_schedule(fields, zone)
+    assert found.expression == name
+    for after in (REFERENCE, at("2025-03-29 12:00"), at("2025-10-25 12:00")):
+        assert list(islice(found.runs_after(after), 40)) == list(islice(plain.runs_after(after), 40))
+    assert found.longest_pause_sec() == plain.longest_pause_sec()
 
 
 @given(st.text(max_size=30) | st.from_regex(r"[0-9*/,L#W-]{1,6}( [0-9A-Z*/,L#-]{1,5}){2,5}", fullmatch=True))

@@ -20,7 +20,7 @@ from notifier.router.healing import (
     may_medic_act_anywhere,
 )
 from notifier.router.incident import Decision
-from notifier.router.router import FORGOTTEN_SEC
+from notifier.router.incident_store import FORGOTTEN_SEC
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import AttemptVerdict, RepairState

@@ -12,6 +12,12 @@ def line(ident: str, at: float = 100.0, key: str = "a", say: NoticeKind = Notice
     return Notice(ident, key, key, say, at, at, ("{}",), (ident,))
 
 
+def send_all(waiting: PendingNotices, now: float) -> list[str]:
+    notices = waiting.list_oldest(99)
+    waiting.drop_sent(notices, now)
+    return [each.id for each in notices]
+
+
 @pytest.fixture
 def waiting():
     return PendingNotices("n:")
@@ -24,10 +30,10 @@ def test_one_alone_after_quiet_waits_a_moment_and_all_others_wait_for_each_other
     waiting.put(line("2", 101.0))
     assert waiting.due_at(2.0) == 102.0
     assert waiting.due_at(0.0) == 100.0
-    waiting.take(102.0, 99)
+    send_all(waiting, 102.0)
     waiting.put(line("3", 103.0))
     assert waiting.due_at(2.0) == 105.0, "it follows closely on others"
-    waiting.take(105.0, 99)
+    send_all(waiting, 105.0)
     waiting.put(line("4", 107.0))
     assert waiting.due_at(2.0) == 107.0 + ALONE_SEC
 
@@ -58,6 +64,17 @@ def test_lines_are_found_by_what_they_are_on_and_an_opening_by_its_miss(waiting)
     assert waiting.opening("1") is not None
     assert waiting.opening("3") is None
     assert waiting.opening("4") is None
-    assert [each.id for each in waiting.take(101.0, 99)] == ["1", "2", "3"]
+    assert send_all(waiting, 101.0) == ["1", "2", "3"]
     assert waiting.of("a") == []
     assert not waiting.holds("1")
+
+
+def test_notices_of_one_time_are_restored_in_their_order_whatever_that_of_the_fields():
+    notices = PendingNotices("r:l:")
+    for name in ("a", "b", "c"):
+        notices.put(Notice(name, "svc", "svc", NoticeKind.UP, 1.0, 1.0))
+    notices.put(notices.notices["a"].in_thread("t", ("one",)))  # again, behind the others
+    fields = notices.changes()
+    again = PendingNotices("r:l:")
+    assert again.restore(dict(sorted(fields.items()))) == []
+    assert list(again.notices) == ["b", "c", "a"]

@@ -23,6 +23,10 @@ def test_nothing_said_is_grouping_reminders_and_all_channels():
     [
         ({"group_wait_sec": -1}, "group_wait_sec"),
         ({"remind_sec": [3600, 900]}, "remind_sec"),
+        ({"time_zone": "Europe/Zurch"}, "time_zone"),
+        ({"time_zone": "Europe/Zurch"}, "Europe/Zurich"),
+        ({"time_zone": "x" * 101}, "time_zone"),
+        ({"time_zone": "../UTC"}, "time_zone"),
         ({"remind_sec": [900, 900]}, "remind_sec"),
         ({"routes": [{"channels": []}]}, "routes[0].channels"),
         ({"routes": [{"channels": ["a"], "tag": ["b"]}]}, "routes[0].tag"),

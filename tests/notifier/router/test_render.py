@@ -168,3 +168,118 @@ def test_what_the_rate_limit_holds_back_is_named_with_its_end_in_messages_about_
     town.up("b")
     town.run(1)
     assert "held until" not in town.last().text
+
+
+# -- the reason of a failure, and services that are watched no more
+
+
+def fail(town: Town, svc: str, detail: str) -> None:
+    town.lost[svc] = town.now
+    town.take(*town.event(Kind.HEARTBEAT_MISS, svc, late_sec=1.0, reason="failed", detail=detail))
+
+
+def test_every_message_about_a_failure_has_its_reason():
+    town = Town(
+        "ab",
+        ("one", "two"),
+        remind_sec=(300,),
+        rate_limit_sec=0,
+        escalate=[{"after_sec": 100, "channels": ["two"]}],
+    )
+    fail(town, "a", "disk full")
+    town.run(700)
+    assert [(line.partition(" | ")[0], line.partition("; ")[2]) for line in said(town)[1:]] == [
+        ("a is down and not acknowledged", "reported: disk full"),
+        ("a is still down", "reported: disk full"),
+        ("a is still down", "reported: disk full"),
+    ]
+    assert said(town)[0] == "a failed | reported: disk full"
+    town.up("a")
+    town.run(700)
+    fail(town, "a", "disk full again")
+    town.run(0.1)
+    town.up("a")
+    town.run(5)
+    assert said(town)[-1].endswith("up again | nobody had been told yet; reported: disk full again")
+    for svc in "ab":
+        fail(town, svc, f"{svc} full")
+    town.run(5)
+    assert [line.partition("; since")[0] for line in town.last().lines] == [
+        "a failed: reported: a full",
+        "b failed: reported: b full",
+    ]
+
+
+def test_services_that_left_the_truth_are_not_up_again():
+    town = Town("abcd", rate_limit_sec=0)
+    for svc in "abc":
+        town.down(svc)
+    town.run(5)
+    town.take(*town.event(Kind.HEARTBEAT_UNWATCHED, "a"))
+    town.take(*town.event(Kind.HEARTBEAT_UNWATCHED, "b"))
+    town.up("c")
+    town.down("d")
+    town.run(5)
+    assert said(town)[-1] == (
+        "1 service is down, 1 is up again, 2 are no longer watched"
+        " | down: d; up again: c; no longer watched: a, b"
+    )
+    town.up("d")
+    town.take(*town.event(Kind.BUS_OK, "market-redis", reason="unwatched"))
+    town.run(5)
+    assert "no longer" not in said(town)[-1], "a bus that nobody was told of is not in it"
+    town.down("a")
+    town.down("b")
+    town.run(5)
+    for svc in "ab":
+        town.take(*town.event(Kind.HEARTBEAT_UNWATCHED, svc))
+    town.run(5)
+    assert said(town)[-1] == "2 services are no longer watched | a, b"
+
+
+def test_a_service_that_flapped_or_was_held_back_and_left_the_truth_is_not_up():
+    town = Town("ab", rate_limit_sec=300)
+    town.flap("a", 8, down_sec=3, up_sec=2)
+    town.down("b")
+    town.run(3)
+    town.up("b")
+    for _ in range(2):  # held back by the rate limit
+        town.run(3)
+        town.down("b")
+        town.run(3)
+        town.take(*town.event(Kind.HEARTBEAT_UNWATCHED, "b"))
+    town.down("a")
+    town.take(*town.event(Kind.HEARTBEAT_UNWATCHED, "a"))
+    town.run(1000)
+    found = "; ".join(said(town))
+    assert "a has settled | it is no longer watched" in found
+    assert "in all; it is no longer watched" in found
+
+
+def test_with_a_zone_the_local_time_stands_before_utc_in_text_and_lines():
+    town = Town("ab", time_zone="Europe/Zurich")
+    town.down("a")
+    town.run(3)
+    assert "since 2025-11-06 13:50:27 CET (12:50:27 UTC)" in town.last().text
+    town.run(400)
+    town.up("a")
+    town.down("b")
+    town.run(3)
+    down = next(line for line in town.last().lines if line.startswith("b is down"))
+    assert down.endswith("; since 13:57:10 CET (12:57:10 UTC)"), down
+
+
+def test_a_message_names_its_machine_or_up_to_three_and_none_if_one_is_unknown():
+    for hosts, named in (
+        ({"a": "web-3"}, " on web-3"),
+        ({"a": "web-3", "b": "web-3"}, " on web-3"),
+        ({"a": "web-3", "b": "web-1"}, " on web-1, web-3"),
+        ({svc: f"web-{svc}" for svc in "abcde"}, " on web-a, web-b, web-c and 2 more"),
+        ({"a": "web-3", "b": None}, ""),
+    ):
+        town = Town(tuple(hosts))
+        for svc, host in hosts.items():
+            facts = {"late_sec": 30.01, "timeout_sec": 30.0, "reason": "silent", "host": host}
+            town.take(*town.event(Kind.HEARTBEAT_MISS, svc, town.now, **facts))
+        town.run(3)
+        assert f"UTC{named}\n" in town.last().text

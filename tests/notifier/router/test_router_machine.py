@@ -164,7 +164,9 @@ class Machine(RuleBasedStateMachine):
         assert not open_threads, f"threads that nobody closes: {open_threads}"
         due = self.town.router.next_due()
         assert due is None, f"all is well, and something is due at {due}: {self.town.kept}"
-        assert not [name for name in self.town.kept if name.startswith(("r:l:", "r:d:"))], self.town.kept
+        assert not [name for name in self.town.kept if name.startswith(("r:l:", "r:d:", "r:e:"))], (
+            self.town.kept
+        )
 
 
 TestMachine = pytest.mark.timeout(400)(Machine.TestCase)  # a busy machine may take ten times as long

@@ -61,3 +61,16 @@ def test_while_the_service_is_down_only_that_it_was_given_up_or_waits_for_a_pers
     assert place.down("medic/escalated/feed", MISS) is Decision.TELL
     assert place.down("medic/proposed/feed", MISS) is Decision.TELL
     assert place.down("medic/memory/mesh", MISS) is Decision.TELL
+
+
+def test_a_batch_of_many_messages_is_sent_whole():
+    names = list("abcdef")
+    town = Town(names, group_wait_sec=2.0)
+    for svc in names:
+        town.down(svc)
+    town.run(5)
+    for svc in names:
+        event, raw = town.event(Kind.HEARTBEAT_OK, svc, down_sec=35.0)
+        assert town.router.handle_event(event, raw, town.now) is Decision.TELL
+    due = town.router.take_due(town.now + 5, lambda key: f"not delivered about {key}")
+    assert [each.message.title for each in due] == [f"{svc} is up again" for svc in names]

@@ -129,6 +129,23 @@ def test_silences_that_have_ended_cost_an_event_and_a_check_nothing(monkeypatch)
     assert set(matched) == {"s500"}
 
 
+@pytest.mark.parametrize("waits_for", ["its group", "a channel"])
+def test_a_silence_covers_an_outage_whose_notice_still_waits(waits_for):
+    town = Town(group_wait_sec=30)
+    town.down("a")
+    town.down("b")
+    if waits_for == "a channel":
+        town.router.set_channels(())
+    town.now += 5
+    town.be_silent("*", sec=300)
+    town.router.set_channels(town.open)
+    town.run(290)
+    assert town.titles() == []
+    assert {each.held for each in town.router.open_incidents()} == {Decision.SILENCED}
+    town.run(60)
+    assert town.titles() == ["2 services are down"]
+
+
 def test_a_silence_survives_a_restart_as_does_what_it_holds_back():
     town = Town()
     town.be_silent("a", sec=HOUR)

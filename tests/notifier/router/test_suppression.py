@@ -142,7 +142,7 @@ def test_a_window_is_worked_out_once_for_all_that_is_looked_at(monkeypatch):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"at": "99 * * * *"}, "at: Bad minute"),
+        ({"at": "99 * * * *"}, "at: is not a cron expression: bad minute"),
         ({"at": "* * * *"}, "five fields"),
         ({"at": "* * * * * *"}, "five fields"),
         ({"tz": "Europe/Atlantis"}, "is not a time zone"),

@@ -101,6 +101,10 @@ def test_the_truth_may_name_other_keys_by_their_last_word():
         "mysql://u:secret@h/d",
         "postgresql://u:secret@h",
         "postgresql://u:secret@h:0/d",
+        "postgresql://u:S3@secret/et@h/d",
+        "postgresql://u:S3@secret/d?et@h/d",
+        "postgresql://u:S3@secret/d#et@h/d",
+        "postgresql://u:secret@h/d/e",
         # it would be an argument of pg_dump, which every user of the machine can read
         "postgresql://u@h/d?password=secret",
         "postgresql://u:x@h/d?sslmode=require&sslpassword=secret",

@@ -1,5 +1,6 @@
 """Intervals: each minute of a session is in one of each timeframe, and shorter ones fill longer ones."""
 
+import functools
 from datetime import UTC, date, datetime
 from itertools import pairwise
 
@@ -12,7 +13,11 @@ from services.market.records import MINUTE_MS, TIMEFRAMES
 from services.market.sessions import get_session
 
 YEAR = st.integers(1_735_689_600_000 // MINUTE_MS, 1_798_761_600_000 // MINUTE_MS)  # 2025 and 2026
-GRIDS = {code: Grid(get_session(code)) for code in ("24x7", "24x5")}
+
+
+@functools.cache
+def make_grid(code):
+    return Grid(get_session(code))
 
 
 def ms(text):
@@ -22,7 +27,7 @@ def ms(text):
 @pytest.mark.parametrize("code", ["24x7", "24x5", "XNYS"])
 @given(minute=YEAR)
 def test_a_minute_is_in_one_interval_of_each_timeframe_and_those_are_nested(code, minute):
-    grid = GRIDS.setdefault(code, Grid(get_session(code)))
+    grid = make_grid(code)
     at_ms = minute * MINUTE_MS
     found = [grid.find(at_ms, timeframe) for timeframe in TIMEFRAMES]
     if found[0] is None:

@@ -227,7 +227,7 @@ def test_a_calendar_is_made_once_and_without_a_warning():
 def test_a_look_up_costs_microseconds():
     session, at_ms = get_session("XNYS"), ms(2026, 11, 23, 15)
     best = min(measure_look_up(session, at_ms) for _ in range(5))
-    assert best < 5e-6  # 0.3 µs on a quiet machine; a linear search would take hundreds
+    assert best < 50e-6  # 0.3 µs on a quiet machine, 9 on a slow and busy one; a linear search takes hundreds
 
 
 def measure_look_up(session: Session, at_ms: int) -> float:

@@ -19,7 +19,7 @@ def test_a_bar_in_any_part_of_a_post_mortem_ends_no_cell():
 
 def test_no_foreign_text_of_a_post_mortem_is_an_image_a_link_a_tag_or_code():
     hostile = r"![x](https://e/) <img src=e> \<b> [a] `c` wait!"
-    safe = r"\!\[x\](https://e/) \<img src=e> \\\<b> \[a\] \`c\` wait!"
+    safe = r"\!\[x\](https:<!-- -->//e/) \<img src=e> \\\<b> \[a\] \`c\` wait!"
     told = dict.fromkeys(("svc", "remedy", "reason", "text"), hostile)
     entry = TimelineEntry(incident="a.1", ts=1.0, what=EntryKind.ACTED, **told)
     lines = format_post_mortem(HealingIncident((entry,)))
@@ -70,3 +70,19 @@ def test_evidence_is_a_list_and_the_log_a_block_of_code():
         "      # no heading",
         r"      the \x1b[2J end",
     ]
+
+
+def test_what_a_forge_would_make_a_link_or_a_mention_of_is_none():
+    """A forge splits a text at a comment, which it does not show."""
+    said = "see https://x.test and www.x.test, mail a@x.test, @ann in #12, a/b#3, !4, GH-5, mailto:x"
+    lines = format_evidence(
+        OutageEvidence(
+            svc="a", incident="a.1", ts=1.0, step="x", facts={"status": said}, readings={}, packed_log=""
+        )
+    )
+    (line,) = [each for each in lines if "status" in each]
+    for live in ("https://", "www.", "@x", "@ann", "#12", "#3", "!4", "GH-5", "mailto:"):
+        assert live not in line, live
+    assert line.replace("<!-- -->", "").endswith(said)
+    entry = TimelineEntry(incident="a.1", ts=1.0, svc="a", what=EntryKind.ACTED, text="ask @ann")
+    assert "@<!-- -->ann" in format_post_mortem(HealingIncident((entry,)))[-1]

@@ -189,7 +189,8 @@ def orders(patient):
 
 
 def test_what_clearly_helps_most_comes_before_cheaper_remedies_and_they_keep_their_turn():
-    patient = stale(POLICY, past(quotes_cache=(2, 25), charts_cache=(1, 25), restart=GOOD))
+    policy = {**POLICY, "fuse": {"remedies": 20}}
+    patient = stale(policy, past(quotes_cache=(2, 25), charts_cache=(1, 25), restart=GOOD))
     patient.look(12)
     assert patient.told() == ["opened degraded", "waiting", "preferred", "intended", "acted"]
     said = find_entry(patient, "preferred")

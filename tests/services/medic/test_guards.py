@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
-from services.medic.guards import Situation, find_refusal
+from services.medic.guards import Fuse, Situation, find_refusal
 from services.medic.planner import MAX_RESTARTS
 from services.medic.proposal import find_proposal
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair
-from services.medic.settings import HealingSettings, Mode
+from services.medic.settings import FuseSettings, HealingSettings, Mode
 from support.simulation.patient import DOWN, OLD, Patient, down, others
 
 REFUSALS = {
     Refusal.PAUSED: {"settings": {"mode": "act", "paused": True}},
-    Refusal.CUT_OFF: {"blocked": Refusal.CUT_OFF},
+    Refusal.CUT_OFF: {"shown": {"is_cut_off": True, "processes": ()}},
     Refusal.BUS_LOST: {"blocked": Refusal.BUS_LOST},
     Refusal.HEALER_ABSENT: {"blocked": Refusal.HEALER_ABSENT},
     Refusal.HEALER_DEAF: {"blocked": Refusal.HEALER_DEAF},
@@ -56,6 +56,7 @@ def test_every_other_reason_has_a_test_of_its_own():
     own = {
         Refusal.PROTECTED,
         Refusal.TOO_MANY_REMEDIES,
+        Refusal.SHARE_USED,
         Refusal.BLAST_RADIUS,
         Refusal.ONE_AT_A_TIME,
         Refusal.COOLDOWN,
@@ -113,26 +114,104 @@ def test_a_target_that_was_degraded_and_has_no_known_status_since_is_left_alone(
 
 def test_a_target_of_which_several_instances_beat_somewhere_is_left_alone():
     patient = Patient({"mode": "act", "degraded_sec": 100})
-    patient.shown = {"status": "degraded", "degraded_sec": 101.0, "instances": 2}
+    patient.shown = {"status": "degraded", "degraded_sec": 101.0, "beats_in_turn": True}
     patient.look(100)
     assert patient.orders == []
     assert patient.told()[-1] == "refused several_processes"
-    patient.shown = {**patient.shown, "instances": 1}
+    patient.shown = {**patient.shown, "beats_in_turn": False}
     patient.look(1)
     assert len(patient.orders) == 1
 
 
+def make_other(svc, **more):
+    """Return another target that went down, and whose process hangs."""
+    return {svc: TargetFacts(svc=svc, owner=RestartOwner.UP, processes=(OLD,), **DOWN, **more)}
+
+
+def list_healed(patient):
+    return [order.svc for _, order in patient.orders]
+
+
 @pytest.mark.slow
 def test_too_many_remedies_blow_the_fuse_until_a_person_approves():
+    up = others(Health.UP, Health.UP, Health.UP, Health.UP)
     patient = down(settings={"mode": "act", "fuse": {"remedies": 2, "within_sec": 600}}, restart_helps=False)
     patient.approvals = {"fuse": "eve"}  # nothing is approved beforehand
+    patient.others = {**up, **make_other("aaa")}
     patient.look(3000)
-    assert len(patient.orders) == 2
+    assert sorted(list_healed(patient)) == ["aaa", "feed"]
     assert patient.told()[-1] == "refused too_many_remedies", "also when the time has passed"
     patient.approvals = {"fuse": "ann"}
     patient.look(10)
-    assert len(patient.orders) == 3
+    assert len(patient.orders) == 4
     assert [plan.used for plan in patient.plans if plan.used] == [("fuse",), ("fuse",)]
+
+
+def test_a_service_that_flaps_uses_half_of_the_remedies_and_the_others_are_healed_all_the_same():
+    quick = {"stable_sec": 1, "wait_sec": 1, "start_grace_sec": 1, "fuse": {"remedies": 5, "within_sec": 600}}
+    patient = Patient({"mode": "act", **quick})
+    for _ in range(100):
+        patient.look(3)
+        patient.die()
+    assert list_healed(patient) == ["feed"] * 2, "a half of five, at most"
+    assert patient.told()[-1] == "refused share_used"
+    patient.others = {**others(Health.UP, Health.UP, Health.UP), **make_other("aaa")}
+    patient.look(5)
+    assert list_healed(patient) == ["feed", "feed", "aaa"]
+    assert patient.planner.fuse.blown_at is None
+    patient.look(600)
+    assert list_healed(patient).count("feed") == 3, "it passes by itself"
+
+
+def test_the_share_of_a_service_outlives_the_medic_and_does_not_limit_what_a_person_approves():
+    quick = {"stable_sec": 1, "wait_sec": 1, "start_grace_sec": 1, "fuse": {"remedies": 2, "within_sec": 600}}
+    patient = down(settings={"mode": "act", **quick})
+    patient.look(5)
+    assert list_healed(patient) == ["feed"]
+    patient.crash_medic()
+    patient.look(5)
+    patient.die()
+    patient.look(100)
+    assert (list_healed(patient), patient.told()[-1]) == (["feed"], "refused share_used")
+    patient.settings = {"mode": "propose", **quick}
+    patient.look(2)
+    proposal = find_proposal(patient.planner.repairs["feed"])
+    patient.approvals = {proposal.ident: "ann"}
+    patient.look(2)
+    assert list_healed(patient) == ["feed"] * 2
+
+
+def test_a_fuse_that_an_older_medic_stored_knows_no_services_and_still_counts():
+    settings = FuseSettings(remedies=4, within_sec=100.0)
+    fuse = Fuse((1.0, 2.0)).add(settings, 3.0, "feed")
+    assert (fuse.acted, fuse.services) == ((1.0, 2.0, 3.0), ("", "", "feed"))
+    assert not fuse.is_share_used("feed", settings, 4.0)
+    assert fuse.add(settings, 4.0, "feed").is_share_used("feed", settings, 5.0)
+    assert fuse.add(settings, 4.0, "feed").is_due(settings, 5.0)
+    shifted = Fuse((1.0, 2.0, 3.0), None, ("feed",)).shift_to(9.0)
+    assert (shifted.acted, shifted.services) == ((7.0, 8.0, 9.0), ("", "", "feed"))
+
+
+@pytest.mark.parametrize("process", [ProcessFacts("start 1", age_sec=99.0, is_protected=True), OLD])
+def test_a_container_that_is_of_no_agent_is_never_restarted_whatever_the_truth_calls_it(process):
+    patient = Patient(shown={"processes": (process,)})
+    patient.die()
+    patient.look(100)
+    last = "refused protected" if process.is_protected else "intended"
+    assert last in patient.told()
+    assert bool(patient.orders) is not process.is_protected
+
+
+def test_what_the_owner_of_a_service_has_said_last_holds_while_it_does_not_answer():
+    """Else a ladder would go on without its restart, and end in a call for a person."""
+    ladder = {"targets": {"feed": {"ladder": ["restart", "command"]}}}
+    patient = down(settings={"mode": "act", **ladder})
+    patient.shown = {"is_cut_off": True, "processes": ()}
+    patient.look(3000, step_sec=10)
+    assert (patient.orders, patient.told()[-1]) == ([], "refused cut_off")
+    patient.shown = {}
+    patient.look(2)
+    assert [order.remedy for _, order in patient.orders] == [Remedy.RESTART]
 
 
 def test_what_runs_elsewhere_and_said_goodbye_was_stopped_by_people_and_is_not_started():

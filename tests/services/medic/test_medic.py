@@ -23,6 +23,7 @@ from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult, Remedy
 from services.medic.repair import RepairState
 from services.medic.settings import HealingSettings, Mode
+from services.medic.store import SUPERSEDED
 from support.healing_record import make_record
 from support.recording_log import RecordingLog
 
@@ -174,7 +175,7 @@ async def test_each_term_begins_with_the_record_as_it_is_by_then(scene, monkeypa
     scene.store.repair_keys = lambda: asyncio.sleep(0)
     scene.store.load = lambda *_args: asyncio.sleep(0, ([], Fuse()))
     scene.store.load_observed = lambda _get_now: asyncio.sleep(0, ())
-    monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus: scene.store)
+    monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus, **_how: scene.store)
     medic, scene.more = scene.medic, {"mode": Mode.EARNED}
     medic._me.truth, medic._me.bus = SimpleNamespace(services=()), lambda _name: None  # noqa: SLF001 - its stub
     known = []
@@ -272,7 +273,7 @@ async def test_how_long_a_service_was_degraded_counts_from_the_begin_of_each_ter
     scene.store.repair_keys = lambda: asyncio.sleep(0)
     scene.store.load = lambda *_args: asyncio.sleep(0, ([], Fuse()))
     scene.store.load_observed = lambda _get_now: asyncio.sleep(0, ())
-    monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus: scene.store)
+    monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus, **_how: scene.store)
     medic, seen, scene.every_sec = scene.medic, [], 0.1
     medic._me.truth, medic._me.bus = SimpleNamespace(services=()), lambda _name: None  # noqa: SLF001 - its stub
 
@@ -389,6 +390,34 @@ async def test_a_superseded_medic_asks_nothing(scene):
     assert tier.asked == []
 
 
+async def test_a_medic_that_is_paused_asks_nothing_of_an_outage_from_before_the_pause(scene):
+    tier = scene.medic.second_tier = Tier(scene)
+    scene.health, scene.medic.rules.list_holding = Health.DOWN, lambda _svc: []
+    scene.medic.observer.seen = None
+    scene.more = {"paused": True}
+    await scene.rounds(3)
+    assert scene.medic.planner.repairs["feed"].asked_at is None
+    assert tier.asked == []
+    scene.more = {}
+    await scene.rounds(1)
+    assert [svc for svc, *_ in tier.asked] == ["feed"]
+
+
+async def test_a_term_that_the_store_refuses_never_begins_and_is_logged_once(scene, monkeypatch):
+    async def load(*_args):
+        raise LeaseLost(SUPERSEDED)
+
+    scene.store.repair_keys, scene.store.load = lambda: asyncio.sleep(0), load
+    monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus, **_how: scene.store)
+    medic = scene.medic
+    medic._me.truth, medic._me.bus = SimpleNamespace(services=()), lambda _name: None  # noqa: SLF001 - its stub
+    for _ in range(3):
+        with pytest.raises(LeaseLost):
+            await medic.lead(scene.lease)
+        assert not medic.is_leading
+    assert scene.log.lines == [("medic.superseded", {"epoch": 7})]
+
+
 async def test_rounds_without_news_store_nothing(scene):
     await scene.rounds(5)
     assert scene.store.saved == []
@@ -416,6 +445,11 @@ def test_a_medic_in_a_dry_run_says_so_also_while_another_one_leads(scene):
     assert scene.medic.summarize() == "dry run; waits for its lease"
     scene.medic.is_leading = True
     assert scene.medic.summarize() == "dry run"
+
+
+def test_a_medic_says_that_a_dry_run_goes_on_beside_it(scene):
+    scene.medic.is_leading = scene.medic.has_dry_run = True
+    assert scene.medic.summarize() == "a dry run goes on beside it"
 
 
 async def test_a_round_is_of_the_moment_before_it_looked_so_that_no_older_beat_verifies_an_action(scene):

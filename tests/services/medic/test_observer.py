@@ -10,7 +10,7 @@ import pytest
 from marketswarm.beat import Beat
 from marketswarm.detector import State
 from marketswarm.fleet_control import FleetProcess, ProcessState
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.operator.maintenance import find_windows
 from marketswarm.operator.silences import create_silence
 from marketswarm.status.fleet_state import FleetState, InstanceCount, Leader
@@ -84,6 +84,17 @@ def test_a_target_is_what_the_healer_its_last_beat_and_its_owner_say(observer):
     assert found.targets["healer"].health is Health.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("left_sec", "health"), [(35.0, Health.UP), (15.0, Health.DOWN), (None, Health.DOWN)]
+)
+def test_an_alert_of_somebody_else_about_a_service_that_beats_is_nothing_to_heal(observer, left_sec, health):
+    roster = {"feed": RosterEntry(State.DOWN, NOW - 10, since=NOW - 30, boot="b0", via="alertmanager")}
+    ttls = {} if left_sec is None else {"feed": left_sec}
+    feed = facts(observer, observation(roster=roster, ttls_sec=ttls)).targets["feed"]
+    assert feed.health is health
+    assert (feed.down_since is None) is (health is Health.UP)
+
+
 def test_the_age_of_an_outage_is_that_by_the_clock_with_which_the_healer_wrote_it(observer):
     found = facts(observer, observation(), now=NOW + 7200)
     assert (found.targets["feed"].down_since, found.targets["feed"].down_sec) == (NOW - 30, 30.0)
@@ -101,15 +112,44 @@ def test_a_service_that_is_up_is_late_after_most_of_its_timeout(observer, left_s
 def test_a_service_whose_beats_are_that_far_apart_is_not_late(observer, heartbeat):
     document = {"services": {**TRUTH["services"], "mesh": {"heartbeat": heartbeat}}}
     parsed = parse_truth(json.dumps(document).encode()).truth
-    left_sec = 2 * parsed.timeout_of("mesh", 30.0) - parsed.interval_of("mesh")
+    left_sec = 2 * parsed.timeout_of("mesh") - parsed.interval_of("mesh")
     assert (
         not facts(observer, observation(document=parsed, ttls_sec={"mesh": left_sec})).targets["mesh"].is_late
     )
 
 
-def test_a_target_has_as_many_instances_as_mesh_counts(observer):
-    found = facts(observer, observation(instances={"feed": InstanceCount(2)}))
-    assert [found.targets[svc].instances for svc in ("feed", "mesh")] == [2, 0]
+def see_in_turn(observer, *boots, instances=None):
+    """Let beats of these processes be the last one, each for a second; return what is made of them then."""
+    beats = [{"feed": beat("feed", boot=boot)} for boot in boots]
+    looks = [observation(beats=each, instances=instances or {}) for each in beats]
+    return [facts(observer, seen, NOW + at).targets["feed"].has_several for at, seen in enumerate(looks)][-1]
+
+
+def test_processes_that_beat_in_turn_are_several_and_restarts_are_none(observer):
+    assert not see_in_turn(observer, *"abcdefg"), "each one has replaced the one before"
+    assert see_in_turn(observer, *"gghg")
+    assert see_in_turn(observer, *"ghi" * 40)
+    assert see_in_turn(observer, *"i" * 99), "for ten intervals, which are 100 s"
+    observer.begin_term()
+    assert not see_in_turn(observer, *"hi")
+    assert see_in_turn(observer, *"hi")
+    assert not see_in_turn(observer, *"i" * 120)
+
+
+def test_many_processes_in_turn_are_bounded_and_forgotten_with_their_service(observer):
+    see_in_turn(observer, *(str(each) for each in range(200)), *"aba")
+    parts = list(vars(observer._in_turn).values())  # noqa: SLF001 - what it keeps
+    assert max(len(each) for part in parts for each in part.values() if isinstance(each, dict)) <= 50
+    other = parse_truth(b'{"services": {"other": {}}}').truth
+    facts(observer, observation(document=other))
+    assert parts == [{}, {}, {}]
+
+
+def test_what_mesh_counts_holds_back_no_remedy(observer):
+    lie = {"feed": InstanceCount(2, boots=("b1", "b9")), "mesh": InstanceCount(50)}
+    found = facts(observer, observation(instances=lie))
+    assert [found.targets[svc].has_several for svc in ("feed", "mesh")] == [False, False]
+    assert not see_in_turn(observer, *"bbb", instances=lie)
 
 
 def test_a_target_has_the_replicas_of_the_truth_and_may_have_said_goodbye(observer):
@@ -120,13 +160,6 @@ def test_a_target_has_the_replicas_of_the_truth_and_may_have_said_goodbye(observ
     miss = {"id": "1" * 32, "type": "heartbeat_miss", "svc": "feed", "ts": NOW, "reason": "stopped"}
     roster = {"feed": RosterEntry(State.DOWN, NOW, event=json.dumps({**miss, "by": "healer"}).encode())}
     assert facts(observer, observation(roster=roster)).targets["feed"].has_said_goodbye
-
-
-@pytest.mark.parametrize(("state", "counted"), [(State.UP, 2), (State.DOWN, 0)])
-def test_what_a_silent_mesh_last_counted_of_itself_says_nothing(observer, state, counted):
-    roster = {"mesh": RosterEntry(state)}
-    found = facts(observer, observation(instances={"mesh": InstanceCount(2)}, roster=roster))
-    assert found.targets["mesh"].instances == counted
 
 
 def test_the_truth_may_make_the_medic_the_owner_of_a_process_of_the_fleet_alone(observer):
@@ -162,7 +195,10 @@ class Owner:
         return self.found
 
 
-async def test_all_owners_are_asked_and_one_that_does_not_answer_cuts_the_medic_off(monkeypatch):
+@pytest.fixture
+def observe(monkeypatch):
+    """What an observer of these owners finds at one look after the other."""
+
     async def read_state(*_args, with_runs):
         assert not with_runs, "the medic needs no runs, and reads each second"
         return state(), {}
@@ -174,16 +210,52 @@ async def test_all_owners_are_asked_and_one_that_does_not_answer_cuts_the_medic_
     monkeypatch.setattr("services.medic.observer.read_silences", read_silences)
     me = SimpleNamespace(settings=SimpleNamespace(default_timeout_sec=30.0), truth=truth(), bus=str)
 
-    async def observe(*owners):
+    def begin(*owners):
         observer = FleetObserver(me, owners)
-        found = await observer.observe(HealingSettings(), NOW)
-        return found.blocked, observer.problem, observer.seen.processes
 
-    assert await observe() == (None, None, None)
+        async def look():
+            return observer, await observer.observe(HealingSettings(), NOW)
+
+        return look
+
+    return begin
+
+
+WHY = "the engine does not answer: refused"
+
+
+async def test_all_owners_are_asked(observe):
+    observer, found = await observe()()
+    assert (found.blocked, observer.problem, observer.seen.processes) == (None, None, None)
     owned = (make_owned(RUNNING), CONTAINER)
-    assert await observe(Owner(owned[0]), Owner(owned[1])) == (None, None, owned)
-    why = "the engine does not answer: refused"
-    assert await observe(Owner(owned[0]), Owner()) == (Refusal.CUT_OFF, why, None)
+    observer, found = await observe(*map(Owner, owned))()
+    assert (found.blocked, observer.problem, observer.seen.processes) == (None, None, owned)
+
+
+async def test_an_owner_that_does_not_answer_cuts_off_what_it_runs_and_nothing_else(observe):
+    engine, fleet = Owner(CONTAINER), Owner(dataclasses.replace(make_owned(RUNNING), svc="mesh"))
+    look = observe(engine, fleet)
+    _, found = await look()
+    assert not any(each.is_cut_off for each in found.targets.values())
+    engine.found = ()
+    observer, found = await look()
+    assert (found.blocked, observer.problem) == (None, WHY), "and the beats say so"
+    feed, mesh, healer = (found.targets[svc] for svc in ("feed", "mesh", "healer"))
+    assert (feed.is_cut_off, feed.owner, feed.processes) == (True, RestartOwner.ENGINE, ())
+    assert (mesh.is_cut_off, mesh.owner, len(mesh.processes)) == (False, RestartOwner.UP, 1)
+    assert not healer.is_cut_off, "it runs elsewhere"
+    engine.found = (CONTAINER,)
+    observer, found = await look()
+    assert (found.targets["feed"].is_cut_off, observer.problem) == (False, None)
+
+
+async def test_an_owner_that_never_answered_may_run_all_that_no_other_one_shows(observe):
+    owned = dataclasses.replace(make_owned(RUNNING), svc="mesh")
+    _, found = await observe(Owner(), Owner(owned))()
+    assert [svc for svc, each in found.targets.items() if not each.is_cut_off] == ["mesh"]
+    observer, found = await observe(Owner())()
+    assert all(each.is_cut_off for each in found.targets.values())
+    assert observer.seen.processes is None
 
 
 @pytest.mark.parametrize(

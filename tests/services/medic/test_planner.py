@@ -408,3 +408,11 @@ def test_a_restart_of_which_the_medic_got_no_answer_is_not_taken_for_one_by_the_
     told = patient.told()
     assert "restarted up" not in told
     assert told[-1] == "resolved recovered", "by what is not known"
+
+
+def test_the_record_of_an_outage_begins_with_what_was_reported():
+    patient = down(shown={"failure": "disk full " + "x" * 190})
+    patient.look(1)
+    first = patient.plans[-1].entries[0] if patient.plans[-1].entries else patient.plans[0].entries[0]
+    assert "; reported: disk full x" in first.text
+    assert len(first.text) <= 300

@@ -7,10 +7,12 @@ import time
 import orjson
 import pytest
 
+from marketswarm.agent import LeaseLost
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.diagnosis import DiagnosisRecord, read_diagnosis
 from marketswarm.operator.evidence import EVIDENCE_KEPT, OutageEvidence, read_evidence
 from marketswarm.operator.healing import (
+    FUSE,
     EntryKind,
     HealingApproval,
     TimelineEntry,
@@ -21,14 +23,16 @@ from marketswarm.operator.healing import (
 )
 from marketswarm.packed_log import pack_log, unpack_log
 from marketswarm.testing import MemoryBus
-from services.medic.facts import Symptom
+from services.medic.facts import FleetFacts, Symptom
 from services.medic.guards import Fuse
+from services.medic.planner import Planner
 from services.medic.proposal import make_advice_id, make_proposal_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import Advice, AttemptVerdict, RemedyAttempt, Repair, RepairState
 from services.medic.repair_plan import RepairPlan
 from services.medic.rules.observed_time import ObservedSpans
+from services.medic.settings import HealingSettings
 from services.medic.store import (
     MedicStore,
     parse_fuse,
@@ -152,12 +156,60 @@ async def test_a_plan_is_stored_in_one_step_and_loaded_by_the_next_medic(store):
     assert await store.load(["feed"], 8) == ([], Fuse())
 
 
+async def test_an_outage_of_a_service_that_left_the_truth_while_no_medic_led_is_retired(store):
+    assert await store.save(RepairPlan((entry(),), {"feed": REPAIR}), 7)
+    repairs, fuse = await store.load(["other"], 8)
+    assert repairs == [REPAIR]
+    planner = Planner(HealingSettings)
+    planner.resume(repairs, fuse, NOW)
+    assert await store.save(planner.tick(FleetFacts(), {}, 8, NOW), 8)
+    (incident,) = fold_incidents((await read_timeline(store.bus))[0])
+    assert incident.resolution == "retired"
+    assert await store.load(["other"], 9) == ([], Fuse())
+
+
 async def test_a_stale_medic_writes_nothing(store):
     assert await store.save(RepairPlan((entry(),), {"feed": REPAIR}), 8)
     later = dataclasses.replace(REPAIR, owner_restarts=5)
     assert not await store.save(RepairPlan((entry(EntryKind.ACTED),), {"feed": later}), 7)
-    assert await store.load(["feed"], 7) == ([REPAIR], Fuse())
+    with pytest.raises(LeaseLost):
+        await store.load(["feed"], 7)
+    assert await store.load(["feed"], 8) == ([REPAIR], Fuse())
     assert len((await read_timeline(store.bus))[0]) == 1
+
+
+@pytest.mark.parametrize("is_set_back", [False, True])
+async def test_an_epoch_ahead_of_the_clock_stops_medics_for_minutes_at_most(store, is_set_back):
+    """A lease has an epoch far ahead of the clock after that was set back: then all have."""
+    now = round(1000 * time.time())
+    ours = now + 3_600_000 if is_set_back else now
+    for ahead_ms, is_taken in ((1, False), (290_000, False), (310_000, True), (43_200_000, True)):
+        await store.bus.client.hset(MEDIC_STATE, "epoch", ours + ahead_ms)
+        assert await store.save(RepairPlan((), {"feed": REPAIR}), ours) is is_taken
+        if is_taken:
+            assert await store.bus.client.hget(MEDIC_STATE, "epoch") == b"%d" % ours
+
+
+async def test_a_dry_run_has_a_store_of_its_own_and_leaves_that_of_the_real_medic_alone(store):
+    dry = MedicStore(store.bus, is_dry_run=True)
+    approval = HealingApproval(id=FUSE, by="ann", ts=NOW).encode()
+    await store.bus.client.hset(MEDIC_APPROVALS, FUSE, approval)
+    await store.save(RepairPlan((entry(),), {"feed": REPAIR}), 7)
+    await dry.repair_keys()
+    assert await dry.load(["feed"], 99) == ([], Fuse())
+    assert await dry.read_approvals([], NOW + 1e9, 60) == {}, "an old one is deleted by the real medic alone"
+    later = dataclasses.replace(REPAIR, owner_restarts=5)
+    await dry.save(RepairPlan((entry(), entry()), {"feed": later}, used=(FUSE,)), 99)
+    assert await dry.load(["feed"], 99) == ([later], Fuse())
+    assert await store.load(["feed"], 7) == ([REPAIR], Fuse())
+    assert len(await dry.load_record()) == 1, "what it learns from is the record of the real one"
+    assert await store.bus.client.hgetall(MEDIC_APPROVALS) == {FUSE.encode(): approval}
+    names = {name.decode() for name in await store.bus.client.keys("*")}
+    assert {name for name in names if not name.startswith("medic:dry:")} == {
+        MEDIC_STATE,
+        MEDIC_INCIDENTS,
+        MEDIC_APPROVALS,
+    }
 
 
 async def test_an_epoch_that_no_medic_can_have_written_stops_none(store):
@@ -184,7 +236,8 @@ async def test_a_repair_that_can_not_be_used_is_deleted_by_the_medic_that_leads(
     await store.load(["feed", "mesh"], 7)
     assert await client.hkeys(MEDIC_STATE) == [b"epoch"]
     await client.hset(MEDIC_STATE, "repair:feed", "junk")
-    assert await store.load(["feed"], 6) == ([], Fuse())
+    with pytest.raises(LeaseLost):
+        await store.load(["feed"], 6)
     assert await client.hexists(MEDIC_STATE, "repair:feed"), "a newer medic has written"
 
 

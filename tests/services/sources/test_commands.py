@@ -128,7 +128,10 @@ def test_the_catalogue_is_listed_and_each_source_shown(shell):
     assert "  mapped by https://" in shown.stdout
     assert "  limits: 1 a second" in shown.stdout
     ended = shell("source", "show", "krakn")
-    assert (ended.returncode, ended.stderr) == (2, "marketswarm: there is no source krakn; is it kraken?\n")
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "marketswarm: there is no source krakn; did you mean kraken?\n",
+    )
     assert shell("source", "try", "kraken", "US.CPI").returncode == 2
 
 

@@ -90,14 +90,14 @@ _SHOWN = re.compile(r"\d+|\"[^\"]*\"|'[^']*'")
 def _use(truth) -> None:
     names = truth.bus_names()
     channels = set()
-    for watch in truth.watched(30):
+    for watch in truth.watched():
         assert watch.bus in names
         assert 0 < watch.interval_sec < watch.timeout_sec < math.inf
         assert (watch.bus, watch.channel) not in channels
         channels.add((watch.bus, watch.channel))
     for svc in truth.services:
         assert truth.bus_of(svc) in names
-        assert truth.timeout_of(svc, 30) > 0
+        assert truth.timeout_of(svc) > 0
     truth.alert_target("healer:alerts")
     assert truth.bus_timeout_sec() > 0
     assert not diff_truths(truth, truth).changed

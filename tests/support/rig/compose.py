@@ -30,11 +30,12 @@ from support.leftovers import PROJECT, PROJECTS, TAG, begun_project, end_project
 from support.pages import shown
 from support.rig.alert_tail import AlertTail
 from support.rig.closes import Closes
-from support.rig.process import HOST, free_port
+from support.rig.process import HOST, Process, free_port
 from support.waiting import Patience
 
 ROOT = Path(__file__).parents[3]
 PAGE = "docs/containers.md"
+RUNBOOKS = "tests/compose/operator_runbooks.md"
 BUSES = ("system-redis", "market-redis")
 WATCHED = ("rss_agg", "massive", "mesh", "vexy_ai")
 AGENTS = (*WATCHED, "healer", "sentinel", "notifier", "board", "medic")
@@ -98,6 +99,32 @@ def begins_anew(heard: AlertTail, since: float) -> None:
     patiently(lambda: any(at > since and beat["i"] == 1 for at, beat in list(heard.seen)), 60, "a first beat")
 
 
+def find_gateway() -> str:
+    """Return the address of this machine on the engine's own network, which every container reaches."""
+    line = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+class Subscriber(Process):
+    """A command of a page that goes on until it is ended."""
+
+    def __init__(self, line: str, output: Path) -> None:
+        super().__init__()
+        self.output = output
+        with output.open("wb") as sink:
+            self.spawn(["bash", "-c", f"exec {line}"], stdout=sink, stderr=subprocess.STDOUT)
+
+    def text(self) -> str:
+        """Return what it printed so far."""
+        return self.output.read_text(encoding="utf-8")
+
+    def outages(self, svc: str) -> list[dict[str, Any]]:
+        """Return the events that it printed about one service, but for gaps of a test before."""
+        lines = (line for line in self.text().splitlines() if line.startswith("{"))
+        events = [event for event in map(json.loads, lines) if event["svc"] == svc]
+        return [event for event in events if event["type"] != "heartbeat_gap"]
+
+
 class Container:
     """The state of one container, as the engine reports it."""
 
@@ -145,6 +172,7 @@ class Project(Closes):
             "TRUTH_FILE": str(self.truth),
             "MARKETSWARM_DATA": str(folder / "data"),  # a fleet of `make run` in the checkout is not this one
         }
+        self.begun_with: list[dict[str, Any]] = []
         self.env = (
             {name: os.environ[name] for name in _INHERITED if name in os.environ} | _NO_ENV_FILE | self.own
         )
@@ -193,6 +221,9 @@ class Project(Closes):
         """A page's commands for this fleet: the ports and the network have to be others than the page's."""
         for port, bus in (("6379", "system-redis"), ("6380", "market-redis")):
             text = re.sub(rf"-p {port}\b", f"-p {self.ports[bus]}", text)
+        text = re.sub(
+            r"^redis-cli (?!-)", f"redis-cli -p {self.ports['system-redis']} ", text, flags=re.MULTILINE
+        )
         return re.sub(r"\bmarketswarm-bus\b", self.network, text)
 
     def seed(self, text: str) -> None:
@@ -291,6 +322,15 @@ class Project(Closes):
         except redis.ConnectionError:
             return []
         return [json.loads(fields["event"]) for _, fields in entries]
+
+    def wait_until_heard(self) -> None:
+        """Wait until the healer has heard each agent; keep the events of the start in `begun_with`."""
+
+        def is_heard() -> bool:
+            return {event["svc"] for event in self.told() if event["type"].endswith("_ok")} >= set(AGENTS)
+
+        patiently(is_heard, 60, "an ok for each")
+        self.begun_with = self.told()
 
     def beats(self, service: str) -> AlertTail:
         """Its beats as they come."""

@@ -108,8 +108,9 @@ class ContainerEngineStandIn:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def add(self, svc: str, number: int = 1, project: str | None = "shop", **more: Any) -> StandInContainer:
-        """Add a container as Compose labels it; without a project, by our own label."""
+        """Add a container of an agent as Compose labels it; without a project, by our own label."""
         compose = {"com.docker.compose.project": project, "com.docker.compose.service": svc}
+        compose["marketswarm.agent"] = "true"
         labels = {"marketswarm.service": svc} if project is None else {**compose, **more.pop("labels", {})}
         container = StandInContainer(f"{len(self.containers):02d}{number:062x}", labels, **more)
         self.containers[container.id] = container

@@ -24,7 +24,7 @@ from marketswarm.testing.ports import find_free_ports
 from support.leftovers import TAG
 from support.rig import acl_users, forkserver
 from support.rig.closes import Closes
-from support.waiting import Patience, until
+from support.waiting import PATIENT_SEC, Patience, until
 
 HOST = "127.0.0.1"
 PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -69,10 +69,16 @@ def _client(port: int, password: str | None, within: float) -> redis.Redis:
 def descendants(pid: int) -> Iterator[tuple[int, str]]:
     """Yield pid and command of every process below another one. Needs /proc."""
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, task.read_text(encoding="ascii").split()):
+        for child in _read_children(task):
+            with contextlib.suppress(OSError):  # it has ended since; its siblings go on
                 yield child, Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
-                yield from descendants(child)
+            yield from descendants(child)
+
+
+def _read_children(path: Path) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [*map(int, path.read_text(encoding="ascii").split())]
+    return []
 
 
 def alive(pid: int) -> bool:
@@ -137,7 +143,7 @@ class Process(Closes):
         self.signal(signal.SIGTERM)
         return self.wait(within)
 
-    def wait(self, within: float = 30.0) -> int:
+    def wait(self, within: float = PATIENT_SEC) -> int:
         """Wait until the process ends by itself; return its exit code."""
         assert self._child is not None, "not started"
         patience = Patience(within)
@@ -198,7 +204,7 @@ class Server(Process):
     def url(self) -> str:
         return f"redis://{HOST}:{self.port}"
 
-    def start(self, within: float = 10.0) -> None:
+    def start(self, within: float = PATIENT_SEC) -> None:
         """Start it; return once it answers PING, after it has loaded its data."""
         self.begin()
         until(lambda: self.answers() or not self.running, within, lambda: f"{self} to answer")
@@ -293,7 +299,7 @@ class Proc(Process):
                 lines.append(orjson.loads(line))
         return [line for line in lines if isinstance(line, dict) and event in (None, line.get("event"))]
 
-    def wait_log(self, event: str, within: float = 30.0) -> dict[str, Any]:
+    def wait_log(self, event: str, within: float = PATIENT_SEC) -> dict[str, Any]:
         """Return the first log line of that event; wait for it, and fail if the program ends without it."""
         until(lambda: self.logs(event) or not self.running, within, lambda: f"{event} in the log of {self}")
         found = self.logs(event)

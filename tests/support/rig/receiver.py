@@ -64,14 +64,15 @@ class Request:
 class Receiver(Closes):
     """Answers by the script, then always with `always`: `Receiver(503, 503)`, `receiver.script.append(…)`."""
 
-    def __init__(self, *script: int | Answer, port: int | None = None) -> None:
+    def __init__(self, *script: int | Answer, port: int | None = None, host: str = HOST) -> None:
         self.script: deque[int | Answer] = deque(script)
         self.always: int | Answer = 200
         self.choose: Callable[[Request], int | Answer | None] | None = None
         """Picks the answer to a request, before `script` and `always`; None leaves it to them."""
         self.seen: list[Request] = []
         self._closing = threading.Event()
-        self._server = ThreadingHTTPServer((HOST, port or free_port()), self._handler())
+        self._server = ThreadingHTTPServer((host, port or free_port()), self._handler())
+        self.host = host
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -79,7 +80,7 @@ class Receiver(Closes):
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.port}/hook/s3cret"
+        return f"http://{self.host}:{self.port}/hook/s3cret"
 
     def taken(self, svc: str | None = None) -> list[dict[str, Any]]:
         """The events of all messages that were accepted, in order."""

@@ -212,7 +212,7 @@ class Scene(Fleet):
         found = self.system.cmd("HGETALL", "healer:roster")
         return {field: orjson.loads(value) for field, value in found.items()}
 
-    def all_up(self, within: float = 30.0) -> None:
+    def all_up(self, within: float = PATIENT_SEC) -> None:
         """Waits until the healer has seen all that beat, and its listening clocks run."""
         beating = set(self.beaters) | ({*self.first} - {"healer"})
         until(

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import orjson
 
+from marketswarm.keys import NOTIFIER_SILENCES
+from marketswarm.operator.silences import Silence
 from support.rig import Proc
 from support.rig.receiver import Receiver
 from support.scenes.faults import BUSES, Scene, service
@@ -145,6 +147,23 @@ class Notified(Scene):
         for bus in buses or BUSES[:1]:
             self.server(bus).cmd("XADD", LOG, "*", "event", orjson.dumps(event))
         return ident
+
+    def silence(self, *services: str, sec: float = 3600.0) -> Silence:
+        """Puts a silence on every bus, and waits until the notifier has read it."""
+        now = time.time()
+        named: dict[str, Any] = {"author": "ops", "reason": "work", "services": services}
+        found = Silence(id=f"s{next(_serial)}", starts_at=now, ends_at=now + sec, changed_at=now, **named)
+        self._put(found)
+        return found
+
+    def end(self, silence: Silence) -> None:
+        """Ends a silence now."""
+        self._put(silence.end_at(time.time()))
+
+    def _put(self, silence: Silence) -> None:
+        for bus in BUSES:
+            self.server(bus).cmd("HSET", NOTIFIER_SILENCES, silence.id, silence.encode())
+        self.wait_beats("notifier", 6)  # it reads them once a second
 
     def ask(self, do: str, what: str, *buses: str) -> list[dict[str, Any]]:
         """Asks the notifier; its answers, waiting for the last."""

@@ -109,6 +109,8 @@ class Time:
     def monotonic() -> float:
         return asyncio.get_running_loop().time()
 
+    thread_time = monotonic
+
     @staticmethod
     def time() -> float:
         loop = asyncio.get_running_loop()

@@ -37,6 +37,7 @@ class Fleet:
         self.ledger: list[tuple[float, Verdict]] = []
         self.heard_at: dict[str, float] = {}
         self.changed_at: dict[str, float] = dict.fromkeys(self.watched, 0.0)
+        self.shortened_at: dict[str, float] = {}
         self.started_at: list[float] = []
         self.owed: dict[str, float] = {}
         self.owed_saved: dict[str, float] = {}
@@ -124,12 +125,15 @@ class Fleet:
         if not service.modern:  # it leaves no key: all that anyone can know is what was heard
             changes += self.started_at
             lived_at = self.heard_at.get(verdict.svc, float("-inf"))
-        elif service.stopped:  # a key with a goodbye shows no life: not what was lost, nor when that ended
+        elif service.stopped:  # a goodbye that a healer finds at its start begins no silence anew
             changes += self.started_at
-            lived_at = min(lived_at, self.heard_at.get(verdict.svc, lived_at))
+            if service.fresh:  # its key does not show when the life before it was
+                lived_at = min(lived_at, self.heard_at.get(verdict.svc, lived_at))
         lately = sum(at - each < 2 * timeout + warm for each in changes)
         # beats that always fall between two runs, or after the last saving of each, are known to nobody
         need = timeout if lately == 0 else warm if lately == 1 or service.modern else 0.0
+        shorter_at = self.shortened_at.get(verdict.svc, float("-inf"))
+        assert at - shorter_at >= warm - SLACK_SEC, f"{verdict.svc} was given no warm-up by its new timeout"
         assert at - lived_at >= need - 1e-6, (
             f"a false miss of {verdict.svc}: {at - lived_at} s after its last beat"
         )
@@ -230,6 +234,8 @@ class Fleet:
 
     def change(self, svc: str, **what: object) -> None:
         """Another interval, timeout or bus, for the service and for whoever watches it."""
+        if self.services[svc].watch.timeout_sec > what.get("timeout_sec", float("inf")):
+            self.shortened_at[svc] = self.t
         self.services[svc].watch = replace(self.services[svc].watch, **what)
         if svc in self.watched:
             self.watched[svc] = self.services[svc].watch

@@ -19,7 +19,13 @@ from marketswarm.detector import (
     restore_lost_bus,
     restore_services,
 )
-from marketswarm.monitor.store import SavedSilence, encode_saved_beat, parse_saved_beat
+from marketswarm.monitor.store import (
+    SavedSilence,
+    encode_saved_beat,
+    encode_silence,
+    parse_saved_beat,
+    parse_saved_silence,
+)
 from marketswarm.truth import Watch
 from support.simulation.manual_detector import stored
 from support.simulation.naive_detector import Naive
@@ -238,7 +244,9 @@ class Healer:
         record = self.detector.services.get(svc)
         word = self.buses[name].word_of(record.watch, self.now) if record is not None else None
         line = self.naive.lines.get(svc)
-        heard = line is not None and word is not None and line.boots.get(word.beat.boot, -1) >= word.beat.i
+        # a goodbye that was heard may come after a beat that was not
+        is_life = word is not None and word.beat.status != "stopping"
+        heard = line is not None and is_life and line.boots.get(word.beat.boot, -1) >= word.beat.i
         found = self.detector.evaluate_suspect(svc, word, self.moment)
         assert not (heard and isinstance(found, UnheardBeat)), f"what was heard is no news: {word}"
         theirs = self.naive.witness(svc, word, self.now)
@@ -286,13 +294,8 @@ class Healer:
             self.disk.clocks[name] = round(bus.clock.proven, 3), WALL + self.now
         for svc, record in self.unsaved.items():
             self.disk.silences.pop(svc, None)
-            if record is not None and record.last_beat is None:
-                self.disk.silences[svc] = SavedSilence(
-                    round(record.watched_since, 3), 0.0, False, record.watch.bus
-                )
-            elif record is not None:
-                last = record.last_beat
-                self.disk.silences[svc] = SavedSilence(round(last.at, 3), last.wall, True, record.watch.bus)
+            if record is not None and (found := parse_saved_silence(encode_silence(record).encode())):
+                self.disk.silences[svc] = found
         self.unsaved = {}
         for svc, noted in self.restarts.take_unsaved(self.now).items():
             if noted is None:

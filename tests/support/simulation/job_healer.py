@@ -33,8 +33,8 @@ from marketswarm.detector import (
 from marketswarm.event import encode_event
 from marketswarm.monitor.encoder import VerdictEncoder
 from marketswarm.monitor.job_entry import encode_job_entry, parse_job_entry
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.monitor.store import (
-    RosterEntry,
     SavedSilence,
     encode_saved_beat,
     encode_silence,
@@ -352,7 +352,7 @@ class Healer:
     def publish(self) -> None:
         while len(self.queue):
             at = next(iter(self.queue)).at
-            self.world.publish(self.queue.pop_oldest(), at)
+            self.world.publish(*self.queue.pop_oldest(1), at)
 
     def compare(self) -> None:
         """Drops what the leader has published, as a standby does."""

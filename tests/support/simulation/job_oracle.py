@@ -476,13 +476,12 @@ class Oracle:
     def is_hidden_by_truth(self, job: JobInWorld, at: float) -> bool:
         """Return whether its last run was complete before any present healer ran, and under another line.
 
-        Its key is on another bus than now, or looks older than it is, by a longer timeout.
+        Its key is on another bus than now.
         """
         success = job.last_success(at)
         if any(each.since <= success for each in self.hearings.values()):
             return False
-        before = job.watch_at(success)
-        return before.bus != job.watch.bus or before.timeout_sec < job.watch.timeout_sec
+        return job.watch_at(success).bus != job.watch.bus
 
     # -- what befell the fleet
 

@@ -13,7 +13,7 @@ from math import inf
 
 import orjson
 
-from marketswarm.beat import RunReport, encode_beat
+from marketswarm.beat import RunReport, compute_life_sec, encode_beat
 from marketswarm.keys import last_beat_key, last_run_key
 from marketswarm.truth import JobRule, Schedule, Watch
 from support.simulation.job_healer import Bus, Healer, Surroundings
@@ -163,7 +163,8 @@ class World(Surroundings):
         svc, t, healers = job.svc, self.t, list(self.healers.values())
         boot = f"{svc}-run{job.number}" if job.boot == "each" else job.boot
         ts = round(self.wall + t, 3)
-        payload = encode_beat(svc, job.i, ts, boot=boot, run=what, rid=run.rid)
+        life_sec = compute_life_sec(job.watch.timeout_sec)
+        payload = encode_beat(svc, job.i, ts, boot=boot, run=what, rid=run.rid, life=life_sec)
         if what == "failed" and run.ended is None:
             all_hear = all(bus.name in each.sessions and not each.asleep for each in healers)
             run.heard_by = tuple(each.hearing for each in healers) if all_hear else ()
@@ -172,7 +173,7 @@ class World(Surroundings):
             self.at(t + 0.01, partial(self.note_start, run, self.leader, bus.name, heard_in))
         job.note_taken(what, run, t)
         if what == "ended" and job.has_key:
-            bus.stored[last_beat_key(svc)] = payload, t + 2 * job.watch.timeout_sec
+            bus.stored[last_beat_key(svc)] = payload, t + life_sec
         if job.leaves_runs and what in ("ended", "failed"):
             last = {"svc": svc, "ok": what == "ended", "ts": ts} | ({"code": 1} if job.boot == "each" else {})
             bus.stored[last_run_key(svc)] = orjson.dumps(last), t + 30 * DAY_SEC
@@ -209,7 +210,7 @@ class World(Surroundings):
         """Have something befall the fleet when a run starts, ends, or is due; more while its job is down."""
         if self.random.random() < (0.5 if job.is_down else 0.3 if self.is_stormy else 0.08):
             at = self.random.choice(moments) + self.random.choice((-20.0, -1.0, -0.3, 0.1, 0.5))
-            kinds = (self.cut_all, self.cut_all, self.kill_one, self.move, self.lose_other)
+            kinds = (self.cut_all, self.cut_all, self.kill_one, self.move, self.lose_other, self.deploy)
             self.at(at, partial(self.random.choice(kinds), job))
 
     def aim_at_failure(self, job: JobInWorld, at: float) -> None:
@@ -227,6 +228,18 @@ class World(Surroundings):
     def restart_all(self, _job: JobInWorld) -> None:
         for healer in list(self.healers.values()):
             self.kill(healer, 0.4)
+
+    def deploy(self, job: JobInWorld) -> None:
+        """All healers are away for a while, and begin again under a truth with another grace for the job."""
+        for healer in list(self.healers.values()):
+            self.kill(healer, 20.0)
+        grace_sec = self.random.choice((60.0, 300.0, 1800.0, 6 * 3600.0))
+        self.at(self.t + 10.0, partial(self.change_grace, job, grace_sec))
+
+    def change_grace(self, job: JobInWorld, grace_sec: float) -> None:
+        """Change the grace of a job, unless a run is under way: that ends under the line it began under."""
+        if not job.waiting and all(run.ended is not None for run in job.runs):
+            self.set_rule(job, replace(job.rule, grace_sec=grace_sec))
 
     def lose_other(self, job: JobInWorld) -> None:
         """The healer that does not lead is cut off for a moment, and leads a little later."""
@@ -399,8 +412,7 @@ class World(Surroundings):
 
     def tighten(self, job: JobInWorld) -> None:
         """A run that is skipped gets less grace, and so is overdue perhaps."""
-        if not job.waiting and all(run.ended is not None for run in job.runs):
-            self.set_rule(job, replace(job.rule, grace_sec=60.0))
+        self.change_grace(job, 60.0)
 
     def set_rule(self, job: JobInWorld, rule: JobRule) -> None:
         if rule == job.rule:

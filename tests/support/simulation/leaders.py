@@ -137,10 +137,10 @@ class Process:
                     self.heard_at[svc] = self.fleet.t
             return heard(bus, messages, now)
 
-        def hears_canary(bus: str, number: int, now: Moment) -> None:
+        def hears_canary(bus: str, number: int, now: Moment, worked_sec: float) -> None:
             clock = detector.buses[bus].clock
             before = clock.is_listening
-            canary_heard(bus, number, now)
+            canary_heard(bus, number, now, worked_sec)
             if clock.is_listening and not before:
                 self.gaps_at[bus].append(self.fleet.t)
 

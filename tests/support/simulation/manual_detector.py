@@ -24,7 +24,7 @@ from marketswarm.detector import (
     WatchedBus,
     restore_services,
 )
-from marketswarm.monitor.store import RosterEntry, parse_entry
+from marketswarm.monitor.roster_entry import RosterEntry, parse_entry
 from marketswarm.truth import Watch
 
 LATE_SEC = 0.5

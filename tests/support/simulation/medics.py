@@ -30,7 +30,7 @@ from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.fleet.control import ControlledAgents, answer_request
 from marketswarm.fleet_control import RestartAnswer
-from marketswarm.keys import MEDIC_INCIDENTS, MEDIC_STATE, lease_key
+from marketswarm.keys import MEDIC_INCIDENTS, MEDIC_LEASE, MEDIC_STATE, own_lease_key
 from marketswarm.operator.healing import UNDONE, EntryKind, TimelineEntry
 from marketswarm.testing import MemoryBus
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
@@ -61,6 +61,7 @@ SETTINGS: Final = HealingSettings.model_validate(
         "start_grace_sec": 5,
     }
 )
+LEASE_KEY: Final = own_lease_key(MEDIC, MEDIC_LEASE)
 ENTRIES: Final = ("opened", "intended", "acted", "verified", "resolved")
 WRITES: Final = (*ENTRIES, "take", "renew", "look", "act")
 POINTS: Final = tuple(f"{when} {what}" for what in WRITES for when in ("before", "after"))
@@ -83,7 +84,7 @@ class SimBus(MemoryBus):
 
     async def script(self, script: Any, keys: Any, args: Any, within_sec: float | None = None) -> Any:
         is_record = {MEDIC_STATE, MEDIC_INCIDENTS} <= set(keys)  # a read has one of them
-        names = [str(args[0])] if lease_key(MEDIC) in keys else find_entries(args) if is_record else []
+        names = [str(args[0])] if LEASE_KEY in keys else find_entries(args) if is_record else []
         for name in names:
             await self.process.reach(f"before {name}")
         reply = await super().script(script, keys, args, within_sec)
@@ -152,7 +153,7 @@ class MedicProcess:
         medic.observer.observe = self._observe  # type: ignore[method-assign]
         async with asyncio.TaskGroup() as group:
             self.side_tasks.begin_in(group)
-            leading = lead(self, MEDIC, medic.lead, Outage(self.log, "", ""))  # type: ignore[arg-type]
+            leading = lead(self, MEDIC_LEASE, medic.lead, Outage(self.log, "", ""))  # type: ignore[arg-type]
             self.side_tasks.start(leading, name=MEDIC)
             await asyncio.get_running_loop().create_future()
 
@@ -170,8 +171,8 @@ class MedicProcess:
     def set_degraded(self, _detail: str | None, *, part: str) -> None:
         pass
 
-    def lease(self, name: str, *, life_sec: float, bus: str) -> Any:
-        self.lease_held = Lease(name, life_sec, self.bus(bus), self.name, self.boot)
+    def lease(self, name: str, *, life_sec: float, bus: str, **more: Any) -> Any:
+        self.lease_held = Lease(name, life_sec, self.bus(bus), self.name, self.boot, **more)
         return hold_lease(self, self.lease_held, None)  # type: ignore[arg-type]
 
     # -- what befalls it
@@ -356,7 +357,7 @@ class MedicWorld(World):
         """Hold an action against the intent and the lease on the bus."""
         loop: Any = asyncio.get_running_loop()
         process: MedicProcess = loop.process
-        holder = self.client.hget(lease_key(MEDIC), "boot")
+        holder = self.client.hget(LEASE_KEY, "boot")
         if holder != process.boot.encode():
             self.faults.append(f"{process.boot} acts at {self.t:.1f}, and {holder!r} has the lease")
         raw = self.client.hget(MEDIC_STATE, make_repair_field(SVC))

@@ -73,6 +73,8 @@ class Line:
     stopped: bool = False
     missed_at: float | None = None
     boots: dict[str, int] = field(default_factory=dict)
+    lives: dict[str, int] = field(default_factory=dict)
+    """Of those that said goodbye after a gap: the `i` of the last life that is known."""
 
     def warm_up(self) -> float:
         return min(self.watch.timeout_sec, max(2 * self.watch.interval_sec, 0.75 * self.watch.timeout_sec))
@@ -91,12 +93,26 @@ class Line:
             for boot, i in (*noted.others.items(), (noted.boot, noted.i)):
                 self.boots[boot] = max(i, self.boots.get(boot, 0))
 
-    def is_replay(self, boot: str | None, i: int) -> bool:
+    def is_replay(self, boot: str | None, i: int, *, shows_life: bool = True) -> bool:
         if boot is None:
             return False
         known = boot in self.boots and i <= self.boots[boot]
+        if not known and shows_life:
+            self.lives.pop(boot, None)
+        elif not known:
+            self.lives.setdefault(boot, self.boots.get(boot, -1))
         self.boots[boot] = max(i, self.boots.get(boot, i))
         return known
+
+    def take_word(self, beat: Beat) -> None:
+        """Take what the witness says: a goodbye shows the life before it."""
+        is_life = beat.status != "stopping"
+        self.is_replay(beat.boot, beat.i, shows_life=is_life)
+        if beat.boot in self.lives:
+            self.lives[beat.boot] = max(self.lives[beat.boot], beat.i if is_life else beat.i - 1)
+
+    def is_new(self, boot: str, i: int) -> bool:
+        return i > self.lives.get(boot, self.boots.get(boot, -1))
 
 
 class Naive:
@@ -142,7 +158,11 @@ class Naive:
                 if (line.watch.bus, line.watch.channel) != (bus, channel):
                     continue
                 beat = parse_beat(payload, line.watch.svc)
-                if not isinstance(beat, Beat) or line.is_replay(beat.boot, beat.i):
+                if not isinstance(beat, Beat):
+                    continue
+                clock = self.clocks[bus]
+                was_heard = clock.until is not None and line.last is not None and line.last >= clock.gap_end
+                if line.is_replay(beat.boot, beat.i, shows_life=beat.status != "stopping" or was_heard):
                     continue
                 if beat.run in ("started", "failed", "log"):
                     continue
@@ -186,7 +206,7 @@ class Naive:
         if word is not None and word.age_sec is not None:
             lives = self._lives(line, word, now)
             if self._news(line, word, now):
-                line.is_replay(word.beat.boot, word.beat.i)
+                line.take_word(word.beat)
                 line.stopped = word.beat.status == "stopping"
             if lives:
                 at = clock.running(now) - word.age_sec
@@ -206,21 +226,21 @@ class Naive:
             return False
         if word.beat.status == "stopping" or age >= line.watch.timeout_sec or not self._news(line, word, now):
             return False
-        line.is_replay(word.beat.boot, word.beat.i)
+        line.take_word(word.beat)
         line.state, line.stopped = "up", False
         line.last = self.clocks[line.watch.bus].running(now) - age
         return True
 
     def _news(self, line: Line, word: LastBeat, now: float) -> bool:
         if word.beat.boot is not None:
-            return word.beat.i > line.boots.get(word.beat.boot, -1)
+            return line.is_new(word.beat.boot, word.beat.i)
         return self._younger(line, word, now)
 
     def _lives(self, line: Line, word: LastBeat, now: float) -> bool:
         """Whether it is life that nobody heard; a goodbye is none, but the beat before it may be."""
         if word.beat.status != "stopping":
             return self._news(line, word, now)
-        return word.beat.boot is not None and word.beat.i - 1 > line.boots.get(word.beat.boot, -1)
+        return word.beat.boot is not None and line.is_new(word.beat.boot, word.beat.i - 1)
 
     def _younger(self, line: Line, word: LastBeat, now: float) -> bool:
         begun = line.enter if line.last is None else line.last
@@ -253,7 +273,7 @@ class Naive:
             running = self.clocks[line.watch.bus].running(now)
             goodbye = word.beat.status == "stopping"
             lives = not goodbye or self._lives(line, word, now)
-            line.is_replay(word.beat.boot, word.beat.i)
+            line.take_word(word.beat)
             line.stopped = goodbye
             if lives and (line.last is None or word.age_sec < running - line.last):
                 line.last = running - min(word.age_sec, half)
@@ -270,7 +290,10 @@ class Naive:
         line.state = str(memory.state)
         if memory.missed_at is not None:
             line.missed_at = min(now, memory.missed_at - self.wall)
-        silence = line.watch.timeout_sec / 2 if memory.silent_sec is None else memory.silent_sec
+        half = line.watch.timeout_sec / 2
+        silence = half if memory.silent_sec is None else memory.silent_sec
+        if (memory.silent_under_sec or 0.0) > line.watch.timeout_sec:  # a longer one allowed it
+            silence = min(silence, half)
         line.last, line.enter = (-silence, line.enter) if memory.seen else (None, -silence)
         if memory.seen and memory.boot is not None:
             line.boots[memory.boot] = max(memory.i, line.boots.get(memory.boot, 0))

@@ -3,6 +3,7 @@
 What the medic is shown is made of what really is, so a test can hold its verdicts against the truth.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,12 +50,17 @@ class Patient:
     is_dry_run: bool = False
 
     def __post_init__(self) -> None:
-        self.planner = Planner(
-            lambda: HealingSettings.model_validate(self.settings), is_dry_run=self.is_dry_run
-        )
+        self._parsed: tuple[dict[str, Any], HealingSettings] | None = None
+        self.planner = Planner(self._parse_settings, is_dry_run=self.is_dry_run)
         self.planner.experience.load(self.record, 0.0)
         self.plans: list[RepairPlan] = []
         self.orders: list[tuple[float, RemedyOrder]] = []
+
+    def _parse_settings(self) -> HealingSettings:
+        """Parse the settings again only when they changed: the planner asks for them several times a tick."""
+        if self._parsed is None or self._parsed[0] != self.settings:
+            self._parsed = copy.deepcopy(self.settings), HealingSettings.model_validate(self.settings)
+        return self._parsed[1]
 
     @property
     def boot(self) -> str:
@@ -154,9 +160,8 @@ class Patient:
     def crash_medic(self) -> None:
         """Replace the medic by one that knows what is stored."""
         stored, fuse = list(self.planner.repairs.values()), self.planner.fuse
-        self.planner = Planner(
-            lambda: HealingSettings.model_validate(self.settings), is_dry_run=self.is_dry_run
-        )
+        self._parsed: tuple[dict[str, Any], HealingSettings] | None = None
+        self.planner = Planner(self._parse_settings, is_dry_run=self.is_dry_run)
         self.planner.resume(stored, fuse, self.now)
         self.planner.experience.load(
             [*self.record, *(each for plan in self.plans for each in plan.entries)], 0.0

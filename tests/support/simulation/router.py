@@ -38,6 +38,7 @@ class Town:
     ) -> None:
         named = services if isinstance(services, Mapping) else {svc: {} for svc in services}
         self.truth, self.policy, self.open = truth_of(named, fleet), Policy(**policy), tuple(channels)
+        self.closed: tuple[str, ...] = ()  # channels that can't be opened
         self.silences: list[Silence] = []
         self.medic = MedicState()
         self.now = 1_762_433_458.0
@@ -49,9 +50,9 @@ class Town:
 
     def _new(self, incidents: dict[str, Incident] | None = None) -> Router:
         router = Router(incidents)
-        router.restore(self.kept)
+        router.restore(self.kept, self.now)
         router.apply_policy(self.policy, self.truth)
-        router.set_channels(self.open)
+        router.set_channels(self.open, self.closed)
         router.set_silences(self.silences)
         return router
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from marketswarm.detector import SavedBeat, SavedService
-from marketswarm.monitor.store import Clocks, RosterEntry, SavedSilence, combine_service
+from marketswarm.monitor.roster_entry import RosterEntry
+from marketswarm.monitor.store import Clocks, SavedSilence, combine_service
 
 
 def combine_saved_state(

@@ -7,9 +7,8 @@ say goodbye and come back. Whoever listens is in `healer.py`.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from marketswarm.beat import Status, encode_beat, parse_beat
+from marketswarm.beat import Status, compute_beat_age_sec, compute_life_sec, encode_beat, parse_beat
 from marketswarm.detector import LastBeat
-from marketswarm.monitor.witness import compute_beat_age_sec
 from marketswarm.truth import Watch
 
 WALL = 1_762_433_458.0
@@ -80,7 +79,7 @@ class Bus:
         left_ms = 1000 * (key.beat_at + key.life_sec - now)
         beat = parse_beat(key.payload, watch.svc)
         assert not hasattr(beat, "reason")
-        return LastBeat(beat, compute_beat_age_sec(watch.timeout_sec, left_ms))
+        return LastBeat(beat, compute_beat_age_sec(watch.timeout_sec, left_ms, beat))
 
 
 @dataclass
@@ -95,10 +94,12 @@ class Service:
     i: int = 0
     lived_at: float = float("-inf")  # when its last beat reached its bus
     stopped: bool = False  # the last that it sent was a goodbye
+    fresh: bool = False  # which gave its key a whole life again
     sent: list[bytes] = field(default_factory=list)
     started: dict[str, float] = field(default_factory=lambda: {"boot-1": 0.0})
     # when it beat, whether its bus took that or not, and when it meant to again
     tried: list[tuple[float, float]] = field(default_factory=list)
+    life_sec: float | None = None  # that of its key
 
     @property
     def svc(self) -> str:
@@ -111,10 +112,12 @@ class Service:
     def beat(self, bus: Bus, now: float, status: Status = "ok", *, fresh: bool = False) -> None:
         """Sends a beat. `fresh`: a goodbye gives its key a whole life again, as other people's clients do."""
         self.i += 1
-        self.stopped = status == "stopping"
+        self.stopped, self.fresh = status == "stopping", fresh
         self.tried += [(now, self.watch.interval_sec)] if status == "ok" else []
         boot = f"boot-{self.boot}" if self.modern else None
-        payload = encode_beat(self.svc, self.i, WALL + now, boot=boot, status=status)
+        if self.modern and status == "ok":
+            self.life_sec = compute_life_sec(self.watch.timeout_sec)
+        payload = encode_beat(self.svc, self.i, WALL + now, boot=boot, status=status, life=self.life_sec)
         if self.modern and status == "ok":
             self.sent.append(payload)
         watch = self.watch

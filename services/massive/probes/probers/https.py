@@ -10,7 +10,8 @@ from typing import Any, Final
 import httpx
 
 from marketswarm import __version__
-from marketswarm.net.addresses import is_inside, parse_address, redact_url
+from marketswarm.net.addresses import is_inside, parse_address
+from marketswarm.text import redact_url
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.tls import make_tls_context, record_certificate
 from services.massive.probes.probers.trace import ProbeError, Trace

@@ -13,10 +13,17 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from marketswarm.keys import BOARD_AUDIT, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFIER_REQUESTS, answers_key
-from marketswarm.operator.approval_link import LinkTarget, make_link
+from marketswarm.keys import (
+    BOARD_AUDIT,
+    MEDIC_APPROVALS,
+    MEDIC_INCIDENTS,
+    NOTIFIER_REQUESTS,
+    answers_key,
+    board_link_key,
+)
 from marketswarm.operator.healing import EntryKind, HealingApproval, TimelineEntry
 from marketswarm.operator.requests import Answer, OperatorRequest, RequestKind
+from marketswarm.operator.signed_link import LinkAction, SignedLink, make_link
 from marketswarm.operator.silences import read_silences
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
@@ -25,8 +32,9 @@ from services.board.access.audit import AuditLog
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.api import make_actions
-from services.board.actions.links import make_link_site
+from services.board.actions.links import LinkActs, make_link_site
 from services.board.actions.steering import MAX_WAITING, HealingSteering, Steering
+from services.board.actions.used_links import UsedLinks
 from services.board.app import add_errors, describe_failures
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
@@ -166,6 +174,37 @@ async def test_a_silence_that_is_out_of_bounds_is_refused_and_not_repeated(clien
         assert (answer.status_code, "\x1b" in answer.text) == (422, False), body
     assert await client.silences() == []
     assert await client.audit() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            {"for": 60},
+            "body.for_sec: missing; body.for: is not a known key",
+        ),
+        (
+            SILENCE | {"zzz": 1},
+            "body.zzz: is not a known key (known: services, tags, for_sec, reason, author)",
+        ),
+        (SILENCE | {"services": ["a", 5]}, "body.services[1]: is not text"),
+        (SILENCE | {"for_sec": 0}, "body.for_sec: is not more than 0"),
+        (b"[]", "body: is not an object"),
+        (b"{", "body: "),
+    ],
+)
+async def test_a_wrong_body_is_answered_with_what_is_unknown_and_what_is_missing(client, body, words):
+    detail = (await client.ask("POST", "/silences", body)).json()["detail"]
+    assert detail.startswith(f"wrong: {words}")
+    assert ('did you mean "for_sec"?' in detail) == (body == {"for": 60})
+
+
+async def test_of_many_wrong_names_some_are_shown_escaped_and_the_rest_is_counted(client):
+    body = SILENCE | {f"\u202e<b>{n}": n for n in range(500)}
+    detail = (await client.ask("POST", "/silences", body)).json()["detail"]
+    assert detail.isprintable()
+    assert detail.endswith("; and 490 more")
+    assert len(detail) < 2000
 
 
 async def test_a_name_that_the_truth_does_not_have_is_refused_with_the_nearest_one(client):
@@ -349,7 +388,7 @@ def test_the_document_of_the_api_has_bodies_answers_and_the_token():
     document = Client().app.openapi()
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     route = document["paths"]["/api/v1/silences"]["post"]
-    assert route["requestBody"]["content"]["application/json"]["schema"]["required"] == ["for_sec", "reason"]
+    assert route["requestBody"]["content"]["application/json"]["schema"]["required"] == ["for_sec"]
     described = describe_failures(document)["paths"]["/api/v1/silences"]["post"]["responses"]
     assert {"201", "401", "403", "415", "422", "429", "503"} <= described.keys()
     assert route["security"] == [{"token": []}]
@@ -443,73 +482,166 @@ class LinkSite:
 
     def __init__(self, client: Client) -> None:
         app = FastAPI()
-        app.include_router(make_link_site(client.healing, KEY))
+        acts = LinkActs(client.steering, client.healing, UsedLinks(lambda: client.system))
+        app.include_router(make_link_site(acts, KEY))
         add_errors(app)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver")
 
-    async def ask(self, method: str, ident="3f9a1c04", key=None, life_sec=60.0, origin="http://testserver"):
-        target = LinkTarget(ident, time.time() + life_sec)
-        link = make_link("http://testserver", key or KEY, target)
-        return await self.http.request(method, link, headers={"Origin": origin} if origin else {})
+    async def ask(self, method: str, link: SignedLink, key=KEY, origin="http://testserver"):
+        address = make_link("http://testserver", key, link)
+        return await self.http.request(method, address, headers={"Origin": origin} if origin else {})
 
 
-async def test_a_signed_link_only_shows_and_its_form_approves_in_the_name_of_the_link(client):
-    site = LinkSite(client)
+@pytest.fixture
+async def site(client):
+    found = LinkSite(client)
+    yield found
+    await found.http.aclose()
+
+
+def link_to(action: LinkAction, *subjects: str, about="mesh", life_sec=60.0) -> SignedLink:
+    return SignedLink(action, subjects, about, "team", float(int(time.time() + life_sec)))
+
+
+def link_to_approve(ident="3f9a1c04", life_sec=60.0) -> SignedLink:
+    return link_to(LinkAction.APPROVE, ident, life_sec=life_sec)
+
+
+async def test_a_signed_link_only_shows_and_its_form_approves_in_the_name_of_the_link(client, site):
     for entry in propose():
         await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
-    shown = await site.ask("GET")
+    link = link_to_approve()
+    shown = await site.ask("GET", link)
     assert (shown.status_code, "Approve: restart mesh" in shown.text) == (200, True)
     assert re.search(r"until <time datetime=[^>]+>[^<]*\d\d:\d\d:\d\d", shown.text), (
         "and when the link ends, maybe tomorrow"
     )
     assert shown.headers["cache-control"] == "no-store"
     assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}, "a preview of a chat opens it, too"
-    done = await site.ask("POST")
+    done = await site.ask("POST", link)
     assert (done.status_code, "Approved: restart mesh" in done.text) == (200, True)
     (raw,) = (await client.system.client.hgetall(MEDIC_APPROVALS)).values()
-    assert HealingApproval.parse(raw).by == "a signed link"
+    assert HealingApproval.parse(raw).by == "link of team"
     begun, _ = await client.audit()
-    assert (begun["action"], begun["detail"]) == ("approve", "restart mesh (a signed link)")
+    assert (begun["action"], begun["detail"]) == ("approve", "restart mesh (link of team)")
     taken = TimelineEntry(incident="mesh.17", ts=18.0, svc="mesh", what=EntryKind.INTENDED, remedy="restart")
     await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": taken.encode()})
     client.record.clear()
-    assert [(await site.ask(method)).status_code for method in ("GET", "POST")] == [404, 404]
-    await site.http.aclose()
+    again = [await site.ask(method, link) for method in ("GET", "POST")]
+    assert [(each.status_code, "This was done already" in each.text) for each in again] == [(200, True)] * 2
+    other = link_to_approve(life_sec=50.0)
+    assert [(await site.ask(method, other)).status_code for method in ("GET", "POST")] == [404, 404]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "status"),
+    ("link", "wrong", "status"),
     [
-        ({"key": SecretStr("another" * 9)}, 404),
-        ({"life_sec": -1.0}, 404),
-        ({"ident": "0" * 8}, 404),
-        ({"ident": "fuse"}, 404),
-        ({"origin": "https://evil.example"}, 403),
-        ({"origin": None}, 403),
+        ({}, {"key": SecretStr("another" * 9)}, 404),
+        ({"life_sec": -2.0}, {}, 410),
+        ({"ident": "0" * 8}, {}, 404),
+        ({"ident": "fuse"}, {}, 404),
+        ({}, {"origin": "https://evil.example"}, 403),
     ],
 )
-async def test_a_link_of_another_key_time_proposal_or_page_approves_nothing(client, wrong, status):
-    site = LinkSite(client)
+async def test_a_link_of_another_key_time_proposal_or_page_approves_nothing(
+    client, site, link, wrong, status
+):
     for entry in propose():
         await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
-    assert (await site.ask("POST", **wrong)).status_code == status
+    answer = await site.ask("POST", link_to_approve(**link), **wrong)
+    assert answer.status_code == status
+    assert ("its time is over" in answer.text) is (status == 410)
     assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}
     assert await client.audit() == []
-    await site.http.aclose()
 
 
-async def test_what_a_diagnosis_proposes_needs_a_scope_of_its_own(client):
+async def test_an_outage_is_seen_to_by_a_link_once_and_the_audit_has_the_channel(client, site):
+    link = link_to(LinkAction.ACK, "heartbeat_miss.mesh.17")
+    shown = await site.ask("GET", link)
+    assert (shown.status_code, "I see to it: mesh" in shown.text) == (200, True)
+    assert await client.system.client.exists(NOTIFIER_REQUESTS) == 0
+    # an app's button sends no origin
+    answer, request = await asyncio.gather(site.ask("POST", link, origin=None), client.answer(OK))
+    assert (answer.status_code, "kim sees to mesh" in answer.text) == (200, True)
+    assert (request.do, request.what) == (RequestKind.ACK, "heartbeat_miss.mesh.17")
+    assert request.by == "link of team"
+    begun, done = await client.audit()
+    assert (begun["action"], begun["detail"], done["outcome"]) == ("ack", "by link of team", "done")
+    again = await site.ask("POST", link)
+    assert (again.status_code, "This was done already" in again.text) == (200, True)
+    assert "This was done already" in (await site.ask("GET", link)).text
+    assert await client.system.client.xlen(NOTIFIER_REQUESTS) == 1
+    assert len(await client.audit()) == 2
+
+
+async def test_a_link_to_an_outage_that_is_over_says_so_and_is_not_used_up(client, site):
+    link = link_to(LinkAction.ACK, "m.17")
+    answer, _ = await asyncio.gather(site.ask("POST", link), client.answer(REFUSED))
+    assert (answer.status_code, "othing of it is down any more" in answer.text) == (409, True)
+    assert (await site.ask("GET", link)).status_code == 200
+    await client.market.client.delete(NOTIFIER_REQUESTS)
+    answer, _ = await asyncio.gather(site.ask("POST", link), client.answer(OK))
+    assert answer.status_code == 200
+
+
+async def test_without_an_answer_of_the_notifier_the_link_is_used_since_it_was_asked(client, site):
+    client.steering.answer_sec = 0.05
+    link = link_to(LinkAction.ACK, "m.17")
+    answer = await site.ask("POST", link)
+    assert (answer.status_code, "has not answered yet" in answer.text) == (200, True)
+    assert "This was done already" in (await site.ask("POST", link)).text
+    assert await client.system.client.xlen(NOTIFIER_REQUESTS) == 1
+
+
+async def test_a_link_keeps_services_quiet_for_two_hours_once(client, site):
+    link = link_to(LinkAction.QUIET, "mesh", "rss_agg", about="mesh, rss_agg")
+    assert "Quiet for 2 h: mesh, rss_agg" in (await site.ask("GET", link)).text
+    assert await client.silences() == []
+    answers = await asyncio.gather(*(site.ask("POST", link) for _ in range(3)))
+    assert {answer.status_code for answer in answers} <= {200, 409}
+    assert 200 in {answer.status_code for answer in answers}
+    (silence,) = await client.silences()
+    assert (silence.services, silence.author) == (("mesh", "rss_agg"), "link of team")
+    assert silence.ends_at == pytest.approx(time.time() + 7200, abs=10)
+    assert [each["outcome"] for each in await client.audit()] == ["begun", "done"]
+    assert (await client.audit())[0]["detail"].endswith("by a link in a message (link of team)")
+
+
+@pytest.mark.parametrize("name", ["nope", "*", "[m]esh"])
+async def test_a_link_silences_nothing_that_the_truth_does_not_name(client, site, name):
+    link = link_to(LinkAction.QUIET, name)
+    assert [(await site.ask("POST", link)).status_code for _ in range(2)] == [422] * 2, "it is not used up"
+    assert await client.silences() == []
+    assert await client.audit() == []
+
+
+async def test_a_link_whose_use_can_not_be_recorded_does_nothing(client, site):
+    client.system.connected = False
+    for method in ("GET", "POST"):
+        assert (await site.ask(method, link_to(LinkAction.QUIET, "mesh"))).status_code == 503
+    assert await client.silences() == []
+
+
+async def test_a_claim_of_a_board_that_was_killed_ends_by_itself(client, site):
+    link = link_to(LinkAction.QUIET, "mesh")
+    assert await UsedLinks(lambda: client.system).claim(link)
+    assert (await site.ask("POST", link)).status_code == 409
+    assert 0 < await client.system.client.pttl(board_link_key(link.id)) <= 60_000
+    await client.system.client.delete(board_link_key(link.id))
+    assert (await site.ask("POST", link)).status_code == 200
+    assert 60_000 < await client.system.client.pttl(board_link_key(link.id)) <= 121_000
+
+
+async def test_what_a_diagnosis_proposes_needs_a_scope_of_its_own(client, site):
     advised = {"remedy": "restart", "proposal": "3f9a1c04", "text": "The disk is full."}
     for what, more in ((EntryKind.ESCALATED, {}), (EntryKind.DIAGNOSED, advised)):
         entry = TimelineEntry(incident="mesh.17", ts=17.0, svc="mesh", what=what, **more)
         await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry.encode()})
     refused = await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")
     assert (refused.status_code, "diagnose" in refused.text) == (403, True)
-    site = LinkSite(client)
-    shown = await site.ask("GET")
+    shown = await site.ask("GET", link_to_approve())
     assert ("diagnose" in shown.text, "<button" in shown.text) == (True, False)
-    assert (await site.ask("POST")).status_code == 403
-    await site.http.aclose()
+    assert (await site.ask("POST", link_to_approve())).status_code == 403
     await client.log_in(Scope.DIAGNOSE)
     assert (await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")).status_code == 403
     assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}

@@ -209,15 +209,14 @@ async def test_a_silence_is_ended_by_a_form(browser):
 
 
 WRONG_SILENCES = (
-    ({"reason": " "}, "reason"),
     ({"reason": "a\x1b[2J"}, "reason"),
     ({"reason": "x" * 501}, "reason"),
     ({"for_sec": "0"}, "for_sec"),
-    ({"for_sec": "-1"}, "for_sec"),
+    ({"for_sec": "-1"}, "Wrong: form.for_sec: is not more than 0."),
     ({"for_sec": "nan"}, "for_sec"),
     ({"for_sec": "999999999"}, "for_sec"),
     ({"by": "x" * 201}, "author"),
-    ({"svc": ""}, "Wrong or missing"),
+    ({"svc": ""}, "Nothing was done. Wrong: form: "),
     ({"svc": "rss_ag"}, "The truth names no rss_ag; did you mean rss_agg?"),
 )
 
@@ -229,6 +228,12 @@ async def test_a_silence_that_is_out_of_bounds_is_refused_in_words(browser):
     assert await browser.silences() == []
     assert await browser.audit() == []
     assert browser.refreshed == 0
+
+
+async def test_a_silence_needs_no_reason(browser):
+    _, _, is_bad = await browser.send("/act/silence", SILENCE | {"reason": " "})
+    (silence,) = await browser.silences()
+    assert (is_bad, silence.reason) == (False, "no reason given")
 
 
 async def test_an_announcement_is_published_and_updated_by_forms(browser):
@@ -258,7 +263,7 @@ WRONG_ANNOUNCEMENTS = (
     ({"state": "fine"}, "There is no such state."),
     ({"tag": "other"}, "The truth does not mark the tag other as public."),
     ({"begins": "soon", "ends": "later"}, "A begin and an end are a date and a time."),
-    ({"begins": "2030-01-01T10:00"}, "Wrong or missing"),
+    ({"begins": "2030-01-01T10:00"}, "Nothing was done. Wrong: form"),
 )
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from marketswarm.beat import Beat
 from marketswarm.detector import State as Verdict
-from marketswarm.event import Event, Kind
+from marketswarm.event import Event, Kind, encode_event
 from marketswarm.monitor.last_run import LastRun
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.operator.silences import Silence
 from marketswarm.status.fleet_state import FleetState, InstanceCount, Leader
 from marketswarm.status.notifications import Notifications, OpenIncident, PendingDelivery
@@ -15,6 +15,7 @@ from marketswarm.status.service_rows import ServiceState
 from marketswarm.truth import parse_truth
 from services.board.fleet.snapshot import BarSpan, HealerView, Uptime, diff
 from services.board.fleet.snapshot_builder import HistoryExtract, SnapshotInput, apply_event, build_snapshot
+from services.board.fleet.words import describe_service
 
 NOW = 1_790_000_000.0
 UP, DOWN = RosterEntry(Verdict.UP), RosterEntry(Verdict.DOWN)
@@ -202,8 +203,41 @@ def test_a_miss_and_a_recovery_change_the_snapshot_before_the_buses_are_read():
     assert [one.svc for one in up.incidents] == ["web"]
 
 
+def test_a_failure_that_was_reported_says_since_when_and_what_and_no_silence():
+    first = build_snapshot(read(roster={"db": UP, "healer": UP}, ttls_sec={"db": 19.0}))
+    miss = Event(
+        *(Kind.HEARTBEAT_MISS, "db", NOW, "i", "healer"),
+        reason="failed",
+        since=NOW - 9,
+        down_since=NOW - 2,
+        detail="disk <full>",
+        exit_code=3,
+    )
+    stored = RosterEntry(Verdict.DOWN, since=NOW - 9, event=encode_event(miss))
+    for found in (apply_event(first, miss), build_snapshot(read(roster={"db": stored, "healer": UP}))):
+        for one in (found.find("db"), found.incidents[0]):
+            assert (one.since, one.outage, one.outage_at) == (NOW - 9, "failed since", NOW - 2)
+            assert one.failure == "its command ended with exit code 3: disk <full>"
+    up = apply_event(apply_event(first, miss), Event(Kind.HEARTBEAT_OK, "db", NOW, "j", "healer"))
+    assert (up.find("db").outage, up.find("db").outage_at, up.find("db").failure) == (None, None, None)
+
+
 def test_an_event_about_nobody_or_of_another_kind_changes_nothing():
     first = build_snapshot(read(roster={"db": UP}))
     assert apply_event(first, Event(Kind.HEARTBEAT_MISS, "nobody", NOW, "i", "healer")) is first
     assert apply_event(first, Event(Kind.BUS_MISS, "db", NOW, "i", "healer")) is first
     assert apply_event(first, Event(Kind.HEARTBEAT_OK, "db", NOW, "i", "healer")) is first
+
+
+def test_what_was_said_about_a_failure_is_shown_until_it_is_over():
+    event = Event(Kind.HEARTBEAT_MISS, "db", NOW, "i", "healer", reason="failed", detail="disk full\u202e")
+    roster = {"db": RosterEntry(Verdict.DOWN, event=encode_event(event))}
+    run = LastRun(ok=False, said="failed", detail="disk full", ts=NOW - 5)
+    down = build_snapshot(read(roster=roster, runs={"db": run}, beats={"db": beat(detail="fine")}))
+    assert down.find("db").detail == "disk full"
+    assert [each.text for each in describe_service(down.find("db"))] == ["failed", "reported: disk full"]
+    first = build_snapshot(read(roster={"db": UP}, beats={"db": beat(detail="fine")}))
+    assert apply_event(first, event).find("db").detail == "disk full\\u202e"
+    ok = Event(Kind.HEARTBEAT_OK, "db", NOW, "j", "healer", down_sec=10.0)
+    assert apply_event(down, ok).find("db").detail is None
+    assert first.find("db").detail == "fine"

@@ -69,6 +69,14 @@ def test_what_was_before_the_history_is_not_known_either():
     assert words.find_known_part(Uptime(1.0, 0.0, AT - 90_000), "24h", AT) is None
 
 
+def test_an_uptime_is_shown_when_a_tenth_of_its_window_is_known():
+    assert words.format_window_share(None, "24h", AT) == words.NONE
+    assert words.format_window_share(Uptime(None, 86400.0), "24h", AT) == words.NONE
+    assert words.format_window_share(Uptime(1.0, 0.0, AT - 180), "24h", AT) == words.NONE
+    assert words.format_window_share(Uptime(1.0, 0.0, AT - 8_700), "24h", AT) == "100"
+    assert words.format_window_share(Uptime(0.5, 0.0, AT - 90_000), "24h", AT) == "50.00"
+
+
 def test_a_bar_is_unknown_where_no_span_is():
     assert words.draw_paths([], AT) == {"unknown": "M0 10h3600", "up": "", "down": ""}
     paths = words.draw_paths([BarSpan("up", AT - 1800)], AT)
@@ -117,6 +125,22 @@ def test_an_outage_says_since_when_and_why_and_who_knows():
         ("acknowledged by ana", None),
         ("message held back: rate limit until", AT + 60),
         ("degraded: queue full", None),
+    ]
+
+
+def test_a_failure_that_was_reported_is_told_once_and_is_no_silence():
+    one = make_service(
+        "a",
+        ServiceState.DOWN,
+        outage="failed since",
+        outage_at=AT - 60,
+        failure="reported: disk full",
+        detail="disk full",
+        last_run=LastRunView(ok=False, text="failed"),
+    )
+    assert [(each.text, each.at) for each in words.describe_service(one)] == [
+        ("failed since", AT - 60),
+        ("reported: disk full", None),
     ]
 
 

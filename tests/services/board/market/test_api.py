@@ -238,6 +238,8 @@ async def test_what_can_not_be_filled_is_said(client, market):
     for path, words in (
         ("BTC/USD?fill=1", "more than 5,000 bars are missing"),
         ("BTC/USD?fill=1&timeframe=1w", "timeframe: is not one of 1m, 5m, 15m, 1h, 4h, 1d"),
+        ("BTC/USD?limit=abc&fill=x", "wrong: query.limit: is not a whole number; query.fill: is not true"),
+        ("BTC/USD?limit=0", "wrong: query.limit: is less than 1"),
     ):
         answer = await client.get(f"/api/v1/bars/{path}")
         assert answer.status_code == 422

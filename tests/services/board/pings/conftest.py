@@ -44,7 +44,7 @@ class GateRig:
         self.buses = {name: MemoryBus(name) for name in ("system-redis", "market-redis")}
         self.environ = {"PING_ALL": "B" * 22, "PING_BAD": "x"}
         self.keys = KeyRing(lambda: self.buses["system-redis"], self.environ)
-        self.directory = PingDirectory(make_truth(TRUTH), 30.0)
+        self.directory = PingDirectory(make_truth(TRUTH))
         self.follow()
         self.writer = PingWriter(
             self.buses.__getitem__, "b00700b007aa", lambda work, name: asyncio.create_task(work, name=name)

@@ -28,7 +28,7 @@ class Editor:
         return True
 
     def follow(self):
-        self.rig.directory = PingDirectory(self.truth_of({"services": self.services}), 30.0)
+        self.rig.directory = PingDirectory(self.truth_of({"services": self.services}))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ TRUTH = {
 
 @pytest.fixture
 def directory(truth_of):
-    return PingDirectory(truth_of(TRUTH), 30.0)
+    return PingDirectory(truth_of(TRUTH))
 
 
 @pytest.mark.parametrize("slug", ["nightly_backup", "nightly-backup", "nightly.backup"])

@@ -5,9 +5,14 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from marketswarm.operator.ping_keys import revoke_ping_key
+from marketswarm.operator.ping_keys import (
+    create_ping_key,
+    revoke_ping_key,
+    rotate_ping_key,
+    write_ping_key,
+)
 from marketswarm.pings import MAX_BODY_BYTES
-from services.board.pings import desk
+from services.board.pings import desk, key_ring
 from services.board.settings import PingKeySettings
 from support.waiting import PATIENT_SEC
 
@@ -45,7 +50,7 @@ async def test_a_revoked_key_is_refused_though_its_path_was_parsed_before(rig):
     key, secret = await rig.make_key()
     assert (await rig.ask(f"/ping/{secret}/backup"))[0] == 200
     assert await revoke_ping_key(rig.buses["system-redis"], key.id)
-    await rig.keys.refresh(time.monotonic())
+    await asyncio.sleep(2 * key_ring.FRESH_SEC)
     assert (await rig.ask(f"/ping/{secret}/backup"))[0] == 404
 
 
@@ -89,7 +94,8 @@ async def test_the_last_run_has_its_duration_and_why_it_failed(rig):
     assert run["said"].startswith("exit 3 after ")
 
 
-async def test_numbers_of_beats_rise_and_pings_that_wait_go_together(rig):
+async def test_numbers_of_beats_rise_and_pings_that_wait_go_together(rig, monkeypatch):
+    monkeypatch.setattr(key_ring, "FRESH_SEC", 60.0)  # fifty may take longer on a busy machine
     _, uuid = await rig.make_key("backup")
     bus = rig.buses["system-redis"]
     asked, ask = [], bus.ask
@@ -102,16 +108,21 @@ async def test_numbers_of_beats_rise_and_pings_that_wait_go_together(rig):
     answers = await asyncio.gather(*(rig.ask(f"/ping/{uuid}/log") for _ in range(50)))
     assert {status for status, _, _ in answers} == {200}
     assert len(await rig.entries("backup")) == 50
-    assert len(asked) == 1
+    assert len(asked) <= 2, "one look at the keys and one script, for all of them"
     await rig.ask(f"/ping/{uuid}")
     assert orjson.loads(await bus.client.get("beat:backup"))["i"] == 51
 
 
 async def test_a_body_is_kept_up_to_its_limit_and_a_huge_one_is_refused(rig):
     _, uuid = await rig.make_key("backup")
-    assert (await rig.ask(f"/ping/{uuid}/log", "POST", b"x" * 200_000))[0] == 200
+    long = b"disk full\n" + b"".join(b"line %05d\n" % n for n in range(18_180)) + b"password=hunter2\n"
+    assert (await rig.ask(f"/ping/{uuid}/fail", "POST", long))[0] == 200
     (entry,) = await rig.entries("backup")
-    assert (len(entry[b"body"]), entry[b"size"]) == (MAX_BODY_BYTES, b"200000")
+    assert MAX_BODY_BYTES - 20 < len(entry[b"body"]) <= MAX_BODY_BYTES
+    assert int(entry[b"size"]) == len(long)
+    assert entry[b"body"].endswith(b"line 18179\npassword=[removed]"), "the end, without secrets"
+    run = orjson.loads(await rig.buses["system-redis"].client.get("run:backup"))
+    assert run["detail"] == "disk full", "the reason is the first line, which is not kept"
     assert (await rig.ask(f"/ping/{uuid}/log", "POST", b"x" * 1_100_000))[0] == 413
     headers = {"transfer_encoding": "chunked"}
     assert (await rig.ask(f"/ping/{uuid}", "POST", content_length="-1", **headers))[0] == 413
@@ -188,30 +199,73 @@ async def test_a_key_is_refused_after_its_end_and_once_it_is_revoked(rig, monkey
     assert (await rig.ask(f"/ping/{uuid}"))[:2] == (404, b"not found")
     monkeypatch.undo()
     await revoke_ping_key(rig.buses["system-redis"], key.id)
-    await rig.keys.refresh(time.monotonic())
+    await asyncio.sleep(2 * key_ring.FRESH_SEC)
     assert (await rig.ask(f"/ping/{uuid}"))[:2] == (404, b"not found")
 
 
 async def test_wrong_keys_are_404_then_429_and_a_right_one_is_let_in_all_the_same(rig):
     _, uuid = await rig.make_key("backup")
-    statuses = [(await rig.ask(f"/ping/{RID}"))[0] for _ in range(desk.FAILURES + 1)]
-    assert statuses == [404] * desk.FAILURES + [429]
+    begun, unknown = time.monotonic(), 0
+    while (status := (await rig.ask(f"/ping/{RID}"))[0]) == 404:
+        unknown += 1
+    assert status == 429
+    grown = (time.monotonic() - begun) * desk.FAILURES_PER_SEC  # a busy machine may take some seconds
+    assert desk.FAILURES <= unknown <= desk.FAILURES + grown
     assert (await rig.ask(f"/ping/{uuid}"))[0] == 200
     assert (await rig.ask(f"/ping/{RID}", client="10.1.1.1"))[0] == 404
 
 
+async def test_a_key_is_valid_as_soon_as_its_bus_has_it(rig):
+    await rig.keys.refresh(time.monotonic())
+    for number in range(5):
+        key, secret = create_ping_key(f"job {number}", "backup", author="kim", now=time.time())
+        assert await write_ping_key(rig.buses["system-redis"], key)
+        assert (await rig.ask(f"/ping/{secret}"))[0] == 200
+        renewed, new_secret = rotate_ping_key(key, time.time())
+        assert await write_ping_key(rig.buses["system-redis"], renewed)
+        await asyncio.sleep(2 * key_ring.FRESH_SEC)
+        assert [(await rig.ask(f"/ping/{each}"))[0] for each in (new_secret, secret)] == [200, 404]
+
+
+async def test_a_ping_that_comes_during_a_look_at_the_keys_waits_for_a_later_one(rig):
+    await rig.keys.refresh(time.monotonic())
+    bus = rig.buses["system-redis"]
+    ask, is_asked, may_answer = bus.ask, asyncio.Event(), asyncio.Event()
+
+    async def hold(request, *how, **more):
+        answer = await ask(request, *how, **more)
+        is_asked.set()
+        await may_answer.wait()
+        return answer
+
+    bus.ask = hold
+    early = asyncio.create_task(rig.ask(f"/ping/{RID}"))
+    await is_asked.wait()
+    bus.ask = ask
+    key, secret = create_ping_key("late", "backup", author="kim", now=time.time())
+    assert await write_ping_key(bus, key)
+    late = [asyncio.create_task(rig.ask(f"/ping/{secret}")) for _ in range(3)]
+    await asyncio.sleep(0)  # the first of them waits for its turn to look, and the others for what it finds
+    late.pop(0).cancel()
+    may_answer.set()
+    assert (await early)[0] == 404
+    assert [(await each)[0] for each in late] == [200, 200]
+
+
 async def test_before_the_keys_were_read_a_ping_is_503_and_never_404(rig):
-    assert (await rig.ask(f"/ping/{RID}"))[0] == 503
     rig.buses["system-redis"].connected = False
-    await rig.keys.refresh(1.0)
     assert (await rig.ask(f"/ping/{RID}"))[0] == 503
+    rig.buses["system-redis"].connected = True
+    await rig.keys.refresh(time.monotonic())
+    assert (await rig.ask(f"/ping/{RID}"))[0] == 404
 
 
-async def test_keys_stay_valid_while_their_bus_is_away(rig):
+async def test_while_their_bus_is_away_keys_stay_valid_and_an_unknown_one_is_to_be_tried_again(rig):
     _, key = await rig.make_key()
     rig.buses["system-redis"].connected = False
-    await rig.keys.refresh(time.monotonic() + 100)
     assert (await rig.ask(f"/ping/{key}/elsewhere"))[0] == 200
+    status, body, headers = await rig.ask(f"/ping/{RID}")
+    assert (status, body, headers[b"retry-after"]) == (503, b"the keys can't be read now", b"1")
 
 
 async def test_the_truth_may_name_keys_by_their_hash_or_by_a_variable(rig):

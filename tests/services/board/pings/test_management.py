@@ -8,14 +8,17 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
+from marketswarm.bus.scripts import Script
 from marketswarm.operator.ping_keys import hash_ping_secret
 from marketswarm.operator.silences import create_silence, read_silences, write_silence
 from marketswarm.operator.tokens import Scope, create_token, write_token
+from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.status.service_rows import ServiceState
 from services.board.access.audit import AuditLog
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.steering import Steering
 from services.board.fleet.snapshot import FleetSnapshot, LastRunView, ServiceSnapshot, SilenceView
+from services.board.pings.checks import read_last_pings, read_pings
 from services.board.pings.desk import PAUSE_REASON, ServicePauses
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import RELOAD_SEC, CheckCodes, KeyRing
@@ -49,7 +52,7 @@ async def api(rig, truth_of):
     rig.desk.pauses = ServicePauses(lambda: buses, steering, lambda: board.snapshot)
     rig.gate.management = ManagementApi(board, rig.keys, rig.desk.pauses)
     await bus.client.set("board:checks", SECRET)
-    rig.truth_of, rig.directory = truth_of, PingDirectory(truth, 30.0)
+    rig.truth_of, rig.directory = truth_of, PingDirectory(truth)
     rig.follow()
     await rig.keys.refresh(time.monotonic())
     rig.tokens = {}
@@ -77,10 +80,18 @@ async def test_services_are_listed_as_checks(api, version):
         "night db",
         "up",
     )
-    assert (second["slug"], second["status"], second["timeout"]) == ("shop-api", "down", 30)
+    assert (second["slug"], second["status"], second["timeout"]) == ("shop_api", "down", 30)
     assert first["last_ping"] == "2001-09-09T01:46:40+00:00"
     assert first["uuid"] == CODE
     assert first["pause_url"] == f"http://board.example/api/v{version}/checks/{CODE}/pause"
+
+
+async def test_the_slug_that_is_listed_is_the_one_that_names_the_check_alone(api):
+    _, found = await ask(api, "/api/v3/checks/")
+    for check in found["checks"]:
+        _, same = await ask(api, "/api/v3/checks/", query=f"slug={check['slug']}".encode())
+        assert [each["name"] for each in same["checks"]] == [check["name"]]
+        assert check["slug"] == check["name"].lower(), "a ping with ?create=1 names it so"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +127,17 @@ async def test_the_uuid_of_a_check_is_a_key_for_its_pings(api):
     assert (await api.ask(path, "POST", query=b"success=true", authorization=f"Bearer {CODE}"))[0] == 200
 
 
+async def test_a_ping_with_the_uuid_of_a_check_waits_for_no_look_at_the_keys(api, monkeypatch):
+    looks = []
+
+    async def look(_now):
+        looks.append(1)
+
+    monkeypatch.setattr(api.keys, "_read", look)
+    assert (await api.ask(f"/ping/{CODE}"))[:2] == (200, b"OK")
+    assert looks == []
+
+
 @pytest.mark.parametrize("named", ["sha256", "secret", "stored"])
 async def test_a_uuid_that_a_job_brings_along_pings_and_names_its_check(api, named):
     uuid = BROUGHT
@@ -142,7 +164,7 @@ async def test_a_uuid_that_a_job_brings_along_pings_and_names_its_check(api, nam
 async def test_a_new_service_has_a_uuid_at_once_and_pings_wait_for_it(api):
     new = str(made.code_of("nightly"))
     assert (await api.ask(f"/ping/{new}"))[0] == 404
-    api.directory = PingDirectory(api.truth_of({"services": {"backup": {}, "nightly": {}}}), 30.0)
+    api.directory = PingDirectory(api.truth_of({"services": {"backup": {}, "nightly": {}}}))
     api.follow()
     assert (await api.ask(f"/ping/{new}"))[0] == 503
     assert (await api.ask(f"/ping/{CODE}"))[0] == 200
@@ -339,6 +361,35 @@ async def test_a_service_that_does_not_ping_is_a_check_too(api, state, more, exp
     check = await find_both(api)
     assert {name: check[name] for name in expected} == expected
     assert ("timeout" in check) is ("schedule" not in check)
+
+
+async def test_a_run_under_exec_is_no_ping(api):
+    service = ServiceSnapshot("backup", ServiceState.UP, "system-redis", 30.0, last_beat_at=1e9)
+    api.board.snapshot = FleetSnapshot(1e9, services=(replace(service, running_since=1e9 - 60),))
+    before = await find_both(api)
+    run = JobPing(kind=PingKind.SUCCESS, ts=1e9 + 9, form=PingForm.EXEC, rid="a", took_sec=9.0)
+    await api.buses["system-redis"].client.xadd("pings:backup", run.encode())
+    assert await find_both(api) == before
+    assert (before["started"], before["n_pings"]) == (True, 0)
+
+
+async def test_what_a_service_writes_among_its_pings_makes_no_answer_longer(api):
+    client, ping = api.buses["system-redis"].client, JobPing(kind=PingKind.FAIL, ts=1e9 + 9, body=b"full")
+    await client.xadd(
+        "pings:backup", {**ping.encode(), "body": ping.body, "x" * 20_000: "x", "y": "y" * 20_000}
+    )
+    await client.xadd("pings:backup", {f"f{n}": "x" for n in range(1000)})
+    for stored in (
+        (await read_last_pings(api.buses["system-redis"], ["backup"]))["backup"],
+        await read_pings(api.buses["system-redis"], "backup"),
+    ):
+        assert [each.kind for each in stored.pings] == [PingKind.FAIL]
+    assert stored.pings[0].body == b"full"
+    [_, found] = await api.buses["system-redis"].script(
+        Script.beside("services.board.pings", "read.lua"), ["pings:x", "pings:backup"], [10, ""]
+    )
+    assert max(len(fields) for _, fields in found[1]) <= 80
+    assert max(len(text) for _, fields in found[1] for text in fields) < 100
 
 
 async def test_a_check_has_every_field_of_healthchecks(api):

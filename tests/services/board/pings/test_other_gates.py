@@ -4,6 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from marketswarm.beat import parse_beat
+from marketswarm.monitor.last_run import parse_last_run
 from services.board.pings.answers import RefusedPingError
 from services.board.pings.other_gates import list_gatus_slugs, parse_alertmanager
 
@@ -25,9 +27,9 @@ def webhook(*alerts):
         (b"", b"success", b"OK"),
         (b"status=up&msg=fine&ping=12", b"success", b"fine\nping 12 ms"),
         (b"status=down&msg=no+disk", b"fail", b"no disk"),
-        (b"status=pending", b"fail", b"OK"),
+        (b"status=pending", b"fail", None),
         (b"status=&msg=&ping=", b"success", b"OK"),
-        (b"status=UP", b"fail", b"OK"),
+        (b"status=UP", b"fail", None),
         (b"ping=x", b"success", b"OK\nping x ms"),
     ],
 )
@@ -37,22 +39,24 @@ async def test_a_push_of_uptime_kuma_is_a_ping(rig, method, query, kind, body):
         status, said, headers = await rig.ask(f"/api/push/{secret}", method, query=query)
         assert (status, said, headers[b"content-type"]) == (200, b'{"ok":true}', b"application/json")
     entry = (await rig.entries("backup"))[-1]
-    assert (entry[b"kind"], entry[b"body"], entry[b"form"]) == (kind, body, b"kuma")
+    assert (entry[b"kind"], entry.get(b"body"), entry[b"form"]) == (kind, body, b"kuma")
 
 
-async def test_a_failure_with_a_long_report_is_taken_and_its_beginning_kept(rig):
+async def test_a_failure_with_a_long_report_is_taken_its_end_kept_and_its_beginning_the_reason(rig):
     _, uuid = await rig.make_key("backup")
-    long = b"x" * 12_000
+    long = b"disk%20full%0A" + b"line%0A" * 2_000
     assert (await rig.ask(f"/api/push/{uuid}", query=b"status=down&msg=" + long))[0] == 200
     assert (await rig.ask(f"/ping/{uuid}/fail", query=b"reason=" + long))[0] == 200
     path, header = "/api/v1/endpoints/backup/external", {"authorization": f"Bearer {uuid}"}
     assert (await rig.ask(path, "POST", query=b"success=false&error=" + long, **header))[0] == 200
     entries = await rig.entries("backup")
-    assert [(each[b"kind"], len(each.get(b"body", b""))) for each in entries] == [
-        (b"fail", 10_000),
-        (b"fail", 0),
-        (b"fail", 10_000),
-    ]
+    kept = b"line\n" * 2_000
+    found = [(each[b"kind"], each.get(b"body", b"")) for each in entries]
+    assert [kind for kind, _ in found] == [b"fail"] * 3
+    assert [len(body) for _, body in found] == [9_999, 0, 9_999]
+    assert found[0][1] + b"\n" == kept
+    run = orjson.loads(await rig.buses["system-redis"].client.get("run:backup"))
+    assert run["detail"] == "disk full"
     assert (await rig.ask("/ping/" + "x" * 2001))[0] == 414
 
 
@@ -137,7 +141,7 @@ async def test_alerts_of_a_webhook_are_pings_of_the_services_that_they_name(rig)
     status, said, _ = await rig.ask("/webhook/alertmanager", "POST", body, authorization=f"Bearer {secret}")
     assert (status, orjson.loads(said)) == (200, {"taken": 2, "unknown": ["watchdog", "", ""]})
     (entry,) = await rig.entries("backup")
-    assert (entry[b"kind"], entry[b"body"]) == (b"fail", b"DiskFull\nit is down")
+    assert (entry[b"kind"], entry[b"body"]) == (b"fail", b"DiskFull: it is down")
     assert (await rig.entries("shop_api"))[0][b"kind"] == b"success"
 
 
@@ -149,7 +153,7 @@ async def test_a_service_of_which_one_alert_still_fires_is_not_up(rig, order):
     status, said, _ = await rig.ask("/webhook/alertmanager", "POST", body, authorization=f"Bearer {secret}")
     assert (status, orjson.loads(said)) == (200, {"taken": 3, "unknown": []})
     (entry,) = await rig.entries("backup")
-    assert (entry[b"kind"], entry[b"body"]) == (b"fail", b"DiskFull\nit is down")
+    assert (entry[b"kind"], entry[b"body"]) == (b"fail", b"DiskFull: it is down")
     assert [each[b"kind"] for each in await rig.entries("shop_api")] == [b"success"]
 
 
@@ -192,3 +196,49 @@ def test_any_json_is_a_webhook_or_refused(document):
         parse_alertmanager(orjson.dumps(document))
     except RefusedPingError as refused:
         assert refused.answer.status == 400  # noqa: PT017 - a webhook is fine, too
+
+
+FIRING = [alert(svc="backup", alertname="DiskFull"), alert(svc="backup", alertname="CpuHot")]
+BOTH = "2 alerts: DiskFull: it is down; CpuHot: it is down"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "query", "detail"),
+    [
+        ("/ping/{uuid}/fail", b"\n disk full\nmore", b"", "disk full"),
+        ("/ping/{uuid}/3", "größer\x00 价格\x1b[0m".encode(), b"", "größer 价格"),
+        ("/ping/{uuid}/fail", b"\x00\x1b[2J\r\n" * 1_000, b"", None),
+        ("/ping/{uuid}/fail", b"x" * 100_000, b"", "x" * 200),
+        ("/ping/{uuid}/fail", b"", b"", None),
+        ("/api/push/{uuid}", b"", b"status=down&msg=disk+full&ping=3", "disk full"),
+        ("/api/push/{uuid}", b"", b"status=down", None),
+        ("/api/v1/endpoints/backup/external", b"", b"success=false&error=disk%20full", "disk full"),
+        ("/webhook/alertmanager", webhook(FIRING[0]), b"", "DiskFull: it is down"),
+        ("/webhook/alertmanager", webhook(*FIRING), b"", BOTH),
+        ("/webhook/alertmanager", webhook(*FIRING * 300), b"", BOTH.replace("2", "600")),
+    ],
+)
+async def test_the_reason_of_a_failure_is_in_its_beat_and_in_its_run(rig, path, body, query, detail):
+    _, uuid = await rig.make_key("backup")
+    _, secret = await rig.make_key()
+    client = rig.buses["system-redis"].client
+    async with client.pubsub() as listener:
+        await listener.subscribe("backup:heartbeat")
+        await listener.get_message(timeout=5)
+        path = path.format(uuid=uuid)
+        status, *_ = await rig.ask(path, "POST", body, query=query, authorization=f"Bearer {secret}")
+        assert status == 200
+        message = await listener.get_message(ignore_subscribe_messages=True, timeout=5)
+    beat, run = parse_beat(message["data"], "backup"), parse_last_run(await client.get("run:backup"))
+    assert (beat.run, beat.detail, run.ok, run.detail) == ("failed", detail, False, detail)
+
+
+def test_an_alert_without_a_summary_says_what_it_has():
+    for notes, text in (
+        ({"description": "why"}, "A: why"),
+        ({"message": "m", "description": "why"}, "A: m\nwhy"),
+        ({}, "A"),
+        ([], "A"),
+    ):
+        one = {"status": "firing", "labels": {"alertname": "A"}, "annotations": notes}
+        assert [said.text for said in parse_alertmanager(webhook(one))] == [text]

@@ -3,7 +3,8 @@ import asyncio
 import orjson
 import pytest
 
-from marketswarm.pings import JobPing, PingKind
+from marketswarm.beat import Beat, parse_beat
+from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.testing import MemoryBus
 from services.board.pings import writer
 from services.board.pings.answers import RefusedPingError
@@ -24,6 +25,30 @@ def make_writer(bus):
         started.append(asyncio.create_task(work, name=name))
 
     return PingWriter(lambda _name: bus, "b00700b007aa", start), started
+
+
+@pytest.mark.parametrize("form", list(PingForm))
+@pytest.mark.parametrize("kind", [PingKind.SUCCESS, PingKind.FAIL])
+async def test_a_report_says_by_which_way_it_came_and_a_sign_of_life_how_long_it_is_kept(form, kind):
+    bus = MemoryBus()
+    made, _ = make_writer(bus)
+    said: list[bytes] = []
+    script = bus.script
+
+    async def note(what, keys, args):
+        said.append(orjson.loads(args[1])[0][1].encode())
+        return await script(what, keys, args)
+
+    bus.script = note
+    await made.write(JobPing(kind=kind, ts=1.0, form=form), TO)
+    beat = parse_beat(said[0], "backup")
+    is_life = kind is PingKind.SUCCESS
+    assert isinstance(beat, Beat)
+    assert (beat.via, beat.run) == (form, "ended" if is_life else "failed")
+    assert beat.life == (60.0 if is_life else None)
+    assert orjson.loads(await bus.client.get("run:backup"))["via"] == form
+    assert (await bus.client.pttl("beat:backup") > 55_000) is is_life
+    await bus.aclose()
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,19 @@ def test_a_target_that_depends_on_none_that_is_there_is_refused():
         wishes({"name": "a", **target, "depends_on": ["massive/c"]})
 
 
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        ({"a": ["massive/a"]}, "'a' depends on itself"),
+        ({"a": ["massive/b"], "b": ["mesh", "massive/a"]}, 'circular: "massive/a" → "massive/b"'),
+        ({"a": ["massive/b"], "b": ["massive/c"], "c": ["massive/b"]}, 'circular: "massive/b" → "massive/c"'),
+    ],
+)
+def test_targets_that_need_each_other_are_refused(needs, said):
+    with pytest.raises(Exit, match=re.escape(said)):
+        wishes(*({"name": name, "host": "h", "port": 1, "depends_on": on} for name, on in needs.items()))
+
+
 def test_what_is_refused_is_not_shown():
     with pytest.raises(Exit) as refused:
         only(url="https://me:s3cret@h/")

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import orjson
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind, TimelineEntry
 from marketswarm.packed_log import LOG_LINES, MAX_PACKED, pack_log, unpack_log
+from marketswarm.redactor import REMOVED
 from services.medic.diagnosis.outage_evidence import MOST, EvidenceCollector
-from services.medic.diagnosis.redactor import REMOVED
 from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
 from services.medic.owners.embedded_fleet import FleetLogs
 from services.medic.owners.log_source import LogSource
@@ -101,6 +102,23 @@ async def test_many_outages_at_once_cost_a_bounded_time(tmp_path):
     assert asyncio.get_running_loop().time() - began < 20
     assert len(found) == len(asked) == MOST
     assert {each.packed_log for each in found} == {""}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", ["x-api-", " ", "x://y", "password: "])
+async def test_no_line_of_a_log_stands_the_medic_still(tmp_path, piece):
+    """The lease and the beats are kept on the event loop while evidence is taken."""
+    hostile = f"the secret is {piece * (60_000 // len(piece))}\n"
+    (tmp_path / "feed.log").write_text(f"first\n{hostile}next\nlast of them\n")
+    loop = asyncio.get_running_loop()
+    looks, taking = [loop.time()], asyncio.ensure_future(collect([FleetLogs(tmp_path)], plan()))
+    while not taking.done():
+        await asyncio.sleep(0.005)
+        looks.append(loop.time())
+    (found,) = await taking
+    assert looks[-1] - looks[0] < 2.5
+    assert max(later - earlier for earlier, later in pairwise(looks)) < 1.0
+    assert unpack_log(found.packed_log)[-1] == "last of them"
 
 
 def test_a_log_that_packs_badly_loses_its_first_lines():

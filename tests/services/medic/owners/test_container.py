@@ -55,6 +55,27 @@ def test_our_own_label_names_the_service_and_without_a_project_nothing_else_does
 
 
 @pytest.mark.parametrize(
+    ("labels", "command", "is_agent"),
+    [
+        ({}, "", None),
+        ({"marketswarm.agent": "true"}, "python -m services.feed", True),
+        ({"marketswarm.service": "feed"}, "own-program", True),
+        ({"marketswarm.agent": "false", "marketswarm.service": "feed"}, "", False),
+        ({"marketswarm.agent": ["true"]}, "", False),
+        ({"marketswarm.agent": "true"}, "python -m healer", False),
+        ({"marketswarm.service": "feed"}, "python3 -m services.medic --dry-run", False),
+        ({"marketswarm.agent": "true"}, "python -m bootstrap.access", False),
+        ({"marketswarm.agent": "true"}, "python -m services.medical", True),
+        ({"marketswarm.agent": "true"}, "a -m " * 100_000, True),
+        ({"marketswarm.agent": "true"}, 7, True),
+    ],
+)
+def test_a_label_makes_a_container_an_agent_and_a_name_alone_does_not(labels, command, is_agent):
+    (found,) = listing(entry(Labels={**MINE, **labels}, Command=command))
+    assert found.is_agent is is_agent
+
+
+@pytest.mark.parametrize(
     "labels",
     [
         {**MINE, "com.docker.compose.oneoff": "True"},

@@ -324,6 +324,31 @@ async def test_nothing_is_done_unless_the_very_start_that_is_meant_runs(stand_in
     assert not stand_in.count("/restart")
 
 
+@pytest.mark.parametrize(
+    ("svc", "label", "command", "may"),
+    [
+        ("postgres", "", "postgres", False),
+        ("my-db", "false", "python -m services.mesh", False),
+        ("healer-standby", "true", "python -m healer", False),
+        ("mesh", "", "python -m services.mesh", True),
+        ("mesh", "true", "own-program", True),
+    ],
+)
+async def test_what_a_truth_calls_a_service_is_restarted_only_if_it_is_an_agent(
+    stand_in, svc, label, command, may
+):
+    owner = ContainerEngine(stand_in.path, "shop", RecordingLog())
+    container = stand_in.add(svc, listed={"Command": command})
+    container.labels = {name: text for name, text in container.labels.items() if "agent" not in name}
+    container.labels |= {"marketswarm.agent": label} if label else {}
+    (found,) = await owner.read((svc,))
+    assert found.facts.is_protected is not may
+    answer, _ = await owner.restart(svc, found.facts.identity, None)
+    assert answer is (RestartAnswer.DONE if may else RestartAnswer.REFUSED)
+    assert stand_in.count("restart") == may
+    await owner.end()
+
+
 async def test_nothing_is_done_after_the_lease_has_ended(stand_in, owner):
     stand_in.add("feed")
     (found,) = await owner.read(SERVICES)

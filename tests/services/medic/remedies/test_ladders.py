@@ -148,7 +148,7 @@ def test_an_owner_that_starts_a_process_again_is_not_disturbed_by_a_command():
     assert (remedies(patient), patient.told()[-1]) == ([], "refused start_grace")
 
 
-@pytest.mark.parametrize("shown", [{"instances": 2}, {"replicas": 2}])
+@pytest.mark.parametrize("shown", [{"beats_in_turn": True}, {"replicas": 2}])
 def test_a_cache_is_not_cleared_for_one_of_several_processes(shown):
     patient = stale()
     patient.shown = shown

@@ -136,9 +136,9 @@ async def test_a_report_that_can_not_be_used_keeps_nobody_from_asking(bus, conte
 
 def test_several_processes_and_one_that_does_not_beat_are_not_asked():
     known = {"reconnect": RemedyEvidence(identity="r1")}
-    target = TargetFacts(svc="archive", health=Health.UP, boot="b1", instances=1, evidence=known)
+    target = TargetFacts(svc="archive", health=Health.UP, boot="b1", evidence=known)
     assert list(RECONNECT.list_refusals(target, 30.0)) == []
-    two = TargetFacts(svc="archive", health=Health.UP, boot="b1", instances=2, evidence=known)
+    two = TargetFacts(svc="archive", health=Health.UP, boot="b1", beats_in_turn=True, evidence=known)
     assert list(RECONNECT.list_refusals(two, 30.0)) == [Refusal.SEVERAL_PROCESSES]
     assert not RECONNECT.symptoms & {"silent"}
 

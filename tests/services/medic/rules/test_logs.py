@@ -8,6 +8,7 @@ import pytest
 
 from marketswarm.fleet.agent_logs import LogFiles, find_logs
 from marketswarm.log_follower import find_log_files
+from services.medic.owners import embedded_fleet
 from services.medic.owners.embedded_fleet import MAX_BYTES, FleetLogs
 from services.medic.rules import logs
 from services.medic.rules.logs import LOOK_SEC, WARM_UP_SEC, LogObserver, LogOrder, make_orders
@@ -25,7 +26,9 @@ def scene(tmp_path, monkeypatch):
     scene = SimpleNamespace(folder=tmp_path / "logs", now=1000.0, events=[], data=tmp_path)
     log = SimpleNamespace(warning=lambda event, **fields: scene.events.append((event, fields)))
     monkeypatch.setattr(logs, "log", log)
-    scene.observer = LogObserver([FleetLogs(scene.folder)])
+    monkeypatch.setattr(embedded_fleet, "log", log)
+    scene.source = FleetLogs(scene.folder)
+    scene.observer = LogObserver([scene.source])
 
     def write(*lines, name="feed"):
         for line in lines:
@@ -182,3 +185,36 @@ def test_what_rules_want_to_know_of_a_service_is_read_once():
 def test_the_folder_that_is_read_is_that_which_the_fleet_writes(scene):
     scene.write("x")
     assert find_log_files(scene.folder) == find_logs(scene.data)
+
+
+def test_a_pipe_in_place_of_a_log_is_named_once_and_all_other_logs_are_read(scene):
+    scene.write("first")
+    scene.write("first", name="other")
+    pipe = scene.folder / "feed@2.log"
+    os.mkfifo(pipe)
+    orders = {"feed": REFUSED, "other": REFUSED}
+
+    def measure():
+        scene.now += 10.0
+        return scene.observer.measure(orders, scene.now)[MATCHES]
+
+    measure()
+    scene.write("refused")
+    scene.write("refused", name="other")
+    assert list(measure().values()) == [1, 1], "the log of its first process is read"
+    assert list(measure().values()) == [None, 1], "what the second one logs is not known"
+    said = [fields for event, fields in scene.events if event == "medic.log_unreadable"]
+    assert said == [{"svc": "feed", "reason": "it is not a regular file", "file": "feed@2.log", "logs": 1}]
+    assert scene.source.find_problem() == "log not read: feed@2.log: it is not a regular file"
+    pipe.unlink()
+    assert list(measure().values()) == [1, 1]
+    assert scene.source.find_problem() is None
+
+
+async def test_the_end_of_a_file_that_a_link_in_place_of_a_log_names_is_not_read(scene):
+    (scene.data / "key").write_text("a secret\n")
+    scene.write("the log")
+    (scene.folder / "feed@2.log").symlink_to(scene.data / "key")
+    os.mkfifo(scene.folder / "feed@3.log")
+    for _ in range(20):  # no thread is left waiting
+        assert list(await scene.source.read_end("feed")) == [[b"the log"], [], []]

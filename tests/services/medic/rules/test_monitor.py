@@ -11,7 +11,7 @@ import pytest
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import MONITOR
 from marketswarm.event import Event, Kind, parse_event
-from marketswarm.operator.approval_link import MAX_LIFE_SEC, LinkTarget, find_link_target
+from marketswarm.operator.approval_request import MAX_WAIT_SEC, ApprovalRequest, find_request
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
@@ -29,7 +29,7 @@ from support.waiting import auntil
 FEED = b'{"access_points": {"publish_to": [{"bus": "market-redis", "key": "work"}]}}'
 TRUTH = parse_truth(b'{"services": {"feed": %s, "mesh": {}, "medic": {}}}' % FEED).truth
 MEMORY = {"metric": "process_memory", "above": 80, "for_sec": 30, "clear_sec": 0, "severity": "critical"}
-SEEN = SimpleNamespace(truth=TRUTH, processes=None)
+SEEN = SimpleNamespace(truth=TRUTH, processes=None, silent_owners=())
 
 
 class Log:
@@ -122,7 +122,7 @@ async def test_a_rule_about_memory_holds_for_a_container_too_and_its_owner_is_as
     owner = Owner()
     before = scene.monitor
     scene.monitor = RuleMonitor(before._me, before._get_settings, scene.alerts, [owner])  # noqa: SLF001 - the same scene
-    seen = SimpleNamespace(truth=TRUTH, processes=())
+    seen = SimpleNamespace(truth=TRUTH, processes=(), silent_owners=())
 
     async def look():
         scene.now += 10
@@ -135,10 +135,10 @@ async def test_a_rule_about_memory_holds_for_a_container_too_and_its_owner_is_as
         await look()
     assert owner.asked == [{"feed"}] * 4
     assert [name for name, found in scene.monitor.findings.items() if found.holds] == ["memory/feed"]
-    seen.processes = None
+    seen.silent_owners = (owner,)
     await look()
-    assert len(owner.asked) == 4, "the medic is cut off"
-    seen.processes, scene.rules = (), {"fuse": {"metric": "fuse", "above": 0}}
+    assert len(owner.asked) == 4, "it does not answer"
+    seen.silent_owners, scene.rules = (), {"fuse": {"metric": "fuse", "above": 0}}
     await look()
     assert len(owner.asked) == 4, "no rule needs it"
     scene.rules = {
@@ -212,15 +212,15 @@ async def test_the_event_of_a_proposal_has_the_command_that_approves_it_and_the_
     assert (miss.type, miss.severity) == (Kind.MONITOR_MISS, "warning"), "at once, and not ten seconds later"
     assert miss.reason.startswith("restart; to approve it until ")
     assert miss.reason.endswith(f" UTC: marketswarm medic approve {ident}")
-    link = find_link_target(miss)
+    link = find_request(miss)
     assert link.until == pytest.approx(time.time() + repair.until - scene.now, abs=10)
-    again = replace(repair, until=scene.now + 10 * MAX_LIFE_SEC)
+    again = replace(repair, until=scene.now + 10 * MAX_WAIT_SEC)
     scene.repairs = {"feed": again}
     assert [each.type for each in await list_told(1.0)] == ["monitor_miss", "monitor_ok"], "the first expired"
     for _ in range(2):
         told = await list_told(1.0)
         assert [each.type for each in told] == ["monitor_miss", "monitor_ok", "monitor_miss"]
-    assert find_link_target(told[-1]) == LinkTarget(find_proposal(again).ident, told[-1].ts + MAX_LIFE_SEC)
+    assert find_request(told[-1]) == ApprovalRequest(find_proposal(again).ident, told[-1].ts + MAX_WAIT_SEC)
     scene.repairs = {}
     assert [each.type for each in await list_told(0.0)][3:] == ["monitor_ok"]
 
@@ -462,6 +462,25 @@ async def test_what_stops_the_medic_is_told_with_the_reason(scene):
     (miss,) = await publish(scene)
     assert (miss.svc, miss.severity) == ("medic/stopped/fleet", "critical")
     assert miss.reason == "stopped 1, above 0 for 10 s: cut_off"
+
+
+async def test_that_no_medic_leads_is_told_once_and_ended_by_the_next_one_that_does(scene):
+    scene.rules = {"stopped": {"metric": "stopped", "above": 0, "for_sec": 10, "severity": "emergency"}}
+    scene.monitor.follow(TRUTH)
+    for _ in range(5):
+        scene.monitor.report_leaderless("no process leads (healing) for 61 s")
+        await publish(scene)
+    (miss,) = await publish(scene)
+    assert (miss.type, miss.svc, miss.severity) == (Kind.MONITOR_MISS, "medic/stopped/fleet", "critical")
+    assert miss.reason == "no process leads (healing) for 61 s"
+    scene.now += 10
+    scene.readings = {Metric.STOPPED: {"fleet": 0.0}}
+    await scene.monitor.look(SEEN, {}, is_fuse_blown=False, now=scene.now)
+    assert [each.type for each in await publish(scene)] == ["monitor_miss", "monitor_ok"]
+    scene.rules = {}
+    scene.monitor.follow(TRUTH)
+    scene.monitor.report_leaderless("a truth may leave this rule out")
+    assert len(await publish(scene)) == 2
 
 
 async def test_a_target_has_how_long_ago_the_probes_of_it_began(scene, monkeypatch):

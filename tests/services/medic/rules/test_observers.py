@@ -18,7 +18,7 @@ from marketswarm.beat import Beat
 from marketswarm.bus import BusError
 from marketswarm.detector import State
 from marketswarm.fleet_control import FleetProcess, ProcessState
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.status.fleet_state import FleetState, InstanceCount
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
@@ -87,7 +87,7 @@ def test_restarts_of_a_container_are_counted_by_its_engine():
 def test_while_the_fleet_does_not_answer_what_mesh_counts_is_no_restart():
     seen = observation(instances={"feed": InstanceCount(2, 99)})
     assert read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]["feed"] == 99, "no fleet is known"
-    seen = dataclasses.replace(seen, cut_off=True)
+    seen = dataclasses.replace(seen, owned_by_silent={"feed": RestartOwner.UP})
     assert read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]["feed"] is None
 
 

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.detector import State
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.status.fleet_state import FleetState
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth

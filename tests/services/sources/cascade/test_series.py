@@ -26,11 +26,16 @@ from services.sources.cascade.series import (
 from services.sources.settings import SourcesSettings
 
 STOCKS = AssetClass.STOCKS
-XNYS, CRYPTO, FOREX = get_session("XNYS"), get_session("24x7"), get_session("24x5")
+CRYPTO = get_session("24x7")
 MINUTE_MS = 60_000
 MINUTES = Series("SPY", RecordKind.BARS, "1m", AssetClass.STOCKS, "XNYS", ("a", "b"), 900.0, 5.0, 60.0)
 DAYS = replace(MINUTES, timeframe="1d")
 COIN = replace(MINUTES, symbol="BTC/USD", asset=AssetClass.CRYPTO, session="24x7")
+
+
+def xnys():
+    """New York's calendar takes most of a second, which each worker would need at its import."""
+    return get_session("XNYS")
 
 
 def ms(text):
@@ -114,37 +119,42 @@ def test_an_observation_is_fresh_since_a_source_answered_and_nothing_is_before_t
 
 @given(st.integers(ms("2026-03-01"), ms("2026-12-20")), st.integers(1, 100_000))
 def test_a_newer_record_is_never_fresh_for_a_shorter_time(newest_ms, later_ms):
-    for series, session in ((MINUTES, XNYS), (DAYS, XNYS), (COIN, CRYPTO), (MINUTES, FOREX)):
+    for series, session in (
+        (MINUTES, xnys()),
+        (DAYS, xnys()),
+        (COIN, CRYPTO),
+        (MINUTES, get_session("24x5")),
+    ):
         older = fresh_until(series, session, newest_ms, 0)
         assert newest_ms < older <= fresh_until(series, session, newest_ms + later_ms, 0)
 
 
 def test_bars_that_are_not_over_yet_are_left_out():
     now = ms("2026-11-23T15:00:30")
-    kept = keep_finished(MINUTES, XNYS, [bar(now - 90_000), bar(now - 30_000)], now)
+    kept = keep_finished(MINUTES, xnys(), [bar(now - 90_000), bar(now - 30_000)], now)
     assert [each.start_ms for each in kept] == [now - 90_000]
-    assert find_end(DAYS, XNYS, ms("2026-11-27")) == ms("2026-11-27T18:00")
+    assert find_end(DAYS, xnys(), ms("2026-11-27")) == ms("2026-11-27T18:00")
     quote = Quote("SPY", now, 1.0)
-    assert keep_finished(replace(MINUTES, kind=RecordKind.QUOTES), XNYS, [quote], now) == [quote]
+    assert keep_finished(replace(MINUTES, kind=RecordKind.QUOTES), xnys(), [quote], now) == [quote]
 
 
 def test_what_is_missing_is_asked_for_with_some_that_may_have_been_corrected():
     now = ms("2026-11-23T15:00")
-    first = make_question(MINUTES, XNYS, None, now)
+    first = make_question(MINUTES, xnys(), None, now)
     assert (first.end - first.start).days == 5
-    later = make_question(MINUTES, XNYS, now - 3 * MINUTE_MS, now)
+    later = make_question(MINUTES, xnys(), now - 3 * MINUTE_MS, now)
     assert round((later.end - later.start).total_seconds()) == 13 * 60
-    assert make_question(MINUTES, XNYS, ms("2020-01-01"), now).start == first.start
-    assert make_question(MINUTES, XNYS, now + 60 * MINUTE_MS, now).start <= first.end
+    assert make_question(MINUTES, xnys(), ms("2020-01-01"), now).start == first.start
+    assert make_question(MINUTES, xnys(), now + 60 * MINUTE_MS, now).start <= first.end
 
 
 def test_the_history_of_bars_begins_with_a_whole_trading_day():
     open_ms = ms("2026-11-18T14:30")
     for now in ("2026-11-23T14:30", "2026-11-23T17:45", "2026-11-23T20:59"):
-        assert make_question(MINUTES, XNYS, None, ms(now)).start.timestamp() * 1000 == open_ms
-    closed = make_question(MINUTES, XNYS, None, ms("2026-11-20T17:00"))  # five days before was a Sunday
+        assert make_question(MINUTES, xnys(), None, ms(now)).start.timestamp() * 1000 == open_ms
+    closed = make_question(MINUTES, xnys(), None, ms("2026-11-20T17:00"))  # five days before was a Sunday
     assert (closed.end - closed.start).total_seconds() == 5 * 86_400
-    quotes = make_question(replace(MINUTES, kind=RecordKind.QUOTES), XNYS, None, ms("2026-11-23T17:45"))
+    quotes = make_question(replace(MINUTES, kind=RecordKind.QUOTES), xnys(), None, ms("2026-11-23T17:45"))
     assert (quotes.end - quotes.start).total_seconds() == 5 * 86_400
 
 
@@ -225,20 +235,20 @@ def test_quotes_and_observations_have_any_time():
         (RecordKind.OBSERVATIONS, Observation("X", 7, 1.0)),
     ):
         series = replace(MINUTES, kind=kind, timeframe="")
-        assert place_bars(series, XNYS, [record]) == ([record], 0)
+        assert place_bars(series, xnys(), [record]) == ([record], 0)
 
 
 def test_while_a_market_is_closed_the_next_record_is_named_once_its_last_ones_had_time_to_appear():
     close, night, newest = ms("2026-11-23T21:00"), ms("2026-11-24T03:00"), ms("2026-11-23T20:59")
-    assert find_next_record(MINUTES, XNYS, newest, close + 901_000, night) == ms("2026-11-24T14:31")
-    assert find_next_record(MINUTES, XNYS, newest, close + 100_000, night) is None
-    assert find_next_record(MINUTES, XNYS, newest, night, ms("2026-11-24T15:00")) is None
-    assert find_next_record(MINUTES, XNYS, None, night, night) is None
+    assert find_next_record(MINUTES, xnys(), newest, close + 901_000, night) == ms("2026-11-24T14:31")
+    assert find_next_record(MINUTES, xnys(), newest, close + 100_000, night) is None
+    assert find_next_record(MINUTES, xnys(), newest, night, ms("2026-11-24T15:00")) is None
+    assert find_next_record(MINUTES, xnys(), None, night, night) is None
     assert find_next_record(COIN, CRYPTO, night, night, night) is None
     hours = replace(MINUTES, timeframe="1h")
     # its last hour is not over
-    assert find_next_record(hours, XNYS, newest, close + 1_800_000, night) is None
-    assert find_next_record(hours, XNYS, newest, close + 3_600_000, night) == ms("2026-11-24T15:30")
+    assert find_next_record(hours, xnys(), newest, close + 1_800_000, night) is None
+    assert find_next_record(hours, xnys(), newest, close + 3_600_000, night) == ms("2026-11-24T15:30")
 
 
 @pytest.mark.parametrize(
@@ -271,7 +281,7 @@ def test_a_day_is_asked_for_when_it_is_complete_and_once_more_late_in_the_evenin
     newest, answered, now, then
 ):
     end = find_day_end(DAYS)
-    found = find_next_record(DAYS, XNYS, ms(newest), ms(answered), ms(now), day_end=end)
+    found = find_next_record(DAYS, xnys(), ms(newest), ms(answered), ms(now), day_end=end)
     assert found == (None if then is None else ms(then))
 
 

@@ -1,0 +1,202 @@
+"""Change a truth file: show what changes, ask, seed it, and write it, or do nothing at all.
+
+The file is replaced in one step, and FILE.bak has the document before. If the file is not the truth in force,
+seeding it would change more than is shown, so that is refused. What `marketswarm validate` refuses is refused
+in its words.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from marketswarm.agent.truth_source import FoundTruth
+from marketswarm.cli import event_loop, output
+from marketswarm.cli.data_folder import suggest_command
+from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.seed import seed_document
+from marketswarm.cli.validate import list_next_runs, load_document, read_truth_file
+from marketswarm.exit import Code, Exit
+from marketswarm.text import escape_text
+from marketswarm.truth import ParsedTruth, Truth, diff_truths, format_changes
+from marketswarm.truth.document_edit import EditError, diff_texts
+
+NOTHING_CHANGED: Final = "nothing changed"
+NOT_CONFIRMED: Final = 1
+"""The exit code if a person did not want the change."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChange:
+    """A valid document that is to replace the one in a file; `lines` say for people what it changes."""
+
+    path: Path
+    before: bytes
+    after: bytes
+    loaded: ParsedTruth
+    difference: tuple[str, ...]
+    lines: tuple[str, ...]
+    old_truth: Truth = field(repr=False)
+
+    @property
+    def truth(self) -> Truth:
+        return self.loaded.truth
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Say whether a bus answers, and which truth is in force; None if no bus has a valid one."""
+
+    is_bus_there: bool
+    found: FoundTruth | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedOut:
+    """What became of a change: `seeded` is False if no bus answered; `lines` say for people what was done."""
+
+    seeded: bool
+    lines: tuple[str, ...]
+
+
+def encode_change(name: str, planned: PlannedChange, done: CarriedOut) -> dict[str, Any]:
+    """Return what `--json` says of a change to an entry of this name."""
+    return {
+        "name": name,
+        "file": str(planned.path),
+        "difference": planned.difference,
+        "seeded": done.seeded,
+        "said": done.lines,
+    }
+
+
+def plan_change(path: Path, edit: Callable[[str], str]) -> PlannedChange:
+    """Return what `edit` makes of the document in a file. Raises Exit, code 2, if the result is refused."""
+    raw, old = read_truth_file(path)
+    try:
+        after = edit(raw.decode("utf-8")).encode("utf-8")
+    except EditError as error:
+        raise Exit(Code.CONFIGURATION, f"{NOTHING_CHANGED}: {escape_text(str(error))}") from None
+    loaded = load_document(after, f"{NOTHING_CHANGED}: {path}")
+    difference = diff_texts(raw.decode("utf-8"), after.decode("utf-8"))
+    known = set(old.warnings)
+    warnings = [f"  warning  {each}" for each in loaded.warnings if each not in known]
+    now = time.time()
+    runs_before = set(list_next_runs(old.truth, now))
+    runs = [f"  {run}" for run in list_next_runs(loaded.truth, now) if run not in runs_before]
+    lines = (f"{path}:", *(f"  {escape_text(line)}" for line in difference), *warnings, *runs)
+    return PlannedChange(path, raw, after, loaded, difference, lines, old.truth)
+
+
+def confirm_change(planned: PlannedChange, *, yes: bool, as_json: bool) -> None:
+    """Show what would change, and ask. Raises Exit if it is not wanted, or nobody can be asked."""
+    if not as_json:
+        output.print_lines(planned.lines)
+    if yes:
+        return
+    if as_json or not sys.stdin.isatty():
+        raise Exit(Code.CONFIGURATION, f"{NOTHING_CHANGED}: without a terminal, say --yes")
+    if not typer.confirm(f"Change {planned.path}, and seed it?", err=True):
+        raise Exit(NOT_CONFIRMED, NOTHING_CHANGED)
+
+
+def find_in_force(planned: PlannedChange, data: Path) -> InForce:
+    """Return the truth in force.
+
+    Raises Exit, code 2, if it is not what the file says: seeding would change more than was shown.
+    """
+    in_force = event_loop.run(_read_in_force(data))
+    found = in_force.found
+    changes = None if found is None else diff_truths(found.loaded.truth, planned.old_truth)
+    if found is None or not changes:
+        return in_force
+    number = "" if found.revision is None else f", revision {found.revision}"
+    seed, show = suggest_command(f"seed {planned.path}", data), suggest_command("truth show", data)
+    raise Exit(
+        Code.CONFIGURATION,
+        "\n".join(
+            [
+                f"{NOTHING_CHANGED}: {planned.path} is not the truth in force{number}, it would also change:",
+                *(f"  {escape_text(line)}" for line in format_changes(changes)),
+                f"{seed} puts the file in force; {show} prints what is in force",
+            ]
+        ),
+    )
+
+
+def carry_out(planned: PlannedChange, in_force: InForce, data: Path) -> CarriedOut:
+    """Seed the changed document if a bus answers, and then replace the file.
+
+    Raises Exit if a bus refuses it, or the file was changed meanwhile; then nothing was changed.
+    """
+    with _staged(planned) as replace_file:
+        if not in_force.is_bus_there:
+            replace_file()
+            seed = suggest_command(f"seed {planned.path}", data)
+            return CarriedOut(
+                False, (f"{planned.path} is written; no bus answers, so seed it later: {seed}",)
+            )
+        replaces = None if in_force.found is None else in_force.found.loaded.sha256
+        name = str(planned.path)
+        seeding = seed_document(planned.after, planned.loaded, name, data, replaces=replaces)
+        report = event_loop.run(seeding)
+        replace_file()
+        return CarriedOut(True, tuple(report.describe()))
+
+
+@contextlib.contextmanager
+def _staged(planned: PlannedChange) -> Iterator[Callable[[], None]]:
+    """Write the new document beside the file; yield what puts it in the file's place, once.
+
+    The file before it becomes FILE.bak. A document that was not put in place is deleted again. Raises Exit,
+    code 2, if the file is not as it was read, or the disk does not take it.
+    """
+    real = planned.path.resolve()
+    temporary: Path | None = None
+
+    def replace_file() -> None:
+        assert temporary is not None  # noqa: S101 - written below, before this is yielded
+        _require_same(real, planned)
+        shutil.copy2(real, real.with_name(f"{real.name}.bak"))
+        temporary.replace(real)
+
+    try:
+        _require_same(real, planned)
+        handle, name = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(planned.after)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copymode(real, temporary)
+        yield replace_file
+    except OSError as error:
+        why = f"{error.filename or real}: {error.strerror or error}"
+        raise Exit(Code.CONFIGURATION, f"{planned.path} is not written: {why}") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _require_same(real: Path, planned: PlannedChange) -> None:
+    if hashlib.sha256(real.read_bytes()).digest() != hashlib.sha256(planned.before).digest():
+        raise Exit(Code.CONFIGURATION, f"{planned.path} is not written: it was changed meanwhile")
+
+
+async def _read_in_force(data: Path) -> InForce:
+    try:
+        async with open_fleet(data) as fleet:
+            return InForce(True, fleet.found)
+    except Exit as error:
+        if error.code != Code.NO_BUS:
+            raise
+        return InForce(False)

@@ -1,0 +1,216 @@
+"""Put into words what the medic does about an outage, and why it does nothing. Pure.
+
+The one table for terminal and board: the words of the record (`not_ours`, `start_grace`) are for programs. A
+word that is not in the table, such as that of another release, stands for itself; it is foreign text, so who
+shows it escapes it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from marketswarm.operator.healing import UNDONE, EntryKind, HealingIncident, TimelineEntry
+from marketswarm.truth import MEDIC
+
+_RESTART_IT: Final = "look at its log, and restart it yourself"
+_PASSES: Final = ""
+"""What to do next about a refusal that ends by itself."""
+
+REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
+    "paused": ("it is paused", "take `paused` out of its settings in the truth, or see to it yourself"),
+    "protected": ("it never touches this one", _RESTART_IT),
+    "cut_off": ("a bus, or what runs the service, does not answer it", "`marketswarm doctor` names which"),
+    "bus_lost": ("the healer has lost a bus", "bring that bus back"),
+    "healer_absent": ("no healer leads", "start the healer"),
+    "healer_deaf": ("the healer may not hear all beats", "`marketswarm status` shows what the healer says"),
+    "fleet_down": (
+        "too many services are down at once, so the cause is elsewhere",
+        "look for what they share: the network, a bus, the machine",
+    ),
+    "too_many_remedies": (
+        "it did too much in a short time",
+        f"`marketswarm {MEDIC} approve fuse` lets it go on",
+    ),
+    "share_used": ("it did too much for this service in a short time", "find out why that does not last"),
+    "silenced": ("the service is silenced", _PASSES),
+    "maintenance": ("the service is under maintenance", _PASSES),
+    "emergency": ("a rule of the severity emergency holds", "see what the rule says"),
+    "stopped": ("the service was stopped on purpose", "start it again when it may run"),
+    "too_old": ("the outage was old when it was first seen", _RESTART_IT),
+    "dependency_down": ("what the service needs is down", "see to that one first"),
+    "unknown": ("whether the outage lasts is not known", _PASSES),
+    "target_down": ("its remedies are for a service that beats", _RESTART_IT),
+    "not_ours": ("it can't restart what runs elsewhere", "restart it where it runs"),
+    "several_processes": (
+        "several processes run, and which one hangs is not known",
+        "find the one that hangs, and restart it",
+    ),
+    "owner_restarts": ("what runs the service is about to restart it", _PASSES),
+    "start_grace": ("its process has only just started", _PASSES),
+    "under_way": ("that is under way already", _PASSES),
+    "blast_radius": ("too many services that are up need it", "choose the moment, and restart it yourself"),
+    "one_at_a_time": ("it does one thing at a time", _PASSES),
+    "cooldown": ("it tried that only just now", _PASSES),
+    "dry_run": ("this is a dry run", _RESTART_IT),
+    "observed": (
+        "it only observes this service",
+        f"{_RESTART_IT}, or give it the mode `propose` or `act` in the truth",
+    ),
+    "does_not_help": ("by the record that helps no more than waiting", _PASSES),
+}
+"""By the word for why the medic does nothing: why, and what a person can do next (empty: it passes)."""
+_REMEDIES: Final[Mapping[str, str]] = {
+    "wait": "wait whether it heals by itself",
+    "resume_sources": "ask its sources again",
+    "reload_series": "load anew what is not fresh",
+    "pause_source": "pause the source",
+    "quotes_cache": "clear the cache of quotes",
+    "charts_cache": "clear the cache of charts",
+    "reconnect": "open its connections to the database anew",
+    "repeat_backup": "make the backup that is due",
+    "restart": "restart it",
+    "roll_back_truth": "go back to the truth before",
+    "command": "run the command of its settings",
+}
+_SYMPTOMS: Final[Mapping[str, str]] = {
+    "silent": "its beats are missing",
+    "degraded": "it has said for too long that it is degraded",
+    "alert": "a critical rule holds for it",
+}
+_ESCALATIONS: Final[Mapping[str, str]] = {
+    "crash_loop": "it ends again after each start",
+    "exhausted": "nothing that may be done has helped",
+}
+RESOLUTIONS: Final[Mapping[str, str]] = {
+    "open": "open",
+    "escalated": "needs a person",
+    "healed": "healed by the medic",
+    "recovered": "up again by itself",
+    "restarted": "up again after a restart by others",
+    "retired": "left the truth",
+}
+_ABANDONED: Final[Mapping[str, str]] = {
+    UNDONE: "it was not carried out",
+    "changed": "it was not carried out: the process is another one by now",
+    "refused": "it was refused",
+    "unknown": "whether it was carried out is not known",
+}
+_OWNERS: Final[Mapping[str, str]] = {
+    "up": "`marketswarm up`",
+    "medic": "the medic",
+    "engine": "the container engine",
+    "systemd": "systemd",
+    "elsewhere": "others",
+}
+_WITH_TEXT: Final = (EntryKind.APPROVED, EntryKind.TOLD, EntryKind.ACKED)
+"""The entries whose text goes on with the sentence: `by kim`, `to slack`."""
+
+
+def describe_remedy(remedy: str) -> str:
+    """Return what a remedy does, as a command: `restart it`."""
+    return _REMEDIES.get(remedy, remedy)
+
+
+def describe_refusal(reason: str) -> str:
+    """Return why the medic does nothing, in words."""
+    return REFUSALS.get(reason, (reason, ""))[0]
+
+
+def describe_resolution(resolution: str) -> str:
+    """Return how an outage ended, or that it has not, in words."""
+    return RESOLUTIONS.get(resolution, resolution)
+
+
+def describe_reason(entry: TimelineEntry) -> str:
+    """Return the reason of an entry in words; empty if it has none."""
+    match entry.what:
+        case EntryKind.OPENED:
+            return _SYMPTOMS.get(entry.reason, entry.reason)
+        case EntryKind.REFUSED:
+            return describe_refusal(entry.reason)
+        case EntryKind.ESCALATED:
+            return _ESCALATIONS.get(entry.reason, entry.reason)
+        case EntryKind.RESTARTED:
+            return f"by {_OWNERS.get(entry.reason, entry.reason)}"
+        case EntryKind.RESOLVED:
+            return describe_resolution(entry.reason)
+        case EntryKind.ABANDONED:
+            return _ABANDONED.get(entry.reason, entry.reason)
+    return entry.reason
+
+
+def describe_step(entry: TimelineEntry) -> str:
+    """Return what an entry of a timeline says in words, on one line."""
+    remedy, reason = describe_remedy(entry.remedy), describe_reason(entry)
+    heads: Mapping[EntryKind, str] = {
+        EntryKind.OPENED: f"It began: {reason}",
+        EntryKind.WAITING: "The medic waits whether it heals by itself",
+        EntryKind.PREFERRED: f"The medic begins with what helped before: {remedy}",
+        EntryKind.REFUSED: f"The medic does not {remedy}: {reason}",
+        EntryKind.PROPOSED: f"The medic proposes: {remedy}",
+        EntryKind.APPROVED: f"Approved: {remedy}",
+        EntryKind.EXPIRED: f"No person approved in time: {remedy}",
+        EntryKind.INTENDED: f"The medic is about to: {remedy}",
+        EntryKind.ACTED: f"The medic did: {remedy}",
+        EntryKind.ABANDONED: f"The medic was about to {remedy}, and {reason}",
+        EntryKind.VERIFIED: f"That helped: {remedy}",
+        EntryKind.FAILED: f"That did not help: {remedy}",
+        EntryKind.RECOVERED: "It is up again, by what is not known",
+        EntryKind.RELAPSED: "It came back before it was stable",
+        EntryKind.RESTARTED: f"It was restarted {reason}",
+        EntryKind.ESCALATED: f"A person is needed: {reason}",
+        EntryKind.DIAGNOSED: f"A diagnosis proposes: {remedy}" if entry.proposal else "A diagnosis came",
+        EntryKind.TOLD: "Messages went",
+        EntryKind.ACKED: "Acknowledged",
+        EntryKind.RESOLVED: f"It is over: {reason}",
+    }
+    joint = " " if entry.what in _WITH_TEXT else ": "
+    return joint.join(filter(None, (heads[entry.what], entry.text)))
+
+
+@dataclass(frozen=True, slots=True)
+class HealingStand:
+    """How far the medic is with an open outage: what it does or why it does nothing, and since when.
+
+    `next` is what a person can do, empty if it is nothing; `needs_person` that nothing goes on without one.
+    `at` is in epoch seconds.
+    """
+
+    text: str
+    next: str
+    at: float
+    needs_person: bool = False
+
+
+def describe_stand(found: HealingIncident) -> HealingStand:
+    """Return how far the medic is with an outage that is open."""
+    last = next((each for each in reversed(found.timeline) if not _is_aside(each)), found.timeline[0])
+    remedy = describe_remedy(last.remedy)
+    match last.what:
+        case EntryKind.OPENED:
+            text, then = "The medic has seen it, and decides what to do", ""
+        case EntryKind.PROPOSED | EntryKind.DIAGNOSED:
+            # the text of a proposal begins with the command that approves it, which is shown beside this
+            more = last.text.partition("; ")[2] if last.what is EntryKind.PROPOSED else ""
+            said = describe_step(replace(last, text=""))
+            text, then = "; ".join(filter(None, (said, more))), "approve it, or see to it yourself"
+        case EntryKind.REFUSED:
+            text, then = describe_step(last), REFUSALS.get(last.reason, ("", _RESTART_IT))[1]
+        case EntryKind.ACTED:
+            text, then = f"The medic did: {remedy}. Whether that helps shows soon", ""
+        case EntryKind.ESCALATED:
+            text, then = (
+                describe_step(last),
+                f"`marketswarm incident {found.id}` shows what was tried and seen",
+            )
+        case EntryKind.EXPIRED | EntryKind.FAILED | EntryKind.ABANDONED | EntryKind.RELAPSED:
+            text, then = f"{describe_step(last)}. The medic goes on with what is left", ""
+        case EntryKind.VERIFIED | EntryKind.RECOVERED:
+            text, then = f"{describe_step(last)}. The medic watches whether it stays so", ""
+        case _:
+            text, then = describe_step(last), ""
+    return HealingStand(text, then, last.ts, needs_person=bool(then))
+
+
+def _is_aside(entry: TimelineEntry) -> bool:
+    return entry.is_beside or entry.what is EntryKind.PREFERRED

@@ -1,0 +1,65 @@
+"""What a command imports before it does anything: people, cron and shell loops wait for that each time."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+SCRIPT = """
+import sys
+import marketswarm.cli
+try:
+    marketswarm.cli.main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+NO_TABLE = {"rich", "pygments", "attr"}
+"""Packages that only tables and help need."""
+NEVER = {
+    "opentelemetry",  # what redis-py loads of it, and uses only if it is asked to
+    "rich.live",
+    "rich.traceback",  # what structlog loads of rich
+    "pygments",
+    "httpx",
+    "prometheus_client",
+    "marketswarm.agent.lifecycle",
+    "marketswarm.channels.registry",
+    "marketswarm.detector.detector",
+    "marketswarm.detector.service",
+    "marketswarm.fleet.supervisor",
+    "marketswarm.monitor.monitor",
+    "marketswarm.monitor.store",
+}
+
+
+def load_modules(shell, *words):
+    """Run a command for which no bus answers; return what it has imported at its end."""
+    away = {"SYSTEM_REDIS_URL": "redis://127.0.0.1:1", "MARKET_REDIS_URL": "redis://127.0.0.1:1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words],
+        cwd=shell.folder,
+        env={name: value for name, value in shell.env.items() if not name.startswith("OTEL_")} | away,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ended.returncode, set(ended.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    ("command", "is_table"), [(["status"], True), (["beat", "mesh"], False), (["ack", "mesh"], False)]
+)
+def test_what_is_typed_often_imports_nothing_that_it_does_not_need(shell, command, is_table):
+    code, loaded = load_modules(shell, *command)
+    assert code == 3  # it has asked the buses
+    assert f"marketswarm.cli.{'notifier' if command[0] == 'ack' else command[0]}" in loaded
+    assert ("rich.table" in loaded) is is_table
+    assert not (NEVER if is_table else NEVER | NO_TABLE) & loaded
+
+
+def test_the_version_needs_no_client_no_models_and_no_tables(shell):
+    code, loaded = load_modules(shell, "--version")
+    assert code == 0
+    assert not {"redis", "pydantic", "structlog", "rich", "marketswarm.cli.status"} & loaded

@@ -1,0 +1,24 @@
+"""Hours of a fleet with all that befalls a notifier: who is down is queued, told or held at every instant."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from support.examples import examples
+from support.simulation.notifications import play
+
+STORIES = 30
+"""At a hundred examples; `make test` plays three, and each night two thousand that no night before had."""
+NIGHTLY_STORIES, PART = 2000, 100
+
+
+@pytest.mark.timeout(400)  # a busy machine may take ten times as long
+def test_row_64_nothing_is_lost_or_told_twice_and_nothing_is_told_inside_a_silence():
+    assert play(1, examples(STORIES)) > 20
+
+
+@pytest.mark.nightly("test_row_64_nothing_is_lost_… plays three stories in every run")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("part", range(0, NIGHTLY_STORIES, PART))
+def test_nothing_is_lost_or_told_twice_in_thousands_of_stories(part):
+    play(10_000 * datetime.now(UTC).date().toordinal() + part, PART)  # a failure names its seed

@@ -1,0 +1,186 @@
+"""The cards of what is not as it should be: what happened, what the medic does, what to do, who was told."""
+
+from dataclasses import replace
+
+import pytest
+
+from marketswarm.keys import MEDIC_OUTAGES
+from marketswarm.operator.healing import fold_incidents
+from marketswarm.status.notifications import OpenIncident
+from marketswarm.status.service_rows import ServiceState
+from marketswarm.testing import MemoryBus
+from services.board.fleet.incident_pages import IncidentsPage
+from services.board.fleet.incident_record import HeldRule, RecordedIncidents, read_held_rules
+from services.board.fleet.open_incidents import make_cards
+from services.board.fleet.words import mark_commands
+from services.board.responses import Frame, render
+from support.board_examples import AT, make_service, make_snapshot
+from support.healing_record import Step, make_outage
+
+MEDIC, NOTIFIER = make_service("medic"), make_service("notifier")
+NOTHING = RecordedIncidents()
+DOWN = ServiceState.DOWN
+DEGRADED = {"status": "degraded", "detail": "2 of 9 targets do not answer"}
+
+
+def record(svc: str, *steps: Step) -> RecordedIncidents:
+    return RecordedIncidents(tuple(fold_incidents(make_outage(svc, AT - 60, *steps))))
+
+
+def show(*services, found=NOTHING, rules=(), notified=(), alone=False, **changed):
+    """Return the cards, and the text of the page without its markup."""
+    parts = () if alone else (MEDIC, NOTIFIER)
+    snapshot = make_snapshot(*services, *parts, channels={"slack": "x"}, **changed)
+    cards = make_cards(snapshot, found, rules, {each.key: each for each in notified})
+    text = render(IncidentsPage(Frame("Incidents", "/incidents", snapshot, "1-1"), cards))
+    return cards, " ".join(text.split())
+
+
+def say(sentences) -> list[str]:
+    return [" ".join(phrase.text for phrase in each) for each in sentences]
+
+
+def test_without_anything_wrong_nothing_is_down_and_nothing_else_is_said():
+    cards, text = show(make_service("mesh"))
+    assert cards == ()
+    assert "Nothing is down, nothing is degraded, and no rule holds." in text
+    assert "none of 3 down" in text
+
+
+@pytest.mark.parametrize(
+    ("services", "rules"),
+    [
+        ([make_service("massive", **DEGRADED)], []),
+        ([make_service("massive")], [HeldRule("memory", "massive", AT, "")]),
+        ([], [HeldRule("disk", "host", None, "6.2, below 10")]),
+        ([make_service("job", ServiceState.FAILED)], []),
+    ],
+)
+def test_what_is_degraded_failed_or_held_by_a_rule_never_stands_under_nothing_is_down(services, rules):
+    cards, text = show(*services, rules=rules)
+    assert len(cards) == 1
+    assert "Nothing is" not in text
+    assert "1 not as it should be" in text
+
+
+def test_an_outage_with_a_proposal_has_the_button_for_it_and_who_was_told():
+    told = OpenIncident("massive", down=True, told_at=AT - 50, channels=("slack", "email"), reminded=2)
+    asked = OpenIncident("medic/proposed/massive", down=True, told_at=AT - 40, channels=("slack",))
+    found = record("massive", ("waiting", "wait"), ("proposed", "restart", "3f9a1c04"))
+    rules = [HeldRule("proposed", "massive", AT - 40, "restart; to approve it …")]
+    (card,), text = show(make_service("massive", DOWN), found=found, rules=rules, notified=(told, asked))
+    assert (card.word, card.proposal.id) == ("down", "3f9a1c04")
+    assert say(card.what) == ["silent since"]  # the rule about the proposal is no news of its own
+    assert say([card.medic]) == ["The medic proposes: restart it, since"]
+    assert card.then == "approve it, or see to it yourself"
+    assert say(card.told) == [
+        "slack, email, at then 2 reminders",
+        "that a remedy is proposed: slack, at",
+    ]
+    assert "<code>marketswarm medic approve 3f9a1c04</code>" in text
+    assert "1 waits for your approval" in text
+
+
+def test_what_the_medic_will_not_do_has_the_reason_in_words_and_what_to_do():
+    found = record("vexy_ai", ("refused", "restart", "not_ours"))
+    (card,), text = show(make_service("vexy_ai", DOWN), found=found)
+    assert say([card.medic]) == ["The medic does not restart it: it can't restart what runs elsewhere, since"]
+    assert card.then == "restart it where it runs"
+    assert "not_ours" not in text
+
+
+@pytest.mark.parametrize(
+    ("services", "said"),
+    [
+        ([], "This fleet has no medic"),
+        ([make_service("medic", DOWN)], "The medic is down: nothing is done"),
+        ([MEDIC], "The medic has not taken it up yet"),
+    ],
+)
+def test_without_a_record_of_it_the_page_says_why_nothing_is_done(services, said):
+    cards, _ = show(make_service("mesh", DOWN), *services, alone=True)
+    (card,) = [each for each in cards if each.subject == "mesh"]
+    assert card.medic[0].text.startswith(said)
+    assert "marketswarm logs mesh" in card.then
+
+
+@pytest.mark.parametrize(
+    ("notified", "changed", "said"),
+    [
+        ((), {}, "no one yet"),
+        ((), {"channels": {}}, "no one: no channel is open"),
+        ((OpenIncident("mesh", down=True, held="silenced"),), {}, "no message sent: it is silenced"),
+        ((OpenIncident("mesh", down=True),), {}, "no one yet: the message is on its way"),
+    ],
+)
+def test_it_says_why_no_one_was_told(notified, changed, said):
+    snapshot = make_snapshot(make_service("mesh", DOWN), NOTIFIER, **{"channels": {"slack": "x"}, **changed})
+    (card,) = make_cards(snapshot, NOTHING, (), {each.key: each for each in notified})
+    assert say(card.told) == [said]
+
+
+def test_a_fleet_without_a_notifier_tells_no_one():
+    cards, _ = show(make_service("mesh", DOWN), alone=True)
+    assert say(cards[0].told) == ["no one: this fleet has no notifier"]
+
+
+def test_one_who_sees_to_it_is_named_and_a_proposal_still_waits():
+    acked = OpenIncident("mesh", down=True, acked_by="kim", told_at=AT, channels=("slack",))
+    (card,), _ = show(make_service("mesh", DOWN, acked_by="kim"), notified=(acked,))
+    assert card.then == "nothing: kim sees to it"
+    found = record("mesh", ("proposed", "restart", "3f9a1c04"))
+    (card,), _ = show(make_service("mesh", DOWN, acked_by="kim"), found=found, notified=(acked,))
+    assert card.then.startswith("approve it")
+
+
+def test_what_is_down_because_of_another_is_on_the_card_of_that_one_and_down_comes_first():
+    services = (
+        make_service("massive", **DEGRADED),
+        make_service("rss_agg", DOWN),
+        make_service("vexy_ai", DOWN, cause="rss_agg"),
+    )
+    cards, text = show(*services)
+    assert [each.subject for each in cards] == ["rss_agg", "massive"]
+    assert "1 that needs it is down, too" in text
+    assert "2 of 5 down" in text
+
+
+def test_a_medic_that_has_stopped_comes_before_all_else():
+    found = replace(record("mesh", ("refused", "restart", "too_many_remedies")), blown_at=AT - 9)
+    rules = [HeldRule("fuse", "fleet", AT - 9, "")]
+    cards, text = show(make_service("mesh", DOWN), found=found, rules=rules)
+    assert [(each.subject, each.word) for each in cards] == [("medic", "has stopped"), ("mesh", "down")]
+    assert "<code>marketswarm medic approve fuse</code>" in text
+
+
+def test_an_outage_on_record_whose_service_is_up_again_is_watched():
+    found = record("mesh", ("acted", "restart"), ("verified", "restart"))
+    (card,), _ = show(make_service("mesh"), found=found)
+    assert card.word == "up again"
+    assert "watches whether it stays so" in card.medic[0].text
+    over = record("mesh", ("verified", "restart"), ("resolved", "", "healed"))
+    assert show(make_service("mesh"), found=over)[0] == ()
+
+
+def test_a_bus_that_is_away_is_said_and_then_nothing_is_called_well():
+    _, text = show(make_service("mesh"), notes=("bus market-redis does not answer: refused",))
+    assert "bus market-redis does not answer: refused." in text
+    assert "Nothing is known to be down." in text
+
+
+async def test_only_rules_that_hold_are_read_and_what_can_not_be_parsed_is_none():
+    bus = MemoryBus()
+    held = b'{"verdict":"down","since":5.0,"error":"6.2 \\u001b[2J, below 10","told":"x"}'
+    over = b'{"verdict":"up"}'
+    for name, raw in ("disk/host", held), ("memory/mesh", over), ("x\x1b/y", b"{"), ("noslash", held):
+        await bus.client.hset(MEDIC_OUTAGES, name, raw)
+    found = await read_held_rules(bus)
+    assert [(each.rule, each.subject) for each in found.rules] == [("disk", "host"), ("noslash", "")]
+    assert all(each.why.isprintable() for each in found.rules)
+    bus.connected = False
+    assert (await read_held_rules(bus)).away.startswith("bus system-redis: ")
+
+
+def test_only_what_stands_in_backticks_is_code_and_nothing_else_is_markup():
+    assert mark_commands("a `b <i>` c") == "a <code>b &lt;i&gt;</code> c"
+    assert mark_commands("a ` <b>") == "a ` &lt;b&gt;"
