@@ -1,7 +1,8 @@
 """Add up the summaries of several pytest runs: `summary.py name=log …`.
 
 Print a line for each run, then one in pytest's own form for all of them. The exit code is 1 unless every run
-has ended without failures.
+has ended without failures. After `name=log,log`, the second is of a run of only those that failed in the first:
+what became of them there counts, and how many there were is said as `rerun`.
 """
 
 import re
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
     total: Counter[str] = Counter()
     seconds = 0.0
     for name, _, path in (argument.partition("=") for argument in arguments):
-        found = count_results(Path(path).read_text(encoding="utf-8", errors="replace"))
+        found = _join([count_results(_read(each)) for each in path.split(",")])
         if found is None:
             print(f"  {name:20} has no summary: it did not come to its end")
             found = Counter(error=1), 0.0
@@ -46,8 +47,22 @@ def main(arguments: list[str]) -> int:
     return int(any(total[kind] for kind in FAILED_KINDS) or not total["passed"])
 
 
+def _read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8", errors="replace")
+
+
+def _join(runs: list[tuple[Counter[str], float] | None]) -> tuple[Counter[str], float] | None:
+    """Return the counts and seconds of a run and of that of its failures after it; None if one has no end."""
+    first, *more = runs
+    if first is None or not more or more[0] is None:
+        return first if not more else None
+    (counts, seconds), (again, again_seconds) = first, more[0]
+    failed = sum(counts.pop(kind, 0) for kind in FAILED_KINDS)
+    return counts + again + Counter(rerun=failed), seconds + again_seconds
+
+
 def _format_counts(counts: Counter[str]) -> str:
-    order = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
+    order = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error", "rerun")
     several = {"error": "errors", "warning": "warnings"}
     named = ((counts[kind], several.get(kind, kind) if counts[kind] > 1 else kind) for kind in order)
     return ", ".join(f"{count} {kind}" for count, kind in named if count)

@@ -11,8 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MAKE = """#!/bin/sh
 echo "make $*" >>"$CALLS"
+case "$*" in
+    "$ALONE_RED "*--last-failed*) echo "1 failed in 1.00s"; exit 2 ;;
+    *--last-failed*) echo "1 passed in 1.00s"; exit ;;
+esac
 case "$1" in
     "$RED") echo "1 failed, 2 passed in 1.00s"; exit 2 ;;
+    "$FLAKY") printf "%b" "$FAILURES"; echo "1 failed, 2 passed in 1.00s"; exit 2 ;;
     "$BROKEN") exit 2 ;;
     *) echo "3 passed in 2.00s" ;;
 esac
@@ -27,6 +32,7 @@ case "$1" in
     down) rm "$0.up" ;;
 esac
 """
+FAILURE = "FAILED tests/a/test_b.py::test_c[d e] - Timeout\\n"
 PARTS = ["test", "faults", "boardtest"]
 CONTAINERS = "containertest"
 pytestmark = pytest.mark.needs("bash")
@@ -53,7 +59,8 @@ def run(root: Path, script: str = "run", **env: str) -> tuple[subprocess.Complet
     """Return how a script of .ci ended, and the targets that it made, in order."""
     calls = root.parent / "calls"
     path = f"{root.parents[1] / 'bin'}:{os.environ['PATH']}"
-    environ = {"PATH": path, "HOME": str(root.parent), "CALLS": str(calls), "RED": "none", "BROKEN": "none"}
+    environ = {"PATH": path, "HOME": str(root.parent), "CALLS": str(calls)}
+    environ |= dict.fromkeys(("RED", "BROKEN", "FLAKY", "ALONE_RED"), "none") | {"FAILURES": FAILURE}
     ended = subprocess.run(
         ["bash", root / ".ci" / script],
         env={**environ, **env},
@@ -111,6 +118,43 @@ def test_one_red_part_is_red_and_named_and_the_others_run(checkout, part):
     has_tests = part not in ("lint", "audit")
     assert (f"== RED: make {part}" in ended.stdout) is has_tests
     assert ("1 failed" in last_line(ended)) is has_tests
+
+
+def test_what_fails_beside_others_and_passes_alone_is_named_and_refuses_nothing(checkout):
+    ended, made = run(checkout, DOCKER_HOST="unix:///there", FLAKY="faults")
+    assert made[3:] == ["test", "faults", "faults", "boardtest", CONTAINERS]
+    calls = (checkout.parent / "calls").read_text(encoding="utf-8")
+    # of the same tests as before
+    assert "tests/systemd --last-failed --last-failed-no-failures=none -n 0\n" in calls
+    assert "passed alone: mend it\nFAILED tests/a/test_b.py::test_c[d e] - Timeout\n" in ended.stdout
+    assert "== red" not in ended.stdout
+    assert last_line(ended) == "12 passed, 1 rerun in 8.00s (0:00:08)"
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_what_fails_alone_too_is_red(checkout):
+    ended, _ = run(checkout, DOCKER_HOST="unix:///there", FLAKY="faults", ALONE_RED="faults")
+    assert "== red: make faults" in ended.stdout
+    assert "mend it" not in ended.stdout
+    assert last_line(ended) == "1 failed, 11 passed in 7.00s (0:00:07)"
+    assert ended.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "failures"),
+    [
+        ("run", 4 * FAILURE),
+        ("run", FAILURE + "left behind by tests (ended now)\\n"),
+        ("run", "FAILED to start\\n"),
+        ("nightly", FAILURE),
+    ],
+    ids=["many", "left behind", "no test is named", "in the night"],
+)
+def test_what_a_busy_moment_does_not_explain_is_red_at_once(checkout, script, failures):
+    ended, made = run(checkout, script, DOCKER_HOST="unix:///there", FLAKY="test", FAILURES=failures)
+    assert made.count("test") == 1
+    assert "== red: make test" in ended.stdout
+    assert ended.returncode == 1
 
 
 def test_a_part_that_did_not_come_to_its_end_is_an_error(checkout):

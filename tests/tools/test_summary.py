@@ -13,6 +13,7 @@ RED = """F
 FAILED a::b - 3 passed in 2.0s is what it said
 = 1 failed, 4 passed, 1 warning, 2 errors in 61.25s (0:01:01) =
 """
+AGAIN = ".\n= 3 passed in 2.00s =\n"
 BROKEN = "make: *** [Makefile:12: environment] Error 1\n"
 
 
@@ -37,3 +38,21 @@ def test_the_last_line_is_of_all_runs_and_red_as_soon_as_one_is(tmp_path, logs, 
     assert len(parts) == len(logs)
     if BROKEN in logs:
         assert "has no summary" in parts[-1]
+
+
+@pytest.mark.parametrize(
+    ("again", "code", "last"),
+    [
+        (AGAIN, 0, " 7 passed, 1 warning, 3 rerun in 63.25s (0:01:03) "),
+        (RED, 1, " 1 failed, 8 passed, 2 warnings, 2 errors, 3 rerun in 122.50s (0:02:02) "),
+        (BROKEN, 1, " 1 error in 0.00s (0:00:00) "),
+    ],
+    ids=["passed", "failed again", "no summary"],
+)
+def test_what_failed_and_ran_again_counts_as_it_ended(tmp_path, again, code, last):
+    for name, text in {"first": RED, "again": again}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    words = [f"live={tmp_path / 'first'},{tmp_path / 'again'}"]
+    ended = subprocess.run([sys.executable, SUMMARY, *words], capture_output=True, text=True, check=False)
+    assert ended.stdout.splitlines()[-1].strip("=") == last
+    assert ended.returncode == code
