@@ -1,8 +1,8 @@
 """Add up the summaries of several pytest runs: `summary.py name=log …`.
 
 Print a line for each run, then one in pytest's own form for all of them. The exit code is 1 unless every run
-has ended without failures. After `name=log,log`, the second is of a run of only those that failed in the first:
-what became of them there counts, and how many there were is said as `rerun`.
+has ended without failures. In `name=log,log`, the second run is of what failed in the first: how it ended
+there counts, and how many there were is said as `rerun`.
 """
 
 import re
