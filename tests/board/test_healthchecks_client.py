@@ -22,7 +22,7 @@ from support.rig.steered_fleet import TRUTH, run_steered_fleet
 from support.waiting import until
 
 pytestmark = [
-    pytest.mark.timeout(300),  # one test of the run makes the environment
+    pytest.mark.timeout(900),  # one test of the run makes the environment
     pytest.mark.nightly(
         "tests/services/board/pings asks the same of the board over HTTP, and test_pings has other clients"
     ),
@@ -30,7 +30,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "tools" / "clients.lock"
 DRIVER = ROOT / "tests" / "support" / "healthchecks_calls.py"
-MAKING_SEC = 200
+MAKING_SEC = 600
 TAGGED = {
     **TRUTH,
     "services": {**TRUTH["services"], "backup": {**TRUTH["services"]["backup"], "tags": ["nightly"]}},

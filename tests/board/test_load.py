@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kill", [False, True])
 def test_many_browsers_lose_nothing_and_the_board_stays_small(tmp_path, kill):
     lines: list[str] = []

@@ -67,7 +67,7 @@ def send_requests(operation, mode, headers, count):
     return statuses
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_right_request_gets_an_answer_that_the_document_describes(fleet, operations, ask_all):
     found = {
         label: ask_all(operation, GenerationMode.POSITIVE, fleet.headers)
@@ -80,7 +80,7 @@ def test_every_right_request_gets_an_answer_that_the_document_describes(fleet, o
     assert {200, 404} <= set(found["GET /api/v1/services/{svc}"] | found["GET /api/v1/alerts"]), found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_wrong_request_gets_an_answer_that_the_document_describes(fleet, operations, ask_all):
     wrong = [each for name, each in operations.items() if (each.query or each.body) and name not in CHECKS]
     found = {}
@@ -94,7 +94,7 @@ def test_every_wrong_request_gets_an_answer_that_the_document_describes(fleet, o
     assert 422 in found["POST /api/v1/silences"], found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_request_that_changes_something_needs_a_token(operations, ask_all):
     changing = [each for name, each in operations.items() if each.method != "get" and name not in CHECKS]
     found = {each.label: set(ask_all(each, GenerationMode.POSITIVE, {})) for each in changing}

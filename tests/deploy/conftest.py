@@ -10,6 +10,15 @@ import pytest
 
 from support.rig import kubernetes as rig
 
+MAKING_SEC = 900
+"""Nine programs make the manifests once, beside busy workers, and the other workers wait for that."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "made" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(MAKING_SEC))
+
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:

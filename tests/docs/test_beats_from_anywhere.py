@@ -63,7 +63,7 @@ def in_node(folder: Path) -> list[str]:
     return ["node", "beat.js"]
 
 
-@pytest.mark.timeout(400)  # Go builds its own library first
+@pytest.mark.timeout(900)  # Go builds its own library first
 @pytest.mark.parametrize(
     "made",
     [

@@ -231,5 +231,5 @@ class Machine(RuleBasedStateMachine):
         self.fleet.step_wall(name, sec)
 
 
-TestMachine = pytest.mark.timeout(400)(Machine.TestCase)  # a busy machine may take ten times as long
+TestMachine = pytest.mark.timeout(900)(Machine.TestCase)  # a busy machine may take ten times as long
 TestMachine.settings = settings(stateful_step_count=20, max_examples=examples(15))

@@ -188,7 +188,7 @@ def new_health(fleet) -> bytes | None:
         return anybody.get("health:b")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_all_that_the_fleet_does_it_does_with_acls_too(tmp_path):
     """One fleet for all of it: its start is what costs."""
     with Site() as site, Receiver() as receiver, contextlib.ExitStack() as ends:

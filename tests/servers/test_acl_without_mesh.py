@@ -44,7 +44,6 @@ def shell(tmp_path):
         yield shell
 
 
-@pytest.mark.timeout(60)
 def test_status_shows_who_is_down_and_every_bus_as_there_and_topology_and_alerts_are_shown_too(shell):
     seen = orjson.loads(shell.said("status", "--json"))
     [alpha] = [each for each in seen["services"] if each["svc"] == "alpha"]

@@ -9,7 +9,7 @@ from soak.run import Plan, Soak
 @pytest.mark.nightly(
     "tests/faults has each fault; tests/marketswarm/detector/test_detector_machine.py their orders"
 )
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_minute_of_random_faults_is_told_as_it_happened(tmp_path):
     lines: list[str] = []
     soak = Soak(Plan(minutes=0.75, seed=26, services=12), tmp_path, lines.append)

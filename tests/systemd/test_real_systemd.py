@@ -16,7 +16,7 @@ from support.pages import ROOT
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.timeout(400),  # it waits for the minute of each step itself
+    pytest.mark.timeout(900),  # it waits for the minute of each step itself
     pytest.mark.needs("systemd-nspawn", "redis-server", "busctl"),
     pytest.mark.nightly(
         "it boots a system; in every run the units are held to systemd-analyze, and medic to a stand-in of "

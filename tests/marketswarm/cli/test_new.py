@@ -90,7 +90,7 @@ def in_the_tree(empty):
     return [name for name in FILES if name.endswith(".py")]
 
 
-@pytest.mark.timeout(400)  # mypy begins with nothing, and beside others
+@pytest.mark.timeout(900)  # mypy begins with nothing, and beside others
 @pytest.mark.nightly("test_in_the_tree_it_is_in_good_style_and_its_own_test_is_green runs the same files")
 @pytest.mark.usefixtures("in_the_tree")
 def test_in_the_tree_its_types_are_right(empty):

@@ -176,7 +176,7 @@ class Machine(RuleBasedStateMachine):
         self.fleet.add(svc)
 
 
-TestMachine = pytest.mark.timeout(400)(Machine.TestCase)  # a busy machine may take ten times as long
+TestMachine = pytest.mark.timeout(900)(Machine.TestCase)  # a busy machine may take ten times as long
 TestMachine.settings = settings(max_examples=examples(40), stateful_step_count=30)
 
 

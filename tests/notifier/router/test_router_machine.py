@@ -169,7 +169,7 @@ class Machine(RuleBasedStateMachine):
         )
 
 
-TestMachine = pytest.mark.timeout(400)(Machine.TestCase)  # a busy machine may take ten times as long
+TestMachine = pytest.mark.timeout(900)(Machine.TestCase)  # a busy machine may take ten times as long
 # to shrink what was found takes minutes; whoever mends it can have that by HYPOTHESIS_PROFILE=explore
 PHASES = tuple(Phase) if settings().max_examples > 1000 else (Phase.explicit, Phase.generate)
 TestMachine.settings = settings(settings(), max_examples=examples(60), stateful_step_count=30, phases=PHASES)
