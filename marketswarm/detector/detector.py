@@ -388,6 +388,14 @@ class Detector:
 
     # -- suspects
 
+    def is_last_payload(self, svc: str, payload: bytes) -> bool:
+        """Return True if this value of `beat:<svc>` shows no more than what was heard last.
+
+        To evaluate a suspect, it counts as nothing stored.
+        """
+        service = self.services.get(svc)
+        return service is not None and service.is_last_payload(payload)
+
     def evaluate_suspect(
         self, svc: str, stored: LastBeat | None, now: Moment
     ) -> Verdict | UnheardBeat | None:

@@ -299,6 +299,16 @@ class WatchedService(LastPayload):
         may_be_last = is_its_time or oldest_sec >= silence_sec - IN_FLIGHT_SEC
         return may_be_last and (beat.i, beat.ts) == (self.parsed_i, self.parsed_ts)
 
+    def is_last_payload(self, payload: bytes) -> bool:
+        """Return True if a stored payload is the one that was heard last, by its bytes and its time.
+
+        Nearly all that is stored by services that die is, and to parse it takes as long as all else about
+        them. Of a job, which has runs under way, it counts how old the payload is.
+        """
+        if payload != self.payload or self.is_unparsed or self.job is not None or self.last_beat is None:
+            return False
+        return abs(self.parsed_ts - self.last_beat.wall) <= IN_FLIGHT_SEC
+
     # -- trouble
 
     @property
@@ -524,7 +534,7 @@ class WatchedService(LastPayload):
         """
         if not self.is_unparsed or self.confirm_counts() or self._confirm_whole():
             return True
-        self.is_unparsed, self.last_beat = False, self.parsed_at
+        self.is_unparsed, self.last_beat, self.payload = False, self.parsed_at, b""
         self.parse_next()
         granted_sec = min(UNDONE_INTERVALS * self.rule.interval_sec, self.rule.timeout_sec)
         self.not_due_before = max(self.not_due_before, running + granted_sec)

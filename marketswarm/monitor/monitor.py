@@ -164,7 +164,8 @@ class Evaluator:
         time_slice, unheard = TimeSlice(), None
         unanswered = dict.fromkeys(services)
         with contextlib.suppress(BusError, KeyError):
-            async for answer in read_last_beats(self.links[bus].bus, timeouts):
+            is_known = self.feed.detector.is_last_payload
+            async for answer in read_last_beats(self.links[bus].bus, timeouts, is_known):
                 self._log_unreadable(bus, answer)
                 now = read_clocks()
                 for svc in answer.services:

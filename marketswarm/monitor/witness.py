@@ -8,7 +8,7 @@ compared. A service may write anything under its key, so no more bytes are read 
 have.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -45,8 +45,15 @@ class StoredBeats:
     unreadable: dict[str, MalformedBeat] = field(default_factory=dict)
 
 
-async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncIterator[StoredBeats]:
+IsKnown = Callable[[str, bytes], bool]
+
+
+async def read_last_beats(
+    bus: Bus, timeouts: Mapping[str, float], is_known: IsKnown | None = None
+) -> AsyncIterator[StoredBeats]:
     """Read the last beats of services, given with their timeouts in seconds, 500 at a time.
+
+    A payload for whose service `is_known` returns True is not parsed, and is in no answer.
 
     If reading a batch fails, read its services one by one, so that one bad key can't hide the others. A
     service that could not be read is in no answer. Raise BusError if the bus is away.
@@ -54,12 +61,12 @@ async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncItera
     services = iter(timeouts.items())
     while batch := dict(islice(services, BATCH_SIZE)):
         try:
-            yield await _read_batch(bus, batch)
+            yield await _read_batch(bus, batch, is_known)
         except BusError as error:
             if len(batch) == 1:
                 raise
             batch_error = error
-            async for answer in _read_one_by_one(bus, batch, batch_error):
+            async for answer in _read_one_by_one(bus, batch, is_known, batch_error):
                 yield answer
 
 
@@ -111,7 +118,7 @@ def _parse_run(bus: Bus, svc: str, run: bytes) -> LastRun | None:
 
 
 async def _read_one_by_one(
-    bus: Bus, timeouts: Mapping[str, float], batch_error: BusError
+    bus: Bus, timeouts: Mapping[str, float], is_known: IsKnown | None, batch_error: BusError
 ) -> AsyncIterator[StoredBeats]:
     """Read each service alone; raise `batch_error`, the error of reading all together, if none can be read.
 
@@ -120,7 +127,7 @@ async def _read_one_by_one(
     read = 0
     for svc, timeout_sec in timeouts.items():
         try:
-            yield await _read_batch(bus, {svc: timeout_sec})
+            yield await _read_batch(bus, {svc: timeout_sec}, is_known)
             read += 1
         except BusError as error:
             if error.reason != "error":
@@ -129,14 +136,14 @@ async def _read_one_by_one(
         raise batch_error
 
 
-async def _read_batch(bus: Bus, timeouts: Mapping[str, float]) -> StoredBeats:
+async def _read_batch(bus: Bus, timeouts: Mapping[str, float], is_known: IsKnown | None) -> StoredBeats:
     """Read and parse the last beats of these services with one script. Raise BusError."""
     replies = await bus.script(LAST_BEATS_SCRIPT, [last_beat_key(svc) for svc in timeouts], [MAX_BEAT_BYTES])
     answer = StoredBeats(list(timeouts))
     for (svc, timeout_sec), payload, left_ms in zip(
         timeouts.items(), replies[::2], replies[1::2], strict=True
     ):
-        if not payload:
+        if not payload or (is_known is not None and is_known(svc, payload)):
             continue
         beat = parse_beat(payload, svc)
         if isinstance(beat, Beat):

@@ -1,9 +1,12 @@
 """What is asked before any verdict: a beat's key, and what was taken at sight. I = 10, T = 30."""
 
+from dataclasses import replace
+
 import pytest
 
-from marketswarm.beat import encode_beat
-from marketswarm.detector import State, UnheardBeat
+from marketswarm.beat import encode_beat, parse_beat
+from marketswarm.detector import LastBeat, State, UnheardBeat
+from marketswarm.truth import JobRule
 from support.simulation.manual_detector import Hand, says, watch
 
 
@@ -78,6 +81,46 @@ def test_a_witness_whose_last_beat_before_the_goodbye_was_never_heard_gives_it_i
     hand.run(30)
     assert hand.said == [(0, "a", "up"), (56, "a", "down")]
     assert hand.verdicts[-1].reason == "stopped"
+
+
+@pytest.mark.parametrize("age_sec", [0.0, 4.0, 29.0, 29.8, 30.0, None])
+@pytest.mark.parametrize("boot", ["b", None])
+@pytest.mark.parametrize("sent_ago_sec", [0.0, 0.2, 0.3, 3600.0])
+def test_a_witness_with_the_payload_that_was_heard_last_needs_no_parsing(age_sec, boot, sent_ago_sec):
+    """The shortcut is taken only where the whole way ends the same."""
+    payload = encode_beat("a", 1, Hand().now.wall - sent_ago_sec, boot=boot)
+    hands = [due(raw=payload), due(raw=payload)]
+    short, whole = (hand.detector for hand in hands)
+    is_short = short.is_last_payload("a", payload)
+    assert is_short is (sent_ago_sec <= 0.25)
+    said = LastBeat(parse_beat(payload, "a"), age_sec)
+    verdict = whole.evaluate_suspect("a", said, hands[1].now)
+    if is_short:
+        assert verdict == short.evaluate_suspect("a", None, hands[0].now)
+        assert verdict.state is State.DOWN
+        assert whole.counts == short.counts
+
+
+def test_what_is_not_the_last_payload_is_parsed():
+    hand = Hand(watch(), replace(watch("job"), job=JobRule(max_run_sec=30.0)))
+    detector, wall = hand.detector, hand.now.wall
+    first, second = (encode_beat("a", i, wall, boot="b") for i in (1, 2))
+    assert not detector.is_last_payload("a", first), "nothing was heard"
+    hand.beat(raw=first)
+    assert detector.is_last_payload("a", first)
+    assert not detector.is_last_payload("a", second)
+    assert not detector.is_last_payload("gone", first)
+    hand.beat(raw=second)  # at first not parsed
+    assert not detector.is_last_payload("a", second)
+    forged = second.replace(b'"i":2', b'"i":x')
+    assert len(forged) == len(second)
+    hand.beat(raw=forged)
+    hand.run(29)  # which finds that it is none
+    assert not detector.is_last_payload("a", forged)
+    hand.beat("job", boot="b")
+    job = encode_beat("job", 1, hand.now.wall, boot="b")
+    assert detector.services["job"].payload == job
+    assert not detector.is_last_payload("job", job), "how old it is counts"
 
 
 @pytest.mark.parametrize("is_heard", [True, False])

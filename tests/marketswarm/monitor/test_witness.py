@@ -83,6 +83,24 @@ async def test_many_are_asked_in_turns_and_what_can_not_be_read_is_left_out():
     await bus.aclose()
 
 
+async def test_what_is_known_is_not_parsed_and_in_no_answer_and_its_service_is_answered():
+    bus, asked = MemoryBus(), []
+    payloads = {svc: encode_beat(svc, 5, 1.0, boot="b") for svc in ("heard", "news")}
+    for svc, payload in payloads.items():
+        await bus.client.set(f"beat:{svc}", payload, px=1000)
+
+    def is_known(svc: str, payload: bytes) -> bool:
+        asked.append((svc, payload))
+        return svc == "heard"
+
+    timeouts = {"heard": 30.0, "news": 30.0, "none": 30.0}
+    (answer,) = [answer async for answer in read_last_beats(bus, timeouts, is_known)]
+    assert answer.services == list(timeouts)
+    assert answer.found.keys() == {"news"}
+    assert asked == list(payloads.items())
+    await bus.aclose()
+
+
 async def test_what_is_no_beat_is_named_with_its_fault_and_never_read_whole():
     bus = MemoryBus()
     await bus.client.set("beat:big", encode_beat("big", 5, 1.0)[:-1] + b" " * 1_000_000 + b"}", px=1000)
