@@ -52,6 +52,7 @@ class WatchedBus:
         "name",
         "postponed",
         "refused_channels",
+        "returned",
         "state",
         "timeout_sec",
         "turn",
@@ -77,6 +78,7 @@ class WatchedBus:
         self._job_services: dict[str, WatchedService] = {}
         self.awaiting_canary: list[WatchedService] = []  # due by the running clock; a canary must prove it
         self.postponed: deque[WatchedService] = deque()  # to be evaluated, as many at once as are allowed
+        self.returned: list[WatchedService] = []  # to be evaluated again before all others, oldest first
         self._waiting_evaluated_at = -inf  # what the clock had proven when they were last returned
 
     # -- the roster
@@ -117,6 +119,11 @@ class WatchedBus:
         """
         return min(self.wheel.next_due(), self.jobs.next_at())
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether services are to be evaluated once a canary has come."""
+        return bool(self.awaiting_canary or self.returned)
+
     def pop_due(self, running: float) -> list[WatchedService]:
         """Remove and return the services that are due at `running`, 500 at most; a job counts as 100.
 
@@ -128,9 +135,12 @@ class WatchedBus:
             self.turn_of_jobs = self.clock.turns
             self.postponed += self._job_services.values()
         if self._waiting_evaluated_at != self.clock.proven:
-            self.postponed += self.awaiting_canary
+            # they were looked at before those that are still postponed, so they are due earlier
+            self.postponed.extendleft(reversed(self.awaiting_canary))
             self.awaiting_canary = []
             self._waiting_evaluated_at = self.clock.proven
+        self.postponed.extendleft(reversed(self.returned))
+        self.returned = []
         found: list[WatchedService] = []
         budget = MAX_PER_EVALUATION
         while self.postponed and budget > 0:
@@ -143,9 +153,11 @@ class WatchedBus:
         return [*found, *on_wheel, *jobs]
 
     def retry(self, service: WatchedService) -> None:
-        """Return a suspect from the next `pop_due`, because its `beat:<svc>` could not be read."""
-        self.awaiting_canary.append(service)
-        self._waiting_evaluated_at = -inf
+        """Return a service from the next `pop_due`, before all that fell due later.
+
+        Its `beat:<svc>` could not be read, or it reported a failure.
+        """
+        self.returned.append(service)
 
     # -- lost and found
 

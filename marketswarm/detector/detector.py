@@ -356,7 +356,7 @@ class Detector:
                 verdicts += self.observer.due_verdicts(bus, now)
             if bus.clock.is_listening and not self.is_restoring:
                 wake_in_sec = 0.0 if bus.postponed else min(wake_in_sec, bus.next_due() - running)
-                if bus.awaiting_canary:
+                if bus.has_waiting:
                     canary_buses.append(bus.name)
         return Tick(tuple(verdicts), tuple(suspects), tuple(canary_buses), max(0.0, wake_in_sec))
 
@@ -432,7 +432,10 @@ class Detector:
         return self.declare_down(service, now)
 
     def retry_suspect(self, svc: str) -> None:
-        """Have a service whose `beat:<svc>` could not be read returned as a suspect again soon."""
+        """Have a service whose `beat:<svc>` could not be read returned as a suspect again soon.
+
+        Call this for suspects in the order of their deadlines, which they keep.
+        """
         service = self.services.get(svc)
         if service is not None and service.stage is Stage.SUSPECTED:
             service.move_stage(Step.ANSWERED)

@@ -100,7 +100,7 @@ class DetectorFeed:
         """
         for verdict in self.detector.take_canary(bus, number, now, worked_sec):
             self._publish(verdict)
-        if bus in self.detector.buses and self.detector.buses[bus].awaiting_canary:
+        if bus in self.detector.buses and self.detector.buses[bus].has_waiting:
             self._wake()
 
     def get_missing_canary_sec(self, bus: str, now: float, worked_sec: float) -> float:

@@ -177,8 +177,11 @@ class Evaluator:
                         self.publish(found)
                     elif found is not None:
                         unheard = found
-        for svc in unanswered:
-            self.feed.detector.retry_suspect(svc)
+        if unanswered:  # those that fell due meanwhile must not overtake them
+            waiting = self._suspects[bus]
+            for svc in (*unanswered, *waiting):
+                self.feed.detector.retry_suspect(svc)
+            waiting.clear()
         if len(unanswered) < len(services):
             self.wake.set()
         if unheard is not None:

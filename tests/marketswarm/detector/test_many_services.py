@@ -81,6 +81,25 @@ def test_services_that_beat_while_they_wait_for_a_canary_are_looked_at_in_portio
     assert not bus.awaiting_canary
 
 
+@pytest.mark.slow
+def test_those_that_fell_due_first_are_asked_about_first_however_canaries_fall_between(names, looks):
+    hand = Hand(*(watch(svc, 10.0, TIMEOUT_SEC) for svc in names))
+    for svc in names:
+        hand.elapsed += 0.0001  # so all fall due within a quarter of a second
+        hand.beat(svc)
+    first, last = TIMEOUT_SEC, TIMEOUT_SEC + hand.elapsed
+    evaluate_until(hand, looks, TIMEOUT_SEC - 0.25)
+    hand.elapsed = last + 0.05  # all are due, as far as is proven none is
+    assert evaluate_all(hand, looks) == []
+    bus, suspects = hand.detector.buses["bus"], list[str]()
+    assert len(bus.awaiting_canary) == COUNT
+    for number in range(200):
+        # each canary proves some more, and comes before those that wait were all looked at
+        bus.clock.proven = first + number * (last - first) / 100
+        suspects += [each.svc for each in hand.detector.tick(hand.now).suspects]
+    assert suspects == names
+
+
 def test_services_that_beat_are_not_evaluated_and_their_silence_is_never_saved(looks):
     names = [f"svc{n}" for n in range(20)]
     hand = Hand(*(watch(svc, 10.0, 20.0) for svc in names))

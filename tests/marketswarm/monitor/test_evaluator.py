@@ -230,9 +230,27 @@ class SlowWitness(Witness):
         return [b"", -2] * len(keys)
 
 
-async def test_deaths_come_in_the_order_of_their_deadlines_from_one_task_however_slow_the_bus_is():
-    """A task for each evaluation held the event loop for a slice each, and they overtook each other."""
-    count, bus, published, done = 2500, SlowWitness(), list[str](), asyncio.Event()
+class RefusingWitness(SlowWitness):
+    """A slow bus that answers no question in time until it was asked a few."""
+
+    left = 4
+
+    async def script(self, _script, keys, _args):
+        found = await super().script(_script, keys, _args)
+        self.left -= 1
+        if self.left > 0:
+            await asyncio.sleep(0.2)  # meanwhile others fall due
+            raise BusError("bus", "timeout")
+        return found
+
+
+@pytest.mark.parametrize("bus", [SlowWitness(), RefusingWitness()], ids=["slow", "refusing"])
+async def test_deaths_come_in_the_order_of_their_deadlines_from_one_task_however_the_bus_is(bus):
+    """A task for each evaluation held the event loop for a slice each, and they overtook each other.
+
+    So did those that fell due while the bus did not answer about the ones before them.
+    """
+    count, published, done = 2500, list[str](), asyncio.Event()
     wake = asyncio.Event()
     feed = make_feed(wake=wake.set)
     names = [f"svc{n:05}" for n in range(count)]

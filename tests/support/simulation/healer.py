@@ -166,7 +166,7 @@ class Healer:
                 self.publish(*self.detector.take_canary(name, int(payload), self.moment))
                 self.naive.clocks[name].heard(int(payload), self.now)
         self.agree_on_clocks()
-        if self.detector.buses[name].awaiting_canary:
+        if self.detector.buses[name].has_waiting:
             self.tick_at = self.now
 
     def agree_on_clocks(self) -> None:
@@ -334,7 +334,7 @@ class Healer:
         for name, bus in self.detector.buses.items():
             filed = [id(item) for item in bus.wheel]
             assert len(filed) == len(set(filed)), f"two entries for one record on {name}"
-            waiting = {id(record) for record in (*bus.awaiting_canary, *bus.postponed)}
+            waiting = {id(record) for record in (*bus.awaiting_canary, *bus.postponed, *bus.returned)}
             for record in self.detector.services.values():
                 if record.clock is not bus.clock:
                     continue

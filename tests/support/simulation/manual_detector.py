@@ -253,7 +253,7 @@ class Hand:
             and bus.name not in self.deaf | self.swallowed
             and not bus.is_poorly_heard
             and not bus.postponed
-            and not bus.awaiting_canary
+            and not bus.has_waiting
             and bus.next_due() > running
             and (bus.clock not in cases or cases[bus.clock].next_due() > running)
         )
