@@ -11,6 +11,7 @@ about the runs of jobs (`job_entry.py`).
 import re
 from collections.abc import AsyncIterator, Collection, Container, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from itertools import chain, islice
 from math import inf
 from typing import Any, Final, NamedTuple
@@ -292,10 +293,15 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
 
 def encode_silence(service: WatchedService) -> str:
     """Return five values, which `SavedSilence` explains."""
-    at, end = service.find_silence_to_save(), f"{service.rule.bus} {service.rule.timeout_sec:.3f}"
+    at, end = service.find_silence_to_save(), _encode_rule(service.rule.bus, service.rule.timeout_sec)
     if service.last_beat is None:
         return f"{at:.3f} 0 0 {end}"
     return f"{at:.3f} {service.last_beat.wall:.3f} 1 {end}"
+
+
+@lru_cache(maxsize=1024)  # to format a number takes long, and thousands may fall silent at once
+def _encode_rule(bus: str, timeout_sec: float) -> str:
+    return f"{bus} {timeout_sec:.3f}"
 
 
 def combine_service(
