@@ -7,6 +7,7 @@ too: the time, the place and the next command.
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Final
 
 from marketswarm.event import UNWATCHED_REASON, Event, Kind, Severity
@@ -208,10 +209,13 @@ def format_seconds(value: float | None) -> str:
     return "some time" if value is None else format_duration(value)
 
 
-def describe_context(event: Event, fleet: str = "") -> str:
-    """Return since when an outage lasts, or when another event was, with host and fleet if they are known."""
-    begins = f"since {format_moment(event.outage_start())}" if event.type.is_bad else None
-    return describe_place(begins or f"at {format_moment(event.ts)}", event.host or "", fleet)
+def describe_context(event: Event, fleet: str = "", zone: tzinfo | None = None) -> str:
+    """Return since when an outage lasts, or when another event was, with host and fleet if they are known.
+
+    The clocks of `zone` come before UTC.
+    """
+    begins = f"since {format_moment(event.outage_start(), zone)}" if event.type.is_bad else None
+    return describe_place(begins or f"at {format_moment(event.ts, zone)}", event.host or "", fleet)
 
 
 def describe_place(moment: str, host: str, fleet: str) -> str:

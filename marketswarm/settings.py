@@ -38,6 +38,7 @@ _REQUIRED_BY: Final = {
     "smtp_to": "smtp_host",
     "slack_channel": "slack_token",
     "telegram_chat": "telegram_token",
+    "pushover_user": "pushover_token",
     "board_public_url": "approval_link_key",
 }
 """A field that is required -> the field that requires it, which is declared before it."""
@@ -286,6 +287,8 @@ class ChannelSettings(CommonSettings):
     ntfy_token: Token | None = None
     telegram_token: Token | None = None
     telegram_chat: Annotated[Name | None, AfterValidator(_require_if_used)] = None
+    pushover_token: Token | None = None
+    pushover_user: Annotated[Token | None, AfterValidator(_require_if_used)] = None
     notify_exec: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
     apprise_urls: SecretStr | None = None
 

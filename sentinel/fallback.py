@@ -9,6 +9,7 @@ It follows the log of alerts on every bus and gives the notifier some seconds. T
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import tzinfo
 from typing import Final
 
 from marketswarm import log as logs
@@ -27,7 +28,7 @@ from sentinel.availability import BusAvailability
 from sentinel.delivery_records import RECORD_LIFE_SEC, DeliveryRecords, find_open_miss, load_roster_entries
 from sentinel.follow import SkippedEntries, follow_alert_log
 from sentinel.pending import PendingAlert, PendingAlerts
-from sentinel.sender import ChannelSender
+from sentinel.sender import ChannelSender, build_message, find_message_zone
 
 POLL_SEC: Final = 0.5
 RETRY_RECORDS_SEC: Final = 1.0
@@ -45,6 +46,7 @@ class Fallback:
         self._buses: list[Bus] = []
         self._bus_timeout_sec = 0.0
         self._fleet = ""
+        self._zone: tzinfo | None = None
         self._pending = PendingAlerts(me.name, self._grace_sec)
         self._availability = BusAvailability(me.name, (), time.monotonic())
         self._records = DeliveryRecords(me.name, lambda: self._buses)
@@ -54,7 +56,7 @@ class Fallback:
                 is_wanted=self._is_wanted,
                 on_accepted=self._record_accepted,
                 on_finished=self._finish_alert,
-                get_fleet=lambda: self._fleet,
+                build=lambda alert: build_message(alert, self._fleet, self._zone),
             )
             for channel in channels
         ]
@@ -63,10 +65,13 @@ class Fallback:
         self._wake, self._changed, self._records_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def set_truth(self, truth: Truth) -> None:
-        """Put the buses and the fleet's name of a truth in force. Raise BusError if a bus has no URL."""
+        """Put a truth in force: its buses, and the fleet's name and the time zone that messages show.
+
+        Raise BusError if a bus has no URL.
+        """
         self._buses = [self._me.bus(name) for name in truth.bus_names()]
         self._bus_timeout_sec = truth.bus_timeout_sec()
-        self._fleet = truth.fleet
+        self._fleet, self._zone = truth.fleet, find_message_zone(truth)
         self._availability.set_buses(truth.bus_names(), time.monotonic())
         self._changed.set()
 

@@ -5,18 +5,36 @@ Messages about the same service keep their order; a message that is never accept
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import tzinfo
+from zoneinfo import ZoneInfo
 
 from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, make_event_message
 from marketswarm.channels.worker import ChannelWorker, Outcome
+from marketswarm.operator.maintenance import NOTIFIER
+from marketswarm.truth import Truth
+from marketswarm.truth.schedule import ScheduleError, require_time_zone
 from sentinel.pending import MAX_PENDING, PendingAlert
 
 log = logs.get("direct")
 
 
-def build_message(alert: PendingAlert, fleet: str = "") -> Message:
+def find_message_zone(truth: Truth) -> tzinfo | None:
+    """Return the time zone of the notifier's messages; None if the truth has none, or an unknown one.
+
+    The notifier refuses an unknown one; the last resort goes on without.
+    """
+    notifier = truth.services.get(NOTIFIER)
+    name = None if notifier is None else notifier.settings.get("time_zone")
+    try:
+        return ZoneInfo(require_time_zone(name)) if isinstance(name, str) else None
+    except ScheduleError:
+        return None
+
+
+def build_message(alert: PendingAlert, fleet: str = "", zone: tzinfo | None = None) -> Message:
     """An ok joins the thread of its miss; the worker says how late the message is, when it sends it."""
-    message = make_event_message(alert.event, alert.raw, alert.event.ts, fleet)
+    message = make_event_message(alert.event, alert.raw, alert.event.ts, fleet, zone)
     message = replace(message, about=(alert.key,))
     return message if alert.closes is None else replace(message, thread=alert.closes, closes=(alert.closes,))
 
@@ -28,6 +46,7 @@ class ChannelSender:
         channel: the channel to send over; the caller closes it.
         is_wanted: returns, before each attempt, whether the alert is still to be sent.
         on_finished: called when this sender will not try the alert any more, whether accepted or not.
+        build: returns the message of an alert, when the alert is added.
     """
 
     def __init__(
@@ -37,13 +56,13 @@ class ChannelSender:
         is_wanted: Callable[[PendingAlert], Awaitable[bool]],
         on_accepted: Callable[[PendingAlert, str], None],
         on_finished: Callable[[PendingAlert], None],
-        get_fleet: Callable[[], str] = str,
+        build: Callable[[PendingAlert], Message] = build_message,
     ) -> None:
         self.channel = channel
         self.trouble: str | None = None
         """Why the last attempt failed, as text for a beat's `detail`; None if it did not."""
         self._is_alert_wanted, self._on_accepted, self._on_finished = is_wanted, on_accepted, on_finished
-        self._get_fleet = get_fleet
+        self._build = build
         self._alerts: dict[str, PendingAlert] = {}  # by the id of their message, which is that of their event
         self._worker = ChannelWorker(
             channel,
@@ -59,7 +78,7 @@ class ChannelSender:
     def enqueue(self, alert: PendingAlert) -> None:
         """Add an alert, which never blocks; if there are too many, give up the oldest."""
         self._alerts[alert.event.id] = alert
-        self._worker.put(build_message(alert, self._get_fleet()))
+        self._worker.put(self._build(alert))
 
     async def run(self) -> None:
         """Send the messages that are due, one after the other, until cancelled."""

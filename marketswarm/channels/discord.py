@@ -17,8 +17,8 @@ from marketswarm.channels.http import (
     parse_json_object,
     parse_pause_sec,
 )
-from marketswarm.channels.links import list_links
-from marketswarm.channels.message import Message, choose_style, format_title
+from marketswarm.channels.links import fit_links, list_links
+from marketswarm.channels.message import Message, MessageLink, choose_style, format_title
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
 from marketswarm.net.http import HttpResponse
 from marketswarm.settings import HttpUrl
@@ -113,14 +113,15 @@ def _format_links(message: Message) -> str:
 
     Those that don't fit are left out, the page last of all.
     """
-    shown, room = list[str](), LINKS_ROOM
-    for link in reversed(list_links(message)):
-        label = _escape_markup(truncate(printable_line(link.label), LABEL_AT_MOST))
-        words = f"[{label}]({_ENDS_LINK.sub(lambda found: f'%{ord(found[0]):02X}', link.url)})"
-        room -= utf16_length(words) + len(_BETWEEN_LINKS)
-        if room >= 0:
-            shown.append(words)
-    return _BETWEEN_LINKS.join(reversed(shown))
+    between = len(_BETWEEN_LINKS)
+    return _BETWEEN_LINKS.join(
+        fit_links(list_links(message), LINKS_ROOM, utf16_length, show=_show_link, between=between)
+    )
+
+
+def _show_link(link: MessageLink) -> str:
+    label = _escape_markup(truncate(printable_line(link.label), LABEL_AT_MOST))
+    return f"[{label}]({_ENDS_LINK.sub(lambda found: f'%{ord(found[0]):02X}', link.url)})"
 
 
 def _escape_markup(text: str) -> str:

@@ -1,10 +1,10 @@
 """Say which links of a message become buttons, and write the others as lines. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from marketswarm.channels.message import Message, MessageLink, format_links
+from marketswarm.channels.message import Message, MessageLink, format_link, format_links
 from marketswarm.channels.text import Cost
 
 LINKS_AT_MOST: Final = 8
@@ -32,11 +32,21 @@ def _may_be_button(url: str, url_at_most: int) -> bool:
     return len(url) <= url_at_most and "." in (urlsplit(url).hostname or "")
 
 
-def fit_links(links: Sequence[MessageLink], room: int, cost: Cost) -> list[str]:
-    """Return as many links as lines as cost `room` at most with their line ends, the last ones first."""
+def fit_links(
+    links: Sequence[MessageLink],
+    room: int,
+    cost: Cost,
+    *,
+    show: Callable[[MessageLink], str] = format_link,
+    between: int = 1,
+) -> list[str]:
+    """Return as many links, each as `show` writes it, as cost `room` at most, the last ones first.
+
+    `between` is the cost of joining two of them.
+    """
     shown, left = list[str](), room
-    for line in reversed(format_links(links)):
-        left -= cost(line) + 1
+    for line in reversed([show(link) for link in links]):
+        left -= cost(line) + between
         if left >= 0:
             shown.insert(0, line)
     return shown

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 from enum import Enum, StrEnum
 from hashlib import sha256
 from typing import Any, Final
@@ -153,13 +154,16 @@ def make_plain_key(ident: str) -> str:
     return f"sha256.{sha256(ident.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
 
 
-def make_event_message(event: Event, raw: bytes, now: float, fleet: str = "") -> Message:
+def make_event_message(
+    event: Event, raw: bytes, now: float, fleet: str = "", zone: tzinfo | None = None
+) -> Message:
     """Return the message about one event, as it is to be sent at `now` (epoch seconds).
 
-    `raw` is the event's JSON, `fleet` the name of the fleet in the truth, which may be empty.
+    `raw` is the event's JSON, `fleet` the name of the fleet in the truth, which may be empty. The clocks of
+    `zone` come before UTC.
     """
     title, text = describe_event(event)
-    text = "\n".join((text, describe_context(event, fleet), *list_next_commands(event)))
+    text = "\n".join((text, describe_context(event, fleet, zone), *list_next_commands(event)))
     opens = event.type.is_bad is True
     kind = {True: MessageKind.DOWN, False: MessageKind.UP, None: MessageKind.NOTE}[event.type.is_bad]
     severity = severity_of_event(event)
@@ -180,8 +184,12 @@ def mark_late(message: Message, now: float) -> Message:
     return replace(message, late=True, text=text)
 
 
+def format_link(link: MessageLink) -> str:
+    return f"{link.label}: {link.url}"
+
+
 def format_links(links: Sequence[MessageLink]) -> list[str]:
-    return [f"{link.label}: {link.url}" for link in links]
+    return [*map(format_link, links)]
 
 
 def encode_webhook_body(message: Message) -> bytes:

@@ -14,12 +14,13 @@ from pydantic import ValidationError
 from marketswarm.channels.channel import Channel
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings
+from marketswarm.truth.env_policy import OPTION_VARIABLES
 
 # fmt: off
 KINDS: Final = {
     "slack": "Slack", "discord": "Discord", "teams": "Teams", "pagerduty": "PagerDuty",
     "alertmanager": "Alertmanager", "webhook": "Webhook", "email": "Email", "ntfy": "Ntfy",
-    "telegram": "Telegram", "exec": "Exec", "apprise": "create_apprise",
+    "telegram": "Telegram", "pushover": "Pushover", "exec": "Exec", "apprise": "create_apprise",
 }
 # fmt: on
 """Each kind is a file beside this one, with the model `Options`, and what makes a channel of a name and
@@ -28,6 +29,9 @@ these."""
 _SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")
 _DISCORD: Final = ("discord.com", "discordapp.com")
 _TEAMS: Final = ("webhook.office.com", "logic.azure.com", "powerplatform.com", "powerautomate.com")
+
+_BY_VARIABLES: Final = ("pagerduty", "alertmanager", "ntfy", "telegram", "pushover", "exec", "apprise")
+"""Kinds of which the environment makes a channel once the variable of their first option is set."""
 
 _ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is not an option of this kind"}
 
@@ -95,18 +99,12 @@ def _list_environment_channels(env: ChannelSettings) -> Iterator[tuple[str, str,
         names = {"sender": "from", "to": "to", "host": "host", "port": "port", "user": "user", "tls": "tls"}
         mail = {option: getattr(env, f"smtp_{name}") for option, name in names.items()}
         yield "SMTP_HOST", "email", {**mail, "password": env.smtp_password}
-    if env.pagerduty_routing_key:
-        yield "PAGERDUTY_ROUTING_KEY", "pagerduty", {"routing_key": env.pagerduty_routing_key}
-    if env.alertmanager_url:
-        yield "ALERTMANAGER_URL", "alertmanager", {"url": env.alertmanager_url}
-    if env.ntfy_url:
-        yield "NTFY_URL", "ntfy", {"url": env.ntfy_url, "token": env.ntfy_token}
-    if env.telegram_token:
-        yield "TELEGRAM_TOKEN", "telegram", {"token": env.telegram_token, "chat": env.telegram_chat}
-    if env.notify_exec:
-        yield "NOTIFY_EXEC", "exec", {"command": env.notify_exec}
-    if env.apprise_urls:
-        yield "APPRISE_URLS", "apprise", {"urls": env.apprise_urls}
+    for kind in _BY_VARIABLES:
+        variables = OPTION_VARIABLES[kind]
+        options = {option: getattr(env, variable.lower()) for option, variable in variables.items()}
+        first = next(iter(variables))
+        if options[first]:
+            yield variables[first], kind, options
 
 
 def _describe_error(where: tuple[int | str, ...], kind: str, message: str) -> str:

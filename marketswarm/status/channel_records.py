@@ -27,7 +27,7 @@ MAX_REASON: Final = 300
 _BY_ENVIRONMENT: Final = (
     "Set its variables where the notifier runs, and start it again: `WEBHOOK_URL` for Slack, Discord, Teams "
     "or any other webhook; `SMTP_HOST`, `SMTP_FROM` and `SMTP_TO` for mail; `TELEGRAM_TOKEN` and "
-    "`TELEGRAM_CHAT`; `NTFY_URL`; `PAGERDUTY_ROUTING_KEY`."
+    "`TELEGRAM_CHAT`; `PUSHOVER_TOKEN` and `PUSHOVER_USER`; `NTFY_URL`; `PAGERDUTY_ROUTING_KEY`."
 )
 _BY_TRUTH: Final = (
     "Or name it in the truth, under `services.notifier.settings.channels`, which a running notifier follows: "

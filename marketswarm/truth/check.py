@@ -16,6 +16,9 @@ from marketswarm.truth.schedule import Schedule
 
 MAX_CYCLES: Final = 20  # circular dependencies to report at most
 SAFE_INTERVALS: Final = 3  # with a timeout of fewer intervals, one lost beat is an alarm
+JOB_INTERVAL_SEC: Final = 300.0
+"""A service that beats no more often is a job: each run is to be reported, so its timeout is one interval
+and a grace."""
 
 
 def check_sections(truth: Truth, findings: Findings) -> None:
@@ -160,7 +163,10 @@ def _check_buses(truth: Truth, findings: Findings) -> None:
 
 
 def _check_timeouts(truth: Truth, findings: Findings) -> None:
-    """A timeout must be above the interval of its service, and should be `SAFE_INTERVALS` times as long."""
+    """A timeout must be above the interval of its service, and should be `SAFE_INTERVALS` times as long.
+
+    A timeout that a job has set for itself may be shorter than that.
+    """
     for svc, service in _iterate_different(truth, findings):
         beat = service.heartbeat
         if beat.schedule is not None:
@@ -187,6 +193,8 @@ def _check_timeouts(truth: Truth, findings: Findings) -> None:
             remedy = f"write {timeout_sec / SAFE_INTERVALS:g} or less, or a timeout_sec beside it"
         if timeout_sec <= beat.interval_sec:
             findings.add_error(where, template % "not above" + remedy)
+        elif has_own_timeout and beat.interval_sec >= JOB_INTERVAL_SEC:
+            continue
         elif timeout_sec < SAFE_INTERVALS * beat.interval_sec:
             findings.add_warning(
                 where, template % f"below {SAFE_INTERVALS} times" + "one late beat is an alarm; " + remedy

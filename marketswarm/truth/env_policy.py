@@ -40,6 +40,7 @@ OPTION_VARIABLES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "ntfy": {"url": "NTFY_URL", "token": "NTFY_TOKEN"},
     "telegram": {"token": "TELEGRAM_TOKEN", "chat": "TELEGRAM_CHAT"},
+    "pushover": {"token": "PUSHOVER_TOKEN", "user": "PUSHOVER_USER"},
     "exec": {"command": COMMAND},
     "apprise": {"urls": "APPRISE_URLS"},
 }
@@ -48,6 +49,7 @@ PROVIDER_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
     "slack": ("slack.com",),
     "pagerduty": ("events.pagerduty.com", "events.eu.pagerduty.com"),
     "telegram": ("api.telegram.org",),
+    "pushover": ("api.pushover.net",),
 }
 """By type of channel, the hosts of its provider; messages go to the first one if no `url` is given."""
 MARKET_HOSTS: Final = ("api.massive.com", "delayed.massive.com", "socket.massive.com")

@@ -179,7 +179,8 @@ class Heartbeat:
     `"redis://market-redis:6379"`."""
     timeout_sec: Annotated[float | None, PlainValidator(_parse_seconds)] = None
     """The time without a beat after which the service is missed; it must be longer than `interval_sec`, and
-    should be three times as long. Default: the healer's `heartbeat_cadence`. Example: `45`."""
+    should be three times as long where the interval is below five minutes. Default: the healer's
+    `heartbeat_cadence`. Example: `45`."""
     monitored: StrictBool = True
     """Whether the healer monitors the service. Example: `false`."""
     schedule: Annotated[str | None, PlainValidator(_parse_schedule)] = None

@@ -27,6 +27,7 @@ SHOWN_AS = {
     "email": "E-mail",
     "ntfy": "ntfy",
     "telegram": "Telegram",
+    "pushover": "Pushover",
     "exec": "A command",
     "apprise": "Apprise",
 }

@@ -157,6 +157,7 @@ WRONG_WAYS = [
     ({"NTFY_TOKEN": "ü hunter2"}, "NTFY_TOKEN"),
     ({"TELEGRAM_TOKEN": "hunter2"}, "TELEGRAM_CHAT"),
     ({"TELEGRAM_TOKEN": "hunter2\r\nx", "TELEGRAM_CHAT": "1"}, "TELEGRAM_TOKEN"),
+    ({"PUSHOVER_TOKEN": "hunter2"}, "PUSHOVER_USER"),
 ]
 
 

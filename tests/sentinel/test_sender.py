@@ -3,13 +3,15 @@
 import asyncio
 from itertools import pairwise
 
+import orjson
 import pytest
 
 from marketswarm.channels import Failure, Message, SendError
 from marketswarm.channels.queue import backoff_sec
 from marketswarm.event import Event, Kind, encode_event, make_event_id
+from marketswarm.truth import parse_truth
 from sentinel.pending import MAX_PENDING, PendingAlert
-from sentinel.sender import ChannelSender, build_message
+from sentinel.sender import ChannelSender, build_message, find_message_zone
 from support.waiting import auntil
 
 
@@ -25,6 +27,22 @@ def test_a_miss_opens_a_thread_and_its_ok_closes_that():
     assert (message.opens, message.thread, message.closes) == (True, "", ())
     message = build_message(ok)
     assert (message.opens, message.thread, message.closes) == (False, miss.event.id, (miss.event.id,))
+
+
+@pytest.mark.parametrize(
+    ("notifier", "shown"),
+    [
+        ({"settings": {"time_zone": "Europe/Zurich"}}, "since 1970-01-01 01:16:40 CET (00:16:40 UTC)"),
+        ({"settings": {"time_zone": "Europe/Atlantis"}}, "since 1970-01-01 00:16:40 UTC"),
+        ({"settings": {"time_zone": 1}}, "since 1970-01-01 00:16:40 UTC"),
+        ({}, "since 1970-01-01 00:16:40 UTC"),
+        (None, "since 1970-01-01 00:16:40 UTC"),
+    ],
+)
+def test_a_message_shows_the_clocks_of_the_notifiers_messages(notifier, shown):
+    services = {"mesh": {}} if notifier is None else {"notifier": notifier}
+    zone = find_message_zone(parse_truth(orjson.dumps({"services": services})).truth)
+    assert shown in build_message(alert(), zone=zone).text.splitlines()
 
 
 class Scripted:

@@ -28,6 +28,7 @@ from marketswarm.channels import (
     discord,
     ntfy,
     pagerduty,
+    pushover,
     slack,
     teams,
     telegram,
@@ -204,6 +205,33 @@ TELEGRAM_REFUSALS = (
 )
 
 
+def read_pushover(raw: bytes) -> list[str]:
+    body = orjson.loads(raw)
+    assert "\n" not in body["message"], "HTML shows it as a blank"
+    found = Markup(body["message"].replace("<br>", "\n"))
+    assert found.tags <= {"a href"}
+    return [body["title"], *found.shown.split("\n")]
+
+
+def strip_pushover_keys(bodies: list[bytes]) -> bytes:
+    """Return the message of the requests for one: those after it cancel emergencies."""
+    message, *cancels = map(orjson.loads, bodies)
+    assert (message.pop("token"), message.pop("user")) == (KEY, f"u{KEY}")
+    assert all(each == {"token": KEY} for each in cancels)
+    return orjson.dumps(message)
+
+
+PUSHOVER_REFUSALS = (
+    error(200, {"status": 0, "errors": ["x"]}, "bad_answer", TEMPORARY),
+    error(200, b"ok", "bad_answer", TEMPORARY),
+    error(400, {"status": 0, "token": "invalid", "errors": ["application token is invalid"]}, "400", BROKEN),
+    error(400, {"status": 0, "user": "invalid", "errors": ["user identifier is invalid"]}, "400", BROKEN),
+    error(400, {"status": 0, "message": "cannot be blank"}, "400", REJECTED),
+    error(429, {"status": 0, "errors": ["over its limit"]}, "429", BROKEN),
+    error(500, {"status": 0}, "500", TEMPORARY),
+)
+
+
 def read_webhook(raw: bytes) -> list[str]:
     data = orjson.loads(raw)["data"]
     return [data["title"], data["text"], *data["lines"]]
@@ -264,6 +292,8 @@ SLACK_BY_TOKEN = {"token": f"xoxb-{KEY}", "channel": "#ops", "api": URL}
 SLACK_POSTED = b'{"ok":true,"channel":"C1","ts":"1503435956.000247","message":{}}'
 TELEGRAM = {"token": f"123456:{KEY}", "chat": "-1001", "url": URL}
 TELEGRAM_SENT = b'{"ok":true,"result":{"message_id":77,"date":1,"chat":{"id":-1001}}}'
+PUSHOVER = {"token": KEY, "user": f"u{KEY}", "url": URL}
+PUSHOVER_TAKEN = b'{"status":1,"request":"647d2300-702c-4b38-8b2f-d56326ae460b"}'
 PAGERDUTY_TAKEN = b'{"status":"success","message":"Event processed","dedup_key":"a"}'
 MAIL = {"host": "mail.example.org", "sender": "a@b.example", "to": "c@d.example", "password": KEY}
 
@@ -297,6 +327,10 @@ KINDS = (
     ChannelKind(
         "telegram", in_json(telegram.build_payload, chat_id="-1001"), read_telegram, documented.Telegram,
         telegram.Telegram, TELEGRAM, (200, TELEGRAM_SENT), "ok", TELEGRAM_REFUSALS, widest="&" * 63,
+    ),
+    ChannelKind(
+        "pushover", in_json(pushover.build_payload), read_pushover, documented.Pushover, pushover.Pushover,
+        PUSHOVER, (200, PUSHOVER_TAKEN), "ok", PUSHOVER_REFUSALS, strip_pushover_keys, widest="&" * 63,
     ),
     ChannelKind(
         "webhook", encode_webhook_body, read_webhook, documented.Webhook, webhook.Webhook,

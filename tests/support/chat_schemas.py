@@ -235,6 +235,33 @@ class Telegram(Strict):
     reply_markup: TelegramKeyboard | None = None
 
 
+def not_blank(text: str) -> str:
+    assert text.strip(), "message cannot be blank"
+    return text
+
+
+class Pushover(Strict):
+    """pushover.net/api, without the token and the receiver."""
+
+    title: Annotated[str, Field(min_length=1), at_most(250)]
+    message: Annotated[str, at_most(1024), AfterValidator(not_blank)]
+    html: Literal[1]
+    priority: Literal[-2, -1, 0, 1, 2]
+    retry: Annotated[int, Field(ge=30)] | None = None
+    expire: Annotated[int, Field(gt=0, le=10_800)] | None = None
+    tags: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,40}$")] | None = None  # no page states a limit
+    timestamp: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    url: web_address(512) | None = None
+    url_title: Annotated[str, Field(min_length=1), at_most(100)] | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        is_emergency = self.priority == 2
+        assert all((each is not None) is is_emergency for each in (self.retry, self.expire, self.tags))
+        assert self.url or not self.url_title
+        return self
+
+
 TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"
 
 

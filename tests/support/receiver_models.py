@@ -24,6 +24,8 @@ from marketswarm.channels.http import Http
 from marketswarm.channels.message import encode_message, make_plain_key, parse_message
 from marketswarm.channels.pagerduty import Options as PagerDutyOptions
 from marketswarm.channels.pagerduty import PagerDuty
+from marketswarm.channels.pushover import Options as PushoverOptions
+from marketswarm.channels.pushover import Pushover, make_tag
 from marketswarm.channels.slack import Options as SlackOptions
 from marketswarm.channels.slack import Slack
 from marketswarm.channels.telegram import Options as TelegramOptions
@@ -35,12 +37,14 @@ from notifier.router.router import NOTICE_FIELD
 from support.channel_kinds import URL
 from support.chat_schemas import Alertmanager as AlertmanagerDocument
 from support.chat_schemas import PagerDutyResolve, PagerDutyTrigger
+from support.chat_schemas import Pushover as PushoverMessage
 from support.simulation.router import Town
 
 ATEXT = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 DOT_ATOM = rb"%b(?:\.%b)*" % (ATEXT, ATEXT)
 MSG_ID = re.compile(rb"<%b@(?:%b|\[[!-Z^-~]*\])>" % (DOT_ATOM, DOT_ATOM))
 """RFC 5322 section 3.6.4, without the obsolete forms."""
+PUSHOVER_TOKEN, PUSHOVER_USER = "a" * 30, "u" * 30
 ENCODED_WORD = re.compile(rb"=\?[^?\s]+\?[bqBQ]\?[^?\s]*\?=")
 
 
@@ -85,6 +89,30 @@ class PagerDutyReceiver:
         assert 0 < len(found["dedup_key"]) <= 255
         (self.open.add if found["event_action"] == "trigger" else self.open.discard)(found["dedup_key"])
         return httpx.Response(202, json={"status": "success"})
+
+
+class PushoverReceiver:
+    """Keeps the tags of the emergencies that ring, and speaks Pushover's API."""
+
+    def __init__(self) -> None:
+        self.ringing: set[str] = set()
+        self._numbers = count(1)
+
+    def take(self, request: httpx.Request) -> httpx.Response:
+        body = orjson.loads(request.content)
+        assert body.pop("token") == PUSHOVER_TOKEN
+        answer: dict[str, Any] = {"status": 1, "request": f"r{next(self._numbers)}"}
+        _, _, path = request.url.path.partition("/1/")
+        if cancelled := re.fullmatch(r"receipts/cancel_by_tag/(\w+)\.json", path):
+            assert body == {}
+            answer["canceled"] = int(cancelled[1] in self.ringing)
+            self.ringing.discard(cancelled[1])
+        else:
+            assert (path, body.pop("user")) == ("messages.json", PUSHOVER_USER)
+            if PushoverMessage.model_validate_json(orjson.dumps(body)).priority == 2:
+                self.ringing.add(body["tags"])
+                answer["receipt"] = "r" * 30
+        return httpx.Response(200, json=answer)
 
 
 class ChatReceiver:
@@ -140,6 +168,7 @@ class Receivers:
             PagerDutyReceiver(),
             MailReceiver(),
         )
+        self.pushover = PushoverReceiver()
         self.slack = ChatReceiver(
             lambda body: body.get("thread_ts"), lambda n: {"ok": True, "ts": f"1.{n}", "channel": "C1"}
         )
@@ -151,12 +180,16 @@ class Receivers:
         self._first: dict[str, str] = {}  # the subject of each thread's first mail is its Message-ID
         self._seen = 0
         hosts = {"am": self.alertmanager, "pd": self.pagerduty, "slack": self.slack, "tg": self.telegram}
+        hosts["po"] = self.pushover
         for host, model in hosts.items():
             respx_mock.post(host=f"{name}-{host}.example.org").mock(side_effect=model.take)
         http = Http()
         self._channels: dict[str, Channel] = {
             "am": Alertmanager("am", AlertmanagerOptions(url=self._url("am")), http),
             "pd": PagerDuty("pd", PagerDutyOptions(routing_key="k" * 32, url=self._url("pd")), http),
+            "po": Pushover(
+                "po", PushoverOptions(token=PUSHOVER_TOKEN, user=PUSHOVER_USER, url=self._url("po")), http
+            ),
             "slack": Slack(
                 "slack",
                 SlackOptions.model_validate({"token": "xoxb-1", "channel": "C1", "api": self._url("slack")}),
@@ -218,6 +251,8 @@ class Receivers:
         groups = {key for key, status in self.alertmanager.groups.items() if status == "firing"}
         open_keys = set(map(make_plain_key, threads))
         assert self.pagerduty.open == open_keys, f"{self.pagerduty.open} are open, not {open_keys}"
+        critical = {each.thread for each in told.values() if each.severity == "critical"}
+        assert set(map(make_tag, critical)) <= self.pushover.ringing <= set(map(make_tag, threads))
         assert firing == alerts, f"{firing} fire, not {alerts}"
         assert groups == threads, f"{groups} fire, not {threads}"
 

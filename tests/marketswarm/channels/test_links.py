@@ -84,6 +84,22 @@ def test_ntfy_opens_the_page_and_answers_in_one_tap_while_a_proposal_is_read_fir
     assert "actions" not in build("ntfy", replace(MISS, links=(PAGE,)))
 
 
+def test_pushover_has_the_answer_below_the_message_and_the_others_as_links_in_it():
+    found = build("pushover", LINKED)
+    assert (found["url_title"], found["url"]) == (SEE.label, SEE.url)
+    assert re.findall(r'<br><a href="([^"]+)">([^<]+)</a>', found["message"]) == [
+        (QUIET.url, QUIET.label),
+        (PAGE.url, PAGE.label),
+    ]
+    page_alone = build("pushover", replace(MISS, links=(PAGE,)))
+    assert (page_alone["url_title"], page_alone["url"]) == (PAGE.label, PAGE.url)
+    odd = MessageLink("<b>", 'https://up.example/?a=1&b="')
+    assert (
+        '<a href="https://up.example/?a=1&amp;b=&quot;">&lt;b&gt;</a>'
+        in build("pushover", replace(MISS, links=(SEE, odd)))["message"]
+    )
+
+
 def test_discord_has_links_of_markdown_that_nothing_in_them_ends():
     description = build("discord", LINKED)["embeds"][0]["description"]
     last = description.splitlines()[-1]

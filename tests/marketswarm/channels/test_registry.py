@@ -79,6 +79,8 @@ def test_each_kind_but_those_of_a_url_has_variables_of_its_own(made):
             ntfy_url="https://ntfy.sh/topic",
             telegram_token=SecretStr("1:a"),
             telegram_chat="-100",
+            pushover_token=SecretStr("a" * 30),
+            pushover_user=SecretStr("u" * 30),
             notify_exec="/bin/true --quietly",
             apprise_urls="json://127.0.0.1",
         )
@@ -90,6 +92,7 @@ def test_each_kind_but_those_of_a_url_has_variables_of_its_own(made):
         "alertmanager",
         "ntfy",
         "telegram",
+        "pushover",
         "exec",
         "apprise",
     ]

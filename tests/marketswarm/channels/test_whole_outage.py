@@ -179,5 +179,6 @@ async def test_what_is_open_at_each_receiver_is_what_lasts(respx_mock, story, na
     await play.run(SETTLED_SEC if story is it_flaps_and_settles else 5)
     for receivers in (play.one, play.two):
         assert not receivers.pagerduty.open
+        assert not receivers.pushover.ringing
         assert not receivers.alertmanager.firing
         assert "firing" not in receivers.alertmanager.groups.values()

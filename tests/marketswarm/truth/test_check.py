@@ -387,6 +387,7 @@ DOUBTS = [
             "services.rss_agg.heartbeat.timeout_sec: 29 is below 3 times interval_sec (10): one late beat is an alarm; write 30 or more"
         ],
     ),
+    ("a job with an interval and a grace", beat(interval_sec=300, timeout_sec=301), []),
     (
         "an interval above a third of the cadence",
         {

@@ -101,7 +101,9 @@ def test_a_daemon_is_missed_after_three_beats():
 
 def test_a_job_without_a_schedule_has_an_hour_beyond_its_interval():
     added = add_entry(STARTER, AddedKind.JOB, "backup", EntryFields(every_sec=86_400.0))
-    assert parse_truth(added.encode()).truth.timeout_of("backup") == 90_000
+    parsed = parse_truth(added.encode())
+    assert parsed.truth.timeout_of("backup") == 90_000
+    assert parsed.warnings == parse_truth(STARTER.encode()).warnings
 
 
 @pytest.mark.parametrize("name", ["backup", "massive/shop"])
