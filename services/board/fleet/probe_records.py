@@ -96,7 +96,7 @@ def find_settings(truth: Truth, name: str) -> ProbeSection | None:
     targets = section.settings.get("targets") if section is not None else None
     for each in targets if isinstance(targets, list) else ():
         if section is not None and isinstance(each, dict) and each.get("name") == name:
-            every = (each.get("every_sec"), section.settings.get("probe_sec"))
+            every: tuple[Any, ...] = (each.get("every_sec"), section.settings.get("probe_sec"))
             every_sec = next((float(one) for one in every if _is_number(one)), _EVERY_SEC)
             text = orjson.dumps(each, option=orjson.OPT_INDENT_2).decode()
             return ProbeSection(every_sec, escape_lines(text))

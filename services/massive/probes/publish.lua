@@ -34,8 +34,17 @@ local function keep_only(key, kind)
   local actual = redis.call('TYPE', key).ok
   if actual ~= kind and actual ~= 'none' then
     redis.call('DEL', key)
-  elseif actual == 'string' and redis.call('STRLEN', key) > LENGTH then
-    redis.call('DEL', key)
+  end
+end
+
+-- Have a past that can be written. A new one has its whole length at once: a string that grows takes twice its memory.
+local function open_past(past)
+  keep_only(past, 'string')
+  if redis.call('STRLEN', past) > LENGTH then
+    redis.call('DEL', past)
+  end
+  if redis.call('EXISTS', past) == 0 then
+    redis.call('SETRANGE', past, LENGTH - 1, '\0')
   end
 end
 
@@ -123,7 +132,7 @@ for at = 4, #ARGV, 10 do
     redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', unpack(cjson.decode(ARGV[at + 2])))
     redis.call('SET', latest, ARGV[at + 3], 'PX', ARGV[at + 1])
     if not seen[first] then
-      keep_only(past, 'string')
+      open_past(past)
       keep_only(failures, 'list')
       seen[first] = true
     end

@@ -22,7 +22,8 @@ from services.massive.probes.result import ProbeFinding
 STREAM_LENGTH: Final = 10_000
 KEPT_INTERVALS: Final = 3  # `probe:<target>` expires when so many intervals brought no new result
 MAX_PENDING: Final = 2000
-BATCH_SIZE: Final = 100
+BATCH_SIZE: Final = 25
+"""A batch is one script, for which all other clients of the bus wait."""
 MAX_US: Final = 99_999_999
 """The longest response time in a past, in microseconds."""
 _PUBLISH: Final = Script.beside("services.massive.probes", "publish.lua")
