@@ -303,6 +303,16 @@ def probe_key(target: str) -> str:
     return f"probe:{target}"
 
 
+def probe_past_key(probes: str, target: str) -> str:
+    """Return the key of how a target was in the last hour, day and 30 days, beside the stream of results."""
+    return f"{probes}:past:{target}"
+
+
+def probe_failures_key(probes: str, target: str) -> str:
+    """Return the key of the list of a target's last failures, beside the stream of results."""
+    return f"{probes}:failures:{target}"
+
+
 def bar_marks_key(bars: str) -> str:
     """Return the key of the minute of each symbol up to which every bar is on the stream."""
     return f"{bars}:marks"

@@ -157,8 +157,9 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
     medic's outages with their diagnoses and the rules that hold. It edits silences, sends requests to the
     notifier and approves proposals of the medic for clients that have a token or a signed link, records which
     links were used, adds what was done to its audit log, keeps the announcements and the history, and makes
-    beats of pings. On market-redis it reads which source is paused, and what each limit leaves. If the truth
-    lets it seed, it may write the truth as bootstrap does, but load no code.
+    beats of pings. It reads what massive knows of its targets, and on market-redis which source is paused,
+    and what each limit leaves. If the truth lets it seed, it may write the truth as bootstrap does, but load
+    no code.
     """
     sources = (
         Grant("hmget", (keys.source_breaker_key("*"),), mode="R"),
@@ -181,6 +182,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
         Grant("type hstrlen hget", (keys.roster_key(HEALER),), mode="R"),
         *grant_requested_remedies(BOARD, view),
+        *_grant_probe_reads(view),
         *(sources if view.bus == MARKET else ()),
         *(_grant_seeding(view) if may_board_seed(view.truth) else ()),
     )
@@ -262,10 +264,27 @@ def _grant_ladders(view: BusView) -> Iterator[Grant]:
             yield Grant("xadd", (keys.BOARD_AUDIT,), mode="W")
 
 
+def _grant_probe_reads(view: BusView) -> Iterator[Grant]:
+    """Yield the grants to read what massive knows of its targets: results, past, failures and verdicts."""
+    streams = _list_probe_streams(view)
+    if streams:
+        pasts = tuple(keys.probe_past_key(each, "*") for each in streams)
+        yield Grant("getrange", (keys.probe_key("*"), *pasts), mode="R")
+        yield Grant("lrange", tuple(keys.probe_failures_key(each, "*") for each in streams), mode="R")
+    if MASSIVE in view.truth.services and view.bus == view.truth.alert_target(view.alert_channel)[0]:
+        yield Grant("type hstrlen hget", (keys.MASSIVE_ROSTER,), mode="R")
+
+
+def _list_probe_streams(view: BusView) -> list[str]:
+    """Return the patterns of the streams of massive's results on this bus."""
+    points = find_written_points(MASSIVE, view) if MASSIVE in view.truth.services else ()
+    here = (each.key for each in points if each.bus == view.bus)
+    return [escape_pattern(key) for key in here if key.rpartition(":")[2] == "probes"]
+
+
 def _grant_measured_reads(view: BusView) -> Iterator[Grant]:
     """Yield the grants to read massive's probes, and how old the keys of the medic's rules are."""
-    points = find_written_points(MASSIVE, view) if MASSIVE in view.truth.services else ()
-    if any(each.bus == view.bus and each.key.rpartition(":")[2] == "probes" for each in points):
+    if _list_probe_streams(view):
         yield Grant("getrange", (keys.probe_key("*"),), mode="R")
     names = [key for key in list_rule_words(view.truth, "key") if not key.startswith(keys.RESERVED_PREFIXES)]
     named = [find_written_key(view.truth, svc, key) for key in names for svc in view.truth.services]
@@ -409,8 +428,8 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
     """Return the grants of the operator, as whom the `marketswarm` commands log in.
 
     The operator reads what `status` shows, seeds, edits silences and tokens, sends requests to the notifier
-    and reads its answers, calls functions on the alert log, publishes and stores beats for any service, and
-    operates the sources and the quarantine of a market.
+    and reads its answers, calls functions on the alert log, publishes and stores beats for any service,
+    operates the sources and the quarantine of a market, and reads what massive knows of its targets.
     """
     return (
         *view.grant_truth_reads(),
@@ -435,6 +454,7 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         Grant("publish", channels=view.beat_patterns()),
         Grant("set", (keys.last_beat_key("*"), keys.last_run_key("*")), mode="W"),
         *grant_market_operation(view),
+        *_grant_probe_reads(view),
     )
 
 

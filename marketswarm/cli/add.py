@@ -2,9 +2,10 @@
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
 
@@ -16,6 +17,7 @@ from marketswarm.cli.entry_options import (
     DependsOn,
     Description,
     Every,
+    ExpectStatus,
     Grace,
     MaxRun,
     Schedule,
@@ -25,6 +27,7 @@ from marketswarm.cli.entry_options import (
     TruthFile,
     Yes,
     Zone,
+    to_numbers,
     to_tuple,
 )
 from marketswarm.cli.first_sign import FirstSign, SignPlace, find_sign_place, read_signs, wait_for_sign
@@ -44,7 +47,8 @@ from marketswarm.cli.truth_change import (
 from marketswarm.exit import Exit
 from marketswarm.operator.ping_keys import create_ping_key
 from marketswarm.operator.ping_lines import make_ping_lines
-from marketswarm.text import format_duration
+from marketswarm.status.probe_past import describe_reading
+from marketswarm.text import escape_text, format_duration
 from marketswarm.truth.document_edit import AddedKind, EntryFields, add_entry, page_name
 
 NOT_HEARD: Final = 1
@@ -67,7 +71,7 @@ Wait = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class _AddRequest:
+class AddRequest:
     """What is to be added, and how the command is to go about it."""
 
     kind: AddedKind
@@ -124,8 +128,10 @@ def daemon(
         every_sec=every,
         timeout_sec=timeout,
     )
-    wait_sec = _find_wait_sec(wait, no_wait=no_wait)
-    _add(_AddRequest(AddedKind.DAEMON, name, fields, truth, data, author_name(by), yes, as_json, wait_sec))
+    wait_sec = find_wait_sec(wait, no_wait=no_wait)
+    carry_out_add(
+        AddRequest(AddedKind.DAEMON, name, fields, truth, data, author_name(by), yes, as_json, wait_sec)
+    )
 
 
 def job(
@@ -164,8 +170,10 @@ def job(
         grace_sec=grace,
         max_run_sec=max_run,
     )
-    wait_sec = _find_wait_sec(wait, no_wait=no_wait)
-    _add(_AddRequest(AddedKind.JOB, name, fields, truth, data, author_name(by), yes, as_json, wait_sec))
+    wait_sec = find_wait_sec(wait, no_wait=no_wait)
+    carry_out_add(
+        AddRequest(AddedKind.JOB, name, fields, truth, data, author_name(by), yes, as_json, wait_sec)
+    )
 
 
 def page(
@@ -173,6 +181,7 @@ def page(
     url: Annotated[str, typer.Argument(metavar="URL", help="Its address: https://shop.example/health.")],
     *,
     contains: Contains = None,
+    expect_status: ExpectStatus = None,
     every: Every = None,
     timeout: Timeout = None,
     tags: Tags = None,
@@ -194,23 +203,26 @@ def page(
     fields = EntryFields(
         url=url,
         contains=contains,
+        status=to_numbers(expect_status),
         tags=to_tuple(tags),
         depends_on=to_tuple(depends_on),
         severity=severity,
         every_sec=every,
         timeout_sec=timeout,
     )
-    wait_sec = _find_wait_sec(wait, no_wait=no_wait)
-    _add(_AddRequest(AddedKind.PAGE, name, fields, truth, data, author_name(by), yes, as_json, wait_sec))
+    wait_sec = find_wait_sec(wait, no_wait=no_wait)
+    carry_out_add(
+        AddRequest(AddedKind.PAGE, name, fields, truth, data, author_name(by), yes, as_json, wait_sec)
+    )
 
 
-def _find_wait_sec(given: float | None, *, no_wait: bool) -> float:
+def find_wait_sec(given: float | None, *, no_wait: bool) -> float:
     if no_wait:
         return 0.0
     return given if given is not None else _WAIT_SEC if sys.stdin.isatty() else 0.0
 
 
-def _add(request: _AddRequest) -> None:
+def carry_out_add(request: AddRequest) -> None:
     """Carry out the whole command: preview, question, seeding, key, lines, and the first sign of life.
 
     Raises Exit as its steps do, and with NOT_HEARD if there was no sign of life in time.
@@ -235,9 +247,12 @@ def _add(request: _AddRequest) -> None:
         output.print_json(_encode(request, planned, done, key, sign))
     if done.seeded and request.wait_sec and sign is None:
         raise Exit(NOT_HEARD, f"no sign of life of {request.full_name} yet; {_next_look(request)}")
+    has_page = sign is not None and sign.probe is not None and _BOARD in planned.truth.services
+    if has_page and not request.as_json:
+        output.print_line(f"its page: {find_board(request.data)}/services/{quote(request.full_name)}")
 
 
-def _make_key(request: _AddRequest, planned: PlannedChange) -> _AddedKey:
+def _make_key(request: AddRequest, planned: PlannedChange) -> _AddedKey:
     """Make a ping key for the service, and the lines that use it, if the truth has a board to take pings."""
     svc = request.name
     if _BOARD not in planned.truth.services:
@@ -267,7 +282,7 @@ def _print_key(key: _AddedKey | None) -> None:
         output.print_line(f"! {key.note}", output.YELLOW)
 
 
-def _wait(request: _AddRequest, place: SignPlace, known: list[bytes | None]) -> FirstSign | None:
+def _wait(request: AddRequest, place: SignPlace, known: list[bytes | None]) -> FirstSign | None:
     """Wait for the first sign of life, and say so."""
     name = request.full_name
     if not request.as_json:
@@ -278,11 +293,13 @@ def _wait(request: _AddRequest, place: SignPlace, known: list[bytes | None]) -> 
     if sign is not None and not request.as_json:
         mark, style = ("✗", output.RED) if sign.problem else ("✓", output.GREEN)
         problem = f", and it says: {sign.problem}" if sign.problem else ""
-        output.print_line(f"{format_time(sign.at)} {mark} first sign of life of {name}{problem}", style)
+        found = "" if sign.probe is None else escape_text(describe_reading(sign.probe))
+        said = f"first probe of {name}: {found}" if found else f"first sign of life of {name}{problem}"
+        output.print_line(f"{format_time(sign.at)} {mark} {said}", style)
     return sign
 
 
-def _next_look(request: _AddRequest) -> str:
+def _next_look(request: AddRequest) -> str:
     if request.kind is AddedKind.PAGE:
         start = suggest_command("start massive", request.data)
         return f"does massive run? In a fleet of this machine, {start} starts it"
@@ -290,7 +307,7 @@ def _next_look(request: _AddRequest) -> str:
 
 
 def _encode(
-    request: _AddRequest,
+    request: AddRequest,
     planned: PlannedChange,
     done: CarriedOut,
     key: _AddedKey | None,
@@ -301,5 +318,11 @@ def _encode(
         "kind": request.kind,
         "ping_url": key.url if key else None,
         "lines": key.lines if key else {},
-        "first_sign": None if sign is None else {"ts": sign.at, "problem": sign.problem or None},
+        "first_sign": None if sign is None else _encode_sign(sign),
     }
+
+
+def _encode_sign(sign: FirstSign) -> dict[str, Any]:
+    """Return a sign of life as `--json` says it; that of a page has its probe's result."""
+    probe = {} if sign.probe is None else {"probe": asdict(sign.probe)}
+    return {"ts": sign.at, "problem": sign.problem or None, **probe}

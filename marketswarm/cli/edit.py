@@ -14,6 +14,7 @@ from marketswarm.cli.entry_options import (
     DependsOn,
     Description,
     Every,
+    ExpectStatus,
     Grace,
     MaxRun,
     Schedule,
@@ -23,6 +24,7 @@ from marketswarm.cli.entry_options import (
     TruthFile,
     Yes,
     Zone,
+    to_numbers,
     to_tuple,
 )
 from marketswarm.cli.options import Data, Json, complete_service
@@ -50,6 +52,7 @@ def edit(
     max_run: MaxRun = None,
     url: Annotated[str | None, typer.Option("--url", metavar="URL", help="The address of the page.")] = None,
     contains: Contains = None,
+    expect_status: ExpectStatus = None,
     description: Description = None,
     tags: Tags = None,
     depends_on: DependsOn = None,
@@ -77,6 +80,7 @@ def edit(
         max_run_sec=max_run,
         url=url,
         contains=contains,
+        status=to_numbers(expect_status),
     )
     _change(name, lambda text: edit_entry(text, name, fields), truth, data, yes=yes, as_json=as_json)
 

@@ -56,6 +56,15 @@ Severity = Annotated[
 Contains = Annotated[
     str | None, typer.Option("--contains", metavar="TEXT", help="A text that must be in the page.")
 ]
+ExpectStatus = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--expect-status",
+        metavar="NUMBER",
+        help="An HTTP status that is right, instead of 200 to 299; repeatable.",
+        show_default=False,
+    ),
+]
 TruthFile = Annotated[
     Path, typer.Option("--truth", envvar="TRUTH_PATH", metavar="FILE", help="The truth to change.")
 ]
@@ -65,3 +74,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 def to_tuple(words: list[str] | None) -> tuple[str, ...] | None:
     """Return the values of a repeatable option; None if it was not given, nothing for one empty value."""
     return None if words is None else tuple(word for word in words if word)
+
+
+def to_numbers(words: list[str] | None) -> tuple[int | str, ...] | None:
+    """Return the values of a repeatable option as numbers; what is no number stays, to be refused."""
+    found = to_tuple(words)
+    return None if found is None else tuple(int(word) if word.isdecimal() else word for word in found)

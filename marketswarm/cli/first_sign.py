@@ -11,10 +11,11 @@ from marketswarm.beat import Beat, parse_beat
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import parse_object, read_strings
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.keys import MASSIVE_PROBES, last_beat_key, last_run_key, probe_key
+from marketswarm.keys import last_beat_key, last_run_key, probe_key
+from marketswarm.status.probe_past import ProbeReading, find_probes_point, parse_reading
 from marketswarm.text import escape_text, extract_line
-from marketswarm.truth import MARKET, Truth, point_like
-from marketswarm.truth.document_edit import MASSIVE, AddedKind
+from marketswarm.truth import MARKET, Truth
+from marketswarm.truth.document_edit import AddedKind
 
 _EVERY_SEC: Final = 0.25
 _MAX_PROBE_BYTES: Final = 16 * 1024
@@ -30,16 +31,20 @@ class SignPlace:
 
 @dataclass(frozen=True, slots=True)
 class FirstSign:
-    """A first sign of life, heard at `at` (epoch seconds); `problem` is what it says is wrong, if any."""
+    """A first sign of life, heard at `at` (epoch seconds); `problem` is what it says is wrong, if any.
+
+    `probe` is the result of a page's first probe.
+    """
 
     at: float
     problem: str = ""
+    probe: ProbeReading | None = None
 
 
 def find_sign_place(kind: AddedKind, name: str, truth: Truth) -> SignPlace:
     if kind is AddedKind.PAGE:
-        points = truth.services[MASSIVE].access_points.publish_to
-        return SignPlace(point_like(points, MARKET, MASSIVE_PROBES).bus, (probe_key(name),))
+        point = find_probes_point(truth)
+        return SignPlace(MARKET if point is None else point.bus, (probe_key(name),))
     return SignPlace(truth.bus_of(name), (last_beat_key(name), last_run_key(name)))
 
 
@@ -64,7 +69,9 @@ async def wait_for_sign(
                     found = await read_strings(bus, place.keys)
                     new = [raw for raw, old in zip(found, known, strict=True) if raw and raw != old]
                     if new:
-                        return FirstSign(time.time(), _find_problem(new, svc))
+                        is_probe = place.keys == (probe_key(svc),)
+                        probe = parse_reading(svc, new[0]) if is_probe else None
+                        return FirstSign(time.time(), _find_problem(new, svc), probe)
                 await asyncio.sleep(_EVERY_SEC)
     return None
 

@@ -13,11 +13,13 @@ from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.health import select_services
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json, Svc
+from marketswarm.cli.target_history import describe_target, encode_target, read_target_record
 from marketswarm.exit import Code, Exit
 from marketswarm.history.healer_beat import read_healer_beat
 from marketswarm.history.rollup import HOUR_SEC, WINDOWS, PastOutage, Seconds
 from marketswarm.history.spans import KnownState
 from marketswarm.history.store import read_history
+from marketswarm.status.probe_past import ProbeRecord
 from marketswarm.text import format_duration
 from marketswarm.truth import HEALER, SYSTEM
 
@@ -61,17 +63,28 @@ def history(svc: Svc, as_json: Json = False, data: Data = DATA) -> None:
     """Show the last outages of a service, and its uptime over 24 h, 7 d, 30 d and a year.
 
     The board records them. Time in which nobody listened is unknown, and left out. Ends with 1 when nothing
-    is recorded of the service.
+    is recorded of the service. Of a target of massive's probes (massive/shop) it shows how long they took,
+    which share of them succeeded in an hour, a day and 30 days, and the last failures.
     """
     report = event_loop.run(_read_report(svc, data))
+    now = time.time()
+    if isinstance(report, ProbeRecord):
+        if as_json:
+            output.print_json(encode_target(svc, report, now))
+        else:
+            output.print_lines(describe_target(svc, report, now))
+        return
     if as_json:
         output.print_json(report.to_json())
         return
-    output.print_lines(describe_report(report, time.time()))
+    output.print_lines(describe_report(report, now))
 
 
-async def _read_report(svc: str, data: Path) -> ServiceReport:
+async def _read_report(svc: str, data: Path) -> ServiceReport | ProbeRecord:
     async with open_fleet(data) as fleet:
+        target = await read_target_record(svc, fleet, time.time())
+        if target is not None:
+            return target
         select_services(svc, fleet)
         bus, truth = fleet.bus(SYSTEM), fleet.truth
         timeout_sec = truth.timeout_of(HEALER)

@@ -52,7 +52,7 @@ _SERVICE_PLACES: Final[Mapping[str, Place]] = {
 """Where the section of a service has each field, in the order in which they are written."""
 _PAGE_PLACES: Final[Mapping[str, Place]] = {
     name: (name,)
-    for name in ("url", "contains", "every_sec", "timeout_sec", "severity", "tags", "depends_on")
+    for name in ("url", "contains", "status", "every_sec", "timeout_sec", "severity", "tags", "depends_on")
 }
 _OF_INTERVAL: Final = ("every_sec", "timeout_sec")
 _OF_SCHEDULE: Final = ("schedule", "time_zone", "grace_sec")
@@ -74,7 +74,8 @@ class AddedKind(StrEnum):
 class EntryFields:
     """What a person sets of a service or a page. None leaves a key as it is, an empty value removes it.
 
-    Times are in seconds. `url` and `contains` are of pages, `schedule` to `max_run_sec` of jobs.
+    Times are in seconds. `url`, `contains` and `status` (the HTTP statuses that are right) are of pages,
+    `schedule` to `max_run_sec` of jobs.
     """
 
     description: str | None = None
@@ -89,6 +90,7 @@ class EntryFields:
     max_run_sec: float | None = None
     url: str | None = None
     contains: str | None = None
+    status: tuple[int | str, ...] | None = None
 
     def list_given(self) -> dict[str, Any]:
         given = {each.name: getattr(self, each.name) for each in fields(self)}

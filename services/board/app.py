@@ -26,6 +26,7 @@ from services.board.board import Board, NotReady
 from services.board.fleet.api import make_api
 from services.board.fleet.incident_pages import make_record_api, make_record_site
 from services.board.fleet.pages import make_site
+from services.board.fleet.probe_pages import make_probe_api, make_probe_site
 from services.board.market.api import KeptCharts, make_market_api
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.market import Market
@@ -87,9 +88,11 @@ def create_app(board: Board, market: Market) -> Guard:
     )
     app.include_router(make_record_api(board))  # before `/alerts/{event_id}`
     app.include_router(make_api(board))
+    app.include_router(make_probe_api(board))
     app.include_router(make_actions(board.steering, board.verifier, board.announcements, board.healing))
     app.include_router(make_truth_api(board.editor, board.verifier))
     app.include_router(make_site(board))
+    app.include_router(make_probe_site(board))
     app.include_router(make_record_site(board))
     app.include_router(make_public_site(board))
     app.include_router(make_badge_site(board))

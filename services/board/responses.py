@@ -22,6 +22,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from marketswarm import __version__
 from marketswarm.text import escape_text
 from services.board.access.sessions import BrowserSession, PageNotice
+from services.board.fleet.probe_pictures import FILTERS as PROBE_FILTERS
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.fleet.words import FILTERS
 from services.board.market.cascade import is_fallback
@@ -126,7 +127,7 @@ def load_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({**FILTERS, **MARKET_FILTERS, "is_fallback": is_fallback})
+    environment.filters.update({**FILTERS, **PROBE_FILTERS, **MARKET_FILTERS, "is_fallback": is_fallback})
     environment.globals.update(assets=find_assets_path(), version=__version__)
     return environment
 

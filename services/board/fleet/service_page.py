@@ -7,11 +7,13 @@ from urllib.parse import quote
 
 from marketswarm.bus import BusError
 from marketswarm.status.topology_view import InstanceView
+from marketswarm.truth.document_edit import MASSIVE
 from services.board.board import Board
 from services.board.fleet.alerts import AlertQuery, AlertView, read_alerts
 from services.board.fleet.beats import BeatTimes
 from services.board.fleet.history import Past, outline_past
 from services.board.fleet.job_runs import JobView, RunView, make_job_view, read_run_views
+from services.board.fleet.probe_records import ProbeView, list_probe_views
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.public.visibility import is_public
 from services.board.responses import Frame
@@ -34,7 +36,8 @@ class ServicePage:
     """One service: its view, its latest events, and its section of the truth as indented JSON.
 
     `dependants` are services that need this one. `instances` are None if mesh does not know who runs; `beats`
-    are None if its interval is not known, or if it is a job (`is_job`, by the truth) or has `runs`.
+    are None if its interval is not known, or if it is a job (`is_job`, by the truth) or has `runs`. `probes`
+    are the targets of massive, on its own page.
     """
 
     template: ClassVar = "service.html"
@@ -49,6 +52,7 @@ class ServicePage:
     runs: JobView = field(default_factory=JobView)
     beats: BeatTimes | None = None
     badge: BadgeLink | None = None
+    probes: tuple[ProbeView, ...] = ()
 
 
 async def make_service_page(board: Board, frame: Frame, service: ServiceSnapshot, origin: str) -> ServicePage:
@@ -75,6 +79,7 @@ async def make_service_page(board: Board, frame: Frame, service: ServiceSnapshot
         make_job_view(runs, None if rule is None else rule.schedule, frame.snapshot.at),
         None if runs or rule is not None else outline_beats(board, service),
         BadgeLink(badge, f"![{svc}]({origin}{badge})", is_public(service, board.public)),
+        await list_probe_views(board) if svc == MASSIVE else (),
     )
 
 

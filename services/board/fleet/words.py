@@ -229,10 +229,10 @@ def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC)
     spans = tuple(spans)
     found = draw_paths(spans, now, length_sec)
     paths = {name: found[state] for state, name in _BAR_CLASSES}
-    return _draw("bar", (_BAR_WIDTH, 20), describe_bar(spans, now, length_sec), paths)
+    return draw_svg("bar", (_BAR_WIDTH, 20), describe_bar(spans, now, length_sec), paths)
 
 
-def _draw(kind: str, size: tuple[int, int], words: str, paths: Mapping[str, str]) -> Markup:
+def draw_svg(kind: str, size: tuple[int, int], words: str, paths: Mapping[str, str]) -> Markup:
     """Return a picture made of paths, by their class, with words for those who don't see it."""
     drawn = "".join(f'<path class="{name}" d="{path}"/>' for name, path in paths.items() if path)
     return Markup(  # noqa: S704 - made of numbers and of our own words
@@ -258,7 +258,7 @@ def draw_days(days: Sequence[Seconds]) -> Markup:
             paths["u"] += f"M{x} {_DAY_HEIGHT}V{height}"
         if height:
             paths["d"] += f"M{x} 0v{height}"
-    return _draw("days", (len(days) * DAY_WIDTH, _DAY_HEIGHT), describe_days(days), paths)
+    return draw_svg("days", (len(days) * DAY_WIDTH, _DAY_HEIGHT), describe_days(days), paths)
 
 
 def describe_days(days: Sequence[Seconds]) -> str:
@@ -294,7 +294,7 @@ def draw_beats(times: BeatTimes) -> Markup:
         paths["w" if one.sec > LATE * times.every_sec else "u"] += f"M{x} {BEATS_HEIGHT}v-{height}"
     y = BEATS_HEIGHT - round(BEATS_HEIGHT * times.every_sec / most_sec)
     paths["due"] = f"M0 {y}H{BEATS_WIDTH}"
-    return _draw("beats", (BEATS_WIDTH, BEATS_HEIGHT), describe_beats(times), paths)
+    return draw_svg("beats", (BEATS_WIDTH, BEATS_HEIGHT), describe_beats(times), paths)
 
 
 def draw_runs(job: JobView) -> Markup:
@@ -313,7 +313,7 @@ def draw_runs(job: JobView) -> Markup:
     if job.usual_sec is not None:
         y = BEATS_HEIGHT - round(BEATS_HEIGHT * min(1.0, job.usual_sec / most_sec))
         paths["due"] = f"M0 {y}H{BEATS_WIDTH}"
-    return _draw("beats runs", (BEATS_WIDTH, BEATS_HEIGHT), describe_runs(job), paths)
+    return draw_svg("beats runs", (BEATS_WIDTH, BEATS_HEIGHT), describe_runs(job), paths)
 
 
 def describe_runs(job: JobView) -> str:
@@ -391,6 +391,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "resolution": describe_resolution,
     "silences": find_silences,
     "run_bars": draw_runs,
+    "share": format_share,
     "since": lambda ts, now: format_age(None if ts is None else now - ts),
     "watchers": list_watchers,
 }

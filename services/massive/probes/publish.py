@@ -1,23 +1,32 @@
 """Publish the results of probes on the market bus: each on the stream, a target's latest under a key.
 
-While the bus is down, results wait; the oldest are dropped when there are too many.
+In the same step each is counted in the past of its target, from which the board draws its charts. While the
+bus is down, results wait; the oldest are dropped when there are too many.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
+
+import orjson
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage, retrying
-from marketswarm.keys import probe_key
+from marketswarm.bus.scripts import Script
+from marketswarm.keys import probe_failures_key, probe_key, probe_past_key
+from marketswarm.status.probe_past import KEPT_FAILURES, KEPT_SEC, encode_days
 from services.massive.probes.result import ProbeFinding
 
 STREAM_LENGTH: Final = 10_000
 KEPT_INTERVALS: Final = 3  # `probe:<target>` expires when so many intervals brought no new result
 MAX_PENDING: Final = 2000
-BATCH_SIZE: Final = 200
+BATCH_SIZE: Final = 25
+"""A batch is one script, for which all other clients of the bus wait."""
+MAX_US: Final = 99_999_999
+"""The longest response time in a past, in microseconds."""
+_PUBLISH: Final = Script.beside("services.massive.probes", "publish.lua")
 
 log = logs.get("massive")
 
@@ -66,12 +75,26 @@ class ResultPublisher:
                 self._has_pending.clear()
 
     async def _publish(self, batch: list[tuple[ProbeFinding, float]]) -> None:
-        """Add results to the stream and set their targets' keys, in one pipeline. Raises BusError."""
+        """Publish results by one script, which counts each in the past of its target. Raises BusError."""
         bus, stream = self._get_stream()
-        pipe = bus.pipeline()
+        places = {name: 2 + 3 * n for n, name in enumerate(dict.fromkeys(each.target for each, _ in batch))}
+        keys = [stream]
+        for name in places:
+            keys += [probe_key(name), probe_past_key(stream, name), probe_failures_key(stream, name)]
+        args: list[str | bytes | float] = [STREAM_LENGTH, KEPT_SEC, KEPT_FAILURES]
         for finding, every_sec in batch:
-            fields: dict[Any, Any] = finding.fields()
-            pipe.xadd(stream, fields, maxlen=STREAM_LENGTH, approximate=True)
-            ttl_ms = max(1, round(1000 * KEPT_INTERVALS * every_sec))
-            pipe.set(probe_key(finding.target), finding.encode(), px=ttl_ms)
-        await bus.ask(pipe.execute())
+            result = finding.result
+            pairs = [text for pair in finding.fields().items() for text in pair]
+            args += [
+                places[finding.target],
+                max(1, round(1000 * KEPT_INTERVALS * every_sec)),
+                orjson.dumps(pairs),
+                finding.encode(),
+                f"{finding.ts:.3f}",
+                int(result.ok),
+                min(MAX_US, round(1000 * result.ms.get("total", 0.0))),
+                encode_days(result.facts.get("days_left")),
+                result.stage,
+                result.error or "",
+            ]
+        await bus.script(_PUBLISH, keys, args)

@@ -17,13 +17,17 @@ SILENT_AT_MOST_SEC = 60.0
 
 @dataclass(frozen=True)
 class Page:
-    """The page at a path. `drip`: its body comes byte by byte, and never ends. `silent`: nothing comes."""
+    """The page at a path. `drip`: its body comes byte by byte, and never ends. `silent`: nothing comes.
+
+    `delay_sec` is how long its answer is held back.
+    """
 
     body: bytes = b"all is well"
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     drip: bool = False
     silent: bool = False
+    delay_sec: float = 0.0
 
 
 class Site(Closes):
@@ -88,6 +92,7 @@ class Site(Closes):
             self._closing.wait(SILENT_AT_MOST_SEC)
             handler.close_connection = True
             return
+        self._closing.wait(page.delay_sec)
         try:
             handler.send_response(page.status)
             for name, value in page.headers.items():

@@ -1,6 +1,7 @@
 """Probe a certificate: connect, make a TLS handshake that verifies it, disconnect."""
 
 import ssl
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,30 @@ async def probe(target: Tls, context: ProbeContext) -> ProbeResult:
 
 
 def record_certificate(tls: Any, trace: Trace, warn_days: float, now: float) -> None:
-    """Record the TLS version and for how many days the certificate is still valid.
+    """Record the TLS version, who issued the certificate, until when it is valid, and for how many days.
 
     If those are fewer than `warn_days`, set the warning `ends_soon`; `now` is in epoch seconds.
     """
     trace.facts["tls"] = tls.version() or "?"
-    ends = (tls.getpeercert() or {}).get("notAfter")
+    certificate = tls.getpeercert() or {}
+    issuer = _find_issuer(certificate)
+    if issuer:
+        trace.facts["issuer"] = issuer
+    ends = certificate.get("notAfter")
     if ends is None:
         return
-    days_left = (ssl.cert_time_to_seconds(ends) - now) / DAY_SEC
+    ends_at = ssl.cert_time_to_seconds(ends)
+    days_left = (ends_at - now) / DAY_SEC
+    trace.facts["ends_at"] = int(ends_at)
     trace.facts["days_left"] = round(days_left, 1)
     if days_left < warn_days:
         trace.warning = "ends_soon"
+
+
+def _find_issuer(certificate: Mapping[str, Any]) -> str:
+    """Return the organization that issued a certificate, or else its common name; empty without both."""
+    names = dict(pair for names in certificate.get("issuer", ()) for pair in names)
+    return str(names.get("organizationName") or names.get("commonName") or "")
 
 
 def make_tls_context(ca_file: str | None) -> ssl.SSLContext:

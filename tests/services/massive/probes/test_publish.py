@@ -90,7 +90,7 @@ async def test_a_batch_that_fails_while_as_many_come_as_there_is_room_for_is_los
 ):
     publish = place.bus.ask
 
-    async def fail(request):
+    async def fail(request, _within_sec=None):
         request.close()
         monkeypatch.setattr(place.bus, "ask", publish)
         for n in range(1, MAX_PENDING + 1):
