@@ -1,6 +1,6 @@
 """Answer the requests for pages: parse the query, read what the page needs, render it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 from urllib.parse import urlencode
@@ -160,7 +160,7 @@ def make_site(board: Board) -> APIRouter:
     @site.get("/")
     async def show_fleet(request: Request) -> Response:
         frame = board.make_frame("Fleet", "/")
-        return answer_page(select_services(frame.snapshot, parse_fleet_query(request), frame))
+        return answer_page(select_services(frame.snapshot, parse_fleet_query(request.query_params), frame))
 
     @site.get("/topology")
     async def show_topology() -> Response:
@@ -215,12 +215,12 @@ def _add_alerts(site: APIRouter, board: Board) -> None:
         return answer_page(AlertPage(frame, found.event, format_raw(found.raw), found.buses))
 
 
-def parse_fleet_query(request: Request) -> FleetQuery:
-    """Return the query of a request; a value that is not allowed counts as not given.
+def parse_fleet_query(params: Mapping[str, str]) -> FleetQuery:
+    """Return the query with these parameters; a value that is not allowed counts as not given.
 
     `by`, as in `marketswarm status --by host`, is another name for `group`.
     """
-    given = {name: value[:300] for name, value in request.query_params.items()}
+    given = {name: value[:300] for name, value in params.items()}
     states = tuple(
         ServiceState(word) for word in given.get("states", "").split(",") if word in tuple(ServiceState)
     )
