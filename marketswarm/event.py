@@ -22,13 +22,13 @@ UNWATCHED_REASON: Final = "unwatched"
 _ORIGINAL: Final = ("type", "svc", "late_sec", "age_sec", "timeout_sec", "ts")
 _ADDED: Final = (
     *("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted", "host", "exit_code", "down_since"),
-    *("severity", "detail"),
+    *("severity", "detail", "host_up"),
 )
 _NUMBERS: Final = frozenset(
     {"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since", "gap_sec", "down_since"}
 )
 _BOOLEANS: Final = frozenset({"restarted"})
-_WHOLE_NUMBERS: Final = frozenset({"exit_code"})
+_WHOLE_NUMBERS: Final = frozenset({"exit_code", "host_up"})
 _NAMES: Final = (*_ORIGINAL, *_ADDED)
 _get_values: Final = attrgetter(*_NAMES)
 
@@ -82,7 +82,8 @@ class Event:
     service's last beat came from; `exit_code` is that of a command that failed (`reason` is `failed` then).
     `since` is the last beat before the event; `down_since` is when the outage began, if not with that beat.
     `severity` is how urgent it is, if its writer knows. `detail` is what the report of a failure said:
-    foreign text on one line, as `extract_line` returns it.
+    foreign text on one line, as `extract_line` returns it. `host_up`, of a service that fell silent, is how
+    many others are up whose beats came from `host`; None if the service runs on several hosts.
     """
 
     type: Kind
@@ -103,6 +104,7 @@ class Event:
     down_since: float | None = None
     severity: str | None = None
     detail: str | None = None
+    host_up: int | None = None
 
     def outage_start(self) -> float:
         """Return when the outage of this event began, in epoch seconds; the same for a miss and its ok."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -34,10 +35,11 @@ from marketswarm.status.service_rows import (
     URGENCY,
     ServiceRow,
     ServiceState,
+    group_by_host,
     make_service_rows,
     write_headline,
 )
-from marketswarm.text import escape_text, extract_line, format_duration
+from marketswarm.text import escape_text, extract_line, format_duration, format_names
 
 REFRESH_SEC: Final = 1.0
 """How often a status that is shown live is read."""
@@ -55,6 +57,15 @@ _HEAD_LINES: Final = 2  # the headline and the head of the table
 NOT_ALL_UP: Final = 1
 """The exit code of --exit-code when some service is not up."""
 _STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
+NO_HOST: Final = "no known host"
+"""The heading of services whose beats name no host."""
+_HOSTS_SHOWN: Final = 3  # of one service, in a heading
+
+
+class Grouping(StrEnum):
+    """By what the services of a status are grouped."""
+
+    HOST = "host"
 
 
 @dataclass(slots=True)
@@ -130,6 +141,9 @@ def status(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="End with 1 unless every service is up, for scripts.")
     ] = False,
+    by: Annotated[
+        Grouping | None, typer.Option("--by", help="Group the services, by the machine that they run on.")
+    ] = None,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
@@ -137,19 +151,22 @@ def status(
     if watch and exit_code:
         raise typer.BadParameter("--watch and --exit-code exclude each other")
     if watch:
-        event_loop.run(_watch_status(as_json, data))
+        event_loop.run(_watch_status(by, as_json, data))
         return
     report = event_loop.run(read_status(data))
-    _print(report, as_json=as_json)
+    _print(report, by, as_json=as_json)
     if exit_code and not report.all_up:
         raise Exit(NOT_ALL_UP, "")
 
 
-async def _watch_status(as_json: bool, data: Path) -> None:
+async def _watch_status(by: Grouping | None, as_json: bool, data: Path) -> None:
     def draw(report: StatusReport) -> StatusDrawing:
-        return StatusDrawing(report, fit_height=True)
+        return StatusDrawing(report, fit_height=True, by=by)
 
-    with tables.open_screen(draw, lambda report: _print(report, as_json=as_json), as_json=as_json) as show:
+    def print_plain(report: StatusReport) -> None:
+        _print(report, by, as_json=as_json)
+
+    with tables.open_screen(draw, print_plain, as_json=as_json) as show:
         while True:
             show(await read_status_or_why_not(data))
             await asyncio.sleep(REFRESH_SEC)
@@ -217,8 +234,10 @@ def _count_messages(count: int, one: str, many: str) -> str:
     return f"1 message {one}" if count == 1 else f"{count} messages {many}"
 
 
-def _print(report: StatusReport, *, as_json: bool) -> None:
+def _print(report: StatusReport, by: Grouping | None, *, as_json: bool) -> None:
     if as_json:
+        groups = group_by_host(_sort_by_urgency(report.rows)) if by is Grouping.HOST else []
+        by_host = [{"hosts": hosts, "services": [row.svc for row in rows]} for hosts, rows in groups]
         output.print_json(
             {
                 "revision": report.revision,
@@ -230,10 +249,15 @@ def _print(report: StatusReport, *, as_json: bool) -> None:
                 "undelivered": report.notifications.dead,
                 "waiting": report.notifications.pending,
                 "notes": report.notes(),
+                **({"by_host": by_host} if by is Grouping.HOST else {}),
             }
         )
     else:
-        tables.print_drawing(StatusDrawing(report))
+        tables.print_drawing(StatusDrawing(report, by=by))
+
+
+def _sort_by_urgency(rows: Sequence[ServiceRow]) -> list[ServiceRow]:
+    return sorted(rows, key=lambda row: URGENCY[row.verdict])
 
 
 def _encode_row(row: ServiceRow) -> dict[str, Any]:
@@ -249,8 +273,8 @@ def _encode_row(row: ServiceRow) -> dict[str, Any]:
 class StatusDrawing:
     """Draw a report with rich: a headline, the table with the worst on top or with `rows`, then the notes.
 
-    On a narrow screen columns are left out, the least important first; with `fit_height`, rows that do not
-    fit are counted instead.
+    With `by`, the services are under headings, that of the worst service first. On a narrow screen columns
+    are left out, the least important first; with `fit_height`, rows that do not fit are counted instead.
     """
 
     def __init__(
@@ -260,9 +284,11 @@ class StatusDrawing:
         fit_height: bool = False,
         rows: Sequence[ServiceRow] | None = None,
         footer: Text | None = None,
+        by: Grouping | None = None,
     ) -> None:
         self._report, self._fit_height = report, fit_height
-        self._rows = sorted(report.rows, key=lambda row: URGENCY[row.verdict]) if rows is None else list(rows)
+        sorted_rows = _sort_by_urgency(report.rows) if rows is None else list(rows)
+        self._rows = _add_headings(sorted_rows) if by is Grouping.HOST else sorted_rows
         self._footer = footer
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
@@ -278,8 +304,9 @@ class StatusDrawing:
             shown = rows if len(rows) <= room else rows[: max(1, room - 1)]
         yield Text(write_headline(row.verdict for row in self._report.rows), style="bold")
         yield _draw_table(shown, self._report.notifications.at, options.max_width, wrap=not self._fit_height)
-        if len(shown) < len(rows):
-            yield Text(f"{len(rows) - len(shown)} more", style="dim")
+        hidden = sum(isinstance(each, ServiceRow) for each in rows[len(shown) :])
+        if hidden:
+            yield Text(f"{hidden} more", style="dim")
         yield from notes
 
     def _notes(self) -> list[Text]:
@@ -290,7 +317,23 @@ class StatusDrawing:
         return notes
 
 
-def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: bool) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    """The line above the services of some hosts: their names, and how many services are down."""
+
+    name: str
+    headline: str
+
+
+def _add_headings(rows: Sequence[ServiceRow]) -> "list[ServiceRow | _Heading]":
+    found: list[ServiceRow | _Heading] = []
+    for hosts, some in group_by_host(rows):
+        name = escape_text(format_names(hosts, _HOSTS_SHOWN)) or NO_HOST
+        found += [_Heading(name, write_headline(row.verdict for row in some)), *some]
+    return found
+
+
+def _draw_table(rows: "Sequence[ServiceRow | _Heading]", now: float, width: int, *, wrap: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
     for head in ("verdict", "silence"):
@@ -300,6 +343,9 @@ def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: boo
         table.add_column(head, justify=side, no_wrap=True, overflow="ellipsis", max_width=8)
     table.add_column("state", overflow="fold" if wrap else "ellipsis", no_wrap=not wrap)
     for row in rows:
+        if isinstance(row, _Heading):
+            table.add_row(Text(row.name, style="bold"), Text(row.headline, style="bold"))
+            continue
         cells = [find_value(row) for _, _, find_value, _ in facts]
         silence_sec = find_silence(row, now)
         table.add_row(

@@ -13,6 +13,7 @@ from marketswarm.detector.bus import Reach, UnsavedSilences, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
 from marketswarm.detector.flood import FLOOD, FloodLimit
 from marketswarm.detector.heard import store_familiar
+from marketswarm.detector.hosts import HostCensus
 from marketswarm.detector.job import Job
 from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restorable import RestorableService
@@ -25,6 +26,7 @@ from marketswarm.detector.verdict import (
     FailedRun,
     LastBeat,
     Publication,
+    Reason,
     Stage,
     State,
     Step,
@@ -42,6 +44,8 @@ Messages = Iterable[Sequence[Any]]
 _SUSPECTED: Final = Stage.SUSPECTED
 _IS_DUE, _ANSWERED = Step.DUE, Step.ANSWERED
 _DUE, _BEAT, _DOWN = Trigger.DUE, Trigger.BEAT, State.DOWN
+_SILENCES: Final = frozenset({Reason.SILENT, Reason.STOPPED})
+"""The reasons of the misses of services that beat before, and do no more."""
 
 START_UP_SEC: Final = 60.0
 """The longest time that a service which is known to be starting has for its first beat."""
@@ -72,6 +76,7 @@ class Detector:
         """Whether the state of an earlier run is still to be applied to some service."""
         self.silences = UnsavedSilences()
         self.floods = FloodLimit()
+        self._hosts = HostCensus(self.services)
         self._reach = Reach()
         self._awake_at = now.mono
 
@@ -639,12 +644,18 @@ class Detector:
         begun = down_since or before
         newest = service.instances.newest()
         failure = service.failure if is_miss else None
+        reason = service.miss_reason() if is_miss else None
+        host, host_up = service.find_only_host(), None
+        if host is not None and reason in _SILENCES:
+            host_up = self._hosts.count_others(service.svc, host, now.mono)
+        elif host is not None and ends_outage:
+            self._hosts.note_up(service.svc, host)
         return Verdict(
             service.svc,
             service.state,
             publication,
             now.wall,
-            reason=service.miss_reason() if is_miss else None,
+            reason=reason,
             exit_code=failure.exit_code if failure else None,
             host=service.host,
             late_sec=service.silence_sec(running) if is_miss else None,
@@ -658,6 +669,7 @@ class Detector:
             down_since=None if down_since is None else down_since.wall,
             via=service.failure_via if failure else None,
             detail=failure.detail if failure else None,
+            host_up=host_up,
         )
 
 

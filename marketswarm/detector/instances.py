@@ -12,15 +12,17 @@ class _Several:
 
     Attributes:
         highest: the highest `i` of all instances, from the second one on.
+        hosts: the host of each instance, once two of them named different ones.
         alive_i: the `i` of the last sign of life of instances that sent a run's report after it.
         others_at: when the other instances beat last, in monotonic seconds.
         dropped_beats: the sum of the `i` of instances that were dropped.
     """
 
-    __slots__ = ("alive_i", "dropped_beats", "highest", "others_at")
+    __slots__ = ("alive_i", "dropped_beats", "highest", "hosts", "others_at")
 
     def __init__(self) -> None:
         self.highest: dict[str, int] | None = None
+        self.hosts: dict[str, str] | None = None
         self.alive_i: dict[str, int] = {}
         self.others_at: dict[str, float] = {}
         self.dropped_beats = 0
@@ -151,6 +153,25 @@ class Instances:
 
     # -- several at once
 
+    def record_host(self, boot: str, host: str, before: str | None) -> None:
+        """Record the host that an instance names; `before` is the one that was named last, by any of them."""
+        if before in (None, host) and (self._several is None or self._several.hosts is None):
+            return  # as of almost all: the service's own attribute says it
+        several = self._make_several()
+        if several.hosts is None:
+            several.hosts = dict.fromkeys(self, before) if before is not None else {}
+        several.hosts[boot] = host
+
+    def find_only_host(self, named: str | None, since: float) -> str | None:
+        """Return the host of the instances that beat since then (monotonic); None if they have several.
+
+        `named` is the one that was named last, by any of them.
+        """
+        if self._several is None or self._several.hosts is None or self.last is None:
+            return named
+        found = {self._several.hosts.get(boot) for boot in (self.last, *self.list_others(since))}
+        return found.pop() if len(found) == 1 else None
+
     def switch(self, boot: str | None, before_at: float | None) -> None:
         """Record that the instance `boot` beats now; both it and the last one may go on in turn.
 
@@ -184,3 +205,5 @@ class Instances:
         several.highest = highest
         several.alive_i.pop(oldest, None)
         others_at.pop(oldest, None)
+        if several.hosts is not None:
+            several.hosts.pop(oldest, None)

@@ -255,6 +255,7 @@ class RestartObserver:
             history.pace_sec,
             _allowed_sec(service, history),
             {each.via: each.report.heard.wall for each in service.trouble.open} or NO_FAILURES,
+            service.host,
         )
 
     # -- helpers

@@ -189,6 +189,7 @@ class RestorableService(WatchedService):
         if saved.last_beat is not None:
             known |= {boot: max(i, known.get(boot, 0)) for boot, i in saved.last_beat.instances().items()}
             self.stopped = saved.last_beat.stopped
+            self.host = self.host or saved.last_beat.host
         if known:
             self.instances.add_older(known)
         if self.job is not None:

@@ -222,8 +222,10 @@ class WatchedService(LastPayload):
         """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
         self.payload, self.is_unparsed = payload, False
         self.parsed_at, self.parsed_i, self.parsed_ts = heard, beat.i, beat.ts
-        if b'"host"' in payload:
-            self.host = parse_sender(payload).host or self.host
+        if b'"host"' in payload and (host := parse_sender(payload).host) is not None:
+            if beat.boot is not None:
+                self.instances.record_host(beat.boot, host, self.host)
+            self.host = host
         form = None if self.has_schedule else find_form(payload, beat, self.expected_tail)
         if form is None:
             self.parse_next()
@@ -270,6 +272,12 @@ class WatchedService(LastPayload):
         if self.parsed_at is None:
             return ()
         return self.instances.list_others(self.parsed_at.mono - self.rule.timeout_sec)
+
+    def find_only_host(self) -> str | None:
+        """Return the host that its beats name; None if it is unknown, or its instances name several."""
+        if self.host is None or self.parsed_at is None:
+            return self.host
+        return self.instances.find_only_host(self.host, self.parsed_at.mono - self.rule.timeout_sec)
 
     def is_news(self, beat: Beat, i: int, age_sec: float, silence_sec: float) -> bool:
         """Return True if the stored beat with this `i` was never heard here.

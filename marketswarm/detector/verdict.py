@@ -127,7 +127,8 @@ class Verdict(NamedTuple):  # made in a quarter of the time of a frozen dataclas
     outage began; None for one that began with the last beat. `i` is the highest `i` heard from
     the instance `boot`. `host` is where the last beat came from; `exit_code` how a command ended that failed,
     and `detail` what the report of that failure said, as the sender wrote it. `via` is
-    the way by which a failure was reported that stays open while the service beats.
+    the way by which a failure was reported that stays open while the service beats. `host_up`, of a service
+    that fell silent on one known host, is how many others that beat from there are up.
 
     A verdict with `gap_sec` changes no state: it reports what a service that is up did while no healer
     listened. It has an `event_id`, which is the same whichever healer concludes it.
@@ -156,6 +157,7 @@ class Verdict(NamedTuple):  # made in a quarter of the time of a frozen dataclas
     event_id: str | None = None
     via: str | None = None
     detail: str | None = None
+    host_up: int | None = None
 
     @property
     def is_about_bus(self) -> bool:
@@ -230,6 +232,7 @@ class SavedBeat(NamedTuple):
     alive then to the highest `i` heard from each. `pace_sec` is the measured time between two beats (0 if it
     was not measured), `timeout_sec` the longest silence that the truth allowed then. `failures` has the open
     failures: by the way by which each came, when it was reported, in epoch seconds.
+    `host` is the one that its beats named last.
     """
 
     boot: str
@@ -241,6 +244,7 @@ class SavedBeat(NamedTuple):
     pace_sec: float = 0.0
     timeout_sec: float = 0.0
     failures: Mapping[str, float] = NO_FAILURES
+    host: str | None = None
 
     def instances(self) -> dict[str, int]:
         """Return the highest `i` of every known instance; the instance that beat last comes last."""

@@ -127,6 +127,8 @@ class VerdictEncoder:
                 verdict.down_since,
                 None,  # how urgent it is, a healer does not know
                 None if verdict.detail is None else extract_line(verdict.detail),
+                # the sentinel, which watches healers alone, knows of no other services
+                verdict.host_up if self._family == "heartbeat" else None,
             )
         )
 

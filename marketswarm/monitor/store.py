@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from marketswarm.beat import MAX_BOOT_CHARS, MAX_VIA_CHARS
+from marketswarm.beat import MAX_BOOT_CHARS, MAX_HOST_CHARS, MAX_VIA_CHARS
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import (
@@ -352,6 +352,8 @@ def encode_saved_beat(beat: SavedBeat) -> bytes:
         more += b',"timeout_sec":%a' % beat.timeout_sec
     if beat.failures:
         more += b',"failures":%b' % orjson.dumps({via: round(at, 3) for via, at in beat.failures.items()})
+    if beat.host is not None:
+        more += b',"host":%b' % orjson.dumps(beat.host)
     # a boot of letters and digits, as agents have it, needs no escapes
     boot = b'"%b"' % beat.boot.encode() if beat.boot.isalnum() else orjson.dumps(beat.boot)
     return b'{"boot":%b,"i":%d,"ts":%a,"wall":%.3f%b}' % (boot, beat.i, beat.ts, beat.wall, more)
@@ -368,7 +370,9 @@ def parse_saved_beat(raw: bytes) -> SavedBeat | None:
         return None
     if pace_sec is None or timeout_sec is None or beside is None or failures is None:
         return None
-    return SavedBeat(boot, i, ts, wall, found.get("stopped") is True, beside, pace_sec, timeout_sec, failures)
+    host = parse_text(found.get("host"), MAX_HOST_CHARS)  # without a usable one, the rest counts all the same
+    is_stopped = found.get("stopped") is True
+    return SavedBeat(boot, i, ts, wall, is_stopped, beside, pace_sec, timeout_sec, failures, host)
 
 
 def _parse_failures(found: Any) -> dict[str, float] | None:

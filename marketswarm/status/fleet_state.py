@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, Final, TypeVar
 
-from marketswarm.beat import MAX_BOOT_CHARS, Beat, MalformedBeat, parse_beat
+from marketswarm.beat import MAX_BOOT_CHARS, MAX_HOST_CHARS, Beat, MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import MAX_COUNT, parse_count, parse_object, parse_text, read_strings
 from marketswarm.detector import SavedJob, State
@@ -33,7 +33,7 @@ from marketswarm.truth import HEALER, SYSTEM, Truth
 T = TypeVar("T")
 
 MAX_BOOTS: Final = 50
-"""The most boots of one service that are kept."""
+"""The most boots of one service, and the most hosts, that are kept."""
 _AT_ONCE: Final = 1000
 """Of how many services the beats are read at once."""
 _MAX_KNOWN_BYTES: Final = 1000
@@ -57,13 +57,15 @@ class Leader:
 class InstanceCount:
     """Hold how many instances of a service run, how often they were restarted, and their first boots.
 
-    `is_conflict` says that these are more than its `replicas`.
+    `is_conflict` says that these are more than its `replicas`. `hosts` are the machines that they run on, as
+    far as their beats name them, sorted.
     """
 
     running: int
     restarts: int = 0
     boots: tuple[str, ...] = ()
     is_conflict: bool = False
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,4 +261,6 @@ def _count_instances(found: list[Any], *, is_conflict: bool) -> InstanceCount:
     restarts = sum(parse_count(each.get("restarts")) or 0 for each in instances)
     boots = (parse_text(each.get("boot"), MAX_BOOT_CHARS) for each in instances[:MAX_BOOTS])
     known = tuple(boot for boot in boots if boot is not None)
-    return InstanceCount(len(instances), min(restarts, MAX_COUNT), known, is_conflict)
+    named = {parse_text(each.get("host"), MAX_HOST_CHARS) for each in instances[:MAX_BOOTS]}
+    hosts = tuple(sorted(filter(None, named)))
+    return InstanceCount(len(instances), min(restarts, MAX_COUNT), known, is_conflict, hosts)

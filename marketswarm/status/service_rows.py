@@ -4,12 +4,12 @@
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from marketswarm.beat import Beat, compute_beat_age_sec
+from marketswarm.beat import MAX_HOST_CHARS, Beat, compute_beat_age_sec
 from marketswarm.bus.stored_values import parse_epoch
 from marketswarm.detector import SavedJob, State
 from marketswarm.detector.job import EARLY_IN_A_ROW
@@ -17,7 +17,7 @@ from marketswarm.event import Event
 from marketswarm.monitor.encoder import WATCH_FIELD
 from marketswarm.monitor.last_run import LastRun
 from marketswarm.monitor.roster_entry import RosterEntry
-from marketswarm.status.fleet_state import FleetState, services_of
+from marketswarm.status.fleet_state import FleetState, InstanceCount, services_of
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.truth import JobRule, Truth
 
@@ -76,7 +76,8 @@ class ServiceRow:
     until `held_until` if that is known. `reason` is that of its miss, and `down_since` when the outage began,
     if not with the last beat. `failure` is what the report of a failure said that the service is down for,
     and `exit_code` how its command ended. `watch_reason` is why the healer can't watch it: `auth` or `flood`.
-    `job` is there for a job. Times are epoch seconds.
+    `job` is there for a job. `hosts` are the machines that its instances run on, of one that is down the one
+    that its last beat came from; empty where no beat names one. Times are epoch seconds.
     """
 
     svc: str
@@ -102,6 +103,7 @@ class ServiceRow:
     reason: str | None = None
     down_since: float | None = None
     exit_code: int | None = None
+    hosts: tuple[str, ...] = ()
 
 
 def make_service_rows(
@@ -139,6 +141,7 @@ def make_service_rows(
             reason=None if miss is None else miss.reason,
             down_since=None if miss is None else parse_epoch(miss.down_since),
             exit_code=None if miss is None else miss.exit_code,
+            hosts=_find_hosts(miss, instances),
         )
         rows.append(row)
     return rows
@@ -150,6 +153,25 @@ def _find_miss(entry: RosterEntry | None, latest: Event | None) -> Event | None:
     if stored is not None or latest is None or not latest.type.is_bad:
         return stored
     return None if entry is not None and entry.verdict is State.UP else latest
+
+
+def _find_hosts(miss: Event | None, instances: InstanceCount | None) -> tuple[str, ...]:
+    """Return the hosts of the instances that mesh counts; of a service without one, that in its miss."""
+    if instances is not None and instances.hosts:
+        return instances.hosts
+    return (miss.host[:MAX_HOST_CHARS],) if miss is not None and miss.host else ()
+
+
+def group_by_host(rows: Sequence[ServiceRow]) -> list[tuple[tuple[str, ...], list[ServiceRow]]]:
+    """Return the rows by the hosts of their services, each group at the place of its first row.
+
+    A service on several hosts is in a group with those on the same ones; one on no known host in that of
+    none.
+    """
+    groups: dict[tuple[str, ...], list[ServiceRow]] = {}
+    for row in rows:
+        groups.setdefault(row.hosts, []).append(row)
+    return list(groups.items())
 
 
 def _derive_job(rule: JobRule, known: SavedJob | None) -> JobStatus:

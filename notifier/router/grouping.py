@@ -12,6 +12,7 @@ from typing import Final
 from marketswarm.channels import Message
 from notifier.router.defect import Defect, DefectKind
 from notifier.router.incident import Incident, Notice, NoticeKind
+from notifier.router.machines import Machine, find_machines
 from notifier.router.render import Surroundings, render_message, render_plain_message
 from notifier.router.suppression import Suppression
 from notifier.router.timers import Timers
@@ -25,15 +26,19 @@ NOTICES_AT_MOST: Final = 500
 
 
 def inhibit(
-    notices: Sequence[Notice], suppression: Suppression
+    notices: Sequence[Notice], suppression: Suppression, leaders: Collection[str] = ()
 ) -> tuple[list[Notice], dict[str, list[Notice]]]:
     """Split notices into leading ones and, by the id of a leading notice, the notices of its dependents.
 
     A service's notice goes below the notice of the farthest service that it depends on, of those that depend
     on none that is down, too. Of services that need each other the first one leads, so that each is named.
+    Those whose ids are `leaders` lead.
     """
     down = {notice.key: notice for notice in notices if notice.say in LEADS}
-    causes = {key: [each for each in suppression.causes(down[key].svc) if each in down] for key in down}
+    causes = {
+        key: [each for each in suppression.causes(notice.svc) if each in down and notice.id not in leaders]
+        for key, notice in down.items()
+    }
     leading = {key for key, found in causes.items() if not found}
     leads: list[Notice] = []
     dependents: dict[str, list[Notice]] = {}
@@ -114,8 +119,10 @@ class Grouper:
         self, notices: list[Notice], channels: tuple[str, ...], now: float
     ) -> Iterator[DueMessage]:
         """Yield one message; if its words can't be made, one for each notice, plain for the bad one."""
+        machines: tuple[Machine, ...] = ()
         try:
-            message = self._render(notices, channels, now)
+            machines = self._find_machines(notices)
+            message = self._render(notices, channels, machines, now)
         except Exception as error:  # noqa: BLE001 - one bad notice must not take its neighbours with it
             if len(notices) > 1:
                 for notice in notices:
@@ -124,8 +131,26 @@ class Grouper:
             self._defects.append(Defect.of(DefectKind.MESSAGE, notices[0].key, error))
             message = render_plain_message(notices[0], type(error).__name__)
         yield self._record_message(message, notices, channels, now)
+        self._record_machines(machines, notices)
 
-    def _render(self, notices: Sequence[Notice], channels: tuple[str, ...], now: float) -> Message:
+    def _find_machines(self, notices: Sequence[Notice]) -> tuple[Machine, ...]:
+        is_end = any(notice.say is NoticeKind.UP for notice in notices)
+        return find_machines(notices, self._incidents, self._open) if len(notices) > 1 or is_end else ()
+
+    def _record_machines(self, machines: Sequence[Machine], notices: Sequence[Notice]) -> None:
+        """Record in the incidents of each machine that is gone that a message says so."""
+        hosts = {ident: each.host for each in machines if not each.is_back for ident in each.ids}
+        for notice in notices:
+            if notice.id in hosts and notice.key in self._incidents:
+                self._incidents[notice.key].machine = hosts[notice.id]
+
+    def _render(
+        self,
+        notices: Sequence[Notice],
+        channels: tuple[str, ...],
+        machines: tuple[Machine, ...],
+        now: float,
+    ) -> Message:
         """Return the message with the words of some notices; record nothing."""
         keys = {notice.key for notice in notices}
         known = ((notice, self._incidents.get(notice.key)) for notice in notices)
@@ -133,12 +158,13 @@ class Grouper:
             replace(notice, words=self._timers.describe(notice, incident, now)) if incident else notice
             for notice, incident in known
         ]
-        leads, dependents = inhibit(notices, self._suppression)
+        leaders = {ident for each in machines for ident in each.ids}
+        leads, dependents = inhibit(notices, self._suppression, leaders)
         return render_message(
             leads,
             severity=self._suppression.severity_of,
             dependents=dependents,
-            surroundings=self._find_surroundings(keys, channels),
+            surroundings=replace(self._find_surroundings(keys, channels), machines=machines),
         )
 
     def _record_message(

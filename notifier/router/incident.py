@@ -111,8 +111,8 @@ class Incident:
     are sent (`marketswarm status` shows it). So is the message about an outage that the medic works on, held
     back since `held_at`, until `held_until` at most; `tried` says what the medic did in vain. `changes` are
     the times of its latest changes; `flap_thread` is the thread of the message that it is `flapping`.
-    `severity` is that of the message that began its thread. `is_gone` says that its last outage ended because
-    it is no longer monitored.
+    `severity` is that of the message that began its thread, `machine` the host if that message says that it
+    is gone. `is_gone` says that its last outage ended because it is no longer monitored.
     """
 
     key: str
@@ -148,6 +148,7 @@ class Incident:
     flapping: bool = False
     flap_thread: str = ""
     severity: str = ""
+    machine: str = ""
     is_gone: bool = False
 
     @property

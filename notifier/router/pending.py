@@ -43,6 +43,8 @@ class StoredNotices:
         found = {name: parse_notice(raw) for name, raw in raws.items()}
         usable = [each for name, each in found.items() if each is not None and name == self._prefix + each.id]
         for notice in sorted(usable, key=attrgetter("order", "at")):
+            # the order stays as it is stored: with another one, those queued later would come before it
+            self._last_order = notice.order - 1
             self.put(notice)
         self._changed.clear()
         self._stored = set(self.notices)

@@ -6,9 +6,9 @@ fleet, what the rate limit holds back, and which command to type next.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from marketswarm.channels import AlertState, Message, MessageKind, Severity
@@ -22,12 +22,16 @@ from marketswarm.event_text import (
     join_words,
     list_next_commands,
 )
-from marketswarm.text import format_moment, format_names, format_time
+from marketswarm.text import escape_text, format_moment, format_names, format_time
 from notifier.router.incident import Incident, Notice, NoticeKind, ends_watch, parse_known_event
+from notifier.router.machines import Machine
 
 LASTING_AT_MOST: Final = 100
 """How many alerts that go on a message has beside its own; its receivers know them all."""
 HOSTS_NAMED: Final = 3
+SERVICES_NAMED: Final = 3
+"""How many of its services the title names beside a machine."""
+BY_HOST: Final = "status --by host"
 NAMED: Final = 10
 """How many names the text shows; the lines show all of them."""
 _AGAIN: Final = "went down again and again"
@@ -89,7 +93,8 @@ class Surroundings:
 
     `held` are the names of services whose outages the rate limit holds back until `held_until`. `zone` is the
     one whose clocks are shown before UTC; None shows UTC alone. `incidents` are all incidents by key, `open`
-    those that are open in each thread that the notices continue.
+    those that are open in each thread that the notices continue. `machines` are those that the notices show
+    to be gone or back.
     """
 
     fleet: str = ""
@@ -98,6 +103,7 @@ class Surroundings:
     zone: tzinfo | None = None
     incidents: Mapping[str, Incident] = field(default_factory=dict)
     open: Mapping[str, Sequence[Incident]] = field(default_factory=dict)
+    machines: tuple[Machine, ...] = ()
 
 
 def render_message(
@@ -114,7 +120,10 @@ def render_message(
     """
     every = [each for notice in notices for each in (notice, *dependents.get(notice.id, ()))]
     urgency = max((severity(notice) for notice in every), key=_SEVERITY_ORDER.index)
-    title, text = _title_and_text(notices, every, surroundings)
+    if surroundings.machines:
+        title, text = _summarize_machines(notices, dependents, surroundings)
+    else:
+        title, text = _title_and_text(notices, every, surroundings)
     kinds = {_words_of(notice).kind for notice in every}
     return Message(
         id=notices[0].id if len(notices) == 1 else f"group.{notices[0].id}",
@@ -124,7 +133,9 @@ def render_message(
         timestamp=min(notice.ts for notice in every),
         events=tuple(event.encode() for notice in every for event in notice.events),
         kind=kinds.pop() if len(every) == 1 else _kind_of_many(kinds),
-        lines=tuple(_lines(notices, dependents, surroundings)) if len(every) > 1 else (),
+        lines=tuple(_lines(notices, dependents, surroundings))
+        if len(every) > 1 or surroundings.machines
+        else (),
         about=tuple(dict.fromkeys(notice.key for notice in every)),
         states=_list_states(every, surroundings.incidents, urgency),
         lasting=_list_lasting(every, surroundings.open),
@@ -275,6 +286,71 @@ def _summarize(notices: Sequence[Notice], dependents: int) -> tuple[str, str]:
     return ", ".join(parts), "; ".join(f"{_WORDS[say].label}: {list_names(own)}" for say, own in of_each)
 
 
+def _summarize_machines(
+    notices: Sequence[Notice], dependents: Mapping[str, Sequence[Notice]], surroundings: Surroundings
+) -> tuple[str, str]:
+    """Return title and text for notices that show machines to be gone or back, and for all others."""
+    names = {notice.id: _name_of(notice) for notice in notices}
+    titles: list[str] = []
+    texts: list[str] = []
+    for is_back in (False, True):
+        found = [each for each in surroundings.machines if each.is_back is is_back]
+        own = set(chain.from_iterable(each.ids for each in found))
+        below = [each for ident in names if ident in own for each in dependents.get(ident, ())]
+        if found:
+            titles.append(_title_of_machines(found, names, len(below)))
+            texts.extend(_describe_services(each, names, is_only=len(found) == 1) for each in found)
+        if below:
+            texts.append(f"with it {list_names(below)}")
+    told = set(chain.from_iterable(each.ids for each in surroundings.machines))
+    others = [notice for notice in notices if notice.id not in told]
+    if others:
+        every = [each for notice in others for each in (notice, *dependents.get(notice.id, ()))]
+        title, text = _title_and_text(others, every, replace(surroundings, machines=()))
+        titles.append(title)
+        texts.append(f"{title}: {text}" if len(others) == 1 else text)
+    return "; ".join(titles), "; ".join(filter(None, texts))
+
+
+def _title_of_machines(machines: Sequence[Machine], names: Mapping[str, str], dependents: int) -> str:
+    """Return `machine db1 is gone: 3 services (a, b, c)`; of several machines, how many services each has."""
+    word = "back" if machines[0].is_back else "gone"
+    if len(machines) > 1:
+        counts = (f"{escape_text(each.host)} ({_count_services(each)})" for each in machines)
+        return f"{len(machines)} machines are {word}: {format_names(counts, HOSTS_NAMED)}"
+    machine = machines[0]
+    services = format_names(_list_own(machine, names), SERVICES_NAMED)
+    is_one = len(machine.ids) == 1
+    noun = "1 service" if is_one else f"{len(machine.ids)} services"
+    if machine.is_back:
+        in_part = " in part" if machine.still_down else ""
+        is_left = "is" if len(machine.still_down) == 1 else "are"
+        left = f", {len(machine.still_down)} {is_left} still down" if machine.still_down else ""
+        said = f"{noun} {'is' if is_one else 'are'} up again ({services}){left}"
+        return f"machine {escape_text(machine.host)} is back{in_part}: {said}"
+    more = f", and {dependents} that depend{'s' if dependents == 1 else ''} on them" if dependents else ""
+    return f"machine {escape_text(machine.host)} is gone: {noun} ({services}){more}"
+
+
+def _count_services(machine: Machine) -> str:
+    """Return `3 services`; of a machine that is back in part, `3 of 5 services`."""
+    count = len(machine.ids)
+    every = count + len(machine.still_down)
+    of_all = f"{count} of {every}" if machine.still_down else f"{count}"
+    return f"{of_all} service{'' if every == 1 else 's'}"
+
+
+def _describe_services(machine: Machine, names: Mapping[str, str], *, is_only: bool) -> str:
+    services = format_names(_list_own(machine, names), NAMED)
+    left = f"; still down: {format_names(machine.still_down, NAMED)}" if machine.still_down else ""
+    label = f"on {escape_text(machine.host)}: " if not is_only or machine.still_down else ""
+    return f"{label}{services}{left}"
+
+
+def _list_own(machine: Machine, names: Mapping[str, str]) -> list[str]:
+    return [name for ident, name in names.items() if ident in machine.ids]
+
+
 def _summarize_gaps(notices: Sequence[Notice], incidents: Mapping[str, Incident]) -> tuple[str, str]:
     """Return title and text for several gaps: `5 services restarted, all up`, and their names."""
     restarted = [notice for notice in notices if _is_restart(notice)]
@@ -335,7 +411,10 @@ def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[
     if surroundings.held:
         until = format_moment(surroundings.held_until, zone)
         yield f"{len(surroundings.held)} more held until {until}: {format_names(surroundings.held, NAMED)}"
-    yield from _next_step(notices)
+    if any(not each.is_back for each in surroundings.machines):
+        yield format_next_command(BY_HOST)
+    else:
+        yield from _next_step(notices)
 
 
 def _next_step(notices: Sequence[Notice]) -> tuple[str, ...]:

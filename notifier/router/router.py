@@ -368,7 +368,7 @@ class Router:
         incident.told_at = incident.free_at = incident.held = None
         if not incident.flap_thread:  # else its end goes where its beginning went
             incident.channels = ()
-        incident.thread, incident.acked_by, incident.tried = "", "", ""
+        incident.thread, incident.acked_by, incident.tried, incident.machine = "", "", "", ""
         incident.reminded = incident.escalated = 0
         self._incidents[incident.key] = incident
         self._suppression.record_change(incident, event.ts, now)

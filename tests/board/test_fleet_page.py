@@ -110,6 +110,26 @@ def test_search_filter_order_and_groups_are_in_the_address(small: BoardSite, new
     expect(page.get_by_text("No service is like that.")).to_be_visible()
 
 
+def test_by_host_is_a_link_that_needs_no_script_and_follows_what_happens(new_tab: Tabs):
+    groups = "#rows tr.group"
+    with BoardSite(make_small()) as site:
+        plain = new_tab(java_script_enabled=False).open(f"{site.url}/?by=host", live=False)
+        drawn = new_tab().open(site.url)
+        drawn.get_by_role("link", name="By host").click()
+        expect(drawn).to_have_url(re.compile(r"\?group=host$"))
+        heads = ["db1", "no known host", "web1, web2", "web1"]
+        for page in (plain, drawn):
+            expect(page.locator(groups)).to_have_text(heads)
+        site.change("mesh", hosts=("web3",))
+        expect(drawn.locator(groups)).to_have_text([*heads[:3], "web3"])
+        drawn.get_by_role("link", name="Without groups").click()
+        expect(drawn.locator(groups)).to_have_count(0)
+        plain.get_by_role("link", name="Without groups").click()
+        expect(plain.locator(groups)).to_have_count(0)
+        plain.get_by_role("link", name="By host").click()
+        expect(plain.locator(groups)).to_have_text([*heads[:3], "web3"])
+
+
 def test_what_was_typed_before_the_script_came_is_in_the_address_when_it_comes(
     small: BoardSite, new_tab: Tabs
 ):

@@ -84,7 +84,12 @@ def make_snapshot(*services: ServiceSnapshot, **values: object) -> FleetSnapshot
 def make_small() -> FleetSnapshot:
     """Return a fleet of eleven services, one or more in each state."""
     services = (
-        make_service("rss_agg", ServiceState.DOWN, description="Reads news feeds", severity="critical"),
+        make_service(
+            *("rss_agg", ServiceState.DOWN),
+            description="Reads news feeds",
+            severity="critical",
+            hosts=("db1",),
+        ),
         make_service(
             "vexy_ai",
             ServiceState.DOWN,
@@ -92,9 +97,16 @@ def make_small() -> FleetSnapshot:
             depends_on=("rss_agg",),
             tags=("worker",),
             held="depends",
+            hosts=("db1",),
         ),
-        make_service("massive", tags=("probe",), status="degraded", detail="2 of 9 targets do not answer"),
-        make_service("mesh", tags=("coordinator",), detail="14 keys measured"),
+        make_service(
+            *("massive",),
+            tags=("probe",),
+            status="degraded",
+            detail="2 of 9 targets do not answer",
+            hosts=("web1", "web2"),
+        ),
+        make_service("mesh", tags=("coordinator",), detail="14 keys measured", hosts=("web1",)),
         make_service(
             "nightly-backup",
             ServiceState.FAILED,
@@ -223,6 +235,7 @@ def make_hostile() -> FleetSnapshot:
             held=text,
             severity=text,
             depends_on=(text,),
+            hosts=(text,),
             last_run=LastRunView(ok=False, text=text),
         )
         for number, text in enumerate(HOSTILE)

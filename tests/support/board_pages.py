@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from marketswarm.agent.outage_state import OutageState
 from marketswarm.history.rollup import PastOutage, Seconds
@@ -54,7 +54,7 @@ from services.board.fleet.incident_record import (
 from services.board.fleet.job_runs import JobView, RunView, make_job_view
 from services.board.fleet.notifications import NotificationsPage
 from services.board.fleet.open_incidents import make_cards
-from services.board.fleet.pages import FleetQuery, select_services
+from services.board.fleet.pages import parse_fleet_query, select_services
 from services.board.fleet.probe_pages import ProbePage
 from services.board.fleet.probe_records import ProbeSection, ProbeView, make_probe_answer, make_views
 from services.board.fleet.service_page import BadgeLink, ServicePage
@@ -500,16 +500,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
     hostile = snapshot.services[0].detail or "" if snapshot.services else ""
 
     def show_fleet(frame: Frame, params: dict[str, str]) -> PageModel:
-        choice = FleetQuery(
-            text=params.get("text", ""),
-            states=tuple(ServiceState(each) for each in params.get("states", "").split(",") if each),
-            tag=params.get("tag", ""),
-            sort=cast("Any", params.get("sort", "state")),
-            group=cast("Any", params.get("group", "")),
-            start=int(params.get("start", "0")),
-            wall="wall" in params,
-        )
-        return select_services(snapshot, choice, frame)
+        return select_services(snapshot, parse_fleet_query(params), frame)
 
     show_one = partial(show_service, events, text)
 

@@ -1,6 +1,6 @@
 """Answer the requests for pages: parse the query, read what the page needs, render it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 from urllib.parse import urlencode
@@ -24,8 +24,10 @@ TYPES: Final = tuple(Kind)
 Text = Annotated[str, Query(max_length=300)]
 Sort = Literal["state", "name", "silence", "uptime", "restarts"]
 SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
-Group = Literal["", "tag", "bus", "state"]
+Group = Literal["", "tag", "bus", "state", "host"]
 GROUPS: Final[tuple[Group, ...]] = get_args(Group)
+NO_NAMES: Final = {"tag": "without a tag", "host": "no known host"}
+"""By the kind of groups, the heading of services that are in none."""
 ROWS: Final = 100  # the rows of a page of the fleet unless the request asks for another number
 MAX_ROWS: Final = 1000
 
@@ -133,14 +135,19 @@ def _uptime_key(service: ServiceSnapshot, window: Window) -> float:
 def group_services(services: Sequence[ServiceSnapshot], group: Group) -> tuple[ServiceGroup, ...]:
     """Return the services in groups, each group at the place of its first service.
 
-    By tag, a service is in the group of its first tag.
+    By tag, a service is in the group of its first tag; by host, one on several is with those on the same.
     """
     if not group:
         return (ServiceGroup("", tuple(services)),)
     found: dict[str, list[ServiceSnapshot]] = {}
     for one in services:
-        names = {"tag": one.tags[0] if one.tags else "", "bus": one.bus, "state": str(one.state)}
-        found.setdefault(names[group] or "without a tag", []).append(one)
+        names = {
+            "tag": one.tags[0] if one.tags else "",
+            "bus": one.bus,
+            "state": str(one.state),
+            "host": ", ".join(one.hosts),
+        }
+        found.setdefault(names[group] or NO_NAMES[group], []).append(one)
     return tuple(ServiceGroup(name, tuple(some)) for name, some in found.items())
 
 
@@ -153,7 +160,7 @@ def make_site(board: Board) -> APIRouter:
     @site.get("/")
     async def show_fleet(request: Request) -> Response:
         frame = board.make_frame("Fleet", "/")
-        return answer_page(select_services(frame.snapshot, parse_fleet_query(request), frame))
+        return answer_page(select_services(frame.snapshot, parse_fleet_query(request.query_params), frame))
 
     @site.get("/topology")
     async def show_topology() -> Response:
@@ -208,9 +215,12 @@ def _add_alerts(site: APIRouter, board: Board) -> None:
         return answer_page(AlertPage(frame, found.event, format_raw(found.raw), found.buses))
 
 
-def parse_fleet_query(request: Request) -> FleetQuery:
-    """Return the query of a request; a value that is not allowed counts as not given."""
-    given = {name: value[:300] for name, value in request.query_params.items()}
+def parse_fleet_query(params: Mapping[str, str]) -> FleetQuery:
+    """Return the query with these parameters; a value that is not allowed counts as not given.
+
+    `by`, as in `marketswarm status --by host`, is another name for `group`.
+    """
+    given = {name: value[:300] for name, value in params.items()}
     states = tuple(
         ServiceState(word) for word in given.get("states", "").split(",") if word in tuple(ServiceState)
     )
@@ -221,7 +231,7 @@ def parse_fleet_query(request: Request) -> FleetQuery:
         tag=given.get("tag", ""),
         bus=given.get("bus", ""),
         sort=next((each for each in SORTS if each == given.get("sort")), "state"),
-        group=next((each for each in GROUPS if each == given.get("group")), ""),
+        group=next((each for each in GROUPS if each == given.get("group", given.get("by"))), ""),
         window=next((each for each in WINDOWS if each == given.get("window")), "24h"),
         start=min(parse_digits(given.get("start"), 9) or 0, 1_000_000),
         rows=max(1, min(ROWS if rows is None else rows, MAX_ROWS)),

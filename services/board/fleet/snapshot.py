@@ -70,6 +70,7 @@ class ServiceSnapshot:
     message about it is sent, and `held_until` until when. `cause` is a service that is down and that this one
     needs. Of a job, `schedule` and `time_zone` say when it runs, `next_due_at` when its next run is overdue,
     `running_since` since when a run has not ended, `early_sec` how early its runs come, if that is a habit.
+    `hosts` are the machines that it runs on, or was last heard from.
     `recent` are the spans of the last hour, oldest first, without holes; `uptime` is by window.
     """
 
@@ -99,6 +100,7 @@ class ServiceSnapshot:
     next_due_at: float | None = None
     running_since: float | None = None
     early_sec: float | None = None
+    hosts: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     description: str = ""
     severity: str = "warning"

@@ -180,6 +180,7 @@ def _build_service(
         next_due_at=job.next_due_at,
         running_since=job.running_since,
         early_sec=job.early_sec,
+        hosts=tuple(map(escape_text, row.hosts)) or (() if before is None else before.hosts),
         recent=history.recent.get(row.svc, ()),
         uptime=history.uptime.get(row.svc, {}),
         tags=tuple(map(escape_text, section.tags)),

@@ -20,6 +20,7 @@ const BAR_CLASSES = { unknown: "n", up: "u", down: "d" };
 const body = document.getElementById("rows");
 const table = document.getElementById("fleet");
 const form = document.getElementById("find");
+const byHost = document.getElementById("by-host");
 const above = make("tr", "gap");
 const below = make("tr", "gap");
 for (const each of [above, below]) each.ariaHidden = "true";
@@ -142,7 +143,10 @@ const ORDERS = {
   uptime: (one, two) => (one.uptime["24h"]?.share ?? 2) - (two.uptime["24h"]?.share ?? 2),
   restarts: (one, two) => (two.restarts ?? 0) - (one.restarts ?? 0),
 };
-const groupOf = { state: (one) => one.state, bus: (one) => one.bus, tag: (one) => one.tags[0] ?? "" };
+const groupOf = {
+  state: (one) => one.state, bus: (one) => one.bus, tag: (one) => one.tags[0] ?? "", host: (one) => one.hosts.join(", "),
+};
+const NO_NAMES = { tag: "without a tag", host: "no known host" };
 
 function select() {
   const wanted = query();
@@ -164,7 +168,7 @@ function select() {
 function group(found, kind) {
   const groups = new Map();
   for (const one of found) {
-    const name = groupOf[kind](one) || "without a tag";
+    const name = groupOf[kind](one) || NO_NAMES[kind];
     if (!groups.has(name)) groups.set(name, [name]);
     groups.get(name).push(one);
   }
@@ -294,6 +298,7 @@ function asked() {
   for (const head of table.querySelectorAll("thead th[aria-sort]")) head.removeAttribute("aria-sort");
   const link = table.querySelector(`thead a[data-sort="${CSS.escape(form.elements.sort.value)}"]`);
   link?.parentElement.setAttribute("aria-sort", link.dataset.sort === "name" ? "ascending" : "descending");
+  setText(byHost, form.elements.group.value === "host" ? "Without groups" : "By host");
   if (fleet.services.size) plan();
 }
 
@@ -332,7 +337,15 @@ function leave() {
   return asked();
 }
 
+function toggleByHost(event) {
+  if (event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  form.elements.group.value = form.elements.group.value === "host" ? "" : "host";
+  asked();
+}
+
 form.addEventListener("input", asked);
+byHost.addEventListener("click", toggleByHost);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   asked();

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.cli.status import (
+    Grouping,
     StatusDrawing,
     StatusReport,
     describe_leader,
@@ -27,11 +28,11 @@ def row(svc, verdict="up", **more):
     return ServiceRow(svc, **fields)
 
 
-def drawn(rows, width=80, height=None, *, fit=False):
+def drawn(rows, width=80, height=None, *, fit=False, by=None):
     report = StatusReport(rows, 1, notifications=Notifications(at=NOW))
     console = Console(width=width, height=height, highlight=False, no_color=True)
     with console.capture() as captured:
-        console.print(StatusDrawing(report, fit_height=fit), height=height)
+        console.print(StatusDrawing(report, fit_height=fit, by=by), height=height)
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
@@ -66,6 +67,35 @@ def test_what_does_not_fit_on_a_screen_is_counted():
     assert lines[2].startswith("gone")
     assert lines[-1] == f"{31 - (len(lines) - 3)} more"
     assert len([line for line in drawn(rows) if line]) == 33
+
+
+def test_by_host_each_machine_has_a_line_and_those_on_no_known_one_have_theirs():
+    rows = [
+        row("a", hosts=("web1",)),
+        row("b", "down", hosts=("db1",)),
+        row("c"),
+        row("d", hosts=("db1",)),
+        row("e", hosts=("db1", "web1")),
+    ]
+    lines = [line.split("  -")[0].rstrip() for line in drawn(rows, 200, by=Grouping.HOST)[2:]]
+    assert [re.sub(r" {2,}", " | ", line) for line in lines] == [
+        "db1 | 1 of 2 down",
+        "b | down",
+        "d | up",
+        "web1 | all 1 up",
+        "a | up",
+        "no known host | all 1 up",
+        "c | up",
+        "db1, web1 | all 1 up",
+        "e | up",
+    ]
+
+
+def test_by_host_a_short_screen_counts_services_and_no_headings():
+    rows = [row(f"s{number}", hosts=(f"h{number}",)) for number in range(30)]
+    lines = [line for line in drawn(rows, 80, 9, fit=True, by=Grouping.HOST) if line]
+    shown = sum(line.startswith("s") for line in lines) - 1
+    assert lines[-1] == f"{30 - shown} more"
 
 
 def state(**more):

@@ -27,6 +27,7 @@ durations = st.floats(0, 1e9).map(lambda number: round(number, 3))
         st.dictionaries(
             st.text("abz-*", min_size=1, max_size=MAX_VIA_CHARS), numbers, max_size=MAX_OPEN_FAILURES
         ),
+        st.none() | words,
     )
 )
 def test_a_note_is_read_as_it_was_written_whatever_the_boot_is(noted):

@@ -60,14 +60,23 @@ def test_health_has_the_events_that_are_whole():
 
 def test_the_instances_of_a_service_and_their_restarts_are_counted():
     services = {
-        "a": {"instances": [{"restarts": 2}, {"restarts": 1}, {"restarts": "x"}, 5]},
+        "a": {
+            "instances": [
+                {"restarts": 2, "host": "web1"},
+                {"restarts": 1, "host": "db1"},
+                {"restarts": "x"},
+                5,
+            ]
+        },
+        "f": {"instances": [{"host": "db1"}, {"host": "db1"}, {"host": 7}, {"host": "h" * 65}]},
         "b": {"instances": []},
         "c": {"instances": {}},
         "d": [],
         "e": {"instances": [{"restarts": MAX_COUNT}, {"restarts": MAX_COUNT}]},
     }
     assert parse_instances(orjson.dumps({"services": services})) == {
-        "a": InstanceCount(3, 3),
+        "a": InstanceCount(3, 3, hosts=("db1", "web1")),
+        "f": InstanceCount(4, hosts=("db1",)),
         "b": InstanceCount(0),
         "e": InstanceCount(2, MAX_COUNT),
     }

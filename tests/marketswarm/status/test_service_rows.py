@@ -15,6 +15,7 @@ from marketswarm.status.notifications import OpenIncident
 from marketswarm.status.service_rows import (
     JobStatus,
     ServiceState,
+    group_by_host,
     make_service_rows,
     write_headline,
 )
@@ -222,3 +223,18 @@ def test_a_row_says_whether_its_bus_refuses_its_channel_or_it_floods_it(truth):
     known = {"a": UP, "watch:a": replace(DOWN, event=event)}
     assert row(truth, "a", roster=known).watch_reason == "flood"
     assert row(truth, "a", roster={"a": UP}).watch_reason is None
+
+
+def test_a_service_is_on_the_hosts_of_its_instances_and_else_where_its_last_beat_came_from(truth):
+    counted = {"a": InstanceCount(2, hosts=("db1", "web1")), "b": InstanceCount(0)}
+    miss = encode_event(event(Kind.HEARTBEAT_MISS, "b", host="web2"))
+    roster = {"b": replace(DOWN, event=miss)}
+    rows = make_service_rows(truth, FleetState(instances=counted, roster=roster))
+    assert {each.svc: each.hosts for each in rows} == {
+        "a": ("db1", "web1"),
+        "b": ("web2",),
+        "healer": (),
+        "shell_job": (),
+    }
+    groups = [(hosts, [each.svc for each in some]) for hosts, some in group_by_host(rows)]
+    assert groups == [(("db1", "web1"), ["a"]), (("web2",), ["b"]), ((), ["healer", "shell_job"])]

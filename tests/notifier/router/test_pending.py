@@ -78,3 +78,20 @@ def test_notices_of_one_time_are_restored_in_their_order_whatever_that_of_the_fi
     again = PendingNotices("r:l:")
     assert again.restore(dict(sorted(fields.items()))) == []
     assert list(again.notices) == ["b", "c", "a"]
+
+
+def test_the_order_of_what_waits_outlives_two_restarts_and_what_is_queued_between_them(waiting):
+    sent = [f"sent {number}" for number in range(5)]
+    for ident in (*sent, "1", "2"):
+        waiting.put(line(ident))
+    for ident in sent:
+        waiting.drop(ident)
+    fields = waiting.changes()
+    for ident in ("3", "4"):
+        again = PendingNotices("n:")
+        again.restore({name: value for name, value in fields.items() if value is not None})
+        again.put(line(ident))
+        fields |= again.changes()
+    last = PendingNotices("n:")
+    last.restore(fields)
+    assert list(last.notices) == ["1", "2", "3", "4"]

@@ -42,6 +42,23 @@ def test_the_cause_alone_names_those_that_suffer_from_it():
     assert town.last().closes == (town.messages[0][1].id,)
 
 
+def test_a_service_that_came_back_and_failed_again_with_its_cause_is_read_in_that_order():
+    town = Town(TREE, rate_limit_sec=0)
+    town.down("api")
+    town.run(60)
+    town.down("db")
+    town.up("api")
+    town.down("api", ts=town.now + 0.1)
+    town.run(3)
+    assert [line.split(":")[0].split(",")[0] for line in town.last().lines] == [
+        "db is down",
+        "api is up again",
+        "api is down",
+    ]
+    [state] = [each for each in town.last().states if each.svc == "api"]
+    assert state.ended_at is None, "a receiver of alerts must not close what is open"
+
+
 def test_what_dies_after_its_cause_waits_for_it_and_is_told_when_it_does_not_come_back_with_it():
     town = Town(TREE)
     town.down("db")

@@ -99,6 +99,9 @@ class Case:
     missed: set[str] = field(default_factory=set)  # channels that were closed since they heard of it
     ends_owed: Counter[str] = field(default_factory=Counter)  # by channel, ends of what began before that
 
+    def down_since(self) -> float | None:
+        return self.changed_at if self.down else None
+
     def is_known_to_flap(self, mono: float) -> bool:
         return "flaps" in self.view.values() and self.flap_ratio(mono) >= SETTLED_BELOW - ROUNDING
 
@@ -121,6 +124,10 @@ class NotificationOracle:
         self.slack_sec = SLACK_SEC + group_wait_sec
         self.rate_limit_sec, self.remind_sec = rate_limit_sec, remind_sec
         self.services: Mapping[str, Mapping[str, Any]] = {}
+        self.hosts: Mapping[str, str] = {}  # by service, the machine that it runs on
+        # by thread and machine, who was told to be gone, and since when it was
+        self._gone: dict[tuple[str, str], dict[str, float]] = {}
+        self.machines_told = 0
         self.mutes: list[Mute] = []
         self.channels = tuple(channels)  # those that are open
         self.is_away, self.away_from = False, -inf  # no notifier runs, and since when
@@ -309,12 +316,39 @@ class NotificationOracle:
                     raise OracleError(f"{event['id']} is told twice over {channel}: {message.title}")
                 self._heard.add((event["id"], channel))
         lines = message.lines or (f"{message.title}; {message.text}",)
+        self._hear_of_machines(message, lines, mono)
         said = {key: list(self._read(key, lines)) for key in message.about}
         for key, sayings in said.items():
             for saying, line in sayings:
                 self._hear_about(self.cases[key], saying, line, channels, mono)
             if sayings:
                 self._hold_to_the_truth(self.cases[key], *sayings[-1], mono)
+
+    def _hear_of_machines(self, message: Message, lines: Sequence[str], mono: float) -> None:
+        """Hold what a title says of machines to what is so with all their services."""
+        told = {
+            key for key in message.about for saying, _ in self._read(key, lines) if VIEWS[saying] == "down"
+        }
+        for host in set(self.hosts.values()):
+            here = [svc for svc, at_home in self.hosts.items() if at_home == host]
+            known = [self.cases[svc] for svc in here if svc in self.cases]
+            if re.search(rf"machine {host} is gone|are gone: .*\b{host} \(", message.title):
+                self.machines_told += 1
+                up = [case for case in known if not case.down and mono - case.changed_at > self.slack_sec]
+                if len(known) < len(here) or up:
+                    raise OracleError(f"{host} is not gone, as {up} is up: {message.title}")
+                self._gone[message.thread, host] = {
+                    case.key: case.changed_at for case in known if case.key in told
+                }
+            if re.search(rf"machine {host} is back", message.title):
+                if all(case.down and mono - case.changed_at > self.slack_sec for case in known):
+                    raise OracleError(f"{host} is not back: {message.title}")
+                gone = self._gone.get((message.thread, host), {})
+                left = [key for key, at in gone.items() if self.cases[key].down_since() == at]
+                if left and f"machine {host} is back:" in message.title:
+                    raise OracleError(
+                        f"{host} is back in part alone, as {left} is still down: {message.title}"
+                    )
 
     def _read(self, key: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
         case = self.cases.get(key)

@@ -29,6 +29,9 @@ BUS: Final = "market-redis"
 TARGETS: Final = ("massive/shop", "massive/gw")
 SERVICES: Final = ("a", "b", "c", "d", "e")
 CHANNELS: Final = ("ops", "pager")
+MACHINES: Final = ("db1", "db1", "web1")
+FIRST_WITH_LOST_MACHINES: Final = 730_000
+"""From this seed on, machines die: an older seed that was red once tells the same story for ever."""
 ROUTES: Final = (
     (),
     ({"severities": ["critical"], "channels": ["pager"]}, {"channels": ["ops"]}),
@@ -100,6 +103,12 @@ class Story(Town):
         super().__init__(self._make_sections(), CHANNELS, **self.settings)
         self.now = datetime(2026, 3, 10, dice.randrange(20), 0, 5, tzinfo=UTC).timestamp()
         self.oracle.services = self._facts()
+        # by dice of its own, so that a seed tells the story that it told before there were machines
+        hosts = random.Random(f"machines of {seed}")
+        named = hosts.random() < 0.7
+        self.hosts = {svc: hosts.choice(MACHINES) for svc in SERVICES if named and hosts.random() < 0.8}
+        self.oracle.hosts = self.hosts
+        self.loses_machines = bool(self.hosts) and seed >= FIRST_WITH_LOST_MACHINES
 
     # -- the fleet
 
@@ -141,6 +150,11 @@ class Story(Town):
             more = {"late_sec": 30.01, "timeout_sec": 30.0, "reason": "silent", "since": at - 30.01}
         else:
             more = {"down_sec": 1.0}
+        if family == "heartbeat" and svc in self.hosts:
+            host = self.hosts[svc]
+            others = [each for each, at_home in self.hosts.items() if at_home == host and each != svc]
+            up = sum(not self.is_down.get(each, False) for each in others)
+            more |= {"host": host, "host_up": up} if is_down else {"host": host}
         event, raw = self.event(kind, svc, at, **more)
         self.used.add(event.id)
         self.is_down[svc] = is_down
@@ -276,6 +290,7 @@ class Story(Town):
             (self._only_wait, 2),
             (self._stall, 3),
             (self._write_again, 2),
+            (self._lose_machine, 20 if self.loses_machines else 0),
         )
         named, weights = zip(*happenings, strict=True)
         return self.dice.choices(named, weights)[0]
@@ -319,6 +334,19 @@ class Story(Town):
         for svc in chosen:
             self.change(svc)
         self._rest()
+
+    def _lose_machine(self) -> None:
+        """All services of a machine that are up fall silent, and come back sooner or later, or in part."""
+        host = self.dice.choice(sorted(set(self.hosts.values())))
+        here = [svc for svc, at_home in self.hosts.items() if at_home == host and svc in self.sections]
+        self._say(f"{host} with {', '.join(here)}")
+        for is_down in (True, False):
+            for svc in here:
+                stays = not is_down and self.dice.random() < 0.2
+                if self.is_down.get(svc, False) != is_down and not stays:
+                    self.change(svc)
+                    self.wait(self.dice.choice((0.0, 0.0, 0.1, 1.0)))
+            self._rest()
 
     def _change_twice_at_once(self) -> None:
         """As `failed` and `ended` of a job before the next evaluation: one `ts`."""

@@ -117,18 +117,24 @@ class Town:
         ts: float | None = None,
         *,
         severity: str | None = None,
+        host: str | None = None,
+        host_up: int | None = None,
         **how: Any,
     ) -> Decision:
+        """A miss; `host_up` is how many others that beat from `host` are up, as the healer counts them."""
         at = self.now if ts is None else ts
         self.lost[svc] = at
         timeout_sec = TIMEOUT_SEC if kind is Kind.HEARTBEAT_MISS else None
         facts = {"late_sec": 30.01, "timeout_sec": timeout_sec, "reason": "silent", "since": at - 30.01}
-        event, raw = self.event(kind, svc, at, severity=severity, **facts)
+        event, raw = self.event(kind, svc, at, severity=severity, host=host, host_up=host_up, **facts)
         return self.take(event, raw, **how)
 
-    def up(self, svc: str, kind: Kind = Kind.HEARTBEAT_OK, ts: float | None = None) -> Decision:
+    def up(
+        self, svc: str, kind: Kind = Kind.HEARTBEAT_OK, ts: float | None = None, *, host: str | None = None
+    ) -> Decision:
         at = self.now if ts is None else ts
-        event, raw = self.event(kind, svc, at, age_sec=0.0, down_sec=at - self.lost.get(svc, at) + 30.01)
+        down_sec = at - self.lost.get(svc, at) + 30.01
+        event, raw = self.event(kind, svc, at, age_sec=0.0, down_sec=down_sec, host=host)
         return self.take(event, raw)
 
     def flap(self, svc: str, times: int, down_sec: float, up_sec: float) -> None:

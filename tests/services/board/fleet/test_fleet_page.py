@@ -67,6 +67,13 @@ def test_groups_stand_at_the_place_of_their_first_service():
     assert [group.name for group in group_services(make_snapshot(*some).services, "state")] == ["up"]
 
 
+def test_by_host_those_on_the_same_machines_are_together_and_those_on_none_have_a_heading():
+    hosts = {"a": ("db1",), "b": ("db1", "web1"), "c": (), "d": ("db1",)}
+    some = [make_service(svc, hosts=found) for svc, found in hosts.items()]
+    found = [(group.name, [one.svc for one in group.services]) for group in group_services(some, "host")]
+    assert found == [("db1", ["a", "d"]), ("db1, web1", ["b"]), ("no known host", ["c"])]
+
+
 def test_the_path_of_a_query_names_only_what_differs():
     query = FleetQuery(text="a&b", states=(ServiceState.DOWN, ServiceState.FAILED), wall=True)
     assert FleetQuery().url() == "/"

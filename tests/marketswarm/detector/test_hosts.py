@@ -1,0 +1,98 @@
+"""How many services of its machine a miss says to be up."""
+
+import pytest
+
+from marketswarm.beat import Sender
+from marketswarm.detector import SavedBeat, SavedService, State
+from support.simulation.manual_detector import WALL, Hand, watch
+
+NAMES = ("a", "b", "c")
+DB1, WEB1 = Sender(host="db1"), Sender(host="web1")
+
+
+@pytest.fixture
+def hand():
+    return Hand(*map(watch, NAMES))
+
+
+def misses(hand: Hand) -> dict[str, tuple[str | None, int | None]]:
+    return {each.svc: (each.host, each.host_up) for each in hand.verdicts if each.state is State.DOWN}
+
+
+def test_each_miss_counts_the_others_of_its_host_that_are_up_and_the_last_one_none(hand):
+    for svc in NAMES:
+        hand.beat(svc, boot=svc, sender=DB1)
+        hand.run(5)
+    hand.run(60)
+    assert misses(hand) == {"a": ("db1", 2), "b": ("db1", 1), "c": ("db1", 0)}
+
+
+def test_services_elsewhere_and_on_no_known_host_count_for_nothing(hand):
+    hand.beat("a", boot="a", sender=DB1)
+    for _ in range(6):
+        hand.beat("b", boot="b", sender=WEB1)
+        hand.beat("c")
+        hand.run(10)
+    assert misses(hand) == {"a": ("db1", 0)}
+
+
+def test_one_that_came_back_counts_again_at_once(hand):
+    for svc in NAMES:
+        hand.beat(svc, boot=svc, sender=DB1)
+    hand.run(20)
+    hand.beat("c", boot="c", sender=DB1)
+    hand.run(10.2)
+    assert misses(hand) == {"a": ("db1", 2), "b": ("db1", 1)}
+    hand.beat("a", boot="a", sender=DB1)
+    hand.run(25)
+    assert misses(hand)["c"] == ("db1", 1)
+
+
+def test_one_that_reported_a_failure_beats_so_its_machine_is_there(hand):
+    for svc in NAMES:
+        hand.beat(svc, boot=svc, sender=DB1)
+    hand.beat("a", boot="a", run="failed", via="probe", detail="no space")
+    for _ in range(4):
+        hand.run(10)
+        hand.beat("a", boot="a")
+    assert misses(hand) == {"a": ("db1", None), "b": ("db1", 2), "c": ("db1", 1)}
+
+
+def test_a_service_on_several_hosts_is_on_none_until_one_instance_is_left():
+    hand = Hand(watch(), watch("b", timeout=20.0), watch("c", timeout=70.0), watch("d", timeout=70.0))
+    for svc in "bcd":
+        hand.beat(svc, boot=svc, sender=DB1 if svc == "b" else WEB1)
+    for _ in range(2):
+        hand.beat("a", boot="there", sender=WEB1)
+        hand.beat("a", boot="here", sender=DB1)
+        hand.run(10)
+    for _ in range(6):
+        hand.beat("a", boot="there")
+        hand.run(10)
+    assert misses(hand) == {"b": ("db1", 0), "c": ("web1", 2), "d": ("web1", 1)}
+
+
+def test_one_that_moved_is_on_its_new_host_once_the_old_instance_is_gone(hand):
+    hand.beat("a", boot="here", sender=DB1)
+    hand.run(10)
+    for _ in range(6):
+        hand.beat("a", boot="there", sender=WEB1)
+        hand.run(10)
+    hand.run(60)
+    assert misses(hand)["a"] == ("web1", 0)
+
+
+def test_instances_on_one_host_are_on_that(hand):
+    for _ in range(3):
+        hand.beat("a", boot="one", sender=DB1)
+        hand.beat("a", boot="two", sender=DB1)
+        hand.run(10)
+    hand.run(60)
+    assert misses(hand)["a"] == ("db1", 0)
+
+
+def test_a_restarted_healer_knows_where_its_services_ran():
+    saved = SavedService(State.UP, last_beat=SavedBeat("b", 5, WALL - 5, WALL - 5, host="db1"))
+    hand = Hand(*map(watch, NAMES), known=dict.fromkeys(NAMES, saved))
+    hand.run(90)
+    assert sorted(misses(hand).values()) == [("db1", 0), ("db1", 1), ("db1", 2)]

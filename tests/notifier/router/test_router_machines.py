@@ -1,0 +1,219 @@
+"""A machine that dies with all its services is one message, and so is its return, in part or whole."""
+
+import pytest
+
+from marketswarm.channels import MessageKind
+from marketswarm.event import Kind
+from support.simulation.router import Town
+
+FLEET = ("a", "b", "c", "d", "e", "x", "y")
+DB1 = ("a", "b", "c", "d", "e")
+
+
+def lose(town: Town, services: tuple[str, ...] = DB1, host: str = "db1", left: int = 0) -> None:
+    """All services of a machine are missed at once; `left` others of it stay up."""
+    for number, svc in enumerate(services, 1):
+        town.down(svc, host=host, host_up=left + len(services) - number)
+
+
+def first_lines(town: Town) -> tuple[str, str]:
+    return town.last().title, town.last().text.splitlines()[0]
+
+
+@pytest.fixture
+def town():
+    return Town(FLEET)
+
+
+@pytest.fixture
+def bereft(town):
+    """A fleet that was told of the end of db1."""
+    lose(town)
+    town.run(3)
+    return town
+
+
+def test_a_machine_that_dies_with_all_its_services_is_one_message(town):
+    begun = town.now
+    lose(town)
+    town.run(3)
+    assert town.titles() == ["machine db1 is gone: 5 services (a, b, c and 2 more)"]
+    message = town.last()
+    assert message.text.splitlines() == [
+        "a, b, c, d, e",
+        "since 2025-11-06 12:50:27 UTC on db1",
+        "next: marketswarm status --by host",
+    ]
+    assert [line.split(":")[0] for line in message.lines] == [f"{svc} is down" for svc in DB1]
+    assert (message.kind, message.opens) == (MessageKind.GROUP, True)
+    assert town.messages[0][0] - begun <= town.policy.group_wait_sec, "no later than any group"
+
+
+def test_a_machine_on_which_something_is_up_is_not_gone(town):
+    lose(town, ("a", "b"), left=1)
+    town.run(3)
+    assert town.titles() == ["2 services are down"]
+
+
+def test_one_service_alone_is_no_machine(town):
+    town.down("a", host="db1", host_up=0)
+    town.run(3)
+    assert town.titles() == ["a is down"]
+
+
+def test_services_on_several_hosts_are_on_none(town):
+    for svc in "ab":
+        town.down(svc, host="db1")  # a healer that counts nothing, as of a service on several
+    town.run(3)
+    assert town.titles() == ["2 services are down"]
+
+
+def test_a_service_that_came_back_after_the_last_miss_disproves_it(town):
+    lose(town)
+    town.now += 0.1
+    town.up("b", host="db1")
+    town.run(3)
+    [title] = town.titles()
+    assert title == "4 services are down, 1 was down, and is up again"
+
+
+def test_a_service_that_moved_away_before_the_last_miss_is_on_it_no_more(town):
+    town.down("a", host="db1", host_up=2)
+    town.now += 0.1
+    town.up("a", host="web1")
+    town.now += 0.1
+    town.down("b", host="db1", host_up=1)
+    town.down("c", host="db1", host_up=0)
+    town.run(3)
+    assert town.titles() == ["machine db1 is gone: 2 services (b, c); a was down for 30.1 s, and is up again"]
+
+
+def test_what_is_down_on_another_machine_is_told_beside_it(town):
+    lose(town)
+    town.down("x", host="web1", host_up=4)
+    town.down("y", host="web1", host_up=3)
+    town.run(3)
+    title, text = first_lines(town)
+    assert title == "machine db1 is gone: 5 services (a, b, c and 2 more); 2 services are down"
+    assert text == "a, b, c, d, e; x, y"
+    assert [line.split(" is down")[0] for line in town.last().lines] == [*DB1, "x", "y"]
+
+
+def test_several_machines_are_one_message_that_counts_the_services_of_each(town):
+    lose(town)
+    lose(town, ("x", "y"), host="web1")
+    town.run(3)
+    assert first_lines(town) == (
+        "2 machines are gone: db1 (5 services), web1 (2 services)",
+        "on db1: a, b, c, d, e; on web1: x, y",
+    )
+
+
+def test_what_depends_on_a_service_of_it_stands_below_it_and_its_own_services_stand_alone():
+    town = Town({"a": {}, "b": {"depends_on": ["a"]}, "x": {"depends_on": ["b"]}})
+    lose(town, ("a", "b"))
+    town.down("x", host="web1", host_up=4)
+    town.run(3)
+    title, text = first_lines(town)
+    assert (title, text) == (
+        "machine db1 is gone: 2 services (a, b), and 1 that depends on them",
+        "a, b; with it x",
+    )
+    assert [line.split(":")[0] for line in town.last().lines] == [
+        "a is down, and 1 that depends on it",
+        "x is down",
+        "b is down",
+    ]
+
+
+def test_its_return_is_one_message_that_closes_the_conversation(bereft):
+    for svc in DB1:
+        bereft.up(svc, host="db1")
+    bereft.run(3)
+    assert bereft.titles()[1:] == ["machine db1 is back: 5 services are up again (a, b, c and 2 more)"]
+    assert bereft.last().closes == (bereft.messages[0][1].id,)
+    assert len(bereft.last().lines) == 5
+
+
+def test_a_return_in_part_says_who_is_still_down_and_the_last_ones_say_that_it_is_whole(bereft):
+    bereft.up("b", host="db1")
+    bereft.run(3)
+    assert first_lines(bereft) == (
+        "machine db1 is back in part: 1 service is up again (b), 4 are still down",
+        "on db1: b; still down: a, c, d, e",
+    )
+    assert [line.split(",")[0] for line in bereft.last().lines] == ["b is up again"]
+    for svc in "acd":
+        bereft.up(svc, host="db1")
+    bereft.run(3)
+    assert bereft.last().title == (
+        "machine db1 is back in part: 3 services are up again (a, c, d), 1 is still down"
+    )
+    assert not bereft.last().closes
+    bereft.up("e", host="db1")
+    bereft.run(3)
+    assert bereft.last().title == "machine db1 is back: 1 service is up again (e)"
+    assert bereft.last().closes == (bereft.messages[0][1].id,)
+
+
+def test_services_that_come_back_elsewhere_do_not_bring_the_machine_back(bereft):
+    for svc in "ab":
+        bereft.up(svc, host="web1")
+    bereft.run(3)
+    assert bereft.last().title == "2 services are up again"
+
+
+def test_a_restarted_notifier_knows_whose_services_they_are(bereft):
+    bereft.restart()
+    for svc in DB1:
+        bereft.up(svc, host="db1")
+    bereft.run(3)
+    assert bereft.last().title.startswith("machine db1 is back: 5 services")
+
+
+def test_the_next_outage_of_a_service_of_it_is_its_own(bereft):
+    for svc in DB1:
+        bereft.up(svc, host="db1")
+    bereft.run(600)
+    bereft.down("a", host="db1", host_up=4)
+    bereft.run(3)
+    bereft.up("a", host="db1")
+    bereft.run(3)
+    assert bereft.titles()[2:] == ["a is down", "a is up again"]
+
+
+def test_a_silenced_service_of_it_is_not_named_and_hides_no_machine():
+    town = Town(FLEET)
+    town.be_silent("c", sec=3600)
+    lose(town)
+    town.run(3)
+    assert town.titles() == ["machine db1 is gone: 4 services (a, b, d and 1 more)"]
+    assert not any(line.startswith("c ") for line in town.last().lines)
+
+
+def test_a_lost_bus_and_a_healer_say_nothing_of_a_machine(town):
+    town.down("healer", Kind.HEALER_MISS, host="db1", host_up=0)
+    town.down("a", host="db1", host_up=3)
+    town.down("b", host="db1", host_up=2)
+    town.run(3)
+    assert town.titles() == ["3 services are down"]
+
+
+def test_routes_send_to_each_channel_what_is_its_own():
+    routes = ({"services": ["e"], "channels": ["two"]}, {"channels": ["one"]})
+    town = Town(FLEET, channels=("one", "two"), routes=routes)
+    lose(town)
+    town.run(3)
+    assert town.titles("one") == ["machine db1 is gone: 4 services (a, b, c and 1 more)"]
+    assert town.titles("two") == ["e is down"]
+
+
+def test_reminders_go_on_as_of_any_group(bereft):
+    bereft.run(1000)
+    assert bereft.titles()[1:] == ["5 services are still down"]
+
+
+def test_a_hostile_name_of_a_host_stays_on_one_line(town):
+    lose(town, ("a", "b"), host="db1\nfake: all is well")
+    town.run(3)
+    assert "\n" not in town.last().title
