@@ -24,6 +24,7 @@ _OVERDUE: Final = "overdue"
 _NO_RUN: Final = {_OVERDUE: "overdue", "never_ended": "never ended"}
 """By the reason of a miss about the runs of a job, what the job is."""
 _PROPOSED: Final = f"{MEDIC}/{PROPOSED_RULE}/"
+_NOT_PROPOSED: Final = "it was approved or withdrawn, expired, or is not needed"
 _GOODBYE: Final = {"stopped": ", after it said goodbye"}
 _NEVER_SEEN: Final = "never heard, in the {late} since listening began"
 
@@ -90,7 +91,7 @@ _SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _EventWords]] = {
     (Kind.HEARTBEAT_MISS, "never_seen"): _EventWords("{svc} is down", _NEVER_SEEN, "health {svc}", _WARNING),
     (Kind.HEALER_MISS, "never_seen"): _EventWords(
         "{svc} is down", f"{_NEVER_SEEN}; no service is watched until it is back", "status", _CRITICAL),
-    (Kind.HEARTBEAT_MISS, _FAILED): _EventWords("{svc} failed", "{failure}", "status"),
+    (Kind.HEARTBEAT_MISS, _FAILED): _EventWords("{svc} failed", "{failure}", "runs {svc}"),
     (Kind.HEARTBEAT_MISS, "overdue"): _EventWords(
         "{svc} is overdue", "no run was reported by its deadline; no run {since}", "health {svc}"),
     (Kind.HEARTBEAT_MISS, "never_ended"): _EventWords(
@@ -113,8 +114,7 @@ _SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _EventWords]] = {
 _PROPOSAL_WORDS: Final[Mapping[Kind, _EventWords]] = {
     Kind.MONITOR_MISS: _EventWords("the medic proposes a remedy for {subject}", "{said}", "medic status"),
     Kind.MONITOR_OK: _EventWords(
-        "the medic proposes nothing more for {subject}", "it was approved, expired, or is not needed",
-        ended="it was approved, expired, or is not needed"),
+        "the medic proposes nothing more for {subject}", _NOT_PROPOSED, ended=_NOT_PROPOSED),
 }
 """The words for the rule of the medic that holds while a person is asked."""
 # fmt: on

@@ -32,8 +32,11 @@ REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
         f"`marketswarm {MEDIC} approve fuse` lets it go on",
     ),
     "share_used": ("it did too much for this service in a short time", "find out why that does not last"),
-    "silenced": ("the service is silenced", _PASSES),
-    "maintenance": ("the service is under maintenance", _PASSES),
+    "silenced": ("the service is silenced", "end its silence, and the medic goes on; or see to it yourself"),
+    "maintenance": (
+        "the service is under maintenance",
+        "see to it yourself: the medic goes on once the maintenance is over",
+    ),
     "emergency": ("a rule of the severity emergency holds", "see what the rule says"),
     "stopped": ("the service was stopped on purpose", "start it again when it may run"),
     "too_old": ("the outage was old when it was first seen", _RESTART_IT),

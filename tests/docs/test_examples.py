@@ -3,15 +3,11 @@
 import os
 import re
 import signal
-import socket
 from pathlib import Path
 
-import httpx
 import pytest
 
-from marketswarm.channels.message import encode_webhook_body
-from support.channel_messages import MISS
-from support.rig import Fleet, Proc, free_port
+from support.rig import Fleet, Proc
 from support.rig.process import Process
 from support.waiting import until
 
@@ -75,20 +71,3 @@ def test_the_service_in_python_beats(tmp_path):
         until(lambda: fleet.system.cmd("GET", "beat:my_svc") or not service.running, what="its first beat")
         assert service.running, str(service)
         assert service.stop() == 0
-
-
-def test_the_receiver_shows_what_it_is_sent(tmp_path):
-    port = free_port()
-    source = example("README.md", "python", "http.server").replace("9000", str(port))
-    (tmp_path / "hook.py").write_text(source, encoding="utf-8")
-    with Proc("hook", {"PYTHONPATH": str(tmp_path)}, tmp_path) as receiver:
-        until(lambda: listens(port), what="the receiver")
-        httpx.post(
-            f"http://127.0.0.1:{port}/hook", content=encode_webhook_body(MISS), timeout=5
-        ).raise_for_status()
-        until(lambda: "warning - rss_agg is down - no beat for 31.2 s (timeout 30 s)\n" in receiver.text())
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

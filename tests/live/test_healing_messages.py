@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import orjson
 
@@ -33,27 +31,6 @@ def freeze_and_await_return(fleet, bus):
     back = lambda: ("heartbeat_ok", "mesh") in [(e["type"], e["svc"]) for e in fleet.alerts()[before:]]  # noqa: E731
     fleet.until(back, 60, "mesh is up again")
     fleet.until(is_quiet, 60, "no open outage")
-
-
-def test_the_timeline_has_what_people_were_told_and_who_acknowledged_it(tmp_path):
-    asking = {**TRUTH["services"], "medic": {"heartbeat": BEATS, "settings": {**MEDIC, "mode": "propose"}}}
-    with Receiver() as receiver:
-        env = {"WEBHOOK_URL": receiver.url}
-        with Fleet(tmp_path, "mesh", "medic", "notifier", truth={"services": asking}, env=env) as fleet:
-            bus = fleet.bus("system-redis")
-
-            def said(what):
-                entries = [orjson.loads(fields["entry"]) for _, fields in bus.xrange("medic:incidents")]
-                return [each["text"] for each in entries if each["what"] == what and each["svc"] == "mesh"]
-
-            (pid,) = [pid for pid, line in descendants(fleet.pid) if "services.mesh" in line]
-            os.kill(pid, signal.SIGSTOP)
-            messages = ["proposed/mesh, to webhook", "to webhook"]
-            fleet.until(lambda: sorted(said("told")) == messages, 60, "the messages are in the timeline")
-            words = ["ack", "mesh", "--by", "kim", "--data", str(tmp_path / "fleet")]
-            subprocess.run([sys.executable, "-m", "marketswarm", *words], check=True, timeout=60)
-            fleet.until(lambda: said("acked") == ["by kim"], 60, "the acknowledgement is in the timeline")
-            os.kill(pid, signal.SIGCONT)
 
 
 def test_people_read_one_line_of_what_was_healed_and_no_miss(tmp_path):

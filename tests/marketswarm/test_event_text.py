@@ -68,7 +68,7 @@ SAYS = [
      "restart; to approve it until 2027-01-15 08:15:00 UTC: marketswarm medic approve 3f9a1c04",
      "warning"),
     (Event(Kind.MONITOR_OK, "medic/proposed/feed", 9.0, "a", "medic", down_sec=135.2),
-     "the medic proposes nothing more for feed", "it was approved, expired, or is not needed", "info"),
+     "the medic proposes nothing more for feed", "it was approved or withdrawn, expired, or is not needed", "info"),
     (Event(Kind.MONITOR_UNWATCHED, "medic/proposed/feed", 9.0, "a", "medic"),
      "medic/proposed/feed is no longer evaluated", "it held, and the truth no longer asks for it", "info"),
     (Event(Kind.WATCH_MISS, "rss_agg", 9.0, "a", "healer", reason="auth", since=3.0),
@@ -134,7 +134,7 @@ def test_a_run_that_failed_says_its_exit_code():
     message = make_event_message(event, b"{}", 9.0)
     assert message.title == "backup failed"
     assert message.text.splitlines()[0] == "its command ended with exit code 3"
-    assert message.text.splitlines()[-1] == "next: marketswarm status"
+    assert message.text.splitlines()[-1] == "next: marketswarm runs backup"
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,8 @@ def test_what_passes_by_itself_needs_no_person_and_what_does_not_says_what_to_do
     observed = describe_stand(make_incident(("refused", "restart", "observed")))
     assert observed.needs_person
     assert "restart it yourself" in observed.next
+    quiet = describe_stand(make_incident(("refused", "restart", "silenced")))
+    assert quiet.next.startswith("end its silence")
     given_up = make_incident(("escalated", "", EXHAUSTED))
     assert f"marketswarm incident {given_up.id}" in describe_stand(given_up).next
 
