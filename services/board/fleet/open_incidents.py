@@ -38,19 +38,21 @@ _STATES: Final[Mapping[ServiceState, str]] = {
     ServiceState.UNWATCHABLE: "the healer can't watch it",
 }
 """What happened to a service that is neither up nor down, by its state."""
-_TARGETS: Final[Mapping[str, tuple[str, str, str]]] = {
+_TARGETS: Final[Mapping[str, tuple[str, str, str, str]]] = {
     "page": (
         "massive",
+        "probing",
         "its probes fail",
         "open its address, and see to what serves it; `marketswarm logs massive` shows the probes",
     ),
     "source": (
         "sources",
+        "asking",
         "it serves nothing",
         "nothing while another source serves: `marketswarm source status` shows that, and why this one fails",
     ),
 }
-"""By kind of what is asked: who asks it, what happened to it, and what a person can do."""
+"""By kind of what is asked: who asks it, in which word, what happened to it, and what a person can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +179,15 @@ def _make_target_card(
     target: DownTarget, snapshot: FleetSnapshot, notified: Mapping[str, OpenIncident]
 ) -> IncidentCard:
     """Return the card of a page or a source: what asks it goes on, and a person sees to the other side."""
-    asker, what, then = _TARGETS[target.kind]
+    asker, does, what, then = _TARGETS[target.kind]
     known, service = notified.get(target.key), snapshot.find(asker)
     why = f": {target.why}" if target.why else ""
     since = (
         (Phrase(f"{what}{why}"),) if target.since is None else (Phrase(f"{what}{why}, since", target.since),)
     )
-    done = f"{asker} goes on asking it"
+    done = f"{asker} goes on {does} it"
     if service is not None and service.state is not ServiceState.UP:
-        done = f"{asker} is {service.word}: nobody asks it"
+        done = f"{asker} is {service.word}: nobody is {does} it"
     told = _list_told(snapshot, {target.key: ""}, notified, is_down=True)
     if not target.is_alert:
         told = ((Phrase("no one: the truth says that its loss is no alert"),),)

@@ -132,7 +132,7 @@ def test_a_page_and_a_source_that_are_down_have_a_card_each():
     told = OpenIncident("massive/shop", down=True, told_at=AT - 50, channels=("slack",))
     (page, source), text = show(make_service("massive"), targets=targets, notified=(told,))
     assert say(page.what) == ["its probes fail: HTTP 503, since"]
-    assert say([page.medic]) == ["massive goes on asking it"]
+    assert say([page.medic]) == ["massive goes on probing it"]
     assert "`marketswarm logs massive`" in page.then
     assert say(page.told) == ["slack, at"]
     assert say(source.what) == ["it serves nothing: refused"]
@@ -147,7 +147,7 @@ def test_a_page_that_nobody_asks_and_one_that_a_person_sees_to_say_so():
     acked = OpenIncident("massive/shop", down=True, acked_by="kim", told_at=AT, channels=("slack",))
     cards, _ = show(make_service("massive", DOWN), targets=(target,), notified=(acked,))
     page = next(each for each in cards if each.target)
-    assert say([page.medic]) == ["massive is down: nobody asks it"]
+    assert say([page.medic]) == ["massive is down: nobody is probing it"]
     assert page.then == "nothing: kim sees to it"
 
 
