@@ -16,7 +16,7 @@ from marketswarm.bus.fleet_lease import FleetLease
 from marketswarm.bus.lease import LeaseAction
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import replace_wrong_types, report_unusable
+from marketswarm.bus.stored_values import replace_unusable, report_unusable
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.monitor import Fence, Monitor
 
@@ -87,7 +87,7 @@ class LeaderElection(FleetLease[BusLease]):
             if name == self._home:
                 self._outage.record(error)
             # no healer could ever hold a lease whose key has another type
-            await replace_wrong_types(error, self._buses[name], {HEALER_LEASE: "hash"})
+            await replace_unusable(error, self._buses[name], {HEALER_LEASE: "hash"})
         self._announce_changes(name, lease)
         if name == self._home:
             self._set_detail(_describe_leadership(lease))

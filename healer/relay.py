@@ -19,10 +19,11 @@ from typing import Final
 from healer.service_alert import close_outage, parse_service_alert
 from marketswarm import log as logs
 from marketswarm.agent.outage_state import AlertRule
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.bus.stream import FIRST_ID, StreamEntry, entry_sort_key, is_entry_id, read_entries_between
 from marketswarm.closed_outages import ClosedOutages, closed_field, read_closed
 from marketswarm.event import Event, MalformedEvent, encode_event
@@ -150,7 +151,11 @@ class Relay:
         keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
         length = await self._log_length.compute_length(bus)
         args: list[str | bytes | float] = [*fence, length, self._channel(), field, *change, *events]
-        outcome = await bus.script(_RELAY, keys, args)
+        try:
+            outcome = await bus.script(_RELAY, keys, args)
+        except BusError as error:
+            await replace_unusable(error, bus, {ALERT_LOG: "stream"})
+            raise
         if outcome == NOT_THE_LEADER:
             self._leadership.deny_leadership(bus.name)
         if outcome in (NOT_THE_LEADER, POSITION_MOVED):

@@ -24,14 +24,21 @@ _URL_IN_TEXT: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{0,20}:
 
 
 def format_duration(sec: float) -> str:
-    """Return a duration in seconds as text: `31.2 s`, `4 min 10 s`, `2 h 5 min` or `3 d 4 h`."""
+    """Return a duration in seconds as text: `31.2 s`, `4 min 10 s`, `2 h 5 min` or `3 d 4 h`.
+
+    A part that is zero is left out: `10 min`, `1 h`. From two hours on seconds are, too.
+    """
     if sec < 120:
         return f"{sec:.1f}".removesuffix(".0") + " s"
-    minutes, rest = divmod(round(sec), 60)
-    if minutes < 120:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    minutes, seconds = divmod(round(sec), 60)
+    hours, rest = divmod(minutes, 60)
+    if minutes < 120 and (seconds or rest):
+        parts = (minutes, "min"), (seconds, "s")
+    elif hours < 48:
+        parts = (hours, "h"), (rest, "min")
+    else:
+        parts = (hours // 24, "d"), (hours % 24, "h")
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
 def format_utc(at: float) -> str:

@@ -19,6 +19,7 @@ from support.architecture import (
     list_classes,
     modules,
 )
+from support.parametrized import find_unordered
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services"]
@@ -171,3 +172,38 @@ def test_a_relative_import_is_read_from_where_it_stands():
         (Module("a.b.c", "from ..y import x"), "a.y.x"),
     ):
         assert [name for _, name in imports(module)] == [found]
+
+
+def test_no_test_is_parametrized_over_a_set():
+    """Each process has another order of it: workers that don't agree on the tests run none."""
+    texts = {path: path.read_text("utf-8") for path in sorted((ROOT / "tests").rglob("*.py"))}
+    found = {path: find_unordered(text) for path, text in texts.items() if "parametrize" in text}
+    assert {str(path.relative_to(ROOT)): lines for path, lines in found.items() if lines} == {}
+    assert len(found) > 100
+
+
+@pytest.mark.parametrize(
+    ("values", "is_found"),
+    [
+        ("{1, 2}", True),
+        ("{one for one in (1, 2)}", True),
+        ("set(X)", True),
+        ("frozenset((1, 2))", True),
+        ("SOME", True),
+        ("SOME - {1}", True),
+        ("SOME.union([1])", True),
+        ("[*SOME]", True),
+        ("list(SOME)", True),
+        ("[one for one in SOME]", True),
+        ("SOME if X else []", True),
+        ("sorted(SOME)", False),
+        ("[{1, 2}]", False),
+        ("[1, 2]", False),
+        ("{1: 2}.items()", False),
+        ("Kind", False),
+    ],
+)
+@pytest.mark.parametrize("call", ["parametrize('a', {})", "parametrize('a', argvalues={})"])
+def test_a_set_is_seen_however_it_is_written(values, is_found, call):
+    text = f"SOME = {{1, 2}} | X\n@pytest.mark.{call.format(values)}\ndef test(a): ...\n"
+    assert bool(find_unordered(text)) == is_found

@@ -154,12 +154,12 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
     """Return the board's grants on one bus.
 
     It uses its access points, reads what `marketswarm status` reads, the revisions of the truth, and the
-    medic's outages with their diagnoses and the rules that hold. It edits silences, sends requests to the
-    notifier and approves proposals of the medic for clients that have a token or a signed link, records which
-    links were used, adds what was done to its audit log, keeps the announcements and the history, and makes
-    beats of pings. It reads what massive knows of its targets, and on market-redis which source is paused,
-    and what each limit leaves. If the truth lets it seed, it may write the truth as bootstrap does, but load
-    no code.
+    medic's outages with their diagnoses, the rules that hold, and which pages and sources are down. It edits
+    silences, sends requests to the notifier and approves proposals of the medic for clients that have a token
+    or a signed link, records which links were used, adds what was done to its audit log, keeps the
+    announcements and the history, and makes beats of pings. Streams that were ended it deletes. It reads what
+    massive knows of its targets, and on market-redis which source is paused, and what each limit leaves. If
+    the truth lets it seed, it may write the truth as bootstrap does, but load no code.
     """
     sources = (
         Grant("hmget", (keys.source_breaker_key("*"),), mode="R"),
@@ -173,7 +173,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         Grant("hget", (keys.BOARD_TOKENS,), mode="R"),
         Grant("xrange xrevrange xread", (keys.MEDIC_INCIDENTS,), mode="R"),
         Grant("type hstrlen hget", (keys.MEDIC_STATE,), mode="R"),
-        Grant("hgetall", (keys.MEDIC_OUTAGES,), mode="R"),
+        Grant("hgetall", (keys.MEDIC_OUTAGES, keys.MASSIVE_ROSTER, keys.MARKET_OUTAGES), mode="R"),
         Grant("hset", (keys.MEDIC_APPROVALS,), mode="W"),
         Grant("xadd", (keys.BOARD_AUDIT,), mode="W"),
         Grant("get set del", (keys.board_link_key("*"),)),
@@ -316,7 +316,8 @@ def _grant_pings(view: BusView) -> tuple[Grant, ...]:
     return (
         Grant("hget hgetall", (keys.BOARD_PING_KEYS,), mode="R"),
         Grant("getrange set type del", (keys.BOARD_CHECKS,)),
-        Grant("xadd pexpire", (keys.pings_key("*"),), mode="W"),
+        # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted
+        Grant("xadd pexpire del", (keys.pings_key("*"),), mode="W"),
         Grant("xrange xrevrange xlen xinfo|stream", (keys.pings_key("*"),), mode="R"),
         Grant("set", (keys.last_beat_key("*"), keys.last_run_key("*")), mode="W"),
         Grant("publish", channels=view.beat_patterns()),
@@ -326,7 +327,8 @@ def _grant_pings(view: BusView) -> tuple[Grant, ...]:
 def _grant_operator_writes() -> tuple[Grant, ...]:
     return (
         Grant("hset hdel", (keys.NOTIFIER_SILENCES,), mode="W"),
-        Grant("xadd", (keys.NOTIFIER_REQUESTS,), mode="W"),
+        # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted
+        Grant("xadd del", (keys.NOTIFIER_REQUESTS,), mode="W"),
         Grant("lrange", (keys.answers_key("*"),), mode="R"),
     )
 
@@ -437,15 +439,15 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         *grant_status_reads(view),
         Grant("fcall", (keys.ALERT_LOG,)),
         *_grant_operator_writes(),
-        # an entry with the last possible id ends a stream for all writers, until it is deleted
-        Grant("del", (keys.NOTIFIER_REQUESTS, keys.BOARD_AUDIT), mode="W"),
+        Grant("del", (keys.BOARD_AUDIT,), mode="W"),  # the way out for one that was ended
         # the way out if what is stored there holds every medic up
         Grant("del", (keys.MEDIC_STATE,), mode="W"),
         Grant("hgetall hlen hset hdel", (keys.BOARD_TOKENS,)),
         Grant("hgetall hlen hexists hset hdel hincrby", (keys.BOARD_PING_KEYS,)),
         Grant("set", (keys.BOARD_CHECKS,), mode="W"),
         Grant("xrange xrevrange xlen xinfo|stream", (keys.pings_key("*"),), mode="R"),
-        Grant("xadd pexpire", (keys.pings_key("*"),), mode="W"),
+        # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted
+        Grant("xadd pexpire del", (keys.pings_key("*"),), mode="W"),
         Grant("xrange xrevrange", (keys.BOARD_AUDIT,), mode="R"),
         Grant("type hstrlen hget xrevrange", (*MEDIC_KEYS, *MEDIC_DRY_KEYS), mode="R"),
         Grant("hgetall", (keys.MEDIC_OUTAGES,), mode="R"),

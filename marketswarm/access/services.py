@@ -123,7 +123,8 @@ def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
     return (
         Grant("publish", channels=(channel,)),
         Grant("set", (keys.last_beat_key(name), keys.last_run_key(name)), mode="W"),
-        Grant("xadd pexpire", (keys.pings_key(name),), mode="W"),
+        # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted
+        Grant("xadd pexpire del", (keys.pings_key(name),), mode="W"),
     )
 
 

@@ -34,7 +34,7 @@ from marketswarm.agent.outage_state import (
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import replace_wrong_types, report_unusable
+from marketswarm.bus.stored_values import replace_unusable, report_unusable
 from marketswarm.closed_outages import read_closed
 from marketswarm.event import Event, encode_event
 from marketswarm.monitor.conventions import find_alert_target
@@ -161,7 +161,7 @@ class OutageAlerts:
                     await self._publish_batch()
                 except BusError as error:
                     kinds = {self.rule.states: "hash", self.rule.stream: "stream"}
-                    await replace_wrong_types(error, self._get_bus(), kinds)
+                    await replace_unusable(error, self._get_bus(), kinds)
                     raise
 
     async def _wait_for_work(self) -> None:

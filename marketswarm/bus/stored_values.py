@@ -5,7 +5,7 @@ Each parser takes a decoded value and returns it with its type, or None if it is
 reader that much larger and slower. GETRANGE copies no more bytes than requested, and a script checks the size
 of a field before it reads the field. `report_unusable` logs and counts values that could not be used;
 `delete_wrong_types` deletes a key of ours that holds a value of the wrong type, since no write to that key
-would succeed any more.
+would succeed any more, and `replace_unusable` also a stream that has an entry with the last possible id.
 """
 
 import re
@@ -36,6 +36,8 @@ REPORT_EVERY_SEC: Final = 10.0
 
 _FIELDS: Final = Script.beside("marketswarm.bus", "fields.lua")
 _WRONG_TYPE: Final = "WRONGTYPE"
+_ENDED: Final = re.compile("exhausted the last possible ID|equal or smaller than the target stream top item")
+"""What a server says of XADD after an entry with the last possible id."""
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,17})?", re.ASCII)
 
 log = logs.get("state")
@@ -194,9 +196,26 @@ async def delete_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:
     return found
 
 
-async def replace_wrong_types(error: BusError, bus: Bus, kinds: Mapping[str, str]) -> bool:
-    """Call `delete_wrong_types` if `error` is that a key holds another type; ignore a failure of that."""
+def has_ended(error: BusError) -> bool:
+    """Return True if a stream takes no entry any more, since it has one with the last possible id."""
+    said = str(error.__cause__ or error.detail)
+    return (
+        _ENDED.search(said.rpartition("caused error: ")[2]) is not None
+    )  # a pipeline puts its command first
+
+
+async def replace_unusable(error: BusError, bus: Bus, kinds: Mapping[str, str]) -> bool:
+    """Delete those of our keys that refuse every write, if that is the error; return True if there was one.
+
+    These are keys of another type than `kinds` names, and its streams if an entry with the last possible id
+    has ended one of them. A failure of that is ignored.
+    """
     try:
+        if has_ended(error):
+            for key in (key for key, kind in kinds.items() if kind == "stream"):
+                await bus.ask(bus.client.delete(key))
+                report_unusable(bus.name, key, "a stream that was ended")
+            return True
         return is_wrong_type(error) and await delete_wrong_types(bus, kinds)
     except BusError:
         return False

@@ -25,6 +25,7 @@ from marketswarm.agent.truth_source import (
 from marketswarm.beat import RunReport, Sender, Status, compute_life_sec
 from marketswarm.beat import encode_beat as make_beat
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_bus_url
+from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.bus_trouble import add_remedy
 from marketswarm.cli.data_folder import DATA
@@ -221,13 +222,26 @@ class BeatSender:
         await self._ask(bus, bus.client.set(key, value, px=round(1000 * life_sec)), WITHIN_SEC)
 
     async def add_ping(self, ping: JobPing) -> None:
-        """Add a ping to the stream of the service's pings, and set the life of that. Raises BusError."""
+        """Add a ping to the stream of the service's pings, and set the life of that. Raises BusError.
+
+        Delete a stream that an entry with the last possible id has ended: it would take no other entry.
+        """
         bus, key = self._find_answering_bus(), pings_key(self.svc)
         fields: dict[Any, Any] = {**ping.encode()} | ({"body": ping.body} if ping.body else {})
-        pipe = bus.pipeline()
-        pipe.xadd(key, fields, maxlen=PINGS_KEPT, approximate=True)
-        pipe.pexpire(key, round(1000 * compute_kept_sec(self.destination.timeout_sec)))
-        await self._ask(bus, pipe.execute(), WITHIN_SEC)
+
+        def add() -> Awaitable[Any]:
+            pipe = bus.pipeline()
+            pipe.xadd(key, fields, maxlen=PINGS_KEPT, approximate=True)
+            pipe.pexpire(key, round(1000 * compute_kept_sec(self.destination.timeout_sec)))
+            return pipe.execute()
+
+        try:
+            await self._ask(bus, add(), WITHIN_SEC)
+        except BusError as error:
+            if not await replace_unusable(error, bus, {key: "stream"}):
+                raise
+            self._failed.pop(bus.url, None)
+            await self._ask(bus, add(), WITHIN_SEC)
 
     def forget_failures(self) -> None:
         self._failed.clear()

@@ -1,33 +1,44 @@
 """Define the options by which a service or a page of the truth is described."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from marketswarm.cli.options import parse_duration
 
 TRUTH: Final = Path("truth.json")
+_DURATIONS: Final = {
+    "--every": ("60s", "How often it beats, runs or is probed."),
+    "--timeout": ("3m", "After how long a silence it is down; of a page, a probe."),
+    "--grace": ("1h", "How long after its time a run may be reported."),
+    "--max-run": ("2h", "How long a run may take that reported its start."),
+}
+"""By option, an example of its value, and what it is."""
 
 
-def _make_duration(name: str, example: str, what: str) -> typer.models.OptionInfo:
+def _parse_change(text: str | float) -> float | str:
+    """Return a duration in seconds, or the empty text, which removes a key."""
+    return text if text == "" else parse_duration(text)
+
+
+def _make_duration(name: str, parse: Callable[..., float | str]) -> typer.models.OptionInfo:
+    example, what = _DURATIONS[name]
     option: typer.models.OptionInfo = typer.Option(
-        name, parser=parse_duration, metavar=example, help=what, show_default=False
+        name, parser=parse, metavar=example, help=what, show_default=False
     )
     return option
 
 
-Every = Annotated[float | None, _make_duration("--every", "60s", "How often it beats, runs or is probed.")]
-Timeout = Annotated[
-    float | None,
-    _make_duration("--timeout", "3m", "After how long a silence it is down; of a page, a probe."),
-]
-Grace = Annotated[
-    float | None, _make_duration("--grace", "1h", "How long after its time a run may be reported.")
-]
-MaxRun = Annotated[
-    float | None, _make_duration("--max-run", "2h", "How long a run may take that reported its start.")
-]
+Every = Annotated[float | None, _make_duration("--every", parse_duration)]
+Timeout = Annotated[float | None, _make_duration("--timeout", parse_duration)]
+Grace = Annotated[float | None, _make_duration("--grace", parse_duration)]
+MaxRun = Annotated[float | None, _make_duration("--max-run", parse_duration)]
+NewEvery = Annotated[Any, _make_duration("--every", _parse_change)]
+NewTimeout = Annotated[Any, _make_duration("--timeout", _parse_change)]
+NewGrace = Annotated[Any, _make_duration("--grace", _parse_change)]
+NewMaxRun = Annotated[Any, _make_duration("--max-run", _parse_change)]
 Schedule = Annotated[
     str | None,
     typer.Option("--schedule", metavar="WHEN", help="When it runs: '0 3 * * *', '@daily', 'Mon..Fri 18:30'."),

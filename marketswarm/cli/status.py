@@ -32,6 +32,8 @@ from marketswarm.status.notifications import (
     read_notifications,
 )
 from marketswarm.status.service_rows import (
+    PAUSED,
+    UNMONITORED,
     URGENCY,
     ServiceRow,
     ServiceState,
@@ -302,7 +304,7 @@ class StatusDrawing:
         if self._fit_height and options.height is not None:
             room = max(1, options.height - len(notes) - _HEAD_LINES)
             shown = rows if len(rows) <= room else rows[: max(1, room - 1)]
-        yield Text(write_headline(row.verdict for row in self._report.rows), style="bold")
+        yield Text(write_headline(row.word for row in self._report.rows), style="bold")
         yield _draw_table(shown, self._report.notifications.at, options.max_width, wrap=not self._fit_height)
         hidden = sum(isinstance(each, ServiceRow) for each in rows[len(shown) :])
         if hidden:
@@ -350,7 +352,7 @@ def _draw_table(rows: "Sequence[ServiceRow | _Heading]", now: float, width: int,
         silence_sec = find_silence(row, now)
         table.add_row(
             row.svc,
-            Text(escape_text(row.verdict), style=_VERDICT_STYLES[row.verdict]),
+            Text(escape_text(row.word), style=_VERDICT_STYLES[row.verdict]),
             "-" if silence_sec is None else format_duration(silence_sec),
             *("-" if cell is None else escape_text(str(cell)) for cell in cells),
             Text(_describe_state(row, now), style=_state_style(row)),
@@ -395,7 +397,8 @@ def _describe_state(row: ServiceRow, now: float) -> str:
     if run is not None and run.said not in (None, row.detail) and not is_told:
         words.append(f"last run {(run.said or '')[:100]} at {_format_foreign_time(run.ts)}")
     runs = [] if row.job is None else describe_job(row.job, now, _format_foreign_time)
-    return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *runs, *words])))
+    paused = [UNMONITORED] if row.paused and row.word != PAUSED else []
+    return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *paused, *runs, *words])))
 
 
 def _describe_last_beat(row: ServiceRow) -> str:

@@ -18,7 +18,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import replace_wrong_types
+from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.detector import Subject, Verdict
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, monitor_lease_key, roster_key
 from marketswarm.monitor.encoder import EncodedVerdict, roster_field
@@ -230,7 +230,7 @@ class Publisher:
                     self.retries += 1
                     lease, roster, stream = self._keys
                     kinds = {lease: "hash", roster: "hash", stream: "stream"}
-                    await replace_wrong_types(error, self.bus, kinds)
+                    await replace_unusable(error, self.bus, kinds)
                     raise
 
     async def publish_queued(self) -> AsyncIterator[list[PublishedVerdict]]:

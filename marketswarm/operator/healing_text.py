@@ -5,6 +5,7 @@ word that is not in the table, such as that of another release, stands for itsel
 shows it escapes it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -107,6 +108,69 @@ _OWNERS: Final[Mapping[str, str]] = {
 }
 _WITH_TEXT: Final = (EntryKind.APPROVED, EntryKind.TOLD, EntryKind.ACKED)
 """The entries whose text goes on with the sentence: `by kim`, `to slack`."""
+
+
+METRICS: Final[Mapping[str, tuple[str, str | None]]] = {
+    "degraded": ("it says that it is degraded", None),
+    "restarts": ("its restarts", ""),
+    "process_memory": ("the memory that it uses", " %"),
+    "process_disk_free": ("what is free on its disk", " %"),
+    "process_cpu": ("the time of a processor that it uses", " %"),
+    "conflict": ("too many processes of it run", None),
+    "escalated": ("the medic has given up its outage", None),
+    "proposed": ("a remedy for it waits for an approval", None),
+    "host_memory": ("the memory in use", " %"),
+    "host_cpu": ("the time of the processors in use", " %"),
+    "host_disk_free": ("what is free on the fullest disk", " %"),
+    "bus_memory": ("the memory that the bus uses of its limit", " %"),
+    "bus_connections": ("the connections to the bus, of its limit", " %"),
+    "bus_replicas": ("the replicas of the bus that follow", ""),
+    "bus_replica_lag": ("how long the last replica of the bus was not heard", " s"),
+    "source_failing": ("the source fails", None),
+    "source_rejects": ("what its worst source sent that is of no use", ""),
+    "source_limited": ("the source takes no more requests", None),
+    "gate_closed": ("the gate of the market is closed", None),
+    "quarantined": ("the records that failed a check", ""),
+    "backup_late": ("how late its next backup is", " s"),
+    "backup_damaged": ("a backup is not what was saved", None),
+    "database_connections": ("the connections to the database, of its limit", " %"),
+    "database_idle_transactions": ("the sessions that idle in a transaction", ""),
+    "database_size": ("the size of the database", " GB"),
+    "database_memory": ("the memory that the database uses", " %"),
+    "database_replicas": ("the replicas of the database", ""),
+    "database_replica_lag": ("how far the last replica of the database is behind", " s"),
+    "database_lag": ("how old the oldest entry is that it has not stored", " s"),
+    "table_age": ("the age of the newest row of the table", " s"),
+    "stopped": ("the medic may act on nothing", None),
+    "fuse": ("the medic has stopped", None),
+    "log_matches": ("the lines of its log that match", ""),
+    "log_new": ("the lines of its log of a new kind", ""),
+    "log_new_errors": ("the errors in its log of a new kind", ""),
+    "write_age": ("how long ago it wrote its key", " s"),
+    "probe_sec": ("how long a probe takes", " s"),
+    "probe_failing": ("its probe fails", None),
+    "certificate_days": ("how long its certificate is still good", " d"),
+}
+"""By metric of a rule: what is measured, and the unit of its value; None for one that is true or not."""
+_MEASURED: Final = re.compile(
+    r"([a-z_]{1,40})(?: (-?[0-9.e+-]{1,30}))?, (above|below) (.*)", re.ASCII | re.DOTALL
+)
+
+
+def describe_measurement(why: str) -> str:
+    """Return why a rule holds in words: `the memory that it uses: 92.5 %, above 90 for 60 s`.
+
+    What does not begin with a known metric is returned unchanged.
+    """
+    found = _MEASURED.fullmatch(why)
+    words, unit = METRICS.get(found[1], ("", None)) if found is not None else ("", None)
+    if found is None or not words:
+        return why
+    if unit is None:  # its value is 1, and the limit is a matter of how the rule is written
+        _, lasts, more = found[4].partition(" for ")
+        return f"{words}{lasts}{more}"
+    value = "" if found[2] is None else f": {found[2]}{unit}"
+    return f"{words}{value}, {found[3]} {found[4]}"
 
 
 def describe_remedy(remedy: str) -> str:

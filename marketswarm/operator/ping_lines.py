@@ -1,8 +1,12 @@
-"""Write the lines by which a job or a daemon pings the board, to be pasted where it runs. Pure."""
+"""Write the lines by which a job or a daemon pings the board, to be pasted where it runs. Pure.
 
-from collections.abc import Callable
+On another machine the program may also write to the bus itself; then it needs the bus, and not the board.
+"""
+
+from collections.abc import Callable, Iterable
 from typing import Final
 
+from marketswarm.bus import get_url_variable
 from marketswarm.truth.document_edit import AddedKind
 from marketswarm.truth.schedule import find_cron_fields
 
@@ -21,6 +25,18 @@ def make_ping_lines(kind: AddedKind, svc: str, url: str, schedule: str | None = 
         make = _make_daemon_lines
     when = schedule if schedule and find_cron_fields(schedule) else _EXAMPLE_SCHEDULE
     return make(svc, url, when)
+
+
+def make_bus_lines(kind: AddedKind, svc: str, buses: Iterable[str]) -> dict[str, str]:
+    """Return, by the command that they are for, the lines by which a program beats on the buses themselves.
+
+    `buses` are the names of those that it writes to. Their addresses, and their passwords if they have users,
+    are for a person to fill in.
+    """
+    head = "".join(f"export {get_url_variable(bus)}=redis://{bus}:6379\n" for bus in buses)
+    if kind is AddedKind.DAEMON:
+        return {"marketswarm beat": f"{head}marketswarm beat {svc} --every 60s"}
+    return {"marketswarm exec": f"{head}marketswarm exec --svc {svc} -- /usr/local/bin/{svc}"}
 
 
 def _make_job_lines(svc: str, url: str, when: str) -> dict[str, str]:

@@ -8,14 +8,15 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.keys import NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator.buses import ask_buses
 from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
@@ -95,13 +96,23 @@ async def send_request(
 
     Raises NoBusError if no bus takes it.
     """
-    taken, failed = await ask_buses(
-        buses,
-        lambda bus: bus.client.xadd(
-            NOTIFIER_REQUESTS, {"ask": request.encode()}, maxlen=REQUESTS_KEPT, approximate=True
-        ),
-    )
+    taken, failed = await ask_buses(buses, lambda bus: _add_request(bus, request))
     return tuple(bus for bus in buses if bus.name in taken), failed
+
+
+async def _add_request(bus: Bus, request: OperatorRequest) -> None:
+    """Write a request to a bus; begin a stream anew that has ended, without the others. Raises BusError."""
+
+    def add() -> Awaitable[Any]:
+        fields: dict[Any, Any] = {"ask": request.encode()}
+        return bus.client.xadd(NOTIFIER_REQUESTS, fields, maxlen=REQUESTS_KEPT, approximate=True)
+
+    try:
+        await bus.ask(add())
+    except BusError as error:
+        if not await replace_unusable(error, bus, {NOTIFIER_REQUESTS: "stream"}):
+            raise
+        await bus.ask(add())
 
 
 async def collect_answers(

@@ -27,8 +27,7 @@ def describe_job(job: JobStatus, now: float, format_at: Callable[[float], str]) 
 
 def describe_early(job: JobStatus, now: float) -> str:
     """Return that a job pings too early, with the next run in the zone of its schedule and in UTC."""
-    hours, minutes = divmod(round((job.early_sec or 0.0) / 60), 60)
-    early = " ".join(filter(None, [f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""]))
+    early = format_duration(60.0 * round((job.early_sec or 0.0) / 60))
     if job.next_run_at is None:
         return f"it pings {early} early: is the zone right?"
     there = format_scheduled(job.next_run_at, job.time_zone, now)

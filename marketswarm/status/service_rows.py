@@ -21,6 +21,11 @@ from marketswarm.status.fleet_state import FleetState, InstanceCount, services_o
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.truth import JobRule, Truth
 
+PAUSED: Final = "paused"
+"""The word for a service that is not to be monitored; its state stays `unknown`, or `silent`."""
+UNMONITORED: Final = "paused: not monitored"
+"""What is said beside the state of a service that is paused, and still beats."""
+
 
 class ServiceState(StrEnum):
     """Name the states of a service: the healer's verdicts, and what follows for others from their beats.
@@ -47,6 +52,11 @@ URGENCY: Final[Mapping[ServiceState, int]] = {
     ServiceState.UP: 5,
 }
 """By state, its place in a list that has the worst first."""
+_OTHERS: Final = (
+    *(str(each) for each in URGENCY if each not in (ServiceState.UP, ServiceState.DOWN)),
+    PAUSED,
+)
+"""The words of a headline besides up and down, the worst first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +86,9 @@ class ServiceRow:
     until `held_until` if that is known. `reason` is that of its miss, and `down_since` when the outage began,
     if not with the last beat. `failure` is what the report of a failure said that the service is down for,
     and `exit_code` how its command ended. `watch_reason` is why the healer can't watch it: `auth` or `flood`.
-    `job` is there for a job. `hosts` are the machines that its instances run on, of one that is down the one
-    that its last beat came from; empty where no beat names one. Times are epoch seconds.
+    `paused` says that the truth has the healer not monitor it. `job` is there for a job. `hosts` are the
+    machines that its instances run on, of one that is down the one that its last beat came from; empty where
+    no beat names one. Times are epoch seconds.
     """
 
     svc: str
@@ -104,6 +115,17 @@ class ServiceRow:
     down_since: float | None = None
     exit_code: int | None = None
     hosts: tuple[str, ...] = ()
+    paused: bool = False
+
+    @property
+    def word(self) -> str:
+        """The word for its state: `paused` in place of what the healer can't know of it."""
+        return find_word(self.verdict, is_paused=self.paused)
+
+
+def find_word(state: ServiceState, *, is_paused: bool) -> str:
+    """Return the word for a state: `paused` if nobody evaluates the service, and no beat says it is up."""
+    return PAUSED if is_paused and state in (ServiceState.UNKNOWN, ServiceState.SILENT) else str(state)
 
 
 def make_service_rows(
@@ -142,6 +164,7 @@ def make_service_rows(
             down_since=None if miss is None else parse_epoch(miss.down_since),
             exit_code=None if miss is None else miss.exit_code,
             hosts=_find_hosts(miss, instances),
+            paused=section is not None and not section.heartbeat.monitored,
         )
         rows.append(row)
     return rows
@@ -226,15 +249,19 @@ def _has_verdict(state: FleetState, name: str, verdict: State) -> bool:
     return entry is not None and entry.verdict is verdict
 
 
-def write_headline(states: Iterable[ServiceState]) -> str:
-    """Return how many services are down: `2 of 7 down, 1 unknown`, or `all 7 up`."""
-    counts = Counter(states)
-    total = counts.total()
-    if counts[ServiceState.UP] == total:
-        return f"all {total} up" if total else "no services"
-    down = f"{counts[ServiceState.DOWN] or 'none'} of {total} down"
-    others = counts.keys() - {ServiceState.UP, ServiceState.DOWN}
-    return ", ".join((down, *(f"{counts[each]} {each}" for each in sorted(others, key=URGENCY.__getitem__))))
+def write_headline(words: Iterable[str]) -> str:
+    """Return how many services are down: `2 of 7 down, 1 unknown`, or `all 7 up`.
+
+    `words` are those of `find_word`. Services that are paused are named apart: `all 6 up, 1 paused`.
+    """
+    counts = Counter(map(str, words))
+    total, up = counts.total(), counts[ServiceState.UP]
+    if not total:
+        return "no services"
+    is_well = up > 0 and up + counts[PAUSED] == total
+    down = f"all {up} up" if is_well else f"{counts[ServiceState.DOWN] or 'none'} of {total} down"
+    others = [each for each in _OTHERS if counts[each]]
+    return ", ".join((down, *(f"{counts[each]} {each}" for each in others)))
 
 
 def derive_silence(ttl_sec: float | None, timeout_sec: float, beat: Beat | None) -> float | None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_PROBES, MASSIVE_ROSTER, heartbeat_channel
 from marketswarm.truth.document_text import remove_value, set_value
@@ -58,6 +58,10 @@ _OF_INTERVAL: Final = ("every_sec", "timeout_sec")
 _OF_SCHEDULE: Final = ("schedule", "time_zone", "grace_sec")
 
 
+Seconds = float | Literal[""]
+"""A time in seconds; the empty text removes the key, as it does for texts."""
+
+
 class EditError(ValueError):
     """The document can't be changed in this way; the message says why, and what can be done."""
 
@@ -82,12 +86,12 @@ class EntryFields:
     tags: tuple[str, ...] | None = None
     depends_on: tuple[str, ...] | None = None
     severity: str | None = None
-    every_sec: float | None = None
-    timeout_sec: float | None = None
+    every_sec: Seconds | None = None
+    timeout_sec: Seconds | None = None
     schedule: str | None = None
     time_zone: str | None = None
-    grace_sec: float | None = None
-    max_run_sec: float | None = None
+    grace_sec: Seconds | None = None
+    max_run_sec: Seconds | None = None
     url: str | None = None
     contains: str | None = None
     status: tuple[int | str, ...] | None = None
@@ -95,6 +99,18 @@ class EntryFields:
     def list_given(self) -> dict[str, Any]:
         given = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class TruthEntry:
+    """A service or a page as the truth has it: each of its fields that has a value, and whether it is paused.
+
+    Values are as the document has them, so a field that is left out has its default.
+    """
+
+    is_page: bool
+    is_paused: bool
+    fields: Mapping[str, Any]
 
 
 def page_name(target: str) -> str:
@@ -108,9 +124,10 @@ def add_entry(text: str, kind: AddedKind, name: str, given: EntryFields) -> str:
         return _add_page(text, name, given)
     if name in _read_services(text):
         raise EditError(f"the truth has a service {name} already: edit it, or remove it first")
-    if kind is AddedKind.JOB and given.schedule and given.every_sec is not None:
+    has_interval = given.every_sec not in (None, "")
+    if kind is AddedKind.JOB and given.schedule and has_interval:
         raise EditError("a job has a schedule or an interval, not both")
-    if kind is AddedKind.JOB and not given.schedule and given.every_sec is None:
+    if kind is AddedKind.JOB and not given.schedule and not has_interval:
         raise EditError(
             "say when the job runs: a schedule, such as 0 3 * * * or Mon..Fri 18:30,"
             " or an interval, such as 1d"
@@ -119,6 +136,21 @@ def add_entry(text: str, kind: AddedKind, name: str, given: EntryFields) -> str:
     for field, value in _find_defaults(kind, given).items():
         _put(section, _SERVICE_PLACES, field, value, name)
     return set_value(text, ("services", name), section)
+
+
+def read_entry(text: str, name: str) -> TruthEntry:
+    """Return what a valid truth says of a service or a page. Raises EditError for another name."""
+    place = _find_place(text, name)
+    is_page = place[:-1] == _TARGETS
+    section = _read(text, place)
+    known = {
+        field: _find(section, at) for field, at in (_PAGE_PLACES if is_page else _SERVICE_PLACES).items()
+    }
+    return TruthEntry(
+        is_page,
+        _read(text, _find_switch(place)) is False,
+        {field: value for field, value in known.items() if value is not None},
+    )
 
 
 def edit_entry(text: str, name: str, given: EntryFields) -> str:
@@ -131,7 +163,7 @@ def edit_entry(text: str, name: str, given: EntryFields) -> str:
     changes = given.list_given()
     if not changes:
         raise EditError(f"nothing is to be changed of {name}")
-    dropped = _OF_INTERVAL if changes.get("schedule") else _OF_SCHEDULE if "every_sec" in changes else ()
+    dropped = _OF_INTERVAL if changes.get("schedule") else _OF_SCHEDULE if changes.get("every_sec") else ()
     for field in dropped if places is _SERVICE_PLACES else ():
         if field not in changes:
             text = remove_value(text, (*place, *places[field]))
@@ -201,7 +233,7 @@ def _add_page(text: str, name: str, given: EntryFields) -> str:
 
 def _find_defaults(kind: AddedKind, given: EntryFields) -> dict[str, Any]:
     """Return the fields of a new service, with those that are not given and that it needs."""
-    found = given.list_given()
+    found = {field: value for field, value in given.list_given().items() if value != ""}
     if kind is AddedKind.DAEMON:
         found.setdefault("every_sec", DAEMON_EVERY_SEC)
         found.setdefault("timeout_sec", BEATS_TO_MISS * found["every_sec"])
@@ -263,7 +295,11 @@ def _read_services(text: str) -> dict[str, Any]:
 
 def _read(text: str, place: Place) -> Any:
     """Return the value at a place; None if it is missing."""
-    found = json.loads(text)
+    return _find(json.loads(text), place)
+
+
+def _find(found: Any, place: Place) -> Any:
+    """Return the value at a place within another one; None if it is missing."""
     for step in place:
         try:
             found = found[step]

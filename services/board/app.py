@@ -39,6 +39,7 @@ from services.board.responses import answer_error, make_sentence, redirect
 from services.board.settings import BoardEnvironment
 from services.board.truth.add_pages import make_add_pages
 from services.board.truth.api import make_truth_api
+from services.board.truth.entry_pages import make_entry_pages
 from services.board.truth.pages import make_truth_pages
 from services.board.validation import describe_invalid
 
@@ -105,6 +106,7 @@ def create_app(board: Board, market: Market) -> Guard:
     app.include_router(make_link_site(acts, board.me.settings.approval_link_key))
     app.include_router(make_truth_pages(board))
     app.include_router(make_add_pages(board))
+    app.include_router(make_entry_pages(board))
     _add_health(app, board)
     add_errors(app)
     packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)

@@ -18,13 +18,18 @@ from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.keys import ALERTS
 from marketswarm.status.topology import read_topology
 from marketswarm.status.topology_view import TopologyView
-from marketswarm.truth import SYSTEM, Truth
+from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.board.access.audit import AuditLog
 from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.steering import HealingSteering, Steering
-from services.board.fleet.incident_record import HeldRules, IncidentRecord, read_held_rules
+from services.board.fleet.incident_record import (
+    HeldRules,
+    IncidentRecord,
+    read_down_targets,
+    read_held_rules,
+)
 from services.board.fleet.reader import STALE_SEC, FleetReader
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.fleet.stream import StreamHub
@@ -35,6 +40,9 @@ from services.board.settings import BoardEnvironment, BoardSettings, PublicSetti
 from services.board.truth.editor import TruthEditor
 
 REFRESH_SEC: Final = 1.5  # how long the answer to a form waits until the board has read what the form changed
+
+_PROBING: Final = frozenset({"massive", "sources"})
+"""The services that keep the state of what they ask, such as pages and sources of the market."""
 
 
 class NotReady(Exception):  # noqa: N818 - becomes an answer
@@ -123,13 +131,21 @@ class Board:
         await self.reader.read_soon(REFRESH_SEC)
 
     async def read_held_rules(self) -> HeldRules:
-        """Return the rules of the medic that hold, from the bus of the alerts."""
+        """Return the rules of the medic that hold, and what massive and sources have down.
+
+        They are on the bus of the alerts.
+        """
         name, _ = self.truth.alert_target(ALERTS)
+        rules, targets = HeldRules(), HeldRules()
         try:
             bus = self.me.bus(name)
         except BusError as error:
             return HeldRules(away=f"bus {error.bus}: {error.reason}")
-        return await read_held_rules(bus)
+        if MEDIC in self.truth.services:  # a medic that was taken out leaves its record
+            rules = await read_held_rules(bus)
+        if not _PROBING.isdisjoint(self.truth.services):
+            targets = await read_down_targets(bus)
+        return replace(rules, targets=targets.targets, away=rules.away or targets.away)
 
     async def read_topology(self) -> TopologyView:
         return await read_topology(self.truth, self.me.revision, self.me.bus)

@@ -54,6 +54,7 @@ def test_a_browser_says_as_the_server_does_what_is_wrong_and_why_no_message_is_s
     run = LastRunView(ok=False, text="exit 3")
     services += [
         make_service("new", ServiceState.DOWN, outage="never heard", outage_at=None),
+        make_service("beats", paused=True),
         make_service("ran", ServiceState.FAILED, last_run=run, status="stopping", detail="exit 3"),
         make_service(
             *("full", ServiceState.DOWN),

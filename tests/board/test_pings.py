@@ -18,6 +18,7 @@ import httpx
 import orjson
 import pytest
 
+from marketswarm.keys import ALERT_LOG, NOTIFIER_REQUESTS, pings_key
 from marketswarm.operator.ping_keys import create_ping_key
 from support.fixtures import opened
 from support.rig.process import PLAIN, descendants
@@ -96,6 +97,40 @@ def test_each_new_key_of_a_full_board_works_at_once(fleet):
                 assert ask(fleet, f"/ping/{secret}/log") == 200
         finally:
             client.hdel("board:pings", *(key.id for key, _ in made))
+
+
+def test_an_entry_with_the_last_possible_id_stops_neither_pings_nor_requests_nor_alerts(fleet):
+    last = "18446744073709551615-18446744073709551615"
+    _, uuid = make_key(fleet, "--ping", "backup")
+
+    def is_up():
+        assert get(f"{fleet.url}/ping/{uuid}").status_code == 200
+        return fleet.state("backup") == "up"
+
+    def list_kinds():
+        return [fields["kind"] for _, fields in client.xrange(pings_key("backup"))]
+
+    with fleet.operator() as client:
+        until(is_up, what="the service to be up")
+        for _ in range(2):
+            client.xadd(pings_key("backup"), {"kind": "junk"}, id=last)
+            assert get(f"{fleet.url}/ping/{uuid}").status_code == 200
+            assert list_kinds() == ["success"]
+        client.xadd(pings_key("backup"), {"kind": "junk"}, id=last)
+        fleet.shell.said("exec", "--svc", "backup", "--", "true")
+        assert list_kinds() == ["success"]
+        until(is_up, what="the service to be up")
+        with fleet.connect("healer") as healer:
+            healer.xadd(ALERT_LOG, {"event": "{}"}, id=last)
+        client.xadd(NOTIFIER_REQUESTS, {"ask": "{}"}, id=last)
+        assert post(f"{fleet.url}/ping/{uuid}/3", content="no space left").status_code == 200
+        until(
+            lambda: [each for _, each in client.xrange(ALERT_LOG) if "no space left" in each["event"]],
+            what="the miss on the log",
+        )
+        until(lambda: fleet.shell("ack", "backup").returncode == 0, what="an acknowledgement")
+        until(is_up, what="the service to be up")
+    assert fleet.logs().count("board.pings_anew") == 1
 
 
 def test_no_user_lacks_a_right_and_no_log_has_a_key(fleet):

@@ -16,7 +16,7 @@ SAYS = [
      "no beat for 35 s, after it said goodbye (timeout 30 s); no service is watched until it is back",
      "critical"),
     (Event(Kind.HEALER_OK, "healer", 9.0, "a", "sentinel", down_sec=7250),
-     "healer is up again", "after 2 h 0 min", "info"),
+     "healer is up again", "after 2 h", "info"),
     (Event(Kind.BUS_MISS, "market-redis", 9.0, "a", "healer", late_sec=12.04, reason="refused"),
      "bus market-redis is away", "it has not answered for 12 s (refused)", "critical"),
     (Event(Kind.BUS_OK, "market-redis", 9.0, "a", "healer"),
@@ -44,7 +44,7 @@ SAYS = [
     (Event(Kind.TRUTH_DRIFT, "b", 9.0, "a", "sentinel", reason="missing"),
      "the truth on b has drifted", "it is missing", "warning"),
     (Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="overdue", since=3.0),
-     "backup is overdue", "no run was reported by its deadline; no run for 25 h 0 min", "warning"),
+     "backup is overdue", "no run was reported by its deadline; no run for 25 h", "warning"),
     (Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="never_ended"),
      "backup never ended",
      "its run started, and did not end within its longest time; no run ever", "warning"),
@@ -108,7 +108,7 @@ def test_the_message_about_a_job_counts_from_the_run_that_is_missing():
     assert "since 1970-01-02 00:00:00 UTC" in make_event_message(miss, b"{}", 88_200.0).text
     ok = Event(Kind.HEARTBEAT_OK, "backup", 93_600.0, "b", "healer", down_sec=7200.0, **begun)
     assert miss.outage_start() == ok.outage_start() == 86_400.0
-    assert make_event_message(ok, b"{}", 93_600.0).text.splitlines()[0] == "after 2 h 0 min"
+    assert make_event_message(ok, b"{}", 93_600.0).text.splitlines()[0] == "after 2 h"
 
 
 def test_what_is_told_late_says_how_late():

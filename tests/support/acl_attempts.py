@@ -105,6 +105,7 @@ SPOOFING = """
     PUBLISH other:heartbeat {}
     SET beat:other {}
     XADD pings:other * kind fail
+    DEL pings:other
     SET health:other {}
 """
 SEEDING = """
@@ -404,6 +405,7 @@ DONE = {
         SET beat:rss_agg {} XX KEEPTTL
         XADD pings:rss_agg MAXLEN ~ 9 * a b
         PEXPIRE pings:rss_agg 9
+        DEL pings:rss_agg
         SUBSCRIBE truth:changed
         SUBSCRIBE members:rss_agg:feeds
         SUBSCRIBE lease:nightly
@@ -511,6 +513,7 @@ DONE = {
         SET run:nightly {}
         XADD pings:nightly * a b
         PEXPIRE pings:nightly 9
+        DEL pings:nightly
     """,
     (SYSTEM, "board"): f"""
         {SEEDING}

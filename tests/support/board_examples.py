@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from marketswarm.status.channel_records import ChannelRecord, ChannelState, ChannelStatus
-from marketswarm.status.notifications import PendingDelivery
+from marketswarm.status.notifications import PendingDelivery, describe_hold
 from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.snapshot import (
     BarSpan,
@@ -61,7 +61,9 @@ def make_service(svc: str, state: ServiceState = ServiceState.UP, **values: obje
             "1y": Uptime(0.99987, 86400.0 * 300),
         },
     )
-    return replace(usual, **values)
+    held = values.get("held")
+    hold = None if held is None else describe_hold(str(held))
+    return replace(usual, **{"hold": hold, **values})
 
 
 def make_snapshot(*services: ServiceSnapshot, **values: object) -> FleetSnapshot:

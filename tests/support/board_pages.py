@@ -19,7 +19,6 @@ from marketswarm.operator.dead_messages import UndeliveredMessage
 from marketswarm.operator.healing import fold_incidents
 from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
-from marketswarm.operator.ping_lines import make_ping_lines
 from marketswarm.operator.tokens import Scope
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.status.probe_past import (
@@ -33,7 +32,7 @@ from marketswarm.status.probe_past import (
 from marketswarm.status.service_rows import ServiceState
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from marketswarm.truth import Schedule
-from marketswarm.truth.document_edit import AddedKind
+from marketswarm.truth.document_edit import EntryFields
 from services.board.access.sessions import BrowserSession
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
 from services.board.fleet.beats import BeatInterval, BeatTimes
@@ -45,7 +44,9 @@ from services.board.fleet.incident_pages import (
     RecordPage,
 )
 from services.board.fleet.incident_record import (
+    DownTarget,
     HeldRule,
+    HeldRules,
     IncidentSummary,
     ProposalView,
     RecordedIncidents,
@@ -62,11 +63,12 @@ from services.board.fleet.snapshot import BarSpan, FleetSnapshot, LastRunView, S
 from services.board.fleet.topology import TopologyPage
 from services.board.public.pages import AnnouncementsPage, PublicPage, PublicService
 from services.board.responses import ErrorPage, Frame, PageModel
-from services.board.truth.add_pages import AddedPage, AddPage
 from services.board.truth.documents import DiffLine, RevisionView
 from services.board.truth.editor import CheckAnswer, ProblemView
+from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.pages import TruthEditPage, TruthPage, TruthReviewPage
 from support.board_examples import AT, make_service
+from support.board_forms import show_add, show_added, show_entry, show_removal
 from support.healing_record import make_outage
 
 
@@ -347,6 +349,14 @@ def make_rules(snapshot: FleetSnapshot, text: str = "") -> tuple[HeldRule, ...]:
     )
 
 
+def make_targets(text: str = "") -> tuple[DownTarget, ...]:
+    """Return a page and a source that are down."""
+    return (
+        DownTarget("page", "massive/shop" + text, AT - 400, "HTTP 503" + text),
+        DownTarget("source", "source:kraken" + text, None, "refused" + text, is_alert=False),
+    )
+
+
 def make_open_record(snapshot: FleetSnapshot, text: str = "") -> RecordedIncidents:
     """Return the medic's record: a remedy is proposed for the first outage, what is degraded is observed."""
     steps: dict[str, tuple[str, str, str]] = {
@@ -377,7 +387,7 @@ def show_incidents(snapshot: FleetSnapshot, text: str, frame: Frame, params: dic
     away = ("bus system-redis: refused" + text,) if text else ()
     return IncidentsPage(
         replace(frame, title="Incidents", path="/incidents", session=session),
-        make_cards(watched, record, rules, notified),
+        make_cards(watched, record, HeldRules(rules, make_targets(text)), notified),
         away,
     )
 
@@ -472,27 +482,6 @@ def show_probe(events: tuple[AlertView, ...], text: str, frame: Frame, params: d
     return ProbePage(frame, make_probe_answer(record, stored, away), settings, events[:2])
 
 
-def show_add(
-    session: BrowserSession,
-    problems: tuple[ProblemView, ...],
-    hostile: str,
-    frame: Frame,
-    params: dict[str, str],
-) -> PageModel:
-    frame = replace(frame, title="Add a job", path="/truth/add", session=session)
-    typed = {"name": "backup" + hostile, "schedule": "0 3 * *" + hostile}
-    kind = AddedKind(params.get("kind", "job"))
-    return AddPage(frame, kind, typed, "1 problem: nothing was seeded." + hostile, problems)
-
-
-def show_added(
-    snapshot: FleetSnapshot, session: BrowserSession, hostile: str, frame: Frame, _params: dict[str, str]
-) -> PageModel:
-    frame = replace(frame, title="Added", path="/truth/add", session=session)
-    lines = make_ping_lines(AddedKind.JOB, "backup" + hostile, "http://127.0.0.1:8080/ping/KEY" + hostile)
-    return AddedPage(frame, "backup" + hostile, snapshot.services[0], lines)
-
-
 def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], PageModel]]:
     """Return what makes each page, by its path; the parameters have the rest of the path as `rest`."""
     events = make_events(snapshot)
@@ -548,7 +537,13 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         changes = ("~ rss_agg: interval_sec 30 → 10" + hostile,)
         checked = CheckAnswer(valid=True, sha256="1", warnings=problems, changes=changes)
         return TruthReviewPage(
-            frame, "0", checked, diff, text + hostile, may_edit=not hostile, added=hostile, command=hostile
+            frame,
+            "0",
+            checked,
+            diff,
+            text + hostile,
+            may_edit=not hostile,
+            change=EntryChange(Verb.EDIT, hostile, EntryFields(description=hostile)) if hostile else None,
         )
 
     def show_dead(frame: Frame, _params: dict[str, str]) -> PageModel:
@@ -585,6 +580,8 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         "/truth/check": review_truth,
         "/truth/add": partial(show_add, session, problems, hostile),
         "/truth/added": partial(show_added, snapshot, session, hostile),
+        "/truth/entry": partial(show_entry, session, problems, hostile),
+        "/truth/remove": partial(show_removal, session, hostile),
         "/truth/signed-in": show_seeded,
         "/public": lambda _frame, _: make_public_page(snapshot),
         "/announcements": lambda frame, params: AnnouncementsPage(

@@ -98,7 +98,8 @@ def make_forms(
         notice = await _run_act(gate, form, acts[name])
         if not notice.is_bad:
             await refresh()
-        return redirect(f"{find_way_back(form.fields)}?said={form.session.add_notice(notice)}")
+        way = find_way_back(form.fields)
+        return redirect(f"{way}{'&' if '?' in way else '?'}said={form.session.add_notice(notice)}")
 
     return forms
 
@@ -243,6 +244,8 @@ def find_way_back(fields: Mapping[str, str]) -> str:
     svc = fields.get("svc", "")
     if fields.get("back") == "service" and svc:
         return f"/services/{quote(svc[:200], safe='')}"
+    if fields.get("back") == "entry" and svc:
+        return f"/truth/entry?name={quote(svc[:200], safe='')}"
     return _PAGES.get(fields.get("back", ""), "/incidents")
 
 

@@ -236,11 +236,11 @@ def make_record_site(board: Board) -> APIRouter:
     async def show_incidents(request: Request) -> Response:
         frame = await board.make_session_frame(request, "Incidents", "/incidents")
         if frame.snapshot.find(MEDIC) is None:  # a medic that was taken out leaves its record
-            found, held = RecordedIncidents(), HeldRules()
+            found = RecordedIncidents()
         else:
             found = await board.record.read()
-            held = await looks.find("", board.read_held_rules)
-        cards = make_cards(frame.snapshot, found, held.rules, board.reader.notified)
+        held = await looks.find("", board.read_held_rules)
+        cards = make_cards(frame.snapshot, found, held, board.reader.notified)
         return answer_page(IncidentsPage(frame, cards, tuple(filter(None, (found.away, held.away)))))
 
     @site.get("/incidents/past")

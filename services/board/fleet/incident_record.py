@@ -8,12 +8,12 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
-from marketswarm.agent.outage_state import parse_state
+from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES, AlertRule, OutageState, parse_state
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
-from marketswarm.keys import MEDIC_INCIDENTS, MEDIC_OUTAGES
+from marketswarm.keys import MEDIC_INCIDENTS
 from marketswarm.operator.diagnosis import read_diagnosis
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
@@ -111,10 +111,25 @@ class HeldRule:
 
 
 @dataclass(frozen=True, slots=True)
+class DownTarget:
+    """A page that massive probes, or a source of the market, that is down: since when (epoch seconds), why.
+
+    `key` is by what name messages call it, `massive/shop`. `is_alert` says that its loss was published.
+    """
+
+    kind: Literal["page", "source"]
+    key: str
+    since: float | None
+    why: str
+    is_alert: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class HeldRules:
-    """The rules that hold, the oldest first; `away` is why they could not be read."""
+    """The rules that hold, and what is down, the oldest first; `away` is why some are missing."""
 
     rules: tuple[HeldRule, ...] = ()
+    targets: tuple[DownTarget, ...] = ()
     away: str | None = None
 
 
@@ -225,16 +240,44 @@ class IncidentRecord:
 async def read_held_rules(bus: Bus) -> HeldRules:
     """Return the rules that hold, MAX_HELD at most; states that can't be parsed are skipped."""
     try:
-        stored = await bus.ask(bus.client.hgetall(MEDIC_OUTAGES))
+        states = await _read_down(bus, MONITOR)
     except BusError as error:
         return HeldRules(away=f"bus {error.bus}: {error.reason}")
-    found: list[HeldRule] = []
-    for name, raw in sorted(stored.items()):
-        state = parse_state(raw)
-        if state.verdict == "down":
-            rule, _, subject = escape_text(name.decode("utf-8", "replace")[:200]).partition("/")
-            found.append(HeldRule(rule, subject, state.since, escape_text(state.error or "")))
-    return HeldRules(tuple(sorted(found, key=lambda each: each.since or 0.0)[:MAX_HELD]))
+    found = []
+    for name, state in states:
+        rule, _, subject = escape_text(name).partition("/")
+        found.append(HeldRule(rule, subject, state.since, escape_text(state.error or "")))
+    return HeldRules(tuple(found))
+
+
+async def read_down_targets(bus: Bus) -> HeldRules:
+    """Return the pages and sources that are down, MAX_HELD of each at most; skip what can't be parsed."""
+    kinds: tuple[tuple[Literal["page", "source"], AlertRule], ...] = (("page", PROBES), ("source", SOURCES))
+    try:
+        found = [
+            DownTarget(
+                kind,
+                escape_text(f"{rule.prefix}{name}"),
+                state.since,
+                escape_text(state.error or ""),
+                is_alert=bool(state.told),
+            )
+            for kind, rule in kinds
+            for name, state in await _read_down(bus, rule)
+        ]
+    except BusError as error:
+        return HeldRules(away=f"bus {error.bus}: {error.reason}")
+    return HeldRules(targets=tuple(found))
+
+
+async def _read_down(bus: Bus, rule: AlertRule) -> list[tuple[str, OutageState]]:
+    """Return what is down, by name, the oldest first. Raises BusError."""
+    stored = await bus.ask(bus.client.hgetall(rule.states))
+    states = [
+        (name.decode("utf-8", "replace")[:200], parse_state(raw)) for name, raw in sorted(stored.items())
+    ]
+    down = [(name, state) for name, state in states if state.verdict == "down"]
+    return sorted(down, key=lambda each: each[1].since or 0.0)[:MAX_HELD]
 
 
 def summarize_incident(found: HealingIncident) -> IncidentSummary:

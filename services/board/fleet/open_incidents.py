@@ -10,12 +10,18 @@ from typing import Final
 
 from marketswarm.agent.outage_state import MONITOR
 from marketswarm.operator.healing import FUSE, HealingIncident
-from marketswarm.operator.healing_text import HealingStand, describe_stand
+from marketswarm.operator.healing_text import HealingStand, describe_measurement, describe_stand
 from marketswarm.status.notifications import OpenIncident, describe_hold
-from marketswarm.status.service_rows import ServiceState
+from marketswarm.status.service_rows import PAUSED, ServiceState
 from marketswarm.text import escape_text
 from marketswarm.truth import ESCALATED_RULE, MEDIC, PROPOSED_RULE
-from services.board.fleet.incident_record import HeldRule, ProposalView, RecordedIncidents
+from services.board.fleet.incident_record import (
+    DownTarget,
+    HeldRule,
+    HeldRules,
+    ProposalView,
+    RecordedIncidents,
+)
 from services.board.fleet.snapshot import FleetSnapshot, IncidentView, ServiceSnapshot
 from services.board.fleet.words import Phrase
 
@@ -32,6 +38,21 @@ _STATES: Final[Mapping[ServiceState, str]] = {
     ServiceState.UNWATCHABLE: "the healer can't watch it",
 }
 """What happened to a service that is neither up nor down, by its state."""
+_TARGETS: Final[Mapping[str, tuple[str, str, str, str]]] = {
+    "page": (
+        "massive",
+        "probing",
+        "its probes fail",
+        "open its address, and see to what serves it; `marketswarm logs massive` shows the probes",
+    ),
+    "source": (
+        "sources",
+        "asking",
+        "it serves nothing",
+        "nothing while another source serves: `marketswarm source status` shows that, and why this one fails",
+    ),
+}
+"""By kind of what is asked: who asks it, in which word, what happened to it, and what a person can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +62,8 @@ class IncidentCard:
     `subject` is a service, or what a rule is about; `state` is the class of its mark, `word` is beside it.
     `what` happened, what the `medic` does, and who was `told` are sentences, of phrases each; `then` is what
     a person can do next. `outage` is there while the service is down and no other one is the cause.
-    `incident` is the id of its record, empty without one.
+    `incident` is the id of its record, empty without one. `target` is there for what massive or sources
+    have down.
     """
 
     subject: str
@@ -56,6 +78,11 @@ class IncidentCard:
     rules: tuple[HeldRule, ...] = ()
     proposal: ProposalView | None = None
     incident: str = ""
+    target: DownTarget | None = None
+
+    @property
+    def has_failed_run(self) -> bool:
+        return self.service is not None and _has_failed_run(self.service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +108,28 @@ class _Subject:
 def make_cards(
     snapshot: FleetSnapshot,
     record: RecordedIncidents,
-    rules: Iterable[HeldRule],
+    known: HeldRules,
     notified: Mapping[str, OpenIncident],
 ) -> tuple[IncidentCard, ...]:
     """Return a card for each subject: first the medic that has stopped, then what is down, then the others.
 
-    `notified` are the outages that the notifier has, by its key for each. What is down because of another
-    service is named on the card of that one, unless something waits for a person.
+    `known` has the rules that hold, and the pages and sources that are down. `notified` are the
+    outages that the notifier has, by its key for each. What is down because of another service is named on
+    the card of that one, unless something waits for a person.
     """
     held: dict[str, list[HeldRule]] = {}
-    for rule in rules:
+    for rule in known.rules:
         if rule.rule != FUSE:  # the card of the medic says it
             held.setdefault(rule.subject, []).append(rule)
     recorded = {escape_text(each.svc): each for each in reversed(record.incidents) if each.end is None}
     proposals = {each.svc: each for each in record.list_proposals()}
     outages = {each.svc: each for each in snapshot.incidents}
     caused = {svc for each in snapshot.incidents for svc in each.dependants}
-    unwell = [one.svc for one in snapshot.services if one.state in _STATES or one.status == DEGRADED]
+    unwell = [
+        one.svc
+        for one in snapshot.services
+        if (one.state in _STATES and one.word != PAUSED) or one.status == DEGRADED
+    ]
     cards = [
         _make_card(
             _Subject(
@@ -115,6 +147,7 @@ def make_cards(
         if name not in caused or name in proposals
     ]
     shown = [each for each in cards if each.what]
+    shown += [_make_target_card(target, snapshot, notified) for target in known.targets]
     fuse = [_make_fuse_card(proposals[""], snapshot, notified)] if "" in proposals else []
     return (*fuse, *sorted(shown, key=lambda each: each.state != "down"))
 
@@ -139,6 +172,36 @@ def _make_card(of: _Subject, snapshot: FleetSnapshot, notified: Mapping[str, Ope
         shown,
         of.proposal,
         "" if of.recorded is None else of.recorded.id,
+    )
+
+
+def _make_target_card(
+    target: DownTarget, snapshot: FleetSnapshot, notified: Mapping[str, OpenIncident]
+) -> IncidentCard:
+    """Return the card of a page or a source: what asks it goes on, and a person sees to the other side."""
+    asker, does, what, then = _TARGETS[target.kind]
+    known, service = notified.get(target.key), snapshot.find(asker)
+    why = f": {target.why}" if target.why else ""
+    since = (
+        (Phrase(f"{what}{why}"),) if target.since is None else (Phrase(f"{what}{why}, since", target.since),)
+    )
+    done = f"{asker} goes on {does} it"
+    if service is not None and service.state is not ServiceState.UP:
+        done = f"{asker} is {service.word}: nobody is {does} it"
+    told = _list_told(snapshot, {target.key: ""}, notified, is_down=True)
+    if not target.is_alert:
+        told = ((Phrase("no one: the truth says that its loss is no alert"),),)
+    return IncidentCard(
+        target.key,
+        "failed",
+        "fails",
+        (since,),
+        (Phrase(done),),
+        f"nothing: {escape_text(known.acked_by)} sees to it"
+        if known is not None and known.acked_by
+        else then,
+        told,
+        target=target,
     )
 
 
@@ -188,8 +251,8 @@ def _list_happened(of: _Subject) -> list[tuple[Phrase, ...]]:
 
 
 def _describe_rule(rule: HeldRule) -> tuple[Phrase, ...]:
-    """Return `rule memory: process_memory 91, above 80 for 300 s, since 12:00`."""
-    why = f": {rule.why}" if rule.why else ""
+    """Return `rule memory: the memory that it uses: 91 %, above 80 for 300 s, since 12:00`."""
+    why = f": {describe_measurement(rule.why)}" if rule.why else ""
     if rule.since is None:
         return (Phrase(f"rule {rule.rule}{why}"),)
     return (Phrase(f"rule {rule.rule}{why}, since", rule.since),)
@@ -221,12 +284,22 @@ def _find_next(of: _Subject, stand: HealingStand | None, acked_by: str) -> str:
     """Return what a person can do; commands stand in backticks."""
     if acked_by and not (stand is not None and stand.needs_person):
         return f"nothing: {acked_by} sees to it"
+    if of.service is not None and _has_failed_run(of.service):
+        number = 1 if of.service.running_since is None else 2  # the first one runs now
+        look = f"read what its last run wrote: `marketswarm runs {of.name} --output {number}`"
+        return f"{look}; then {escape_text(stand.next if stand else '') or 'let it run again'}"
     if stand is not None:
         return escape_text(stand.next) or "nothing yet: the medic is at it"
     if of.service is None:
         return "see to what the rule names"
     look = f"`marketswarm logs {of.name}` shows what it logged"
     return f"{look}; then start it again" if of.is_down else look
+
+
+def _has_failed_run(one: ServiceSnapshot) -> bool:
+    """Return True if a run of a command has failed, and that is what is wrong."""
+    is_wrong = one.state is ServiceState.FAILED or one.failure is not None
+    return is_wrong and one.last_run is not None and not one.last_run.ok
 
 
 def _list_told(

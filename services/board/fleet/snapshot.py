@@ -16,7 +16,7 @@ import orjson
 
 from marketswarm.status.channel_records import ChannelStatus
 from marketswarm.status.notifications import PendingDelivery
-from marketswarm.status.service_rows import URGENCY, ServiceState
+from marketswarm.status.service_rows import PAUSED, URGENCY, ServiceState, find_word
 
 SpanState = Literal["up", "down", "unknown"]
 """What a stretch of time was; `unknown` if the healer did not listen."""
@@ -67,11 +67,12 @@ class ServiceSnapshot:
     before the outage that lasts. `outage` has the words that say since when it is down (`failed since`), and
     `outage_at` the moment that they end with, if they need one; `failure` is what was reported about a
     failure, introduced by words of ours. Of this outage, `acked_by` is who acknowledged it, `held` why no
-    message about it is sent, and `held_until` until when. `cause` is a service that is down and that this one
-    needs. Of a job, `schedule` and `time_zone` say when it runs, `next_due_at` when its next run is overdue,
-    `running_since` since when a run has not ended, `early_sec` how early its runs come, if that is a habit.
-    `hosts` are the machines that it runs on, or was last heard from.
-    `recent` are the spans of the last hour, oldest first, without holes; `uptime` is by window.
+    message about it is sent, in words `hold`, and `held_until` until when. `cause` is a service that is down
+    and that this one needs. Of a job, `schedule` and `time_zone` say when it runs, `next_due_at` when its
+    next run is overdue, `running_since` since when a run has not ended, `early_sec` how early its runs come,
+    if that is a habit. `hosts` are the machines that it runs on, or was last heard from. `paused` says that
+    the truth has the healer not monitor it. `recent` are the spans of the last hour, oldest first, without
+    holes; `uptime` is by window.
     """
 
     svc: str
@@ -93,6 +94,7 @@ class ServiceSnapshot:
     acked_by: str | None = None
     held: str | None = None
     held_until: float | None = None
+    hold: str | None = None
     cause: str | None = None
     last_run: LastRunView | None = None
     schedule: str | None = None
@@ -101,12 +103,23 @@ class ServiceSnapshot:
     running_since: float | None = None
     early_sec: float | None = None
     hosts: tuple[str, ...] = ()
+    paused: bool = False
     tags: tuple[str, ...] = ()
     description: str = ""
     severity: str = "warning"
     depends_on: tuple[str, ...] = ()
     recent: tuple[BarSpan, ...] = ()
     uptime: Mapping[str, Uptime] = field(default_factory=dict)
+
+    @property
+    def word(self) -> str:
+        """The word for its state: `paused` in place of what nobody evaluates."""
+        return find_word(self.state, is_paused=self.paused)
+
+    @property
+    def mark(self) -> ServiceState:
+        """The state by which its mark is drawn: to be paused is no trouble."""
+        return ServiceState.UNKNOWN if self.word == PAUSED else self.state
 
 
 @dataclass(frozen=True, slots=True)

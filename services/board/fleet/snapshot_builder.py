@@ -15,7 +15,7 @@ from marketswarm.event_text import SOME_FAILURE, describe_failure, describe_outa
 from marketswarm.monitor.last_run import LastRun
 from marketswarm.status.channel_records import MAX_REASON, MAX_TITLE, ChannelStatus
 from marketswarm.status.fleet_state import FleetState, Leader
-from marketswarm.status.notifications import Notifications
+from marketswarm.status.notifications import Notifications, describe_hold
 from marketswarm.status.service_rows import JobStatus, ServiceRow, ServiceState, make_service_rows
 from marketswarm.text import escape_text
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth
@@ -145,6 +145,7 @@ def apply_event(snapshot: FleetSnapshot, event: Event) -> FleetSnapshot:
         acked_by=None,
         held=None,
         held_until=None,
+        hold=None,
         cause=None,
         detail=(_escape(event.detail) or before.detail) if is_down else None,
     )
@@ -174,6 +175,7 @@ def _build_service(
         acked_by=_escape(row.acked_by),
         held=_escape(row.held),
         held_until=row.held_until,
+        hold=None if row.held is None else escape_text(describe_hold(row.held)),
         last_run=_build_run(row.last_run),
         schedule=_escape(job.schedule),
         time_zone=None if job.schedule is None else job.time_zone,
@@ -181,6 +183,7 @@ def _build_service(
         running_since=job.running_since,
         early_sec=job.early_sec,
         hosts=tuple(map(escape_text, row.hosts)) or (() if before is None else before.hosts),
+        paused=row.paused,
         recent=history.recent.get(row.svc, ()),
         uptime=history.uptime.get(row.svc, {}),
         tags=tuple(map(escape_text, section.tags)),

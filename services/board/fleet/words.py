@@ -16,7 +16,7 @@ from marketswarm.history.rollup import Seconds
 from marketswarm.operator.healing_text import describe_resolution
 from marketswarm.status.channel_records import describe_state
 from marketswarm.status.notifications import describe_hold
-from marketswarm.status.service_rows import ServiceState, write_headline
+from marketswarm.status.service_rows import PAUSED, UNMONITORED, ServiceState, write_headline
 from marketswarm.text import escape_lines, escape_text, format_duration
 from services.board.fleet.beats import BeatTimes
 from services.board.fleet.job_runs import JobView
@@ -68,6 +68,8 @@ class Watcher:
 
 def describe_service(one: ServiceSnapshot) -> list[Phrase]:
     found = _describe_outage(one)
+    if one.paused and one.word != PAUSED:
+        found.append(Phrase(UNMONITORED))
     detail = None if one.failure else one.detail  # while a failure lasts, `detail` is what `failure` says
     if one.last_run is not None and not one.last_run.ok and not one.failure and one.last_run.text != detail:
         found.append(Phrase(one.last_run.text))
@@ -92,7 +94,7 @@ def _describe_outage(one: ServiceSnapshot) -> list[Phrase]:
         found.append(Phrase(f"acknowledged by {one.acked_by}"))
     if one.held:
         until = "" if one.held_until is None else " until"
-        found.append(Phrase(describe_hold(one.held) + until, one.held_until))
+        found.append(Phrase(f"{one.hold}{until}", one.held_until))
     return found
 
 
@@ -378,7 +380,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "day_bars": draw_days,
     "day_share": format_day_share,
     "duration": format_duration,
-    "headline": lambda snapshot: write_headline(one.state for one in snapshot.services),
+    "headline": lambda snapshot: write_headline(one.word for one in snapshot.services),
     "hold": describe_hold,
     "instances": format_instances,
     "known_part": find_known_part,

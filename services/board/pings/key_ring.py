@@ -184,6 +184,11 @@ class KeyRing:
         digest = _find_digest(secret)
         return self._named.get(digest) or self._stored.get(digest)
 
+    def count_keys(self, svc: str) -> int:
+        """Return how many keys for this service alone were known at the last look, ended ones too."""
+        known = {**self._stored, **self._named}
+        return sum(each.svc == svc for each in known.values())
+
     async def _confirm(self) -> None:
         """Return once the keys are those that their bus had at this call, or later, or once it failed to say.
 

@@ -5,9 +5,17 @@
 -- Those texts are the ping's channel, its beat, the life of its stream (milliseconds; '' leaves it), the life of the
 -- last beat ('' if the ping is not a sign of life), the last run ('' if it ends none), the life of that; then the names and
 -- values of its entry. A body is a field of its entry, unless it is empty.
--- Returns the numbers of the pings that were not taken, each with the server's error.
+-- Returns two lists: the numbers of the pings that were not taken, each with the server's error, and the numbers of those
+-- whose stream was deleted and begun anew, since an entry with the last possible id had ended it.
 
-local failed = {}
+local failed, anew = {}, {}
+
+-- Returns true if a reply is the error of XADD after an entry with the last possible id.
+local function is_ended(reply)
+  local why = type(reply) == 'table' and reply.err and tostring(reply.err)
+  return why and (string.find(why, 'smaller', 1, true) or string.find(why, 'exhausted', 1, true))
+end
+
 for number, ping in ipairs(cjson.decode(ARGV[2])) do
   local stream, beat_key, run_key = KEYS[3 * number - 2], KEYS[3 * number - 1], KEYS[3 * number]
   local channel, beat, life, beat_life, run, run_life = unpack(ping, 1, 6)
@@ -32,6 +40,14 @@ for number, ping in ipairs(cjson.decode(ARGV[2])) do
   commands[#commands + 1] = { 'PUBLISH', channel, beat }
   for _, command in ipairs(commands) do
     local reply = redis.pcall(unpack(command))
+    if command == entry and is_ended(reply) then
+      reply = redis.pcall('DEL', stream)
+      if type(reply) == 'number' then
+        reply = redis.pcall(unpack(entry))
+        redis.pcall('PEXPIRE', stream, run_life)
+        anew[#anew + 1] = number
+      end
+    end
     if type(reply) == 'table' and reply.err then
       failed[#failed + 1] = number
       failed[#failed + 1] = reply.err
@@ -39,4 +55,4 @@ for number, ping in ipairs(cjson.decode(ARGV[2])) do
     end
   end
 end
-return failed
+return { failed, anew }

@@ -103,6 +103,7 @@ class PingWriter:
         self._queues: dict[str, _BusQueue] = {}
         self._counts: Counter[str] = Counter()  # the last `i` of each service
         self._expiring: dict[str, float] = {}  # when the life of a service's stream was set
+        self._begun_anew: dict[str, float] = {}  # when it was logged that a service's stream began anew
         self._started: OrderedDict[tuple[str, str | None], float] = OrderedDict()
 
     @property
@@ -168,18 +169,27 @@ class PingWriter:
             *(one.body for one in batch),
         ]
         try:
-            failed = await self._find_bus(name).script(_WRITE, keys, args) if batch else []
+            failed, anew = await self._find_bus(name).script(_WRITE, keys, args) if batch else ([], [])
         except BusError:
             for one in batch:
                 self._refuse(one)
             raise
         for number in failed[::2]:
             self._refuse(batch[number - 1])
+        for number in anew:
+            self._log_anew(batch[number - 1].to.svc)
         for one in batch:
             if not one.done.done():
                 one.done.set_result(None)
         if failed:
             raise BusError(name, "error")
+
+    def _log_anew(self, svc: str) -> None:
+        """Log, once in EXPIRE_SEC, that the pings of a service were deleted: their stream had been ended."""
+        now = time.monotonic()
+        if now - self._begun_anew.get(svc, float("-inf")) >= EXPIRE_SEC:
+            self._begun_anew[svc] = now
+            log.warning("board.pings_anew", svc=svc, why="an entry with the last possible id ended them")
 
     def _refuse(self, one: _WaitingPing) -> None:
         """Tell a client that its ping was not taken.

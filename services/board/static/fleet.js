@@ -4,7 +4,7 @@
 import { fleet, follow, now, showMoments } from "./stream.js";
 import { listenToKeys } from "./keys.js";
 import {
-  URGENCY, WINDOWS, describeBar, describeService, drawPaths, findKnownPart, formatAge, formatInstances, formatWindowShare,
+  URGENCY, WINDOWS, describeBar, describeService, drawPaths, findKnownPart, findMark, findWord, formatAge, formatInstances, formatWindowShare,
   listWatchers, make, makeState, writeMoment,
 } from "./words.js";
 
@@ -67,10 +67,11 @@ class Row {
   }
 
   draw(one) {
-    if (this.shown !== one.state) {
-      this.element.className = one.state + (this.shown ? " new" : "") + (at === one.svc ? " at" : "");
-      this.state.replaceChildren(makeState(one.state));
-      this.shown = one.state;
+    const word = findWord(one);
+    if (this.shown !== word) {
+      this.element.className = findMark(one) + (this.shown ? " new" : "") + (at === one.svc ? " at" : "");
+      this.state.replaceChildren(makeState(findMark(one), word));
+      this.shown = word;
     }
     setText(this.instances, formatInstances(one));
     setText(this.rev, String(one.rev ?? "–"));

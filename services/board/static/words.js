@@ -2,14 +2,6 @@
 
 export const URGENCY = { down: 0, failed: 1, unwatchable: 2, silent: 3, unknown: 4, up: 5 };
 export const WINDOWS = { "24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000 };
-const HOLDS = {
-  nobody: "no message sent: no channel is configured",
-  silenced: "no message sent: it is silenced",
-  maintenance: "no message sent: maintenance",
-  flapping: "no message sent: it flaps",
-  depends: "no message sent: what it needs is down",
-  healing: "no message sent: the medic works on it",
-};
 const HOUR = 3600;
 const LEAST_OUTAGE = 30;
 
@@ -81,6 +73,7 @@ export function describeBar(spans, now) {
 // What there is to say of a service: pieces of text, each with the moment behind it if it has one.
 export function describeService(one) {
   const found = describeOutage(one);
+  if (one.paused && findWord(one) !== "paused") found.push(["paused: not monitored"]);
   const detail = one.failure ? null : one.detail; // while a failure lasts, `detail` is what `failure` says
   if (one.last_run && !one.last_run.ok && !one.failure && one.last_run.text !== detail) found.push([one.last_run.text]);
   if (one.status !== null && one.status !== "ok") {
@@ -98,19 +91,31 @@ function describeOutage(one) {
   if (one.acked_by) found.push([`acknowledged by ${one.acked_by}`]);
   if (one.held) {
     const until = one.held_until === null ? "" : " until";
-    const why = HOLDS[one.held] ?? `message held back: ${one.held.replaceAll("_", " ")}`;
-    found.push([`${why}${until}`, one.held_until]);
+    found.push([`${one.hold}${until}`, one.held_until]);
   }
   return found;
 }
 
+// The word for its state: `paused` in place of what nobody evaluates.
+export function findWord(one) {
+  return one.paused && (one.state === "unknown" || one.state === "silent") ? "paused" : one.state;
+}
+
+// The state by which its mark is drawn: to be paused is no trouble.
+export function findMark(one) {
+  return findWord(one) === "paused" ? "unknown" : one.state;
+}
+
 export function writeHeadline(services) {
   const counts = {};
-  for (const one of services) counts[one.state] = (counts[one.state] ?? 0) + 1;
+  for (const one of services) counts[findWord(one)] = (counts[findWord(one)] ?? 0) + 1;
   const total = services.length;
-  if ((counts.up ?? 0) === total) return total ? `all ${total} up` : "no services";
-  const others = ["failed", "unwatchable", "silent", "unknown"].filter((state) => counts[state]);
-  return [`${counts.down ?? "none"} of ${total} down`, ...others.map((state) => `${counts[state]} ${state}`)].join(", ");
+  if (!total) return "no services";
+  const up = counts.up ?? 0;
+  const isWell = up > 0 && up + (counts.paused ?? 0) === total;
+  const others = ["failed", "unwatchable", "silent", "unknown", "paused"].filter((word) => counts[word]);
+  const down = isWell ? `all ${up} up` : `${counts.down ?? "none"} of ${total} down`;
+  return [down, ...others.map((word) => `${counts[word]} ${word}`)].join(", ");
 }
 
 // The buses, the healers, the sentinel and the notifier: name, state and text of each.

@@ -5,16 +5,18 @@ checked, its difference is shown, and who may seed seeds it. A service that was 
 lines to paste: they have the UUID of its check, so no key is made and nothing else is written.
 """
 
-import shlex
-from dataclasses import dataclass, replace
-from math import inf, isfinite
-from typing import ClassVar, Final
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import ClassVar, Final, Literal
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from marketswarm.operator.ping_lines import make_ping_lines
-from marketswarm.truth.document_edit import AddedKind, EditError, EntryFields, add_entry
+from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
+from marketswarm.truth import SYSTEM
+from marketswarm.truth.document_edit import AddedKind, EditError, EntryFields
 from services.board.access.sessions import SentForm
 from services.board.board import Board
 from services.board.fleet.snapshot import ServiceSnapshot
@@ -23,34 +25,49 @@ from services.board.pings.directory import NOT_PINGED
 from services.board.pings.requests import PREFIX
 from services.board.responses import Frame, answer_page, make_sentence
 from services.board.truth.editor import ProblemView
-from services.board.truth.pages import TruthEditPage, TruthReviewPage, read_seed_form, review_text
+from services.board.truth.entry_change import EntryChange, Verb
+from services.board.truth.entry_fields import FormField, list_form, parse_fields
+from services.board.truth.pages import TruthEditPage, TruthReviewPage, read_seed_form, review_change
 
 NAV: Final = "/truth/add"
-FIELDS: Final = (
-    "name",
-    "description",
-    "tags",
-    "severity",
-    "schedule",
-    "time_zone",
-    "url",
-    "contains",
-    "every_sec",
-)
-"""The fields of the form, without the kind; which of them are shown depends on that."""
 JOB_SEC: Final = 3600.0
 """A service without a schedule that beats less often than this gets the lines of a job."""
+_COMMON: Final = ("tags", "severity")
+Place = Literal["", "elsewhere"]
 
-_OPTIONS: Final = {
-    "description": "--description",
-    "tags": "--tag",
-    "severity": "--severity",
-    "schedule": "--schedule",
-    "time_zone": "--zone",
-    "every_sec": "--every",
-    "contains": "--contains",
+
+class Choice(StrEnum):
+    """What the form can add. `elsewhere` is a job or a daemon, by what is typed, on another machine."""
+
+    JOB = "job"
+    DAEMON = "daemon"
+    PAGE = "page"
+    ELSEWHERE = "elsewhere"
+
+
+_FIELDS: Final = {
+    Choice.JOB: ("schedule", "time_zone", "description", *_COMMON),
+    Choice.DAEMON: ("every_sec", "description", *_COMMON),
+    Choice.PAGE: ("url", "contains", "every_sec", *_COMMON),
+    Choice.ELSEWHERE: ("schedule", "time_zone", "every_sec", "description", *_COMMON),
 }
-"""The option of `marketswarm add` for each field of the form."""
+"""The fields of the form, without the name, by what is added."""
+_TITLES: Final = {
+    Choice.JOB: "Add a job",
+    Choice.DAEMON: "Add a daemon",
+    Choice.PAGE: "Add a web page",
+    Choice.ELSEWHERE: "Add from another machine",
+}
+_COMMANDS: Final = {
+    Choice.JOB: ("marketswarm add job backup --schedule '0 3 * * *'",),
+    Choice.DAEMON: ("marketswarm add daemon worker --every 60s",),
+    Choice.PAGE: ("marketswarm add page shop https://shop.example/health",),
+    Choice.ELSEWHERE: (
+        "marketswarm add job backup --schedule '0 3 * * *'",
+        "marketswarm add daemon worker --every 60s",
+    ),
+}
+"""The commands that do the same in a terminal, as examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,129 +76,115 @@ class AddPage:
 
     template: ClassVar = "truth_add.html"
     frame: Frame
-    kind: AddedKind
+    kind: Choice
     typed: dict[str, str]
     problem: str = ""
     errors: tuple[ProblemView, ...] = ()
     may_edit: bool = False
-    kinds: ClassVar = tuple(AddedKind)
+    titles: ClassVar = _TITLES
+
+    @property
+    def form(self) -> tuple[FormField, ...]:
+        needed = {Choice.JOB: ("schedule",), Choice.PAGE: ("url",)}.get(self.kind, ())
+        return list_form(_FIELDS[self.kind], needed=needed, is_page=self.kind is Choice.PAGE)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        return _COMMANDS[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
 class AddedPage:
-    """A service that was added: the lines to paste, if the session may see its key, and its state."""
+    """A service that was added: the lines to paste, if the session may see its key, and its state.
+
+    If it runs on another machine (`is_elsewhere`), there are lines that need the bus in place of the board,
+    too, and `is_local` says that the address in the other lines leads to nothing there.
+    """
 
     template: ClassVar = "truth_added.html"
     frame: Frame
     svc: str
     service: ServiceSnapshot | None
     lines: dict[str, str]
+    bus_lines: dict[str, str] = field(default_factory=dict)
+    is_elsewhere: bool = False
+    is_local: bool = False
 
 
 def make_add_pages(board: Board) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @site.get("/truth/add")
-    async def show_form(request: Request, kind: AddedKind = AddedKind.JOB) -> Response:
-        frame = await board.make_session_frame(request, _title(kind), NAV)
+    async def show_form(request: Request, kind: Choice = Choice.JOB) -> Response:
+        frame = await board.make_session_frame(request, _TITLES[kind], NAV)
         return answer_page(AddPage(frame, kind, {}, may_edit=board.editor.may_seed()))
 
     @site.post("/truth/add")
     async def review(request: Request) -> Response:
         form = await read_seed_form(board, request)
-        kind = next((each for each in AddedKind if each == form.fields.get("kind")), AddedKind.JOB)
-        frame = await board.make_session_frame(request, _title(kind), NAV)
+        kind = next((each for each in Choice if each == form.fields.get("kind")), Choice.JOB)
+        frame = await board.make_session_frame(request, _TITLES[kind], NAV)
         return answer_page(await _review(board, frame, kind, form))
 
     @site.get("/truth/added")
-    async def show_added(request: Request, svc: str) -> Response:
+    async def show_added(request: Request, svc: str, place: Place = "") -> Response:
         frame = await board.make_session_frame(request, "Added", NAV)
         url = board.me.settings.board_public_url or f"{request.url.scheme}://{request.url.netloc}"
-        return answer_page(_make_added_page(board, frame, svc, url))
+        return answer_page(_make_added_page(board, frame, svc, url, is_elsewhere=place == "elsewhere"))
 
     return site
 
 
-async def _review(board: Board, frame: Frame, kind: AddedKind, form: SentForm) -> AddPage | TruthReviewPage:
+async def _review(board: Board, frame: Frame, kind: Choice, form: SentForm) -> AddPage | TruthReviewPage:
     """Return what adding it would change, or the form again with what is wrong."""
-    typed = {name: form.fields.get(name, "").strip() for name in FIELDS}
+    typed = {name: form.fields.get(name, "") for name in ("name", *_FIELDS[kind])}
     again = AddPage(frame, kind, typed, may_edit=board.editor.may_seed())
-    current = await board.editor.read_in_force()
     try:
-        fields = _read_fields(kind, typed)
-        text = await board.editor.work(add_entry, current.raw.decode(), kind, typed["name"], fields)
+        fields = parse_fields({name: text for name, text in typed.items() if name != "name" and text})
+        change = EntryChange(
+            Verb.ADD, typed["name"], fields, _find_kind(kind, fields), kind is Choice.ELSEWHERE
+        )
+        page = await review_change(board, frame, change)
     except EditError as error:
         return replace(again, problem=make_sentence(str(error)))
-    page = await review_text(board, frame, text, current.sha256)
     if isinstance(page, TruthEditPage):
         return replace(again, problem=page.problem, errors=page.errors)
-    added = "" if kind is AddedKind.PAGE else typed["name"]
-    return replace(page, added=added, command=make_command(kind, typed["name"], fields))
+    return page
 
 
-def make_command(kind: AddedKind, name: str, fields: EntryFields) -> str:
-    """Return the command that adds the same, each word quoted for a shell."""
-    words = ["marketswarm", "add", kind, name, *([fields.url] if fields.url else [])]
-    for field, value in fields.list_given().items():
-        if field in _OPTIONS:
-            values = value if isinstance(value, tuple) else (value,)
-            words += [
-                f"{_OPTIONS[field]}={each:.12g}s" if isinstance(each, float) else f"{_OPTIONS[field]}={each}"
-                for each in values
-            ]
-    return shlex.join(words)
+def _find_kind(choice: Choice, fields: EntryFields) -> AddedKind:
+    if choice is not Choice.ELSEWHERE:
+        return AddedKind(choice.value)
+    return AddedKind.JOB if fields.schedule else AddedKind.DAEMON
 
 
-def _read_fields(kind: AddedKind, typed: dict[str, str]) -> EntryFields:
-    """Return what was typed into the fields that this kind has. Raises EditError for what is not a number."""
-    tags = tuple(tag.strip() for tag in typed["tags"].split(",") if tag.strip())
-    common = EntryFields(tags=tags or None, severity=typed["severity"] or None)
-    if kind is AddedKind.PAGE:
-        return replace(
-            common,
-            url=typed["url"],
-            contains=typed["contains"] or None,
-            every_sec=_read_seconds(typed["every_sec"]),
-        )
-    common = replace(common, description=typed["description"] or None)
-    if kind is AddedKind.DAEMON:
-        return replace(common, every_sec=_read_seconds(typed["every_sec"]))
-    return replace(common, schedule=typed["schedule"] or None, time_zone=typed["time_zone"] or None)
-
-
-def _read_seconds(text: str) -> float | None:
-    """Return a typed number of seconds; None if nothing was typed. Raises EditError for anything else."""
-    try:
-        number = float(text) if text else None
-    except ValueError:
-        number = inf
-    if number is not None and not isfinite(number):
-        raise EditError("how often is not a number of seconds: write 60")
-    return number
-
-
-def _make_added_page(board: Board, frame: Frame, svc: str, url: str) -> AddedPage:
+def _make_added_page(board: Board, frame: Frame, svc: str, url: str, *, is_elsewhere: bool) -> AddedPage:
     """Return the page of a service; without lines for who may not see its key, or if it can't be pinged."""
     watch = next((each for each in board.truth.watched() if each.svc == svc), None)
     if watch is None or svc in NOT_PINGED:
         return AddedPage(frame, svc, None, {})
     service = frame.snapshot.find(svc)
-    if frame.session is None or not frame.session.may_write:
-        return AddedPage(frame, svc, service, {})
     schedule = watch.job.schedule if watch.job else None
     is_job = schedule is not None or watch.interval_sec >= JOB_SEC
     kind = AddedKind.JOB if is_job else AddedKind.DAEMON
+    page = AddedPage(frame, svc, service, {}, is_elsewhere=is_elsewhere, is_local=_is_local(url))
+    if is_elsewhere:
+        page = replace(page, bus_lines=make_bus_lines(kind, svc, dict.fromkeys((SYSTEM, watch.bus))))
+    if frame.session is None or not frame.session.may_write:
+        return page
     try:
         code = board.keys.codes.code_of(svc)
     except RefusedPingError:  # the bus that has their secret was not read yet
-        return AddedPage(frame, svc, service, {})
+        return page
     ping_url = f"{url.rstrip('/')}{PREFIX}{code}"
-    return AddedPage(
-        frame, svc, service, make_ping_lines(kind, svc, ping_url, schedule.expression if schedule else None)
-    )
+    lines = make_ping_lines(kind, svc, ping_url, schedule.expression if schedule else None)
+    return replace(page, lines=lines)
 
 
-def _title(kind: AddedKind) -> str:
-    return {AddedKind.DAEMON: "Add a daemon", AddedKind.JOB: "Add a job", AddedKind.PAGE: "Add a web page"}[
-        kind
-    ]
+def _is_local(url: str) -> bool:
+    """Return True if the host of a URL is this machine for whoever asks."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -9,19 +9,20 @@ import time
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Annotated, ClassVar, Final
-from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.bus import BusError
 from marketswarm.operator.tokens import Scope
+from marketswarm.status.service_rows import ServiceState
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import SYSTEM
+from marketswarm.truth.document_edit import MASSIVE, EditError
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import PageNotice, SentForm
 from services.board.board import Board
-from services.board.fleet.snapshot import ServiceSnapshot
+from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot
 from services.board.responses import Frame, answer_page, redirect
 from services.board.truth.documents import (
     MAX_SHOWN_BYTES,
@@ -35,9 +36,11 @@ from services.board.truth.documents import (
     read_revisions,
 )
 from services.board.truth.editor import CheckAnswer, ProblemView, SeedAnswer, TruthInForce
+from services.board.truth.entry_change import EntryChange, Verb, parse_change
 
 TOO_LONG: Final = "The document is too long for this page: `marketswarm seed` and PUT /api/v1/truth take it."
 NAV: Final = "/truth"
+INVALID: Final = "the truth in force is not valid: this release can't change an entry of it"
 _REPLACED: Final = "The truth was changed meanwhile. This is the difference to what is in force now."
 Revision = Annotated[int, Query(ge=1, le=10**15)]
 
@@ -92,8 +95,8 @@ class TruthReviewPage:
     """What seeding a document, or a revision again, would change in the truth in force.
 
     `base` is the SHA-256 of the truth in force, to which it is compared. `text` is the document; it is empty
-    if `revision` says which one it is. `added` is the service that it adds, if a form made it for that, and
-    `command` does the same in a shell.
+    if `revision` says which one it is. If a form about one entry made it, `change` is what that changes, and
+    `lost` are sentences about what goes with an entry that is removed.
     """
 
     template: ClassVar = "truth_review.html"
@@ -105,8 +108,12 @@ class TruthReviewPage:
     revision: int | None = None
     may_edit: bool = False
     problem: str = ""
-    added: str = ""
-    command: str = ""
+    change: EntryChange | None = None
+    lost: tuple[str, ...] = ()
+
+    @property
+    def is_removal(self) -> bool:
+        return self.change is not None and self.change.verb is Verb.REMOVE
 
 
 def make_truth_pages(board: Board) -> APIRouter:
@@ -147,7 +154,11 @@ def _add_forms(site: APIRouter, board: Board) -> None:
 
     @site.post("/truth/seed")
     async def seed(request: Request) -> Response:
-        return await _seed(board, request, await read_seed_form(board, request))
+        form = await read_seed_form(board, request)
+        try:
+            return await _seed(board, request, form)
+        except EditError as error:  # such as a service that is gone meanwhile
+            raise RefusedError(409, escape_text(str(error))) from None
 
 
 async def read_seed_form(board: Board, request: Request) -> SentForm:
@@ -162,29 +173,50 @@ async def _seed(board: Board, request: Request, form: SentForm) -> Response:
     if not by.isprintable():
         raise RefusedError(422, "your name can't be shown on one line")
     form.session.author = by
-    text, base, number = (
-        _find_text(form),
-        form.fields.get("base", ""),
-        parse_digits(form.fields.get("revision")),
-    )
-    raw = text.encode() if number is None else (await board.editor.find_revision(number)).document
+    base, number = form.fields.get("base", ""), parse_digits(form.fields.get("revision"))
+    change = parse_change(form.fields["change"]) if "change" in form.fields else None
     try:
+        raw = await _find_document(board, form, change, number)
         done = await board.editor.seed(form.client, raw, by, base)
     except RefusedError as error:
         if error.status != HTTPStatus.PRECONDITION_FAILED:
             raise
         frame = await board.make_session_frame(request, "The truth was changed", NAV)
-        if number is None:
-            page = await review_text(board, frame, text, base)
+        page: TruthEditPage | TruthReviewPage
+        if change is not None:
+            page = await review_change(board, frame, change)
+        elif number is None:
+            page = await review_text(board, frame, _find_text(form), base)
         else:
             page = await review_revision(board, frame, number)
         return answer_page(replace(page, problem=_REPLACED))
     await board.refresh()
     notice = form.session.add_notice(PageNotice(_describe(done)))
-    added = form.fields.get("added", "")
-    return redirect(
-        f"/truth/added?svc={quote(added, safe='')}&said={notice}" if added else f"/truth?said={notice}"
-    )
+    return redirect(f"{'/truth?' if change is None else change.find_page()}said={notice}")
+
+
+async def _find_document(
+    board: Board, form: SentForm, change: EntryChange | None, number: int | None
+) -> bytes:
+    """Return what a form is to seed: a revision, its text, or the truth in force with its change.
+
+    Raises RefusedError, 412 if the truth is not the one to which the change was shown, and EditError.
+    """
+    if number is not None:
+        return (await board.editor.find_revision(number)).document
+    if change is None:
+        return _find_text(form).encode()
+    current = await board.editor.read_in_force()
+    if current.sha256 != form.fields.get("base"):
+        raise RefusedError(HTTPStatus.PRECONDITION_FAILED, "not seeded: the truth was changed meanwhile")
+    return (await _apply_change(board, change, current)).encode()
+
+
+async def _apply_change(board: Board, change: EntryChange, current: TruthInForce) -> str:
+    """Return the text of the truth in force with a change. Raises EditError if it can't be made."""
+    if current.truth is None:
+        raise RefusedError(409, INVALID)
+    return await board.editor.work(change.apply, current.raw.decode())
 
 
 async def make_truth_page(board: Board, frame: Frame, older: int | None, newer: int | None) -> TruthPage:
@@ -217,6 +249,36 @@ async def review_text(board: Board, frame: Frame, text: str, base: str) -> Truth
         return TruthEditPage(frame, text, base, errors=checked.errors, problem=problem)
     page = await _make_review(board, frame, raw, current, checked)
     return replace(page, text=text, problem="" if base == current.sha256 else _REPLACED)
+
+
+async def review_change(board: Board, frame: Frame, change: EntryChange) -> TruthEditPage | TruthReviewPage:
+    """Return what a change of one entry makes of the truth in force, or the document with its errors.
+
+    Raises EditError for a change that can't be made.
+    """
+    current = await board.editor.read_in_force()
+    page = await review_text(board, frame, await _apply_change(board, change, current), current.sha256)
+    if isinstance(page, TruthEditPage):
+        return page
+    lost = list_lost(board, frame.snapshot, change.name) if change.verb is Verb.REMOVE else ()
+    return replace(page, change=change, lost=lost)
+
+
+def list_lost(board: Board, snapshot: FleetSnapshot, name: str) -> tuple[str, ...]:
+    """Return what goes with an entry that is removed, and what stays, in sentences."""
+    if name.startswith(f"{MASSIVE}/"):
+        return ("It is not probed any more, and an alert about it that holds ends.",)
+    one, count = snapshot.find(name), board.keys.count_keys(name)
+    found = ["It is not monitored any more, and nobody is told of it."]
+    if one is not None and one.state is ServiceState.DOWN:
+        found.append("It is down now: its open incident is closed.")
+    if count:
+        keys = "Its key for pings stays" if count == 1 else f"Its {count} keys for pings stay"
+        found.append(
+            f"{keys}: pings are answered by 404 until a service of this name is added again."
+            f" `marketswarm token list` shows {'it' if count == 1 else 'them'}."
+        )
+    return tuple(found)
 
 
 async def review_revision(board: Board, frame: Frame, number: int) -> TruthReviewPage:

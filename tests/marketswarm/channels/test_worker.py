@@ -242,7 +242,7 @@ async def test_a_late_message_says_so_in_its_words_and_keeps_its_id():
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 2)
     (_, late, _), (_, on_time, _) = channel.tried
-    assert (late.id, late.late, late.text) == ("m1", True, "x (told 5 min 0 s late)")
+    assert (late.id, late.late, late.text) == ("m1", True, "x (told 5 min late)")
     assert (on_time.late, on_time.text) == (False, "x")
     assert one.outcomes[0].message.text == "x", "what is kept is the message as it was"
 

@@ -181,6 +181,9 @@ def test_a_service_is_edited_paused_resumed_and_removed(shell, fleet):
     assert "~ backup: heartbeat.grace_sec 3600 → 1800" in shell.said(
         "edit", "backup", "--grace", "30m", "--yes"
     )
+    shell.said("edit", "backup", "--grace", "", "--yes")
+    assert "grace_sec" not in fleet[0].cmd("GET", "truth:doc")
+    shell.said("edit", "backup", "--grace", "30m", "--yes")
     assert "~ backup: heartbeat.monitored true → false" in shell.said("pause", "backup", "--yes")
     assert orjson.loads(shell.said("resume", "backup", "--yes", "--json"))["seeded"] is True
     assert "- backup" in shell.said("remove", "backup", "--yes")

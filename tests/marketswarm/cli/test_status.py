@@ -46,10 +46,18 @@ def test_what_is_down_stands_on_top_and_says_since_when():
     lines = drawn(rows, 200)
     assert lines[0] == "3 of 4 down"
     assert [line.split()[0] for line in lines[2:]] == ["gone", "new", "seen_to", "up"]
-    assert "2 h 0 min" in lines[2]
+    assert "2 h" in lines[2]
     assert "silent since " in lines[2]
     assert lines[3].endswith("never heard")
     assert lines[4].endswith("; acknowledged by kim; message held back: rate limit")
+
+
+def test_a_service_that_is_paused_is_called_so_and_one_that_beats_is_said_to_be():
+    lines = drawn([row("quiet", "unknown", paused=True), row("beats", status="ok", paused=True)], 200)
+    assert lines[0] == "all 1 up, 1 paused"
+    assert lines[2].split()[:2] == ["quiet", "paused"]
+    assert "paused: not monitored" in lines[3]
+    assert "not monitored" not in lines[2]
 
 
 def test_a_narrow_screen_goes_without_boot_and_revision_first():

@@ -20,7 +20,7 @@ def test_the_next_runs_of_each_job_are_shown_in_its_zone_also_over_a_change_of_c
     assert list_next_runs(truth, NOW) == [
         (
             "job      backup: next 03:00 Europe/Berlin, Mon 30 Mar 2026 02:30 Europe/Berlin,"
-            " Tue 31 Mar 2026 02:30 Europe/Berlin; overdue 60 min 0 s after each"
+            " Tue 31 Mar 2026 02:30 Europe/Berlin; overdue 1 h after each"
         )
     ]
 

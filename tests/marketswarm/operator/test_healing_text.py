@@ -6,8 +6,10 @@ import pytest
 
 from marketswarm.operator.healing import EntryKind, HealingIncident, fold_incidents
 from marketswarm.operator.healing_text import (
+    METRICS,
     REFUSALS,
     RESOLUTIONS,
+    describe_measurement,
     describe_refusal,
     describe_remedy,
     describe_stand,
@@ -19,6 +21,10 @@ from services.medic.planner import CRASH_LOOPING, EXHAUSTED
 from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult
 from services.medic.repair import Resolution
+from services.medic.rules.evaluation import RuleFinding
+from services.medic.rules.metric import Metric
+from services.medic.rules.monitor import describe
+from services.medic.rules.rule import SHIPPED
 from support.healing_record import Step, make_outage
 
 
@@ -34,6 +40,36 @@ def say_last(*steps: Step) -> str:
 def test_each_reason_has_words_and_no_words_are_left_over():
     assert set(REFUSALS) == set(Refusal)
     assert set(RESOLUTIONS) == {*Resolution, "open", "escalated"}
+    assert set(METRICS) == set(Metric)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_no_shipped_rule_says_its_metric_as_a_code(name):
+    rule = SHIPPED[name]
+    for value in (1.0, 1234567.0, None):
+        said = describe_measurement(describe(RuleFinding("x", rule, value=value)))
+        assert rule.metric not in said.split(",")[0].split(":")[0].split()[:1]
+        assert said.startswith(METRICS[rule.metric][0])
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("process_memory 92.5, above 90 for 60 s", "the memory that it uses: 92.5 %, above 90 for 60 s"),
+        ("process_memory, above 90", "the memory that it uses, above 90"),
+        ("conflict 1, above 0 for 60 s", "too many processes of it run for 60 s"),
+        ("gate_closed 1, above 0", "the gate of the market is closed"),
+        (
+            "log_new 1, above 0 within 60 s: a b",
+            "the lines of its log of a new kind: 1, above 0 within 60 s: a b",
+        ),
+        ("of_others 1, above 0", "of_others 1, above 0"),
+        ("restart; to approve it …", "restart; to approve it …"),
+        ("", ""),
+    ],
+)
+def test_a_measurement_is_said_in_words_and_what_is_not_known_as_it_came(why, said):
+    assert describe_measurement(why) == said
 
 
 @pytest.mark.parametrize("remedy", Remedy)

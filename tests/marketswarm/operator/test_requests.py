@@ -154,6 +154,16 @@ async def test_a_request_is_written_to_every_bus_that_takes_it(buses):
         await send_request(buses, REQUEST)
 
 
+async def test_an_entry_with_the_last_possible_id_keeps_no_request_out(buses):
+    await buses[0].client.xadd(
+        NOTIFIER_REQUESTS, {"ask": "{"}, id="18446744073709551615-18446744073709551615"
+    )
+    taken, failed = await send_request(buses[:1], REQUEST)
+    assert (taken, failed) == ((buses[0],), {})
+    ((_, fields),) = await buses[0].client.xrange(NOTIFIER_REQUESTS)
+    assert OperatorRequest.parse(fields[b"ask"]) == REQUEST
+
+
 async def test_answers_are_collected_up_to_the_last_one_and_each_is_shown_as_often_as_it_was_given(buses):
     await answer(buses[:1], SLACK, SLACK)
     await answer(buses[1:], SLACK, DONE)

@@ -27,7 +27,7 @@ AT_3 = datetime(2026, 3, 11, 2, tzinfo=UTC).timestamp()
         ),
         (
             JobStatus(**BERLIN, next_run_at=AT_3, next_due_at=AT_3 + 3600, running_since=NOW - 240),
-            ["running for 4 min 0 s", "next at 21600 s"],
+            ["running for 4 min", "next at 21600 s"],
         ),
         (
             JobStatus(**BERLIN, next_run_at=AT_3, next_due_at=AT_3 + 3600, early_sec=3590.0),

@@ -14,7 +14,6 @@ from marketswarm.status.fleet_state import FleetState, InstanceCount
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.status.service_rows import (
     JobStatus,
-    ServiceState,
     group_by_host,
     make_service_rows,
     write_headline,
@@ -212,10 +211,23 @@ def test_two_early_runs_are_no_habit_and_a_service_without_a_schedule_has_no_nex
         (["up", "down", "down"], "2 of 3 down"),
         (["up", "unknown"], "none of 2 down, 1 unknown"),
         (["silent", "down", "unwatchable", "failed"], "1 of 4 down, 1 failed, 1 unwatchable, 1 silent"),
+        (["up", "up", "paused"], "all 2 up, 1 paused"),
+        (["paused"], "none of 1 down, 1 paused"),
+        (["paused", "up", "unknown", "down"], "1 of 4 down, 1 unknown, 1 paused"),
     ],
 )
 def test_the_headline_counts_the_worst_first(states, words):
-    assert write_headline(map(ServiceState, states)) == words
+    assert write_headline(states) == words
+
+
+def test_who_is_paused_is_called_so_and_its_verdict_stays_what_it_was():
+    beat = {"interval_sec": 1, "timeout_sec": 10}
+    document = {"services": {"a": {"heartbeat": beat | {"monitored": False}}, "b": {"heartbeat": beat}}}
+    paused = parse_truth(orjson.dumps(document)).truth
+    for ttls, verdict, word in ({}, "unknown", "paused"), ({"a": 19.5}, "up", "up"):
+        found = row(paused, "a", ttls_sec=ttls)
+        assert (found.verdict, found.word, found.paused) == (verdict, word, True)
+    assert (row(paused, "b").word, row(paused, "b").paused) == ("unknown", False)
 
 
 def test_a_row_says_whether_its_bus_refuses_its_channel_or_it_floods_it(truth):

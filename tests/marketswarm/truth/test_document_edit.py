@@ -18,6 +18,7 @@ from marketswarm.truth.document_edit import (
     diff_texts,
     edit_entry,
     pause_entry,
+    read_entry,
     remove_entry,
     resume_entry,
 )
@@ -32,7 +33,7 @@ PAGE = EntryFields(url="https://shop.example/health", contains="ok", every_sec=3
 
 names = st.one_of(st.sampled_from(["backup", "a", "healer", "system-redis", "massive"]), st.text(max_size=8))
 words = st.one_of(st.none(), st.text(max_size=12))
-seconds = st.one_of(st.none(), st.floats(), st.sampled_from([60.0, 86_400.0]))
+seconds = st.one_of(st.none(), st.just(""), st.floats(), st.sampled_from([60.0, 86_400.0]))
 lists = st.one_of(st.none(), st.lists(st.text(max_size=6), max_size=3).map(tuple))
 entry_fields = st.builds(
     EntryFields,
@@ -104,6 +105,31 @@ def test_a_job_without_a_schedule_has_an_hour_beyond_its_interval():
     parsed = parse_truth(added.encode())
     assert parsed.truth.timeout_of("backup") == 90_000
     assert parsed.warnings == parse_truth(STARTER.encode()).warnings
+
+
+def test_an_entry_is_read_as_the_document_has_it():
+    text = add_entry(add_entry(STARTER, AddedKind.JOB, "backup", JOB), AddedKind.PAGE, "shop", PAGE)
+    job, page = read_entry(text, "backup"), read_entry(pause_entry(text, "massive/shop"), "massive/shop")
+    assert (job.is_page, job.is_paused, page.is_page, page.is_paused) == (False, False, True, True)
+    assert job.fields == {
+        "description": "Saves",
+        "schedule": "0 3 * * *",
+        "time_zone": "Europe/Berlin",
+        "grace_sec": 1800,
+    }
+    assert page.fields == {"url": "https://shop.example/health", "contains": "ok", "every_sec": 30}
+    assert read_entry(text, "healer").fields == {}
+    with pytest.raises(EditError, match="nobody"):
+        read_entry(text, "nobody")
+
+
+def test_an_empty_time_removes_a_key_and_an_interval_that_goes_leaves_a_schedule():
+    text = add_entry(STARTER, AddedKind.JOB, "backup", JOB)
+    assert read_entry(text, "backup").fields["grace_sec"] == 1800
+    assert (
+        "grace_sec" not in read_entry(edit_entry(text, "backup", EntryFields(grace_sec="")), "backup").fields
+    )
+    assert '"schedule": "0 3 * * *"' in edit_entry(text, "backup", EntryFields(every_sec=""))
 
 
 @pytest.mark.parametrize("name", ["backup", "massive/shop"])

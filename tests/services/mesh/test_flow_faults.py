@@ -109,7 +109,7 @@ def test_what_was_never_written_is_told_once_a_writer_is_up_for_a_while(seen):
 def test_a_writer_that_writes_nothing_for_too_long_is_told():
     late = stream(last_sec=3700.0)
     assert whats(late) == [("writer_silent", "rss")]
-    assert faults(late)[0].text == "nothing new for 61 min 40 s, though rss is up for 2 h 0 min"
+    assert faults(late)[0].text == "nothing new for 61 min 40 s, though rss is up for 2 h"
     assert whats(late, silent_sec=4000) == []
     assert whats(late, quiet=("rss:items",)) == []
     assert whats(late, Presence({"rss": 3500.0})) == [], "it was started since"

@@ -448,6 +448,8 @@ async def test_no_log_has_a_token_a_cookie_or_a_form_s_secret(capsys, caplog):
         ({"back": "notifications"}, "/notifications"),
         ({"back": "service"}, "/incidents"),
         ({"back": "service", "svc": "../x?y#z"}, "/services/..%2Fx%3Fy%23z"),
+        ({"back": "entry", "svc": "../x?y#z&a"}, "/truth/entry?name=..%2Fx%3Fy%23z%26a"),
+        ({"back": "entry"}, "/incidents"),
     ],
 )
 def test_a_form_leads_back_to_our_own_pages_alone(fields, path):

@@ -109,6 +109,6 @@ def test_a_job_without_a_schedule_or_a_run_that_ended_well_has_neither():
 def test_the_picture_of_the_runs_says_what_it_shows():
     job = make_job_view([run_of(600.0, ok=False), run_of(60.0), run_of(0.0)], None, AT)
     drawn = draw_runs(job)
-    assert 'aria-label="3 runs of 0 s to 10 min 0 s, usually 30 s; 1 failed"' in drawn
+    assert 'aria-label="3 runs of 0 s to 10 min, usually 30 s; 1 failed"' in drawn
     assert drawn.count("v-") == 3
     assert 'class="d" d="M585 60v-60"' in drawn

@@ -4,14 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.keys import MEDIC_OUTAGES
+from marketswarm.keys import MARKET_OUTAGES, MASSIVE_ROSTER, MEDIC_OUTAGES
 from marketswarm.operator.healing import fold_incidents
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.status.service_rows import ServiceState
 from marketswarm.testing import MemoryBus
 from services.board.fleet.incident_pages import IncidentsPage
-from services.board.fleet.incident_record import HeldRule, RecordedIncidents, read_held_rules
+from services.board.fleet.incident_record import (
+    DownTarget,
+    HeldRule,
+    HeldRules,
+    RecordedIncidents,
+    read_down_targets,
+    read_held_rules,
+)
 from services.board.fleet.open_incidents import make_cards
+from services.board.fleet.snapshot import LastRunView
 from services.board.fleet.words import mark_commands
 from services.board.responses import Frame, render
 from support.board_examples import AT, make_service, make_snapshot
@@ -27,11 +35,12 @@ def record(svc: str, *steps: Step) -> RecordedIncidents:
     return RecordedIncidents(tuple(fold_incidents(make_outage(svc, AT - 60, *steps))))
 
 
-def show(*services, found=NOTHING, rules=(), notified=(), alone=False, **changed):
+def show(*services, found=NOTHING, rules=(), targets=(), notified=(), alone=False, **changed):
     """Return the cards, and the text of the page without its markup."""
     parts = () if alone else (MEDIC, NOTIFIER)
     snapshot = make_snapshot(*services, *parts, channels={"slack": "x"}, **changed)
-    cards = make_cards(snapshot, found, rules, {each.key: each for each in notified})
+    known = HeldRules(tuple(rules), tuple(targets))
+    cards = make_cards(snapshot, found, known, {each.key: each for each in notified})
     text = render(IncidentsPage(Frame("Incidents", "/incidents", snapshot, "1-1"), cards))
     return cards, " ".join(text.split())
 
@@ -90,6 +99,83 @@ def test_what_the_medic_will_not_do_has_the_reason_in_words_and_what_to_do():
 
 
 @pytest.mark.parametrize(
+    ("changed", "number"),
+    [
+        ({"state": DOWN, "failure": "reported: disk full", "outage": "failed since"}, 1),
+        ({"state": ServiceState.FAILED}, 1),
+        ({"state": ServiceState.FAILED, "running_since": AT - 9}, 2),
+    ],
+)
+def test_of_a_run_that_failed_its_output_is_read_first(changed, number):
+    run = LastRunView(ok=False, text="exit 3", ended_at=AT - 60)
+    found = record("backup", ("refused", "restart", "not_ours"))
+    (card,), text = show(make_service("backup", last_run=run, **changed), found=found)
+    first = f"read what its last run wrote: `marketswarm runs backup --output {number}`"
+    assert card.then == f"{first}; then restart it where it runs"
+    assert '<a href="/services/backup#runs">its runs</a>' in text
+    (alone,), _ = show(make_service("backup", last_run=run, **changed), alone=True)
+    assert alone.then == f"{first}; then let it run again"
+
+
+def test_of_a_daemon_that_is_silent_no_run_is_read():
+    run = LastRunView(ok=False, text="exit 3", ended_at=AT - 60)
+    (card,), text = show(make_service("mesh", DOWN, last_run=run))
+    assert "runs mesh" not in card.then
+    assert "#runs" not in text
+
+
+def test_a_page_and_a_source_that_are_down_have_a_card_each():
+    targets = (
+        DownTarget("page", "massive/shop", AT - 60, "HTTP 503"),
+        DownTarget("source", "source:kraken", None, "refused", is_alert=False),
+    )
+    told = OpenIncident("massive/shop", down=True, told_at=AT - 50, channels=("slack",))
+    (page, source), text = show(make_service("massive"), targets=targets, notified=(told,))
+    assert say(page.what) == ["its probes fail: HTTP 503, since"]
+    assert say([page.medic]) == ["massive goes on probing it"]
+    assert "`marketswarm logs massive`" in page.then
+    assert say(page.told) == ["slack, at"]
+    assert say(source.what) == ["it serves nothing: refused"]
+    assert "`marketswarm source status`" in source.then
+    assert say(source.told) == ["no one: the truth says that its loss is no alert"]
+    assert "2 not as they should be" in text
+    assert "/alerts?svc=massive/shop" in text
+
+
+def test_a_page_that_nobody_asks_and_one_that_a_person_sees_to_say_so():
+    target = DownTarget("page", "massive/shop", AT - 60, "")
+    acked = OpenIncident("massive/shop", down=True, acked_by="kim", told_at=AT, channels=("slack",))
+    cards, _ = show(make_service("massive", DOWN), targets=(target,), notified=(acked,))
+    page = next(each for each in cards if each.target)
+    assert say([page.medic]) == ["massive is down: nobody is probing it"]
+    assert page.then == "nothing: kim sees to it"
+
+
+def test_a_service_that_is_paused_is_no_incident():
+    assert show(make_service("mesh", ServiceState.SILENT, paused=True))[0] == ()
+
+
+def test_a_rule_says_in_words_what_was_measured():
+    rule = HeldRule("memory", "massive", AT, "process_memory 92.5, above 90 for 60 s")
+    (card,), _ = show(make_service("massive"), rules=[rule])
+    assert say(card.what) == ["rule memory: the memory that it uses: 92.5 %, above 90 for 60 s, since"]
+
+
+async def test_only_targets_that_are_down_are_read():
+    bus = MemoryBus()
+    down, quiet = b'{"verdict":"down","since":5.0,"error":"503","told":"x"}', b'{"verdict":"down"}'
+    for name, raw in ("shop", down), ("well", b'{"verdict":"up"}'), ("junk", b"{"):
+        await bus.client.hset(MASSIVE_ROSTER, name, raw)
+    await bus.client.hset(MARKET_OUTAGES, "kraken\x1b", quiet)
+    assert (await read_down_targets(bus)).targets == (
+        DownTarget("page", "massive/shop", 5.0, "503"),
+        DownTarget("source", r"source:kraken\x1b", None, "", is_alert=False),
+    )
+    bus.connected = False
+    assert (await read_down_targets(bus)).away.startswith("bus system-redis: ")
+
+
+@pytest.mark.parametrize(
     ("services", "said"),
     [
         ([], "This fleet has no medic"),
@@ -115,7 +201,7 @@ def test_without_a_record_of_it_the_page_says_why_nothing_is_done(services, said
 )
 def test_it_says_why_no_one_was_told(notified, changed, said):
     snapshot = make_snapshot(make_service("mesh", DOWN), NOTIFIER, **{"channels": {"slack": "x"}, **changed})
-    (card,) = make_cards(snapshot, NOTHING, (), {each.key: each for each in notified})
+    (card,) = make_cards(snapshot, NOTHING, HeldRules(), {each.key: each for each in notified})
     assert say(card.told) == [said]
 
 

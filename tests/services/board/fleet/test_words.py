@@ -213,3 +213,14 @@ def test_a_day_that_nobody_knows_is_never_green_and_the_shortest_outage_is_seen(
     assert 'aria-label="4 days: 2 with an outage, 1 unknown"' in drawn
     assert words.format_day_share(days) == "66.66 % up"
     assert words.format_day_share(days[1:2]) == "unknown"
+
+
+def test_a_service_that_is_paused_is_called_so_unless_it_beats():
+    silent, unknown, up = (
+        make_service("a", state, paused=True)
+        for state in (ServiceState.SILENT, ServiceState.UNKNOWN, ServiceState.UP)
+    )
+    assert [each.word for each in (silent, unknown, up)] == ["paused", "paused", "up"]
+    assert [each.mark for each in (silent, unknown, up)] == ["unknown", "unknown", "up"]
+    assert [each.text for each in words.describe_service(up)] == ["paused: not monitored"]
+    assert [each.text for each in words.describe_service(silent)] == []

@@ -10,6 +10,7 @@ from services.board.pings import writer
 from services.board.pings.answers import RefusedPingError
 from services.board.pings.directory import PingDestination
 from services.board.pings.writer import PingWriter
+from support.recording_log import RecordingLog
 
 TO = PingDestination("backup", "system-redis", "backup:heartbeat", 30.0)
 
@@ -48,6 +49,24 @@ async def test_a_report_says_by_which_way_it_came_and_a_sign_of_life_how_long_it
     assert beat.life == (60.0 if is_life else None)
     assert orjson.loads(await bus.client.get("run:backup"))["via"] == form
     assert (await bus.client.pttl("beat:backup") > 55_000) is is_life
+    await bus.aclose()
+
+
+async def test_an_entry_with_the_last_possible_id_is_deleted_with_its_stream_and_that_is_logged_once(
+    monkeypatch,
+):
+    bus, log = MemoryBus(), RecordingLog()
+    made, _ = make_writer(bus)
+    monkeypatch.setattr(writer, "log", log)
+    for _ in range(2):
+        await bus.client.xadd(
+            "pings:backup", {"kind": "junk"}, id="18446744073709551615-18446744073709551615"
+        )
+        await made.write(ping(), TO)
+        ((_, fields),) = await bus.client.xrange("pings:backup")
+        assert fields[b"kind"] == b"success"
+        assert await bus.client.pttl("pings:backup") > 0
+    assert [(event, fields["svc"]) for event, fields in log.lines] == [("board.pings_anew", "backup")]
     await bus.aclose()
 
 

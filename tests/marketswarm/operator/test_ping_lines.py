@@ -1,0 +1,45 @@
+"""The lines to paste: what is for systemd is held against systemd's own checker."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
+from marketswarm.truth.document_edit import AddedKind
+
+URL = "http://127.0.0.1:1/ping/3f0c7e62-7f3e-4f0a-9c53-0d6f0b6f3c11"
+
+
+def verify(folder: Path, unit: str) -> subprocess.CompletedProcess[str]:
+    """Has systemd read a unit, with what is added to it in a folder beside it."""
+    env = os.environ | {"SYSTEMD_UNIT_PATH": f"{folder}:"}
+    command = ["systemd-analyze", "verify", "--man=no", str(folder / unit)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.needs("systemd-analyze", "curl")
+def test_systemd_takes_the_lines_for_it(tmp_path):
+    (tmp_path / "backup.service").write_text("[Service]\nType=oneshot\nExecStart=/bin/true\n")
+    added = tmp_path / "backup.service.d" / "override.conf"
+    added.parent.mkdir()
+    job = make_ping_lines(AddedKind.JOB, "backup", URL)["systemd"]
+    added.write_text(job)
+    (tmp_path / "worker-beat.service").write_text(make_ping_lines(AddedKind.DAEMON, "worker", URL)["systemd"])
+    for unit in "backup.service", "worker-beat.service":
+        found = verify(tmp_path, unit)
+        assert (found.returncode, found.stderr) == (0, "")
+    added.write_text(job.replace("ExecStopPost=/bin", "ExecStopPost=bin"))  # the checker does look at it
+    assert verify(tmp_path, "backup.service").stderr != ""
+
+
+def test_without_the_board_a_program_needs_the_address_of_each_bus():
+    lines = make_bus_lines(AddedKind.JOB, "backup", ["system-redis", "market-redis"])
+    assert lines == {
+        "marketswarm exec": "export SYSTEM_REDIS_URL=redis://system-redis:6379\n"
+        "export MARKET_REDIS_URL=redis://market-redis:6379\n"
+        "marketswarm exec --svc backup -- /usr/local/bin/backup"
+    }
+    daemon = make_bus_lines(AddedKind.DAEMON, "worker", ["system-redis"])
+    assert daemon["marketswarm beat"].endswith("\nmarketswarm beat worker --every 60s")
