@@ -224,7 +224,7 @@ class TlsConnection(_Packer, SSLConnection):
         given = self.ssl_context
         if given.context is None and (given.ca_certs or given.ca_data or given.ca_path):
             given.context = _make_context(given)
-        return super()._connection_arguments()  # type: ignore[no-untyped-call]  # the library's
+        return super()._connection_arguments()
 
     async def _connect(self) -> None:
         try:

@@ -46,7 +46,7 @@ from marketswarm.truth import SYSTEM, Truth, describe_unknown
 VARIABLE: Final = "MARKETSWARM_JOIN_PASSWORD"
 _WITHIN_SEC: Final = 10.0
 _MAX_PID_BYTES: Final = 32
-_WHERE_IT_IS: Final = "its password is in the file secrets/join of the fleet's data folder, on its machine"
+_WHERE_IT_IS: Final = "It is in the file secrets/join of the fleet's data folder, on its machine"
 _EXAMPLE: Final = "marketswarm join rediss://join@HOST:6379 --fingerprint SHA256 SVC"
 
 
@@ -286,7 +286,7 @@ async def _log_in(joined: JoinedFleet, data: Path) -> JoinedFleet:
 def _explain_refusal(error: BusError, joined: JoinedFleet) -> Exit:
     where, user = escape_text(joined.where), escape_text(joined.user)
     if error.reason == "auth":
-        return Exit(Code.CONFIGURATION, f"{where}: wrong password for the user {user}: {_WHERE_IT_IS}")
+        return Exit(Code.CONFIGURATION, f"{where}: wrong password for the user {user}. {_WHERE_IT_IS}")
     if error.reason == "tls":
         return Exit(
             Code.CONFIGURATION, f"{where}: its certificate does not fit ({escape_text(error.detail)})"
@@ -304,8 +304,8 @@ def _find_password(joined: JoinedFleet, data: Path) -> str:
     known = read_joined(data)
     if known is not None and replace(known, password="", bus_names=()) == joined:
         return known.password
-    why = f"{VARIABLE}_FILE is not set, and there is no terminal to ask for the password at"
-    raise Exit(Code.CONFIGURATION, f"{why}: {_WHERE_IT_IS}")
+    why = f"no password: {VARIABLE}_FILE names no file, and there is no terminal to ask at"
+    raise Exit(Code.CONFIGURATION, f"{why}. {_WHERE_IT_IS}")
 
 
 def _require_watched(senders: Sequence[BeatSender], joined: JoinedFleet) -> None:
@@ -328,7 +328,7 @@ def _require_watched(senders: Sequence[BeatSender], joined: JoinedFleet) -> None
 
 def _explain_unknown(svc: str, truth: Truth | None) -> str:
     hint = describe_unknown(svc, truth.services if truth else ())
-    return f"nobody watches {svc}: {hint}. On the fleet's machine: marketswarm add daemon {svc} --no-wait"
+    return f"nobody watches {svc}: {hint}\n  on the fleet's machine: marketswarm add daemon {svc} --no-wait"
 
 
 async def _beat_first(sender: BeatSender, local: Local) -> None:

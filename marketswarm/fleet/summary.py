@@ -150,30 +150,30 @@ def _format_others(
         for agent in plan.agents
         if agent.board_port and agent.name in agents
     ]
-    lines += [f"  {'board':<8}  {url}" for url in urls]
+    lines += [f"  {'board':<8}  {url}{_format_tls_address(spec, url)}" for url in urls]
     if any(agent.svc == BARS for agent in plan.agents):
         lines += [f"  {'market':<8}  {url}/market" for url in urls]
     lines += [f"  {'truth' if at == 0 else '':<8}  {line}" for at, line in enumerate(seeding)]
-    lines += _format_access(spec, facts, urls)
+    lines += _format_access(spec, facts)
     metrics = [f"{agent.name}:{agent.metrics_port}" for agent in plan.agents if agent.metrics_port]
     if metrics:
         lines += _wrap_words("  metrics   ", metrics)
     return lines
 
 
-def _format_access(spec: FleetSpec, facts: SummaryFacts, boards: Sequence[str]) -> list[str]:
-    """Return who may reach the buses, and where other machines find the boards with these URLs."""
+def _format_tls_address(spec: FleetSpec, board: str) -> str:
+    """Return where other machines find the board with this URL, for pings; an empty text if they can't."""
+    if spec.listening is None:
+        return ""
+    return f"; others ping https://{format_host(spec.listening.at.name)}:{urlsplit(board).port}"
+
+
+def _format_access(spec: FleetSpec, facts: SummaryFacts) -> list[str]:
     if spec.access is None:
         is_open = any(bus.port for bus in spec.plan.buses)
         return ["  users     none: the buses are open to all on this machine; --acl shuts them"] * is_open
-    passwords = f"passwords in {facts.data}/{SECRETS}"
-    if spec.listening is None:
-        return [f"  users     one a service (--acl); {passwords}"]
-    host = format_host(spec.listening.at.name)
-    return [
-        *(f"  {'board':<8}  https://{host}:{urlsplit(url).port}  (pings; a token reads)" for url in boards),
-        f"  users     one a service (--listen); {passwords}",
-    ]
+    option = "--acl" if spec.listening is None else "--listen"
+    return [f"  users     one a service ({option}); passwords in {facts.data}/{SECRETS}"]
 
 
 def describe_seeding(output: Iterable[bytes]) -> list[str]:

@@ -369,7 +369,7 @@ class FleetSupervisor:
                 self._log_event("bus.waiting", "warning", bus=bus.name, log=self._read_log_end(bus.name))
                 report_at = math.inf
             await asyncio.sleep(_POLL_EVERY_SEC)
-        self._log_event("bus.ready", bus=bus.name, url=bus.url, pid=server.pid)
+        self._log_event("bus.ready", bus=bus.name, url=bus.url.partition("?")[0], pid=server.pid)
 
     async def _is_our_server(self, name: str, server: Child) -> bool:
         bus = self._get_bus(name)

@@ -322,9 +322,9 @@ class _AgentServer(uvicorn.Server):
         await super().startup(sockets)
         if self.tls is None:
             return
-        config, state = self.config, self.server_state
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
         make_protocol = partial(
-            config.http_protocol_class, config=config, server_state=state, app_state=self.lifespan.state
+            make, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
         server = await asyncio.get_running_loop().create_server(
             make_protocol,
