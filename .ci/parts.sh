@@ -31,7 +31,9 @@ chromium-headless-shell chromium-headless-shell
 go golang-go
 kubectl kubernetes-client
 systemd-analyze systemd
-dbus-daemon dbus-daemon"
+dbus-daemon dbus-daemon
+ip iproute2
+script bsdutils"
 
 missing() { while read -r program package; do command -v "$program" >/dev/null || echo "$package"; done <<<"$parts"; }
 

@@ -15,10 +15,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from bootstrap.database import NAME, PRIVATE, READABLE, write_changed, write_database_files
+from bootstrap.publish import publish_certificate, require_published_address
 from marketswarm import log as logs
 from marketswarm.access.passwords import (
     ACL_FILE,
     SecretError,
+    admit_other_machines,
     build_url_files,
     close_default_user,
     format_acl_files,
@@ -29,6 +31,7 @@ from marketswarm.access.passwords import (
 from marketswarm.access.users import OPERATOR, AclError, user_names
 from marketswarm.agent import Code, Exit, create_bus, run
 from marketswarm.agent.service_config import load_with_sections
+from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.keys import ALERTS
 from marketswarm.settings import AccessSettings, read_settings
@@ -91,11 +94,18 @@ def _load_truth(path: Path, folder: Path) -> Truth | None:
 async def _write_users(truth: Truth, settings: AccessSettings) -> None:
     """Write what changed, and reload the servers. Raises AclError, SecretError, OSError or Exit."""
     folder = settings.access_dir
+    published = settings.marketswarm_publish and require_published_address(settings.marketswarm_publish)
+    if published:
+        admit_other_machines(folder / "secrets")
     if settings.default_user == "off":
         close_default_user(folder / "secrets")
     known, made = load_passwords(folder / "secrets", user_names(truth), make_missing=True)
     texts = format_acl_files(
-        truth, known, truth_key=settings.truth_redis_key, alert_channel=settings.alert_channel or ALERTS
+        truth,
+        known,
+        truth_key=settings.truth_redis_key,
+        alert_channel=settings.alert_channel or ALERTS,
+        joining=find_elsewhere(truth.services),
     )
     urls = _find_urls(truth)
     write_changed(build_url_files(folder / "urls", known, urls), PRIVATE)
@@ -103,6 +113,8 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
         (folder / "urls" / name).mkdir(exist_ok=True)
     write_database_files(folder, truth)
     write_changed({_acl_path(folder, bus): text for bus, text in texts.items()}, READABLE)
+    if published:  # after the users: a server that finds the certificate must find them, too
+        publish_certificate(folder, published)
     log.info("access.written", users=len(known), new_passwords=made, buses=list(urls))
     operators = {bus: replace_url_user(url, OPERATOR, known[OPERATOR]) for bus, url in urls.items()}
     await asyncio.gather(*(reload_users(bus, url, _acl_path(folder, bus)) for bus, url in operators.items()))

@@ -48,14 +48,14 @@ class Sentinels:
     def make_server_url(self, host: str, port: int) -> str:
         """Keep user, database and options."""
         query = f"?{urlencode(self.options)}" if self.options else ""
-        return f"{self.scheme}://{self.user}{_format_host_port(host, port)}/{self.database}{query}"
+        return f"{self.scheme}://{self.user}{format_host_port(host, port)}/{self.database}{query}"
 
     def make_sentinel_urls(self) -> list[str]:
         """Return the URL of each sentinel, with the sentinels' user and the options for TLS."""
         tls = {name: value for name, value in self.options.items() if name.startswith("ssl_")}
         query = f"?{urlencode(tls)}" if tls else ""
         return [
-            f"{self.scheme}://{self.sentinels_user}{_format_host_port(*host)}{query}" for host in self.hosts
+            f"{self.scheme}://{self.sentinels_user}{format_host_port(*host)}{query}" for host in self.hosts
         ]
 
 
@@ -87,7 +87,7 @@ def find_address(url: str) -> str:
     if not is_bus_url(url):
         return "?"
     if (sentinels := parse_sentinels(url)) is not None:
-        return f"{','.join(_format_host_port(*host) for host in sentinels.hosts)}/{sentinels.master}"
+        return f"{','.join(format_host_port(*host) for host in sentinels.hosts)}/{sentinels.master}"
     parts = urlsplit(url)
     port = parts.port or 6379
     return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{port}"
@@ -106,7 +106,7 @@ def find_host_and_name(url: str) -> tuple[str, str]:
         if parts.scheme == "unix":
             return "", parts.path
         host, database = parts.hostname or "", parts.path.strip("/")
-        name = _format_host_port(host, parts.port or 6379)
+        name = format_host_port(host, parts.port or 6379)
     return host, name + (f"/{database}" if database not in ("", "0") else "")
 
 
@@ -153,6 +153,16 @@ def splits_password(url: str) -> bool:
     return "@" in path or ("?" in location and "@" in location.partition("?")[2])
 
 
+def pin_certificate(url: str, certificate: str, *, check_name: bool = True) -> str:
+    """Return a `rediss://` URL with options by which the server must show a certificate.
+
+    That is the one in the PEM file `certificate`, or one that it vouches for. Without `check_name`, it need
+    not be for the host in the URL.
+    """
+    pinned = f"{url}?ssl_ca_certs={quote(certificate)}&ssl_include_verify_flags=VERIFY_X509_PARTIAL_CHAIN"
+    return pinned if check_name else f"{pinned}&ssl_check_hostname=false"
+
+
 def explain_bus_url(url: str) -> str:
     """Return what a bus URL must be, and what may be wrong with one that isn't: no part of it is in that."""
     if "@" in url or "#" in url:
@@ -169,5 +179,9 @@ def _parse_host(text: str) -> tuple[str, int]:
     return found["host"].strip("[]"), int(found["port"] or SENTINEL_PORT)
 
 
-def _format_host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def format_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def format_host_port(host: str, port: int) -> str:
+    return f"{format_host(host)}:{port}"

@@ -312,6 +312,8 @@ class AccessSettings(MonitorSettings):
 
     access_dir: Path = Path("/access")
     default_user: Literal["on", "off"] = "on"  # off: every client needs a password to read a bus
+    # the address of the host at which other machines reach the buses, over TLS; default: none
+    marketswarm_publish: Name | None = None
 
 
 class HealerSettings(MonitorSettings):

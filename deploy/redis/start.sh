@@ -42,4 +42,15 @@ if grep -qsi '^exec' "$(said dir)"/appendonlydir/*.incr.aof; then
     wait "$server" || true
 fi
 
-exec redis-server "$conf"
+# With MARKETSWARM_PUBLISH other machines reach a second port, over TLS, and with a user and a password alone.
+if [ -n "${MARKETSWARM_PUBLISH:-}" ]; then
+    pem=$(dirname "$(dirname "$users")")/tls.pem
+    open() { grep -qs '^user default .*nopass' "$users"; }
+    if [ ! -e "$pem" ] || open; then say "waits for $pem, and for a password of default: docker compose up access"; fi
+    while [ ! -e "$pem" ] || open; do sleep 0.1; done
+    set -- --tls-port "${TLS_PORT:-6390}" --tls-cert-file "$pem" --tls-key-file "$pem" --tls-auth-clients no
+else
+    set --
+fi
+
+exec redis-server "$conf" "$@"

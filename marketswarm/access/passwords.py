@@ -10,13 +10,13 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from marketswarm.access.grant import format_acl_file
-from marketswarm.access.users import DEFAULT, build_users
+from marketswarm.access.users import DEFAULT, JOIN, build_users
 from marketswarm.keys import ALERTS, TRUTH_DOC
 from marketswarm.text import format_names
 from marketswarm.truth import Truth
@@ -38,13 +38,13 @@ def load_passwords(
 ) -> tuple[dict[str, str], list[str]]:
     """Return the password of each user, and the names of the users whose password was made now.
 
-    The folder has one file for each user; the user `default` is added to `names` if it has one. With
+    The folder has one file for each user; `default` and `join` are added to `names` if they have one. With
     `make_missing`, missing passwords are made, in files that only their owner can read. Raises SecretError if
     a password is missing or unusable, and OSError.
     """
     if make_missing:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    names = [*names, *([DEFAULT] if (folder / DEFAULT).exists() else ())]
+    names = [*names, *(each for each in (DEFAULT, JOIN) if each not in names and (folder / each).exists())]
     missing = [name for name in names if not (folder / name).exists()]
     if missing and not make_missing:
         raise SecretError(
@@ -63,19 +63,38 @@ def close_default_user(folder: Path) -> None:
     load_passwords(folder, [DEFAULT], make_missing=True)
 
 
+def admit_other_machines(folder: Path) -> None:
+    """Make passwords for `default` and `join` where they have none, so that other machines can join safely.
+
+    Every client needs a password then. Remove `<folder>/join` to undo the one, `<folder>/default` the other.
+    """
+    load_passwords(folder, [DEFAULT, JOIN], make_missing=True)
+
+
 def format_acl_files(
-    truth: Truth, passwords: Mapping[str, str], *, truth_key: str = TRUTH_DOC, alert_channel: str = ALERTS
+    truth: Truth,
+    passwords: Mapping[str, str],
+    *,
+    truth_key: str = TRUTH_DOC,
+    alert_channel: str = ALERTS,
+    joining: Collection[str] = (),
 ) -> dict[str, str]:
     """Return the text of each bus's ACL file, by the name of the bus.
 
-    `passwords` is the password of each user. If `default` is one of them, every client needs a password.
-    Raises AclError if the rights can't be derived from the truth.
+    `passwords` is the password of each user. If `default` is one of them, every client needs a password. If
+    `join` is one of them, other machines may beat for the services in `joining`. Raises AclError if the
+    rights can't be derived from the truth.
     """
     hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in passwords.items()}
     return {
         bus: format_acl_file(
             build_users(
-                truth, bus, truth_key=truth_key, alert_channel=alert_channel, closed=DEFAULT in passwords
+                truth,
+                bus,
+                truth_key=truth_key,
+                alert_channel=alert_channel,
+                closed=DEFAULT in passwords,
+                joining=joining if JOIN in passwords else None,
             ),
             hashes,
         )

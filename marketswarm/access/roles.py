@@ -4,7 +4,7 @@ Their keys are those of the contract; each command here is one that their code u
 ordinary services (`services.py`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 from marketswarm import keys
@@ -16,6 +16,7 @@ from marketswarm.access.services import (
     find_written_key,
     find_written_points,
     grant_access_points,
+    grant_beats,
     grant_market_operation,
     grant_own_leases,
     grant_requested_remedies,
@@ -458,6 +459,16 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         *grant_market_operation(view),
         *_grant_probe_reads(view),
     )
+
+
+def grant_join(joining: Collection[str], view: BusView) -> tuple[Grant, ...]:
+    """Return the grants of the user by which other machines beat for the services in `joining`.
+
+    It reads the truth, and sends what a service sends of itself: beats, results of runs and their output. It
+    has none of the grants of work, and can't beat for an agent with a role.
+    """
+    services = [svc for svc in view.truth.services if svc in joining and svc not in ROLES]
+    return (*view.grant_truth_reads(), *(grant for svc in services for grant in grant_beats(svc, view)))
 
 
 def grant_default_user(view: BusView) -> Grant:

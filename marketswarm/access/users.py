@@ -1,6 +1,7 @@
 """Build all ACL users of a bus from a truth. Pure."""
 
 import re
+from collections.abc import Collection
 from typing import Final
 
 from marketswarm.access import roles
@@ -13,8 +14,10 @@ from marketswarm.truth import Truth
 DEFAULT: Final = "default"
 BOOTSTRAP: Final = "bootstrap"
 OPERATOR: Final = "operator"
+JOIN: Final = "join"
+"""The user by which other machines beat for their services: `marketswarm join`."""
 _FORBIDDEN_CHARS: Final = re.compile(r"[\s|()]")
-_RESERVED_NAMES: Final = (DEFAULT, BOOTSTRAP, OPERATOR)
+_RESERVED_NAMES: Final = (DEFAULT, BOOTSTRAP, OPERATOR, JOIN)
 _COMMON_COMMANDS: Final = Grant("ping time select multi exec unsubscribe punsubscribe")
 
 
@@ -23,7 +26,7 @@ class AclError(ValueError):
 
 
 def user_names(truth: Truth) -> tuple[str, ...]:
-    """Return the names of all users of the truth but `default`: each service, `bootstrap` and `operator`.
+    """Return the names of the users that every fleet has but `default`: the services, bootstrap, operator.
 
     Raises AclError if a service is called like one of the reserved users.
     """
@@ -34,7 +37,13 @@ def user_names(truth: Truth) -> tuple[str, ...]:
 
 
 def build_users(
-    truth: Truth, bus: str, *, truth_key: str = TRUTH_DOC, alert_channel: str = ALERTS, closed: bool = False
+    truth: Truth,
+    bus: str,
+    *,
+    truth_key: str = TRUTH_DOC,
+    alert_channel: str = ALERTS,
+    closed: bool = False,
+    joining: Collection[str] | None = None,
 ) -> tuple[User, ...]:
     """Return all users of a bus. Every service has a user on every bus, since each bus holds the truth.
 
@@ -42,6 +51,7 @@ def build_users(
         bus: the name of the bus in the truth.
         alert_channel: the channel of alerts if the truth names none (ALERT_CHANNEL).
         closed: whether `default` needs a password too, so that no client reads without one.
+        joining: the services for which the user `join` may beat; None if there is no such user.
 
     Raises:
         AclError: a service is called like one of the reserved users, or `truth_key` or `alert_channel` has a
@@ -54,6 +64,7 @@ def build_users(
             )
     services = user_names(truth)[: len(truth.services)]
     view = BusView(truth, bus, truth_key, alert_channel)
+    joined = () if joining is None else (User(JOIN, _COMMON_COMMANDS, roles.grant_join(joining, view)),)
     return (
         User(DEFAULT, roles.grant_default_user(view), needs_password=closed),
         User(OPERATOR, _add_commands(_COMMON_COMMANDS, roles.OPERATOR_COMMANDS), roles.grant_operator(view)),
@@ -62,6 +73,7 @@ def build_users(
             Grant(f"ping time select {roles.LOAD_COMMANDS} {roles.CHECK_COMMANDS}"),
             roles.grant_bootstrap(view),
         ),
+        *joined,
         *(_build_service_user(svc, view) for svc in services),
     )
 

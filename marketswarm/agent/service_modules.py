@@ -10,6 +10,13 @@ _TOP_LEVEL_PACKAGES: Final = ("healer", "sentinel", "notifier")
 """The agents that have packages of their own; all others are under `services`."""
 
 
+def find_elsewhere(services: Iterable[str]) -> tuple[str, ...]:
+    """Return the services that have no module here, in their order: they run elsewhere, or are scripts."""
+    names = tuple(services)
+    here = find_modules(names)
+    return tuple(svc for svc in names if svc not in here)
+
+
 def find_modules(services: Iterable[str]) -> dict[str, str]:
     """Return the module of each service that has one here: `services.new_svc` for `new-svc`.
 

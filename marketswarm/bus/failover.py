@@ -17,6 +17,7 @@ import hiredis
 from redis.asyncio.connection import (
     Connection,
     ConnectionPool,
+    RedisSSLContext,
     SSLConnection,
     UnixDomainSocketConnection,
     parse_url,
@@ -191,6 +192,24 @@ class UnixConnection(_Packer, UnixDomainSocketConnection):
     """A connection over a Unix socket."""
 
 
+def _make_context(given: RedisSSLContext) -> ssl.SSLContext:
+    """Make a context as the library does, but without the authorities of the system beside those given."""
+    context = ssl.create_default_context(cafile=given.ca_certs, capath=given.ca_path, cadata=given.ca_data)
+    context.check_hostname = given.check_hostname
+    context.verify_mode = ssl.VerifyMode(given.cert_reqs)
+    for flag in given.include_verify_flags or ():
+        context.verify_flags |= flag
+    for flag in given.exclude_verify_flags or ():
+        context.verify_flags &= ~flag
+    if given.certfile or given.keyfile:
+        context.load_cert_chain(given.certfile or "", given.keyfile, given.password)
+    if given.min_version is not None:
+        context.minimum_version = given.min_version
+    if given.ciphers is not None:
+        context.set_ciphers(given.ciphers)
+    return context
+
+
 class TlsConnection(_Packer, SSLConnection):
     """A connection over TLS that raises SSLError for a certificate that is missing, unreadable or refused.
 
@@ -199,6 +218,13 @@ class TlsConnection(_Packer, SSLConnection):
     connection waits for one answer before it counts as made: a server that hangs up there has rejected the
     certificate.
     """
+
+    def _connection_arguments(self) -> Any:
+        """Return the library's, with a context that trusts no authorities but those in the URL, if any."""
+        given = self.ssl_context
+        if given.context is None and (given.ca_certs or given.ca_data or given.ca_path):
+            given.context = _make_context(given)
+        return super()._connection_arguments()
 
     async def _connect(self) -> None:
         try:

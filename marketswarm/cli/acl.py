@@ -17,6 +17,7 @@ from marketswarm.access.passwords import (
     write_files,
 )
 from marketswarm.access.users import AclError, user_names
+from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.cli import output
 from marketswarm.cli.validate import read_valid_truth
@@ -89,7 +90,11 @@ def acl(
 def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str]:
     settings = read_settings(MonitorSettings)
     texts = format_acl_files(
-        truth, known, truth_key=settings.truth_redis_key, alert_channel=settings.alert_channel or ALERTS
+        truth,
+        known,
+        truth_key=settings.truth_redis_key,
+        alert_channel=settings.alert_channel or ALERTS,
+        joining=find_elsewhere(truth.services),
     )
     files = {out / make_folder_name(bus) / ACL_FILE: text for bus, text in texts.items()}
     write_files(files, _READABLE)

@@ -89,6 +89,7 @@ _ARGUMENTS: Final = {
     "archive export": "bars --to files --symbol SPY",
     "archive refused": "--count 10",
     "beat": "backup --every 10s",
+    "join": "rediss://join@192.0.2.10:6379 --fingerprint SHA256 backup",
     "exec": "--svc backup -- ./backup.sh --full",
 }
 """The arguments in the example of a command, shown below its options; the other examples have none."""
@@ -203,6 +204,7 @@ _TABLE: Final = {
     ),
     "Beats from scripts": (
         ("beat", "beat.beat", "Send one beat for a service, or one after the other."),
+        ("join", "join.join", "Beat for services of this machine to a fleet on another one."),
         ("exec", "exec.execute", "Run a command, beat for it while it runs, end with its exit code."),
     ),
 }

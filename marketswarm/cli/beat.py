@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -328,36 +328,67 @@ async def _beat(
     elif verbose:
         output.print_line(f"{sender.svc} beats on {to.channel}, {sender.where}: heard by {heard}")
     if every_sec is not None:
-        await _beat_until_stopped(sender, status, detail, every_sec, parent)
+        stopped = catch_end_signals()
+        await beat_until_stopped(
+            sender, status, detail, every_sec, stopped, goes_on=lambda: os.getppid() == parent
+        )
     await sender.aclose()
     if sender.truth is not None and not sender.destination.known:
         raise Exit(Code.NOT_WATCHED, "")
 
 
-async def _beat_until_stopped(
-    sender: BeatSender, status: Status, detail: str | None, every_sec: float, parent: int
-) -> None:
-    """Send beats until a signal or the end of our parent process; after a signal send a last beat."""
+def catch_end_signals() -> asyncio.Event:
+    """Return an event that a signal to end sets from now on; one that is ignored stays ignored."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, stopped.set)
-    due, trouble = time.monotonic() + every_sec, ""
-    while os.getppid() == parent:
+    return stopped
+
+
+async def beat_until_stopped(
+    sender: BeatSender,
+    status: Status,
+    detail: str | None,
+    every_sec: float | None,
+    stopped: asyncio.Event,
+    *,
+    goes_on: Callable[[], bool] = lambda: True,
+    is_alive: Callable[[], bool] = lambda: True,
+) -> None:
+    """Send beats until `stopped` is set, and then a last one, a goodbye; the first beat was sent already.
+
+    Args:
+        every_sec: the interval; None means the one of the truth, which a reseed may change.
+        goes_on: asked about once a second; False ends the beats without a goodbye.
+        is_alive: asked before each beat; while it is False, no beat is sent.
+    """
+
+    def interval_sec() -> float:
+        return sender.destination.interval_sec if every_sec is None else every_sec
+
+    due, trouble = time.monotonic() + interval_sec(), ""
+    while goes_on():
         left_sec = due - time.monotonic()
         if left_sec <= 0:
-            due = max(due + every_sec, time.monotonic())
-            trouble = await _beat_again(sender, status, detail, every_sec, trouble)
+            due = max(due + interval_sec(), time.monotonic())
+            if is_alive():
+                trouble = await _beat_again(sender, status, detail, every_sec, trouble)
         elif await wait_within(stopped, min(left_sec, _CHECK_PARENT_SEC)):
-            sender.forget_failures()
-            await sender.refresh_truth_at_end(TRUTH_AT_END_SEC)
-            with contextlib.suppress(BusError):
-                await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
+            if is_alive():
+                await _say_goodbye(sender)
             return
 
 
+async def _say_goodbye(sender: BeatSender) -> None:
+    sender.forget_failures()
+    await sender.refresh_truth_at_end(TRUTH_AT_END_SEC)
+    with contextlib.suppress(BusError):
+        await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
+
+
 async def _beat_again(
-    sender: BeatSender, status: Status, detail: str | None, every_sec: float, last_trouble: str
+    sender: BeatSender, status: Status, detail: str | None, every_sec: float | None, last_trouble: str
 ) -> str:
     """Send one more beat; return why it failed, or an empty text, and print that when it changes."""
     await sender.refresh_truth()

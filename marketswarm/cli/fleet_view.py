@@ -21,6 +21,7 @@ from marketswarm.cli.bus_trouble import add_remedy, suggest_remedies
 from marketswarm.cli.data_folder import suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
+from marketswarm.fleet.joined import read_joined_buses
 from marketswarm.fleet.plan import is_url_given
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Truth
@@ -96,7 +97,7 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
     """
     settings = read_settings(CommonSettings)
     running = data_folder.find_fleet(data)
-    embedded = running.buses if running else {}
+    embedded = running.buses if running else read_joined_buses(data)
     environ = with_embedded_buses(os.environ, embedded, None)
     buses = [create_bus(name, url) for url, name in find_truth_buses(settings, environ).items()]
     try:
@@ -142,8 +143,9 @@ async def open_buses(data: Path, truth: Truth) -> AsyncIterator[list[Bus]]:
 
 
 def embedded_buses(data: Path) -> Mapping[str, str]:
+    """Return the URLs of the fleet that runs in `data`, or that this machine has joined from there."""
     fleet = data_folder.find_fleet(data)
-    return fleet.buses if fleet else {}
+    return fleet.buses if fleet else read_joined_buses(data)
 
 
 def with_embedded_buses(

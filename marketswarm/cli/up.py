@@ -18,7 +18,8 @@ from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.options import Data
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet import access, data_folder, plan, preflight, server
+from marketswarm.fleet import access, certificate, data_folder, plan, preflight, server
+from marketswarm.fleet.listen import ListenAddress, Listening
 from marketswarm.fleet.output import FLEET, LogFormatter
 from marketswarm.fleet.plan import Plan
 from marketswarm.fleet.postgres import PostgresError, PostgresServer
@@ -79,6 +80,28 @@ def up(
             help="Port of the board, the page that shows the fleet.",
         ),
     ] = plan.BOARD_PORT,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="ADDRESS",
+            help="Let other machines join at this address too: with users, passwords and TLS.",
+            show_default=False,
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-cert",
+            metavar="FILE",
+            help="With --listen: a certificate for ADDRESS; without it one is made.",
+            show_default=False,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option("--tls-key", metavar="FILE", help="The key of that certificate.", show_default=False),
+    ] = None,
     no_board: Annotated[
         bool, typer.Option("--no-board", help="Start no board, and seed the truth without it.")
     ] = False,
@@ -86,11 +109,14 @@ def up(
     """Run two real Redis servers and the whole fleet here; Ctrl-C ends it.
 
     A bus whose URL the environment gives (SYSTEM_REDIS_URL, MARKET_REDIS_URL) is used as it is: no server is
-    started for it. Data is kept in .marketswarm/, or where --data says.
+    started for it. Data is kept in .marketswarm/, or where --data says. --listen has the effect of --acl and
+    --no-default: a port that others reach lets nobody in without a password.
     """
     begun = time.monotonic()
-    if no_default and not acl:
+    if no_default and not acl and not listen:
         raise typer.BadParameter("--no-default: there are users with --acl alone")
+    if (tls_cert is None) != (tls_key is None) or (tls_cert is not None and not listen):
+        raise typer.BadParameter("--tls-cert and --tls-key belong together, and to --listen")
     settings = read_settings(CommonSettings)
     wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
     spec = _make_spec(
@@ -110,14 +136,25 @@ def up(
         with data_folder.claim_folder(spec.data):
             patience_sec = _PORTS_AFTER_A_CRASH_SEC if data_folder.has_stale_record(spec.data) else 0.0
             board_host = plan.find_board_host(os.environ)
+            at = None
+            if listen is not None:
+                at = preflight.require_listening(listen, spec.plan, spec.binary, board_host)
             preflight.require_free_ports(
-                spec.plan, settings.metrics_host, board_host, patience_sec=patience_sec
+                spec.plan,
+                settings.metrics_host,
+                board_host,
+                listen=at.address if at else None,
+                patience_sec=patience_sec,
             )
+            if at is not None:
+                spec = _listen(spec, at, tls_cert, tls_key)
             if no_board:
                 spec = _leave_out_board(spec)
             spec = replace(spec, truth=spec.truth.with_default_timeout(settings.default_timeout_sec))
-            if acl:
-                users = access.prepare_access(spec.plan, spec.truth, spec.data, closed=no_default)
+            if acl or at is not None:
+                users = access.prepare_access(
+                    spec.plan, spec.truth, spec.data, closed=no_default, joined=at is not None
+                )
                 spec = replace(spec, access=users)
             _prepare_database(spec.database)
             notifies = any(agent.svc == NOTIFIER for agent in spec.plan.agents)
@@ -186,6 +223,18 @@ def _make_spec(
         metrics_port=metrics_port,
         database=PostgresServer(data / DATABASE) if runs_database else None,
     )
+
+
+def _listen(spec: FleetSpec, at: ListenAddress, cert: Path | None, key: Path | None) -> FleetSpec:
+    """Return the fleet with a certificate for that address, by which its servers speak TLS alone."""
+    try:
+        if cert is None or key is None:
+            found = certificate.prepare_certificate(spec.data, at.name)
+        else:
+            found = certificate.use_certificate(spec.data, at.name, cert, key)
+    except certificate.CertificateError as error:
+        raise Exit(Code.CONFIGURATION, str(error)) from None
+    return replace(spec, plan=spec.plan.use_tls(found.shared), listening=Listening(at, found))
 
 
 def _prepare_database(database: PostgresServer | None) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from marketswarm.access.passwords import (
     ACL_FILE,
     SecretError,
+    admit_other_machines,
     build_url_files,
     close_default_user,
     find_url_file,
@@ -23,6 +24,7 @@ from marketswarm.access.passwords import (
     write_files,
 )
 from marketswarm.access.users import DEFAULT, OPERATOR, AclError, user_names
+from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.data_folder import make_private_folder, require_private_files
@@ -62,16 +64,20 @@ class FleetAccess:
         return {bus: find_url_file(self.folder, user, bus) for bus in self.variables}
 
 
-def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False) -> FleetAccess:
+def prepare_access(
+    plan: Plan, truth: Truth, data: Path, *, closed: bool = False, joined: bool = False
+) -> FleetAccess:
     """Write passwords, URLs and ACL files for the buses that the fleet runs; passwords that exist stay.
 
-    With `closed`, every client needs a password to read. Raises Exit, code 2, if the fleet runs no bus, or a
-    password or a name is unusable; OSError if the folder can't be written, or holds files of somebody else.
+    With `closed`, every client needs a password to read. With `joined` as well, and there is a user for the
+    beats of other machines. Raises Exit, code 2, if the fleet runs no bus, or a password or a name is
+    unusable; OSError if the folder can't be written, or holds files of somebody else.
     """
     own_buses = [bus for bus in plan.buses if bus.port is not None]
     if not own_buses:
         raise Exit(Code.CONFIGURATION, "--acl: no server is started here; see `marketswarm acl` for your own")
-    secrets, texts = _make_passwords_and_acls(truth, data, [bus.name for bus in own_buses], closed=closed)
+    names = [bus.name for bus in own_buses]
+    secrets, texts = _make_passwords_and_acls(truth, data, names, closed=closed, joined=joined)
     files = build_url_files(data / _URLS, secrets, {bus.name: bus.url for bus in own_buses})
     write_files(files | {data / bus.name / ACL_FILE: texts[bus.name] for bus in own_buses}, _PRIVATE_MODE)
     variables = {bus.name: bus.variable for bus in own_buses}
@@ -123,7 +129,7 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
 
 
 def _make_passwords_and_acls(
-    truth: Truth, data: Path, buses: Iterable[str], *, closed: bool = False
+    truth: Truth, data: Path, buses: Iterable[str], *, closed: bool = False, joined: bool = False
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the passwords by user and the texts of the ACL files by bus; make what is missing."""
     if os.path.lexists(data / SECRETS):
@@ -134,8 +140,16 @@ def _make_passwords_and_acls(
     try:
         if closed:
             close_default_user(data / SECRETS)
+        if joined:
+            admit_other_machines(data / SECRETS)
         secrets, _ = load_passwords(data / SECRETS, user_names(truth), make_missing=True)
-        texts = format_acl_files(truth, secrets, truth_key=settings.truth_redis_key, alert_channel=alerts)
+        texts = format_acl_files(
+            truth,
+            secrets,
+            truth_key=settings.truth_redis_key,
+            alert_channel=alerts,
+            joining=find_elsewhere(truth.services),
+        )
     except (AclError, SecretError) as error:
         raise Exit(Code.CONFIGURATION, f"--acl: {error}") from None
     for folder in (data / _URLS, *(data / _URLS / user for user in secrets), *(data / bus for bus in buses)):

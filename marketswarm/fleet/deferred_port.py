@@ -24,12 +24,15 @@ _POLL_EVERY_SEC = 0.005
 _ANSWER_WITHIN_SEC = 5.0
 
 
-def defer_port(command: list[str], port: int, folder: Path, users: str) -> list[str]:
+def defer_port(
+    command: list[str], port: int, folder: Path, users: str, *, directive: str = "port"
+) -> list[str]:
     """Return the command line that starts a server and opens its port after it has read its data.
 
     `command` is that of the server without its port; `users` the name of the ACL file in its data folder.
+    `directive` is `tls-port` for a port that speaks TLS alone.
     """
-    guard = [sys.executable, "-I", "-S", __file__, str(folder.absolute()), str(port), users]
+    guard = [sys.executable, "-I", "-S", __file__, str(folder.absolute()), f"{directive}={port}", users]
     closed = ["--port", "0", "--unixsocket", SOCKET_NAME, "--unixsocketperm", "700", "--aclfile", ACL_LINK]
     return [*guard, *command, *closed]
 
@@ -73,7 +76,8 @@ def _open_port(server: int, key: str, port: str, users: str) -> None:
 def _send_commands(server: int, key: str, port: str, users: str) -> None:
     """Wait until the server has read its data, then set its users and open its port, unless it ends first.
 
-    `key` is the password of the user `gate`, `users` the name of the ACL file.
+    `port` is the directive and the number, `key` the password of the user `gate`, `users` the name of the
+    ACL file.
     """
     while (connection := _connect_when_loaded()) is None:
         if not _is_running(server):
@@ -89,7 +93,7 @@ def _send_commands(server: int, key: str, port: str, users: str) -> None:
             _send(connection, "ACL", "SETUSER", name, "reset", *rules)
         _point_link_to(users)
         Path(OPEN_ACL).unlink()
-        _send(connection, "CONFIG", "SET", "port", port)
+        _send(connection, "CONFIG", "SET", *port.split("="))
         # not ACL LOAD: that disconnects everyone who is there since the port is open
         _send(connection, "ACL", "DELUSER", _GATE_USER)
 

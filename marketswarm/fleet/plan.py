@@ -1,10 +1,12 @@
 """Plan an embedded fleet: which servers and agents to run, for a truth and the options of `up`. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from marketswarm.bus import get_url_variable
+from marketswarm.bus_url import pin_certificate
 from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, describe_unknown
 
 LAST_PORT: Final = 65_535
@@ -28,6 +30,9 @@ GATE_CLOSED: Final = 1
 """The exit code of a gate that could load too little."""
 DATABASE_URL: Final = "DATABASE_URL"
 """The variable with the URL of a PostgreSQL that runs already."""
+BOARD_TLS_HOST: Final = "BOARD_TLS_HOST"
+BOARD_TLS_PEM: Final = "BOARD_TLS_PEM"
+"""The variables by which a board listens at another address over TLS, with this certificate and its key."""
 BOARD_PORT: Final = 8080
 """The port of the board unless another one is asked for."""
 
@@ -91,6 +96,13 @@ class Plan:
     def environ(self) -> dict[str, str]:
         return {bus.variable: bus.url for bus in self.buses if bus.port is not None}
 
+    def use_tls(self, certificate: Path) -> "Plan":
+        """Return the plan of a fleet whose servers speak TLS alone, with the certificate in this PEM file.
+
+        The fleet's own programs reach them at 127.0.0.1, which the certificate need not be for.
+        """
+        return replace(self, buses=tuple(_use_tls(bus, certificate) for bus in self.buses))
+
 
 def is_url_given(bus: str, environ: Mapping[str, str]) -> bool:
     return is_set(get_url_variable(bus), environ)
@@ -126,9 +138,7 @@ def make_plan(
         PlanError: `only` has an unknown service or one without a module, or a port is out of range.
     """
     buses = []
-    for index, name in enumerate(
-        name for name in truth.bus_names() if name not in _find_address_buses(truth)
-    ):
+    for index, name in enumerate(list_embedded_buses(truth)):
         own = None if name in known else port + index
         if own is not None and not 0 < own <= LAST_PORT:
             raise PlanError(f"--port {port}: {name} would be on port {own}, and the last is {LAST_PORT}")
@@ -200,6 +210,18 @@ def find_missed(plan: Plan, truth: Truth) -> tuple[str, ...]:
     if SENTINEL in running:
         monitored.add(HEALER)
     return tuple(svc for svc in plan.left_out if svc in monitored)
+
+
+def _use_tls(bus: PlannedBus, certificate: Path) -> PlannedBus:
+    if bus.port is None:
+        return bus
+    url = pin_certificate(f"rediss://{LOOPBACK}:{bus.port}", str(certificate.absolute()), check_name=False)
+    return replace(bus, url=url)
+
+
+def list_embedded_buses(truth: Truth) -> tuple[str, ...]:
+    """Return the buses that a fleet may run itself, in the order of their ports."""
+    return tuple(name for name in truth.bus_names() if name not in _find_address_buses(truth))
 
 
 def _find_address_buses(truth: Truth) -> list[str]:

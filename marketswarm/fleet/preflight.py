@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 
 from marketswarm.bus import BusError, find_bus_url
 from marketswarm.exit import Code, Exit
+from marketswarm.fleet.listen import ListenAddress, ListenError, find_listen_address
 from marketswarm.fleet.plan import LOOPBACK, Plan, is_url_given
+from marketswarm.fleet.server import knows_tls
+from marketswarm.text import format_names
 from marketswarm.truth import Truth
 
 _POLL_EVERY_SEC = 0.05
@@ -39,14 +42,47 @@ def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, s
     return known
 
 
-def require_free_ports(plan: Plan, metrics_host: str, board_host: str, *, patience_sec: float = 0.0) -> None:
+def require_listening(text: str, plan: Plan, binary: Path | None, board_host: str) -> ListenAddress:
+    """Return the address that `--listen` means, if a fleet can listen there and is safe there.
+
+    `binary` is the program of its servers. Raises Exit, code 2.
+    """
+    try:
+        at = find_listen_address(text)
+    except ListenError as error:
+        raise Exit(Code.CONFIGURATION, f"--listen: {error}") from None
+    own = [bus for bus in plan.buses if bus.port is not None]
+    if binary is None or len(own) < len(plan.buses):
+        others = format_names(bus.name for bus in plan.buses if bus.port is None)
+        raise Exit(
+            Code.CONFIGURATION, f"--listen: the fleet must run all of its buses, and {others} it does not"
+        )
+    if not knows_tls(binary):
+        raise Exit(
+            Code.CONFIGURATION,
+            f"--listen: {binary} was built without TLS, so others could read its passwords on the "
+            "network. Install a server with it (for instance: apt install redis-server, brew install redis)",
+        )
+    if board_host != LOOPBACK and any(agent.board_port for agent in plan.agents):
+        raise Exit(
+            Code.CONFIGURATION,
+            f"--listen: BOARD_HOST={board_host} would show the board without TLS; --listen lets it listen "
+            f"at {at.address} with it: leave BOARD_HOST out",
+        )
+    return at
+
+
+def require_free_ports(
+    plan: Plan, metrics_host: str, board_host: str, *, listen: str | None = None, patience_sec: float = 0.0
+) -> None:
     """Check that the ports of the servers, of the metrics and of the board are free.
 
-    Wait for up to `patience_sec` seconds in all: after a fleet was killed, its children may still be ending.
-    Raises Exit, code 2; the message names the holder of a port and the remedies.
+    With `listen`, an address, those of servers and board must be free there, too. Wait for up to
+    `patience_sec` seconds in all: after a fleet was killed, its children may still be ending. Raises Exit,
+    code 2; the message names the holder of a port and the remedies.
     """
     deadline = time.monotonic() + patience_sec
-    for port, host, subject, remedy in _list_ports(plan, metrics_host, board_host):
+    for port, host, subject, remedy in _list_ports(plan, metrics_host, board_host, listen):
         while not is_port_free(port, host):
             if time.monotonic() >= deadline:
                 holder = find_port_holder(port)
@@ -54,7 +90,9 @@ def require_free_ports(plan: Plan, metrics_host: str, board_host: str, *, patien
             time.sleep(_POLL_EVERY_SEC)
 
 
-def _list_ports(plan: Plan, metrics_host: str, board_host: str) -> Iterator[tuple[int, str, str, str]]:
+def _list_ports(
+    plan: Plan, metrics_host: str, board_host: str, listen: str | None
+) -> Iterator[tuple[int, str, str, str]]:
     """Yield each port with its host, what to call it, and what can be done if it is taken."""
     for bus in plan.buses:
         if bus.port is not None:
@@ -63,6 +101,9 @@ def _list_ports(plan: Plan, metrics_host: str, board_host: str) -> Iterator[tupl
                 f"({bus.variable}=redis://127.0.0.1:{bus.port}), or stopping it."
             )
             yield bus.port, LOOPBACK, f"port {bus.port}, for {bus.name},", remedy
+            if listen is not None:
+                remedy = "The ways on: other ports (--port 7379), or stopping it."
+                yield bus.port, listen, f"port {bus.port} at {listen}, for {bus.name},", remedy
     remedy = "Every service of the truth has one, from METRICS_PORT on: choose another, or none."
     for agent in plan.agents:
         if (port := agent.metrics_port) is not None:
@@ -71,11 +112,13 @@ def _list_ports(plan: Plan, metrics_host: str, board_host: str) -> Iterator[tupl
     for agent in plan.agents:
         if (port := agent.board_port) is not None:
             yield port, board_host, f"port {port}, for {agent.name},", remedy
+            if listen is not None:
+                yield port, listen, f"port {port} at {listen}, for {agent.name},", remedy
 
 
 def is_port_free(port: int, host: str = LOOPBACK) -> bool:
     """Return True if a server could listen on this port now. An unusable host counts as free."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, for TIME_WAIT
         try:
             probe.bind((host, port))

@@ -18,7 +18,7 @@ from marketswarm.fleet.data_folder import (
 )
 from marketswarm.fleet.output import LineWriter, LogFileWriter, LogFormatter, Output
 from marketswarm.fleet.plan import find_board_host, find_missed, format_board_url
-from marketswarm.fleet.summary import SummaryFacts, format_summary
+from marketswarm.fleet.summary import SummaryFacts, describe_listening, format_summary
 from marketswarm.fleet.supervisor import FleetSpec, FleetSupervisor
 from marketswarm.tasks import run_until_first
 
@@ -82,6 +82,8 @@ async def _start_and_report(
         metrics = {agent.name: agent.metrics_port for agent in spec.plan.agents if agent.metrics_port}
         optional: dict[str, Any] = {"metrics": metrics} if metrics else {}
         output.log_event("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **optional)
+        if spec.listening is not None:
+            output.log_event("fleet.listening", **describe_listening(spec, facts))
     await stop.wait()
 
 

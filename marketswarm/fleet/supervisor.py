@@ -27,8 +27,12 @@ from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
 from marketswarm.fleet.environment import make_child_environ, make_server_environ
 from marketswarm.fleet.forks import ForkServer
+from marketswarm.fleet.listen import Listening
 from marketswarm.fleet.plan import (
     ARCHIVE,
+    BOARD,
+    BOARD_TLS_HOST,
+    BOARD_TLS_PEM,
     DATABASE_URL,
     FLEET_LOGS,
     FLEET_SOCKET,
@@ -49,7 +53,13 @@ from marketswarm.fleet.plan import (
 from marketswarm.fleet.postgres import STOP_SIGNAL, PostgresServer
 from marketswarm.fleet.preflight import find_external_buses
 from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
-from marketswarm.fleet.server import MAXMEMORY, build_command, build_memory_limits, limit_process_memory
+from marketswarm.fleet.server import (
+    MAXMEMORY,
+    build_command,
+    build_memory_limits,
+    build_tls_directives,
+    limit_process_memory,
+)
 from marketswarm.fleet_control import ProcessState
 from marketswarm.net.retry import Backoff
 from marketswarm.settings import CommonSettings, read_settings
@@ -81,7 +91,7 @@ class FleetSpec:
     With `access`, the servers let in only users with a password there. `maxmemory` is the memory limit of
     each server, such as `1gb`. `metrics_port` is the metrics port of the truth's first service; None means no
     metrics. `database` is the PostgreSQL that the fleet runs, prepared; None if it needs none, or one runs
-    already.
+    already. With `listening`, which takes `access`, other machines reach the servers and the board over TLS.
     """
 
     plan: Plan
@@ -93,6 +103,7 @@ class FleetSpec:
     maxmemory: str = MAXMEMORY
     metrics_port: int | None = None
     database: PostgresServer | None = None
+    listening: Listening | None = None
 
     def bus_environ(self, user: str) -> dict[str, str]:
         return self.plan.environ() if self.access is None else self.access.environ(user)
@@ -358,7 +369,7 @@ class FleetSupervisor:
                 self._log_event("bus.waiting", "warning", bus=bus.name, log=self._read_log_end(bus.name))
                 report_at = math.inf
             await asyncio.sleep(_POLL_EVERY_SEC)
-        self._log_event("bus.ready", bus=bus.name, url=bus.url, pid=server.pid)
+        self._log_event("bus.ready", bus=bus.name, url=bus.url.partition("?")[0], pid=server.pid)
 
     async def _is_our_server(self, name: str, server: Child) -> bool:
         bus = self._get_bus(name)
@@ -415,10 +426,16 @@ class FleetSupervisor:
         assert bus.port is not None and self._spec.binary is not None  # noqa: S101, PT018 - we run it
         folder = self._spec.data / bus.name
         make_private_folder(folder)
-        line = build_command(self._spec.binary, bus.port, folder, **build_memory_limits(self._spec.maxmemory))
+        limits = build_memory_limits(self._spec.maxmemory)
+        listening = self._spec.listening
+        if listening is not None:
+            assert self._spec.access is not None  # noqa: S101 - or else it would let everyone in
+            limits |= build_tls_directives(listening.at.address, listening.certificate.file, folder)
+        line = build_command(self._spec.binary, bus.port, folder, **limits)
         line = limit_process_memory(line, self._spec.maxmemory)
         if self._spec.access:
-            line = defer_port(line, bus.port, folder, ACL_FILE)
+            directive = "port" if listening is None else "tls-port"
+            line = defer_port(line, bus.port, folder, ACL_FILE, directive=directive)
         program = Program(bus.name, line, make_server_environ(os.environ))
         return Child(program, self._log_event, partial(self._write_line, bus.name), _SERVER_GRACE_SEC)
 
@@ -428,6 +445,8 @@ class FleetSupervisor:
             **self._spec.bus_environ(agent.svc),
             **agent.environ(),
         }
+        if agent.svc == BOARD and (listening := self._spec.listening) is not None:
+            environ |= {BOARD_TLS_HOST: listening.at.address, BOARD_TLS_PEM: str(listening.certificate.file)}
         if agent.svc in (HEALER, SENTINEL):
             self._monitor_environs.append(environ)
         missed_after_sec = truth.timeout_of(agent.svc)

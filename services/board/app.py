@@ -137,7 +137,10 @@ def answer_head(app: ASGIApp) -> ASGIApp:
 
 def find_own_names(settings: BoardEnvironment) -> Collection[str]:
     public = urlsplit(settings.board_public_url or "").hostname or ""
-    return list_own_names(settings.board_host, public, *(settings.board_allowed_hosts or "").split(","))
+    tls_host = settings.board_tls_host or ""
+    return list_own_names(
+        settings.board_host, tls_host, public, *(settings.board_allowed_hosts or "").split(",")
+    )
 
 
 def _add_health(app: FastAPI, board: Board) -> None:

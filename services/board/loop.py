@@ -17,7 +17,7 @@ from services.board.market.market import Market
 from services.board.metrics import collect_board, collect_market
 from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
-from services.board.server import open_socket, serve
+from services.board.server import open_socket, open_tls_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
 
 GC_OBJECTS: Final = 50_000
@@ -34,7 +34,9 @@ async def main() -> int:
         reader = FleetReader(
             me, settings_now, hub, history_now=lambda: past.build(recorder.history, time.time())
         )
-        listening = open_socket(me.settings.board_host, me.settings.board_port)
+        port = me.settings.board_port
+        listening = open_socket(me.settings.board_host, port)
+        tls = open_tls_socket(me.settings.board_tls_host, port, me.settings.board_tls_pem)
         board = Board(me, settings_now, reader, hub, lambda: recorder.history)
         market = Market(me, lambda: settings_now().settings.market)
 
@@ -52,6 +54,7 @@ async def main() -> int:
                 listening,
                 lambda: hub.max_streams_now() + market.hub.max_followers_now(),
                 close_streams,
+                tls,
             ),
             name="http",
         )
@@ -62,7 +65,9 @@ async def main() -> int:
         reader.follow(me.truth)
         me.expose(partial(collect_board, reader, hub, app, recorder, pings.writer))
         me.expose(partial(collect_market, market))
-        me.log.info("board.listening", host=me.settings.board_host, port=me.settings.board_port)
+        me.log.info("board.listening", host=me.settings.board_host, port=port)
+        if tls is not None:
+            me.log.info("board.listening", host=me.settings.board_tls_host, port=port, tls=True)
         while True:
             await reader.read()
             unrecorded = f"history not recorded: {recorder.error}" if recorder.error else None

@@ -11,11 +11,14 @@ import errno
 import logging
 import resource
 import socket
+import ssl
 import struct
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
@@ -300,8 +303,37 @@ class LogLimiter(logging.Filter):
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class TlsSocket:
+    """A socket that listens, and the context with the certificate for the TLS on it."""
+
+    listening: socket.socket
+    context: ssl.SSLContext
+
+
 class _AgentServer(uvicorn.Server):
     """A server that leaves signals to the agent, and wakes once a second where uvicorn wakes ten times."""
+
+    tls: TlsSocket | None = None
+    """Where it listens over TLS besides."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the plain sockets, as uvicorn does, and on the one with TLS."""
+        await super().startup(sockets)
+        if self.tls is None:
+            return
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        make_protocol = partial(
+            make, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        server = await asyncio.get_running_loop().create_server(
+            make_protocol,
+            sock=self.tls.listening,
+            ssl=self.tls.context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=REQUEST_SEC,
+        )
+        self.servers.append(server)
 
     async def main_loop(self) -> None:
         """Keep the date of answers current until cancelled."""
@@ -313,10 +345,30 @@ class _AgentServer(uvicorn.Server):
         yield
 
 
-def open_socket(host: str, port: int) -> socket.socket:
+def open_tls_socket(host: str | None, port: int, pem: Path | None) -> TlsSocket | None:
+    """Return a socket for TLS with the certificate and the key in `pem`; None if neither is given.
+
+    Raises Exit, code 2, if one of them is missing or can't be used; the message names the variable.
+    """
+    if host is None and pem is None:
+        return None
+    if host is None or pem is None:
+        raise Exit(Code.CONFIGURATION, "BOARD_TLS_HOST, BOARD_TLS_PEM: both are needed, or neither")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(pem, password="")  # or else it would ask for one
+    except ssl.SSLError:
+        raise Exit(Code.CONFIGURATION, "BOARD_TLS_PEM: not a certificate with its key, as PEM") from None
+    except OSError as error:
+        raise Exit(Code.CONFIGURATION, f"BOARD_TLS_PEM: can't be read ({error.strerror})") from None
+    return TlsSocket(open_socket(host, port, "BOARD_TLS_HOST"), context)
+
+
+def open_socket(host: str, port: int, variable: str = "BOARD_HOST") -> socket.socket:
     """Return a socket that listens at an address.
 
-    Raises Exit, code 2, if that address can't be used; the message names the variable.
+    Raises Exit, code 2, if that address can't be used; the message names the variable of the address, which
+    is `variable`, or that of the port.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -332,17 +384,17 @@ def open_socket(host: str, port: int) -> socket.socket:
             listening.close()
             raise
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, _explain(host, port, error)) from None
+        raise Exit(Code.CONFIGURATION, _explain(host, port, error, variable)) from None
     listening.setblocking(False)
     return listening
 
 
-def _explain(host: str, port: int, error: OSError) -> str:
+def _explain(host: str, port: int, error: OSError, variable: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"BOARD_PORT: port {port} on {host} is taken by another program; give another one"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"BOARD_PORT: this user may not listen on port {port}; give one above 1023"
-    return f"BOARD_HOST: this machine can't listen on {host} ({error.strerror})"
+    return f"{variable}: this machine can't listen on {host} ({error.strerror})"
 
 
 def raise_file_limit(wanted: int) -> None:
@@ -354,11 +406,16 @@ def raise_file_limit(wanted: int) -> None:
 
 
 async def serve(
-    app: Any, listening: socket.socket, max_streams_now: Callable[[], int], close_streams: Callable[[], None]
+    app: Any,
+    listening: socket.socket,
+    max_streams_now: Callable[[], int],
+    close_streams: Callable[[], None],
+    tls: TlsSocket | None = None,
 ) -> None:
     """Answer requests until cancelled; then end streams by `close_streams`, and close what is still open.
 
-    `max_streams_now` returns how many streams may be open, besides MAX_CONNECTIONS other connections.
+    With `tls`, answer at that address too, over TLS alone. `max_streams_now` returns how many streams may
+    be open, besides MAX_CONNECTIONS other connections.
     """
     logging.getLogger("uvicorn.error").addFilter(LogLimiter())
     raise_file_limit(MAX_CONNECTIONS + max_streams_now() + REFUSED_CONNECTIONS + OTHER_FILES)
@@ -378,6 +435,7 @@ async def serve(
             timeout_graceful_shutdown=1,
         )
     )
+    server.tls = tls
     try:
         await server.serve(sockets=[listening])
     finally:
@@ -387,6 +445,8 @@ async def serve(
         for one in getattr(server, "servers", ()):
             one.close()
         listening.close()
+        if tls is not None:
+            tls.listening.close()
         await _end_connections(server)
 
 

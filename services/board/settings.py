@@ -4,6 +4,7 @@ The environment says where it listens and who may connect; the truth says what i
 looks.
 """
 
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -25,6 +26,9 @@ class BoardEnvironment(CommonSettings):
     alert_channel: Name | None = None  # where the truth names no other
     board_host: Name = "127.0.0.1"  # the address to listen on
     board_port: Port = 8080
+    # another address to listen on, at the same port, over TLS alone; and a certificate with its key, as PEM
+    board_tls_host: Name | None = None
+    board_tls_pem: Path | None = None
     board_allowed_hosts: HostNames | None = None  # in requests; default: our own names and addresses
     # networks whose clients may read, besides this machine; `gateway`: the host of a container
     board_open_to: Annotated[str, AfterValidator(check_networks)] | None = None

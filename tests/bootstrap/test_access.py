@@ -28,9 +28,9 @@ class Scene:
         self.truth.write_bytes(truth("prices"))
         self.ports = {bus: free_port() for bus in BUSES}
 
-    def run(self, code: int = 0) -> Proc:
+    def run(self, code: int = 0, **more: str) -> Proc:
         env = {get_url_variable(bus): f"redis://127.0.0.1:{port}" for bus, port in self.ports.items()}
-        env |= {"ACCESS_DIR": str(self.dir), "TRUTH_PATH": str(self.truth)}
+        env |= {"ACCESS_DIR": str(self.dir), "TRUTH_PATH": str(self.truth), **more}
         with Proc("bootstrap.access", env, self.folder) as proc:
             assert proc.wait(20) == code, str(proc)
         assert "Traceback" not in proc.text()
@@ -60,6 +60,22 @@ def may(url: str, *words: str) -> bool:
         except redis.exceptions.NoPermissionError:
             return False
         return True
+
+
+@pytest.mark.needs("openssl")
+def test_a_fleet_that_is_published_has_a_certificate_and_a_user_for_other_machines(scene):
+    assert "MARKETSWARM_PUBLISH: :: is not one" in scene.run(2, MARKETSWARM_PUBLISH="::").text()
+    assert scene.files() == {}
+    [published] = scene.run(MARKETSWARM_PUBLISH="192.0.2.10").logs("access.published")
+    assert (published["address"], len(published["fingerprint"])) == ("192.0.2.10", 64)
+    users = (scene.dir / "acl/system-redis/users.acl").read_text(encoding="utf-8")
+    assert "nopass" not in users
+    assert "user join " in users
+    assert "BEGIN PRIVATE KEY" in (scene.dir / "acl/tls.pem").read_text(encoding="ascii")
+    before = scene.files()
+    [again] = scene.run(MARKETSWARM_PUBLISH="192.0.2.10").logs("access.published")
+    assert again["fingerprint"] == published["fingerprint"]
+    assert scene.files() == before
 
 
 def test_each_user_has_its_own_password_and_no_other_user_of_the_host_can_read_it(scene):

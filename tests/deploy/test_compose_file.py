@@ -58,12 +58,15 @@ SECRET = re.compile(r"(?:PASSWORD|TOKEN|SECRET|_KEY|URL)$")
 
 
 ALL = [(fleet, name, service) for fleet, services in FLEETS.items() for name, service in services.items()]
+ALL_PORTS = [(name, port) for _, name, service in ALL for port in service.get("ports", [])]
 AGENTS = [
     (fleet, name, service)
     for fleet, name, service in ALL
     if name in TRUTHS[fleet] or name == "healer-standby"
 ]
 
+PUBLISHED = "${MARKETSWARM_PUBLISH:-127.0.0.1}:${MARKETSWARM_PUBLISH:+"
+"""The beginning of a port that one variable publishes: without it, it is a free one of this host alone."""
 FORBIDDEN = {"privileged", "cap_add", "devices", "pid", "ipc", "network_mode", "container_name"}
 HARDENED: dict[str, Callable[[Service], bool]] = {
     "its file system can't be written to": lambda each: each["read_only"] is True,
@@ -77,7 +80,7 @@ HARDENED: dict[str, Callable[[Service], bool]] = {
     "it is on the one network": lambda each: each["networks"] == ["marketswarm-bus"],
     "it takes nothing of the host's": lambda each: not each.keys() & FORBIDDEN,
     "its ports are this host's alone": lambda each: all(
-        one.startswith("127.0.0.1:") for one in each.get("ports", [])
+        one.startswith(("127.0.0.1:", PUBLISHED)) for one in each.get("ports", [])
     ),
     "its image has a tag": lambda each: bool(
         re.search(r":(?:\$\{\w+:-)?(?!latest)[\w.-]+\}?$", each["image"])
@@ -125,6 +128,15 @@ def test_the_network_is_there_apart_and_few_are_published_from_it():
     assert {name for name, each in SERVICES.items() if each.get("profiles") == ["observability"]} == set(
         OBSERVERS
     )
+
+
+def test_the_port_that_one_variable_publishes_is_the_one_with_tls():
+    start = (ROOT / "deploy/redis/start.sh").read_text(encoding="utf-8")
+    [tls_port] = re.findall(r'--tls-port "\$\{TLS_PORT:-(\d+)\}"', start)
+    for name, each in ALL_PORTS:
+        inner = each.rpartition(":")[2]
+        assert each.startswith(PUBLISHED) == (inner == tls_port), name
+    assert {name for name, each in ALL_PORTS if each.startswith(PUBLISHED)} == set(BUSES)
 
 
 def test_data_and_backups_are_on_volumes():

@@ -1,5 +1,6 @@
 """deploy/redis/start.sh with a real server: it waits for its users, and loses nothing by them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from bootstrap.publish import publish_certificate
 from support.fixtures import opened
 from support.rig import HOST, Process, free_port
 from support.waiting import until
@@ -22,17 +24,18 @@ class Bus(Process):
     def __init__(self, folder: Path):
         super().__init__()
         self.folder, self.port = folder, free_port()
-        self.users, self.log = folder / "users.acl", folder / "log"
+        (folder / "acl/system-redis").mkdir(parents=True)
+        self.users, self.log = folder / "acl/system-redis/users.acl", folder / "log"
         text = (ROOT / "deploy/redis/system-redis.conf").read_text(encoding="utf-8")
         text = text.replace("/etc/redis/users/system-redis/users.acl", str(self.users))
         text = text.replace("dir /data", f"dir {folder}")
         text = text.replace("include /etc/redis/limits.conf", f"include {ROOT}/deploy/redis/limits.conf")
         (folder / "redis.conf").write_text(f"{text}\nport {self.port}\nbind {HOST}\n", encoding="utf-8")
 
-    def start(self) -> None:
+    def start(self, **env: str) -> None:
         with self.log.open("ab") as log:
             line = ["sh", str(ROOT / "deploy/redis/start.sh"), str(self.folder / "redis.conf")]
-            self.spawn(line, cwd=self.folder, stdout=log, stderr=log)
+            self.spawn(line, cwd=self.folder, env={**os.environ, **env}, stdout=log, stderr=log)
 
     def client(self, **user: str) -> redis.Redis:
         return redis.Redis(HOST, self.port, retry=Retry(NoBackoff(), 0), decode_responses=True, **user)
@@ -90,3 +93,33 @@ def test_an_append_only_file_that_can_not_be_read_ends_it_with_words(bus):
     bus.start()
     assert bus.wait(20) == 1
     assert bus.told("start.sh: the server that was to load the append-only file ended")
+
+
+@pytest.mark.needs("openssl")
+def test_what_is_published_waits_for_its_certificate_and_for_a_password_of_default(bus):
+    port = free_port()
+    bus.users.write_text(USERS, encoding="utf-8")
+    bus.start(MARKETSWARM_PUBLISH="192.0.2.10", TLS_PORT=str(port))
+    until(lambda: bus.told("and for a password of default"))
+    publish_certificate(bus.folder, "192.0.2.10")
+    assert not bus.answers()
+    bus.users.write_text(USERS.replace("on nopass", f"on #{64 * 'a'}"), encoding="utf-8")
+    with redis.Redis(
+        HOST,
+        port,
+        ssl=True,
+        ssl_ca_certs=str(bus.folder / "tls/certificate.pem"),
+        username="writer",
+        password="writing",  # noqa: S106 - as above
+        retry=Retry(NoBackoff(), 0),
+    ) as client:
+
+        def answers() -> bool:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+        until(answers)
+    with bus.client() as nobody, pytest.raises(redis.AuthenticationError):
+        nobody.ping()

@@ -160,6 +160,13 @@ async def test_what_is_wrong_with_a_certificate_is_told_as_tls(papers, strict):
             await ping_is_refused_as_tls(url, words)
 
 
+async def test_an_authority_of_the_system_does_not_count_beside_one_that_is_given(
+    papers, strict, monkeypatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", str(papers.ours.ca))
+    await ping_is_refused_as_tls(papers.url(strict, ca=papers.other.ca), "verify failed")
+
+
 async def ping_is_refused_as_tls(url, words):
     bus = Bus("market-redis", url)
     with pytest.raises(BusError, match=words) as caught:

@@ -50,6 +50,35 @@ def test_everyone_has_a_user_on_each_bus_and_only_default_needs_no_password():
     assert set(user_names(SHIPPED)) == {"operator", "bootstrap", *SHIPPED.services}
 
 
+def test_other_machines_beat_for_their_services_and_do_nothing_else():
+    document = truth(backup={}, nginx={}, healer={}, board={})
+    joined = of("join", document=document, joining=("backup", "nginx", "board", "healer"))
+    for svc in ("backup", "nginx"):
+        assert may(joined, "publish", channel=f"{svc}:heartbeat")
+        assert all(may(joined, "set", key=f"{kind}:{svc}") for kind in ("beat", "run"))
+        assert may(joined, "xadd", key=f"pings:{svc}")
+    assert may(joined, "get", key="truth:doc")
+    for svc in ("healer", "board", "massive"):  # each has a role, or no section
+        assert not may(joined, "publish", channel=f"{svc}:heartbeat")
+        assert not may(joined, "set", key=f"beat:{svc}")
+    commands = {word for grant in (joined.root, *joined.grants) for word in grant.commands.split()}
+    looks = {"get", "strlen", "hmget", "subscribe", "unsubscribe", "punsubscribe"}
+    assert commands == looks | {
+        "ping",
+        "time",
+        "select",
+        "multi",
+        "exec",
+        "publish",
+        "set",
+        "xadd",
+        "pexpire",
+    }
+    assert "join" not in {user.name for user in build_users(document, BUSES[0])}
+    with pytest.raises(AclError, match="join is a user of another kind"):
+        user_names(truth(join={}))
+
+
 def test_beats_are_published_by_their_own_service_by_the_operator_and_for_pings_by_the_board():
     for svc in SHIPPED.services:
         assert who_may("publish", channel=f"{svc}:heartbeat") == {svc, "operator", "board"}

@@ -48,6 +48,20 @@ def test_what_holds_a_password_is_its_owner_s_alone(made):
         assert stat.S_IMODE((data / folder).stat().st_mode) == 0o700
 
 
+def test_who_listens_for_other_machines_has_a_user_for_them_and_lets_nobody_in_without_a_password(tmp_path):
+    document = truth("a", "healer")
+    access.prepare_access(plan(document), document, tmp_path, joined=True)
+    text = (tmp_path / "system-redis/users.acl").read_text(encoding="utf-8")
+    lines = {line.split()[1]: line for line in text.splitlines()}
+    assert "nopass" not in text
+    assert "&a:heartbeat" in lines["join"]
+    assert "healer:heartbeat" not in lines["join"]
+    password = (tmp_path / "secrets/join").read_text()
+    access.prepare_access(plan(document), document, tmp_path)  # the next start, without --listen
+    assert (tmp_path / "secrets/join").read_text() == password
+    assert "user join " in (tmp_path / "system-redis/users.acl").read_text(encoding="utf-8")
+
+
 def test_passwords_stay_over_a_start(made):
     has_users, document, data = made
     before = has_users.url("system-redis", "b")

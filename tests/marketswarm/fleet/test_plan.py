@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import orjson
 import pytest
+from redis.asyncio.connection import parse_url
 
 from marketswarm.fleet.plan import (
     PlanError,
@@ -40,6 +43,14 @@ def test_a_bus_that_runs_elsewhere_gets_no_server_and_takes_no_place_from_the_ot
         ("redis://127.0.0.1:7001", 7001),
     ]
     assert drawn.environ() == {"MARKET_REDIS_URL": "redis://127.0.0.1:7001"}
+
+
+def test_a_fleet_that_listens_for_others_reaches_its_own_servers_over_tls():
+    drawn = plan(truth("a"), known={"system-redis": "redis://far:1"}).use_tls(Path("/a b/own.pem"))
+    assert [bus.url.partition("?")[0] for bus in drawn.buses] == ["redis://far:1", "rediss://127.0.0.1:6380"]
+    options = parse_url(drawn.buses[1].url)
+    assert options["ssl_ca_certs"] == "/a b/own.pem"
+    assert options["ssl_check_hostname"] is False
 
 
 def test_a_declared_bus_gets_a_server_too():

