@@ -5,7 +5,7 @@ machine says that none is, and none came back since, the machine is gone. A sing
 its service died. Nothing waits for this: what is due is looked at as it is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,35 +33,48 @@ def find_machines(
     notices: Sequence[Notice],
     incidents: Mapping[str, Incident],
     open_in: Mapping[str, Sequence[Incident]],
+    dead_hosts: Collection[str],
 ) -> tuple[Machine, ...]:
     """Return the machines that these notices of one message show to be gone or back.
 
-    `open_in` has the incidents that are open in each thread that the notices continue.
+    `open_in` has the incidents that are open in each thread that the notices continue, `dead_hosts` is what
+    `find_dead_hosts` returned for all notices that are due.
     """
-    return (*_find_gone(notices, incidents), *_find_back(notices, incidents, open_in))
+    ids = _list_by_host(notices, incidents) if dead_hosts else {}
+    gone = (
+        Machine(host, False, frozenset(some))
+        for host, some in ids.items()
+        if len(some) >= LEAST_SERVICES and host in dead_hosts
+    )
+    return (*gone, *_find_back(notices, incidents, open_in))
 
 
-def _find_gone(notices: Iterable[Notice], incidents: Mapping[str, Incident]) -> list[Machine]:
+def _list_by_host(notices: Iterable[Notice], incidents: Mapping[str, Incident]) -> dict[str, set[str]]:
+    """Return the ids of the notices of outages that last, by the host of a miss that says what it left."""
     ids: dict[str, set[str]] = {}
-    begun_at = float("inf")
     for notice in notices:
         incident = incidents.get(notice.key) if notice.say is NoticeKind.DOWN else None
         if incident is not None and incident.down and (miss := _find_miss(incident)) is not None:
             ids.setdefault(miss.host or "", set()).add(notice.id)
-            begun_at = min(begun_at, incident.ts)
-    ids = {host: some for host, some in ids.items() if len(some) >= LEAST_SERVICES}
-    if not ids:
-        return []
-    gone = _find_hosts_without_services(incidents.values(), begun_at)
-    return [Machine(host, False, frozenset(some)) for host, some in ids.items() if host in gone]
+    return ids
+
+
+def find_dead_hosts(notices: Sequence[Notice], incidents: Mapping[str, Incident]) -> set[str]:
+    """Return the hosts whose latest miss left no service up, and none of whose services came back since.
+
+    Only hosts of which two of these notices tell an outage are looked for, in the incidents of which
+    something was read since the first of these outages. Misses that were concluded together have one time;
+    the least that one of them says is the last.
+    """
+    begun = _list_by_host(notices, incidents)
+    if not any(len(some) >= LEAST_SERVICES for some in begun.values()):
+        return set()
+    ids = set().union(*begun.values())
+    since = min(incidents[notice.key].ts for notice in notices if notice.id in ids)
+    return _find_hosts_without_services(incidents.values(), since)
 
 
 def _find_hosts_without_services(incidents: Iterable[Incident], since: float) -> set[str]:
-    """Return the hosts whose latest miss left no service up, and none of whose services came back since.
-
-    Only incidents count that something was read of since then. Misses that were concluded together have one
-    time; the least that one of them says is the last.
-    """
     left: dict[str, tuple[float, int]] = {}  # by host, when its latest miss was, negated, and what it left
     back_at: dict[str, float] = {}
     for incident in incidents:
