@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.event import Event, Kind
+from marketswarm.event import Kind
 from notifier.router.incident import Incident, Notice, NoticeKind, parse_known_event
 
 LEAST_SERVICES: Final = 2
@@ -54,8 +54,8 @@ def _list_by_host(notices: Iterable[Notice], incidents: Mapping[str, Incident]) 
     ids: dict[str, set[str]] = {}
     for notice in notices:
         incident = incidents.get(notice.key) if notice.say is NoticeKind.DOWN else None
-        if incident is not None and incident.down and (miss := _find_miss(incident)) is not None:
-            ids.setdefault(miss.host or "", set()).add(notice.id)
+        if incident is not None and incident.down and incident.host:
+            ids.setdefault(incident.host, set()).add(notice.id)
     return ids
 
 
@@ -78,14 +78,14 @@ def _find_hosts_without_services(incidents: Iterable[Incident], since: float) ->
     left: dict[str, tuple[float, int]] = {}  # by host, when its latest miss was, negated, and what it left
     back_at: dict[str, float] = {}
     for incident in incidents:
-        miss = _find_miss(incident) if incident.last_ts >= since else None
-        if miss is None or miss.host is None or miss.host_up is None:
+        host = incident.host
+        if not host or incident.host_up is None or incident.last_ts < since:
             continue
         if incident.down:
-            found = -incident.ts, miss.host_up
-            left[miss.host] = min(left.get(miss.host, found), found)
+            found = -incident.ts, incident.host_up
+            left[host] = min(left.get(host, found), found)
         else:
-            back_at[miss.host] = max(back_at.get(miss.host, incident.last_ts), incident.last_ts)
+            back_at[host] = max(back_at.get(host, incident.last_ts), incident.last_ts)
     return {
         host
         for host, (negated, count) in left.items()
@@ -116,12 +116,3 @@ def _list_still_down(
     threads = dict.fromkeys(notice.thread for notice in notices)
     others = (each for thread in threads for each in open_in.get(thread, ()) if each.machine == host)
     return tuple(dict.fromkeys(each.name for each in others if each.down))
-
-
-def _find_miss(incident: Incident) -> Event | None:
-    """Return the miss that an incident began with, if it says what it left up on a known host."""
-    if incident.kind is not Kind.HEARTBEAT_MISS:
-        return None
-    event = parse_known_event(incident.miss.encode())
-    is_told = event is not None and event.host and event.host_up is not None
-    return event if is_told else None
