@@ -12,7 +12,7 @@ from typing import Final
 from marketswarm.channels import Message
 from notifier.router.defect import Defect, DefectKind
 from notifier.router.incident import Incident, Notice, NoticeKind
-from notifier.router.machines import Machine, find_machines
+from notifier.router.machines import Machine, find_dead_hosts, find_machines
 from notifier.router.render import Surroundings, render_message, render_plain_message
 from notifier.router.suppression import Suppression
 from notifier.router.timers import Timers
@@ -69,6 +69,7 @@ class Grouper:
         self._open_threads: Counter[str] = Counter()  # by thread, the number of incidents in which it is open
         self._open: dict[str, list[Incident]] = {}  # by thread, the incidents that are open in it
         self._rate_limited: list[Incident] = []  # incidents with outages that the rate limit holds back
+        self._dead_hosts: set[str] = set()  # hosts on which no service is up any more
         self._defects: list[Defect] = []
 
     def group(
@@ -91,6 +92,7 @@ class Grouper:
             )
             self._open_threads.update(each.flap_thread for each in incidents if each.flap_thread in continued)
         self._open = self._find_open(continued)
+        self._dead_hosts = find_dead_hosts(notices, self._incidents) if len(notices) > 1 else set()
         groups: list[tuple[tuple[str, ...], list[Notice]]] = []
         latest: dict[tuple[tuple[str, ...], str | None, NoticeKind | None], int] = {}
         last_about: dict[str, int] = {}  # by key, the group of the last notice about it
@@ -135,7 +137,9 @@ class Grouper:
 
     def _find_machines(self, notices: Sequence[Notice]) -> tuple[Machine, ...]:
         is_end = any(notice.say is NoticeKind.UP for notice in notices)
-        return find_machines(notices, self._incidents, self._open) if len(notices) > 1 or is_end else ()
+        if not (is_end or (len(notices) > 1 and self._dead_hosts)):
+            return ()
+        return find_machines(notices, self._incidents, self._open, self._dead_hosts)
 
     def _record_machines(self, machines: Sequence[Machine], notices: Sequence[Notice]) -> None:
         """Record in the incidents of each machine that is gone that a message says so."""

@@ -103,6 +103,9 @@ class Incident:
     Its latest gap lasted from `gap_since` to `gap_ts`, `gap_entries` are the log entries that hold it. The
     times of reach gaps that overlap are one.
 
+    `host` is the machine that the service fell silent on, and `host_up` how many others were up there, as its
+    miss says; both are empty if it does not say so.
+
     `told_at`, `thread` and `channels` are of the message that was sent about it; `reminded` and `escalated`
     count the reminders and escalation steps since; `acked_by` is who acknowledged it.
 
@@ -148,6 +151,8 @@ class Incident:
     flapping: bool = False
     flap_thread: str = ""
     severity: str = ""
+    host: str = ""
+    host_up: int | None = None
     machine: str = ""
     is_gone: bool = False
 

@@ -5,11 +5,11 @@ machine says that none is, and none came back since, the machine is gone. A sing
 its service died. Nothing waits for this: what is due is looked at as it is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.event import Event, Kind
+from marketswarm.event import Kind
 from notifier.router.incident import Incident, Notice, NoticeKind, parse_known_event
 
 LEAST_SERVICES: Final = 2
@@ -33,46 +33,59 @@ def find_machines(
     notices: Sequence[Notice],
     incidents: Mapping[str, Incident],
     open_in: Mapping[str, Sequence[Incident]],
+    dead_hosts: Collection[str],
 ) -> tuple[Machine, ...]:
     """Return the machines that these notices of one message show to be gone or back.
 
-    `open_in` has the incidents that are open in each thread that the notices continue.
+    `open_in` has the incidents that are open in each thread that the notices continue, `dead_hosts` is what
+    `find_dead_hosts` returned for all notices that are due.
     """
-    return (*_find_gone(notices, incidents), *_find_back(notices, incidents, open_in))
+    ids = _list_by_host(notices, incidents) if dead_hosts else {}
+    gone = (
+        Machine(host, False, frozenset(some))
+        for host, some in ids.items()
+        if len(some) >= LEAST_SERVICES and host in dead_hosts
+    )
+    return (*gone, *_find_back(notices, incidents, open_in))
 
 
-def _find_gone(notices: Iterable[Notice], incidents: Mapping[str, Incident]) -> list[Machine]:
+def _list_by_host(notices: Iterable[Notice], incidents: Mapping[str, Incident]) -> dict[str, set[str]]:
+    """Return the ids of the notices of outages that last, by the host of a miss that says what it left."""
     ids: dict[str, set[str]] = {}
-    begun_at = float("inf")
     for notice in notices:
         incident = incidents.get(notice.key) if notice.say is NoticeKind.DOWN else None
-        if incident is not None and incident.down and (miss := _find_miss(incident)) is not None:
-            ids.setdefault(miss.host or "", set()).add(notice.id)
-            begun_at = min(begun_at, incident.ts)
-    ids = {host: some for host, some in ids.items() if len(some) >= LEAST_SERVICES}
-    if not ids:
-        return []
-    gone = _find_hosts_without_services(incidents.values(), begun_at)
-    return [Machine(host, False, frozenset(some)) for host, some in ids.items() if host in gone]
+        if incident is not None and incident.down and incident.host:
+            ids.setdefault(incident.host, set()).add(notice.id)
+    return ids
+
+
+def find_dead_hosts(notices: Sequence[Notice], incidents: Mapping[str, Incident]) -> set[str]:
+    """Return the hosts whose latest miss left no service up, and none of whose services came back since.
+
+    Only hosts of which two of these notices tell an outage are looked for, in the incidents of which
+    something was read since the first of these outages. Misses that were concluded together have one time;
+    the least that one of them says is the last.
+    """
+    begun = _list_by_host(notices, incidents)
+    if not any(len(some) >= LEAST_SERVICES for some in begun.values()):
+        return set()
+    ids = set().union(*begun.values())
+    since = min(incidents[notice.key].ts for notice in notices if notice.id in ids)
+    return _find_hosts_without_services(incidents.values(), since)
 
 
 def _find_hosts_without_services(incidents: Iterable[Incident], since: float) -> set[str]:
-    """Return the hosts whose latest miss left no service up, and none of whose services came back since.
-
-    Only incidents count that something was read of since then. Misses that were concluded together have one
-    time; the least that one of them says is the last.
-    """
     left: dict[str, tuple[float, int]] = {}  # by host, when its latest miss was, negated, and what it left
     back_at: dict[str, float] = {}
     for incident in incidents:
-        miss = _find_miss(incident) if incident.last_ts >= since else None
-        if miss is None or miss.host is None or miss.host_up is None:
+        host = incident.host
+        if not host or incident.host_up is None or incident.last_ts < since:
             continue
         if incident.down:
-            found = -incident.ts, miss.host_up
-            left[miss.host] = min(left.get(miss.host, found), found)
+            found = -incident.ts, incident.host_up
+            left[host] = min(left.get(host, found), found)
         else:
-            back_at[miss.host] = max(back_at.get(miss.host, incident.last_ts), incident.last_ts)
+            back_at[host] = max(back_at.get(host, incident.last_ts), incident.last_ts)
     return {
         host
         for host, (negated, count) in left.items()
@@ -103,12 +116,3 @@ def _list_still_down(
     threads = dict.fromkeys(notice.thread for notice in notices)
     others = (each for thread in threads for each in open_in.get(thread, ()) if each.machine == host)
     return tuple(dict.fromkeys(each.name for each in others if each.down))
-
-
-def _find_miss(incident: Incident) -> Event | None:
-    """Return the miss that an incident began with, if it says what it left up on a known host."""
-    if incident.kind is not Kind.HEARTBEAT_MISS:
-        return None
-    event = parse_known_event(incident.miss.encode())
-    is_told = event is not None and event.host and event.host_up is not None
-    return event if is_told else None

@@ -239,6 +239,7 @@ class Router:
         incident.down, incident.id, incident.miss = True, event.id, raw.decode("utf-8", "replace")
         incident.kind, incident.ts, incident.since = event.type, event.ts, event.ts
         incident.told_at, incident.held, incident.thread = now, None, message.id
+        incident.host, incident.host_up, incident.machine = "", None, ""
         incident.channels = self._suppression.open_channels
         return replace(message, thread=message.id, opens=True)
 
@@ -369,6 +370,8 @@ class Router:
         if not incident.flap_thread:  # else its end goes where its beginning went
             incident.channels = ()
         incident.thread, incident.acked_by, incident.tried, incident.machine = "", "", "", ""
+        is_counted = event.type is Kind.HEARTBEAT_MISS and event.host_up is not None
+        incident.host, incident.host_up = (event.host or "", event.host_up) if is_counted else ("", None)
         incident.reminded = incident.escalated = 0
         self._incidents[incident.key] = incident
         self._suppression.record_change(incident, event.ts, now)

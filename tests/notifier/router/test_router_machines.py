@@ -59,6 +59,10 @@ def test_one_service_alone_is_no_machine(town):
     town.down("a", host="db1", host_up=0)
     town.run(3)
     assert town.titles() == ["a is down"]
+    lose(town, ("b", "c"), host="web1")
+    town.down("x", host="web2", host_up=0)
+    town.run(3)
+    assert town.titles()[1:] == ["machine web1 is gone: 2 services (b, c); x is down"]
 
 
 def test_services_on_several_hosts_are_on_none(town):
