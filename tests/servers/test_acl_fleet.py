@@ -118,6 +118,8 @@ def commands_find_their_way(fleet):
     assert {row["verdict"] for row in rows} == {"up"}
     assert "rss:items" in fleet.marketswarm("topology")
     assert "✓" in fleet.marketswarm("notify", "test")
+    target = orjson.loads(fleet.marketswarm("history", "massive/gone", "--json"))
+    assert target["failures"]
     assert "rss_agg" in fleet.marketswarm("silence", "rss_agg", "--for", "1h", "--why", "x", "--by", "kim")
     assert fleet.marketswarm("dead") == "everything was delivered\n"
     assert "rss_agg beats on" in fleet.marketswarm("beat", "rss_agg", "--verbose")

@@ -16,7 +16,7 @@ WIDTH: Final = 720
 HEIGHT: Final = 80
 _EDGE: Final = 4
 _LEAST_FAILED: Final = 0.25  # the height of a failure among many successes
-_LEAST_WIDTH: Final = 2.0
+_LEAST_WIDTH: Final = 3.0  # of what stands alone in a long time
 _SPIKE: Final = 3.0  # what is slower than so many times the slowest average is cut off
 STEP_NAMES: Final = {
     "dns": "DNS",
@@ -82,7 +82,8 @@ def _draw_steps(frame: _Frame, values: Sequence[tuple[int, float | None]], top: 
         if value is None:
             continue
         y, end = _find_y(value, top), frame.place(number + 1)
-        path += f"V{y:g}" if before == number - 1 else f"M{frame.place(number):g} {y:g}"
+        begin = min(frame.place(number), end - _LEAST_WIDTH)
+        path += f"V{y:g}" if before == number - 1 else f"M{begin:g} {y:g}"
         path += f"H{end:g}"
         before = number
     return path

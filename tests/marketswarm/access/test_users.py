@@ -375,6 +375,27 @@ def test_the_medic_may_read_the_results_of_probes_where_massive_writes_them():
     assert not may(of("medic", "market-redis", truth(medic={})), "getrange", key="probe:shop")
 
 
+@pytest.mark.parametrize("name", ["board", "operator"])
+def test_the_board_and_the_operator_may_read_how_targets_were_and_only_massive_may_write_it(name):
+    points = {"publish_to": [{"bus": "system-redis", "key": "net:probes"}]}
+    for document, bus, stream in (
+        (truth(massive={}, board={}), "market-redis", "massive:probes"),
+        (truth(massive={"access_points": points}, board={}), "system-redis", "net:probes"),
+    ):
+        reader = of(name, bus, document)
+        past, failures = f"{stream}:past:shop", f"{stream}:failures:shop"
+        assert may(reader, "getrange", key=past)
+        assert may(reader, "getrange", key="probe:shop")
+        assert may(reader, "lrange", key=failures)
+        assert not any(may(reader, "set", key=key) for key in (past, "probe:shop"))
+        assert not may(reader, "lpush", key=failures)
+        assert may(of("massive", bus, document), "@string", key=past)
+    assert may(of(name, "system-redis", document), "hget", key="massive:roster")
+    assert not may(of(name, "market-redis", document), "getrange", key=past)
+    bare = of(name, "market-redis", truth(board={}))
+    assert not may(bare, "getrange", key="massive:probes:past:shop")
+
+
 def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
     document = truth(medic={}, feed={}, notifier={}, healer={}, board={})
     for bus in BUSES:

@@ -56,7 +56,9 @@ def test_a_failure_is_as_high_as_its_share_and_at_least_a_quarter(failures, heig
 
 def test_one_failure_in_a_month_is_wide_enough_to_be_seen():
     hour = ProbeBin(NOW // 3600 * 3600, 3600.0, 240, 1, 0.04, 0.06)
-    assert path(draw_response([hour], "month", NOW), "d").startswith("M718 0")
+    picture = draw_response([hour], "month", NOW)
+    assert path(picture, "d").startswith("M717 0")
+    assert path(picture, "l").startswith("M717 ")
 
 
 def test_a_spike_does_not_flatten_what_is_usual():

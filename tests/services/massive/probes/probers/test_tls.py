@@ -1,11 +1,13 @@
 """Is a certificate good, and for how long: against servers with certificates of the test's own authority."""
 
 import socket
+import time
 
 import pytest
 
 from services.massive.probes.probers.context import ProbeContext
-from services.massive.probes.probers.tls import probe
+from services.massive.probes.probers.tls import probe, record_certificate
+from services.massive.probes.probers.trace import Trace
 from services.massive.probes.targets import Tls
 from support.rig.certificates import Authority
 from support.rig.process import HOST
@@ -24,7 +26,31 @@ async def test_a_good_certificate_is_well_and_says_for_how_long(authority, conte
     assert (found.stage, found.error, found.warning) == ("done", None, None)
     assert 29.5 < found.facts["days_left"] <= 30
     assert found.facts["tls"] == "TLSv1.3"
+    assert found.facts["issuer"] == "an authority"
+    assert found.facts["ends_at"] > time.time() + 29 * 86_400
     assert set(found.ms) == {"dns", "tcp", "tls", "total"}
+
+
+def test_an_issuer_is_called_by_its_organization_and_else_by_its_common_name():
+    class Handshake:
+        def __init__(self, *names):
+            self.names = names
+
+        def version(self):
+            return "TLSv1.3"
+
+        def getpeercert(self):
+            return {"issuer": tuple((name,) for name in self.names)}
+
+    for names, said in (
+        ((("countryName", "XX"), ("organizationName", "Example CA"), ("commonName", "R3")), "Example CA"),
+        ((("commonName", "R3"),), "R3"),
+        ((("countryName", "XX"),), None),
+        ((), None),
+    ):
+        trace = Trace("tls", "h:1")
+        record_certificate(Handshake(*names), trace, 14.0, 0.0)
+        assert trace.facts.get("issuer") == said
 
 
 async def test_one_that_says_no_more_of_itself_than_most_clients_ask_is_good_too(authority, context):
