@@ -1,8 +1,7 @@
 """Remove secrets from text before it leaves the fleet. Pure, but for `list_secrets`, which may read files.
 
-Three kinds of rules: forms that are known (keys of well-known services, private keys, signed tokens), places
-that hold a secret (a URL's user, a header, a variable called `…_PASSWORD`), and text that looks random. Where
-it is not clear, text is removed: a diagnosis can do without it. Names, times and sentences stay.
+`secret_rules.py` has the rules. Where it is not clear, text is removed: a diagnosis can do without it. Names,
+times and sentences stay.
 
 The text is hostile: whoever writes a log chooses it. So lines are cut first, some of them are searched at a
 time, each expression takes time that grows as its text, and who calls may end it between two pieces.
@@ -10,19 +9,25 @@ time, each expression takes time that grows as its text, and who calls may end i
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from marketswarm.exit import Exit
+from marketswarm.secret_rules import (
+    ASSIGNED_QUOTED,
+    BLOCK_BEGIN,
+    REMOVED,
+    RULES,
+    fold_case,
+    has_mixed_kinds,
+    keep_harmless,
+    looks_random,
+)
 from marketswarm.settings import read_variable
 from marketswarm.truth.credentials import is_secret_key
 
-Replacement = str | Callable[[re.Match[str]], str]
-
-REMOVED: Final = "[removed]"
 MAX_TEXT: Final = 30_000
 """The longest text that is looked at."""
 MAX_RAW_LINE: Final = 8000
@@ -38,60 +43,14 @@ LEAST_LITERAL: Final = 5
 """Shorter values of secret variables are not looked for: they would remove parts of words."""
 NOT_SECRET: Final = frozenset({"TRUTH_REDIS_KEY"})
 """Variables that have the name of a secret, and hold none: this one is the name of a key in Redis."""
-
-_WORDS: Final = (
-    r"pass|pw|passw(?:or)?ds?|passwd|passphrase|pwd|psk|secrets?|(?:auth|access|refresh|id|bearer|session|csrf|bot|api)?"
-    r"[_-]?tokens?|(?:api|access|account|private|signing|encryption|master|shared[_-]?access|secret|routing|"
-    r"integration|license|service|storage|ssh|host|deploy|storage[_-]?account)[ _-]?keys?(?:[_-]?id)?|"
-    r"credentials?|creds?|auth|authkey|authorization|cookies?|session(?:[_-]?id)?|sess|sid|phpsessid|jsessionid|"
-    r"jwt|otp|totp|pin|salt|signature|sig|hmac|webhook(?:[_-]?url)?|dsn|conn(?:ection)?[_-]?str(?:ing)?|"
-    r"requirepass|masterauth|mnemonic|seed[_-]?phrase|x-api-key|apikey"
-)
-# what is before the word is not matched: only so a long hostile text takes no long time
-_NAME: Final = rf"(?:(?<![A-Za-z])(?:{_WORDS})(?:[_.-][A-Za-z0-9_.-]{{0,60}})?)"
-_CAMEL: Final = (
-    r"(?-i:(?:[Pp]assword|PASSWORD|[Pp]asswd|[Pp]assphrase|[Ss]ecret|SECRET|[a-z]Token|TOKEN|[a-z]Key|_KEY|"
-    r"APIKEY|[a-z]Auth|[Cc]redential|[a-z]Pwd)[A-Za-z0-9_]{0,60})"
-)
-_PASSWORDS: Final = (
-    r"(?:(?<![A-Za-z])(?:pass|pw|pwd|passw(?:or)?ds?|passwd|passphrase|passcode|psk|passwort|kennwort|wachtwoord|"
-    r"contrase(?:ñ|n)as?|senha|mot[ _-]?de[ _-]?passe)(?:[_.-][A-Za-z0-9_.-]{0,60})?|"
-    # the end of a word, as in DBPASS
-    r"(?<=[A-Za-z0-9])(?<!\bby)(?<!\bcom)(?<!\bsur)(?<!\btres)(?:pass|passwd|pwd?)(?![A-Za-z0-9_.-])|"
-    r"(?-i:(?:[Pp]assword|PASSWORD|[Pp]asswd|PASSWD|[Pp]assphrase|PASSPHRASE|[Pp]asscode|PASSCODE|[a-z]Pass|"
-    r"[a-z]Pwd)[A-Za-z0-9_]{0,60}))"
-)
-_QUOTED: Final = r'"(?:[^"\\]|\\.)*"?|' + r"'(?:[^'\\]|\\.)*'?"
-_BRACKETS: Final = r"\((?=[^)\n]{0,300}[\"'])[^)\n]{1,300}+\)?|\[(?=[^\]\n]{0,300}[\"'])[^\]\n]{1,300}+\]?"
-"""Several values, one of them in quotes, such as `('bob', 'password')`."""
-_ASSIGNED_QUOTED: Final = re.compile(
-    rf"(?i)((?:{_NAME}|{_CAMEL})[\"']?\]?\s{{0,20}}(?:=>|:=|==?|:)\s{{0,20}})({_QUOTED})"
-)
-"""A quoted value as it stands before its escapes are undone, when a quote inside of it does not end it."""
-_COUNT: Final = re.compile(r"(?:tokens|keys|sessions?|cookies)\W*$", re.IGNORECASE)
-"""Names under which a number is a count, as in `max_tokens: 4000`."""
-_HARMLESS: Final = (
-    r"(?:true|false|null|none|yes|no|on|off|unset|missing|empty|required|expired|invalid|failed|error|ok|"
-    r"env:[A-Z0-9_]+|\[removed\])"
-)
-_HARMLESS_VALUE: Final = re.compile(_HARMLESS, re.IGNORECASE)
-# a quote that ends a text in JSON ends a password in that text, too
-_IN_TEXT: Final = r"\"(?!\s{0,9}(?:,\s{0,9}[\"\n]|[}\]]|$))"
-# the rest of a query string is no part of a password
-_RUN: Final = rf"(?:[^\s&\"]|&(?![\w.-]{{1,40}}=)|{_IN_TEXT})+"
-_REST: Final = rf"(?:[^\n\"]|{_IN_TEXT})+"
-
 _ESCAPE: Final = re.compile(r"\\(?:([nrt\"\\/])|(?:u00|x)([0-7][0-9A-Fa-f]))")
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t"}
-
 _KEY_BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|PuTTY-User-Key-File")
 _KEY_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?(?:-----)?|Private-MAC:[^\n]*")
+_KEY_SIGNS: Final = ("-----", "PuTTY-")
+"""The beginning or the end of a key has one of these."""
 _PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY")
 _PEM_SIGNS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\ \t\r\n"
-_BLOCK_BEGIN: Final = re.compile(
-    rf"(?i)(?:{_NAME}|{_CAMEL}|{_PASSWORDS})[\"']?\s{{0,9}}:\s{{1,9}}[|>][+-]?\d?[+-]?\s{{0,9}}$"
-)
-"""The key of a text of several lines in YAML, which are further in than the key."""
 _SPLIT: Final = re.compile(
     r"(?<![A-Za-z0-9+/=_.-])([A-Za-z0-9+/=_.-]{6,512}+)(\n[ \t]{0,20})"
     r"([A-Za-z0-9+/_.-]{3,512}+={0,2})(?=[\s\"',;)}\]]|$)"
@@ -105,218 +64,6 @@ _WIDTHLESS: Final = dict.fromkeys(
 _BLOCK_SIGNS: Final = tuple("|>+-123456789")
 _GOES_ON: Final = tuple("=:|>\\,({[")
 _GOES_ON_IN: Final = (" ", "\t", "$")
-_ACL_PASSWORD: Final = re.compile(r"(\s[><#!])\S+")
-_SECRET_COLUMN: Final = re.compile(rf"(?i){_NAME}|{_CAMEL}|{_PASSWORDS}")
-_PIECE: Final = re.compile(r"[A-Za-z0-9]+")
-_LONG_PIECE: Final = 16
-_LONG_LETTERS: Final = 24
-_LEAST_RATE: Final = 0.18
-"""The share of places at which a random text changes its kind of character; names do so less often."""
-_LONG_RUN: Final = 20
-
-
-def _keep_first(match: re.Match[str]) -> str:
-    return match[1] + REMOVED
-
-
-def _keep_two(match: re.Match[str]) -> str:
-    return match[1] + match[2] + REMOVED
-
-
-def _remove_user(match: re.Match[str]) -> str:
-    """Remove all before the last `@` of a URL, which may stand as `%40`."""
-    for at in ("@", "%40"):
-        _user, found, host = match[2].rpartition(at)
-        if found:
-            return f"{match[1]}{REMOVED}{at}{host}"
-    return match[0]
-
-
-def _remove_row(match: re.Match[str]) -> str:
-    """Remove the values of an INSERT that has a column with the name of a secret."""
-    is_secret = _SECRET_COLUMN.search(match[2]) is not None
-    return f"{match[1]}{match[2]}{match[3]} {REMOVED}" if is_secret else match[0]
-
-
-def _remove_arguments(match: re.Match[str]) -> str:
-    """Remove the arguments of a call if they are a user and a password: so many texts without names."""
-    words = [each.strip() for each in match[2].split(",")]
-    texts = sum(each.startswith(("'", '"', "b'", 'b"')) for each in words)
-    return match[1] + REMOVED if texts >= (3 if match[1].lower() == "connect(" else 2) else match[0]
-
-
-def _keep_harmless(match: re.Match[str]) -> str:
-    """Keep a value that can't be a secret, such as `token: expired`."""
-    value = match[2].strip("\\\"' .,;:)}&")
-    is_count = value.isdigit() and _COUNT.search(match[1]) is not None
-    return match[0] if not value or is_count or _HARMLESS_VALUE.fullmatch(value) else match[1] + REMOVED
-
-
-def _compile(pattern: str, replacement: Replacement) -> tuple[re.Pattern[str], Replacement]:
-    return re.compile(pattern), replacement
-
-
-RULES: Final = {
-    "color": _compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]", ""),
-    "url_blank": _compile(
-        r"((?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}+://[^\s:/@]{0,100}+:)(?!\d{1,5}(?:[\s/]|$))"
-        r"[^\s@\"'<>`]{1,100}+(?: [^\s@\"'<>`]{1,100}+){1,3}+@(?=[\w\[])",
-        rf"\1{REMOVED}@",
-    ),
-    "url_user": _compile(
-        r"((?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]{0,60}:(?://|\\/\\/))([^\s\"'<>`]*+)", _remove_user
-    ),
-    "url_quoted": _compile(r"(?i)((?<![a-z0-9+.-])[a-z0-9+.-]{1,60}%3A%2F%2F)([^\s\"'<>&]*+)", _remove_user),
-    "user_at_host": _compile(r"(\b[\w.-]{1,60}:)[^\s:@/\"']{1,100}@(?=[\w(\[])", rf"\1{REMOVED}@"),
-    "url_secret_path": _compile(
-        r"(hooks\.slack\.com/(?:services|workflows)/|discord(?:app)?\.com/api/webhooks/|hc-ping\.com/|"
-        r"webhook\.office\.com/|outlook\.office\.com/webhook/|api\.telegram\.org/(?:file/)?bot|"
-        r"hooks\.zapier\.com/hooks/catch/|maker\.ifttt\.com/[^\s]{0,100}?/key/|/api/v1/ping/|/ping/)[^\s\"'<>?]+",
-        _keep_first,
-    ),
-    "query": _compile(
-        rf"(?i)([?&;](?:[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL})|key|code|X-Amz-[A-Za-z-]+|sv|se|sp)=)[^&\s\"'<>;#]+",
-        _keep_first,
-    ),
-    "header": _compile(
-        r"(?i)(\b(?:proxy-)?authorization|\b(?:set-)?cookie|"
-        r"\bx-(?:api|auth|access|amz|csrf|vault|goog|shopify)[a-z-]{0,60}+|\bapi-key|\bprivate-token|\bdd-api-key|\bstripe-signature)"
-        rf"(\\?[\"']?\s{{0,20}}[:=]\s{{0,20}})(\\\"(?:[^\"\\])*\\\"|{_QUOTED}|[^\n]+)",
-        _keep_two,
-    ),
-    "scheme": _compile(
-        r"(?i)\b(bearer|basic|digest|negotiate|ntlm|apikey)(\s+)[A-Za-z0-9._~+/=:-]{6,}", _keep_two
-    ),
-    "phrase": _compile(
-        r"(?i)((?:passphrase|mnemonic|seed[ _-]?phrase|recovery[ _-]?(?:phrase|codes?))\\?[\"']?\s{0,20}"
-        r"(?:[:=]|is)\s{0,20})[^\n]+",
-        _keep_first,
-    ),
-    "xml": _compile(rf"(?i)(<[\w.:-]{{0,40}}(?:{_NAME}|{_CAMEL})(?:\s[^<>]{{0,200}})?>)[^<]+", _keep_first),
-    "hash": _compile(
-        r"(?i)\$(?:1|2[abxy]?|5|6|7|y|gy|apr1|P|H|argon2(?:id?|d)|scrypt|pbkdf2[a-z0-9-]*|bcrypt-sha256)"
-        r"\$[^\s:\"',]+"
-        r"|\b(?:pbkdf2|scrypt|argon2|bcrypt|sha1|sha256|md5)[a-z0-9_:]{0,40}\$[^\s\"',]+"
-        r"|\bSCRAM-SHA-\d+\$[^\s\"',]+|\{S?(?:SHA|MD5|CRYPT|SSHA\d*)\}[^\s\"',]+",
-        REMOVED,
-    ),
-    "known": _compile(
-        r"(?<![A-Za-z0-9])(?:"
-        r"(?:AKIA|ASIA|AGPA|AIDA|AROA|ANPA|ABIA)[A-Z0-9]{8,}"
-        r"|gh[pousr]_[A-Za-z0-9]{6,}|github_pat_\w{6,}|gl(?:pat|ptt|dt|rt|soat|ft|cbt|agent|oas)-[\w-]{6,}"
-        r"|xox[a-z]{1,2}-[\w-]{6,}|xapp-[\w-]{6,}|xwfp-[\w-]{6,}"
-        r"|(?:sk|pk|rk)[-_](?:live|test|ant|proj|or|svcacct|lf)?[-_]?[A-Za-z0-9_-]{10,}|whsec_[A-Za-z0-9+/=_-]{6,}"
-        r"|AIza[\w-]{10,}|ya29\.[\w.-]{6,}|1//0[\w-]{10,}|GOCSPX-[\w-]{6,}"
-        r"|npm_\w{10,}|pypi-[\w-]{10,}|dckr_(?:pat|oat)_[\w-]{6,}|hv[sbr]\.[\w-]{6,}|s\.[A-Za-z0-9]{20,}"
-        r"|SG\.[\w-]{6,80}\.[\w-]{6,}|key-[0-9a-f]{16,}|[0-9a-f]{32}-us\d{1,2}|sq0[a-z]{3}-[\w-]{6,}|EAA[A-Za-z0-9]{16,}"
-        r"|shp(?:at|ca|pa|ss)_\w{6,}|do[opr]_v1_\w{6,}|lin_(?:api|oauth)_\w{6,}|PMAK-[\w-]{6,}|gl(?:sa|c)_[\w+/=-]{6,}"
-        r"|NR(?:AK|JS|BR|II|RA|SP)-[\w-]{6,}|hf_\w{10,}|r8_\w{10,}|mst_[0-9a-f]{6,}_?[0-9a-f]*|sntry[su]_[\w+/=.-]{6,}"
-        r"|(?:SK|AC)[0-9a-f]{32}|\d{6,12}:[A-Za-z0-9_-]{30,}|AGE-SECRET-KEY-1[A-Z0-9]+|dapi[0-9a-f]{16,}"
-        r"|[MNO][A-Za-z\d_-]{22,40}\.[\w-]{6}\.[\w-]{20,}|pat[A-Za-z0-9]{14}\.[0-9a-f]{20,}|secret_[A-Za-z0-9]{10,}"
-        r"|ntn_\w{10,}|figd_[\w-]{6,}|pul-[0-9a-f]{10,}|rubygems_[0-9a-f]{10,}|tskey-[\w-]{6,}|cf(?:ut|k)_\w{10,}"
-        r"|eyJ[\w-]{4,}(?:\.[\w-]*){0,4}|AQ[A-Za-z0-9+/_-]{40,}=*|v2\.(?:local|public)\.[\w.-]{10,}"
-        r")",
-        REMOVED,
-    ),
-    "app_password": _compile(
-        r"(?is)(pass.{0,80}?(?<![A-Za-z]))(?-i:[a-z]{4}(?: [a-z]{4}){3})(?![A-Za-z])", _keep_first
-    ),
-    "redis_wire": _compile(
-        r"(?i)(\bAUTH\s{1,4}\$\d{1,9}\s{1,4})\S+(?:\s{1,4}\$\d{1,9}\s{1,4}\S+)?", _keep_first
-    ),
-    "redis_monitor": _compile(r"(?i)(\"(?:AUTH|HELLO)\"\s)[^\n]+", _keep_first),
-    "redis_acl": _compile(
-        r"(?i)(\bsetuser\b[^\n]*)", lambda match: _ACL_PASSWORD.sub(rf"\1{REMOVED}", match[0])
-    ),
-    "sql": _compile(r"(?i)(\b(?:identified\s+by|password)\s+)(?:'[^'\n]*'|\"[^\"\n]*\")", _keep_first),
-    "insert": _compile(
-        r"(?i)(\binsert\s{1,9}into\s[^()\n]{1,80}+\()([^()\n]{1,500}+)(\)\s{0,9}values?\b)[^\n]+", _remove_row
-    ),
-    "oracle": _compile(
-        r"(?i)(\bjdbc:oracle:\w{1,20}:|\bsqlplus\s{1,9}(?:-\w\s{1,9})?)[^\s\"'@/]{1,100}/[^\s\"'@]{1,100}",
-        _keep_first,
-    ),
-    "made": _compile(
-        r"(\b(?:Secret(?:Str|Bytes)?|(?:HTTP)?(?:Basic|Digest|Proxy)Auth)\()(?=[^)\n]{0,300}[\"'])[^)\n]{1,300}",
-        _keep_first,
-    ),
-    "called": _compile(
-        r"(?i)(\b(?:connect|login|authenticate|auth|sign_?in|set_auth|basic_auth)\()([^)\n]{1,300}+)",
-        _remove_arguments,
-    ),
-    "pair": _compile(
-        rf"(?i)([\[(]\s{{0,9}}\\?[\"'](?:[A-Za-z0-9_.-]{{0,40}}(?:{_NAME}|{_CAMEL}))\\?[\"']\s{{0,9}},\s{{0,9}})"
-        rf"(?:\\\"[^\"\\]*\\\"|{_QUOTED})",
-        _keep_first,
-    ),
-    "value_first": _compile(
-        r"(?i)(\bvalue\\?[\"']?\s{0,9}[:=]\s{0,9})(?:\\?\"[^\"\n]{0,300}+\"|'[^'\n]{0,300}+'|[^\s\"',;]{1,300}+)"
-        rf"(?=[\s,;]{{1,20}}\\?[\"']?(?:name|key)\\?[\"']?\s{{0,9}}[:=]\s{{0,9}}\\?[\"']?[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL}))",
-        _keep_first,
-    ),
-    "named": _compile(
-        rf"(?i)(\b(?:name|key)\\?[\"']?\s{{0,9}}[:=]\s{{0,9}}\\?[\"']?[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL})\\?[\"']?"
-        rf"[\s,;/-]{{0,40}}\\?[\"']?value\\?[\"']?\s{{0,9}}[:=]\s{{0,9}})(?:\\\"[^\"\\]*\\\"|{_QUOTED}|\S+)",
-        _keep_first,
-    ),
-    "variable": _compile(
-        r"(\b[A-Z0-9_]{0,40}(?:PASSWORD|PASSWD|SECRET|TOKEN|_KEY)[A-Z0-9_]{0,40}[ \t]+)[^\s=:\"']\S*",
-        _keep_first,
-    ),
-    "netrc": _compile(r"(?i)(\b(?:machine|login)\s+\S{1,80}[^\n]{0,200}?\bpassword\s+)\S+", _keep_first),
-    "pgpass": _compile(
-        r"((?<![\w.-])[\w.-]{1,80}:(?:\d{2,5}|\*):[\w*-]{1,63}:[\w*-]{1,63}:)[^\s:]+", _keep_first
-    ),
-    "redis": _compile(
-        r"((?:^|[\s\"'>])(?:AUTH|HELLO[ \t]+[23][ \t]+AUTH|requirepass|masterauth|"
-        r"CONFIG[ \t]+SET[ \t]+\w*pass\w*)[ \t]+)"
-        r"(?:\"[^\"\n]*\"|[^\s\"']+(?:[ \t]+[^\s\"']+)?)",
-        _keep_first,
-    ),
-    "glued": _compile(
-        r"(\b(?:mysql|mysqldump|mariadb|sshpass)\b[^\n]{0,200}?\s-p)(?:\s{0,9})(?:['\"][^'\"]+['\"]|\S+)",
-        _keep_first,
-    ),
-    "glued_user": _compile(r"((?<![A-Za-z0-9-])-u)[^\s:\"'=-][^\s:\"']{0,60}:[^\s\"']+", _keep_first),
-    "flag": _compile(
-        rf"(?i)((?<![A-Za-z0-9-])--?(?:[A-Za-z0-9-]{{0,40}}{_NAME}|user|u|a)(?:\s+|=))(?:{_QUOTED}|[^\s\"']+)",
-        _keep_first,
-    ),
-    "password_number": _compile(
-        rf"(?i)({_PASSWORDS}\\?[\"']\s{{0,20}}:\s{{0,20}})\d[\d.]*(?=\s{{0,20}}(?:,\s{{0,20}}\\?[\"']|[}}\]]))",
-        _keep_first,
-    ),
-    "password": _compile(
-        rf"(?im)({_PASSWORDS}\\?[\"']?\]?\s{{0,20}}==?(?![>\s]))(\\\"[^\"\\]*\\\"|{_QUOTED}|{_BRACKETS}|{_RUN})",
-        _keep_harmless,
-    ),
-    "password_line": _compile(
-        rf"(?im)({_PASSWORDS}\\?[\"']?\]?\s{{0,20}}(?:=>|:=|:|==?[ \t])\s{{0,20}})"
-        rf"(\\\"[^\"\\]*\\\"|{_QUOTED}|{_BRACKETS}|{_HARMLESS}(?=[\"']?\s{{0,20}}(?:[,;&)}}\].]{{1,9}}(?:[\s\"']|$)|$))|{_REST})",
-        _keep_harmless,
-    ),
-    "assigned": _compile(
-        rf"(?i)((?:{_NAME}|{_CAMEL})\\?[\"']?\]?\s{{0,20}}(?:=>|:=|==?|:)\s{{0,20}})"
-        rf"(\\\"[^\"\\]*\\\"|{_QUOTED}|{_BRACKETS}|\[removed\]|[^\s,;&\"')}}\]]+)",
-        _keep_harmless,
-    ),
-    "prose": _compile(
-        r"(?i)(\b(?:passw(?:or)?d|passcode|secret|token|api key|pin|otp|code)\s{1,9}"
-        r"(?:is|was|to|with value)\s{1,9}(?:now\s{1,9})?[:=]?\s{0,9})"
-        r"(\"[^\"\n]+\"|'[^'\n]+'|\S+)",
-        _keep_harmless,
-    ),
-    "after_word": _compile(
-        r"(?i)(\b(?:password|passwd|passwort|passcode|secret|token|key)\s{1,9}(?:for\s[^\s:]{1,60}:\s{0,9})?)"
-        r"(\"[^\"\n]+\"|'[^'\n]+'|(?<=:\s)\S+|(?=[^\s]{0,80}\d)(?=[^\s]{0,80}[A-Za-z])[^\s,;\"'()]{6,})",
-        _keep_first,
-    ),
-    "uuid": _compile(r"(?i)\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", REMOVED),
-    "run": _compile(
-        r"[A-Za-z0-9+/=_-]{16,512}", lambda match: REMOVED if looks_random(match[0]) else match[0]
-    ),
-}
-"""The rules by what they find, in the order in which they are applied."""
 
 
 class Redactor:
@@ -362,8 +109,12 @@ class Redactor:
 
     def _redact_block(self, text: str) -> str:
         text = self._remove_known(_SPLIT.sub(_remove_split, self._remove_known_over_lines(text)))
-        for pattern, replacement in RULES.values():
-            text = pattern.sub(replacement, text)
+        folded = fold_case(text)
+        for rule in RULES.values():
+            if rule.may_change(folded):
+                changed = rule.pattern.sub(rule.replacement, text)
+                if changed != text:
+                    text, folded = changed, fold_case(changed)
         return text
 
     def _unescape(self, text: str) -> str:
@@ -375,7 +126,7 @@ class Redactor:
         for _ in range(MAX_QUOTED):
             if "\\" not in text:
                 break
-            text, count = _ESCAPE.subn(_read_escape, _ASSIGNED_QUOTED.sub(_keep_harmless, text))
+            text, count = _ESCAPE.subn(_read_escape, ASSIGNED_QUOTED.sub(keep_harmless, text))
             if not count:
                 break
             text = self._remove_known(text)
@@ -432,8 +183,13 @@ def _join_continued(lines: Iterable[str]) -> list[str]:
     return found
 
 
-def _remove_keys(lines: Iterable[str]) -> list[str]:
+def _remove_keys(lines: Sequence[str]) -> Sequence[str]:
     """Remove private keys, which have several lines, also one whose begin or end is not in the text."""
+    has_key = any(sign in line for line in lines for sign in _KEY_SIGNS)
+    return _remove_key_lines(lines) if has_key else lines
+
+
+def _remove_key_lines(lines: Sequence[str]) -> list[str]:
     found = list[str]()
     is_inside = False
     for line in lines:
@@ -472,7 +228,8 @@ def _remove_blocks(lines: Iterable[str]) -> Iterator[str]:
         if indent is not None and (own > indent or not line.strip()):
             yield line if not line.strip() else line[:own] + REMOVED
             continue
-        indent = own if line.rstrip().endswith(_BLOCK_SIGNS) and _BLOCK_BEGIN.search(line) else None
+        may_begin = ("|" in line or ">" in line) and line.rstrip().endswith(_BLOCK_SIGNS)
+        indent = own if may_begin and BLOCK_BEGIN.search(line) else None
         yield line
 
 
@@ -494,55 +251,12 @@ def _remove_split(match: re.Match[str]) -> str:
     """Remove a token that is split over two lines."""
     first, between, rest = match.groups()
     is_alone = match.string[match.end() : match.end() + 1] in ("", "\n")
-    if _LEVEL.fullmatch(rest) or not (is_alone or _has_mixed_kinds(rest)):
+    if _LEVEL.fullmatch(rest) or not (is_alone or has_mixed_kinds(rest)):
         return match[0]
-    known = RULES["known"][0].search(first + rest)
+    known = RULES["known"].pattern.search(first + rest)
     is_known = known is not None and known.start() < len(first) < known.end()
-    is_random = _has_mixed_kinds(first) and _has_mixed_kinds(rest) and looks_random(first + rest)
+    is_random = has_mixed_kinds(first) and has_mixed_kinds(rest) and looks_random(first + rest)
     return f"{REMOVED}{between}{REMOVED}" if is_known or is_random else match[0]
-
-
-def looks_random(run: str) -> bool:
-    """Return True if a run of letters, digits and the signs of base64 is not a name, path or number."""
-    pieces = _PIECE.findall(run)
-    if any(map(_is_random_piece, pieces)):
-        return True
-    # base64 has signs between its letters, so no piece of it may be long
-    mixed = sum(len(each) for each in pieces if _has_mixed_kinds(each))
-    return len(run) >= _LONG_RUN and mixed >= len(run) / 2 and _measure_rate("".join(pieces)) >= _LEAST_RATE
-
-
-def _has_mixed_kinds(piece: str) -> bool:
-    kinds = (any(map(str.isdigit, piece)), any(map(str.isupper, piece)), any(map(str.islower, piece)))
-    is_mixed = sum(kinds) >= 2
-    return is_mixed and not piece.istitle() and not _is_error(piece)
-
-
-def _is_error(piece: str) -> bool:
-    """Return True for the name of a class, such as `SSLCertVerificationError`."""
-    return piece.isalpha() and piece.endswith(("Error", "Exception", "Warning"))
-
-
-def _is_random_piece(piece: str) -> bool:
-    if len(piece) < _LONG_PIECE or piece.isdigit():
-        return False
-    if re.fullmatch(r"[0-9a-f]+|[0-9A-F]+", piece) and re.search(r"\d", piece):
-        return True
-    if piece.isalpha():
-        if piece.islower() or piece.isupper():
-            return len(piece) >= _LONG_LETTERS
-        is_name = len(piece) < _LONG_RUN or _is_error(piece)
-        return not is_name and _measure_rate(piece) >= _LEAST_RATE
-    return _measure_rate(piece) >= _LEAST_RATE or len(piece) >= 2 * _LONG_PIECE
-
-
-def _measure_rate(text: str) -> float:
-    """Return the share of places at which a digit meets a letter, or a capital follows another letter."""
-    has_small = any(map(str.islower, text))
-    changes = sum(
-        a.isdigit() != b.isdigit() or (b.isupper() and a.isalpha() and has_small) for a, b in pairwise(text)
-    )
-    return changes / max(1, len(text))
 
 
 def list_secrets(environ: Mapping[str, str], key: Any = None) -> list[str]:

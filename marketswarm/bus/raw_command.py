@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.parser import BoundedParser
@@ -26,7 +26,7 @@ _MAY_WAIT: Final = frozenset({"XREAD", "XREADGROUP"})
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply: bytes, an integer, None, an error, or a list of these.
+    """A reply: bytes, an integer, None, an error, or a list of these; of HELLO 3 a mapping.
 
     `is_status` says that the bytes are a status as OK or PONG, and not a value.
     """
@@ -43,7 +43,7 @@ async def run_command(bus: Bus, words: Sequence[str]) -> AsyncGenerator[Reply]:
     """Send a command; yield its reply, or each of them if they have no end, and then close the connection.
 
     A command that waits, as BLPOP does, may do so forever. Raises BusError if the connection fails, or the
-    server wants a password.
+    server wants another password than that of the bus.
     """
     connection = await bus.ask(bus.pool.get_connection())  # type: ignore[no-untyped-call]  # the library's
     try:
@@ -66,10 +66,20 @@ def _is_waiting(words: Sequence[str]) -> bool:
 async def _read_reply(connection: Any) -> Reply:
     try:
         value = await connection.read_response(disconnect_on_error=False)
-    except ResponseError as error:
+    except (
+        ResponseError,
+        AuthenticationError,
+    ) as error:  # the latter is the answer to an AUTH that was typed
         return Reply(error)
     parser: BoundedParser = connection._parser  # noqa: SLF001 - it alone knows how the reply came
     return Reply(value, isinstance(value, bytes) and parser.was_status(value))
+
+
+def find_refused_user(bus: Bus, reply: Reply) -> str | None:
+    """Return the name of the user who lacks a right, by the server's reply; None for other replies."""
+    if not isinstance(reply.value, NoPermissionError):
+        return None
+    return str(bus.pool.connection_kwargs.get("username") or "default")
 
 
 def format_error(error: Exception) -> str:

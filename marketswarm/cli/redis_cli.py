@@ -7,13 +7,15 @@ from typing import Annotated, Final
 
 import typer
 
-from marketswarm.bus.raw_command import Reply, is_streaming, run_command
+from marketswarm.bus import Bus, get_url_variable
+from marketswarm.bus.raw_command import Reply, find_refused_user, is_streaming, run_command
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import Data
 from marketswarm.cli.redis_text import encode_reply, format_reply
 from marketswarm.exit import Code, Exit
+from marketswarm.text import escape_text
 from marketswarm.truth import MARKET, SYSTEM, describe_unknown
 
 REFUSED: Final = 1
@@ -60,12 +62,14 @@ async def _run(name: str, words: list[str], data: Path, *, is_raw: bool) -> bool
     """Print each reply; return False if one is an error."""
     async with open_fleet(data) as fleet:
         _require_bus(name, fleet)
-        async with contextlib.aclosing(run_command(fleet.bus(name), words)) as replies:
+        bus = fleet.bus(name)
+        async with contextlib.aclosing(run_command(bus, words)) as replies:
             if is_streaming(words) and not is_raw:
                 sys.stderr.write("Reading messages... (Ctrl-C ends)\n")
             async for reply in replies:
                 if isinstance(reply.value, Exception):
                     sys.stderr.write(f"{format_reply(reply)}\n")
+                    _print_refused_user(bus, reply)
                     return False
                 _print(reply, is_raw=is_raw)
     return True
@@ -80,6 +84,14 @@ def _print(reply: Reply, *, is_raw: bool) -> None:
     else:
         sys.stdout.buffer.write(encode_reply(reply.value) + b"\n")
         sys.stdout.buffer.flush()
+
+
+def _print_refused_user(bus: Bus, reply: Reply) -> None:
+    """Say as whom the command was sent if that user may not: many users may not ask ACL WHOAMI either."""
+    user = find_refused_user(bus, reply)
+    if user is not None:
+        another = f"{get_url_variable(bus.name)}=redis://USER:PASSWORD@HOST:6379 asks as another one"
+        output.print_error(f"the user {escape_text(user)} has no right to this; {another}")
 
 
 def _require_bus(name: str, fleet: FleetView) -> None:

@@ -1,6 +1,7 @@
 """Write replies of a server as `redis-cli` does: for people on a terminal, and raw for programs. Pure."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 from marketswarm.bus.raw_command import Reply, format_error
@@ -17,8 +18,8 @@ def format_reply(reply: Reply) -> str:
 
 
 def _format_value(value: Any) -> Iterator[str]:
-    if isinstance(value, (list, tuple)):
-        yield from _format_list(value)
+    if isinstance(value, (list, tuple, dict)):
+        yield from _format_list(_list_items(value))
     elif isinstance(value, bytes):
         yield quote_bytes(value)
     elif isinstance(value, Exception):
@@ -29,7 +30,12 @@ def _format_value(value: Any) -> Iterator[str]:
         yield f"(integer) {value}"
 
 
-def _format_list(values: list[Any] | tuple[Any, ...]) -> Iterator[str]:
+def _list_items(value: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> list[Any]:
+    """Return the values of a list, or the keys of a mapping, each with its value after it."""
+    return [*chain.from_iterable(value.items())] if isinstance(value, dict) else [*value]
+
+
+def _format_list(values: list[Any]) -> Iterator[str]:
     if not values:
         yield "(empty array)"
     width = len(str(len(values)))
@@ -56,8 +62,8 @@ def _quote_char(char: str) -> str:
 
 def encode_reply(value: Any) -> bytes:
     """Return a value as it is, each one of a list on a line of its own; nothing for one that is not there."""
-    if isinstance(value, (list, tuple)):
-        return b"\n".join(map(encode_reply, value))
+    if isinstance(value, (list, tuple, dict)):
+        return b"\n".join(map(encode_reply, _list_items(value)))
     if isinstance(value, bytes):
         return value
     if isinstance(value, Exception):

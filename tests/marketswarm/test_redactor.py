@@ -9,10 +9,13 @@ from dataclasses import replace
 
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from marketswarm.operator.healing import EntryKind, TimelineEntry
-from marketswarm.redactor import LEFT_OUT, MAX_TEXT, REMOVED, RULES, Redactor, list_secrets
+from marketswarm.redactor import LEFT_OUT, MAX_TEXT, Redactor, list_secrets
+from marketswarm.secret_rules import REMOVED, RULES, fold_case
 from marketswarm.truth.diff import diff_truths, format_changes
 from marketswarm.truth.errors import TruthError
 from marketswarm.truth.parse import parse_truth
@@ -326,8 +329,29 @@ def test_a_private_key_hides_what_is_in_it_and_nothing_after_its_end():
 @pytest.mark.parametrize("name", RULES)
 def test_the_time_of_each_rule_grows_as_the_text_whatever_is_repeated(name):
     """The texts are made of the rule's own words."""
-    pattern, replacement = RULES[name]
+    pattern, replacement = RULES[name].pattern, RULES[name].replacement
     assert find_superlinear(lambda text: pattern.sub(replacement, text), list_hostile(pattern)) == []
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_no_text_that_a_rule_would_change_is_left_out_of_its_search(name):
+    rule = RULES[name]
+
+    @settings(deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.from_regex(rule.pattern))
+    def check(text: str) -> None:
+        assert rule.pattern.sub(rule.replacement, text) == text or rule.may_change(fold_case(text))
+
+    check()
+
+
+def test_without_the_words_that_rules_need_the_result_is_the_same():
+    lines = {each.line for each in plant(9, examples(300))} | set(READABLE)
+    equal = str.maketrans("iskISK", "\u0131\u017f\u212a\u0130\u017f\u212a")
+    for text in (*lines, *map(str.upper, lines), *(line.translate(equal) for line in lines)):
+        for name, rule in RULES.items():
+            if not rule.may_change(fold_case(text)):
+                assert rule.pattern.sub(rule.replacement, text) == text, (name, text)
 
 
 PIECES = ("x-api-", "x://y", "pass\n", "password: |\n")

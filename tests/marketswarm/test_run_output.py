@@ -6,8 +6,9 @@ import tracemalloc
 import pytest
 
 from marketswarm.pings import MAX_BODY_BYTES
-from marketswarm.redactor import LEFT_OUT, REMOVED, Redactor
+from marketswarm.redactor import LEFT_OUT, Redactor
 from marketswarm.run_output import TOO_LONG, clean_output
+from marketswarm.secret_rules import REMOVED
 from marketswarm.tail_buffer import TAIL_BYTES, TailBuffer
 
 PLAIN = Redactor()

@@ -51,6 +51,7 @@ LAYERS = {
         "alive_file",
         "log",
         "log_follower",
+        "secret_rules",
         "redactor",
         "run_output",
         "exit",

@@ -46,6 +46,27 @@ def test_subscriptions_go_on_until_ctrl_c(shell, seeded):
     )
 
 
+def test_a_user_without_the_right_to_a_command_learns_who_it_is_and_how_to_be_another_one(shell, seeded):
+    system, _ = seeded
+    system.cmd("ACL", "SETUSER", "ann", "on", ">geheim", "+@read", "+@connection", "~truth:*")
+    try:
+        place = system.url.rpartition("@")[2].removeprefix("redis://")
+        as_ann = {"SYSTEM_REDIS_URL": f"redis://ann:geheim@{place}"}
+        ended = shell("redis", "system-redis", "GET", "health:mesh", **as_ann)
+        assert (ended.returncode, ended.stdout) == (REFUSED, "")
+        refusal, hint = ended.stderr.splitlines()
+        assert refusal.lower().startswith("(error) noperm")
+        assert hint == (
+            "marketswarm: the user ann has no right to this; "
+            "SYSTEM_REDIS_URL=redis://USER:PASSWORD@HOST:6379 asks as another one"
+        )
+        ended = shell("redis", "system-redis", "AUTH", "ann", "falsch", **as_ann)
+        assert (ended.returncode, ended.stdout) == (REFUSED, "")
+        assert ended.stderr.startswith("(error) WRONGPASS ")
+    finally:
+        system.cmd("ACL", "DELUSER", "ann")
+
+
 def test_without_a_command_it_says_what_to_type(shell):
     for words in (["redis"], ["redis", "system-redis"]):
         ended = shell(*words)

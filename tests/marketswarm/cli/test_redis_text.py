@@ -18,6 +18,7 @@ from marketswarm.cli.redis_text import encode_reply, format_reply, quote_bytes
         (ResponseError("syntax error", status_code="ERR"), "(error) ERR syntax error"),
         (NoPermissionError("no\x1b[2J", status_code="NOPERM"), "(error) NOPERM no\\x1b[2J"),
         ([b"a", 1, None], '1) "a"\n2) (integer) 1\n3) (nil)'),
+        ({b"proto": 3, b"role": b"master"}, '1) "proto"\n2) (integer) 3\n3) "role"\n4) "master"'),
         ([b"a", [b"b", [b"c"]]], '1) "a"\n2) 1) "b"\n   2) 1) "c"'),
         ([1] * 9 + [[2, 3]], "\n".join([f" {n}) (integer) 1" for n in range(1, 10)] + ["10) 1) (integer) 2"])
          + "\n    2) (integer) 3"),
@@ -48,4 +49,5 @@ def test_what_cannot_be_printed_is_escaped(raw, shown):
 
 
 def test_in_a_pipe_values_are_as_they_were_stored():
+    assert encode_reply({b"proto": 3, b"modules": [b"a"]}) == b"proto\n3\nmodules\na"
     assert encode_reply([b"\x1b[2J\xff", 3, None, [b"a", b"b"]]) == b"\x1b[2J\xff\n3\n\na\nb"

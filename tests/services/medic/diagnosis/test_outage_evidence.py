@@ -11,7 +11,7 @@ import pytest
 from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind, TimelineEntry
 from marketswarm.packed_log import LOG_LINES, MAX_PACKED, pack_log, unpack_log
-from marketswarm.redactor import REMOVED
+from marketswarm.secret_rules import REMOVED
 from services.medic.diagnosis.outage_evidence import MOST, EvidenceCollector
 from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
 from services.medic.owners.embedded_fleet import FleetLogs
