@@ -498,15 +498,14 @@ def _print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, folded:
 
 
 def _print_lessons(lessons: Sequence[Lesson], decisions: Mapping[Treatment, str] | None = None) -> None:
-    heads = ["against", "remedy", "service", "helped", "estimate", "better than waiting"]
+    heads = ["against", "remedy", "service", "helped", "estimate", "beats waiting"]
     rows = [
         [
             each.treatment.symptom,
             each.treatment.remedy,
             each.treatment.svc or "all",
             f"{each.posterior.helped} of {each.posterior.attempts}",
-            f"{each.posterior.mean:.0%}"
-            + ("" if each.posterior.is_enough else f" (few: {ENOUGH} are enough)"),
+            f"{each.posterior.mean:.0%}{'' if each.posterior.is_enough else ' (few)'}",
             "" if each.better is None else f"{each.better:.0%}",
         ]
         for each in lessons
@@ -515,6 +514,8 @@ def _print_lessons(lessons: Sequence[Lesson], decisions: Mapping[Treatment, str]
         heads.append("decision")
         rows = [[*row, decisions.get(each.treatment, "")] for row, each in zip(rows, lessons, strict=True)]
     _print_table(heads, rows)
+    if not all(each.posterior.is_enough for each in lessons):
+        output.print_line(f"few: {ENOUGH} attempts are enough for an estimate to count")
 
 
 def _to_json(found: HealingIncident) -> dict[str, Any]:

@@ -31,7 +31,7 @@ BITCOIN = {"symbol": "BTC/USD", "kind": "bars", "timeframe": "1m"}
 
 
 def write_truth(folder: Path) -> None:
-    """Put the sources before the recording, in a copy of the example with few symbols, as the page says."""
+    """Put the line of the page, with sources before the recording, into the example with few symbols."""
     text = (ROOT / MARKET).read_text(encoding="utf-8")
     (line,) = re.findall(r'^ *(\{"symbol": "BTC/USD", .*\})$', text, re.MULTILINE)
     truth = orjson.loads((ROOT / "examples/market.json").read_bytes())

@@ -251,8 +251,10 @@ def read_headline(desk: Desk) -> str:
 
 
 def read_medic(desk: Desk) -> str:
-    """Return the first line of what the medic says: the one that matters most."""
-    return desk.type(find_line(MEDIC, "marketswarm medic status")).splitlines()[0]
+    """Return the first line of what the medic says, the one that matters most; no cell below is cut off."""
+    said = desk.type(find_line(MEDIC, "marketswarm medic status"))
+    assert "…" not in said
+    return said.splitlines()[0]
 
 
 def keep_it_quiet(desk: Desk, page: Page, link: str) -> None:
