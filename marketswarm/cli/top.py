@@ -139,7 +139,7 @@ def _type_filter(view: View, key: str) -> View:
 
 def choose_rows(report: StatusReport, view: View) -> list[ServiceRow]:
     pattern = view.pattern.casefold()
-    found = [row for row in report.rows if pattern in row.svc.casefold() or pattern in row.verdict.casefold()]
+    found = [row for row in report.rows if pattern in row.svc.casefold() or pattern in row.word]
     _, rank = ORDERS[view.order]
     rows = sorted(found, key=lambda row: rank(row, report.notifications.at))
     return rows[::-1] if view.is_reversed else rows
