@@ -11,8 +11,8 @@ from typing import Final
 
 from bootstrap.database import NAME, READABLE, write_changed
 from marketswarm import log as logs
+from marketswarm.access.certificate import CertificateError, prepare_certificate
 from marketswarm.agent import Code, Exit
-from marketswarm.fleet.certificate import CertificateError, prepare_certificate
 
 SERVER_FILE: Final = "acl/tls.pem"
 log = logs.get(NAME)

@@ -316,6 +316,12 @@ class AccessSettings(MonitorSettings):
     marketswarm_publish: Name | None = None
 
 
+class JoinSettings(CommonSettings):
+    """Further settings of `marketswarm join`."""
+
+    marketswarm_join_password: SecretStr | None = None  # default: it is asked for
+
+
 class HealerSettings(MonitorSettings):
     """Further settings of the healer."""
 

@@ -39,11 +39,10 @@ from marketswarm.net.certificates import (
     has_fingerprint,
     parse_fingerprint,
 )
-from marketswarm.settings import CommonSettings, read_settings, read_variable
+from marketswarm.settings import CommonSettings, JoinSettings, read_settings
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import SYSTEM, Truth, describe_unknown
 
-VARIABLE: Final = "MARKETSWARM_JOIN_PASSWORD"
 _WITHIN_SEC: Final = 10.0
 _MAX_PID_BYTES: Final = 32
 _WHERE_IT_IS: Final = "It is in the file secrets/join of the fleet's data folder, on its machine"
@@ -296,15 +295,15 @@ def _explain_refusal(error: BusError, joined: JoinedFleet) -> Exit:
 
 def _find_password(joined: JoinedFleet, data: Path) -> str:
     """Return the password of the environment, of a person at a terminal, or the stored one. Raises Exit."""
-    given = read_variable(VARIABLE, os.environ)
+    given = read_settings(JoinSettings).marketswarm_join_password
     if given is not None:
-        return given.strip()
+        return given.get_secret_value().strip()
     if sys.stdin.isatty():
         return str(typer.prompt(f"Password of {joined.user}", hide_input=True, err=True)).strip()
     known = read_joined(data)
     if known is not None and replace(known, password="", bus_names=()) == joined:
         return known.password
-    why = f"no password: {VARIABLE}_FILE names no file, and there is no terminal to ask at"
+    why = "no password: MARKETSWARM_JOIN_PASSWORD_FILE names no file, and there is no terminal to ask at"
     raise Exit(Code.CONFIGURATION, f"{why}. {_WHERE_IT_IS}")
 
 

@@ -13,13 +13,14 @@ from typing import Annotated, Final
 
 import typer
 
+from marketswarm.access import certificate
 from marketswarm.agent.service_modules import find_modules
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.options import Data
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet import access, certificate, data_folder, plan, preflight, server
-from marketswarm.fleet.listen import ListenAddress, Listening
+from marketswarm.fleet import access, data_folder, plan, preflight, server
+from marketswarm.fleet.listen import ListenAddress, ListenSetup
 from marketswarm.fleet.output import FLEET, LogFormatter
 from marketswarm.fleet.plan import Plan
 from marketswarm.fleet.postgres import PostgresError, PostgresServer
@@ -227,6 +228,7 @@ def _make_spec(
 
 def _listen(spec: FleetSpec, at: ListenAddress, cert: Path | None, key: Path | None) -> FleetSpec:
     """Return the fleet with a certificate for that address, by which its servers speak TLS alone."""
+    data_folder.make_private_folder(spec.data / certificate.FOLDER)
     try:
         if cert is None or key is None:
             found = certificate.prepare_certificate(spec.data, at.name)
@@ -234,7 +236,7 @@ def _listen(spec: FleetSpec, at: ListenAddress, cert: Path | None, key: Path | N
             found = certificate.use_certificate(spec.data, at.name, cert, key)
     except certificate.CertificateError as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
-    return replace(spec, plan=spec.plan.use_tls(found.shared), listening=Listening(at, found))
+    return replace(spec, plan=spec.plan.use_tls(found.shared), listening=ListenSetup(at, found))
 
 
 def _prepare_database(database: PostgresServer | None) -> None:

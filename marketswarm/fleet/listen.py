@@ -7,9 +7,9 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
+from marketswarm.access.certificate import Certificate
 from marketswarm.access.users import JOIN
 from marketswarm.bus_url import format_host_port
-from marketswarm.fleet.certificate import Certificate
 from marketswarm.net.addresses import HOST_NAME
 
 _WHICH: Final = "`ip -brief address` shows the addresses of this machine"
@@ -29,7 +29,7 @@ class ListenAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class ListenSetup:
     """What a fleet shows to other machines: an address, and the certificate that is for its name."""
 
     at: ListenAddress

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from marketswarm.access.certificate import FOLDER
 from marketswarm.access.users import JOIN
 from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus_url import format_host
 from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.access import SECRETS
-from marketswarm.fleet.certificate import FOLDER
 from marketswarm.fleet.data_folder import format_data_option
 from marketswarm.fleet.plan import BOARD, Plan, find_board_host, find_missed, format_board_url
 from marketswarm.fleet.supervisor import DATABASE, WITHOUT_BOARD, FleetSpec

@@ -27,7 +27,7 @@ from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
 from marketswarm.fleet.environment import make_child_environ, make_server_environ
 from marketswarm.fleet.forks import ForkServer
-from marketswarm.fleet.listen import Listening
+from marketswarm.fleet.listen import ListenSetup
 from marketswarm.fleet.plan import (
     ARCHIVE,
     BOARD,
@@ -103,7 +103,7 @@ class FleetSpec:
     maxmemory: str = MAXMEMORY
     metrics_port: int | None = None
     database: PostgresServer | None = None
-    listening: Listening | None = None
+    listening: ListenSetup | None = None
 
     def bus_environ(self, user: str) -> dict[str, str]:
         return self.plan.environ() if self.access is None else self.access.environ(user)

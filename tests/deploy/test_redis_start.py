@@ -11,6 +11,7 @@ from redis.retry import Retry
 from bootstrap.publish import publish_certificate
 from support.fixtures import opened
 from support.rig import HOST, Process, free_port
+from support.rig.process import descendants
 from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -96,13 +97,13 @@ def test_an_append_only_file_that_can_not_be_read_ends_it_with_words(bus):
 
 
 @pytest.mark.needs("openssl")
-def test_what_is_published_waits_for_its_certificate_and_for_a_password_of_default(bus):
+def test_what_is_published_waits_until_everyone_needs_a_password_and_speaks_tls(bus):
     port = free_port()
+    publish_certificate(bus.folder, "192.0.2.10")
     bus.users.write_text(USERS, encoding="utf-8")
     bus.start(MARKETSWARM_PUBLISH="192.0.2.10", TLS_PORT=str(port))
-    until(lambda: bus.told("and for a password of default"))
-    publish_certificate(bus.folder, "192.0.2.10")
-    assert not bus.answers()
+    until(lambda: any("sleep" in command for _, command in descendants(bus.pid)), what="it to wait")
+    assert bus.told("for a password of default")
     bus.users.write_text(USERS.replace("on nopass", f"on #{64 * 'a'}"), encoding="utf-8")
     with redis.Redis(
         HOST,

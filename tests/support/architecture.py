@@ -109,7 +109,7 @@ ONLY_IN = {
         "marketswarm.testing",
         "services.rss_agg",
     ],
-    "subprocess": ["marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
+    "subprocess": ["marketswarm.access", "marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
     "httpx": ["marketswarm.net", "services.massive"],  # massive: a probe measures each step of a request
     "asyncpg": ["services.archive", "services.market"],
     "talib": ["services.bars"],

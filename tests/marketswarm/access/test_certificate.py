@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from marketswarm.fleet import certificate
-from marketswarm.fleet.certificate import CertificateError, prepare_certificate, use_certificate
+from marketswarm.access import certificate
+from marketswarm.access.certificate import CertificateError, prepare_certificate, use_certificate
 from support.rig.certificates import Authority
 
 NAME = "192.0.2.10"

@@ -1,7 +1,7 @@
-"""Keep the certificate with which the servers of an embedded fleet listen for other machines.
+"""Keep the certificate with which the servers of a fleet listen for other machines.
 
-The folder `tls` of the data folder has it: `self-made.pem` or `given.pem` holds the certificate and its key,
-for the fleet alone, and `certificate.pem` the certificate without the key, to be given to others. A
+The folder `tls` beside the passwords has it: `self-made.pem` or `given.pem` holds the certificate and its
+key, for the fleet alone, and `certificate.pem` the certificate without the key, to be given to others. A
 certificate of our own is made by the program `openssl`, and kept until it ends or the address is another one.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from marketswarm.fleet.data_folder import make_private_folder, write_private_file
+from marketswarm.access.passwords import write_files
 from marketswarm.net.certificates import compute_fingerprint, extract_certificate
 from marketswarm.settings import MAX_SECRET_FILE_BYTES
 
@@ -21,6 +21,7 @@ FOLDER: Final = "tls"
 _SELF_MADE: Final = "self-made.pem"
 _GIVEN: Final = "given.pem"
 _SHARED: Final = "certificate.pem"
+PRIVATE: Final = 0o600
 _DAYS: Final = 3650
 _RENEW_BEFORE_SEC: Final = 30 * 86_400
 _OPENSSL_WITHIN_SEC: Final = 60.0
@@ -64,10 +65,10 @@ def prepare_certificate(data: Path, name: str) -> Certificate:
     Raises CertificateError, and OSError if the folder can't be written.
     """
     folder = data / FOLDER
-    make_private_folder(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / _SELF_MADE
     if not (file.exists() and _is_usable(file, name)):
-        write_private_file(file, _make(folder, name))
+        write_files({file: _make(folder, name)}, PRIVATE)
     return _share(file)
 
 
@@ -78,10 +79,10 @@ def use_certificate(data: Path, name: str, certificate: Path, key: Path) -> Cert
     for `name`; OSError if a file can't be read or written.
     """
     folder = data / FOLDER
-    make_private_folder(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     texts = [_read(path) for path in (certificate, key)]
     file = folder / _GIVEN
-    write_private_file(file, "\n".join(texts).encode())
+    write_files({file: "\n".join(texts)}, PRIVATE)
     try:
         _require_pair(file, certificate, key)
         _require_name(file, certificate, name)
@@ -125,7 +126,7 @@ def _share(file: Path) -> Certificate:
     if der is None:
         raise CertificateError(f"{file} has no certificate: remove it")
     shared = file.with_name(_SHARED)
-    write_private_file(shared, ssl.DER_cert_to_PEM_cert(der).encode())
+    write_files({shared: ssl.DER_cert_to_PEM_cert(der)}, PRIVATE)
     return Certificate(file, shared, compute_fingerprint(der))
 
 
@@ -145,20 +146,20 @@ def _is_for(file: Path, name: str) -> bool:
     return "does match" in said
 
 
-def _make(folder: Path, name: str) -> bytes:
+def _make(folder: Path, name: str) -> str:
     """Make a key and a certificate; return both as PEM."""
     kind = "IP" if _is_address(name) else "DNS"
     config, key = folder / "openssl.cnf", folder / "draft.key"
     names = ",".join(dict.fromkeys((f"{kind}:{name}", "IP:127.0.0.1", "DNS:localhost")))
-    write_private_file(config, _CONFIG.format(names=names).encode())
-    write_private_file(key, b"")  # for us alone, before openssl writes the key into it
+    # the second is for us alone, before openssl writes the key into it
+    write_files({config: _CONFIG.format(names=names), key: ""}, PRIVATE)
     try:
         words = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-sha256")
         done = _openssl("req", "-x509", *words, "-days", _DAYS, "-config", config, "-keyout", key)
         if done.returncode != 0 or extract_certificate(done.stdout) is None:
             lines = done.stderr.strip().splitlines()
             raise CertificateError(f"openssl made no certificate: {lines[-1] if lines else done.returncode}")
-        return done.stdout.encode() + key.read_bytes()
+        return done.stdout + key.read_text("ascii")
     finally:
         key.unlink(missing_ok=True)
         config.unlink()
