@@ -76,7 +76,7 @@ class Detector:
         """Whether the state of an earlier run is still to be applied to some service."""
         self.silences = UnsavedSilences()
         self.floods = FloodLimit()
-        self._hosts = HostCensus(self.services)
+        self.hosts = HostCensus()
         self._reach = Reach()
         self._awake_at = now.mono
 
@@ -176,6 +176,7 @@ class Detector:
             if old.is_silence_saved:  # the saved silence must not stay a reading of another clock
                 self.silences.save(service)
         self.observer.service_added(service, old)
+        self.note_host(service)
         self.services[watch.svc] = service
         self.jobs.pop(watch.svc, None)
         if service.job is not None:
@@ -303,7 +304,10 @@ class Detector:
         before, is_other = service.last_beat, beat.boot != service.instances.last
         is_new_sender, ends_saved_silence = service.stopped or is_other, service.is_silence_saved
         open_before = service.trouble.open
+        host_before = service.host
         service.take_beat(payload, beat, heard, is_new_process=is_new_process)
+        if is_other or service.host != host_before:
+            self.note_host(service)
         if is_other:
             self.observer.drop_disproved_case(service, beat.boot)
         if is_new_sender or service.trouble.open is not open_before:
@@ -322,6 +326,11 @@ class Detector:
                 # the run that ended may have been due later than the next one
                 self.bus_of(service).schedule(service)
         return verdicts
+
+    def note_host(self, service: WatchedService) -> None:
+        """Note where a service is, after its host, its state or its roster has changed."""
+        find_host = service.find_only_host if service.instances.named_several_hosts else None
+        self.hosts.note(service.svc, service.find_live_host(), find_host)
 
     def confirm(self, service: WatchedService, now: float) -> None:
         """Parse the last beat if it was stored unparsed; correct the counts if it is not a beat.
@@ -645,11 +654,10 @@ class Detector:
         newest = service.instances.newest()
         failure = service.failure if is_miss else None
         reason = service.miss_reason() if is_miss else None
-        host, host_up = service.find_only_host(), None
-        if host is not None and reason in _SILENCES:
-            host_up = self._hosts.count_others(service.svc, host, now.mono)
-        elif host is not None and ends_outage:
-            self._hosts.note_up(service.svc, host)
+        self.note_host(service)
+        host_up = None
+        if is_miss and reason in _SILENCES and (host := service.find_only_host()) is not None:
+            host_up = self.hosts.count_up(host)
         return Verdict(
             service.svc,
             service.state,

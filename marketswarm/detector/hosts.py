@@ -1,53 +1,50 @@
-"""Count the services that are up by the machine that they beat from. Pure.
+"""Know which services are up on which machine, by the hosts that their beats name. Pure.
 
-A miss says how many others from its machine are up: after the last one of a machine that died, none is. No
-beat pays for that: all services are counted when one is missed, at most once a second, and what becomes of
-each meanwhile is noted.
+A miss says how many others from its machine are up: after the last one of a machine that died, none is. What
+becomes of a service is noted when it happens, so that no miss looks at all services: they may be a hundred
+thousand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
-from marketswarm.detector.service import WatchedService
-from marketswarm.detector.verdict import State
+FindHost = Callable[[], str | None]
 
-COUNT_AGAIN_SEC: Final = 1.0
-"""After how many seconds all services are counted again, if another one is missed."""
+MAX_ASKED: Final = 1000
+"""Where services are whose instances named several hosts is a question of time: so many of them are asked."""
 
 
 class HostCensus:
-    """The names of the services that are up, by the host that alone their beats name.
+    """The services that are up, by the host that their beats named last."""
 
-    A service that is down because it reported a failure beats all the same, so it counts. A job with a
-    schedule does not count: it is up until its next run is due, whatever became of its machine.
-
-    Args:
-        services: those of the detector, by name.
-    """
-
-    def __init__(self, services: Mapping[str, WatchedService]) -> None:
-        self._services = services
+    def __init__(self) -> None:
         self._up: dict[str, set[str]] = {}
-        self._counted_at = float("-inf")
+        self._host_of: dict[str, str] = {}  # of those in `_up`, the key of each
+        self._several: dict[str, FindHost] = {}  # of those whose instances named several hosts
 
-    def count_others(self, svc: str, host: str, now: float) -> int:
-        """Record that `svc` is silent; return how many others of its host are up; `now` is monotonic."""
-        if not 0 <= now - self._counted_at < COUNT_AGAIN_SEC:
-            self._count_all(now)
-        here = self._up.get(host)
-        if here is None:
-            return 0
-        here.discard(svc)
-        return len(here)
+    def note(self, svc: str, host: str | None, find_host: FindHost | None = None) -> None:
+        """Note where a service is: on `host`, on none that counts, or where `find_host` says, if it is given.
 
-    def note_up(self, svc: str, host: str) -> None:
-        """Record that a service is up again."""
-        self._up.setdefault(host, set()).add(svc)
+        Call this when the service came up or fell silent, was dropped, or named a host.
+        """
+        if find_host is None or host is None:
+            self._several.pop(svc, None)
+        else:
+            self._several[svc], host = find_host, None
+        before = self._host_of.get(svc)
+        if host == before:
+            return
+        if before is not None:
+            del self._host_of[svc]
+            self._up[before].discard(svc)
+            if not self._up[before]:
+                del self._up[before]
+        if host is not None:
+            self._host_of[svc] = host
+            self._up.setdefault(host, set()).add(svc)
 
-    def _count_all(self, now: float) -> None:
-        self._up, self._counted_at = {}, now
-        for svc, service in self._services.items():
-            is_silent = service.state is State.DOWN and service.failure is None
-            host = None if is_silent or service.has_schedule else service.find_only_host()
-            if host is not None:
-                self._up.setdefault(host, set()).add(svc)
+    def count_up(self, host: str) -> int:
+        """Return how many services are up on a host and on no other."""
+        several = islice(self._several.values(), MAX_ASKED)
+        return len(self._up.get(host, ())) + sum(find() == host for find in several)

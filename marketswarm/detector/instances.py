@@ -162,6 +162,11 @@ class Instances:
             several.hosts = dict.fromkeys(self, before) if before is not None else {}
         several.hosts[boot] = host
 
+    @property
+    def named_several_hosts(self) -> bool:
+        """Whether instances of it ever named different hosts."""
+        return self._several is not None and self._several.hosts is not None
+
     def find_only_host(self, named: str | None, since: float) -> str | None:
         """Return the host of the instances that beat since then (monotonic); None if they have several.
 

@@ -114,6 +114,7 @@ def _restore_service(
     else:
         service.mark_silence_saved()
         detector.silences.save(service)  # as a reading of this run's clock
+    detector.note_host(service)
     detector.bus_of(service).schedule(service)
     return verdicts
 
@@ -177,6 +178,7 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
         elif published.state is State.UP:
             service.adopt_up(published, now)
             detector.bus_of(service).schedule(service)
+        detector.note_host(service)
     if service.job is not None:
         if published.job is not None:
             job = drop_missed_runs(published.job, service.job.rule, published.recovered_at)

@@ -273,6 +273,15 @@ class WatchedService(LastPayload):
             return ()
         return self.instances.list_others(self.parsed_at.mono - self.rule.timeout_sec)
 
+    def find_live_host(self) -> str | None:
+        """Return the host that it named last, if it shows that this is there; otherwise None.
+
+        One that is down because it reported a failure beats all the same. A job with a schedule is up until
+        its next run is due, whatever became of its machine.
+        """
+        is_silent = self.state is _DOWN and self.failure is None
+        return None if is_silent or self.has_schedule or self.stage is Stage.DROPPED else self.host
+
     def find_only_host(self) -> str | None:
         """Return the host that its beats name; None if it is unknown, or its instances name several."""
         if self.host is None or self.parsed_at is None:

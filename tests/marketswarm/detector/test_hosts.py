@@ -1,9 +1,11 @@
 """How many services of its machine a miss says to be up."""
 
+from unittest.mock import patch
+
 import pytest
 
 from marketswarm.beat import Sender
-from marketswarm.detector import SavedBeat, SavedService, State
+from marketswarm.detector import SavedBeat, SavedService, State, WatchedService, adopt_state
 from support.simulation.manual_detector import WALL, Hand, watch
 
 NAMES = ("a", "b", "c")
@@ -96,3 +98,44 @@ def test_a_restarted_healer_knows_where_its_services_ran():
     hand = Hand(*map(watch, NAMES), known=dict.fromkeys(NAMES, saved))
     hand.run(90)
     assert sorted(misses(hand).values()) == [("db1", 0), ("db1", 1), ("db1", 2)]
+
+
+def test_a_service_that_leaves_the_truth_or_moves_to_another_line_is_not_counted_twice():
+    hand = Hand(*map(watch, NAMES), watch("d", timeout=70.0))
+    for svc in (*NAMES, "d"):
+        hand.beat(svc, boot=svc, sender=DB1)
+    hand.rewatch(watch("a"), watch("b", timeout=40.0), watch("d", timeout=70.0))
+    hand.run(100)
+    assert misses(hand) == {"a": ("db1", 2), "b": ("db1", 1), "d": ("db1", 0)}
+
+
+def test_what_others_of_a_standby_are_up_it_knows_from_what_it_adopts():
+    hand = Hand(*map(watch, NAMES))
+    for svc in NAMES:
+        hand.beat(svc, boot=svc, sender=DB1)
+    down = SavedService(State.DOWN, since=WALL, missed_at=WALL)
+    adopt_state(hand.detector, "a", down, hand.now)
+    assert hand.detector.hosts.count_up("db1") == 2
+    adopt_state(hand.detector, "a", SavedService(State.UP, since=WALL), hand.now)
+    assert hand.detector.hosts.count_up("db1") == 3
+
+
+@pytest.mark.slow
+def test_a_miss_looks_at_no_other_service_however_many_there_are():
+    """All of a fleet on one machine die in turn: to count them at each miss took a second of each."""
+    names = [f"svc{n}" for n in range(2000)]
+    hand = Hand(*map(watch, names))
+    for svc in names:
+        hand.beat(svc, boot=svc, sender=DB1)
+    asked = []
+    find = WatchedService.find_only_host
+
+    def count(service):
+        asked.append(service.svc)
+        return find(service)
+
+    with patch.object(WatchedService, "find_only_host", count):
+        hand.run(40)
+    found = [misses(hand)[svc] for svc in names]
+    assert found == [("db1", left) for left in reversed(range(2000))]
+    assert len(asked) <= 2 * len(names)
