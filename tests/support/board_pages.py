@@ -7,7 +7,6 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
-from marketswarm.agent.outage_state import OutageState
 from marketswarm.history.rollup import PastOutage, Seconds
 from marketswarm.operator.announcements import (
     Announcement,
@@ -21,14 +20,6 @@ from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
 from marketswarm.status.notifications import OpenIncident
-from marketswarm.status.probe_past import (
-    RINGS,
-    FailureRun,
-    ProbeBin,
-    ProbePast,
-    ProbeReading,
-    ProbeRecord,
-)
 from marketswarm.status.service_rows import ServiceState
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from marketswarm.truth import Schedule
@@ -56,8 +47,6 @@ from services.board.fleet.job_runs import JobView, RunView, make_job_view
 from services.board.fleet.notifications import NotificationsPage
 from services.board.fleet.open_incidents import make_cards
 from services.board.fleet.pages import parse_fleet_query, select_services
-from services.board.fleet.probe_pages import ProbePage
-from services.board.fleet.probe_records import ProbeSection, ProbeView, make_probe_answer, make_views
 from services.board.fleet.service_page import BadgeLink, ServicePage
 from services.board.fleet.snapshot import BarSpan, FleetSnapshot, LastRunView, ServiceSnapshot
 from services.board.fleet.topology import TopologyPage
@@ -69,6 +58,7 @@ from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.pages import TruthEditPage, TruthPage, TruthReviewPage
 from support.board_examples import AT, make_service
 from support.board_forms import show_add, show_added, show_entry, show_removal
+from support.board_probes import make_probe_views, show_probe
 from support.healing_record import make_outage
 
 
@@ -420,66 +410,6 @@ def show_service(
         *make_service_parts(one),
         make_probe_views(one.detail or "") if one.svc == "massive" else (),
     )
-
-
-def make_probe_record(text: str = "") -> ProbeRecord:
-    """Return what is known of a page that was slow, then failed, then was not probed, and is well again."""
-
-    def make_bin(number: int, length_sec: int, count: int) -> ProbeBin:
-        at = (AT // length_sec - count + 1 + number) * length_sec
-        part = number / count
-        mean = 0.04 + 0.01 * (number % 5) + (0.3 if 0.3 < part < 0.4 else 0.0)
-        days = (3.0 if part < 0.6 else 92.0) - part
-        fails = 4 if 0.4 <= part < 0.45 else number % 17 == 3
-        times = (None, None) if fails == 4 else (mean, mean * 1.7)
-        return ProbeBin(at, length_sec, 4, int(fails), *times, days)
-
-    def make_ring(length_sec: int, count: int) -> tuple[ProbeBin, ...]:
-        shown = (number for number in range(count) if not 0.55 < number / count < 0.65)
-        return tuple(make_bin(number, length_sec, count) for number in shown)
-
-    latest = ProbeReading(
-        AT - 4,
-        True,
-        "https",
-        "https://shop.example/health" + text,
-        "done",
-        warning=text or None,
-        total_sec=0.0482,
-        steps_sec={"dns": 0.002, "tcp": 0.009, "tls": 0.0202, "http": 0.017},
-        address="192.0.2.7" + text,
-        status=200,
-        tls="TLSv1.3" + text,
-        issuer="Example CA" + text,
-        days_left=91.2,
-        ends_at=AT + 91.2 * 86_400,
-    )
-    failures = (
-        FailureRun(AT - 2100, AT - 1980, 9, "http", "status_503" + text, is_open=False),
-        FailureRun(AT - 90_000, AT - 90_000, 1, "tcp", "timeout" + text, is_open=bool(text)),
-    )
-    rings = {name: make_ring(*each) for name, each in RINGS.items()}
-    return ProbeRecord("shop" + text, latest, ProbePast(**rings), failures)
-
-
-def make_probe_views(text: str = "") -> tuple[ProbeView, ...]:
-    reading = make_probe_record(text).latest
-    failed = ProbeReading(AT, False, stage="tcp" + text, error="refused" + text, total_sec=0.001)
-    found = {"shop" + text: reading, "db" + text: failed}
-    return make_views(["shop" + text, "db" + text, "new" + text], {k: v for k, v in found.items() if v})
-
-
-def show_probe(events: tuple[AlertView, ...], text: str, frame: Frame, params: dict[str, str]) -> ProbePage:
-    """Return the page of a target; `down` is one that is down, `new` one that was never probed."""
-    record, stored = make_probe_record(text), OutageState("up")
-    if params["rest"] == "down":
-        stored = OutageState("down", since=AT - 600, error="status_503" + text)
-    if params["rest"] == "new":
-        record = ProbeRecord("new")
-    away = "bus market-redis does not answer: refused" + text if text else None
-    settings = ProbeSection(15.0, '{\n  "name": "shop"\n}' + text)
-    frame = replace(frame, title="massive/shop", path="/")
-    return ProbePage(frame, make_probe_answer(record, stored, away), settings, events[:2])
 
 
 def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], PageModel]]:
