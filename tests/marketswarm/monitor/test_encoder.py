@@ -58,6 +58,13 @@ def test_a_failure_is_told_with_the_line_that_its_report_said():
     assert "detail" not in orjson.loads(NOTICES.encode(MISS).event)
 
 
+def test_only_a_healer_tells_what_is_up_on_the_machine_that_a_miss_names():
+    miss = MISS._replace(host="db1", host_up=0)
+    sentinel = VerdictEncoder(family="healer", by="sentinel", channel="healer:alerts")
+    told = [orjson.loads(encoder.encode(miss).event) for encoder in (NOTICES, sentinel)]
+    assert [(each["host"], each.get("host_up")) for each in told] == [("db1", 0), ("db1", None)]
+
+
 def test_an_ok_tells_age_and_outage_and_no_timeout():
     event = NOTICES.build_event(OK)
     assert (event.type, event.age_sec, event.down_sec, event.since) == (Kind.HEARTBEAT_OK, 0.004, 131.2, 68.8)

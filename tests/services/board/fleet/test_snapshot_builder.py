@@ -69,6 +69,13 @@ def test_a_fleet_that_beats_is_up_with_what_its_beats_say():
     assert not found.notes
 
 
+def test_a_service_stays_on_the_host_that_it_was_last_heard_from():
+    before = build_snapshot(read(instances={"db": InstanceCount(1, hosts=("db1",))}))
+    gone = build_snapshot(read(instances={"db": InstanceCount(0)}), before)
+    moved = build_snapshot(read(instances={"db": InstanceCount(1, hosts=("db2\x1b",))}), gone)
+    assert [each.services[0].hosts for each in (before, gone, moved)] == [("db1",), ("db1",), ("db2\\x1b",)]
+
+
 def test_texts_of_others_are_one_printable_line():
     found = build_snapshot(
         read(
