@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from marketswarm.channels.text import printable_line, replace_surrogates
 from marketswarm.event import Event, Severity, parse_event
@@ -247,7 +247,7 @@ def choose_style(message: Message) -> Style:
     return Style.GOOD if good else _BY_SEVERITY[message.severity]
 
 
-_STATES: Final = TypeAdapter(tuple[AlertState, ...])
+_STATES: Final = TypeAdapter(tuple[AlertState, ...], config=ConfigDict(defer_build=True))
 
 
 def encode_message(message: Message) -> bytes:

@@ -10,7 +10,9 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 MAX_BYTES: Final = 16_384
 """Longer JSON is not parsed."""
 
-STRICT: Final = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+LATER: Final = ConfigDict(defer_build=True)
+"""The setting of adapters beside models: each is built when it is used first, and many commands use none."""
+STRICT: Final = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True, **LATER)
 """The settings of all models here: no conversions, unknown keys are ignored, errors hold no input."""
 
 Ident = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]

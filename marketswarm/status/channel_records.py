@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus.stored_values import MAX_COUNT
-from marketswarm.operator.fields import MAX_EPOCH_SEC, STRICT, Epoch
+from marketswarm.operator.fields import LATER, MAX_EPOCH_SEC, STRICT, Epoch
 
 CHANNELS: Final = b"d:channels"
 RECORDS: Final = b"d:records"
@@ -41,7 +41,9 @@ ADD_CHANNEL: Final = (_BY_ENVIRONMENT, _BY_TRUTH, _THEN)
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 _Shown = Annotated[str, Field(max_length=300)]
-_CHANNELS_TYPE: Final = TypeAdapter(Annotated[dict[_Shown, _Shown], Field(max_length=MAX_CHANNELS)])
+_CHANNELS_TYPE: Final = TypeAdapter(
+    Annotated[dict[_Shown, _Shown], Field(max_length=MAX_CHANNELS)], config=LATER
+)
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -86,7 +88,9 @@ class ChannelRecord:
         return replace(self, sent_at=sent_at, failed_at=failed_at)
 
 
-_RECORDS_TYPE: Final = TypeAdapter(Annotated[dict[_Shown, ChannelRecord], Field(max_length=MAX_CHANNELS)])
+_RECORDS_TYPE: Final = TypeAdapter(
+    Annotated[dict[_Shown, ChannelRecord], Field(max_length=MAX_CHANNELS)], config=LATER
+)
 
 
 class ChannelState(StrEnum):

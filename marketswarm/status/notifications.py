@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
-from marketswarm.operator.fields import STRICT, Epoch
+from marketswarm.operator.fields import LATER, STRICT, Epoch
 from marketswarm.operator.silences import Silence, merge_silences, parse_silences
 from marketswarm.status.channel_records import CHANNELS, ChannelStatus, list_channels, parse_channels
 from marketswarm.text import parse_digits
@@ -42,8 +42,10 @@ CHANNEL_REMEDY: Final = "set WEBHOOK_URL, or see docs/notifications.md for other
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
-_PAUSES_TYPE: Final = TypeAdapter(dict[str, tuple[int, Annotated[float, Field(allow_inf_nan=False)]]])
-_BROKEN_TYPE: Final = TypeAdapter(dict[str, str])
+_PAUSES_TYPE: Final = TypeAdapter(
+    dict[str, tuple[int, Annotated[float, Field(allow_inf_nan=False)]]], config=LATER
+)
+_BROKEN_TYPE: Final = TypeAdapter(dict[str, str], config=LATER)
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from marketswarm.keys import heartbeat_channel
@@ -67,8 +67,9 @@ _NAME_PLACES: Final = (_SERVICES, ("buses",))  # keys there are names: they say 
 _NOT_TEXT: Final = "holds half a surrogate pair, which is not text"
 _SERVICE: Final = TypeAdapter(Service)
 _BUS: Final = TypeAdapter(BusEntry)
-_VERSION: Final[TypeAdapter[int]] = TypeAdapter(Version)
-_FLEET: Final[TypeAdapter[str]] = TypeAdapter(FleetName)
+_LATER: Final = ConfigDict(defer_build=True)  # few documents have these two
+_VERSION: Final[TypeAdapter[int]] = TypeAdapter(Version, config=_LATER)
+_FLEET: Final[TypeAdapter[str]] = TypeAdapter(FleetName, config=_LATER)
 _TOP_KEYS: Final = ("services", "buses", "version", "fleet")
 _SERVICE_KEYS: Final = tuple(Service.__dataclass_fields__)
 _BUS_KEYS: Final = ("url",)

@@ -15,6 +15,26 @@ try:
 finally:
     print(*sys.modules, file=sys.stderr)
 """
+PLUGINS = """
+import sys
+import marketswarm.cli
+try:
+    marketswarm.cli.main()
+finally:
+    from pydantic.plugin import _loader
+    print(*(name for name in vars(_loader) if not name.startswith("__")), file=sys.stderr)
+"""
+BUILT = """
+import sys
+from pydantic import TypeAdapter
+import marketswarm.cli.status, marketswarm.cli.beat, marketswarm.cli.notifier
+for module in [module for name, module in sys.modules.items() if name.startswith("marketswarm.")]:
+    for name, value in vars(module).items():
+        if isinstance(value, TypeAdapter) and value.pydantic_complete:
+            print(name)
+        elif isinstance(value, type) and vars(value).get("__pydantic_complete__"):
+            print(name)
+"""
 NO_TABLE = {"rich", "pygments", "attr"}
 """Packages that only tables and help need."""
 NEVER = {
@@ -34,17 +54,22 @@ NEVER = {
 }
 
 
-def load_modules(shell, *words):
-    """Run a command for which no bus answers; return what it has imported at its end."""
+def run_script(shell, script, *words):
+    """Run a script for which no bus answers."""
     away = {"SYSTEM_REDIS_URL": "redis://127.0.0.1:1", "MARKET_REDIS_URL": "redis://127.0.0.1:1"}
-    ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *words],
+    return subprocess.run(
+        [sys.executable, "-c", script, *words],
         cwd=shell.folder,
         env={name: value for name, value in shell.env.items() if not name.startswith("OTEL_")} | away,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def load_modules(shell, *words, script=SCRIPT):
+    """Return the code of a command, and what it has imported at its end."""
+    ended = run_script(shell, script, *words)
     return ended.returncode, set(ended.stderr.splitlines()[-1].split())
 
 
@@ -57,6 +82,17 @@ def test_what_is_typed_often_imports_nothing_that_it_does_not_need(shell, comman
     assert f"marketswarm.cli.{'notifier' if command[0] == 'ack' else command[0]}" in loaded
     assert ("rich.table" in loaded) is is_table
     assert not (NEVER if is_table else NEVER | NO_TABLE) & loaded
+
+
+def test_no_command_reads_the_entry_points_of_all_packages_for_plugins_of_pydantic(shell):
+    assert load_modules(shell, "beat", "mesh", script=PLUGINS) == (3, {"get_plugins"})
+
+
+def test_importing_what_is_typed_often_builds_no_model_that_it_may_not_need(shell):
+    ended = run_script(shell, BUILT)
+    assert ended.returncode == 0, ended.stderr
+    # a default is one of the first, and the second is the library's
+    assert set(ended.stdout.split()) <= {"AccessPoints", "BaseSettings"}
 
 
 def test_the_version_needs_no_client_no_models_and_no_tables(shell):
