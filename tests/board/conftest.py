@@ -30,10 +30,13 @@ SHARED = {
         "steering_forms",
         "truth_pages",
     ),
-    "market": ("market_charts", "market_pages"),
-    "board_fleet": ("board", "real_fleet"),
+    "market": ("market_charts", "market_pages", "trader_walk"),
+    "board_fleet": ("board", "real_fleet", "walks"),
 }
-"""Which files share what lasts for a session: one worker runs all of them, so that it is started once."""
+"""Which files share what lasts for a session: one worker runs all of them, so that it is started once.
+
+The walks share nothing. A file of one or two tests would be given out last, and they take longest.
+"""
 WITHOUT_LOOP = {"new_tab", "steered_fleet", "board_fleet", "played"}
 """Fixtures of tests that run no event loop of their own, beside which the browser stays open."""
 

@@ -41,6 +41,7 @@ def make_truth() -> bytes:
     services = truth["services"]
     for svc in services.keys() - {"massive", "healer"}:
         services[svc]["heartbeat"]["timeout_sec"] = 30
+    services["massive"]["heartbeat"]["timeout_sec"] = 10
     services["healer"]["threshold"]["heartbeat_cadence"] = 30
     services["medic"]["settings"]["stable_sec"] = 3
     return orjson.dumps(truth, option=orjson.OPT_INDENT_2)

@@ -190,7 +190,7 @@ def open_desk(folder: Path, truth: Mapping[str, Any] | bytes) -> Iterator[Desk]:
             yield desk
         finally:
             if hasattr(desk, "up"):
-                desk.up.stop(30)
+                desk.up.stop(60)
 
 
 def look(page: Page) -> None:
