@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import orjson
 import pytest
+from redis import Redis
 
+from marketswarm.fleet.deferred_port import SOCKET_NAME
 from support.pages import ROOT, blocks, shown, table
 from support.rig.machines import ADDRESSES, Machine, Machines, Typed
 from support.waiting import until
@@ -32,6 +34,7 @@ STEPS = (
 )
 pytestmark = [
     pytest.mark.live,
+    pytest.mark.timeout(300),  # thirty programs, one after the other
     pytest.mark.needs("ip", "openssl", "curl", "script", "redis-server"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root makes network namespaces"),
 ]
@@ -51,12 +54,16 @@ class Scene:
         """Return what the page shows to type in a step, with the fingerprint that this fleet has."""
         return shown(PAGE, step).replace(SHOWN, self.fingerprint).splitlines()
 
-    def row(self, svc: str) -> dict[str, object]:
-        rows = orjson.loads(said(self.fleet, "marketswarm status --json"))["services"]
-        return next((each for each in rows if each["svc"] == svc), {})
+    def read(self, key: str) -> str:
+        """Return what stands on system-redis: its Unix socket is reached from everywhere."""
+        data = self.fleet.folder / ".marketswarm"
+        password = (data / "secrets/operator").read_text(encoding="utf-8").strip()
+        socket = str(data / "system-redis" / SOCKET_NAME)
+        with Redis(unix_socket_path=socket, username="operator", password=password) as bus:
+            return (bus.get(key) or b"").decode()
 
-    def wait_for(self, svc: str, verdict: str) -> None:
-        until(lambda: self.row(svc).get("verdict") == verdict, what=lambda: self.row(svc))
+    def wait_for(self, key: str, part: str) -> None:
+        until(lambda: part in self.read(key), what=lambda: self.read(key))
 
 
 def said(machine: Machine, line: str, **env: str) -> str:
@@ -122,17 +129,20 @@ def its_services_beat(scene: Scene) -> None:
     (scene.other.folder / "backup.sh").chmod(0o755)
     assert "=/run/nginx.pid" in beat
     with scene.other.start(beat.replace("/run/nginx.pid", pid_file.name)) as nginx:
-        scene.wait_for("nginx", "up")
+        scene.wait_for("health:nginx", "heartbeat_ok")
         assert "nginx beats every 1 s on system-redis at 192.0.2.10:6379; Ctrl-C ends it" in nginx.text()
         assert "12 files" in said(scene.other, run)
-        scene.wait_for("backup", "up")
+        scene.wait_for("health:backup", "heartbeat_ok")
+        shown_rows = said(scene.fleet, "marketswarm status")
+        assert "nginx" in shown_rows
+        assert "backup" in shown_rows
         pid_file.write_text("0\n", encoding="utf-8")
         until(lambda: "nginx does not beat: its process is gone" in nginx.text(), what=nginx)
         pid_file.write_text(f"{os.getpid()}\n", encoding="utf-8")
         until(lambda: "nginx beats again" in nginx.text(), what=nginx)
         nginx.signal(signal.SIGINT)
         assert nginx.wait() == 0, nginx
-    until(lambda: "stopping" in str(scene.row("nginx")), what=lambda: scene.row("nginx"))
+    scene.wait_for("beat:nginx", '"stopping"')
 
 
 def curl_pings_for_one(scene: Scene) -> None:
