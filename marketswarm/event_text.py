@@ -177,6 +177,11 @@ def describe_outage(
     return ("never heard", None) if since is None else ("silent since", since)
 
 
+def is_proposal(svc: str) -> bool:
+    """Return True for the name under which the medic says that it asks a person about a service."""
+    return svc.startswith(_PROPOSED)
+
+
 def find_proposal_subject(svc: str) -> str:
     """Return for what the medic proposes something, from the name in the event about that."""
     return svc.removeprefix(_PROPOSED)

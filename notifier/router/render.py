@@ -19,6 +19,7 @@ from marketswarm.event_text import (
     describe_place,
     format_next_command,
     format_seconds,
+    is_proposal,
     join_words,
     list_next_commands,
 )
@@ -244,6 +245,13 @@ def _title_and_text(
     notices: Sequence[Notice], every: Sequence[Notice], surroundings: Surroundings
 ) -> tuple[str, str]:
     if len(notices) > 1:
+        asked = [notice for notice in notices if is_proposal(notice.svc)]
+        if asked and len(asked) < len(notices):  # what the medic asks about a service is no service more
+            titles = [_describe_notice(each, 0, surroundings.incidents)[0] for each in asked]
+            gone = {each.id for each in asked}
+            own = [each for each in notices if each.id not in gone]
+            title, text = _title_and_text(own, [each for each in every if each.id not in gone], surroundings)
+            return title, f"{text}; {format_names(titles, NAMED)}"
         if all(notice.say is NoticeKind.NOTE for notice in notices):
             return _summarize_gaps(notices, surroundings.incidents)
         if all(notice.say is NoticeKind.HEALED for notice in notices):

@@ -32,6 +32,28 @@ def test_several_kinds_of_news_in_one_message_say_which_is_whose():
     assert town.last().kind is MessageKind.GROUP
 
 
+def test_what_the_medic_asks_about_a_service_is_said_with_it_and_is_no_service_more():
+    town, asked = Town("abc"), "medic/proposed/a"
+    town.down("a")
+    town.down(asked, Kind.MONITOR_MISS)
+    town.run(60)
+    town.up("a")
+    town.up(asked, Kind.MONITOR_OK)
+    town.run(60)
+    assert said(town) == [
+        "a is down | no beat for 30 s (timeout 30 s); the medic proposes a remedy for a",
+        "a is up again | after 90 s; the medic proposes nothing more for a",
+    ]
+    assert [line.split(" (")[0] for line in town.last().lines] == [
+        "a is up again, after 90 s",
+        "the medic proposes nothing more for a: it was approved or withdrawn, expired, or is not needed",
+    ]
+    for svc in ("b", "c", "medic/proposed/b"):
+        town.down(svc, Kind.MONITOR_MISS if "/" in svc else Kind.HEARTBEAT_MISS)
+    town.run(3)
+    assert said(town)[-1] == "2 services are down | b, c; the medic proposes a remedy for b"
+
+
 def test_a_text_names_ten_and_counts_the_rest_and_the_lines_have_all():
     names = [f"s{n}" for n in range(30)]
     town = Town(names)
