@@ -56,7 +56,7 @@ unit: environment ## the tests that start no process and no server, in less than
 		$(pytest) -q -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal --apart \
 		-m "unit and not slow" --ignore=tests/live $(ARGS)
 
-test: environment ## all that proves the product, in four minutes: ARGS="-k notifier", ARGS=tests/marketswarm or ARGS=--lf for some
+test: environment ## all that proves the product, in four to twelve minutes: ARGS="-k notifier", ARGS=tests/marketswarm or ARGS=--lf for some
 	@$(pytest) -n auto --dist worksteal --apart $(ARGS)
 
 # these tests wait more than they work: four of them for a processor

@@ -14,7 +14,7 @@ WHAT = (
     "tests on real servers, which they start themselves; with targets of their own: "
     "make faults, boardtest, markettest, servertest, deploytest, containertest, nightly"
 )
-FIRST = "never yet here; about four minutes on two processors"
+FIRST = "never yet here; four to twelve minutes on two processors"
 LONGEST = 600
 """How many characters of an error are shown at once; the end of the run shows all of it."""
 
