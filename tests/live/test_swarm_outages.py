@@ -54,7 +54,7 @@ def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(t
         miss = scene.alerts.wait("heartbeat_miss", "rss_agg")
         last = last_beat(tail)
         assert list(miss) == [
-            "type", "svc", "late_sec", "timeout_sec", "ts", "id", "reason", "since", "by", "host",
+            "type", "svc", "late_sec", "timeout_sec", "ts", "id", "reason", "since", "by", "host", "host_up",
         ]  # fmt: skip
         assert miss["ts"] - last >= REAL_TIMEOUT_SEC
         assert REAL_TIMEOUT_SEC <= miss["late_sec"] <= SLACK * (REAL_TIMEOUT_SEC + 1)
