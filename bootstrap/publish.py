@@ -1,8 +1,9 @@
 """Prepare the buses of a fleet in containers for other machines, at the host's address MARKETSWARM_PUBLISH.
 
 Its files are in ACCESS_DIR: `tls/` has the certificate, `secrets/join` the password of the user by which
-other machines beat, and `acl/tls.pem` the certificate with its key, which the servers read. A server listens
-for other machines only once there is that file, and every user has a password.
+other machines beat, and `bus-tls/tls.pem` the certificate with its key, which the servers read: in containers
+a volume of its own, since whoever has the key can pose as the fleet. A server listens for other machines only
+once there is that file, and every user has a password.
 """
 
 import ipaddress
@@ -14,7 +15,7 @@ from marketswarm import log as logs
 from marketswarm.access.certificate import CertificateError, prepare_certificate
 from marketswarm.agent import Code, Exit
 
-SERVER_FILE: Final = "acl/tls.pem"
+SERVER_FILE: Final = "bus-tls/tls.pem"
 log = logs.get(NAME)
 
 
@@ -24,7 +25,9 @@ def require_published_address(text: str) -> str:
         address = ipaddress.ip_address(text)
     except ValueError:
         raise Exit(Code.CONFIGURATION, f"MARKETSWARM_PUBLISH: {text!r} is not an address") from None
-    if address.is_unspecified or address.is_loopback or address.is_multicast:
+    address = getattr(address, "ipv4_mapped", None) or address
+    is_local = getattr(address, "scope_id", None) or (address.version == 6 and address.is_link_local)
+    if is_local or address.is_unspecified or address.is_loopback or address.is_multicast:
         raise Exit(
             Code.CONFIGURATION,
             f"MARKETSWARM_PUBLISH: {address} is not one address of this host that other machines can reach",
@@ -38,5 +41,6 @@ def publish_certificate(folder: Path, address: str) -> None:
         found = prepare_certificate(folder, address)
     except CertificateError as error:
         raise Exit(Code.CONFIGURATION, f"MARKETSWARM_PUBLISH: {error}") from None
+    (folder / SERVER_FILE).parent.mkdir(exist_ok=True)  # in containers there already, as a volume
     write_changed({folder / SERVER_FILE: found.file.read_text("ascii")}, READABLE)
     log.info("access.published", address=address, fingerprint=found.fingerprint)

@@ -11,7 +11,7 @@ from datetime import tzinfo
 from typing import Final
 
 from marketswarm.event import UNWATCHED_REASON, Event, Kind, Severity
-from marketswarm.text import format_duration, format_moment
+from marketswarm.text import escape_text, format_duration, format_moment
 from marketswarm.truth import MEDIC, PROPOSED_RULE
 
 _NOT_WANTED: Final = "and the truth no longer asks for it"  # it may name it still, with `"monitored": false`
@@ -225,7 +225,7 @@ def describe_context(event: Event, fleet: str = "", zone: tzinfo | None = None) 
 
 def describe_place(moment: str, host: str, fleet: str) -> str:
     """Return `since 2025-11-06 12:50:27 UTC on web-3, fleet shop`; an empty host or fleet is left out."""
-    return f"{moment}{f' on {host}' if host else ''}{f', fleet {fleet}' if fleet else ''}"
+    return f"{moment}{f' on {escape_text(host)}' if host else ''}{f', fleet {fleet}' if fleet else ''}"
 
 
 def list_next_commands(event: Event) -> tuple[str, ...]:

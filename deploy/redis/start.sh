@@ -44,7 +44,7 @@ fi
 
 # With MARKETSWARM_PUBLISH other machines reach a second port, over TLS, and with a user and a password alone.
 if [ -n "${MARKETSWARM_PUBLISH:-}" ]; then
-    pem=$(dirname "$(dirname "$users")")/tls.pem
+    pem=${TLS_FILE:-/etc/redis/tls/tls.pem}
     open() { grep -qs '^user default .*nopass' "$users"; }
     if [ ! -e "$pem" ] || open; then say "waits for $pem, and for a password of default: docker compose up access"; fi
     while [ ! -e "$pem" ] || open; do sleep 0.1; done

@@ -38,13 +38,16 @@ def load_passwords(
 ) -> tuple[dict[str, str], list[str]]:
     """Return the password of each user, and the names of the users whose password was made now.
 
-    The folder has one file for each user; `default` and `join` are added to `names` if they have one. With
+    The folder has one file for each user; `default` and `join` are added to `names` if they have one, and
+    `default` beside `join` in any case. With
     `make_missing`, missing passwords are made, in files that only their owner can read. Raises SecretError if
     a password is missing or unusable, and OSError.
     """
     if make_missing:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     names = [*names, *(each for each in (DEFAULT, JOIN) if each not in names and (folder / each).exists())]
+    if JOIN in names and DEFAULT not in names:
+        names.append(DEFAULT)  # other machines reach the ports: nobody may read there without a password
     missing = [name for name in names if not (folder / name).exists()]
     if missing and not make_missing:
         raise SecretError(
@@ -66,7 +69,7 @@ def close_default_user(folder: Path) -> None:
 def admit_other_machines(folder: Path) -> None:
     """Make passwords for `default` and `join` where they have none, so that other machines can join safely.
 
-    Every client needs a password then. Remove `<folder>/join` to undo the one, `<folder>/default` the other.
+    Every client needs a password then. Remove `<folder>/join` and `<folder>/default` to undo it.
     """
     load_passwords(folder, [DEFAULT, JOIN], make_missing=True)
 

@@ -6,6 +6,7 @@ import secrets
 import shlex
 import socket
 import ssl
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -120,7 +121,10 @@ def join(
 def is_process_alive(pid_file: Path) -> bool:
     """Return True if a process has the id that is in a file. No process is touched."""
     try:
-        with pid_file.open("rb") as file:
+        # the service's user may have put a pipe there: to wait for a writer would hold all other beats back
+        with os.fdopen(os.open(pid_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return False
             pid = int(file.read(_MAX_PID_BYTES))
     except (OSError, ValueError):
         return False

@@ -90,7 +90,7 @@ def _print_refused_user(bus: Bus, reply: Reply) -> None:
     """Say as whom the command was sent if that user may not: many users may not ask ACL WHOAMI either."""
     user = find_refused_user(bus, reply)
     if user is not None:
-        another = f"{get_url_variable(bus.name)}=redis://USER:PASSWORD@HOST:6379 asks as another one"
+        another = f"{get_url_variable(bus.name)}_FILE=FILE, a file with the URL, asks as another one"
         output.print_error(f"the user {escape_text(user)} has no right to this; {another}")
 
 

@@ -318,6 +318,7 @@ class Detector:
             service.parse_next()
         elif service.state is not State.UP and service.trouble.open:
             service.stay_down(before)
+            self.note_host(service)
         elif service.state is not State.UP:
             verdicts.append(self.bring_up(service, heard, before=before))
         else:
@@ -656,7 +657,8 @@ class Detector:
         reason = service.miss_reason() if is_miss else None
         self.note_host(service)
         host_up = None
-        if is_miss and reason in _SILENCES and (host := service.find_only_host()) is not None:
+        # until all services are restored, some of those that are up are not known to be
+        if reason in _SILENCES and not self.is_restoring and (host := service.find_only_host()) is not None:
             host_up = self.hosts.count_up(host)
         return Verdict(
             service.svc,

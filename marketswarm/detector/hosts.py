@@ -6,13 +6,12 @@ thousand.
 """
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Final
 
 FindHost = Callable[[], str | None]
 
 MAX_ASKED: Final = 1000
-"""Where services are whose instances named several hosts is a question of time: so many of them are asked."""
+"""Where services are whose instances named several hosts depends on the time: so many of a host are asked."""
 
 
 class HostCensus:
@@ -21,17 +20,23 @@ class HostCensus:
     def __init__(self) -> None:
         self._up: dict[str, set[str]] = {}
         self._host_of: dict[str, str] = {}  # of those in `_up`, the key of each
-        self._several: dict[str, FindHost] = {}  # of those whose instances named several hosts
+        # those whose instances named several hosts, by that of the one that beat last: there, or on none
+        self._several: dict[str, dict[str, FindHost]] = {}
+        self._several_on: dict[str, str] = {}  # the key of each
 
     def note(self, svc: str, host: str | None, find_host: FindHost | None = None) -> None:
-        """Note where a service is: on `host`, on none that counts, or where `find_host` says, if it is given.
+        """Note where a service is: on `host`, or on none that counts; with `find_host`, only if that says so.
 
         Call this when the service came up or fell silent, was dropped, or named a host.
         """
-        if find_host is None or host is None:
-            self._several.pop(svc, None)
-        else:
-            self._several[svc], host = find_host, None
+        if (on := self._several_on.pop(svc, None)) is not None:
+            del self._several[on][svc]
+            if not self._several[on]:
+                del self._several[on]
+        if find_host is not None and host is not None:
+            self._several_on[svc] = host
+            self._several.setdefault(host, {})[svc] = find_host
+            host = None
         before = self._host_of.get(svc)
         if host == before:
             return
@@ -45,6 +50,8 @@ class HostCensus:
             self._up.setdefault(host, set()).add(svc)
 
     def count_up(self, host: str) -> int:
-        """Return how many services are up on a host and on no other."""
-        several = islice(self._several.values(), MAX_ASKED)
-        return len(self._up.get(host, ())) + sum(find() == host for find in several)
+        """Return how many services are up on a host and on no other; of very many, perhaps some more."""
+        up, asked = len(self._up.get(host, ())), self._several.get(host, {})
+        if len(asked) > MAX_ASKED:
+            return up + len(asked)
+        return up + sum(find() == host for find in asked.values())

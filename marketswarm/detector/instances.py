@@ -167,6 +167,12 @@ class Instances:
         """Whether instances of it ever named different hosts."""
         return self._several is not None and self._several.hosts is not None
 
+    def find_last_host(self, named: str | None) -> str | None:
+        """Return the host of the instance that beat last; `named` is the one that was named last, by any."""
+        if self._several is None or self._several.hosts is None or self.last is None:
+            return named
+        return self._several.hosts.get(self.last)
+
     def find_only_host(self, named: str | None, since: float) -> str | None:
         """Return the host of the instances that beat since then (monotonic); None if they have several.
 

@@ -72,6 +72,9 @@ does, too. It leaves time to save the silence, and to hear a service whose last 
 NEVER: Final = -inf
 """One float for all services."""
 
+LONGEST_PROOF_SEC: Final = 600.0
+"""A service with a longer timeout shows too late that its machine is gone, so it does not count as proof."""
+
 UNDONE_INTERVALS: Final = 1.5
 """The intervals that a service has to be heard in after its last payload turned out not to be a beat."""
 
@@ -274,13 +277,17 @@ class WatchedService(LastPayload):
         return self.instances.list_others(self.parsed_at.mono - self.rule.timeout_sec)
 
     def find_live_host(self) -> str | None:
-        """Return the host that it named last, if it shows that this is there; otherwise None.
+        """Return the host of the instance that beat last, if it shows that this is there; otherwise None.
 
-        One that is down because it reported a failure beats all the same. A job with a schedule is up until
-        its next run is due, whatever became of its machine.
+        One that is down because it reported a failure beats all the same, unless it said goodbye. A job is up
+        until its next run is due, and so is what may be silent for long, whatever became of its machine.
         """
-        is_silent = self.state is _DOWN and self.failure is None
-        return None if is_silent or self.has_schedule or self.stage is Stage.DROPPED else self.host
+        is_silent = self.state is _DOWN and (self.failure is None or self.stopped)
+        if is_silent or self.job is not None or self.stage is Stage.DROPPED:
+            return None
+        if self.rule.timeout_sec > LONGEST_PROOF_SEC:
+            return None
+        return self.instances.find_last_host(self.host)
 
     def find_only_host(self) -> str | None:
         """Return the host that its beats name; None if it is unknown, or its instances name several."""

@@ -31,6 +31,8 @@ HARMLESS: Final = frozenset({
 })
 # fmt: on
 HARMLESS_PREFIXES: Final = ("LC_", "PYTHON", "MARKETSWARM_", "COVERAGE_")
+_OF_JOIN: Final = "MARKETSWARM_JOIN_"
+"""Variables of `marketswarm join` alone: the password by which this machine beats in another fleet."""
 OUR_SETTINGS: Final[Mapping[str, type[CommonSettings]]] = {
     "healer": HealerSettings,
     "sentinel": SentinelSettings,
@@ -72,7 +74,7 @@ def make_child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str
 
 
 def is_harmless(name: str) -> bool:
-    return name in HARMLESS or name.startswith(HARMLESS_PREFIXES)
+    return name in HARMLESS or (name.startswith(HARMLESS_PREFIXES) and not name.startswith(_OF_JOIN))
 
 
 def _find_declared_variables(module: str, svc: str) -> frozenset[str] | None:
@@ -103,7 +105,7 @@ def _matches_any(name: str, names: Collection[str]) -> bool:
 def _is_our_setting(name: str) -> bool:
     plain = name.removesuffix("_FILE")
     ours = _SERVICE_SECRETS.union(*map(list_variables, OUR_SETTINGS.values()))
-    return plain in ours or name.startswith(PREFIX) or is_feed_variable(plain)
+    return plain in ours or name.startswith((PREFIX, _OF_JOIN)) or is_feed_variable(plain)
 
 
 def _find_references(value: object) -> Iterable[str]:

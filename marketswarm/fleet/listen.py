@@ -75,7 +75,7 @@ def find_listen_address(text: str) -> ListenAddress:
 
 def _resolve(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
-        return ipaddress.ip_address(name)
+        return _unmap(ipaddress.ip_address(name))
     except ValueError:
         pass
     if not HOST_NAME.fullmatch(name) or len(name) > 253:
@@ -84,7 +84,14 @@ def _resolve(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise ListenError(f"{name}: this machine does not know that name") from None
-    return ipaddress.ip_address(found[0][4][0])
+    return _unmap(ipaddress.ip_address(found[0][4][0]))
+
+
+def _unmap(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that `::ffff:…` means: only that says whether it is for all, or for nobody."""
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _describe(name: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:

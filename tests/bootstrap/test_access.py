@@ -64,14 +64,16 @@ def may(url: str, *words: str) -> bool:
 
 @pytest.mark.needs("openssl")
 def test_a_fleet_that_is_published_has_a_certificate_and_a_user_for_other_machines(scene):
-    assert "MARKETSWARM_PUBLISH: :: is not one" in scene.run(2, MARKETSWARM_PUBLISH="::").text()
+    for address, shown in (("::", "::"), ("::ffff:127.0.0.1", "127.0.0.1"), ("fe80::1%eth0", "fe80::1%eth0")):
+        said = scene.run(2, MARKETSWARM_PUBLISH=address).text()
+        assert f"MARKETSWARM_PUBLISH: {shown} is not one" in said
     assert scene.files() == {}
     [published] = scene.run(MARKETSWARM_PUBLISH="192.0.2.10").logs("access.published")
     assert (published["address"], len(published["fingerprint"])) == ("192.0.2.10", 64)
     users = (scene.dir / "acl/system-redis/users.acl").read_text(encoding="utf-8")
     assert "nopass" not in users
     assert "user join " in users
-    assert "BEGIN PRIVATE KEY" in (scene.dir / "acl/tls.pem").read_text(encoding="ascii")
+    assert "BEGIN PRIVATE KEY" in (scene.dir / "bus-tls/tls.pem").read_text(encoding="ascii")
     before = scene.files()
     [again] = scene.run(MARKETSWARM_PUBLISH="192.0.2.10").logs("access.published")
     assert again["fingerprint"] == published["fingerprint"]

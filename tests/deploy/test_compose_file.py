@@ -329,6 +329,15 @@ def test_the_database_is_given_verifiers_alone_by_files_that_access_writes():
     assert environment["POSTGRES_READER_FILE"] == f"{PASSWORDS}/{SERVER}/reader"
 
 
+def test_the_key_of_the_buses_certificate_is_for_them_and_for_access_that_makes_it():
+    of = {
+        name
+        for name, service in (SERVICES | MARKET).items()
+        if any("bus_tls" in str(each) for each in service.get("volumes", ()))
+    }
+    assert of == {"access", "system-redis", "market-redis"}
+
+
 def test_no_role_that_connects_to_the_database_is_its_superuser():
     assert MARKET["postgres"]["environment"]["POSTGRES_USER"] not in ROLES.values()
     assert MARKET["postgres"]["environment"]["POSTGRES_DB"] == ROLES["password"]

@@ -8,7 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bootstrap.publish import publish_certificate
+from bootstrap.publish import SERVER_FILE, publish_certificate
 from support.fixtures import opened
 from support.rig import HOST, Process, free_port
 from support.rig.process import descendants
@@ -101,7 +101,8 @@ def test_what_is_published_waits_until_everyone_needs_a_password_and_speaks_tls(
     port = free_port()
     publish_certificate(bus.folder, "192.0.2.10")
     bus.users.write_text(USERS, encoding="utf-8")
-    bus.start(MARKETSWARM_PUBLISH="192.0.2.10", TLS_PORT=str(port))
+    pem = str(bus.folder / SERVER_FILE)
+    bus.start(MARKETSWARM_PUBLISH="192.0.2.10", TLS_PORT=str(port), TLS_FILE=pem)
     until(lambda: any("sleep" in command for _, command in descendants(bus.pid)), what="it to wait")
     assert bus.told("for a password of default")
     bus.users.write_text(USERS.replace("on nopass", f"on #{64 * 'a'}"), encoding="utf-8")

@@ -32,6 +32,16 @@ def test_passwords_are_made_once_for_their_owner_s_eyes(tmp_path):
     assert sorted(file.name for file in folder.iterdir()) == ["a", "b", "c"]
 
 
+def test_where_other_machines_join_default_has_a_password_whatever_was_removed(tmp_path):
+    """`seed` renews users while the servers listen for other machines: it must let nobody in."""
+    load_passwords(tmp_path, ["a", "default", "join"], make_missing=True)
+    (tmp_path / "default").unlink()
+    with pytest.raises(SecretError, match="no password for default"):
+        load_passwords(tmp_path, ["a"])
+    passwords, made = load_passwords(tmp_path, ["a"], make_missing=True)
+    assert (sorted(passwords), made) == (["a", "default", "join"], ["default"])
+
+
 def test_what_is_missing_is_named_and_not_made_unasked(tmp_path):
     with pytest.raises(SecretError, match="no password for a, b: --make-secrets"):
         load_passwords(tmp_path, ["a", "b"])

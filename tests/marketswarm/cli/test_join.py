@@ -72,6 +72,12 @@ def test_a_file_without_the_id_of_a_process_is_no_sign_of_life(tmp_path, text):
     assert not is_process_alive(file)
 
 
+def test_a_pipe_in_place_of_the_file_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "nginx.pid")
+    assert not is_process_alive(tmp_path / "nginx.pid")
+    assert not is_process_alive(tmp_path)
+
+
 def test_a_process_that_runs_is_a_sign_of_life(tmp_path):
     file = tmp_path / "own.pid"
     file.write_text(f"{os.getpid()}\n", encoding="ascii")

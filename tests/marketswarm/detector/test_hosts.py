@@ -1,11 +1,13 @@
 """How many services of its machine a miss says to be up."""
 
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
 
 from marketswarm.beat import Sender
 from marketswarm.detector import SavedBeat, SavedService, State, WatchedService, adopt_state
+from marketswarm.truth import JobRule
 from support.simulation.manual_detector import WALL, Hand, watch
 
 NAMES = ("a", "b", "c")
@@ -118,6 +120,54 @@ def test_what_others_of_a_standby_are_up_it_knows_from_what_it_adopts():
     assert hand.detector.hosts.count_up("db1") == 2
     adopt_state(hand.detector, "a", SavedService(State.UP, since=WALL), hand.now)
     assert hand.detector.hosts.count_up("db1") == 3
+
+
+def test_of_those_that_moved_each_is_on_its_new_host_alone():
+    names = [f"svc{n}" for n in range(6)]
+    hand = Hand(*(watch(svc, timeout=100.0) for svc in names), watch("a"))
+    for svc in names:  # two instances, the second of which stays
+        hand.beat(svc, boot=f"{svc}-1", sender=Sender(host="old"))
+        hand.beat(svc, boot=f"{svc}-2", sender=DB1 if svc < "svc4" else WEB1)
+    hand.beat("a", boot="a", sender=WEB1)
+    for svc in names:
+        hand.beat(svc, boot=f"{svc}-2")
+    hand.run(20)
+    hosts = hand.detector.hosts
+    assert [hosts.count_up(host) for host in ("old", "db1", "web1")] == [0, 0, 1], "the old ones may live"
+    for _ in range(40):
+        hand.run(10)
+        for svc in names:
+            hand.beat(svc, boot=f"{svc}-2")
+    assert [hosts.count_up(host) for host in ("old", "db1", "web1")] == [0, 4, 2]
+    assert misses(hand) == {"a": ("web1", 0)}
+
+
+def test_what_ended_with_an_error_shows_no_machine_and_one_that_beats_while_a_failure_is_open_does():
+    hand = Hand(replace(watch("a"), alert_on_failure=True), watch("b"))
+    hand.beat("a", boot="a", sender=DB1)
+    hand.beat("b", boot="b", sender=DB1)
+    hand.beat("a", boot="a", status="stopping", exit_code=1)
+    hand.run(1)
+    assert hand.detector.hosts.count_up("db1") == 1
+    hand.run(60)
+    assert misses(hand)["b"] == ("db1", 0)
+    hand.beat("b", boot="b", run="failed", via="probe", detail="no space")
+    hand.beat("b", boot="b")
+    assert hand.detector.services["b"].state is State.DOWN
+    assert hand.detector.hosts.count_up("db1") == 1
+
+
+def test_a_job_and_what_may_be_silent_for_long_show_no_machine():
+    hand = Hand(
+        watch("a"),
+        watch("b"),
+        watch("slow", timeout=86_400.0),
+        replace(watch("job"), job=JobRule(max_run_sec=30.0)),
+    )
+    for svc in ("a", "b", "slow", "job"):
+        hand.beat(svc, boot=svc, sender=DB1)
+    hand.run(60)
+    assert sorted(misses(hand)[svc] for svc in "ab") == [("db1", 0), ("db1", 1)]
 
 
 @pytest.mark.slow

@@ -71,6 +71,13 @@ def test_a_server_has_none():
     assert not found.keys() & (SECRETS.keys() | {"SYSTEM_REDIS_URL"})
 
 
+def test_the_password_by_which_this_machine_beats_elsewhere_is_for_no_program_of_the_fleet():
+    environ = {"MARKETSWARM_JOIN_PASSWORD": "x", "MARKETSWARM_JOIN_PASSWORD_FILE": "/x", "MARKETSWARM_A": "1"}
+    for module, svc in (("healer", "healer"), ("shop_of_a_user", "shop")):
+        assert make_child_environ(module, svc, TRUTH, environ) == {"MARKETSWARM_A": "1"}
+    assert make_server_environ(environ) == {"MARKETSWARM_A": "1"}
+
+
 def test_what_a_section_of_the_truth_names_its_service_has_and_no_other():
     environ = {"SHOP_KEY": "1", "MESH_OWN_FILE": "/x"}
     assert make_child_environ("services.mesh", "mesh", TRUTH, environ) == {"MESH_OWN_FILE": "/x"}

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.live  # an address is tried by binding a port there
     [
         ("0.0.0.0", "means every network"),  # noqa: S104 - which is refused
         ("[::]", "means every network"),
+        ("::ffff:0.0.0.0", "means every network"),
         ("127.0.0.1", "is this machine alone"),
+        ("::ffff:127.0.0.1", "is this machine alone"),
         ("::1", "is this machine alone"),
         ("localhost", r"localhost \(.*\) is this machine alone"),
         ("192.0.2.10:6379", "has a port"),

@@ -221,3 +221,4 @@ def test_a_hostile_name_of_a_host_stays_on_one_line(town):
     lose(town, ("a", "b"), host="db1\nfake: all is well")
     town.run(3)
     assert "\n" not in town.last().title
+    assert not any(line.startswith("fake") for line in town.last().text.splitlines())
