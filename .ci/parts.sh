@@ -86,7 +86,7 @@ part() { # part NAME MAKE-WORDS…: a part with tests; its log is kept for the s
     logs+=("$name=$log.$name")
     make "$@" 2>&1 | tee "$log.$name" || {
         if may_run_again "$log.$name" && again "$log.$name.again" "$@"; then
-            flaky+=("$(grep -aE "$failed" "$log.$name")")
+            flaky+=("$(grep -aE "$failed" "$log.$name" | grep -vE ' \((setup|call|teardown)\)$')")
             logs[-1]+=",$log.$name.again"
         else
             red+=("make $*")
@@ -105,7 +105,7 @@ flaky=()
 
 may_run_again() { # may_run_again LOG: whether a few tests failed, and nothing else is wrong
     local count
-    count=$(grep -acE "$failed" "$1")
+    count=$(grep -aE "$failed" "$1" | grep -cvE ' \((setup|call|teardown)\)$') # not those that are shown at once
     [ "$count" -ge 1 ] && [ "$count" -le $again_at_most ] && ! grep -aq 'left behind by tests' "$1"
 }
 

@@ -124,7 +124,7 @@ def test_a_rule_that_holds_is_a_card_while_nothing_is_down(healed, new_tab: Tabs
     """The board reads the states of the rules with the rights of its own user."""
     page = new_tab(viewport=PHONE).open(f"{healed.url}/incidents")
     card = page.locator(".card", has_text="rule some_memory")
-    expect(card).to_contain_text("host_memory")
+    expect(card).to_contain_text("the memory in use")
     expect(card).to_contain_text("The medic has people told of it")
     expect(card).to_contain_text("webhook, at")
     expect(page.get_by_text("Nothing is")).to_have_count(0)

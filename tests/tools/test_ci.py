@@ -32,6 +32,7 @@ case "$1" in
     down) rm "$0.up" ;;
 esac
 """
+AT_ONCE = "FAILED tests/a/test_b.py::test_c[d e] (call)\\n"
 FAILURE = "FAILED tests/a/test_b.py::test_c[d e] - Timeout\\n"
 PARTS = ["test", "faults", "boardtest"]
 CONTAINERS = "containertest"
@@ -60,7 +61,9 @@ def run(root: Path, script: str = "run", **env: str) -> tuple[subprocess.Complet
     calls = root.parent / "calls"
     path = f"{root.parents[1] / 'bin'}:{os.environ['PATH']}"
     environ = {"PATH": path, "HOME": str(root.parent), "CALLS": str(calls)}
-    environ |= dict.fromkeys(("RED", "BROKEN", "FLAKY", "ALONE_RED"), "none") | {"FAILURES": FAILURE}
+    environ |= dict.fromkeys(("RED", "BROKEN", "FLAKY", "ALONE_RED"), "none") | {
+        "FAILURES": 3 * AT_ONCE + 3 * FAILURE
+    }
     ended = subprocess.run(
         ["bash", root / ".ci" / script],
         env={**environ, **env},
@@ -126,7 +129,7 @@ def test_what_fails_beside_others_and_passes_alone_is_named_and_refuses_nothing(
     calls = (checkout.parent / "calls").read_text(encoding="utf-8")
     # of the same tests as before
     assert "tests/systemd --last-failed --last-failed-no-failures=none -n 0\n" in calls
-    assert "passed alone: mend it\nFAILED tests/a/test_b.py::test_c[d e] - Timeout\n" in ended.stdout
+    assert f"passed alone: mend it\n{3 * FAILURE}".replace("\\n", "\n") in ended.stdout
     assert "== red" not in ended.stdout
     assert last_line(ended) == "12 passed, 1 rerun in 8.00s (0:00:08)"
     assert ended.returncode == 0, ended.stderr
