@@ -132,7 +132,8 @@ def test_each_program_finds_the_same_files_in_both(overlays):
             {re.sub(r"^(/etc/\w+/users|/docker-entrypoint-initdb\.d)/.*", r"\1", path) for path in paths}
             for paths in (each.mounts, map(get_target, service.get("volumes", [])))
         )
-        assert here - memory == there - {"/app/examples"}, name  # a recording is too large for a cluster
+        # a recording is too large for a cluster, and the buses of one are published to no other machine
+        assert here - memory == there - {"/app/examples", "/etc/redis/tls"}, name
 
 
 def test_no_program_is_another_user_than_in_compose(overlays):
