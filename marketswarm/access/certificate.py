@@ -75,8 +75,9 @@ def prepare_certificate(data: Path, name: str) -> Certificate:
 def use_certificate(data: Path, name: str, certificate: Path, key: Path) -> Certificate:
     """Copy a given certificate and its key into the data folder, and return it.
 
-    Raises CertificateError if they don't fit each other, the key has a password, or the certificate is not
-    for `name`; OSError if a file can't be read or written.
+    A copy that was given before is overwritten, and deleted if this one is refused. Raises CertificateError
+    if they don't fit each other, the key has a password, or the certificate is not for `name`; OSError if a
+    file can't be read or written.
     """
     folder = data / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,7 +148,7 @@ def _is_for(file: Path, name: str) -> bool:
 
 
 def _make(folder: Path, name: str) -> str:
-    """Make a key and a certificate; return both as PEM."""
+    """Make a key and a certificate with openssl; return both as PEM. Its draft files are deleted again."""
     kind = "IP" if _is_address(name) else "DNS"
     config, key = folder / "openssl.cnf", folder / "draft.key"
     names = ",".join(dict.fromkeys((f"{kind}:{name}", "IP:127.0.0.1", "DNS:localhost")))

@@ -119,7 +119,7 @@ def join(
 
 
 def is_process_alive(pid_file: Path) -> bool:
-    """Return True if a process has the id that is in a file. No process is touched."""
+    """Return True if a process has the id that is in a regular file. Signal 0 asks: it does nothing to it."""
     try:
         # the service's user may have put a pipe there: to wait for a writer would hold all other beats back
         with os.fdopen(os.open(pid_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -354,7 +354,7 @@ async def _beat_first(sender: BeatSender, local: Local) -> None:
 
 
 def _watch(local: Local) -> Callable[[], bool]:
-    """Return a check whether the service lives, which prints when that changes."""
+    """Return a function that returns True while the service's process lives, and prints each change."""
     was_alive = local.is_alive()
 
     def check() -> bool:

@@ -193,6 +193,7 @@ def _require_same(real: Path, planned: PlannedChange) -> None:
 
 
 async def _read_in_force(data: Path) -> InForce:
+    """Read the truth from the fleet's bus; without a bus, return that there is none. May raise Exit."""
     try:
         async with open_fleet(data) as fleet:
             return InForce(True, fleet.found)

@@ -83,7 +83,10 @@ def _restore_service(
     stored: LastBeat | None,
     now: Moment,
 ) -> list[Verdict]:
-    """Restore one service; return the verdicts that are news: it is up, or failed and is up again."""
+    """Restore one service; return the verdicts that are news: it is up, or failed and is up again.
+
+    Its saved silence is deleted unless it is silent still.
+    """
     svc, stopped = service.svc, service.stopped
     verdicts: list[Verdict] = []
     service.move_stage(Step.RESTORED)
@@ -156,7 +159,7 @@ def restore_lost_bus(
 
 
 def adopt_state(detector: Detector, svc: str, published: SavedService, now: Moment) -> Verdict | None:
-    """Apply the state that the leader before us published.
+    """Apply the state that the leader before us published; delete the saved silence of one that is down.
 
     Return the verdict that a job is up that was published as down, if we heard a run complete since then; its
     next one may be a day away.

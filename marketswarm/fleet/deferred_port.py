@@ -77,7 +77,7 @@ def _send_commands(server: int, key: str, port: str, users: str) -> None:
     """Wait until the server has read its data, then set its users and open its port, unless it ends first.
 
     `port` is the directive and the number, `key` the password of the user `gate`, `users` the name of the
-    ACL file.
+    ACL file. The file by which anyone may do anything is deleted before the port is open.
     """
     while (connection := _connect_when_loaded()) is None:
         if not _is_running(server):

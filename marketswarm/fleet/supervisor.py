@@ -205,7 +205,7 @@ class FleetSupervisor:
             await self._pass_gate()
 
     def _announce_starts(self) -> None:
-        """Have healer and sentinel know, when they start, that all others start now, and take their time.
+        """Put into the environment of healers and sentinels that all services start now, and until when.
 
         One that is started again later finds that this time is over.
         """

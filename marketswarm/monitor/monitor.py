@@ -218,7 +218,10 @@ class Evaluator:
                 self.feed.detector.end_open_failure(svc, ended)
 
     async def _end_outages(self, bus: str) -> None:
-        """Read `beat:<svc>` of the services of a bus that are down. Raise BusError."""
+        """Read `beat:<svc>` of the services of a bus that are down; publish that those which beat are up.
+
+        Raise BusError.
+        """
         time_slice = TimeSlice()
         async for answer in read_last_beats(self.links[bus].bus, self.feed.detector.find_down(bus)):
             for svc, stored in answer.found.items():
