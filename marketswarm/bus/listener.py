@@ -41,6 +41,13 @@ RETRY_REFUSED_SEC: Final = 2.0
 """Pause between two attempts to subscribe to refused channels."""
 MIN_CANARY_PAUSE_SEC: Final = 0.005
 """The shortest pause between two canaries, when `request_canary` is called often."""
+BUSY_CANARY_PAUSE_SEC: Final = 0.025
+"""The same while very many services fall silent at once.
+
+Each look, read and write costs as much as thirty services do, so then each one serves a few hundred.
+"""
+MANY_PROVEN: Final = 25
+"""So many services whose silence one canary proved are very many: five thousand a second."""
 GATHER_SEC: Final = 0.01
 """The shortest time between two reads, while no canary is awaited. A beat counts as heard so much later."""
 MAX_CANARY_DIGITS: Final = 20
@@ -155,6 +162,7 @@ class Listener:
         self._rebuild_requested = asyncio.Event()
         self._changed = asyncio.Event()
         self._canary_requested = asyncio.Event()
+        self._canary_pause_sec = MIN_CANARY_PAUSE_SEC
         self._canary_number = 0
         self._accepted_canary = 0  # the number of the last one that the bus published
         self._received_canary = 0  # the number of the last one that came back
@@ -173,6 +181,10 @@ class Listener:
     def request_canary(self) -> None:
         """Send a canary now: a deadline is due, and only a received canary proves a service's silence."""
         self._canary_requested.set()
+
+    def note_proven(self, services: int) -> None:
+        """Note of how many services the last canary proved the silence; after many, the next one waits."""
+        self._canary_pause_sec = MIN_CANARY_PAUSE_SEC if services < MANY_PROVEN else BUSY_CANARY_PAUSE_SEC
 
     def rebuild_session(self) -> None:
         """Close the session and open another one: this one misses messages that other subscribers receive."""
@@ -333,7 +345,7 @@ class Listener:
             await wait_until_due(
                 self._canary_requested,
                 started + CANARY_EVERY_SEC - time.monotonic(),
-                least_sec=MIN_CANARY_PAUSE_SEC,
+                least_sec=self._canary_pause_sec,
             )
 
     async def _send_canary(self) -> None:

@@ -30,3 +30,8 @@ class BusLink:
         """Do nothing without a listener."""
         if self.listener is not None:
             self.listener.request_canary()
+
+    def note_proven(self, services: int) -> None:
+        """Note of how many services one canary proved the silence. Do nothing without a listener."""
+        if self.listener is not None:
+            self.listener.note_proven(services)

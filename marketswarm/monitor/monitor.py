@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -117,6 +117,8 @@ class Evaluator:
                 group.create_task(self.read_unheard(bus), name=f"read_unheard:{bus}")
             for bus in tick.canary_buses:
                 self.links[bus].request_canary()
+            for bus, services in Counter(suspect.bus for suspect in tick.suspects).items():
+                self.links[bus].note_proven(services)
             for suspect in tick.suspects:
                 if suspect.bus not in self._suspects:
                     self._suspects[suspect.bus] = deque()
