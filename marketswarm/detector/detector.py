@@ -384,7 +384,8 @@ class Detector:
         for service in bus.pop_due(running):
             if not service.may_fall_due:
                 continue
-            self.confirm(service, now.mono)
+            if service.is_unparsed:
+                self.confirm(service, now.mono)
             if service.job is not None:
                 service.evaluate_job(now)
             if (due := service.due()) > running:
@@ -652,7 +653,7 @@ class Detector:
         ends_outage = was_down and is_beat
         down_since = service.trouble.down_since if is_miss or ends_outage else None
         begun = down_since or before
-        newest = service.instances.newest()
+        newest, i = service.instances.find_newest()
         failure = service.failure if is_miss else None
         reason = service.miss_reason() if is_miss else None
         self.note_host(service)
@@ -675,7 +676,7 @@ class Detector:
             down_sec=max(0.0, (back or now).mono - begun.mono) if ends_outage and begun else None,
             since=None if before is None else before.wall,
             boot=newest,
-            i=None if newest is None else service.instances.find_i(newest),
+            i=i,
             down_since=None if down_since is None else down_since.wall,
             via=service.failure_via if failure else None,
             detail=failure.detail if failure else None,

@@ -90,10 +90,15 @@ class Instances:
         for boot, i in known.items():
             self.raise_i(boot, i)
 
-    def newest(self) -> str | None:
-        """Return the newest instance, by when it was first heard; None if no beat had a `boot`."""
-        highest = self._find_highest()
-        return self._first if highest is None else next(reversed(highest), None)
+    def find_newest(self) -> tuple[str | None, int | None]:
+        """Return the newest instance, by when it was first heard, and its highest `i`.
+
+        Both are None if no beat had a `boot`.
+        """
+        if (highest := self._find_highest()) is None:
+            return (None, None) if self._first is None else (self._first, self._first_i)
+        newest = next(reversed(highest), None)
+        return newest, None if newest is None else highest[newest]
 
     def _find_highest(self) -> dict[str, int] | None:
         """Return the highest `i` of all instances if there was ever more than one; otherwise None."""

@@ -62,13 +62,6 @@ AFTER_DIGITS: Final = b":"
 NO_SIZE: Final = -1
 """The expected size while no payload is familiar."""
 
-LOOK_SHARE: Final = 0.75
-"""The share of its timeout after which a silent service is looked at.
-
-Two beats at an interval of a third of the timeout fit in, so that they cost one look, and a late second one
-does, too. It leaves time to save the silence, and to hear a service whose last payload was not a beat.
-"""
-
 NEVER: Final = -inf
 """One float for all services."""
 
@@ -177,7 +170,7 @@ class WatchedService(LastPayload):
     @property
     def watch(self) -> Watch:
         """Its line in the truth, of which only the name and the channel are its own."""
-        bus, interval_sec, timeout_sec, alert_on_failure, job, _ = self.rule
+        bus, interval_sec, timeout_sec, alert_on_failure, job, *_ = self.rule
         return Watch(self.svc, bus, self.channel.decode(), interval_sec, timeout_sec, alert_on_failure, job)
 
     @watch.setter
@@ -379,15 +372,14 @@ class WatchedService(LastPayload):
         return due if failure is None else min(due, failure.heard.at)
 
     def _silence_due(self) -> float:
-        warm_up_sec = self.rule.warm_up_sec
+        rule, last = self.rule, self.last_beat
+        warm_up_sec = rule.warm_up_sec
+        due = self.watched_since + warm_up_sec if last is None else last.at + rule.timeout_sec
         grace = self.clock.gap_end + warm_up_sec
-        if self.last_beat is None:
-            due = self.watched_since + warm_up_sec
-        else:
-            due = self.last_beat.at + self.rule.timeout_sec
         if grace > due:
             due = min(grace, due + warm_up_sec)
-        return max(due, self.not_due_before, self.trouble.starting_until)
+        due = max(due, self.not_due_before)
+        return due if self.trouble is NO_TROUBLE else max(due, self.trouble.starting_until)
 
     def _job_due(self, job: Job) -> float:
         """Return when a run is overdue or has taken too long; without a schedule, the silence counts, too.
@@ -438,7 +430,7 @@ class WatchedService(LastPayload):
         """Return when the service's silence should be saved, so that it survives a restart of the healer."""
         if self.last_beat is None:
             return self.watched_since
-        return self.last_beat.at + LOOK_SHARE * self.rule.timeout_sec
+        return self.last_beat.at + self.rule.look_sec
 
     def next_evaluation(self) -> float:
         """Return when the timing wheel should return the service; infinity while it can't fall due."""
@@ -447,21 +439,22 @@ class WatchedService(LastPayload):
         # should an unparsed payload be no beat, the last beat would be as old as the last parsed one
         last = self.parsed_at if self.is_unparsed else self.last_beat
         is_plain = not self.is_silence_saved and self.job is None and self.failure is None
+        look_sec = self.rule.look_sec
         if is_plain and last is not None:
-            return last.at + LOOK_SHARE * self.rule.timeout_sec  # which is before it is due
+            return last.at + look_sec  # which is before it is due
         due = self.due() if self.job is None else min(self.due(), self.job.look_at)
-        share_sec = LOOK_SHARE * self.rule.timeout_sec
         if self.is_silence_saved:
             # a beat that ends a saved silence begins one that is to be saved that much later
-            return min(self.clock.proven + max(share_sec, AHEAD_SEC), due)
-        look_at = self.silence_save_at() if last is None else last.at + share_sec
+            return min(self.clock.proven + max(look_sec, AHEAD_SEC), due)
+        look_at = self.silence_save_at() if last is None else last.at + look_sec
         return min(look_at, due)
 
     @property
     def may_fall_due(self) -> bool:
         """Whether its deadline counts: it is restored, can be heard, and is neither down nor a suspect."""
-        is_up_or_new = self.stage is _EVALUATED and self.state is not _DOWN
-        return is_up_or_new and self.trouble.channel_refused_at is None
+        if self.stage is not _EVALUATED or self.state is _DOWN:
+            return False
+        return self.trouble is NO_TROUBLE or self.trouble.channel_refused_at is None
 
     @property
     def has_failed_unnoticed(self) -> bool:

@@ -1,6 +1,6 @@
 """Encoding of verdicts: the alert event, the roster entry and the health key of each. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
@@ -152,7 +152,7 @@ class VerdictEncoder:
             "unknown" if subject is _SERVICE else "up",
             state,
             verdict.event_id or "",
-            b"" if is_deleted else _encode_roster_entry(verdict, raw),
+            b"" if is_deleted else _encode_roster_entry(verdict, document, raw),
             raw,
             self.channel if raw else "",
             # a first ok is an alert if it ends an outage that only the healer before this one knew
@@ -186,11 +186,13 @@ def _choose_health_sec(verdict: Verdict) -> int:
     return 0 if verdict.state is _UNWATCHED else compute_health_sec(verdict.timeout_sec or 0.0)
 
 
-def _encode_roster_entry(verdict: Verdict, event: bytes) -> bytes:
-    """Return JSON; the entry of a miss contains its event."""
-    found: dict[str, Any] = {"verdict": verdict.state, "ts": round(verdict.ts, 3)}
+def _encode_roster_entry(verdict: Verdict, document: Mapping[str, Any] | None, event: bytes) -> bytes:
+    """Return JSON; the entry of a miss contains its event, which is `document` as JSON; None without one."""
+    # the times of an event are rounded already, which takes longer than most of what is done here
+    ts = round(verdict.ts, 3) if document is None else document["ts"]
+    found: dict[str, Any] = {"verdict": verdict.state, "ts": ts}
     if verdict.since is not None:
-        found["since"] = round(verdict.since, 3)
+        found["since"] = round(verdict.since, 3) if document is None else document["since"]
     if verdict.boot is not None:
         found["boot"], found["i"] = verdict.boot, verdict.i
     if verdict.event_id is not None:

@@ -41,6 +41,8 @@ LEAST_BATCH: Final = 25
 COMPARE_EVERY_SEC: Final = 0.25
 LIMIT_LOGGED_EVERY_SEC: Final = 30.0
 
+PUBLISHED: Final = 1
+"""The greatest outcome of a verdict that met with no trouble."""
 CHANNEL_REFUSED: Final = (2, 4)
 """Outcomes of a verdict that is on the log, but could not be published on the channel."""
 ENTRY_UNREADABLE: Final = (3, 4)
@@ -279,11 +281,12 @@ class Publisher:
             if outcomes == NOT_THE_LEADER:
                 self._leadership.deny_leadership(self.bus.name)
                 return
-            for encoded, outcome in zip(batch, outcomes, strict=True):
-                if outcome in CHANNEL_REFUSED:
-                    log.error("publish.channel_refused", bus=self.bus.name, channel=encoded.channel)
-                if outcome in ENTRY_UNREADABLE:
-                    log.error("publish.entry_unreadable", bus=self.bus.name, field=encoded.field)
+            if max(outcomes) > PUBLISHED:
+                for encoded, outcome in zip(batch, outcomes, strict=True):
+                    if outcome in CHANNEL_REFUSED:
+                        log.error("publish.channel_refused", bus=self.bus.name, channel=encoded.channel)
+                    if outcome in ENTRY_UNREADABLE:
+                        log.error("publish.entry_unreadable", bus=self.bus.name, field=encoded.field)
             now, verdicts = time.monotonic(), self.queue.pop_oldest(len(batch))
             self.recent.record(verdicts, now)
             self._log_limits(now)

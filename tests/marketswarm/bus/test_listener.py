@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from marketswarm.bus import Bus
-from marketswarm.bus.listener import OPEN_WITHIN_SEC, ChannelNames, Listener, read_clocks
+from marketswarm.bus.listener import MANY_PROVEN, OPEN_WITHIN_SEC, ChannelNames, Listener, read_clocks
 from marketswarm.bus.session import SubscriberConnection
 from marketswarm.detector import ListeningClock
 from marketswarm.tasks import end_tasks
@@ -348,8 +348,31 @@ async def test_an_urge_brings_a_canary_at_once(server, monkeypatch):
     async with listening(server.url, "a") as (listener, handler):
         monkeypatch.setattr("marketswarm.bus.listener.CANARY_EVERY_SEC", 3600.0)  # none comes of itself
         for _ in range(10):
-            listener.request_canary()
-            await auntil(lambda n=handler.canaries: handler.canaries > n)
+            await bring_canary(listener, handler)
+
+
+async def test_canaries_are_further_apart_while_each_proves_very_many_silences(server, monkeypatch):
+    async with listening(server.url, "a") as (listener, handler):
+        monkeypatch.setattr("marketswarm.bus.listener.CANARY_EVERY_SEC", 3600.0)  # none comes of itself
+        monkeypatch.setattr("marketswarm.bus.listener.BUSY_CANARY_PAUSE_SEC", 0.5)
+
+        async def measure_pause() -> float:
+            """Return the seconds between two canaries, each of which is requested at once."""
+            await bring_canary(listener, handler)  # the pause of this one began before
+            began = time.monotonic()
+            await bring_canary(listener, handler)
+            return time.monotonic() - began
+
+        listener.note_proven(MANY_PROVEN)
+        assert await measure_pause() > 0.4
+        listener.note_proven(MANY_PROVEN - 1)
+        assert min([await measure_pause() for _ in range(20)]) < 0.4
+
+
+async def bring_canary(listener, handler) -> None:
+    received = handler.canaries
+    listener.request_canary()
+    await auntil(lambda: handler.canaries > received)
 
 
 async def test_a_canary_of_another_listener_or_none_at_all_means_nothing(server):

@@ -244,7 +244,7 @@ def test_a_restarted_service_counts_anew_under_its_new_boot():
     hand.beating(60, 10, boot="c")
     assert [state for _, _, state in hand.said] == ["up"]
     assert hand.detector.counts.replayed == 0
-    assert hand.detector.services["a"].instances.newest() == "c"
+    assert hand.detector.services["a"].instances.find_newest()[0] == "c"
 
 
 def test_boots_without_end_take_no_more_room_and_no_instance_is_forgotten_that_beats():

@@ -171,14 +171,14 @@ def test_another_boot_counts_from_the_beginning():
     assert not found.check_replay("b", 500)
     assert not found.check_replay("c", 1)
     assert found.check_replay("b", 500)
-    assert found.instances.newest() == "c"
+    assert found.instances.find_newest()[0] == "c"
 
 
 def test_without_a_boot_there_is_no_telling_a_replay():
     found = record()
     assert not found.check_replay(None, 1)
     assert not found.check_replay(None, 1)
-    assert found.instances.newest() is None
+    assert found.instances.find_newest()[0] is None
 
 
 def test_so_many_boots_are_remembered_and_no_more():

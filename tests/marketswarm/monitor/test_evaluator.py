@@ -38,8 +38,14 @@ class Witness:
 class BusLink:
     bus = Witness()
 
+    def __init__(self) -> None:
+        self.proven: list[int] = []
+
     def request_canary(self) -> None:
         """Canaries come often enough."""
+
+    def note_proven(self, services: int) -> None:
+        self.proven.append(services)
 
 
 async def prove(feed: DetectorFeed) -> None:
@@ -76,7 +82,8 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
         if len(missed) == COUNT:
             done.set()
 
-    evaluator = Evaluator(feed, {"bus": BusLink()}, wake, progress=lambda: None, publish=publish)
+    link = BusLink()
+    evaluator = Evaluator(feed, {"bus": link}, wake, progress=lambda: None, publish=publish)
     work = LoopWork()
     gc.collect()
     gc.freeze()  # what other tests left is none of ours to walk through
@@ -91,6 +98,7 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     assert missed.keys() == set(names)
     assert {verdict.state for verdict in missed.values()} == {State.DOWN}
     assert work.longest < LONGEST_SHARE * work.whole
+    assert sum(link.proven) == COUNT, "the listener knows how many one canary proved, and paces the next ones"
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from collections.abc import Hashable
 
 from marketswarm.beat import Beat, encode_beat, parse_beat
 from marketswarm.detector import Detector, Moment, restore_services
-from marketswarm.detector.service import BOOTS_KEPT, LOOK_SHARE, UNDONE_INTERVALS
+from marketswarm.detector.rule import LOOK_SHARE
+from marketswarm.detector.service import BOOTS_KEPT, UNDONE_INTERVALS
 from marketswarm.truth import Watch
 from support.fuzz.mutation import Target
 from support.simulation.naive_detector import Line, Naive
