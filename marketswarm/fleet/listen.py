@@ -4,6 +4,7 @@ import errno
 import ipaddress
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,12 @@ from marketswarm.access.certificate import Certificate
 from marketswarm.access.users import JOIN
 from marketswarm.bus_url import format_host_port
 from marketswarm.net.addresses import HOST_NAME
+
+BOARD_TLS_HOST: Final = "BOARD_TLS_HOST"
+BOARD_TLS_PEM: Final = "BOARD_TLS_PEM"
+"""The variables by which a board listens at another address over TLS, with this certificate and its key."""
+BOARD_ALLOWED_HOSTS: Final = "BOARD_ALLOWED_HOSTS"
+"""The variable with the host names by which browsers may ask a board, separated by commas."""
 
 _WHICH: Final = "`ip -brief address` shows the addresses of this machine"
 _HAS_PORT: Final = re.compile(r"[^:\[\]]+:\d+|\[.*\]:\d+")
@@ -38,6 +45,18 @@ class ListenSetup:
     def format_url(self, port: int) -> str:
         """Return the URL of a bus for another machine, without the password."""
         return f"rediss://{JOIN}@{format_host_port(self.at.name, port)}"
+
+    def make_board_environ(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables by which the board listens too, and answers to the name as well.
+
+        `given` are the variables that it has already; host names that these allow stay allowed.
+        """
+        names = (given.get(BOARD_ALLOWED_HOSTS), self.at.name)
+        return {
+            BOARD_TLS_HOST: self.at.address,
+            BOARD_TLS_PEM: str(self.certificate.file),
+            BOARD_ALLOWED_HOSTS: ",".join(name for name in names if name),
+        }
 
 
 def find_listen_address(text: str) -> ListenAddress:
