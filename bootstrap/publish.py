@@ -6,7 +6,6 @@ a volume of its own, since whoever has the key can pose as the fleet. A server l
 once there is that file, and every user has a password.
 """
 
-import ipaddress
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from bootstrap.database import NAME, READABLE, write_changed
 from marketswarm import log as logs
 from marketswarm.access.certificate import CertificateError, prepare_certificate
 from marketswarm.agent import Code, Exit
+from marketswarm.net.addresses import explain_unreachable, parse_address, unmap_address
 
 SERVER_FILE: Final = "bus-tls/tls.pem"
 log = logs.get(NAME)
@@ -21,17 +21,12 @@ log = logs.get(NAME)
 
 def require_published_address(text: str) -> str:
     """Return the address in its usual form. Raise Exit, code 2, for one that no other machine can reach."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise Exit(Code.CONFIGURATION, f"MARKETSWARM_PUBLISH: {text!r} is not an address") from None
-    address = getattr(address, "ipv4_mapped", None) or address
-    is_local = getattr(address, "scope_id", None) or (address.version == 6 and address.is_link_local)
-    if is_local or address.is_unspecified or address.is_loopback or address.is_multicast:
-        raise Exit(
-            Code.CONFIGURATION,
-            f"MARKETSWARM_PUBLISH: {address} is not one address of this host that other machines can reach",
-        )
+    address = parse_address(text)
+    if address is None:
+        raise Exit(Code.CONFIGURATION, f"MARKETSWARM_PUBLISH: {text!r} is not an address")
+    address = unmap_address(address)
+    if problem := explain_unreachable(address, str(address)):
+        raise Exit(Code.CONFIGURATION, f"MARKETSWARM_PUBLISH: {problem}")
     return str(address)
 
 

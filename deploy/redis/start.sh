@@ -24,6 +24,13 @@ wait_until() {
     done
 }
 
+# The container `access` refuses it, too; but a certificate and users of an earlier address may be there.
+published=${MARKETSWARM_PUBLISH:-}
+case "${published#::[fF][fF][fF][fF]:}" in
+    '' | *[!0.:[\]]*) ;;
+    *) say "MARKETSWARM_PUBLISH: $published means every network of this machine, those of tomorrow too: give the one address that the other machine can reach"; exit 2 ;;
+esac
+
 said() { sed -n "s/^$1  *//p" "$conf"; }
 users=$(said aclfile)
 if [ ! -e "$users" ]; then
@@ -43,7 +50,7 @@ if grep -qsi '^exec' "$(said dir)"/appendonlydir/*.incr.aof; then
 fi
 
 # With MARKETSWARM_PUBLISH other machines reach a second port, over TLS, and with a user and a password alone.
-if [ -n "${MARKETSWARM_PUBLISH:-}" ]; then
+if [ -n "$published" ]; then
     pem=${TLS_FILE:-/etc/redis/tls/tls.pem}
     open() { grep -qs '^user default .*nopass' "$users"; }
     if [ ! -e "$pem" ] || open; then say "waits for $pem, and for a password of default: docker compose up access"; fi

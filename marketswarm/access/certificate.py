@@ -34,7 +34,7 @@ prompt = no
 [subject]
 CN = marketswarm
 [extensions]
-basicConstraints = critical,CA:TRUE
+basicConstraints = critical,CA:TRUE,pathlen:0
 keyUsage = critical,digitalSignature,keyCertSign
 extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash

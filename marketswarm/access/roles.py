@@ -388,7 +388,8 @@ def _grant_monitor(
         # TYPE and DEL: a monitor replaces a log that is not a stream. A user with XADD could empty the log by
         # MAXLEN anyway.
         Grant("xadd xdel type del", (keys.ALERT_LOG,), mode="W"),
-        Grant("xinfo|groups", (keys.ALERT_LOG,), mode="R"),
+        # a log that was ended is begun anew with what the notifier was not given yet
+        Grant("xinfo|groups xrevrange", (keys.ALERT_LOG,), mode="R"),
         Grant("publish", channels=(escape_pattern(view.alerts), canary)),
         Grant("subscribe", channels=tuple(dict.fromkeys((canary, *channels)))),
     )
@@ -438,7 +439,7 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         *view.grant_truth_reads(),
         *grant_bootstrap(view),
         *grant_status_reads(view),
-        Grant("fcall", (keys.ALERT_LOG,)),
+        Grant("fcall", (keys.ALERT_LOG, keys.NOTIFIER_REQUESTS, keys.pings_key("*"))),
         *_grant_operator_writes(),
         Grant("del", (keys.BOARD_AUDIT,), mode="W"),  # the way out for one that was ended
         # the way out if what is stored there holds every medic up

@@ -125,6 +125,7 @@ def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
         Grant("set", (keys.last_beat_key(name), keys.last_run_key(name)), mode="W"),
         # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted
         Grant("xadd pexpire del", (keys.pings_key(name),), mode="W"),
+        Grant("fcall", (keys.pings_key(name),)),  # the function that deletes it
     )
 
 

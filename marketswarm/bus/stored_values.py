@@ -5,7 +5,8 @@ Each parser takes a decoded value and returns it with its type, or None if it is
 reader that much larger and slower. GETRANGE copies no more bytes than requested, and a script checks the size
 of a field before it reads the field. `report_unusable` logs and counts values that could not be used;
 `delete_wrong_types` deletes a key of ours that holds a value of the wrong type, since no write to that key
-would succeed any more, and `replace_unusable` also a stream that has an entry with the last possible id.
+would succeed any more, and `replace_unusable` also begins a stream anew that has an entry with the last
+possible id.
 """
 
 import re
@@ -34,6 +35,10 @@ MAX_COUNT: Final = 2**64 - 1
 REPORT_EVERY_SEC: Final = 10.0
 """The shortest time between two log lines about one key."""
 
+UNREAD_BYTES: Final = 4 * 1024 * 1024
+"""The most bytes of unread entries that are kept of a stream that is begun anew."""
+
+_BEGIN_ANEW: Final = Script.beside("marketswarm.bus", "begin_anew.lua")
 _FIELDS: Final = Script.beside("marketswarm.bus", "fields.lua")
 _WRONG_TYPE: Final = "WRONGTYPE"
 _ENDED: Final = re.compile("exhausted the last possible ID|equal or smaller than the target stream top item")
@@ -205,16 +210,17 @@ def has_ended(error: BusError) -> bool:
 
 
 async def replace_unusable(error: BusError, bus: Bus, kinds: Mapping[str, str]) -> bool:
-    """Delete those of our keys that refuse every write, if that is the error; return True if there was one.
+    """Delete those of our keys that refuse every write, if that is the error; return True to have it retried.
 
-    These are keys of another type than `kinds` names, and its streams if an entry with the last possible id
-    has ended one of them. A failure of that is ignored.
+    These are keys of another type than `kinds` names, and its streams that an entry with the last possible id
+    has ended. Such a stream begins anew with what a consumer group was not given yet, as far as this user may
+    read it; one that another writer has begun anew meanwhile stays as it is. A failure of that is ignored.
     """
     try:
         if has_ended(error):
             for key in (key for key, kind in kinds.items() if kind == "stream"):
-                await bus.ask(bus.client.delete(key))
-                report_unusable(bus.name, key, "a stream that was ended")
+                if await bus.script(_BEGIN_ANEW, [key], [UNREAD_BYTES]):
+                    report_unusable(bus.name, key, "a stream that was ended")
             return True
         return is_wrong_type(error) and await delete_wrong_types(bus, kinds)
     except BusError:

@@ -4,15 +4,21 @@ import errno
 import ipaddress
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.access.certificate import Certificate
 from marketswarm.access.users import JOIN
 from marketswarm.bus_url import format_host_port
-from marketswarm.net.addresses import HOST_NAME
+from marketswarm.net.addresses import HOST_NAME, WHICH_ADDRESS, Address, explain_unreachable, unmap_address
 
-_WHICH: Final = "`ip -brief address` shows the addresses of this machine"
+BOARD_TLS_HOST: Final = "BOARD_TLS_HOST"
+BOARD_TLS_PEM: Final = "BOARD_TLS_PEM"
+"""The variables by which a board listens at another address over TLS, with this certificate and its key."""
+BOARD_ALLOWED_HOSTS: Final = "BOARD_ALLOWED_HOSTS"
+"""The variable with the host names by which browsers may ask a board, separated by commas."""
+
 _HAS_PORT: Final = re.compile(r"[^:\[\]]+:\d+|\[.*\]:\d+")
 
 
@@ -39,6 +45,18 @@ class ListenSetup:
         """Return the URL of a bus for another machine, without the password."""
         return f"rediss://{JOIN}@{format_host_port(self.at.name, port)}"
 
+    def make_board_environ(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables by which the board listens too, and answers to the name as well.
+
+        `given` are the variables that it has already; host names that these allow stay allowed.
+        """
+        names = (given.get(BOARD_ALLOWED_HOSTS), self.at.name)
+        return {
+            BOARD_TLS_HOST: self.at.address,
+            BOARD_TLS_PEM: str(self.certificate.file),
+            BOARD_ALLOWED_HOSTS: ",".join(name for name in names if name),
+        }
+
 
 def find_listen_address(text: str) -> ListenAddress:
     """Return the address that `--listen` means. Look a name up, and bind a free port there for a moment.
@@ -49,33 +67,25 @@ def find_listen_address(text: str) -> ListenAddress:
         raise ListenError(f"{text} has a port: it takes an address alone, and --port the ports")
     name = text.strip("[]").lower()
     address = _resolve(name)
-    if address.is_unspecified:
-        raise ListenError(
-            f"{name} means every network of this machine, those of tomorrow too: give the one address "
-            f"that the other machine can reach; {_WHICH}"
-        )
-    if address.is_loopback:
-        raise ListenError(f"{_describe(name, address)} is this machine alone: no other can reach it")
-    if (
-        address.is_multicast
-        or getattr(address, "scope_id", None)
-        or (address.version == 6 and address.is_link_local)
-    ):
-        raise ListenError(f"{_describe(name, address)} is not an address for a server; {_WHICH}")
+    described = _describe(name, address)
+    if problem := explain_unreachable(address, described):
+        raise ListenError(problem)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family) as probe:
         try:
             probe.bind((str(address), 0))
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                raise ListenError(f"{_describe(name, address)} is not of this machine; {_WHICH}") from None
-            raise ListenError(f"{_describe(name, address)}: {error.strerror}") from None
+                raise ListenError(
+                    f"{_describe(name, address)} is not of this machine; {WHICH_ADDRESS}"
+                ) from None
+            raise ListenError(f"{described}: {error.strerror}") from None
     return ListenAddress(name, str(address))
 
 
-def _resolve(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _resolve(name: str) -> Address:
     try:
-        return _unmap(ipaddress.ip_address(name))
+        return unmap_address(ipaddress.ip_address(name))
     except ValueError:
         pass
     if not HOST_NAME.fullmatch(name) or len(name) > 253:
@@ -84,15 +94,8 @@ def _resolve(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise ListenError(f"{name}: this machine does not know that name") from None
-    return _unmap(ipaddress.ip_address(found[0][4][0]))
+    return unmap_address(ipaddress.ip_address(found[0][4][0]))
 
 
-def _unmap(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the IPv4 address that `::ffff:…` means: only that says whether it is for all, or for nobody."""
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _describe(name: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+def _describe(name: str, address: Address) -> str:
     return name if name == str(address) else f"{name} ({address})"

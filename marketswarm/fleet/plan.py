@@ -30,9 +30,6 @@ GATE_CLOSED: Final = 1
 """The exit code of a gate that could load too little."""
 DATABASE_URL: Final = "DATABASE_URL"
 """The variable with the URL of a PostgreSQL that runs already."""
-BOARD_TLS_HOST: Final = "BOARD_TLS_HOST"
-BOARD_TLS_PEM: Final = "BOARD_TLS_PEM"
-"""The variables by which a board listens at another address over TLS, with this certificate and its key."""
 BOARD_PORT: Final = 8080
 """The port of the board unless another one is asked for."""
 

@@ -31,8 +31,6 @@ from marketswarm.fleet.listen import ListenSetup
 from marketswarm.fleet.plan import (
     ARCHIVE,
     BOARD,
-    BOARD_TLS_HOST,
-    BOARD_TLS_PEM,
     DATABASE_URL,
     FLEET_LOGS,
     FLEET_SOCKET,
@@ -446,7 +444,7 @@ class FleetSupervisor:
             **agent.environ(),
         }
         if agent.svc == BOARD and (listening := self._spec.listening) is not None:
-            environ |= {BOARD_TLS_HOST: listening.at.address, BOARD_TLS_PEM: str(listening.certificate.file)}
+            environ |= listening.make_board_environ(environ)
         if agent.svc in (HEALER, SENTINEL):
             self._monitor_environs.append(environ)
         missed_after_sec = truth.timeout_of(agent.svc)

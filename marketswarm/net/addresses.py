@@ -28,6 +28,7 @@ NAT64: Final = ip_network("64:ff9b::/96")
 IPV4_COMPATIBLE: Final = ip_network("::/96")  # ::127.0.0.1, and :: and ::1 with it
 LOCALHOST: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 HOST_NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+WHICH_ADDRESS: Final = "`ip -brief address` shows the addresses of this machine"
 WITH_PORT: Final = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 
 
@@ -62,6 +63,26 @@ def parse_address(text: str) -> Address | None:
         return ip_address(text)
     except ValueError:
         return None
+
+
+def unmap_address(address: Address) -> Address:
+    """Return the IPv4 address that `::ffff:…` means: only that says whether it is for all, or for nobody."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def explain_unreachable(address: Address, name: str) -> str | None:
+    """Return why no server for other machines may listen at an address, called `name`; None if one may."""
+    if address.is_unspecified:
+        return (
+            f"{name} means every network of this machine, those of tomorrow too: give the one address "
+            f"that the other machine can reach; {WHICH_ADDRESS}"
+        )
+    if address.is_loopback:
+        return f"{name} is this machine alone: no other can reach it"
+    is_local = getattr(address, "scope_id", None) or (address.version == 6 and address.is_link_local)
+    if address.is_multicast or is_local:
+        return f"{name} is not an address for a server; {WHICH_ADDRESS}"
+    return None
 
 
 def is_web_url(url: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 from marketswarm.channels import Message
 from notifier.router.defect import Defect, DefectKind
 from notifier.router.incident import Incident, Notice, NoticeKind
-from notifier.router.machines import Machine, find_dead_hosts, find_machines
+from notifier.router.machines import Machine, MachineState, find_dead_hosts, find_machines
 from notifier.router.render import Surroundings, render_message, render_plain_message
 from notifier.router.suppression import Suppression
 from notifier.router.timers import Timers
@@ -92,7 +92,7 @@ class Grouper:
             )
             self._open_threads.update(each.flap_thread for each in incidents if each.flap_thread in continued)
         self._open = self._find_open(continued)
-        self._dead_hosts = find_dead_hosts(notices, self._incidents) if len(notices) > 1 else set()
+        self._dead_hosts = find_dead_hosts(notices, self._incidents, now) if len(notices) > 1 else set()
         groups: list[tuple[tuple[str, ...], list[Notice]]] = []
         latest: dict[tuple[tuple[str, ...], str | None, NoticeKind | None], int] = {}
         last_about: dict[str, int] = {}  # by key, the group of the last notice about it
@@ -123,7 +123,7 @@ class Grouper:
         """Yield one message; if its words can't be made, one for each notice, plain for the bad one."""
         machines: tuple[Machine, ...] = ()
         try:
-            machines = self._find_machines(notices)
+            machines = self._find_machines(notices, channels)
             message = self._render(notices, channels, machines, now)
         except Exception as error:  # noqa: BLE001 - one bad notice must not take its neighbours with it
             if len(notices) > 1:
@@ -135,15 +135,17 @@ class Grouper:
         yield self._record_message(message, notices, channels, now)
         self._record_machines(machines, notices)
 
-    def _find_machines(self, notices: Sequence[Notice]) -> tuple[Machine, ...]:
-        is_end = any(notice.say is NoticeKind.UP for notice in notices)
-        if not (is_end or (len(notices) > 1 and self._dead_hosts)):
+    def _find_machines(self, notices: Sequence[Notice], channels: tuple[str, ...]) -> tuple[Machine, ...]:
+        is_told = any(notice.say in (NoticeKind.UP, NoticeKind.REMINDER) for notice in notices)
+        if not (is_told or (len(notices) > 1 and self._dead_hosts)):
             return ()
-        return find_machines(notices, self._incidents, self._open, self._dead_hosts)
+        return find_machines(notices, channels, self._incidents, self._dead_hosts)
 
     def _record_machines(self, machines: Sequence[Machine], notices: Sequence[Notice]) -> None:
         """Record in the incidents of each machine that is gone that a message says so."""
-        hosts = {ident: each.host for each in machines if not each.is_back for ident in each.ids}
+        hosts = {
+            ident: each.host for each in machines if each.state is MachineState.GONE for ident in each.ids
+        }
         for notice in notices:
             if notice.id in hosts and notice.key in self._incidents:
                 self._incidents[notice.key].machine = hosts[notice.id]

@@ -63,12 +63,17 @@ class IncidentStore:
                 self._dirty.add(key)
 
     def tidy(self, now: float) -> None:
-        """Once an hour remove incidents that have been over for a day; no event is repeated after that."""
+        """Once an hour remove incidents that have been over for a day; no event is repeated after that.
+
+        Those of a machine that was told to be gone stay while an outage of it lasts: they show a return.
+        """
         if now - self._tidied_at < TIDY_EVERY_SEC:
             return
         self._tidied_at = now
+        gone = {each.machine for each in self._incidents.values() if each.down and each.machine}
         for key, each in list(self._incidents.items()):
             quiet_since = max(each.last_ts, each.gap_ts, each.limited_until)
-            if not (each.down or each.flapping or each.flap_thread) and now - quiet_since > FORGOTTEN_SEC:
+            is_open = each.down or each.flapping or each.flap_thread or each.host in gone
+            if not is_open and now - quiet_since > FORGOTTEN_SEC:
                 del self._incidents[key]
                 self._dirty.add(key)

@@ -25,7 +25,7 @@ from marketswarm.event_text import (
 )
 from marketswarm.text import escape_text, format_moment, format_names, format_time
 from notifier.router.incident import Incident, Notice, NoticeKind, ends_watch, parse_known_event
-from notifier.router.machines import Machine
+from notifier.router.machines import Machine, MachineState
 
 LASTING_AT_MOST: Final = 100
 """How many alerts that go on a message has beside its own; its receivers know them all."""
@@ -95,7 +95,7 @@ class Surroundings:
     `held` are the names of services whose outages the rate limit holds back until `held_until`. `zone` is the
     one whose clocks are shown before UTC; None shows UTC alone. `incidents` are all incidents by key, `open`
     those that are open in each thread that the notices continue. `machines` are those that the notices show
-    to be gone or back.
+    to be gone, still or back.
     """
 
     fleet: str = ""
@@ -301,13 +301,14 @@ def _summarize_machines(
     names = {notice.id: _name_of(notice) for notice in notices}
     titles: list[str] = []
     texts: list[str] = []
-    for is_back in (False, True):
-        found = [each for each in surroundings.machines if each.is_back is is_back]
+    for state in MachineState:
+        found = [each for each in surroundings.machines if each.state is state]
         own = set(chain.from_iterable(each.ids for each in found))
         below = [each for ident in names if ident in own for each in dependents.get(ident, ())]
         if found:
             titles.append(_title_of_machines(found, names, len(below)))
-            texts.extend(_describe_services(each, names, is_only=len(found) == 1) for each in found)
+            zone, is_only = surroundings.zone, len(found) == 1
+            texts.extend(_describe_services(each, names, zone, is_only=is_only) for each in found)
         if below:
             texts.append(f"with it {list_names(below)}")
     told = set(chain.from_iterable(each.ids for each in surroundings.machines))
@@ -322,7 +323,7 @@ def _summarize_machines(
 
 def _title_of_machines(machines: Sequence[Machine], names: Mapping[str, str], dependents: int) -> str:
     """Return `machine db1 is gone: 3 services (a, b, c)`; of several machines, how many services each has."""
-    word = "back" if machines[0].is_back else "gone"
+    word = machines[0].state.value
     if len(machines) > 1:
         counts = (f"{escape_text(each.host)} ({_count_services(each)})" for each in machines)
         return f"{len(machines)} machines are {word}: {format_names(counts, HOSTS_NAMED)}"
@@ -330,14 +331,14 @@ def _title_of_machines(machines: Sequence[Machine], names: Mapping[str, str], de
     services = format_names(_list_own(machine, names), SERVICES_NAMED)
     is_one = len(machine.ids) == 1
     noun = "1 service" if is_one else f"{len(machine.ids)} services"
-    if machine.is_back:
+    if machine.state is MachineState.BACK:
         in_part = " in part" if machine.still_down else ""
         is_left = "is" if len(machine.still_down) == 1 else "are"
         left = f", {len(machine.still_down)} {is_left} still down" if machine.still_down else ""
         said = f"{noun} {'is' if is_one else 'are'} up again ({services}){left}"
         return f"machine {escape_text(machine.host)} is back{in_part}: {said}"
     more = f", and {dependents} that depend{'s' if dependents == 1 else ''} on them" if dependents else ""
-    return f"machine {escape_text(machine.host)} is gone: {noun} ({services}){more}"
+    return f"machine {escape_text(machine.host)} is {word}: {noun} ({services}){more}"
 
 
 def _count_services(machine: Machine) -> str:
@@ -348,10 +349,15 @@ def _count_services(machine: Machine) -> str:
     return f"{of_all} service{'' if every == 1 else 's'}"
 
 
-def _describe_services(machine: Machine, names: Mapping[str, str], *, is_only: bool) -> str:
+def _describe_services(
+    machine: Machine, names: Mapping[str, str], zone: tzinfo | None, *, is_only: bool
+) -> str:
     services = format_names(_list_own(machine, names), NAMED)
     left = f"; still down: {format_names(machine.still_down, NAMED)}" if machine.still_down else ""
-    label = f"on {escape_text(machine.host)}: " if not is_only or machine.still_down else ""
+    is_still = machine.state is MachineState.STILL_GONE
+    since = f" since {format_moment(machine.since, zone)}" if is_still else ""
+    is_named = not is_only or machine.still_down or is_still
+    label = f"on {escape_text(machine.host)}{since}: " if is_named else ""
     return f"{label}{services}{left}"
 
 
@@ -419,7 +425,7 @@ def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[
     if surroundings.held:
         until = format_moment(surroundings.held_until, zone)
         yield f"{len(surroundings.held)} more held until {until}: {format_names(surroundings.held, NAMED)}"
-    if any(not each.is_back for each in surroundings.machines):
+    if any(each.state is not MachineState.BACK for each in surroundings.machines):
         yield format_next_command(BY_HOST)
     else:
         yield from _next_step(notices)

@@ -17,7 +17,7 @@ from services.board.market.market import Market
 from services.board.metrics import collect_board, collect_market
 from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
-from services.board.server import open_socket, open_tls_socket, serve
+from services.board.server import open_socket, open_tls_listener, serve
 from services.board.settings import BoardEnvironment, BoardSettings
 
 GC_OBJECTS: Final = 50_000
@@ -36,7 +36,7 @@ async def main() -> int:
         )
         port = me.settings.board_port
         listening = open_socket(me.settings.board_host, port)
-        tls = open_tls_socket(me.settings.board_tls_host, port, me.settings.board_tls_pem)
+        tls = open_tls_listener(me.settings.board_tls_host, port, me.settings.board_tls_pem)
         board = Board(me, settings_now, reader, hub, lambda: recorder.history)
         market = Market(me, lambda: settings_now().settings.market)
 
@@ -63,7 +63,7 @@ async def main() -> int:
         me.task(pings.keys.run(), name="ping keys")
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
-        me.expose(partial(collect_board, reader, hub, app, recorder, pings.writer))
+        me.expose(partial(collect_board, reader, hub, app, recorder, pings.writer, tls=tls))
         me.expose(partial(collect_market, market))
         me.log.info("board.listening", host=me.settings.board_host, port=port)
         if tls is not None:

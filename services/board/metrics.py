@@ -11,12 +11,17 @@ from services.board.fleet.recorder import HistoryRecorder
 from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
 from services.board.pings.writer import PingWriter
+from services.board.tls_listener import TlsListener
 
 _HELP: Final = {
     "streams": "Browsers that follow the fleet live.",
     "streams_cut_off_total": "Streams that were ended, because their browser did not keep up.",
     "events_total": "Events that were put on the stream.",
     "responses_total{status}": "Answered requests, by HTTP status.",
+    "tls_refused_total": (
+        "Connections over TLS that were closed before their handshake was complete, since there were too "
+        "many; no value without TLS."
+    ),
     "pings_total{kind}": "Pings over HTTP that a bus took, by what they say of their job.",
     "pings_waiting": "Pings over HTTP that wait for a bus.",
     "reading_seconds": "How long the last look at the buses took.",
@@ -43,7 +48,13 @@ _METRICS: Final = MetricTable("marketswarm_board_", _HELP)
 
 
 def collect_board(
-    reader: FleetReader, hub: StreamHub, guard: Guard, recorder: HistoryRecorder, pings: PingWriter
+    reader: FleetReader,
+    hub: StreamHub,
+    guard: Guard,
+    recorder: HistoryRecorder,
+    pings: PingWriter,
+    *,
+    tls: TlsListener | None,
 ) -> Iterator[Family]:
     """Yield the metrics of the board but those of the market, by what its parts have counted."""
     return _METRICS.collect(
@@ -51,6 +62,7 @@ def collect_board(
         streams_cut_off_total=hub.cut_off,
         events_total=hub.published,
         responses_total=guard.responses,
+        tls_refused_total=None if tls is None else tls.refused,
         pings_total=pings.acknowledged,
         pings_waiting=pings.waiting,
         reading_seconds=reader.took_sec,

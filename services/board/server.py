@@ -16,7 +16,6 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +27,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from marketswarm.exit import Code, Exit
 from services.board.access.limits import RateLimiter
+from services.board.tls_listener import MAX_HANDSHAKES, TlsListener
 
 REQUEST_SEC: Final = 10.0
 """How long a client may take to send a whole request, from its connection or from its last answer on."""
@@ -303,50 +303,41 @@ class LogLimiter(logging.Filter):
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class TlsSocket:
-    """A socket that listens, and the context with the certificate for the TLS on it."""
-
-    listening: socket.socket
-    context: ssl.SSLContext
-
-
 class _AgentServer(uvicorn.Server):
     """A server that leaves signals to the agent, and wakes once a second where uvicorn wakes ten times."""
 
-    tls: TlsSocket | None = None
-    """Where it listens over TLS besides."""
+    def __init__(
+        self, config: uvicorn.Config, find_bound: Callable[[], int], tls: TlsListener | None
+    ) -> None:
+        super().__init__(config)
+        self._find_bound, self._tls = find_bound, tls
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen on the plain sockets, as uvicorn does, and on the one with TLS."""
-        await super().startup(sockets)
-        if self.tls is None:
-            return
-        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+    async def main_loop(self) -> None:
+        """Keep the date of answers current, and accept connections over TLS, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            if self._tls is not None:
+                group.create_task(self._accept_tls(self._tls), name="tls")
+            while True:
+                await self.on_tick(0)
+                await asyncio.sleep(1.0)
+
+    async def _accept_tls(self, tls: TlsListener) -> None:
+        make: Callable[..., GuardedProtocol] = self.config.http_protocol_class  # type: ignore[assignment]  # what `serve` gave
         make_protocol = partial(
             make, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        server = await asyncio.get_running_loop().create_server(
-            make_protocol,
-            sock=self.tls.listening,
-            ssl=self.tls.context,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=REQUEST_SEC,
-        )
-        self.servers.append(server)
+        await tls.accept_repeatedly(make_protocol, self._is_full)
 
-    async def main_loop(self) -> None:
-        """Keep the date of answers current until cancelled."""
-        while not await self.on_tick(0):  # noqa: ASYNC110 - time passing is what it waits for
-            await asyncio.sleep(1.0)
+    def _is_full(self) -> bool:
+        return len(self.server_state.connections) >= self._find_bound() + REFUSED_CONNECTIONS
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def open_tls_socket(host: str | None, port: int, pem: Path | None) -> TlsSocket | None:
-    """Return a socket for TLS with the certificate and the key in `pem`; None if neither is given.
+def open_tls_listener(host: str | None, port: int, pem: Path | None) -> TlsListener | None:
+    """Listen for TLS with the certificate and the key in `pem`; None if neither is given.
 
     Raises Exit, code 2, if one of them is missing or can't be used; the message names the variable.
     """
@@ -361,7 +352,7 @@ def open_tls_socket(host: str | None, port: int, pem: Path | None) -> TlsSocket 
         raise Exit(Code.CONFIGURATION, "BOARD_TLS_PEM: not a certificate with its key, as PEM") from None
     except OSError as error:
         raise Exit(Code.CONFIGURATION, f"BOARD_TLS_PEM: can't be read ({error.strerror})") from None
-    return TlsSocket(open_socket(host, port, "BOARD_TLS_HOST"), context)
+    return TlsListener(open_socket(host, port, "BOARD_TLS_HOST"), context)
 
 
 def open_socket(host: str, port: int, variable: str = "BOARD_HOST") -> socket.socket:
@@ -410,7 +401,7 @@ async def serve(
     listening: socket.socket,
     max_streams_now: Callable[[], int],
     close_streams: Callable[[], None],
-    tls: TlsSocket | None = None,
+    tls: TlsListener | None = None,
 ) -> None:
     """Answer requests until cancelled; then end streams by `close_streams`, and close what is still open.
 
@@ -418,24 +409,28 @@ async def serve(
     be open, besides MAX_CONNECTIONS other connections.
     """
     logging.getLogger("uvicorn.error").addFilter(LogLimiter())
-    raise_file_limit(MAX_CONNECTIONS + max_streams_now() + REFUSED_CONNECTIONS + OTHER_FILES)
-    server = _AgentServer(
-        uvicorn.Config(
-            app,
-            http=partial(GuardedProtocol, find_bound=lambda: MAX_CONNECTIONS + max_streams_now()),  # type: ignore[arg-type]  # any factory does
-            ws=GuardedWebSocket,
-            ws_max_size=MAX_MESSAGE_BYTES,
-            ws_per_message_deflate=False,  # to pack small updates costs more than to send them
-            loop="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
+
+    def find_bound() -> int:
+        return MAX_CONNECTIONS + max_streams_now()
+
+    raise_file_limit(
+        find_bound() + REFUSED_CONNECTIONS + OTHER_FILES + (0 if tls is None else MAX_HANDSHAKES)
     )
-    server.tls = tls
+    config = uvicorn.Config(
+        app,
+        http=partial(GuardedProtocol, find_bound=find_bound),  # type: ignore[arg-type]  # any factory does
+        ws=GuardedWebSocket,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # to pack small updates costs more than to send them
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _AgentServer(config, find_bound, tls)
     try:
         await server.serve(sockets=[listening])
     finally:

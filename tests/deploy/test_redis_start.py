@@ -96,6 +96,19 @@ def test_an_append_only_file_that_can_not_be_read_ends_it_with_words(bus):
     assert bus.told("start.sh: the server that was to load the append-only file ended")
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["0.0.0.0", "::", "[::]", "0:0:0:0:0:0:0:0", "::ffff:0.0.0.0", "::FFFF:0:0"],  # noqa: S104 - refused
+)
+def test_it_is_not_published_on_every_network_of_the_host_not_with_a_certificate_either(bus, address):
+    pem = bus.folder / "tls.pem"
+    pem.touch()
+    bus.users.write_text(USERS.replace("on nopass", f"on #{64 * 'a'}"), encoding="utf-8")
+    bus.start(MARKETSWARM_PUBLISH=address, TLS_PORT=str(free_port()), TLS_FILE=str(pem))
+    assert bus.wait(20) == 2
+    assert bus.told(f"MARKETSWARM_PUBLISH: {address} means every network of this machine")
+
+
 @pytest.mark.needs("openssl")
 def test_what_is_published_waits_until_everyone_needs_a_password_and_speaks_tls(bus):
     port = free_port()

@@ -110,8 +110,8 @@ def collect_of_mesh():
 
 def collect_of_the_board():
     reader, writer = SimpleNamespace(took_sec=0.1), SimpleNamespace(acknowledged=Counter(), waiting=0)
-    guard = Guard(None, (), None)
-    return collect_board(reader, StreamHub("boot"), guard, HistoryRecorder(None), writer)
+    guard, tls = Guard(None, (), None), SimpleNamespace(refused=0)
+    return collect_board(reader, StreamHub("boot"), guard, HistoryRecorder(None), writer, tls=tls)
 
 
 def collect_of_its_market():

@@ -16,6 +16,7 @@ from redis.retry import Retry
 from marketswarm.access.passwords import format_acl_files, load_passwords
 from marketswarm.access.users import user_names
 from marketswarm.agent.service_config import load_with_sections
+from marketswarm.bus.scripts import Script
 from marketswarm.truth import parse_truth
 from services.medic.remedies.leased_write import WRITE
 from support.acl_attempts import (
@@ -34,6 +35,7 @@ from support.waiting import PATIENT_SEC
 pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[2]
+LAST_ID = "18446744073709551615-18446744073709551615"
 TRUTH = parse_truth((ROOT / "truth.json").read_bytes()).truth
 STATION = load_with_sections((ROOT / "examples/market.json").read_bytes()).truth
 BY_A_FUNCTION = {
@@ -161,6 +163,39 @@ def test_a_function_may_what_its_user_may(enter):
     assert client.fcall(name, 1, "health:rss_agg", "{}")
     with pytest.raises(redis.ResponseError, match=r"(?i)acl failure|user executing the script"):
         client.fcall(name, 1, "beat:rss_agg", "{}")
+
+
+MENDED = {
+    "healer": "healer:alerts:log",
+    "sentinel": "healer:alerts:log",
+    "operator": "notifier:asks",
+    "board": "notifier:asks",
+    "massive": "massive:alerts",
+    "rss_agg": "pings:rss_agg",
+}
+"""By user: a stream that it begins anew if an entry with the last possible id has ended it."""
+
+
+@pytest.mark.parametrize("user", MENDED)
+def test_who_writes_a_stream_may_begin_it_anew_and_the_monitors_keep_what_the_notifier_has_not(enter, user):
+    script, stream = Script.beside("marketswarm.bus", "begin_anew.lua"), MENDED[user]
+    enter(SYSTEM, "bootstrap").function_load(f"#!lua name={script.function}\n{script.library}", replace=True)
+    writer, readers = enter(SYSTEM, user), enter(SYSTEM, "notifier")
+    writer.delete(stream)
+    is_log = stream == "healer:alerts:log"
+    if is_log:
+        readers.xgroup_create(stream, "notifier", "0", mkstream=True)
+    writer.xadd(stream, {"event": "unread"})
+    writer.xadd(stream, {"event": "last"}, id=LAST_ID)
+    with pytest.raises(redis.ResponseError, match="exhausted"):
+        writer.xadd(stream, {"event": "refused"})
+    assert writer.fcall(script.function, 1, stream, 1_000_000) == 1
+    new = writer.xadd(stream, {"event": "new"})
+    assert writer.fcall(script.function, 1, stream, 1_000_000) == 0
+    if is_log:
+        kept = readers.xrange(stream)
+        assert [fields["event"] for _, fields in kept] == ["unread", "new"]
+        assert kept[-1][0] == new
 
 
 @pytest.mark.parametrize("user", ["operator", "healer", "nobody"])

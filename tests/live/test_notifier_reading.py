@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 
 import orjson
+import pytest
 
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.tasks import end_tasks
 from notifier.inbox import Inbox
 from notifier.source import LogReader
@@ -292,6 +294,33 @@ async def test_a_log_that_is_deleted_after_an_entry_with_the_last_possible_id_is
         await auntil(lambda: server.cmd("EXISTS", LOG))  # its group is there again
         write(server, "a")
         await desk.has("a")
+
+
+@pytest.mark.parametrize("has_read_it", [True, False])
+async def test_a_log_that_a_writer_has_begun_anew_is_read_on_and_nothing_is_lost_or_read_twice(
+    server, has_read_it
+):
+    last_id = b"18446744073709551615-18446744073709551615"
+    bus, desk = Bus("bus", server.url), Dispatcher()
+    async with reading(server, desk):
+        await begun(server)
+        write(server, "read")
+        await desk.has("read")
+        if has_read_it:
+            server.cmd("XADD", LOG, last_id, "event", "{}")
+            await auntil(lambda: desk.inbox.last_read.get("bus") == last_id)
+    if not has_read_it:
+        write(server, "unread")
+        server.cmd("XADD", LOG, last_id, "event", "{}")
+    async with reading(server, desk):
+        with pytest.raises(BusError) as refused:
+            await bus.ask(bus.client.xadd(LOG, {"event": "{}"}))
+        assert await replace_unusable(refused.value, bus, {LOG: "stream"})
+        write(server, "new")
+        expected = {"read", "new"} if has_read_it else {"read", "unread", "new"}
+        await auntil(lambda: (desk.take(), expected <= set(desk.names))[1], what=lambda: desk.names)
+    assert sorted(desk.names) == sorted(expected)
+    await bus.aclose()
 
 
 async def test_requests_that_are_deleted_after_an_entry_with_the_last_possible_id_are_read_on(server):

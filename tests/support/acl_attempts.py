@@ -203,6 +203,10 @@ A SET would destroy them as well as a DEL, so to refuse DEL would protect nothin
 """
 THE_LOG = "DEL healer:alerts:log"
 """What healer and sentinel may, who write the log: an XADD with MAXLEN would empty it as well."""
+READING_MORE_OF_THE_LOG = [
+    line for line in lines(READING_THE_LOG) if line != "XREVRANGE healer:alerts:log + -"
+]
+"""What the healer may not, who keeps what is unread when it begins a log anew that was ended."""
 
 REFUSED = {
     (SYSTEM, "rss_agg"): [
@@ -264,7 +268,7 @@ REFUSED = {
     (MARKET, "mesh"): [*AS_A_MONITOR, *lines(FAKING), "XDEL vexy:notes 1-1", "XACK rss:items vexy_ai 1-1"],
     (SYSTEM, "healer"): [
         *(line for line in AS_A_MONITOR if line not in (*ITS_OWN_KEYS, THE_LOG)),
-        *lines(READING_THE_LOG),
+        *READING_MORE_OF_THE_LOG,
         "PUBLISH rss_agg:heartbeat {}",
         "SET beat:rss_agg {}",
         "DEL beat:rss_agg",
@@ -364,7 +368,7 @@ REFUSED = {
     ],
     (MARKET, "healer"): [
         *(line for line in AS_A_MONITOR if line not in (*ITS_OWN_KEYS, THE_LOG)),
-        *lines(READING_THE_LOG),
+        *READING_MORE_OF_THE_LOG,
         "PUBLISH healer:heartbeat {}",
     ],
     (MARKET, "sentinel"): [

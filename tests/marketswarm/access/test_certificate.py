@@ -30,6 +30,13 @@ def test_one_of_our_own_bears_the_strictest_look_and_has_the_address(tmp_path):
     assert {path.name for path in (tmp_path / "tls").iterdir()} == {"self-made.pem", "certificate.pem"}
 
 
+def test_nobody_vouches_for_others_by_one_of_our_own(tmp_path):
+    """With `pathlen:0` no authority that its key has signed is one."""
+    found = prepare_certificate(tmp_path, NAME)
+    shown = openssl("x509", "-in", found.shared, "-noout", "-ext", "basicConstraints")
+    assert "CA:TRUE, pathlen:0" in shown
+
+
 def test_it_is_kept_over_a_start_and_made_anew_for_another_name_or_near_its_end(tmp_path, monkeypatch):
     first = prepare_certificate(tmp_path, NAME)
     assert prepare_certificate(tmp_path, NAME) == first

@@ -13,7 +13,9 @@ import orjson
 import pytest
 import redis
 
+from marketswarm.access.certificate import Certificate
 from marketswarm.fleet import data_folder
+from marketswarm.fleet.listen import ListenAddress, ListenSetup
 from marketswarm.fleet.plan import make_plan
 from marketswarm.fleet.supervisor import FleetSpec, FleetSupervisor
 from marketswarm.fleet_control import send_request
@@ -469,3 +471,25 @@ async def test_what_is_for_one_process_is_not_handed_on_to_all(tmp_path, monkeyp
     assert environ["LOG_LEVEL"] == "/theirs"
     assert not environ["MARKETSWARM_ALIVE_FILE"]
     assert not environ["NOTIFY_SOCKET"]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("given", ["", "proxy.example.org"])
+async def test_the_board_of_a_fleet_that_listens_answers_to_the_name_by_which_others_know_it(
+    tmp_path, monkeypatch, given
+):
+    (tmp_path / "says.py").write_text(SAYS_ITS_ENVIRONMENT, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOARD_ALLOWED_HOSTS", given)
+    truth = parse_truth(b'{"services":{"board":{}}}').truth
+    known = dict.fromkeys(("system-redis", "market-redis"), "redis://127.0.0.1:1")
+    plan = make_plan(truth, known=known, modules={"board": "says"}, port=7000)
+    pem = tmp_path / "self-made.pem"
+    at = ListenSetup(ListenAddress("fleet.example", "192.0.2.10"), Certificate(pem, pem, ""))
+    orders = FleetSpec(plan, truth, tmp_path, tmp_path, tmp_path, listening=at)
+    said, hurry = list[bytes](), asyncio.Event()
+    swarm = FleetSupervisor(orders, lambda *_, **__: None, lambda _, line: said.append(line), hurry)
+    assert await swarm.agents["board"].run_once(hurry) == 0
+    environ = orjson.loads(said[0])
+    assert (environ["BOARD_TLS_HOST"], environ["BOARD_TLS_PEM"]) == ("192.0.2.10", str(pem))
+    assert environ["BOARD_ALLOWED_HOSTS"] == (f"{given},fleet.example" if given else "fleet.example")

@@ -4,8 +4,10 @@ import pytest
 
 from marketswarm.channels import MessageKind
 from marketswarm.event import Kind
+from notifier.router.grouping import NOTICES_AT_MOST
 from support.simulation.router import Town
 
+DAY_SEC = 86_400.0
 FLEET = ("a", "b", "c", "d", "e", "x", "y")
 DB1 = ("a", "b", "c", "d", "e")
 
@@ -212,9 +214,90 @@ def test_routes_send_to_each_channel_what_is_its_own():
     assert town.titles("two") == ["e is down"]
 
 
-def test_reminders_go_on_as_of_any_group(bereft):
+def test_a_reminder_says_that_the_machine_is_still_gone_and_since_when(bereft):
     bereft.run(1000)
-    assert bereft.titles()[1:] == ["5 services are still down"]
+    assert bereft.titles()[1:] == ["machine db1 is still gone: 5 services (a, b, c and 2 more)"]
+    message = bereft.last()
+    assert message.text.splitlines() == [
+        "on db1 since 2025-11-06 12:50:27 UTC: a, b, c, d, e",
+        "since 2025-11-06 12:50:27 UTC on db1",
+        "next: marketswarm status --by host",
+    ]
+    assert (message.kind, len(message.lines)) == (MessageKind.REMINDER, 5)
+
+
+def test_reminders_of_several_machines_say_since_when_each_is_gone(town):
+    lose(town)
+    town.now += 1.0
+    lose(town, ("x", "y"), host="web1")
+    town.run(1000)
+    assert first_lines(town) == (
+        "2 machines are still gone: db1 (5 services), web1 (2 services)",
+        "on db1 since 2025-11-06 12:50:27 UTC: a, b, c, d, e; on web1 since 2025-11-06 12:50:28 UTC: x, y",
+    )
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_reminder_says_nothing_of_a_machine_on_which_a_service_came_back_however_long_ago(is_told):
+    town = Town(FLEET)
+    if not is_told:
+        town.be_silent("c", sec=14 * DAY_SEC)
+    lose(town)
+    town.run(3)
+    assert town.last().title.startswith("machine db1 is gone")
+    town.up("c", host="db1")
+    town.run(4 * DAY_SEC)
+    reminders = [title for title in town.titles() if "still" in title and "back" not in title]
+    assert len(reminders) > 4
+    assert set(reminders) == {"4 services are still down"}
+
+
+def test_an_escalation_of_a_machine_says_that_nobody_has_acknowledged_it():
+    town = Town(FLEET, channels=("one", "two"), escalate=({"after_sec": 120, "channels": ["two"]},))
+    lose(town)
+    town.run(300)
+    assert town.titles()[1:] == ["5 services are down and not acknowledged"]
+
+
+def test_the_end_of_a_long_silence_shows_no_machine_to_be_gone_now():
+    """What came back since is forgotten after a day, so an old miss says nothing of the machine."""
+    town = Town(FLEET)
+    town.be_silent("d", "e", sec=7 * DAY_SEC)
+    lose(town)
+    town.run(3)
+    for svc in "abc":
+        town.up(svc, host="db1")
+    town.run(3)
+    town.now += 7 * DAY_SEC - 60
+    town.run(120)
+    assert town.titles()[-1] == "2 services are down"
+
+
+def test_a_machine_whose_services_fill_several_messages_is_back_in_part_while_one_of_them_is_down():
+    names = tuple(f"svc{number:03}" for number in range(NOTICES_AT_MOST + 2))
+    town = Town(names)
+    lose(town, names)
+    town.run(3)
+    assert [title.partition(" (")[0] for title in town.titles()] == [
+        "machine db1 is gone: 500 services",
+        "machine db1 is gone: 2 services",
+    ]
+    for svc in names[:NOTICES_AT_MOST]:
+        town.up(svc, host="db1")
+    town.run(3)
+    assert town.last().title.startswith("machine db1 is back in part: 500 services are up again (")
+    assert town.last().title.endswith("), 2 are still down")
+
+
+def test_what_another_channel_was_told_of_a_machine_is_not_still_down_on_this_one():
+    routes = ({"services": ["d", "e"], "channels": ["two"]}, {"channels": ["one"]})
+    town = Town(FLEET, channels=("one", "two"), routes=routes)
+    lose(town)
+    town.run(3)
+    for svc in "abc":
+        town.up(svc, host="db1")
+    town.run(3)
+    assert town.titles("one")[1:] == ["machine db1 is back: 3 services are up again (a, b, c)"]
 
 
 def test_a_hostile_name_of_a_host_stays_on_one_line(town):
