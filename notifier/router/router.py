@@ -389,8 +389,8 @@ class Router:
             incident.held_at = self._find_begin_of_hold(event, now)
         if incident.held is not None:
             return incident.held
-        self._drop_notices(incident, NoticeKind.AGAIN)  # the new notice mentions the same outages
-        self._put_opening(incident, self._timers.opening(incident, event.ts, now))
+        dropped = self._drop_notices(incident, NoticeKind.AGAIN)  # the new notice mentions the same outages
+        self._put_opening(incident, self._timers.opening(incident, event.ts, now).in_place_of(dropped))
         return Decision.TELL
 
     def _close_incident(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
@@ -408,7 +408,7 @@ class Router:
         if opening is not None:
             say = NoticeKind.UP if ends_watch(event) else NoticeKind.BLIP
             events, ids = (*opening.events, text), (*opening.ids, event.id)
-            self._pending.put(Notice(event.id, key, svc, say, opening.ts, now, events, ids))
+            self._pending.put(Notice(event.id, key, svc, say, opening.ts, opening.at, events, ids))
             return Decision.TELL
         if incident.told_at is None:
             if incident.held is Decision.HEALING and not ends_watch(event):
@@ -496,7 +496,7 @@ class Router:
         if incident.down:
             incident.held = Decision.FLAPPING
         ends = next((notice for notice in dropped if notice.thread), None)
-        self._pending.put(self._timers.flapping(incident, ends, now))
+        self._pending.put(self._timers.flapping(incident, ends, now).in_place_of(dropped))
         return True
 
     def _withdraw_flapping(self, incident: Incident, now: float) -> list[Notice]:

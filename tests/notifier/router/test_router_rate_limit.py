@@ -102,6 +102,36 @@ def test_what_sums_up_is_dropped_by_a_silence_that_begins_before_it_is_sent(sile
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (0, "a went down again and again"),
+        (1, "a is down"),
+        (2, "a was down for 30.2 s, and is up again"),
+        (4, "a is flapping"),
+    ],
+)
+def test_what_happens_while_the_sum_waits_for_its_group_delays_it_no_further(changes, told):
+    town = Town(rate_limit_sec=60, group_wait_sec=5, flap_window_sec=600 if changes == 4 else 10)
+    town.flap("a", 1, 10, 10)
+    limit_ends_at = town.messages[0][0] + 60
+    assert town.down("a") is Decision.RATE_LIMIT
+    town.run(5)
+    town.up("a")
+    town.run(limit_ends_at - 1 - town.now)
+    town.down("b")  # a message a short time ago: what follows waits for its group
+    town.run(limit_ends_at + 3 - town.now)
+    assert town.titles()[2:] == ["b is down"]
+    for index in range(changes):
+        (town.up if index % 2 else town.down)("a")
+        town.run(0.2)
+    town.run(20)
+    at, message, _ = town.messages[3]
+    assert message.title == told
+    assert ("one outage before it not told" in message.text) is (changes in (1, 2))
+    assert at - limit_ends_at <= 1.0 + 5.0  # the check that finds the end of the limit, then the wait
+
+
 def test_one_that_is_still_down_at_the_end_of_the_limit_is_told_and_so_is_its_end():
     town = Town(rate_limit_sec=300, rate_limit_max_hold_sec=300)
     town.down("a")
