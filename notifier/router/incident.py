@@ -166,6 +166,11 @@ class Incident:
     def is_notified(self) -> bool:
         return self.down and self.told_at is not None
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the latest outage is one of the `kept` ones, and not held back for another reason."""
+        return self.kept > 0 and self.held in (None, Decision.RATE_LIMIT)
+
     def has_handled(self, event_id: str) -> bool:
         """Return True if this event is among the last HANDLED_AT_MOST ones."""
         return make_digest(event_id) in self.handled

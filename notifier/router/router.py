@@ -415,7 +415,7 @@ class Router:
                 self._digest.put(self._make_healed(incident, event, text, now))
                 self._healed[incident.key] = event, now
                 return Decision.HEALED
-            if incident.kept:
+            if incident.is_kept:
                 incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
             return Decision.NOT_NOTIFIED
         notice = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
@@ -557,7 +557,10 @@ class Router:
             if notice.say is NoticeKind.DOWN:
                 self._put_opening(incident, notice)
             elif notice.id not in self._pending.notices:
-                self._pending.put(notice)
+                # an outage that began since it was queued is in the next sum, which is the only one
+                is_sum = notice.say is NoticeKind.AGAIN
+                dropped = self._drop_notices(incident, NoticeKind.AGAIN) if is_sum else []
+                self._pending.put(notice.in_place_of(dropped))
         return bool(withdrawn or notices)
 
     def _put_opening(self, incident: Incident, notice: Notice) -> None:

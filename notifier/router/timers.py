@@ -93,7 +93,9 @@ class Timers:
             case NoticeKind.DOWN | NoticeKind.BLIP:
                 return self._describe_opening(notice, incident, lasts)
             case NoticeKind.AGAIN:
-                times = "once more" if incident.kept == 1 else f"{incident.kept} times more"
+                # one with a cause is not kept, and yet people hear of it here while it lasts
+                outages = incident.kept + (incident.down and not incident.is_kept)
+                times = "once more" if outages == 1 else f"{outages} times more"
                 in_all = f"{format_seconds(incident.kept_sec)} in all; {incident.describe_state()}"
                 end = f"now for {lasts}" if incident.down else in_all
                 return f"down {times} since the last message about it, {end}"
