@@ -167,6 +167,11 @@ class Incident:
         return self.down and self.told_at is not None
 
     @property
+    def is_limited(self) -> bool:
+        """Whether it is down, and the rate limit holds back the message about that."""
+        return self.down and self.held is Decision.RATE_LIMIT
+
+    @property
     def is_kept(self) -> bool:
         """Whether the latest outage is one of the `kept` ones, and not held back for another reason."""
         return self.kept > 0 and self.held in (None, Decision.RATE_LIMIT)

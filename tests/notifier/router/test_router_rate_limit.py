@@ -168,6 +168,27 @@ def test_an_outage_does_not_wait_for_the_medic_while_those_before_it_are_summed_
     assert "one outage before it not told" in town.last().text
 
 
+def test_an_outage_that_begins_before_the_end_of_the_last_one_is_sent_stays_held_back_and_counted():
+    town = Town(rate_limit_sec=300, group_wait_sec=5, flap_window_sec=10)
+    _have_one_held_back(town)
+    town.run(10)
+    assert town.down("a") is Decision.RATE_LIMIT
+    town.run(59)
+    town.down("b")  # a message a short time ago: what follows waits for its group
+    town.run(3)
+    assert town.titles()[2:] == ["b is down"]
+    assert town.up("a") is Decision.TELL
+    assert town.down("a") is Decision.RATE_LIMIT
+    town.run(10)
+    assert town.titles()[3:] == ["a was down for 92 s, and is up again"]
+    assert "one outage before it not told" in town.last().text
+    assert town.router.take_defects() == []
+    town.up("a")
+    town.run(300)
+    assert town.titles()[4:] == ["a went down again and again"]
+    assert "down once more since the last message about it, 40 s in all; it is up" in town.last().text
+
+
 def _have_one_held_back(town: Town) -> float:
     """Have one outage of `a` told, and the next one held back; return when the rate limit ends."""
     town.flap("a", 1, 10, 10)
