@@ -19,6 +19,8 @@ from notifier.router.timers import Timers
 
 LEADS = (NoticeKind.DOWN, NoticeKind.AGAIN)
 """The kinds of notices that may be shown below the notice about their cause."""
+BEGINS: Final = (*LEADS, NoticeKind.SETTLED)
+"""The kinds of notices after which people believe that a service is down, and did not before."""
 APART: Final = (NoticeKind.NOTE, NoticeKind.HEALED)
 """The kinds of notices that share a message only with those of their own kind."""
 NOTICES_AT_MOST: Final = 500
@@ -142,13 +144,16 @@ class Grouper:
         return find_machines(notices, channels, self._incidents, self._dead_hosts)
 
     def _record_machines(self, machines: Sequence[Machine], notices: Sequence[Notice]) -> None:
-        """Record in the incidents of each machine that is gone that a message says so."""
-        hosts = {
-            ident: each.host for each in machines if each.state is MachineState.GONE for ident in each.ids
-        }
-        for notice in notices:
-            if notice.id in hosts and notice.key in self._incidents:
-                self._incidents[notice.key].machine = hosts[notice.id]
+        """Record in the incidents of each machine that is gone that a message says so.
+
+        What this message says of a service that is down on such a machine may have a line of its own, such as
+        the sum of its outages. The machine is back in part alone while that service is missing.
+        """
+        hosts = {each.host for each in machines if each.state is MachineState.GONE}
+        for notice in notices if hosts else ():
+            incident = self._incidents.get(notice.key)
+            if incident is not None and incident.down and incident.host in hosts and notice.say in BEGINS:
+                incident.machine = incident.host
 
     def _render(
         self,
@@ -223,7 +228,10 @@ class Grouper:
             return
         if notice.say in (NoticeKind.DOWN, NoticeKind.AGAIN, NoticeKind.BLIP, NoticeKind.FLAPPING):
             incident.limited_until = now + self._suppression.rate_limit_sec
-            incident.kept, incident.kept_sec, incident.held_until = 0, 0.0, None
+            # the next outage may be held back since the end that this notice tells: it stays so
+            is_next_held = notice.say is NoticeKind.BLIP and incident.is_limited
+            incident.kept, incident.kept_sec = int(is_next_held), 0.0
+            incident.held_until = self._timers.held_until(incident)
         if notice.say is NoticeKind.FLAPPING:
             incident.thread = incident.flap_thread = thread
             incident.severity = incident.severity if notice.thread else message.severity

@@ -4,6 +4,7 @@ Another process restores them after this one was killed, so the names of their f
 format.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -165,6 +166,16 @@ class Incident:
     def is_notified(self) -> bool:
         return self.down and self.told_at is not None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether it is down, and the rate limit holds back the message about that."""
+        return self.down and self.held is Decision.RATE_LIMIT
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the latest outage is one of the `kept` ones, and not held back for another reason."""
+        return self.kept > 0 and self.held in (None, Decision.RATE_LIMIT)
+
     def has_handled(self, event_id: str) -> bool:
         """Return True if this event is among the last HANDLED_AT_MOST ones."""
         return make_digest(event_id) in self.handled
@@ -208,9 +219,10 @@ class Notice:
     """One notice about an incident, to be grouped with others into a message.
 
     `say` is its kind. `events` and `ids` are the JSON and the ids of its events. `ts` is when it happened,
-    `at` when it was queued, both in epoch seconds. `channels` is empty where the route decides; `thread` is
-    empty unless it continues one. `words` are appended to what the events say. `order` rises with each notice
-    that is queued: several are queued `at` one time, and the stored fields have no order.
+    `at` when it was queued, or the first notice whose place it took, both in epoch seconds. `channels` is
+    empty where the route decides; `thread` is empty unless it continues one. `words` are appended to what the
+    events say. `order` rises with each notice that is queued: several are queued `at` one time, and the
+    stored fields have no order.
     """
 
     id: str
@@ -235,6 +247,13 @@ class Notice:
 
     def with_events(self, events: tuple[str, ...], ids: tuple[str, ...]) -> "Notice":
         return replace(self, events=events, ids=ids)
+
+    def in_place_of(self, dropped: Iterable["Notice"]) -> "Notice":
+        """Return a copy that is due no later than these notices, which were pending and are dropped for it.
+
+        It tells what they would have told. Each further event would otherwise delay that by a group wait.
+        """
+        return replace(self, at=min([self.at, *(each.at for each in dropped)]))
 
     @property
     def is_late_end(self) -> bool:

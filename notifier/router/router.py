@@ -389,8 +389,8 @@ class Router:
             incident.held_at = self._find_begin_of_hold(event, now)
         if incident.held is not None:
             return incident.held
-        self._drop_notices(incident, NoticeKind.AGAIN)  # the new notice mentions the same outages
-        self._put_opening(incident, self._timers.opening(incident, event.ts, now))
+        dropped = self._drop_notices(incident, NoticeKind.AGAIN)  # the new notice mentions the same outages
+        self._put_opening(incident, self._timers.opening(incident, event.ts, now).in_place_of(dropped))
         return Decision.TELL
 
     def _close_incident(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
@@ -408,14 +408,14 @@ class Router:
         if opening is not None:
             say = NoticeKind.UP if ends_watch(event) else NoticeKind.BLIP
             events, ids = (*opening.events, text), (*opening.ids, event.id)
-            self._pending.put(Notice(event.id, key, svc, say, opening.ts, now, events, ids))
+            self._pending.put(Notice(event.id, key, svc, say, opening.ts, opening.at, events, ids))
             return Decision.TELL
         if incident.told_at is None:
             if incident.held is Decision.HEALING and not ends_watch(event):
                 self._digest.put(self._make_healed(incident, event, text, now))
                 self._healed[incident.key] = event, now
                 return Decision.HEALED
-            if incident.kept:
+            if incident.is_kept:
                 incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
             return Decision.NOT_NOTIFIED
         notice = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
@@ -496,7 +496,7 @@ class Router:
         if incident.down:
             incident.held = Decision.FLAPPING
         ends = next((notice for notice in dropped if notice.thread), None)
-        self._pending.put(self._timers.flapping(incident, ends, now))
+        self._pending.put(self._timers.flapping(incident, ends, now).in_place_of(dropped))
         return True
 
     def _withdraw_flapping(self, incident: Incident, now: float) -> list[Notice]:
@@ -557,7 +557,10 @@ class Router:
             if notice.say is NoticeKind.DOWN:
                 self._put_opening(incident, notice)
             elif notice.id not in self._pending.notices:
-                self._pending.put(notice)
+                # an outage that began since it was queued is in the next sum, which is the only one
+                is_sum = notice.say is NoticeKind.AGAIN
+                dropped = self._drop_notices(incident, NoticeKind.AGAIN) if is_sum else []
+                self._pending.put(notice.in_place_of(dropped))
         return bool(withdrawn or notices)
 
     def _put_opening(self, incident: Incident, notice: Notice) -> None:

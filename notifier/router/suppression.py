@@ -179,12 +179,13 @@ class Suppression:
         """Return True while the message about an outage waits for the medic.
 
         It waits once, from its miss on, and never for something that is critical. The miss of an outage that
-        began longer ago, while no notifier ran, does not wait.
+        began longer ago, while no notifier ran, does not wait; neither does one while those before it, which
+        the rate limit held back, are summed up: that message would say that the service is down.
         """
         limit_sec = self.policy.healing_max_hold_sec
         if incident.kind is not Kind.HEARTBEAT_MISS or incident.held not in (None, Decision.HEALING):
             return False
-        if self._is_urgent(incident) or not may_medic_act(self.truth, incident.svc):
+        if incident.kept or self._is_urgent(incident) or not may_medic_act(self.truth, incident.svc):
             return False
         held_since = now if incident.held is None else incident.held_at
         if incident.held is None and now - incident.ts >= limit_sec:

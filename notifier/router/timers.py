@@ -93,7 +93,9 @@ class Timers:
             case NoticeKind.DOWN | NoticeKind.BLIP:
                 return self._describe_opening(notice, incident, lasts)
             case NoticeKind.AGAIN:
-                times = "once more" if incident.kept == 1 else f"{incident.kept} times more"
+                # one with a cause is not kept, and yet people hear of it here while it lasts
+                outages = incident.kept + (incident.down and not incident.is_kept)
+                times = "once more" if outages == 1 else f"{outages} times more"
                 in_all = f"{format_seconds(incident.kept_sec)} in all; {incident.describe_state()}"
                 end = f"now for {lasts}" if incident.down else in_all
                 return f"down {times} since the last message about it, {end}"
@@ -119,8 +121,9 @@ class Timers:
     def _describe_opening(self, notice: Notice, incident: Incident, lasts: str) -> str:
         """Return the words of an outage's notice: earlier outages held back, and its length if long."""
         words = [incident.tried] if incident.tried else []
-        if incident.kept:
-            outages = "one outage" if incident.kept == 1 else f"{incident.kept} outages"
+        before = incident.kept - incident.is_limited  # without one that began since this one ended
+        if before > 0:
+            outages = "one outage" if before == 1 else f"{before} outages"
             words.append(f"{outages} before it not told")
         if incident.down and notice.ts - incident.ts >= LATE_SEC:
             words.append(f"it lasts for {lasts} already")
@@ -133,7 +136,7 @@ class Timers:
 
     def _limit_ends_at(self, incident: Incident) -> float:
         """Return when the outages that the rate limit holds back are sent, earlier for one that lasts."""
-        if not incident.down or incident.held is not Decision.RATE_LIMIT or incident.held_at is None:
+        if not incident.is_limited or incident.held_at is None:
             return incident.limited_until
         hold_sec = self._suppression.policy.rate_limit_max_hold_sec
         return min(incident.limited_until, incident.held_at + hold_sec)
@@ -145,7 +148,7 @@ class Timers:
             incident.kept, incident.kept_sec = 0, 0.0
             incident.held = muted if incident.down else None
             return []
-        if incident.down and incident.held is Decision.RATE_LIMIT:
+        if incident.is_limited:
             incident.held = None
             if now < incident.limited_until:
                 incident.kept -= 1  # the outages before this one

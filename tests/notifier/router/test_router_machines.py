@@ -162,6 +162,28 @@ def test_a_return_in_part_says_who_is_still_down_and_the_last_ones_say_that_it_i
     assert bereft.last().closes == (bereft.messages[0][1].id,)
 
 
+def test_a_machine_is_back_in_part_alone_while_one_is_down_whose_outages_its_message_summed_up():
+    town = Town(FLEET, rate_limit_sec=60)
+    town.down("d", host="db1", host_up=3)
+    town.run(5)
+    town.up("d", host="db1")
+    town.run(5)
+    town.down("d", host="db1", host_up=3)  # held back
+    town.run(town.messages[0][0] + 59.9 - town.now)
+    lose(town, ("a", "b", "c"))
+    town.run(5)
+    assert town.titles()[2:] == ["machine db1 is gone: 3 services (a, b, c); d went down again and again"]
+    for svc in ("a", "b", "c"):
+        town.up(svc, host="db1")
+    town.run(5)
+    assert town.titles()[3:] == [
+        "machine db1 is back in part: 3 services are up again (a, b, c), 1 is still down"
+    ]
+    town.up("d", host="db1")
+    town.run(5)
+    assert town.titles()[4:] == ["machine db1 is back: 1 service is up again (d)"]
+
+
 def test_services_that_come_back_elsewhere_do_not_bring_the_machine_back(bereft):
     for svc in "ab":
         bereft.up(svc, host="web1")

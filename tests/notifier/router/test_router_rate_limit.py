@@ -102,6 +102,102 @@ def test_what_sums_up_is_dropped_by_a_silence_that_begins_before_it_is_sent(sile
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (0, "a went down again and again"),
+        (1, "a is down"),
+        (2, "a was down for 30.2 s, and is up again"),
+        (4, "a is flapping"),
+    ],
+)
+def test_what_happens_while_the_sum_waits_for_its_group_delays_it_no_further(changes, told):
+    town = Town(rate_limit_sec=60, group_wait_sec=5, flap_window_sec=600 if changes == 4 else 10)
+    limit_ends_at = _have_one_held_back(town)
+    town.run(limit_ends_at - 1 - town.now)
+    town.down("b")  # a message a short time ago: what follows waits for its group
+    town.run(limit_ends_at + 3 - town.now)
+    assert town.titles()[2:] == ["b is down"]
+    for index in range(changes):
+        (town.up if index % 2 else town.down)("a")
+        town.run(0.2)
+    town.run(20)
+    at, message, _ = town.messages[3]
+    assert message.title == told
+    assert ("one outage before it not told" in message.text) is (changes in (1, 2))
+    assert at - limit_ends_at <= 1.0 + 5.0  # the check that finds the end of the limit, then the wait
+
+
+@pytest.mark.parametrize("begins_sec", [-0.5, 2.0])
+def test_the_sum_is_one_line_and_counts_an_outage_with_a_cause_that_began_before_it_was_sent(begins_sec):
+    town = Town({"a": {"depends_on": ["z"]}, "z": {}}, rate_limit_sec=60, group_wait_sec=5)
+    limit_ends_at = _have_one_held_back(town)
+    town.run(limit_ends_at - 4 - town.now)
+    town.down("z")  # a message a short time ago: what follows waits for its group
+    town.run(limit_ends_at + begins_sec - town.now)
+    assert town.down("a") is Decision.DEPENDS
+    town.run(10)
+    assert town.titles()[2:] == ["z is down", "a went down again and again"]
+    assert "down 2 times more since the last message about it, now for" in town.last().text
+
+
+def test_an_outage_with_a_cause_that_is_over_counts_neither_in_the_number_nor_in_the_length_of_the_sum():
+    town = Town({"a": {"depends_on": ["z"]}, "z": {}}, rate_limit_sec=60)
+    _have_one_held_back(town)
+    town.down("z")
+    town.run(3)
+    assert town.down("a") is Decision.DEPENDS
+    town.run(10)
+    town.up("a")
+    town.up("z")
+    town.run(60)
+    assert "down once more since the last message about it, 35 s in all; it is up" in town.last().text
+
+
+def test_an_outage_does_not_wait_for_the_medic_while_those_before_it_are_summed_up():
+    services = {"a": {}, "b": {}, "medic": {"settings": {"mode": "act"}}}
+    town = Town(services, rate_limit_sec=60, group_wait_sec=5)
+    limit_ends_at = _have_one_held_back(town)
+    town.run(limit_ends_at - 1 - town.now)
+    town.down("b")
+    town.lead()
+    town.run(limit_ends_at + 2 - town.now)
+    assert town.down("a") is Decision.TELL
+    town.run(10)
+    assert town.titles()[2:] == ["b is down", "a is down"]
+    assert "one outage before it not told" in town.last().text
+
+
+def test_an_outage_that_begins_before_the_end_of_the_last_one_is_sent_stays_held_back_and_counted():
+    town = Town(rate_limit_sec=300, group_wait_sec=5, flap_window_sec=10)
+    _have_one_held_back(town)
+    town.run(10)
+    assert town.down("a") is Decision.RATE_LIMIT
+    town.run(59)
+    town.down("b")  # a message a short time ago: what follows waits for its group
+    town.run(3)
+    assert town.titles()[2:] == ["b is down"]
+    assert town.up("a") is Decision.TELL
+    assert town.down("a") is Decision.RATE_LIMIT
+    town.run(10)
+    assert town.titles()[3:] == ["a was down for 92 s, and is up again"]
+    assert "one outage before it not told" in town.last().text
+    assert town.router.take_defects() == []
+    town.up("a")
+    town.run(300)
+    assert town.titles()[4:] == ["a went down again and again"]
+    assert "down once more since the last message about it, 40 s in all; it is up" in town.last().text
+
+
+def _have_one_held_back(town: Town) -> float:
+    """Have one outage of `a` told, and the next one held back; return when the rate limit ends."""
+    town.flap("a", 1, 10, 10)
+    assert town.down("a") is Decision.RATE_LIMIT
+    town.run(5)
+    town.up("a")
+    return town.messages[0][0] + 60
+
+
 def test_one_that_is_still_down_at_the_end_of_the_limit_is_told_and_so_is_its_end():
     town = Town(rate_limit_sec=300, rate_limit_max_hold_sec=300)
     town.down("a")

@@ -94,6 +94,7 @@ class Case:
     acked_at: float | None = None
     limit_from: float = -inf  # when the latest message came after which the rate limit counts
     is_limited: bool = False  # the rate limit holds back misses that no message sums up
+    is_latest_limited: bool = False  # its latest miss is one of them
     view: dict[str, str] = field(default_factory=dict)  # by channel, what people believe
     wrong_since: dict[str, float] = field(default_factory=dict)  # by channel
     missed: set[str] = field(default_factory=set)  # channels that were closed since they heard of it
@@ -180,6 +181,8 @@ class NotificationOracle:
     def decided(self, key: str, decision: str) -> None:
         case = self.cases[key]
         case.is_limited = case.is_limited or decision == "rate_limit"
+        if decision != "repeat":
+            case.is_latest_limited = decision == "rate_limit"
 
     def acknowledge(self, svc: str, mono: float) -> None:
         for case in self.cases.values():
@@ -377,7 +380,9 @@ class NotificationOracle:
             case.reminded += 1
             return
         if saying in ("down", "again", "again up", "blip", "flaps"):
-            case.misses_untold, case.is_limited, case.limit_from = 0, False, mono
+            # "was down, and is up again" tells nothing of the next outage, which may be held back by then
+            is_next_held = saying == "blip" and case.down and case.is_latest_limited
+            case.misses_untold, case.is_limited, case.limit_from = int(is_next_held), is_next_held, mono
         if saying == "settled down":
             case.is_limited = False  # what it held back is told with that
         if view == "down":
