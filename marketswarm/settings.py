@@ -55,6 +55,11 @@ def read_variable(name: str, environ: Mapping[str, str]) -> str | None:
     return _read_secret_file(f"{name}_FILE", Path(path)) if path else None
 
 
+def is_variable_set(name: str, environ: Mapping[str, str]) -> bool:
+    """Return whether `read_variable` would find a value, without reading a file."""
+    return any(environ.get(name + suffix) for suffix in ("", "_FILE"))
+
+
 class SecretFileSource(PydanticBaseSettingsSource):
     """A settings source that reads `<NAME>_FILE` for each field that may hold a secret."""
 

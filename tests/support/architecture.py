@@ -51,6 +51,7 @@ LAYERS = {
         "alive_file",
         "log",
         "log_follower",
+        "structlog_import",
         "secret_rules",
         "redactor",
         "run_output",
