@@ -6,7 +6,8 @@ user of OpenTelemetry has set one of its variables, or has imported it before: t
 
 The others are its clients of clusters and of sentinels, and its readers of key events. Its packages import
 them, so a package runs its `__init__` only when a name is looked up in it that is no module. Our modules
-import each name from the module that defines it.
+import each name from the module that defines it. `importlib.metadata`, which reads emails and archives, only
+knows its version, which our connections don't send.
 """
 
 import os
@@ -15,8 +16,8 @@ from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from typing import Any, Final
 
-_PACKAGES: Final = ("redis", "redis.asyncio")
-"""The packages that import what is not used, the outer one first."""
+_PACKAGES: Final = ("redis", "redis.asyncio", "importlib.metadata")
+"""The packages that import what is not used, an outer one before its inner ones."""
 
 
 def _import_on_demand(name: str) -> None:

@@ -36,10 +36,20 @@ for module in [module for name, module in sys.modules.items() if name.startswith
         elif isinstance(value, type) and vars(value).get("__pydantic_complete__"):
             print(name)
 """
+BUILTINS = """
+import inspect
+import marketswarm.cli
+def refuse(_cls, function, *args, **kwargs):
+    raise AssertionError(f"{function} is called through a function of ours")
+inspect._signature_fromstr = refuse
+marketswarm.cli.main()
+"""
 NO_TABLE = {"rich", "pygments", "attr"}
 """Packages that only tables and help need."""
 NEVER = {
     "structlog",  # nothing is logged
+    "email",
+    "zipfile",
     "redis.cluster",
     "redis.sentinel",
     "redis.keyspace_notifications",
@@ -58,6 +68,7 @@ NEVER = {
     "marketswarm.monitor.monitor",
     "marketswarm.monitor.store",
     "marketswarm.pings",
+    "marketswarm.settings.programs",
 }
 NOT_FOR: Final = {
     "status": {"marketswarm.cli.notifier", "marketswarm.cli.silence", "marketswarm.operator.requests"},
@@ -105,6 +116,13 @@ def test_a_command_that_finds_its_fleet_needs_no_more(shell, seeded, command, co
     ended, loaded = load_modules(shell, *command, away={})
     assert ended == code
     assert not (NEVER | NOT_FOR[command[0]]) & loaded
+
+
+@pytest.mark.parametrize("command", [["status"], ["beat", "mesh"]])
+def test_no_field_is_checked_by_a_function_whose_signature_is_a_text(shell, seeded, command):
+    """pydantic asks for the signature, and tokenizing the text costs more than all other checks."""
+    ended = run_script(shell, BUILTINS, *command, away={})
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_no_command_reads_the_entry_points_of_all_packages_for_plugins_of_pydantic(shell):
