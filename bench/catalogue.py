@@ -121,9 +121,9 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "busiest": Figure("the busiest idle agent", PERCENT, AGENT, slack=0.2),
     }),
     "cli": Bench(ALERTS, cli.measure, 3, 2, {
-        "status": Figure("marketswarm status", "s", PYTHON, goal=0.25),
-        "beat": Figure("marketswarm beat", "s", PYTHON, goal=0.25),
-        "ack": Figure("marketswarm ack", "s", PYTHON, goal=0.25),
+        "status": Figure("marketswarm status", "s of a core", PYTHON, goal=0.25),
+        "beat": Figure("marketswarm beat", "s of a core", PYTHON, goal=0.25),
+        "ack": Figure("marketswarm ack", "s of a core", PYTHON, goal=0.25),
     }),
     "played": Bench(ALERTS, fleet.measure_board, 3, 1, {
         "memory": Figure("the board beside the recorded market", "MB PSS", UVICORN, goal=120),

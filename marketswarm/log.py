@@ -5,29 +5,25 @@ of the event. The caller decides which events are logged, and how often. Credent
 all values and tracebacks.
 """
 
+from __future__ import annotations
+
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import orjson
 
-from marketswarm.settings import CommonSettings
 from marketswarm.text import escape_json, escape_lines, escape_text
 
-# structlog imports much of rich, if it is installed, for tracebacks on a terminal. That takes memory in each
-# agent, and time at the start of each command, which imports the rest of rich for its tables
-_rich = sys.modules.get("rich")
-sys.modules["rich"] = None  # type: ignore[assignment]  # None: an import of it fails
-import structlog  # noqa: E402 - see above
-from structlog.typing import EventDict, FilteringBoundLogger, Processor  # noqa: E402 - see above
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
-if _rich is None:
-    del sys.modules["rich"]
-else:
-    sys.modules["rich"] = _rich
+    from marketswarm.settings import CommonSettings
+
+    Logger: TypeAlias = FilteringBoundLogger
 
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 """Matches the user and password in a URL, with the @."""
@@ -38,6 +34,8 @@ def configure(name: str, settings: CommonSettings | None = None) -> None:
 
     Without `settings` (the program ends before it could read them) the level is INFO.
     """
+    from marketswarm.structlog_import import structlog  # noqa: PLC0415 - as in `_Logger`
+
     level = logging.getLevelNamesMapping()[settings.log_level if settings else "INFO"]
     log_format = settings.log_format if settings else None
     console = log_format == "console" or (log_format is None and sys.stderr.isatty())
@@ -66,10 +64,23 @@ def configure(name: str, settings: CommonSettings | None = None) -> None:
     library_logger.setLevel(logging.WARNING)  # below that, libraries log whole URLs
 
 
-def get(name: str | None = None) -> FilteringBoundLogger:
+def get(name: str | None = None) -> Logger:
     """Return a logger. `name`, unless it is the agent's own, becomes the `part` of each line."""
-    logger = structlog.get_logger(part=name) if name else structlog.get_logger()
-    return cast("FilteringBoundLogger", logger)
+    return cast("Logger", _Logger({"part": name} if name else {}))
+
+
+class _Logger:
+    """A logger that imports structlog when it is used first: few commands log anything, all would wait."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+
+    def __getattr__(self, method: str) -> Any:
+        if method.startswith("_"):  # no logger has one, and copy looks for some before `_values` is there
+            raise AttributeError(method)
+        from marketswarm.structlog_import import structlog  # noqa: PLC0415 - see above
+
+        return getattr(structlog.get_logger(**self._values), method)
 
 
 class _HeaderProcessor:
@@ -115,6 +126,8 @@ class _LibraryHandler(logging.Handler):
     """A handler that turns the records of other libraries' `logging` into `library.message` events."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from marketswarm.structlog_import import structlog  # noqa: PLC0415 - as in `_Logger`
+
         try:
             message = record.getMessage()
         except Exception:  # noqa: BLE001 - a library's wrong format string must not end us

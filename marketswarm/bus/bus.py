@@ -12,9 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from redis import exceptions as redis_errors
-from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
+import redis.exceptions as redis_errors
+from redis.asyncio.client import Pipeline, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 

@@ -6,7 +6,7 @@ The log, the alert and the metric use the same words for these reasons.
 from collections.abc import Mapping
 from typing import Final
 
-from redis import exceptions as redis_errors
+import redis.exceptions as redis_errors
 
 from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, ReasonTable, find_reason, iterate_causes
 

@@ -11,9 +11,8 @@ import hashlib
 import os
 import re
 import sys
+from importlib import import_module
 from importlib.machinery import PathFinder
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
@@ -64,11 +63,8 @@ class Script:
 
     @classmethod
     def beside(cls, package: str, file: str) -> "Script":
-        folder = files(package)
-        return cls(
-            _expand_includes(folder.joinpath(file).read_text("utf-8"), folder),
-            _make_function_name(package, file),
-        )
+        path = _find_file(package, file)
+        return cls(_expand_includes(path.read_text("utf-8"), path.parent), _make_function_name(package, file))
 
     @property
     def library(self) -> str:
@@ -94,7 +90,7 @@ def load_all_scripts() -> dict[str, Script]:
         if not any(part.startswith(".") for part in path.relative_to(place).parts)
     }
     included = {
-        Path(str(_find_included(name, path.parent))).resolve()
+        _find_included(name, path.parent).resolve()
         for path, text in texts.items()
         for name in _INCLUDE.findall(text)
     }
@@ -126,11 +122,17 @@ def _make_function_name(package: str, file: str) -> str:
     return FUNCTION_PREFIX + _NO_WORD_CHARACTER.sub("_", path)
 
 
-def _expand_includes(text: str, folder: Traversable) -> str:
+def _expand_includes(text: str, folder: Path) -> str:
     return _INCLUDE.sub(lambda found: _find_included(found[1], folder).read_text("utf-8"), text)
 
 
-def _find_included(name: str, folder: Traversable) -> Traversable:
+def _find_included(name: str, folder: Path) -> Path:
     """Return the file that a script in `folder` includes: one beside it, or `package/file` of any package."""
     package, _, file = name.rpartition("/")
-    return (files(package) if package else folder).joinpath(file)
+    return _find_file(package, file) if package else folder / file
+
+
+def _find_file(package: str, file: str) -> Path:
+    """Return the path of a file in a package, from the first of its folders that has such a file."""
+    paths = [Path(folder, file) for folder in import_module(package).__path__]
+    return next((path for path in paths if path.is_file()), paths[0])

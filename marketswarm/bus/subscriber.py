@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
-from redis.asyncio import ConnectionPool
 from redis.asyncio.client import PubSub
+from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import InvalidResponse, RedisError
 
 from marketswarm.bus.bus import Bus

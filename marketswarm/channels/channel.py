@@ -5,12 +5,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict
-from structlog.typing import FilteringBoundLogger
 
 from marketswarm.channels.message import Message
+
+if TYPE_CHECKING:
+    from marketswarm.log import Logger
 
 MESSAGES_KEPT: Final = 100
 """Of how many messages the accepted parts are kept."""
@@ -117,9 +119,7 @@ class Channel(Protocol):
         return
 
 
-def report_channel_defect(
-    log: FilteringBoundLogger, channel: Channel, message: Message, defect: Exception
-) -> SendError:
+def report_channel_defect(log: "Logger", channel: Channel, message: Message, defect: Exception) -> SendError:
     """Log where a channel raised an unexpected exception; return a SendError of kind REJECTED.
 
     The text of an exception may hold an address or a token, so only its type and its traceback are logged.

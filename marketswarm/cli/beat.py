@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -33,10 +33,12 @@ from marketswarm.cli.fleet_view import embedded_buses, with_embedded_buses
 from marketswarm.cli.options import Data, Svc, parse_duration, require_service_name
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import heartbeat_channel, last_beat_key, pings_key
-from marketswarm.pings import PINGS_KEPT, JobPing, compute_kept_sec
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.time_slice import wait_within
 from marketswarm.truth import SYSTEM, JobRule, Truth, describe_unknown
+
+if TYPE_CHECKING:
+    from marketswarm.pings import JobPing
 
 _MIN_EVERY_SEC: Final = 0.05
 _DEFAULT_INTERVAL_SEC: Final = 10.0
@@ -221,11 +223,13 @@ class BeatSender:
         bus = self._find_answering_bus()
         await self._ask(bus, bus.client.set(key, value, px=round(1000 * life_sec)), WITHIN_SEC)
 
-    async def add_ping(self, ping: JobPing) -> None:
+    async def add_ping(self, ping: "JobPing") -> None:
         """Add a ping to the stream of the service's pings, and set the life of that. Raises BusError.
 
         Delete a stream that an entry with the last possible id has ended: it would take no other entry.
         """
+        from marketswarm.pings import PINGS_KEPT, compute_kept_sec  # noqa: PLC0415 - no beat needs it
+
         bus, key = self._find_answering_bus(), pings_key(self.svc)
         fields: dict[Any, Any] = {**ping.encode()} | ({"body": ping.body} if ping.body else {})
 

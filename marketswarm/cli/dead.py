@@ -12,6 +12,7 @@ from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.local_time import format_moment
+from marketswarm.cli.notification_text import describe_delay
 from marketswarm.cli.notifier import request_notifier
 from marketswarm.cli.options import WITHIN_SEC, By, Data, Json, Within, author_name
 from marketswarm.operator.dead_messages import UndeliveredMessage, read_dead_messages
@@ -68,18 +69,6 @@ def resend(
     if (ident is None) is not every:
         raise typer.BadParameter("which? Say an id of `marketswarm dead`, or --all")
     request_notifier(RequestKind.RESEND, ident or ALL, author_name(by), within, data)
-
-
-def describe_delay(delivery: PendingDelivery, now: float) -> str:
-    """Return why a delivery is pending: `failing since 18:16, next attempt at 18:22`, or `on its way`."""
-    words = []
-    if delivery.broken is not None:
-        words.append(escape_text(delivery.broken))
-    if delivery.failing_since is not None:
-        words.append(f"failing since {format_moment(delivery.failing_since, now)}")
-    if delivery.retry_at is not None:
-        words.append(f"next attempt at {format_moment(delivery.retry_at, now)}")
-    return ", ".join(words) or "on its way"
 
 
 async def _read_from_fleet(

@@ -22,8 +22,7 @@ from marketswarm.cli.data_folder import suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.joined import read_joined_buses
-from marketswarm.fleet.plan import is_url_given
-from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.settings import CommonSettings, is_variable_set, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Truth
 from marketswarm.truth.model import DEFAULT_TIMEOUT_SEC
 
@@ -158,8 +157,9 @@ def with_embedded_buses(
             known = find_bus_url(name, environ, truth)
         except BusError:  # a URL is given and is wrong; the command that needs this bus will report it
             continue
-        if has_bus_as_host(known, name) and not is_url_given(name, environ):
-            extended[get_url_variable(name)] = url
+        variable = get_url_variable(name)
+        if has_bus_as_host(known, name) and not is_variable_set(variable, environ):
+            extended[variable] = url
     return extended
 
 

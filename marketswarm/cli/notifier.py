@@ -34,8 +34,6 @@ from marketswarm.operator.requests import (
     create_request,
     send_request,
 )
-from marketswarm.status.fleet_state import read_fleet_state
-from marketswarm.status.service_rows import make_service_rows
 from marketswarm.text import escape_text, format_duration
 
 REFUSED: Final = 1
@@ -149,6 +147,10 @@ async def _describe_no_answer(
         return f"the notifier did not finish {within}"
     if fleet.found is None or _NOTIFIER not in fleet.truth.services:
         return f"no notifier answered {within}, and no truth names one{stays}"
+    # most requests are answered, and need nothing of these
+    from marketswarm.status.fleet_state import read_fleet_state  # noqa: PLC0415
+    from marketswarm.status.service_rows import make_service_rows  # noqa: PLC0415
+
     state, _ = await read_fleet_state(fleet.truth, fleet.bus)
     row = next(row for row in make_service_rows(fleet.truth, state) if row.svc == _NOTIFIER)
     if row.silence_sec is None or row.silence_sec > row.timeout_sec or row.status == "stopping":

@@ -16,6 +16,7 @@ from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
 from marketswarm.cli.local_time import format_moment
+from marketswarm.cli.notification_text import describe_targets
 from marketswarm.cli.options import By, Data, Json, author_name, complete_service, parse_duration
 from marketswarm.exit import Code, Exit
 from marketswarm.operator.silences import (
@@ -109,10 +110,6 @@ def silences(
 
 def _encode_silence(silence: Silence, now: float) -> dict[str, Any]:
     return {**orjson.loads(silence.encode()), "active": silence.is_active(now)}
-
-
-def describe_targets(silence: Silence) -> str:
-    return escape_text(", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags))))
 
 
 def _make_silence(

@@ -15,11 +15,10 @@ from rich.text import Text
 
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
-from marketswarm.cli.dead import describe_delay
 from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.local_time import format_moment
+from marketswarm.cli.notification_text import describe_delay, describe_targets
 from marketswarm.cli.options import Data, Json
-from marketswarm.cli.silence import describe_targets
 from marketswarm.detector import FLOOD, Reason
 from marketswarm.event_text import SOME_FAILURE, describe_failure, describe_outage
 from marketswarm.exit import Code, Exit

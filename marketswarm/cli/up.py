@@ -28,7 +28,7 @@ from marketswarm.fleet.run import run_fleet
 from marketswarm.fleet.server import MAXMEMORY, parse_memory_size
 from marketswarm.fleet.summary import NOTIFIER, SummaryFacts, describe_channels
 from marketswarm.fleet.supervisor import DATABASE, WITHOUT_BOARD, FleetSpec
-from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.settings import CommonSettings, is_variable_set, read_settings
 from marketswarm.truth import TruthError, parse_truth
 
 _PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # so long may the servers of a killed fleet need to end
@@ -212,7 +212,7 @@ def _make_spec(
         binary = server.find_binary() if starts_servers else None
     except (plan.PlanError, server.NoServerError) as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
-    runs_database = planned.needs_database and not plan.is_set(plan.DATABASE_URL, os.environ)
+    runs_database = planned.needs_database and not is_variable_set(plan.DATABASE_URL, os.environ)
     if not planned.agents:
         raise Exit(Code.CONFIGURATION, f"{path}: none of its services has a module here, nothing to start")
     return FleetSpec(

@@ -26,8 +26,12 @@ from typing import Any, Final
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import parse_truth
 
-IMPORTED: Final = ("marketswarm.agent.lifecycle",)
-"""The modules that every agent imports."""
+IMPORTED: Final = (
+    "marketswarm.agent.lifecycle",
+    "marketswarm.settings.programs",
+    "marketswarm.structlog_import",
+)
+"""The modules that every agent imports, two of them when it uses them first."""
 PID: Final = struct.Struct("i")
 ROOM: Final = "-" * 80
 """The last argument of the fork server. It makes room for the command lines of programs."""

@@ -101,14 +101,6 @@ class Plan:
         return replace(self, buses=tuple(_use_tls(bus, certificate) for bus in self.buses))
 
 
-def is_url_given(bus: str, environ: Mapping[str, str]) -> bool:
-    return is_set(get_url_variable(bus), environ)
-
-
-def is_set(name: str, environ: Mapping[str, str]) -> bool:
-    return any(environ.get(name + suffix) for suffix in ("", "_FILE"))
-
-
 def make_plan(
     truth: Truth,
     *,

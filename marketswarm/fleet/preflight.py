@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from marketswarm.bus import BusError, find_bus_url
+from marketswarm.bus import BusError, find_bus_url, get_url_variable
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.listen import ListenAddress, ListenError, find_listen_address
-from marketswarm.fleet.plan import LOOPBACK, Plan, is_url_given
+from marketswarm.fleet.plan import LOOPBACK, Plan
 from marketswarm.fleet.server import knows_tls
+from marketswarm.settings import is_variable_set
 from marketswarm.text import format_names
 from marketswarm.truth import Truth
 
@@ -37,7 +38,7 @@ def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, s
             url = find_bus_url(name, environ, truth)
         except BusError as error:
             raise Exit(Code.CONFIGURATION, str(error)) from None
-        if is_url_given(name, environ) or urlsplit(url).hostname != name.lower():
+        if is_variable_set(get_url_variable(name), environ) or urlsplit(url).hostname != name.lower():
             known[name] = url
     return known
 

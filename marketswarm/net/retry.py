@@ -6,7 +6,6 @@ call and retries it, as stamina does, doesn't fit them, because they need only t
 
 from dataclasses import dataclass
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 NO_JITTER = 0.5
 """The `chance` that makes a pause neither shorter nor longer."""
@@ -44,6 +43,8 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     if text.isascii() and text.isdigit():
         return resolve_pause_sec(float(text[:15]), now)
     try:
+        from email.utils import parsedate_to_datetime  # noqa: PLC0415 - takes time, and dates are rare
+
         date = parsedate_to_datetime(text[:100])
         epoch_sec = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):

@@ -1,7 +1,7 @@
 """Define bounded field types for silences, requests and answers, so that foreign values stay small."""
 
 from dataclasses import fields
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Annotated, Any, Final, Self
 
 import orjson
@@ -14,15 +14,21 @@ LATER: Final = ConfigDict(defer_build=True)
 """The setting of adapters beside models: each is built when it is used first, and many commands use none."""
 STRICT: Final = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True, **LATER)
 """The settings of all models here: no conversions, unknown keys are ignored, errors hold no input."""
+MAX_EPOCH_SEC: Final = 1e11
+"""The latest time that is accepted, in epoch seconds (the year 5138): floats still resolve milliseconds."""
+
+
+def _round_to_millisecond(epoch_sec: float) -> float:
+    # for `round` itself, pydantic would have its signature read from text, which takes milliseconds
+    return round(epoch_sec, 3)
+
 
 Ident = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
 """An id, 1 to 200 characters: it may become part of a key's name, and people type it, so it has no spaces."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
-MAX_EPOCH_SEC: Final = 1e11
-"""The latest time that is accepted, in epoch seconds (the year 5138): floats still resolve milliseconds."""
 Epoch = Annotated[
-    float, Field(ge=0, le=MAX_EPOCH_SEC, allow_inf_nan=False), AfterValidator(partial(round, ndigits=3))
+    float, Field(ge=0, le=MAX_EPOCH_SEC, allow_inf_nan=False), AfterValidator(_round_to_millisecond)
 ]
 """Epoch seconds, rounded to the millisecond."""
 

@@ -5,7 +5,7 @@ Behaviour that only a real server shows (frozen connections, full memory, lost l
 
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio.client import Redis
 
 from marketswarm.bus import WITHIN_SEC, Bus
 

@@ -60,6 +60,11 @@ def make_field_error(message: str) -> PydanticCustomError:
 # each `_parse_…` returns the value of a field, or raises PydanticCustomError
 
 
+def _make_tuple(value: Any) -> tuple[Any, ...]:
+    # for `tuple` itself, pydantic would have its signature read from text, which takes milliseconds
+    return tuple(value)
+
+
 def _parse_seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == math.inf:
         raise make_field_error("is not a positive number of seconds")
@@ -194,7 +199,7 @@ class Heartbeat:
     max_run_sec: Annotated[float | None, PlainValidator(_parse_seconds)] = None
     """How long a run may take that reported its start; after that it is missed. Also without a `schedule`.
     Default: any time. Example: `7200`."""
-    said: Annotated[tuple[str, ...], PlainValidator(tuple), Field(repr=False)] = dataclasses.field(
+    said: Annotated[tuple[str, ...], PlainValidator(_make_tuple), Field(repr=False)] = dataclasses.field(
         default=(), compare=False, repr=False
     )
 

@@ -4,9 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Final
-
-from structlog.typing import FilteringBoundLogger
+from typing import TYPE_CHECKING, Final
 
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import read_strings, report_unusable
@@ -18,6 +16,9 @@ from marketswarm.operator.service_requests import (
     RequestResult,
     ServiceRequest,
 )
+
+if TYPE_CHECKING:
+    from marketswarm.log import Logger
 
 LOOK_EVERY_SEC: Final = 1.0
 TAKE_EVERY_SEC: Final = 10.0
@@ -53,7 +54,7 @@ class RequestDesk:
         get_bus: Callable[[], Bus],
         carry_out: Callable[[], Awaitable[RequestOutcome]],
         *,
-        log: FilteringBoundLogger,
+        log: "Logger",
     ) -> None:
         self._report_key, self._request_key = REQUEST_KEYS[remedy][svc]
         self._remedy, self._log = remedy, log

@@ -1,4 +1,5 @@
 import logging
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -126,3 +127,9 @@ def test_a_strangers_words_steer_no_terminal_whatever_the_format(capsys):
         assert said.count("\n") == 1
         assert said.rstrip("\n").isprintable(), said
         assert r"\u202e" in said
+
+
+def test_an_agent_that_logs_has_no_rich_in_memory():
+    code = "import healer.watch, notifier.app, sentinel.watch, sys\nfrom marketswarm import log\n"
+    code += "log.configure('healer'); assert 'structlog' in sys.modules and 'rich' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

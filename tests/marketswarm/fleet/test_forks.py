@@ -27,6 +27,7 @@ told = {
     "session": os.getsid(0) == os.getpid(), "files": sorted(map(int, os.listdir("/proc/self/fd")))[:-1],
     "line": Path("/proc/self/cmdline").read_text().rstrip("\\0").split("\\0"),
     "is_fork": "marketswarm.agent.lifecycle" in sys.modules, "name": __spec__.name,
+    "shared": [name for name in ("structlog", "marketswarm.settings.programs") if name in sys.modules],
 }
 print(json.dumps(told), flush=True)
 print("on stderr", file=sys.stderr)
@@ -99,6 +100,7 @@ async def test_a_fork_is_what_the_interpreter_would_have_started(scene, tmp_path
         child, lines = scene.start("tells", MINE="yes")
         told = await scene.hear(lines)
     assert told["is_fork"]
+    assert told["shared"] == ["structlog", "marketswarm.settings.programs"], "or each agent has its own"
     assert told["environ"] == {"PYTHONUNBUFFERED": "1", "PATH": os.environ["PATH"], "MINE": "yes"}
     assert told["line"] == [sys.executable, "-m", "tells"]
     assert (told["argv"], told["name"]) == ([str(tmp_path / "tells.py")], "tells")
