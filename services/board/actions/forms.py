@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.operator.announcements import AnnouncementState
+from marketswarm.operator.healing_text import describe_proposal
 from marketswarm.operator.silences import NO_REASON
 from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
@@ -177,7 +178,7 @@ def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
     async def approve(form: SentForm) -> PageNotice:
         body, ident = _read_body(form, ApproveBody), form.fields.get("id", "")
         found = await healing.approve(form.client, body, ident, time.time())
-        what = f"{found.remedy} {found.svc}" if found.svc else "the medic goes on"
+        what = describe_proposal(found.remedy, found.svc) if found.svc else "the medic goes on"
         return PageNotice(f"Approved: {what}."[:MAX_NOTICE_CHARS])
 
     return {
