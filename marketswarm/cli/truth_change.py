@@ -8,6 +8,7 @@ in its words.
 import contextlib
 import hashlib
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -120,14 +121,18 @@ def find_in_force(planned: PlannedChange, data: Path) -> InForce:
     if found is None or not changes:
         return in_force
     number = "" if found.revision is None else f", revision {found.revision}"
-    seed, show = suggest_command(f"seed {planned.path}", data), suggest_command("truth show", data)
+    file = shlex.quote(str(planned.path))
+    seed, show = suggest_command(f"seed {file}", data), suggest_command("truth show", data).strip("`")
     raise Exit(
         Code.CONFIGURATION,
         "\n".join(
             [
                 f"{NOTHING_CHANGED}: {planned.path} is not the truth in force{number}, it would also change:",
                 *(f"  {escape_text(line)}" for line in format_changes(changes)),
-                f"{seed} puts the file in force; {show} prints what is in force",
+                (
+                    f"`{show} > {file}` takes over what is in force, and then this works; "
+                    f"{seed} puts the file in force, and undoes the other change"
+                ),
             ]
         ),
     )

@@ -216,7 +216,8 @@ def add_a_web_page(desk: Desk, page: Page, token: str) -> None:
         until(lambda: site.seen, what="a probe")
     refused = desk.ask("marketswarm remove massive/door --yes")
     assert refused.returncode == 2
-    desk.type("marketswarm truth show > truth.json")
+    (take_over,) = re.findall(r"`(marketswarm truth show > \S+)`", refused.stderr)
+    desk.type(take_over)
 
 
 def take_all_of_it_out(desk: Desk, shipped: dict[str, Any]) -> None:

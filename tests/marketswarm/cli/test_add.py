@@ -156,6 +156,10 @@ def test_a_file_that_is_not_in_force_undoes_nobodys_change(shell, fleet):
         in refused.stderr
     )
     assert "theirs" in fleet[0].cmd("GET", "truth:doc")
+    assert "`marketswarm truth show > truth.json` takes over" in refused.stderr
+    (shell.folder / "truth.json").write_text(shell.said("truth", "show"), encoding="utf-8")
+    shell.said(*JOB, "--yes")
+    assert {"theirs", "backup"} <= json.loads(read(shell))["services"].keys()
 
 
 @live
