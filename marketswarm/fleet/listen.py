@@ -39,6 +39,10 @@ class ListenSetup:
         """Return the URL of a bus for another machine, without the password."""
         return f"rediss://{JOIN}@{format_host_port(self.at.name, port)}"
 
+    def format_board_url(self, port: int) -> str:
+        """Return the URL of the board for another machine."""
+        return f"https://{format_host_port(self.at.name, port)}"
+
 
 def find_listen_address(text: str) -> ListenAddress:
     """Return the address that `--listen` means. Look a name up, and bind a free port there for a moment.

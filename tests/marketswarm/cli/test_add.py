@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 from unittest.mock import patch
@@ -194,9 +195,11 @@ def test_a_service_is_edited_paused_resumed_and_removed(shell, fleet):
     assert (read(shell), fleet[0].cmd("GET", "truth:doc")) == (TEXT, TEXT)
 
 
+@pytest.mark.parametrize("certificate", ["", "/srv/tls/certificate.pem", "/srv/my fleet/certificate.pem"])
 @pytest.mark.parametrize("kind", [AddedKind.JOB, AddedKind.DAEMON])
-def test_each_line_has_the_address_and_those_for_a_shell_can_be_read_by_it(kind):
-    lines = make_ping_lines(kind, "backup", "http://127.0.0.1:1/ping/KEY", "@daily")
+def test_each_line_has_the_address_and_those_for_a_shell_can_be_read_by_it(kind, certificate):
+    lines = make_ping_lines(kind, "backup", "http://127.0.0.1:1/ping/KEY", "@daily", certificate)
+    assert certificate == "" or all(certificate in text for text in lines.values())
     assert all("http://127.0.0.1:1/ping/KEY" in text for text in lines.values())
     shown = [lines["curl"], lines["cron"].replace("@daily", "").replace("* * * * *", "")]
     if kind is AddedKind.JOB:
@@ -205,6 +208,9 @@ def test_each_line_has_the_address_and_those_for_a_shell_can_be_read_by_it(kind)
         shown.append(lines["systemd"].partition("ExecStopPost=")[2])
     for text in shown:
         subprocess.run(["sh", "-nc", text], check=True)
+        words = shlex.split(text)
+        words = shlex.split(words[2]) if words[0] == "/bin/sh" else words
+        assert certificate == "" or certificate in words
     compile(lines["Python"], "line", "exec")
 
 
