@@ -228,7 +228,9 @@ def carry_out_add(request: AddRequest) -> None:
     Raises Exit as its steps do, and with NOT_HEARD if there was no sign of life in time.
     """
     planned = plan_change(
-        request.truth, lambda text: add_entry(text, request.kind, request.name, request.fields)
+        request.truth,
+        lambda text: add_entry(text, request.kind, request.name, request.fields),
+        request.data,
     )
     in_force = find_in_force(planned, request.data)
     confirm_change(planned, yes=request.yes, as_json=request.as_json)

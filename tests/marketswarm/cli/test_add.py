@@ -157,10 +157,16 @@ def test_a_file_that_is_not_in_force_undoes_nobodys_change(shell, fleet):
         in refused.stderr
     )
     assert "theirs" in fleet[0].cmd("GET", "truth:doc")
-    assert "`marketswarm truth show > truth.json` takes over" in refused.stderr
+    take_over = "`marketswarm truth show > truth.json` takes over"
+    assert take_over in refused.stderr
+    unknown = shell("remove", "theirs", "--yes")
+    assert unknown.stderr.startswith("marketswarm: nothing changed: the truth names no theirs")
+    assert take_over in unknown.stderr, "the truth in force has it, and the file has not"
     (shell.folder / "truth.json").write_text(shell.said("truth", "show"), encoding="utf-8")
     shell.said(*JOB, "--yes")
     assert {"theirs", "backup"} <= json.loads(read(shell))["services"].keys()
+    assert "takes over" not in shell("remove", "nobody", "--yes").stderr
+    shell.said("remove", "theirs", "--yes")
 
 
 @live
