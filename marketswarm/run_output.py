@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from marketswarm.pings import MAX_BODY_BYTES
-from marketswarm.redactor import MAX_LINE, Redactor
-from marketswarm.text import strip_controls
+from marketswarm.redactor import LEFT_OUT, MAX_LINE, Redactor
+from marketswarm.text import decode_text, extract_last_line, strip_controls
 
 TOO_LONG: Final = "[a line that is too long to be searched for secrets is left out]"
 _TAB_COLUMNS: Final = 8
@@ -37,6 +37,15 @@ def clean_output(
     if len(raw) > MAX_BODY_BYTES:
         raw = _drop_partial(raw[-MAX_BODY_BYTES:].decode("utf-8", "ignore")).encode()
     return raw
+
+
+def find_last_line(cleaned: bytes) -> str | None:
+    """Return the last line that says something in an output that `clean_output` returned, or None.
+
+    None, too, if that line was not kept because there was no time to search it, or because it is too long.
+    """
+    line = extract_last_line(decode_text(cleaned))
+    return None if line in (LEFT_OUT, TOO_LONG) else line
 
 
 def _drop_partial(text: str) -> str:

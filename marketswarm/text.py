@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 LAST_TIME: Final = 253402300799.0
 """The last second of the year 9999 in epoch seconds, the limit for times in foreign events."""
 MAX_LINE_CHARS: Final = 200
-"""The longest line that `extract_line` returns."""
+"""The longest line that `extract_line` and `extract_last_line` return."""
 _MAX_READ_CHARS: Final = 16_384
 
 # each repetition is bounded, so hostile text takes linear time
@@ -115,7 +115,19 @@ def extract_line(text: str) -> str | None:
     Sequences for terminals and characters that can't be printed are removed, and so are credentials, query
     and fragment of a URL. Other secrets in the text stay: nothing tells them from words.
     """
-    for line in text[:_MAX_READ_CHARS].splitlines():
+    return _find_words(text[:_MAX_READ_CHARS].splitlines())
+
+
+def extract_last_line(text: str) -> str | None:
+    """Return the last line of foreign text that says something, as safe as the one of `extract_line`.
+
+    Only the end of a long text is read.
+    """
+    return _find_words(reversed(text[-_MAX_READ_CHARS:].splitlines()))
+
+
+def _find_words(lines: Iterable[str]) -> str | None:
+    for line in lines:
         plain = "".join(char if char.isprintable() else " " for char in _TERMINAL_SEQUENCE.sub("", line))
         words = " ".join(_URL_IN_TEXT.sub(_redact_found, plain).split())
         if words:

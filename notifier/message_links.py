@@ -18,6 +18,7 @@ from marketswarm.channels.text import printable_line, replace_surrogates, trunca
 from marketswarm.event import Event
 from marketswarm.event_text import find_proposal_subject
 from marketswarm.operator.approval_request import find_request
+from marketswarm.operator.healing_text import describe_proposal
 from marketswarm.operator.signed_link import (
     MAX_ABOUT_CHARS,
     MAX_LIFE_SEC,
@@ -75,7 +76,7 @@ def _list_approvals(events: list[Event], channel: str) -> list[tuple[str, Signed
     for event in events:
         request = find_request(event)
         if request is not None:
-            about = _shorten(find_proposal_subject(event.svc))
+            about = _shorten(describe_proposal(request.remedy, find_proposal_subject(event.svc)))
             link = SignedLink(LinkAction.APPROVE, (request.ident,), about, channel, request.until)
             found.append((f"Approve: {about}", link))
     return found[:MAX_APPROVALS]

@@ -312,10 +312,10 @@ def may_board_seed(truth: Truth) -> bool:
 def _grant_pings(view: BusView) -> tuple[Grant, ...]:
     """Return the grants to make beats of pings over HTTP, for any service, and to read keys and pings.
 
-    The board makes the secret of its checks' UUIDs itself.
+    People make and delete ping keys on its pages. The board makes the secret of its checks' UUIDs itself.
     """
     return (
-        Grant("hget hgetall", (keys.BOARD_PING_KEYS,), mode="R"),
+        Grant("hget hgetall hlen hexists hset hdel hincrby", (keys.BOARD_PING_KEYS,)),
         Grant("getrange set type del", (keys.BOARD_CHECKS,)),
         # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted
         Grant("xadd pexpire del", (keys.pings_key("*"),), mode="W"),

@@ -32,7 +32,7 @@ from marketswarm.cli.entry_options import (
 )
 from marketswarm.cli.first_sign import FirstSign, SignPlace, find_sign_place, read_signs, wait_for_sign
 from marketswarm.cli.local_time import format_time
-from marketswarm.cli.open import find_board, find_board_silence
+from marketswarm.cli.open import find_board, find_board_silence, find_shared_board
 from marketswarm.cli.options import By, Data, Json, author_name, parse_duration
 from marketswarm.cli.token import store_ping_key
 from marketswarm.cli.truth_change import (
@@ -228,7 +228,9 @@ def carry_out_add(request: AddRequest) -> None:
     Raises Exit as its steps do, and with NOT_HEARD if there was no sign of life in time.
     """
     planned = plan_change(
-        request.truth, lambda text: add_entry(text, request.kind, request.name, request.fields)
+        request.truth,
+        lambda text: add_entry(text, request.kind, request.name, request.fields),
+        request.data,
     )
     in_force = find_in_force(planned, request.data)
     confirm_change(planned, yes=request.yes, as_json=request.as_json)
@@ -264,9 +266,11 @@ def _make_key(request: AddRequest, planned: PlannedChange) -> _AddedKey:
     board = find_board(request.data)
     key, secret = create_ping_key(svc, svc, author=request.author, now=time.time(), for_sec=None)
     store_ping_key(key, request.data)
-    url = f"{board}/ping/{secret}"
-    lines = make_ping_lines(request.kind, svc, url, request.fields.schedule)
-    return _AddedKey(url, lines, find_board_silence(board, request.data))
+    shared, certificate = find_shared_board(request.data)
+    url = f"{shared or board}/ping/{secret}"
+    lines = make_ping_lines(request.kind, svc, url, request.fields.schedule, certificate)
+    note = f"they need the certificate {certificate} where they run: copy it, and name the copy in them"
+    return _AddedKey(url, lines, find_board_silence(board, request.data) or (note if certificate else ""))
 
 
 def _print_key(key: _AddedKey | None) -> None:

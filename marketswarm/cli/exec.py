@@ -10,10 +10,12 @@ is sent to all of that group.
 
 The outcome of the last run is kept under `run:<svc>`:
 
-    {"svc":"backup","ok":false,"code":3,"took_sec":12.4,"ts":1762433458.125,"said":"exit 3 after 12.4 s"}
+    {"svc":"backup","ok":false,"code":3,"took_sec":12.4,"ts":1762433458.125,
+     "detail":"exit 3 after 12.4 s: disk full on /backup","said":"exit 3 after 12.4 s"}
 
 `ts` is when it ended, in epoch seconds; `signal` is there if a signal ended it, `limit_sec` if its time limit
-did. The command line is left out, because its arguments may hold a secret.
+did. The `detail` of a failure ends with the last line that the command wrote, without secrets. The command
+line is left out, because its arguments may hold a secret.
 
 Each run is also added to `pings:<svc>`, with the end of what it wrote (`cli/output_copier.py`), from which
 secrets are removed here.
@@ -34,7 +36,7 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from marketswarm.beat import RunReport
+from marketswarm.beat import MAX_DETAIL_CHARS, RunReport
 from marketswarm.bus import WITHIN_SEC, BusError
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.beat import TRUTH_AT_END_SEC, BeatSender, print_unknown_service
@@ -144,12 +146,23 @@ class CommandRun:
         limit = f", its limit of {format_duration(self.limit_sec)} over" if self.limit_sec else ""
         return f"{end} after {format_duration(self.took_sec)}{limit}"
 
-    def encode(self, svc: str, *, is_quiet: bool = False) -> bytes:
-        """Return the JSON object for `run:<svc>`; `is_quiet` if a failure is not to be missed."""
+    def describe(self, last_line: str | None) -> str:
+        """Return the outcome, of a failure with the last line of its output: the detail of its last beat.
+
+        The text has MAX_DETAIL_CHARS at most.
+        """
+        text = self.said if self.ok or last_line is None else f"{self.said}: {last_line}"
+        return text[:MAX_DETAIL_CHARS]
+
+    def encode(self, svc: str, detail: str, *, is_quiet: bool = False) -> bytes:
+        """Return the JSON object for `run:<svc>`.
+
+        `detail` is what `describe` returned; `is_quiet` if a failure is not to be missed.
+        """
         found = {"svc": svc, "ok": self.ok, "code": self.code}
         found |= {"took_sec": round(self.took_sec, 3), "ts": round(self.ended_at, 3)}
         optional = {"signal": self.signal, "limit_sec": self.limit_sec, "quiet": is_quiet}
-        optional["detail"] = None if self.ok else self.said
+        optional["detail"] = None if self.ok else detail
         given = {name: value for name, value in optional.items() if value}
         return orjson.dumps({**found, **given, "said": self.said})
 
@@ -295,7 +308,9 @@ class _Reporter:
         self._trouble: str | None = None
         self.ping_trouble: str | None = None
         self._run: CommandRun | None = None
-        self._output = KeptOutput()
+        self._kept = KeptOutput()
+        self._body: bytes | None = None  # the end of the output, once secrets are removed
+        self._detail = ""
         self._rid = secrets.token_hex(8)
         self._start_is_reported = self._end_is_reported = self._run_is_stored = False
         self._sends_beats = False  # also False for a command that could not be started
@@ -308,7 +323,10 @@ class _Reporter:
 
     def end(self, run: CommandRun, kept: KeptOutput) -> str | None:
         """Report the outcome of the command, waiting for a limited time; return why that failed, or None."""
-        self._run, self._output = run, kept
+        self._run, self._kept = run, kept
+        # what a failure said last belongs to its outcome; of a success the outcome does not wait for it
+        last_line = None if run.ok else self._clean_output()
+        self._detail = run.describe(last_line)
         self._ended.set()
         if not self._sends_beats:
             self._thread.start()
@@ -371,33 +389,42 @@ class _Reporter:
         to = sender.destination
         if not self._end_is_reported:
             if self._on_success_only and run.ok:
-                await sender.publish(detail=run.said)
+                await sender.publish(detail=self._detail)
             elif to.job is not None and not self._on_success_only:
                 report: RunReport = "ended" if run.ok else "failed"
-                await sender.publish(detail=run.said, exit_code=run.code, run=report, rid=self._rid)
+                await sender.publish(detail=self._detail, exit_code=run.code, run=report, rid=self._rid)
             elif self._sends_beats or to.alert_on_failure:
-                await sender.publish("stopping", run.said, exit_code=run.code)
+                await sender.publish("stopping", self._detail, exit_code=run.code)
             self._end_is_reported = True  # a second one would count as another run
         is_quiet = self._on_success_only and not run.ok and not to.alert_on_failure
         life_sec = compute_kept_sec(to.timeout_sec)
-        await sender.store(last_run_key(sender.svc), run.encode(sender.svc, is_quiet=is_quiet), life_sec)
+        stored = run.encode(sender.svc, self._detail, is_quiet=is_quiet)
+        await sender.store(last_run_key(sender.svc), stored, life_sec)
 
     async def _add_ping(self) -> None:
         """Add the run to its service's pings, with the end of its output, without secrets."""
         assert self._run is not None  # noqa: S101 - it is reported
-        body = _clean(self._output) if self._output.tail else b""
-        await self._sender.add_ping(self._run.make_ping(self._rid, body, self._output.size))
+        if self._body is None:
+            self._clean_output()
+        await self._sender.add_ping(self._run.make_ping(self._rid, self._body or b"", self._kept.size))
 
+    def _clean_output(self) -> str | None:
+        """Remove secrets from the end of the output, those of our own environment too; return its last line.
 
-def _clean(kept: KeptOutput) -> bytes:
-    """Return the end of an output without secrets, those of our own environment among them."""
-    # it takes long to import, and the outcome is reported by now
-    from marketswarm.redactor import Redactor, list_secrets  # noqa: PLC0415 - see above
-    from marketswarm.run_output import clean_output  # noqa: PLC0415 - see above
+        That takes _CLEAN_SEC at most.
+        """
+        if not self._kept.tail:
+            return None
+        # it takes long to import, and not every run writes something
+        from marketswarm.redactor import Redactor, list_secrets  # noqa: PLC0415 - see above
+        from marketswarm.run_output import clean_output, find_last_line  # noqa: PLC0415 - see above
 
-    until = time.monotonic() + _CLEAN_SEC
-    redactor = Redactor(list_secrets(os.environ))
-    return clean_output(kept.tail, kept.size, redactor, lambda: time.monotonic() >= until)
+        until = time.monotonic() + _CLEAN_SEC
+        redactor = Redactor(list_secrets(os.environ))
+        self._body = clean_output(
+            self._kept.tail, self._kept.size, redactor, lambda: time.monotonic() >= until
+        )
+        return find_last_line(self._body)
 
 
 async def _catch_trouble(work: Awaitable[None], sender: BeatSender) -> str | None:

@@ -45,6 +45,15 @@ def find_board(data: Path) -> str:
     return format_board_url(int(port), find_board_host(os.environ))
 
 
+def find_shared_board(data: Path) -> tuple[str, str]:
+    """Return the URL of the board for other machines, and the path of its certificate.
+
+    Both are empty unless the embedded fleet in folder `data` listens for others.
+    """
+    fleet = data_folder.find_fleet(data)
+    return ("", "") if fleet is None else (fleet.shared_board, fleet.certificate)
+
+
 def find_board_silence(url: str, data: Path) -> str:
     """Return why no board answers at a URL, and what to do about it; an empty text if one answers."""
     parts = urlsplit(url)

@@ -21,7 +21,7 @@ from marketswarm.keys import last_run_key
 from marketswarm.monitor.last_run import LastRun, parse_last_run
 from marketswarm.pings import PINGS_KEPT, JobRun
 from marketswarm.status.job_runs import make_last_run, read_runs
-from marketswarm.text import extract_line, format_duration
+from marketswarm.text import extract_last_line, extract_line, format_duration
 
 NO_RUNS: Final = 1
 
@@ -40,7 +40,9 @@ def runs(
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
-    """Show the last runs of a job: when, how each ended, how long it took, the first line that it wrote.
+    """Show the last runs of a job: when, how each ended, how long it took, a line that it wrote.
+
+    That is the first one, and of a run that failed with an exit code the last one.
 
     `marketswarm exec` and pings over HTTP report them. Ends with 1 when no run, or no output of it, is kept.
     """
@@ -107,8 +109,14 @@ def describe_runs(found: Sequence[JobRun], now: float) -> list[str]:
     lines = []
     for row, run in zip(rows, found, strict=True):
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join([*cells, extract_line(run.output) or ""]).rstrip())
+        lines.append("  ".join([*cells, _find_line(run) or ""]).rstrip())
     return lines
+
+
+def _find_line(run: JobRun) -> str | None:
+    """Return the line of an output that says most, as the message about a failure has it."""
+    is_command = run.ok is False and run.exit_code is not None
+    return extract_last_line(run.output) if is_command else extract_line(run.output)
 
 
 def _describe_state(run: JobRun, *, is_latest: bool) -> str:

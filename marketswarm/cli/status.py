@@ -393,8 +393,8 @@ def _describe_state(row: ServiceRow, now: float) -> str:
     words = [_describe_last_beat(row)]
     is_told = run is not None and is_down and run.ok is False and _is_failure(run.detail, row)
     # a last beat repeats the outcome of the run
-    if run is not None and run.said not in (None, row.detail) and not is_told:
-        words.append(f"last run {(run.said or '')[:100]} at {_format_foreign_time(run.ts)}")
+    if run is not None and run.outcome not in ("", row.detail) and not is_told:
+        words.append(f"last run {run.outcome[:100]} at {_format_foreign_time(run.ts)}")
     runs = [] if row.job is None else describe_job(row.job, now, _format_foreign_time)
     paused = [UNMONITORED] if row.paused and row.word != PAUSED else []
     return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *paused, *runs, *words])))

@@ -8,6 +8,7 @@ in its words.
 import contextlib
 import hashlib
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -79,13 +80,22 @@ def encode_change(name: str, planned: PlannedChange, done: CarriedOut) -> dict[s
     }
 
 
-def plan_change(path: Path, edit: Callable[[str], str]) -> PlannedChange:
-    """Return what `edit` makes of the document in a file. Raises Exit, code 2, if the result is refused."""
+def plan_change(path: Path, edit: Callable[[str], str], data: Path) -> PlannedChange:
+    """Return what `edit` makes of the document in a file.
+
+    Raises Exit, code 2, if the result is refused. It also says whether the truth in force is another one,
+    since that may have what the file lacks.
+    """
     raw, old = read_truth_file(path)
     try:
         after = edit(raw.decode("utf-8")).encode("utf-8")
     except EditError as error:
-        raise Exit(Code.CONFIGURATION, f"{NOTHING_CHANGED}: {escape_text(str(error))}") from None
+        why = f"{NOTHING_CHANGED}: {escape_text(str(error))}"
+        with contextlib.suppress(Exit):  # a fleet that can't be found is not what is wrong here
+            why = "\n".join(
+                [why, *_describe_drift(event_loop.run(_read_in_force(data)), path, old.truth, data)]
+            )
+        raise Exit(Code.CONFIGURATION, why) from None
     loaded = load_document(after, f"{NOTHING_CHANGED}: {path}")
     difference = diff_texts(raw.decode("utf-8"), after.decode("utf-8"))
     known = set(old.warnings)
@@ -115,22 +125,29 @@ def find_in_force(planned: PlannedChange, data: Path) -> InForce:
     Raises Exit, code 2, if it is not what the file says: seeding would change more than was shown.
     """
     in_force = event_loop.run(_read_in_force(data))
+    lines = _describe_drift(in_force, planned.path, planned.old_truth, data)
+    if lines:
+        raise Exit(Code.CONFIGURATION, "\n".join([f"{NOTHING_CHANGED}: {lines[0]}", *lines[1:]]))
+    return in_force
+
+
+def _describe_drift(in_force: InForce, path: Path, truth: Truth, data: Path) -> list[str]:
+    """Return what a file with this truth would change beside the edit, and what to do; empty if nothing."""
     found = in_force.found
-    changes = None if found is None else diff_truths(found.loaded.truth, planned.old_truth)
+    changes = None if found is None else diff_truths(found.loaded.truth, truth)
     if found is None or not changes:
-        return in_force
+        return []
     number = "" if found.revision is None else f", revision {found.revision}"
-    seed, show = suggest_command(f"seed {planned.path}", data), suggest_command("truth show", data)
-    raise Exit(
-        Code.CONFIGURATION,
-        "\n".join(
-            [
-                f"{NOTHING_CHANGED}: {planned.path} is not the truth in force{number}, it would also change:",
-                *(f"  {escape_text(line)}" for line in format_changes(changes)),
-                f"{seed} puts the file in force; {show} prints what is in force",
-            ]
+    file = shlex.quote(str(path))
+    seed, show = suggest_command(f"seed {file}", data), suggest_command("truth show", data).strip("`")
+    return [
+        f"{path} is not the truth in force{number}, it would also change:",
+        *(f"  {escape_text(line)}" for line in format_changes(changes)),
+        (
+            f"`{show} > {file}` takes over what is in force, and then this works; "
+            f"{seed} puts the file in force, and undoes the other change"
         ),
-    )
+    ]
 
 
 def carry_out(planned: PlannedChange, in_force: InForce, data: Path) -> CarriedOut:

@@ -45,7 +45,8 @@ class RunningFleet:
 
     `keys` has, by bus, the files with the operator's URLs; it is empty for a fleet without users.
     `find_fleet` reads these files and puts the URLs into `buses`. `board` is the URL of the board, empty if
-    the fleet was started without one.
+    the fleet was started without one. `shared_board` is the one for other machines, and `certificate` the
+    path of the certificate that it shows there; they are empty for a fleet that listens for no others.
     """
 
     pid: int
@@ -53,6 +54,8 @@ class RunningFleet:
     buses: Mapping[str, str]
     keys: Mapping[str, str] = field(default_factory=dict)
     board: str = ""
+    shared_board: str = ""
+    certificate: str = ""
 
 
 @contextlib.contextmanager
@@ -120,7 +123,11 @@ def find_fleet(folder: Path) -> RunningFleet | None:
             **{bus: Path(key).read_text("utf-8").strip() for bus, key in keys.items()},
         }
         fleet = RunningFleet(
-            int(record["pid"]), str(record["control"]), buses, keys, str(record.get("board") or "")
+            int(record["pid"]),
+            str(record["control"]),
+            buses,
+            keys,
+            *(str(record.get(name) or "") for name in ("board", "shared_board", "certificate")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

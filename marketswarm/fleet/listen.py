@@ -57,6 +57,10 @@ class ListenSetup:
             BOARD_ALLOWED_HOSTS: ",".join(name for name in names if name),
         }
 
+    def format_board_url(self, port: int) -> str:
+        """Return the URL of the board for another machine."""
+        return f"https://{format_host_port(self.at.name, port)}"
+
 
 def find_listen_address(text: str) -> ListenAddress:
     """Return the address that `--listen` means. Look a name up, and bind a free port there for a moment.

@@ -52,9 +52,7 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, facts: Summ
         async with fleet.supervise(), serve_control_socket(address, agents):
             by_bus = spec.access.find_files(OPERATOR) if spec.access else {}
             files = {bus: str(path) for bus, path in by_bus.items()}
-            board_ports = (agent.board_port for agent in spec.plan.agents if agent.board_port)
-            boards = (format_board_url(port, find_board_host(os.environ)) for port in board_ports)
-            publish_fleet(spec.data, RunningFleet(os.getpid(), address, buses, files, next(boards, "")))
+            publish_fleet(spec.data, RunningFleet(os.getpid(), address, buses, files, **_find_board(spec)))
             await run_until_first(_start_and_report(fleet, spec, output, facts, stop), stop.wait())
             output.log_event("fleet.stopping", agents=list(fleet.agents), servers=list(fleet.servers))
         output.log_event("fleet.stopped")
@@ -64,6 +62,18 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, facts: Summ
         withdraw_fleet(spec.data)
         lines.close()
         logs.close()
+
+
+def _find_board(spec: FleetSpec) -> dict[str, str]:
+    """Return the fields of a running fleet that say where its board is; none without one."""
+    port = next((agent.board_port for agent in spec.plan.agents if agent.board_port), None)
+    if port is None:
+        return {}
+    found = {"board": format_board_url(port, find_board_host(os.environ))}
+    if spec.listening is not None:
+        found["shared_board"] = spec.listening.format_board_url(port)
+        found["certificate"] = str(spec.listening.certificate.shared.absolute())
+    return found
 
 
 async def _start_and_report(

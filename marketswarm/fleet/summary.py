@@ -13,7 +13,6 @@ from marketswarm.access.certificate import FOLDER
 from marketswarm.access.users import JOIN
 from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus.stored_values import parse_object
-from marketswarm.bus_url import format_host
 from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.access import SECRETS
 from marketswarm.fleet.data_folder import format_data_option
@@ -163,9 +162,10 @@ def _format_others(
 
 def _format_tls_address(spec: FleetSpec, board: str) -> str:
     """Return where other machines find the board with this URL, for pings; an empty text if they can't."""
-    if spec.listening is None:
+    port = urlsplit(board).port
+    if spec.listening is None or port is None:
         return ""
-    return f"; others ping https://{format_host(spec.listening.at.name)}:{urlsplit(board).port}"
+    return f"; others ping {spec.listening.format_board_url(port)}"
 
 
 def _format_access(spec: FleetSpec, facts: SummaryFacts) -> list[str]:

@@ -19,7 +19,8 @@ class LastRun:
 
     `code` is the exit code. `signal` is the name of the signal, or `limit_sec` the time limit, that ended the
     command. `ts` is when it ended, in epoch seconds, and `said` the outcome as text: `exit 3 after 12.4 s`.
-    `detail` is what was said about a failure: the first line of a ping's body, for example.
+    `detail` is what was said about a failure: the first line of a ping's body, for example, or after `said`
+    the last one of a command's output.
     A run that its sender calls `quiet` is not to be missed if it failed. `via` is the way by which somebody
     else reported it.
     """
@@ -35,6 +36,12 @@ class LastRun:
     detail: str | None = None
     quiet: bool = False
     via: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, with the reason of a failure: `exit 3 after 12.4 s: disk full`; may be empty."""
+        said, detail = self.said or "", self.detail or ""
+        return detail if detail.startswith(said) else f"{said}: {detail}" if detail else said
 
 
 def parse_last_run(raw: bytes | None) -> LastRun | None:

@@ -19,27 +19,32 @@ _REQUEST: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequest:
-    """The proposal `ident` that waits for a person, and until when, in epoch seconds."""
+    """The proposal `ident` that waits for a person, and until when, in epoch seconds.
 
+    `remedy` is what is proposed: the word of a remedy, and perhaps more behind it.
+    """
+
+    remedy: str
     ident: str
     until: float
 
 
-def describe_request(remedy: str, request: ApprovalRequest) -> str:
+def describe_request(request: ApprovalRequest) -> str:
     """Return the reason of a proposal's event, which `find_request` reads."""
     until = format_moment(request.until)
-    return f"{remedy}; to approve it until {until}: marketswarm {MEDIC} approve {request.ident}"
+    return f"{request.remedy}; to approve it until {until}: marketswarm {MEDIC} approve {request.ident}"
 
 
 def find_request(event: Event) -> ApprovalRequest | None:
     """Return the proposal that an event is about; None for other events."""
     if event.type is not Kind.MONITOR_MISS or not event.svc.startswith(f"{MEDIC}/{PROPOSED_RULE}/"):
         return None
-    found = _REQUEST.search(event.reason or "")
+    reason = event.reason or ""
+    found = _REQUEST.search(reason)
     if found is None:
         return None
     try:
         until = datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()
     except ValueError:  # a 31st of February
         return None
-    return ApprovalRequest(found[2], min(until, event.ts + MAX_WAIT_SEC))
+    return ApprovalRequest(reason[: found.start()], found[2], min(until, event.ts + MAX_WAIT_SEC))

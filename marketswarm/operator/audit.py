@@ -45,6 +45,8 @@ class Action(StrEnum):
     SEED = "seed"
     ANNOUNCE = "announce"
     UPDATE_ANNOUNCEMENT = "update_announcement"
+    CREATE_KEY = "create_key"
+    REVOKE_KEY = "revoke_key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,9 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "roll_back_truth": "go back to the truth before",
     "command": "run the command of its settings",
 }
+_IT: Final = " it"
+"""With this end a remedy names the service."""
+_WORD: Final = re.compile(r"[a-z_]{1,40}", re.ASCII)
 _SYMPTOMS: Final[Mapping[str, str]] = {
     "silent": "its beats are missing",
     "degraded": "it has said for too long that it is degraded",
@@ -176,6 +179,18 @@ def describe_measurement(why: str) -> str:
 def describe_remedy(remedy: str) -> str:
     """Return what a remedy does, as a command: `restart it`."""
     return _REMEDIES.get(remedy, remedy)
+
+
+def describe_proposal(remedy: str, svc: str) -> str:
+    """Return what a person approves: `restart feed`, `clear the cache of quotes (mesh)`.
+
+    `remedy` is the word of a remedy, and may go on: `restart, while 4 that are up need it`.
+    """
+    found = _WORD.match(remedy)
+    words = describe_remedy(found[0]) if found is not None else ""
+    if words.endswith(_IT):
+        return f"{words.removesuffix(_IT)} {svc}"
+    return f"{words} ({svc})".lstrip()
 
 
 def describe_refusal(reason: str) -> str:

@@ -3,7 +3,9 @@
 On another machine the program may also write to the bus itself; then it needs the bus, and not the board.
 """
 
+import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus import get_url_variable
@@ -11,20 +13,25 @@ from marketswarm.truth.document_edit import AddedKind
 from marketswarm.truth.schedule import find_cron_fields
 
 _CURL: Final = "curl -fsS -m 10 --retry 5"
+_PLAIN: Final = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 _EXAMPLE_SCHEDULE: Final = "0 3 * * *"
 
 
-def make_ping_lines(kind: AddedKind, svc: str, url: str, schedule: str | None = None) -> dict[str, str]:
+def make_ping_lines(
+    kind: AddedKind, svc: str, url: str, schedule: str | None = None, certificate: str = ""
+) -> dict[str, str]:
     """Return, by the program that they are for, the lines that ping `url` for a service.
 
     `svc` is the name of a service of a valid truth, so it means nothing to a shell; `url` ends in its key.
     A job pings when it ends, with its exit code where there is one; a daemon pings while it works.
+    `certificate` is the path of the file with the certificate that the board shows, if no authority that each
+    machine knows vouches for it.
     """
-    make: Callable[[str, str, str], dict[str, str]] = _make_job_lines
+    make: Callable[[_Target, str, str], dict[str, str]] = _make_job_lines
     if kind is AddedKind.DAEMON:
         make = _make_daemon_lines
     when = schedule if schedule and find_cron_fields(schedule) else _EXAMPLE_SCHEDULE
-    return make(svc, url, when)
+    return make(_Target(url, certificate), svc, when)
 
 
 def make_bus_lines(kind: AddedKind, svc: str, buses: Iterable[str]) -> dict[str, str]:
@@ -39,27 +46,61 @@ def make_bus_lines(kind: AddedKind, svc: str, buses: Iterable[str]) -> dict[str,
     return {"marketswarm exec": f"{head}marketswarm exec --svc {svc} -- /usr/local/bin/{svc}"}
 
 
-def _make_job_lines(svc: str, url: str, when: str) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What is pinged: a URL, and the path of its certificate; empty if it needs none."""
+
+    url: str
+    certificate: str
+
+    @property
+    def curl(self) -> str:
+        if not self.certificate:
+            return _CURL
+        # double quotes, because some lines stand between single ones
+        path = self.certificate if _PLAIN.fullmatch(self.certificate) else f'"{self.certificate}"'
+        return f"{_CURL} --cacert {path}"
+
+    def make_python(self, comment: str = "") -> str:
+        if not self.certificate:
+            return f'import urllib.request\n\nurllib.request.urlopen("{self.url}", timeout=10){comment}'
+        return (
+            "import ssl\nimport urllib.request\n\n"
+            f"context = ssl.create_default_context(cafile={self.certificate!r})\n"
+            f'urllib.request.urlopen("{self.url}", timeout=10, context=context){comment}'
+        )
+
+    def make_powershell(self) -> str:
+        store = r"-CertStoreLocation Cert:\CurrentUser\Root"
+        once = (
+            f'# once: Import-Certificate -FilePath "{self.certificate}" {store}\n' if self.certificate else ""
+        )
+        return f'{once}Invoke-RestMethod -Uri "{self.url}" -TimeoutSec 10'
+
+
+def _make_job_lines(target: _Target, svc: str, when: str) -> dict[str, str]:
+    url, curl = target.url, target.curl
     state = '"$(test "$SERVICE_RESULT" = success && echo 0 || echo fail)"'
     return {
-        "curl": f'{_CURL} "{url}"',
-        "cron": f'{when}  /usr/local/bin/{svc}; {_CURL} "{url}/$?"',
+        "curl": f'{curl} "{url}"',
+        "cron": f'{when}  /usr/local/bin/{svc}; {curl} "{url}/$?"',
         "systemd": f"# systemctl edit {svc}.service\n[Service]\n"
-        f"ExecStopPost=/bin/sh -c '{_CURL} {url}/{state}'",
-        "Docker": f'docker run --rm {svc.lower()}; {_CURL} "{url}/$?"',
-        "Python": f'import urllib.request\n\nurllib.request.urlopen("{url}", timeout=10)',
-        "PowerShell": f'Invoke-RestMethod -Uri "{url}" -TimeoutSec 10',
+        f"ExecStopPost=/bin/sh -c '{curl} {url}/{state}'",
+        "Docker": f'docker run --rm {svc.lower()}; {curl} "{url}/$?"',
+        "Python": target.make_python(),
+        "PowerShell": target.make_powershell(),
     }
 
 
-def _make_daemon_lines(svc: str, url: str, _when: str) -> dict[str, str]:
+def _make_daemon_lines(target: _Target, svc: str, _when: str) -> dict[str, str]:
+    url, curl = target.url, target.curl
     return {
-        "curl": f'{_CURL} "{url}"',
-        "cron": f'* * * * *  pgrep -x {svc} >/dev/null && {_CURL} "{url}"',
+        "curl": f'{curl} "{url}"',
+        "cron": f'* * * * *  pgrep -x {svc} >/dev/null && {curl} "{url}"',
         "systemd": f"# {svc}-beat.service, which a timer with OnUnitActiveSec=60 starts\n"
         f"[Service]\nType=oneshot\nExecCondition=/usr/bin/systemctl is-active --quiet {svc}.service\n"
-        f"ExecStart=/usr/bin/{_CURL} {url}",
-        "Docker": f'HEALTHCHECK --interval=60s CMD {_CURL} "{url}" || exit 1',
-        "Python": f'import urllib.request\n\nurllib.request.urlopen("{url}", timeout=10)  # in its loop',
-        "PowerShell": f'Invoke-RestMethod -Uri "{url}" -TimeoutSec 10',
+        f"ExecStart=/usr/bin/{curl} {url}",
+        "Docker": f'HEALTHCHECK --interval=60s CMD {curl} "{url}" || exit 1',
+        "Python": target.make_python("  # in its loop"),
+        "PowerShell": target.make_powershell(),
     }

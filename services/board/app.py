@@ -32,6 +32,7 @@ from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.market import Market
 from services.board.market.query import QueryError
 from services.board.market.site import make_market_site
+from services.board.pings.key_pages import make_key_pages
 from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
 from services.board.public.visibility import is_public_path
@@ -107,6 +108,7 @@ def create_app(board: Board, market: Market) -> Guard:
     app.include_router(make_truth_pages(board))
     app.include_router(make_add_pages(board))
     app.include_router(make_entry_pages(board))
+    app.include_router(make_key_pages(board))
     _add_health(app, board)
     add_errors(app)
     packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)

@@ -23,6 +23,7 @@ from services.board.access.audit import AuditLog
 from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
+from services.board.actions.ping_keys import KeySteering
 from services.board.actions.steering import HealingSteering, Steering
 from services.board.fleet.incident_record import (
     HeldRules,
@@ -33,7 +34,7 @@ from services.board.fleet.incident_record import (
 from services.board.fleet.reader import STALE_SEC, FleetReader
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.fleet.stream import StreamHub
-from services.board.menu import Section, list_sections
+from services.board.menu import KEYS, Section, list_sections
 from services.board.pings.key_ring import KeyRing
 from services.board.responses import Frame
 from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
@@ -76,6 +77,9 @@ class Board:
             me.settings.truth_redis_key,
         )
         self.keys = KeyRing(self._find_system, os.environ)
+        self.ping_keys = KeySteering(
+            self._find_system, self.audit, lambda: self.truth, lambda: settings_now().settings.seed
+        )
         self._menu: tuple[Truth | None, PublicSettings | None, tuple[Section, ...]] = None, None, ()
         self.record = IncidentRecord(self._find_system)
         self.healing = HealingSteering(self._find_system, self.audit, self.record)
@@ -124,7 +128,9 @@ class Board:
         session = await self.gate.find_session(request)
         said = request.query_params.get("said", "")
         notice = None if session is None else session.find_notice(said)
-        return replace(self.make_frame(title, path), session=session, notice=notice)
+        frame = self.make_frame(title, path)
+        own = (KEYS,) if session is not None and session.may_write else ()
+        return replace(frame, session=session, notice=notice, sections=(*frame.sections, *own))
 
     async def refresh(self) -> None:
         """Return once the snapshot has what a form changed, or after REFRESH_SEC."""

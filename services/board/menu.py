@@ -15,6 +15,8 @@ _MORE: Final[tuple[Section, ...]] = (("/truth", "Truth"), ("/notifications", "No
 _ADD: Final[Section] = ("/truth/add", "Add")
 _MARKET: Final[Section] = ("/market", "Market")
 _PUBLIC: Final[Section] = ("/public", "Public")
+KEYS: Final[Section] = ("/keys", "Ping keys")
+"""The page of ping keys, in the menu of who is signed in and may change something."""
 
 
 def list_sections(truth: Truth, public: PublicSettings, *, may_seed: bool = False) -> tuple[Section, ...]:

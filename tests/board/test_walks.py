@@ -28,6 +28,7 @@ pytestmark = [
 ]
 ADDING, BEATS, PINGS = "docs/adding.md", "docs/beats-from-anywhere.md", "docs/pings.md"
 NIGHT, MEDIC, BOARD = "docs/at-3am.md", "docs/services/medic.md", "docs/services/board.md"
+FAILED = re.compile(r"its command ended with exit code 3 after [\d.]+ s: disk full on /backup")
 QUIET = "Nothing is down, nothing is degraded, and no rule holds."
 JOB = "#!/bin/sh\necho '{said}'\nexit {code}\n"
 
@@ -100,7 +101,9 @@ def run_job(desk: Desk, said: str, code: int) -> None:
 def let_it_fail(desk: Desk) -> None:
     run_job(desk, "disk full on /backup", 3)
     until(lambda: desk.verdict("backup") == "down", what="the failure")
-    assert "failed since" in desk.type(find_line(NIGHT, "marketswarm status"))
+    said = " ".join(desk.type(find_line(NIGHT, "marketswarm status")).split())
+    assert "failed since" in said
+    assert FAILED.search(said)
     (last, _first) = desk.type(find_line(BEATS, "marketswarm runs backup")).splitlines()
     assert re.fullmatch(r"1 +\S+ +failed, exit 3 .*  disk full on /backup", last)
     assert desk.type(find_line(BEATS, "marketswarm runs backup --output 1")) == "disk full on /backup\n"
@@ -109,6 +112,7 @@ def let_it_fail(desk: Desk) -> None:
 def read_what_happened(desk: Desk, page: Page) -> None:
     """Follow the message to the page of the job, and from there to what is wrong now."""
     message = desk.read("backup failed")
+    assert FAILED.search(message.text)
     page.goto(message.find_link("Open backup"))
     expect(page.locator("main")).to_contain_text("disk full on /backup")
     expect(page.locator("main .head")).to_contain_text("down")
@@ -117,7 +121,7 @@ def read_what_happened(desk: Desk, page: Page) -> None:
     card = page.locator(".card", has_text="backup")
     for part in ("What happened", "What is done", "What to do next", "Who was told"):
         expect(card).to_contain_text(part)
-    expect(card).to_contain_text("its command ended with exit code 3")
+    expect(card).to_contain_text(FAILED)
     expect(card).to_contain_text("webhook, at")
     look(page)
 
@@ -212,7 +216,8 @@ def add_a_web_page(desk: Desk, page: Page, token: str) -> None:
         until(lambda: site.seen, what="a probe")
     refused = desk.ask("marketswarm remove massive/door --yes")
     assert refused.returncode == 2
-    desk.type("marketswarm truth show > truth.json")
+    (take_over,) = re.findall(r"`(marketswarm truth show > \S+)`", refused.stderr)
+    desk.type(take_over)
 
 
 def take_all_of_it_out(desk: Desk, shipped: dict[str, Any]) -> None:

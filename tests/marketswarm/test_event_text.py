@@ -145,6 +145,11 @@ def test_a_run_that_failed_says_its_exit_code():
         (None, "disk full", "reported: disk full"),
         (3, "disk full", "its command ended with exit code 3: disk full"),
         (3, "exit 3 after 12.4 s", "its command ended with exit code 3 after 12.4 s"),
+        (
+            3,
+            "exit 3 after 12.4 s: disk full, exit 3 of 5",
+            "its command ended with exit code 3 after 12.4 s: disk full, exit 3 of 5",
+        ),
         (3, "exit 34", "its command ended with exit code 3: exit 34"),
         (
             143,

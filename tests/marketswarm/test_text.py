@@ -8,6 +8,7 @@ from marketswarm.text import (
     escape_json,
     escape_lines,
     escape_text,
+    extract_last_line,
     extract_line,
     format_duration,
     format_moment,
@@ -117,11 +118,29 @@ def test_the_first_line_of_foreign_text_is_short_printable_and_without_credentia
 
 
 @pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("begun\ndisk full on /backup\n\n \r\n", "disk full on /backup"),
+        ("more\n\x1b[1;31mred\x1b[0m \x1b]0;title\x07disk\x00\n\x1b[2J", "red disk"),
+        ("first\u2028\u202eevil", "evil"),
+        ("a\n" * 100_000 + "x" * 1_000, "x" * 200),
+        ("last\n" + "\n" * 100_000, None),
+        ("\ud800", None),
+        ("", None),
+        ("a\nGET https://me:pw@api.example/v1?token=abc: 500", "GET https://api.example/v1: 500"),
+    ],
+)
+def test_the_last_line_of_foreign_text_is_as_safe_as_the_first(text, line):
+    assert extract_last_line(text) == line
+
+
+@pytest.mark.parametrize(
     "piece", ["\x1b[", "\x1b]", "\x1b", "a", "a://", "://", "a.", "\n", "@", "\x1b]a", "x\x1b[1"]
 )
 def test_a_line_of_foreign_text_takes_no_long_time(piece):
     begun = time.process_time()
     extract_line(piece * (1_000_000 // len(piece)))
+    extract_last_line(piece * (1_000_000 // len(piece)))
     assert time.process_time() - begun < 0.5
 
 

@@ -69,9 +69,9 @@ def labels(message, **more):
 def test_a_message_about_a_proposal_has_its_link_and_each_attempt_has_the_same():
     sent = add(PROPOSAL)
     approve, page = sent.links
-    assert (approve.label, approve.action) == ("Approve: feed", "approve")
+    assert (approve.label, approve.action) == ("Approve: restart feed", "approve")
     assert (page.label, page.url, page.action) == ("Open incidents", f"{URL}/incidents", "")
-    assert read(approve) == SignedLink(LinkAction.APPROVE, ("3f9a1c04",), "feed", "team", UNTIL)
+    assert read(approve) == SignedLink(LinkAction.APPROVE, ("3f9a1c04",), "restart feed", "team", UNTIL)
     assert read(approve, UNTIL + 1) is None
     assert add(PROPOSAL) == sent
     assert replace(sent, links=()) == PROPOSAL, "nothing else is changed"
@@ -155,8 +155,24 @@ def test_no_other_event_is_a_proposal():
 
 def test_a_proposal_s_link_lives_as_long_as_it_and_a_day_at_most():
     for until, ends_at in ((NOW + 60, 1_800_000_060.0), (NOW + 9 * MAX_WAIT_SEC, NOW + MAX_WAIT_SEC)):
-        event = replace(PROPOSED, reason=describe_request("restart", ApprovalRequest("3f9a1c04", until)))
-        assert find_request(event) == ApprovalRequest("3f9a1c04", ends_at)
+        request = ApprovalRequest("restart, while 4 that are up need it", "3f9a1c04", until)
+        event = replace(PROPOSED, reason=describe_request(request))
+        assert find_request(event) == replace(request, until=ends_at)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "label"),
+    [
+        ("restart, while 4 that are up need it", "Approve: restart feed"),
+        ("pause_source (source kraken)", "Approve: pause the source (feed)"),
+        ("of_another_release", "Approve: of_another_release (feed)"),
+        ("\u202e\n" + "x" * 5_000, "Approve: (feed)"),
+        ("", "Approve: (feed)"),
+    ],
+)
+def test_a_link_says_in_words_what_is_approved(remedy, label):
+    event = replace(PROPOSED, reason=describe_request(ApprovalRequest(remedy, "3f9a1c04", UNTIL)))
+    assert labels(replace(PROPOSAL, events=(encode_event(event),)))[0] == label
 
 
 def test_a_message_has_a_few_approvals_at_most():

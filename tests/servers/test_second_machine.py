@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 
 import orjson
@@ -88,7 +89,7 @@ def test_each_step_of_the_page_does_what_it_says_and_each_mistake_is_told(scene)
         assert line in scene.up.text()
     add, add_job, show = scene.lines(STEPS[1])
     said(scene.fleet, add.replace("--every 10s", "--every 1s"))
-    said(scene.fleet, add_job)
+    pasted_lines_ping_from_the_other_machine(scene, said(scene.fleet, add_job).splitlines())
     assert said(scene.fleet, show).strip() == scene.password
     nobody_comes_in_without_a_password(scene)
 
@@ -102,6 +103,18 @@ def test_each_step_of_the_page_does_what_it_says_and_each_mistake_is_told(scene)
     curl_pings_for_one(scene)
     each_mistake_is_told(scene, join)
     assert "joined" not in said(scene.other, "marketswarm join")  # what it had joined is as it was
+
+
+def pasted_lines_ping_from_the_other_machine(scene: Scene, printed: list[str]) -> None:
+    """The lines of `add` have the address at which the fleet listens, and its certificate."""
+    assert "http://127.0.0.1" not in "\n".join(printed)
+    certificate = scene.fleet.folder / ".marketswarm/tls/certificate.pem"
+    assert str(certificate) in printed[-1]
+    curl = printed[printed.index("curl:") + 1].strip()
+    assert said(scene.other, curl) == "OK"
+    program = printed[printed.index("Python:") + 1 : printed.index("PowerShell:")]
+    (scene.other.folder / "ping.py").write_text("\n".join(line.strip() for line in program), encoding="utf-8")
+    said(scene.other, f"{sys.executable} ping.py")
 
 
 def nobody_comes_in_without_a_password(scene: Scene) -> None:

@@ -6,6 +6,7 @@ from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
 from marketswarm.truth.document_edit import AddedKind, TruthEntry
 from services.board.access.sessions import BrowserSession
 from services.board.fleet.snapshot import FleetSnapshot
+from services.board.pings.key_pages import KeysPage, KeyView, NewKey
 from services.board.responses import Frame, PageModel
 from services.board.truth.add_pages import AddedPage, AddPage, Choice
 from services.board.truth.documents import DiffLine
@@ -13,6 +14,7 @@ from services.board.truth.editor import CheckAnswer, ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_pages import EntryPage
 from services.board.truth.pages import TruthReviewPage
+from support.board_examples import AT
 
 
 def show_add(
@@ -82,4 +84,27 @@ def show_removal(session: BrowserSession, hostile: str, frame: Frame, _params: d
         may_edit=not hostile,
         change=EntryChange(Verb.REMOVE, "backup" + hostile),
         lost=("It is down now: its open incident is closed.", "`marketswarm token list` shows it." + hostile),
+    )
+
+
+def show_keys(session: BrowserSession, hostile: str, frame: Frame, params: dict[str, str]) -> PageModel:
+    """Return the page of ping keys after one was made; `out` shows it to who is not signed in."""
+    frame = replace(frame, title="Ping keys", path="/keys")
+    if "out" in params:
+        return KeysPage(frame)
+    one = KeyView("1f0c3a9e", "nightly" + hostile, "backup" + hostile, "kim", AT - 60, None, False, None)
+    keys = (
+        one,
+        replace(one, id="2f0c3a9e", name="machines", svc=None, expires_at=AT + 9e5, used_at=AT - 40),
+        replace(one, id="3f0c3a9e", name="old", created_at=AT - 9e6, expires_at=AT - 9e5, is_over=True),
+    )
+    lines = {"address": "http://127.0.0.1:8080/ping/3f0c7e62-7f3e-4f0a-9c53-0d6f0b6f3c11" + hostile}
+    return KeysPage(
+        replace(frame, session=session),
+        keys,
+        700,
+        ("rss_agg", hostile),
+        AT - 9000,
+        "Bus system-redis does not answer." + hostile if hostile else "",
+        NewKey("nightly" + hostile, lines),
     )

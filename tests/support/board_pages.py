@@ -57,7 +57,7 @@ from services.board.truth.editor import CheckAnswer, ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.pages import TruthEditPage, TruthPage, TruthReviewPage
 from support.board_examples import AT, make_service
-from support.board_forms import show_add, show_added, show_entry, show_removal
+from support.board_forms import show_add, show_added, show_entry, show_keys, show_removal
 from support.board_probes import make_probe_views, show_probe
 from support.healing_record import make_outage
 
@@ -524,5 +524,6 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
             ("market",),
             hostile,
         ),
+        "/keys": partial(show_keys, session, hostile),
         "/missing": lambda _frame, _: ErrorPage(404, "There is no such page", hostile or "nothing is here"),
     }

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.operator.announcements import AnnouncementState
+from marketswarm.operator.healing_text import describe_proposal
 from marketswarm.operator.silences import NO_REASON
 from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
@@ -55,6 +56,7 @@ _PAGES: Final[Mapping[str, str]] = {
     "edit": "/truth/edit",
     "add": "/truth/add",
     "announcements": "/announcements",
+    "keys": "/keys",
 }
 _OVER: Final = "Your session is over: sign in again."
 _LATER: Final = "The notifier has not answered yet: one that runs within a day does it."
@@ -95,7 +97,7 @@ def make_forms(
         if name not in acts:
             return answer_error(404, "No such form", "")
         form = await gate.read_form(request)
-        notice = await _run_act(gate, form, acts[name])
+        notice = await run_act(gate, form, acts[name])
         if not notice.is_bad:
             await refresh()
         way = find_way_back(form.fields)
@@ -130,7 +132,8 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
         return answer
 
 
-async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
+async def run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
+    """Do what a form says if its session may write, and not too often; return what became of it."""
     try:
         gate.verifier.limit(form.session.token, Scope.WRITE, time.monotonic())
         return await act(form)
@@ -150,14 +153,14 @@ def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
 
     async def acknowledge(form: SentForm) -> PageNotice:
         svc = form.fields.get("svc", "")
-        found = await steering.acknowledge(form.client, _read_body(form, AckBody), svc)
+        found = await steering.acknowledge(form.client, read_body(form, AckBody), svc)
         return _describe_answers(found, _LATER)
 
     async def add_silence(form: SentForm) -> PageNotice:
         services = tuple(filter(None, (form.fields.get("svc"),)))
         for_sec = float(parse_digits(form.fields.get("for_sec"), 9) or 0)  # 0 is out of bounds
         reason = form.fields.get("reason", "").strip() or NO_REASON
-        body = _read_body(form, SilenceBody, services=services, for_sec=for_sec, reason=reason)
+        body = read_body(form, SilenceBody, services=services, for_sec=for_sec, reason=reason)
         found = await steering.add_silence(form.client, body, time.time())
         return _describe_silence(found, f"silenced for {format_age(body.for_sec)}")
 
@@ -166,18 +169,18 @@ def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
         return _describe_silence(found, "not silenced any more")
 
     async def send_test(form: SentForm) -> PageNotice:
-        body = _read_body(form, ChannelTestBody, channel=form.fields.get("channel"))
+        body = read_body(form, ChannelTestBody, channel=form.fields.get("channel"))
         found = await steering.send_test(form.client, body)
         return _describe_answers(found, "The notifier did not finish in time.")
 
     async def resend(form: SentForm) -> PageNotice:
-        body = _read_body(form, ResendBody, id=form.fields.get("id"))
+        body = read_body(form, ResendBody, id=form.fields.get("id"))
         return _describe_answers(await steering.resend(form.client, body), _LATER)
 
     async def approve(form: SentForm) -> PageNotice:
-        body, ident = _read_body(form, ApproveBody), form.fields.get("id", "")
+        body, ident = read_body(form, ApproveBody), form.fields.get("id", "")
         found = await healing.approve(form.client, body, ident, time.time())
-        what = f"{found.remedy} {found.svc}" if found.svc else "the medic goes on"
+        what = describe_proposal(found.remedy, found.svc) if found.svc else "the medic goes on"
         return PageNotice(f"Approved: {what}."[:MAX_NOTICE_CHARS])
 
     return {
@@ -193,7 +196,7 @@ def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
 def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
     async def publish(form: SentForm) -> PageNotice:
         fields = form.fields
-        body = _read_body(
+        body = read_body(
             form,
             AnnouncementBody,
             title=fields.get("title", ""),
@@ -207,14 +210,14 @@ def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
         return PageNotice(f"Published: {found.latest.title}.")
 
     async def update(form: SentForm) -> PageNotice:
-        body = _read_body(form, AnnouncementUpdateBody, text=form.text, state=read_state(form.fields))
+        body = read_body(form, AnnouncementUpdateBody, text=form.text, state=read_state(form.fields))
         found = await announcements.update(form.client, body, form.fields.get("id", ""), time.time())
         return PageNotice(f"{found.latest.title}: the update is published.")
 
     return {"announce": publish, "update": update}
 
 
-def _read_body(form: SentForm, model: type[B], **given: Any) -> B:
+def read_body(form: SentForm, model: type[B], **given: Any) -> B:
     """Return what a verb takes, in the name of the person; the next forms propose that name."""
     field = "by" if "by" in model.model_fields else "author"
     body = model.model_validate(given | {field: form.fields.get("by") or form.session.author})

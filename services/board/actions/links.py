@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request
 from pydantic import SecretStr, ValidationError
 from starlette.responses import HTMLResponse, Response
 
+from marketswarm.operator.healing_text import describe_proposal
 from marketswarm.operator.signed_link import LINK_PATH, QUIET_SEC, LinkAction, SignedLink, read_link
 from marketswarm.operator.silences import is_pattern
 from marketswarm.text import format_moment
@@ -95,7 +96,7 @@ class LinkActs:
     async def _do(self, link: SignedLink, client: Client, now: float) -> LinkPage:
         if link.action is LinkAction.APPROVE:
             approval = await self.healing.approve(client, ApproveBody(by=link.author), link.subjects[0], now)
-            title = f"Approved: {approval.remedy} {approval.svc}"
+            title = f"Approved: {describe_proposal(approval.remedy, approval.svc)}"
             return LinkPage(title, now, link.until, link.action, link.author, done=_APPROVED)
         if link.action is LinkAction.ACK:
             return _make_page(link, now, is_done=True, done=await self._acknowledge(link, client))
@@ -134,7 +135,7 @@ def _make_page(
     done: str = "",
     ends_at: float | None = None,
 ) -> LinkPage:
-    about = link.about if proposal is None else f"{proposal.remedy} {proposal.svc}"
+    about = link.about if proposal is None else proposal.act
     title = f"{_TITLES[link.action][is_done]}: {about}"
     return LinkPage(title, now, link.until, link.action, link.author, proposal, used_at, done, ends_at)
 

@@ -25,7 +25,7 @@ from marketswarm.operator.healing import (
     fold_incidents,
     read_blown_at,
 )
-from marketswarm.operator.healing_text import describe_step
+from marketswarm.operator.healing_text import describe_proposal, describe_step
 from marketswarm.text import escape_lines, escape_text
 from services.board.cache import Cached
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, AlertsAnswer, AlertView, read_alerts
@@ -94,6 +94,11 @@ class ProposalView:
     incident: str
     is_diagnosis: bool = False
     """Whether a diagnosis proposes it, so that a token of the scope `diagnose` is needed."""
+
+    @property
+    def act(self) -> str:
+        """What is done, in words: `restart feed`."""
+        return describe_proposal(self.remedy, self.svc)
 
 
 @dataclass(frozen=True, slots=True)

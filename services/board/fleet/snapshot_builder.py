@@ -17,7 +17,7 @@ from marketswarm.status.channel_records import MAX_REASON, MAX_TITLE, ChannelSta
 from marketswarm.status.fleet_state import FleetState, Leader
 from marketswarm.status.notifications import Notifications, describe_hold
 from marketswarm.status.service_rows import JobStatus, ServiceRow, ServiceState, make_service_rows
-from marketswarm.text import escape_text
+from marketswarm.text import MAX_LINE_CHARS, escape_text
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth
 from services.board.fleet.snapshot import (
     BarSpan,
@@ -239,7 +239,7 @@ def _date_beat(silence_sec: float | None, now: float, before: ServiceSnapshot | 
 def _build_run(run: LastRun | None) -> LastRunView | None:
     if run is None or run.ok is None:
         return None
-    return LastRunView(run.ok, escape_text(run.said or "")[:200], run.ts, run.took_sec, run.code)
+    return LastRunView(run.ok, escape_text(run.outcome)[:MAX_LINE_CHARS], run.ts, run.took_sec, run.code)
 
 
 def _set_causes(services: list[ServiceSnapshot]) -> tuple[ServiceSnapshot, ...]:

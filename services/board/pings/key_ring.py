@@ -152,6 +152,9 @@ class KeyRing:
         self._stored: dict[str, KnownKey] = {}
         self._named: dict[str, KnownKey] = {}  # by the truth
         self._version: bytes | None = None
+        self._uses: dict[str, float] = {}  # by the hash of a secret, when it was used last
+        self.began_at = time.time()
+        """Since when the use of keys is noted, in epoch seconds."""
         self._read_at: float | None = None
         self._looked_at = -inf  # when the last look at the number began
         self._outage = Outage(log, "board.ping_keys_unread", "board.ping_keys_read")
@@ -178,7 +181,14 @@ class KeyRing:
             raise RefusedPingError(NOT_READY)
         if key is None or (key.expires_at is not None and wall >= key.expires_at):
             raise RefusedPingError(NOT_FOUND)
+        digest = _find_digest(secret)
+        if digest in self._stored:
+            self._uses[digest] = wall
         return key
+
+    def find_use(self, sha256: str) -> float | None:
+        """Return when the key with this hash was used last, in epoch seconds; None: not since `began_at`."""
+        return self._uses.get(sha256)
 
     def _find(self, secret: str) -> KnownKey | None:
         digest = _find_digest(secret)
@@ -250,6 +260,7 @@ class KeyRing:
             if is_old or version != self._version:
                 keys = await read_ping_keys(bus)
                 self._stored = {key.sha256: KnownKey(key.svc, key.expires_at) for key in keys}
+                self._uses = {sha256: at for sha256, at in self._uses.items() if sha256 in self._stored}
                 self._version, self._read_at = version, now
             self._looked_at = begun_at
             if is_old or not self.codes.secret:

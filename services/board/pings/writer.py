@@ -23,7 +23,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.keys import last_beat_key, last_run_key, pings_key
 from marketswarm.pings import PINGS_KEPT, JobPing, PingKind, compute_kept_sec
 from marketswarm.redactor import Redactor, list_secrets
-from marketswarm.run_output import clean_output
+from marketswarm.run_output import clean_output, find_last_line
 from marketswarm.text import decode_text, extract_line, format_duration
 from services.board.pings.answers import NO_BUS, TOO_MANY, RefusedPingError
 from services.board.pings.directory import PingDestination
@@ -214,7 +214,7 @@ class PingWriter:
             self._counts[svc],
             ping.ts,
             boot=self._boot,
-            detail=find_reason(ping),
+            detail=find_reason(ping, one.body),
             exit_code=ping.exit_code,
             run=_REPORTS[ping.kind],
             rid=ping.rid,
@@ -235,7 +235,7 @@ class PingWriter:
         svc, ping = one.to.svc, one.ping
         if ping.kind in (PingKind.SUCCESS, PingKind.FAIL):
             one.started_at = self._started.pop((svc, ping.rid), None)
-            return encode_run(svc, ping, one.started_at)
+            return encode_run(svc, ping, one.body, one.started_at)
         if ping.kind is PingKind.START:
             self._started[svc, ping.rid] = ping.ts
             if len(self._started) > MAX_STARTS:
@@ -243,20 +243,31 @@ class PingWriter:
         return b""
 
 
-def find_reason(ping: JobPing) -> str | None:
-    """Return the first line of what a failing ping says: the detail of its beat, and of `run:<svc>`."""
-    return extract_line(decode_text(ping.head or ping.body)) if ping.kind is PingKind.FAIL else None
+def find_reason(ping: JobPing, kept: bytes) -> str | None:
+    """Return why a failing ping says that its job failed: the detail of its beat, and of `run:<svc>`.
+
+    With an exit code the ping's body is the output of a command, whose last line says it: that of `kept`,
+    the end of the body without secrets. Otherwise it is a message, which begins with it.
+    """
+    if ping.kind is not PingKind.FAIL:
+        return None
+    if ping.exit_code is not None:
+        return find_last_line(kept)
+    return extract_line(decode_text(ping.head or ping.body))
 
 
-def encode_run(svc: str, ping: JobPing, started_at: float | None) -> bytes:
-    """Return the end of a run as the JSON object for `run:<svc>`, which `marketswarm exec` writes, too."""
+def encode_run(svc: str, ping: JobPing, kept: bytes, started_at: float | None) -> bytes:
+    """Return the end of a run as the JSON object for `run:<svc>`, which `marketswarm exec` writes, too.
+
+    `kept` is the end of the ping's body without secrets.
+    """
     ok = ping.kind is PingKind.SUCCESS
     code = 0 if ok and ping.exit_code is None else ping.exit_code
     said = "ended" if ok else "failed" if code is None else f"exit {code}"
     found: dict[str, Any] = {"svc": svc, "ok": ok, "via": ping.form}
     if code is not None:
         found["code"] = code
-    if (reason := find_reason(ping)) is not None:
+    if (reason := find_reason(ping, kept)) is not None:
         found["detail"] = reason
     if started_at is not None and ping.ts >= started_at:
         found["took_sec"] = round(ping.ts - started_at, 3)

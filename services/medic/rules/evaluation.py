@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.medic.rules.metric import COUNTERS, Readings, name_reading
+from services.medic.rules.metric import ALERTED_METRICS, COUNTERS, Readings, name_reading
 from services.medic.rules.rule import MonitorRule
 
 MAX_COUNTS: Final = 400
@@ -144,12 +144,18 @@ def _measure(
 def _measure_share(rule: MonitorRule, values: Sequence[float | None]) -> tuple[float | None, bool | None]:
     """Return the part of all subjects that is over the limit, and whether it is too large.
 
-    Those that are not known may be over the limit, or not.
+    Those that are not known may be over the limit, or not. Where one subject has an alert of its own, a share
+    above 0 is of two at least: otherwise people get two messages about one thing.
     """
     known = [value for value in values if value is not None]
     if not known:
         return None, None
     over, unknown = sum(map(rule.is_met_by, known)), len(values) - len(known)
-    least, most = over / len(values), (over + unknown) / len(values)
     limit = rule.share_above or 0.0
-    return least, True if least > limit else False if most <= limit else None
+    fewest = 2 if limit > 0 and rule.metric in ALERTED_METRICS else 1
+
+    def is_too_large(count: int) -> bool:
+        return count >= fewest and count / len(values) > limit
+
+    is_met = True if is_too_large(over) else None if is_too_large(over + unknown) else False
+    return over / len(values), is_met

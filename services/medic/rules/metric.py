@@ -87,6 +87,8 @@ COUNTERS: Final = frozenset(
 """The metrics of which only the increase means something."""
 REPAIR_METRICS: Final = frozenset({Metric.ESCALATED, Metric.PROPOSED})
 """What the medic says of its own work on a service: no symptom of that service."""
+ALERTED_METRICS: Final = frozenset({Metric.SOURCE_FAILING})
+"""What has an alert of its own for each subject, so that one subject alone is no share of all."""
 HOST_METRICS: Final = frozenset({Metric.HOST_MEMORY, Metric.HOST_CPU, Metric.HOST_DISK_FREE})
 PROCESS_METRICS: Final = frozenset({Metric.PROCESS_MEMORY, Metric.PROCESS_CPU})
 """What is measured of the processes and containers of a service."""

@@ -259,7 +259,7 @@ class RuleMonitor:
                 return words
             # its end is by the clock of this term, and people, board and notifier go by the one that is set
             until = proposal.until + self._ahead_sec
-            return describe_request(proposal.remedy, ApprovalRequest(proposal.ident, until))
+            return describe_request(ApprovalRequest(proposal.remedy, proposal.ident, until))
         else:
             note = self._logs.find_note(finding.subject, rule.metric, rule.detail)
         return f"{words}: {note[:MAX_NOTE_CHARS]}" if finding.holds and note else words

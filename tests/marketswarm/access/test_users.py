@@ -92,7 +92,9 @@ def test_pings_are_written_by_the_board_and_runs_by_their_service_and_the_operat
     assert who_may("xadd", key="pings:backup") == {"operator", "board"}
     assert who_may("pexpire", key="pings:rss_agg") == {"rss_agg", "operator", "board"}
     assert who_may("xrange", key="pings:rss_agg") == {"operator", "board"}
-    assert who_may("hset", key="board:pings") == {"operator"}
+    for command in ("hset", "hdel", "hincrby"):  # people make and delete keys on the board's pages
+        assert who_may(command, key="board:pings") == {"operator", "board"}
+    assert who_may("hset", key="board:tokens") == {"operator"}
     assert who_may("hgetall", key="board:pings") == {"operator", "board"}
     assert who_may("getrange", key="board:checks") == {"board"}
     assert who_may("set", key="board:checks") == {"operator", "board"}

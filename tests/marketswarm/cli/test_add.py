@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 from unittest.mock import patch
@@ -156,6 +157,16 @@ def test_a_file_that_is_not_in_force_undoes_nobodys_change(shell, fleet):
         in refused.stderr
     )
     assert "theirs" in fleet[0].cmd("GET", "truth:doc")
+    take_over = "`marketswarm truth show > truth.json` takes over"
+    assert take_over in refused.stderr
+    unknown = shell("remove", "theirs", "--yes")
+    assert unknown.stderr.startswith("marketswarm: nothing changed: the truth names no theirs")
+    assert take_over in unknown.stderr, "the truth in force has it, and the file has not"
+    (shell.folder / "truth.json").write_text(shell.said("truth", "show"), encoding="utf-8")
+    shell.said(*JOB, "--yes")
+    assert {"theirs", "backup"} <= json.loads(read(shell))["services"].keys()
+    assert "takes over" not in shell("remove", "nobody", "--yes").stderr
+    shell.said("remove", "theirs", "--yes")
 
 
 @live
@@ -190,9 +201,11 @@ def test_a_service_is_edited_paused_resumed_and_removed(shell, fleet):
     assert (read(shell), fleet[0].cmd("GET", "truth:doc")) == (TEXT, TEXT)
 
 
+@pytest.mark.parametrize("certificate", ["", "/srv/tls/certificate.pem", "/srv/my fleet/certificate.pem"])
 @pytest.mark.parametrize("kind", [AddedKind.JOB, AddedKind.DAEMON])
-def test_each_line_has_the_address_and_those_for_a_shell_can_be_read_by_it(kind):
-    lines = make_ping_lines(kind, "backup", "http://127.0.0.1:1/ping/KEY", "@daily")
+def test_each_line_has_the_address_and_those_for_a_shell_can_be_read_by_it(kind, certificate):
+    lines = make_ping_lines(kind, "backup", "http://127.0.0.1:1/ping/KEY", "@daily", certificate)
+    assert certificate == "" or all(certificate in text for text in lines.values())
     assert all("http://127.0.0.1:1/ping/KEY" in text for text in lines.values())
     shown = [lines["curl"], lines["cron"].replace("@daily", "").replace("* * * * *", "")]
     if kind is AddedKind.JOB:
@@ -201,6 +214,9 @@ def test_each_line_has_the_address_and_those_for_a_shell_can_be_read_by_it(kind)
         shown.append(lines["systemd"].partition("ExecStopPost=")[2])
     for text in shown:
         subprocess.run(["sh", "-nc", text], check=True)
+        words = shlex.split(text)
+        words = shlex.split(words[2]) if words[0] == "/bin/sh" else words
+        assert certificate == "" or certificate in words
     compile(lines["Python"], "line", "exec")
 
 

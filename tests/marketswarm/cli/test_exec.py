@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -127,6 +128,25 @@ def test_each_run_is_kept_with_the_end_of_what_it_wrote_without_secrets(shell, s
     assert third.text == "not started: No such file or directory"
     assert 34 * 86_400 < system.cmd("TTL", "pings:backup") <= 35 * 86_400
     assert third.ts == run_of(system)["ts"], "they are of the same run"
+
+
+def test_a_failure_says_the_last_line_of_its_output_without_secrets(shell, system):
+    with AlertTail(system.url, "backup:heartbeat") as heard:
+        line = "disk full on /backup, \\033[31mpassword=hunter22hunter\\033[0m"
+        script = f"echo begun; printf '{line}\\n\\n'; exit 3"
+        shell("exec", "--svc", "backup", "--", "sh", "-c", script)
+        until(lambda: heard.seen and heard.seen[-1][1].get("status") == "stopping")
+        goodbye = heard.seen[-1][1]
+    run = run_of(system)
+    wanted = r"exit 3 after [\d.]+ s: disk full on /backup, password=\[removed\]"
+    assert re.fullmatch(wanted, goodbye["detail"])
+    assert run["detail"] == goodbye["detail"]
+    assert re.fullmatch(r"exit 3 after [\d.]+ s", run["said"])
+    said = " ".join(shell("status", COLUMNS="200").stdout.split())
+    assert said.count("exit 3 after") == 1
+    shell("exec", "--svc", "backup", "--no-output", "--", "sh", "-c", "echo private; exit 4")
+    run = run_of(system)
+    assert run["detail"] == run["said"]
 
 
 def test_without_the_right_to_add_a_run_a_line_says_so_and_the_outcome_is_told(shell, system):

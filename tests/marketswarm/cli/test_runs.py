@@ -21,14 +21,14 @@ def ended(at: float, *, ok: bool = True, code: int | None = 0, took: float | Non
     )
 
 
-def test_a_line_says_how_a_run_ended_how_long_it_took_and_what_it_wrote_first():
+def test_a_line_says_how_a_run_ended_how_long_it_took_and_what_it_wrote():
     running = JobRun(rid=None, started_at=T0)
     found = [
         running,
-        ended(T0, ok=False, code=3, text="\n\x1b[31mdisk full\x1b[0m\nmore"),
+        ended(T0, ok=False, code=3, text="begun\n\x1b[31mdisk full\x1b[0m\n\n"),
         running,
         ended(T0, ok=False, code=None, took=None),
-        ended(T0),
+        ended(T0, text="\n1204 files\nmore"),
     ]
     parts = [line.split("  ") for line in describe_runs(found, T0)]
     said = [[part.strip() for part in line if part.strip()] for line in parts]
@@ -42,6 +42,7 @@ def test_a_line_says_how_a_run_ended_how_long_it_took_and_what_it_wrote_first():
     ]
     assert said[1][3:] == ["2 s", "disk full"]
     assert said[3][3:] == ["-"]
+    assert said[4][3:] == ["2 s", "1204 files"]
 
 
 def fill(bus, *pings):
@@ -66,7 +67,7 @@ def test_runs_are_listed_and_the_output_of_one_is_printed(shell, seeded):
     first, second = shell.said("runs", "rss_agg").splitlines()
     assert first.startswith("1  ")
     assert "succeeded" in first
-    assert second.split("  ")[-1] == "first"
+    assert second.split("  ")[-1] == "second"
     assert len(shell.said("runs", "rss_agg", "--limit", "1").splitlines()) == 1
     assert shell.said("runs", "rss_agg", "--output", "2") == "first\n\\x1b[2Jsecond\n"
     assert shell("runs", "rss_agg", "--output", "1").returncode == 1

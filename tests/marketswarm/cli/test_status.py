@@ -120,6 +120,10 @@ def test_the_last_run_of_a_command_is_shown_unless_the_goodbye_shows_it():
     assert state(status="ok", last_run=run).startswith("ok; last run exit 3 after 1 s at ")
     assert state(last_run=run).startswith("last run exit 3")
     assert state(status="stopping", detail="exit 3 after 1 s", last_run=run) == "stopping: exit 3 after 1 s"
+    full = "exit 3 after 1 s: disk full\x1b"
+    run = LastRun(said="exit 3 after 1 s", detail=full, ts=0.0, ok=False)
+    assert state(status="ok", last_run=run).startswith("ok; last run exit 3 after 1 s: disk full\\x1b at ")
+    assert state(status="stopping", detail=full, last_run=run) == "stopping: exit 3 after 1 s: disk full\\x1b"
 
 
 def test_a_service_that_beats_and_is_down_for_a_reported_failure_is_not_silent():

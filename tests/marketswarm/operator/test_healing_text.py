@@ -10,6 +10,7 @@ from marketswarm.operator.healing_text import (
     REFUSALS,
     RESOLUTIONS,
     describe_measurement,
+    describe_proposal,
     describe_refusal,
     describe_remedy,
     describe_stand,
@@ -75,6 +76,8 @@ def test_a_measurement_is_said_in_words_and_what_is_not_known_as_it_came(why, sa
 @pytest.mark.parametrize("remedy", Remedy)
 def test_no_remedy_is_said_as_a_code(remedy):
     assert "_" not in describe_remedy(remedy)
+    assert "_" not in describe_proposal(remedy, "feed")
+    assert "feed" in describe_proposal(remedy, "feed")
     assert describe_remedy(remedy) not in ("wait", "restart", "command", "reconnect")
 
 

@@ -124,6 +124,17 @@ async def test_the_alerts_get_each_outcome_with_the_time_of_the_answer(scene):
     assert dispatcher.alerts.added == [("a", 7.0, "timeout"), ("b", 7.0, None)]
 
 
+async def test_the_failure_of_a_source_says_who_serves_its_series_meanwhile(scene):
+    dispatcher, _, _ = scene
+    outcomes = {"a": "timeout", "b": None}
+    served = LoadResult(LoadOutcome.LOADED, outcomes=outcomes, answered_at=7.0, source="b")
+    dispatcher.note_load(SERIES, served, 1.0)
+    assert dispatcher.alerts.added[0] == ("a", 7.0, f"timeout; meanwhile b serves {SERIES.id}")
+    nobody = LoadResult(LoadOutcome.LOADED, outcomes={"a": "timeout"}, answered_at=8.0)
+    dispatcher.note_load(SERIES, nobody, 1.0)
+    assert dispatcher.alerts.added[2] == ("a", 8.0, "timeout")
+
+
 async def test_what_is_known_on_the_bus_is_not_loaded_again_before_it_is_due(scene):
     dispatcher, loader, _ = scene
     now = time.time()

@@ -190,6 +190,13 @@ def test_a_failed_run_is_shown_with_its_words():
     assert (db.last_run.text, db.last_run.exit_code) == ("exit 3 after 12.4 s\\x1b", 3)
 
 
+@pytest.mark.parametrize("detail", ["disk full", "exit 3: disk full"], ids=["a ping", "exec"])
+def test_the_last_run_says_its_exit_code_and_why_it_failed(detail):
+    run = LastRun(ok=False, code=3, said="exit 3", detail=detail, ts=NOW - 5)
+    db = build_snapshot(read(roster={"db": UP}, runs={"db": run})).find("db")
+    assert db.last_run.text == "exit 3: disk full"
+
+
 def test_what_is_remembered_is_a_part_of_the_view():
     history = HistoryExtract({"db": (BarSpan("up", NOW),)}, {"db": {"24h": Uptime(1.0)}})
     db = build_snapshot(read(), history=history).find("db")

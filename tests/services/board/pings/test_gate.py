@@ -292,3 +292,18 @@ async def test_the_truth_may_name_keys_by_their_hash_or_by_a_variable(rig):
 def test_a_key_in_the_truth_has_either_a_hash_or_a_variable_for_pings(wrong):
     with pytest.raises(ValueError, match=r"PING_|pattern"):
         PingKeySettings(svc="backup", **wrong)
+
+
+async def test_the_last_use_of_a_key_is_noted_while_there_is_one(rig):
+    key, uuid = await rig.make_key("backup")
+    other, _ = await rig.make_key("backup")
+    before = time.time()
+    assert (await rig.ask(f"/ping/{uuid}"))[0] == 200
+    assert (await rig.ask("/ping/3f0c7e62-7f3e-4f0a-9c53-0d6f0b6f3c11"))[0] == 404
+    ring = rig.desk.keys
+    assert before <= ring.find_use(key.sha256) <= time.time()
+    assert ring.find_use(other.sha256) is None
+    assert await revoke_ping_key(rig.buses["system-redis"], key.id)
+    await asyncio.sleep(2 * key_ring.FRESH_SEC)
+    assert (await rig.ask(f"/ping/{uuid}"))[0] == 404
+    assert ring.find_use(key.sha256) is None

@@ -206,7 +206,14 @@ BOTH = "2 alerts: DiskFull: it is down; CpuHot: it is down"
     ("path", "body", "query", "detail"),
     [
         ("/ping/{uuid}/fail", b"\n disk full\nmore", b"", "disk full"),
-        ("/ping/{uuid}/3", "größer\x00 价格\x1b[0m".encode(), b"", "größer 价格"),
+        ("/ping/{uuid}/3", "größer\x00 价格\x1b[0m".encode(), b"", "größer\ufffd 价格"),
+        (
+            "/ping/{uuid}/3",
+            b"begun\ndisk full, password=hunter22hunter\n\n",
+            b"",
+            "disk full, password=[removed]",
+        ),
+        ("/ping/{uuid}/3", b"a\n" * 100_000 + b"all is full " * 90, b"", ("all is full " * 90)[:200]),
         ("/ping/{uuid}/fail", b"\x00\x1b[2J\r\n" * 1_000, b"", None),
         ("/ping/{uuid}/fail", b"x" * 100_000, b"", "x" * 200),
         ("/ping/{uuid}/fail", b"", b"", None),

@@ -146,8 +146,11 @@ def test_a_long_count_keeps_a_limited_number_of_looks_and_never_counts_too_much(
         ([1, 0, 0, 0, 0, 0, 0, 0, 0, 0], False),
         ([1, 1, 0, 0, 0, 0, 0, 0, 0, 0], True),
         ([1, None, 0, 0, 0, 0, 0, 0, 0, 0], None),
-        ([0, None], None),
-        ([1, None], True),
+        ([1, 0, 0], False),  # one source has an alert of its own
+        ([1], False),
+        ([1, 1, 0], True),
+        ([0, None], False),
+        ([1, None], None),
         ([None, None], None),
         ([], None),
     ],
@@ -157,6 +160,14 @@ def test_a_share_is_known_whatever_those_are_of_which_nothing_is_known(values, i
     readings = {Metric.SOURCE_FAILING: {f"s{n}": value for n, value in enumerate(values)}}
     (finding,) = RuleEvaluator().evaluate({"r": ("all", shared)}, readings, 1.0, 60).values()
     assert finding.is_met is is_met
+
+
+@pytest.mark.parametrize(("metric", "share"), [("source_failing", 0), ("source_limited", 0.1)])
+def test_one_of_several_is_a_share_if_the_rule_asks_for_it_or_nothing_else_tells_of_it(metric, share):
+    shared = MonitorRule.model_validate({"metric": metric, "above": 0, "share_above": share})
+    readings = {Metric(metric): {"a": 1.0, "b": 0.0}}
+    (finding,) = RuleEvaluator().evaluate({"r": ("all", shared)}, readings, 1.0, 60).values()
+    assert finding.is_met is True
 
 
 def test_a_rule_that_changed_and_a_subject_that_came_back_begin_anew():

@@ -220,7 +220,8 @@ async def test_the_event_of_a_proposal_has_the_command_that_approves_it_and_the_
     for _ in range(2):
         told = await list_told(1.0)
         assert [each.type for each in told] == ["monitor_miss", "monitor_ok", "monitor_miss"]
-    assert find_request(told[-1]) == ApprovalRequest(find_proposal(again).ident, told[-1].ts + MAX_WAIT_SEC)
+    until = told[-1].ts + MAX_WAIT_SEC
+    assert find_request(told[-1]) == ApprovalRequest("restart", find_proposal(again).ident, until)
     scene.repairs = {}
     assert [each.type for each in await list_told(0.0)][3:] == ["monitor_ok"]
 
