@@ -20,9 +20,12 @@ log = logs.get(NAME)
 
 
 def require_published_address(text: str) -> str:
-    """Return the address in its usual form. Raise Exit, code 2, for one that no other machine can reach."""
+    """Return the address in its usual form. Raise Exit, code 2, for one that no other machine can reach.
+
+    One of IPv6 may be in brackets, which Compose wants before a port.
+    """
     try:
-        address = ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text[1:-1] if text[:1] + text[-1:] == "[]" else text)
     except ValueError:
         raise Exit(Code.CONFIGURATION, f"MARKETSWARM_PUBLISH: {text!r} is not an address") from None
     address = getattr(address, "ipv4_mapped", None) or address

@@ -105,6 +105,9 @@ in_words() {
 
 state_of() { docker compose ps --all --format '{{.State}} {{.ExitCode}}' "$1" 2>/dev/null; }
 
+# the address of MARKETSWARM_PUBLISH, of the shell or of .env
+published() { docker compose config 2>/dev/null | sed -n 's/^ *MARKETSWARM_PUBLISH: //p' | tr -d "'\"" | grep -vx null | head -n 1; }
+
 # after docker said what failed: what lies behind it
 why_not() {
     [ -n "$(state_of access)" ] || stop 1 "" "Nothing was started."
@@ -121,8 +124,12 @@ why_not() {
     esac
     for bus in system-redis market-redis; do
         case $(state_of $bus) in
-        created*) stop 1 "" "$bus did not start. If its port is taken, name others, here or in .env:" \
-            "  make up SYSTEM_REDIS_PORT=7379 MARKET_REDIS_PORT=7380" ;;
+        created*)
+            address=$(published)
+            [ -z "$address" ] || stop 1 "" "$bus did not start. MARKETSWARM_PUBLISH is $address: it has to be one address of this host," \
+                "such as 192.0.2.10, never all of them, and the ports of the buses and of the board free there."
+            stop 1 "" "$bus did not start. If its port is taken, name others, here or in .env:" \
+                "  make up SYSTEM_REDIS_PORT=7379 MARKET_REDIS_PORT=7380" ;;
         restarting* | exited*) stop 1 "" "$bus ended:" "$(docker compose logs --no-log-prefix --tail 5 $bus 2>&1)" ;;
         esac
     done

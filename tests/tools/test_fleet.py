@@ -14,7 +14,9 @@ DOCKER = """#!/bin/sh
 echo "$*" >>"$0.asked"
 case "$*" in
 *"ps --quiet --status running"*) cat "$0.running" 2>/dev/null ;;
-*"compose config"*) printf 'networks:\\n  bus:\\n    name: some-bus\\nvolumes:\\n    name: no\\n' ;;
+*"compose config"*)
+    cat "$0.config" 2>/dev/null
+    printf 'networks:\\n  bus:\\n    name: some-bus\\nvolumes:\\n    name: no\\n' ;;
 *"network inspect"*) [ -e "$0.network" ] ;;
 *" port system-redis 6390"*) cat "$0.published" 2>/dev/null || echo 127.0.0.1:32768 ;;
 *" port "*) echo 127.0.0.1:7379 ;;
@@ -165,6 +167,13 @@ def test_a_port_that_is_taken_is_named_with_the_way_on(place):
     assert said.returncode == 1
     assert "system-redis did not start" in said.stderr
     assert "make up SYSTEM_REDIS_PORT=7379" in said.stderr
+    # as Compose writes it
+    for value, address in (("0.0.0.0", "0.0.0.0"), ("'[::]'", "[::]")):  # noqa: S104 - refused
+        place.answers(config=f"    environment:\n      MARKETSWARM_PUBLISH: {value}\n")
+        wrong = place.run("up").stderr
+        assert f"MARKETSWARM_PUBLISH is {address}: it has to be one address of this host" in wrong
+    place.answers(config="      MARKETSWARM_PUBLISH: null\n")
+    assert place.run("up").stderr == said.stderr
 
 
 def test_where_no_container_could_be_made_docker_has_said_why(place):
