@@ -11,7 +11,7 @@ import pytest
 
 from support.pages import ROOT, blocks, get_command, shown
 from support.rig.compose import BUSES, PAGE, Project, patiently
-from support.rig.machines import Machine, OtherMachine, require_closed_bus
+from support.rig.machines import HAS_IPV6, Machine, OtherMachine, require_closed_bus
 
 OTHER = "docs/second-machine.md"
 SHOWN_ADDRESS = "192.0.2.10"
@@ -143,3 +143,18 @@ def without_the_variable_the_ports_are_closed(published: Published) -> None:
     for port in ports:
         done = published.other.run(f"curl -sS -m 5 telnet://{published.address}:{port}")
         assert done.returncode == REFUSED, (port, done)
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
+def test_a_machine_that_the_engine_gives_the_gateways_address_reads_no_page_without_a_token(engine, tmp_path):
+    """As each that comes over IPv6 to a network without it: the engine's own proxy connects in its place."""
+    with Project(tmp_path) as fleet, OtherMachine(tmp_path) as (_, other):
+        address = OtherMachine.ADDRESSES_V6[0]
+        fleet.env["MARKETSWARM_PUBLISH"] = f"[{address}]"
+        assert f"rediss://join@[{address}]:" in fleet.make("up", within=280)
+
+        def ask(path: str) -> str:
+            url = f"https://[{address}]:{fleet.board_port}{path}"
+            return other.run(f"curl -sk -o page -w %{{http_code}} '{url}'").stdout
+
+        assert (ask("/healthz"), ask("/api/v1/fleet")) == ("200", "401")

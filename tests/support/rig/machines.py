@@ -11,6 +11,7 @@ from support.rig.process import Process
 
 ADDRESSES = ("192.0.2.10", "192.0.2.20")
 """Of the fleet's machine and of the other one; no network has them but ours."""
+HAS_IPV6 = Path("/proc/net/if_inet6").exists()
 _WITHIN_SEC = 120
 
 
@@ -127,6 +128,8 @@ class OtherMachine:
 
     ADDRESSES = ("198.51.100.10", "198.51.100.20")
     """Of this machine and of the other one; like those of `Machines`, they are no network's but ours."""
+    ADDRESSES_V6 = ("fd51:51::10", "fd51:51::20")
+    """The same of IPv6, where this machine has that."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._name, self._wire = folder, f"ms-{os.getpid()}-other", f"ms{os.getpid()}"
@@ -141,6 +144,11 @@ class OtherMachine:
             _ip("-n", self._name, "address", "add", f"{theirs}/24", "dev", "wire")
             for each in ("lo", "wire"):
                 _ip("-n", self._name, "link", "set", each, "up")
+            if HAS_IPV6:
+                ours_v6, theirs_v6 = self.ADDRESSES_V6
+                # nodad: nobody else is on the wire, so there is nothing to wait for
+                _ip("address", "add", f"{ours_v6}/64", "dev", self._wire, "nodad")
+                _ip("-n", self._name, "address", "add", f"{theirs_v6}/64", "dev", "wire", "nodad")
         except BaseException:
             _remove([self._name])
             raise
