@@ -20,8 +20,11 @@ log = logs.get(NAME)
 
 
 def require_published_address(text: str) -> str:
-    """Return the address in its usual form. Raise Exit, code 2, for one that no other machine can reach."""
-    address = parse_address(text)
+    """Return the address in its usual form. Raise Exit, code 2, for one that no other machine can reach.
+
+    One of IPv6 may be in brackets, which Compose wants before a port.
+    """
+    address = parse_address(text[1:-1] if text[:1] + text[-1:] == "[]" else text)
     if address is None:
         raise Exit(Code.CONFIGURATION, f"MARKETSWARM_PUBLISH: {text!r} is not an address")
     address = unmap_address(address)

@@ -105,6 +105,9 @@ in_words() {
 
 state_of() { docker compose ps --all --format '{{.State}} {{.ExitCode}}' "$1" 2>/dev/null; }
 
+# the address of MARKETSWARM_PUBLISH, of the shell or of .env
+published() { docker compose config 2>/dev/null | sed -n 's/^ *MARKETSWARM_PUBLISH: //p' | tr -d "'\"" | grep -vx null | head -n 1; }
+
 # after docker said what failed: what lies behind it
 why_not() {
     [ -n "$(state_of access)" ] || stop 1 "" "Nothing was started."
@@ -121,8 +124,12 @@ why_not() {
     esac
     for bus in system-redis market-redis; do
         case $(state_of $bus) in
-        created*) stop 1 "" "$bus did not start. If its port is taken, name others, here or in .env:" \
-            "  make up SYSTEM_REDIS_PORT=7379 MARKET_REDIS_PORT=7380" ;;
+        created*)
+            address=$(published)
+            [ -z "$address" ] || stop 1 "" "$bus did not start. MARKETSWARM_PUBLISH is $address: it has to be one address of this host," \
+                "such as 192.0.2.10, never all of them, and the ports of the buses and of the board free there."
+            stop 1 "" "$bus did not start. If its port is taken, name others, here or in .env:" \
+                "  make up SYSTEM_REDIS_PORT=7379 MARKET_REDIS_PORT=7380" ;;
         restarting* | exited*) stop 1 "" "$bus ended:" "$(docker compose logs --no-log-prefix --tail 5 $bus 2>&1)" ;;
         esac
     done
@@ -131,6 +138,23 @@ why_not() {
 }
 
 port_of() { docker compose port "$1" "${2:-6379}" 2>/dev/null | sed 's/.*://'; }
+
+needs_password() { docker compose exec -T system-redis redis-cli ping 2>/dev/null | grep -q NOAUTH; }
+
+# with MARKETSWARM_PUBLISH; without it, the port for other machines is one of 127.0.0.1
+other_machines() {
+    at=$(docker compose port system-redis 6390 2>/dev/null)
+    case $at in "" | 127.0.0.1:*) return 0 ;; esac
+    address=${at%:*}
+    case $address in \[*) ;; *:*) address="[$address]" ;; esac
+    fingerprint=$(docker compose logs --no-log-prefix access 2>/dev/null |
+        sed -n 's/.*"event":"access\.published".*"fingerprint":"\([0-9a-f]*\)".*/\1/p' | tail -n 1)
+    say "On another machine, in a folder for it:"
+    say "  marketswarm join rediss://join@$address:${at##*:} \\"
+    say "    --fingerprint $fingerprint"
+    say "It asks for the password: docker compose run --rm access cat /access/secrets/join"
+    say ""
+}
 
 hint() { printf '  %-45s  %s\n' "$@"; }
 
@@ -147,7 +171,11 @@ summary() {
     say "  services      $running"
     board=$(port_of board 8080)
     [ -z "$board" ] || say "  board         http://127.0.0.1:$board"
-    say "  users         one a service; whoever has none may look at the buses, and no more"
+    if needs_password; then
+        say "  users         one a service; whoever has none may not even look at the buses"
+    else
+        say "  users         one a service; whoever has none may look at the buses, and no more"
+    fi
     say ""
     if [ -n "$ways" ]; then
         say "Notifications: $ways"
@@ -158,10 +186,11 @@ summary() {
     say "In this folder:"
     hint "make status" "who is up and who is down"
     hint "make alerts" "follow the alerts"
-    hint "redis-cli -p $system SUBSCRIBE healer:alerts" "the same, raw"
+    needs_password || hint "redis-cli -p $system SUBSCRIBE healer:alerts" "the same, raw"
     hint "make simulate SVC=rss_agg" "stop it, read the miss, start it"
     hint "make logs SVC=healer" "what it says"
     say ""
+    other_machines
     say "make down ends all of it; what is on the buses stays."
 }
 

@@ -5,8 +5,10 @@ import time
 from functools import partial
 from typing import Final
 
+from starlette.types import ASGIApp
+
 from marketswarm.agent import agent
-from services.board.access.clients import ForwardedClients, find_networks
+from services.board.access.clients import ForwardedClients, GatewayOverTls, find_networks, has_gateway
 from services.board.app import create_app, find_own_names
 from services.board.board import Board
 from services.board.fleet.history import HistoryBuilder
@@ -36,7 +38,8 @@ async def main() -> int:
         )
         port = me.settings.board_port
         listening = open_socket(me.settings.board_host, port)
-        tls = open_tls_listener(me.settings.board_tls_host, port, me.settings.board_tls_pem)
+        tls_port = me.settings.board_tls_port or port
+        tls = open_tls_listener(me.settings.board_tls_host, tls_port, me.settings.board_tls_pem)
         board = Board(me, settings_now, reader, hub, lambda: recorder.history)
         market = Market(me, lambda: settings_now().settings.market)
 
@@ -47,10 +50,9 @@ async def main() -> int:
         app = create_app(board, market)
         pings, management = create_pings(board)
         gate = PingGate(app, find_own_names(me.settings), pings, app.responses, management)
-        proxies = find_networks(me.settings.board_trusted_proxies or "")
         me.task(
             serve(
-                ForwardedClients(gate, proxies) if proxies else gate,
+                add_clients(gate, me.settings),
                 listening,
                 lambda: hub.max_streams_now() + market.hub.max_followers_now(),
                 close_streams,
@@ -67,7 +69,7 @@ async def main() -> int:
         me.expose(partial(collect_market, market))
         me.log.info("board.listening", host=me.settings.board_host, port=port)
         if tls is not None:
-            me.log.info("board.listening", host=me.settings.board_tls_host, port=port, tls=True)
+            me.log.info("board.listening", host=me.settings.board_tls_host, port=tls_port, tls=True)
         while True:
             await reader.read()
             unrecorded = f"history not recorded: {recorder.error}" if recorder.error else None
@@ -78,3 +80,13 @@ async def main() -> int:
             )
             await reader.pause()
     return me.exit_code
+
+
+def add_clients(app: ASGIApp, settings: BoardEnvironment) -> ASGIApp:
+    """Return the application with what finds out who the client of a request is, by the settings."""
+    open_to, trusted = settings.board_open_to or "", settings.board_trusted_proxies or ""
+    proxies = find_networks(trusted)
+    if proxies:
+        app = ForwardedClients(app, proxies)
+    # outermost: what comes over TLS from the gateway's address is not believed as a proxy's either
+    return GatewayOverTls(app) if has_gateway(open_to) or has_gateway(trusted) else app

@@ -26,8 +26,9 @@ class BoardEnvironment(CommonSettings):
     alert_channel: Name | None = None  # where the truth names no other
     board_host: Name = "127.0.0.1"  # the address to listen on
     board_port: Port = 8080
-    # another address to listen on, at the same port, over TLS alone; and a certificate with its key, as PEM
+    # another address to listen on, over TLS alone; its port, by default the same; a certificate with its key
     board_tls_host: Name | None = None
+    board_tls_port: Port | None = None
     board_tls_pem: Path | None = None
     board_allowed_hosts: HostNames | None = None  # in requests; default: our own names and addresses
     # networks whose clients may read, besides this machine; `gateway`: the host of a container

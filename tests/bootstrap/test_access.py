@@ -9,6 +9,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bootstrap.access import BROUGHT
+from bootstrap.publish import require_published_address
 from marketswarm.bus import get_url_variable
 from support.rig import Proc, Server, free_port
 from support.scenes.seeding import truth
@@ -73,6 +74,10 @@ def test_a_fleet_that_is_published_has_a_certificate_and_a_user_for_other_machin
         said = scene.run(2, MARKETSWARM_PUBLISH=address).text()
         assert "MARKETSWARM_PUBLISH: " in said
         assert why in said
+    for wrong in ("[]", "[fd00::9", "[[fd00::9]]", "board.example"):
+        [end] = scene.run(2, MARKETSWARM_PUBLISH=wrong).logs("program.exit")
+        assert end["message"] == f"MARKETSWARM_PUBLISH: {wrong!r} is not an address"
+    assert require_published_address("[fd00::9]") == require_published_address("fd00::9") == "fd00::9"
     assert scene.files() == {}
     [published] = scene.run(MARKETSWARM_PUBLISH="192.0.2.10").logs("access.published")
     assert (published["address"], len(published["fingerprint"])) == ("192.0.2.10", 64)

@@ -104,10 +104,9 @@ def test_nothing_may_take_all_memory_or_all_processes(fleet):
 def test_what_listens_does_so_on_this_machine_alone(fleet):
     ports = {service: one.said["NetworkSettings"]["Ports"] for service, one in fleet.containers().items()}
     published = {service: given for service, given in ports.items() if any(given.values())}
-    for bus in (
-        BUSES
-    ):  # without MARKETSWARM_PUBLISH the port for other machines is a random one, on which nothing listens
-        assert {each["HostIp"] for each in published[bus].pop("6390/tcp")} == {"127.0.0.1"}
+    # without MARKETSWARM_PUBLISH the port for other machines is a random one, on which nothing listens
+    for service, port in (*((bus, "6390/tcp") for bus in BUSES), ("board", "8443/tcp")):
+        assert {each["HostIp"] for each in published[service].pop(port)} == {"127.0.0.1"}
     expected = {("6379/tcp", bus): fleet.ports[bus] for bus in BUSES} | {
         ("8080/tcp", "board"): fleet.board_port
     }

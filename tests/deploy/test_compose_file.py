@@ -133,10 +133,11 @@ def test_the_network_is_there_apart_and_few_are_published_from_it():
 def test_the_port_that_one_variable_publishes_is_the_one_with_tls():
     start = (ROOT / "deploy/redis/start.sh").read_text(encoding="utf-8")
     [tls_port] = re.findall(r'--tls-port "\$\{TLS_PORT:-(\d+)\}"', start)
+    with_tls = dict.fromkeys(BUSES, tls_port) | {"board": SERVICES["board"]["environment"]["BOARD_TLS_PORT"]}
     for name, each in ALL_PORTS:
         inner = each.rpartition(":")[2]
-        assert each.startswith(PUBLISHED) == (inner == tls_port), name
-    assert {name for name, each in ALL_PORTS if each.startswith(PUBLISHED)} == set(BUSES)
+        assert each.startswith(PUBLISHED) == (inner == with_tls.get(name)), name
+    assert {name for name, each in ALL_PORTS if each.startswith(PUBLISHED)} == set(with_tls)
 
 
 def test_data_and_backups_are_on_volumes():
@@ -329,13 +330,13 @@ def test_the_database_is_given_verifiers_alone_by_files_that_access_writes():
     assert environment["POSTGRES_READER_FILE"] == f"{PASSWORDS}/{SERVER}/reader"
 
 
-def test_the_key_of_the_buses_certificate_is_for_them_and_for_access_that_makes_it():
+def test_the_key_of_the_certificate_is_for_what_listens_with_it_and_for_access_that_makes_it():
     of = {
         name
         for name, service in (SERVICES | MARKET).items()
         if any("bus_tls" in str(each) for each in service.get("volumes", ()))
     }
-    assert of == {"access", "system-redis", "market-redis"}
+    assert of == {"access", "system-redis", "market-redis", "board"}
 
 
 def test_no_role_that_connects_to_the_database_is_its_superuser():

@@ -12,7 +12,7 @@ from redis import Redis
 
 from marketswarm.fleet.deferred_port import SOCKET_NAME
 from support.pages import ROOT, blocks, shown, table
-from support.rig.machines import ADDRESSES, Machine, Machines, Typed
+from support.rig.machines import ADDRESSES, Machine, Machines, Typed, require_closed_bus
 from support.waiting import until
 
 PAGE = "docs/second-machine.md"
@@ -121,14 +121,7 @@ def nobody_comes_in_without_a_password(scene: Scene) -> None:
     """The ports speak TLS alone, and who is nobody may not even look."""
     address, certificate = ADDRESSES[0], scene.fleet.folder / ".marketswarm/tls/certificate.pem"
     for port in (6379, 6380):
-        plain = scene.other.run(f"redis-cli -h {address} -p {port} PING")
-        assert "PONG" not in plain.stdout
-        secure = f"redis-cli -h {address} -p {port} --tls --cacert {certificate}"
-        for words in ("PING", "GET truth:doc", "PUBSUB CHANNELS"):
-            assert "NOAUTH" in said(scene.other, f"{secure} {words}")
-        as_join = f"{secure} --user join --no-auth-warning"
-        asked = said(scene.other, f"{as_join} KEYS '*'", REDISCLI_AUTH=scene.password)
-        assert "NOPERM" in asked
+        require_closed_bus(scene.other, address, port, certificate, scene.password)
     outside = scene.other.run(f"curl -sk -o page -w %{{http_code}} https://{address}:8080/")
     assert outside.stdout in ("401", "303", "302"), outside
 

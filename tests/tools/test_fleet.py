@@ -14,9 +14,13 @@ DOCKER = """#!/bin/sh
 echo "$*" >>"$0.asked"
 case "$*" in
 *"ps --quiet --status running"*) cat "$0.running" 2>/dev/null ;;
-*"compose config"*) printf 'networks:\\n  bus:\\n    name: some-bus\\nvolumes:\\n    name: no\\n' ;;
+*"compose config"*)
+    cat "$0.config" 2>/dev/null
+    printf 'networks:\\n  bus:\\n    name: some-bus\\nvolumes:\\n    name: no\\n' ;;
 *"network inspect"*) [ -e "$0.network" ] ;;
+*" port system-redis 6390"*) cat "$0.published" 2>/dev/null || echo 127.0.0.1:32768 ;;
 *" port "*) echo 127.0.0.1:7379 ;;
+*"redis-cli ping"*) cat "$0.pong" 2>/dev/null || echo PONG ;;
 *"--format {{.State}} {{.ExitCode}} "*) cat "$0.state.${*##* }" 2>/dev/null ;;
 *" up --detach"*) [ ! -e "$0.fails" ] ;;
 *" logs "*) cat "$0.log.${*##* }" 2>/dev/null ;;
@@ -135,12 +139,41 @@ def test_a_network_that_is_missing_is_made_and_what_came_up_is_summed_up(place):
     assert "is made" not in again
 
 
+def test_a_fleet_that_is_published_is_summed_up_with_the_line_for_the_other_machine(place):
+    assert "marketswarm join" not in (plain := place.run("up").stdout)
+    assert "redis-cli -p 7379 SUBSCRIBE" in plain
+    assert "may look at the buses, and no more" in plain
+    logged = [{"event": "access.published", "fingerprint": each * 64} for each in "0a"]
+    for published, host in (
+        ("192.0.2.10:7379", "192.0.2.10"),
+        ("fd00::2:7379", "[fd00::2]"),
+        ("[::2]:7379", "[::2]"),
+    ):
+        place.answers(
+            published=f"{published}\n",
+            pong="NOAUTH Authentication required.\n",
+            log__access="\n".join(json.dumps(each, separators=(",", ":")) for each in logged),
+        )
+        said = place.run("up").stdout
+        assert f"  marketswarm join rediss://join@{host}:7379 \\\n    --fingerprint {'a' * 64}\n" in said
+        assert "secrets/join" in said
+        assert "may not even look" in said
+        assert "redis-cli" not in said, "who has no password may not"
+
+
 def test_a_port_that_is_taken_is_named_with_the_way_on(place):
     place.answers(fails="", state__access="running 0\n", state__system_redis="created 0\n")
     said = place.run("up")
     assert said.returncode == 1
     assert "system-redis did not start" in said.stderr
     assert "make up SYSTEM_REDIS_PORT=7379" in said.stderr
+    # as Compose writes it
+    for value, address in (("0.0.0.0", "0.0.0.0"), ("'[::]'", "[::]")):  # noqa: S104 - refused
+        place.answers(config=f"    environment:\n      MARKETSWARM_PUBLISH: {value}\n")
+        wrong = place.run("up").stderr
+        assert f"MARKETSWARM_PUBLISH is {address}: it has to be one address of this host" in wrong
+    place.answers(config="      MARKETSWARM_PUBLISH: null\n")
+    assert place.run("up").stderr == said.stderr
 
 
 def test_where_no_container_could_be_made_docker_has_said_why(place):

@@ -46,6 +46,11 @@ def find_networks(text: str, routes: Path = _ROUTES) -> tuple[Network, ...]:
     return tuple(found)
 
 
+def has_gateway(text: str) -> bool:
+    """Return True if a checked list of networks has the word `gateway`."""
+    return GATEWAY in text.split(",")
+
+
 def read_gateway(routes: Path = _ROUTES) -> str | None:
     """Return the address of the default gateway (IPv4); `routes` is a file like `/proc/net/route`."""
     try:
@@ -74,6 +79,23 @@ def is_in(address: Address | None, networks: Sequence[Network]) -> bool:
 
 def _unmap_ipv4(address: Address) -> Address:
     return getattr(address, "ipv4_mapped", None) or address
+
+
+class GatewayOverTls:
+    """An ASGI application that takes the client of a request for unknown if it is the gateway, over TLS.
+
+    The port with TLS is for other machines. An engine may give all of them the gateway's address (a proxy of
+    its own, rootless containers), and they must not be taken for the browser on the host.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Path = _ROUTES) -> None:
+        self._app, self._gateway = app, find_networks(GATEWAY, routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client") if scope.get("scheme") in ("https", "wss") else None
+        if client and is_in(_parse_address(client[0]), self._gateway):
+            scope = {**scope, "client": None}
+        await self._app(scope, receive, send)
 
 
 class ForwardedClients:

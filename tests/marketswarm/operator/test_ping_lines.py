@@ -1,6 +1,7 @@
-"""The lines to paste: what is for systemd is held against systemd's own checker."""
+"""The lines to paste: those for systemd are read by its own checker, that for PowerShell by its grammar."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -43,3 +44,33 @@ def test_without_the_board_a_program_needs_the_address_of_each_bus():
     }
     daemon = make_bus_lines(AddedKind.DAEMON, "worker", ["system-redis"])
     assert daemon["marketswarm beat"].endswith("\nmarketswarm beat worker --every 60s")
+
+
+# a number, or text in which nothing is expanded and nothing that ends it: typographic quotes do, too
+ARGUMENT = r"""\d+|"[^"$`\u201c-\u201e\r\n]+\""""
+POWERSHELL = re.compile(rf"(?P<cmdlet>[A-Z][a-z]+-[A-Za-z]+)(?P<parameters>( -[A-Z][A-Za-z]+ ({ARGUMENT}))*)")
+
+
+@pytest.mark.parametrize("kind", [AddedKind.JOB, AddedKind.DAEMON])
+def test_the_line_for_powershell_is_one_command_whose_parameters_it_has(kind):
+    """By its grammar and its reference alone: no test has a PowerShell to run it."""
+    found = POWERSHELL.fullmatch(make_ping_lines(kind, "backup", URL)["PowerShell"])
+    assert found is not None
+    assert found["cmdlet"] == "Invoke-RestMethod"
+    # no -Method: it is Get then, by which a ping may come
+    words = found["parameters"].split()
+    assert dict(zip(words[::2], words[1::2], strict=True)) == {"-Uri": f'"{URL}"', "-TimeoutSec": "10"}
+    for broken in (
+        f'Invoke-RestMethod -Uri "{URL}',
+        f'Invoke-RestMethod -Uri "{URL}$x"',
+        "curl -Uri 1",
+        "X-Y 1",
+    ):
+        assert POWERSHELL.fullmatch(broken) is None, broken
+
+
+def test_a_container_is_not_unhealthy_because_the_board_is_away():
+    remark, line = make_ping_lines(AddedKind.DAEMON, "worker", URL)["Docker"].splitlines()
+    assert remark.startswith("# "), "a Dockerfile takes it"
+    assert line.endswith(f'"{URL}" || true')
+    assert "--retry" not in line, "the engine ends a check after 30 s"

@@ -1,4 +1,4 @@
-"""Two machines on one: network namespaces with a wire between them. They need root and `ip`."""
+"""Other machines on this one: network namespaces with a wire between them. They need root and `ip`."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ from support.rig.process import Process
 
 ADDRESSES = ("192.0.2.10", "192.0.2.20")
 """Of the fleet's machine and of the other one; no network has them but ours."""
+HAS_IPV6 = Path("/proc/net/if_inet6").exists()
 _WITHIN_SEC = 120
 
 
@@ -117,6 +118,67 @@ class Machines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _remove(self._names)
+
+
+class OtherMachine:
+    """`with OtherMachine(folder) as (address, other):` a machine on a wire to this one; the address is ours.
+
+    The machine is removed at the end, and the wire with it.
+    """
+
+    ADDRESSES = ("198.51.100.10", "198.51.100.20")
+    """Of this machine and of the other one; like those of `Machines`, they are no network's but ours."""
+    ADDRESSES_V6 = ("fd51:51::10", "fd51:51::20")
+    """The same of IPv6, where this machine has that."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._name, self._wire = folder, f"ms-{os.getpid()}-other", f"ms{os.getpid()}"
+
+    def __enter__(self) -> tuple[str, Machine]:
+        ours, theirs = self.ADDRESSES
+        _ip("netns", "add", self._name)
+        try:
+            _ip("link", "add", self._wire, "type", "veth", "peer", "name", "wire", "netns", self._name)
+            _ip("address", "add", f"{ours}/24", "dev", self._wire)
+            _ip("link", "set", self._wire, "up")
+            _ip("-n", self._name, "address", "add", f"{theirs}/24", "dev", "wire")
+            for each in ("lo", "wire"):
+                _ip("-n", self._name, "link", "set", each, "up")
+            if HAS_IPV6:
+                ours_v6, theirs_v6 = self.ADDRESSES_V6
+                # nodad: nobody else is on the wire, so there is nothing to wait for
+                _ip("address", "add", f"{ours_v6}/64", "dev", self._wire, "nodad")
+                _ip("-n", self._name, "address", "add", f"{theirs_v6}/64", "dev", "wire", "nodad")
+        except BaseException:
+            _remove([self._name])
+            raise
+        return ours, Machine(self._name, self._folder / "other")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _remove([self._name])
+
+
+def require_closed_bus(machine: Machine, address: str, port: int, certificate: Path, password: str) -> None:
+    """Fail unless a bus answers that machine over TLS alone, and lets nobody look without a password.
+
+    With `password`, that of the user `join`, a client comes in, and may do what that user may.
+    """
+    client = f"redis-cli -h {address} -p {port}"
+    assert "PONG" not in machine.run(f"{client} PING").stdout
+    secure = f"{client} --tls --cacert {certificate}"
+    for words in ("PING", "GET truth:doc", "PUBSUB CHANNELS"):
+        stranger = machine.run(f"{secure} {words}")
+        assert "NOAUTH" in stranger.stdout, stranger
+    wrong, asked, looked = (
+        machine.run(f"{secure} --user join --no-auth-warning {words}", REDISCLI_AUTH=given)
+        for given, words in (("wrong", "PING"), (password, "PING"), (password, "KEYS '*'"))
+    )
+    assert "PONG" not in wrong.stdout, wrong
+    assert "WRONGPASS" in wrong.stdout + wrong.stderr, wrong
+    assert "PONG" in asked.stdout, asked
+    assert "NOPERM" in looked.stdout, looked
 
 
 def _remove(names: list[str]) -> None:

@@ -2,7 +2,14 @@ import ipaddress
 
 import pytest
 
-from services.board.access.clients import check_networks, find_networks, may_read, read_gateway
+from services.board.access.clients import (
+    GatewayOverTls,
+    check_networks,
+    find_networks,
+    has_gateway,
+    may_read,
+    read_gateway,
+)
 
 ROUTES = """Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask
 eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF
@@ -44,3 +51,31 @@ def test_this_machine_and_the_named_networks_may_read(address):
 )
 def test_others_may_not(client):
     assert not may_read(client, [ipaddress.ip_network("10.1.0.0/16")])
+
+
+async def find_client(scope, routes):
+    seen = []
+
+    async def app(scope, _receive, _send):
+        seen.append(scope.get("client"))
+
+    await GatewayOverTls(app, routes)(scope, None, None)
+    return seen
+
+
+async def test_over_tls_the_gateway_may_be_any_other_machine_and_so_is_unknown(routes):
+    gateway, other = ("172.17.0.1", 1), ("10.2.0.1", 1)
+    for kind, plain, secure in (("http", "http", "https"), ("websocket", "ws", "wss")):
+        scope = {"type": kind, "client": gateway}
+        assert await find_client(scope | {"scheme": plain}, routes) == [gateway]
+        assert await find_client(scope | {"scheme": secure}, routes) == [None]
+        mapped = scope | {"scheme": secure, "client": ("::ffff:172.17.0.1", 1)}
+        assert await find_client(mapped, routes) == [None]
+        assert await find_client(scope | {"scheme": secure, "client": other}, routes) == [other]
+    assert await find_client({"type": "lifespan"}, routes) == [None]
+
+
+def test_the_gateway_is_found_among_networks():
+    assert has_gateway(check_networks("10.0.0.0/8, gateway"))
+    assert not has_gateway(check_networks("10.0.0.0/8"))
+    assert not has_gateway("")
