@@ -93,7 +93,7 @@ def test_the_instances_of_a_service_and_their_restarts_are_counted():
     ],
 )
 def test_a_run_is_read_as_it_was_written(run):
-    assert parse_last_run(run.encode("backup")) == LastRun(
+    assert parse_last_run(run.encode("backup", run.said)) == LastRun(
         "backup",
         run.ok,
         run.code,
