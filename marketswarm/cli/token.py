@@ -36,6 +36,7 @@ from marketswarm.operator.ping_keys import (
     read_ping_keys,
     revoke_ping_key,
     rotate_ping_key,
+    wait_until_refused,
     write_ping_key,
 )
 from marketswarm.operator.tokens import (
@@ -181,6 +182,7 @@ def rotate(
             if key.id == ident:
                 changed, secret = rotate_ping_key(key, now)
                 await write_ping_key(bus, changed)
+                await wait_until_refused()
                 return changed, secret
         for token in tokens:
             if token.id == ident:

@@ -8,6 +8,7 @@ They are kept on system-redis alone, as the tokens are. Each write raises a numb
 the board asks for that number alone, and reads the keys when it has changed.
 """
 
+import asyncio
 import re
 import secrets
 import uuid
@@ -30,6 +31,8 @@ _UUID: Final = re.compile(
 )
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 MAX_PING_KEYS: Final = 10_000
+FRESH_SEC: Final = 0.02
+"""For how long a board takes pings by what its last look at the keys found: under load most wait for none."""
 _VERSION: Final = "version"
 
 
@@ -110,14 +113,23 @@ async def write_ping_key(bus: Bus, key: PingKey) -> bool:
     return True
 
 
+async def wait_until_refused() -> None:
+    """Return once no board takes a ping with a key, or a secret, that its bus has lost by now."""
+    await asyncio.sleep(FRESH_SEC)
+
+
 async def revoke_ping_key(bus: Bus, ident: str) -> bool:
-    """Delete a key; return False if there was none. Raises BusError."""
+    """Delete a key, and return once every board that reaches the bus refuses it.
+
+    Return False if there was none. Raises BusError.
+    """
     if ident == _VERSION:
         return False
     pipe = bus.pipeline(transaction=True)
     pipe.hdel(BOARD_PING_KEYS, ident)
     pipe.hincrby(BOARD_PING_KEYS, _VERSION, 1)
     deleted, _ = await bus.ask(pipe.execute())
+    await wait_until_refused()
     return bool(deleted)
 
 

@@ -1,9 +1,9 @@
 """Hold the ping keys in memory, and look whether their bus still has the same before they are used.
 
-A key is valid as soon as the bus has it, and refused 20 ms after the bus has lost it: by then a ping waits
-for a new look, which reads the number beside the keys, and the keys themselves only when it has changed. All
-pings that wait share a look. While the bus is away, the keys that were read last stay valid, and a ping with
-an unknown one is answered with 503.
+A key is valid as soon as the bus has it, and refused 20 ms after the bus has lost it, for which who revokes
+it waits: by then a ping waits for a new look. That reads the number beside the keys, and the keys themselves
+only when it has changed. All pings that wait share a look. While the bus is away, the keys that were read
+last stay valid, and a ping with an unknown one is answered with 503.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import delete_wrong_types
 from marketswarm.keys import BOARD_CHECKS
 from marketswarm.operator.ping_keys import (
+    FRESH_SEC,
     hash_ping_secret,
     is_key_text,
     normalize_uuid,
@@ -38,9 +39,6 @@ from services.board.settings import PingKeySettings
 MIN_SECRET_BYTES: Final = 32  # of the secret of which the UUIDs of checks are made
 MAX_SECRET_BYTES: Final = 64
 CHECK_SEC: Final = 0.5
-FRESH_SEC: Final = 0.02
-"""For how long a look at the bus serves further pings with a key that it found. Under load most pings wait
-for none; and a person, or a script, can't revoke a key and use it in so short a time."""
 RELOAD_SEC: Final = 60.0  # after so long the keys are read, even if their number is the same
 
 _find_digest: Final = lru_cache(maxsize=1024)(hash_ping_secret)

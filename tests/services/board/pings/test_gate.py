@@ -50,7 +50,6 @@ async def test_a_revoked_key_is_refused_though_its_path_was_parsed_before(rig):
     key, secret = await rig.make_key()
     assert (await rig.ask(f"/ping/{secret}/backup"))[0] == 200
     assert await revoke_ping_key(rig.buses["system-redis"], key.id)
-    await asyncio.sleep(2 * key_ring.FRESH_SEC)
     assert (await rig.ask(f"/ping/{secret}/backup"))[0] == 404
 
 
@@ -199,7 +198,6 @@ async def test_a_key_is_refused_after_its_end_and_once_it_is_revoked(rig, monkey
     assert (await rig.ask(f"/ping/{uuid}"))[:2] == (404, b"not found")
     monkeypatch.undo()
     await revoke_ping_key(rig.buses["system-redis"], key.id)
-    await asyncio.sleep(2 * key_ring.FRESH_SEC)
     assert (await rig.ask(f"/ping/{uuid}"))[:2] == (404, b"not found")
 
 
@@ -223,7 +221,6 @@ async def test_a_key_is_valid_as_soon_as_its_bus_has_it(rig):
         assert (await rig.ask(f"/ping/{secret}"))[0] == 200
         renewed, new_secret = rotate_ping_key(key, time.time())
         assert await write_ping_key(rig.buses["system-redis"], renewed)
-        await asyncio.sleep(2 * key_ring.FRESH_SEC)
         assert [(await rig.ask(f"/ping/{each}"))[0] for each in (new_secret, secret)] == [200, 404]
 
 
@@ -304,6 +301,5 @@ async def test_the_last_use_of_a_key_is_noted_while_there_is_one(rig):
     assert before <= ring.find_use(key.sha256) <= time.time()
     assert ring.find_use(other.sha256) is None
     assert await revoke_ping_key(rig.buses["system-redis"], key.id)
-    await asyncio.sleep(2 * key_ring.FRESH_SEC)
     assert (await rig.ask(f"/ping/{uuid}"))[0] == 404
     assert ring.find_use(key.sha256) is None
