@@ -1,6 +1,7 @@
 -- Takes, renews or releases a lease. KEYS[1] is the lease, a hash with a time to live; KEYS[2] holds its last
 -- epoch. KEYS[3], if it is given, is the lease for which processes of an older release ask: the holder of this one
--- takes it from them and keeps it, so that they wait. What it holds decides nothing here. ARGV:
+-- takes it from them and keeps it, so that they wait. What it holds decides nothing here, but that one who took it in
+-- this millisecond has an epoch below ours. ARGV:
 --   word  take, renew or give
 --   claim the id of the request: one for each `Lease` object of a process
 --   boot, svc  the boot and service of that process, for people
@@ -90,7 +91,13 @@ end
 local time = redis.call('TIME')
 expect(KEYS[2], 'string')
 local last = epoch_of(redis.call('GET', KEYS[2])) or 0
-epoch = string.format('%.0f', math.max(last + 1, time[1] * 1000 + math.floor(time[2] / 1000)))
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if KEYS[3] and redis.call('TYPE', KEYS[3]).ok == 'hash' then
+  if whole_number(redis.call('HMGET', KEYS[3], 'epoch')[1], 0) == now then
+    last = math.max(last, now)
+  end
+end
+epoch = string.format('%.0f', math.max(last + 1, now))
 redis.call('SET', KEYS[2], epoch, 'PX', remembered)
 write(key, epoch)
 keep_former(epoch)
