@@ -85,7 +85,7 @@ def without_time(html: str) -> str:
 
 def test_the_worst_is_on_top_and_the_headline_counts(small: BoardSite, new_tab: Tabs):
     page = new_tab().open(small.url)
-    expect(page.locator("h1")).to_have_text("2 of 11 down, 1 failed, 1 unwatchable, 1 silent, 1 unknown")
+    expect(page.locator("h1.down")).to_have_text("2 of 11 down, 1 failed, 1 unwatchable, 1 silent, 1 unknown")
     assert names(page)[:3] == ["rss_agg", "vexy_ai", "nightly-backup"]
     assert page.title().startswith("2 of 11 down")
     expect(page.locator("#parts")).to_contain_text("not heard by the healer: deaf")

@@ -47,10 +47,12 @@ def test_a_row_turns_and_goes_to_the_top_and_back(site: BoardSite, new_tab: Tabs
     expect(row(page, "notifier")).to_contain_text("acknowledged by ana")
     expect(page.locator("#rows tr").first).to_have_attribute("data-svc", "notifier")
     expect(page.locator("h1")).to_have_text("1 of 7 down")
+    expect(page.locator("h1")).to_have_class("down")
     expect(page.locator("#icon")).to_have_attribute("href", re.compile(r"/bad\.svg$"))
     assert page.title().startswith("1 of 7 down")
     site.change("notifier", state=ServiceState.UP, since=None, acked_by=None)
     expect(page.locator("h1")).to_have_text("all 7 up")
+    expect(page.locator("h1.down")).to_have_count(0)
     expect(page.locator("#rows tr").last).to_have_attribute("data-svc", "notifier")
 
 

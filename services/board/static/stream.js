@@ -168,10 +168,12 @@ function show() {
   const heading = document.getElementById("headline");
   const before = heading?.textContent;
   if (heading && before !== headline) heading.textContent = headline;
+  const isDown = services.some((one) => one.state === "down");
+  heading?.classList.toggle("down", isDown);
   const title = document.body.dataset.title ?? headline;
   document.title = `${title} · ${fleet.fleet || "MarketSwarm"}`;
   const icon = document.getElementById("icon");
-  const file = services.some((one) => one.state === "down") ? "bad.svg" : "good.svg";
+  const file = isDown ? "bad.svg" : "good.svg";
   if (!icon.href.endsWith(file)) icon.href = icon.href.replace(/[a-z]+\.svg$/, file);
   document.getElementById("revision").textContent = fleet.revision ?? "unknown";
 }
