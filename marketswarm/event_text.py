@@ -69,7 +69,7 @@ _WORDS: Final[Mapping[Kind, _EventWords]] = {
     Kind.PROBE_OK: _EventWords("{svc} is up again", "its probes succeed"),
     Kind.PROBE_UNWATCHED: _EventWords("{svc} is no longer probed", f"it was down, {_NOT_WANTED}"),
     Kind.SOURCE_MISS: _EventWords(
-        "{svc} fails", "it has given no answer that can be used for {late}{reason}",
+        "{svc} fails", "it has given no answer that can be used for {late}{reason}{detail}",
         "source status", _WARNING),
     Kind.SOURCE_OK: _EventWords("{svc} answers again", "its answers can be used"),
     Kind.SOURCE_UNWATCHED: _EventWords("{svc} is no longer asked", f"it failed, {_NOT_WANTED}"),
@@ -132,6 +132,7 @@ def describe_event(event: Event) -> tuple[str, str]:
         "lasted": format_seconds(lasted),
         "goodbye": _GOODBYE.get(event.reason or "", ""),
         "reason": f" ({event.reason})" if event.reason else "",
+        "detail": f"; {event.detail}" if event.detail else "",
         "failure": describe_failure(event.detail, event.exit_code) or SOME_FAILURE,
         "since": "ever" if event.since is None else f"for {late}",
         "again": " again" if lasted else "",

@@ -135,14 +135,14 @@ class OutageAlerts:
         self.has_read = False
         self.check()
 
-    def add_outcome(self, name: str, ts: float, error: str | None) -> None:
+    def add_outcome(self, name: str, ts: float, error: str | None, detail: str | None = None) -> None:
         """Add the outcome of a target, to be stored by `run`; ignore a target that is not followed.
 
-        `ts` is in epoch seconds.
+        `ts` is in epoch seconds, `error` is None for a success, and `detail` is that of a miss that follows.
         """
         if self._thresholds_of(name) is not None:
             self._count += 1
-            self._queue.add(name, TargetOutcome(self._boot, self._count, ts, error))
+            self._queue.add(name, TargetOutcome(self._boot, self._count, ts, error, detail))
             self._has_work.set()
 
     def pending_count(self) -> int:

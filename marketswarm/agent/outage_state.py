@@ -100,13 +100,14 @@ RULES: Final = (PROBES, SOURCES, MONITOR)
 class TargetOutcome:
     """Hold one outcome of a target, the `n`th of the process `boot`.
 
-    `error` is None if it was a success.
+    `error` is None if it was a success; `detail` is what else people are to read in a miss that follows.
     """
 
     boot: str
     n: int
     ts: float
     error: str | None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,12 @@ def _report_miss(
     if state.told or not thresholds.alerts:
         return state, None
     late_sec = None if state.since is None else max(0.0, outcome.ts - state.since)
-    more = {"late_sec": late_sec, "reason": state.error, "severity": thresholds.severity}
+    more = {
+        "late_sec": late_sec,
+        "reason": state.error,
+        "severity": thresholds.severity,
+        "detail": outcome.detail,
+    }
     event = _make_event(rule, rule.miss, name, state, outcome.ts, **more)
     return replace(state, told=event.id), event
 

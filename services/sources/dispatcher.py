@@ -142,8 +142,9 @@ class SeriesDispatcher:
     def _take_result(self, series: Series, result: LoadResult) -> None:
         """Keep the state that a load left, and schedule by it; take the outcomes of its sources."""
         for source, error in result.outcomes.items():
-            serving = "" if source == result.source else result.source
-            self.alerts.add_outcome(source, result.answered_at, _explain_error(error, series, serving))
+            is_replaced = error is not None and result.source not in ("", source)
+            detail = f"meanwhile {result.source} serves {series.id}" if is_replaced else None
+            self.alerts.add_outcome(source, result.answered_at, error, detail)
         self.outage.end()
         if result.outcome is LoadOutcome.LOADED and series == self.series.get(series.id):
             self.states[series.id] = result.state
@@ -237,11 +238,6 @@ class SeriesDispatcher:
             return None
         words = ", ".join(f"{count} {word}" for word, count in counts.most_common())
         return f"{len(self.series)} series: {words}"
-
-
-def _explain_error(error: str | None, series: Series, serving: str) -> str | None:
-    """Return why a source failed, and which one served the series in its place; None if it did not fail."""
-    return error if error is None or not serving else f"{error}; meanwhile {serving} serves {series.id}"
 
 
 def _find_due(state: SeriesState, now: float) -> float | None:

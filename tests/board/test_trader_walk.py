@@ -111,7 +111,7 @@ def take_one_source_out(desk: Desk, page: Page) -> None:
 
 def learn_that_a_source_fails(desk: Desk, page: Page, kraken: Receiver) -> None:
     message = desk.read("source:kraken fails")
-    assert "; meanwhile coinbase serves BTC/USD:bars:1m)" in message.text
+    assert "); meanwhile coinbase serves BTC/USD:bars:1m" in message.text
     assert "next: marketswarm source status" in message.text
     page.goto(f"{desk.url}/market/sources")
     expect(page.locator('#sources [data-row="kraken"]')).to_contain_text(re.compile("down|breaker open"))

@@ -198,7 +198,11 @@ def test_a_source_that_breaks_is_replaced_at_once_missed_and_takes_its_place_aga
     scene.served_by("kraken")
     until(lambda: [event.type for event in scene.events()] == ["source_miss", "source_ok"])
     miss, ok = scene.events()
-    assert (miss.svc, miss.reason) == ("source:kraken", "500; meanwhile binance_us serves BTC/USD:bars:1m")
+    assert (miss.svc, miss.reason, miss.detail) == (
+        "source:kraken",
+        "500",
+        "meanwhile binance_us serves BTC/USD:bars:1m",
+    )
     assert ok.since == miss.since
     assert [(line["was"], line["now"]) for line in agent.logs("series.switched")] == [
         ("", "kraken"),

@@ -21,6 +21,7 @@ from marketswarm.agent.outage_state import (
     parse_state,
 )
 from marketswarm.event import Kind, encode_event, parse_event
+from marketswarm.event_text import describe_event
 from support.examples import examples
 
 THRESHOLDS = Thresholds(down_after=3, up_after=2)
@@ -115,6 +116,16 @@ def test_a_source_is_named_and_numbered_as_the_contract_says():
     assert event is not None
     assert (event.type, event.svc, event.by) == (Kind.SOURCE_MISS, "source:kraken", "sources")
     assert event.id == "source_miss.source:kraken.1000000"
+    assert event.detail is None
+
+
+def test_a_miss_has_the_detail_of_the_outcome_that_made_it_one():
+    state, event = UNKNOWN_STATE, None
+    for n, detail in enumerate(("meanwhile a serves it", None, "meanwhile b serves it"), 1):
+        outcome = TargetOutcome("boot", n, 1000.0 + n, "500", detail)
+        state, event = apply_outcome(SOURCES, "kraken", state, outcome, Thresholds(3, 1))
+    assert (event.reason, event.detail) == ("500", "meanwhile b serves it")
+    assert describe_event(event)[1].endswith("(500); meanwhile b serves it")
 
 
 def test_what_nobody_wants_to_hear_of_is_known_all_the_same():

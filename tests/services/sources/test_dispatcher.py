@@ -75,8 +75,8 @@ class Alerts:
     def __init__(self):
         self.added = []
 
-    def add_outcome(self, source, ts, error):
-        self.added.append((source, ts, error))
+    def add_outcome(self, source, ts, error, detail=None):
+        self.added.append((source, ts, error, *filter(None, [detail])))
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ async def test_the_failure_of_a_source_says_who_serves_its_series_meanwhile(scen
     outcomes = {"a": "timeout", "b": None}
     served = LoadResult(LoadOutcome.LOADED, outcomes=outcomes, answered_at=7.0, source="b")
     dispatcher.note_load(SERIES, served, 1.0)
-    assert dispatcher.alerts.added[0] == ("a", 7.0, f"timeout; meanwhile b serves {SERIES.id}")
+    assert dispatcher.alerts.added[0] == ("a", 7.0, "timeout", f"meanwhile b serves {SERIES.id}")
     nobody = LoadResult(LoadOutcome.LOADED, outcomes={"a": "timeout"}, answered_at=8.0)
     dispatcher.note_load(SERIES, nobody, 1.0)
     assert dispatcher.alerts.added[2] == ("a", 8.0, "timeout")
