@@ -7,8 +7,7 @@ from marketswarm.agent.outage_state import AlertRule
 from marketswarm.event import Event, MalformedEvent, Severity, make_event_id, parse_event
 
 MAX_NAME_CHARS: Final = 100
-MAX_TEXT_CHARS: Final = 200
-"""The most characters of a reason, and of a detail."""
+MAX_REASON_CHARS: Final = 200
 
 _ID: Final = re.compile(r"(?P<kind>[a-z_]+)\.(?P<family>[a-z]+):[A-Za-z0-9_.-]{1,120}\.(?P<ms>\d{1,15})")
 
@@ -29,14 +28,9 @@ def parse_service_alert(rule: AlertRule, raw: bytes) -> Event | MalformedEvent:
         # with the id of another program's event, readers would drop that event as a repetition
         "foreign_id": not is_id or found is None or int(found["ms"]) != round(event.ts * 1000),
         "bad_severity": event.severity is not None and event.severity not in set(Severity),
-        "bad_reason": not _is_line(event.reason),
-        "bad_detail": not _is_line(event.detail),
+        "bad_reason": len(event.reason or "") > MAX_REASON_CHARS or not (event.reason or "").isprintable(),
     }
     return next((MalformedEvent(reason) for reason, is_wrong in wrong.items() if is_wrong), event)
-
-
-def _is_line(text: str | None) -> bool:
-    return text is None or (len(text) <= MAX_TEXT_CHARS and text.isprintable())
 
 
 def close_outage(rule: AlertRule, miss: Event, now: float) -> Event:
