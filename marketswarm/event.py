@@ -81,9 +81,10 @@ class Event:
     `id` is the same wherever and however often this event is written. `host` is the machine that the
     service's last beat came from; `exit_code` is that of a command that failed (`reason` is `failed` then).
     `since` is the last beat before the event; `down_since` is when the outage began, if not with that beat.
-    `severity` is how urgent it is, if its writer knows. `detail` is what the report of a failure said:
-    foreign text on one line, as `extract_line` returns it. `host_up`, of a service that fell silent, is how
-    many others are up whose beats came from `host`; None if the service runs on several hosts.
+    `severity` is how urgent it is, if its writer knows. `detail` is what the report of a failure said,
+    or what else its writer knows: foreign text on one line, as `extract_line` returns it. `host_up`, of a
+    service that fell silent, is how many others are up whose beats came from `host`; None if the service runs
+    on several hosts.
     """
 
     type: Kind
