@@ -72,6 +72,7 @@ def _list_acts(
 
 
 def _list_approvals(events: list[Event], channel: str) -> list[tuple[str, SignedLink]]:
+    """Return the words of a button and its link for each remedy that these events ask a person to approve."""
     found: list[tuple[str, SignedLink]] = []
     for event in events:
         request = find_request(event)

@@ -47,7 +47,7 @@ BUSY_CANARY_PAUSE_SEC: Final = 0.025
 Each look, read and write costs as much as thirty services do, so then each one serves a few hundred.
 """
 MANY_PROVEN: Final = 25
-"""So many services whose silence one canary proved are very many: five thousand a second."""
+"""So many services whose silence one canary proved are very many: some thousands a second."""
 GATHER_SEC: Final = 0.01
 """The shortest time between two reads, while no canary is awaited. A beat counts as heard so much later."""
 MAX_CANARY_DIGITS: Final = 20

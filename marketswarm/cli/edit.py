@@ -120,6 +120,7 @@ def remove(
 def _change(
     name: str, edit: Callable[[str], str], path: Path, data: Path, *, yes: bool, as_json: bool
 ) -> None:
+    """Once it is confirmed, write the file at `path` as `edit` returns it, seed it, and print that."""
     planned = plan_change(path, edit, data)
     in_force = find_in_force(planned, data)
     confirm_change(planned, yes=yes, as_json=as_json)

@@ -372,6 +372,7 @@ class WatchedService(LastPayload):
         return due if failure is None else min(due, failure.heard.at)
 
     def _silence_due(self) -> float:
+        """Return when, by the listening clock, its silence is too long: what `due` says, but for failures."""
         rule, last = self.rule, self.last_beat
         warm_up_sec = rule.warm_up_sec
         due = self.watched_since + warm_up_sec if last is None else last.at + rule.timeout_sec

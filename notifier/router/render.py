@@ -352,6 +352,7 @@ def _count_services(machine: Machine) -> str:
 def _describe_services(
     machine: Machine, names: Mapping[str, str], zone: tzinfo | None, *, is_only: bool
 ) -> str:
+    """Return the line with the services of a machine; it names the machine unless it `is_only` and gone."""
     services = format_names(_list_own(machine, names), NAMED)
     left = f"; still down: {format_names(machine.still_down, NAMED)}" if machine.still_down else ""
     is_still = machine.state is MachineState.STILL_GONE

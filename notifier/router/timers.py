@@ -86,6 +86,7 @@ class Timers:
         return notice.in_thread(thread, incident.channels)
 
     def describe(self, notice: Notice, incident: Incident, now: float) -> str:
+        """Return the words that a notice adds to what its events say; `now` is in epoch seconds."""
         # `since` is by its writer's clock, which may have been ahead of ours
         since = incident.since if incident.told_at is None else min(incident.since, incident.told_at)
         lasts = format_seconds(max(0.0, now - since))

@@ -100,6 +100,7 @@ def make_key_pages(board: Board) -> APIRouter:
 
     @site.post(f"{_PATH}/delete")
     async def delete_key(request: Request) -> Response:
+        """Revoke the key with the `id` of a form, and lead back to the page, which says what came of it."""
         form = await board.gate.read_form(request)
 
         async def revoke(form: SentForm) -> PageNotice:
