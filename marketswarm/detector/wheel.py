@@ -67,7 +67,8 @@ class TimingWheel(Generic[T]):
         """Remove and return items that are due at `now`: all of them, if that takes `at_most` looks or fewer.
 
         Otherwise `next_due` is not later than `now`, and the next call goes on. The order is that of the
-        slots; a slot of any size is opened over several calls.
+        slots of the times as they are now, however late the call is; a slot of any size is opened over
+        several calls.
         """
         slot_now = int(now // self._grain)
         found: list[T] = []
@@ -82,7 +83,8 @@ class TimingWheel(Generic[T]):
                 break
             looks += 1
             at = self._when(item)
-            if at <= now:
+            # while the wheel is late, one whose time moved to a later slot is behind all those before that slot
+            if at <= now and at // self._grain <= self._begun:
                 found.append(item)
             else:
                 self._file(item, at)

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.detector import TimingWheel
+from marketswarm.detector.wheel import GRAIN_SEC
 
 
 class Items:
@@ -168,3 +169,35 @@ def test_a_wheel_that_may_look_at_few_items_a_call_loses_none_and_finds_none_too
             del on[each]
     assert not [each for each in on if items.at[each] <= now]
     assert items.wheel.next_due() > now
+
+
+def test_a_wheel_that_is_late_finds_what_was_due_first_before_what_is_due_now_as_well():
+    items = Items()
+    items.file("moved", 10.1)  # then its time moves on, and nobody tells the wheel
+    for at in (10.3, 10.9, 11.9):
+        items.file(f"due {at}", at)
+    items.at["moved"] = 11.6
+    found = [items.wheel.pop_due(12.5, 1) for _ in range(5)]
+    assert [name for names in found for name in names] == ["due 10.3", "due 10.9", "moved", "due 11.9"]
+
+
+quarters = st.integers(0, 16).map(lambda quarter: quarter / 4)
+
+
+@given(
+    st.lists(st.tuples(quarters, quarters), min_size=4, max_size=30),
+    quarters.map(lambda at: 2 * at),
+    st.integers(1, 5),
+)
+def test_items_come_up_in_the_order_of_their_slots_however_late_the_wheel_is(filed, now, at_most):
+    items = Items()
+    for number, (at, _) in enumerate(filed):
+        items.file(f"{number}", at)
+    for number, (at, later) in enumerate(filed):
+        items.at[f"{number}"] = at + later
+    found: list[float] = []
+    for _ in range(3 * len(filed)):
+        found += [items.at[name] for name in items.wheel.pop_due(now, at_most)]
+    slots = [at // GRAIN_SEC for at in found]
+    assert slots == sorted(slots)
+    assert sorted(found) == sorted(at + later for at, later in filed if at + later <= now)
