@@ -83,7 +83,7 @@ class TimingWheel(Generic[T]):
                 break
             looks += 1
             at = self._when(item)
-            # while the wheel is late, one whose time moved to a later slot is behind all those before that slot
+            # on a late wheel, one whose time moved to a later slot stands behind all those before that slot
             if at <= now and at // self._grain <= self._begun:
                 found.append(item)
             else:
