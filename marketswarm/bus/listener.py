@@ -22,7 +22,7 @@ from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.exit import find_error
 from marketswarm.keys import canary_channel, canary_key
 from marketswarm.net.retry import Backoff
-from marketswarm.time_slice import TimeSlice, wait_until_due
+from marketswarm.time_slice import TimeSlice, wait_until_due, wait_within
 
 OPEN_WITHIN_SEC: Final = 2.0
 """The time limit of connecting, and of each SUBSCRIBE with its acknowledgements.
@@ -166,6 +166,7 @@ class Listener:
         self._canary_number = 0
         self._accepted_canary = 0  # the number of the last one that the bus published
         self._received_canary = 0  # the number of the last one that came back
+        self._canary_back = asyncio.Event()
         self._gather = Gather()
         self._work = WorkMeter()
 
@@ -179,7 +180,7 @@ class Listener:
         self.set_channels(channels | self._wanted.to_set())
 
     def request_canary(self) -> None:
-        """Send a canary now: a deadline is due, and only a received canary proves a service's silence."""
+        """Send a canary now, or when the last one is back: only a received one proves a service's silence."""
         self._canary_requested.set()
 
     def note_proven(self, services: int) -> None:
@@ -327,6 +328,7 @@ class Listener:
             if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_CANARY_DIGITS:
                 if int(payload) <= self._canary_number:  # anyone may publish there
                     self._received_canary = int(payload)
+                    self._canary_back.set()
                 self._handler.on_canary_received(
                     self.bus.name, int(payload), now, self._work.measure_sec(now.mono)
                 )
@@ -347,6 +349,10 @@ class Listener:
                 started + CANARY_EVERY_SEC - time.monotonic(),
                 least_sec=self._canary_pause_sec,
             )
+            self._canary_back.clear()
+            if self._received_canary < self._accepted_canary:
+                # requested ones would only add to the messages that this process has yet to handle
+                await wait_within(self._canary_back, started + CANARY_EVERY_SEC - time.monotonic())
 
     async def _send_canary(self) -> None:
         """Publish the next canary by the script, and report to the handler whether the bus accepted it."""

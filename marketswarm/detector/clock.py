@@ -20,7 +20,10 @@ CANARY_EVERY_SEC: Final = 0.25
 """The pause between two canaries: `running` is ahead of what a frozen bus delivered by this much at most."""
 
 OVERDUE_SEC: Final = 1.0
-"""A canary that takes longer, or a loop that wakes later by more than this, begins a gap."""
+"""A canary that was waited for longer, or a loop that wakes later by more than this, begins a gap."""
+
+MAX_OUTSTANDING: Final = 1024
+"""How many canaries are remembered until they come back; a server keeps messages for a shorter time."""
 
 DELAY_SEC: Final = 0.1
 """A loop that wakes later by more than this was held up, so the delay is not a silence of a bus."""
@@ -102,8 +105,8 @@ class ListeningClock:
         self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
         # from its last SUBSCRIBE acknowledged to the connection's end
         self.is_in_session = False
-        # canaries without a return yet: number, time of sending, `_worked_sec` then; the latest 64 are kept
-        self._outstanding: deque[tuple[int, float, float]] = deque(maxlen=64)
+        # canaries without a return yet: number, time of sending, `_worked_sec` then
+        self._outstanding: deque[tuple[int, float, float]] = deque(maxlen=MAX_OUTSTANDING)
         self._worked_sec = 0.0  # how long the listener has handled messages so far, as it said last
         self._worked_at_proof = 0.0  # the same at `proof`, or when the session began
         self.own_delays_sec = 0.0  # the time until canaries that were late since messages were handled first
@@ -141,6 +144,14 @@ class ListeningClock:
         In a gap, return `proven`.
         """
         return self.proven if self._anchor is None else self.proven + (now - self._anchor)
+
+    def read_for_looks(self, now: float) -> float:
+        """Return up to when services that are due are to be looked at: `read`, but little ahead of `proven`.
+
+        While many messages wait to be handled, `read` is far ahead, and the next beats of services that are
+        silent by it are among them.
+        """
+        return min(self.read(now), self.proven + OVERDUE_SEC + CANARY_EVERY_SEC)
 
     def unheard_sec(self, now: float) -> float:
         """Return for how many seconds this bus was not heard while this process ran."""
@@ -211,8 +222,9 @@ class ListeningClock:
     def note_canary_received(self, number: int, now: Moment, worked_sec: float = 0.0) -> bool:
         """Note that a canary came back; return True if that ended a gap. `worked_sec`: see above.
 
-        One that is late since the listener handled the messages before it begins a gap like any other,
-        but does not speak for a deaf bus: the time until then is added to `own_delays_sec`.
+        One that is late since the listener handled the messages before it begins no gap, because none of them
+        is lost: after a gap all services take more work, which would begin the next one. The time until then
+        is added to `own_delays_sec`.
         """
         skipped = False
         while self._outstanding and self._outstanding[0][0] < number:
@@ -222,14 +234,14 @@ class ListeningClock:
             return False  # a canary of an earlier session, or another listener's
         _, sent_at, worked_at_sending = self._outstanding.popleft()
         self.round_trip_sec = now.mono - sent_at
-        waited_sec = _measure_wait(self.round_trip_sec, worked_sec - worked_at_sending)
-        if not skipped and waited_sec <= OVERDUE_SEC < self.round_trip_sec:
+        own_sec = worked_sec - worked_at_sending
+        if not skipped and _measure_wait(self.round_trip_sec, own_sec) <= OVERDUE_SEC < self.round_trip_sec:
             self.own_delays_sec += self.unheard_sec(now.mono)
         self._worked_sec = self._worked_at_proof = worked_sec
         if (muted_sec := self.unheard_sec(now.mono)) > OVERDUE_SEC:
             self._mute_times.append((now.mono, muted_sec))
         self.proof, self.stalled_sec = now, 0.0
-        if self._anchor is not None and (skipped or self.round_trip_sec > OVERDUE_SEC):
+        if self._anchor is not None and (skipped or self.round_trip_sec - own_sec > OVERDUE_SEC):
             self._begin_gap()
         if self._anchor is None:
             self._anchor = self.listening_since = now.mono
@@ -242,11 +254,15 @@ class ListeningClock:
         return False
 
     def check_canary(self, now: float) -> None:
-        """Begin a gap if a canary is overdue, or if none was sent for too long."""
+        """Begin a gap if the listener has waited too long for a canary, or if none was sent for too long."""
         if self._anchor is None:
             return
-        late = self._outstanding and now - self._outstanding[0][1] > OVERDUE_SEC
-        if late or now - self._anchor > 2 * OVERDUE_SEC + CANARY_EVERY_SEC:
+        if self._outstanding:
+            _, sent_at, worked_at_sending = self._outstanding[0]
+            is_late = now - sent_at - (self._worked_sec - worked_at_sending) > OVERDUE_SEC
+        else:
+            is_late = now - self._anchor > 2 * OVERDUE_SEC + CANARY_EVERY_SEC
+        if is_late:
             self._begin_gap()
 
     def note_stall(self, stalled_sec: float) -> None:
@@ -285,7 +301,7 @@ class WindowProof(StrEnum):
     GOOD = "good"
     FAIR = "fair"  # neither begins deafness nor ends it
     POOR = "poor"
-    LATE = "late"  # it would not be poor but for this process, which was late with handling the messages
+    LATE = "late"  # most of it was heard late, or it is poor, by this process's own work on messages
     UNHEARD = "unheard"  # no canary at all came back; the bus's timeout decides about that
 
 
@@ -341,7 +357,7 @@ class ListeningShare:
         heard_late = (self._clock.own_delays_sec - self._own_delays_sec) / elapsed_sec
         if proof is WindowProof.POOR and self._clock.proof.mono <= self._begin.mono:
             proof = WindowProof.UNHEARD
-        elif proof is WindowProof.POOR and share + heard_late >= POOR_BELOW:
+        elif heard_late >= POOR_BELOW or (proof is WindowProof.POOR and share + heard_late >= POOR_BELOW):
             proof = WindowProof.LATE
         self.is_late = proof is WindowProof.LATE
         if proof is WindowProof.POOR:

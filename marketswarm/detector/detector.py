@@ -365,7 +365,7 @@ class Detector:
             verdict = bus.evaluate(now, may_blame=self._reach.may_blame(bus, now))
             if verdict is not None:
                 verdicts.append(verdict)
-            running = bus.clock.read(now.mono)
+            running = bus.clock.read_for_looks(now.mono)
             if not self.is_restoring:
                 suspects += self._find_suspects(bus, running, now)
                 verdicts += self.observer.due_verdicts(bus, now)

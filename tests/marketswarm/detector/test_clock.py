@@ -114,6 +114,25 @@ def test_a_late_canary_that_nobody_looked_for_meanwhile_is_a_gap_all_the_same(cl
     assert (clock.gaps, clock.proven, clock.read(101.5)) == (1, 0, 0)
 
 
+@pytest.mark.parametrize(("worked_sec", "gaps"), [(2.5, 0), (2.0, 0), (1.9, 1)])
+def test_the_time_in_which_messages_were_handled_before_a_canary_is_not_waiting(clock, worked_sec, gaps):
+    clock.note_canary_sent(2, 100.25, 7.0)
+    clock.note_canary_sent(3, 103.2, 7.0 + worked_sec)
+    clock.check_canary(103.2)
+    assert clock.gaps == gaps
+    clock.note_canary_received(2, at(103.25), 7.0 + worked_sec)
+    assert clock.gaps == gaps
+    assert clock.proven == (0 if gaps else 0.25)
+    assert clock.read_for_looks(103.25) == (0 if gaps else 1.5)
+
+
+def test_however_long_canaries_are_on_their_way_they_are_known_when_they_come_back(clock):
+    for number in range(1000):
+        clock.note_canary_sent(2 + number, 100.25 + number / 4, number / 4)
+    clock.note_canary_received(2, at(350), 249)
+    assert (clock.gaps, clock.proven) == (0, 0.25)
+
+
 @pytest.mark.parametrize(("later", "listening"), [(2.25, True), (2.251, False)])
 def test_no_canary_at_all_for_too_long_is_a_gap(clock, later, listening):
     clock.check_canary(100 + later)
