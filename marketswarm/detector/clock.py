@@ -234,14 +234,14 @@ class ListeningClock:
             return False  # a canary of an earlier session, or another listener's
         _, sent_at, worked_at_sending = self._outstanding.popleft()
         self.round_trip_sec = now.mono - sent_at
-        own_sec = worked_sec - worked_at_sending
-        if not skipped and _measure_wait(self.round_trip_sec, own_sec) <= OVERDUE_SEC < self.round_trip_sec:
+        waited_sec = _measure_wait(self.round_trip_sec, worked_sec - worked_at_sending)
+        if not skipped and waited_sec <= OVERDUE_SEC < self.round_trip_sec:
             self.own_delays_sec += self.unheard_sec(now.mono)
         self._worked_sec = self._worked_at_proof = worked_sec
         if (muted_sec := self.unheard_sec(now.mono)) > OVERDUE_SEC:
             self._mute_times.append((now.mono, muted_sec))
         self.proof, self.stalled_sec = now, 0.0
-        if self._anchor is not None and (skipped or self.round_trip_sec - own_sec > OVERDUE_SEC):
+        if self._anchor is not None and (skipped or waited_sec > OVERDUE_SEC):
             self._begin_gap()
         if self._anchor is None:
             self._anchor = self.listening_since = now.mono
@@ -254,12 +254,16 @@ class ListeningClock:
         return False
 
     def check_canary(self, now: float) -> None:
-        """Begin a gap if the listener has waited too long for a canary, or if none was sent for too long."""
+        """Begin a gap if the listener has waited too long for a canary, or if none was sent for too long.
+
+        A bus that stands still meanwhile accepts no canary either, and that begins a gap as well.
+        """
         if self._anchor is None:
             return
         if self._outstanding:
             _, sent_at, worked_at_sending = self._outstanding[0]
-            is_late = now - sent_at - (self._worked_sec - worked_at_sending) > OVERDUE_SEC
+            waited_sec = _measure_wait(now - sent_at, self._worked_sec - worked_at_sending)
+            is_late = waited_sec > OVERDUE_SEC or len(self._outstanding) == MAX_OUTSTANDING
         else:
             is_late = now - self._anchor > 2 * OVERDUE_SEC + CANARY_EVERY_SEC
         if is_late:
