@@ -133,7 +133,8 @@ class Relay:
         self._stored_position = self._position = position
         self.copied += len(events)
         for each in raw:
-            record_publication(self._tracer, "healer", bus.name, each, is_home=True)
+            if self._tracer is not None:
+                record_publication(self._tracer, "healer", bus.name, each, is_home=True)
         self.skipped += skipped
         self._unlogged += skipped
         if len(entries) == PAGE_SIZE:

@@ -80,11 +80,12 @@ class MonitorMetrics:
         self._heard = 0
         self._delay = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
-    def observe_delay(self, verdict: Verdict) -> float:
-        """Record how long after its deadline a bus took a miss, and return that; 0 for other verdicts."""
-        if verdict.overdue_sec is None:
-            return 0.0
-        late_sec = verdict.overdue_sec + max(0.0, time.time() - verdict.ts)
+    def observe_delay(self, verdict: Verdict, overdue_sec: float) -> float:
+        """Record how long after its deadline a bus took a miss, and return that, in seconds.
+
+        The verdict was made `overdue_sec` after the deadline.
+        """
+        late_sec = overdue_sec + max(0.0, time.time() - verdict.ts)
         self._delay.observe(late_sec)
         return late_sec
 

@@ -171,7 +171,8 @@ class Evaluator:
                 self._log_unreadable(bus, answer)
                 now = read_clocks()
                 for svc in answer.services:
-                    if await time_slice.pause():
+                    if time_slice.is_over:
+                        await time_slice.pause()
                         now = read_clocks()
                     del unanswered[svc]
                     found = self.feed.detector.evaluate_suspect(svc, answer.found.get(svc), now)
@@ -457,12 +458,14 @@ class Monitor:
         async for batch in publisher.run():
             name, is_home = publisher.bus.name, publisher.bus.name == self._home
             for verdict, event in batch:
-                self._verdict_log.note_delay(self.metrics.observe_delay(verdict))
+                if verdict.overdue_sec is not None:
+                    self._verdict_log.note_delay(self.metrics.observe_delay(verdict, verdict.overdue_sec))
                 if verdict.subject is _SERVICE and verdict.gap_sec is None:
                     self._health.note_published(verdict, event)
                 elif verdict.subject is _WATCH and verdict.state is State.UP:
                     self._health.refresh_soon(verdict.svc)
-                record_publication(self._tracer, self._owner.name, name, event, is_home=is_home)
+                if self._tracer is not None:
+                    record_publication(self._tracer, self._owner.name, name, event, is_home=is_home)
 
     # -- health keys and trouble
 

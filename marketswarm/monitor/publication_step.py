@@ -10,11 +10,9 @@ ATTRIBUTES: Final = ("late_sec", "timeout_sec", "down_sec", "gap_sec", "reason")
 """The fields of an event that its span has as `marketswarm.event.<name>`."""
 
 
-def record_publication(
-    tracer: Tracer | None, publisher: str, bus: str, raw_event: bytes, *, is_home: bool
-) -> None:
-    """Record that a bus took an event just now, unless traces are off or too many are waiting."""
-    if tracer is not None and tracer.has_room():
+def record_publication(tracer: Tracer, publisher: str, bus: str, raw_event: bytes, *, is_home: bool) -> None:
+    """Record that a bus took an event just now, unless too many are waiting."""
+    if tracer.has_room():
         step = make_publication_step(publisher, bus, raw_event, time.time(), is_home=is_home)
         if step is not None:
             tracer.record(step)

@@ -182,8 +182,7 @@ def test_the_delay_of_a_miss_runs_from_its_deadline_until_a_bus_took_it():
     assert 0 <= miss.overdue_sec < 0.5
     metrics = MonitorMetrics(hand.detector, {}, SoleLeader())
     for ago in (0.0, 2.0):
-        metrics.observe_delay(Verdict("a", State.DOWN, Publication.ALERT, time.time() - ago, overdue_sec=0.1))
-    metrics.observe_delay(Verdict("a", State.UP, Publication.ALERT, time.time() - 100))
+        metrics.observe_delay(Verdict("a", State.DOWN, Publication.ALERT, time.time() - ago), 0.1)
     [delay] = [f.histogram for f in metrics.collect() if f.name == "marketswarm_verdict_delay_seconds"]
     counts = dict(delay.buckets())
     assert (counts[0.05], counts[0.25], counts[1.0], counts[2.5], counts[float("inf")]) == (0, 1, 1, 2, 2)
