@@ -68,7 +68,7 @@ faults: environment ## the fault matrix on real servers; TIMES=10 rounds, ended 
 	done
 
 containertest: environment ## the fleet of compose.yaml on a container engine, broken in every way; ARGS="-k upgrade" for some
-	@$(pytest) -n 0 tests/compose $(ARGS)
+	@$(pytest) -n 2 --dist loadscope tests/compose $(ARGS)
 
 boardtest: environment ## the board on real fleets, its pages in a browser; needs chromium; ARGS="-k phone" for some
 	@$(pytest) -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal tests/board $(ARGS)

@@ -2,14 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
 from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
+from support.by_fixture import ByFixture
 from support.market_board import MarketBoard, open_market, run_apart
 from support.postgres import Postgres, postgres
 from support.rig.browser import Tab, Tabs, open_browser
@@ -41,17 +41,8 @@ WITHOUT_LOOP = {"new_tab", "steered_fleet", "board_fleet", "played"}
 """Fixtures of tests that run no event loop of their own, beside which the browser stays open."""
 
 
-class ByFixture(LoadScopeScheduling):
-    """Gives the tests of a file, and of all files that share a fleet with it, to one worker."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        name = PurePosixPath(path).stem.removeprefix("test_")
-        return next((shared for shared, names in SHARED.items() if name in names), path)
-
-
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFixture:
-    return ByFixture(config, log)
+    return ByFixture(config, log, SHARED)
 
 
 class Chromium:

@@ -10,12 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
+from support.by_fixture import ByFixture
 from support.pages import shown
 from support.rig.compose import HASTY_SEC, ROOT, RUNBOOKS, Project, find_gateway, why_no_engine
 from support.rig.receiver import Receiver
 
 BEGUN: list[Project] = []
+SHARED = {
+    "fleet": ("crashes", "hardened", "ping_lines", "runbooks"),
+    "others": ("engine", "market", "publish"),
+}
+"""Which files one worker runs. A test waits for containers most of its time, so two of them share a core."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFixture:
+    return ByFixture(config, log, SHARED)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
