@@ -1,8 +1,8 @@
 """Count what the product is made of, for `make count`, and hold each package to its budget in budgets.toml.
 
 A line of code is neither blank, nor a comment, nor in a docstring (a string that stands alone). So nothing is
-gained by cutting words. The mechanisms stand in mechanisms.toml, each with its home and with the files that may
-do the same.
+gained by cutting words. The mechanisms stand in mechanisms.toml, each with its home and with the files that
+may do the same.
 """
 
 import ast
@@ -241,7 +241,6 @@ def _walk_own(function: Function) -> Iterator[ast.AST]:
             waiting += ast.iter_child_nodes(node)
 
 
-@cache
 def read_graph() -> grimp.ImportGraph:
     """Return who imports whom in the product."""
     return grimp.build_graph(*PRODUCT, cache_dir=None)
