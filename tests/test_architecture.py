@@ -55,7 +55,7 @@ def test_no_folders_of_a_package_are_in_a_circle(monkeypatch, capsys):
 def test_each_import_that_is_ignored_would_close_a_circle_of_folders():
     """So that the list only shrinks."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
-    (contract,) = settings["contracts"]
+    contract = settings["contracts"][0]
     graph = read_graph()
     arrows = [(one, other) for one in graph.modules for other in graph.find_modules_directly_imported_by(one)]
     ignored = {
