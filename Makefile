@@ -93,8 +93,8 @@ nightly: ## what takes longer than .ci/run may: variants, explored properties, t
 variants: environment ## the tests that only make nightly runs: ARGS="-k clock" or ARGS=tests/faults for some
 	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal --nightly -m nightly --ignore=tests/compose --ignore=tests/board $(ARGS)
 
-count: environment ## lines, functions of one name, and the places of each mechanism
-	@exec $(bin)/python tools/mechanisms.py
+count: environment ## lines of code and their budgets, circles of folders, small modules, callbacks, unsaid effects, mechanisms
+	@exec $(bin)/python tools/count.py
 
 breaks: environment ## break the product in many ways, and see tests of every run fail; ARGS="--only board" for some
 	@exec $(bin)/python tools/breaks.py $(ARGS)

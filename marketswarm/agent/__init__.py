@@ -2,6 +2,10 @@
 
 Names are imported when they are first used: `marketswarm beat` needs only the places of the truth, and a
 program that only declares its `ServiceConfig` needs no event loop.
+
+Enters: the environment, the truth on the buses, signals, and `progress()` from the work.
+Leaves: beats and `beat:<svc>`, a goodbye, an exit code.
+Never: a beat while the work stands still, or work under a lease that has ended.
 """
 
 from typing import TYPE_CHECKING

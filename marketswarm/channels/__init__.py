@@ -1,9 +1,12 @@
 """Send messages to people: one file for each kind of channel.
 
-The notifier uses the channels, and the sentinel when the notifier doesn't answer. A channel has a
-`name` and an `async send(message)`, is created from options, and is closed after use. A failed attempt
-raises `SendError`, which says whether another attempt may succeed; `worker.py` makes the attempts. Not
-here: which messages are sent over which channels.
+The notifier uses the channels, and the sentinel when the notifier doesn't answer. A channel has a `name` and
+an `async send(message)`, is created from options, and is closed after use. A failed attempt raises
+`SendError`, which says whether another attempt may succeed; `worker.py` makes the attempts.
+
+Enters: a message, and the options of a channel from the truth or the environment.
+Leaves: a request to a server, a mail or a program that runs; a receipt or a `SendError`.
+Never: a decision on who is told what, a secret in an error, or markup from the text of an alert.
 """
 
 from typing import TYPE_CHECKING

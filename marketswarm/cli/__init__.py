@@ -2,6 +2,10 @@
 
 Only what `marketswarm check` needs is imported here, because it is run every few seconds and must be cheap.
 `app.py` handles all other commands, and every mistake on the command line.
+
+Enters: the words of a command, the environment, what the buses hold.
+Leaves: text or JSON on stdout, an exit code, and what operators write on the buses.
+Never: a traceback for a mistake of the user, or an import of a service that no command is about.
 """
 
 import gc

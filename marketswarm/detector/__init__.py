@@ -1,13 +1,19 @@
-"""Detection of silent services and lost buses (DETECTION.md). Pure: no I/O, no clock, no await.
+"""Detection of silent services and lost buses (docs/detection.md). Pure: no I/O, no clock, no await.
 
-`clock` measures silence, `wheel` finds the services that are due, `heard` stores beats, `instances` knows
-replays, `service` has the rule, `rule` the times that many services share, `trouble` what only some have,
-`restorable` goes on with what is known elsewhere about a service, `job` has the rule of runs, `bus` finds
-lost buses, `detector` takes the messages and returns verdicts, `roster` plans the change to another roster,
-`restore` applies the state that an earlier run saved, `restarts` observes restarts while no healer listened,
-and keeps a `history` of each service; `verdict` has the states, their transitions, and the values that go in
-and out.
+Enters: messages of the buses with the time at which they arrived, canaries, `beat:<svc>` as read back, a
+roster, and the state that an earlier run saved.
+Leaves: verdicts, and the state to save.
+Never: a miss of a service that may have beaten while nobody listened, a replayed beat as a sign of life, or
+two verdicts about one change.
 """
+
+# `clock` measures silence, `wheel` finds the services that are due, `heard` stores beats, `instances` knows
+# replays, `service` has the rule, `rule` the times that many services share, `trouble` what only some have,
+# `restorable` goes on with what is known elsewhere about a service, `job` has the rule of runs, `bus` finds
+# lost buses, `detector` takes the messages and returns verdicts, `roster` plans the change to another roster,
+# `restore` applies the state that an earlier run saved, `restarts` observes restarts while no healer
+# listened, and keeps a `history` of each service; `verdict` has the states, their transitions, and the values
+# that go in and out.
 
 from typing import TYPE_CHECKING
 

@@ -2,10 +2,11 @@
 
 A field `redis_url` is the variable `REDIS_URL`. A variable that may hold a secret (every URL, every
 `SecretStr`) has a second form, `REDIS_URL_FILE`, that names a file with the value. An empty variable counts
-as not set, as compose's `${NAME:-}` leaves it. An error names the variable and never its value.
+as not set, as compose's `${NAME:-}` leaves it. `marketswarm.bus.find_bus_url` reads the URLs of named buses.
 
-Where the truth and the environment both set something, the truth wins. The URLs of named buses are read by
-`marketswarm.bus.find_bus_url`.
+Enters: the environment, and files that it names.
+Leaves: checked settings, or all mistakes at once. Where the truth sets something too, the truth wins.
+Never: the value of a variable in an error; it names the variable.
 """
 
 from typing import TYPE_CHECKING

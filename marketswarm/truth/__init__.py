@@ -1,8 +1,12 @@
 """The truth: the one document that configures a fleet. Pure: no I/O, no clock.
 
 `parse_truth(raw)` returns an accepted document or raises all its errors at once; `Truth` holds it and answers
-the questions of agents; `diff_truths` compares two of them. Not here: where documents are kept
-(`marketswarm.seeding`) and how agents get theirs.
+the questions of agents; `diff_truths` compares two of them. Where documents are kept is the matter of
+`marketswarm.seeding`.
+
+Enters: bytes that anyone may have written.
+Leaves: a frozen `Truth`, or errors with the path, the value and the remedy.
+Never: a truth that is half in force, or a secret in a document, an error or a difference.
 """
 
 from marketswarm.truth.credentials import resolve_references

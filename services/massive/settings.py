@@ -16,7 +16,7 @@ from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.truth.cycles import find_cycles, format_cycle
 from marketswarm.truth.errors import Place
 from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings, key_refusal
-from services.massive.probes.targets import (
+from services.massive.targets import (
     AnyTarget,
     IntervalSec,
     Polygon,

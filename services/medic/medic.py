@@ -17,15 +17,18 @@ from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
 from services.medic.diagnosis.outage_evidence import EvidenceCollector
 from services.medic.facts import FleetFacts
-from services.medic.observer import FleetObserver, add_evidence
+from services.medic.observer import FleetObserver
 from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
 from services.medic.people import add_people
 from services.medic.planner import Planner
+from services.medic.proposal import find_proposal
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext
+from services.medic.remedies.evidence import add_evidence
 from services.medic.repair import RepairState
 from services.medic.repair_plan import RepairPlan
+from services.medic.rules.fleet import MedicWork
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment
 from services.medic.store import SUPERSEDED, MedicStore
@@ -37,6 +40,8 @@ SHARE_OF_TIME: Final = 10.0
 """A round is followed by a rest of so many times its work, if that is more than `every_sec`."""
 LEAST_REST_SEC: Final = 0.2
 """The rest that no alert ends: in a storm of alerts, rounds would follow one another without a pause."""
+OLD_FACTS_SEC: Final = 1.0
+"""If measuring for the rules took longer, the fleet is observed again before anything is decided."""
 STUCK_SEC: Final = 60.0
 """A round that takes longer is one that hangs."""
 
@@ -77,7 +82,7 @@ class Medic:
         self.orders: Counter[tuple[str, str]] = Counter(
             {(remedy, result): 0 for remedy in Remedy if remedy is not Remedy.WAIT for result in OrderResult}
         )
-        self.round_sec = 0.0
+        self.round_sec = self._measuring_sec = 0.0
         self.is_leading = False
         self._is_superseded = False
         self._due = asyncio.Event()
@@ -113,7 +118,7 @@ class Medic:
         try:
             while True:
                 await self.time_round(store, lease, now)
-                await self.measure(now)  # apart, since the rest after a round is by how long that took
+                self.report_work(now())
                 await self.rest()
         finally:
             self.is_leading = False
@@ -136,19 +141,17 @@ class Medic:
 
         Waiting is no work: a process that hangs takes seconds to be ended, and a bus may stand still as long.
         A rest of ten times that would leave the medic blind just when it has something to heal or to verify.
+        To measure for the rules, which is not done in each round, does not count either.
         """
-        began = time.process_time()
+        began, self._measuring_sec = time.process_time(), 0.0
         await self.do_round(store, lease, now)
-        self.round_sec = time.process_time() - began
+        self.round_sec = time.process_time() - began - self._measuring_sec
         self._looked_at = time.monotonic()
 
     async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
         """Look, decide, store, and carry out at most one order. Raises BusError, or LeaseLost."""
         settings = self._get_settings()
-        # of which moment the facts are at least: an observation after that verifies a remedy before it
-        looked_at = now()
-        facts = await self.observer.observe(settings, looked_at, self._find_rest_sec())
-        facts = self.rules.add_facts(facts, now(), self._find_rest_sec())
+        facts, looked_at = await self._observe(settings, now)
         context = self._make_context(lease.expires_at)
         facts = await add_evidence(facts, settings, context, time.time())
         self.facts = await add_people(facts, store.bus, self.rules.list_alerts(self.planner.repairs))
@@ -166,6 +169,23 @@ class Medic:
             await self._save(store, self.planner.record_result(plan.order, result, text, now()), lease)
         if self.second_tier is not None:
             await self._diagnose(self.second_tier, store, lease, now)
+
+    async def _observe(self, settings: HealingSettings, now: Callable[[], float]) -> tuple[FleetFacts, float]:
+        """Return the facts of this round, with what the rules say of them, and of when they are at least.
+
+        An observation after that time verifies a remedy before it. To measure for the rules may take seconds,
+        where something does not answer; then the fleet is observed again, so that no remedy is for what was.
+        """
+        looked_at, rest_sec = now(), self._find_rest_sec()
+        facts = await self.observer.observe(settings, looked_at, rest_sec)
+        if self.observer.seen is not None:
+            began_at, began = now(), time.process_time()
+            await self.rules.measure(self.observer.seen, began_at)
+            self._measuring_sec = time.process_time() - began
+            if now() - began_at > OLD_FACTS_SEC:
+                looked_at = now()
+                facts = await self.observer.observe(settings, looked_at, rest_sec)
+        return self.rules.add_facts(facts, now(), rest_sec), looked_at
 
     async def _take_evidence(self, plan: RepairPlan) -> tuple[OutageEvidence, ...]:
         """Return the evidence that a plan is to be stored with; none, logged, after an error of ours."""
@@ -213,24 +233,23 @@ class Medic:
             notes += [f"rule {name} holds: {why}" for name, why in self.rules.list_holding(repair.svc)]
             tier.begin(repair, reason, self.facts, notes, readings)
 
-    async def measure(self, now: Callable[[], float]) -> None:
-        """Evaluate the rules, if it is time."""
-        if self.observer.seen is None:
-            return
-        settings = self._get_settings()
+    def report_work(self, now: float) -> None:
+        """Have the rules evaluated that are about the medic's own work, if it is time."""
+        settings, repairs = self._get_settings(), self.planner.repairs
         stopped = self.facts.find_refusal(settings.fuse.down_share) if settings.may_do_anything else None
         is_cut_off = any(each.is_cut_off for each in self.facts.targets.values())
         if stopped is None and is_cut_off and settings.may_do_anything:
             stopped = Refusal.CUT_OFF  # for a part of the fleet, which people are to know as well
         if stopped is Refusal.HEALER_ABSENT:
             stopped = None  # people hear it from the sentinel; this word would reach them after its return
-        await self.rules.look(
-            self.observer.seen,
-            self.planner.repairs,
+        proposed = ((svc, find_proposal(each)) for svc, each in repairs.items())
+        work = MedicWork(
+            frozenset(svc for svc, each in repairs.items() if each.is_escalated),
+            {svc: each for svc, each in proposed if each is not None},
             is_fuse_blown=self.planner.fuse.blown_at is not None,
             stopped=stopped,
-            now=now(),
         )
+        self.rules.report_work(work, self._me.truth, now)
 
     async def _save(self, store: MedicStore, plan: RepairPlan, lease: Lease) -> None:
         if plan.is_empty():

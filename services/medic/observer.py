@@ -4,10 +4,9 @@ Nothing is probed: the healer's verdicts, the services' last beats and the fleet
 part that can't be read makes the whole observation one by which nothing is done.
 """
 
-import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from marketswarm.agent import Agent
@@ -19,11 +18,9 @@ from marketswarm.operator.silences import Silence, read_silences
 from marketswarm.status.fleet_state import FleetState, read_fleet_state
 from marketswarm.status.service_rows import derive_silence
 from marketswarm.truth import HEALER, Service, Truth
-from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
+from services.medic.facts import FleetFacts, Health, RestartOwner, TargetFacts
 from services.medic.owners.owner import NoOwnerError, OwnedProcess, ProcessOwner
 from services.medic.refusal import Refusal
-from services.medic.remedies import REMEDIES, RemedyContext
-from services.medic.remedies.remedy import TracedRemedy
 from services.medic.settings import HealingSettings, MedicEnvironment
 
 IN_TURN_INTERVALS: Final = 10
@@ -313,37 +310,3 @@ def _is_silent(svc: str, seen: FleetObservation) -> bool:
     timeout_sec = seen.truth.timeout_of(svc)
     silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec, seen.state.beats.get(svc))
     return silence_sec is None or silence_sec > timeout_sec
-
-
-async def add_evidence(
-    facts: FleetFacts, settings: HealingSettings, context: RemedyContext, wall: float
-) -> FleetFacts:
-    """Return the facts with what is known of each remedy that the ladder of a target in trouble names.
-
-    Those are the targets that are not well, and those whose outage is open. A remedy reads once for all of
-    them, so ten services that are down cost no more than one. What can't be read is not known. `wall` is now,
-    in epoch seconds by the clock as it is set.
-    """
-    wanted = [
-        svc
-        for svc in settings.targets.keys() & facts.targets.keys()
-        if svc in context.outages or any(map(facts.targets[svc].is_unwell, Symptom))
-    ]
-    traced = [kind for kind in REMEDIES.values() if isinstance(kind, TracedRemedy)]
-    named = [(kind, [svc for svc in wanted if kind.name in settings.ladder_of(svc)]) for kind in traced]
-    read = [(kind, services) for kind, services in named if services]
-    if not read:
-        return facts
-    targets = dict(facts.targets)
-
-    async def add(kind: TracedRemedy, services: Collection[str]) -> None:
-        try:
-            found = await kind.read_evidence(services, facts, context, wall)
-        except (BusError, NoBusError):
-            return
-        for svc, evidence in found.items():
-            known = {**targets[svc].evidence, kind.name: evidence}
-            targets[svc] = replace(targets[svc], evidence=known)
-
-    await asyncio.gather(*(add(kind, services) for kind, services in read))
-    return replace(facts, targets=targets)

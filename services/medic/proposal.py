@@ -1,8 +1,8 @@
 """Find what a person may approve of an outage: a remedy of its ladder, or of a diagnosis. Pure."""
 
 import hashlib
-from dataclasses import dataclass
 
+from marketswarm.operator.approval_request import ApprovalRequest
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair, RepairState
 
@@ -22,31 +22,22 @@ def make_advice_id(repair: Repair) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenProposal:
-    """What a person may approve by `ident` until a time, in epoch seconds.
+def find_proposal(repair: Repair) -> ApprovalRequest | None:
+    """Return what is proposed for an outage; None without a proposal.
 
-    `remedy` is in words: `restart, while 4 that are up need it`, `pause_source (source kraken)`, or
-    `restart, as the diagnosis advises`.
+    It is in words: `restart, while 4 that are up need it`, `pause_source (source kraken)`, or `restart, as
+    the diagnosis advises`. A person may approve it until a time by the clock of the medic that leads.
     """
-
-    ident: str
-    remedy: str
-    until: float
-
-
-def find_proposal(repair: Repair) -> OpenProposal | None:
-    """Return what is proposed for an outage; None without a proposal."""
     if repair.state is RepairState.PROPOSED and repair.proposed is not None:
         ident = make_proposal_id(repair, repair.proposed)
         about = repair.proposed_for and f" ({REMEDIES[repair.proposed].describe(repair.proposed_for)})"
         needed = repair.proposed_needed and f", while {repair.proposed_needed} that are up need it"
         until = repair.since if repair.until is None else repair.until
-        return OpenProposal(ident, f"{repair.proposed}{about}{needed or ''}"[:100], until)
+        return ApprovalRequest(f"{repair.proposed}{about}{needed or ''}"[:100], ident, until)
     advised, advice = make_advice_id(repair), repair.advice
     if advised is None or advice is None:
         return None
-    return OpenProposal(advised, f"{advice.remedies[0]}, as the diagnosis advises", advice.until)
+    return ApprovalRequest(f"{advice.remedies[0]}, as the diagnosis advises", advised, advice.until)
 
 
 def list_ended(before: Repair, after: Repair) -> list[str]:

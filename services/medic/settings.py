@@ -17,10 +17,10 @@ from marketswarm.operator.remedies import ARCHIVE, CACHES, REQUEST_KEYS, SOURCES
 from marketswarm.settings import HttpUrl, MonitorSettings, Token, list_variables
 from marketswarm.truth import Truth
 from marketswarm.truth.errors import Place, format_hint
+from services.medic.metric import Metric
 from services.medic.owners.unit import UNIT_PATTERN
 from services.medic.refusal import PROTECTED
-from services.medic.rules.metric import Metric
-from services.medic.rules.rule import (
+from services.medic.rule import (
     MAX_PAIRS,
     MAX_PATTERNS,
     MAX_RULES,

@@ -11,9 +11,9 @@ import pytest
 
 from marketswarm.fleet_control import RestartAnswer
 from marketswarm.operator.healing import TimelineEntry
+from services.medic.metric import Metric
 from services.medic.owners import engine as engine_module
 from services.medic.owners.engine import ContainerEngine
-from services.medic.rules.metric import Metric
 from support.rig.compose import AGENTS, ROOT, find_engine_socket, patiently
 from support.waiting import Patience
 

@@ -9,8 +9,8 @@ from marketswarm.event import Event, parse_event
 from marketswarm.truth import parse_truth
 from services.massive.market.settings import MarketEnvironment
 from services.massive.probes.probers import trace
-from services.massive.probes.targets import KINDS, Target
 from services.massive.settings import MassiveEnvironment, MassiveSettings
+from services.massive.targets import KINDS, Target
 from support.pages import ROOT, blocks, section, table
 
 PAGE = "docs/services/massive.md"

@@ -4,16 +4,7 @@ import functools
 
 import pytest
 
-from tools.mechanisms import (
-    PRODUCT,
-    ROOT,
-    count_functions,
-    count_lines,
-    find_homes,
-    read_mechanisms,
-    read_sources,
-    report,
-)
+from tools.count import PRODUCT, ROOT, find_homes, read_mechanisms, read_sources
 
 MECHANISMS = read_mechanisms()
 
@@ -36,14 +27,3 @@ def test_a_second_one_is_seen():
         "a.py",
         "c.py",
     ]
-
-
-def test_lines_and_functions_are_counted():
-    sources = {
-        "healer/a.py": "def run():\n    pass\n",
-        "services/b/c.py": "class X:\n    async def run(self): ...\n    def __init__(self): ...\n",
-        "services/b/d/e.py": "x = 1\n",
-    }
-    assert count_lines(sources) == {"healer": 2, "services/b": 4}
-    assert count_functions(sources) == {"run": 2}
-    assert any(line.startswith("functions of one name") for line in "\n".join(report(sources)).splitlines())

@@ -2,4 +2,8 @@
 
 `gaps` is pure; `stream`, `rest` and `publish` do the I/O; `live` streams, and `loop` runs it while the truth
 wants it.
+
+Enters: symbols of the truth, frames of a WebSocket, answers by REST.
+Leaves: bars on the stream, and what the beats say of the connection.
+Never: a bar twice, two connections at a time, or frames that wait in memory for a slow bus.
 """

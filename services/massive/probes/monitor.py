@@ -17,8 +17,8 @@ from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.publish import ResultPublisher
 from services.massive.probes.result import CONFIG, ProbeFinding, ProbeResult
 from services.massive.probes.scheduler import ConcurrencyLimits, ProbePlan, ProbeScheduler
-from services.massive.probes.targets import Polygon, Target, Tcp
 from services.massive.settings import MassiveEnvironment, ProbeSettings
+from services.massive.targets import Polygon, Target, Tcp
 
 SHOWN: Final = 4
 BARS: Final = ":bars"

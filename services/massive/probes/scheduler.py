@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from marketswarm import log as logs
 from services.massive.probes.probers.context import ProbeContext, SystemLookUp
 from services.massive.probes.result import CONFIG, ProbeFinding, ProbeResult
-from services.massive.probes.targets import Target
+from services.massive.targets import Target
 
 JITTER: Final = 0.1
 SPREAD_SEC: Final = 0.02

@@ -30,6 +30,7 @@ from marketswarm.fleet_control import RestartAnswer
 from marketswarm.tasks import gather_all
 from marketswarm.text import escape_text, format_duration
 from services.medic.facts import RestartOwner
+from services.medic.metric import Metric, Readings, find_most
 from services.medic.owners.container import (
     BadAnswerOfEngineError,
     ContainerState,
@@ -57,7 +58,6 @@ from services.medic.owners.owner import (
     ProcessOwner,
 )
 from services.medic.owners.socket_http import TOO_LONG, SocketAnswer, SocketHttpClient, SocketHttpError
-from services.medic.rules.metric import Metric, Readings, find_most
 
 API: Final = "/v1.44"
 """The version of the API: that of Docker Engine 25, which later ones know."""

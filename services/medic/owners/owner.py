@@ -8,8 +8,8 @@ from typing import ClassVar, Final
 
 from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import ProcessFacts, RestartOwner
+from services.medic.metric import Readings
 from services.medic.owners.log_source import LogSource
-from services.medic.rules.metric import Readings
 
 LOOK_SEC: Final = 5.0
 """The longest time of one look at all that an owner runs, in seconds."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import MAX_COUNT, parse_number
-from services.medic.rules.metric import Metric, Readings
+from services.medic.metric import Metric, Readings
 
 MAX_REPLICAS: Final = 100
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.medic.rules.metric import ALERTED_METRICS, COUNTERS, Readings, name_reading
-from services.medic.rules.rule import MonitorRule
+from services.medic.metric import ALERTED_METRICS, COUNTERS, Readings, name_reading
+from services.medic.rule import MonitorRule
 
 MAX_COUNTS: Final = 400
 """The time of a count is divided into so many parts; the increases within one are joined."""

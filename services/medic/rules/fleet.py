@@ -1,19 +1,43 @@
-"""Make readings of what the medic knows of the fleet: beats, processes, and its own repairs. Pure."""
+"""Make readings of what the medic knows of the fleet, and of what it says of its own work. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from marketswarm.detector import State
+from marketswarm.operator.approval_request import ApprovalRequest
+from services.medic.metric import FLEET, Metric, Readings
 from services.medic.observer import FleetObservation
-from services.medic.proposal import find_proposal
-from services.medic.repair import Repair
-from services.medic.rules.metric import FLEET, Metric, Readings
+from services.medic.refusal import Refusal
 
 _DEGRADED: Mapping[str, float] = {"ok": 0.0, "degraded": 1.0}
 
 
-def read_fleet(
-    seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool, is_stopped: bool = False
-) -> Readings:
+@dataclass(frozen=True, slots=True)
+class MedicWork:
+    """What the medic that leads says of its own work, for the rules about that.
+
+    `escalated` are the services with an outage that it gave up, `proposals` what waits for a person, by
+    service. `stopped` is why nothing may be done to any service.
+    """
+
+    escalated: frozenset[str] = frozenset()
+    proposals: Mapping[str, ApprovalRequest] = field(default_factory=dict)
+    is_fuse_blown: bool = False
+    stopped: Refusal | None = None
+
+
+def read_work(work: MedicWork, services: Iterable[str]) -> Readings:
+    """Return by metric and service what the medic says of its own work: 1 for yes and 0 for no."""
+    services = tuple(services)
+    return {
+        Metric.ESCALATED: {svc: float(svc in work.escalated) for svc in services},
+        Metric.PROPOSED: {svc: float(svc in work.proposals) for svc in services},
+        Metric.STOPPED: {FLEET: float(work.stopped is not None)},
+        Metric.FUSE: {FLEET: float(work.is_fuse_blown)},
+    }
+
+
+def read_fleet(seen: FleetObservation) -> Readings:
     """Return by metric and service what one observation says of the services of the truth.
 
     Restarts are a count, all others 1 for yes and 0 for no; None is not known.
@@ -21,7 +45,7 @@ def read_fleet(
     owned: dict[str, int] = {}
     for process in seen.processes or ():
         owned[process.svc] = owned.get(process.svc, 0) + process.restarts
-    metrics = (Metric.DEGRADED, Metric.RESTARTS, Metric.ESCALATED, Metric.PROPOSED, Metric.CONFLICT)
+    metrics = (Metric.DEGRADED, Metric.RESTARTS, Metric.CONFLICT)
     readings: Readings = {metric: {} for metric in metrics}
     for svc in seen.truth.services:
         entry, beat = seen.state.roster.get(svc), seen.state.beats.get(svc)
@@ -33,11 +57,6 @@ def read_fleet(
             restarts = counted.restarts
         readings[Metric.RESTARTS][svc] = None if restarts is None else float(restarts)
         readings[Metric.CONFLICT][svc] = None if counted is None else float(counted.is_conflict)
-        repair = repairs.get(svc)
-        readings[Metric.ESCALATED][svc] = float(repair is not None and repair.is_escalated)
-        readings[Metric.PROPOSED][svc] = float(repair is not None and find_proposal(repair) is not None)
-    readings[Metric.STOPPED] = {FLEET: float(is_stopped)}
-    readings[Metric.FUSE] = {FLEET: float(is_fuse_blown)}
     return readings
 
 

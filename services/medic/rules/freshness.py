@@ -16,9 +16,9 @@ from marketswarm.bus.stored_values import parse_epoch, parse_object, read_string
 from marketswarm.status.service_rows import derive_silence
 from marketswarm.text import parse_digits
 from marketswarm.truth import Truth
+from services.medic.metric import Metric, Readings, name_reading
 from services.medic.observer import FleetObservation
-from services.medic.rules.metric import Metric, Readings, name_reading
-from services.medic.rules.rule import MonitorRule
+from services.medic.rule import MonitorRule
 
 LEAST_EPOCH_SEC: Final = 1e9
 """An id or a `ts` from before 2001 is not a time."""

@@ -13,8 +13,8 @@ from typing import Final
 import psutil
 
 from marketswarm import log as logs
+from services.medic.metric import HOST, Metric, Readings, find_most
 from services.medic.rules.measurement import BlockingMeasurement
-from services.medic.rules.metric import HOST, Metric, Readings, find_most
 
 DISKS: Final = ("/", ".")
 """The folders whose disks matter: the system's, and the one in which the medic works."""

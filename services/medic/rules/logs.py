@@ -14,10 +14,10 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.tasks import gather_all
+from services.medic.metric import LOG_METRICS, Metric, Readings, name_reading
 from services.medic.owners.log_source import LogSource, ReadLines
+from services.medic.rule import MAX_LINE_CHARS, MonitorRule, compile_pattern
 from services.medic.rules.measurement import BlockingMeasurement
-from services.medic.rules.metric import LOG_METRICS, Metric, Readings, name_reading
-from services.medic.rules.rule import MAX_LINE_CHARS, MonitorRule, compile_pattern
 from services.medic.rules.template import TemplateMemory, make_template, show_template
 
 LOOK_SEC: Final = 0.5

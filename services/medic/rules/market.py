@@ -16,8 +16,8 @@ from marketswarm.operator.backups import read_backup_report
 from marketswarm.operator.database_report import read_database_report
 from marketswarm.operator.remedies import ARCHIVE, BARS, SOURCES
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint
+from services.medic.metric import DATABASE, FLEET, Metric, Readings, name_reading
 from services.medic.observer import FleetObservation
-from services.medic.rules.metric import DATABASE, FLEET, Metric, Readings, name_reading
 from services.medic.source_rejects import read_rejects, read_source_states
 
 MAX_GATE_BYTES: Final = 1 << 20

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from services.medic.rules.metric import Readings
+from services.medic.metric import Readings
 
 
 class BlockingMeasurement:

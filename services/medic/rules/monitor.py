@@ -3,6 +3,9 @@
 Every medic follows the same targets, so that a standby closes nothing that the leader holds; the one that
 leads adds outcomes. An outcome is added while a rule holds and that is not published yet, and once it
 provably does not hold any more.
+
+Nothing here knows how the medic decides: `measure` comes before that, and `report_work` after it, with what
+the medic says of its own work.
 """
 
 import asyncio
@@ -14,44 +17,42 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import Thresholds
-from marketswarm.operator.approval_request import ApprovalRequest, describe_request
-from marketswarm.operator.remedies import ARCHIVE
+from marketswarm.operator.approval_request import describe_request
+from marketswarm.operator.remedies import ARCHIVE, Remedy
 from marketswarm.text import escape_text, format_names
 from marketswarm.truth import HEALER, MEDIC, Truth
 from services.medic.facts import FleetFacts, TargetFacts
-from services.medic.observer import FleetObservation
-from services.medic.owners.log_source import LogSource
-from services.medic.owners.owner import ProcessOwner
-from services.medic.proposal import OpenProposal, find_proposal
-from services.medic.refusal import Refusal
-from services.medic.remedies import Remedy
-from services.medic.repair import Repair
-from services.medic.rules.buses import read_buses
-from services.medic.rules.evaluation import RuleEvaluator, RuleFinding
-from services.medic.rules.fleet import list_pids, read_fleet
-from services.medic.rules.freshness import forget_ages_on_full_buses, read_ages
-from services.medic.rules.host import HostObserver
-from services.medic.rules.logs import LogObserver, make_orders
-from services.medic.rules.market import read_market
-from services.medic.rules.metric import (
+from services.medic.metric import (
     CORRUPTION_METRICS,
     FLEET,
     HOST,
     HOST_METRICS,
     PROCESS_METRICS,
     REPAIR_METRICS,
+    WORK_METRICS,
     Metric,
     Readings,
 )
-from services.medic.rules.observed_time import ObservedSpans, ObservedTime, Span
-from services.medic.rules.probes import ProbeObserver
-from services.medic.rules.rule import (
+from services.medic.observer import FleetObservation
+from services.medic.owners.log_source import LogSource
+from services.medic.owners.owner import ProcessOwner
+from services.medic.refusal import Refusal
+from services.medic.rule import (
     STOPPED_RULE,
     MonitorRule,
     RuleSeverity,
     list_pairs,
     list_probes_by_service,
 )
+from services.medic.rules.buses import read_buses
+from services.medic.rules.evaluation import RuleEvaluator, RuleFinding
+from services.medic.rules.fleet import MedicWork, list_pids, read_fleet, read_work
+from services.medic.rules.freshness import forget_ages_on_full_buses, read_ages
+from services.medic.rules.host import HostObserver
+from services.medic.rules.logs import LogObserver, make_orders
+from services.medic.rules.market import read_market
+from services.medic.rules.observed_time import ObservedSpans, ObservedTime, Span
+from services.medic.rules.probes import ProbeObserver
 from services.medic.settings import HealingSettings, MedicEnvironment
 
 DOWN_AFTER: Final = 2
@@ -92,12 +93,11 @@ class RuleMonitor:
         self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
         self._urgent: tuple[Pairs | None, list[tuple[str, str]]] = None, []
         self._probed: tuple[Truth | None, dict[str, list[str]]] = None, {}
-        self._evaluator = RuleEvaluator()
-        self._looked_at = float("-inf")
+        self._evaluator, self._work_evaluator = RuleEvaluator(), RuleEvaluator()
+        self._looked_at = self._reported_at = float("-inf")
         self._ahead_sec = 0.0
         self._observed, self._stored_at = ObservedTime(), float("-inf")
-        self._proposals: dict[str, OpenProposal] = {}
-        self._stopped: Refusal | None = None
+        self._work, self._work_readings = MedicWork(), Readings()
         self.findings: dict[str, RuleFinding] = {}
         self._symptoms: dict[str, list[RuleFinding]] = {}
         self._unnoticed: tuple[Truth, float] | None = None
@@ -144,25 +144,15 @@ class RuleMonitor:
             known = self._pairs = truth, settings, list_pairs(settings.rules_in_force(), truth)
         return known[2]
 
-    async def look(
-        self,
-        seen: FleetObservation,
-        repairs: Mapping[str, Repair],
-        *,
-        is_fuse_blown: bool,
-        stopped: Refusal | None = None,
-        now: float,
-    ) -> None:
-        """Measure, and evaluate rules into `findings`, if it is time, or a proposal was made or ended since.
+    async def measure(self, seen: FleetObservation, now: float) -> None:
+        """Measure the fleet, and evaluate the rules about it into `findings`, if it is time.
 
-        `stopped` is why nothing may be done to any service. `now` is in epoch seconds of the medic that
-        leads.
+        `now` is in epoch seconds of the medic that leads.
         """
-        is_recent = 0 <= now - self._looked_at < self._get_settings().rules_every_sec
         # a term that began after the clock was set back begins before the last look of the one before
-        if is_recent and list_proposals(repairs) == self._proposals:
+        if 0 <= now - self._looked_at < self._get_settings().rules_every_sec:
             return
-        self._looked_at, self._ahead_sec = now, time.time() - now
+        self._looked_at = now
         pairs = self._list_pairs(seen.truth)
         # the logs of these have what rules found in logs: it would be found again
         logged = [(svc, rule) for svc, rule in pairs.values() if svc not in QUOTING]
@@ -176,19 +166,45 @@ class RuleMonitor:
             read_ages(pairs.values(), seen, self._me.bus),
             self._measure_owned(seen),
         )
-        self._stopped = stopped
-        fleet = read_fleet(seen, repairs, is_fuse_blown=is_fuse_blown, is_stopped=stopped is not None)
-        readings: Readings = {**fleet, **host, **logs, **buses, **market, **probes, **ages}
+        readings: Readings = {**read_fleet(seen), **host, **logs, **buses, **market, **probes, **ages}
         for metric, values in owned.items():
             readings[metric] = {**readings.get(metric, {}), **values}
-        self._follow_proposals(repairs, readings)
         forget_ages_on_full_buses(readings, pairs.values(), seen.truth)
         self._readings = readings
-        self.findings = self._evaluator.evaluate(pairs, readings, now, self._find_longest_gap())
+        about_fleet = {name: pair for name, pair in pairs.items() if pair[1].metric not in WORK_METRICS}
+        self._take(pairs, self._evaluate(self._evaluator, about_fleet, readings, now), now)
         frees_connections = Remedy.RECONNECT in self._get_settings().ladder_of(ARCHIVE)
         self._symptoms = find_symptoms(self.findings.values(), frees_connections=frees_connections)
+
+    def report_work(self, work: MedicWork, truth: Truth, now: float) -> None:
+        """Evaluate the rules about the medic's own work, if it is time, or its proposals have changed.
+
+        The event of a proposal that another one of the same service replaces ends with this look, and the
+        other one begins with the next. `now` is in epoch seconds of the medic that leads.
+        """
+        before = self._work.proposals
+        is_recent = 0 <= now - self._reported_at < self._get_settings().rules_every_sec
+        if is_recent and work.proposals == before:
+            return
+        self._reported_at, self._ahead_sec = now, time.time() - now
+        kept = {svc: each for svc, each in work.proposals.items() if before.get(svc, each) == each}
+        self._work = replace(work, proposals=kept)
+        self._work_readings = read_work(self._work, truth.services)
+        pairs = self._list_pairs(truth)
+        about_work = {name: pair for name, pair in pairs.items() if pair[1].metric in WORK_METRICS}
+        self._take(pairs, self._evaluate(self._work_evaluator, about_work, self._work_readings, now), now)
+
+    def _evaluate(
+        self, evaluator: RuleEvaluator, pairs: Pairs, readings: Readings, now: float
+    ) -> dict[str, RuleFinding]:
+        return evaluator.evaluate(pairs, readings, now, self._find_longest_gap())
+
+    def _take(self, pairs: Pairs, found: dict[str, RuleFinding], now: float) -> None:
+        """Take over what was found of some rules, in the order of all; log and publish what follows."""
+        known = self.findings | found
+        self.findings = {name: known[name] for name in pairs if name in known}
         self.holding &= self.findings.keys()
-        for name, finding in self.findings.items():
+        for name, finding in found.items():
             if finding.holds is not None and finding.holds is not (name in self.holding):
                 self._log_change(name, finding)
             self._add_outcomes(name, finding, now)
@@ -204,18 +220,6 @@ class RuleMonitor:
             for metric, values in (await owner.measure(services)).items():
                 readings.setdefault(metric, {}).update(values)
         return readings
-
-    def _follow_proposals(self, repairs: Mapping[str, Repair], readings: Readings) -> None:
-        """Take over the open proposals.
-
-        One that replaces another of the same service is taken over with the next look: with this one, the
-        event of the first ends.
-        """
-        before, found = self._proposals, list_proposals(repairs)
-        replaced = {svc for svc, proposal in found.items() if before.get(svc, proposal) != proposal}
-        self._proposals = {svc: each for svc, each in found.items() if svc not in replaced}
-        for svc in replaced:
-            readings.get(Metric.PROPOSED, {})[svc] = 0.0
 
     def _add_outcomes(self, name: str, finding: RuleFinding, now: float) -> None:
         state, ts = self.alerts.states.get(name), time.time()
@@ -248,18 +252,18 @@ class RuleMonitor:
         """Return why a rule holds, with the line of a log, the sources, or what else made it so."""
         rule, words = finding.rule, describe(finding)
         if rule.share_above is not None:
-            found = self._readings.get(rule.metric, {})
+            found = (self._readings | self._work_readings).get(rule.metric, {})
             over = (name for name, value in found.items() if value is not None and rule.is_met_by(value))
             note = escape_text(format_names(sorted(name for name in over if rule.includes(name))))
         elif rule.metric is Metric.STOPPED:
-            note = str(self._stopped or "")
+            note = str(self._work.stopped or "")
         elif rule.metric is Metric.PROPOSED:
-            proposal = self._proposals.get(finding.subject)
+            proposal = self._work.proposals.get(finding.subject)
             if proposal is None:
                 return words
             # its end is by the clock of this term, and people, board and notifier go by the one that is set
             until = proposal.until + self._ahead_sec
-            return describe_request(ApprovalRequest(proposal.remedy, proposal.ident, until))
+            return describe_request(replace(proposal, until=until))
         else:
             note = self._logs.find_note(finding.subject, rule.metric, rule.detail)
         return f"{words}: {note[:MAX_NOTE_CHARS]}" if finding.holds and note else words
@@ -431,9 +435,3 @@ def describe(finding: RuleFinding) -> str:
     """Return why a rule holds: `process_memory 92.5, above 90 for 60 s`."""
     value = "" if finding.value is None else f" {finding.value:.4g}"
     return f"{finding.rule.metric}{value}, {finding.rule.describe()}"
-
-
-def list_proposals(repairs: Mapping[str, Repair]) -> dict[str, OpenProposal]:
-    """Return by service the proposal that waits for a person."""
-    found = ((svc, find_proposal(each)) for svc, each in repairs.items())
-    return {svc: each for svc, each in found if each is not None}

@@ -11,10 +11,10 @@ from typing import Final
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import parse_epoch, parse_number, parse_object, read_strings
 from marketswarm.keys import MASSIVE_PROBES, probe_key
+from services.medic.metric import Metric, Readings
 from services.medic.observer import FleetObservation
+from services.medic.rule import MASSIVE, list_probes
 from services.medic.rules.market import find_point
-from services.medic.rules.metric import Metric, Readings
-from services.medic.rules.rule import MASSIVE, list_probes
 
 MAX_TARGETS: Final = 500
 MOST_MS: Final = 86_400_000.0

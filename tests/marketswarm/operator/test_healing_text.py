@@ -18,14 +18,14 @@ from marketswarm.operator.healing_text import (
 )
 from marketswarm.operator.remedies import Remedy
 from services.medic.facts import RestartOwner, Symptom
+from services.medic.metric import Metric
 from services.medic.planner import CRASH_LOOPING, EXHAUSTED
 from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult
 from services.medic.repair import Resolution
+from services.medic.rule import SHIPPED
 from services.medic.rules.evaluation import RuleFinding
-from services.medic.rules.metric import Metric
 from services.medic.rules.monitor import describe
-from services.medic.rules.rule import SHIPPED
 from support.healing_record import Step, make_outage
 
 

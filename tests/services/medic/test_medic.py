@@ -15,13 +15,13 @@ from marketswarm.event import Event, Kind, encode_event
 from marketswarm.operator.diagnosis import DiagnosisRecord
 from marketswarm.testing import MemoryBus
 from services.medic.alert_follower import AlertFollower
-from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
+from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse
 from services.medic.medic import Medic
 from services.medic.owners.embedded_fleet import EmbeddedFleet
 from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult, Remedy
-from services.medic.repair import RepairState
+from services.medic.repair import Advice, Repair, RepairState
 from services.medic.settings import HealingSettings, Mode
 from services.medic.store import SUPERSEDED
 from support.healing_record import make_record
@@ -69,9 +69,12 @@ class Rules:
     def take_observed(self, _now):
         return None
 
-    async def look(self, seen, repairs, *, is_fuse_blown, stopped, now):
-        self._scene.looks.append((seen, dict(repairs), is_fuse_blown, now))
-        self._scene.stopped = stopped
+    async def measure(self, seen, now):
+        self._scene.looks.append((seen, now))
+        self._scene.clock += self._scene.measuring_sec
+
+    def report_work(self, work, _truth, _now):
+        self._scene.work = work
 
     def find_suspect(self, services):
         return dict.fromkeys(services, "unknown_errors")
@@ -96,7 +99,7 @@ def scene(monkeypatch):
         bus=None,
     )
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
-    scene.looks, scene.more = [], {}
+    scene.looks, scene.more, scene.measuring_sec, scene.observed = [], {}, 0.0, []
 
     def get_settings():
         return settings.model_copy(update={"every_sec": scene.every_sec, **scene.more})
@@ -104,7 +107,8 @@ def scene(monkeypatch):
     scene.medic = Medic(me, get_settings, Rules(scene), owners=[EmbeddedFleet(Path("/s"))])
     scene.lease = SimpleNamespace(epoch=7, expires_at=clock() + 3600)
 
-    async def observe(_settings, _now, _rest_sec):
+    async def observe(_settings, now, _rest_sec):
+        scene.observed.append(now)
         owned = {"owner": RestartOwner.UP, "processes": (PROCESS,), "boot": "b1"}
         return FleetFacts({"feed": TargetFacts(svc="feed", health=scene.health, **owned)})
 
@@ -318,14 +322,34 @@ async def test_a_rest_is_never_longer_than_planned(scene, monkeypatch):
     await asyncio.wait_for(scene.medic.rest(), 60)
 
 
-async def test_the_rules_are_told_what_was_seen_and_what_they_find_is_acted_on(scene):
-    await scene.medic.measure(lambda: 5.0)
-    assert scene.looks == [("seen", {}, False, 5.0)]
+async def test_the_rules_measure_what_was_seen_and_what_they_find_is_acted_on_in_the_same_round(scene):
+    await scene.rounds(1)
+    assert scene.looks == [("seen", scene.clock)]
     scene.medic.rules.is_alerted = True
     await scene.rounds(3)
     assert [svc for svc, _, _ in scene.asked] == ["feed"]
-    await scene.medic.measure(lambda: 6.0)
-    assert scene.looks[-1][1]["feed"].symptom == "alert"
+    scene.medic.report_work(6.0)
+    assert (scene.work.escalated, scene.work.proposals) == (frozenset(), {})
+
+
+async def test_a_rule_that_begins_to_hold_opens_a_repair_in_the_same_round(scene):
+    rules = scene.medic.rules
+
+    async def measure(_seen, _now):
+        rules.is_alerted = True
+
+    rules.measure = measure
+    await scene.rounds(1)
+    assert scene.medic.planner.repairs["feed"].symptom == "alert"
+
+
+async def test_after_a_slow_measurement_the_fleet_is_observed_again_before_anything_is_decided(scene):
+    await scene.rounds(1)
+    assert len(scene.observed) == 1
+    scene.measuring_sec = 1.5
+    await scene.rounds(1)
+    assert len(scene.observed) == 3
+    assert scene.observed[-1] == scene.clock, "it counts as of then"
 
 
 @pytest.mark.parametrize(
@@ -341,8 +365,36 @@ async def test_the_rules_are_told_what_was_seen_and_what_they_find_is_acted_on(s
 async def test_the_rules_are_told_what_stops_a_medic_that_may_do_something(scene, mode, blocked, told):
     scene.more = {"mode": Mode(mode)}
     scene.medic.facts = FleetFacts(blocked=blocked)
-    await scene.medic.measure(lambda: 5.0)
-    assert scene.stopped is told
+    scene.medic.report_work(5.0)
+    assert scene.work.stopped is told
+
+
+async def test_the_rules_are_told_of_escalations_and_of_proposals(scene):
+    open_one = make_repair(RepairState.OPEN)
+    cases = {
+        "open": open_one,
+        "given_up": replace(open_one, state=RepairState.ESCALATED),
+        "up_again": replace(open_one, state=RepairState.STABILIZING, escalated_after=3),
+        "proposed": replace(open_one, state=RepairState.PROPOSED, proposed=Remedy.RESTART),
+        "advised": replace(open_one, state=RepairState.ESCALATED, advice=Advice((Remedy.RESTART,), 9.0)),
+    }
+    scene.medic.planner.repairs, scene.medic.planner.fuse = cases, Fuse(blown_at=1.0)
+    scene.medic.report_work(5.0)
+    assert scene.work.escalated == {"given_up", "up_again", "advised"}, "until it is stable"
+    assert set(scene.work.proposals) == {"proposed", "advised"}
+    assert scene.work.is_fuse_blown
+
+
+def make_repair(state):
+    return Repair(
+        incident="a",
+        svc="feed",
+        symptom=Symptom.SILENT,
+        down_since=1.0,
+        opened_at=1.0,
+        since=1.0,
+        state=state,
+    )
 
 
 class Tier:

@@ -230,7 +230,10 @@ class Rules:
     def add_facts(self, facts: FleetFacts, *_: Any) -> FleetFacts:
         return facts
 
-    async def look(self, *_args: Any, **_more: Any) -> None:
+    async def measure(self, *_args: Any) -> None:
+        pass
+
+    def report_work(self, *_args: Any) -> None:
         pass
 
 

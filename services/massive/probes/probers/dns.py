@@ -24,7 +24,7 @@ from marketswarm.net.addresses import parse_address
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace, error_reason
 from services.massive.probes.result import ProbeResult
-from services.massive.probes.targets import Dns, split_host_port
+from services.massive.targets import Dns, split_host_port
 
 PORT = 53
 MAX_DATAGRAM_BYTES = 1232

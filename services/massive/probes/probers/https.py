@@ -16,7 +16,7 @@ from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.tls import make_tls_context, record_certificate
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import ProbeResult
-from services.massive.probes.targets import Https
+from services.massive.targets import Https
 
 PORTS: Final = {"http": 80, "https": 443}
 HEADERS: Final = {

@@ -15,7 +15,7 @@ from services.massive.market.stream import StreamConnection, authenticate
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import ProbeResult
-from services.massive.probes.targets import Polygon
+from services.massive.targets import Polygon
 
 
 async def probe(target: Polygon, context: ProbeContext) -> ProbeResult:

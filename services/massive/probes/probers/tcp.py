@@ -4,7 +4,7 @@ from services.massive.probes.probers.connection import connect_host
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import Trace
 from services.massive.probes.result import CONFIG, ProbeResult
-from services.massive.probes.targets import Tcp
+from services.massive.targets import Tcp
 
 
 async def probe(target: Tcp, context: ProbeContext) -> ProbeResult:

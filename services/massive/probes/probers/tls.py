@@ -10,7 +10,7 @@ from services.massive.probes.probers.connection import connect_host
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import ProbeResult
-from services.massive.probes.targets import DAY_SEC, Tls
+from services.massive.targets import DAY_SEC, Tls
 
 
 async def probe(target: Tls, context: ProbeContext) -> ProbeResult:

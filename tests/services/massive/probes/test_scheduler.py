@@ -20,7 +20,7 @@ from services.massive.probes.scheduler import (
     first_delay_sec,
     next_due,
 )
-from services.massive.probes.targets import Tcp
+from services.massive.targets import Tcp
 from support.examples import examples
 from support.waiting import auntil
 

@@ -8,13 +8,13 @@ import pytest
 
 from marketswarm.packed_log import LOG_LINES
 from services.medic.diagnosis.second_tier import LOG_BYTES
+from services.medic.metric import Metric
 from services.medic.owners import log_source
 from services.medic.owners.container import BadAnswerOfEngineError, parse_log
 from services.medic.owners.engine import ContainerEngine
 from services.medic.owners.log_source import read_log_end
 from services.medic.rules import logs
 from services.medic.rules.logs import WARM_UP_SEC, LogObserver, LogOrder
-from services.medic.rules.metric import Metric
 from support.rig.container_engine import ContainerEngineStandIn
 
 SERVICES = ("feed", "mesh")

@@ -9,10 +9,10 @@ import pytest
 from marketswarm.agent.lease import clock
 from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import RestartOwner
+from services.medic.metric import Metric
 from services.medic.owners import engine as engine_module
 from services.medic.owners.engine import ASKED_AT_ONCE, INSPECTED_AGAIN, ContainerEngine
 from services.medic.owners.owner import NoOwnerError
-from services.medic.rules.metric import Metric
 from support.recording_log import RecordingLog
 from support.rig.container_engine import ContainerEngineStandIn
 

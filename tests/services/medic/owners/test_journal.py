@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from marketswarm.packed_log import LOG_LINES
+from services.medic.metric import Metric
 from services.medic.owners import log_source
 from services.medic.owners.journal import JournalLogs, parse_journal
 from services.medic.owners.log_source import (
@@ -20,7 +21,6 @@ from services.medic.owners.log_source import (
 )
 from services.medic.rules import logs
 from services.medic.rules.logs import LogObserver, LogOrder
-from services.medic.rules.metric import Metric
 
 UNIT = "marketswarm@feed.service"
 FIXED = ["--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE", "--reverse"]

@@ -19,8 +19,8 @@ from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
 from services.archive.backup_desk import BackupDesk
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
-from services.medic.observer import add_evidence
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
+from services.medic.remedies.evidence import add_evidence
 from services.medic.remedies.request import LATE_SEC, judge_backup_report
 from services.medic.settings import HealingSettings
 from support.simulation.patient import Patient

@@ -4,9 +4,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from services.medic.metric import Metric
+from services.medic.rule import MonitorRule
 from services.medic.rules.evaluation import MAX_COUNTS, RuleEvaluator
-from services.medic.rules.metric import Metric
-from services.medic.rules.rule import MonitorRule
 from support.examples import examples
 
 GAP_SEC = 40.0

@@ -8,10 +8,10 @@ from marketswarm.beat import Beat
 from marketswarm.status.fleet_state import FleetState
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from services.medic.metric import Metric
 from services.medic.observer import FleetObservation
+from services.medic.rule import MonitorRule
 from services.medic.rules.freshness import forget_ages_on_full_buses, read_ages
-from services.medic.rules.metric import Metric
-from services.medic.rules.rule import MonitorRule
 
 TRUTH = parse_truth(b"""{"services": {"rss_agg": {}, "own": {"access_points": {"publish_to": [
     {"bus": "market-redis", "key": "own:state"}]}}}}""").truth

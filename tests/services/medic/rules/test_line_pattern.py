@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from services.medic.rules.rule import DATABASE_ERRORS, MAX_LINE_CHARS, compile_pattern
+from services.medic.rule import DATABASE_ERRORS, MAX_LINE_CHARS, compile_pattern
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 
 from marketswarm.fleet.agent_logs import LogFiles, find_logs
 from marketswarm.log_follower import find_log_files
+from services.medic.metric import Metric
 from services.medic.owners import embedded_fleet
 from services.medic.owners.embedded_fleet import MAX_BYTES, FleetLogs
+from services.medic.rule import MonitorRule
 from services.medic.rules import logs
 from services.medic.rules.logs import LOOK_SEC, WARM_UP_SEC, LogObserver, LogOrder, make_orders
-from services.medic.rules.metric import Metric
-from services.medic.rules.rule import MonitorRule
 
 MATCHES, NEW, ERRORS = Metric.LOG_MATCHES, Metric.LOG_NEW, Metric.LOG_NEW_ERRORS
 REFUSED = LogOrder(("refused",))

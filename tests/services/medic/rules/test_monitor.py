@@ -14,15 +14,13 @@ from marketswarm.event import Event, Kind, parse_event
 from marketswarm.operator.approval_request import MAX_WAIT_SEC, ApprovalRequest, find_request
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
-from services.medic.proposal import find_proposal
+from services.medic.facts import FleetFacts, Health, TargetFacts
+from services.medic.metric import Metric
 from services.medic.refusal import Refusal
-from services.medic.remedies import Remedy
-from services.medic.repair import Repair, RepairState
+from services.medic.rule import SHIPPED
 from services.medic.rules.evaluation import RuleFinding
-from services.medic.rules.metric import Metric
+from services.medic.rules.fleet import MedicWork, read_work
 from services.medic.rules.monitor import RuleMonitor
-from services.medic.rules.rule import SHIPPED
 from services.medic.settings import HealingSettings
 from support.waiting import auntil
 
@@ -42,7 +40,7 @@ class Log:
 def scene(monkeypatch):
     """Rules over readings that the test sets; `scene.look` is one measurement, ten seconds after the last."""
     scene = SimpleNamespace(readings={}, now=1000.0, rules={"memory": MEMORY}, bus=MemoryBus(), log=Log())
-    scene.repairs = {}
+    scene.work = MedicWork()
     scene.targets = {}
 
     def settings():
@@ -62,17 +60,22 @@ def scene(monkeypatch):
     async def read(*_args):
         return {}
 
-    monkeypatch.setattr(f"{module}.read_fleet", lambda *_args, **_more: scene.readings)
+    monkeypatch.setattr(f"{module}.read_fleet", lambda _seen: scene.readings)
+    monkeypatch.setattr(f"{module}.read_work", lambda *_args: scene.readings)
     monkeypatch.setattr(f"{module}.list_pids", lambda _seen: {})
     for name in ("read_buses", "read_market", "HostObserver.read", "ProbeObserver.read", "LogObserver.read"):
         monkeypatch.setattr(f"{module}.{name}", read)
 
+    async def evaluate(seen=SEEN, work=None):
+        await scene.monitor.measure(seen, scene.now)
+        scene.monitor.report_work(work or scene.work, seen.truth, scene.now)
+
     async def look(value, subject="feed", step_sec=10.0, metric=Metric.PROCESS_MEMORY):
         scene.now += step_sec
         scene.readings = {metric: {subject: value, "mesh": 1.0}}
-        await scene.monitor.look(SEEN, scene.repairs, is_fuse_blown=False, now=scene.now)
+        await evaluate()
 
-    scene.look, scene.alerts = look, alerts
+    scene.look, scene.evaluate, scene.alerts = look, evaluate, alerts
     return scene
 
 
@@ -127,7 +130,7 @@ async def test_a_rule_about_memory_holds_for_a_container_too_and_its_owner_is_as
     async def look():
         scene.now += 10
         scene.readings = {Metric.PROCESS_MEMORY: {"mesh": 10.0}}
-        await scene.monitor.look(seen, {}, is_fuse_blown=False, now=scene.now)
+        await scene.evaluate(seen)
 
     scene.rules = {"memory": {**MEMORY, "services": ["fe*"]}}
     owner.value = 85.0
@@ -192,38 +195,35 @@ async def test_the_reason_names_the_sources_and_the_line_of_the_log(scene, monke
 
 
 async def test_the_event_of_a_proposal_has_the_command_that_approves_it_and_the_next_one_is_another_event(
-    scene,
+    scene, monkeypatch
 ):
+    monkeypatch.setattr("services.medic.rules.monitor.read_work", read_work)
     scene.rules = {"proposed": SHIPPED["proposed"].model_dump(mode="json")}
     scene.monitor.follow(TRUTH)
-    repair = Repair(
-        incident="a", svc="feed", symptom=Symptom.SILENT, down_since=1.0, opened_at=1.0, since=1.0,
-        state=RepairState.PROPOSED, proposed=Remedy.RESTART, until=scene.now + 900,
-    )  # fmt: skip
+    proposal = ApprovalRequest("restart", "a1b2c3d4", scene.now + 900)
 
-    async def list_told(value, step_sec=0.2):
-        await scene.look(value, metric=Metric.PROPOSED, step_sec=step_sec)
+    async def list_told(step_sec=0.2):
+        await scene.look(None, step_sec=step_sec)
         return [each for each in await publish(scene) if each.svc == "medic/proposed/feed"]
 
-    assert await list_told(0.0, 10.0) == []
-    scene.repairs = {"feed": repair}
-    (miss,) = await list_told(1.0)
-    ident = find_proposal(repair).ident
+    assert await list_told(10.0) == []
+    scene.work = MedicWork(proposals={"feed": proposal})
+    (miss,) = await list_told()
     assert (miss.type, miss.severity) == (Kind.MONITOR_MISS, "warning"), "at once, and not ten seconds later"
     assert miss.reason.startswith("restart; to approve it until ")
-    assert miss.reason.endswith(f" UTC: marketswarm medic approve {ident}")
+    assert miss.reason.endswith(f" UTC: marketswarm medic approve {proposal.ident}")
     link = find_request(miss)
-    assert link.until == pytest.approx(time.time() + repair.until - scene.now, abs=10)
-    again = replace(repair, until=scene.now + 10 * MAX_WAIT_SEC)
-    scene.repairs = {"feed": again}
-    assert [each.type for each in await list_told(1.0)] == ["monitor_miss", "monitor_ok"], "the first expired"
+    assert link.until == pytest.approx(time.time() + proposal.until - scene.now, abs=10)
+    again = replace(proposal, ident="e5f6a7b8", until=scene.now + 10 * MAX_WAIT_SEC)
+    scene.work = MedicWork(proposals={"feed": again})
+    assert [each.type for each in await list_told()] == ["monitor_miss", "monitor_ok"], "the first expired"
     for _ in range(2):
-        told = await list_told(1.0)
+        told = await list_told()
         assert [each.type for each in told] == ["monitor_miss", "monitor_ok", "monitor_miss"]
     until = told[-1].ts + MAX_WAIT_SEC
-    assert find_request(told[-1]) == ApprovalRequest("restart", find_proposal(again).ident, until)
-    scene.repairs = {}
-    assert [each.type for each in await list_told(0.0)][3:] == ["monitor_ok"]
+    assert find_request(told[-1]) == ApprovalRequest("restart", again.ident, until)
+    scene.work = MedicWork()
+    assert [each.type for each in await list_told()][3:] == ["monitor_ok"]
 
 
 async def test_logs_that_quote_alerts_are_not_read_and_each_other_one_is(scene, monkeypatch):
@@ -430,7 +430,7 @@ async def test_connections_that_are_used_up_are_a_symptom_of_archive_if_it_may_b
         both = (Metric.DATABASE_CONNECTIONS, Metric.DATABASE_SIZE)
         scene.readings = {metric: {"database": value} for metric in both}
         seen = SimpleNamespace(truth=truth)
-        await scene.monitor.look(seen, scene.repairs, is_fuse_blown=False, now=scene.now)
+        await scene.evaluate(seen)
         return scene.monitor.add_facts(up, scene.now + 0.2, 10.0).targets["archive"].is_alerted
 
     await show(90.0, "reconnect")
@@ -459,7 +459,7 @@ async def test_what_stops_the_medic_is_told_with_the_reason(scene):
     for refusal in (Refusal.FLEET_DOWN, Refusal.CUT_OFF):
         scene.now += 10
         scene.readings = {Metric.STOPPED: {"fleet": 1.0}}
-        await scene.monitor.look(SEEN, {}, is_fuse_blown=False, stopped=refusal, now=scene.now)
+        await scene.evaluate(work=MedicWork(stopped=refusal))
     (miss,) = await publish(scene)
     assert (miss.svc, miss.severity) == ("medic/stopped/fleet", "critical")
     assert miss.reason == "stopped 1, above 0 for 10 s: cut_off"
@@ -476,7 +476,7 @@ async def test_that_no_medic_leads_is_told_once_and_ended_by_the_next_one_that_d
     assert miss.reason == "no process leads (healing) for 61 s"
     scene.now += 10
     scene.readings = {Metric.STOPPED: {"fleet": 0.0}}
-    await scene.monitor.look(SEEN, {}, is_fuse_blown=False, now=scene.now)
+    await scene.evaluate()
     assert [each.type for each in await publish(scene)] == ["monitor_miss", "monitor_ok"]
     scene.rules = {}
     scene.monitor.follow(TRUTH)
@@ -510,11 +510,11 @@ async def test_unknown_errors_and_damaged_data_ask_for_a_diagnosis_of_the_servic
     for count in (0.0, 0.0):
         scene.now += 10
         scene.readings = {Metric.LOG_NEW_ERRORS: {"feed": count}, Metric.QUARANTINED: {"fleet": count}}
-        await scene.monitor.look(SEEN, {}, is_fuse_blown=False, now=scene.now)
+        await scene.evaluate()
     assert scene.monitor.find_suspect(services) == {}
     scene.now += 10
     scene.readings = {Metric.LOG_NEW_ERRORS: {"feed": 1.0}, Metric.QUARANTINED: {"fleet": 9.0}}
-    await scene.monitor.look(SEEN, {}, is_fuse_blown=False, now=scene.now)
+    await scene.evaluate()
     assert scene.monitor.find_suspect(services) == {
         "feed": "unknown_errors", "bars": "corruption", "sources": "corruption",
     }  # fmt: skip

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import os
 import subprocess
 import threading
@@ -19,23 +18,23 @@ from marketswarm.bus import BusError
 from marketswarm.detector import State
 from marketswarm.fleet_control import FleetProcess, ProcessState
 from marketswarm.monitor.roster_entry import RosterEntry
+from marketswarm.operator.approval_request import ApprovalRequest
 from marketswarm.status.fleet_state import FleetState, InstanceCount
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.medic.facts import ProcessFacts, RestartOwner, Symptom
+from services.medic.facts import ProcessFacts, RestartOwner
+from services.medic.metric import FLEET, HOST, Metric
 from services.medic.observer import FleetObservation
 from services.medic.owners.embedded_fleet import make_owned
 from services.medic.owners.owner import OwnedProcess
-from services.medic.remedies import Remedy
-from services.medic.repair import Advice, Repair, RepairState
+from services.medic.refusal import Refusal
+from services.medic.rule import MonitorRule, list_pairs
 from services.medic.rules.buses import read_buses
 from services.medic.rules.evaluation import RuleEvaluator
-from services.medic.rules.fleet import list_pids, read_fleet
+from services.medic.rules.fleet import MedicWork, list_pids, read_fleet, read_work
 from services.medic.rules.host import HostObserver
 from services.medic.rules.market import read_market
 from services.medic.rules.measurement import BlockingMeasurement
-from services.medic.rules.metric import FLEET, HOST, Metric
-from services.medic.rules.rule import MonitorRule, list_pairs
 from services.medic.source_rejects import MAX_SOURCES
 from support.waiting import auntil
 
@@ -60,7 +59,7 @@ def test_only_the_beat_of_a_service_that_is_up_says_whether_it_is_degraded():
         seen = observation(
             roster={} if entry is None else {"feed": entry}, beats={"feed": found} if found else {}
         )
-        return read_fleet(seen, {}, is_fuse_blown=False)[Metric.DEGRADED]["feed"]
+        return read_fleet(seen)[Metric.DEGRADED]["feed"]
 
     assert [degraded(UP, beat("feed", status)) for status in ("ok", "degraded", "stopping")] == [0, 1, None]
     assert degraded(DOWN, beat("feed", "degraded")) is None
@@ -73,57 +72,41 @@ def test_restarts_are_counted_by_the_fleet_otherwise_by_mesh():
         (process("feed", 2), process("feed/2", 3)),
         instances={"feed": InstanceCount(2, 99), "mesh": InstanceCount(1, 7)},
     )
-    found = read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]
+    found = read_fleet(seen)[Metric.RESTARTS]
     assert found == {"feed": 5, "mesh": 7, "sources": None, "bars": None, "archive": None}
 
 
 def test_restarts_of_a_container_are_counted_by_its_engine():
     container = OwnedProcess("feed", RestartOwner.ENGINE, ProcessFacts("c1@t1"), 4)
     seen = observation((container,), instances={"feed": InstanceCount(1, 99)})
-    assert read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]["feed"] == 4
+    assert read_fleet(seen)[Metric.RESTARTS]["feed"] == 4
     assert list_pids(seen) == {}, "its pid may be one of another namespace"
 
 
 def test_while_the_fleet_does_not_answer_what_mesh_counts_is_no_restart():
     seen = observation(instances={"feed": InstanceCount(2, 99)})
-    assert read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]["feed"] == 99, "no fleet is known"
+    assert read_fleet(seen)[Metric.RESTARTS]["feed"] == 99, "no fleet is known"
     seen = dataclasses.replace(seen, owned_by_silent={"feed": RestartOwner.UP})
-    assert read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]["feed"] is None
+    assert read_fleet(seen)[Metric.RESTARTS]["feed"] is None
 
 
-def test_the_medics_own_state_is_measured_too():
-    repair = Repair(
-        incident="a", svc="feed", symptom=Symptom.SILENT, down_since=1.0, opened_at=1.0, since=1.0,
-        state=RepairState.ESCALATED,
-    )  # fmt: skip
-    found = read_fleet(observation(), {"feed": repair}, is_fuse_blown=True)
-    assert (found[Metric.ESCALATED]["feed"], found[Metric.ESCALATED]["mesh"]) == (1, 0)
-    assert found[Metric.FUSE] == {FLEET: 1}
-    open_repair = {"feed": dataclasses.replace(repair, state=RepairState.OPEN)}
-    assert read_fleet(observation(), open_repair, is_fuse_blown=False)[Metric.ESCALATED]["feed"] == 0
-    up_again = {"feed": dataclasses.replace(repair, state=RepairState.STABILIZING, escalated_after=3)}
-    found = read_fleet(observation(), up_again, is_fuse_blown=False)[Metric.ESCALATED]
-    assert found["feed"] == 1, "until it is stable"
+def test_the_medics_own_work_is_measured_too():
+    work = MedicWork(
+        frozenset({"feed"}), {"mesh": ApprovalRequest("restart", "a", 9.0)}, stopped=Refusal.CUT_OFF
+    )
+    assert read_work(work, ["feed", "mesh"]) == {
+        Metric.ESCALATED: {"feed": 1, "mesh": 0},
+        Metric.PROPOSED: {"feed": 0, "mesh": 1},
+        Metric.STOPPED: {FLEET: 1},
+        Metric.FUSE: {FLEET: 0},
+    }
+    assert read_work(MedicWork(is_fuse_blown=True), [])[Metric.FUSE] == {FLEET: 1}
 
 
 def test_a_conflict_is_what_mesh_says_of_a_service_that_it_saw():
     counts = {"feed": InstanceCount(3, is_conflict=True), "mesh": InstanceCount(2)}
-    found = read_fleet(observation(instances=counts), {}, is_fuse_blown=False)[Metric.CONFLICT]
+    found = read_fleet(observation(instances=counts))[Metric.CONFLICT]
     assert found == {"feed": 1, "mesh": 0, "sources": None, "bars": None, "archive": None}
-
-
-def test_a_proposal_is_measured_while_it_waits_for_a_person_be_it_the_ladders_or_a_diagnosis():
-    made = functools.partial(
-        Repair, incident="a", svc="feed", symptom=Symptom.SILENT, down_since=1.0, opened_at=1.0, since=1.0
-    )
-
-    def measure(repair):
-        return read_fleet(observation(), {"feed": repair}, is_fuse_blown=False)[Metric.PROPOSED]["feed"]
-
-    assert measure(made(state=RepairState.PROPOSED, proposed=Remedy.RESTART)) == 1
-    assert measure(made(state=RepairState.ESCALATED, advice=Advice((Remedy.RESTART,), 9.0))) == 1
-    assert measure(made(state=RepairState.ESCALATED)) == 0
-    assert measure(made(state=RepairState.OPEN)) == 0
 
 
 def test_processes_are_found_by_their_service():

@@ -9,10 +9,10 @@ from marketswarm.status.fleet_state import FleetState
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.massive.probes.result import ProbeFinding, ProbeResult
+from services.medic.metric import Metric
 from services.medic.observer import FleetObservation
-from services.medic.rules.metric import Metric
+from services.medic.rule import list_probes, list_probes_by_service
 from services.medic.rules.probes import ProbeObserver
-from services.medic.rules.rule import list_probes, list_probes_by_service
 
 TARGETS = [{"name": name, "url": "https://a.example"} for name in ("shop", "db")]
 TRUTH = parse_truth(orjson.dumps({"services": {"massive": {"settings": {"targets": TARGETS}}}})).truth

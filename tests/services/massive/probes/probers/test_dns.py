@@ -4,7 +4,7 @@ import pytest
 
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.dns import probe
-from services.massive.probes.targets import Dns
+from services.massive.targets import Dns
 from support.fixtures import opened
 from support.rig.name_server import Names
 from support.rig.process import HOST, free_port

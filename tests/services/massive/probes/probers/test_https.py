@@ -9,7 +9,7 @@ from services.massive.probes.probers import https
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.https import probe
 from services.massive.probes.probers.trace import ProbeError, Trace
-from services.massive.probes.targets import Https
+from services.massive.targets import Https
 from support.fixtures import opened
 from support.rig.process import HOST, NO_HOST, free_port
 from support.rig.web_site import Page, Site

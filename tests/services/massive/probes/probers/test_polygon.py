@@ -8,8 +8,8 @@ from pydantic import SecretStr
 
 from services.massive.probes.probers.context import ProbeContext, SystemLookUp
 from services.massive.probes.probers.polygon import probe
-from services.massive.probes.targets import Polygon
 from services.massive.settings import MassiveEnvironment
+from services.massive.targets import Polygon
 from support.fixtures import opened
 from support.rig import free_port
 from support.rig.market_api import KEY, SmallMarket, ending, mute

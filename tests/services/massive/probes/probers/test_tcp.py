@@ -9,7 +9,7 @@ import pytest
 
 from services.massive.probes.probers.context import ProbeContext, SystemLookUp
 from services.massive.probes.probers.tcp import probe
-from services.massive.probes.targets import Tcp
+from services.massive.targets import Tcp
 
 
 async def known(*addresses):

@@ -8,7 +8,7 @@ import pytest
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.tls import probe, record_certificate
 from services.massive.probes.probers.trace import Trace
-from services.massive.probes.targets import Tls
+from services.massive.targets import Tls
 from support.rig.certificates import Authority
 from support.rig.process import HOST
 from support.rig.web_site import Site

@@ -7,8 +7,8 @@ import pytest
 from marketswarm.agent.service_config import require_config
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, Service
-from services.massive.probes.targets import Dns, Https, Polygon, Tcp, Tls, split_host_port
 from services.massive.settings import MassiveSettings
+from services.massive.targets import Dns, Https, Polygon, Tcp, Tls, split_host_port
 
 
 def wishes(*targets, **settings):

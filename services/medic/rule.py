@@ -17,7 +17,7 @@ from marketswarm.keys import RESERVED_PREFIXES
 from marketswarm.operator.database_report import DatedTable
 from marketswarm.operator.remedies import ARCHIVE, SOURCES
 from marketswarm.truth import ESCALATED_RULE, PROPOSED_RULE, Truth, find_probe_targets
-from services.medic.rules.metric import (
+from services.medic.metric import (
     CONNECTION_METRICS,
     COUNTERS,
     DATABASE,

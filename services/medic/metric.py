@@ -87,6 +87,8 @@ COUNTERS: Final = frozenset(
 """The metrics of which only the increase means something."""
 REPAIR_METRICS: Final = frozenset({Metric.ESCALATED, Metric.PROPOSED})
 """What the medic says of its own work on a service: no symptom of that service."""
+WORK_METRICS: Final = REPAIR_METRICS | {Metric.STOPPED, Metric.FUSE}
+"""What the medic says of its own work, once it has decided."""
 ALERTED_METRICS: Final = frozenset({Metric.SOURCE_FAILING})
 """What has an alert of its own for each subject, so that one subject alone is no share of all."""
 HOST_METRICS: Final = frozenset({Metric.HOST_MEMORY, Metric.HOST_CPU, Metric.HOST_DISK_FREE})

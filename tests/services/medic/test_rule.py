@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from marketswarm.truth import parse_truth
-from services.medic.rules.metric import Metric, MetricSubject
-from services.medic.rules.rule import (
+from services.medic.metric import Metric, MetricSubject
+from services.medic.rule import (
     MAX_PAIRS,
     MAX_PATTERNS,
     SHIPPED,
