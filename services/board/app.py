@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from marketswarm import __version__
 from marketswarm.metrics.exporter import list_own_names
 from marketswarm.operator.signed_link import LINK_PATH
-from services.board.access.clients import find_networks
+from marketswarm.web.clients import find_networks
+from marketswarm.web.limits import RefusedError, find_quota_headers
 from services.board.access.guard import OPEN_PATHS, Guard
-from services.board.access.limits import RefusedError, find_quota_headers
 from services.board.access.sessions import SessionOver
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms

@@ -8,7 +8,8 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from marketswarm.agent import agent
-from services.board.access.clients import ForwardedClients, GatewayOverTls, find_networks, has_gateway
+from marketswarm.web.clients import ForwardedClients, GatewayOverTls, find_networks, has_gateway
+from marketswarm.web.server import open_socket, open_tls_listener, serve
 from services.board.app import create_app, find_own_names
 from services.board.board import Board
 from services.board.fleet.history import HistoryBuilder
@@ -19,7 +20,6 @@ from services.board.market.market import Market
 from services.board.metrics import collect_board, collect_market
 from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
-from services.board.server import open_socket, open_tls_listener, serve
 from services.board.settings import BoardEnvironment, BoardSettings
 
 GC_OBJECTS: Final = 50_000
@@ -37,9 +37,9 @@ async def main() -> int:
             me, settings_now, hub, history_now=lambda: past.build(recorder.history, time.time())
         )
         port = me.settings.board_port
-        listening = open_socket(me.settings.board_host, port)
+        listening = open_socket(me.settings.board_host, port, "BOARD")
         tls_port = me.settings.board_tls_port or port
-        tls = open_tls_listener(me.settings.board_tls_host, tls_port, me.settings.board_tls_pem)
+        tls = open_tls_listener(me.settings.board_tls_host, tls_port, me.settings.board_tls_pem, "BOARD")
         board = Board(me, settings_now, reader, hub, lambda: recorder.history)
         market = Market(me, lambda: settings_now().settings.market)
 

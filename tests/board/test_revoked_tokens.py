@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosedError
 
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.tasks import end_tasks
+from marketswarm.web.server import open_socket, serve
 from services.board.access import guard
 from services.board.access.guard import TOKEN_REFUSED, Guard
 from services.board.access.sessions import SessionGate
@@ -22,7 +23,6 @@ from services.board.fleet.api import make_api
 from services.board.fleet.stream import StreamHub
 from services.board.market.conversation import serve_client
 from services.board.market.updates import UpdateHub
-from services.board.server import open_socket, serve
 from support.waiting import auntil
 
 ELSEWHERE = ("192.0.2.7", 5000)
@@ -69,7 +69,7 @@ class Site:
 @pytest.fixture
 async def site(bus, monkeypatch):
     monkeypatch.setattr(guard, "CHECK_SEC", 0.1)
-    found, listening = Site(bus), open_socket("127.0.0.1", 0)
+    found, listening = Site(bus), open_socket("127.0.0.1", 0, "BOARD")
     port = listening.getsockname()[1]
     found.url, found.socket_url = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws"
     serving = asyncio.create_task(serve(found, listening, lambda: 10, found.close))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.operator.audit import Act, AuditOutcome, record_act
-from services.board.access.away import RETRY_SEC
-from services.board.access.limits import RefusedError
+from marketswarm.web.away import RETRY_SEC
+from marketswarm.web.limits import RefusedError
 
 log = logs.get("board")
 

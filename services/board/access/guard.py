@@ -24,8 +24,8 @@ from marketswarm.metrics.exporter import is_own_host
 from marketswarm.net.addresses import Network
 from marketswarm.operator import tokens
 from marketswarm.truth.parse import MAX_BYTES
-from services.board.access.clients import may_read
-from services.board.access.limits import RefusedError
+from marketswarm.web.clients import may_read
+from marketswarm.web.limits import RefusedError
 from services.board.access.sessions import SessionGate, names_other_origin
 from services.board.access.tokens import TokenVerifier, find_address
 

@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from marketswarm import log as logs
 from marketswarm.operator.tokens import Scope, Token
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 from services.board.access.tokens import Client, TokenVerifier, find_address, find_media_type
 
 LASTS_SEC: Final = 12 * 3600.0

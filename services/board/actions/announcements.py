@@ -20,9 +20,9 @@ from marketswarm.operator.announcements import (
 )
 from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Epoch, Name
+from marketswarm.web.away import refuse_without_bus
+from marketswarm.web.limits import RefusedError
 from services.board.access.audit import AuditLog
-from services.board.access.away import refuse_without_bus
-from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 from services.board.actions.steering import Line, VerbBody
 from services.board.cache import Cached

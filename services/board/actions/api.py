@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from marketswarm.operator.announcements import Announcement
 from marketswarm.operator.tokens import Scope
-from services.board.access.limits import find_quota_headers
+from marketswarm.web.limits import find_quota_headers
 from services.board.access.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
 from services.board.actions.steering import (

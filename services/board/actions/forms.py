@@ -20,7 +20,7 @@ from marketswarm.operator.healing_text import describe_proposal
 from marketswarm.operator.silences import NO_REASON
 from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 from services.board.access.sessions import (
     BrowserSession,
     PageNotice,

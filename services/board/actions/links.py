@@ -18,7 +18,7 @@ from marketswarm.operator.healing_text import describe_proposal
 from marketswarm.operator.signed_link import LINK_PATH, QUIET_SEC, LinkAction, SignedLink, read_link
 from marketswarm.operator.silences import is_pattern
 from marketswarm.text import format_moment
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 from services.board.access.sessions import find_origin
 from services.board.access.tokens import Client, find_address
 from services.board.actions.steering import AckBody, ApproveBody, HealingSteering, SilenceBody, Steering

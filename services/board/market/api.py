@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from services.board.access.limits import find_quota_headers
+from marketswarm.web.limits import find_quota_headers
 from services.board.access.tokens import find_address
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.bar_table import find_cursor

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from marketswarm.tasks import run_until_first
-from services.board.access.limits import RateLimiter
+from marketswarm.web.limits import RateLimiter
 from services.board.market.market import Market
 from services.board.market.updates import (
     INTERVAL_SEC,

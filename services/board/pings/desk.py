@@ -13,7 +13,7 @@ from marketswarm.operator.silences import MAX_SILENCE_SEC, Silence, read_silence
 from marketswarm.operator.tokens import Token
 from marketswarm.pings import JobPing, PingKind
 from marketswarm.truth.model import SERVICE_NAME
-from services.board.access.limits import RateLimiter, RefusedError
+from marketswarm.web.limits import RateLimiter, RefusedError
 from services.board.access.tokens import Client
 from services.board.actions.steering import SilenceBody, Steering
 from services.board.fleet.snapshot import FleetSnapshot

@@ -13,6 +13,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm.pings import MAX_BODY_BYTES, JobPing
+from marketswarm.web.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
 from services.board.access.guard import HEADERS, find_refusal
 from services.board.access.tokens import find_address
 from services.board.pings.answers import (
@@ -42,7 +43,6 @@ from services.board.pings.requests import (
     parse_run_id,
     read_ping_body,
 )
-from services.board.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
 
 _NOTHING: Final[Mapping[str, WholeAnswer]] = {}
 _NO_BODY: Final = PingBody()

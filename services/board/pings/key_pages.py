@@ -14,7 +14,7 @@ from marketswarm.operator.ping_keys import PingKey
 from marketswarm.operator.ping_lines import make_ping_lines
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth.document_edit import AddedKind
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 from services.board.access.sessions import PageNotice, SentForm
 from services.board.actions.forms import read_body, run_act
 from services.board.actions.ping_keys import PingKeyBody

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from marketswarm.bus import BusError
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth import diff_truths
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 from services.board.access.tokens import TOKEN_HEADER, TokenVerifier, find_media_type
 from services.board.responses import answer_body, answer_fresh
 from services.board.truth.documents import RevisionView, read_revisions_of

@@ -30,9 +30,9 @@ from marketswarm.truth import (
 )
 from marketswarm.truth.document_text import find_lines, insert_service
 from marketswarm.truth.parse import MAX_BYTES
+from marketswarm.web.away import RETRY_SEC
+from marketswarm.web.limits import RefusedError
 from services.board.access.audit import AuditLog
-from services.board.access.away import RETRY_SEC
-from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 
 MAX_PROBLEMS: Final = 200  # how many errors, warnings and changes of a document are shown

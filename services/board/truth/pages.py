@@ -19,7 +19,7 @@ from marketswarm.status.service_rows import ServiceState
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.document_edit import MASSIVE, EditError
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 from services.board.access.sessions import PageNotice, SentForm
 from services.board.board import Board
 from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot

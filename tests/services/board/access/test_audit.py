@@ -6,8 +6,8 @@ from marketswarm.bus import BusError, NoBusError
 from marketswarm.keys import BOARD_AUDIT
 from marketswarm.operator.audit import Act, Action
 from marketswarm.testing.memory import MemoryBus
+from marketswarm.web.limits import RefusedError
 from services.board.access.audit import AuditLog
-from services.board.access.limits import RefusedError
 
 ACT = Act(Action.ANNOUNCE, "a1", None, "127.0.0.1")
 

@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 from services.board.access.tokens import FAILURES, WRITES, TokenVerifier
 from support.fixtures import closed
 

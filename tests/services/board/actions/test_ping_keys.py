@@ -11,8 +11,8 @@ from marketswarm.operator.ping_keys import MAX_PING_KEYS, hash_ping_secret, read
 from marketswarm.operator.tokens import Scope, create_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from marketswarm.web.limits import RefusedError
 from services.board.access.audit import AuditLog
-from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 from services.board.actions.ping_keys import MAX_LIFE_SEC, KeySteering, PingKeyBody
 

@@ -10,12 +10,12 @@ import pytest
 from marketswarm.operator.ping_keys import create_ping_key, write_ping_key
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from marketswarm.web.server import WHOLE_ANSWER
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDirectory
 from services.board.pings.gate import PingGate
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.writer import PingWriter
-from services.board.server import WHOLE_ANSWER
 from support.fixtures import closed
 
 TRUTH = {

@@ -15,8 +15,8 @@ from marketswarm.seeding.transaction import seed_truth
 from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from marketswarm.web.limits import RefusedError
 from services.board.access.audit import AuditLog
-from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 from services.board.truth import editor as editor_module
 from services.board.truth.editor import (
