@@ -16,8 +16,8 @@ from marketswarm.metrics.exporter import list_own_names
 from marketswarm.operator.signed_link import LINK_PATH
 from marketswarm.web.clients import find_networks
 from marketswarm.web.limits import RefusedError, find_quota_headers
+from marketswarm.web.sessions import SessionOver
 from services.board.access.guard import OPEN_PATHS, Guard
-from services.board.access.sessions import SessionOver
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
 from services.board.actions.links import LinkActs, make_link_site

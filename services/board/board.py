@@ -19,9 +19,9 @@ from marketswarm.keys import ALERTS
 from marketswarm.status.topology import read_topology
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.truth import MEDIC, SYSTEM, Truth
-from services.board.access.audit import AuditLog
-from services.board.access.sessions import SessionGate
-from services.board.access.tokens import TokenVerifier
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.sessions import SessionGate
+from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.ping_keys import KeySteering
 from services.board.actions.steering import HealingSteering, Steering
@@ -66,7 +66,8 @@ class Board:
     ) -> None:
         self.me, self.settings_now, self.reader, self.hub = me, settings_now, reader, hub
         self.history_now = history_now
-        self.audit, self.verifier = AuditLog(self._find_system), TokenVerifier(self._find_system)
+        self.audit = AuditLog(self._find_system, "board")
+        self.verifier = TokenVerifier(self._find_system, "board")
         self.gate = SessionGate(self.verifier, f"board_{me.settings.board_port}")
         self.steering = Steering(lambda: self.buses, self.audit, lambda: self.truth)
         self.editor = TruthEditor(

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from marketswarm import __version__
 from marketswarm.text import escape_text
-from services.board.access.sessions import BrowserSession, PageNotice
+from marketswarm.web.sessions import BrowserSession, PageNotice
 from services.board.fleet.probe_pictures import FILTERS as PROBE_FILTERS
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.fleet.words import FILTERS

@@ -14,10 +14,10 @@ from websockets.exceptions import ConnectionClosedError
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.tasks import end_tasks
 from marketswarm.web.server import open_socket, serve
+from marketswarm.web.sessions import SessionGate
+from marketswarm.web.tokens import TokenVerifier
 from services.board.access import guard
 from services.board.access.guard import TOKEN_REFUSED, Guard
-from services.board.access.sessions import SessionGate
-from services.board.access.tokens import TokenVerifier
 from services.board.actions.forms import make_forms
 from services.board.fleet.api import make_api
 from services.board.fleet.stream import StreamHub
@@ -34,7 +34,7 @@ class Site:
 
     def __init__(self, bus):
         self.bus, self.events, self.market = bus, StreamHub("boot"), UpdateHub("boot")
-        verifier = TokenVerifier(lambda: bus)
+        verifier = TokenVerifier(lambda: bus, "board")
         self.gate = gate = SessionGate(verifier, "board_test")
         app = FastAPI()
         app.include_router(make_api(SimpleNamespace(hub=self.events)))

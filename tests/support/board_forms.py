@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
 from marketswarm.truth.document_edit import AddedKind, TruthEntry
-from services.board.access.sessions import BrowserSession
+from marketswarm.web.sessions import BrowserSession
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.pings.key_pages import KeysPage, KeyView, NewKey
 from services.board.responses import Frame, PageModel

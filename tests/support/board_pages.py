@@ -24,7 +24,7 @@ from marketswarm.status.service_rows import ServiceState
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from marketswarm.truth import Schedule
 from marketswarm.truth.document_edit import EntryFields
-from services.board.access.sessions import BrowserSession
+from marketswarm.web.sessions import BrowserSession
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
 from services.board.fleet.beats import BeatInterval, BeatTimes
 from services.board.fleet.history import Past

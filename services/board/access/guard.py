@@ -26,8 +26,8 @@ from marketswarm.operator import tokens
 from marketswarm.truth.parse import MAX_BYTES
 from marketswarm.web.clients import may_read
 from marketswarm.web.limits import RefusedError
-from services.board.access.sessions import SessionGate, names_other_origin
-from services.board.access.tokens import TokenVerifier, find_address
+from marketswarm.web.sessions import SessionGate, names_other_origin
+from marketswarm.web.tokens import TokenVerifier, find_address
 
 CHECK_SEC: Final = 2.0  # how often the bus is asked whether a token is still valid
 ENDED: Final = "the token is not valid any more"

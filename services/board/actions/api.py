@@ -16,7 +16,7 @@ from starlette.responses import Response
 from marketswarm.operator.announcements import Announcement
 from marketswarm.operator.tokens import Scope
 from marketswarm.web.limits import find_quota_headers
-from services.board.access.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
+from marketswarm.web.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
 from services.board.actions.steering import (
     AckBody,

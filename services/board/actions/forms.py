@@ -21,12 +21,11 @@ from marketswarm.operator.silences import NO_REASON
 from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.web.limits import RefusedError
-from services.board.access.sessions import (
+from marketswarm.web.sessions import (
     BrowserSession,
     PageNotice,
     SentForm,
     SessionGate,
-    find_origin,
     read_fields,
 )
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
@@ -114,7 +113,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
 
     @forms.post("/sign-in")
     async def sign_in(request: Request) -> Response:
-        find_origin(request)
+        gate.find_origin(request)
         fields = await read_fields(request)
         answer = redirect(find_way_back(fields))
         try:
@@ -127,7 +126,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
     @forms.post("/sign-out")
     async def sign_out(request: Request) -> Response:
         answer = redirect("/sign-in")
-        find_origin(request)
+        gate.find_origin(request)
         await gate.close(request, answer)
         return answer
 

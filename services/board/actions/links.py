@@ -19,8 +19,8 @@ from marketswarm.operator.signed_link import LINK_PATH, QUIET_SEC, LinkAction, S
 from marketswarm.operator.silences import is_pattern
 from marketswarm.text import format_moment
 from marketswarm.web.limits import RefusedError
-from services.board.access.sessions import find_origin
-from services.board.access.tokens import Client, find_address
+from marketswarm.web.sessions import find_origin
+from marketswarm.web.tokens import Client, find_address
 from services.board.actions.steering import AckBody, ApproveBody, HealingSteering, SilenceBody, Steering
 from services.board.actions.used_links import UsedLinks
 from services.board.fleet.incident_record import ProposalView
@@ -163,7 +163,7 @@ def make_link_site(acts: LinkActs, key: SecretStr | None) -> APIRouter:
     async def act(text: str, request: Request) -> Response:
         # the link is the credential, so a program (an app's button) needs no origin; a foreign page has one
         if "origin" in request.headers:
-            find_origin(request)
+            find_origin(request, "board")
         now = time.time()
         client = Client(None, find_address(request.scope))
         return answer_page(await acts.act(require_link(text, now), client, now))

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from marketswarm.web.limits import find_quota_headers
-from services.board.access.tokens import find_address
+from marketswarm.web.tokens import find_address
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag

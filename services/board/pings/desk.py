@@ -14,7 +14,7 @@ from marketswarm.operator.tokens import Token
 from marketswarm.pings import JobPing, PingKind
 from marketswarm.truth.model import SERVICE_NAME
 from marketswarm.web.limits import RateLimiter, RefusedError
-from services.board.access.tokens import Client
+from marketswarm.web.tokens import Client
 from services.board.actions.steering import SilenceBody, Steering
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.pings.answers import (

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm.pings import MAX_BODY_BYTES, JobPing
 from marketswarm.web.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
+from marketswarm.web.tokens import find_address
 from services.board.access.guard import HEADERS, find_refusal
-from services.board.access.tokens import find_address
 from services.board.pings.answers import (
     BAD_METHOD,
     CREATED,

@@ -15,7 +15,7 @@ from marketswarm.operator.ping_lines import make_ping_lines
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth.document_edit import AddedKind
 from marketswarm.web.limits import RefusedError
-from services.board.access.sessions import PageNotice, SentForm
+from marketswarm.web.sessions import PageNotice, SentForm
 from services.board.actions.forms import read_body, run_act
 from services.board.actions.ping_keys import PingKeyBody
 from services.board.board import Board

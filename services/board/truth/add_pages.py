@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.document_edit import AddedKind, EditError, EntryFields
-from services.board.access.sessions import SentForm
+from marketswarm.web.sessions import SentForm
 from services.board.board import Board
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.answers import RefusedPingError

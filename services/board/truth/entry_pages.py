@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.text import escape_text
 from marketswarm.truth.document_edit import MASSIVE, EditError, TruthEntry, page_name, read_entry
 from marketswarm.web.limits import RefusedError
-from services.board.access.sessions import SentForm
+from marketswarm.web.sessions import SentForm
 from services.board.board import Board
 from services.board.responses import Frame, answer_page, make_sentence
 from services.board.truth.editor import ProblemView

@@ -20,7 +20,7 @@ from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.document_edit import MASSIVE, EditError
 from marketswarm.web.limits import RefusedError
-from services.board.access.sessions import PageNotice, SentForm
+from marketswarm.web.sessions import PageNotice, SentForm
 from services.board.board import Board
 from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot
 from services.board.responses import Frame, answer_page, redirect

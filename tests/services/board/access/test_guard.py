@@ -5,9 +5,9 @@ import pytest
 
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
+from marketswarm.web.tokens import TokenVerifier
 from services.board.access import guard
 from services.board.access.guard import MAX_BODY_BYTES, OPEN_PATHS, Guard, find_refusal
-from services.board.access.tokens import TokenVerifier
 
 
 def scope(host="127.0.0.1:8080", client=("127.0.0.1", 1234), path="/", query=b"", **headers):
@@ -62,7 +62,7 @@ async def test_a_token_lets_a_client_on_another_machine_read():
     bus = MemoryBus()
     token, text = create_token("wall", [Scope.READ], author="kim", now=time.time())
     await write_token(bus, token)
-    verifier, client = TokenVerifier(lambda: bus), ("10.0.0.2", 1)
+    verifier, client = TokenVerifier(lambda: bus, "board"), ("10.0.0.2", 1)
     asked = scope(client=client, authorization=f"Bearer {text}")
     assert (await run(answer, asked, verifier=verifier))[0]["status"] == 200
     asked["headers"].append((b"authorization", b"Bearer x"))
@@ -99,7 +99,8 @@ async def run(app, asked, bodies=(), verifier=None, is_open=OPEN_PATHS.__contain
     async def send(message):
         sent.append(message)
 
-    await Guard(app, (), verifier or TokenVerifier(MemoryBus), (), is_open=is_open)(asked, receive, send)
+    verifier = verifier or TokenVerifier(MemoryBus, "board")
+    await Guard(app, (), verifier, (), is_open=is_open)(asked, receive, send)
     return sent
 
 

@@ -8,9 +8,9 @@ from fastapi import FastAPI, Request
 
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
+from marketswarm.web.sessions import SessionGate
+from marketswarm.web.tokens import TokenVerifier
 from services.board.access.guard import MAX_BODY_BYTES, Guard
-from services.board.access.sessions import SessionGate
-from services.board.access.tokens import TokenVerifier
 from services.board.actions.forms import make_forms
 from support.fixtures import closed
 
@@ -24,7 +24,7 @@ class Site:
 
     def __init__(self, client: tuple[str, int] = ELSEWHERE) -> None:
         self.bus = MemoryBus()
-        verifier = TokenVerifier(lambda: self.bus)
+        verifier = TokenVerifier(lambda: self.bus, "board")
         gate = SessionGate(verifier, "board_8080")
         app = FastAPI()
         app.include_router(make_forms(gate, None, None, None, None))

@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.web.limits import RefusedError
-from services.board.access.sessions import SentForm
+from marketswarm.web.sessions import SentForm
 from services.board.actions.forms import parse_moment, read_state
 
 
