@@ -1,8 +1,7 @@
 """Put the application together: pages, the API, health checks, errors, and the guard around them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,12 +11,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm import __version__
-from marketswarm.metrics.exporter import list_own_names
 from marketswarm.operator.signed_link import LINK_PATH
 from marketswarm.web.clients import find_networks
+from marketswarm.web.guard import Guard, SiteRules
 from marketswarm.web.limits import RefusedError, find_quota_headers
 from marketswarm.web.sessions import SessionOver
-from services.board.access.guard import OPEN_PATHS, Guard
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
 from services.board.actions.links import LinkActs, make_link_site
@@ -37,7 +35,6 @@ from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
 from services.board.public.visibility import is_public_path
 from services.board.responses import answer_error, make_sentence, redirect
-from services.board.settings import BoardEnvironment
 from services.board.truth.add_pages import make_add_pages
 from services.board.truth.api import make_truth_api
 from services.board.truth.entry_pages import make_entry_pages
@@ -79,7 +76,7 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
-def create_app(board: Board, market: Market) -> Guard:
+def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
     app = _App(
         title="MarketSwarm board",
         version=__version__,
@@ -112,15 +109,13 @@ def create_app(board: Board, market: Market) -> Guard:
     _add_health(app, board)
     add_errors(app)
     packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)
-    settings = board.me.settings
-    networks = find_networks(settings.board_open_to or "")
+    networks = find_networks(board.me.settings.board_open_to or "")
 
     def is_open(path: str) -> bool:
         is_link = path.startswith(LINK_PATH)  # it brings what lets it in
-        return path in OPEN_PATHS or is_link or is_public_path(path, board.reader.snapshot, board.public)
+        return is_link or is_public_path(path, board.reader.snapshot, board.public)
 
-    names = find_own_names(settings)
-    return Guard(packed, names, board.verifier, networks, is_open=is_open, gate=board.gate)
+    return Guard(packed, rules, board.verifier, networks, is_open=is_open, gate=board.gate)
 
 
 def answer_head(app: ASGIApp) -> ASGIApp:
@@ -135,14 +130,6 @@ def answer_head(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send)
 
     return answer
-
-
-def find_own_names(settings: BoardEnvironment) -> Collection[str]:
-    public = urlsplit(settings.board_public_url or "").hostname or ""
-    tls_host = settings.board_tls_host or ""
-    return list_own_names(
-        settings.board_host, tls_host, public, *(settings.board_allowed_hosts or "").split(",")
-    )
 
 
 def _add_health(app: FastAPI, board: Board) -> None:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from marketswarm.agent import agent
 from marketswarm.web.clients import ForwardedClients, GatewayOverTls, find_networks, has_gateway
 from marketswarm.web.server import open_socket, open_tls_listener, serve
-from services.board.app import create_app, find_own_names
+from services.board.app import create_app
 from services.board.board import Board
 from services.board.fleet.history import HistoryBuilder
 from services.board.fleet.reader import FleetReader
@@ -21,6 +21,7 @@ from services.board.metrics import collect_board, collect_market
 from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
 from services.board.settings import BoardEnvironment, BoardSettings
+from services.board.site_rules import make_rules
 
 GC_OBJECTS: Final = 50_000
 """The new objects after which the garbage collector looks for cycles: a look at a large fleet makes more, and
@@ -47,9 +48,10 @@ async def main() -> int:
             hub.close()
             market.hub.close()
 
-        app = create_app(board, market)
+        rules = make_rules(me.settings)
+        app = create_app(board, market, rules)
         pings, management = create_pings(board)
-        gate = PingGate(app, find_own_names(me.settings), pings, app.responses, management)
+        gate = PingGate(app, rules, pings, app.responses, management)
         me.task(
             serve(
                 add_clients(gate, me.settings),

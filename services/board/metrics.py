@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from marketswarm.metrics import Family, MetricTable
+from marketswarm.web.guard import Guard
 from marketswarm.web.tls_listener import TlsListener
-from services.board.access.guard import Guard
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import HistoryRecorder
 from services.board.fleet.stream import StreamHub

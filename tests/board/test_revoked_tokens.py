@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
@@ -13,16 +14,17 @@ from websockets.exceptions import ConnectionClosedError
 
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.tasks import end_tasks
+from marketswarm.web import guard
+from marketswarm.web.guard import TOKEN_REFUSED, Guard
 from marketswarm.web.server import open_socket, serve
 from marketswarm.web.sessions import SessionGate
 from marketswarm.web.tokens import TokenVerifier
-from services.board.access import guard
-from services.board.access.guard import TOKEN_REFUSED, Guard
 from services.board.actions.forms import make_forms
 from services.board.fleet.api import make_api
 from services.board.fleet.stream import StreamHub
 from services.board.market.conversation import serve_client
 from services.board.market.updates import UpdateHub
+from services.board.site_rules import SITE_RULES
 from support.waiting import auntil
 
 ELSEWHERE = ("192.0.2.7", 5000)
@@ -44,7 +46,7 @@ class Site:
         async def follow(socket: WebSocket) -> None:
             await serve_client(socket, self.market, self)
 
-        self._guard = Guard(app, ("127.0.0.1",), verifier, gate=gate)
+        self._guard = Guard(app, replace(SITE_RULES, names=("127.0.0.1",)), verifier, gate=gate)
 
     async def __call__(self, scope, receive, send):
         await self._guard({**scope, "client": ELSEWHERE}, receive, send)

@@ -22,9 +22,9 @@ from marketswarm.operator.tokens import Token
 from marketswarm.text import parse_digits
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
+from marketswarm.web.guard import MAX_BODY_BYTES
 from marketswarm.web.limits import RefusedError
 from marketswarm.web.tokens import Client, find_address
-from services.board.access.guard import MAX_BODY_BYTES
 from services.board.board import Board, NotReady
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, read_alerts
 from services.board.fleet.snapshot import ServiceSnapshot
