@@ -15,6 +15,7 @@ from marketswarm.operator.signed_link import LINK_PATH
 from marketswarm.web.clients import find_networks
 from marketswarm.web.guard import Guard, SiteRules
 from marketswarm.web.limits import RefusedError, find_quota_headers
+from marketswarm.web.responses import Templates, make_sentence, redirect
 from marketswarm.web.sessions import SessionOver
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
@@ -34,7 +35,6 @@ from services.board.pings.key_pages import make_key_pages
 from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
 from services.board.public.visibility import is_public_path
-from services.board.responses import answer_error, make_sentence, redirect
 from services.board.truth.add_pages import make_add_pages
 from services.board.truth.api import make_truth_api
 from services.board.truth.entry_pages import make_entry_pages
@@ -97,17 +97,23 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
     app.include_router(make_badge_site(board))
     app.include_router(make_market_api(market))
     app.include_router(make_market_site(board, market))
-    app.include_router(
-        make_forms(board.gate, board.steering, board.refresh, board.announcements, board.healing)
+    forms = make_forms(
+        board.gate,
+        board.steering,
+        board.refresh,
+        board.announcements,
+        board.healing,
+        templates=board.templates,
     )
+    app.include_router(forms)
     acts = LinkActs(board.steering, board.healing, UsedLinks(board.steering.audit.bus))
-    app.include_router(make_link_site(acts, board.me.settings.approval_link_key))
+    app.include_router(make_link_site(acts, board.me.settings.approval_link_key, board.templates))
     app.include_router(make_truth_pages(board))
     app.include_router(make_add_pages(board))
     app.include_router(make_entry_pages(board))
     app.include_router(make_key_pages(board))
     _add_health(app, board)
-    add_errors(app)
+    add_errors(app, board.templates)
     packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)
     networks = find_networks(board.me.settings.board_open_to or "")
 
@@ -145,19 +151,21 @@ def _add_health(app: FastAPI, board: Board) -> None:
         return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
 
 
-def add_errors(app: FastAPI) -> None:
+def add_errors(app: FastAPI, templates: Templates) -> None:
     """Add the answers to what fails: JSON under `/api/`, and a page for other paths."""
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
         if isinstance(error, RefusedError) and not request.url.path.startswith("/api/"):
-            return answer_error(error.status, "This was not done", make_sentence(error.reason), error.headers)
+            return templates.answer_error(
+                error.status, "This was not done", make_sentence(error.reason), error.headers
+            )
         known = error if isinstance(error, HTTPException) else HTTPException(500, "error")
-        return _answer(request, known.status_code, str(known.detail), dict(known.headers or {}))
+        return _answer(templates, request, known.status_code, str(known.detail), dict(known.headers or {}))
 
     async def answer_invalid(request: Request, error: Exception) -> Response:
         """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
         errors = error.errors() if isinstance(error, RequestValidationError) else ()
-        return _answer(request, 422, describe_invalid(errors), find_quota_headers(request))
+        return _answer(templates, request, 422, describe_invalid(errors), find_quota_headers(request))
 
     async def answer_over(request: Request, _error: Exception) -> Response:
         back = "&back=truth" if request.url.path.startswith("/truth/") else ""
@@ -165,7 +173,7 @@ def add_errors(app: FastAPI) -> None:
 
     def explain(kind: type[Exception], status: int, headers: Mapping[str, str]) -> None:
         async def answer(request: Request, error: Exception) -> Response:
-            return _answer(request, status, str(error), {**headers, **find_quota_headers(request)})
+            return _answer(templates, request, status, str(error), {**headers, **find_quota_headers(request)})
 
         app.add_exception_handler(kind, answer)
 
@@ -177,10 +185,12 @@ def add_errors(app: FastAPI) -> None:
     explain(NotReady, 503, {"Retry-After": "1"})
 
 
-def _answer(request: Request, status: int, detail: str, headers: dict[str, str]) -> Response:
+def _answer(
+    templates: Templates, request: Request, status: int, detail: str, headers: dict[str, str]
+) -> Response:
     if request.url.path.startswith("/api/"):
         return JSONResponse({"detail": detail}, status, headers=headers)
-    return answer_error(status, detail[:1].upper() + detail[1:], "", headers)
+    return templates.answer_error(status, detail[:1].upper() + detail[1:], "", headers)
 
 
 def describe_failures(document: dict[str, Any]) -> dict[str, Any]:

@@ -20,11 +20,13 @@ from marketswarm.status.topology import read_topology
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.truth import MEDIC, SYSTEM, Truth
 from marketswarm.web.audit import AuditLog
+from marketswarm.web.responses import Templates
 from marketswarm.web.sessions import SessionGate
 from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.ping_keys import KeySteering
 from services.board.actions.steering import HealingSteering, Steering
+from services.board.fleet.frame import Frame
 from services.board.fleet.incident_record import (
     HeldRules,
     IncidentRecord,
@@ -36,7 +38,6 @@ from services.board.fleet.snapshot import FleetSnapshot
 from services.board.fleet.stream import StreamHub
 from services.board.menu import KEYS, Section, list_sections
 from services.board.pings.key_ring import KeyRing
-from services.board.responses import Frame
 from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
 from services.board.truth.editor import TruthEditor
 
@@ -63,9 +64,11 @@ class Board:
         reader: FleetReader,
         hub: StreamHub,
         history_now: Callable[[], FleetHistory | None],
+        *,
+        templates: Templates,
     ) -> None:
         self.me, self.settings_now, self.reader, self.hub = me, settings_now, reader, hub
-        self.history_now = history_now
+        self.history_now, self.templates = history_now, templates
         self.audit = AuditLog(self._find_system, "board")
         self.verifier = TokenVerifier(self._find_system, "board")
         self.gate = SessionGate(self.verifier, f"board_{me.settings.board_port}")

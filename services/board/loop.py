@@ -22,6 +22,7 @@ from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.site_rules import make_rules
+from services.board.templates import TEMPLATES
 
 GC_OBJECTS: Final = 50_000
 """The new objects after which the garbage collector looks for cycles: a look at a large fleet makes more, and
@@ -41,7 +42,7 @@ async def main() -> int:
         listening = open_socket(me.settings.board_host, port, "BOARD")
         tls_port = me.settings.board_tls_port or port
         tls = open_tls_listener(me.settings.board_tls_host, tls_port, me.settings.board_tls_pem, "BOARD")
-        board = Board(me, settings_now, reader, hub, lambda: recorder.history)
+        board = Board(me, settings_now, reader, hub, lambda: recorder.history, templates=TEMPLATES)
         market = Market(me, lambda: settings_now().settings.market)
 
         def close_streams() -> None:

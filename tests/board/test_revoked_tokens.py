@@ -25,6 +25,7 @@ from services.board.fleet.stream import StreamHub
 from services.board.market.conversation import serve_client
 from services.board.market.updates import UpdateHub
 from services.board.site_rules import SITE_RULES
+from services.board.templates import TEMPLATES
 from support.waiting import auntil
 
 ELSEWHERE = ("192.0.2.7", 5000)
@@ -40,7 +41,7 @@ class Site:
         self.gate = gate = SessionGate(verifier, "board_test")
         app = FastAPI()
         app.include_router(make_api(SimpleNamespace(hub=self.events)))
-        app.include_router(make_forms(gate, None, None, None, None))
+        app.include_router(make_forms(gate, None, None, None, None, templates=TEMPLATES))
 
         @app.websocket("/ws")
         async def follow(socket: WebSocket) -> None:

@@ -125,7 +125,7 @@ ONLY_IN = {
     "starlette": ["marketswarm.web", "services.board"],
     "uvicorn": ["marketswarm.web"],
     "httptools": ["services.board", "services.medic"],
-    "jinja2": ["services.board"],
+    "jinja2": ["marketswarm.web"],
     "dns": ["services.massive"],
     "feedparser": ["services.rss_agg"],
     "psutil": ["services.archive", "services.medic"],

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
 from marketswarm.truth.document_edit import AddedKind, TruthEntry
+from marketswarm.web.responses import PageModel
 from marketswarm.web.sessions import BrowserSession
+from services.board.fleet.frame import Frame
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.pings.key_pages import KeysPage, KeyView, NewKey
-from services.board.responses import Frame, PageModel
 from services.board.truth.add_pages import AddedPage, AddPage, Choice
 from services.board.truth.documents import DiffLine
 from services.board.truth.editor import CheckAnswer, ProblemView

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from marketswarm.operator.announcements import Announcement
 from marketswarm.operator.tokens import Scope
 from marketswarm.web.limits import find_quota_headers
+from marketswarm.web.responses import answer_fresh
 from marketswarm.web.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
 from services.board.actions.steering import (
@@ -31,7 +32,6 @@ from services.board.actions.steering import (
     Steering,
     VerbBody,
 )
-from services.board.responses import answer_fresh
 from services.board.validation import describe_invalid, place_errors
 
 _JSON: Final = "application/json"

@@ -11,12 +11,12 @@ from marketswarm.truth.document_edit import MASSIVE
 from services.board.board import Board
 from services.board.fleet.alerts import AlertQuery, AlertView, read_alerts
 from services.board.fleet.beats import BeatTimes
+from services.board.fleet.frame import Frame
 from services.board.fleet.history import Past, outline_past
 from services.board.fleet.job_runs import JobView, RunView, make_job_view, read_run_views
 from services.board.fleet.probe_records import ProbeView, list_probe_views
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.public.visibility import is_public
-from services.board.responses import Frame
 from services.board.truth.documents import read_document
 
 SERVICE_EVENTS: Final = 30

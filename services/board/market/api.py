@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from marketswarm.web.limits import find_quota_headers
+from marketswarm.web.responses import answer_body
 from marketswarm.web.tokens import find_address
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.bar_table import find_cursor
@@ -42,7 +43,6 @@ from services.board.market.query import (
 )
 from services.board.market.states import StoredSeries, StoredSource, list_group
 from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable, make_columns
-from services.board.responses import answer_body
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass
 from services.market.rows import (

@@ -15,13 +15,14 @@ from marketswarm.operator.ping_lines import make_ping_lines
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth.document_edit import AddedKind
 from marketswarm.web.limits import RefusedError
+from marketswarm.web.responses import make_sentence, redirect
 from marketswarm.web.sessions import PageNotice, SentForm
 from services.board.actions.forms import read_body, run_act
 from services.board.actions.ping_keys import PingKeyBody
 from services.board.board import Board
+from services.board.fleet.frame import Frame
 from services.board.menu import KEYS
 from services.board.pings.requests import PREFIX
-from services.board.responses import Frame, answer_page, make_sentence, redirect
 
 SHOWN: Final = 500
 """How many keys, and how many names of services, the page has at most."""
@@ -79,7 +80,7 @@ def make_key_pages(board: Board) -> APIRouter:
 
     @site.get(_PATH)
     async def show_keys(request: Request) -> Response:
-        return answer_page(await _make_page(board, await _make_frame(board, request)))
+        return board.templates.answer(await _make_page(board, await _make_frame(board, request)))
 
     @site.post(_PATH)
     async def make_key(request: Request) -> Response:
@@ -96,7 +97,7 @@ def make_key_pages(board: Board) -> APIRouter:
         notice = await run_act(board.gate, form, create)
         frame = replace(await _make_frame(board, request), notice=notice)
         page = await _make_page(board, frame)
-        return answer_page(replace(page, made=made[0] if made else None))
+        return board.templates.answer(replace(page, made=made[0] if made else None))
 
     @site.post(f"{_PATH}/delete")
     async def delete_key(request: Request) -> Response:

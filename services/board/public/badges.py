@@ -20,10 +20,10 @@ from starlette.responses import Response
 
 from marketswarm.status.service_rows import URGENCY, ServiceState
 from marketswarm.text import escape_text
+from marketswarm.web.responses import answer_body
 from services.board.board import Board
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.public.visibility import ALL_SERVICES, is_public_path, split_badge
-from services.board.responses import answer_body
 
 MAX_AGE_SEC: Final = 30
 _PUBLIC_HEADERS: Final = {

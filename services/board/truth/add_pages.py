@@ -17,13 +17,14 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.document_edit import AddedKind, EditError, EntryFields
+from marketswarm.web.responses import make_sentence
 from marketswarm.web.sessions import SentForm
 from services.board.board import Board
+from services.board.fleet.frame import Frame
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.answers import RefusedPingError
 from services.board.pings.directory import NOT_PINGED
 from services.board.pings.requests import PREFIX
-from services.board.responses import Frame, answer_page, make_sentence
 from services.board.truth.editor import ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_fields import FormField, list_form, parse_fields
@@ -117,20 +118,22 @@ def make_add_pages(board: Board) -> APIRouter:
     @site.get("/truth/add")
     async def show_form(request: Request, kind: Choice = Choice.JOB) -> Response:
         frame = await board.make_session_frame(request, _TITLES[kind], NAV)
-        return answer_page(AddPage(frame, kind, {}, may_edit=board.editor.may_seed()))
+        return board.templates.answer(AddPage(frame, kind, {}, may_edit=board.editor.may_seed()))
 
     @site.post("/truth/add")
     async def review(request: Request) -> Response:
         form = await read_seed_form(board, request)
         kind = next((each for each in Choice if each == form.fields.get("kind")), Choice.JOB)
         frame = await board.make_session_frame(request, _TITLES[kind], NAV)
-        return answer_page(await _review(board, frame, kind, form))
+        return board.templates.answer(await _review(board, frame, kind, form))
 
     @site.get("/truth/added")
     async def show_added(request: Request, svc: str, place: Place = "") -> Response:
         frame = await board.make_session_frame(request, "Added", NAV)
         url = board.me.settings.board_public_url or f"{request.url.scheme}://{request.url.netloc}"
-        return answer_page(_make_added_page(board, frame, svc, url, is_elsewhere=place == "elsewhere"))
+        return board.templates.answer(
+            _make_added_page(board, frame, svc, url, is_elsewhere=place == "elsewhere")
+        )
 
     return site
 

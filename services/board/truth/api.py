@@ -16,8 +16,8 @@ from marketswarm.bus import BusError
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth import diff_truths
 from marketswarm.web.limits import RefusedError
+from marketswarm.web.responses import answer_body, answer_fresh
 from marketswarm.web.tokens import TOKEN_HEADER, TokenVerifier, find_media_type
-from services.board.responses import answer_body, answer_fresh
 from services.board.truth.documents import RevisionView, read_revisions_of
 from services.board.truth.editor import CheckAnswer, SeedAnswer, TruthEditor
 

@@ -15,9 +15,10 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.text import escape_text
 from marketswarm.truth.document_edit import MASSIVE, EditError, TruthEntry, page_name, read_entry
 from marketswarm.web.limits import RefusedError
+from marketswarm.web.responses import make_sentence
 from marketswarm.web.sessions import SentForm
 from services.board.board import Board
-from services.board.responses import Frame, answer_page, make_sentence
+from services.board.fleet.frame import Frame
 from services.board.truth.editor import ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_fields import FormField, format_field, list_form, parse_fields
@@ -85,7 +86,7 @@ def make_entry_pages(board: Board) -> APIRouter:
     @site.get("/truth/entry")
     async def show_entry(request: Request, name: Name) -> Response:
         frame = await board.make_session_frame(request, escape_text(name), NAV)
-        return answer_page(await _make_page(board, frame, name))
+        return board.templates.answer(await _make_page(board, frame, name))
 
     @site.post("/truth/entry")
     async def review(request: Request) -> Response:
@@ -95,7 +96,7 @@ def make_entry_pages(board: Board) -> APIRouter:
         if verb is None or verb is Verb.ADD:
             raise RefusedError(422, "the form does not say what to do")
         frame = await board.make_session_frame(request, f"{verb.title()} {escape_text(name)}", NAV)
-        return answer_page(await _review(board, frame, name, verb, form))
+        return board.templates.answer(await _review(board, frame, name, verb, form))
 
     return site
 

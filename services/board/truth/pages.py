@@ -20,10 +20,11 @@ from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.document_edit import MASSIVE, EditError
 from marketswarm.web.limits import RefusedError
+from marketswarm.web.responses import redirect
 from marketswarm.web.sessions import PageNotice, SentForm
 from services.board.board import Board
+from services.board.fleet.frame import Frame
 from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot
-from services.board.responses import Frame, answer_page, redirect
 from services.board.truth.documents import (
     MAX_SHOWN_BYTES,
     DiffLine,
@@ -123,7 +124,7 @@ def make_truth_pages(board: Board) -> APIRouter:
     @site.get("/truth")
     async def show_truth(request: Request, older: int | None = None, newer: int | None = None) -> Response:
         frame = await board.make_session_frame(request, "Truth", NAV)
-        return answer_page(await make_truth_page(board, frame, older, newer))
+        return board.templates.answer(await make_truth_page(board, frame, older, newer))
 
     @site.get("/truth/edit")
     async def show_editor(request: Request) -> Response:
@@ -132,12 +133,12 @@ def make_truth_pages(board: Board) -> APIRouter:
         may_see = frame.session is not None and frame.session.may_seed
         problem = TOO_LONG if len(current.raw) > MAX_SHOWN_BYTES else ""
         text = current.raw.decode("utf-8", "replace") if may_see and not problem else ""
-        return answer_page(TruthEditPage(frame, text, current.sha256, problem=problem))
+        return board.templates.answer(TruthEditPage(frame, text, current.sha256, problem=problem))
 
     @site.get("/truth/rollback")
     async def show_rollback(request: Request, revision: Revision) -> Response:
         frame = await board.make_session_frame(request, f"Roll back to revision {revision}", NAV)
-        return answer_page(await review_revision(board, frame, revision))
+        return board.templates.answer(await review_revision(board, frame, revision))
 
     return site
 
@@ -149,8 +150,8 @@ def _add_forms(site: APIRouter, board: Board) -> None:
         frame = await board.make_session_frame(request, "Edit the truth", NAV)
         text, base = _find_text(form), form.fields.get("base", "")
         if form.fields.get("then") == "edit":
-            return answer_page(TruthEditPage(frame, text, base))
-        return answer_page(await review_text(board, frame, text, base))
+            return board.templates.answer(TruthEditPage(frame, text, base))
+        return board.templates.answer(await review_text(board, frame, text, base))
 
     @site.post("/truth/seed")
     async def seed(request: Request) -> Response:
@@ -189,7 +190,7 @@ async def _seed(board: Board, request: Request, form: SentForm) -> Response:
             page = await review_text(board, frame, _find_text(form), base)
         else:
             page = await review_revision(board, frame, number)
-        return answer_page(replace(page, problem=_REPLACED))
+        return board.templates.answer(replace(page, problem=_REPLACED))
     await board.refresh()
     notice = form.session.add_notice(PageNotice(_describe(done)))
     return redirect(f"{'/truth?' if change is None else change.find_page()}said={notice}")

@@ -14,6 +14,7 @@ from marketswarm.web.sessions import SessionGate
 from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.forms import make_forms
 from services.board.site_rules import SITE_RULES
+from services.board.templates import TEMPLATES
 from support.fixtures import closed
 
 HOME = "http://board.example:8080"
@@ -29,7 +30,7 @@ class Site:
         verifier = TokenVerifier(lambda: self.bus, "board")
         gate = SessionGate(verifier, "board_8080")
         app = FastAPI()
-        app.include_router(make_forms(gate, None, None, None, None))
+        app.include_router(make_forms(gate, None, None, None, None, templates=TEMPLATES))
 
         @app.api_route("/{path:path}", methods=["GET", "POST", "PUT"])
         async def read(request: Request):

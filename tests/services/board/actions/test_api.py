@@ -38,6 +38,7 @@ from services.board.actions.used_links import UsedLinks
 from services.board.app import add_errors, describe_failures
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
+from services.board.templates import TEMPLATES
 from support.current import Current
 from support.waiting import PATIENT_SEC
 
@@ -484,8 +485,8 @@ class LinkSite:
     def __init__(self, client: Client) -> None:
         app = FastAPI()
         acts = LinkActs(client.steering, client.healing, UsedLinks(lambda: client.system))
-        app.include_router(make_link_site(acts, KEY))
-        add_errors(app)
+        app.include_router(make_link_site(acts, KEY, TEMPLATES))
+        add_errors(app, TEMPLATES)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver")
 
     async def ask(self, method: str, link: SignedLink, key=KEY, origin="http://testserver"):

@@ -28,6 +28,7 @@ from services.board.actions.steering import HealingSteering, Steering
 from services.board.app import add_errors
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
+from services.board.templates import TEMPLATES
 
 TRUTH = parse_truth(b'{"services": {"rss_agg": {"tags": ["ingest"]}, "mesh": {}, "healer": {}}}').truth
 HOME = "http://localhost:8080"
@@ -59,8 +60,11 @@ class Browser:
         announcements = AnnouncementBoard(lambda: self.system, audit, lambda: PUBLIC)
         healing = HealingSteering(lambda: self.system, audit, IncidentRecord(lambda: self.system))
         app = FastAPI()
-        add_errors(app)
-        app.include_router(make_forms(self.gate, self.steering, self.refresh, announcements, healing))
+        add_errors(app, TEMPLATES)
+        forms = make_forms(
+            self.gate, self.steering, self.refresh, announcements, healing, templates=TEMPLATES
+        )
+        app.include_router(forms)
 
         @app.get("/view")
         async def show_view(request: Request):
