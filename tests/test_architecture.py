@@ -14,6 +14,7 @@ from support.architecture import (
     broken,
     find_circle,
     find_doubled_classes,
+    find_folder_circle,
     find_late_constants,
     imports,
     list_classes,
@@ -39,6 +40,7 @@ def test_every_module_keeps_to_its_layer_and_to_the_other_rules():
         list_classes(module)  # is kept, as its imports are, for what looks at all modules
     assert found == []
     assert find_circle(read_tree()) == []
+    assert find_folder_circle(read_tree(), "services.board") == []
     assert find_doubled_classes(read_tree()) == []
 
 
@@ -70,6 +72,16 @@ def test_a_circle_is_seen_and_named():
         assert set(find_circle(tree)) == {"a.x", "a.y"}, (first, second)
     tree = [Module("a", "from a.x import X", is_package=True), Module("a.x", "from a import Y")]
     assert set(find_circle(tree)) == {"a", "a.x"}, "a package that its own parts import"
+
+
+def test_folders_that_import_each_other_are_seen():
+    tree = [Module("a.x.one", "from a.y.one import Y"), Module("a.y.two", "from a.x import two")]
+    tree += [Module("a.x.two", ""), Module("a.y.one", "")]
+    assert find_circle(tree) == []
+    assert set(find_folder_circle(tree, "a")) == {"a.x", "a.y"}
+    tree = [Module("a.board", "from a.x.one import X"), Module("a.x.one", "from a.board import Board")]
+    assert set(find_folder_circle(tree, "a")) == {"a.board", "a.x"}, "a file beside them that is above one"
+    assert find_folder_circle([*tree, Module("a.x.three", "import a.x.one")][1:], "a") == []
 
 
 def test_two_classes_of_one_name_are_seen():

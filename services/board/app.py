@@ -17,15 +17,18 @@ from marketswarm.web.guard import Guard, SiteRules
 from marketswarm.web.limits import RefusedError, find_quota_headers
 from marketswarm.web.responses import Templates, make_sentence, redirect
 from marketswarm.web.sessions import SessionOver
+from marketswarm.web.validation import describe_invalid
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
 from services.board.actions.links import LinkActs, make_link_site
 from services.board.actions.used_links import UsedLinks
-from services.board.board import Board, NotReady
+from services.board.board import Board
 from services.board.fleet.api import make_api
+from services.board.fleet.fleet_board import FleetBoard, NotReady
 from services.board.fleet.incident_pages import make_record_api, make_record_site
 from services.board.fleet.pages import make_site
 from services.board.fleet.probe_pages import make_probe_api, make_probe_site
+from services.board.fleet.visibility import is_public_path
 from services.board.market.api import KeptCharts, make_market_api
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.market import Market
@@ -34,12 +37,10 @@ from services.board.market.site import make_market_site
 from services.board.pings.key_pages import make_key_pages
 from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
-from services.board.public.visibility import is_public_path
 from services.board.truth.add_pages import make_add_pages
 from services.board.truth.api import make_truth_api
 from services.board.truth.entry_pages import make_entry_pages
 from services.board.truth.pages import make_truth_pages
-from services.board.validation import describe_invalid
 
 STREAM_PATH = "/api/v1/stream"
 PACK_LEVEL = 4
@@ -85,41 +86,42 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(make_record_api(board))  # before `/alerts/{event_id}`
-    app.include_router(make_api(board))
-    app.include_router(make_probe_api(board))
+    fleet = board.fleet
+    app.include_router(make_record_api(fleet))  # before `/alerts/{event_id}`
+    app.include_router(make_api(fleet))
+    app.include_router(make_probe_api(fleet))
     app.include_router(make_actions(board.steering, board.verifier, board.announcements, board.healing))
     app.include_router(make_truth_api(board.editor, board.verifier))
-    app.include_router(make_site(board))
-    app.include_router(make_probe_site(board))
-    app.include_router(make_record_site(board))
-    app.include_router(make_public_site(board))
-    app.include_router(make_badge_site(board))
+    app.include_router(make_site(fleet))
+    app.include_router(make_probe_site(fleet))
+    app.include_router(make_record_site(fleet))
+    app.include_router(make_public_site(fleet, board.announcements))
+    app.include_router(make_badge_site(fleet))
     app.include_router(make_market_api(market))
-    app.include_router(make_market_site(board, market))
+    app.include_router(make_market_site(fleet, market))
     forms = make_forms(
         board.gate,
         board.steering,
-        board.refresh,
+        fleet.refresh,
         board.announcements,
         board.healing,
-        templates=board.templates,
+        templates=fleet.templates,
     )
     app.include_router(forms)
     acts = LinkActs(board.steering, board.healing, UsedLinks(board.steering.audit.bus))
-    app.include_router(make_link_site(acts, board.me.settings.approval_link_key, board.templates))
-    app.include_router(make_truth_pages(board))
-    app.include_router(make_add_pages(board))
-    app.include_router(make_entry_pages(board))
-    app.include_router(make_key_pages(board))
-    _add_health(app, board)
-    add_errors(app, board.templates)
+    app.include_router(make_link_site(acts, fleet.me.settings.approval_link_key, fleet.templates))
+    app.include_router(make_truth_pages(board.truth))
+    app.include_router(make_add_pages(board.truth))
+    app.include_router(make_entry_pages(board.truth))
+    app.include_router(make_key_pages(fleet, board.keys, board.ping_keys))
+    _add_health(app, fleet)
+    add_errors(app, fleet.templates)
     packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)
-    networks = find_networks(board.me.settings.board_open_to or "")
+    networks = find_networks(fleet.me.settings.board_open_to or "")
 
     def is_open(path: str) -> bool:
         is_link = path.startswith(LINK_PATH)  # it brings what lets it in
-        return is_link or is_public_path(path, board.reader.snapshot, board.public)
+        return is_link or is_public_path(path, fleet.reader.snapshot, fleet.public)
 
     return Guard(packed, rules, board.verifier, networks, is_open=is_open, gate=board.gate)
 
@@ -138,7 +140,7 @@ def answer_head(app: ASGIApp) -> ASGIApp:
     return answer
 
 
-def _add_health(app: FastAPI, board: Board) -> None:
+def _add_health(app: FastAPI, board: FleetBoard) -> None:
     @app.get("/healthz", response_class=PlainTextResponse)
     async def check_health() -> str:
         """Return 200: the process answers."""

@@ -22,7 +22,6 @@ from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.site_rules import make_rules
-from services.board.templates import TEMPLATES
 
 GC_OBJECTS: Final = 50_000
 """The new objects after which the garbage collector looks for cycles: a look at a large fleet makes more, and
@@ -42,7 +41,7 @@ async def main() -> int:
         listening = open_socket(me.settings.board_host, port, "BOARD")
         tls_port = me.settings.board_tls_port or port
         tls = open_tls_listener(me.settings.board_tls_host, tls_port, me.settings.board_tls_pem, "BOARD")
-        board = Board(me, settings_now, reader, hub, lambda: recorder.history, templates=TEMPLATES)
+        board = Board(me, settings_now, reader, hub, lambda: recorder.history)
         market = Market(me, lambda: settings_now().settings.market)
 
         def close_streams() -> None:
@@ -51,7 +50,7 @@ async def main() -> int:
 
         rules = make_rules(me.settings)
         app = create_app(board, market, rules)
-        pings, management = create_pings(board)
+        pings, management = create_pings(board.fleet, board.keys, board.steering, board.editor.add_service)
         gate = PingGate(app, rules, pings, app.responses, management)
         me.task(
             serve(

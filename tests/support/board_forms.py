@@ -10,11 +10,11 @@ from services.board.fleet.frame import Frame
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.pings.key_pages import KeysPage, KeyView, NewKey
 from services.board.truth.add_pages import AddedPage, AddPage, Choice
-from services.board.truth.documents import DiffLine
 from services.board.truth.editor import CheckAnswer, ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_pages import EntryPage
 from services.board.truth.pages import TruthReviewPage
+from services.board.truth_documents import DiffLine
 from support.board_examples import AT
 
 

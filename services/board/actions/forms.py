@@ -29,6 +29,7 @@ from marketswarm.web.sessions import (
     SessionGate,
     read_fields,
 )
+from marketswarm.web.validation import describe_invalid, place_errors
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
 from services.board.actions.steering import (
     AckBody,
@@ -43,7 +44,6 @@ from services.board.actions.steering import (
     VerbBody,
 )
 from services.board.fleet.words import format_age
-from services.board.validation import describe_invalid, place_errors
 
 MAX_NOTICE_CHARS: Final = 500
 _PAGES: Final[Mapping[str, str]] = {

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from marketswarm.web.sessions import BrowserSession, PageNotice
 from services.board.fleet.snapshot import FleetSnapshot
 
+Section = tuple[str, str]
+"""The path and the name of a page in the menu."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -20,6 +23,6 @@ class Frame:
     path: str
     snapshot: FleetSnapshot
     position: str
-    sections: Sequence[tuple[str, str]] = ()
+    sections: Sequence[Section] = ()
     session: BrowserSession | None = None
     notice: PageNotice | None = None

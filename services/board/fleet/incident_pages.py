@@ -17,9 +17,9 @@ from marketswarm.operator.healing_stats import (
 )
 from marketswarm.text import escape_text
 from marketswarm.web.responses import answer_fresh
-from services.board.board import Board
 from services.board.cache import Cached
 from services.board.fleet.alerts import AlertsAnswer
+from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.incident_record import (
     FRESH_SEC,
@@ -144,7 +144,7 @@ class RecordedIncidentPage:
     diagnosis: DiagnosisView | None
 
 
-def make_status(board: Board, found: RecordedIncidents) -> HealingStatus:
+def make_status(board: FleetBoard, found: RecordedIncidents) -> HealingStatus:
     medic = board.snapshot.find(MEDIC)
     section = board.truth.services.get(MEDIC)
     settings: Mapping[str, Any] = {} if section is None else section.settings
@@ -180,7 +180,7 @@ def list_approvals(found: RecordedIncidents) -> tuple[ApprovalStats, ...]:
     return tuple(by_number[:SHOWN])
 
 
-def make_record_api(board: Board) -> APIRouter:
+def make_record_api(board: FleetBoard) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
     looks = Cached[str, AlertsAnswer](COUNTED_SEC)
 
@@ -228,7 +228,7 @@ def make_record_api(board: Board) -> APIRouter:
     return api
 
 
-def make_record_site(board: Board) -> APIRouter:
+def make_record_site(board: FleetBoard) -> APIRouter:
     """Return the pages of incidents: those of now, those that are over, and one with its steps."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     looks = Cached[str, HeldRules](FRESH_SEC)

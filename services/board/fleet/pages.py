@@ -12,8 +12,8 @@ from marketswarm.event import Kind
 from marketswarm.status.service_rows import URGENCY, ServiceState
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.text import escape_text, parse_digits
-from services.board.board import Board
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, find_alert, format_raw, read_alerts
+from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.notifications import NotificationsPage, read_dead_letters
 from services.board.fleet.service_page import make_service_page
@@ -151,7 +151,7 @@ def group_services(services: Sequence[ServiceSnapshot], group: Group) -> tuple[S
     return tuple(ServiceGroup(name, tuple(some)) for name, some in found.items())
 
 
-def make_site(board: Board) -> APIRouter:
+def make_site(board: FleetBoard) -> APIRouter:
     """Return the routes of the pages about the fleet, which only read."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_steered(site, board)
@@ -181,7 +181,7 @@ def make_site(board: Board) -> APIRouter:
     return site
 
 
-def _add_steered(site: APIRouter, board: Board) -> None:
+def _add_steered(site: APIRouter, board: FleetBoard) -> None:
     """Add the pages with forms, which show who is signed in."""
 
     @site.get("/services/{svc}")
@@ -201,7 +201,7 @@ def _add_steered(site: APIRouter, board: Board) -> None:
         return board.templates.answer(NotificationsPage(frame, *await read_dead_letters(board.buses)))
 
 
-def _add_alerts(site: APIRouter, board: Board) -> None:
+def _add_alerts(site: APIRouter, board: FleetBoard) -> None:
     @site.get("/alerts")
     async def show_alerts(svc: Text = "", type: Text = "", before: Text = "") -> Response:  # noqa: A002 - the query's name
         query = AlertQuery(svc, type if type in TYPES else "", before)

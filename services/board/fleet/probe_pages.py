@@ -10,8 +10,8 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.text import escape_text
 from marketswarm.truth.document_edit import page_name
 from marketswarm.web.responses import answer_fresh
-from services.board.board import Board
 from services.board.fleet.alerts import AlertQuery, AlertView, read_alerts
+from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.probe_records import (
     ProbeAnswer,
@@ -36,7 +36,7 @@ class ProbePage:
     events: tuple[AlertView, ...] = ()
 
 
-def make_probe_site(board: Board) -> APIRouter:
+def make_probe_site(board: FleetBoard) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @site.get("/services/massive/{target:path}")
@@ -59,7 +59,7 @@ def make_probe_site(board: Board) -> APIRouter:
     return site
 
 
-def make_probe_api(board: Board) -> APIRouter:
+def make_probe_api(board: FleetBoard) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
 
     @api.get("/probes", response_model=tuple[ProbeView, ...])

@@ -14,8 +14,8 @@ from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.web.responses import PageModel, Templates
-from services.board.board import Board
 from services.board.cache import Cached
+from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.market.api import make_limit
 from services.board.market.archive_reader import Download, try_archive
@@ -196,7 +196,7 @@ class PageStore:
     kept longer than the states (`find_states`) that it shows, so a page that is read again has what changed.
     """
 
-    def __init__(self, board: Board, find_states: Callable[[], MarketStates]) -> None:
+    def __init__(self, board: FleetBoard, find_states: Callable[[], MarketStates]) -> None:
         self._board, self._find_states = board, find_states
         self._kept = Cached[str, bytes](PAGE_SEC, MAX_PAGES)
 
@@ -221,7 +221,7 @@ class PageStore:
         return HTMLResponse(body, headers={"Cache-Control": "no-store"})
 
 
-def make_market_site(board: Board, market: Market) -> APIRouter:
+def make_market_site(board: FleetBoard, market: Market) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     pages = PageStore(board, lambda: market.states)
     _add_overviews(site, market, pages)

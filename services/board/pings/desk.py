@@ -47,15 +47,18 @@ _NOT_SEEDED: Final = PingAnswer(503, b"the service could not be added", 5.0)
 log = logs.get("board")
 
 
+AddService = Callable[[str, str], Awaitable[bool]]
+"""Adds a service to the truth by its name, for an author; returns False if the truth has it already."""
+
+
 class ServiceCreator:
     """Adds the service that a ping names with `?create=1`, if the truth lets the board change it.
 
     Only a key for every service may do that. The service's name is the slug, so it must be a name that the
     truth may have. A wrong guess at a name makes a service, so a key adds few of them in a time.
-    `add_service` takes a name and an author.
     """
 
-    def __init__(self, add_service: Callable[[str, str], Awaitable[bool]]) -> None:
+    def __init__(self, add_service: AddService) -> None:
         self._add_service = add_service
         self._limiter = RateLimiter(CREATED_AT_ONCE, CREATED_PER_SEC)
         self._turn = asyncio.Lock()

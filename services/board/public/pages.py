@@ -11,12 +11,13 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.history.rollup import Seconds
 from marketswarm.operator.announcements import Announcement, select_open, select_past
 from marketswarm.status.service_rows import ServiceState
-from services.board.board import Board
+from services.board.actions.announcements import AnnouncementBoard
 from services.board.cache import Cached
+from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.history import PUBLIC_DAYS, outline_days
 from services.board.fleet.snapshot import FleetSnapshot
-from services.board.public.visibility import list_public, simplify_state
+from services.board.fleet.visibility import list_public, simplify_state
 from services.board.settings import PublicSettings
 
 DAYS_SEC: Final = 60.0  # how long the days of a service are shown without being counted again
@@ -72,8 +73,7 @@ class AnnouncementsPage:
     problem: str = ""
 
 
-def make_public_site(board: Board) -> APIRouter:
-    announcements = board.announcements
+def make_public_site(board: FleetBoard, announcements: AnnouncementBoard) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     days = Cached[str, tuple[Seconds, ...]](DAYS_SEC, MAX_SERVICES)
 

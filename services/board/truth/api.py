@@ -18,8 +18,8 @@ from marketswarm.truth import diff_truths
 from marketswarm.web.limits import RefusedError
 from marketswarm.web.responses import answer_body, answer_fresh
 from marketswarm.web.tokens import TOKEN_HEADER, TokenVerifier, find_media_type
-from services.board.truth.documents import RevisionView, read_revisions_of
 from services.board.truth.editor import CheckAnswer, SeedAnswer, TruthEditor
+from services.board.truth_documents import RevisionView, read_revisions_of
 
 _JSON: Final = "application/json"
 _DOCUMENT: Final[dict[str, Any]] = {

@@ -47,7 +47,8 @@ async def api(rig, truth_of):
     me = SimpleNamespace(bus=rig.buses.__getitem__, settings=SimpleNamespace(board_public_url=None))
     snapshot = FleetSnapshot(1e9, services=services)
     rig.board = board = SimpleNamespace(me=me, truth=truth, buses=buses, snapshot=snapshot)
-    board.find_problem, board.verifier = lambda: None, TokenVerifier(lambda: bus, "board")
+    board.find_problem = lambda: None
+    board.gate = SimpleNamespace(verifier=TokenVerifier(lambda: bus, "board"))
     steering = Steering(lambda: buses, AuditLog(lambda: bus, "board"), lambda: truth)
     rig.desk.pauses = ServicePauses(lambda: buses, steering, lambda: board.snapshot)
     rig.gate.management = ManagementApi(board, rig.keys, rig.desk.pauses)

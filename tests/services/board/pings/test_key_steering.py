@@ -14,7 +14,7 @@ from marketswarm.truth import parse_truth
 from marketswarm.web.audit import AuditLog
 from marketswarm.web.limits import RefusedError
 from marketswarm.web.tokens import Client
-from services.board.actions.ping_keys import MAX_LIFE_SEC, KeySteering, PingKeyBody
+from services.board.pings.key_steering import MAX_LIFE_SEC, KeySteering, PingKeyBody
 
 TRUTH = parse_truth(b'{"services": {"backup": {}, "healer": {}, "notifier": {}}}').truth
 NOW = 1_790_000_000.0
