@@ -18,6 +18,7 @@ from support.architecture import (
     broken,
     find_circle,
     find_doubled_classes,
+    find_folder_circle,
     find_late_constants,
     imports,
     list_classes,
@@ -45,6 +46,7 @@ def test_every_module_keeps_to_its_layer_and_to_the_other_rules():
         list_classes(module)  # is kept, as its imports are, for what looks at all modules
     assert found == []
     assert find_circle(read_tree()) == []
+    assert find_folder_circle(read_tree(), "services.board") == []
     assert find_doubled_classes(read_tree()) == []
 
 
@@ -140,6 +142,16 @@ def test_a_circle_is_seen_and_named():
     assert set(find_circle(tree)) == {"a", "a.x"}, "a package that its own parts import"
 
 
+def test_folders_that_import_each_other_are_seen():
+    tree = [Module("a.x.one", "from a.y.one import Y"), Module("a.y.two", "from a.x import two")]
+    tree += [Module("a.x.two", ""), Module("a.y.one", "")]
+    assert find_circle(tree) == []
+    assert set(find_folder_circle(tree, "a")) == {"a.x", "a.y"}
+    tree = [Module("a.board", "from a.x.one import X"), Module("a.x.one", "from a.board import Board")]
+    assert set(find_folder_circle(tree, "a")) == {"a.board", "a.x"}, "a file beside them that is above one"
+    assert find_folder_circle([*tree, Module("a.x.three", "import a.x.one")][1:], "a") == []
+
+
 def test_two_classes_of_one_name_are_seen():
     tree = [Module("a.x", "class Lease: ..."), Module("a.y", "class Lease: ..."), Module("a", "class B: ...")]
     assert find_doubled_classes(tree) == ["Lease: a.x, a.y"]
@@ -165,6 +177,8 @@ BREACHES = [
     ("services.mesh.loop", "import typer", "typer, which is known in"),
     ("services.mesh", "from services import rss_agg", "another agent"),
     ("marketswarm.truth.models", "from services.market.records import Bar", "arrows point down"),
+    ("marketswarm.web.guard", "from services.board.menu import KEYS", "arrows point down"),
+    ("marketswarm.web.server", "from marketswarm.agent import agent", "arrows point down"),
     ("services.market.records", "from marketswarm.bus import Bus", "arrows point down"),
     ("services.market.records", "from services.bars import builder", "arrows point down"),
     ("services.market.records", "import time", "only thinks"),

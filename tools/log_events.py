@@ -27,6 +27,10 @@ LOGGER: Final = re.compile(r"(^|\.|_)log(ger)?(\.get\(.*\))?$")
 FLEET_LOGGERS: Final = {"log_event": 0, "_log_event": 0, "_make_record": 1}
 """Functions of `marketswarm/fleet` that log: at which place they are given the event; its level follows."""
 DYNAMIC: Final = {
+    'f"{self.program}.not_audited"': ("board.not_audited",),
+    'f"{self.program}.token_refused"': ("board.token_refused",),
+    'f"{self.verifier.program}.session_ended"': ("board.session_ended",),
+    'f"{self.verifier.program}.signed_in"': ("board.signed_in",),
     'f"{verdict.subject}.gap"': ("service.gap",),
     'event.type.replace("_", ".")': (
         *("probe.miss", "probe.ok", "probe.unwatched"),

@@ -1,8 +1,7 @@
 """Put the application together: pages, the API, health checks, errors, and the guard around them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,21 +11,24 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm import __version__
-from marketswarm.metrics.exporter import list_own_names
 from marketswarm.operator.signed_link import LINK_PATH
-from services.board.access.clients import find_networks
-from services.board.access.guard import OPEN_PATHS, Guard
-from services.board.access.limits import RefusedError, find_quota_headers
-from services.board.access.sessions import SessionOver
+from marketswarm.web.clients import find_networks
+from marketswarm.web.guard import Guard, SiteRules
+from marketswarm.web.limits import RefusedError, find_quota_headers
+from marketswarm.web.responses import Templates, make_sentence, redirect
+from marketswarm.web.sessions import SessionOver
+from marketswarm.web.validation import describe_invalid
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
 from services.board.actions.links import LinkActs, make_link_site
 from services.board.actions.used_links import UsedLinks
-from services.board.board import Board, NotReady
+from services.board.board import Board
 from services.board.fleet.api import make_api
+from services.board.fleet.fleet_board import FleetBoard, NotReady
 from services.board.fleet.incident_pages import make_record_api, make_record_site
 from services.board.fleet.pages import make_site
 from services.board.fleet.probe_pages import make_probe_api, make_probe_site
+from services.board.fleet.visibility import is_public_path
 from services.board.market.api import KeptCharts, make_market_api
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.market import Market
@@ -35,14 +37,10 @@ from services.board.market.site import make_market_site
 from services.board.pings.key_pages import make_key_pages
 from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
-from services.board.public.visibility import is_public_path
-from services.board.responses import answer_error, make_sentence, redirect
-from services.board.settings import BoardEnvironment
 from services.board.truth.add_pages import make_add_pages
 from services.board.truth.api import make_truth_api
 from services.board.truth.entry_pages import make_entry_pages
 from services.board.truth.pages import make_truth_pages
-from services.board.validation import describe_invalid
 
 STREAM_PATH = "/api/v1/stream"
 PACK_LEVEL = 4
@@ -79,7 +77,7 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
-def create_app(board: Board, market: Market) -> Guard:
+def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
     app = _App(
         title="MarketSwarm board",
         version=__version__,
@@ -88,39 +86,44 @@ def create_app(board: Board, market: Market) -> Guard:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(make_record_api(board))  # before `/alerts/{event_id}`
-    app.include_router(make_api(board))
-    app.include_router(make_probe_api(board))
+    fleet = board.fleet
+    app.include_router(make_record_api(fleet))  # before `/alerts/{event_id}`
+    app.include_router(make_api(fleet))
+    app.include_router(make_probe_api(fleet))
     app.include_router(make_actions(board.steering, board.verifier, board.announcements, board.healing))
     app.include_router(make_truth_api(board.editor, board.verifier))
-    app.include_router(make_site(board))
-    app.include_router(make_probe_site(board))
-    app.include_router(make_record_site(board))
-    app.include_router(make_public_site(board))
-    app.include_router(make_badge_site(board))
+    app.include_router(make_site(fleet))
+    app.include_router(make_probe_site(fleet))
+    app.include_router(make_record_site(fleet))
+    app.include_router(make_public_site(fleet, board.announcements))
+    app.include_router(make_badge_site(fleet))
     app.include_router(make_market_api(market))
-    app.include_router(make_market_site(board, market))
-    app.include_router(
-        make_forms(board.gate, board.steering, board.refresh, board.announcements, board.healing)
+    app.include_router(make_market_site(fleet, market))
+    forms = make_forms(
+        board.gate,
+        board.steering,
+        fleet.refresh,
+        board.announcements,
+        board.healing,
+        templates=fleet.templates,
     )
+    app.include_router(forms)
     acts = LinkActs(board.steering, board.healing, UsedLinks(board.steering.audit.bus))
-    app.include_router(make_link_site(acts, board.me.settings.approval_link_key))
-    app.include_router(make_truth_pages(board))
-    app.include_router(make_add_pages(board))
-    app.include_router(make_entry_pages(board))
-    app.include_router(make_key_pages(board))
-    _add_health(app, board)
-    add_errors(app)
+    app.include_router(make_link_site(acts, fleet.me.settings.approval_link_key, fleet.templates))
+    app.include_router(make_truth_pages(board.truth))
+    app.include_router(make_add_pages(board.truth))
+    app.include_router(make_entry_pages(board.truth))
+    app.include_router(make_key_pages(fleet, board.keys, board.ping_keys))
+    _add_health(app, fleet)
+    add_errors(app, fleet.templates)
     packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)
-    settings = board.me.settings
-    networks = find_networks(settings.board_open_to or "")
+    networks = find_networks(fleet.me.settings.board_open_to or "")
 
     def is_open(path: str) -> bool:
         is_link = path.startswith(LINK_PATH)  # it brings what lets it in
-        return path in OPEN_PATHS or is_link or is_public_path(path, board.reader.snapshot, board.public)
+        return is_link or is_public_path(path, fleet.reader.snapshot, fleet.public)
 
-    names = find_own_names(settings)
-    return Guard(packed, names, board.verifier, networks, is_open=is_open, gate=board.gate)
+    return Guard(packed, rules, board.verifier, networks, is_open=is_open, gate=board.gate)
 
 
 def answer_head(app: ASGIApp) -> ASGIApp:
@@ -137,15 +140,7 @@ def answer_head(app: ASGIApp) -> ASGIApp:
     return answer
 
 
-def find_own_names(settings: BoardEnvironment) -> Collection[str]:
-    public = urlsplit(settings.board_public_url or "").hostname or ""
-    tls_host = settings.board_tls_host or ""
-    return list_own_names(
-        settings.board_host, tls_host, public, *(settings.board_allowed_hosts or "").split(",")
-    )
-
-
-def _add_health(app: FastAPI, board: Board) -> None:
+def _add_health(app: FastAPI, board: FleetBoard) -> None:
     @app.get("/healthz", response_class=PlainTextResponse)
     async def check_health() -> str:
         """Return 200: the process answers."""
@@ -158,19 +153,21 @@ def _add_health(app: FastAPI, board: Board) -> None:
         return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
 
 
-def add_errors(app: FastAPI) -> None:
+def add_errors(app: FastAPI, templates: Templates) -> None:
     """Add the answers to what fails: JSON under `/api/`, and a page for other paths."""
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
         if isinstance(error, RefusedError) and not request.url.path.startswith("/api/"):
-            return answer_error(error.status, "This was not done", make_sentence(error.reason), error.headers)
+            return templates.answer_error(
+                error.status, "This was not done", make_sentence(error.reason), error.headers
+            )
         known = error if isinstance(error, HTTPException) else HTTPException(500, "error")
-        return _answer(request, known.status_code, str(known.detail), dict(known.headers or {}))
+        return _answer(templates, request, known.status_code, str(known.detail), dict(known.headers or {}))
 
     async def answer_invalid(request: Request, error: Exception) -> Response:
         """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
         errors = error.errors() if isinstance(error, RequestValidationError) else ()
-        return _answer(request, 422, describe_invalid(errors), find_quota_headers(request))
+        return _answer(templates, request, 422, describe_invalid(errors), find_quota_headers(request))
 
     async def answer_over(request: Request, _error: Exception) -> Response:
         back = "&back=truth" if request.url.path.startswith("/truth/") else ""
@@ -178,7 +175,7 @@ def add_errors(app: FastAPI) -> None:
 
     def explain(kind: type[Exception], status: int, headers: Mapping[str, str]) -> None:
         async def answer(request: Request, error: Exception) -> Response:
-            return _answer(request, status, str(error), {**headers, **find_quota_headers(request)})
+            return _answer(templates, request, status, str(error), {**headers, **find_quota_headers(request)})
 
         app.add_exception_handler(kind, answer)
 
@@ -190,10 +187,12 @@ def add_errors(app: FastAPI) -> None:
     explain(NotReady, 503, {"Retry-After": "1"})
 
 
-def _answer(request: Request, status: int, detail: str, headers: dict[str, str]) -> Response:
+def _answer(
+    templates: Templates, request: Request, status: int, detail: str, headers: dict[str, str]
+) -> Response:
     if request.url.path.startswith("/api/"):
         return JSONResponse({"detail": detail}, status, headers=headers)
-    return answer_error(status, detail[:1].upper() + detail[1:], "", headers)
+    return templates.answer_error(status, detail[:1].upper() + detail[1:], "", headers)
 
 
 def describe_failures(document: dict[str, Any]) -> dict[str, Any]:

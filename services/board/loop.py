@@ -8,8 +8,9 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from marketswarm.agent import agent
-from services.board.access.clients import ForwardedClients, GatewayOverTls, find_networks, has_gateway
-from services.board.app import create_app, find_own_names
+from marketswarm.web.clients import ForwardedClients, GatewayOverTls, find_networks, has_gateway
+from marketswarm.web.server import open_socket, open_tls_listener, serve
+from services.board.app import create_app
 from services.board.board import Board
 from services.board.fleet.history import HistoryBuilder
 from services.board.fleet.reader import FleetReader
@@ -19,8 +20,8 @@ from services.board.market.market import Market
 from services.board.metrics import collect_board, collect_market
 from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
-from services.board.server import open_socket, open_tls_listener, serve
 from services.board.settings import BoardEnvironment, BoardSettings
+from services.board.site_rules import make_rules
 
 GC_OBJECTS: Final = 50_000
 """The new objects after which the garbage collector looks for cycles: a look at a large fleet makes more, and
@@ -37,9 +38,9 @@ async def main() -> int:
             me, settings_now, hub, history_now=lambda: past.build(recorder.history, time.time())
         )
         port = me.settings.board_port
-        listening = open_socket(me.settings.board_host, port)
+        listening = open_socket(me.settings.board_host, port, "BOARD")
         tls_port = me.settings.board_tls_port or port
-        tls = open_tls_listener(me.settings.board_tls_host, tls_port, me.settings.board_tls_pem)
+        tls = open_tls_listener(me.settings.board_tls_host, tls_port, me.settings.board_tls_pem, "BOARD")
         board = Board(me, settings_now, reader, hub, lambda: recorder.history)
         market = Market(me, lambda: settings_now().settings.market)
 
@@ -47,9 +48,10 @@ async def main() -> int:
             hub.close()
             market.hub.close()
 
-        app = create_app(board, market)
-        pings, management = create_pings(board)
-        gate = PingGate(app, find_own_names(me.settings), pings, app.responses, management)
+        rules = make_rules(me.settings)
+        app = create_app(board, market, rules)
+        pings, management = create_pings(board.fleet, board.keys, board.steering, board.editor.add_service)
+        gate = PingGate(app, rules, pings, app.responses, management)
         me.task(
             serve(
                 add_clients(gate, me.settings),

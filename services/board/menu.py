@@ -3,20 +3,17 @@
 from typing import Final
 
 from marketswarm.truth import Truth
+from services.board.fleet.frame import Section
 from services.board.fleet.topology import is_monitoring_key
 from services.board.market.feed import list_market_buses
 from services.board.settings import PublicSettings
 
-Section = tuple[str, str]
-"""The path and the name of a page in the menu."""
 _ALWAYS: Final[tuple[Section, ...]] = (("/", "Fleet"), ("/incidents", "Incidents"), ("/alerts", "Alerts"))
 _TOPOLOGY: Final[Section] = ("/topology", "Topology")
 _MORE: Final[tuple[Section, ...]] = (("/truth", "Truth"), ("/notifications", "Notifications"))
 _ADD: Final[Section] = ("/truth/add", "Add")
 _MARKET: Final[Section] = ("/market", "Market")
 _PUBLIC: Final[Section] = ("/public", "Public")
-KEYS: Final[Section] = ("/keys", "Ping keys")
-"""The page of ping keys, in the menu of who is signed in and may change something."""
 
 
 def list_sections(truth: Truth, public: PublicSettings, *, may_seed: bool = False) -> tuple[Section, ...]:

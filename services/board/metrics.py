@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from marketswarm.metrics import Family, MetricTable
-from services.board.access.guard import Guard
+from marketswarm.web.guard import Guard
+from marketswarm.web.tls_listener import TlsListener
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import HistoryRecorder
 from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
 from services.board.pings.writer import PingWriter
-from services.board.tls_listener import TlsListener
 
 _HELP: Final = {
     "streams": "Browsers that follow the fleet live.",

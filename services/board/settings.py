@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.settings import CommonSettings, HostNames, Key, Name, Port, PublicUrl, list_variables
-from services.board.access.clients import check_networks
+from marketswarm.web.clients import check_networks
 
 
 def check_database_url(url: SecretStr) -> SecretStr:

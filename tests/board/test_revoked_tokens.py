@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
@@ -13,16 +14,18 @@ from websockets.exceptions import ConnectionClosedError
 
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.tasks import end_tasks
-from services.board.access import guard
-from services.board.access.guard import TOKEN_REFUSED, Guard
-from services.board.access.sessions import SessionGate
-from services.board.access.tokens import TokenVerifier
+from marketswarm.web import guard
+from marketswarm.web.guard import TOKEN_REFUSED, Guard
+from marketswarm.web.server import open_socket, serve
+from marketswarm.web.sessions import SessionGate
+from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.forms import make_forms
 from services.board.fleet.api import make_api
 from services.board.fleet.stream import StreamHub
 from services.board.market.conversation import serve_client
 from services.board.market.updates import UpdateHub
-from services.board.server import open_socket, serve
+from services.board.site_rules import SITE_RULES
+from services.board.templates import TEMPLATES
 from support.waiting import auntil
 
 ELSEWHERE = ("192.0.2.7", 5000)
@@ -34,17 +37,17 @@ class Site:
 
     def __init__(self, bus):
         self.bus, self.events, self.market = bus, StreamHub("boot"), UpdateHub("boot")
-        verifier = TokenVerifier(lambda: bus)
+        verifier = TokenVerifier(lambda: bus, "board")
         self.gate = gate = SessionGate(verifier, "board_test")
         app = FastAPI()
         app.include_router(make_api(SimpleNamespace(hub=self.events)))
-        app.include_router(make_forms(gate, None, None, None, None))
+        app.include_router(make_forms(gate, None, None, None, None, templates=TEMPLATES))
 
         @app.websocket("/ws")
         async def follow(socket: WebSocket) -> None:
             await serve_client(socket, self.market, self)
 
-        self._guard = Guard(app, ("127.0.0.1",), verifier, gate=gate)
+        self._guard = Guard(app, replace(SITE_RULES, names=("127.0.0.1",)), verifier, gate=gate)
 
     async def __call__(self, scope, receive, send):
         await self._guard({**scope, "client": ELSEWHERE}, receive, send)
@@ -69,7 +72,7 @@ class Site:
 @pytest.fixture
 async def site(bus, monkeypatch):
     monkeypatch.setattr(guard, "CHECK_SEC", 0.1)
-    found, listening = Site(bus), open_socket("127.0.0.1", 0)
+    found, listening = Site(bus), open_socket("127.0.0.1", 0, "BOARD")
     port = listening.getsockname()[1]
     found.url, found.socket_url = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws"
     serving = asyncio.create_task(serve(found, listening, lambda: 10, found.close))

@@ -18,15 +18,16 @@ from marketswarm.monitor import Monitor, VerdictEncoder
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.publisher import LogLength
 from marketswarm.monitor.verdict_queue import RecentWrites, VerdictQueue
+from marketswarm.web.guard import Guard
 from notifier.metrics import NotifierMetrics
 from sentinel.follow import SkippedEntries
 from services.archive.metrics import ArchiveMetrics
 from services.bars.metrics import BarsMetrics
-from services.board.access.guard import Guard
 from services.board.fleet.recorder import HistoryRecorder
 from services.board.fleet.stream import StreamHub
 from services.board.market.updates import UpdateHub
 from services.board.metrics import collect_board, collect_market
+from services.board.site_rules import SITE_RULES
 from services.massive.market.status import MarketStatus
 from services.massive.probes.monitor import collect_metrics
 from services.massive.probes.publish import ResultPublisher
@@ -110,7 +111,7 @@ def collect_of_mesh():
 
 def collect_of_the_board():
     reader, writer = SimpleNamespace(took_sec=0.1), SimpleNamespace(acknowledged=Counter(), waiting=0)
-    guard, tls = Guard(None, (), None), SimpleNamespace(refused=0)
+    guard, tls = Guard(None, SITE_RULES, None), SimpleNamespace(refused=0)
     return collect_board(reader, StreamHub("boot"), guard, HistoryRecorder(None), writer, tls=tls)
 
 

@@ -4,16 +4,17 @@ from dataclasses import replace
 
 from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
 from marketswarm.truth.document_edit import AddedKind, TruthEntry
-from services.board.access.sessions import BrowserSession
+from marketswarm.web.responses import PageModel
+from marketswarm.web.sessions import BrowserSession
+from services.board.fleet.frame import Frame
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.pings.key_pages import KeysPage, KeyView, NewKey
-from services.board.responses import Frame, PageModel
 from services.board.truth.add_pages import AddedPage, AddPage, Choice
-from services.board.truth.documents import DiffLine
 from services.board.truth.editor import CheckAnswer, ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_pages import EntryPage
 from services.board.truth.pages import TruthReviewPage
+from services.board.truth_documents import DiffLine
 from support.board_examples import AT
 
 

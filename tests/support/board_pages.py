@@ -24,9 +24,11 @@ from marketswarm.status.service_rows import ServiceState
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from marketswarm.truth import Schedule
 from marketswarm.truth.document_edit import EntryFields
-from services.board.access.sessions import BrowserSession
+from marketswarm.web.responses import ErrorPage, PageModel
+from marketswarm.web.sessions import BrowserSession
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
 from services.board.fleet.beats import BeatInterval, BeatTimes
+from services.board.fleet.frame import Frame
 from services.board.fleet.history import Past
 from services.board.fleet.incident_pages import (
     HealingStatus,
@@ -51,11 +53,10 @@ from services.board.fleet.service_page import BadgeLink, ServicePage
 from services.board.fleet.snapshot import BarSpan, FleetSnapshot, LastRunView, ServiceSnapshot
 from services.board.fleet.topology import TopologyPage
 from services.board.public.pages import AnnouncementsPage, PublicPage, PublicService
-from services.board.responses import ErrorPage, Frame, PageModel
-from services.board.truth.documents import DiffLine, RevisionView
 from services.board.truth.editor import CheckAnswer, ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.pages import TruthEditPage, TruthPage, TruthReviewPage
+from services.board.truth_documents import DiffLine, RevisionView
 from support.board_examples import AT, make_service
 from support.board_forms import show_add, show_added, show_entry, show_keys, show_removal
 from support.board_probes import make_probe_views, show_probe

@@ -20,10 +20,10 @@ from marketswarm.operator.announcements import (
 )
 from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Epoch, Name
-from services.board.access.audit import AuditLog
-from services.board.access.away import refuse_without_bus
-from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.away import refuse_without_bus
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.tokens import Client
 from services.board.actions.steering import Line, VerbBody
 from services.board.cache import Cached
 from services.board.settings import PublicSettings

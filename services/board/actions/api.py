@@ -15,8 +15,10 @@ from starlette.responses import Response
 
 from marketswarm.operator.announcements import Announcement
 from marketswarm.operator.tokens import Scope
-from services.board.access.limits import find_quota_headers
-from services.board.access.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
+from marketswarm.web.limits import find_quota_headers
+from marketswarm.web.responses import answer_fresh
+from marketswarm.web.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
+from marketswarm.web.validation import describe_invalid, place_errors
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
 from services.board.actions.steering import (
     AckBody,
@@ -31,8 +33,6 @@ from services.board.actions.steering import (
     Steering,
     VerbBody,
 )
-from services.board.responses import answer_fresh
-from services.board.validation import describe_invalid, place_errors
 
 _JSON: Final = "application/json"
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {415: {"description": "The body is not JSON"}}

@@ -20,15 +20,16 @@ from marketswarm.operator.healing_text import describe_proposal
 from marketswarm.operator.silences import NO_REASON
 from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text, parse_digits
-from services.board.access.limits import RefusedError
-from services.board.access.sessions import (
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.responses import Templates, make_sentence, redirect
+from marketswarm.web.sessions import (
     BrowserSession,
     PageNotice,
     SentForm,
     SessionGate,
-    find_origin,
     read_fields,
 )
+from marketswarm.web.validation import describe_invalid, place_errors
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
 from services.board.actions.steering import (
     AckBody,
@@ -43,8 +44,6 @@ from services.board.actions.steering import (
     VerbBody,
 )
 from services.board.fleet.words import format_age
-from services.board.responses import answer_error, answer_page, make_sentence, redirect
-from services.board.validation import describe_invalid, place_errors
 
 MAX_NOTICE_CHARS: Final = 500
 _PAGES: Final[Mapping[str, str]] = {
@@ -86,16 +85,18 @@ def make_forms(
     refresh: Callable[[], Awaitable[None]],
     announcements: AnnouncementBoard,
     healing: HealingSteering,
+    *,
+    templates: Templates,
 ) -> APIRouter:
     """Return the routes of the forms; `refresh` returns when the board's snapshot includes what was done."""
     forms = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_sign_in(forms, gate)
+    _add_sign_in(forms, gate, templates)
     acts = list_acts(steering, healing) | list_announcement_acts(announcements)
 
     @forms.post("/act/{name}")
     async def act(name: str, request: Request) -> Response:
         if name not in acts:
-            return answer_error(404, "No such form", "")
+            return templates.answer_error(404, "No such form", "")
         form = await gate.read_form(request)
         notice = await run_act(gate, form, acts[name])
         if not notice.is_bad:
@@ -106,28 +107,28 @@ def make_forms(
     return forms
 
 
-def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
+def _add_sign_in(forms: APIRouter, gate: SessionGate, templates: Templates) -> None:
     @forms.get("/sign-in")
     async def show_sign_in(request: Request, back: Word = "", svc: Word = "", why: Word = "") -> Response:
         session = await gate.find_session(request)
-        return answer_page(SignInPage(back, svc, _OVER if why == "over" else "", session))
+        return templates.answer(SignInPage(back, svc, _OVER if why == "over" else "", session))
 
     @forms.post("/sign-in")
     async def sign_in(request: Request) -> Response:
-        find_origin(request)
+        gate.find_origin(request)
         fields = await read_fields(request)
         answer = redirect(find_way_back(fields))
         try:
             await gate.open(request, answer, fields.get("token", ""))
         except RefusedError as error:
             page = SignInPage(fields.get("back", ""), fields.get("svc", ""), make_sentence(error.reason))
-            return answer_page(page, error.status, error.headers or {})
+            return templates.answer(page, error.status, error.headers or {})
         return answer
 
     @forms.post("/sign-out")
     async def sign_out(request: Request) -> Response:
         answer = redirect("/sign-in")
-        find_origin(request)
+        gate.find_origin(request)
         await gate.close(request, answer)
         return answer
 

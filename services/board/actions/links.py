@@ -18,13 +18,13 @@ from marketswarm.operator.healing_text import describe_proposal
 from marketswarm.operator.signed_link import LINK_PATH, QUIET_SEC, LinkAction, SignedLink, read_link
 from marketswarm.operator.silences import is_pattern
 from marketswarm.text import format_moment
-from services.board.access.limits import RefusedError
-from services.board.access.sessions import find_origin
-from services.board.access.tokens import Client, find_address
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.responses import Templates
+from marketswarm.web.sessions import find_origin
+from marketswarm.web.tokens import Client, find_address
 from services.board.actions.steering import AckBody, ApproveBody, HealingSteering, SilenceBody, Steering
 from services.board.actions.used_links import UsedLinks
 from services.board.fleet.incident_record import ProposalView
-from services.board.responses import answer_page
 
 _UNKNOWN: Final = "this link is not one of ours, or it was changed: copy all of it from the message"
 _ASKED: Final = "The notifier has not answered yet: one that runs within a day does it."
@@ -140,7 +140,7 @@ def _make_page(
     return LinkPage(title, now, link.until, link.action, link.author, proposal, used_at, done, ends_at)
 
 
-def make_link_site(acts: LinkActs, key: SecretStr | None) -> APIRouter:
+def make_link_site(acts: LinkActs, key: SecretStr | None, templates: Templates) -> APIRouter:
     """Return the routes of links signed with `key`; none without one."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     if key is None:
@@ -157,15 +157,15 @@ def make_link_site(acts: LinkActs, key: SecretStr | None) -> APIRouter:
     @site.get(f"{LINK_PATH}{{text}}")
     async def show(text: str) -> Response:
         now = time.time()
-        return answer_page(await acts.show(require_link(text, now), now))
+        return templates.answer(await acts.show(require_link(text, now), now))
 
     @site.post(f"{LINK_PATH}{{text}}")
     async def act(text: str, request: Request) -> Response:
         # the link is the credential, so a program (an app's button) needs no origin; a foreign page has one
         if "origin" in request.headers:
-            find_origin(request)
+            find_origin(request, "board")
         now = time.time()
         client = Client(None, find_address(request.scope))
-        return answer_page(await acts.act(require_link(text, now), client, now))
+        return templates.answer(await acts.act(require_link(text, now), client, now))
 
     return site

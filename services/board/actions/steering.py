@@ -38,10 +38,10 @@ from marketswarm.operator.silences import (
 )
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth import Truth, describe_unknown
-from services.board.access.audit import AuditLog
-from services.board.access.away import RETRY_SEC
-from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.away import RETRY_SEC
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.tokens import Client
 from services.board.fleet.incident_record import IncidentRecord, ProposalView
 from services.board.fleet.snapshot import SilenceView
 

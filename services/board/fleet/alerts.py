@@ -18,7 +18,7 @@ from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.event_text import describe_event, severity_of
 from marketswarm.keys import ALERT_LOG
 from marketswarm.text import escape_text, parse_digits
-from services.board.responses import Frame
+from services.board.fleet.frame import Frame
 
 PAGE_EVENTS: Final = 100
 MAX_PAGE_EVENTS: Final = 1000

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from marketswarm.operator.dead_messages import UndeliveredMessage
 from marketswarm.status.channel_records import ChannelStatus
 from marketswarm.status.notifications import PendingDelivery
-from services.board.board import Board
+from marketswarm.web.responses import answer_body, answer_fresh
 from services.board.fleet.alerts import (
     MAX_PAGE_EVENTS,
     PAGE_EVENTS,
@@ -21,10 +21,10 @@ from services.board.fleet.alerts import (
     find_alert,
     read_alerts,
 )
+from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.notifications import read_dead_letters
 from services.board.fleet.snapshot import FleetSnapshot, IncidentView, ServiceSnapshot
 from services.board.fleet.stream import StreamsFull
-from services.board.responses import answer_body, answer_fresh
 
 Text = Annotated[str, Query(max_length=300)]
 RETRY_SEC: Final = 5
@@ -64,7 +64,7 @@ class AlertAnswer:
     buses: tuple[str, ...]
 
 
-def make_api(board: Board) -> APIRouter:
+def make_api(board: FleetBoard) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
     _add_fleet(api, board)
 
@@ -106,7 +106,7 @@ def make_api(board: Board) -> APIRouter:
     return api
 
 
-def _add_fleet(api: APIRouter, board: Board) -> None:
+def _add_fleet(api: APIRouter, board: FleetBoard) -> None:
     @api.get("/fleet", response_model=FleetAnswer)
     async def read_fleet(request: Request) -> Response:
         """Return the whole snapshot of the fleet.

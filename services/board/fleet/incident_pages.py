@@ -16,9 +16,11 @@ from marketswarm.operator.healing_stats import (
     measure_resolutions,
 )
 from marketswarm.text import escape_text
-from services.board.board import Board
+from marketswarm.web.responses import answer_fresh
 from services.board.cache import Cached
 from services.board.fleet.alerts import AlertsAnswer
+from services.board.fleet.fleet_board import FleetBoard
+from services.board.fleet.frame import Frame
 from services.board.fleet.incident_record import (
     FRESH_SEC,
     AlertCount,
@@ -34,7 +36,6 @@ from services.board.fleet.incident_record import (
     summarize_incident,
 )
 from services.board.fleet.open_incidents import IncidentCard, make_cards, write_summary
-from services.board.responses import Frame, answer_error, answer_fresh, answer_page
 
 MEDIC: Final = "medic"
 SHOWN: Final = 50
@@ -143,7 +144,7 @@ class RecordedIncidentPage:
     diagnosis: DiagnosisView | None
 
 
-def make_status(board: Board, found: RecordedIncidents) -> HealingStatus:
+def make_status(board: FleetBoard, found: RecordedIncidents) -> HealingStatus:
     medic = board.snapshot.find(MEDIC)
     section = board.truth.services.get(MEDIC)
     settings: Mapping[str, Any] = {} if section is None else section.settings
@@ -179,7 +180,7 @@ def list_approvals(found: RecordedIncidents) -> tuple[ApprovalStats, ...]:
     return tuple(by_number[:SHOWN])
 
 
-def make_record_api(board: Board) -> APIRouter:
+def make_record_api(board: FleetBoard) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
     looks = Cached[str, AlertsAnswer](COUNTED_SEC)
 
@@ -227,7 +228,7 @@ def make_record_api(board: Board) -> APIRouter:
     return api
 
 
-def make_record_site(board: Board) -> APIRouter:
+def make_record_site(board: FleetBoard) -> APIRouter:
     """Return the pages of incidents: those of now, those that are over, and one with its steps."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     looks = Cached[str, HeldRules](FRESH_SEC)
@@ -241,7 +242,9 @@ def make_record_site(board: Board) -> APIRouter:
             found = await board.record.read()
         held = await looks.find("", board.read_held_rules)
         cards = make_cards(frame.snapshot, found, held, board.reader.notified)
-        return answer_page(IncidentsPage(frame, cards, tuple(filter(None, (found.away, held.away)))))
+        return board.templates.answer(
+            IncidentsPage(frame, cards, tuple(filter(None, (found.away, held.away))))
+        )
 
     @site.get("/incidents/past")
     async def show_record(request: Request, svc: Text = "") -> Response:
@@ -258,16 +261,18 @@ def make_record_site(board: Board) -> APIRouter:
             measure_remedies(found.incidents),
             list_approvals(found),
         )
-        return answer_page(page)
+        return board.templates.answer(page)
 
     @site.get("/incidents/past/{ident}")
     async def show_incident(ident: str) -> Response:
         found = (await board.record.read()).find(ident)
         if found is None:
-            return answer_error(404, "No such incident", "It is not on record, or not any more.")
+            return board.templates.answer_error(
+                404, "No such incident", "It is not on record, or not any more."
+            )
         frame = board.make_frame(f"{escape_text(found.svc)}: outage on record", "/incidents")
         diagnosis = await board.record.read_diagnosis(found)
-        return answer_page(
+        return board.templates.answer(
             RecordedIncidentPage(frame, summarize_incident(found), make_steps(found), diagnosis)
         )
 

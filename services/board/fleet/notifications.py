@@ -8,7 +8,7 @@ from marketswarm.bus import Bus, NoBusError
 from marketswarm.operator.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.status.channel_records import ADD_CHANNEL
 from marketswarm.text import escape_lines, escape_text
-from services.board.responses import Frame
+from services.board.fleet.frame import Frame
 
 SHOWN: Final = 200  # how many messages are shown, the newest; the notifier keeps 1,000
 MAX_TEXT_CHARS: Final = 4000

@@ -12,13 +12,13 @@ from marketswarm.event import Kind
 from marketswarm.status.service_rows import URGENCY, ServiceState
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.text import escape_text, parse_digits
-from services.board.board import Board
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, find_alert, format_raw, read_alerts
+from services.board.fleet.fleet_board import FleetBoard
+from services.board.fleet.frame import Frame
 from services.board.fleet.notifications import NotificationsPage, read_dead_letters
 from services.board.fleet.service_page import make_service_page
 from services.board.fleet.snapshot import WINDOWS, FleetSnapshot, ServiceSnapshot, Window
 from services.board.fleet.topology import TopologyPage
-from services.board.responses import Frame, answer_asset, answer_error, answer_page
 
 TYPES: Final = tuple(Kind)
 Text = Annotated[str, Query(max_length=300)]
@@ -151,7 +151,7 @@ def group_services(services: Sequence[ServiceSnapshot], group: Group) -> tuple[S
     return tuple(ServiceGroup(name, tuple(some)) for name, some in found.items())
 
 
-def make_site(board: Board) -> APIRouter:
+def make_site(board: FleetBoard) -> APIRouter:
     """Return the routes of the pages about the fleet, which only read."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_steered(site, board)
@@ -160,26 +160,28 @@ def make_site(board: Board) -> APIRouter:
     @site.get("/")
     async def show_fleet(request: Request) -> Response:
         frame = board.make_frame("Fleet", "/")
-        return answer_page(select_services(frame.snapshot, parse_fleet_query(request.query_params), frame))
+        return board.templates.answer(
+            select_services(frame.snapshot, parse_fleet_query(request.query_params), frame)
+        )
 
     @site.get("/topology")
     async def show_topology() -> Response:
         frame = board.make_frame("Topology", "/topology")
-        return answer_page(make_topology_page(frame, await board.read_topology()))
+        return board.templates.answer(make_topology_page(frame, await board.read_topology()))
 
     @site.get("/static/{digest}/{name}")
     async def send_asset(digest: str, name: str, request: Request) -> Response:
         takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
-        return answer_asset(digest, name, takes_gzip=takes_gzip)
+        return board.templates.answer_asset(digest, name, takes_gzip=takes_gzip)
 
     @site.get("/favicon.ico")
     async def send_icon() -> Response:
-        return answer_asset("", "good.svg", takes_gzip=False)
+        return board.templates.answer_asset("", "good.svg", takes_gzip=False)
 
     return site
 
 
-def _add_steered(site: APIRouter, board: Board) -> None:
+def _add_steered(site: APIRouter, board: FleetBoard) -> None:
     """Add the pages with forms, which show who is signed in."""
 
     @site.get("/services/{svc}")
@@ -187,32 +189,36 @@ def _add_steered(site: APIRouter, board: Board) -> None:
         frame = await board.make_session_frame(request, escape_text(svc), "/")
         service = frame.snapshot.find(svc)
         if service is None:
-            return answer_error(404, "No such service", f"The truth has no service {escape_text(svc[:100])}.")
+            return board.templates.answer_error(
+                404, "No such service", f"The truth has no service {escape_text(svc[:100])}."
+            )
         origin = f"{request.url.scheme}://{request.url.netloc}"
-        return answer_page(await make_service_page(board, frame, service, origin))
+        return board.templates.answer(await make_service_page(board, frame, service, origin))
 
     @site.get("/notifications")
     async def show_notifications(request: Request) -> Response:
         frame = await board.make_session_frame(request, "Notifications", "/notifications")
-        return answer_page(NotificationsPage(frame, *await read_dead_letters(board.buses)))
+        return board.templates.answer(NotificationsPage(frame, *await read_dead_letters(board.buses)))
 
 
-def _add_alerts(site: APIRouter, board: Board) -> None:
+def _add_alerts(site: APIRouter, board: FleetBoard) -> None:
     @site.get("/alerts")
     async def show_alerts(svc: Text = "", type: Text = "", before: Text = "") -> Response:  # noqa: A002 - the query's name
         query = AlertQuery(svc, type if type in TYPES else "", before)
         found = await read_alerts(board.buses, query)
         older = None if found.older is None else query.url(before=found.older)
         frame = board.make_frame("Alerts", "/alerts")
-        return answer_page(AlertsPage(frame, query, found.events, older, TYPES, found.away))
+        return board.templates.answer(AlertsPage(frame, query, found.events, older, TYPES, found.away))
 
     @site.get("/alerts/{event_id}")
     async def show_alert(event_id: str) -> Response:
         found = await find_alert(board.buses, event_id)
         if found is None:
-            return answer_error(404, "No such event", "It is not on the alert log, or not any more.")
+            return board.templates.answer_error(
+                404, "No such event", "It is not on the alert log, or not any more."
+            )
         frame = board.make_frame(found.event.title, "/alerts")
-        return answer_page(AlertPage(frame, found.event, format_raw(found.raw), found.buses))
+        return board.templates.answer(AlertPage(frame, found.event, format_raw(found.raw), found.buses))
 
 
 def parse_fleet_query(params: Mapping[str, str]) -> FleetQuery:

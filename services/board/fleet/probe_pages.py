@@ -9,8 +9,10 @@ from starlette.responses import HTMLResponse, Response
 
 from marketswarm.text import escape_text
 from marketswarm.truth.document_edit import page_name
-from services.board.board import Board
+from marketswarm.web.responses import answer_fresh
 from services.board.fleet.alerts import AlertQuery, AlertView, read_alerts
+from services.board.fleet.fleet_board import FleetBoard
+from services.board.fleet.frame import Frame
 from services.board.fleet.probe_records import (
     ProbeAnswer,
     ProbeSection,
@@ -19,7 +21,6 @@ from services.board.fleet.probe_records import (
     list_probe_views,
     read_probe,
 )
-from services.board.responses import Frame, answer_error, answer_fresh, answer_page
 
 PROBE_EVENTS: Final = 20
 
@@ -35,7 +36,7 @@ class ProbePage:
     events: tuple[AlertView, ...] = ()
 
 
-def make_probe_site(board: Board) -> APIRouter:
+def make_probe_site(board: FleetBoard) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @site.get("/services/massive/{target:path}")
@@ -44,7 +45,7 @@ def make_probe_site(board: Board) -> APIRouter:
         frame = board.make_frame(escape_text(svc), "/")
         settings = find_settings(board.truth, target)
         if settings is None:
-            return answer_error(
+            return board.templates.answer_error(
                 404,
                 "No such target",
                 f"The truth has no target {escape_text(svc[:200])} of massive's probes.",
@@ -53,12 +54,12 @@ def make_probe_site(board: Board) -> APIRouter:
             read_probe(board, target, frame.snapshot.at),
             read_alerts(board.buses, AlertQuery(svc=svc), PROBE_EVENTS),
         )
-        return answer_page(ProbePage(frame, probe, settings, found.events))
+        return board.templates.answer(ProbePage(frame, probe, settings, found.events))
 
     return site
 
 
-def make_probe_api(board: Board) -> APIRouter:
+def make_probe_api(board: FleetBoard) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
 
     @api.get("/probes", response_model=tuple[ProbeView, ...])

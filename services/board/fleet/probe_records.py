@@ -27,7 +27,7 @@ from marketswarm.status.probe_past import (
 from marketswarm.text import escape_lines, escape_text
 from marketswarm.truth import Truth
 from marketswarm.truth.document_edit import MASSIVE, page_name
-from services.board.board import Board
+from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.words import Phrase
 
 UNKNOWN: Final = OutageState()
@@ -107,7 +107,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
-async def read_probe(board: Board, name: str, now: float) -> ProbeAnswer:
+async def read_probe(board: FleetBoard, name: str, now: float) -> ProbeAnswer:
     """Return what is known of a target of massive at `now` (epoch seconds)."""
     point = find_probes_point(board.truth)
     record, stored, away = ProbeRecord(name), UNKNOWN, None
@@ -158,7 +158,7 @@ def _find_state(latest: ProbeReading | None, stored: OutageState) -> tuple[str, 
     return ("up", "up") if latest.ok else ("failed", "failing")
 
 
-async def list_probe_views(board: Board) -> tuple[ProbeView, ...]:
+async def list_probe_views(board: FleetBoard) -> tuple[ProbeView, ...]:
     """Return all targets of the truth, in its order, each with its last result, or none if a bus is away.
 
     Whether a target is down by several probes is on its own page.

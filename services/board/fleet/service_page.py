@@ -8,16 +8,16 @@ from urllib.parse import quote
 from marketswarm.bus import BusError
 from marketswarm.status.topology_view import InstanceView
 from marketswarm.truth.document_edit import MASSIVE
-from services.board.board import Board
 from services.board.fleet.alerts import AlertQuery, AlertView, read_alerts
 from services.board.fleet.beats import BeatTimes
+from services.board.fleet.fleet_board import FleetBoard
+from services.board.fleet.frame import Frame
 from services.board.fleet.history import Past, outline_past
 from services.board.fleet.job_runs import JobView, RunView, make_job_view, read_run_views
 from services.board.fleet.probe_records import ProbeView, list_probe_views
 from services.board.fleet.snapshot import ServiceSnapshot
-from services.board.public.visibility import is_public
-from services.board.responses import Frame
-from services.board.truth.documents import read_document
+from services.board.fleet.visibility import is_public
+from services.board.truth_documents import read_document
 
 SERVICE_EVENTS: Final = 30
 
@@ -55,7 +55,9 @@ class ServicePage:
     probes: tuple[ProbeView, ...] = ()
 
 
-async def make_service_page(board: Board, frame: Frame, service: ServiceSnapshot, origin: str) -> ServicePage:
+async def make_service_page(
+    board: FleetBoard, frame: Frame, service: ServiceSnapshot, origin: str
+) -> ServicePage:
     """Return the page of a service; `origin` is the board's address as the browser has it."""
     svc = service.svc
     badge = f"/badge/{quote(svc, safe='')}.svg"
@@ -83,7 +85,7 @@ async def make_service_page(board: Board, frame: Frame, service: ServiceSnapshot
     )
 
 
-async def _read_runs(board: Board, service: ServiceSnapshot) -> tuple[RunView, ...]:
+async def _read_runs(board: FleetBoard, service: ServiceSnapshot) -> tuple[RunView, ...]:
     try:
         bus = board.me.bus(service.bus)
     except BusError:
@@ -91,7 +93,7 @@ async def _read_runs(board: Board, service: ServiceSnapshot) -> tuple[RunView, .
     return await read_run_views(bus, service.svc, service.last_run)
 
 
-def outline_beats(board: Board, service: ServiceSnapshot) -> BeatTimes | None:
+def outline_beats(board: FleetBoard, service: ServiceSnapshot) -> BeatTimes | None:
     section = board.truth.services.get(service.svc)
     if section is None:
         return None

@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
 from marketswarm.status.service_rows import ServiceState
 from marketswarm.status.topology_view import FlowView
-from services.board.responses import Frame
+from services.board.fleet.frame import Frame
 
 _MESH_KEYS: Final = (MESH_TOPOLOGY, MESH_EVENTS, MESH_FLOW)
 Place = tuple[str, str]  # A bus and a key on it

@@ -19,8 +19,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from services.board.access.limits import find_quota_headers
-from services.board.access.tokens import find_address
+from marketswarm.web.limits import find_quota_headers
+from marketswarm.web.responses import answer_body
+from marketswarm.web.tokens import find_address
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
@@ -42,7 +43,6 @@ from services.board.market.query import (
 )
 from services.board.market.states import StoredSeries, StoredSource, list_group
 from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable, make_columns
-from services.board.responses import answer_body
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass
 from services.market.rows import (

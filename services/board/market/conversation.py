@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from marketswarm.tasks import run_until_first
-from services.board.access.limits import RateLimiter
+from marketswarm.web.limits import RateLimiter
+from marketswarm.web.validation import describe_invalid, place_errors
 from services.board.market.market import Market
 from services.board.market.updates import (
     INTERVAL_SEC,
@@ -33,7 +34,6 @@ from services.board.market.updates import (
     TopicKind,
     UpdateHub,
 )
-from services.board.validation import describe_invalid, place_errors
 from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAMES
 

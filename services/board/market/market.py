@@ -11,7 +11,7 @@ from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.operator.remedies import BOARD, Remedy
 from marketswarm.truth import SYSTEM
-from services.board.access.limits import RequestLimiter
+from marketswarm.web.limits import RequestLimiter
 from services.board.cache import Cached
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, try_archive
 from services.board.market.bar_table import make_bars

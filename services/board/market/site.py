@@ -13,8 +13,10 @@ from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text, parse_digits
-from services.board.board import Board
+from marketswarm.web.responses import PageModel, Templates
 from services.board.cache import Cached
+from services.board.fleet.fleet_board import FleetBoard
+from services.board.fleet.frame import Frame
 from services.board.market.api import make_limit
 from services.board.market.archive_reader import Download, try_archive
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, sort_series, view_sources
@@ -31,7 +33,6 @@ from services.board.market.overview import (
 from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import GateState, StoredSeries, list_observations
 from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
-from services.board.responses import Frame, PageModel, answer_error, answer_page, render
 from services.market.records import TIMEFRAMES
 
 NAV: Final = "/market"
@@ -195,9 +196,13 @@ class PageStore:
     kept longer than the states (`find_states`) that it shows, so a page that is read again has what changed.
     """
 
-    def __init__(self, board: Board, find_states: Callable[[], MarketStates]) -> None:
+    def __init__(self, board: FleetBoard, find_states: Callable[[], MarketStates]) -> None:
         self._board, self._find_states = board, find_states
         self._kept = Cached[str, bytes](PAGE_SEC, MAX_PAGES)
+
+    @property
+    def templates(self) -> Templates:
+        return self._board.templates
 
     async def make_frame(self, request: Request, title: str) -> Frame:
         return await self._board.make_session_frame(request, title, NAV)
@@ -207,7 +212,7 @@ class PageStore:
         frame = await self.make_frame(request, title)
 
         async def make_body() -> bytes:
-            return render(await make(frame)).encode()
+            return self.templates.render(await make(frame)).encode()
 
         if frame.session is not None:
             body = await make_body()
@@ -216,7 +221,7 @@ class PageStore:
         return HTMLResponse(body, headers={"Cache-Control": "no-store"})
 
 
-def make_market_site(board: Board, market: Market) -> APIRouter:
+def make_market_site(board: FleetBoard, market: Market) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     pages = PageStore(board, lambda: market.states)
     _add_overviews(site, market, pages)
@@ -259,7 +264,9 @@ def _add_details(site: APIRouter, market: Market, pages: PageStore) -> None:
         try:
             require_symbol(symbol)
         except QueryError:
-            return answer_error(404, "No such symbol", f"{escape_text(symbol[:100])} is not a symbol.")
+            return pages.templates.answer_error(
+                404, "No such symbol", f"{escape_text(symbol[:100])} is not a symbol."
+            )
         states = market.states.by_symbol.get(symbol, ())
         # the shortest of the series, or a day if theirs are unknown
         known = {one.timeframe for one in states if one.kind == "bars"}
@@ -267,7 +274,9 @@ def _add_details(site: APIRouter, market: Market, pages: PageStore) -> None:
         shown = timeframe if timeframe in TIMEFRAMES else shortest
         (tile,), away = await make_symbol_tile(market, symbol, shown)
         frame = await pages.make_frame(request, symbol)
-        return answer_page(SymbolPage(frame, make_notice(market, away), symbol, shown, tile, states))
+        return pages.templates.answer(
+            SymbolPage(frame, make_notice(market, away), symbol, shown, tile, states)
+        )
 
     async def make_sources(frame: Frame) -> PageModel:
         (downloads, away), (quarantine, count), (accounts, limits_away) = await asyncio.gather(

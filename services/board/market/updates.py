@@ -20,7 +20,7 @@ from typing import Final
 
 from marketswarm.text import parse_digits
 from marketswarm.time_slice import wait_within
-from services.board.access.limits import RateLimiter
+from marketswarm.web.limits import RateLimiter
 
 RING_UPDATES: Final = 20_000
 RING_BYTES: Final = 16 * 1024 * 1024

@@ -18,10 +18,10 @@ from marketswarm.pings import PINGS_KEPT, JobPing, PingForm, PingKind, parse_pin
 from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.alerts import AlertView
 from services.board.fleet.snapshot import ServiceSnapshot
+from services.board.fleet.visibility import ALL_SERVICES, TAG_BADGE_PATH
 from services.board.pings.directory import NOT_PINGED, fold_name
 from services.board.pings.key_ring import make_unique_key
 from services.board.pings.requests import PREFIX
-from services.board.public.visibility import ALL_SERVICES, TAG_BADGE_PATH
 
 LAST: Final = 10  # how many pings of each service are read for a list of services, without their bodies
 SERVICES_AT_ONCE: Final = 100

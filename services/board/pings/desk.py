@@ -13,8 +13,8 @@ from marketswarm.operator.silences import MAX_SILENCE_SEC, Silence, read_silence
 from marketswarm.operator.tokens import Token
 from marketswarm.pings import JobPing, PingKind
 from marketswarm.truth.model import SERVICE_NAME
-from services.board.access.limits import RateLimiter, RefusedError
-from services.board.access.tokens import Client
+from marketswarm.web.limits import RateLimiter, RefusedError
+from marketswarm.web.tokens import Client
 from services.board.actions.steering import SilenceBody, Steering
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.pings.answers import (
@@ -47,15 +47,18 @@ _NOT_SEEDED: Final = PingAnswer(503, b"the service could not be added", 5.0)
 log = logs.get("board")
 
 
+AddService = Callable[[str, str], Awaitable[bool]]
+"""Adds a service to the truth by its name, for an author; returns False if the truth has it already."""
+
+
 class ServiceCreator:
     """Adds the service that a ping names with `?create=1`, if the truth lets the board change it.
 
     Only a key for every service may do that. The service's name is the slug, so it must be a name that the
     truth may have. A wrong guess at a name makes a service, so a key adds few of them in a time.
-    `add_service` takes a name and an author.
     """
 
-    def __init__(self, add_service: Callable[[str, str], Awaitable[bool]]) -> None:
+    def __init__(self, add_service: AddService) -> None:
         self._add_service = add_service
         self._limiter = RateLimiter(CREATED_AT_ONCE, CREATED_PER_SEC)
         self._turn = asyncio.Lock()

@@ -7,14 +7,15 @@ sizes and headers do. A ping is answered with 200 only when the bus has it.
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm.pings import MAX_BODY_BYTES, JobPing
-from services.board.access.guard import HEADERS, find_refusal
-from services.board.access.tokens import find_address
+from marketswarm.web.guard import HEADERS, SiteRules, find_refusal
+from marketswarm.web.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
+from marketswarm.web.tokens import find_address
 from services.board.pings.answers import (
     BAD_METHOD,
     CREATED,
@@ -42,7 +43,6 @@ from services.board.pings.requests import (
     parse_run_id,
     read_ping_body,
 )
-from services.board.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
 
 _NOTHING: Final[Mapping[str, WholeAnswer]] = {}
 _NO_BODY: Final = PingBody()
@@ -73,18 +73,18 @@ PathAnswer = Callable[[Scope, Receive], Awaitable[PingAnswer]]
 class PingGate:
     """Answers pings, and hands all other requests on.
 
-    `names` are the host names that requests may have; `responses` counts the answers by status.
+    `rules` are those of the guard; `responses` counts the answers by status.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        names: Collection[str],
+        rules: SiteRules,
         desk: PingDesk,
         responses: Counter[int],
         management: ManagementApi | None = None,
     ) -> None:
-        self._app, self._names, self._desk, self._responses = app, names, desk, responses
+        self._app, self._rules, self._desk, self._responses = app, rules, desk, responses
         self._others = OtherGates(desk)
         self.management = management
 
@@ -115,7 +115,7 @@ class PingGate:
 
     def _find_refusal(self, scope: Scope) -> PingAnswer | None:
         # some clients report a failure in the query; the server refuses one that is longer than this
-        refusal = find_refusal(scope, self._names, MAX_HEAD_BYTES)
+        refusal = find_refusal(scope, self._rules, MAX_HEAD_BYTES)
         if refusal is not None and (refusal[0] != 413 or announces_too_much(scope["headers"])):
             return PingAnswer(refusal[0], f"{refusal[1]}\n".encode())
         return NO_CONTENT if scope["method"] == "OPTIONS" else None

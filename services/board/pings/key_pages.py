@@ -14,19 +14,22 @@ from marketswarm.operator.ping_keys import PingKey
 from marketswarm.operator.ping_lines import make_ping_lines
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth.document_edit import AddedKind
-from services.board.access.limits import RefusedError
-from services.board.access.sessions import PageNotice, SentForm
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.responses import make_sentence, redirect
+from marketswarm.web.sessions import PageNotice, SentForm
 from services.board.actions.forms import read_body, run_act
-from services.board.actions.ping_keys import PingKeyBody
-from services.board.board import Board
-from services.board.menu import KEYS
+from services.board.fleet.fleet_board import FleetBoard
+from services.board.fleet.frame import Frame, Section
+from services.board.pings.key_ring import KeyRing
+from services.board.pings.key_steering import KeySteering, PingKeyBody
 from services.board.pings.requests import PREFIX
-from services.board.responses import Frame, answer_page, make_sentence, redirect
 
 SHOWN: Final = 500
 """How many keys, and how many names of services, the page has at most."""
 EVERY_SERVICE: Final = "*"
 """What is typed for a key for every service."""
+KEYS: Final[Section] = ("/keys", "Ping keys")
+"""The page of ping keys, in the menu of who is signed in and may change something."""
 _PATH, _TITLE = KEYS
 _DAY_SEC: Final = 86_400.0
 
@@ -74,12 +77,12 @@ class KeysPage:
     every_service: ClassVar = EVERY_SERVICE
 
 
-def make_key_pages(board: Board) -> APIRouter:
+def make_key_pages(board: FleetBoard, keys: KeyRing, ping_keys: KeySteering) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @site.get(_PATH)
     async def show_keys(request: Request) -> Response:
-        return answer_page(await _make_page(board, await _make_frame(board, request)))
+        return board.templates.answer(await _make_page(await _make_frame(board, request), keys, ping_keys))
 
     @site.post(_PATH)
     async def make_key(request: Request) -> Response:
@@ -88,15 +91,15 @@ def make_key_pages(board: Board) -> APIRouter:
 
         async def create(form: SentForm) -> PageNotice:
             body = _read_key_form(form)
-            key, secret = await board.ping_keys.create(form.client, body, time.time())
+            key, secret = await ping_keys.create(form.client, body, time.time())
             origin = board.me.settings.board_public_url or f"{request.url.scheme}://{request.url.netloc}"
             made.append(_make_new_key(key, f"{origin.rstrip('/')}{PREFIX}{secret}"))
             return PageNotice(f"{escape_text(key.name)}: the key is made.")
 
         notice = await run_act(board.gate, form, create)
         frame = replace(await _make_frame(board, request), notice=notice)
-        page = await _make_page(board, frame)
-        return answer_page(replace(page, made=made[0] if made else None))
+        page = await _make_page(frame, keys, ping_keys)
+        return board.templates.answer(replace(page, made=made[0] if made else None))
 
     @site.post(f"{_PATH}/delete")
     async def delete_key(request: Request) -> Response:
@@ -104,7 +107,7 @@ def make_key_pages(board: Board) -> APIRouter:
         form = await board.gate.read_form(request)
 
         async def revoke(form: SentForm) -> PageNotice:
-            key = await board.ping_keys.revoke(form.client, form.fields.get("id", ""))
+            key = await ping_keys.revoke(form.client, form.fields.get("id", ""))
             return PageNotice(f"{escape_text(key.name)}: the key is deleted. Its pings are refused.")
 
         notice = await run_act(board.gate, form, revoke)
@@ -113,21 +116,21 @@ def make_key_pages(board: Board) -> APIRouter:
     return site
 
 
-async def _make_frame(board: Board, request: Request) -> Frame:
+async def _make_frame(board: FleetBoard, request: Request) -> Frame:
     return await board.make_session_frame(request, _TITLE, _PATH)
 
 
-async def _make_page(board: Board, frame: Frame) -> KeysPage:
+async def _make_page(frame: Frame, keys: KeyRing, ping_keys: KeySteering) -> KeysPage:
     if frame.session is None or not frame.session.may_write:
         return KeysPage(frame)
     try:
-        found = await board.ping_keys.read()
+        found = await ping_keys.read()
     except RefusedError as error:
         return KeysPage(frame, problem=make_sentence(error.reason))
     now = time.time()
-    views = tuple(_make_view(key, board.keys.find_use(key.sha256), now) for key in found[:SHOWN])
-    services = tuple(map(escape_text, board.ping_keys.list_services()[:SHOWN]))
-    return KeysPage(frame, views, len(found), services, board.keys.began_at)
+    views = tuple(_make_view(key, keys.find_use(key.sha256), now) for key in found[:SHOWN])
+    services = tuple(map(escape_text, ping_keys.list_services()[:SHOWN]))
+    return KeysPage(frame, views, len(found), services, keys.began_at)
 
 
 def _make_view(key: PingKey, used_at: float | None, now: float) -> KeyView:

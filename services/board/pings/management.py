@@ -22,11 +22,12 @@ from marketswarm.operator.tokens import Token
 from marketswarm.text import parse_digits
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
-from services.board.access.guard import MAX_BODY_BYTES
-from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client, find_address
-from services.board.board import Board, NotReady
+from marketswarm.web.guard import MAX_BODY_BYTES
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.tokens import Client, find_address
+from services.board.actions.steering import Steering
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, read_alerts
+from services.board.fleet.fleet_board import FleetBoard, NotReady
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.answers import NOT_FOUND, PingAnswer, RefusedPingError
 from services.board.pings.checks import (
@@ -40,7 +41,7 @@ from services.board.pings.checks import (
     read_last_pings,
     read_pings,
 )
-from services.board.pings.desk import PingDesk, ServiceCreator, ServicePauses, find_pauses
+from services.board.pings.desk import AddService, PingDesk, ServiceCreator, ServicePauses, find_pauses
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.requests import find_header, list_fields, read_body
@@ -77,7 +78,7 @@ class ManagementApi:
     Links begin with BOARD_PUBLIC_URL, or with the address by which a client asks.
     """
 
-    def __init__(self, board: Board, keys: KeyRing, pauses: ServicePauses) -> None:
+    def __init__(self, board: FleetBoard, keys: KeyRing, pauses: ServicePauses) -> None:
         self._board, self._keys, self._pauses = board, keys, pauses
 
     def handles(self, path: str) -> bool:
@@ -112,7 +113,7 @@ class ManagementApi:
         if not key or not isinstance(key, str):
             raise RefusedPingError(_make_error(401, "missing api key"))
         try:
-            token = await self._board.verifier.identify(
+            token = await self._board.gate.verifier.identify(
                 f"Bearer {key}", client, time.monotonic(), time.time()
             )
         except RefusedError as refused:
@@ -187,7 +188,7 @@ class ManagementApi:
     async def _change_pause(self, service: ServiceSnapshot, request: _Request, *, is_pause: bool) -> bool:
         """Pause a service, or end its pause; return False if it has none."""
         now, token = time.time(), request.token
-        self._board.verifier.limit(token, TokenScope.WRITE, time.monotonic())
+        self._board.gate.verifier.limit(token, TokenScope.WRITE, time.monotonic())
         if is_pause:
             await self._pauses.pause(service.svc, token, request.client, now)
             return True
@@ -269,10 +270,11 @@ def _make_error(status: int, reason: str, retry_sec: float | None = None) -> Pin
     return PingAnswer(status, orjson.dumps({"error": reason}), retry_sec, _JSON)
 
 
-def create_pings(board: Board) -> tuple[PingDesk, ManagementApi]:
+def create_pings(
+    board: FleetBoard, keys: KeyRing, steering: Steering, add_service: AddService
+) -> tuple[PingDesk, ManagementApi]:
     """Return what takes pings, and the management API; they follow each truth that comes into force."""
     me = board.me
-    keys = board.keys
     made: tuple[Truth, PingDirectory] | None = None
 
     def find_directory() -> PingDirectory:
@@ -289,6 +291,6 @@ def create_pings(board: Board) -> tuple[PingDesk, ManagementApi]:
     me.on_reseed(lambda _truth: follow())
     writer = PingWriter(me.bus, me.boot, lambda work, name: me.task(work, name=name))
     desk = PingDesk(find_directory, keys, writer)
-    desk.creator = ServiceCreator(board.editor.add_service)
-    desk.pauses = ServicePauses(lambda: board.buses, board.steering, lambda: board.reader.snapshot)
+    desk.creator = ServiceCreator(add_service)
+    desk.pauses = ServicePauses(lambda: board.buses, steering, lambda: board.reader.snapshot)
     return desk, ManagementApi(board, keys, desk.pauses)

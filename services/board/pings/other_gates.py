@@ -14,8 +14,8 @@ from marketswarm.operator.ping_keys import is_key_text, normalize_uuid
 from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.tasks import gather_all
 from marketswarm.text import extract_line
-from services.board.access.limits import RateLimiter
-from services.board.access.tokens import find_address
+from marketswarm.web.limits import RateLimiter
+from marketswarm.web.tokens import find_address
 from services.board.pings.answers import AMBIGUOUS, BAD_METHOD, NOT_FOUND, PingAnswer, RefusedPingError
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDestination

@@ -20,10 +20,10 @@ from starlette.responses import Response
 
 from marketswarm.status.service_rows import URGENCY, ServiceState
 from marketswarm.text import escape_text
-from services.board.board import Board
+from marketswarm.web.responses import answer_body
+from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.snapshot import ServiceSnapshot
-from services.board.public.visibility import ALL_SERVICES, is_public_path, split_badge
-from services.board.responses import answer_body
+from services.board.fleet.visibility import ALL_SERVICES, is_public_path, split_badge
 
 MAX_AGE_SEC: Final = 30
 _PUBLIC_HEADERS: Final = {
@@ -166,7 +166,7 @@ FORMS: Final[Mapping[str, tuple[Callable[[Badge], bytes], str]]] = {
 """By the end of a badge's path, what encodes it, and its media type."""
 
 
-def make_badge_site(board: Board) -> APIRouter:
+def make_badge_site(board: FleetBoard) -> APIRouter:
     site = APIRouter(include_in_schema=False)
 
     @site.get("/badge/tag/{file:path}")
@@ -187,7 +187,7 @@ def make_badge_site(board: Board) -> APIRouter:
 
 
 def answer_badge(
-    board: Board, request: Request, label: str, services: Sequence[ServiceSnapshot], form: str
+    board: FleetBoard, request: Request, label: str, services: Sequence[ServiceSnapshot], form: str
 ) -> Response:
     """Raises HTTPException, 404, without services and for a form that is not in FORMS."""
     if not services or form not in FORMS:

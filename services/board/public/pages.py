@@ -11,12 +11,13 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.history.rollup import Seconds
 from marketswarm.operator.announcements import Announcement, select_open, select_past
 from marketswarm.status.service_rows import ServiceState
-from services.board.board import Board
+from services.board.actions.announcements import AnnouncementBoard
 from services.board.cache import Cached
+from services.board.fleet.fleet_board import FleetBoard
+from services.board.fleet.frame import Frame
 from services.board.fleet.history import PUBLIC_DAYS, outline_days
 from services.board.fleet.snapshot import FleetSnapshot
-from services.board.public.visibility import list_public, simplify_state
-from services.board.responses import Frame, answer_error, answer_page
+from services.board.fleet.visibility import list_public, simplify_state
 from services.board.settings import PublicSettings
 
 DAYS_SEC: Final = 60.0  # how long the days of a service are shown without being counted again
@@ -72,8 +73,7 @@ class AnnouncementsPage:
     problem: str = ""
 
 
-def make_public_site(board: Board) -> APIRouter:
-    announcements = board.announcements
+def make_public_site(board: FleetBoard, announcements: AnnouncementBoard) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     days = Cached[str, tuple[Seconds, ...]](DAYS_SEC, MAX_SERVICES)
 
@@ -86,7 +86,9 @@ def make_public_site(board: Board) -> APIRouter:
         page = make_public_page(board.snapshot, board.public, found, tag, is_current=board.is_current())
         counted = await days.find_each([one.svc for one in page.services], count_days)
         shown = tuple(replace(one, days=counted[one.svc]) for one in page.services)
-        return answer_page(replace(page, services=shown, is_lacking=announcements.problem is not None))
+        return board.templates.answer(
+            replace(page, services=shown, is_lacking=announcements.problem is not None)
+        )
 
     @site.get("/public")
     async def show_public() -> Response:
@@ -95,7 +97,7 @@ def make_public_site(board: Board) -> APIRouter:
     @site.get("/public/{tag}")
     async def show_public_tag(tag: str) -> Response:
         if tag not in board.public.tags:
-            return answer_error(404, "There is no such page", "")
+            return board.templates.answer_error(404, "There is no such page", "")
         return await show(tag)
 
     @site.get("/announcements")
@@ -104,7 +106,7 @@ def make_public_site(board: Board) -> APIRouter:
         frame = await board.make_session_frame(request, "Announcements", "/incidents")
         now, problem = frame.snapshot.at, announcements.problem or ""
         current, past = tuple(select_open(found, now)), tuple(select_past(found, now))
-        return answer_page(AnnouncementsPage(frame, current, past, board.public.tags, problem))
+        return board.templates.answer(AnnouncementsPage(frame, current, past, board.public.tags, problem))
 
     return site
 

@@ -17,17 +17,23 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.document_edit import AddedKind, EditError, EntryFields
-from services.board.access.sessions import SentForm
-from services.board.board import Board
+from marketswarm.web.responses import make_sentence
+from marketswarm.web.sessions import SentForm
+from services.board.fleet.frame import Frame
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.answers import RefusedPingError
 from services.board.pings.directory import NOT_PINGED
 from services.board.pings.requests import PREFIX
-from services.board.responses import Frame, answer_page, make_sentence
 from services.board.truth.editor import ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_fields import FormField, list_form, parse_fields
-from services.board.truth.pages import TruthEditPage, TruthReviewPage, read_seed_form, review_change
+from services.board.truth.pages import (
+    TruthBoard,
+    TruthEditPage,
+    TruthReviewPage,
+    read_seed_form,
+    review_change,
+)
 
 NAV: Final = "/truth/add"
 JOB_SEC: Final = 3600.0
@@ -111,31 +117,33 @@ class AddedPage:
     is_local: bool = False
 
 
-def make_add_pages(board: Board) -> APIRouter:
+def make_add_pages(board: TruthBoard) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @site.get("/truth/add")
     async def show_form(request: Request, kind: Choice = Choice.JOB) -> Response:
-        frame = await board.make_session_frame(request, _TITLES[kind], NAV)
-        return answer_page(AddPage(frame, kind, {}, may_edit=board.editor.may_seed()))
+        frame = await board.fleet.make_session_frame(request, _TITLES[kind], NAV)
+        return board.fleet.templates.answer(AddPage(frame, kind, {}, may_edit=board.editor.may_seed()))
 
     @site.post("/truth/add")
     async def review(request: Request) -> Response:
         form = await read_seed_form(board, request)
         kind = next((each for each in Choice if each == form.fields.get("kind")), Choice.JOB)
-        frame = await board.make_session_frame(request, _TITLES[kind], NAV)
-        return answer_page(await _review(board, frame, kind, form))
+        frame = await board.fleet.make_session_frame(request, _TITLES[kind], NAV)
+        return board.fleet.templates.answer(await _review(board, frame, kind, form))
 
     @site.get("/truth/added")
     async def show_added(request: Request, svc: str, place: Place = "") -> Response:
-        frame = await board.make_session_frame(request, "Added", NAV)
-        url = board.me.settings.board_public_url or f"{request.url.scheme}://{request.url.netloc}"
-        return answer_page(_make_added_page(board, frame, svc, url, is_elsewhere=place == "elsewhere"))
+        frame = await board.fleet.make_session_frame(request, "Added", NAV)
+        url = board.fleet.me.settings.board_public_url or f"{request.url.scheme}://{request.url.netloc}"
+        return board.fleet.templates.answer(
+            _make_added_page(board, frame, svc, url, is_elsewhere=place == "elsewhere")
+        )
 
     return site
 
 
-async def _review(board: Board, frame: Frame, kind: Choice, form: SentForm) -> AddPage | TruthReviewPage:
+async def _review(board: TruthBoard, frame: Frame, kind: Choice, form: SentForm) -> AddPage | TruthReviewPage:
     """Return what adding it would change, or the form again with what is wrong."""
     typed = {name: form.fields.get(name, "") for name in ("name", *_FIELDS[kind])}
     again = AddPage(frame, kind, typed, may_edit=board.editor.may_seed())
@@ -158,9 +166,9 @@ def _find_kind(choice: Choice, fields: EntryFields) -> AddedKind:
     return AddedKind.JOB if fields.schedule else AddedKind.DAEMON
 
 
-def _make_added_page(board: Board, frame: Frame, svc: str, url: str, *, is_elsewhere: bool) -> AddedPage:
+def _make_added_page(board: TruthBoard, frame: Frame, svc: str, url: str, *, is_elsewhere: bool) -> AddedPage:
     """Return the page of a service; without lines for who may not see its key, or if it can't be pinged."""
-    watch = next((each for each in board.truth.watched() if each.svc == svc), None)
+    watch = next((each for each in board.fleet.truth.watched() if each.svc == svc), None)
     if watch is None or svc in NOT_PINGED:
         return AddedPage(frame, svc, None, {})
     service = frame.snapshot.find(svc)

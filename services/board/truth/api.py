@@ -15,11 +15,11 @@ from starlette.responses import Response
 from marketswarm.bus import BusError
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth import diff_truths
-from services.board.access.limits import RefusedError
-from services.board.access.tokens import TOKEN_HEADER, TokenVerifier, find_media_type
-from services.board.responses import answer_body, answer_fresh
-from services.board.truth.documents import RevisionView, read_revisions_of
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.responses import answer_body, answer_fresh
+from marketswarm.web.tokens import TOKEN_HEADER, TokenVerifier, find_media_type
 from services.board.truth.editor import CheckAnswer, SeedAnswer, TruthEditor
+from services.board.truth_documents import RevisionView, read_revisions_of
 
 _JSON: Final = "application/json"
 _DOCUMENT: Final[dict[str, Any]] = {

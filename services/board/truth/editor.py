@@ -30,10 +30,10 @@ from marketswarm.truth import (
 )
 from marketswarm.truth.document_text import find_lines, insert_service
 from marketswarm.truth.parse import MAX_BYTES
-from services.board.access.audit import AuditLog
-from services.board.access.away import RETRY_SEC
-from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.away import RETRY_SEC
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.tokens import Client
 
 MAX_PROBLEMS: Final = 200  # how many errors, warnings and changes of a document are shown
 MAX_NUMBERED_CHARS: Final = 1024 * 1024  # the longest text in which the lines of problems are looked up

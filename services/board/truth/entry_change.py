@@ -27,7 +27,7 @@ from marketswarm.truth.document_edit import (
     remove_entry,
     resume_entry,
 )
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 
 MAX_CHANGE_CHARS: Final = 16_384
 _OPTIONS: Final = {

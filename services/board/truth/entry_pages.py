@@ -14,16 +14,17 @@ from starlette.responses import HTMLResponse, Response
 
 from marketswarm.text import escape_text
 from marketswarm.truth.document_edit import MASSIVE, EditError, TruthEntry, page_name, read_entry
-from services.board.access.limits import RefusedError
-from services.board.access.sessions import SentForm
-from services.board.board import Board
-from services.board.responses import Frame, answer_page, make_sentence
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.responses import make_sentence
+from marketswarm.web.sessions import SentForm
+from services.board.fleet.frame import Frame
 from services.board.truth.editor import ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_fields import FormField, format_field, list_form, parse_fields
 from services.board.truth.pages import (
     INVALID,
     NAV,
+    TruthBoard,
     TruthEditPage,
     TruthReviewPage,
     read_seed_form,
@@ -79,13 +80,13 @@ class EntryPage:
         return (f"{EntryChange(Verb.EDIT, self.name).write_command()} {change}", *others)
 
 
-def make_entry_pages(board: Board) -> APIRouter:
+def make_entry_pages(board: TruthBoard) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @site.get("/truth/entry")
     async def show_entry(request: Request, name: Name) -> Response:
-        frame = await board.make_session_frame(request, escape_text(name), NAV)
-        return answer_page(await _make_page(board, frame, name))
+        frame = await board.fleet.make_session_frame(request, escape_text(name), NAV)
+        return board.fleet.templates.answer(await _make_page(board, frame, name))
 
     @site.post("/truth/entry")
     async def review(request: Request) -> Response:
@@ -94,13 +95,13 @@ def make_entry_pages(board: Board) -> APIRouter:
         verb = next((each for each in Verb if each == form.fields.get("verb")), None)
         if verb is None or verb is Verb.ADD:
             raise RefusedError(422, "the form does not say what to do")
-        frame = await board.make_session_frame(request, f"{verb.title()} {escape_text(name)}", NAV)
-        return answer_page(await _review(board, frame, name, verb, form))
+        frame = await board.fleet.make_session_frame(request, f"{verb.title()} {escape_text(name)}", NAV)
+        return board.fleet.templates.answer(await _review(board, frame, name, verb, form))
 
     return site
 
 
-async def _make_page(board: Board, frame: Frame, name: str) -> EntryPage:
+async def _make_page(board: TruthBoard, frame: Frame, name: str) -> EntryPage:
     """Return the form about an entry. Raises RefusedError, 404 if the truth has none of this name."""
     current = await board.editor.read_in_force()
     if current.truth is None:
@@ -122,7 +123,7 @@ async def _make_page(board: Board, frame: Frame, name: str) -> EntryPage:
 
 
 async def _review(
-    board: Board, frame: Frame, name: str, verb: Verb, form: SentForm
+    board: TruthBoard, frame: Frame, name: str, verb: Verb, form: SentForm
 ) -> EntryPage | TruthReviewPage:
     """Return what a change of an entry would change, or the form again with what is wrong."""
     page = await _make_page(board, frame, name)

@@ -19,12 +19,16 @@ from marketswarm.status.service_rows import ServiceState
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.document_edit import MASSIVE, EditError
-from services.board.access.limits import RefusedError
-from services.board.access.sessions import PageNotice, SentForm
-from services.board.board import Board
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.responses import redirect
+from marketswarm.web.sessions import PageNotice, SentForm
+from services.board.fleet.fleet_board import FleetBoard
+from services.board.fleet.frame import Frame
 from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot
-from services.board.responses import Frame, answer_page, redirect
-from services.board.truth.documents import (
+from services.board.pings.key_ring import KeyRing
+from services.board.truth.editor import CheckAnswer, ProblemView, SeedAnswer, TruthEditor, TruthInForce
+from services.board.truth.entry_change import EntryChange, Verb, parse_change
+from services.board.truth_documents import (
     MAX_SHOWN_BYTES,
     DiffLine,
     RevisionView,
@@ -35,14 +39,21 @@ from services.board.truth.documents import (
     read_revision,
     read_revisions,
 )
-from services.board.truth.editor import CheckAnswer, ProblemView, SeedAnswer, TruthInForce
-from services.board.truth.entry_change import EntryChange, Verb, parse_change
 
 TOO_LONG: Final = "The document is too long for this page: `marketswarm seed` and PUT /api/v1/truth take it."
 NAV: Final = "/truth"
 INVALID: Final = "the truth in force is not valid: this release can't change an entry of it"
 _REPLACED: Final = "The truth was changed meanwhile. This is the difference to what is in force now."
 Revision = Annotated[int, Query(ge=1, le=10**15)]
+
+
+@dataclass(frozen=True, slots=True)
+class TruthBoard:
+    """What the pages of the truth are made from: the fleet, the editor, and the keys for pings."""
+
+    fleet: FleetBoard
+    editor: TruthEditor
+    keys: KeyRing
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,41 +127,41 @@ class TruthReviewPage:
         return self.change is not None and self.change.verb is Verb.REMOVE
 
 
-def make_truth_pages(board: Board) -> APIRouter:
+def make_truth_pages(board: TruthBoard) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_forms(site, board)
 
     @site.get("/truth")
     async def show_truth(request: Request, older: int | None = None, newer: int | None = None) -> Response:
-        frame = await board.make_session_frame(request, "Truth", NAV)
-        return answer_page(await make_truth_page(board, frame, older, newer))
+        frame = await board.fleet.make_session_frame(request, "Truth", NAV)
+        return board.fleet.templates.answer(await make_truth_page(board, frame, older, newer))
 
     @site.get("/truth/edit")
     async def show_editor(request: Request) -> Response:
-        frame = await board.make_session_frame(request, "Edit the truth", NAV)
+        frame = await board.fleet.make_session_frame(request, "Edit the truth", NAV)
         current = await board.editor.read_in_force()
         may_see = frame.session is not None and frame.session.may_seed
         problem = TOO_LONG if len(current.raw) > MAX_SHOWN_BYTES else ""
         text = current.raw.decode("utf-8", "replace") if may_see and not problem else ""
-        return answer_page(TruthEditPage(frame, text, current.sha256, problem=problem))
+        return board.fleet.templates.answer(TruthEditPage(frame, text, current.sha256, problem=problem))
 
     @site.get("/truth/rollback")
     async def show_rollback(request: Request, revision: Revision) -> Response:
-        frame = await board.make_session_frame(request, f"Roll back to revision {revision}", NAV)
-        return answer_page(await review_revision(board, frame, revision))
+        frame = await board.fleet.make_session_frame(request, f"Roll back to revision {revision}", NAV)
+        return board.fleet.templates.answer(await review_revision(board, frame, revision))
 
     return site
 
 
-def _add_forms(site: APIRouter, board: Board) -> None:
+def _add_forms(site: APIRouter, board: TruthBoard) -> None:
     @site.post("/truth/check")
     async def check(request: Request) -> Response:
         form = await read_seed_form(board, request)
-        frame = await board.make_session_frame(request, "Edit the truth", NAV)
+        frame = await board.fleet.make_session_frame(request, "Edit the truth", NAV)
         text, base = _find_text(form), form.fields.get("base", "")
         if form.fields.get("then") == "edit":
-            return answer_page(TruthEditPage(frame, text, base))
-        return answer_page(await review_text(board, frame, text, base))
+            return board.fleet.templates.answer(TruthEditPage(frame, text, base))
+        return board.fleet.templates.answer(await review_text(board, frame, text, base))
 
     @site.post("/truth/seed")
     async def seed(request: Request) -> Response:
@@ -161,14 +172,14 @@ def _add_forms(site: APIRouter, board: Board) -> None:
             raise RefusedError(409, escape_text(str(error))) from None
 
 
-async def read_seed_form(board: Board, request: Request) -> SentForm:
+async def read_seed_form(board: TruthBoard, request: Request) -> SentForm:
     """Return a form of ours that a token with the scope `seed` sent. Raises RefusedError."""
-    form = await board.gate.read_form(request)
-    board.verifier.limit(form.session.token, Scope.SEED, time.monotonic())
+    form = await board.fleet.gate.read_form(request)
+    board.fleet.gate.verifier.limit(form.session.token, Scope.SEED, time.monotonic())
     return form
 
 
-async def _seed(board: Board, request: Request, form: SentForm) -> Response:
+async def _seed(board: TruthBoard, request: Request, form: SentForm) -> Response:
     by = form.fields.get("by", "")[:100] or form.session.token.name
     if not by.isprintable():
         raise RefusedError(422, "your name can't be shown on one line")
@@ -181,7 +192,7 @@ async def _seed(board: Board, request: Request, form: SentForm) -> Response:
     except RefusedError as error:
         if error.status != HTTPStatus.PRECONDITION_FAILED:
             raise
-        frame = await board.make_session_frame(request, "The truth was changed", NAV)
+        frame = await board.fleet.make_session_frame(request, "The truth was changed", NAV)
         page: TruthEditPage | TruthReviewPage
         if change is not None:
             page = await review_change(board, frame, change)
@@ -189,14 +200,14 @@ async def _seed(board: Board, request: Request, form: SentForm) -> Response:
             page = await review_text(board, frame, _find_text(form), base)
         else:
             page = await review_revision(board, frame, number)
-        return answer_page(replace(page, problem=_REPLACED))
-    await board.refresh()
+        return board.fleet.templates.answer(replace(page, problem=_REPLACED))
+    await board.fleet.refresh()
     notice = form.session.add_notice(PageNotice(_describe(done)))
     return redirect(f"{'/truth?' if change is None else change.find_page()}said={notice}")
 
 
 async def _find_document(
-    board: Board, form: SentForm, change: EntryChange | None, number: int | None
+    board: TruthBoard, form: SentForm, change: EntryChange | None, number: int | None
 ) -> bytes:
     """Return what a form is to seed: a revision, its text, or the truth in force with its change.
 
@@ -212,20 +223,20 @@ async def _find_document(
     return (await _apply_change(board, change, current)).encode()
 
 
-async def _apply_change(board: Board, change: EntryChange, current: TruthInForce) -> str:
+async def _apply_change(board: TruthBoard, change: EntryChange, current: TruthInForce) -> str:
     """Return the text of the truth in force with a change. Raises EditError if it can't be made."""
     if current.truth is None:
         raise RefusedError(409, INVALID)
     return await board.editor.work(change.apply, current.raw.decode())
 
 
-async def make_truth_page(board: Board, frame: Frame, older: int | None, newer: int | None) -> TruthPage:
+async def make_truth_page(board: TruthBoard, frame: Frame, older: int | None, newer: int | None) -> TruthPage:
     """Return the page of the truth, with the difference of two revisions if both are known."""
-    document = await read_document(board.buses, board.me.settings.truth_redis_key)
+    document = await read_document(board.fleet.buses, board.fleet.me.settings.truth_redis_key)
     may_edit = board.editor.may_seed()
     page = TruthPage(frame, document.text, may_edit=may_edit)
     try:
-        bus = board.me.bus(SYSTEM)
+        bus = board.fleet.me.bus(SYSTEM)
         page = replace(page, revisions=await read_revisions(bus))
         if older is None or newer is None:
             return page
@@ -238,7 +249,9 @@ async def make_truth_page(board: Board, frame: Frame, older: int | None, newer: 
     return replace(page, older=older, newer=newer, diff=changed)
 
 
-async def review_text(board: Board, frame: Frame, text: str, base: str) -> TruthEditPage | TruthReviewPage:
+async def review_text(
+    board: TruthBoard, frame: Frame, text: str, base: str
+) -> TruthEditPage | TruthReviewPage:
     raw = text.encode()
     if len(raw) > MAX_SHOWN_BYTES:
         return TruthEditPage(frame, text, base, problem=TOO_LONG)
@@ -251,7 +264,9 @@ async def review_text(board: Board, frame: Frame, text: str, base: str) -> Truth
     return replace(page, text=text, problem="" if base == current.sha256 else _REPLACED)
 
 
-async def review_change(board: Board, frame: Frame, change: EntryChange) -> TruthEditPage | TruthReviewPage:
+async def review_change(
+    board: TruthBoard, frame: Frame, change: EntryChange
+) -> TruthEditPage | TruthReviewPage:
     """Return what a change of one entry makes of the truth in force, or the document with its errors.
 
     Raises EditError for a change that can't be made.
@@ -264,7 +279,7 @@ async def review_change(board: Board, frame: Frame, change: EntryChange) -> Trut
     return replace(page, change=change, lost=lost)
 
 
-def list_lost(board: Board, snapshot: FleetSnapshot, name: str) -> tuple[str, ...]:
+def list_lost(board: TruthBoard, snapshot: FleetSnapshot, name: str) -> tuple[str, ...]:
     """Return what goes with an entry that is removed, and what stays, in sentences."""
     if name.startswith(f"{MASSIVE}/"):
         return ("It is not probed any more, and an alert about it that holds ends.",)
@@ -281,7 +296,7 @@ def list_lost(board: Board, snapshot: FleetSnapshot, name: str) -> tuple[str, ..
     return tuple(found)
 
 
-async def review_revision(board: Board, frame: Frame, number: int) -> TruthReviewPage:
+async def review_revision(board: TruthBoard, frame: Frame, number: int) -> TruthReviewPage:
     found = await board.editor.find_revision(number)
     current, checked = await board.editor.read_in_force(), await board.editor.check(found.document)
     if not checked.valid:
@@ -291,7 +306,7 @@ async def review_revision(board: Board, frame: Frame, number: int) -> TruthRevie
 
 
 async def _make_review(
-    board: Board, frame: Frame, raw: bytes, current: TruthInForce, checked: CheckAnswer
+    board: TruthBoard, frame: Frame, raw: bytes, current: TruthInForce, checked: CheckAnswer
 ) -> TruthReviewPage:
     def compare() -> tuple[DiffLine, ...]:
         older = parse_document(current.raw) if current.truth is not None else TruthText()

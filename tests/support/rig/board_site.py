@@ -14,14 +14,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import orjson
 
 from marketswarm.status.service_rows import ServiceState
-from services.board import responses
+from services import board
+from services.board.fleet.frame import Frame
 from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents, pack_snapshot
 from services.board.public.badges import Badge, draw_badge
-from services.board.responses import Frame
+from services.board.templates import TEMPLATES
 from support.board_pages import make_pages
 from support.rig.process import HOST
 
-STATIC = Path(responses.__file__).with_name("static")
+STATIC = Path(board.__file__).with_name("static")
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -173,7 +174,7 @@ class BoardSite:
             return None
         name = known.strip("/").capitalize() or "Fleet"
         frame = Frame(name, known, snapshot, f"x-{self.moves}")
-        return responses.render(makers[known](frame, {**params, "rest": path.removeprefix(known).strip("/")}))
+        return TEMPLATES.render(makers[known](frame, {**params, "rest": path.removeprefix(known).strip("/")}))
 
     def stream(self, request: Any) -> None:
         """Sends what happens until the browser goes or the site stops."""

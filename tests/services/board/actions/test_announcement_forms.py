@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.board.access.limits import RefusedError
-from services.board.access.sessions import SentForm
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.sessions import SentForm
 from services.board.actions.forms import parse_moment, read_state
 
 

@@ -3,8 +3,8 @@
 import asyncio
 
 from marketswarm.testing import MemoryBus
-from services.board.access.audit import AuditLog
-from services.board.access.tokens import Client
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.tokens import Client
 from services.board.actions import announcements as module
 from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody
 from services.board.settings import PublicSettings
@@ -22,7 +22,7 @@ async def test_what_is_published_while_the_list_is_read_is_there_with_the_next_l
         return found
 
     monkeypatch.setattr(module, "read_announcements", read_slowly)
-    board = AnnouncementBoard(lambda: bus, AuditLog(lambda: bus), PublicSettings)
+    board = AnnouncementBoard(lambda: bus, AuditLog(lambda: bus, "board"), PublicSettings)
     looking = asyncio.create_task(board.read())
     await waiting.wait()
     body, client = AnnouncementBody(title="Slow", text="We look.", author="kim"), Client(None, "127.0.0.1")

@@ -28,8 +28,8 @@ from marketswarm.operator.silences import read_silences
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.board.access.audit import AuditLog
-from services.board.access.tokens import TokenVerifier
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.api import make_actions
 from services.board.actions.links import LinkActs, make_link_site
@@ -38,6 +38,7 @@ from services.board.actions.used_links import UsedLinks
 from services.board.app import add_errors, describe_failures
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
+from services.board.templates import TEMPLATES
 from support.current import Current
 from support.waiting import PATIENT_SEC
 
@@ -67,12 +68,13 @@ class Client:
     def __init__(self) -> None:
         self.system, self.market = MemoryBus("system-redis"), MemoryBus("market-redis")
         self.buses = [self.system, self.market]
-        self.steering = Steering(lambda: self.buses, AuditLog(lambda: self.system), lambda: TRUTH)
-        announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
+        audit = AuditLog(lambda: self.system, "board")
+        self.steering = Steering(lambda: self.buses, audit, lambda: TRUTH)
+        announcements = AnnouncementBoard(lambda: self.system, audit, lambda: PUBLIC)
         self.record = IncidentRecord(lambda: self.system)
-        self.healing = HealingSteering(lambda: self.system, AuditLog(lambda: self.system), self.record)
+        self.healing = HealingSteering(lambda: self.system, audit, self.record)
         self.app, behind = make_app()
-        verifier = TokenVerifier(lambda: self.system)
+        verifier = TokenVerifier(lambda: self.system, "board")
         for current, value in zip(
             behind, (self.steering, verifier, announcements, self.healing), strict=True
         ):
@@ -369,7 +371,7 @@ async def test_without_a_bus_it_is_refused_and_that_is_audited(client):
 
 async def test_a_token_that_writes_too_often_is_told_when_to_come_back(client, monkeypatch):
     monkeypatch.setattr(
-        "services.board.access.tokens.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
+        "marketswarm.web.tokens.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
     )
     answers = [await client.ask("DELETE", "/silences/x") for _ in range(11)]
     assert [each.status_code for each in answers] == [404] * 10 + [429]
@@ -483,8 +485,8 @@ class LinkSite:
     def __init__(self, client: Client) -> None:
         app = FastAPI()
         acts = LinkActs(client.steering, client.healing, UsedLinks(lambda: client.system))
-        app.include_router(make_link_site(acts, KEY))
-        add_errors(app)
+        app.include_router(make_link_site(acts, KEY, TEMPLATES))
+        add_errors(app, TEMPLATES)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver")
 
     async def ask(self, method: str, link: SignedLink, key=KEY, origin="http://testserver"):

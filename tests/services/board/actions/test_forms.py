@@ -19,15 +19,16 @@ from marketswarm.operator.silences import read_silences
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.board.access.audit import AuditLog
-from services.board.access.sessions import SessionGate
-from services.board.access.tokens import TokenVerifier
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.sessions import SessionGate
+from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.forms import find_way_back, make_forms
 from services.board.actions.steering import HealingSteering, Steering
 from services.board.app import add_errors
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
+from services.board.templates import TEMPLATES
 
 TRUTH = parse_truth(b'{"services": {"rss_agg": {"tags": ["ingest"]}, "mesh": {}, "healer": {}}}').truth
 HOME = "http://localhost:8080"
@@ -53,15 +54,17 @@ class Browser:
     def __init__(self, origin: str = HOME) -> None:
         self.system, self.market = MemoryBus("system-redis"), MemoryBus("market-redis")
         self.origin, self.refreshed, buses = origin, 0, [self.system, self.market]
-        self.steering = Steering(lambda: buses, AuditLog(lambda: self.system), lambda: TRUTH)
-        self.gate = SessionGate(TokenVerifier(lambda: self.system), "board_8080")
-        announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
-        healing = HealingSteering(
-            lambda: self.system, AuditLog(lambda: self.system), IncidentRecord(lambda: self.system)
-        )
+        audit = AuditLog(lambda: self.system, "board")
+        self.steering = Steering(lambda: buses, audit, lambda: TRUTH)
+        self.gate = SessionGate(TokenVerifier(lambda: self.system, "board"), "board_8080")
+        announcements = AnnouncementBoard(lambda: self.system, audit, lambda: PUBLIC)
+        healing = HealingSteering(lambda: self.system, audit, IncidentRecord(lambda: self.system))
         app = FastAPI()
-        add_errors(app)
-        app.include_router(make_forms(self.gate, self.steering, self.refresh, announcements, healing))
+        add_errors(app, TEMPLATES)
+        forms = make_forms(
+            self.gate, self.steering, self.refresh, announcements, healing, templates=TEMPLATES
+        )
+        app.include_router(forms)
 
         @app.get("/view")
         async def show_view(request: Request):
@@ -154,7 +157,7 @@ async def test_behind_https_the_cookie_is_for_https_alone():
 
 async def test_a_wrong_token_opens_none_and_is_limited(monkeypatch):
     monkeypatch.setattr(
-        "services.board.access.sessions.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
+        "marketswarm.web.sessions.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
     )
     browser = Browser()
     answers = [await browser.post("/sign-in", {"token": f"mst_<{n}>"}) for n in range(11)]

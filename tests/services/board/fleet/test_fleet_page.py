@@ -1,7 +1,7 @@
 from marketswarm.status.service_rows import ServiceState
+from services.board.fleet.frame import Frame
 from services.board.fleet.pages import FleetQuery, group_services, select_services, sort_services
 from services.board.fleet.snapshot import Uptime
-from services.board.responses import Frame
 from support.board_examples import make_large, make_service, make_small, make_snapshot
 
 

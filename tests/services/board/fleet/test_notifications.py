@@ -9,8 +9,9 @@ from marketswarm.operator.tokens import Scope
 from marketswarm.status.channel_records import ChannelState, ChannelStatus
 from marketswarm.status.notifications import PendingDelivery
 from marketswarm.testing import MemoryBus
+from services.board.fleet.frame import Frame
 from services.board.fleet.notifications import MAX_TEXT_CHARS, SHOWN, NotificationsPage, read_dead_letters
-from services.board.responses import Frame, render
+from services.board.templates import TEMPLATES
 from support.board_examples import make_channels, make_small, make_well
 from support.board_pages import make_session
 
@@ -70,7 +71,7 @@ async def test_a_bus_that_is_away_is_named():
 
 def show(**changed):
     frame = Frame("Notifications", "/notifications", replace(make_well(), **changed), "1-1")
-    return " ".join(render(NotificationsPage(frame)).split())
+    return " ".join(TEMPLATES.render(NotificationsPage(frame)).split())
 
 
 def test_the_page_without_a_channel_says_that_nobody_is_told_and_how_to_add_one():
@@ -106,11 +107,11 @@ def test_each_channel_has_a_button_for_one_who_may_press_it():
     frame = Frame(
         "Notifications", "/notifications", make_small(), "1-1", session=make_session("t", "kim", *Scope)
     )
-    text = render(NotificationsPage(frame))
+    text = TEMPLATES.render(NotificationsPage(frame))
     for name in ("slack", "email", "night"):
         assert f'aria-label="Test {name}"' in text
         assert f'name="channel" value="{name}"' in text
-    assert "/act/test" not in render(NotificationsPage(replace(frame, session=None)))
+    assert "/act/test" not in TEMPLATES.render(NotificationsPage(replace(frame, session=None)))
 
 
 def test_the_page_does_not_say_delivered_of_what_still_waits():

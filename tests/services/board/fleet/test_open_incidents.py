@@ -9,6 +9,7 @@ from marketswarm.operator.healing import fold_incidents
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.status.service_rows import ServiceState
 from marketswarm.testing import MemoryBus
+from services.board.fleet.frame import Frame
 from services.board.fleet.incident_pages import IncidentsPage
 from services.board.fleet.incident_record import (
     DownTarget,
@@ -21,7 +22,7 @@ from services.board.fleet.incident_record import (
 from services.board.fleet.open_incidents import make_cards
 from services.board.fleet.snapshot import LastRunView
 from services.board.fleet.words import mark_commands
-from services.board.responses import Frame, render
+from services.board.templates import TEMPLATES
 from support.board_examples import AT, make_service, make_snapshot
 from support.healing_record import Step, make_outage
 
@@ -41,7 +42,7 @@ def show(*services, found=NOTHING, rules=(), targets=(), notified=(), alone=Fals
     snapshot = make_snapshot(*services, *parts, channels={"slack": "x"}, **changed)
     known = HeldRules(tuple(rules), tuple(targets))
     cards = make_cards(snapshot, found, known, {each.key: each for each in notified})
-    text = render(IncidentsPage(Frame("Incidents", "/incidents", snapshot, "1-1"), cards))
+    text = TEMPLATES.render(IncidentsPage(Frame("Incidents", "/incidents", snapshot, "1-1"), cards))
     return cards, " ".join(text.split())
 
 

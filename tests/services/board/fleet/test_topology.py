@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.status.topology_view import FlowView, ReaderView
+from services.board.fleet.frame import Frame
 from services.board.fleet.topology import (
     BOX_HEIGHT,
     BOX_WIDTH,
@@ -20,7 +21,6 @@ from services.board.fleet.topology import (
     is_monitoring,
     lay_out,
 )
-from services.board.responses import Frame
 from support.board_examples import make_small
 from support.board_pages import FAULTS, make_flows
 

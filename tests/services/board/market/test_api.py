@@ -12,6 +12,7 @@ from services.board.market.feed import MarketStates
 from services.board.market.live import NEVER
 from services.board.market.market import Market
 from services.board.market.states import StoredSeries
+from services.board.templates import TEMPLATES
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.rows import BarRow, QuoteRow
 from support.current import Current
@@ -35,7 +36,7 @@ def market(view):
 def routes():
     app, current = FastAPI(), Current()
     app.include_router(make_market_api(current))
-    add_errors(app)
+    add_errors(app, TEMPLATES)
     return current, answer_head(app)
 
 

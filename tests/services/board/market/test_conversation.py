@@ -8,7 +8,7 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from marketswarm.tasks import end_tasks
-from services.board.access.limits import RateLimiter
+from marketswarm.web.limits import RateLimiter
 from services.board.market import conversation
 from services.board.market.conversation import MessageError, find_cost, is_topic, parse_message, serve_client
 from services.board.market.updates import UpdateHub

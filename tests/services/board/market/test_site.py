@@ -16,10 +16,10 @@ class Pages:
     def __init__(self, monkeypatch):
         monkeypatch.setattr(site, "PAGE_SEC", 60.0)
         self.session, self.rendered = None, []
-        board = SimpleNamespace(make_session_frame=self.make_frame)
+        templates = SimpleNamespace(render=lambda frame: f"{frame.title} {frame.session}")
+        board = SimpleNamespace(make_session_frame=self.make_frame, templates=templates)
         self.states = MarketStates(read_at=1.0)
         self.store = PageStore(board, lambda: self.states)
-        monkeypatch.setattr(site, "render", lambda frame: f"{frame.title} {frame.session}")
 
     async def make_frame(self, _request, title, _path):
         return site.Frame(title, "", None, "", session=self.session)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -10,12 +11,13 @@ import pytest
 from marketswarm.operator.ping_keys import create_ping_key, write_ping_key
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from marketswarm.web.server import WHOLE_ANSWER
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDirectory
 from services.board.pings.gate import PingGate
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.writer import PingWriter
-from services.board.server import WHOLE_ANSWER
+from services.board.site_rules import SITE_RULES
 from support.fixtures import closed
 
 TRUTH = {
@@ -51,7 +53,9 @@ class GateRig:
         )
         self.desk = PingDesk(lambda: self.directory, self.keys, self.writer)
         self.responses, self.handed_on = Counter(), []
-        self.gate = PingGate(self.hand_on, {"board.example"}, self.desk, self.responses)
+        self.gate = PingGate(
+            self.hand_on, replace(SITE_RULES, names={"board.example"}), self.desk, self.responses
+        )
 
     def follow(self, named=()):
         """Takes over the keys that a truth names, and its services."""

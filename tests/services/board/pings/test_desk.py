@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 from services.board.pings import desk
 from services.board.pings.desk import ServiceCreator
 from services.board.pings.directory import PingDirectory

@@ -14,8 +14,8 @@ from marketswarm.operator.silences import create_silence, read_silences, write_s
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.status.service_rows import ServiceState
-from services.board.access.audit import AuditLog
-from services.board.access.tokens import TokenVerifier
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.steering import Steering
 from services.board.fleet.snapshot import FleetSnapshot, LastRunView, ServiceSnapshot, SilenceView
 from services.board.pings.checks import read_last_pings, read_pings
@@ -47,8 +47,9 @@ async def api(rig, truth_of):
     me = SimpleNamespace(bus=rig.buses.__getitem__, settings=SimpleNamespace(board_public_url=None))
     snapshot = FleetSnapshot(1e9, services=services)
     rig.board = board = SimpleNamespace(me=me, truth=truth, buses=buses, snapshot=snapshot)
-    board.find_problem, board.verifier = lambda: None, TokenVerifier(lambda: bus)
-    steering = Steering(lambda: buses, AuditLog(lambda: bus), lambda: truth)
+    board.find_problem = lambda: None
+    board.gate = SimpleNamespace(verifier=TokenVerifier(lambda: bus, "board"))
+    steering = Steering(lambda: buses, AuditLog(lambda: bus, "board"), lambda: truth)
     rig.desk.pauses = ServicePauses(lambda: buses, steering, lambda: board.snapshot)
     rig.gate.management = ManagementApi(board, rig.keys, rig.desk.pauses)
     await bus.client.set("board:checks", SECRET)

@@ -3,8 +3,8 @@
 from marketswarm.operator.announcements import AnnouncementEntry, AnnouncementState, fold_announcements
 from marketswarm.status.service_rows import ServiceState
 from services.board.public.pages import make_public_page
-from services.board.responses import render
 from services.board.settings import PublicSettings
+from services.board.templates import TEMPLATES
 from support.board_examples import AT, HOSTILE, make_small
 
 PUBLIC = PublicSettings(title="Example Ltd", services=("rss_agg", "mesh"), tags=("market",))
@@ -24,7 +24,7 @@ def test_it_has_the_public_services_by_their_descriptions_and_no_more_of_them():
         ("prices", "down"),
         ("quotes", "unknown"),
     ]
-    text = render(page)
+    text = TEMPLATES.render(page)
     assert "vexy_ai" not in text
     assert "silent since" not in text
     assert "2 of 4 down" in text
@@ -39,20 +39,22 @@ def test_a_tag_has_a_page_of_its_own():
 def test_a_board_that_has_not_looked_lately_says_nothing_of_any_service():
     page = make_public_page(make_small(), PUBLIC, is_current=False)
     assert {one.state for one in page.services} == {ServiceState.UNKNOWN}
-    assert "4 of 4 unknown" in render(page)
+    assert "4 of 4 unknown" in TEMPLATES.render(page)
 
 
 def test_announcements_are_shown_without_their_author():
-    text = render(make_public_page(make_small(), PUBLIC, make_incident(author="kim@desk")))
+    text = TEMPLATES.render(make_public_page(make_small(), PUBLIC, make_incident(author="kim@desk")))
     assert "We look into it." in text
     assert "kim@desk" not in text
     other = make_public_page(make_small(), PUBLIC, make_incident(tags=("other",)), "market")
-    assert "We look into it." not in render(other)
+    assert "We look into it." not in TEMPLATES.render(other)
 
 
 def test_no_announcement_is_markup():
     for hostile in HOSTILE:
-        text = render(make_public_page(make_small(), PUBLIC, make_incident(title=hostile, text=hostile)))
+        text = TEMPLATES.render(
+            make_public_page(make_small(), PUBLIC, make_incident(title=hostile, text=hostile))
+        )
         assert "<script>window" not in text
         assert "<img" not in text
         assert "\x1b" not in text

@@ -8,7 +8,8 @@ import pytest
 from marketswarm.cli.app import load_all_commands
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth.document_edit import AddedKind, EntryFields
-from services.board.responses import Frame, render
+from services.board.fleet.frame import Frame
+from services.board.templates import TEMPLATES
 from services.board.truth.add_pages import AddPage, Choice
 from services.board.truth.editor import CheckAnswer
 from services.board.truth.entry_change import EntryChange, Verb
@@ -24,7 +25,7 @@ NOT_ALLOWED = "The truth does not let the board change it"
 
 @pytest.mark.parametrize("kind", Choice)
 def test_who_may_seed_has_a_form_for_each_kind(kind: Choice):
-    shown = render(AddPage(SEEDS, kind, {}, may_edit=True))
+    shown = TEMPLATES.render(AddPage(SEEDS, kind, {}, may_edit=True))
     assert '<form class="edit" method="post" action="/truth/add">' in shown
     assert NOT_ALLOWED not in shown
     assert ('name="schedule"' in shown) == (kind in (Choice.JOB, Choice.ELSEWHERE))
@@ -34,7 +35,7 @@ def test_who_may_seed_has_a_form_for_each_kind(kind: Choice):
 
 @pytest.mark.parametrize("frame", [FRAME, replace(FRAME, session=make_session("wall", "kim", Scope.WRITE))])
 def test_nobody_else_has_a_form_but_the_command_that_does_the_same(frame: Frame):
-    shown = render(AddPage(frame, Choice.JOB, {}, may_edit=True))
+    shown = TEMPLATES.render(AddPage(frame, Choice.JOB, {}, may_edit=True))
     assert 'action="/truth/add"' not in shown
     assert "--scope seed" in shown
     assert "marketswarm add job backup --schedule &#39;0 3 * * *&#39;" in shown
@@ -60,11 +61,11 @@ def test_the_command_for_a_shell_adds_the_same_and_no_text_leaves_its_word():
 
 
 def test_a_truth_that_is_not_to_be_changed_by_the_board_is_only_compared():
-    assert NOT_ALLOWED in render(AddPage(SEEDS, Choice.JOB, {}))
+    assert NOT_ALLOWED in TEMPLATES.render(AddPage(SEEDS, Choice.JOB, {}))
     change = EntryChange(Verb.ADD, "backup", EntryFields(schedule="@daily"))
-    shown = render(TruthReviewPage(SEEDS, "0", CHECKED, text="{}", change=change))
+    shown = TEMPLATES.render(TruthReviewPage(SEEDS, "0", CHECKED, text="{}", change=change))
     assert "<code>marketswarm add job backup --schedule=@daily</code></pre>" in shown
     assert "+ backup" in shown
     assert 'action="/truth/seed"' not in shown
-    allowed = render(TruthReviewPage(SEEDS, "0", CHECKED, text="{}", change=change, may_edit=True))
+    allowed = TEMPLATES.render(TruthReviewPage(SEEDS, "0", CHECKED, text="{}", change=change, may_edit=True))
     assert 'name="change" value="{&#34;verb&#34;:&#34;add&#34;' in allowed

@@ -12,8 +12,8 @@ from marketswarm.keys import BOARD_AUDIT, TRUTH_DOC, TRUTH_HISTORY
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.board.access.audit import AuditLog
-from services.board.access.tokens import TokenVerifier
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.tokens import TokenVerifier
 from services.board.truth.api import make_truth_api
 from services.board.truth.editor import TruthEditor
 
@@ -31,13 +31,13 @@ class Client:
         self.may_seed = True
         self.editor = TruthEditor(
             lambda: [self.system, self.market],
-            AuditLog(lambda: self.system),
+            AuditLog(lambda: self.system, "board"),
             lambda: parse_truth(OLD).truth,
             lambda: self.may_seed,
             TRUTH_DOC,
         )
         app = FastAPI()
-        app.include_router(make_truth_api(self.editor, TokenVerifier(lambda: self.system)))
+        app.include_router(make_truth_api(self.editor, TokenVerifier(lambda: self.system, "board")))
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 5000))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://localhost/api/v1")
 
@@ -153,7 +153,7 @@ async def test_a_wrong_document_is_refused_with_all_its_errors(client):
 
 async def test_a_token_seeds_ten_times_at_once_and_then_waits(client, monkeypatch):
     monkeypatch.setattr(
-        "services.board.access.tokens.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
+        "marketswarm.web.tokens.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
     )
     mine = await client.log_in(Scope.SEED)
     answers = [await client.http.put("/truth", content=NEW, headers=mine) for _ in range(11)]

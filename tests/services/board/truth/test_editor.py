@@ -15,9 +15,9 @@ from marketswarm.seeding.transaction import seed_truth
 from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.board.access.audit import AuditLog
-from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.tokens import Client
 from services.board.truth import editor as editor_module
 from services.board.truth.editor import (
     NOT_ALLOWED,
@@ -52,7 +52,7 @@ class Editing:
         self.may_seed, self.truth = True, parse_truth(OLD).truth
         self.editor = TruthEditor(
             lambda: self.buses,
-            AuditLog(lambda: self.buses[0]),
+            AuditLog(lambda: self.buses[0], "board"),
             lambda: self.truth,
             lambda: self.may_seed,
             "truth:doc",
@@ -226,7 +226,9 @@ async def test_while_a_check_that_was_given_up_still_has_its_thread_no_other_one
     monkeypatch.setattr(editor_module, "WAIT_SEC", 0.01)
     bus = MemoryBus("system-redis")
     await bus.client.set("truth:doc", OLD)
-    editor = TruthEditor(lambda: [bus], AuditLog(lambda: bus), lambda: None, lambda: True, "truth:doc")
+    editor = TruthEditor(
+        lambda: [bus], AuditLog(lambda: bus, "board"), lambda: None, lambda: True, "truth:doc"
+    )
     given_up = asyncio.create_task(editor.check(OLD))
     await auntil(working.is_set)
     await end_tasks(given_up)

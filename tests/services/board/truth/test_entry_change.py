@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from marketswarm.cli.app import load_all_commands
 from marketswarm.truth.document_edit import AddedKind, EditError, EntryFields
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 from services.board.truth.entry_change import EntryChange, Verb, parse_change
 from services.board.truth.entry_fields import format_field, list_form, parse_fields
 

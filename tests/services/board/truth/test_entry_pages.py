@@ -6,7 +6,8 @@ import pytest
 
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth.document_edit import TruthEntry
-from services.board.responses import Frame, render
+from services.board.fleet.frame import Frame
+from services.board.templates import TEMPLATES
 from services.board.truth.editor import CheckAnswer
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_pages import EntryPage
@@ -21,7 +22,7 @@ PAGE = TruthEntry(is_page=True, is_paused=True, fields={"url": "https://shop.exa
 
 
 def test_who_may_seed_can_edit_pause_and_remove_a_service():
-    shown = render(EntryPage(SEEDS, "backup", SERVICE, {"schedule": "0 3 * * *"}, may_edit=True))
+    shown = TEMPLATES.render(EntryPage(SEEDS, "backup", SERVICE, {"schedule": "0 3 * * *"}, may_edit=True))
     assert 'name="schedule" type="text" value="0 3 * * *"' in shown
     assert all(f'name="verb" value="{verb}"' in shown for verb in ("edit", "pause", "remove"))
     assert 'value="resume"' not in shown
@@ -29,7 +30,7 @@ def test_who_may_seed_can_edit_pause_and_remove_a_service():
 
 
 def test_a_page_that_is_paused_can_be_resumed():
-    shown = render(EntryPage(SEEDS, "massive/shop", PAGE, {}, may_edit=True))
+    shown = TEMPLATES.render(EntryPage(SEEDS, "massive/shop", PAGE, {}, may_edit=True))
     assert 'value="resume"' in shown
     assert 'value="pause"' not in shown
     assert 'name="schedule"' not in shown
@@ -38,7 +39,7 @@ def test_a_page_that_is_paused_can_be_resumed():
 
 @pytest.mark.parametrize("frame", [FRAME, replace(FRAME, session=make_session("wall", "kim", Scope.WRITE))])
 def test_nobody_else_has_a_form_but_the_commands(frame: Frame):
-    shown = render(EntryPage(frame, "backup", SERVICE, {}, may_edit=True))
+    shown = TEMPLATES.render(EntryPage(frame, "backup", SERVICE, {}, may_edit=True))
     assert "<form" not in shown.partition("<main")[2].partition("</main>")[0]
     for command in ("edit backup --grace=30m", "pause backup", "remove backup"):
         assert f"marketswarm {command}" in shown
@@ -48,9 +49,13 @@ def test_nobody_else_has_a_form_but_the_commands(frame: Frame):
 def test_a_removal_says_what_goes_and_asks_once_more():
     checked = CheckAnswer(valid=True, sha256="1", changes=("- backup",))
     change, lost = EntryChange(Verb.REMOVE, "backup"), ("It is down now: its open incident is closed.",)
-    shown = render(TruthReviewPage(SEEDS, "0", checked, text="{}", change=change, lost=lost, may_edit=True))
+    shown = TEMPLATES.render(
+        TruthReviewPage(SEEDS, "0", checked, text="{}", change=change, lost=lost, may_edit=True)
+    )
     assert "What goes with it" in shown
     assert lost[0] in shown
     assert "<button>Remove backup</button>" in shown
     other = EntryChange(Verb.PAUSE, "backup")
-    assert "What goes with it" not in render(TruthReviewPage(SEEDS, "0", checked, text="{}", change=other))
+    assert "What goes with it" not in TEMPLATES.render(
+        TruthReviewPage(SEEDS, "0", checked, text="{}", change=other)
+    )

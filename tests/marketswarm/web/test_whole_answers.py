@@ -6,7 +6,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from services.board.server import ANSWER_SEC, MAX_PIPELINED, REQUEST_SEC, WHOLE_ANSWER, GuardedProtocol
+from marketswarm.web.server import ANSWER_SEC, MAX_PIPELINED, REQUEST_SEC, WHOLE_ANSWER, GuardedProtocol
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"
 GET, POST = (

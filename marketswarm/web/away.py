@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from marketswarm.bus import BusError
-from services.board.access.limits import RefusedError
+from marketswarm.web.limits import RefusedError
 
 RETRY_SEC: Final = 5.0
 """In how many seconds a client may try again."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.board.access.clients import ForwardedClients, find_forwarded
+from marketswarm.web.clients import ForwardedClients, find_forwarded
 from services.board.settings import BoardEnvironment
 
 PROXIES = [ipaddress.ip_network(one) for one in ("127.0.0.0/8", "10.1.0.0/16", "fd00::/8")]

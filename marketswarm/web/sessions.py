@@ -1,7 +1,7 @@
 """Decide whose session a request belongs to, and whether a form was sent by one of our own pages.
 
 A browser sends its cookie with whatever another page makes it ask. So a form counts only if its `Origin` is
-the board's own, as the browser sees it, and if it has the secret that stands in the session's pages alone.
+the program's own, as the browser sees it, and if it has the secret that stands in the session's pages alone.
 The bus is asked for the token at each request, so a session ends with its token.
 
 A session belongs to a token and to the origin of the page on which its token was given. A browser has its
@@ -22,15 +22,15 @@ from starlette.responses import Response
 
 from marketswarm import log as logs
 from marketswarm.operator.tokens import Scope, Token
-from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client, TokenVerifier, find_address, find_media_type
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.tokens import Client, TokenVerifier, find_address, find_media_type
 
 LASTS_SEC: Final = 12 * 3600.0
 MAX_SESSIONS: Final = 200  # how many sessions there are at once; one more ends the oldest one
 MAX_NOTICES: Final = 10  # how many notices a session keeps, so that a page can be loaded again with its own
 MAX_FIELDS: Final = 20  # how many fields a form may have
 _FORM: Final = "application/x-www-form-urlencoded"
-log = logs.get("board")
+log = logs.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +171,13 @@ class SessionGate:
 
         The form must have come from our own page: `find_origin` is called before.
         """
-        origin, address = find_origin(request), find_address(request)
+        origin, address = self.find_origin(request), find_address(request)
         now = time.monotonic()
         token = await self.verifier.identify(f"Bearer {text}", address, now, time.time())
         self.store.close(request.cookies.get(self.cookie))
         secret, _ = self.store.open(token, origin, now)
-        log.info("board.signed_in", token=token.id, client=address)
+        event = f"{self.verifier.program}.signed_in"
+        log.info(event, token=token.id, client=address)
         answer.set_cookie(
             self.cookie,
             secret,
@@ -191,7 +192,7 @@ class SessionGate:
         """End the session of a form, and its cookie. Raises RefusedError if no page of ours sent it."""
         session = self._find(request)
         if session is not None:
-            _require_own_form(request, session, await read_fields(request))
+            self._require_own_form(request, session, await read_fields(request))
             self._end(request, session)
         answer.delete_cookie(self.cookie, path="/", httponly=True, samesite="strict")
 
@@ -201,12 +202,12 @@ class SessionGate:
         Raises SessionOver, and RefusedError if another page sent the form, it can't be read, or the bus that
         keeps the tokens does not answer.
         """
-        find_origin(request)
+        self.find_origin(request)
         session = self._find(request)
         if session is None:
             raise SessionOver
         fields = await read_fields(request)
-        _require_own_form(request, session, fields)
+        self._require_own_form(request, session, fields)
         if not await self.verifier.is_current(session.token, time.time()):
             self._end(request, session)
             raise SessionOver
@@ -217,7 +218,16 @@ class SessionGate:
 
     def _end(self, request: Request, session: BrowserSession) -> None:
         self.store.close(request.cookies.get(self.cookie))
-        log.info("board.session_ended", token=session.token.id, client=find_address(request))
+        event = f"{self.verifier.program}.session_ended"
+        log.info(event, token=session.token.id, client=find_address(request))
+
+    def find_origin(self, request: Request) -> str:
+        """Return the origin of the page that sent a form. Raises RefusedError if it is not our own."""
+        return find_origin(request, self.verifier.program)
+
+    def _require_own_form(self, request: Request, session: BrowserSession, fields: dict[str, str]) -> None:
+        if self.find_origin(request) != session.origin or not session.matches_csrf(fields.pop("csrf", "")):
+            raise RefusedError(403, "this form was not sent by a page of this session: load the page again")
 
 
 def is_foreign(request: Request) -> bool:
@@ -239,10 +249,10 @@ def names_other_origin(request: Request) -> bool:
     return bool(given) and (not host or places != [host])
 
 
-def find_origin(request: Request) -> str:
-    """Return the origin of the page that sent a form. Raises RefusedError if it is not the board's own.
+def find_origin(request: Request, program: str) -> str:
+    """Return the origin of the page that sent a form. Raises RefusedError if it is not `program`'s own.
 
-    A browser names the origin in each form that it sends, and its own idea of the board's name in `Host`.
+    A browser names the origin in each form that it sends, and its own idea of the program's host in `Host`.
     """
     given = request.headers.getlist("origin")
     try:
@@ -251,13 +261,8 @@ def find_origin(request: Request) -> str:
         parts = None
     host = request.headers.get("host", "").lower()
     if parts is None or parts.scheme not in ("http", "https") or not host or parts.netloc.lower() != host:
-        raise RefusedError(403, "this form was not sent by a page of the board")
+        raise RefusedError(403, f"this form was not sent by a page of the {program}")
     return f"{parts.scheme}://{host}"
-
-
-def _require_own_form(request: Request, session: BrowserSession, fields: dict[str, str]) -> None:
-    if find_origin(request) != session.origin or not session.matches_csrf(fields.pop("csrf", "")):
-        raise RefusedError(403, "this form was not sent by a page of this session: load the page again")
 
 
 async def read_fields(request: Request) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.status.service_rows import ServiceState
-from services.board.public.visibility import is_public_path, list_public, simplify_state
+from services.board.fleet.visibility import is_public_path, list_public, simplify_state
 from services.board.settings import PublicSettings
 from support.board_examples import make_small
 

@@ -6,8 +6,8 @@ import pytest
 
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
-from services.board.access.guard import Guard
-from services.board.access.tokens import TokenVerifier
+from marketswarm.web.guard import Guard, SiteRules
+from marketswarm.web.tokens import TokenVerifier
 
 
 def scope(client="127.0.0.1", **headers):
@@ -26,7 +26,9 @@ async def open_socket(bus, asked):
     async def send(message):
         sent.append(message)
 
-    await Guard(app, {"localhost"}, TokenVerifier(lambda: bus))(asked, None, send)
+    await Guard(app, SiteRules({"localhost"}, "HOSTS"), TokenVerifier(lambda: bus, "board"))(
+        asked, None, send
+    )
     assert all(each.get("type", "websocket.").startswith("websocket.") for each in sent)
     return sent[0]["status"]
 

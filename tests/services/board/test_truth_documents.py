@@ -1,6 +1,6 @@
 import orjson
 
-from services.board.truth.documents import TruthText, diff_documents, hide_secrets, parse_document
+from services.board.truth_documents import TruthText, diff_documents, hide_secrets, parse_document
 
 
 def test_passwords_are_hidden_and_references_stay():

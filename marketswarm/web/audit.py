@@ -1,4 +1,4 @@
-"""Write down what clients with a token have the board do, before it is done and after it."""
+"""Write down what clients with a token have a program do, before it is done and after it."""
 
 import contextlib
 import time
@@ -8,24 +8,28 @@ from dataclasses import dataclass
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.operator.audit import Act, AuditOutcome, record_act
-from services.board.access.away import RETRY_SEC
-from services.board.access.limits import RefusedError
+from marketswarm.web.away import RETRY_SEC
+from marketswarm.web.limits import RefusedError
 
-log = logs.get("board")
+log = logs.get()
 
 
 @dataclass(frozen=True, slots=True)
 class AuditLog:
-    """The audit log on the bus that `bus` returns."""
+    """The audit log on the bus that `bus` returns.
+
+    `program` is the name of the program that writes it; its log events begin with that name.
+    """
 
     bus: Callable[[], Bus]
+    program: str
 
     async def begin(self, act: Act) -> None:
         """Add the entry before an act. Raises RefusedError if it can't be added: then nothing may be done."""
         try:
             await record_act(self.bus(), act, AuditOutcome.BEGUN, time.time())
         except BusError as error:
-            _log_loss(error, act, AuditOutcome.BEGUN)
+            self._log_loss(error, act, AuditOutcome.BEGUN)
             reason = f"bus {error.bus}, which keeps the audit log, does not take it: {error.reason}"
             raise RefusedError(503, reason, RETRY_SEC) from None
 
@@ -34,7 +38,7 @@ class AuditLog:
         try:
             await record_act(self.bus(), act, outcome, time.time(), detail)
         except BusError as error:
-            _log_loss(error, act, outcome)
+            self._log_loss(error, act, outcome)
 
     @contextlib.asynccontextmanager
     async def around(self, act: Act) -> AsyncIterator[None]:
@@ -51,6 +55,6 @@ class AuditLog:
         await self.end(act, AuditOutcome.FAILED, said)
         raise RefusedError(503, reason, RETRY_SEC)
 
-
-def _log_loss(error: BusError, act: Act, outcome: AuditOutcome) -> None:
-    log.warning("board.not_audited", bus=error.bus, reason=error.reason, act=act.id, outcome=outcome)
+    def _log_loss(self, error: BusError, act: Act, outcome: AuditOutcome) -> None:
+        event = f"{self.program}.not_audited"
+        log.warning(event, bus=error.bus, reason=error.reason, act=act.id, outcome=outcome)

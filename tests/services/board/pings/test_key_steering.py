@@ -11,10 +11,10 @@ from marketswarm.operator.ping_keys import MAX_PING_KEYS, hash_ping_secret, read
 from marketswarm.operator.tokens import Scope, create_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.board.access.audit import AuditLog
-from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client
-from services.board.actions.ping_keys import MAX_LIFE_SEC, KeySteering, PingKeyBody
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.tokens import Client
+from services.board.pings.key_steering import MAX_LIFE_SEC, KeySteering, PingKeyBody
 
 TRUTH = parse_truth(b'{"services": {"backup": {}, "healer": {}, "notifier": {}}}').truth
 NOW = 1_790_000_000.0
@@ -28,7 +28,7 @@ def make_client(*scopes: Scope) -> Client:
 
 
 def make_steering(bus: MemoryBus, *, may_add: bool = False) -> KeySteering:
-    return KeySteering(lambda: bus, AuditLog(lambda: bus), lambda: TRUTH, lambda: may_add)
+    return KeySteering(lambda: bus, AuditLog(lambda: bus, "board"), lambda: TRUTH, lambda: may_add)
 
 
 async def read_acts(bus: MemoryBus) -> list[tuple[bytes, bytes]]:
@@ -86,12 +86,12 @@ async def test_without_the_audit_log_or_the_bus_nothing_is_done():
     def find_no_bus() -> MemoryBus:
         raise BusError("system-redis", "refused")
 
-    steering = KeySteering(lambda: bus, AuditLog(find_no_bus), lambda: TRUTH, lambda: False)
+    steering = KeySteering(lambda: bus, AuditLog(find_no_bus, "board"), lambda: TRUTH, lambda: False)
     with pytest.raises(RefusedError, match="audit log"):
         await steering.create(make_client(), BODY, NOW)
     assert await read_ping_keys(bus) == []
     with pytest.raises(RefusedError, match="keeps the ping keys"):
-        await KeySteering(find_no_bus, AuditLog(lambda: bus), lambda: TRUTH, lambda: False).read()
+        await KeySteering(find_no_bus, AuditLog(lambda: bus, "board"), lambda: TRUTH, lambda: False).read()
 
 
 @pytest.mark.parametrize(

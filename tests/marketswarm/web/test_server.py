@@ -9,8 +9,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from marketswarm.exit import Code, Exit
-from services.board import server
-from services.board.server import LOG_LINES, GuardedWebSocket, LogLimiter, open_socket, raise_file_limit
+from marketswarm.web import server
+from marketswarm.web.server import LOG_LINES, GuardedWebSocket, LogLimiter, open_socket, raise_file_limit
 from support.waiting import auntil
 
 
@@ -48,7 +48,7 @@ def test_an_address_that_is_not_to_be_had_is_said_with_its_variable(monkeypatch,
         server.socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET, 1, 6, "", ("127.0.0.1", port))]
     )
     with pytest.raises(Exit) as end:
-        open_socket("127.0.0.1", port)
+        open_socket("127.0.0.1", port, "BOARD")
     assert end.value.code == Code.CONFIGURATION
     assert said in end.value.message
     assert busy.closed
@@ -56,7 +56,7 @@ def test_an_address_that_is_not_to_be_had_is_said_with_its_variable(monkeypatch,
 
 def test_tls_takes_an_address_and_a_certificate_with_its_key(tmp_path):
     (tmp_path / "empty.pem").touch()
-    assert server.open_tls_listener(None, 8080, None) is None
+    assert server.open_tls_listener(None, 8080, None, "BOARD") is None
     for host, pem, said in (
         ("127.0.0.1", None, "BOARD_TLS_HOST, BOARD_TLS_PEM: both are needed"),
         (None, tmp_path, "BOARD_TLS_HOST, BOARD_TLS_PEM: both are needed"),
@@ -64,7 +64,7 @@ def test_tls_takes_an_address_and_a_certificate_with_its_key(tmp_path):
         ("127.0.0.1", tmp_path / "empty.pem", "BOARD_TLS_PEM: not a certificate with its key"),
     ):
         with pytest.raises(Exit, match=said) as end:
-            server.open_tls_listener(host, 8080, pem)
+            server.open_tls_listener(host, 8080, pem, "BOARD")
         assert end.value.code == Code.CONFIGURATION
 
 

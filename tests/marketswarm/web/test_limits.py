@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.board.access.limits import RateLimiter, RequestLimiter
+from marketswarm.web.limits import RateLimiter, RequestLimiter
 
 
 def test_a_burst_is_allowed_at_once_and_then_one_at_a_time():

@@ -9,8 +9,8 @@ import pytest
 
 from marketswarm.access.certificate import prepare_certificate
 from marketswarm.tasks import end_tasks
-from services.board import server, tls_listener
-from services.board.server import open_socket, open_tls_listener, serve
+from marketswarm.web import server, tls_listener
+from marketswarm.web.server import open_socket, open_tls_listener, serve
 
 HOST = "127.0.0.1"
 pytestmark = [pytest.mark.live, pytest.mark.needs("openssl")]
@@ -21,8 +21,8 @@ class Scene:
 
     def __init__(self, folder):
         certificate = prepare_certificate(folder, HOST)
-        self.plain = open_socket(HOST, 0)
-        self.tls = open_tls_listener(HOST, 0, certificate.file)
+        self.plain = open_socket(HOST, 0, "BOARD")
+        self.tls = open_tls_listener(HOST, 0, certificate.file, "BOARD")
         self.context = ssl.create_default_context(cafile=str(certificate.shared))
         self.port = self.tls.listening.getsockname()[1]
         self.streams = []

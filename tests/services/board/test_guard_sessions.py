@@ -1,6 +1,7 @@
 """Browsers on other machines: what a session opens, and what it does not; bodies that only some may send."""
 
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -8,10 +9,12 @@ from fastapi import FastAPI, Request
 
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
-from services.board.access.guard import MAX_BODY_BYTES, Guard
-from services.board.access.sessions import SessionGate
-from services.board.access.tokens import TokenVerifier
+from marketswarm.web.guard import MAX_BODY_BYTES, Guard
+from marketswarm.web.sessions import SessionGate
+from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.forms import make_forms
+from services.board.site_rules import SITE_RULES
+from services.board.templates import TEMPLATES
 from support.fixtures import closed
 
 HOME = "http://board.example:8080"
@@ -24,16 +27,16 @@ class Site:
 
     def __init__(self, client: tuple[str, int] = ELSEWHERE) -> None:
         self.bus = MemoryBus()
-        verifier = TokenVerifier(lambda: self.bus)
+        verifier = TokenVerifier(lambda: self.bus, "board")
         gate = SessionGate(verifier, "board_8080")
         app = FastAPI()
-        app.include_router(make_forms(gate, None, None, None, None))
+        app.include_router(make_forms(gate, None, None, None, None, templates=TEMPLATES))
 
         @app.api_route("/{path:path}", methods=["GET", "POST", "PUT"])
         async def read(request: Request):
             return len(await request.body())
 
-        guard = Guard(app, ("board.example",), verifier, gate=gate)
+        guard = Guard(app, replace(SITE_RULES, names=("board.example",)), verifier, gate=gate)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(guard, client=client), base_url=HOME)
 
     async def make_token(self, *scopes: Scope) -> str:

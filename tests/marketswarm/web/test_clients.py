@@ -2,7 +2,7 @@ import ipaddress
 
 import pytest
 
-from services.board.access.clients import (
+from marketswarm.web.clients import (
     GatewayOverTls,
     check_networks,
     find_networks,

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
@@ -23,35 +24,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from marketswarm.metrics.exporter import is_own_host
 from marketswarm.net.addresses import Network
 from marketswarm.operator import tokens
-from marketswarm.truth.parse import MAX_BYTES
-from services.board.access.clients import may_read
-from services.board.access.limits import RefusedError
-from services.board.access.sessions import SessionGate, names_other_origin
-from services.board.access.tokens import TokenVerifier, find_address
+from marketswarm.web.clients import may_read
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.sessions import SessionGate, names_other_origin
+from marketswarm.web.tokens import TokenVerifier, find_address
 
 CHECK_SEC: Final = 2.0  # how often the bus is asked whether a token is still valid
 ENDED: Final = "the token is not valid any more"
 MayRead = Callable[[], Awaitable[bool]]
 """Returns False once a client may no longer read. Raises RefusedError while the bus does not answer."""
 MAX_BODY_BYTES: Final = 64 * 1024
-LARGE_BODIES: Final[Mapping[str, int]] = {
-    "/api/v1/truth": MAX_BYTES,
-    "/api/v1/truth/check": MAX_BYTES,
-    "/truth/check": 4 * 1024 * 1024,
-    "/truth/seed": 4 * 1024 * 1024,
-}
-"""By path, the most bytes of a body that a client with the scope `seed` may send."""
 MAX_PATH_CHARS: Final = 2000
 MAX_HEADER_BYTES: Final = 16 * 1024
 ANSWER_SEC: Final = 10.0  # how long an answer may take to begin; a stream goes on after that
 TOKEN_REFUSED: Final = 4401  # the code by which a WebSocket is closed whose token is not valid any more
-SIGN_IN: Final = "/sign-in"
-OPEN_PATHS: Final = ("/healthz", "/readyz", SIGN_IN, "/favicon.ico")  # answered everywhere
+_OPEN_PATHS: Final = ("/healthz", "/readyz", "/favicon.ico")  # answered everywhere
 _OPEN_FOLDER: Final = "/static/"
 _READING: Final = ("GET", "HEAD")
 _TOO_LONG: Final = "the body is too long"
-READING_POSTS: Final = ("/api/v1/truth/check",)
-"""Paths of requests that have a body and change nothing; who may read may send them."""
 _CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -67,24 +57,50 @@ HEADERS: Final = (
 """The headers of every answer: no inline script, no other origin, no frame."""
 
 
+@dataclass(frozen=True, slots=True)
+class SiteRules:
+    """Hold what a guard must know of the program that it stands before.
+
+    `names` are the host names that requests may have, besides addresses and names below `localhost`; the
+    operator adds to them by the variable `names_variable`. `sign_in` is the address of the page to which a
+    browser without a session is sent. `large_bodies` has, by path, the most bytes of a body that a client
+    with the scope `seed` may send; others send MAX_BODY_BYTES. `reading_posts` are the paths of requests that
+    have a body and change nothing: a client that may read may send them.
+    """
+
+    names: Collection[str]
+    names_variable: str
+    sign_in: str = "/sign-in"
+    large_bodies: Mapping[str, int] = field(default_factory=dict)
+    reading_posts: Collection[str] = ()
+
+    def is_open(self, path: str) -> bool:
+        """Return True for what everyone may read in every program: its health, and its page to sign in."""
+        return path in _OPEN_PATHS or path == self.sign_in_path
+
+    @property
+    def sign_in_path(self) -> str:
+        return self.sign_in.partition("?")[0]
+
+
 class Guard:
     """Answers only requests that may be answered, each within its bounds.
 
-    `names` are the host names that requests may have, besides addresses and names below `localhost`. Clients
-    in `networks` may read without a token, as those of this machine; `is_open` tells what everyone may read.
+    Clients in `networks` may read without a token, as those of this machine; `is_open` tells which paths
+    everyone may read, besides those that `rules` has.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        names: Collection[str],
+        rules: SiteRules,
         verifier: TokenVerifier,
         networks: Sequence[Network] = (),
         *,
-        is_open: Callable[[str], bool] = OPEN_PATHS.__contains__,
+        is_open: Callable[[str], bool] = lambda _path: False,
         gate: SessionGate | None = None,
     ) -> None:
-        self._app, self._names, self._verifier, self._networks = app, names, verifier, networks
+        self._app, self._rules, self._verifier, self._networks = app, rules, verifier, networks
         self._is_open, self._gate = is_open, gate
         self.responses: Counter[int] = Counter()
         """How many requests were answered, by HTTP status."""
@@ -106,7 +122,7 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
-        refusal = find_refusal(scope, self._names)
+        refusal = find_refusal(scope, self._rules)
         if refusal is not None:
             await _make_refusal(*refusal)(scope, receive, send_guarded)
             return
@@ -116,7 +132,7 @@ class Guard:
         except RefusedError as denied:
             answer = _make_refusal(denied.status, denied.reason, denied.headers)
             if denied.status == HTTPStatus.UNAUTHORIZED and _is_page(scope):
-                answer = _make_refusal(303, denied.reason, {"Location": f"{SIGN_IN}?back=fleet"})
+                answer = _make_refusal(303, denied.reason, {"Location": self._rules.sign_in})
             await answer(scope, receive, send_guarded)
             return
         answering = self._answer(scope, _limit_body(receive, max_bytes), send_guarded, has_begun)
@@ -140,7 +156,7 @@ class Guard:
             await send(message)
 
         request = {**scope, "type": "http", "method": "GET"}
-        refusal = find_refusal(request, self._names)
+        refusal = find_refusal(request, self._rules)
         if refusal is None and names_other_origin(Request(request)):
             refusal = 403, "a page of another origin opened this connection"
         if refusal is not None:
@@ -161,15 +177,16 @@ class Guard:
         Return how to find out later whether it still may; None for a client that needs no token.
         """
         path = scope["path"]
-        is_reading = scope["method"] in _READING or path in READING_POSTS
+        is_reading = scope["method"] in _READING or path in self._rules.reading_posts
         if not is_reading or may_read(scope.get("client"), self._networks):
             return None
-        if path.startswith(_OPEN_FOLDER) or self._is_open(path):
+        if path.startswith(_OPEN_FOLDER) or self._rules.is_open(path) or self._is_open(path):
             return None
         header = _find_authorization(scope)
         token = await self._find_session_token(scope) if header is None else None
         if token is not None and tokens.Scope.READ not in token.scopes:
-            raise RefusedError(403, f"the token of this session lacks the scope read: see {SIGN_IN}")
+            reason = f"the token of this session lacks the scope read: see {self._rules.sign_in_path}"
+            raise RefusedError(403, reason)
         if token is None:
             now, wall = time.monotonic(), time.time()
             token = await self._verifier.verify(header, tokens.Scope.READ, find_address(scope), now, wall)
@@ -183,7 +200,7 @@ class Guard:
 
     async def _find_body_limit(self, scope: Scope) -> int:
         """Return how many bytes the body of a request may have. Raises RefusedError if it announces more."""
-        if scope["path"] not in LARGE_BODIES or scope["method"] in _READING:
+        if scope["path"] not in self._rules.large_bodies or scope["method"] in _READING:
             return MAX_BODY_BYTES
         sizes = [value for name, value in scope["headers"] if name == b"content-length"]
         if len(sizes) == 1 and int(sizes[0][:20]) <= MAX_BODY_BYTES:
@@ -195,7 +212,7 @@ class Guard:
             now, wall = time.monotonic(), time.time()
             token = await self._verifier.identify(header, find_address(scope), now, wall)
         if token is not None and tokens.Scope.SEED in token.scopes:
-            return LARGE_BODIES[scope["path"]]
+            return self._rules.large_bodies[scope["path"]]
         if sizes:
             reason = f"a body has at most {MAX_BODY_BYTES} bytes without a token with the scope seed"
             raise RefusedError(413, reason)
@@ -225,7 +242,7 @@ class Guard:
 
 
 def find_refusal(
-    scope: Scope, names: Collection[str], max_query_chars: int = MAX_PATH_CHARS
+    scope: Scope, rules: SiteRules, max_query_chars: int = MAX_PATH_CHARS
 ) -> tuple[int, str] | None:
     """Return the status and the reason why a request is not answered; None if it is."""
     hosts, sizes, header_bytes = [], [], 0
@@ -235,13 +252,13 @@ def find_refusal(
             hosts.append(value)
         elif name == b"content-length":
             sizes.append(value)
-    if len(hosts) != 1 or not is_own_host(hosts[0].decode("latin-1"), names):
-        return 421, "this host name is not ours: BOARD_ALLOWED_HOSTS names those that are"
+    if len(hosts) != 1 or not is_own_host(hosts[0].decode("latin-1"), rules.names):
+        return 421, f"this host name is not ours: {rules.names_variable} names those that are"
     if len(scope["path"]) > MAX_PATH_CHARS or len(scope["query_string"]) > max_query_chars:
         return 414, f"a path has at most {MAX_PATH_CHARS} characters, and a query {max_query_chars}"
     if header_bytes > MAX_HEADER_BYTES:
         return 431, f"headers have at most {MAX_HEADER_BYTES} bytes"
-    max_bytes = LARGE_BODIES.get(scope["path"], MAX_BODY_BYTES)
+    max_bytes = rules.large_bodies.get(scope["path"], MAX_BODY_BYTES)
     if sizes and any(not size.isdigit() or int(size[:20]) > max_bytes for size in sizes):
         return 413, f"a body has at most {max_bytes} bytes"
     return None

@@ -80,5 +80,5 @@ class TlsListener:
             )
         except OSError:
             pass  # it does not speak TLS, or not in time: it was closed
-        except Exception as error:  # noqa: BLE001 - what others send must not end the board
+        except Exception as error:  # noqa: BLE001 - what others send must not end the server
             loop.call_exception_handler({"message": "a TLS handshake failed", "exception": error})

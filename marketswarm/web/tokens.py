@@ -16,8 +16,8 @@ from starlette.requests import Request
 from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.operator.tokens import Scope, Token, TokenText, read_token
-from services.board.access.away import refuse_without_bus
-from services.board.access.limits import RateLimiter, RefusedError
+from marketswarm.web.away import refuse_without_bus
+from marketswarm.web.limits import RateLimiter, RefusedError
 
 FAILURES: Final = 10  # wrong tokens of an address that are answered with 401 at once; further ones get 429
 FAILURES_PER_SEC: Final = 0.2
@@ -27,7 +27,7 @@ TOKEN_HEADER: Final = Depends(
     HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
 )
 """Shows the token in the OpenAPI document; `TokenVerifier` verifies it."""
-log = logs.get("board")
+log = logs.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,13 @@ def find_media_type(request: Request) -> str:
 
 
 class TokenVerifier:
-    """Verify tokens, which `tokens_bus` keeps; count wrong ones by address, and limit writes by token."""
+    """Verify tokens, which `tokens_bus` keeps; count wrong ones by address, and limit writes by token.
 
-    def __init__(self, tokens_bus: Callable[[], Bus]) -> None:
-        self._tokens_bus = tokens_bus
+    `program` is the name of the program that answers; the log events of its clients begin with it.
+    """
+
+    def __init__(self, tokens_bus: Callable[[], Bus], program: str) -> None:
+        self._tokens_bus, self.program = tokens_bus, program
         self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
         self._writes = RateLimiter(WRITES, WRITES_PER_SEC)
 
@@ -85,7 +88,8 @@ class TokenVerifier:
             wait_sec = self._failures.take(client, now)
             if wait_sec:
                 raise RefusedError(429, "too many wrong tokens came from this address", wait_sec)
-            log.warning("board.token_refused", client=client)
+            event = f"{self.program}.token_refused"
+            log.warning(event, client=client)
             raise RefusedError(401, "the token is not valid")
         return token
 

@@ -6,8 +6,8 @@ from marketswarm.bus import BusError, NoBusError
 from marketswarm.keys import BOARD_AUDIT
 from marketswarm.operator.audit import Act, Action
 from marketswarm.testing.memory import MemoryBus
-from services.board.access.audit import AuditLog
-from services.board.access.limits import RefusedError
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.limits import RefusedError
 
 ACT = Act(Action.ANNOUNCE, "a1", None, "127.0.0.1")
 
@@ -26,7 +26,7 @@ async def outcomes(bus):
 async def test_an_act_that_no_bus_takes_is_refused_and_ends_as_failed(error, reason):
     bus = MemoryBus()
     with pytest.raises(RefusedError) as caught:
-        async with AuditLog(lambda: bus).around(ACT):
+        async with AuditLog(lambda: bus, "board").around(ACT):
             raise error
     assert (caught.value.status, caught.value.reason) == (503, reason)
     assert await outcomes(bus) == ["begun", "failed"]
@@ -35,7 +35,7 @@ async def test_an_act_that_no_bus_takes_is_refused_and_ends_as_failed(error, rea
 
 async def test_an_act_that_is_done_leaves_its_end_to_the_caller():
     bus = MemoryBus()
-    async with AuditLog(lambda: bus).around(ACT):
+    async with AuditLog(lambda: bus, "board").around(ACT):
         pass
     assert await outcomes(bus) == ["begun"]
     await bus.aclose()

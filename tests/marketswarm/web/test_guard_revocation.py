@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from services.board.access import guard
-from services.board.access.guard import run_while_allowed
-from services.board.access.limits import RefusedError
+from marketswarm.web import guard
+from marketswarm.web.guard import run_while_allowed
+from marketswarm.web.limits import RefusedError
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,5 @@
 from marketswarm.operator.tokens import Scope, create_token
-from services.board.access.sessions import LASTS_SEC, MAX_NOTICES, MAX_SESSIONS, PageNotice, SessionStore
+from marketswarm.web.sessions import LASTS_SEC, MAX_NOTICES, MAX_SESSIONS, PageNotice, SessionStore
 
 TOKEN, _ = create_token("deploy", [Scope.WRITE], author="kim", now=1.0)
 HOME = "http://localhost"

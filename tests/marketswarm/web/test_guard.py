@@ -5,9 +5,11 @@ import pytest
 
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
-from services.board.access import guard
-from services.board.access.guard import MAX_BODY_BYTES, OPEN_PATHS, Guard, find_refusal
-from services.board.access.tokens import TokenVerifier
+from marketswarm.web import guard
+from marketswarm.web.guard import MAX_BODY_BYTES, Guard, SiteRules, find_refusal
+from marketswarm.web.tokens import TokenVerifier
+
+RULES = SiteRules({"localhost"}, "HOSTS")
 
 
 def scope(host="127.0.0.1:8080", client=("127.0.0.1", 1234), path="/", query=b"", **headers):
@@ -31,20 +33,20 @@ def status(found):
     "host", ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "10.0.0.1", "board.example"]
 )
 def test_our_own_names_and_addresses_are_answered(host):
-    assert find_refusal(scope(host), {"localhost", "board.example"}) is None
+    assert find_refusal(scope(host), SiteRules({"localhost", "board.example"}, "HOSTS")) is None
 
 
 @pytest.mark.parametrize(
     "host", [None, "", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "a:b:c"]
 )
 def test_other_names_are_refused(host):
-    assert status(find_refusal(scope(host), {"localhost"})) == 421
+    assert status(find_refusal(scope(host), RULES)) == 421
 
 
 def test_two_hosts_are_refused():
     two = scope()
     two["headers"].append((b"host", b"127.0.0.1"))
-    assert status(find_refusal(two, ())) == 421
+    assert status(find_refusal(two, RULES)) == 421
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ async def test_a_token_lets_a_client_on_another_machine_read():
     bus = MemoryBus()
     token, text = create_token("wall", [Scope.READ], author="kim", now=time.time())
     await write_token(bus, token)
-    verifier, client = TokenVerifier(lambda: bus), ("10.0.0.2", 1)
+    verifier, client = TokenVerifier(lambda: bus, "board"), ("10.0.0.2", 1)
     asked = scope(client=client, authorization=f"Bearer {text}")
     assert (await run(answer, asked, verifier=verifier))[0]["status"] == 200
     asked["headers"].append((b"authorization", b"Bearer x"))
@@ -75,12 +77,12 @@ async def test_a_token_lets_a_client_on_another_machine_read():
 
 
 def test_what_is_too_long_is_refused():
-    assert status(find_refusal(scope(path="/" + "a" * 3000), ())) == 414
-    assert status(find_refusal(scope(query=b"a" * 3000), ())) == 414
-    assert status(find_refusal(scope(content_length=str(MAX_BODY_BYTES + 1)), ())) == 413
-    assert status(find_refusal(scope(content_length="-1"), ())) == 413
-    assert find_refusal(scope(content_length="10"), ()) is None
-    assert status(find_refusal(scope(cookie="a" * 17_000), ())) == 431
+    assert status(find_refusal(scope(path="/" + "a" * 3000), RULES)) == 414
+    assert status(find_refusal(scope(query=b"a" * 3000), RULES)) == 414
+    assert status(find_refusal(scope(content_length=str(MAX_BODY_BYTES + 1)), RULES)) == 413
+    assert status(find_refusal(scope(content_length="-1"), RULES)) == 413
+    assert find_refusal(scope(content_length="10"), RULES) is None
+    assert status(find_refusal(scope(cookie="a" * 17_000), RULES)) == 431
 
 
 async def test_a_client_elsewhere_reads_what_is_open_without_a_token():
@@ -89,7 +91,7 @@ async def test_a_client_elsewhere_reads_what_is_open_without_a_token():
         assert (await run(answer, asked, is_open="/public".__eq__))[0]["status"] == expected
 
 
-async def run(app, asked, bodies=(), verifier=None, is_open=OPEN_PATHS.__contains__):
+async def run(app, asked, bodies=(), verifier=None, is_open=lambda _path: False):
     """Run the guard around an application; return what was sent."""
     sent, left = [], list(bodies)
 
@@ -99,7 +101,8 @@ async def run(app, asked, bodies=(), verifier=None, is_open=OPEN_PATHS.__contain
     async def send(message):
         sent.append(message)
 
-    await Guard(app, (), verifier or TokenVerifier(MemoryBus), (), is_open=is_open)(asked, receive, send)
+    verifier = verifier or TokenVerifier(MemoryBus, "board")
+    await Guard(app, RULES, verifier, (), is_open=is_open)(asked, receive, send)
     return sent
 
 

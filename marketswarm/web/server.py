@@ -3,6 +3,13 @@
 A connection is aborted if its request is not complete in time, however slowly its bytes come, and if its
 answer is not read in time, so neither keeps memory or a file descriptor longer than that. The agent handles
 the signals; when it ends, streams end at once and other answers have half a second.
+
+Uvicorn has no setting for any of these limits, and calls nothing of ours at the moments that they are about:
+the first byte of a request, its end, the end of an answer, a buffer that is full. So the protocols here
+override methods and read fields of uvicorn that have no public name (`uvicorn._types` gives only the types of
+their arguments); 0.54 has nothing public in their place. So pyproject.toml allows no uvicorn from 1 on, and
+tests/marketswarm/web goes through each of these moments. docs/development.md ("The HTTP server") has the
+other servers that were tried.
 """
 
 import asyncio
@@ -26,8 +33,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from marketswarm.exit import Code, Exit
-from services.board.access.limits import RateLimiter
-from services.board.tls_listener import MAX_HANDSHAKES, TlsListener
+from marketswarm.web.limits import RateLimiter
+from marketswarm.web.tls_listener import MAX_HANDSHAKES, TlsListener
 
 REQUEST_SEC: Final = 10.0
 """How long a client may take to send a whole request, from its connection or from its last answer on."""
@@ -336,30 +343,31 @@ class _AgentServer(uvicorn.Server):
         yield
 
 
-def open_tls_listener(host: str | None, port: int, pem: Path | None) -> TlsListener | None:
+def open_tls_listener(host: str | None, port: int, pem: Path | None, prefix: str) -> TlsListener | None:
     """Listen for TLS with the certificate and the key in `pem`; None if neither is given.
 
-    Raises Exit, code 2, if one of them is missing or can't be used; the message names the variable.
+    Raises Exit, code 2, if one of them is missing or can't be used; the message names the variable, which
+    begins with `prefix`, such as `BOARD`.
     """
     if host is None and pem is None:
         return None
     if host is None or pem is None:
-        raise Exit(Code.CONFIGURATION, "BOARD_TLS_HOST, BOARD_TLS_PEM: both are needed, or neither")
+        raise Exit(Code.CONFIGURATION, f"{prefix}_TLS_HOST, {prefix}_TLS_PEM: both are needed, or neither")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(pem, password="")  # or else it would ask for one
     except ssl.SSLError:
-        raise Exit(Code.CONFIGURATION, "BOARD_TLS_PEM: not a certificate with its key, as PEM") from None
+        raise Exit(Code.CONFIGURATION, f"{prefix}_TLS_PEM: not a certificate with its key, as PEM") from None
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, f"BOARD_TLS_PEM: can't be read ({error.strerror})") from None
-    return TlsListener(open_socket(host, port, "BOARD_TLS_HOST"), context)
+        raise Exit(Code.CONFIGURATION, f"{prefix}_TLS_PEM: can't be read ({error.strerror})") from None
+    return TlsListener(open_socket(host, port, prefix, "TLS_HOST"), context)
 
 
-def open_socket(host: str, port: int, variable: str = "BOARD_HOST") -> socket.socket:
+def open_socket(host: str, port: int, prefix: str, host_variable: str = "HOST") -> socket.socket:
     """Return a socket that listens at an address.
 
-    Raises Exit, code 2, if that address can't be used; the message names the variable of the address, which
-    is `variable`, or that of the port.
+    Raises Exit, code 2, if that address can't be used; the message names the variable of the address, such as
+    `BOARD_HOST` if `prefix` is `BOARD`, or that of the port.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -375,17 +383,17 @@ def open_socket(host: str, port: int, variable: str = "BOARD_HOST") -> socket.so
             listening.close()
             raise
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, _explain(host, port, error, variable)) from None
+        raise Exit(Code.CONFIGURATION, _explain(host, port, error, prefix, host_variable)) from None
     listening.setblocking(False)
     return listening
 
 
-def _explain(host: str, port: int, error: OSError, variable: str) -> str:
+def _explain(host: str, port: int, error: OSError, prefix: str, host_variable: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"BOARD_PORT: port {port} on {host} is taken by another program; give another one"
+        return f"{prefix}_PORT: port {port} on {host} is taken by another program; give another one"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"BOARD_PORT: this user may not listen on port {port}; give one above 1023"
-    return f"{variable}: this machine can't listen on {host} ({error.strerror})"
+        return f"{prefix}_PORT: this user may not listen on port {port}; give one above 1023"
+    return f"{prefix}_{host_variable}: this machine can't listen on {host} ({error.strerror})"
 
 
 def raise_file_limit(wanted: int) -> None:

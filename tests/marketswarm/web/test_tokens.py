@@ -4,8 +4,8 @@ import pytest
 
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
-from services.board.access.limits import RefusedError
-from services.board.access.tokens import FAILURES, WRITES, TokenVerifier
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.tokens import FAILURES, WRITES, TokenVerifier
 from support.fixtures import closed
 
 NOW, WALL = 100.0, 1_762_433_458.0
@@ -15,7 +15,7 @@ bus = closed(MemoryBus)
 
 @pytest.fixture
 def verifier(bus):
-    return TokenVerifier(lambda: bus)
+    return TokenVerifier(lambda: bus, "board")
 
 
 async def make(bus, *scopes, for_sec=None):

@@ -22,10 +22,10 @@ from marketswarm.operator.ping_keys import (
 )
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth import Truth, describe_unknown
-from services.board.access.audit import AuditLog
-from services.board.access.away import refuse_without_bus
-from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client
+from marketswarm.web.audit import AuditLog
+from marketswarm.web.away import refuse_without_bus
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.tokens import Client
 from services.board.actions.steering import Line, VerbBody
 from services.board.pings.directory import NOT_PINGED
 
