@@ -100,6 +100,10 @@ BREACHES = [
     ("services.market.records", "from marketswarm.bus import Bus", "arrows point down"),
     ("services.market.records", "from services.bars import builder", "arrows point down"),
     ("services.market.records", "import time", "only thinks"),
+    ("services.market.records", "import asyncpg", "only thinks"),
+    ("services.market.records", "from marketswarm.postgres.pool import ConnectionPool", "arrows point down"),
+    ("services.bars.worker", "import asyncpg", "asyncpg, which is known in"),
+    ("marketswarm.postgres.pool", "from services.tables import rows", "arrows point down"),
     ("healer.watch", "import marketswarm.testing", "for tests only"),
     (
         "marketswarm.agent.lifecycle",
@@ -146,7 +150,7 @@ RIGHT = [
     ),
     ("marketswarm.truth", "from marketswarm.truth.models import Truth"),
     ("services.mesh", "from services.market.records import Bar"),
-    ("services.market.database", "import asyncio, asyncpg\nasync def connect(): ..."),
+    ("services.market.request_desk", "import asyncio\nasync def look(): ..."),
     ("services.mesh.commands", "import typer\nfrom marketswarm.cli import output"),
     ("marketswarm.cli.up", "import signal\nfrom marketswarm.fleet import up\nprint('ready')"),
     (

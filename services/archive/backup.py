@@ -23,9 +23,10 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.agent.child_program import inherit_environ, run_to_end
+from marketswarm.postgres.pool import open_connection
+from marketswarm.postgres.transaction import terminate, transaction
 from services.archive.migrations import read_version
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
-from services.market.database import open_connection, terminate, transaction
 
 PROGRAM_SEC: Final = 6 * 3600.0
 """The time limit of a program, and of the work on a connection beside it."""

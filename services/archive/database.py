@@ -8,15 +8,10 @@ from typing import Any, Final
 
 import asyncpg
 
+from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.postgres.pool import CONNECT_SEC, NO_SERVER_LIMITS, ConnectionPool, open_connection
+from marketswarm.postgres.transaction import limit_work
 from services.archive.migrations import apply_migrations, read_version
-from services.market.database import (
-    CONNECT_SEC,
-    NO_SERVER_LIMITS,
-    ConnectionPool,
-    PostgresAwayError,
-    limit_work,
-    open_connection,
-)
 from services.market.tables import TABLES
 
 APPLICATION_NAME: Final = "archive"

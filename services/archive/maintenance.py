@@ -20,6 +20,7 @@ from marketswarm.keys import ARCHIVE_DATABASE, MARKET_SOURCES
 from marketswarm.net.retry import Backoff
 from marketswarm.operator.backups import BackupResult, BackupState
 from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport, list_ruled_tables
+from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError, ServerFaultError
 from marketswarm.truth import MARKET, SYSTEM
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import (
@@ -40,7 +41,6 @@ from services.archive.partitions import drop_expired, list_ahead, make_partition
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
 from services.archive.source_states import MAX_STATE_BYTES, parse_source_states, write_source_states
 from services.archive.writer import Writer
-from services.market.database import PostgresAwayError, RefusedRowsError, ServerFaultError
 
 LEASE: Final = "maintenance"
 _FORMER_LEASE: Final = "archive"

@@ -22,7 +22,7 @@ from typing import Any, Final
 import asyncpg
 
 from marketswarm.access.passwords import DATABASE_READER
-from services.market.database import transaction
+from marketswarm.postgres.transaction import transaction
 
 LOCK_SCHEMA: Final = "LOCK TABLE schema_version IN SHARE UPDATE EXCLUSIVE MODE"
 """Have no other instance change the schema until this transaction ends; wait for one that does."""

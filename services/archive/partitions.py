@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import asyncpg
 
+from marketswarm.postgres.transaction import transaction
 from services.archive.migrations import LOCK_SCHEMA
-from services.market.database import transaction
 
 TIME_COLUMNS: Final[Mapping[str, str]] = {"bars": "start", "quotes": "at", "indicators": "start"}
 """The tables that are divided, and the column by which."""

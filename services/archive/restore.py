@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
+from marketswarm.postgres.pool import open_connection
+from marketswarm.postgres.transaction import transaction
 from services.archive.backup import (
     PROGRAM_SEC,
     Backup,
@@ -20,7 +22,6 @@ from services.archive.backup import (
 )
 from services.archive.migrations import grant_reading, read_version
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
-from services.market.database import open_connection, transaction
 
 _MAINTENANCE: Final = "postgres"  # the database that every server has
 _STATEMENT_SEC: Final = 60.0

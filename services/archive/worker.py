@@ -18,13 +18,13 @@ from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
 from marketswarm.bus.stream import ENTRY_BYTES
 from marketswarm.net.retry import Backoff
+from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.tasks import run_beside
 from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
 from services.archive.writer import TypedEntry, Writer
-from services.market.database import PostgresAwayError
 from services.market.fields import EntryError
 from services.market.tables import STREAMS
 

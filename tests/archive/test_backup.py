@@ -14,6 +14,7 @@ import asyncpg
 import polars as pl
 import pytest
 
+from marketswarm.postgres.errors import PostgresAwayError
 from services.archive.backup import (
     BackupError,
     list_backups,
@@ -27,7 +28,6 @@ from services.archive.migrations import apply_migrations, load_migrations, read_
 from services.archive.partitions import find_partition, make_partitions
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.writer import TypedEntry, Writer
-from services.market.database import PostgresAwayError
 from services.market.rows import BarRow
 from services.market.tables import BAR_TABLE, STREAMS
 from support import archive_play as played

@@ -7,11 +7,12 @@ from datetime import date
 import asyncpg
 import pytest
 
+from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.postgres.transaction import transaction
 from services.archive import database as database_module
 from services.archive.correlations import compute_correlations
 from services.archive.database import Database
 from services.archive.migrations import LOCK_SCHEMA
-from services.market.database import PostgresAwayError, transaction
 from support.postgres import query
 from support.waiting import auntil
 

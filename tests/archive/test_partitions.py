@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from marketswarm.postgres.errors import PostgresAwayError
 from services.archive.database import Database
 from services.archive.migrations import LOCK_SCHEMA, apply_migrations
 from services.archive.partitions import (
@@ -18,7 +19,6 @@ from services.archive.partitions import (
     read_partitions,
 )
 from services.archive.writer import TypedEntry, Writer
-from services.market.database import PostgresAwayError
 from services.market.rows import IndicatorRow, QuoteRow
 from services.market.tables import INDICATOR_TABLE, QUOTE_TABLE
 from support.archive_rows import START, column, entry

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from marketswarm.postgres.errors import PostgresAwayError, ServerFaultError
 from services.archive.backup import make_backup
 from services.archive.migrations import (
     Migration,
@@ -17,7 +18,6 @@ from services.archive.migrations import (
 )
 from services.archive.restore import restore_backup
 from services.archive.writer import TypedEntry, Writer
-from services.market.database import PostgresAwayError, ServerFaultError
 from services.market.rows import ObservationRow, QuoteRow, SymbolRow, make_download_row
 from services.market.tables import DOWNLOAD_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
 from support.archive_rows import START, column, entry

