@@ -30,8 +30,8 @@ from services.archive.migrations import apply_migrations
 from services.archive.partitions import find_partition, make_partitions
 from services.market.entries import encode_entry
 from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance
-from services.market.rows import BarRow
-from services.market.tables import BAR_TABLE
+from services.tables.rows import BarRow
+from services.tables.tables import BAR_TABLE
 
 SYMBOLS: Final = 40
 GROUPS: Final = ("indices", "commodities", "forex", "crypto", "sectors")

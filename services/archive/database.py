@@ -12,7 +12,7 @@ from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.pool import CONNECT_SEC, NO_SERVER_LIMITS, ConnectionPool, open_connection
 from marketswarm.postgres.transaction import limit_work
 from services.archive.migrations import apply_migrations, read_version
-from services.market.tables import TABLES
+from services.tables.tables import TABLES
 
 APPLICATION_NAME: Final = "archive"
 """The name of the sessions of the pool, as PostgreSQL shows them."""

@@ -8,7 +8,7 @@ from marketswarm.postgres.pool import ConnectionPool
 from services.archive.database import APPLICATION_NAME, Database
 from services.archive.migrations import SchemaError
 from services.market.request_desk import RequestOutcome
-from services.market.tables import BOARD_NAME
+from services.tables.tables import BOARD_NAME
 
 ENDED: Final = (APPLICATION_NAME, BOARD_NAME)
 """The names of the sessions that may be ended. That of a backup, which holds its snapshot, is not among them,

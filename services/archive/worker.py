@@ -26,7 +26,7 @@ from services.archive.migrations import SchemaError
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
 from services.archive.writer import TypedEntry, Writer
 from services.market.fields import EntryError
-from services.market.tables import STREAMS
+from services.tables.tables import STREAMS
 
 BLOCK_SEC: Final = 0.8  # how long the server blocks a reading without entries; a reseed waits for it
 WRITE_SEC: Final = 300.0

@@ -28,8 +28,8 @@ from services.archive.migrations import apply_migrations, load_migrations, read_
 from services.archive.partitions import find_partition, make_partitions
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.writer import TypedEntry, Writer
-from services.market.rows import BarRow
-from services.market.tables import BAR_TABLE, STREAMS
+from services.tables.rows import BarRow
+from services.tables.tables import BAR_TABLE, STREAMS
 from support import archive_play as played
 from support.pages import ROOT
 from support.postgres import plain, query

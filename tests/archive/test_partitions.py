@@ -19,8 +19,8 @@ from services.archive.partitions import (
     read_partitions,
 )
 from services.archive.writer import TypedEntry, Writer
-from services.market.rows import IndicatorRow, QuoteRow
-from services.market.tables import INDICATOR_TABLE, QUOTE_TABLE
+from services.tables.rows import IndicatorRow, QuoteRow
+from services.tables.tables import INDICATOR_TABLE, QUOTE_TABLE
 from support.archive_rows import START, column, entry
 from support.postgres import partitions_only, plain
 from support.waiting import auntil

@@ -18,8 +18,8 @@ from services.archive.migrations import (
 )
 from services.archive.restore import restore_backup
 from services.archive.writer import TypedEntry, Writer
-from services.market.rows import ObservationRow, QuoteRow, SymbolRow, make_download_row
-from services.market.tables import DOWNLOAD_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
+from services.tables.rows import ObservationRow, QuoteRow, SymbolRow, make_download_row
+from services.tables.tables import DOWNLOAD_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
 from support.archive_rows import START, column, entry
 from support.postgres import plain
 

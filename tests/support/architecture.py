@@ -59,7 +59,7 @@ LAYERS = {
         "exit",
     ],
     "lives": ["agent", "cli", "fleet", "testing", "__main__"],
-    "shared by services": ["services.market"],
+    "shared by services": ["services.market", "services.tables"],
     "agents": ["bootstrap", "healer", "sentinel", "notifier", "services.*"],
 }
 RANK = {layer: rank for rank, layer in enumerate(LAYERS)}
@@ -74,8 +74,8 @@ ONLY_FOR = {
     "marketswarm.testing": [],  # users' tests and ours
 }
 
-# What services share stands above what agents share, and thinks all the same.
-THINKS_ABOVE = ["services.market"]
+# What services share stands above what agents share, and thinks all the same. From the bottom up, as LAYERS.
+THINKS_ABOVE = ["services.market", "services.tables"]
 TOUCHES_ABOVE = ["services.market.request_desk"]  # but for these modules
 
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
@@ -294,6 +294,8 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
     for line, name in imports(module):
         target = part_of(name)
         if is_of_command_line(module) and (target == "marketswarm.cli" or within(name, "typer")):
+            continue
+        if thinks_above and target in THINKS_ABOVE[: THINKS_ABOVE.index(part)]:
             continue
         found = outward(part, layer, name) if target is None else inward(part, layer, target)
         if found:

@@ -20,8 +20,8 @@ from marketswarm.time_slice import wait_within
 from services.board.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.market.request_desk import RequestOutcome
-from services.market.rows import QUOTE_CELLS, Cells
-from services.market.tables import BOARD_NAME, DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema
+from services.tables.rows import QUOTE_CELLS, Cells
+from services.tables.tables import BOARD_NAME, DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema
 
 if TYPE_CHECKING:
     from marketswarm.postgres.pool import ConnectionPool

@@ -14,7 +14,7 @@ from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveSettings
 from services.archive.worker import BATCHES_AT_ONCE, ArchiveWorker, make_batch
-from services.market import tables
+from services.tables import tables
 from support.rig import Server
 
 STREAM = "market:downloads"

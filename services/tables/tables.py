@@ -23,7 +23,7 @@ from marketswarm.keys import (
     MEDIC_INCIDENTS,
 )
 from services.market.fields import MAX_AHEAD_MS, EntryError
-from services.market.rows import (
+from services.tables.rows import (
     AlertRow,
     BarRow,
     ColumnType,
