@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
+from marketswarm.postgres.migrations import SchemaError
 from marketswarm.postgres.pool import ConnectionPool
 from services.archive.database import APPLICATION_NAME, Database
-from services.archive.migrations import SchemaError
 from services.market.request_desk import RequestOutcome
 from services.tables.tables import BOARD_NAME
 

@@ -19,10 +19,10 @@ from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
 from marketswarm.bus.stream import ENTRY_BYTES
 from marketswarm.net.retry import Backoff
 from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.postgres.migrations import SchemaError
 from marketswarm.tasks import run_beside
 from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
-from services.archive.migrations import SchemaError
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
 from services.archive.writer import TypedEntry, Writer
 from services.market.fields import EntryError
