@@ -28,8 +28,8 @@ from marketswarm.keys import CHECKED_BARS, INDICATORS
 from services.bars import indicator_catalog
 from services.market.entries import encode_entry
 from services.market.records import AssetClass, Bar, Provenance
-from services.market.rows import BarRow, make_bar_row
-from services.market.tables import BAR_TABLE
+from services.tables.rows import BarRow, make_bar_row
+from services.tables.tables import BAR_TABLE
 
 COUNT: Final = 100_000
 LEAST: Final = 20_000

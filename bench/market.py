@@ -26,12 +26,12 @@ from bench.pings import run_load
 from bench.programs import Usage, Worker, read_result, run_program, wait_until
 from bench.server import find_free_port, start_buses, wait_for_port
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
-from services.archive.migrations import apply_migrations
+from services.archive.database import SCHEMA
 from services.archive.partitions import find_partition, make_partitions
 from services.market.entries import encode_entry
 from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance
-from services.market.rows import BarRow
-from services.market.tables import BAR_TABLE
+from services.tables.rows import BarRow
+from services.tables.tables import BAR_TABLE
 
 SYMBOLS: Final = 40
 GROUPS: Final = ("indices", "commodities", "forex", "crypto", "sectors")
@@ -64,7 +64,7 @@ async def seed_archive(url: str, now_ms: int) -> None:
     """Make the tables, and write the bars of all symbols up to `now_ms`."""
     connection = await asyncpg.connect(url)
     try:
-        await apply_migrations(connection)
+        await SCHEMA.apply_migrations(connection)
         oldest = now_ms - 1000 * TIMEFRAME_SEC["1d"] * ROWS
         months = {find_partition(BAR_TABLE.name, datetime.fromtimestamp(at / 1000, UTC))
                   for at in range(oldest, now_ms + 86_400_000, 86_400_000)}  # fmt: skip

@@ -23,9 +23,10 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.agent.child_program import inherit_environ, run_to_end
-from services.archive.migrations import read_version
+from marketswarm.postgres.pool import open_connection
+from marketswarm.postgres.transaction import terminate, transaction
+from services.archive.database import SCHEMA
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
-from services.market.database import open_connection, terminate, transaction
 
 PROGRAM_SEC: Final = 6 * 3600.0
 """The time limit of a program, and of the work on a connection beside it."""
@@ -105,7 +106,7 @@ async def _dump(url: str, draft: Path, programs: Path | None) -> dict[str, Any]:
 
 async def _read_contents(connection: Any) -> dict[str, Any]:
     try:
-        version = await read_version(connection)
+        version = await SCHEMA.read_version(connection)
         if not version:
             raise BackupError("the database has no tables of archive yet")
         return {

@@ -20,6 +20,8 @@ from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json
 from marketswarm.exit import Code, Exit
+from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.postgres.pool import describe_url, open_connection
 from marketswarm.settings import read_settings
 from marketswarm.text import escape_text
 from services.archive.backup import Backup, BackupError, make_backup
@@ -32,7 +34,6 @@ from services.archive.settings import (
     find_followed_streams,
     find_streams,
 )
-from services.market.database import PostgresAwayError, describe_url, open_connection
 
 T = TypeVar("T")
 

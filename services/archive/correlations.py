@@ -13,7 +13,7 @@ while history was still coming in is computed again.
 from datetime import date
 from typing import Any, Final
 
-from services.market.database import transaction
+from marketswarm.postgres.transaction import transaction
 
 LATEST_DAYS: Final = 5
 """The latest days that are computed again when daily bars change: corrections come within days."""

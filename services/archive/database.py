@@ -8,17 +8,15 @@ from typing import Any, Final
 
 import asyncpg
 
-from services.archive.migrations import apply_migrations, read_version
-from services.market.database import (
-    CONNECT_SEC,
-    NO_SERVER_LIMITS,
-    ConnectionPool,
-    PostgresAwayError,
-    limit_work,
-    open_connection,
-)
-from services.market.tables import TABLES
+from marketswarm.access.passwords import DATABASE_READER
+from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.postgres.migrations import DatabaseSchema
+from marketswarm.postgres.pool import CONNECT_SEC, NO_SERVER_LIMITS, ConnectionPool, open_connection
+from marketswarm.postgres.transaction import limit_work
+from services.tables.tables import TABLES
 
+SCHEMA: Final = DatabaseSchema("services.archive", reader=DATABASE_READER)
+"""The tables of archive; their SQL files are in `services/archive/migrations`."""
 APPLICATION_NAME: Final = "archive"
 """The name of the sessions of the pool, as PostgreSQL shows them."""
 TIMEOUT_SEC: Final = 60.0
@@ -52,7 +50,7 @@ class Database(ConnectionPool):
         """Since when the schema is brought up to date (monotonic clock); None while it is not."""
         settings = {
             "application_name": APPLICATION_NAME,
-            "search_path": "public",
+            "search_path": SCHEMA.name,
             # an entry is acknowledged after its commit, because a server that crashes must still have it
             "synchronous_commit": "on",
         }
@@ -91,7 +89,7 @@ class Database(ConnectionPool):
                 extending = asyncio.create_task(self._extend_while_at_work(limit, pid))
                 try:
                     await connection.execute(NO_SERVER_LIMITS)
-                    self._version = await apply_migrations(connection)
+                    self._version = await SCHEMA.apply_migrations(connection)
                 finally:
                     extending.cancel()
         finally:
@@ -115,6 +113,6 @@ class Database(ConnectionPool):
             await connection.execute(table.stage_sql)
 
     async def _require_version(self, connection: Any) -> None:
-        found = await read_version(connection)
+        found = await SCHEMA.read_version(connection)
         if found != self._version:
             raise SchemaChangedError(f"the database has schema {found} now, and had {self._version}")

@@ -16,9 +16,9 @@ import asyncpg
 import psutil
 
 from marketswarm.operator.database_report import DatabaseReport, DatedTable
+from marketswarm.postgres.transaction import transaction
 from services.archive.backup import SNAPSHOT_NAME
 from services.archive.database import Database
-from services.market.database import transaction
 
 WITHIN_SEC: Final = 5.0
 """How long a connection may take for its statements."""

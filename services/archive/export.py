@@ -13,8 +13,8 @@ import orjson
 from services.archive.partitions import next_month
 from services.archive.reader import iterate_rows
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
-from services.market.rows import ColumnType
-from services.market.tables import TABLES
+from services.tables.rows import ColumnType
+from services.tables.tables import TABLES
 
 if TYPE_CHECKING:
     import polars as pl

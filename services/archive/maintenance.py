@@ -20,6 +20,8 @@ from marketswarm.keys import ARCHIVE_DATABASE, MARKET_SOURCES
 from marketswarm.net.retry import Backoff
 from marketswarm.operator.backups import BackupResult, BackupState
 from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport, list_ruled_tables
+from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError, ServerFaultError
+from marketswarm.postgres.migrations import SchemaError
 from marketswarm.truth import MARKET, SYSTEM
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import (
@@ -35,12 +37,10 @@ from services.archive.correlations import compute_correlations, forget_expired_d
 from services.archive.database import Database
 from services.archive.database_observer import DatabaseObserver
 from services.archive.metrics import ArchiveMetrics
-from services.archive.migrations import SchemaError
 from services.archive.partitions import drop_expired, list_ahead, make_partitions
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
 from services.archive.source_states import MAX_STATE_BYTES, parse_source_states, write_source_states
 from services.archive.writer import Writer
-from services.market.database import PostgresAwayError, RefusedRowsError, ServerFaultError
 
 LEASE: Final = "maintenance"
 _FORMER_LEASE: Final = "archive"

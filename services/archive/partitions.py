@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from services.archive.migrations import LOCK_SCHEMA
-from services.market.database import transaction
+from marketswarm.postgres.transaction import transaction
+from services.archive.database import SCHEMA
 
 TIME_COLUMNS: Final[Mapping[str, str]] = {"bars": "start", "quotes": "at", "indicators": "start"}
 """The tables that are divided, and the column by which."""
@@ -122,7 +122,7 @@ async def make_partitions(connection: Any, wanted: Iterable[Partition]) -> int:
     writers of the table go on. A table that is locked for _LOCK_SEC or longer is an error of class 55.
     """
     async with transaction(connection):
-        await connection.execute(LOCK_SCHEMA)
+        await connection.execute(SCHEMA.lock_sql)
         if not await is_partitioned(connection):
             return 0
         known = await read_partitions(connection)

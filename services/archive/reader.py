@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from services.market.database import transaction
+from marketswarm.postgres.transaction import transaction
 
 TABLE_NAMES: Final = (
     *("bars", "quotes", "observations", "indicators", "features", "symbols", "sources", "source_health"),

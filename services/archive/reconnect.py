@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
+from marketswarm.postgres.migrations import SchemaError
+from marketswarm.postgres.pool import ConnectionPool
 from services.archive.database import APPLICATION_NAME, Database
-from services.archive.migrations import SchemaError
-from services.market.database import BOARD_NAME, ConnectionPool
 from services.market.request_desk import RequestOutcome
+from services.tables.tables import BOARD_NAME
 
 ENDED: Final = (APPLICATION_NAME, BOARD_NAME)
 """The names of the sessions that may be ended. That of a backup, which holds its snapshot, is not among them,

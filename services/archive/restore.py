@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
+from marketswarm.postgres.pool import open_connection
+from marketswarm.postgres.transaction import transaction
 from services.archive.backup import (
     PROGRAM_SEC,
     Backup,
@@ -18,9 +20,8 @@ from services.archive.backup import (
     read_manifest,
     run_program,
 )
-from services.archive.migrations import grant_reading, read_version
+from services.archive.database import SCHEMA
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
-from services.market.database import open_connection, transaction
 
 _MAINTENANCE: Final = "postgres"  # the database that every server has
 _STATEMENT_SEC: Final = 60.0
@@ -58,7 +59,7 @@ async def restore_backup(
     manifest = read_manifest(dump)
     if not replace:
         async with open_connection(url, _STATEMENT_SEC) as connection:
-            if await read_version(connection):
+            if await SCHEMA.read_version(connection):
                 why = "the database has tables already: say --replace to replace the whole database"
                 raise BackupError(why)
         await _restore_and_compare(url, dump, manifest, programs)
@@ -93,7 +94,7 @@ async def _restore_and_compare(url: str, dump: Path, manifest: Backup, programs:
     async with _prepared_for_hypertables(url, manifest.timescaledb):
         await run_program("pg_restore", [*options, str(dump)], url, programs)
     async with open_connection(url, PROGRAM_SEC) as connection:
-        await grant_reading(connection)  # dumps have no privileges
+        await SCHEMA.grant_reading(connection)  # dumps have no privileges
         differing = find_differences(manifest.tables, await read_digests(connection, manifest.tables))
     if differing:
         raise BackupError(f"what was restored is not what was saved: {', '.join(differing)}")

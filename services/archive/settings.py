@@ -14,7 +14,7 @@ from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Service
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.database import TIMEOUT_SEC
-from services.market.tables import STREAMS
+from services.tables.tables import STREAMS
 
 FOLLOWED: Final = (ALERT_LOG, MEDIC_INCIDENTS, MEDIC_EVIDENCE)
 """The streams on SYSTEM, which are read by a stored position, by users who may use no group there."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from services.market.database import transaction
+from marketswarm.postgres.transaction import transaction
 
 MAX_SOURCES: Final = 1000
 MAX_STATE_BYTES: Final = 64 * 1024

@@ -18,15 +18,15 @@ from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
 from marketswarm.bus.stream import ENTRY_BYTES
 from marketswarm.net.retry import Backoff
+from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.postgres.migrations import SchemaError
 from marketswarm.tasks import run_beside
 from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
-from services.archive.migrations import SchemaError
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
 from services.archive.writer import TypedEntry, Writer
-from services.market.database import PostgresAwayError
 from services.market.fields import EntryError
-from services.market.tables import STREAMS
+from services.tables.tables import STREAMS
 
 BLOCK_SEC: Final = 0.8  # how long the server blocks a reading without entries; a reseed waits for it
 WRITE_SEC: Final = 300.0

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from marketswarm.postgres.errors import MissingPartitionError, RefusedRowsError, refused_encodings
+from marketswarm.postgres.transaction import transaction
 from services.archive.database import Database
 from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions, read_partitions
-from services.market.database import MissingPartitionError, RefusedRowsError, refused_encodings, transaction
 from services.market.records import DAY_MS
-from services.market.rows import Row, SymbolRow
-from services.market.tables import SYMBOL_TABLE, TableSchema, keep_highest
+from services.tables.rows import Row, SymbolRow
+from services.tables.tables import SYMBOL_TABLE, TableSchema, keep_highest
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PARTITION_ATTEMPTS: Final = 5  # partitions are dropped once an hour, so the second attempt finds them all

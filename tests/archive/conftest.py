@@ -1,16 +1,14 @@
 """A server of PostgreSQL for each worker, and a new database for each test, with connections to it."""
 
-import contextlib
 import os
 
-import asyncpg
 import pytest
 
 from services.archive.database import Database
 from support.fixtures import closed
-from support.postgres import EXTENSION, archive_url, breakable_postgres, postgres
+from support.postgres import EXTENSION, archive_url, breakable_postgres, connect, postgres
 
-__all__ = ["archive_url", "breakable_postgres", "postgres"]
+__all__ = ["archive_url", "breakable_postgres", "connect", "postgres"]
 pytest.register_assert_rewrite("support.archive_play")
 
 # CI can't install TimescaleDB, and takes a skipped test for a failure; elsewhere they are skipped, and say so
@@ -19,19 +17,6 @@ collect_ignore = ["test_hypertables.py"] if IN_CI and EXTENSION != "timescaledb"
 
 database = closed(lambda archive_url: Database(archive_url))
 """The archive's own connections to the database of this test."""
-
-
-@pytest.fixture
-async def connect():
-    """Opens further connections, which end with the test."""
-    async with contextlib.AsyncExitStack() as opened:
-
-        async def open_connection(url):
-            connection = await asyncpg.connect(url)
-            opened.push_async_callback(connection.close)
-            return connection
-
-        yield open_connection
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import asyncpg
 import orjson
 import redis
 
-from services.archive.migrations import LOCK_SCHEMA
+from services.archive.database import SCHEMA
 from support import archive_play as played
 from support.fixtures import opened
 from support.postgres import query
@@ -252,7 +252,7 @@ def test_an_archive_that_migrates_or_waits_for_one_that_does_says_so(scene, arch
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(archive_url))
         try:
-            runner.run(connection.execute(f"BEGIN; {LOCK_SCHEMA}"))
+            runner.run(connection.execute(f"BEGIN; {SCHEMA.lock_sql}"))
             agent = start(scene, archive_url)
             until(lambda: "migrating" in (scene.beat("archive") or {}).get("detail", ""), what=agent.text)
             assert scene.beat("archive")["status"] == "degraded"

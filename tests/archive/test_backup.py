@@ -14,6 +14,7 @@ import asyncpg
 import polars as pl
 import pytest
 
+from marketswarm.postgres.errors import PostgresAwayError
 from services.archive.backup import (
     BackupError,
     list_backups,
@@ -21,15 +22,13 @@ from services.archive.backup import (
     read_newest_backup,
     remove_old_backups,
 )
-from services.archive.database import Database
+from services.archive.database import SCHEMA, Database
 from services.archive.export import ExportError, export_table, make_frame
-from services.archive.migrations import apply_migrations, load_migrations, read_version
 from services.archive.partitions import find_partition, make_partitions
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.writer import TypedEntry, Writer
-from services.market.database import PostgresAwayError
-from services.market.rows import BarRow
-from services.market.tables import BAR_TABLE, STREAMS
+from services.tables.rows import BarRow
+from services.tables.tables import BAR_TABLE, STREAMS
 from support import archive_play as played
 from support.pages import ROOT
 from support.postgres import plain, query
@@ -150,7 +149,7 @@ OLD_ROWS = {
         1,
         *(
             pytest.param(version, marks=pytest.mark.nightly("the same test with the oldest schema"))
-            for version in range(2, len(load_migrations()) + 1)
+            for version in range(2, len(SCHEMA.load_migrations()) + 1)
         ),
     ],
 )
@@ -160,7 +159,7 @@ async def test_a_backup_of_every_older_schema_is_verified_restored_and_brought_u
     """Of the tables that it has, with the columns of then."""
     url, other = [await asyncio.to_thread(postgres.new_database) for _ in range(2)]
     connection = await connect(url)
-    await apply_migrations(connection, load_migrations()[:version])
+    await SCHEMA.apply_migrations(connection, SCHEMA.load_migrations()[:version])
     await make_partitions(connection, [find_partition("bars", datetime(2026, 10, 26, tzinfo=UTC))])
     for sql in [sql for since, lines in OLD_ROWS.items() if since <= version for sql in lines]:
         await connection.execute(sql)
@@ -171,7 +170,7 @@ async def test_a_backup_of_every_older_schema_is_verified_restored_and_brought_u
     await restore_backup(other, tmp_path / made.file, postgres.programs)
     database = Database(other)
     async with database.connect() as restored:
-        assert await read_version(restored) == len(load_migrations())
+        assert await SCHEMA.read_version(restored) == len(SCHEMA.load_migrations())
         assert await restored.fetchval("SELECT replay FROM features") == (version < 5)  # which marks them
     await database.aclose()
 

@@ -7,11 +7,11 @@ from datetime import date
 import asyncpg
 import pytest
 
+from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.postgres.transaction import transaction
 from services.archive import database as database_module
 from services.archive.correlations import compute_correlations
-from services.archive.database import Database
-from services.archive.migrations import LOCK_SCHEMA
-from services.market.database import PostgresAwayError, transaction
+from services.archive.database import SCHEMA, Database
 from support.postgres import query
 from support.waiting import auntil
 
@@ -109,7 +109,7 @@ def test_a_migration_takes_as_long_as_it_needs_while_the_server_answers_others(
 
     async def scenario():
         other = await asyncpg.connect(url)
-        await other.execute(f"BEGIN; {LOCK_SCHEMA}")
+        await other.execute(f"BEGIN; {SCHEMA.lock_sql}")
         task = asyncio.create_task(ask())
         await auntil(lambda: len(opened) >= 8, what="the server to have answered others for twice the limit")
         assert not task.done()
@@ -117,7 +117,7 @@ def test_a_migration_takes_as_long_as_it_needs_while_the_server_answers_others(
         await other.execute("ROLLBACK")
         assert await task == 0
         await database.aclose()
-        await other.execute(f"BEGIN; {LOCK_SCHEMA}")
+        await other.execute(f"BEGIN; {SCHEMA.lock_sql}")
         task = asyncio.create_task(ask())
         await auntil(lambda: other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
         await asyncio.to_thread(server.freeze)

@@ -14,8 +14,8 @@ from services.archive.database import Database
 from services.archive.partitions import TIME_COLUMNS, drop_expired
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.writer import TypedEntry, Writer
-from services.market.rows import IndicatorRow, QuoteRow
-from services.market.tables import INDICATOR_TABLE, QUOTE_TABLE
+from services.tables.rows import IndicatorRow, QuoteRow
+from services.tables.tables import INDICATOR_TABLE, QUOTE_TABLE
 from support.archive_rows import START, column, entry
 from support.postgres import hypertables_only, plain, query
 

@@ -19,8 +19,8 @@ from services.archive.database import Database
 from services.archive.maintenance import delete_expired
 from services.archive.restore import verify_backup
 from services.archive.writer import TypedEntry, Writer
-from services.market.tables import ALERT_TABLE, STREAMS
 from services.medic.rule import SHIPPED, list_pairs
+from services.tables.tables import ALERT_TABLE, STREAMS
 from support.postgres import query
 from support.scenes.agent import Scene, seed
 from support.waiting import until

@@ -24,9 +24,9 @@ from services.archive.maintenance import delete_expired
 from services.archive.restore import verify_backup
 from services.archive.source_states import SourceState, write_source_states
 from services.archive.writer import TypedEntry, Writer
-from services.market.rows import BarRow, EntryError, SymbolRow
 from services.market.sessions import get_session
-from services.market.tables import BAR_TABLE, STREAMS
+from services.tables.rows import BarRow, EntryError, SymbolRow
+from services.tables.tables import BAR_TABLE, STREAMS
 from support.postgres import EXTENSION, partitions_only, plain, query
 from support.scenes.agent import Scene, seed
 from support.waiting import until

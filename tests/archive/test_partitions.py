@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.archive.database import Database
-from services.archive.migrations import LOCK_SCHEMA, apply_migrations
+from marketswarm.postgres.errors import PostgresAwayError
+from services.archive.database import SCHEMA, Database
 from services.archive.partitions import (
     TIME_COLUMNS,
     DroppedPartitions,
@@ -18,9 +18,8 @@ from services.archive.partitions import (
     read_partitions,
 )
 from services.archive.writer import TypedEntry, Writer
-from services.market.database import PostgresAwayError
-from services.market.rows import IndicatorRow, QuoteRow
-from services.market.tables import INDICATOR_TABLE, QUOTE_TABLE
+from services.tables.rows import IndicatorRow, QuoteRow
+from services.tables.tables import INDICATOR_TABLE, QUOTE_TABLE
 from support.archive_rows import START, column, entry
 from support.postgres import partitions_only, plain
 from support.waiting import auntil
@@ -44,7 +43,7 @@ async def hold_open(database, sql):
 async def test_many_instances_that_need_the_same_partitions_make_them_once(connect, postgres):
     url, ahead = await asyncio.to_thread(postgres.new_database), list_ahead(START)
     connections = [await connect(url) for _ in range(6)]
-    await apply_migrations(connections[0])
+    await SCHEMA.apply_migrations(connections[0])
     made = await asyncio.gather(*(make_partitions(each, ahead) for each in connections))
     assert sorted(made) == [0, 0, 0, 0, 0, len(ahead)]
 
@@ -73,7 +72,7 @@ async def test_old_partitions_are_dropped_and_made_again_for_a_late_row(database
 
 async def test_partitions_may_be_dropped_while_a_batch_makes_others(database):
     writer = Writer(database)
-    async with hold_open(database, LOCK_SCHEMA) as other:
+    async with hold_open(database, SCHEMA.lock_sql) as other:
         writing = asyncio.create_task(writer.write([entry(start=datetime(2013, 3, 1, tzinfo=UTC))]))
         waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
         await auntil(lambda: other.fetchval(waits))

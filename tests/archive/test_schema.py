@@ -7,13 +7,8 @@ import asyncpg
 import pytest
 
 from marketswarm.access.passwords import DATABASE_READER
-from services.archive.migrations import (
-    Migration,
-    SchemaError,
-    apply_migrations,
-    load_migrations,
-    read_version,
-)
+from marketswarm.postgres.migrations import Migration
+from services.archive.database import SCHEMA
 from services.archive.partitions import (
     find_partition,
     list_ahead,
@@ -21,7 +16,7 @@ from services.archive.partitions import (
 )
 from services.archive.reader import TABLE_NAMES
 from support.archive_rows import START
-from support.waiting import PATIENT_SEC, auntil
+from support.waiting import PATIENT_SEC
 
 
 async def schema_of(connection):
@@ -39,15 +34,15 @@ async def schema_of(connection):
 
 
 async def test_a_database_of_every_version_is_brought_to_the_same_schema(connect, postgres):
-    known, found = load_migrations(), []
+    known, found = SCHEMA.load_migrations(), []
     assert [each.version for each in known] == list(range(1, len(known) + 1))
     for version in range(len(known) + 1):
         url = await asyncio.to_thread(postgres.new_database)
         connection = await connect(url)
-        assert await read_version(connection) == 0
-        assert await apply_migrations(connection, known[:version]) == version
-        assert await apply_migrations(connection) == len(known)
-        assert await read_version(connection) == len(known)
+        assert await SCHEMA.read_version(connection) == 0
+        assert await SCHEMA.apply_migrations(connection, known[:version]) == version
+        assert await SCHEMA.apply_migrations(connection) == len(known)
+        assert await SCHEMA.read_version(connection) == len(known)
         found.append(await schema_of(connection))
         await connection.close()
     assert len({tuple(each) for each in found}) == 1
@@ -66,7 +61,7 @@ async def test_every_table_of_the_schema_is_named_for_digests(connect, archive_u
 async def test_what_was_computed_from_replayed_bars_before_rows_were_marked_is_marked(connect, postgres):
     """Migration 4 adds the marks of indicators, features and correlations."""
     connection = await connect(await asyncio.to_thread(postgres.new_database))
-    await apply_migrations(connection, load_migrations()[:3])
+    await SCHEMA.apply_migrations(connection, SCHEMA.load_migrations()[:3])
     times = {"played": datetime(2018, 10, 5, tzinfo=UTC), "live": START}
     months = [find_partition(table, at) for table in ("bars", "indicators") for at in times.values()]
     await make_partitions(connection, months)
@@ -81,7 +76,7 @@ async def test_what_was_computed_from_replayed_bars_before_rows_were_marked_is_m
             )
             await connection.execute("INSERT INTO features VALUES ($1, $2, 0, '{}')", symbol, at)
         await connection.execute("INSERT INTO correlations VALUES ($1, 'A', 'B', 0.5, 60)", at.date())
-    await apply_migrations(connection)
+    await SCHEMA.apply_migrations(connection)
     for table, column in (("indicators", "start"), ("features", "start"), ("correlations", "day")):
         marks = await connection.fetch(f"SELECT DISTINCT {column}::date, replay FROM {table} ORDER BY 1")  # noqa: S608 - our own names
         assert [tuple(row) for row in marks] == [
@@ -95,7 +90,7 @@ async def test_requests_and_features_of_a_recording_that_were_written_without_a_
 ):
     """Migration 5 adds the marks of requests, and sets those that `bars` left out."""
     connection = await connect(await asyncio.to_thread(postgres.new_database))
-    await apply_migrations(connection, load_migrations()[:4])
+    await SCHEMA.apply_migrations(connection, SCHEMA.load_migrations()[:4])
     await make_partitions(connection, [find_partition("bars", START)])
     for ident, url in (("1-0", "replay://weeks/bars/SPY"), ("2-0", "https://x/replay://"), ("3-0", None)):
         await connection.execute(
@@ -109,7 +104,7 @@ async def test_requests_and_features_of_a_recording_that_were_written_without_a_
             *(symbol, timeframe, START, is_replay),
         )
         await connection.execute("INSERT INTO features VALUES ($1, $2, 0, '{}')", symbol, START)
-    await apply_migrations(connection)
+    await SCHEMA.apply_migrations(connection)
     found = await connection.fetch("SELECT id, replay FROM downloads ORDER BY id")
     assert [tuple(row) for row in found] == [("1-0", True), ("2-0", False), ("3-0", False)]
     found = await connection.fetch("SELECT symbol::text, replay FROM features ORDER BY symbol")
@@ -139,7 +134,7 @@ WRITES = [
 
 async def test_the_role_of_readers_reads_every_table_and_writes_none(connect, postgres, archive_url):
     owner = await connect(archive_url)
-    await apply_migrations(owner)  # the rights on a database are not copied with it
+    await SCHEMA.apply_migrations(owner)  # the rights on a database are not copied with it
     await owner.execute("CREATE TEMPORARY TABLE ours (n integer)")
     reader = await connect(postgres.reader_url_of(archive_url))
     for table in (*TABLE_NAMES, "alerts", "monitor_incidents"):
@@ -155,8 +150,8 @@ async def test_the_role_of_readers_may_read_the_tables_of_a_later_release_and_th
     owner = await connect(archive_url)
     await owner.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {DATABASE_READER}")
     await owner.execute("CREATE TABLE theirs (n integer)")
-    later = Migration(len(load_migrations()) + 1, "later", "CREATE TABLE later (n integer)")
-    await apply_migrations(owner, [*load_migrations(), later])
+    later = Migration(len(SCHEMA.load_migrations()) + 1, "later", "CREATE TABLE later (n integer)")
+    await SCHEMA.apply_migrations(owner, [*SCHEMA.load_migrations(), later])
     reader = await connect(postgres.reader_url_of(archive_url))
     assert await reader.fetch("SELECT FROM bars") == await reader.fetch("SELECT FROM later") == []
 
@@ -172,57 +167,5 @@ async def test_no_lock_that_the_role_of_readers_may_take_keeps_archive_from_its_
     await reader.execute("ROLLBACK")
     await reader.execute("BEGIN; LOCK TABLE schema_version IN ACCESS SHARE MODE; SELECT FROM schema_version")
     async with asyncio.timeout(PATIENT_SEC):
-        assert await apply_migrations(owner) == len(load_migrations())
+        assert await SCHEMA.apply_migrations(owner) == len(SCHEMA.load_migrations())
         await make_partitions(owner, list_ahead(START + timedelta(days=300)))
-
-
-async def test_a_server_without_a_role_for_readers_serves_too(connect, postgres, monkeypatch):
-    monkeypatch.setattr("services.archive.migrations.DATABASE_READER", "nobody_of_this_name")
-    connection = await connect(await asyncio.to_thread(postgres.new_database))
-    assert await apply_migrations(connection) == len(load_migrations())
-
-
-async def test_many_instances_that_start_at_once_make_the_schema_once(connect, postgres):
-    url = await asyncio.to_thread(postgres.new_database)
-    connections = [await connect(url) for _ in range(6)]
-    versions = await asyncio.gather(*map(apply_migrations, connections))
-    assert set(versions) == {len(load_migrations())}
-    rows = await connections[0].fetch("SELECT version FROM schema_version ORDER BY version")
-    assert [row["version"] for row in rows] == [each.version for each in load_migrations()]
-
-
-async def test_a_migration_that_fails_leaves_nothing_of_itself_and_all_before_it(connect, postgres):
-    connection = await connect(await asyncio.to_thread(postgres.new_database))
-    wrong = Migration(2, "wrong", "CREATE TABLE half (n integer); SELECT 1 / 0")
-    with pytest.raises(asyncpg.DivisionByZeroError):
-        await apply_migrations(connection, [*load_migrations()[:1], wrong])
-    assert await read_version(connection) == 1
-    assert await connection.fetchval("SELECT to_regclass('half')") is None
-    assert await apply_migrations(connection) == len(load_migrations())  # nobody holds the lock
-
-
-async def test_what_a_migration_has_locked_may_be_read_while_the_next_one_runs(
-    connect, postgres, archive_url
-):
-    held, migrating = [await connect(archive_url) for _ in range(2)]
-    await held.execute("SELECT pg_advisory_lock(1)")
-    known = load_migrations()
-    first = Migration(len(known) + 1, "first", "LOCK TABLE bars IN ACCESS EXCLUSIVE MODE")
-    second = Migration(len(known) + 2, "second", "SELECT pg_advisory_xact_lock(1)")
-    task = asyncio.create_task(apply_migrations(migrating, [*known, first, second]))
-    waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND objid = 1)"
-    await auntil(lambda: held.fetchval(waits))
-    assert await held.fetchval("SELECT count(*) FROM bars", timeout=20) == 0
-    assert await read_version(held) == len(known) + 1
-    await held.execute("SELECT pg_advisory_unlock(1)")
-    assert await task == len(known) + 2
-
-
-async def test_a_schema_of_a_later_release_or_an_edited_one_is_refused(connect, archive_url):
-    connection = await connect(archive_url)
-    known = load_migrations()
-    edited = [*known[:-1], Migration(known[-1].version, known[-1].name, known[-1].sql + "-- edited")]
-    with pytest.raises(SchemaError, match="not the one that was applied"):
-        await apply_migrations(connection, edited)
-    with pytest.raises(SchemaError, match="run the release that made it"):
-        await apply_migrations(connection, known[:-1])

@@ -7,19 +7,14 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from marketswarm.postgres.errors import PostgresAwayError, ServerFaultError
+from marketswarm.postgres.migrations import Migration, SchemaError
 from services.archive.backup import make_backup
-from services.archive.migrations import (
-    Migration,
-    SchemaError,
-    apply_migrations,
-    load_migrations,
-    read_version,
-)
+from services.archive.database import SCHEMA
 from services.archive.restore import restore_backup
 from services.archive.writer import TypedEntry, Writer
-from services.market.database import PostgresAwayError, ServerFaultError
-from services.market.rows import ObservationRow, QuoteRow, SymbolRow, make_download_row
-from services.market.tables import DOWNLOAD_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
+from services.tables.rows import ObservationRow, QuoteRow, SymbolRow, make_download_row
+from services.tables.tables import DOWNLOAD_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
 from support.archive_rows import START, column, entry
 from support.postgres import plain
 
@@ -92,7 +87,7 @@ async def test_a_backup_of_an_older_schema_that_is_restored_under_the_service_is
 ):
     """Its sessions are ended, and the next ones find a database without columns that they write."""
     older = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
-    await apply_migrations(older, load_migrations()[:version])
+    await SCHEMA.apply_migrations(older, SCHEMA.load_migrations()[:version])
     url = postgres.url_of(await older.fetchval("SELECT current_database()"))
     made = await make_backup(url, tmp_path, 1_793_100_000.0, postgres.programs)
     await older.close()
@@ -104,7 +99,7 @@ async def test_a_backup_of_an_older_schema_that_is_restored_under_the_service_is
             assert await writer.write([entry()]) == []
     assert await writer.write([entry()]) == []
     async with database.connect() as connection:
-        assert await read_version(connection) == len(load_migrations())
+        assert await SCHEMA.read_version(connection) == len(SCHEMA.load_migrations())
         assert await connection.fetchval("SELECT count(*) FROM bars") == 1
 
 
@@ -112,9 +107,9 @@ async def test_an_instance_of_an_older_release_refuses_no_entry_by_the_checks_of
     connect, database, archive_url
 ):
     assert await Writer(database).write([entry()]) == []
-    owner, known = await connect(archive_url), load_migrations()
+    owner, known = await connect(archive_url), SCHEMA.load_migrations()
     later = Migration(len(known) + 1, "later", "ALTER TABLE downloads ADD COLUMN bus text NOT NULL")
-    await apply_migrations(owner, [*known, later])
+    await SCHEMA.apply_migrations(owner, [*known, later])
     fields = {b"source": b"yahoo", b"asked_at": b"1793000000", b"outcome": b"fresh"}
     row, _ = make_download_row(b"1-0", fields)
     batch = [TypedEntry("market:downloads", b"1-0", DOWNLOAD_TABLE, row)]

@@ -17,8 +17,8 @@ from services.board.market.archive_reader import ArchiveReader, DatabaseAwayErro
 from services.board.market.live import REPLAY, is_bar
 from services.board.market.query import TableQuery
 from services.market.request_desk import RequestOutcome
-from services.market.rows import BAR_CELLS, FEATURE_CELLS, INDICATOR_CELLS
-from services.market.tables import BAR_TABLE, FEATURE_TABLE, INDICATOR_TABLE
+from services.tables.rows import BAR_CELLS, FEATURE_CELLS, INDICATOR_CELLS
+from services.tables.tables import BAR_TABLE, FEATURE_TABLE, INDICATOR_TABLE
 from support.market_board import run_apart
 from support.postgres import Postgres, archive_url
 from support.rig import Fleet, free_port

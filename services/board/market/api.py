@@ -45,7 +45,7 @@ from services.board.market.states import StoredSeries, StoredSource, list_group
 from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable, make_columns
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass
-from services.market.rows import (
+from services.tables.rows import (
     FEATURE_CELLS,
     INDICATOR_CELLS,
     OBSERVATION_CELLS,
@@ -54,7 +54,7 @@ from services.market.rows import (
     ColumnType,
     QuoteRow,
 )
-from services.market.tables import (
+from services.tables.tables import (
     FEATURE_TABLE,
     INDICATOR_TABLE,
     OBSERVATION_TABLE,

@@ -20,11 +20,11 @@ from marketswarm.time_slice import wait_within
 from services.board.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.market.request_desk import RequestOutcome
-from services.market.rows import QUOTE_CELLS, Cells
-from services.market.tables import DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema
+from services.tables.rows import QUOTE_CELLS, Cells
+from services.tables.tables import BOARD_NAME, DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema
 
 if TYPE_CHECKING:
-    from services.market.database import ConnectionPool
+    from marketswarm.postgres.pool import ConnectionPool
 
 CONNECT_SEC: Final = 3.0  # a server that has opened no connection by then is away
 STATEMENT_SEC: Final = 2.5  # the server ends a longer statement itself, which shows that it is there
@@ -323,19 +323,19 @@ class ArchiveReader:
     def _find_pool(self) -> "ConnectionPool":
         """Return the pool, which opens its connections when they are needed. Raises DatabaseAwayError."""
         try:
-            from services.market import database  # noqa: PLC0415 - a board without one needs no driver
+            from marketswarm.postgres.pool import (  # noqa: PLC0415 - a board without one needs no driver
+                ConnectionPool,
+            )
         except ImportError:
             raise self._note_loss(NO_DRIVER) from None
         if self._pool is None:
             settings = {
-                "application_name": database.BOARD_NAME,
+                "application_name": BOARD_NAME,
                 "default_transaction_read_only": "on",
                 "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
             }
             most = CONNECTIONS + 1  # one is for `watch`
-            self._pool = database.ConnectionPool(
-                self._url or "", settings, most=most, connect_sec=lambda: CONNECT_SEC
-            )
+            self._pool = ConnectionPool(self._url or "", settings, most=most, connect_sec=lambda: CONNECT_SEC)
         return self._pool
 
     def _judge(self, error: BaseException) -> DatabaseAwayError:

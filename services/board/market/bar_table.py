@@ -11,9 +11,9 @@ from services.board.market.live import CLOSE, REPLAY, Chart
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
 from services.board.market.tables import AnswerTable, make_columns
 from services.market.records import DAY_MS, TIMEFRAME_SEC
-from services.market.rows import BAR_CELLS, Cells, ColumnType
 from services.market.sessions import OutsideCalendarError, Session, TradingDay
-from services.market.tables import BAR_TABLE
+from services.tables.rows import BAR_CELLS, Cells, ColumnType
+from services.tables.tables import BAR_TABLE
 
 MAX_GAPS: Final = 1000
 BAR_COLUMNS: Final = make_columns(BAR_TABLE, BAR_CELLS)

@@ -24,8 +24,8 @@ from services.board.market.live import NEVER, Chart, LiveMarket, is_bar, merge_l
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
 from services.market.fields import MIN_MS
-from services.market.rows import BAR_CELLS, BarRow, Cells
-from services.market.tables import BAR_TABLE
+from services.tables.rows import BAR_CELLS, BarRow, Cells
+from services.tables.tables import BAR_TABLE
 
 CHART_SEC: Final = 300  # how long the database's bars of a chart are kept
 PACK_LEVEL: Final = 1

@@ -55,8 +55,8 @@ from services.board.market.states import (
 from services.board.market.updates import TopicKind, UpdateHub, name_topic
 from services.board.settings import BoardEnvironment
 from services.market.fields import EntryError
-from services.market.rows import Cells, make_bar_row, make_indicator_row, make_quote_row
-from services.market.tables import BAR_TABLE, INDICATOR_TABLE, QUOTE_TABLE
+from services.tables.rows import Cells, make_bar_row, make_indicator_row, make_quote_row
+from services.tables.tables import BAR_TABLE, INDICATOR_TABLE, QUOTE_TABLE
 
 BATCH: Final = 1000  # the most entries of a stream that are read at once
 SEED_ENTRIES: Final = 2000  # how many of the newest entries of each stream are read at the start

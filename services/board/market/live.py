@@ -14,7 +14,7 @@ from typing import Any, Final, get_args, get_type_hints
 import orjson
 
 from marketswarm.event import dump_compact
-from services.market.rows import (
+from services.tables.rows import (
     BAR_CELLS,
     INDICATOR_CELLS,
     QUOTE_CELLS,
@@ -23,7 +23,7 @@ from services.market.rows import (
     IndicatorRow,
     QuoteRow,
 )
-from services.market.tables import BAR_TABLE, INDICATOR_TABLE
+from services.tables.tables import BAR_TABLE, INDICATOR_TABLE
 
 MAX_QUOTES: Final = 5000
 MAX_QUOTE_BYTES: Final = 4096

@@ -43,7 +43,7 @@ from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.settings import BoardEnvironment, MarketView
 from services.market.request_desk import RequestDesk
-from services.market.rows import Cells
+from services.tables.rows import Cells
 
 SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others
 

@@ -15,7 +15,7 @@ from services.board.market.market import Market
 from services.board.market.pictures import EVENING_MS
 from services.board.market.states import OBSERVATIONS, StoredSeries, list_group, pick_series
 from services.market.records import DAY_MS
-from services.market.rows import Cells, QuoteRow
+from services.tables.rows import Cells, QuoteRow
 
 GROUPS: Final = ("indices", "commodities", "forex", "crypto", "treasuries", "volatility", "sectors")
 """The groups that are shown first."""

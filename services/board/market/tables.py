@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from services.board.market.query import TableFormat
-from services.market.rows import ColumnType
-from services.market.tables import TableSchema
+from services.tables.rows import ColumnType
+from services.tables.tables import TableSchema
 
 JSON_TYPE: Final = "application/json"
 CSV_TYPE: Final = "text/csv; charset=utf-8"

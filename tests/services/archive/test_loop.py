@@ -8,7 +8,9 @@ import pytest
 from marketswarm.agent import Exit
 from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog
+from marketswarm.postgres.migrations import SchemaError, require_known
 from marketswarm.truth import AccessPoint
+from services.archive.database import SCHEMA
 from services.archive.loop import (
     LAG_KNOWN_SEC,
     describe_backlog,
@@ -17,7 +19,6 @@ from services.archive.loop import (
     find_lag,
     require_url,
 )
-from services.archive.migrations import SchemaError, load_migrations, require_known
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
 from services.archive.source_states import MAX_SOURCES, parse_source_states
 from services.archive.worker import DatabaseOutage
@@ -42,10 +43,10 @@ def test_the_reason_of_an_outage_is_as_long_as_a_beat_has_room_for():
 
 
 def test_a_schema_that_is_wrong_is_no_outage_and_its_remedy_is_not_cut_off():
-    applied = {each.version: each.sha256 for each in load_migrations()}
-    assert sorted(applied) == list(range(1, len(load_migrations()) + 1)), "two files have one number"
+    applied = {each.version: each.sha256 for each in SCHEMA.load_migrations()}
+    assert sorted(applied) == list(range(1, len(SCHEMA.load_migrations()) + 1)), "two files have one number"
     with pytest.raises(SchemaError) as caught:
-        require_known({**applied, 99: "of a later release"}, load_migrations())
+        require_known({**applied, 99: "of a later release"}, SCHEMA.load_migrations())
     outage = DatabaseOutage(0.0, str(caught.value), is_schema_wrong=True)
     said = describe_outage(outage, {}, 720.0)
     assert said.startswith(str(caught.value))

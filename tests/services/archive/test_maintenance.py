@@ -13,6 +13,7 @@ from marketswarm.bus import BusError
 from marketswarm.keys import ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST, ARCHIVE_DATABASE
 from marketswarm.operator.backups import BackupReport, BackupRequest
 from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport
+from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError, ServerFaultError
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import SYSTEM, parse_truth
 from services.archive import backup_desk, maintenance
@@ -20,7 +21,6 @@ from services.archive.backup import Backup, BackupError
 from services.archive.maintenance import BACKUP_BACKOFF, Maintenance, MaintenanceJob
 from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveSettings
-from services.market.database import PostgresAwayError, RefusedRowsError, ServerFaultError
 from support.waiting import auntil
 
 TAKE_EVERY_SEC = 1.0

@@ -9,12 +9,12 @@ import pytest
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import read_backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry
+from marketswarm.postgres.errors import PostgresAwayError
 from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveSettings
 from services.archive.worker import BATCHES_AT_ONCE, ArchiveWorker, make_batch
-from services.market import tables
-from services.market.database import PostgresAwayError
+from services.tables import tables
 from support.rig import Server
 
 STREAM = "market:downloads"

@@ -9,8 +9,8 @@ import pytest
 from services.bars.feature_writer import MARKS, compute_new, find_new
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
 from services.market.records import DAY_MS
-from services.market.rows import make_feature_row
 from services.market.sessions import get_session
+from services.tables.rows import make_feature_row
 from support.scenes.bars import MIDNIGHT, MINUTE, SymbolScene, arrival, walk
 
 SYMBOLS = ("BTC/USD", "ETH/USD")

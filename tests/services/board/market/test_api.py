@@ -14,7 +14,7 @@ from services.board.market.market import Market
 from services.board.market.states import StoredSeries
 from services.board.templates import TEMPLATES
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
-from services.market.rows import BarRow, QuoteRow
+from services.tables.rows import BarRow, QuoteRow
 from support.current import Current
 
 

@@ -23,8 +23,8 @@ from services.board.market.charts import (
 from services.board.market.live import NEVER, LiveMarket
 from services.board.market.query import TableQuery
 from services.market.fields import MAX_MS
-from services.market.rows import BarRow
 from services.market.sessions import get_session
+from services.tables.rows import BarRow
 
 NEWEST = TableQuery()
 

@@ -32,7 +32,7 @@ from services.board.market.states import parse_gate
 from services.board.market.updates import DropReason, UpdateHub
 from services.market.entries import encode_entry
 from services.market.records import AssetClass, Bar, Provenance, Quote
-from services.market.rows import make_bar_row
+from services.tables.rows import make_bar_row
 from support.waiting import PATIENT_SEC, auntil
 
 ORIGIN = Provenance("yahoo")

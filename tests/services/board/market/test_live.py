@@ -12,8 +12,8 @@ from services.board.market.live import (
     merge_live,
     parse_quote,
 )
-from services.market.rows import BarRow, IndicatorRow, QuoteRow
-from services.market.tables import BAR_TABLE, INDICATOR_TABLE
+from services.tables.rows import BarRow, IndicatorRow, QuoteRow
+from services.tables.tables import BAR_TABLE, INDICATOR_TABLE
 
 rank_of = BAR_TABLE.rank_of
 

@@ -22,7 +22,7 @@ from services.board.market.pictures import (
     trace_sparkline,
 )
 from services.board.market.states import StoredSeries
-from services.market.rows import QuoteRow
+from services.tables.rows import QuoteRow
 
 MINUS = "\N{MINUS SIGN}"
 POINTS = st.lists(st.tuples(st.integers(0, 10**12), st.floats(-1e9, 1e9)), max_size=40).map(sorted)

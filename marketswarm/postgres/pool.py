@@ -1,7 +1,4 @@
-"""Share connections to PostgreSQL: a pool that survives the server, and the errors that say what failed.
-
-Services without the driver `asyncpg` import this module late, or not at all.
-"""
+"""Share connections to one database: a pool that survives the server, and single connections."""
 
 import asyncio
 import contextlib
@@ -11,84 +8,24 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-BOARD_NAME: Final = "marketswarm board"
-"""The name of the board's sessions, as PostgreSQL shows them."""
+from marketswarm.postgres.errors import (
+    AWAY,
+    PostgresAwayError,
+    RefusedRowsError,
+    make_timeout,
+    translated_errors,
+)
+from marketswarm.postgres.transaction import limit_work
+
 CONNECT_SEC: Final = 10.0
 """How long a connection may take to open."""
 ANSWER_SEC: Final = 3.0
 """How long a connection may take to answer that it is there."""
-_AWAY: Final = (
-    OSError,  # refused, reset, no route; TimeoutError is one
-    asyncpg.PostgresConnectionError,  # class 08
-    asyncpg.OperatorInterventionError,  # class 57: it shuts down, starts, or was told to end our session
-    asyncpg.InsufficientResourcesError,  # class 53: its disk or its memory is full, or too many connect
-    asyncpg.TransactionRollbackError,  # class 40: a deadlock; the other one goes on
-    asyncpg.InvalidAuthorizationSpecificationError,  # class 28: the password, which may be mended
-    asyncpg.InvalidCatalogNameError,  # the database was dropped, as for a restore
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
-    asyncpg.ObjectNotInPrerequisiteStateError,  # class 55: a lock was not to be had
-    asyncpg.UndefinedTableError,  # the database was made anew, or an older one was restored
-    asyncpg.UndefinedColumnError,
-    asyncpg.DuplicateTableError,  # an instance of another release, which locks otherwise, made it as well
-    asyncpg.InsufficientPrivilegeError,  # until it is granted
-    asyncpg.InterfaceError,  # the connection was closed under us
-    asyncpg.InternalClientError,
-)
-_FAULTS: Final = (
-    asyncpg.PostgresSystemError,  # class 58: it can't read or write a file
-    asyncpg.InternalServerError,  # class XX: an index or a block is damaged
-)
-_REFUSALS: Final = (
-    asyncpg.DataError,  # class 22
-    asyncpg.IntegrityConstraintViolationError,  # class 23
-    asyncpg.ProgramLimitExceededError,  # class 54: a value is too long for an index, or nested too deep
-)
 NO_SERVER_LIMITS: Final = """
 SELECT set_config(name, '0', false) FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout',
     'idle_in_transaction_session_timeout')
 """  # transaction_timeout is there since version 17
-
-
-class PostgresAwayError(Exception):
-    """PostgreSQL can't be used now; a later attempt may succeed. The message holds no password."""
-
-
-class ServerFaultError(PostgresAwayError):
-    """PostgreSQL answers, and reports a fault of its own, such as a damaged index: rows are not to blame."""
-
-
-class MissingPartitionError(PostgresAwayError):
-    """A row has no partition: it was dropped after we last read which there are."""
-
-
-class RefusedRowsError(Exception):
-    """PostgreSQL refuses rows by their content: the same rows will be refused again."""
-
-
-@contextlib.contextmanager
-def translated_errors() -> Any:
-    """Raise PostgresAwayError or RefusedRowsError for the errors of the block that mean that."""
-    try:
-        yield
-    except _AWAY as error:
-        raise PostgresAwayError(_describe(error)) from error
-    except _FAULTS as error:
-        raise ServerFaultError(_describe(error)) from error
-    except _REFUSALS as error:
-        if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
-            # every check of ours has a name; that of a table's division into partitions has none
-            raise MissingPartitionError(_describe(error)) from error
-        raise RefusedRowsError(_describe(error)) from error
-
-
-@contextlib.contextmanager
-def refused_encodings() -> Any:
-    """Raise RefusedRowsError for rows of the block that the driver can't encode, such as a number of 2^63."""
-    try:
-        yield
-    except (OverflowError, ValueError) as error:
-        raise RefusedRowsError(_describe(error)) from error
 
 
 class ConnectionPool:
@@ -207,7 +144,7 @@ class _OpenPool:
             try:
                 connection = await self.pool.acquire(timeout=within_sec)
             except TimeoutError:
-                raise _make_timeout(within_sec) from None
+                raise make_timeout(within_sec) from None
             try:
                 yield connection
             finally:
@@ -228,16 +165,12 @@ class _OpenPool:
         wait.
         """
         try:
-            with contextlib.suppress(*_AWAY):
+            with contextlib.suppress(*AWAY):
                 async with asyncio.timeout(within_sec):
                     await self._is_unused.wait()
                     await self.pool.close()
         finally:
             self.pool.terminate()  # does nothing to one that is closed
-
-
-def _make_timeout(within_sec: float) -> TimeoutError:
-    return TimeoutError(f"no answer within {within_sec:g} s")
 
 
 @contextlib.asynccontextmanager
@@ -258,61 +191,7 @@ async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
             connection.terminate()
 
 
-@contextlib.asynccontextmanager
-async def limit_work(connection: Any, limit_sec: float) -> AsyncIterator[asyncio.Timeout]:
-    """Close a connection whose block takes longer, with a TimeoutError, or is cancelled.
-
-    Otherwise the pool would take it back only when the server has answered the statement that was cancelled.
-    The block gets the limit, which it may move on.
-    """
-    try:
-        async with asyncio.timeout(limit_sec) as limit:
-            yield limit
-    except TimeoutError:
-        terminate(connection)
-        raise _make_timeout(limit_sec) from None
-    except asyncio.CancelledError:
-        terminate(connection)
-        raise
-
-
-@contextlib.asynccontextmanager
-async def transaction(connection: Any, **options: Any) -> AsyncIterator[None]:
-    """Commit what the block did at its end, and roll it back after an error.
-
-    The context of asyncpg always rolls back by a statement, and waits for its reply, which a frozen server
-    does not give. Here a block that is cancelled or out of time closes the connection instead; the server
-    rolls back as soon as it notices that. `options` are those of asyncpg's `Connection.transaction`.
-    """
-    running = connection.transaction(**options)
-    await running.start()
-    try:
-        yield
-    except (asyncio.CancelledError, TimeoutError):
-        terminate(connection)
-        raise
-    except BaseException:
-        with contextlib.suppress(asyncpg.InterfaceError):  # it is closed
-            await running.rollback()
-        raise
-    await running.commit()
-
-
-def terminate(connection: Any) -> None:
-    """Close a connection without waiting for the server; do nothing if it is closed already."""
-    with contextlib.suppress(asyncpg.InterfaceError):  # a pool has it back
-        connection.terminate()
-
-
 def describe_url(url: str) -> str:
     """Return a URL without its user and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
-
-
-def _describe(error: BaseException) -> str:
-    """Return the type and the message of an error on one line, without the rows that it may quote."""
-    # `detail` has the failing row; the message has names of constraints and columns
-    lines = str(error).splitlines() or [""]
-    words = getattr(error, "constraint_name", None) or lines[0][:200]
-    return ": ".join(filter(None, [type(error).__name__, words]))

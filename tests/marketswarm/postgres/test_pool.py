@@ -4,7 +4,8 @@ import socket
 
 import pytest
 
-from services.market.database import ConnectionPool, PostgresAwayError
+from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.postgres.pool import ConnectionPool
 
 
 async def test_a_server_that_takes_a_connection_and_does_not_answer_is_named_as_such():

@@ -23,7 +23,7 @@ from marketswarm.keys import (
     MEDIC_INCIDENTS,
 )
 from services.market.fields import MAX_AHEAD_MS, EntryError
-from services.market.rows import (
+from services.tables.rows import (
     AlertRow,
     BarRow,
     ColumnType,
@@ -48,6 +48,8 @@ from services.market.rows import (
     make_quote_row,
 )
 
+BOARD_NAME: Final = "marketswarm board"
+"""The name of the sessions of the board, which only reads, as PostgreSQL shows them."""
 _NEVER: Final = float("-inf")
 # a bus that lost entries has revisions counted anew, under a higher epoch; of equal ones the later entry
 _BY_REV: Final = ("epoch", "rev", "final", "stream_position")

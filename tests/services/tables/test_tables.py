@@ -2,8 +2,8 @@
 
 from itertools import permutations
 
-from services.market.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
-from services.market.tables import (
+from services.tables.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
+from services.tables.tables import (
     BAR_TABLE,
     INDICATOR_TABLE,
     OBSERVATION_TABLE,

@@ -13,7 +13,7 @@ from marketswarm.packed_log import pack_log
 from services.market.entries import encode_entry
 from services.market.fields import MAX_MS
 from services.market.records import AssetClass, Bar, Observation, Provenance, Quote
-from services.market.rows import (
+from services.tables.rows import (
     BAR_CELLS,
     AlertRow,
     EntryError,
@@ -29,7 +29,7 @@ from services.market.rows import (
     make_quote_row,
     to_stream_position,
 )
-from services.market.tables import STREAMS
+from services.tables.tables import STREAMS
 
 ENTRY = b"1793000040000-3"
 START_MS = 1_793_000_040_000  # 2026-10-26T07:34Z
