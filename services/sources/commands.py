@@ -14,6 +14,7 @@ from rich.table import Table
 from marketswarm.agent import point_like
 from marketswarm.agent.service_config import require_config
 from marketswarm.bus import Bus
+from marketswarm.bus.circuit_breaker import BreakerState, CircuitBreaker
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
@@ -21,11 +22,10 @@ from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json, parse_duration
 from marketswarm.exit import Code, Exit
-from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS
+from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
 from marketswarm.text import escape_text
 from marketswarm.truth import suggest_name
 from services.market.records import RecordKind
-from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
 from services.sources.access.keys import read_keys
 from services.sources.access.trial import (
     Trial,
@@ -224,7 +224,7 @@ async def _use_breaker(name: str, data: Path, use: Callable[[CircuitBreaker], Aw
         if name not in named:
             hint = suggest_name(name, sorted(named), "they name")
             raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}; {hint}")
-        await use(CircuitBreaker(_market_bus(fleet), name))
+        await use(CircuitBreaker(_market_bus(fleet), source_breaker_key(name)))
 
 
 def _market_bus(fleet: FleetView) -> Bus:
@@ -244,7 +244,7 @@ async def _read_status(data: Path, now: float) -> dict[str, Any]:
         stored_sources, stored_series, gate = await bus.ask(pipe.execute())
         sources = _parse_states(stored_sources)
         for source in sources:
-            breaker = await CircuitBreaker(bus, str(source["name"])).read()
+            breaker = await CircuitBreaker(bus, source_breaker_key(str(source["name"]))).read()
             source |= {"breaker": breaker.state.value, "wait_sec": breaker.wait_sec}
         (found,) = _parse_states({b"gate": gate or b"{}"}) or ({},)
         series = [update_status(each, now) for each in _parse_states(stored_series)]

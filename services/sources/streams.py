@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
+from marketswarm.bus.circuit_breaker import CircuitBreaker
+from marketswarm.keys import source_breaker_key
 from marketswarm.net.retry import Backoff
 from marketswarm.tasks import run_beside
 from services.market.records import RecordKind
-from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.cascade.series import Series
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
@@ -203,7 +204,7 @@ class SourceStream:
 
     async def _is_paused(self) -> bool:
         try:
-            return await CircuitBreaker(self._loader.store.bus, self._source).is_paused()
+            return await CircuitBreaker(self._loader.store.bus, source_breaker_key(self._source)).is_paused()
         except BusError:
             return False
 

@@ -103,14 +103,13 @@ ONLY_IN = {
     # marketswarm.bus imports it without the packages of OpenTelemetry
     "redis": ["marketswarm.bus", "marketswarm.testing"],
     "hiredis": ["marketswarm.bus"],
-    # channels: a command that takes too long is ended with all that it started; rss_agg: so is a parser
+    # channels: a command that takes too long is ended with all that it started
     "signal": [
         "marketswarm.agent",
         "marketswarm.cli",
         "marketswarm.fleet",
         "marketswarm.channels",
         "marketswarm.testing",
-        "services.rss_agg",
     ],
     "subprocess": ["marketswarm.access", "marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
     "httpx": ["marketswarm.net", "services.massive"],  # massive: a probe measures each step of a request

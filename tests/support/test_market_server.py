@@ -10,9 +10,9 @@ import httpx
 import orjson
 import pytest
 
+from marketswarm.bus.circuit_breaker import BreakerReading, BreakerState
 from services.market.records import RecordKind
 from services.sources.access import client as client_module
-from services.sources.access.circuit_breaker import BreakerReading, BreakerState
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.catalog.answer import AnswerStatus
 from services.sources.catalog.files import shipped_catalog

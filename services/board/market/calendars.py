@@ -11,10 +11,11 @@ from math import inf
 from typing import Any, Final
 
 from marketswarm import log as logs
+from marketswarm.agent.worker_process import WorkerError
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
 from marketswarm.truth import Service, Truth
 from services.board.cache import Cached
-from services.board.market.calendar_process import CalendarProcessError, request_days
+from services.board.market.calendar_process import request_days
 from services.market.records import AssetClass
 from services.market.sessions import (
     Session,
@@ -93,7 +94,7 @@ class SymbolSessions:
                 if exchange is not None:
                     try:
                         return make_exchange_session(code, await request_days(exchange))
-                    except CalendarProcessError as error:
+                    except WorkerError as error:
                         self._note_failure(str(error))
                 return await asyncio.to_thread(get_session, code)
         except (UnknownSessionError, ImportError):  # the library comes with the extra `market`

@@ -16,7 +16,7 @@ from marketswarm.bus import Bus
 from marketswarm.keys import source_account_key
 from marketswarm.text import parse_digits
 
-SLOTS: Final = 20  # how many slots make a window: services/sources/access/take_request.lua counts by these
+SLOTS: Final = 20  # how many slots make a window: marketswarm/bus/take_request.lua counts by these
 FRESH_SEC: Final = 2.0  # how long what was read is shown
 MAX_SOURCES: Final = 500
 MAX_KEYS: Final = 50

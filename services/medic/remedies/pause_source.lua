@@ -1,6 +1,6 @@
 -- Pause a source in the name of the medic, unless it is paused already or the request comes too late.
 --
--- KEYS  1  the breaker of the source (services/sources/access/breaker.lua)
+-- KEYS  1  the breaker of the source (marketswarm/bus/circuit_breaker.lua)
 -- ARGV  1  the end of the lease, in milliseconds by the clock of this server
 --       2  for how many ms
 -- Returns 1 if it did, 0 if it is paused already, -1 if it came too late.

@@ -17,11 +17,11 @@ import anyio
 
 from marketswarm import log as logs
 from marketswarm.bus import BusError
+from marketswarm.bus.circuit_breaker import PAUSED, CircuitBreaker
+from marketswarm.bus.rate_limiter import SHORTEST_BLOCK_SEC, SharedRateLimiter
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
 from services.market.records import Record, RecordKind
-from services.sources.access.circuit_breaker import PAUSED, CircuitBreaker
-from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, SourceLimiter
 from services.sources.access.worker_thread import LARGE_BYTES, run_large
 from services.sources.catalog.answer import (
     NO_KEY,
@@ -39,6 +39,7 @@ from services.sources.catalog.request import (
     SourceRequest,
     hide_key,
     make_request,
+    read_key,
     split_question,
 )
 from services.sources.catalog.source import Endpoint, MarketSource
@@ -86,7 +87,7 @@ class AskContext:
             have waited for the limits for minutes by then.
     """
 
-    limiter: SourceLimiter
+    limiter: SharedRateLimiter
     patience_sec: float = 0.0
     deadline: float = math.inf
     on_request: OnRequest | None = None
@@ -266,7 +267,7 @@ class SourceClient:
         allowed, waited_for_sec = 0, max(WAITED_FOR_SEC, asked.context.patience_sec)
         for key in self.keys.get(asked.source.name, (None,)):
             windows = asked.source.find_limits(has_key=key is not None).windows()
-            left = await asked.context.limiter.count_left(key, windows, waited_for_sec)
+            left = await asked.context.limiter.count_left(read_key(key), windows, waited_for_sec)
             shares = [
                 (count + 1) // 2 if can_wait or sec >= DAY_SEC else count
                 for (sec, _), count in zip(windows, left, strict=True)
@@ -339,7 +340,7 @@ class SourceClient:
                     raise _PausedError
                 wait_sec = math.inf
                 for key in keys:
-                    key_wait_sec = await asked.context.limiter.take(key, windows)
+                    key_wait_sec = await asked.context.limiter.take(read_key(key), windows)
                     if not key_wait_sec:
                         return key
                     wait_sec = min(wait_sec, key_wait_sec)
@@ -481,7 +482,8 @@ async def _read_document(asked: _Asked, question: Question, key: ApiKey | None, 
 
 
 async def _block(asked: _Asked, key: ApiKey | None, reason: str, sec: float) -> _NoAnswerError:
-    await asked.context.limiter.block(key, sec, asked.source.find_limits(has_key=key is not None).windows())
+    windows = asked.source.find_limits(has_key=key is not None).windows()
+    await asked.context.limiter.block(read_key(key), sec, windows)
     return _NoAnswerError(AnswerStatus.LIMITED, reason, sec)
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marketswarm.bus import Bus
+from marketswarm.bus.circuit_breaker import BreakerState, CircuitBreaker
+from marketswarm.bus.rate_limiter import SharedRateLimiter
 from marketswarm.bus.stored_values import parse_object, read_fields
-from marketswarm.keys import MARKET_SOURCES
-from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
-from services.sources.access.rate_limiter import SourceLimiter
-from services.sources.catalog.request import ApiKey
+from marketswarm.keys import MARKET_SOURCES, source_account_key, source_breaker_key
+from services.sources.catalog.request import ApiKey, read_key
 from services.sources.catalog.source import MarketSource
 
 MAX_STATE_BYTES = 64 * 1024
@@ -40,7 +40,7 @@ async def read_health(
     (stored,) = await read_fields(bus, [MARKET_SOURCES], wanted, MAX_STATE_BYTES) if wanted else ({},)
     found = {}
     for name in wanted:
-        breaker = await CircuitBreaker(bus, name).read()
+        breaker = await CircuitBreaker(bus, source_breaker_key(name)).read()
         left = await _count_left(bus, catalog[name], keys.get(name, ())) if name in catalog else {}
         word = parse_object(stored.get(name.encode())).get("state")
         is_up = {"up": True, "down": False}.get(word) if isinstance(word, str) else None
@@ -50,9 +50,9 @@ async def read_health(
 
 async def _count_left(bus: Bus, source: MarketSource, keys: Sequence[ApiKey]) -> Mapping[int, int]:
     left: Counter[int] = Counter()
-    limiter = SourceLimiter(bus, source.name)
+    limiter = SharedRateLimiter(bus, source_account_key(source.name))
     for key in keys or (None,):
         windows = source.find_limits(has_key=key is not None).windows()
-        for (sec, _), count in zip(windows, await limiter.count_left(key, windows), strict=True):
+        for (sec, _), count in zip(windows, await limiter.count_left(read_key(key), windows), strict=True):
             left[sec] += count
     return left

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from marketswarm.bus.rate_limiter import SharedRateLimiter, Windows
 from marketswarm.text import escape_text
 from services.market.records import TIMEFRAME_SEC, AssetClass, Record, RecordKind
 from services.market.sessions import DEFAULT_SESSIONS, get_session
 from services.sources.access.client import AskContext, SourceClient
-from services.sources.access.rate_limiter import SourceLimiter, Windows
 from services.sources.catalog.answer import AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.request import ApiKey, Question, hide_key
 from services.sources.catalog.source import OPTION, PAIR, Endpoint, MarketSource
@@ -55,13 +55,13 @@ class Trial:
         return self.answer.outcome is AnswerStatus.OK and not self.answer.misfits
 
 
-class _NoLimits(SourceLimiter):
+class _NoLimits(SharedRateLimiter):
     """Let every request pass, because a person who tries a source sends a few; ask no bus."""
 
     def __init__(self) -> None:
         pass
 
-    async def _run(self, word: str, _key: ApiKey | None, _pause_sec: float, windows: Windows) -> Any:
+    async def _run(self, word: str, _secret: str | None, _pause_sec: float, windows: Windows) -> Any:
         return [count for _, count in windows] if word == "left" else 0
 
 

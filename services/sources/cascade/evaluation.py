@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
+from marketswarm.bus.circuit_breaker import BREAKER_OPEN, PAUSED
 from services.market.sessions import Session
-from services.sources.access.circuit_breaker import BREAKER_OPEN, PAUSED
 from services.sources.cascade.series import (
     AT_CLOSE,
     WRONG_SHARE,

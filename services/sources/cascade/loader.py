@@ -14,11 +14,12 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import BusError
+from marketswarm.bus.circuit_breaker import CircuitBreaker
+from marketswarm.keys import source_breaker_key
 from marketswarm.net.retry import Backoff
 from marketswarm.tasks import run_beside
 from services.market.records import Record
 from services.market.sessions import Session
-from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.client import SourceClient
 from services.sources.access.keys import read_keys
 from services.sources.cascade.evaluation import RecordClock
@@ -249,7 +250,7 @@ class SeriesLoader:
         """
 
         async def evaluate_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
-            if await CircuitBreaker(self.store.bus, answer.source).is_paused():
+            if await CircuitBreaker(self.store.bus, source_breaker_key(answer.source)).is_paused():
                 return LoadResult(LoadOutcome.UNUSED, before)
             finding, clock = await self.reader.evaluate_streamed(series, answer)
             is_wanted = is_stream_wanted(series, before, answer.source, clock.wall)

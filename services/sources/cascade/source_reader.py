@@ -11,12 +11,13 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.circuit_breaker import CircuitBreaker
+from marketswarm.bus.rate_limiter import SharedRateLimiter
+from marketswarm.keys import source_account_key, source_breaker_key
 from services.market.records import Quote, Record
 from services.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
-from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.health import SourceHealth, read_health
-from services.sources.access.rate_limiter import SourceLimiter
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import RecordClock, evaluate_answer
 from services.sources.cascade.series import Series, fresh_until, make_question, time_of
@@ -131,9 +132,9 @@ class SourceReader:
     ) -> SourceAnswer:
         """Return the answer of a source of the catalogue, within its limits and unless it is paused."""
         bus, can_wait = self._store.bus, terms.older is not None
-        breaker = CircuitBreaker(bus, source)
+        breaker = CircuitBreaker(bus, source_breaker_key(source))
         context = AskContext(
-            SourceLimiter(bus, source),
+            SharedRateLimiter(bus, source_account_key(source)),
             terms.patience_sec,
             deadline,
             terms.sent.append,

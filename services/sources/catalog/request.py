@@ -55,6 +55,11 @@ class ApiKey:
     secret: str = field(default="", repr=False)
 
 
+def read_key(key: ApiKey | None) -> str | None:
+    """Return the text of a key, whose account counts the requests with it; None if there is none."""
+    return None if key is None else key.key
+
+
 def hide_key(text: str, key: ApiKey | None) -> str:
     """Return a text without the key and its secret, as they are or as an address has them.
 

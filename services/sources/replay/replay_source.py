@@ -19,11 +19,11 @@ import anyio.to_thread
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus
+from marketswarm.bus.circuit_breaker import CircuitBreaker
 from marketswarm.bus.scripts import Script
-from marketswarm.keys import replay_clock_key
+from marketswarm.keys import replay_clock_key, source_breaker_key
 from services.market.entries import format_number
 from services.market.records import Record, RecordKind
-from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.client import OnRequest
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.request import Question
@@ -93,7 +93,7 @@ class ReplaySource:
         self.name, self.recording = name, recording
         self.speed, self._bus = speed, bus
         self._offset_ms = 0 if start is None else find_offset(recording, start)
-        self._breaker = CircuitBreaker(bus, name)
+        self._breaker = CircuitBreaker(bus, source_breaker_key(name))
 
     async def read_clock(self) -> ReplayClock:
         """Return the clock, which begins to run with the first call.

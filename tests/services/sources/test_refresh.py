@@ -13,11 +13,18 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.keys import MARKET_ALERTS, MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, SOURCES_REFRESHED
+from marketswarm.bus.circuit_breaker import CircuitBreaker
+from marketswarm.keys import (
+    MARKET_ALERTS,
+    MARKET_BARS,
+    MARKET_SERIES,
+    MARKET_SOURCES,
+    SOURCES_REFRESHED,
+    source_breaker_key,
+)
 from marketswarm.net.retry import Backoff
 from marketswarm.tasks import end_tasks
 from services.sources import refresh as module
-from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.loader import LoadOutcome
 from services.sources.cascade.series import list_series
 from services.sources.dispatcher import SeriesDispatcher
@@ -238,7 +245,7 @@ async def down(market):
             scene.dispatcher.note_load(series, await scene.loader.load(series), 0.1)
         market["coinbase"].choose = answer_as_coinbase
         for name in ("coinbase", "kraken"):
-            await CircuitBreaker(market.bus, name).resume()
+            await CircuitBreaker(market.bus, source_breaker_key(name)).resume()
         scene.dispatcher.note_load(series, await scene.loader.load(series), 0.1)
         scene.series = series
         yield scene
@@ -278,12 +285,12 @@ async def test_a_source_that_stays_down_is_tried_less_and_less_often_and_within_
     for minute in range(0, 6 * 60, 2):
         if await count_requests(down, now + 60 * minute):
             tried.append(minute)
-        await CircuitBreaker(down.market.bus, "kraken").resume()
+        await CircuitBreaker(down.market.bus, source_breaker_key("kraken")).resume()
     assert tried[0] <= 6
     pauses = [after - before for before, after in itertools.pairwise(tried)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (10, 60)
-    await CircuitBreaker(down.market.bus, "kraken").pause(None)
+    await CircuitBreaker(down.market.bus, source_breaker_key("kraken")).pause(None)
     assert await count_requests(down, now + 9 * 3600) == 0
 
 

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, source_claim_key
+from marketswarm.bus.circuit_breaker import CircuitBreaker
+from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, source_breaker_key, source_claim_key
 from marketswarm.net.retry import Backoff
 from marketswarm.tasks import end_tasks
 from services.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from services.sources import streams as streams_module
-from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader
 from services.sources.cascade.series import Series
 from services.sources.cascade.source_reader import MAX_BEHIND_SEC
@@ -194,7 +194,7 @@ async def test_a_minute_is_not_used_while_a_source_before_it_serves_or_if_it_is_
 
 
 async def test_no_minute_is_published_from_the_moment_on_at_which_its_source_is_paused(bus, publish):
-    breaker = CircuitBreaker(bus, "binance")
+    breaker = CircuitBreaker(bus, source_breaker_key("binance"))
     await breaker.pause(None)
     result, _ = await publish(SERVED)
     assert (result.outcome, await read_starts(bus)) == (LoadOutcome.UNUSED, [])

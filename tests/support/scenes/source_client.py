@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
+from marketswarm.bus.circuit_breaker import BreakerReading, BreakerState
+from marketswarm.bus.rate_limiter import Windows
 from services.market.records import AssetClass, RecordKind
-from services.sources.access.circuit_breaker import BreakerReading, BreakerState
-from services.sources.access.rate_limiter import Windows
 from services.sources.cascade.series import time_of
 from services.sources.catalog.answer import SourceAnswer
 from services.sources.catalog.request import ApiKey, Question
@@ -75,21 +75,21 @@ class Account:
 
     def __init__(self, *waits: float, open_sec: float = 0.0) -> None:
         self.waits, self.open_sec = list(waits), open_sec
-        self.taken: list[tuple[ApiKey | None, tuple[tuple[int, int], ...]]] = []
-        self.blocked: list[tuple[ApiKey | None, float]] = []
+        self.taken: list[tuple[str | None, tuple[tuple[int, int], ...]]] = []
+        self.blocked: list[tuple[str | None, float]] = []
         self.outcomes: list[str] = []
 
-    async def take(self, key: ApiKey | None, windows: Windows) -> float:
-        self.taken.append((key, tuple(windows)))
+    async def take(self, secret: str | None, windows: Windows) -> float:
+        self.taken.append((secret, tuple(windows)))
         return self.waits.pop(0) if self.waits else 0.0
 
     async def count_left(
-        self, _key: ApiKey | None, windows: Windows, _waited_for_sec: float = 0.0
+        self, _secret: str | None, windows: Windows, _waited_for_sec: float = 0.0
     ) -> Sequence[int]:
         return [count for _, count in windows]
 
-    async def block(self, key: ApiKey | None, sec: float, _windows: Windows) -> None:
-        self.blocked.append((key, sec))
+    async def block(self, secret: str | None, sec: float, _windows: Windows) -> None:
+        self.blocked.append((secret, sec))
 
     async def ask(self) -> BreakerReading:
         return BreakerReading(BreakerState.OPEN if self.open_sec else BreakerState.CLOSED, self.open_sec)

@@ -3,14 +3,16 @@
 import asyncio
 import threading
 import time
+from dataclasses import replace
 
 import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from marketswarm.agent.worker_process import WorkerError, WorkerFailure
 from marketswarm.truth import parse_truth
 from services.board.market import calendar_process, calendars
-from services.board.market.calendar_process import CalendarProcessError, request_days
+from services.board.market.calendar_process import request_days
 from services.board.market.calendars import SymbolSessions, list_symbol_sessions
 from services.market.sessions import UnknownSessionError, compute_exchange_days, get_session
 
@@ -102,7 +104,7 @@ async def test_the_process_finds_the_same_days_as_the_library_does_here():
 
 @pytest.mark.live
 async def test_a_process_that_fails_is_logged_once_and_the_days_are_computed_here(monkeypatch):
-    monkeypatch.setattr(calendar_process, "COMPUTE_SEC", 0.0)
+    monkeypatch.setattr(calendar_process, "LIMITS", replace(calendar_process.LIMITS, start_sec=0.0))
     truth = make_truth(bars=[{"symbols": ["SPY"]}, {"symbols": ["A"], "session": "us_volatility"}])
     found = SymbolSessions(lambda: truth)
     with capture_logs() as logs:
@@ -124,7 +126,7 @@ async def test_calendars_are_computed_one_at_a_time(monkeypatch):
             busy.release()
 
     async def request(code):
-        raise CalendarProcessError
+        raise WorkerError(WorkerFailure.DEAD, "it died")
 
     monkeypatch.setattr(calendars, "get_session", get)
     monkeypatch.setattr(calendars, "request_days", request)

@@ -4,11 +4,11 @@ import time
 
 import pytest
 
+from marketswarm.bus.rate_limiter import TAKE_REQUEST
 from marketswarm.keys import source_account_key
 from marketswarm.testing import MemoryBus
 from services.board.market.limits import WindowView, parse_account, read_accounts
 from services.board.market.pictures import format_limit
-from services.sources.access.rate_limiter import TAKE_REQUEST
 
 NOW = 1_800_000_000.0
 MINUTE_SLOT = int(NOW // 3)

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.agent.lease import clock
+from marketswarm.bus.circuit_breaker import BreakerState, CircuitBreaker
 from marketswarm.keys import MARKET_QUARANTINE, MARKET_SERIES, MARKET_SOURCES, source_breaker_key
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
@@ -18,7 +19,6 @@ from services.medic.remedies.leased_write import LeasedWriter
 from services.medic.remedies.pause import MAX_SERIES, choose_source, find_result, parse_series
 from services.medic.settings import HealingSettings
 from services.medic.source_rejects import SourcePause, SourceReadings, read_rejects
-from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
 from support.rig.receiver import Answer
 from support.scenes import sources as scene
 from support.scenes.sources import SourcesMarket, last_minutes
@@ -73,7 +73,7 @@ async def carry_out(context, name="kraken"):
 async def test_the_worst_source_is_paused_for_a_while_and_serves_again_after_it(bus, context):
     assert await look(context()) == RemedyEvidence(identity="kraken")
     assert await carry_out(context(clock() + 5)) == (OrderResult.DONE, "kraken paused for 10 min")
-    breaker = CircuitBreaker(bus, "kraken")
+    breaker = CircuitBreaker(bus, source_breaker_key("kraken"))
     reading = await breaker.read()
     assert (reading.state, 590 < reading.wait_sec <= 600) == (BreakerState.PAUSED, True)
     assert await bus.client.pttl(source_breaker_key("kraken")) > 80_000_000
@@ -99,7 +99,7 @@ async def test_a_load_that_passed_the_source_over_and_is_served_by_another_verif
 
 @pytest.mark.parametrize("sec", [None, 100.0])
 async def test_a_pause_of_an_operators_is_left_as_it_is(bus, context, sec):
-    breaker = CircuitBreaker(bus, "kraken")
+    breaker = CircuitBreaker(bus, source_breaker_key("kraken"))
     await breaker.pause(sec)
     before = await bus.client.hgetall(source_breaker_key("kraken"))
     assert await look(context()) == RemedyEvidence()
@@ -115,12 +115,12 @@ async def test_an_operator_who_pauses_it_at_that_very_moment_is_not_overruled(bu
     begin = LeasedWriter.begin
 
     async def begin_after_a_pause(bus, until):
-        await CircuitBreaker(bus, "kraken").pause(None)
+        await CircuitBreaker(bus, source_breaker_key("kraken")).pause(None)
         return await begin(bus, until)
 
     monkeypatch.setattr(LeasedWriter, "begin", begin_after_a_pause)
     assert await carry_out(context()) == (OrderResult.CHANGED, "kraken is paused already")
-    assert (await CircuitBreaker(bus, "kraken").read()).wait_sec is None
+    assert (await CircuitBreaker(bus, source_breaker_key("kraken")).read()).wait_sec is None
 
 
 async def test_nothing_is_paused_after_the_lease_ended_or_for_another_source(bus, context, monkeypatch):

@@ -6,11 +6,11 @@ import orjson
 import pytest
 
 from marketswarm.agent.lease import clock
+from marketswarm.bus.circuit_breaker import DEFAULT_LIMITS, BreakerState, CircuitBreaker
 from marketswarm.keys import MARKET_SOURCES, last_beat_key, source_breaker_key
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
-from services.sources.access.circuit_breaker import OPEN_AFTER, BreakerState, CircuitBreaker
 
 ORDER = RemedyOrder("sources", Remedy.RESUME_SOURCES, "b1")
 
@@ -36,19 +36,22 @@ def carry_out(buses):
 
 async def fail(bus, name):
     await bus.client.hset(MARKET_SOURCES, name, "{}")
-    for _ in range(OPEN_AFTER):
-        await CircuitBreaker(bus, name).record_failure()
+    for _ in range(DEFAULT_LIMITS.open_after):
+        await CircuitBreaker(bus, source_breaker_key(name)).record_failure()
 
 
 async def test_open_breakers_are_closed_and_a_source_that_an_operator_paused_stays_paused(buses, carry_out):
     bus = buses["market-redis"]
     for name in ("yahoo", "stooq", "held"):
         await fail(bus, name)
-    await CircuitBreaker(bus, "held").pause(None)
+    await CircuitBreaker(bus, source_breaker_key("held")).pause(None)
     await bus.client.hset(MARKET_SOURCES, "well", "{}")
     await bus.client.hset(MARKET_SOURCES, "../junk:*", "{}")
     assert await carry_out() == (OrderResult.DONE, "asked again: stooq, yahoo")
-    states = {name: (await CircuitBreaker(bus, name).read()).state for name in ("yahoo", "stooq", "held")}
+    states = {
+        name: (await CircuitBreaker(bus, source_breaker_key(name)).read()).state
+        for name in ("yahoo", "stooq", "held")
+    }
     assert states == {
         "yahoo": BreakerState.CLOSED,
         "stooq": BreakerState.CLOSED,
@@ -74,4 +77,4 @@ async def test_a_bus_refuses_what_a_medic_sends_that_stood_still_until_its_lease
     await fail(bus, "yahoo")
     monkeypatch.setattr("services.medic.remedies.leased_write.clock", lambda: clock() + 60)
     assert await carry_out(until=clock() + 50) == (OrderResult.REFUSED, "the request came too late")
-    assert (await CircuitBreaker(bus, "yahoo").read()).state is BreakerState.OPEN
+    assert (await CircuitBreaker(bus, source_breaker_key("yahoo")).read()).state is BreakerState.OPEN

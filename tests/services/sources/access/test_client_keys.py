@@ -55,7 +55,7 @@ async def test_several_keys_take_turns(ask, site):
     account = Account()
     source = make_source(limit=1, auth=BY_KEY)
     await ask(source, account, keys)
-    assert [key.key for key, _ in account.taken] == ["one", "two", "one", "two"]
+    assert [key for key, _ in account.taken] == ["one", "two", "one", "two"]
 
 
 KEYS = (ApiKey("one"), ApiKey("two"), ApiKey("three"))
@@ -70,7 +70,7 @@ class KeyAccount(Account):
 
     async def take(self, key, windows):
         self.taken.append((key, tuple(windows)))
-        return self.by_key.get(key.key, 0.0)
+        return self.by_key.get(key, 0.0)
 
 
 def keys_of(site):
@@ -95,7 +95,7 @@ async def test_a_key_that_the_source_refuses_is_left_alone_and_the_next_one_is_s
     account, seen = Account(), []
     answer = await ask(make_source(auth=BY_KEY), account, KEYS, seen=seen)
     assert (answer.outcome, keys_of(site)) == (AnswerStatus.OK, ["one", "two", "three"])
-    assert account.blocked == [(KEYS[0], 3600.0), (KEYS[1], 60.0)]
+    assert account.blocked == [(KEYS[0].key, 3600.0), (KEYS[1].key, 60.0)]
     assert [each.outcome for each in seen] == ["limited", "limited", "ok"]
     site.always = Answer(429, {"Retry-After": "60"})
     site.script.append(Answer(429, {"Retry-After": "7"}))

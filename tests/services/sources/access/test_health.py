@@ -1,9 +1,9 @@
 """How sources are, over a bus in memory."""
 
-from marketswarm.keys import MARKET_SOURCES
-from services.sources.access.circuit_breaker import OPEN_AFTER, BreakerState, CircuitBreaker
+from marketswarm.bus.circuit_breaker import DEFAULT_LIMITS, BreakerState, CircuitBreaker
+from marketswarm.bus.rate_limiter import SharedRateLimiter
+from marketswarm.keys import MARKET_SOURCES, source_account_key, source_breaker_key
 from services.sources.access.health import SourceHealth, read_health
-from services.sources.access.rate_limiter import SourceLimiter
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
 from services.sources.metrics import SourcesMetrics
@@ -19,11 +19,11 @@ async def test_states_breakers_and_what_is_left_of_limits_are_read_and_become_me
         "ecb": b'{"state": 5}',
     }
     await bus.client.hset(MARKET_SOURCES, mapping=states)
-    for _ in range(OPEN_AFTER):
-        await CircuitBreaker(bus, "twelve_data").record_failure()
-    await CircuitBreaker(bus, "okx").pause(None)
+    for _ in range(DEFAULT_LIMITS.open_after):
+        await CircuitBreaker(bus, source_breaker_key("twelve_data")).record_failure()
+    await CircuitBreaker(bus, source_breaker_key("okx")).pause(None)
     windows = shipped_catalog()["twelve_data"].limits.windows()
-    await SourceLimiter(bus, "twelve_data").take(KEYS["twelve_data"][0], windows)
+    await SharedRateLimiter(bus, source_account_key("twelve_data")).take(KEYS["twelve_data"][0].key, windows)
     names = ["kraken", "twelve_data", "okx", "ecb", "replay_a"]
     health = await read_health(bus, names, shipped_catalog(), KEYS)
     assert {name: each.is_up for name, each in health.items()} == {

@@ -8,11 +8,11 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES, source_account_key
+from marketswarm.bus.circuit_breaker import CircuitBreaker
+from marketswarm.bus.rate_limiter import SharedRateLimiter
+from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES, source_account_key, source_breaker_key
 from services.market.records import Bar, RecordKind
 from services.sources.access import client as client_module
-from services.sources.access.circuit_breaker import CircuitBreaker
-from services.sources.access.rate_limiter import SourceLimiter
 from services.sources.cascade import loader as loader_module
 from services.sources.cascade import source_reader
 from services.sources.cascade import store as store_module
@@ -86,7 +86,7 @@ async def test_the_minutes_of_a_stream_hide_no_outage_of_the_source_that_brings_
     market["coinbase"].choose = lambda _request: Answer(500)
     states = []
     for _ in range(4):
-        await CircuitBreaker(market.bus, "coinbase").resume()
+        await CircuitBreaker(market.bus, source_breaker_key("coinbase")).resume()
         await market.load(replace(COIN, symbol="ETH/USD", sources=("coinbase",)))
         async with market.make_client() as client:
             minute = Bar(COIN.symbol, "1m", 1000 * last_minutes()[-1], 1.0, 1.0, 1.0, 1.0)
@@ -103,7 +103,7 @@ async def test_a_source_that_refuses_or_takes_no_more_requests_is_up_and_limits_
     for answer, state in ((Answer(404), "up"), (Answer(500), "down"), (Answer(429), "up")):
         market["coinbase"].choose = lambda _request, answer=answer: answer
         for _ in range(3 if answer.status == 500 else 1):
-            await CircuitBreaker(market.bus, "coinbase").resume()
+            await CircuitBreaker(market.bus, source_breaker_key("coinbase")).resume()
             await market.load(series, forced=True)
         assert (await market.read_source("coinbase"))["state"] == state
     await market.bus.client.hset(MARKET_SOURCES, "coinbase", b'{"state": "down", "fails": 5}')
@@ -190,7 +190,7 @@ async def test_a_key_that_is_used_up_keeps_no_series_from_its_source(market):
     keys = (ApiKey("one"), ApiKey("two"))
     market.keys = {"twelve_data": keys}
     windows = shipped_catalog()["twelve_data"].limits.windows()
-    await SourceLimiter(market.bus, "twelve_data").block(keys[0], 72_000, windows)
+    await SharedRateLimiter(market.bus, source_account_key("twelve_data")).block(keys[0].key, 72_000, windows)
     for symbol in ("A", "B", "A", "B"):
         result = await market.load(replace(STOCK, symbol=symbol))
         assert [finding.verdict for finding in result.findings] == [SourceVerdict.FRESH]
@@ -200,7 +200,7 @@ async def test_a_new_key_is_used_at_once_by_whoever_is_started_with_it(market):
     old, new = ApiKey("old"), ApiKey("new")
     market.keys = {"twelve_data": (old,)}
     windows = shipped_catalog()["twelve_data"].limits.windows()
-    await SourceLimiter(market.bus, "twelve_data").block(old, 72_000, windows)
+    await SharedRateLimiter(market.bus, source_account_key("twelve_data")).block(old.key, 72_000, windows)
     result = await market.load(STOCK)
     assert (result.state.status, result.findings[0].wait_sec > 70_000) == (SeriesStatus.LIMITED, True)
     market.keys = {"twelve_data": (new,)}

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
+from marketswarm.bus.circuit_breaker import DEFAULT_LIMITS, CircuitBreaker
+from marketswarm.keys import source_breaker_key
 from services.market.entries import encode_entry, parse_bar, parse_entry
 from services.market.records import AssetClass, Provenance, RecordKind
-from services.sources.access.circuit_breaker import OPEN_AFTER, CircuitBreaker
 from services.sources.cascade.loader import SeriesLoader
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import SourceVerdict
@@ -172,8 +173,8 @@ def test_the_clock_goes_at_its_speed_and_stops_at_the_end_of_a_reel(recording):
 
 async def test_a_source_whose_breaker_is_open_is_not_asked_and_the_other_plays_on(play, bus):
     paused, other = play(5, "replay_a"), play(5, "replay_b")
-    for _ in range(OPEN_AFTER):
-        await CircuitBreaker(bus, "replay_a").record_failure()
+    for _ in range(DEFAULT_LIMITS.open_after):
+        await CircuitBreaker(bus, source_breaker_key("replay_a")).record_failure()
     answer = await paused.ask(ALL)
     assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "breaker_open")
     assert answer.wait_sec > 0

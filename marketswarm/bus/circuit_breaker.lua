@@ -1,4 +1,4 @@
--- Open, close, try and pause a source's circuit breaker. It is on the bus, so that all instances share it and a restart
+-- Open, close, try and pause the circuit breaker of something that may fail, such as a source. It is on the bus, so that all instances share it and a restart
 -- does not begin anew.
 --
 -- KEYS  1   the breaker: a hash with `failures` in a row, `opened` (epoch ms), `open_ms` (for how long it is open),

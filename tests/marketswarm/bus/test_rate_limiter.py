@@ -6,17 +6,17 @@ import time
 import pytest
 
 from marketswarm.bus import Bus
+from marketswarm.bus.rate_limiter import SHORTEST_BLOCK_SEC, SharedRateLimiter, account_key
 from marketswarm.keys import source_account_key
-from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, SourceLimiter, account_name
-from services.sources.catalog.request import ApiKey
 from support.waiting import auntil
 
-ONE, TWO = ApiKey("one", "secret"), ApiKey("two")
+KEY = source_account_key("kraken")
+ONE, TWO = "the-secret", "another-secret"
 
 
 @pytest.fixture
 async def limiter(bus):
-    return SourceLimiter(bus, "kraken")
+    return SharedRateLimiter(bus, KEY)
 
 
 async def test_no_more_requests_pass_than_the_narrowest_limit_allows(limiter, server):
@@ -24,19 +24,19 @@ async def test_no_more_requests_pass_than_the_narrowest_limit_allows(limiter, se
     assert [wait_sec > 0 for wait_sec in taken] == [False] * 3 + [True] * 2
     # a window is kept in twenty slots: it is over a slot after its length
     assert 0 < taken[3] <= 63
-    assert 0 < server.cmd("PTTL", source_account_key("kraken")) <= 7_200_000
+    assert 0 < server.cmd("PTTL", KEY) <= 7_200_000
 
 
-async def test_an_account_says_its_limits_and_that_of_the_source_names_those_of_its_keys(limiter, bus):
+async def test_an_account_says_its_limits_and_that_of_the_source_names_those_of_its_secrets(limiter, bus):
     await limiter.take(ONE, [(60, 3), (3600, 100)])
     await limiter.block(TWO, 30, [(60, 5)])
-    owner = await bus.ask(bus.client.hgetall(source_account_key("kraken")))
-    names = [account_name("kraken", key) for key in (ONE, TWO)]
-    assert sorted(owner) == sorted(f"key:{name.partition(':')[2]}".encode() for name in names)
-    limits = [await bus.ask(bus.client.hget(source_account_key(name), "limits")) for name in names]
+    owner = await bus.ask(bus.client.hgetall(KEY))
+    accounts = [account_key(KEY, secret) for secret in (ONE, TWO)]
+    assert sorted(owner) == sorted(f"key:{each.rpartition(':')[2]}".encode() for each in accounts)
+    limits = [await bus.ask(bus.client.hget(each, "limits")) for each in accounts]
     assert limits == [b"60:3 3600:100", b"60:5"]
     await limiter.take(None, [(1, 2)])  # as before a key was set
-    assert await bus.ask(bus.client.hget(source_account_key("kraken"), "limits")) == b"1:2"
+    assert await bus.ask(bus.client.hget(KEY, "limits")) == b"1:2"
 
 
 @pytest.mark.usefixtures("bus")
@@ -44,7 +44,7 @@ async def test_processes_do_not_overdraw_together(server):
     buses = [Bus("market-redis", server.url, within_sec=60) for _ in range(5)]  # two hundred at once
     try:
         taken = await asyncio.gather(
-            *(SourceLimiter(each, "kraken").take(None, [(3600, 50)]) for each in buses for _ in range(40))
+            *(SharedRateLimiter(each, KEY).take(None, [(3600, 50)]) for each in buses for _ in range(40))
         )
     finally:
         await asyncio.gather(*(each.aclose() for each in buses))
@@ -74,14 +74,13 @@ async def test_the_wait_that_is_said_is_enough(limiter):
     assert await limiter.take(None, windows) == 0
 
 
-async def test_each_key_has_an_account_of_its_own_and_no_key_is_on_the_bus(limiter, server):
+async def test_each_secret_has_an_account_of_its_own_and_is_not_on_the_bus(limiter, server):
     assert await limiter.take(ONE, [(3600, 1)]) == 0
     assert await limiter.take(ONE, [(3600, 1)]) > 0
     assert await limiter.take(TWO, [(3600, 1)]) == 0
     keys = server.cmd("KEYS", "*")
-    accounts = {source_account_key(account_name("kraken", key)) for key in (ONE, TWO)}
-    assert set(keys) == {source_account_key("kraken"), *accounts}
-    assert not any(word in key for key in keys for word in ("one", "two", "secret"))
+    assert set(keys) == {KEY, *(account_key(KEY, secret) for secret in (ONE, TWO))}
+    assert not any(word in key for key in keys for word in (ONE, TWO))
 
 
 async def test_a_source_that_asks_for_a_pause_gets_it_from_all_and_the_longer_one_counts(limiter, server):
@@ -89,7 +88,7 @@ async def test_a_source_that_asks_for_a_pause_gets_it_from_all_and_the_longer_on
     await limiter.block(None, 5.0, [(60, 100)])
     other = Bus("market-redis", server.url)
     try:
-        wait_sec = await SourceLimiter(other, "kraken").take(None, [(60, 100)])
+        wait_sec = await SharedRateLimiter(other, KEY).take(None, [(60, 100)])
     finally:
         await other.aclose()
     assert 25 < wait_sec <= 30
@@ -103,7 +102,7 @@ async def test_a_source_without_limits_is_asked_at_any_time_but_in_a_pause_that_
 
 async def test_counts_of_a_clock_that_was_set_back_stop_nobody(limiter, server):
     ahead = int(time.time() + 86_400) // 3  # slots of the 60 s window, of a day ahead
-    server.cmd("HSET", source_account_key("kraken"), f"60:{ahead}", "100")
+    server.cmd("HSET", KEY, f"60:{ahead}", "100")
     assert await limiter.take(None, [(60, 1)]) == 0
 
 

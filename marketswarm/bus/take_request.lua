@@ -1,4 +1,4 @@
--- Take one request out of what a source allows, or say how long to wait. All instances share this one account.
+-- Take one request out of what something allows, such as a source, or say how long to wait. All instances share this one account.
 -- Each limit is a window of so many seconds. A window is cut into SLOTS slots with a count each, and the sum over the
 -- last SLOTS slots and the running one must not exceed the limit: so no stretch of that length, wherever it begins, has
 -- more requests than the source allows.

@@ -2,25 +2,26 @@
 
 import pytest
 
+from marketswarm.bus.circuit_breaker import DEFAULT_LIMITS, BreakerLimits, BreakerState, CircuitBreaker
 from marketswarm.keys import source_breaker_key
-from services.sources.access import circuit_breaker as module
-from services.sources.access.circuit_breaker import OPEN_AFTER, BreakerState, CircuitBreaker
 from support.waiting import auntil
+
+KEY = source_breaker_key("kraken")
 
 
 @pytest.fixture
 async def breaker(bus):
-    return CircuitBreaker(bus, "kraken")
+    return CircuitBreaker(bus, KEY)
 
 
 async def open_breaker(breaker):
-    for _ in range(OPEN_AFTER):
+    for _ in range(DEFAULT_LIMITS.open_after):
         await breaker.record_failure()
 
 
-async def test_a_breaker_opens_after_failures_in_a_row_and_only_one_instance_tries(breaker, bus, monkeypatch):
-    monkeypatch.setattr(module, "FIRST_OPEN_SEC", 2.0)
-    other = CircuitBreaker(bus, "kraken")
+async def test_a_breaker_opens_after_failures_in_a_row_and_only_one_instance_tries(bus):
+    limits = BreakerLimits(first_open_sec=2.0)
+    breaker, other = (CircuitBreaker(bus, KEY, limits) for _ in range(2))
     assert [await breaker.record_failure() for _ in range(3)] == [
         BreakerState.CLOSED,
         BreakerState.CLOSED,
@@ -38,16 +39,13 @@ async def test_a_breaker_opens_after_failures_in_a_row_and_only_one_instance_tri
     readings += [await breaker.ask() for _ in range(2)]
     assert [reading.is_trial for reading in readings] == [True, False, False]
     assert [reading.refusal for reading in readings] == ["", "breaker_open", "breaker_open"]
-    assert 0 < readings[1].wait_sec <= module.TRIAL_SEC
+    assert 0 < readings[1].wait_sec <= limits.trial_sec
     await breaker.record_success()
     assert not any([(await other.ask()).refusal for _ in range(3)])
 
 
-async def test_each_failed_trial_doubles_the_time_for_which_it_is_open_up_to_the_longest(
-    breaker, monkeypatch, server
-):
-    monkeypatch.setattr(module, "FIRST_OPEN_SEC", 100.0)
-    monkeypatch.setattr(module, "LONGEST_OPEN_SEC", 350.0)
+async def test_each_failed_trial_doubles_the_time_for_which_it_is_open_up_to_the_longest(bus, server):
+    breaker = CircuitBreaker(bus, KEY, BreakerLimits(first_open_sec=100.0, longest_open_sec=350.0))
     await open_breaker(breaker)
     waits = []
     for _ in range(4):
@@ -55,15 +53,15 @@ async def test_each_failed_trial_doubles_the_time_for_which_it_is_open_up_to_the
         await breaker.record_failure(is_trial=True)
     assert waits == [2, 4, 7, 7]
     # it outlives a restart of everybody, and is forgotten in the end
-    assert 0 < server.cmd("PTTL", source_breaker_key("kraken")) <= 86_400_000
+    assert 0 < server.cmd("PTTL", KEY) <= 86_400_000
 
 
 async def test_requests_that_were_under_way_when_it_opened_do_not_open_it_for_longer(breaker):
     """Ten loads are let through, and all fail in one moment."""
     assert not any([(await breaker.ask()).refusal for _ in range(10)])
     states = [await breaker.record_failure() for _ in range(10)]
-    assert states[OPEN_AFTER - 1 :] == [BreakerState.OPEN] * 8
-    assert (await breaker.ask()).wait_sec <= module.FIRST_OPEN_SEC
+    assert states[DEFAULT_LIMITS.open_after - 1 :] == [BreakerState.OPEN] * 8
+    assert (await breaker.ask()).wait_sec <= DEFAULT_LIMITS.first_open_sec
 
 
 async def test_a_success_forgets_the_failures_before_it(breaker):
@@ -84,6 +82,6 @@ async def test_an_operator_pauses_it_for_a_time_or_until_it_is_resumed(breaker, 
     await breaker.record_success()
     reading = await breaker.ask()
     assert (reading.refusal, reading.wait_sec) == ("paused", None)
-    assert server.cmd("PTTL", source_breaker_key("kraken")) == -1
+    assert server.cmd("PTTL", KEY) == -1
     await breaker.resume()
     assert (await breaker.ask()).refusal == ""

@@ -1,30 +1,23 @@
-"""Leave a source alone that fails, or that an operator has paused. The breaker is on the bus.
+"""Leave something alone that fails, such as a source, or that an operator has paused.
 
-`breaker.lua` makes each step one step on the bus: all instances leave the source alone together, and a
-restart does not begin anew.
+The breaker is on the bus. `circuit_breaker.lua` makes each step one step there: all instances leave the
+source alone together, and a restart does not begin anew.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from marketswarm.bus import Bus
+from marketswarm.bus.bus import Bus
 from marketswarm.bus.scripts import Script
-from marketswarm.keys import source_breaker_key
 
-BREAKER: Final = Script.beside("services.sources.access", "breaker.lua")
-OPEN_AFTER: Final = 3
-"""The number of failures in a row that open a breaker."""
-FIRST_OPEN_SEC: Final = 10.0
-LONGEST_OPEN_SEC: Final = 600.0
-TRIAL_SEC: Final = 30.0
-"""For how long one instance may try a source; then another one does."""
+BREAKER: Final = Script.beside("marketswarm.bus", "circuit_breaker.lua")
 BREAKER_OPEN: Final = "breaker_open"
 PAUSED: Final = "paused"
 
 
 class BreakerState(StrEnum):
-    """Name the states of a source's breaker."""
+    """Name the states of a breaker."""
 
     CLOSED = "closed"  # the source is asked
     OPEN = "open"  # it is not, for a while
@@ -33,6 +26,25 @@ class BreakerState(StrEnum):
 
 
 _REFUSALS: Final = {BreakerState.OPEN: BREAKER_OPEN, BreakerState.PAUSED: PAUSED}
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerLimits:
+    """Hold when a breaker opens, and for how long.
+
+    Attributes:
+        open_after: the number of failures in a row that open it.
+        first_open_sec: how long it is open first; each failed trial doubles that, up to `longest_open_sec`.
+        trial_sec: how long one instance may try; then another one does.
+    """
+
+    open_after: int = 3
+    first_open_sec: float = 10.0
+    longest_open_sec: float = 600.0
+    trial_sec: float = 30.0
+
+
+DEFAULT_LIMITS: Final = BreakerLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +65,10 @@ class BreakerReading:
 
 
 class CircuitBreaker:
-    """Open, close and read the breaker of a source. Each method raises BusError."""
+    """Open, close and read the breaker of a source, kept under `key`. Each method raises BusError."""
 
-    def __init__(self, bus: Bus, source: str) -> None:
-        self._bus, self._source = bus, source
+    def __init__(self, bus: Bus, key: str, limits: BreakerLimits = DEFAULT_LIMITS) -> None:
+        self._bus, self._key, self._limits = bus, key, limits
 
     async def ask(self) -> BreakerReading:
         """Return whether the source may be asked; as a trial if the breaker is half open."""
@@ -88,10 +100,10 @@ class CircuitBreaker:
         return (await self._use("fail_trial" if is_trial else "fail")).state
 
     async def _use(self, word: str, pause_ms: int = 0) -> BreakerReading:
-        """Run `breaker.lua`; return None as seconds for a source that waits for `resume`."""
-        spans = (FIRST_OPEN_SEC, LONGEST_OPEN_SEC, TRIAL_SEC)
-        limits = [OPEN_AFTER, *(round(1000 * sec) for sec in spans)]
-        key = source_breaker_key(self._source)
-        state, wait_ms = await self._bus.script(BREAKER, [key], [word, *limits, pause_ms])
+        """Run `circuit_breaker.lua`; return None as seconds for a source that waits for `resume`."""
+        limits = self._limits
+        spans = (limits.first_open_sec, limits.longest_open_sec, limits.trial_sec)
+        args: list[str | bytes | float] = [word, limits.open_after, *(round(1000 * sec) for sec in spans)]
+        state, wait_ms = await self._bus.script(BREAKER, [self._key], [*args, pause_ms])
         found = BreakerState(state.decode() if isinstance(state, bytes) else state)
         return BreakerReading(found, int(wait_ms) / 1000 if int(wait_ms) >= 0 else None)
