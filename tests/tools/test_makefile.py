@@ -72,7 +72,7 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
                 "--ignore=tests/live -x"
             ),
         ),
-        (["containertest", "ARGS=-x"], "python -m pytest -n 0 tests/compose -x"),
+        (["containertest", "ARGS=-x"], "python -m pytest -n 2 --dist loadscope tests/compose -x"),
         (
             ["markettest", "ARGS=-x"],
             f"python -m pytest -n {3 * CPUS} --dist worksteal tests/market tests/archive -x",
