@@ -79,11 +79,7 @@ class ConnectionPool:
         failures = 0
         while True:
             yield self.away
-            try:
-                await self._ask()
-                failures = 0
-            except self.failures:
-                failures += 1
+            failures = 0 if await self._answers() else failures + 1
             yield self.away
             if failures:
                 await asyncio.sleep(REST.pause_sec(failures))
@@ -148,7 +144,7 @@ class ConnectionPool:
     async def _answers(self) -> bool:
         try:
             await self._ask()
-        except PostgresAwayError:
+        except self.failures:
             return False
         return True
 
