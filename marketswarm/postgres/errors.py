@@ -31,10 +31,22 @@ _REFUSALS: Final = (
     asyncpg.IntegrityConstraintViolationError,  # class 23
     asyncpg.ProgramLimitExceededError,  # class 54: a value is too long for an index, or nested too deep
 )
+_CANCELED: Final = "57014"  # a statement took too long, and the server says so
+_OUTAGES: Final = frozenset({"08", "28", "3D", "53", "57"})
+"""The classes of errors after which no statement can succeed: no connection, a wrong password, no such
+database, no resources, a server that starts or stops."""
 
 
 class PostgresAwayError(Exception):
     """PostgreSQL can't be used now; a later attempt may succeed. The message holds no password."""
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether no other statement can succeed either; False if it may be the fault of this one."""
+        state = getattr(self.__cause__, "sqlstate", None)
+        return self.__cause__ is not None and (
+            state is None or (state != _CANCELED and state[:2] in _OUTAGES)
+        )
 
 
 class ServerFaultError(PostgresAwayError):

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from marketswarm.net.retry import Backoff
 from marketswarm.postgres.errors import (
     AWAY,
     PostgresAwayError,
@@ -16,16 +19,29 @@ from marketswarm.postgres.errors import (
     translated_errors,
 )
 from marketswarm.postgres.transaction import limit_work
+from marketswarm.time_slice import wait_within
 
 CONNECT_SEC: Final = 10.0
 """How long a connection may take to open."""
 ANSWER_SEC: Final = 3.0
 """How long a connection may take to answer that it is there."""
+CHECK_SEC: Final = 10.0
+"""The seconds between two looks whether a server is there that answered."""
+REST: Final = Backoff(first_sec=1.0, longest_sec=5.0)
+"""The pauses between two looks at a server that is away."""
 NO_SERVER_LIMITS: Final = """
 SELECT set_config(name, '0', false) FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout',
     'idle_in_transaction_session_timeout')
 """  # transaction_timeout is there since version 17
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseAway:
+    """Hold why no statement can succeed, and since when, by the monotonic clock."""
+
+    error: PostgresAwayError
+    since: float
 
 
 class ConnectionPool:
@@ -45,19 +61,53 @@ class ConnectionPool:
         self._most, self._connect_sec = most, connect_sec
         self._opened: _OpenPool | None = None
         self._opening = asyncio.Lock()
+        self._lost = asyncio.Event()
+        self.away: DatabaseAway | None = None
+        """Why the server can't be used, by the last statement that says so; None while it answers."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether no statement can succeed. `connect` tries all the same, so only `watch` should ask then."""
+        return self.away is not None
+
+    async def watch(self) -> AsyncIterator[DatabaseAway | None]:
+        """Look without end whether the server answers; before and after each look, yield what is known.
+
+        It looks every CHECK_SEC, at once when a statement finds the server away, and after the pauses of REST
+        until it is back.
+        """
+        failures = 0
+        while True:
+            yield self.away
+            failures = 0 if await self._answers() else failures + 1
+            yield self.away
+            if failures:
+                await asyncio.sleep(REST.pause_sec(failures))
+            else:
+                await wait_within(self._lost, CHECK_SEC)
 
     @contextlib.asynccontextmanager
     async def connect(self, within_sec: float) -> AsyncIterator[Any]:
         """Lend a connection. It is closed if the block takes longer than `within_sec`, or is cancelled.
 
+        Whether the server is away is noted by how this ends.
+
         Raises:
             PostgresAwayError: PostgreSQL can't be used now, or the block took too long.
             RefusedRowsError: it refuses rows that the block wrote.
         """
-        with translated_errors():
-            opened = await self._open()
-            async with opened.lend(self._connect_sec()) as connection, limit_work(connection, within_sec):
-                yield connection
+        try:
+            with translated_errors():
+                opened = await self._open()
+                async with opened.lend(self._connect_sec()) as connection, limit_work(connection, within_sec):
+                    yield connection
+        except PostgresAwayError as error:
+            if error.is_outage:
+                self.away = DatabaseAway(error, time.monotonic() if self.away is None else self.away.since)
+                self._lost.set()
+            raise
+        self.away = None
+        self._lost.clear()
 
     async def aclose(self) -> None:
         """Close all connections without waiting for the server."""
@@ -94,7 +144,7 @@ class ConnectionPool:
     async def _answers(self) -> bool:
         try:
             await self._ask()
-        except PostgresAwayError:
+        except self.failures:
             return False
         return True
 

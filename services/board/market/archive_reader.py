@@ -3,8 +3,8 @@
 The board works without a database; every method raises DatabaseAwayError with a reason that its reader
 understands, and what comes from the streams is shown all the same.
 
-A database that does not answer in time is away. Then every question is answered at once with the reason, and
-only `watch` asks the database, until it answers again, so no page waits for it twice.
+A database that does not answer in time is away, as its pool notes. Then every question is answered at once
+with the reason, and only `watch` asks the database, until it answers again, so no page waits for it twice.
 """
 
 import asyncio
@@ -15,8 +15,6 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
-from marketswarm.net.retry import Backoff
-from marketswarm.time_slice import wait_within
 from services.board.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.market.request_desk import RequestOutcome
@@ -24,7 +22,7 @@ from services.tables.rows import QUOTE_CELLS, Cells
 from services.tables.tables import BOARD_NAME, DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema
 
 if TYPE_CHECKING:
-    from marketswarm.postgres.pool import ConnectionPool
+    from marketswarm.postgres.pool import ConnectionPool, DatabaseAway
 
 CONNECT_SEC: Final = 3.0  # a server that has opened no connection by then is away
 STATEMENT_SEC: Final = 2.5  # the server ends a longer statement itself, which shows that it is there
@@ -35,8 +33,6 @@ same. The guard gives up an answer after ten seconds."""
 RECONNECT_SEC: Final = 20.0
 """How long it may take to open the connections anew."""
 CONNECTIONS: Final = 8
-CHECK_SEC: Final = 10.0  # the time between two looks whether a database is there that answered
-REST: Final = Backoff(1.0, 5.0)  # the time between two looks at one that is away
 MAX_ASSETS: Final = 20_000  # the most symbols whose asset class is kept
 ASSET_SEC: Final = 60.0  # how long an asset class is kept, because the truth may name another one
 NOT_SET: Final = "no archive: DATABASE_URL is not set, so the board has only what came since it began"
@@ -46,9 +42,6 @@ NO_ANSWER: Final = "the database did not answer in time"
 TOO_BUSY: Final = "the database needs too long for this now"
 _EXPLAINED: Final = {"42P01": OLD_SCHEMA, "42703": OLD_SCHEMA, "57014": TOO_BUSY}
 """PostgreSQL's codes for a table or a column that is not there, and for a statement that took too long."""
-_OUTAGES: Final = frozenset({"08", "28", "3D", "53", "57"})
-"""The classes of its errors after which no query can succeed: no connection, a wrong password, no such
-database, no resources, a server that starts or stops."""
 
 log = logs.get("board")
 
@@ -183,31 +176,34 @@ class ArchiveReader:
     """
 
     def __init__(self, url: str | None) -> None:
-        self._url = url
-        self._pool: ConnectionPool | None = None
+        self.is_configured = url is not None
+        self._pool = None if url is None else make_pool(url)
         self._places = asyncio.Semaphore(CONNECTIONS)
-        self._lost_at: float | None = None
-        self._lost = asyncio.Event()
         self._assets = Cached[str, str](ASSET_SEC, MAX_ASSETS)
-        self.problem: str | None = None
-        """Why the database is away; None while it answers."""
 
     @property
-    def is_configured(self) -> bool:
-        return self._url is not None
+    def problem(self) -> str | None:
+        """Why the database is away; None while it answers, or if there is none."""
+        if self._pool is None:
+            return NO_DRIVER if self.is_configured else None
+        return None if self._pool.away is None else explain(self._pool.away.error)
 
     async def watch(self) -> None:
-        """Look until cancelled whether the database answers; while it is away, nothing else asks it."""
-        failures = 0
-        while self.is_configured:
-            try:
-                await self._query("select 1")
-            except DatabaseAwayError:
-                failures += 1
-                await asyncio.sleep(REST.pause_sec(failures))
-                continue
-            failures = 0
-            await wait_within(self._lost, CHECK_SEC)
+        """Look until cancelled whether the database answers; while it is away, nothing else asks it.
+
+        Logs when it goes away, and when it is back.
+        """
+        if self._pool is None:
+            if self.problem is not None:
+                log.warning("market.database_away", reason=self.problem)
+            return
+        known: DatabaseAway | None = None
+        async for away in self._pool.watch():
+            if away is not None and known is None:
+                log.warning("market.database_away", reason=explain(away.error))
+            elif away is None and known is not None:
+                log.info("market.database_back", away_sec=round(time.monotonic() - known.since, 1))
+            known = away
 
     @contextlib.asynccontextmanager
     async def limit_answer(self) -> AsyncIterator[None]:
@@ -282,18 +278,13 @@ class ArchiveReader:
 
     async def reconnect(self) -> RequestOutcome:
         """Open the connections anew; a statement that runs may go on for STATEMENT_SEC."""
-        if self._url is None:
-            return RequestOutcome(why=NOT_SET)
-        try:
-            pool = self._find_pool()
-        except DatabaseAwayError as error:
-            return RequestOutcome(why=str(error))
+        if self._pool is None:
+            return RequestOutcome(why=self.problem or NOT_SET)
         try:
             async with asyncio.timeout(RECONNECT_SEC):
-                await pool.recycle(STATEMENT_SEC)
-        except (*pool.failures, TimeoutError) as error:
-            return RequestOutcome(why=str(self._judge(error)))
-        self._note_return()
+                await self._pool.recycle(STATEMENT_SEC)
+        except (*self._pool.failures, TimeoutError) as error:
+            return RequestOutcome(why=explain(error))
         return RequestOutcome()
 
     async def close(self) -> None:
@@ -302,68 +293,45 @@ class ArchiveReader:
 
     async def _fetch(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query. Raises DatabaseAwayError, at once if it is known to be away."""
-        if self._url is None:
-            raise DatabaseAwayError(NOT_SET)
+        if self._pool is None:
+            raise DatabaseAwayError(self.problem or NOT_SET)
         async with self.limit_answer(), self._places:
             if self.problem is not None:
                 raise DatabaseAwayError(self.problem)
-            return await self._query(sql, *values)
-
-    async def _query(self, sql: str, *values: Any) -> list[Cells]:
-        """Return the rows of a query, and note whether the database is there. Raises DatabaseAwayError."""
-        pool = self._find_pool()
-        try:
-            async with pool.connect(FETCH_SEC) as connection:
-                rows = await connection.fetch(sql, *values)
-        except pool.failures as error:
-            raise self._judge(error) from None
-        self._note_return()
+            try:
+                async with self._pool.connect(FETCH_SEC) as connection:
+                    rows = await connection.fetch(sql, *values)
+            except self._pool.failures as error:
+                raise DatabaseAwayError(explain(error)) from None
         return [tuple(row) for row in rows]
 
-    def _find_pool(self) -> "ConnectionPool":
-        """Return the pool, which opens its connections when they are needed. Raises DatabaseAwayError."""
-        try:
-            from marketswarm.postgres.pool import (  # noqa: PLC0415 - a board without one needs no driver
-                ConnectionPool,
-            )
-        except ImportError:
-            raise self._note_loss(NO_DRIVER) from None
-        if self._pool is None:
-            settings = {
-                "application_name": BOARD_NAME,
-                "default_transaction_read_only": "on",
-                "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
-            }
-            most = CONNECTIONS + 1  # one is for `watch`
-            self._pool = ConnectionPool(self._url or "", settings, most=most, connect_sec=lambda: CONNECT_SEC)
-        return self._pool
 
-    def _judge(self, error: BaseException) -> DatabaseAwayError:
-        """Return in words why a query failed; note the loss if the database can't be used for any query."""
-        cause = error.__cause__ or error
-        kind, state = type(cause).__name__, getattr(cause, "sqlstate", None)
-        if isinstance(cause, TimeoutError):
-            return self._note_loss(NO_ANSWER)
-        if state in _EXPLAINED:
-            return DatabaseAwayError(_EXPLAINED[state])
-        if cause is not error and (state is None or state[:2] in _OUTAGES):
-            return self._note_loss(f"the database is away ({kind})")
-        return DatabaseAwayError(f"the database refused: {kind}")
+def make_pool(url: str) -> "ConnectionPool | None":
+    """Return a pool that opens its connections when they are needed; None without the driver."""
+    try:
+        from marketswarm.postgres.pool import ConnectionPool  # noqa: PLC0415 - a board without one needs no driver
+    except ImportError:
+        return None
+    settings = {
+        "application_name": BOARD_NAME,
+        "default_transaction_read_only": "on",
+        "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
+    }
+    most = CONNECTIONS + 1  # one is for `watch`
+    return ConnectionPool(url, settings, most=most, connect_sec=lambda: CONNECT_SEC)
 
-    def _note_loss(self, reason: str) -> DatabaseAwayError:
-        """Note that the database is away, and return the error for a reader."""
-        if self.problem is None:
-            self._lost_at = time.monotonic()
-            self._lost.set()
-            log.warning("market.database_away", reason=reason)
-        self.problem = reason
-        return DatabaseAwayError(reason)
 
-    def _note_return(self) -> None:
-        if self._lost_at is not None:
-            log.info("market.database_back", away_sec=round(time.monotonic() - self._lost_at, 1))
-        self._lost_at = self.problem = None
-        self._lost.clear()
+def explain(error: BaseException) -> str:
+    """Return in words for a reader why a query failed."""
+    cause = error.__cause__ or error
+    state = getattr(cause, "sqlstate", None)
+    if isinstance(cause, TimeoutError):
+        return NO_ANSWER
+    if state in _EXPLAINED:
+        return _EXPLAINED[state]
+    kind = type(cause).__name__
+    is_away = getattr(error, "is_outage", False)
+    return f"the database is away ({kind})" if is_away else f"the database refused: {kind}"
 
 
 def _select_range(table: TableSchema, names: Sequence[str]) -> str:
