@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
+from marketswarm.agent.requests import RequestOutcome
 from services.archive.database import APPLICATION_NAME, Database
 from services.archive.migrations import SchemaError
 from services.market.database import BOARD_NAME, ConnectionPool
-from services.market.request_desk import RequestOutcome
 
 ENDED: Final = (APPLICATION_NAME, BOARD_NAME)
 """The names of the sessions that may be ended. That of a backup, which holds its snapshot, is not among them,

@@ -75,7 +75,7 @@ ONLY_FOR = {
 
 # What services share stands above what agents share, and thinks all the same.
 THINKS_ABOVE = ["services.market"]
-TOUCHES_ABOVE = ["services.market.database", "services.market.request_desk"]  # but for these modules
+TOUCHES_ABOVE = ["services.market.database"]  # but for this module
 
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off

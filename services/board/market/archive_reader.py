@@ -15,11 +15,11 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
+from marketswarm.agent.requests import RequestOutcome
 from marketswarm.net.retry import Backoff
 from marketswarm.time_slice import wait_within
 from services.board.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
-from services.market.request_desk import RequestOutcome
 from services.market.rows import QUOTE_CELLS, Cells
 from services.market.tables import DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema
 
