@@ -24,12 +24,12 @@ from redis.exceptions import RedisError
 
 from bench.faultgym.requests import GOOD, find_socket
 from marketswarm.agent import Agent, agent, run
+from marketswarm.agent.requests import RequestDesk, RequestOutcome
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import parse_epoch, parse_object
 from marketswarm.keys import source_breaker_key
 from marketswarm.operator.remedies import BOARD, SOURCES, Remedy
 from marketswarm.truth import MARKET, SYSTEM
-from services.market.request_desk import RequestDesk, RequestOutcome
 
 FOLDER: Final = "GYM_FOLDER"
 CACHED_KEYS: Final = {"quotes": "quotes:SPY", "charts": "chart:SPY:1d"}

@@ -159,11 +159,9 @@ def serve_requests(answer: Callable[[bytes], bytes], limits: WorkerLimits) -> No
     """
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what a library prints must not mix with the answers
-    if limits.memory_bytes is not None:
-        _limit_resource("RLIMIT_AS", limits.memory_bytes)
     while len(size := requests.read(REQUEST_SIZE.size)) == REQUEST_SIZE.size:
         request = requests.read(*REQUEST_SIZE.unpack(size))
-        _limit_resource("RLIMIT_CPU", limits.cpu_sec)
+        _limit_resources(limits)
         outcome: WorkerFailure | None = None
         try:
             content = answer(request)
@@ -175,14 +173,17 @@ def serve_requests(answer: Callable[[bytes], bytes], limits: WorkerLimits) -> No
         answers.flush()
 
 
-def _limit_resource(name: str, more: int) -> None:
-    """Let this process have so much more of the processor's time, or so much memory in all."""
+def _limit_resources(limits: WorkerLimits) -> None:
+    """Let this process have so much more of the processor's time, and so much memory in all.
+
+    The kernel kills it over the one; over the other, MemoryError is raised.
+    """
     with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has these limits
         import resource  # noqa: PLC0415 - see above
 
-        if name == "RLIMIT_AS":
-            resource.setrlimit(resource.RLIMIT_AS, (more, more))
-        else:
-            used = resource.getrusage(resource.RUSAGE_SELF)
-            _soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
-            resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + more, hard))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        cpu_sec = int(used.ru_utime + used.ru_stime) + limits.cpu_sec
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_sec, hard))
+        if limits.memory_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))

@@ -12,9 +12,9 @@ possible id.
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf, isfinite
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -45,6 +45,7 @@ _ENDED: Final = re.compile("exhausted the last possible ID|equal or smaller than
 """What a server says of XADD after an entry with the last possible id."""
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,17})?", re.ASCII)
 
+T = TypeVar("T")
 log = logs.get("state")
 _HELP: Final = {
     "state_unusable_total{key}": "Stored values that could not be used, and were skipped or replaced.",
@@ -125,6 +126,21 @@ async def read_strings(
             elif len(value) > longest:
                 report_unusable(bus.name, key, f"more than {longest} bytes")
     return [value if isinstance(value, bytes) and 0 < len(value) <= longest else None for value in found]
+
+
+async def read_parsed(
+    bus: Bus, key: str, parse: Callable[[bytes], T | None], longest: int = MAX_STRING_BYTES
+) -> T | None:
+    """Return what `parse` makes of the string under a key; None if it is missing or unusable.
+
+    The latter is reported: no string, more than `longest` bytes, or nothing that `parse` accepts. Raises
+    BusError.
+    """
+    (raw,) = await read_strings(bus, [key], longest, report=True)
+    found = None if raw is None else parse(raw)
+    if raw is not None and found is None:
+        report_unusable(bus.name, key)
+    return found
 
 
 async def read_time(bus: Bus) -> float:

@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
-from marketswarm.bus.stored_values import read_strings, report_unusable
+from marketswarm.bus.stored_values import read_parsed
 from marketswarm.keys import ARCHIVE_BACKUP
 from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
 
@@ -78,8 +78,4 @@ class BackupRequest(JsonRecord):
 
 async def read_backup_report(bus: Bus) -> BackupReport | None:
     """Return what archive says of its backups; None if it says nothing that can be used. Raises BusError."""
-    (raw,) = await read_strings(bus, [ARCHIVE_BACKUP])
-    report = None if raw is None else BackupReport.parse(raw)
-    if raw is not None and report is None:
-        report_unusable(bus.name, ARCHIVE_BACKUP)
-    return report
+    return await read_parsed(bus, ARCHIVE_BACKUP, BackupReport.parse)

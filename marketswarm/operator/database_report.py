@@ -13,7 +13,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
-from marketswarm.bus.stored_values import MAX_DURATION_SEC, read_strings, report_unusable
+from marketswarm.bus.stored_values import MAX_DURATION_SEC, read_parsed, report_unusable
 from marketswarm.keys import ARCHIVE_DATABASE
 from marketswarm.operator.fields import STRICT, Epoch, JsonRecord
 from marketswarm.operator.remedies import list_rule_words
@@ -83,14 +83,11 @@ async def read_database_report(bus: Bus, now: float) -> DatabaseReport | None:
 
     Raises BusError.
     """
-    (raw,) = await read_strings(bus, [ARCHIVE_DATABASE])
-    if raw is None:
-        return None
-    report = DatabaseReport.parse(raw)
-    if report is None or abs(now - report.ts) > MAX_SKEW_SEC:
-        report_unusable(bus.name, ARCHIVE_DATABASE, "" if report is None else "ts")
-        return None
-    return report
+    report = await read_parsed(bus, ARCHIVE_DATABASE, DatabaseReport.parse)
+    if report is None or abs(now - report.ts) <= MAX_SKEW_SEC:
+        return report
+    report_unusable(bus.name, ARCHIVE_DATABASE, "ts")
+    return None
 
 
 def list_ruled_tables(truth: Truth) -> list[DatedTable]:

@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
-from marketswarm.bus.stored_values import read_strings, report_unusable
+from marketswarm.bus.stored_values import read_parsed
 from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
 from marketswarm.operator.remedies import REQUEST_KEYS
 
@@ -67,9 +67,4 @@ async def read_request_report(bus: Bus, remedy: str, svc: str) -> RequestReport 
 
     Raises BusError.
     """
-    key, _ = REQUEST_KEYS[remedy][svc]
-    (raw,) = await read_strings(bus, [key])
-    report = None if raw is None else RequestReport.parse(raw)
-    if raw is not None and report is None:
-        report_unusable(bus.name, key)
-    return report
+    return await read_parsed(bus, REQUEST_KEYS[remedy][svc][0], RequestReport.parse)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from marketswarm.agent import Code, Exit, agent
+from marketswarm.agent.requests import RequestDesk, RequestOutcome
 from marketswarm.agent.worker_pool import WorkerPool
 from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
@@ -26,7 +27,6 @@ from services.archive.reconnect import reconnect
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
 from services.archive.worker import ArchiveWorker, DatabaseOutage
 from services.archive.writer import Writer
-from services.market.request_desk import RequestDesk, RequestOutcome
 
 REPORT_EVERY_SEC: Final = 0.2
 MIGRATING_SEC: Final = 2.0

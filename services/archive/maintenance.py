@@ -178,8 +178,8 @@ class Maintenance:
     async def _back_up_again_and_again(self) -> None:
         self._desk.begin_term()
         while True:
-            if await self._desk.take_request():
-                self._me.log.info("backup.requested", request=self._desk.report.request)
+            if (request := await self._desk.take()) is not None:
+                self._me.log.info("backup.requested", request=request.id)
                 self._backup.due_at = float("-inf")
             if time.monotonic() >= self._backup.due_at:
                 await self._do(self._backup)
@@ -303,7 +303,7 @@ class Maintenance:
         A damaged one is logged, and reported until its file is gone. The digest is compared at the begin of a
         term and once a day, since that reads all of the dump.
         """
-        damaged = self._desk.report.damaged
+        damaged = self._desk.state.damaged
         if damaged and not await asyncio.to_thread((folder / damaged).exists):
             await self._desk.note_damaged("")
         newest = await asyncio.to_thread(read_newest_backup, folder)

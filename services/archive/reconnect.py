@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
+from marketswarm.agent.requests import RequestOutcome
 from marketswarm.postgres.migrations import SchemaError
 from marketswarm.postgres.pool import ConnectionPool
 from services.archive.database import APPLICATION_NAME, Database
-from services.market.request_desk import RequestOutcome
 from services.tables.tables import BOARD_NAME
 
 ENDED: Final = (APPLICATION_NAME, BOARD_NAME)

@@ -9,11 +9,11 @@ from typing import Any, Final
 from marketswarm.agent import Agent, agent, point_like
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import SOURCES
+from marketswarm.agent.requests import RequestDesk
 from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_BARS
 from marketswarm.operator.remedies import Remedy
 from marketswarm.truth import SYSTEM, AccessPoint
-from services.market.request_desk import RequestDesk
 from services.sources.cascade.loader import SeriesLoader, open_loader
 from services.sources.cascade.series import list_series
 from services.sources.cascade.store import SeriesStore

@@ -5,8 +5,8 @@ import contextlib
 import time
 from typing import Final
 
+from marketswarm.agent.requests import RequestOutcome
 from marketswarm.bus import BusError
-from services.market.request_desk import RequestOutcome
 from services.sources.cascade.concurrency import CLAIMED_PAUSE_SEC, load_concurrently
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader
 from services.sources.cascade.series import Series

@@ -9,6 +9,7 @@ import asyncpg
 import orjson
 import pytest
 
+from marketswarm.agent.requests import RequestOutcome
 from marketswarm.operator.service_requests import RequestReport, ServiceRequest
 from marketswarm.tasks import end_tasks
 from services.board.market import archive_reader
@@ -16,7 +17,6 @@ from services.board.market.api import find_quote_cursor
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.live import REPLAY, is_bar
 from services.board.market.query import TableQuery
-from services.market.request_desk import RequestOutcome
 from services.tables.rows import BAR_CELLS, FEATURE_CELLS, INDICATOR_CELLS
 from services.tables.tables import BAR_TABLE, FEATURE_TABLE, INDICATOR_TABLE
 from support.market_board import run_apart

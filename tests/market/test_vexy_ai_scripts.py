@@ -12,7 +12,6 @@ from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.parser import MIB, BoundedParser
 from marketswarm.bus.stored_values import count_unusable
 from services.vexy_ai.digest_writer import commit_digest, load_notes, next_due_window
-from services.vexy_ai.llm import spend_request
 from services.vexy_ai.note_store import NoteStore
 from services.vexy_ai.records import Record
 from support.scenes.vexy_ai import entries
@@ -240,12 +239,3 @@ async def test_a_window_whose_numbers_are_none_is_closed_all_the_same(server, bu
     assert count_unusable() > before
     assert await commit_digest(store, window, {"kind": "digest"}, notes=1000)
     assert await next_due_window(store) is None
-
-
-async def test_no_more_is_spent_than_there_is_and_no_less(server, store):
-    spent = await asyncio.gather(*(spend_request(store, 5) for _ in range(20)))
-    assert sum(spent) == 5
-    hour = int(server.cmd("HGET", "vexy:notes:llm", "hour"))
-    server.cmd("HSET", "vexy:notes:llm", "hour", hour - 1)
-    assert await spend_request(store, 5)
-    assert not await spend_request(store, 0)

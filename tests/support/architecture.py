@@ -77,7 +77,7 @@ ONLY_FOR = {
 
 # What services share stands above what agents share, and thinks all the same. From the bottom up, as LAYERS.
 THINKS_ABOVE = ["services.market", "services.tables"]
-TOUCHES_ABOVE = ["services.market.request_desk"]  # but for these modules
+TOUCHES_ABOVE: list[str] = []  # but for these modules
 
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.agent import Agent
+from marketswarm.agent.requests import RequestDesk
 from marketswarm.bus import BusError
 from marketswarm.operator.remedies import BOARD, Remedy
 from marketswarm.truth import SYSTEM
@@ -42,7 +43,6 @@ from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.settings import BoardEnvironment, MarketView
-from services.market.request_desk import RequestDesk
 from services.tables.rows import Cells
 
 SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.text import printable_lines, replace_surrogates, truncate
-from marketswarm.net.chat import BadAnswerError
+from marketswarm.net.chat import BadAnswerError, parse_json
 from marketswarm.operator.diagnosis import MAX_DIAGNOSIS, MAX_PATCH, MAX_REMEDIES
 from marketswarm.operator.healing import TimelineEntry
 from marketswarm.redactor import Redactor
@@ -148,12 +148,7 @@ def parse_answer(raw: bytes, svc: str, known: Collection[Remedy]) -> DiagnosisAn
     """
     if len(raw) > MAX_ANSWER_BYTES:
         raise BadAnswerError("too_long")
-    try:
-        found = _Answer.model_validate(orjson.loads(raw))
-    except orjson.JSONDecodeError:
-        raise BadAnswerError("garbage") from None
-    except ValidationError:
-        raise BadAnswerError("schema") from None
+    found = parse_json(raw, _Answer)
     if any(each.target != svc for each in found.remedies):
         raise BadAnswerError("target")
     names = {str(each): each for each in known}

@@ -18,8 +18,8 @@ import orjson
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.channels.exec import ENV_NAMES, read_command
-from marketswarm.net.chat import BadAnswerError, make_chat_url, parse_content
-from marketswarm.net.http import HttpClient, HttpError
+from marketswarm.net.chat import BadAnswerError, ChatClient, ChatQuestion, ChatStatusError
+from marketswarm.net.http import HttpError
 from marketswarm.operator.diagnosis import DiagnosisRecord
 from marketswarm.operator.healing import TimelineEntry
 from marketswarm.redactor import Redactor, list_secrets
@@ -109,7 +109,7 @@ class SecondTier:
         self._asking: asyncio.Task[DiagnosisRecord | None] | None = None
         self.entries: deque[TimelineEntry] = deque(maxlen=TIMELINE_KEPT)
         self._logged = set[str]()
-        self._http: HttpClient | None = None
+        self._chat: ChatClient | None = None
 
     async def wait(self) -> None:
         """Return when no question goes on."""
@@ -164,9 +164,9 @@ class SecondTier:
         if self._asking is not None:
             asking, self._asking = self._asking, None
             await end_tasks(asking)
-        if self._http is not None:
-            http, self._http = self._http, None
-            await http.aclose()
+        if self._chat is not None:
+            chat, self._chat = self._chat, None
+            await chat.aclose()
 
     async def _ask(
         self, repair: Repair, reason: str, facts: FleetFacts, known: DiagnosisEvidence
@@ -281,32 +281,16 @@ class SecondTier:
     async def _request(self, bundle: bytes) -> bytes:
         """Return the text of the endpoint's answer. Raises BadAnswerError."""
         settings = self.me.settings
-        question = {
-            "model": settings.medic_diagnosis_model,
-            "messages": [
-                {"role": "system", "content": INSTRUCTION},
-                {"role": "user", "content": bundle.decode()},
-            ],
-            "temperature": 0,
-            "response_format": {"type": "json_object"},
-        }
-        headers = {"Content-Type": "application/json"}
-        if settings.medic_diagnosis_key is not None:
-            headers["Authorization"] = f"Bearer {settings.medic_diagnosis_key.get_secret_value()}"
-        if self._http is None:
-            self._http = HttpClient("medic")
-        try:
-            answer = await self._http.fetch(
-                "POST",
-                make_chat_url(self._url or ""),
-                within_sec=settings.medic_diagnosis_sec,
-                max_bytes=MAX_RESPONSE_BYTES,
-                headers=headers,
-                body=orjson.dumps(question),
-                body_of={200},
-            )
+        question = ChatQuestion(
+            model=settings.medic_diagnosis_model, instruction=INSTRUCTION, data=bundle.decode()
+        )
+        if self._chat is None:
+            key = settings.medic_diagnosis_key
+            self._chat = ChatClient(self._url or "", key, "medic", max_bytes=MAX_RESPONSE_BYTES)
+        try:  # `choose` has counted the question: its budget is stored with the repair, in one write
+            content = await self._chat.ask(question, settings.medic_diagnosis_sec)
         except HttpError as error:
             raise BadAnswerError(error.reason) from None
-        if answer.status != 200:
-            raise BadAnswerError(f"http_{answer.status}")
-        return parse_content(answer.body).encode("utf-8", "replace")
+        except ChatStatusError as error:
+            raise BadAnswerError(f"http_{error.response.status}") from None
+        return content.encode("utf-8", "replace")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from marketswarm.agent import LeaseLost
+from marketswarm.agent.requests import RequestLimits
 from marketswarm.bus import BusError
 from marketswarm.keys import ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST, ARCHIVE_DATABASE
 from marketswarm.operator.backups import BackupReport, BackupRequest
@@ -125,7 +126,7 @@ class Scene:
         monkeypatch.setattr(maintenance, "DatabaseObserver", lambda _database: self.observer)
         monkeypatch.setattr(maintenance, "STEP_SEC", 0.01)
         monkeypatch.setattr(backup_desk, "LOOK_EVERY_SEC", 0.05)
-        monkeypatch.setattr(backup_desk, "TAKE_EVERY_SEC", TAKE_EVERY_SEC)
+        monkeypatch.setattr(backup_desk, "LIMITS", RequestLimits(take_every_sec=TAKE_EVERY_SEC))
         for name in ("SOURCES_EVERY_SEC", "PARTITIONS_EVERY_SEC", "BACKUP_EVERY_SEC", "DATABASE_EVERY_SEC"):
             monkeypatch.setattr(maintenance, name, 0.02)
         settings = ArchiveSettings.model_validate({"settings": {"correlations": {"symbols": 0}}})

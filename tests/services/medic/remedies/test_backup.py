@@ -76,7 +76,7 @@ def test_each_report_has_a_request_of_its_own_and_the_same_report_the_same_one()
 
 async def test_archive_follows_the_request_once_and_its_report_verifies_it(bus, context):
     desk = BackupDesk(lambda: bus)
-    assert not await desk.take_request()
+    assert not await desk.take()
     await desk.note(BackupState.FAILED, BackupResult.FAILED, why="disk full")
     evidence = await look(context())
     assert evidence.results == {}
@@ -85,13 +85,13 @@ async def test_archive_follows_the_request_once_and_its_report_verifies_it(bus, 
         assert result is OrderResult.DONE
     assert 0 < await bus.client.ttl(ARCHIVE_BACKUP_REQUEST) <= 60
     desk.begin_term()
-    assert await desk.take_request()
+    assert await desk.take()
     await desk.note(BackupState.RUNNING, made_at=None, due_at=NOW)
     running = await look(context())
     assert running == RemedyEvidence(is_under_way=True, results={evidence.identity: None})
     await desk.note(BackupState.IDLE, BackupResult.MADE, made_at=time.time(), due_at=None)
     desk.begin_term()
-    assert not await desk.take_request()
+    assert not await desk.take()
     made = await look(context())
     assert made == RemedyEvidence(results={evidence.identity: True})
 

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from marketswarm.agent.lease import clock
+from marketswarm.agent.requests import RequestDesk, RequestOutcome
 from marketswarm.keys import ARCHIVE_RECONNECT, ARCHIVE_RECONNECT_REQUEST, last_beat_key
 from marketswarm.operator.service_requests import (
     REQUEST_VALID_SEC,
@@ -15,7 +16,6 @@ from marketswarm.operator.service_requests import (
 )
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
-from services.market.request_desk import RequestDesk, RequestOutcome
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder

@@ -3,11 +3,11 @@
 import orjson
 
 from marketswarm.agent.lease import clock
+from marketswarm.agent.requests import RequestDesk, RequestOutcome
 from marketswarm.keys import SOURCES_RELOAD_REQUEST, last_beat_key
 from marketswarm.operator.service_requests import ServiceRequest
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
-from services.market.request_desk import RequestDesk, RequestOutcome
 from services.medic.facts import FleetFacts, RemedyEvidence, TargetFacts
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.settings import MedicSettings

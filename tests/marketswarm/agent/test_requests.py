@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from marketswarm.agent import requests as module
+from marketswarm.agent.requests import REMEDY_LIMITS, RequestDesk, RequestOutcome
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import count_unusable
 from marketswarm.operator.service_requests import (
@@ -14,10 +16,9 @@ from marketswarm.operator.service_requests import (
     ServiceRequest,
 )
 from marketswarm.testing import MemoryBuses
-from services.market import request_desk
-from services.market.request_desk import KNOWN_SEC, TAKE_EVERY_SEC, RequestDesk, RequestOutcome
 from support.recording_log import RecordingLog
 
+TAKE_EVERY_SEC, KNOWN_SEC = REMEDY_LIMITS.take_every_sec, REMEDY_LIMITS.known_sec
 REQUEST = "archive:reconnect:request"
 
 
@@ -40,7 +41,7 @@ def scene(monkeypatch):
         return scene.outcome
 
     times = SimpleNamespace(monotonic=lambda: scene.clock, time=time.time)
-    monkeypatch.setattr(request_desk, "time", times)
+    monkeypatch.setattr(module, "time", times)
     scene.desk = RequestDesk("reconnect", "archive", "b1", find_bus, reconnect, log=RecordingLog())
     return scene
 
