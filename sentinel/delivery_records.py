@@ -80,7 +80,8 @@ class DeliveryRecords:
     async def write_records(self, bus: Bus, open_outages: Mapping[str, OpenOutage]) -> None:
         """Write the records and open outages that a bus does not have yet. Raise BusError.
 
-        A record of another process is not overwritten.
+        A record of another process is not overwritten. The open outages replace those that the bus has:
+        these are deleted in the same transaction.
         """
         pending = dict(self._unwritten.get(bus.name, {}))
         ours = self._ours.setdefault(bus.name, set())

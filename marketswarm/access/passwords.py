@@ -108,7 +108,8 @@ def format_acl_files(
 def write_files(texts: Mapping[Path, str], mode: int) -> None:
     """Write the text of each path to its file with the permissions `mode`, or change no file on an error.
 
-    If the replacement of a file itself fails, those before it are replaced already. Raises OSError.
+    If the replacement of a file itself fails, those before it are replaced already. Drafts that are left are
+    deleted. Raises OSError.
     """
     drafts: list[tuple[Path, Path]] = []
     try:
@@ -150,7 +151,7 @@ def find_url_file(folder: Path, user: str, bus: str) -> Path:
 
 
 def _create_password_file(path: Path, text: str) -> None:
-    """Create a file for its owner alone, in one step; keep a file that exists by then."""
+    """Create a file for its owner alone, in one step; keep a file that exists by then. Delete the draft."""
     draft = _write_draft(path, f"{text}\n", 0o600)
     try:
         with contextlib.suppress(FileExistsError):

@@ -326,6 +326,7 @@ def _grant_pings(view: BusView) -> tuple[Grant, ...]:
 
 
 def _grant_operator_writes() -> tuple[Grant, ...]:
+    """Grant silences and requests to the notifier, and to delete the stream of these requests."""
     return (
         Grant("hset hdel", (keys.NOTIFIER_SILENCES,), mode="W"),
         # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted

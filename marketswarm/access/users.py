@@ -79,6 +79,7 @@ def build_users(
 
 
 def _build_service_user(svc: str, view: BusView) -> User:
+    """Return the user of a service: what its role or its declarations grant, the truth, and its beats."""
     role = roles.ROLES.get(svc)
     grants = tuple(role(view) if role else grant_work(svc, view))
     root = _COMMON_COMMANDS
@@ -95,4 +96,5 @@ def _build_service_user(svc: str, view: BusView) -> User:
 
 
 def _add_commands(root: Grant, more: str) -> Grant:
+    """Return a grant of further commands, besides those of `root`, without any key."""
     return Grant(f"{root.commands} {more}")

@@ -64,6 +64,7 @@ class LeanPool(ConnectionPool):
         return connection
 
     async def release(self, connection: Any) -> None:
+        """Take a connection back, and close it if it is to be opened anew, to another master."""
         self._in_use_connections.remove(connection)
         if connection.should_reconnect():
             await connection.disconnect()
@@ -131,6 +132,7 @@ class MasterFinder:
         return max(answers)
 
     async def _ask_sentinel(self, pool: Any) -> MasterAnswer | Exception:
+        """Return the master that a sentinel knows, or the error, on a connection that is closed after it."""
         sentinel = pool.make_connection()
         commands = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name), ("SENTINEL", "MASTER", self._name)]
         try:

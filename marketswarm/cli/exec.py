@@ -258,6 +258,7 @@ class ChildProcess:
         signal.setitimer(signal.ITIMER_REAL, _KILL_AFTER_SEC)
 
     def _send(self, number: int) -> None:
+        """Send a signal to the program, or to all that it started; nothing once it has ended."""
         if self._process is None or self._process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):

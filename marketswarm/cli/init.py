@@ -62,6 +62,7 @@ def init(
 
 
 def _write_new(path: Path, text: str) -> None:
+    """Write a new file, and delete what there is of it after an error. Raises Exit if one is there."""
     try:
         with path.open("x", encoding="utf-8") as file:
             try:

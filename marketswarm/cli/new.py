@@ -134,7 +134,7 @@ def _to_json(value: Any) -> str:
 
 
 def _write_files(drafts: Mapping[Path, str]) -> None:
-    """Write new files, all or none."""
+    """Write new files, all or none: after an error, delete those that were written, with their folders."""
     made: list[Path] = []
     try:
         for path, text in drafts.items():

@@ -277,6 +277,7 @@ class Child:
         return text
 
     def _terminate(self) -> None:
+        """Send the process the signal by which its program ends, also if it is frozen."""
         # not by asyncio's methods: they look first whether it has ended, and its exit code would be lost
         if self._process is not None and self.pid is not None and self._process.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -284,6 +285,7 @@ class Child:
                 os.kill(self.pid, signal.SIGCONT)  # a process stopped by SIGSTOP can't act on it
 
     def _kill_all(self) -> None:
+        """Kill the process and all that it started, as its process group."""
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)

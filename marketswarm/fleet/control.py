@@ -45,7 +45,10 @@ class ControlledAgents:
 
 @contextlib.asynccontextmanager
 async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncIterator[None]:
-    """Answer requests on a Unix socket at the path `address` while the context lasts."""
+    """Answer requests on a Unix socket at the path `address` while the context lasts.
+
+    A socket that a killed fleet left there is deleted, and this one at the end.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -70,6 +73,7 @@ async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncI
 
 
 def _remove_socket(address: str) -> None:
+    """Delete the socket, if there is one."""
     Path(address).unlink(missing_ok=True)
 
 
@@ -123,6 +127,7 @@ async def _restart(name: str, request: Mapping[str, Any], agents: ControlledAgen
 
 
 async def _do_action(action: str, svc: str, children: list[Child], data_option: str) -> dict[str, Any]:
+    """Stop, start or kill these processes of a service; return the answer."""
     if action == "stop":
         return {"done": True, "said": "; ".join(await asyncio.gather(*(each.stop() for each in children)))}
     if action == "start":

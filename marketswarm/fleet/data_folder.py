@@ -95,6 +95,7 @@ def publish_fleet(folder: Path, running: RunningFleet) -> None:
 
 
 def withdraw_fleet(folder: Path) -> None:
+    """Delete `fleet.json`, by which others find the fleet of this folder."""
     (folder / "fleet.json").unlink(missing_ok=True)
 
 
@@ -180,7 +181,10 @@ def open_private_file(path: Path, flags: int) -> int:
 
 
 def write_private_file(path: Path, content: bytes) -> None:
-    """Write a file that is ours alone in one step: it is a draft beside it until then."""
+    """Write a file that is ours alone in one step: it is a draft beside it until then.
+
+    A draft that was left there is deleted.
+    """
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:

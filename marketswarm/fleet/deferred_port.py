@@ -42,7 +42,11 @@ class _CommandRefusedError(Exception):
 
 
 def _main(folder: str, port: str, users: str, *command: str) -> None:
-    """Become the server, without a port and with a user of our own; a process beside it opens the port."""
+    """Become the server, without a port and with a user of our own; a process beside it opens the port.
+
+    What an earlier server left of its socket and its open ACL file is deleted. The processes between the two
+    end at once.
+    """
     os.chdir(folder)
     key = os.urandom(32).hex()
     Path(OPEN_ACL).unlink(missing_ok=True)
@@ -121,7 +125,7 @@ def _send(connection: socket.socket, *words: str) -> None:
 
 
 def _point_link_to(users: str) -> None:
-    """Make `gate.acl`, the server's ACL file, a link to the file `users`, in one step."""
+    """Make `gate.acl`, the server's ACL file, a link to the file `users`, in one step; drop an old draft."""
     draft = Path(f"{ACL_LINK}.new")
     draft.unlink(missing_ok=True)
     draft.symlink_to(users)

@@ -41,7 +41,10 @@ class ForkServer:
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        """Run the fork server while the block runs. Where there can't be one, `spawn` starts nothing."""
+        """Run the fork server while the block runs, then kill it.
+
+        Where there can't be one, `spawn` starts nothing.
+        """
         reader = OutputReader(self._write_line)
         server = None
         if _is_possible():

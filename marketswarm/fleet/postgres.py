@@ -261,7 +261,10 @@ class PostgresServer:
             self._place.chmod(0o711)
 
     def _reachable(self, programs: PostgresPrograms) -> PostgresPrograms:
-        """Return programs that the server's user can reach: these, or a copy of them beside the data."""
+        """Return programs that the server's user can reach: these, or a copy of them beside the data.
+
+        A copy of another minor version is deleted, and made anew.
+        """
         if can_reach(self._user, programs.folder / "postgres"):
             return programs
         copy = self._place / f"postgresql-{programs.major}"
@@ -283,7 +286,10 @@ class PostgresServer:
         return copied
 
     def _make_cluster(self) -> None:
-        """Make the data in a folder of another name, set up roles and database, then give it its name."""
+        """Make the data in a folder of another name, set up roles and database, then give it its name.
+
+        What an earlier try left in that folder is deleted.
+        """
         draft = self._place / "cluster.new"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)

@@ -278,6 +278,7 @@ def begin_history(now: int) -> StoredHistory:
 
 
 async def forget_unusable_history(bus: Bus) -> None:
+    """Delete `board:history` on the bus, of whatever type it is, and log that. Raises BusError."""
     if await bus.ask(bus.client.type(BOARD_HISTORY)) != b"none":
         report_unusable(bus.name, BOARD_HISTORY, "deleted")
         await bus.ask(bus.client.delete(BOARD_HISTORY))

@@ -80,7 +80,10 @@ class Database(ConnectionPool):
             await self._require_version(connection)
 
     async def prepare_database(self) -> None:
-        """Bring the schema up to date, as long as the server answers other sessions meanwhile."""
+        """Bring the schema up to date, as long as the server answers other sessions meanwhile.
+
+        At the end the session is terminated.
+        """
         connection = await self.open_session()
         self.migrating_since = time.monotonic()
         try:

@@ -139,6 +139,7 @@ def test_a_function_that_does_not_say_what_it_does_to_the_world_is_found(body, s
     silent, speaking = f"def f():\n    {body}\n", f'def f():\n    """{said}"""\n    {body}\n'
     inner = f"def f():\n    def g():\n        '''{said}'''\n        {body}\n"
     assert effect in EFFECTS
+    assert find_unsaid_effects({"a.py": "def f():\n    os.kill(pid, 0)\n"}) == {}, "it only asks"
     assert find_unsaid_effects({"a.py": silent}) == {"a.py:1 f": [effect]}
     assert find_unsaid_effects({"a.py": speaking}) == {}
     assert find_unsaid_effects({"a.py": inner}) == {}, "what a function in it does is its own"

@@ -113,6 +113,7 @@ class SocketHttpClient:
             raise SocketHttpError(reason) from error
 
     def _take(self) -> _Streams | None:
+        """Return a kept connection that is still open, and drop those that are not; None without one."""
         while self._kept:
             reader, writer = self._kept.pop()
             if not (reader.at_eof() or writer.is_closing()):
@@ -121,7 +122,7 @@ class SocketHttpClient:
         return None
 
     async def _ask(self, streams: _Streams, request: bytes, max_bytes: int) -> SocketAnswer:
-        """Ask on a connection; it is kept only after a whole answer.
+        """Ask on a connection; it is kept only after a whole answer, and otherwise dropped.
 
         Raises SocketHttpError, OSError, an error of httptools, or EOFError if nothing was answered.
         """

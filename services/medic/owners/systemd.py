@@ -107,6 +107,7 @@ class SystemdUnits(ProcessOwner):
         self.logs = JournalLogs(pattern, list_services, self.requests, log, is_user=is_user)
 
     async def end(self) -> None:
+        """Disconnect from the D-Bus."""
         bus, self._bus = self._bus, None
         if bus is None:
             return

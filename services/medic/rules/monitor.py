@@ -171,8 +171,7 @@ class RuleMonitor:
             readings[metric] = {**readings.get(metric, {}), **values}
         forget_ages_on_full_buses(readings, pairs.values(), seen.truth)
         self._readings = readings
-        about_fleet = {name: pair for name, pair in pairs.items() if pair[1].metric not in WORK_METRICS}
-        self._take(pairs, self._evaluate(self._evaluator, about_fleet, readings, now), now)
+        self._evaluate(self._evaluator, pairs, readings, now)
         frees_connections = Remedy.RECONNECT in self._get_settings().ladder_of(ARCHIVE)
         self._symptoms = find_symptoms(self.findings.values(), frees_connections=frees_connections)
 
@@ -190,17 +189,16 @@ class RuleMonitor:
         kept = {svc: each for svc, each in work.proposals.items() if before.get(svc, each) == each}
         self._work = replace(work, proposals=kept)
         self._work_readings = read_work(self._work, truth.services)
-        pairs = self._list_pairs(truth)
-        about_work = {name: pair for name, pair in pairs.items() if pair[1].metric in WORK_METRICS}
-        self._take(pairs, self._evaluate(self._work_evaluator, about_work, self._work_readings, now), now)
+        self._evaluate(self._work_evaluator, self._list_pairs(truth), self._work_readings, now)
 
-    def _evaluate(
-        self, evaluator: RuleEvaluator, pairs: Pairs, readings: Readings, now: float
-    ) -> dict[str, RuleFinding]:
-        return evaluator.evaluate(pairs, readings, now, self._find_longest_gap())
+    def _evaluate(self, evaluator: RuleEvaluator, pairs: Pairs, readings: Readings, now: float) -> None:
+        """Evaluate the rules about the fleet, or about the medic's own work; log and publish what follows.
 
-    def _take(self, pairs: Pairs, found: dict[str, RuleFinding], now: float) -> None:
-        """Take over what was found of some rules, in the order of all; log and publish what follows."""
+        Findings keep the order of all pairs, whichever of the two was evaluated last.
+        """
+        is_work = evaluator is self._work_evaluator
+        own = {name: pair for name, pair in pairs.items() if (pair[1].metric in WORK_METRICS) is is_work}
+        found = evaluator.evaluate(own, readings, now, self._find_longest_gap())
         known = self.findings | found
         self.findings = {name: known[name] for name in pairs if name in known}
         self.holding &= self.findings.keys()
