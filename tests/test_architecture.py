@@ -13,7 +13,6 @@ from support.architecture import (
     LAYERS,
     ONLY_FOR,
     ONLY_IN,
-    TOUCHES_ABOVE,
     Module,
     broken,
     find_circle,
@@ -124,7 +123,6 @@ def test_each_name_in_the_tables_is_there():
     assert named <= there
     assert {place for places in ONLY_IN.values() for place in places} <= there
     assert set(ONLY_FOR) <= there
-    assert set(TOUCHES_ABOVE) <= {module.name for module in read_tree()}
 
 
 def test_a_circle_is_seen_and_named():

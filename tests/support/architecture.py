@@ -77,7 +77,6 @@ ONLY_FOR = {
 
 # What services share stands above what agents share, and thinks all the same. From the bottom up, as LAYERS.
 THINKS_ABOVE = ["services.market", "services.tables"]
-TOUCHES_ABOVE: list[str] = []  # but for these modules
 
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off
@@ -308,7 +307,7 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
         found = ((line, name) for line, name in imports(module) if name not in BARE_MAY_IMPORT)
         yield from ((line, f"the bare package imports {name}") for line, name in found)
         return
-    thinks_above = part in THINKS_ABOVE and module.name not in TOUCHES_ABOVE
+    thinks_above = part in THINKS_ABOVE
     layer = "thinks" if thinks_above else layer_of(part)
     if layer is None:
         yield 1, f"{part} is in no layer: give it one in tests/architecture.py"
