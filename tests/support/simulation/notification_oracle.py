@@ -400,7 +400,9 @@ class NotificationOracle:
                 if not case.ends_owed[channel]:
                     raise OracleError(f"the end of what {channel} was not told ({before}): {line}")
                 case.ends_owed[channel] -= 1
-            case.ends_owed[channel] += is_begun and view != "up" and channel in case.missed
+            # a short outage that nobody was told of ends nothing that the channel believes
+            is_end = view == "up" and saying != "blip"
+            case.ends_owed[channel] += is_begun and not is_end and channel in case.missed
             case.view[channel] = view
             case.wrong_since.pop(channel, None)
             case.missed.discard(channel)
