@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
 from marketswarm.time_slice import wait_within
-from services.board.cache import Cached
+from marketswarm.web.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.market.request_desk import RequestOutcome
 from services.market.rows import QUOTE_CELLS, Cells

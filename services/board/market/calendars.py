@@ -13,7 +13,7 @@ from typing import Any, Final
 from marketswarm import log as logs
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
 from marketswarm.truth import Service, Truth
-from services.board.cache import Cached
+from marketswarm.web.cache import Cached
 from services.board.market.calendar_process import CalendarProcessError, request_days
 from services.market.records import AssetClass
 from services.market.sessions import (
