@@ -156,18 +156,23 @@ def _add_health(app: FastAPI, board: FleetBoard) -> None:
 def add_errors(app: FastAPI, templates: Templates) -> None:
     """Add the answers to what fails: JSON under `/api/`, and a page for other paths."""
 
+    def answer_failure(request: Request, status: int, detail: str, headers: dict[str, str]) -> Response:
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"detail": detail}, status, headers=headers)
+        return templates.answer_error(status, detail[:1].upper() + detail[1:], "", headers)
+
     async def answer_http_error(request: Request, error: Exception) -> Response:
         if isinstance(error, RefusedError) and not request.url.path.startswith("/api/"):
             return templates.answer_error(
                 error.status, "This was not done", make_sentence(error.reason), error.headers
             )
         known = error if isinstance(error, HTTPException) else HTTPException(500, "error")
-        return _answer(templates, request, known.status_code, str(known.detail), dict(known.headers or {}))
+        return answer_failure(request, known.status_code, str(known.detail), dict(known.headers or {}))
 
     async def answer_invalid(request: Request, error: Exception) -> Response:
         """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
         errors = error.errors() if isinstance(error, RequestValidationError) else ()
-        return _answer(templates, request, 422, describe_invalid(errors), find_quota_headers(request))
+        return answer_failure(request, 422, describe_invalid(errors), find_quota_headers(request))
 
     async def answer_over(request: Request, _error: Exception) -> Response:
         back = "&back=truth" if request.url.path.startswith("/truth/") else ""
@@ -175,7 +180,7 @@ def add_errors(app: FastAPI, templates: Templates) -> None:
 
     def explain(kind: type[Exception], status: int, headers: Mapping[str, str]) -> None:
         async def answer(request: Request, error: Exception) -> Response:
-            return _answer(templates, request, status, str(error), {**headers, **find_quota_headers(request)})
+            return answer_failure(request, status, str(error), {**headers, **find_quota_headers(request)})
 
         app.add_exception_handler(kind, answer)
 
@@ -185,14 +190,6 @@ def add_errors(app: FastAPI, templates: Templates) -> None:
     explain(QueryError, 422, {})
     explain(DatabaseAwayError, 503, {"Retry-After": "5"})
     explain(NotReady, 503, {"Retry-After": "1"})
-
-
-def _answer(
-    templates: Templates, request: Request, status: int, detail: str, headers: dict[str, str]
-) -> Response:
-    if request.url.path.startswith("/api/"):
-        return JSONResponse({"detail": detail}, status, headers=headers)
-    return templates.answer_error(status, detail[:1].upper() + detail[1:], "", headers)
 
 
 def describe_failures(document: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from marketswarm.agent import Agent
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.truth import SYSTEM, Truth
 from marketswarm.web.audit import AuditLog
+from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.sessions import BrowserSession, SessionGate
 from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
@@ -21,7 +22,6 @@ from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Section
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.fleet.reader import FleetReader
-from services.board.fleet.stream import StreamHub
 from services.board.menu import list_sections
 from services.board.pings.key_pages import KEYS
 from services.board.pings.key_ring import KeyRing

@@ -9,13 +9,13 @@ from starlette.types import ASGIApp
 
 from marketswarm.agent import agent
 from marketswarm.web.clients import ForwardedClients, GatewayOverTls, find_networks, has_gateway
+from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.server import open_socket, open_tls_listener, serve
 from services.board.app import create_app
 from services.board.board import Board
 from services.board.fleet.history import HistoryBuilder
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import create_recorder
-from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
 from services.board.metrics import collect_board, collect_market
 from services.board.pings.gate import PingGate

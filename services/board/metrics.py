@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from marketswarm.metrics import Family, MetricTable
+from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.guard import Guard
 from marketswarm.web.tls_listener import TlsListener
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import HistoryRecorder
-from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
 from services.board.pings.writer import PingWriter
 

@@ -15,15 +15,15 @@ from websockets.exceptions import ConnectionClosedError
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.tasks import end_tasks
 from marketswarm.web import guard
+from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.guard import TOKEN_REFUSED, Guard
 from marketswarm.web.server import open_socket, serve
 from marketswarm.web.sessions import SessionGate
 from marketswarm.web.tokens import TokenVerifier
+from marketswarm.web.updates import UpdateHub
 from services.board.actions.forms import make_forms
 from services.board.fleet.api import make_api
-from services.board.fleet.stream import StreamHub
 from services.board.market.conversation import serve_client
-from services.board.market.updates import UpdateHub
 from services.board.site_rules import SITE_RULES
 from services.board.templates import TEMPLATES
 from support.waiting import auntil

@@ -18,14 +18,14 @@ from marketswarm.monitor import Monitor, VerdictEncoder
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.publisher import LogLength
 from marketswarm.monitor.verdict_queue import RecentWrites, VerdictQueue
+from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.guard import Guard
+from marketswarm.web.updates import UpdateHub
 from notifier.metrics import NotifierMetrics
 from sentinel.follow import SkippedEntries
 from services.archive.metrics import ArchiveMetrics
 from services.bars.metrics import BarsMetrics
 from services.board.fleet.recorder import HistoryRecorder
-from services.board.fleet.stream import StreamHub
-from services.board.market.updates import UpdateHub
 from services.board.metrics import collect_board, collect_market
 from services.board.site_rules import SITE_RULES
 from services.massive.market.status import MarketStatus

@@ -22,10 +22,10 @@ from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Epoch, Name
 from marketswarm.web.audit import AuditLog
 from marketswarm.web.away import refuse_without_bus
+from marketswarm.web.cache import Cached
 from marketswarm.web.limits import RefusedError
 from marketswarm.web.tokens import Client
 from services.board.actions.steering import Line, VerbBody
-from services.board.cache import Cached
 from services.board.settings import PublicSettings
 
 FRESH_SEC: Final = 2.0  # so long it is not read again, because everyone may ask for the public page

@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from marketswarm.operator.dead_messages import UndeliveredMessage
 from marketswarm.status.channel_records import ChannelStatus
 from marketswarm.status.notifications import PendingDelivery
+from marketswarm.web.event_stream import StreamsFull
 from marketswarm.web.responses import answer_body, answer_fresh
 from services.board.fleet.alerts import (
     MAX_PAGE_EVENTS,
@@ -24,7 +25,6 @@ from services.board.fleet.alerts import (
 from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.notifications import read_dead_letters
 from services.board.fleet.snapshot import FleetSnapshot, IncidentView, ServiceSnapshot
-from services.board.fleet.stream import StreamsFull
 
 Text = Annotated[str, Query(max_length=300)]
 RETRY_SEC: Final = 5

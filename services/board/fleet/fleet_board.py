@@ -14,6 +14,7 @@ from marketswarm.keys import ALERTS
 from marketswarm.status.topology import read_topology
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.truth import MEDIC, Truth
+from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.responses import Templates
 from marketswarm.web.sessions import BrowserSession, SessionGate
 from services.board.fleet.frame import Frame, Section
@@ -25,7 +26,6 @@ from services.board.fleet.incident_record import (
 )
 from services.board.fleet.reader import STALE_SEC, FleetReader
 from services.board.fleet.snapshot import FleetSnapshot
-from services.board.fleet.stream import StreamHub
 from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
 
 REFRESH_SEC: Final = 1.5  # how long the answer to a form waits until the board has read what the form changed

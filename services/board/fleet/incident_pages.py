@@ -16,8 +16,8 @@ from marketswarm.operator.healing_stats import (
     measure_resolutions,
 )
 from marketswarm.text import escape_text
+from marketswarm.web.cache import Cached
 from marketswarm.web.responses import answer_fresh
-from services.board.cache import Cached
 from services.board.fleet.alerts import AlertsAnswer
 from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame

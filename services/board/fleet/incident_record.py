@@ -27,7 +27,7 @@ from marketswarm.operator.healing import (
 )
 from marketswarm.operator.healing_text import describe_proposal, describe_step
 from marketswarm.text import escape_lines, escape_text
-from services.board.cache import Cached
+from marketswarm.web.cache import Cached
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, AlertsAnswer, AlertView, read_alerts
 
 FRESH_SEC: Final = 1.0  # so long the bus is not asked again, because every reader of a page may ask

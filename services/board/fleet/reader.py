@@ -23,11 +23,11 @@ from marketswarm.keys import ALERTS
 from marketswarm.status.fleet_state import read_fleet_state
 from marketswarm.status.notifications import OpenIncident, read_notifications
 from marketswarm.truth import Truth
+from marketswarm.web.event_stream import StreamHub
 from services.board.fleet.alerts import make_alert_view
 from services.board.fleet.beats import BeatLog
 from services.board.fleet.snapshot import FleetSnapshot, diff, pack_snapshot
 from services.board.fleet.snapshot_builder import HistoryExtract, SnapshotInput, apply_event, build_snapshot
-from services.board.fleet.stream import StreamHub
 from services.board.settings import BoardEnvironment, BoardSettings
 
 MANY_SERVICES: Final = 1000  # with more services than this, the interval grows in proportion

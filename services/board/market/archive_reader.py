@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.agent.requests import RequestOutcome
-from services.board.cache import Cached
+from marketswarm.web.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.tables.rows import QUOTE_CELLS, Cells
 from services.tables.tables import BOARD_NAME, DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema

@@ -14,7 +14,7 @@ from marketswarm import log as logs
 from marketswarm.agent.worker_process import WorkerError
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
 from marketswarm.truth import Service, Truth
-from services.board.cache import Cached
+from marketswarm.web.cache import Cached
 from services.board.market.calendar_process import request_days
 from services.market.records import AssetClass
 from services.market.sessions import (

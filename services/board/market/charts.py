@@ -18,7 +18,7 @@ import orjson
 
 from marketswarm.bus import Bus
 from marketswarm.keys import chart_key
-from services.board.cache import Cached, RedisShelf
+from marketswarm.web.cache import Cached, RedisShelf
 from services.board.market.archive_reader import ArchiveReader
 from services.board.market.live import NEVER, Chart, LiveMarket, is_bar, merge_live
 from services.board.market.query import ROWS, TableFormat, TableQuery

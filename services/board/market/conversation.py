@@ -12,7 +12,7 @@ client that goes on like that is dropped.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Final
 
@@ -22,18 +22,18 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from marketswarm.tasks import run_until_first
 from marketswarm.web.limits import RateLimiter
-from marketswarm.web.validation import describe_invalid, place_errors
-from services.board.market.market import Market
-from services.board.market.updates import (
+from marketswarm.web.updates import (
     INTERVAL_SEC,
     MAX_INTERVAL_SEC,
     MAX_TOPICS,
     DropReason,
     Follower,
     FollowersFull,
-    TopicKind,
     UpdateHub,
 )
+from marketswarm.web.validation import describe_invalid, place_errors
+from services.board.market.market import Market
+from services.board.market.topics import TopicKind
 from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAMES
 
@@ -52,7 +52,15 @@ TOO_SLOW: Final = 4408
 LOST: Final = 4410
 TOO_MANY: Final = 4429
 
-_CODES: Final = {DropReason.CLOSED: GOING_AWAY, DropReason.TOO_SLOW: TOO_SLOW, DropReason.LOST: LOST}
+_ENDS: Final[Mapping[DropReason, tuple[int, str]]] = {
+    DropReason.CLOSED: (GOING_AWAY, "the board ends"),
+    DropReason.TOO_SLOW: (TOO_SLOW, "too slow: updates waited longer than this client read"),
+    DropReason.LOST: (LOST, "updates were lost: connect again"),
+}
+"""By why a follower was dropped, the code and the reason of the close frame."""
+
+_FULL_MARKET: Final = "too many clients follow the market: try again later"
+_FULL_ADDRESS: Final = "too many clients of this address follow the market"
 
 Topic = Annotated[str, Field(min_length=1, max_length=80)]
 
@@ -122,7 +130,7 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, market: Market) -> Non
     try:
         follower = hub.join(socket.client.host if socket.client else "")
     except FollowersFull as full:
-        await _close(socket, Disconnect(FULL, str(full)))
+        await _close(socket, Disconnect(FULL, _FULL_ADDRESS if full.is_of_address else _FULL_MARKET))
         return
     try:
         writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
@@ -193,7 +201,7 @@ async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.
     while True:
         last, updates = await follower.take()
         if follower.dropped is not None:
-            raise Disconnect(_CODES[follower.dropped], follower.dropped)
+            raise Disconnect(*_ENDS[follower.dropped])
         wires = b",".join(one.wire for one in updates)
         async with writing:
             await _send(socket, b'{"type":"updates","last":%d,"updates":[%s]}' % (last, wires))
@@ -205,7 +213,7 @@ async def _send(socket: WebSocket, wire: bytes) -> None:
         async with asyncio.timeout(SEND_SEC):
             await socket.send_text(wire.decode())
     except TimeoutError:
-        raise Disconnect(TOO_SLOW, DropReason.TOO_SLOW) from None
+        raise Disconnect(*_ENDS[DropReason.TOO_SLOW]) from None
 
 
 async def _close(socket: WebSocket, end: Disconnect) -> None:

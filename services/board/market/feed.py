@@ -32,7 +32,8 @@ from marketswarm.keys import (
     source_breaker_key,
 )
 from marketswarm.truth import Truth
-from services.board.cache import RedisShelf
+from marketswarm.web.cache import RedisShelf
+from marketswarm.web.updates import UpdateHub
 from services.board.market.live import (
     NEVER,
     LiveMarket,
@@ -52,7 +53,7 @@ from services.board.market.states import (
     parse_breaker,
     parse_gate,
 )
-from services.board.market.updates import TopicKind, UpdateHub, name_topic
+from services.board.market.topics import TopicKind, name_topic
 from services.board.settings import BoardEnvironment
 from services.market.fields import EntryError
 from services.tables.rows import Cells, make_bar_row, make_indicator_row, make_quote_row

@@ -12,8 +12,9 @@ from marketswarm.agent.requests import RequestDesk
 from marketswarm.bus import BusError
 from marketswarm.operator.remedies import BOARD, Remedy
 from marketswarm.truth import SYSTEM
+from marketswarm.web.cache import Cached
 from marketswarm.web.limits import RequestLimiter
-from services.board.cache import Cached
+from marketswarm.web.updates import UpdateHub
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, try_archive
 from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
@@ -41,7 +42,7 @@ from services.board.market.live import (
 )
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
-from services.board.market.updates import TopicKind, UpdateHub
+from services.board.market.topics import TopicKind
 from services.board.settings import BoardEnvironment, MarketView
 from services.tables.rows import Cells
 

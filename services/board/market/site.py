@@ -13,8 +13,9 @@ from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text, parse_digits
+from marketswarm.web.cache import Cached
 from marketswarm.web.responses import PageModel, Templates
-from services.board.cache import Cached
+from marketswarm.web.updates import MAX_TOPICS
 from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.market.api import make_limit
@@ -32,7 +33,7 @@ from services.board.market.overview import (
 )
 from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import GateState, StoredSeries, list_observations
-from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
+from services.board.market.topics import TopicKind, name_topic
 from services.market.records import TIMEFRAMES
 
 NAV: Final = "/market"

@@ -11,8 +11,8 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.history.rollup import Seconds
 from marketswarm.operator.announcements import Announcement, select_open, select_past
 from marketswarm.status.service_rows import ServiceState
+from marketswarm.web.cache import Cached
 from services.board.actions.announcements import AnnouncementBoard
-from services.board.cache import Cached
 from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.history import PUBLIC_DAYS, outline_days

@@ -39,3 +39,12 @@ async def test_an_act_that_is_done_leaves_its_end_to_the_caller():
         pass
     assert await outcomes(bus) == ["begun"]
     await bus.aclose()
+
+
+async def test_a_program_whose_act_is_not_recorded_logs_that_under_its_name(capsys):
+    bus = MemoryBus()
+    bus.connected = False
+    with pytest.raises(RefusedError):
+        await AuditLog(lambda: bus, "shop").begin(ACT)
+    assert "shop.not_audited" in "".join(capsys.readouterr())
+    await bus.aclose()

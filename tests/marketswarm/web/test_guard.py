@@ -91,7 +91,7 @@ async def test_a_client_elsewhere_reads_what_is_open_without_a_token():
         assert (await run(answer, asked, is_open="/public".__eq__))[0]["status"] == expected
 
 
-async def run(app, asked, bodies=(), verifier=None, is_open=lambda _path: False):
+async def run(app, asked, bodies=(), verifier=None, *, is_open=lambda _path: False, rules=RULES):
     """Run the guard around an application; return what was sent."""
     sent, left = [], list(bodies)
 
@@ -102,7 +102,7 @@ async def run(app, asked, bodies=(), verifier=None, is_open=lambda _path: False)
         sent.append(message)
 
     verifier = verifier or TokenVerifier(MemoryBus, "board")
-    await Guard(app, RULES, verifier, (), is_open=is_open)(asked, receive, send)
+    await Guard(app, rules, verifier, (), is_open=is_open)(asked, receive, send)
     return sent
 
 
@@ -159,3 +159,12 @@ async def test_an_answer_that_has_begun_may_go_on():
 
 async def test_what_is_not_http_is_not_answered():
     assert await run(answer, {"type": "lifespan"}) == []
+
+
+async def test_a_browser_elsewhere_is_sent_to_the_page_that_the_program_names_for_that():
+    rules = SiteRules({"localhost"}, "HOSTS", sign_in="/login?back=list")
+    for path, expected in (("/", 303), ("/login", 200), ("/sign-in", 303)):
+        asked = scope(client=("10.0.0.2", 1), path=path, accept="text/html")
+        start = (await run(answer, asked, rules=rules))[0]
+        assert start["status"] == expected, path
+        assert dict(start["headers"]).get(b"location") == (b"/login?back=list" if expected == 303 else None)

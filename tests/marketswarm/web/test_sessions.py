@@ -1,5 +1,20 @@
-from marketswarm.operator.tokens import Scope, create_token
-from marketswarm.web.sessions import LASTS_SEC, MAX_NOTICES, MAX_SESSIONS, PageNotice, SessionStore
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from marketswarm.operator.tokens import Scope, create_token, write_token
+from marketswarm.testing import MemoryBus
+from marketswarm.web.limits import RefusedError
+from marketswarm.web.sessions import (
+    LASTS_SEC,
+    MAX_NOTICES,
+    MAX_SESSIONS,
+    PageNotice,
+    SessionGate,
+    SessionStore,
+    is_foreign,
+)
+from marketswarm.web.tokens import TokenVerifier
 
 TOKEN, _ = create_token("deploy", [Scope.WRITE], author="kim", now=1.0)
 HOME = "http://localhost"
@@ -47,3 +62,30 @@ def test_a_notice_is_kept_for_the_page_to_be_loaded_again_but_not_for_ever():
     for _ in range(MAX_NOTICES):
         session.add_notice(PageNotice("more"))
     assert session.find_notice(first) is None
+
+
+async def test_a_program_signs_people_in_under_its_own_name(capsys):
+    bus = MemoryBus()
+    token, text = create_token("kim", [Scope.READ], author="kim", now=1.0)
+    await write_token(bus, token)
+    gate = SessionGate(TokenVerifier(lambda: bus, "shop"), "shop_80")
+    answer, asked = Response(), make_request(origin="http://shop.example", host="shop.example")
+    await gate.open(asked, answer, str(text))
+    assert answer.headers["set-cookie"].startswith("shop_80=")
+    with pytest.raises(RefusedError, match="the token is not valid"):
+        await gate.open(asked, answer, "mst_wrong")
+    with pytest.raises(RefusedError, match="not sent by a page of the shop"):
+        await gate.open(make_request(origin="http://evil.example", host="shop.example"), answer, str(text))
+    logged = "".join(capsys.readouterr())
+    assert "shop.signed_in" in logged
+    assert "shop.token_refused" in logged
+    await bus.aclose()
+
+
+def test_a_request_without_an_origin_is_a_program_s():
+    assert not is_foreign(make_request(host="shop.example"))
+
+
+def make_request(**headers):
+    given = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": given, "client": ("::1", 1)})

@@ -10,10 +10,10 @@ import structlog
 
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from marketswarm.web.event_stream import StreamHub
 from services.board.fleet import reader as reader_module
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.snapshot_builder import HistoryExtract
-from services.board.fleet.stream import StreamHub
 
 
 @pytest.fixture

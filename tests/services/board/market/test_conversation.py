@@ -9,9 +9,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from marketswarm.tasks import end_tasks
 from marketswarm.web.limits import RateLimiter
+from marketswarm.web.updates import UpdateHub
 from services.board.market import conversation
 from services.board.market.conversation import MessageError, find_cost, is_topic, parse_message, serve_client
-from services.board.market.updates import UpdateHub
 from support.waiting import PATIENT_SEC
 
 ADDRESS = "10.0.0.1"
@@ -133,7 +133,7 @@ async def test_a_snapshot_begins_before_the_updates_that_still_wait_so_a_break_l
 
 
 async def test_a_client_that_is_dropped_learns_it_at_once_though_its_interval_is_long(talk, monkeypatch):
-    monkeypatch.setattr("services.board.market.updates.PENDING_UPDATES", 2)
+    monkeypatch.setattr("marketswarm.web.updates.PENDING_UPDATES", 2)
     hub, begin = talk
     wire, task = await begin()
     wire.say(subscribe=["bars:SPY:1m"], interval_sec=60)
@@ -245,7 +245,7 @@ async def test_a_client_too_many_is_told_so_by_the_reason_of_the_close(talk):
 
 
 async def test_a_break_that_was_too_long_ends_in_a_snapshot_and_the_connection_stays(talk, monkeypatch):
-    monkeypatch.setattr("services.board.market.updates.PENDING_UPDATES", 5)
+    monkeypatch.setattr("marketswarm.web.updates.PENDING_UPDATES", 5)
     hub, begin = talk
     for number in range(10):
         hub.publish("bars:SPY:1m", b"1", subject=str(number))

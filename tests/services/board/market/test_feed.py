@@ -25,11 +25,11 @@ from marketswarm.keys import (
 from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from marketswarm.web.updates import DropReason, UpdateHub
 from services.board.market import feed as feeds
 from services.board.market.feed import NO_MARKET, MarketFeed, find_archive_group
 from services.board.market.live import NEVER, LiveMarket
 from services.board.market.states import parse_gate
-from services.board.market.updates import DropReason, UpdateHub
 from services.market.entries import encode_entry
 from services.market.records import AssetClass, Bar, Provenance, Quote
 from services.tables.rows import make_bar_row

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.board.cache import Cached
+from marketswarm.web.cache import Cached
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
 from services.board.market.market import PAST_SEC

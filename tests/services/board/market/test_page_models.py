@@ -3,13 +3,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from marketswarm.web.updates import MAX_TOPICS
 from services.archive.correlations import MIN_DAYS
 from services.bars.indicator_catalog import INDICATORS
 from services.board import market
 from services.board.market.conversation import is_topic
 from services.board.market.overview import TileView
 from services.board.market.site import OVERLAYS, MarketPage, TileGroup
-from services.board.market.updates import MAX_TOPICS
 
 TEMPLATE = Path(market.__file__).parents[1] / "templates" / "market_correlations.html"
 NUMBERS = {5: "five"}

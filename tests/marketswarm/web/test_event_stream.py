@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from services.board.fleet import stream
-from services.board.fleet.stream import StreamHub, StreamsFull
+from marketswarm.web import event_stream as stream
+from marketswarm.web.event_stream import StreamHub, StreamsFull
 from support.waiting import PATIENT_SEC
 
 RESUMED = ("resumed", None, "{}")

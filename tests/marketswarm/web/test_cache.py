@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from marketswarm.testing import MemoryBus
-from services.board.cache import Cached, RedisShelf
+from marketswarm.web.cache import Cached, RedisShelf
 
 
 class Answers:

@@ -1,4 +1,4 @@
-"""Number what happens on the market, and pass it on to each follower at a pace that the follower keeps.
+"""Number what happens, and pass it on to each follower at a pace that the follower keeps.
 
 Each update has a number, which grows by one, and a topic; a ring keeps the latest, so that a follower that
 lost its connection goes on where it was. A follower gets the updates of its topics in batches, at most one an
@@ -15,7 +15,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import Final
 
 from marketswarm.text import parse_digits
@@ -34,33 +33,14 @@ INTERVAL_SEC: Final = 0.1
 """The least time between two batches for one follower, unless it asks for a longer one."""
 MAX_INTERVAL_SEC: Final = 60.0
 MAX_TOPICS: Final = 1000
-MAX_NAMES: Final = 8192  # how many names of topics are kept, for the updates of the ring to share them
-
-
-class TopicKind(StrEnum):
-    """Name the kinds of topics."""
-
-    BARS = "bars"
-    INDICATORS = "indicators"
-    QUOTES = "quotes"
-    SERIES = "series"
-
-
-@lru_cache(maxsize=MAX_NAMES)
-def name_topic(kind: TopicKind, *parts: str) -> str:
-    """Return the name of a topic: its kind, a symbol, and a timeframe if it has one.
-
-    Without a symbol it includes all of them: `quotes`, `bars:1m`.
-    """
-    return ":".join((kind, *parts))
 
 
 class DropReason(StrEnum):
-    """Name why a follower was dropped; the words are the reason of the close frame."""
+    """Name why a follower was dropped."""
 
-    TOO_SLOW = "too slow: updates waited longer than this client read"
-    CLOSED = "the board ends"
-    LOST = "updates were lost: connect again"
+    TOO_SLOW = "too slow"
+    CLOSED = "closed"
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +63,11 @@ class Update:
 
 
 class FollowersFull(Exception):  # noqa: N818 - an answer, not an accident
-    """As many followers as are allowed are there; the message is for the client."""
+    """As many followers as are allowed are there, or, with `is_of_address`, as many of this address."""
+
+    def __init__(self, *, is_of_address: bool = False) -> None:
+        super().__init__("too many clients of this address" if is_of_address else "too many clients")
+        self.is_of_address = is_of_address
 
 
 class Follower:
@@ -217,9 +201,9 @@ class UpdateHub:
     def join(self, address: str = "") -> Follower:
         """Return a new follower without topics, of a client's address. Raises FollowersFull."""
         if self._is_closed or len(self._followers) >= self.max_followers_now():
-            raise FollowersFull("too many clients follow the market: try again later")
+            raise FollowersFull
         if self._by_address[address] >= self._max_per_address_now():
-            raise FollowersFull("too many clients of this address follow the market")
+            raise FollowersFull(is_of_address=True)
         follower = Follower(address)
         self._followers.add(follower)
         self._by_address[address] += 1

@@ -2,8 +2,8 @@
 
 Each event has an id, `<boot>-<number>`. A browser that lost its connection names the last id that it has
 (`Last-Event-ID`) and gets what it missed and then `resumed`, if the ring still has that. If not, or after a
-restart of the board, it gets one `reset` event, and reads the whole snapshot anew. A `tick` event tells that
-the connection lives. `tick` and `resumed` have no id.
+restart of this program, it gets one `reset` event, and reads the whole snapshot anew. A `tick` event tells
+that the connection lives. `tick` and `resumed` have no id.
 
 No browser delays another one: a queue has a bound, and the stream of a browser that does not keep up ends.
 It then connects again.
@@ -13,13 +13,12 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from typing import Final, Literal
+from typing import Final
 
 from fastapi.sse import format_sse_event
 
 from marketswarm.text import parse_digits
 
-Kind = Literal["delta", "alert"]
 RING_EVENTS: Final = 1000
 RING_BYTES: Final = 8 * 1024 * 1024
 QUEUE_BYTES: Final = 1024 * 1024  # the most bytes that wait for one browser
@@ -90,7 +89,7 @@ class StreamHub:
     def position(self) -> str:
         return f"{self._boot}-{self._number}"
 
-    def publish(self, kind: Kind, data: bytes) -> str:
+    def publish(self, kind: str, data: bytes) -> str:
         """Send an event with this JSON to all followers; return its id."""
         self._number += 1
         self.published += 1

@@ -1,0 +1,25 @@
+"""Name the topics of `/ws`, which the updates of the market have."""
+
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final
+
+MAX_NAMES: Final = 8192  # how many names of topics are kept, for the updates of the ring to share them
+
+
+class TopicKind(StrEnum):
+    """Name the kinds of topics."""
+
+    BARS = "bars"
+    INDICATORS = "indicators"
+    QUOTES = "quotes"
+    SERIES = "series"
+
+
+@lru_cache(maxsize=MAX_NAMES)
+def name_topic(kind: TopicKind, *parts: str) -> str:
+    """Return the name of a topic: its kind, a symbol, and a timeframe if it has one.
+
+    Without a symbol it includes all of them: `quotes`, `bars:1m`.
+    """
+    return ":".join((kind, *parts))
