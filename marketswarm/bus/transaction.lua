@@ -141,7 +141,7 @@ end
 local function add_entry(entry)
   local key, length = KEYS[entry[1]], entry[2]
   local reply = redis.pcall('XADD', key, 'MAXLEN', '~', length, '*', unpack(entry, 4))
-  local why = type(reply) == 'table' and reply.err
+  local why = type(reply) == 'table' and reply.err and tostring(reply.err)
   if why and entry[3] == 1 and (string.find(why, 'smaller') or string.find(why, 'exhausted')) then
     redis.call('DEL', key)
     redis.call('XADD', key, '*', unpack(entry, 4))
