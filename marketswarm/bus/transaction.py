@@ -42,8 +42,8 @@ Value = str | bytes
 
 
 @dataclass(frozen=True, slots=True)
-class _HashWrite:
-    """`expiry` is the command by which the hash expires, EXPIRE or EXPIREAT, and its seconds."""
+class HashWrite:
+    """What is set and deleted in a hash; `expiry` is the command by which the hash expires, EXPIRE or EXPIREAT, and its seconds."""
 
     key: str
     fields: Mapping[str, Value]
@@ -55,9 +55,9 @@ class _HashWrite:
 class BusTransaction:
     """Collects what must be there, and what to write then; nothing happens before `commit`."""
 
+    hashes: list[HashWrite] = field(default_factory=list)
     _guards: list[tuple[str, str, str, Value]] = field(default_factory=list)
     _entries: list[tuple[str, Mapping[str, str], int, bool]] = field(default_factory=list)
-    _hashes: list[_HashWrite] = field(default_factory=list)
 
     def require(self, key: str, name: str, value: Value) -> None:
         """Write only if this field of a hash has this value; an empty value stands for a missing field."""
@@ -99,15 +99,15 @@ class BusTransaction:
             expires_at: delete it at this time instead, in epoch seconds.
         """
         expiry = None if expires_at is None else ("EXPIREAT", expires_at)
-        self._hashes.append(
-            _HashWrite(key, fields, deleted, expiry if kept_sec is None else ("EXPIRE", kept_sec))
+        self.hashes.append(
+            HashWrite(key, fields, deleted, expiry if kept_sec is None else ("EXPIRE", kept_sec))
         )
 
     def list_keys(self) -> Iterator[str]:
         """Yield the key of each guard, entry and write, in their order."""
         yield from (guard[0] for guard in self._guards)
         yield from (entry[0] for entry in self._entries)
-        yield from (write.key for write in self._hashes)
+        yield from (write.key for write in self.hashes)
 
     def list_args(self, numbers: Mapping[str, int]) -> Iterator[Value | float]:
         """Yield the arguments of `transaction.lua` for this transaction; `numbers` are those of its keys."""
@@ -119,8 +119,8 @@ class BusTransaction:
             for stream, fields, length, begin_anew in self._entries
         ]
         yield orjson.dumps(entries) if entries else b""
-        yield len(self._hashes)
-        for write in self._hashes:
+        yield len(self.hashes)
+        for write in self.hashes:
             yield from (numbers[write.key], len(write.fields))
             yield from chain.from_iterable(write.fields.items())
             yield len(write.deleted)
