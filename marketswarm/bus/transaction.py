@@ -43,7 +43,7 @@ Value = str | bytes
 
 @dataclass(frozen=True, slots=True)
 class HashWrite:
-    """What is set and deleted in a hash; `expiry` is the command by which the hash expires, EXPIRE or EXPIREAT, and its seconds."""
+    """A write of a hash. `expiry` is the command by which it expires, EXPIRE or EXPIREAT, and the seconds."""
 
     key: str
     fields: Mapping[str, Value]
