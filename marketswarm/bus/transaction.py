@@ -21,6 +21,9 @@ the first write then. What is left is refused before the first write or not at a
 snapshot that failed, missing replicas, a server that is a replica itself. That is Redis' own rule for a
 script.
 
+Two refusals remain that can leave a part: that of a single stream whose last id has room for fewer entries
+than are added (no clock makes such an id), and a missing right on a server before Redis 7.
+
 The script gives its caller no rights: Redis holds each of its commands against those of its user, who could
 send the same commands one by one. All that it needs besides the writes is HGET for a hash and TYPE for a
 stream, and XINFO STREAM if there are several streams.
