@@ -33,8 +33,8 @@ from marketswarm.agent.outage_state import (
 )
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage, retrying
-from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import replace_unusable, report_unusable
+from marketswarm.bus.transaction import BusTransaction, commit
 from marketswarm.closed_outages import read_closed
 from marketswarm.event import Event, encode_event
 from marketswarm.monitor.conventions import find_alert_target
@@ -43,10 +43,6 @@ ALERTS_LENGTH: Final = 100_000
 BATCH_SIZE: Final = 200
 CHECK_EVERY_SEC: Final = 30.0
 """How often it is looked which outages the healer closed, and which targets no instance follows any more."""
-STATE_CHANGED: Final = 0
-"""The script's answer when another instance has changed a state since it was read."""
-
-_SAVE_STATES: Final = Script.beside("marketswarm.agent", "outage_alerts.lua")
 
 States = Mapping[str, OutageState]
 
@@ -271,12 +267,14 @@ class OutageAlerts:
         Return False, with nothing saved, if another process has changed one of the states since it was read.
         """
         in_order = sorted(events, key=lambda event: event.ts)
-        args: list[str | bytes | float] = [ALERTS_LENGTH, len(changed)]
-        for name, value in changed.items():
-            args += [name, stored[name] or b"", value]
-        args += [encode_event(event) for event in in_order]
-        answer = await bus.script(_SAVE_STATES, [self.rule.states, self.rule.stream], args)
-        if answer == STATE_CHANGED:
+        save = BusTransaction()
+        for name in changed:
+            save.require(self.rule.states, name, stored[name] or b"")
+        for event in in_order:
+            save.add_entry(self.rule.stream, {"event": encode_event(event).decode()}, ALERTS_LENGTH)
+        kept = {name: value for name, value in changed.items() if value}
+        save.write_hash(self.rule.states, kept, changed.keys() - kept.keys())
+        if not await commit(bus, save):
             return False
         for event in in_order:
             self.published[event.type.rpartition("_")[2]] += 1

@@ -182,15 +182,16 @@ class Consumer:
         Return False, with nothing written, if another consumer has acknowledged the entry. `details` are
         further fields of the dead letter; `now` is in epoch seconds.
         """
-        letter = self.encode_letter(entry, reason, now, details)
-        args: list[str | bytes | float] = [self.group, entry.id, DEAD_LETTERS, letter]
+        letter = self.make_letter(entry, reason, now, details)
+        flat = orjson.dumps([text for pair in letter.items() for text in pair])
+        args: list[str | bytes | float] = [self.group, entry.id, DEAD_LETTERS, flat]
         return bool(await self.bus.script(_DEAD_LETTER, [entry.stream, dead], args))
 
-    def encode_letter(
+    def make_letter(
         self, entry: DeliveredEntry, reason: str, now: float, details: Mapping[str, str]
-    ) -> bytes:
-        """Return the fields of an entry's dead letter, as a JSON array of names and values."""
-        letter = {
+    ) -> dict[str, str]:
+        """Return the fields of an entry's dead letter."""
+        return {
             "stream": entry.stream,
             "entry": entry.id.decode("ascii", "replace"),
             "group": self.group,
@@ -198,7 +199,6 @@ class Consumer:
             "ts": f"{now:.3f}",
             **details,
         }
-        return orjson.dumps([text for pair in letter.items() for text in pair])
 
     async def read_backlog(self, stream: str) -> Backlog:
         return await read_backlog(self.bus, stream, self.group)

@@ -19,11 +19,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, BusError
 from marketswarm.bus.errors import ReplyTooLongError
-from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import delete_wrong_types, report_unusable
+from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, report_unusable
 from marketswarm.bus.stream import FIRST_ID, REPLY_BYTES, is_entry_id
+from marketswarm.bus.transaction import BusTransaction, commit
 from marketswarm.history.encoding import (
     MAX_HOURS_BYTES,
     MAX_RECORD_BYTES,
@@ -52,10 +52,7 @@ CHANGES_AT_ONCE: Final = 1000
 NAMES_AT_ONCE: Final = 500
 READ_SEC: Final = 10.0
 
-_WRITE: Final = Script.beside("marketswarm.history", "write.lua")
 _VERSION: Final = re.compile(rb"\d{1,18}")
-_STORED: Final = 1
-_NO_HASH: Final = -1
 
 
 @dataclass(slots=True)
@@ -138,15 +135,27 @@ async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> boo
 
 
 async def _write(bus: Bus, part: Sequence[_Change], old: bytes, new: bytes) -> bool:
-    hours = sorted({key for key, _, _ in part} - {BOARD_HISTORY, BOARD_SPANS})
-    keys = [BOARD_HISTORY, BOARD_SPANS, *hours]
-    args: list[str | bytes | float] = [old, new, *(_expires_at(key) for key in hours)]
+    """Write changes; return False if another version is stored than `old`, or a key of ours is no hash.
+
+    Such a key is deleted. Raises BusError.
+    """
+    changed: dict[str, dict[str, bytes]] = {BOARD_HISTORY: {}, BOARD_SPANS: {}}
     for key, name, value in part:
-        args += (keys.index(key) + 1, name, value)
-    outcome = await bus.script(_WRITE, keys, args, READ_SEC)
-    if outcome == _NO_HASH:
-        await delete_wrong_types(bus, dict.fromkeys(keys, "hash"))
-    return bool(outcome == _STORED)
+        changed.setdefault(key, {})[name] = value
+    changed[BOARD_HISTORY]["version"] = new
+    write = BusTransaction()
+    write.require(BOARD_HISTORY, "version", old)
+    for key, fields in changed.items():
+        kept = {name: value for name, value in fields.items() if value}
+        expires_at = None if key in {BOARD_HISTORY, BOARD_SPANS} else _expires_at(key)
+        write.write_hash(key, kept, fields.keys() - kept.keys(), expires_at=expires_at)
+    try:
+        return await commit(bus, write, READ_SEC)
+    except BusError as error:
+        if not is_wrong_type(error):
+            raise
+        await delete_wrong_types(bus, dict.fromkeys(changed, "hash"))
+        return False
 
 
 def _group_changes(history: FleetHistory) -> Iterator[list[_Change]]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Collection, Container, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import islice
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +20,6 @@ import orjson
 
 from marketswarm.beat import MAX_BOOT_CHARS, MAX_HOST_CHARS, MAX_VIA_CHARS
 from marketswarm.bus import Bus
-from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import (
     MAX_DURATION_SEC,
     MAX_EPOCH_SEC,
@@ -34,13 +33,14 @@ from marketswarm.bus.stored_values import (
     parse_text,
     report_unusable,
 )
+from marketswarm.bus.transaction import BusTransaction, commit
 from marketswarm.detector import Detector, Moment, SavedBeat, SavedJob, SavedService, State, WatchedService
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.detector.trouble import MAX_OPEN_FAILURES
 from marketswarm.keys import heard_key, jobs_key, monitor_lease_key, roster_key, silence_key
 from marketswarm.monitor.encoder import BUS_FIELD, REACH_FIELD, TRUTH_FIELD, WATCH_FIELD
 from marketswarm.monitor.job_entry import encode_job_entry, parse_job_entry
-from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
+from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.roster_entry import RosterEntry, parse_entry
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth.model import SERVICE_NAME
@@ -51,7 +51,6 @@ SCANNED_AT_ONCE: Final = 100
 BATCH_SIZE: Final = 2000
 MAX_SILENCE_BYTES: Final = 500
 _FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD}|{REACH_FIELD})?{SERVICE_NAME.pattern}")
-SAVE_SCRIPT: Final = Script.beside("marketswarm.monitor", "save.lua")
 
 _UP: Final = b'"verdict":"up"'  # in an entry of a service that is up, as the publisher writes it
 
@@ -233,8 +232,12 @@ class StateStore:
         self, key: str, fence: Fence, fields: Mapping[str, str | bytes], gone: Collection[str]
     ) -> bool:
         """Write fields of a hash and delete those in `gone`; return False if another process leads."""
-        args = [*fence, len(fields), *chain.from_iterable(fields.items()), len(gone), *gone]
-        return bool(await self.bus.script(SAVE_SCRIPT, [self.lease_key, key], args) != NOT_THE_LEADER)
+        save = BusTransaction()
+        if fence.boot:
+            save.require(self.lease_key, "boot", fence.boot)
+            save.require(self.lease_key, "epoch", str(fence.epoch))
+        save.write_hash(key, fields, gone)
+        return await commit(self.bus, save)
 
     async def save_silences(
         self, fence: Fence, changed: Mapping[str, WatchedService | None], detector: Detector, now: Moment

@@ -16,12 +16,11 @@ from marketswarm.bus import Bus
 from marketswarm.bus.backlog import Backlog, read_backlog
 from marketswarm.bus.consumer import DEAD_LETTERS, Consumer, DeliveredEntry
 from marketswarm.bus.follower import StreamFollower
-from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import FIRST_ID, is_entry_id, read_newest_id
+from marketswarm.bus.transaction import BusTransaction, commit
 from marketswarm.keys import ARCHIVE_POSITIONS
 
 PAGE: Final = 500
-_ADVANCE: Final = Script.beside("services.archive", "advance.lua")
 
 log = logs.get("archive")
 
@@ -95,7 +94,7 @@ class PositionConsumer(Consumer):
         """
         if entry.id not in self._followed[entry.stream].in_hand:
             return False
-        letter = self.encode_letter(entry, reason, now, details)
+        letter = self.make_letter(entry, reason, now, details)
         return await self._settle(entry.stream, [entry.id], dead, letter)
 
     async def delete_idle_consumers(self) -> None:
@@ -145,7 +144,7 @@ class PositionConsumer(Consumer):
         return [DeliveredEntry(stream, each.id, each.fields) for each in entries]
 
     async def _settle(
-        self, stream: str, idents: Iterable[bytes], dead: str = "", letter: bytes | None = None
+        self, stream: str, idents: Iterable[bytes], dead: str = "", letter: Mapping[str, str] | None = None
     ) -> bool:
         """Move the stored position behind entries, as far as none before them is in hand; write a letter.
 
@@ -159,11 +158,12 @@ class PositionConsumer(Consumer):
             followed.settled.discard(position)
         if position == followed.stored and letter is None:
             return True
-        keys = [ARCHIVE_POSITIONS]
-        args: list[str | bytes | float] = [self._field(stream), followed.stored, position]
+        move = BusTransaction()
+        move.require(ARCHIVE_POSITIONS, self._field(stream), followed.stored)
         if letter is not None:
-            keys, args = [*keys, dead], [*args, DEAD_LETTERS, letter]
-        if not await self.bus.script(_ADVANCE, keys, args):
+            move.add_entry(dead, letter, DEAD_LETTERS)
+        move.write_hash(ARCHIVE_POSITIONS, {self._field(stream): position})
+        if not await commit(self.bus, move):
             await self._load(stream)
             return False
         followed.stored = position

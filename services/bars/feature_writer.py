@@ -27,7 +27,7 @@ from marketswarm.agent import Agent
 from marketswarm.agent.loops import lead
 from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage
-from marketswarm.bus.scripts import Script
+from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import FEATURES, bars_state_key
 from services.bars.bar_table import CHUNK_BARS
 from services.bars.calendars import Calendars
@@ -40,7 +40,6 @@ from services.bars.store import STATES_BYTES, count_unread, read_bus_time
 from services.market.records import DAY_MS
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
-COMMIT: Final = Script.beside("services.bars", "commit_features.lua")
 LEASE: Final = "features"
 _FORMER_LEASE: Final = FEATURES
 LOOK_EVERY_SEC: Final = 1.0
@@ -390,15 +389,15 @@ class FeatureWriter:
         another instance has published, and nothing of that symbol is. Raise BusError.
         """
         stream = list_outputs(self._me.section)[FEATURES]
-        keys = [stream, *(bars_state_key(each.symbol) for each in new)]
-        args: list[str | bytes | float] = [keep]
+        transactions = []
         for each in new:
-            entries = [
-                [text for pair in (entry | {"epoch": str(epoch)}).items() for text in pair]
-                for entry in each.entries
-            ]
-            args += [each.before, each.after, orjson.dumps(entries)]
-        done = await self._find_bus().script(COMMIT, keys, args, WITHIN_SEC)
+            publish, state = BusTransaction(), bars_state_key(each.symbol)
+            publish.require(state, RECORD, each.before)
+            for entry in each.entries:
+                publish.add_entry(stream, entry | {"epoch": str(epoch)}, keep)
+            publish.write_hash(state, {RECORD: each.after})
+            transactions.append(publish)
+        done = await commit_each(self._find_bus(), transactions, WITHIN_SEC)
         self._metrics.features += sum(
             len(each.entries) for each, is_done in zip(new, done, strict=True) if is_done
         )

@@ -3,18 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from marketswarm.bus import Bus
-from marketswarm.bus.scripts import Script
+from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, bars_state_key
 from services.bars.outputs import Outputs
 from services.bars.settings import BarsOptions
+from services.bars.state import VERSION
 
-COMMIT: Final = Script.beside("services.bars", "commit.lua")
 STATES_PER_READ: Final = 16
 COMMITS_AT_ONCE: Final = 50
 ENTRIES_AT_ONCE: Final = 2000
@@ -77,15 +74,26 @@ class BarsStore:
         """Commit each symbol whole; return those that another instance has. Some may be before a BusError."""
         refused: list[str] = []
         for page in _split_commits(commits):
-            names = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE)
-            keys = [self.streams[name] for name in names] + [bars_state_key(each.symbol) for each in page]
-            args: list[str | bytes | float] = [options.keep, options.quarantine, KEPT_SEC]
-            for each in page:
-                args += _list_args(each)
+            transactions = [self._make_transaction(each, options) for each in page]
             async with self._waiting(BUS_SEC):
-                done = await self.bus.script(COMMIT, keys, args, WITHIN_SEC)
+                done = await commit_each(self.bus, transactions, WITHIN_SEC)
             refused += [each.symbol for each, is_done in zip(page, done, strict=True) if not is_done]
         return refused
+
+    def _make_transaction(self, commit: SymbolCommit, options: BarsOptions) -> BusTransaction:
+        """Return what publishes the outputs of a symbol and stores its state, if it has the same version."""
+        transaction, state, outputs = BusTransaction(), bars_state_key(commit.symbol), commit.outputs
+        transaction.require(state, VERSION, str(commit.version) if commit.version else "")
+        for name, published, length in (
+            (CHECKED_BARS, outputs.bars, options.keep),
+            (INDICATORS, outputs.indicators, options.keep),
+            (MARKET_QUARANTINE, outputs.quarantine, options.quarantine),
+        ):
+            for entry in published:
+                transaction.add_entry(self.streams[name], entry, length)
+        fields = {**commit.fields, VERSION: b"%d" % (commit.version + 1)}
+        transaction.write_hash(state, fields, commit.deleted, kept_sec=KEPT_SEC)
+        return transaction
 
 
 async def count_unread(bus: Bus, stream: str) -> tuple[int, str]:
@@ -120,16 +128,3 @@ def _split_commits(commits: Sequence[SymbolCommit]) -> Iterator[list[SymbolCommi
         entries += len(each.outputs)
     if page:
         yield page
-
-
-def _list_args(commit: SymbolCommit) -> list[str | bytes | float]:
-    outputs = commit.outputs
-    entries: list[list[Any]] = [
-        [stream, *chain.from_iterable(fields.items())]
-        for stream, published in enumerate((outputs.bars, outputs.indicators, outputs.quarantine), 1)
-        for fields in published
-    ]
-    args: list[str | bytes | float] = [commit.version, orjson.dumps(entries), len(commit.fields)]
-    for name, value in commit.fields.items():
-        args += [name, value]
-    return [*args, len(commit.deleted), *commit.deleted]

@@ -12,7 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from marketswarm.agent import LeaseLost
 from marketswarm.bus import Bus
-from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import (
     delete_wrong_types,
     parse_epoch,
@@ -20,6 +19,7 @@ from marketswarm.bus.stored_values import (
     read_time,
     report_unusable,
 )
+from marketswarm.bus.transaction import BusTransaction, commit
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE, dry_run_key
 from marketswarm.operator.diagnosis import make_diagnosis_field
 from marketswarm.operator.evidence import EVIDENCE_KEPT
@@ -46,7 +46,6 @@ SUPERSEDED: Final = "a medic with a newer lease has written"
 _NAMES_AT_ONCE: Final = 1000
 RECENT_ENTRIES: Final = 2000
 """Of so many entries of the record, a medic that begins to lead looks for incidents that are open."""
-_RECORD: Final = Script.beside("services.medic", "record.lua")
 _REPAIR: Final = TypeAdapter(Repair)
 _FUSE: Final = TypeAdapter(Fuse)
 _SPANS: Final = TypeAdapter(tuple[Span, ...])
@@ -173,13 +172,21 @@ class MedicStore:
             ahead_sec = await read_time(self.bus) - plan.observed.at
             shifted = [[each + ahead_sec for each in span] for span in plan.observed.spans]
             values.append((OBSERVED, orjson.dumps(shifted)))
-        args: list[str | bytes | float] = [str(epoch), ENTRIES_KEPT, len(values)]
-        for name, value in values:
-            args += [name, value]
-        args += [len(plan.used), *plan.used]
-        args += [EVIDENCE_KEPT, len(plan.evidence), *(each.encode() for each in plan.evidence)]
-        args += [entry.encode() for entry in plan.entries]
-        return bool(await self.bus.script(_RECORD, self._keys, args))
+        record = BusTransaction()
+        record.require_epoch(self._state, "epoch", epoch)
+        written = (
+            (self._evidence, EVIDENCE_KEPT, plan.evidence),
+            (self._incidents, ENTRIES_KEPT, plan.entries),
+        )
+        for stream, length, entries in written:
+            for each in entries:
+                record.add_entry(stream, {"entry": each.encode().decode()}, length, begin_anew=True)
+        if plan.used:
+            record.write_hash(self._approvals, {}, plan.used)
+        kept = {name: value for name, value in values if value}
+        gone = [name for name, value in values if not value]
+        record.write_hash(self._state, kept | {"epoch": str(epoch).encode()}, gone)
+        return await commit(self.bus, record)
 
     async def load_observed(self, get_now: Callable[[], float]) -> tuple[Span, ...]:
         """Return in which times earlier medics observed the fleet, by the clock that `get_now` reads.

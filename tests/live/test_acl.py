@@ -17,6 +17,7 @@ from marketswarm.access.passwords import format_acl_files, load_passwords
 from marketswarm.access.users import user_names
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.transaction import TRANSACTION, BusTransaction
 from marketswarm.truth import parse_truth
 from services.medic.remedies.leased_write import WRITE
 from support.acl_attempts import (
@@ -268,3 +269,35 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
         assert market.fcall(WRITE.function, 1, "quotes:SPY", 1e12, "UNLINK") == -1, "too late"
         with pytest.raises(redis.ResponseError, match=r"(?i)acl failure|user executing the script"):
             market.fcall(WRITE.function, 1, "quotes:SPY", 1e15, "SET", "x")
+
+
+def test_a_transaction_does_what_its_user_may_and_nothing_of_one_that_goes_further(enter_station):
+    kept, further = BusTransaction(), BusTransaction()
+    for each in (kept, further):
+        each.require_epoch("medic:state", "epoch", 1)
+        each.add_entry("medic:incidents", {"entry": "{}"}, 100, begin_anew=True)
+        each.write_hash("medic:state", {"epoch": "1"}, ["repair:a"])
+    further.write_hash("medic:alerts:outages", {"a": "{}"}, kept_sec=60)  # its user has no EXPIRE there
+    moved, deleted = BusTransaction(), BusTransaction()
+    moved.require("archive:positions", "a", "")
+    moved.add_entry("archive:dead", {"reason": "x"}, 100)
+    moved.write_hash("archive:positions", {"a": "1-1"})
+    deleted.add_entry("archive:dead", {"reason": "x"}, 100)
+    deleted.write_hash("archive:positions", {}, ["a"])  # nor HDEL here
+    for user, allowed, refused, stream in (
+        ("medic", kept, further, "medic:incidents"),
+        ("archive", moved, deleted, "archive:dead"),
+    ):
+        loader, client = enter_station(SYSTEM, "bootstrap"), enter_station(SYSTEM, user)
+        library = f"#!lua name={TRANSACTION.function}\n{TRANSACTION.library}"
+        loader.function_load(library, replace=True)
+        assert call_transaction(client, allowed) == [1], user
+        with pytest.raises(redis.ResponseError, match="ACL failure"):
+            call_transaction(client, refused)
+        assert len(client.xrevrange(stream)) == 1
+
+
+def call_transaction(client: redis.Redis, transaction: BusTransaction) -> list[int]:
+    keys = list(dict.fromkeys(transaction.list_keys()))
+    numbers = {key: number for number, key in enumerate(keys, 1)}
+    return client.fcall(TRANSACTION.function, len(keys), *keys, *transaction.list_args(numbers))

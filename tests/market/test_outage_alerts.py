@@ -116,7 +116,7 @@ async def test_an_answer_that_is_lost_repeats_nothing(server):
         await one.settled()
         one.see("shop", None, None, "refused", "refused", None, None)
         await one.settled()
-        assert lost == [1, 1]
+        assert lost == [[1], [1]]
     assert told(server) == [MISS, OK, MISS, OK]
     assert len({event["id"] for event in log_of(server)}) == 4
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from healer.election import LEASE_SCRIPT
 from healer.lease import BusLease
+from marketswarm.bus.transaction import TRANSACTION
 from marketswarm.monitor.publisher import PUBLISH_SCRIPT
-from marketswarm.monitor.store import SAVE_SCRIPT
 from marketswarm.testing import MemoryBus
 from support.examples import examples
 from support.simulation.server import LEASE, ROSTER, RefusedError, Server
@@ -96,13 +96,22 @@ def play_saves(runner, server, bus, history):
     """Save and delete fields, fenced by the lease; then the hash must read the same."""
     hold_lease(runner, server, bus)
     for fence, args in history:
-        on_both(server, bus, runner, SAVE_SCRIPT, [LEASE, "h"], [*fence, *args])
+        guards = [word for each in fence for word in (1, *each)]
+        words = [len(fence), *guards, "", 1, 2, *args, "", 0]
+        on_both(server, bus, runner, TRANSACTION, [LEASE, "h"], words)
     kept = runner.run(bus.client.hgetall("h"))
     assert kept == {key.encode(): value for key, value in server.hash("h").items()}
 
 
 SAVES = st.tuples(
-    st.sampled_from([["a", 1], ["a", 2], ["", 0]]),
+    st.sampled_from(
+        [
+            [("boot", "IS", "a"), ("epoch", "IS", "1")],
+            [("boot", "IS", "a"), ("epoch", "IS", "2")],
+            [("boot", "IS", "b")],
+            [],
+        ]
+    ),
     st.sampled_from([[2, "f", "1", "g", "2", 0], [1, "f", "3", 1, "g"], [0, 0]]),
 )
 TABLE = (

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from marketswarm.bus.stored_values import count_unusable
@@ -171,19 +173,17 @@ def test_a_silence_and_a_clock_are_read_as_they_were_written():
     assert parse_saved_silence(b"12.500 1762433458.300") == SavedSilence(12.5, 1762433458.3, True, "")
 
 
-async def test_very_many_jobs_are_saved_and_deleted_in_batches():
+async def test_very_many_jobs_are_saved_and_deleted_in_batches(monkeypatch):
     asked: list[tuple[int, int]] = []
 
-    class Counting:
-        name = "bus"
+    async def count(_bus, transaction):
+        [write] = transaction.hashes
+        asked.append((len(write.fields), len(write.deleted)))
+        return True
 
-        async def script(self, _script, _keys, args):
-            written = int(args[2])
-            asked.append((written, int(args[3 + 2 * written])))
-            return 1
-
+    monkeypatch.setattr("marketswarm.monitor.store.commit", count)
     jobs = {f"job{n}": SavedJob(1e9) for n in range(2 * BATCH_SIZE + 1)}
-    store = StateStore(Counting(), "healer")
+    store = StateStore(SimpleNamespace(), "healer")
     assert await store.save_jobs(Fence("b", 1), jobs, [f"gone{n}" for n in range(BATCH_SIZE + 1)])
     assert asked == [(BATCH_SIZE, BATCH_SIZE), (BATCH_SIZE, 1), (1, 0)]
 
@@ -193,15 +193,14 @@ async def test_more_silences_than_one_write_takes_are_all_saved_and_all_deleted(
     hand = Hand(*(watch(svc) for svc in "abcde"))
     written, deleted = set(), set()
 
-    class SavingBus:
-        async def script(self, _script, _keys, args):
-            count = args[len(UNFENCED)]
-            fields = args[len(UNFENCED) + 1 :]
-            written.update(fields[: 2 * count : 2])
-            deleted.update(fields[2 * count + 1 :])
-            return 1
+    async def save(_bus, transaction):
+        [write] = transaction.hashes
+        written.update(write.fields)
+        deleted.update(write.deleted)
+        return True
 
-    store, services = StateStore(SavingBus(), "healer"), hand.detector.services
+    monkeypatch.setattr("marketswarm.monitor.store.commit", save)
+    store, services = StateStore(SimpleNamespace(), "healer"), hand.detector.services
     changed = {svc: services[svc] if svc in "abd" else None for svc in "abcde"}
     assert await store.save_silences(UNFENCED, changed, hand.detector, hand.now)
     clocks = {f"@{name}" for name in hand.detector.buses}

@@ -94,6 +94,7 @@ class Unsaving(Refusal):
     reason = "misconf"
 
     def begin(self) -> None:
+        (self.server.folder / "dump.rdb").unlink(missing_ok=True)
         (self.server.folder / "dump.rdb").mkdir()
         self._set("save", "3600 1000000")
         self._save("err")

@@ -28,6 +28,7 @@ from marketswarm.agent.loops import lead
 from marketswarm.agent.tasks import SideTasks
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
+from marketswarm.bus.transaction import TRANSACTION
 from marketswarm.fleet.control import ControlledAgents, answer_request
 from marketswarm.fleet_control import RestartAnswer
 from marketswarm.keys import MEDIC_INCIDENTS, MEDIC_LEASE, MEDIC_STATE, own_lease_key
@@ -63,6 +64,8 @@ SETTINGS: Final = HealingSettings.model_validate(
 )
 LEASE_KEY: Final = own_lease_key(MEDIC, MEDIC_LEASE)
 ENTRIES: Final = ("opened", "intended", "acted", "verified", "resolved")
+EPOCH_AT: Final = 4
+"""Which argument of the record's transaction is the epoch; the entries are the one behind it."""
 WRITES: Final = (*ENTRIES, "take", "renew", "look", "act")
 POINTS: Final = tuple(f"{when} {what}" for what in WRITES for when in ("before", "after"))
 TROUBLES: Final = ("kill", "freeze", "cut")
@@ -83,13 +86,13 @@ class SimBus(MemoryBus):
         return await super().ask(request, within_sec, **more)
 
     async def script(self, script: Any, keys: Any, args: Any, within_sec: float | None = None) -> Any:
-        is_record = {MEDIC_STATE, MEDIC_INCIDENTS} <= set(keys)  # a read has one of them
+        is_record = script is TRANSACTION and MEDIC_STATE in keys
         names = [str(args[0])] if LEASE_KEY in keys else find_entries(args) if is_record else []
         for name in names:
             await self.process.reach(f"before {name}")
         reply = await super().script(script, keys, args, within_sec)
-        if is_record and reply:
-            self.process.world.note_write(self.process, int(args[0]))
+        if is_record and reply == [1]:
+            self.process.world.note_write(self.process, int(args[EPOCH_AT]))
         for name in names:
             await self.process.reach(f"after {name}")
         if self.process.is_cut:
@@ -99,7 +102,8 @@ class SimBus(MemoryBus):
 
 def find_entries(args: Any) -> list[str]:
     """Return what the timeline is told by a write."""
-    parsed = (TimelineEntry.parse(each) for each in args if isinstance(each, bytes))
+    entries = orjson.loads(args[EPOCH_AT + 1] or b"[]")
+    parsed = (TimelineEntry.parse(each[-1].encode()) for each in entries)
     return [str(each.what) for each in parsed if each is not None]
 
 

@@ -16,10 +16,10 @@ from marketswarm.bus import WITHIN_SEC, BusError
 from marketswarm.bus.listener import CANARY_SCRIPT
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import Gather
+from marketswarm.bus.transaction import TRANSACTION
 from marketswarm.monitor.health import REFRESH_SCRIPT
 from marketswarm.monitor.leadership import NOT_THE_LEADER
 from marketswarm.monitor.publisher import PUBLISH_SCRIPT
-from marketswarm.monitor.store import SAVE_SCRIPT
 from marketswarm.monitor.witness import LAST_BEATS_SCRIPT
 from support.simulation.event_loop import Loop, World
 from support.simulation.world import Bus, Key
@@ -60,7 +60,7 @@ class Server(Bus):
         self._scripts = {
             LEASE_SCRIPT.text: self.turn,
             PUBLISH_SCRIPT.text: self.tell,
-            SAVE_SCRIPT.text: self.save,
+            TRANSACTION.text: self.commit,
             LAST_BEATS_SCRIPT.text: self.last_beats,
             REFRESH_SCRIPT.text: self.refresh,
             CANARY_SCRIPT.text: self.canary,
@@ -153,19 +153,27 @@ class Server(Bus):
         self._told(self, fence, name, event, channel.decode() if is_told else "")
         return 1
 
-    def save(self, keys: list[str], args: list[bytes], _now: float) -> int:
-        """save.lua."""
-        if not self.speaks(keys, args):
-            return NOT_THE_LEADER
+    def commit(self, keys: list[str], args: list[bytes], _now: float) -> list[int]:
+        """transaction.lua, for one transaction without entries and epochs."""
+        words, is_held = iter(args), True
+        for _ in range(int(next(words))):
+            held = self.hash(keys[int(next(words)) - 1])
+            name, kind, value = next(words).decode(), next(words), next(words)
+            assert kind == b"IS"
+            is_held = is_held and held.get(name, b"") == value
+        if not is_held:
+            return [0]
+        assert next(words) == b""
         self.writing()
-        words = iter(args[2:])
-        for key in keys[1:]:
+        for _ in range(int(next(words))):
+            written = self.hash(keys[int(next(words)) - 1])
             for _ in range(int(next(words))):
                 name, value = next(words).decode(), next(words)
-                self.hash(key)[name] = value
+                written[name] = value
             for _ in range(int(next(words))):
-                self.hash(key).pop(next(words).decode(), None)
-        return 1
+                written.pop(next(words).decode(), None)
+            assert (next(words), next(words)) == (b"", b"0")
+        return [1]
 
     def refresh(self, keys: list[str], args: list[bytes], _now: float) -> int:
         """refresh.lua, but that nothing is kept."""

@@ -8,6 +8,7 @@ import time
 import orjson
 import pytest
 
+from marketswarm.bus.transaction import TRANSACTION
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.history import store
 from marketswarm.history.fleet_history import PERIOD_HOURS
@@ -236,7 +237,7 @@ class BusThatDiesWriting(MemoryBus):
     after = False
 
     async def script(self, script, keys, args, within_sec=None):
-        self.left -= "history_write" in script.function
+        self.left -= script is TRANSACTION
         if self.left == 0 and not self.after:
             raise KilledError
         reply = await super().script(script, keys, args, within_sec)
