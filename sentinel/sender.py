@@ -93,14 +93,14 @@ class ChannelSender:
     def _handle_outcome(self, outcome: Outcome) -> None:
         name, where, ident, error = outcome.channel, outcome.where, outcome.message.id, outcome.error
         if error is None:
-            log.info("direct.sent", channel=name, where=where, id=ident)
+            log.info("fallback.sent", channel=name, where=where, id=ident)
             self.trouble = self._worker.trouble
             self._on_accepted(self._alerts[ident], name)
         else:
             self.trouble = f"{name}: {error.reason}"
             write = log.error if outcome.final else log.warning
             write(
-                "direct.refused" if outcome.final else "direct.failed",
+                "fallback.refused" if outcome.final else "fallback.failed",
                 channel=name,
                 where=where,
                 reason=error.reason,

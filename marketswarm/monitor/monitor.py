@@ -267,7 +267,9 @@ class Evaluator:
         """
         if unheard.age_sec < IN_FLIGHT_SEC and not unheard.is_repeated:
             return
-        log.error("monitor.deaf", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3))
+        log.error(
+            "monitor.beats_not_received", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3)
+        )
         link = self.links.get(unheard.bus)
         if link is not None and link.listener is not None:
             link.listener.rebuild_session()

@@ -174,7 +174,7 @@ class BarsWorker:
         await self._take_over(new)
         self._in_force = in_force
         self._metrics.symbols = len(self._followed)
-        self._me.log.info("bars.follows", symbols=len(self._followed), new=len(new))
+        self._me.log.info("bars.symbols_assigned", symbols=len(self._followed), new=len(new))
 
     async def _read_next(self) -> list[Arrival]:
         """Return the next entries, after waiting for them for a moment. Raises BusError.
@@ -262,7 +262,7 @@ class BarsWorker:
                 state.positions[place] = FIRST_ID
                 if self._anew.get(stream) != upto:
                     self._anew[stream] = upto
-                    self._me.log.warning("bars.stream_anew", stream=stream, after=upto.decode())
+                    self._me.log.warning("bars.stream_recreated", stream=stream, after=upto.decode())
 
     def _set_aside(self, symbol: str, error: Exception) -> None:
         """Log the error of a symbol's builder, and follow this symbol no longer.

@@ -118,7 +118,7 @@ async def follow_other(me: Agent[MedicEnvironment], medic: Medic) -> None:
             me.is_mute = is_told or (is_there and is_dry)
             if me.is_mute and not is_told:
                 is_told = True
-                me.log.warning("medic.muted")
+                me.log.warning("medic.beats_stopped")
         await asyncio.sleep(REPORT_EVERY_SEC)
 
 

@@ -189,7 +189,7 @@ class PingWriter:
         now = time.monotonic()
         if now - self._begun_anew.get(svc, float("-inf")) >= EXPIRE_SEC:
             self._begun_anew[svc] = now
-            log.warning("board.pings_anew", svc=svc, why="an entry with the last possible id ended them")
+            log.warning("board.pings_reset", svc=svc, why="an entry with the last possible id ended them")
 
     def _refuse(self, one: _WaitingPing) -> None:
         """Tell a client that its ping was not taken.

@@ -108,7 +108,7 @@ class ReplaySource:
         ]
         begun, elapsed, now, is_anew = await self._bus.script(REPLAY_CLOCK, [key], args)
         if is_anew:
-            log.warning("replay.begun_anew", recording=self.recording.header.name, bus=self._bus.name)
+            log.warning("replay.restarted", recording=self.recording.header.name, bus=self._bus.name)
         return ReplayClock(self.speed, int(begun), int(elapsed), int(now))
 
     async def find_time(self, symbol: str) -> float:
