@@ -1,6 +1,6 @@
 """Define a repair: what the medic does about one outage of one target, from its first sight to its end. Pure.
 
-The states and the events between them are a table; docs/services/medic.md shows the same one.
+The states and the events between them are a table; docs/services/medic-decisions.md shows the same one.
 """
 
 from collections.abc import Collection, Mapping

@@ -210,7 +210,7 @@ class HealingSettings(ServiceConfig):
     fuse: FuseSettings = FuseSettings()
     """When the medic stops."""
     shipped_rules: bool = True
-    """Whether the rules of docs/services/medic.md are in force that the truth does not name. Example:
+    """Whether the rules of docs/services/alert-rules.md are in force that the truth does not name. Example:
     `false`."""
     rules: dict[RuleName, MonitorRule | None] = Field({}, max_length=MAX_RULES)
     """Alert rules by their names. One with the name of a shipped rule is in its place; `null` takes that one
