@@ -53,7 +53,7 @@ async def main() -> int:
             raise Exit(error.code, f"not seeded: {error}") from None
     if refused:
         log.warning(
-            "users.outdated", refused=refused, remedy="write the users anew (marketswarm acl) and load them"
+            "users.outdated", refused=refused, remedy="write the users again (marketswarm acl) and load them"
         )
     _report_result(result, loaded, settings.truth_path, [bus.name for bus in buses])
     return Code.DONE

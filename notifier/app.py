@@ -233,7 +233,7 @@ class LeadershipTerm:
             raise TermEnded
 
     def _follow_clock(self) -> None:
-        """If the wall clock was set, go on by it, and log that."""
+        """If the wall clock was set, continue by it, and log that."""
         step_sec = self._clock.follow_wall()
         if step_sec:
             log.warning("clock.set", by_sec=round(step_sec, 1))

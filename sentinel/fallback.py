@@ -2,7 +2,7 @@
 
 It follows the log of alerts on every bus and gives the notifier some seconds. Then it reads
 `notifier:told:<id>`, and sends each event without such a record over each of its channels, under the same id.
-`pending.py` decides which alerts are pending, `sender.py` how long to go on trying; the records are in
+`pending.py` decides which alerts are pending, `sender.py` how long to keep trying; the records are in
 `delivery_records.py`.
 """
 

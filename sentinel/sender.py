@@ -22,7 +22,7 @@ log = logs.get("direct")
 def find_message_zone(truth: Truth) -> tzinfo | None:
     """Return the time zone of the notifier's messages; None if the truth has none, or an unknown one.
 
-    The notifier refuses an unknown one; the last resort goes on without.
+    The notifier refuses an unknown one; the last resort continues without.
     """
     notifier = truth.services.get(NOTIFIER)
     name = None if notifier is None else notifier.settings.get("time_zone")

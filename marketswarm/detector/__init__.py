@@ -2,7 +2,7 @@
 
 `clock` measures silence, `wheel` finds the services that are due, `heard` stores beats, `instances` knows
 replays, `service` has the rule, `rule` the times that many services share, `trouble` what only some have,
-`restorable` goes on with what is known elsewhere about a service, `job` has the rule of runs, `bus` finds
+`restorable` continues with what is known elsewhere about a service, `job` has the rule of runs, `bus` finds
 lost buses, `detector` takes the messages and returns verdicts, `roster` plans the change to another roster,
 `restore` applies the state that an earlier run saved, `restarts` observes restarts while no healer listened,
 and keeps a `history` of each service; `verdict` has the states, their transitions, and the values that go in

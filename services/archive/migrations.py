@@ -2,7 +2,7 @@
 
 Each that is missing is applied in a transaction of its own, which locks the table `schema_version`, so one of
 several instances applies it, no lock on a table outlives its migration, and a process that is killed leaves
-whole migrations, after which the next one goes on. That table has a row for each file with its SHA-256. To
+whole migrations, after which the next one continues. That table has a row for each file with its SHA-256. To
 lock it as we do takes the right to write there, so that a role that may only read can't block a migration.
 
 The runner is our own. The kept tools for plain SQL files connect by psycopg2 (yoyo-migrations and

@@ -105,7 +105,7 @@ class Frame:
 
     `position` is the id of the last event of the stream that `snapshot` includes; the page's script follows
     the stream from there on. `sections` are the paths and names of the menu. `session` is there on pages with
-    forms if a person is signed in, and `notice` says what became of the form that led there, if one did.
+    forms if a person is signed in, and `notice` says the outcome of the form that led there, if one did.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Take requests of the medic to this process on system-redis, and report what became of them."""
+"""Take requests of the medic to this process on system-redis, and report their outcome."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ _MAX_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class RequestOutcome:
-    """What became of an attempt: the counts of a `RequestReport`, and why it failed, if it did."""
+    """The outcome of an attempt: the counts of a `RequestReport`, and why it failed, if it did."""
 
     ended: int = 0
     loaded: int = 0

@@ -49,7 +49,7 @@ from services.market.rows import (
 )
 
 _NEVER: Final = float("-inf")
-# a bus that lost entries has revisions counted anew, under a higher epoch; of equal ones the later entry
+# a bus that lost entries has revisions counted again, under a higher epoch; of equal ones the later entry
 _BY_REV: Final = ("epoch", "rev", "final", "stream_position")
 _BY_ANSWER: Final = ("asked_at", "stream_position")
 _COLUMN_TYPES: Final = {

@@ -102,11 +102,11 @@ async def main() -> int:
 
 
 async def follow_other(me: Agent[MedicEnvironment], medic: Medic) -> None:
-    """Look again and again whether a dry run and a medic that heals go on side by side.
+    """Look again and again whether a dry run and a medic that heals continue side by side.
 
     The dry run is mute until it has looked, and again from when it finds the other one, as long as it lives:
     a beat of its own would hide that the other one has ended. The one that heals says in its beats that a dry
-    run goes on. Runs until it is cancelled.
+    run continues. Runs until it is cancelled.
     """
     is_told = False
     is_dry, bus = me.settings.medic_dry_run, me.bus(SYSTEM)

@@ -33,7 +33,7 @@ ANSWER_SEC: Final = 4.0
 """How long all queries of one answer may take together, with connecting; the database may be there all the
 same. The guard gives up an answer after ten seconds."""
 RECONNECT_SEC: Final = 20.0
-"""How long it may take to open the connections anew."""
+"""How long it may take to open the connections again."""
 CONNECTIONS: Final = 8
 CHECK_SEC: Final = 10.0  # the time between two looks whether a database is there that answered
 REST: Final = Backoff(1.0, 5.0)  # the time between two looks at one that is away
@@ -281,7 +281,7 @@ class ArchiveReader:
         return [Download(*row) for row in await self._fetch(_DOWNLOADS, limit)]
 
     async def reconnect(self) -> RequestOutcome:
-        """Open the connections anew; a statement that runs may go on for STATEMENT_SEC."""
+        """Open the connections again; a statement that runs may continue for STATEMENT_SEC."""
         if self._url is None:
             return RequestOutcome(why=NOT_SET)
         try:

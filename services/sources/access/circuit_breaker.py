@@ -1,7 +1,7 @@
 """Leave a source alone that fails, or that an operator has paused. The breaker is on the bus.
 
 `breaker.lua` makes each step one step on the bus: all instances leave the source alone together, and a
-restart does not begin anew.
+restart does not reset it.
 """
 
 from dataclasses import dataclass

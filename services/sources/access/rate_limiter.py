@@ -1,7 +1,7 @@
 """Hold all instances together to as many requests as a source takes. The counts are on the bus.
 
 `take_request.lua` makes each step one step on the bus, so no two processes overdraw a limit together, and a
-restart does not begin anew.
+restart does not reset it.
 """
 
 import hashlib
