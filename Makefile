@@ -151,7 +151,7 @@ boardload: environment ## a hundred browsers on a board, and what it costs; need
 marketproof: environment ## the market under kills, and a batch that every row must equal; ARGS="--kills 100 --seed 7"
 	@PYTHONPATH=tests exec $(bin)/python -m marketproof $(ARGS)
 
-lock: ## the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
+lock: ## remake the lock files from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
 	@uv pip compile pyproject.toml --extra embedded --extra services --extra market --extra archive --group dev --universal --generate-hashes \
 		--no-emit-index-url --python-version 3.11 --quiet -o requirements.lock $(ARGS)

@@ -53,7 +53,7 @@ async def main() -> int:
             raise Exit(error.code, f"not seeded: {error}") from None
     if refused:
         log.warning(
-            "users.old", refused=refused, remedy="write the users anew (marketswarm acl) and load them"
+            "users.outdated", refused=refused, remedy="write the users again (marketswarm acl) and load them"
         )
     _report_result(result, loaded, settings.truth_path, [bus.name for bus in buses])
     return Code.DONE
@@ -70,11 +70,11 @@ def _read_document(path: Path) -> tuple[bytes, ParsedTruth]:
     except TruthError as error:
         for problem in error.problems:
             # the document's mistake, not the program's
-            log.error("truth.mistake", path=problem.path, problem=str(problem))  # noqa: TRY400
+            log.error("truth.error", path=problem.path, problem=str(problem))  # noqa: TRY400
         mistakes = "1 mistake" if len(error.problems) == 1 else f"{len(error.problems)} mistakes"
         raise Exit(Code.CONFIGURATION, f"{path} has {mistakes}; nothing was written") from None
     for warning in loaded.warnings:
-        log.warning("truth.doubt", path=warning.path, problem=str(warning))
+        log.warning("truth.warning", path=warning.path, problem=str(warning))
     return raw, loaded
 
 

@@ -39,7 +39,7 @@ FULL_PAUSE_SEC: Final = 0.25
 """The pause after a full page: 400 events a second at most, so that a flood does not trim the log at once."""
 BLOCK_SEC: Final = 1.0
 CHECK_SEC: Final = 5.0
-"""How often it is looked, while nothing comes, whether the stream was begun anew with older ids."""
+"""How often it is looked, while nothing comes, whether the stream was created again with older ids."""
 STANDBY_SEC: Final = 0.25
 """How often it is looked whether this healer leads."""
 LOG_EVERY_SEC: Final = 10.0
@@ -123,7 +123,7 @@ class Relay:
             await self._load_position(bus)
         entries, _ = await self._follower.read(PAGE_SIZE, BLOCK_SEC)
         if not entries:
-            self._position = self._follower.position  # the beginning, if the stream was begun anew
+            self._position = self._follower.position  # the beginning, if the stream was created again
             return
         events, skipped = _check_entries(self.rule, entries)
         stored, position = self._stored_position or b"", entries[-1].id
@@ -212,7 +212,7 @@ class Relay:
         found, newest_ts = dict[str, tuple[bytes, Event]](), 0.0
         read = self._closed.position
         if entry_sort_key(read) > entry_sort_key(self._position):
-            read = FIRST_ID  # the stream has begun anew
+            read = FIRST_ID  # the stream has been created again
         while entries := await read_entries_between(
             bus, self.rule.stream, f"({read.decode()}", self._position.decode(), count=PAGE_SIZE
         ):

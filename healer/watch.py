@@ -107,7 +107,7 @@ class RosterFollower:
             try:
                 await self._follow_truth()
             except Exception as error:  # whatever it is, what is in force is monitored on
-                self._me.log.exception("truth.unfit", revision=self._me.revision)
+                self._me.log.exception("truth.rejected", revision=self._me.revision)
                 problem = f"can't go by revision {self._me.revision}: {type(error).__name__}"
                 self._me.set_degraded(problem, part="roster")
             else:

@@ -3,7 +3,7 @@
 massive and sources alert on their targets and sources, and remember which miss they have reported. If the
 truth drops such a service, the healer closes what it left open, and stores beside the positions of its relay
 how far it did so. A service that comes back reads that, and forgets the misses that are closed: an outage
-that goes on is a new miss.
+that continues is a new miss.
 """
 
 import re

@@ -26,7 +26,7 @@ class NoFleetError(Exception):
 
 
 class RestartAnswer(StrEnum):
-    """What became of a request to restart. `changed` means that the process is not the one that was meant."""
+    """The outcome of a request to restart. `changed` means that the process is not the one that was meant."""
 
     DONE = "done"
     CHANGED = "changed"

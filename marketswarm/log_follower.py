@@ -56,7 +56,7 @@ class LogFollower:
     _is_in_skipped_line: bool = False
 
     def read_tail(self, lines: int) -> list[bytes]:
-        """Return the last `lines` whole lines. `read_new` goes on after them."""
+        """Return the last `lines` whole lines. `read_new` continues after them."""
         found: list[bytes] = []
         self.refused = {}
         for number in range(FILES):

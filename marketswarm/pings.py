@@ -163,7 +163,7 @@ def find_runs(pings: Sequence[JobPing]) -> list[JobRun]:
     """Return the runs that pings (oldest first) report, by the time of their first ping, the oldest first.
 
     A start that is followed by another start of the same id was never ended. A log line without a run that
-    goes on belongs to none.
+    continues belongs to none.
     """
     runs: list[JobRun] = []
     running: dict[str | None, int] = {}  # by `rid`, the place in `runs`

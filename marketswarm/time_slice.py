@@ -26,7 +26,7 @@ class TimeSlice:
         return time.monotonic() >= self._ends_at
 
     async def pause(self) -> bool:
-        """Let other tasks run once if this slice is over, and begin another slice; return True if it was."""
+        """Let other tasks run once if this slice has ended, and begin another; return True if it had."""
         if not self.is_over:
             return False
         await asyncio.sleep(0)

@@ -233,7 +233,7 @@ class LeadershipTerm:
             raise TermEnded
 
     def _follow_clock(self) -> None:
-        """If the wall clock was set, go on by it, and log that."""
+        """If the wall clock was set, continue by it, and log that."""
         step_sec = self._clock.follow_wall()
         if step_sec:
             log.warning("clock.set", by_sec=round(step_sec, 1))
@@ -467,7 +467,7 @@ class NotifierApp:
         try:
             await self._term.run()
         except* TermEnded:
-            log.info("term.over")
+            log.info("leadership.ended")
         except* BusError as errors:
             failed = find_error(errors, BusError)
         except* TermTimedOut:
@@ -477,9 +477,9 @@ class NotifierApp:
             for part in ("log", "channels"):
                 me.set_degraded(None, part=part)
         if failed is not None:
-            log.warning("term.not_begun", bus=failed.bus, reason=failed.reason)
+            log.warning("leadership.failed", bus=failed.bus, reason=failed.reason)
         if timed_out:
-            log.warning("term.timed_out", after_sec=BUS_ANSWER_WITHIN_SEC)
+            log.warning("leadership.timed_out", after_sec=BUS_ANSWER_WITHIN_SEC)
         if failed is not None or timed_out:
             await me.rest(PAUSES.longest_sec)
 

@@ -182,7 +182,7 @@ async def _send_with_retries(channel: Channel, message: Message) -> None:
                 return
             await asyncio.sleep(pause_sec)
         log.warning("channel.address_unsent", channel=channel.name, reason=reason)
-    except Exception as error:  # noqa: BLE001 - whatever a channel does, the term goes on
+    except Exception as error:  # noqa: BLE001 - whatever a channel does, the term continues
         log.warning("channel.address_unsent", channel=channel.name, reason=type(error).__name__)
     finally:
         await channel.aclose()

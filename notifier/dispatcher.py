@@ -326,7 +326,7 @@ class Dispatcher:
             self.state.set_pause(name, outcome.failures, outcome.at + outcome.pause_sec)
         if outcome.error is None:
             if self.state.mark_mended(name):
-                log.info("channel.mended", channel=name)
+                log.info("channel.recovered", channel=name)
             anchor = outcome.receipt.anchor if outcome.receipt is not None else None
             entry = self.outbox.record_accepted(message.id, name, anchor)
             for event in entry.events if entry is not None else ():

@@ -139,7 +139,7 @@ class LogReader:
     async def replay(self) -> None:
         """Add the entries after `replay_after` again, oldest first; what is known changes nothing.
 
-        Raises BusError; the next call begins anew.
+        Raises BusError; the next call starts again.
         """
         if self._replay_after is None:
             return

@@ -95,7 +95,7 @@ def join_lineages(copies: Collection[StateCopy]) -> Lineage:
 
 
 def merge_fields(newest: Mapping[str, bytes], apart: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the fields of the newest copy, joined with those of `apart`, a copy that went on without it.
+    """Return the fields of the newest copy, joined with those of `apart`, a copy that continued without it.
 
     A field that only `apart` has is added. An incident is taken with its notices from the copy with its later
     event. A message that was delivered from one copy may be sent again, under its id: better twice than not

@@ -45,7 +45,7 @@ class DeliveryRecords:
         self._channels: dict[str, list[str]] = {}  # by event id, the channels that accepted it from us
         self._unwritten: dict[str, dict[str, bytes]] = {}  # by bus and event id, the record to write
         self._ours: dict[str, set[str]] = {}  # by bus, the event ids whose record there is ours
-        self._outage = Outage(log, "direct.records_refused", "direct.records_taken")
+        self._outage = Outage(log, "fallback.records_refused", "fallback.records_accepted")
         self._loaded_buses: set[str] = set()  # buses whose `sentinel:direct` has been read
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 It follows the log of alerts on every bus and gives the notifier some seconds. Then it reads
 `notifier:told:<id>`, and sends each event without such a record over each of its channels, under the same id.
-`pending.py` decides which alerts are pending, `sender.py` how long to go on trying; the records are in
+`pending.py` decides which alerts are pending, `sender.py` how long to keep trying; the records are in
 `delivery_records.py`.
 """
 
@@ -111,7 +111,7 @@ class Fallback:
             on_event=self.add_event,
             on_skipped=self.skipped.add,
             on_reached=self._restore_open_alerts,
-            outage=Outage(log, "direct.unheard", "direct.heard"),
+            outage=Outage(log, "fallback.log_unread", "fallback.log_read"),
         )
 
     async def _probe_writes(self, bus: Bus) -> None:
@@ -172,10 +172,10 @@ class Fallback:
         sent = await asyncio.gather(*(self._records.is_sent_by_others(alert.event.id) for alert in due))
         for alert, by_others in zip(due, sent, strict=True):
             if by_others:
-                log.info("direct.told_by_others", id=alert.event.id)
+                log.info("fallback.already_sent", id=alert.event.id)
                 self._pending.drop_sent_by_others(alert)
             elif self._pending.claim(alert):
-                log.warning("direct.unsent", id=alert.event.id)
+                log.warning("fallback.needed", id=alert.event.id)
                 self._sending[alert.event.id] = len(self._senders)
                 for sender in self._senders:
                     sender.enqueue(alert)
@@ -190,7 +190,7 @@ class Fallback:
         if alert not in self._pending:
             return False
         if await self._records.is_sent_by_others(alert.event.id):
-            log.info("direct.told_by_others", id=alert.event.id)
+            log.info("fallback.already_sent", id=alert.event.id)
             self._pending.drop_sent_by_others(alert)
             return False
         return True

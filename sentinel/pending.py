@@ -39,7 +39,7 @@ def is_outage_key(key: str) -> bool:
 class PendingAlert:
     """An event to be sent to people.
 
-    `due_at` is when the notifier's time for it is over, in monotonic seconds. `is_restored` marks an event
+    `due_at` is when the notifier's time for it has ended, in monotonic seconds. `is_restored` marks an event
     that an earlier run left open, `is_claimed` one that the sentinel is sending. `closes` is the id of the
     miss that a claimed ok ends.
     """
@@ -171,7 +171,7 @@ class PendingAlerts:
     # -- due alerts
 
     def find_due_alerts(self, now: float) -> list[PendingAlert]:
-        """Return the alerts whose grace time is over and that are not claimed yet, oldest first."""
+        """Return the alerts whose grace time has ended and that are not claimed yet, oldest first."""
         return [alert for alert in self._alerts.values() if not alert.is_claimed and alert.due_at <= now]
 
     def seconds_to_due(self, now: float) -> float | None:

@@ -22,7 +22,7 @@ log = logs.get("direct")
 def find_message_zone(truth: Truth) -> tzinfo | None:
     """Return the time zone of the notifier's messages; None if the truth has none, or an unknown one.
 
-    The notifier refuses an unknown one; the last resort goes on without.
+    The notifier refuses an unknown one; the last resort continues without.
     """
     notifier = truth.services.get(NOTIFIER)
     name = None if notifier is None else notifier.settings.get("time_zone")
@@ -93,14 +93,14 @@ class ChannelSender:
     def _handle_outcome(self, outcome: Outcome) -> None:
         name, where, ident, error = outcome.channel, outcome.where, outcome.message.id, outcome.error
         if error is None:
-            log.info("direct.sent", channel=name, where=where, id=ident)
+            log.info("fallback.sent", channel=name, where=where, id=ident)
             self.trouble = self._worker.trouble
             self._on_accepted(self._alerts[ident], name)
         else:
             self.trouble = f"{name}: {error.reason}"
             write = log.error if outcome.final else log.warning
             write(
-                "direct.refused" if outcome.final else "direct.failed",
+                "fallback.refused" if outcome.final else "fallback.failed",
                 channel=name,
                 where=where,
                 reason=error.reason,

@@ -91,9 +91,9 @@ def open_fallback(me: Agent[SentinelSettings], encoder: VerdictEncoder) -> Fallb
     """Return the fallback over the channels that the environment configures; None if there are none."""
     channels = create_environment_channels(me.settings)
     if not channels:
-        log.info("direct.no_way_out", name="WEBHOOK_URL or SMTP_HOST")
+        log.info("fallback.no_channel", name="WEBHOOK_URL or SMTP_HOST")
         return None
-    log.info("direct.ways_out", ways=[f"{channel.name} to {channel.where}" for channel in channels])
+    log.info("fallback.channels", ways=[f"{channel.name} to {channel.where}" for channel in channels])
     fallback = Fallback(me, channels)
     encoder.on_event = fallback.add_event
     return fallback

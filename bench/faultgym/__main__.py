@@ -33,7 +33,7 @@ from bench.machine import describe_machine
 from bench.programs import ROOT
 
 CASES: Final = (*FAULTS, *CONTROLS)
-PAGE: Final = ROOT / "docs" / "services" / "medic.md"
+PAGE: Final = ROOT / "docs" / "faultgym.md"
 JSON_FILE: Final = ROOT / "docs" / "faultgym.json"
 
 
@@ -114,7 +114,7 @@ def parse_arguments() -> Any:
         default=[],
         help="such a file of an earlier run, for one table; of another healer, for a comparison",
     )
-    parser.add_argument("--write", action="store_true", help="write docs/services/medic.md, too")
+    parser.add_argument("--write", action="store_true", help="write docs/faultgym.md, too")
     args = parser.parse_args()
     if not choose_cases(args.only, args.healer, args.controls):
         parser.error(f"no such case; there are {', '.join(case.name for case in CASES)}")

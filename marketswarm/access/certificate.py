@@ -61,7 +61,7 @@ class Certificate:
 def prepare_certificate(data: Path, name: str) -> Certificate:
     """Return a certificate of our own for `name`, an address or a host name; make it if it is missing.
 
-    It is also made anew 30 days before its end, and for another name: its fingerprint is another one then.
+    It is also made again 30 days before its end, and for another name: its fingerprint is another one then.
     Raises CertificateError, and OSError if the folder can't be written.
     """
     folder = data / FOLDER

@@ -389,7 +389,7 @@ def _grant_monitor(
         # TYPE and DEL: a monitor replaces a log that is not a stream. A user with XADD could empty the log by
         # MAXLEN anyway.
         Grant("xadd xdel type del", (keys.ALERT_LOG,), mode="W"),
-        # a log that was ended is begun anew with what the notifier was not given yet
+        # a log that was ended is created again with what the notifier was not given yet
         Grant("xinfo|groups xrevrange", (keys.ALERT_LOG,), mode="R"),
         Grant("publish", channels=(escape_pattern(view.alerts), canary)),
         Grant("subscribe", channels=tuple(dict.fromkeys((canary, *channels)))),

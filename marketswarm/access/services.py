@@ -168,7 +168,7 @@ def grant_own_leases(svc: str) -> tuple[Grant, ...]:
 
 
 def grant_requested_remedies(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to read the medic's requests to this service, and to report what became of them."""
+    """Return the grants to read the medic's requests to this service, and to report their outcome."""
     found = [each[svc] for each in REQUEST_KEYS.values() if svc in each and view.bus == SYSTEM]
     if not found:
         return ()

@@ -14,14 +14,14 @@ LOST_REST_SEC: Final = 1.0
 LEADERLESS_SEC: Final = 60.0
 """How long no instance may be known to lead until beats say so; for a long lease, twice its life."""
 PROVEN_SEC: Final = 10.0
-"""How long work has to go on until it counts as done: work that is refused ends at once."""
+"""How long work has to continue until it counts as done: work that is refused ends at once."""
 _WATCH_EVERY_SEC: Final = 2.0
 
 
 class LeaderWatch:
     """Know since when no instance is known to lead, and have the agent's beats say so.
 
-    One leads if its work goes on here, or if it is seen to renew its lease. That somebody holds the lease
+    One leads if its work continues here, or if it is seen to renew its lease. That somebody holds the lease
     proves nothing: its key may have been written by another client, or its holder be refused by a store.
 
     Args:
@@ -95,8 +95,8 @@ async def lead(
 ) -> None:
     """Do `work` while this process holds its service's own lease `name`, again and again until cancelled.
 
-    The lease is waited for anew after it was lost, after `work` has raised a BusError, and after it returned.
-    If no process is known to lead for a minute, the beats are degraded and say so.
+    The lease is waited for again after it was lost, after `work` has raised a BusError, and after it
+    returned. If no process is known to lead for a minute, the beats are degraded and say so.
 
     Args:
         work: is passed the lease, whose epoch can fence its writes. It may raise LeaseLost itself, when a

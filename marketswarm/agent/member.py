@@ -353,10 +353,10 @@ class Agent(Generic[S]):
             try:
                 callback(self.truth)
             except Exit as refusal:
-                self.log.warning("truth.unfit", revision=self.revision, why=refusal.message)
+                self.log.warning("truth.rejected", revision=self.revision, why=refusal.message)
                 self._reseed_failure = f"can't go by revision {self.revision}: {refusal.message}"
             except Exception as error:  # whatever it is, the agent works on
-                self.log.exception("truth.unfit", revision=self.revision)
+                self.log.exception("truth.rejected", revision=self.revision)
                 self._reseed_failure = f"can't go by revision {self.revision}: {type(error).__name__}"
         self._woken.set()
 

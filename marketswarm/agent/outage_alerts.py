@@ -214,8 +214,8 @@ class OutageAlerts:
     async def _check_stored(self, bus: Bus) -> bool:
         """Close the open outages of targets that are no longer followed, or that do not alert any more.
 
-        Forget the misses that the healer has closed: an outage that goes on is missed anew. Return False if
-        another process changed a state meanwhile. Raises BusError.
+        Forget the misses that the healer has closed: an outage that continues is missed again. Return False
+        if another process changed a state meanwhile. Raises BusError.
         """
         followed = self._thresholds
         closed = await read_closed(bus, self.rule.stream)

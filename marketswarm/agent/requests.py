@@ -133,7 +133,7 @@ class RequestTaker(Generic[Q]):
 
 @dataclass(frozen=True, slots=True)
 class RequestOutcome:
-    """What became of an attempt: the counts of a `RequestReport`, and why it failed, if it did."""
+    """The outcome of an attempt: the counts of a `RequestReport`, and why it failed, if it did."""
 
     ended: int = 0
     loaded: int = 0

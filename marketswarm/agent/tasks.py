@@ -16,8 +16,8 @@ from marketswarm.truth import Truth
 
 _CANCEL_EVERY_SEC: Final = 0.1
 CANCEL_AGAIN_SEC: Final = 3.25
-"""Seconds until a block that goes on after a cancellation is cancelled again. Its clean-up has this long; the
-rest of the 5 s that an agent has to end is for its goodbye and for closing."""
+"""Seconds until a block that continues after a cancellation is cancelled again. Its clean-up has this long;
+the rest of the 5 s that an agent has to end is for its goodbye and for closing."""
 
 
 class CancelScope:
@@ -37,7 +37,7 @@ class CancelScope:
         self._is_over = False
 
     def cancel(self) -> None:
-        """Cancel the block, and again every 3.25 s while it goes on. Do nothing once the block is over."""
+        """Cancel the block, and again every 3.25 s until it ends. Do nothing if it has ended."""
         if self._is_over:
             return
         self._cancels += 1

@@ -471,7 +471,7 @@ class TruthFollower:
     def _on_lost(self, error: BusError) -> None:
         if error.bus not in self._unsubscribed:
             self._unsubscribed.add(error.bus)
-            self._log.info("truth.unheard", bus=error.bus, reason=error.reason)
+            self._log.info("truth.subscription_lost", bus=error.bus, reason=error.reason)
 
     async def _read_when_due(self) -> None:
         """Read the truth each time that a message or a poll asks for it, at most 20 times a second."""
@@ -549,9 +549,9 @@ class TruthFollower:
             trouble = self._apply_truth(found) or trouble
         if trouble != self.trouble:
             if trouble:
-                self._log.warning("truth.trouble", why=trouble, revision=self._current.revision)
+                self._log.warning("truth.unusable", why=trouble, revision=self._current.revision)
             else:
-                self._log.info("truth.well", revision=self._current.revision)
+                self._log.info("truth.usable", revision=self._current.revision)
         self.trouble = trouble
 
     def _apply_truth(self, found: FoundTruth) -> str | None:

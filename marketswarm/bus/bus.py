@@ -38,7 +38,7 @@ from marketswarm.truth.credentials import parse_reference
 WITHIN_SEC: Final = 2.0
 """The time limit of a request whose caller sets none."""
 RETRY_FUNCTION_SEC: Final = 300.0
-"""How long a script is sent at once to a server that lacked its function: it may be seeded anew meanwhile."""
+"""How long a script is sent at once to a server that lacked its function: it may be seeded meanwhile."""
 SEED_FIRST: Final = "run bootstrap, or `marketswarm seed`, which loads the functions of this release"
 _NO_FUNCTION: Final = r"(?i)function not found|unknown command|'?fcall'? command"
 """Matches the error reply of a server that lacks the function, lacks functions at all, or forbids FCALL."""

@@ -1,7 +1,7 @@
 """Leave something alone that fails, such as a source, or that an operator has paused.
 
 The breaker is on the bus. `circuit_breaker.lua` makes each step one step there: all instances leave the
-source alone together, and a restart does not begin anew.
+source alone together, and a restart does not reset it.
 """
 
 from dataclasses import dataclass

@@ -144,8 +144,8 @@ class Consumer:
     ) -> tuple[list[bytes], int, bytes]:
         """Do as `claim`, from the id `start` on, without reading the entries.
 
-        Return their ids, the number of those trimmed off, and the id to go on from, `0-0` at the end. With an
-        `idle_sec` of 0 what is pending for this consumer is returned, too: then nothing is unseen.
+        Return their ids, the number of those trimmed off, and the id to continue from, `0-0` at the end. With
+        an `idle_sec` of 0 what is pending for this consumer is returned, too: then nothing is unseen.
         """
         args: list[str | bytes | float] = [self.group, self.name, round(1000 * idle_sec), _IDS_AT_ONCE, start]
         idents, trimmed, start = await self.bus.script(_CLAIM, [stream], args)

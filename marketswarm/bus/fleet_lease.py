@@ -1,7 +1,7 @@
 """Hold one lease on several buses: the first bus that answers decides who holds it, and the others follow.
 
 Only a process that can't reach a bus takes the lease of the next one by itself. So one that is cut off from
-the first bus does not go on elsewhere beside its successor. On each bus the writes of a holder are fenced:
+the first bus does not continue elsewhere beside its successor. On each bus the writes of a holder are fenced:
 the bus refuses a write of a process that does not hold its lease, whatever that process believes.
 """
 

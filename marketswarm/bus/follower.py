@@ -1,8 +1,8 @@
 """Follow a stream by a position: read what comes after it, and notice what was lost meanwhile.
 
-A stream may be deleted and begun anew, or trimmed beyond the position, while its bus is away or its reader is
-behind. The writer of an entry chooses its id, so it may be in the far future: all that is added once such a
-stream was deleted has older ids.
+A stream may be deleted and created again, or trimmed beyond the position, while its bus is away or its reader
+is behind. The writer of an entry chooses its id, so it may be in the far future: all that is added once such
+a stream was deleted has older ids.
 """
 
 import math
@@ -27,7 +27,7 @@ AWAY_SEC: Final = 1.0
 class StreamLoss(NamedTuple):
     """Entries after the position `after` that may be lost. `oldest` is the first one that is left.
 
-    It is None if all entries are older than `after`: the stream was begun anew, or its bus lost the newest.
+    It is None if all entries are older than `after`: the stream was recreated, or its bus lost the newest.
     """
 
     after: bytes
@@ -71,7 +71,7 @@ class StreamFollower:
         return page
 
     async def resume(self) -> StreamLoss | None:
-        """Return what was lost after the position. If the stream was begun anew, go to its beginning."""
+        """Return what was lost after the position. If the stream was created again, go to its beginning."""
         newest, position = await read_newest_id(self.bus, self.stream), self.position
         loss = None
         if entry_sort_key(newest) < entry_sort_key(position):

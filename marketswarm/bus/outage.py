@@ -70,7 +70,7 @@ class Outage:
         return None if self.error is None else f"{self.error.bus} {self.error.reason}"
 
     def record(self, error: BusError) -> None:
-        """Begin the outage, or go on with it."""
+        """Begin the outage, or continue with it."""
         if self.error is None:
             self._began_at = time.monotonic()
         self.failures += 1
@@ -140,8 +140,8 @@ def retrying(outage: Outage, rest: Callable[[float], Awaitable[Any]] = asyncio.s
 async def retry(outage: Outage, work: Callable[[], Awaitable[T]], patience_sec: float = math.inf) -> T:
     """Return what `work` returns; call it again while the bus fails.
 
-    Calls that share an outage may run at once. It is over when one of those that failed is done, and not
-    when another one never failed: each of its successes would log the end of an outage that goes on.
+    Calls that share an outage may run at once. It has ended when one of those that failed is done, and not
+    when another one never failed: each of its successes would log the end of an outage that continues.
 
     Raise the BusError of an attempt that fails `patience_sec` after the first failure, or later.
     """

@@ -1,7 +1,7 @@
 """Hold all instances together to as many requests as something takes, such as a source.
 
 The counts are on the bus. `take_request.lua` makes each step one step there, so no two processes overdraw a
-limit together, and a restart does not begin anew.
+limit together, and a restart does not reset it.
 """
 
 import hashlib

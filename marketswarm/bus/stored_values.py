@@ -5,7 +5,7 @@ Each parser takes a decoded value and returns it with its type, or None if it is
 reader that much larger and slower. GETRANGE copies no more bytes than requested, and a script checks the size
 of a field before it reads the field. `report_unusable` logs and counts values that could not be used;
 `delete_wrong_types` deletes a key of ours that holds a value of the wrong type, since no write to that key
-would succeed any more, and `replace_unusable` also begins a stream anew that has an entry with the last
+would succeed any more, and `replace_unusable` also recreates a stream that has an entry with the last
 possible id.
 """
 
@@ -36,7 +36,7 @@ REPORT_EVERY_SEC: Final = 10.0
 """The shortest time between two log lines about one key."""
 
 UNREAD_BYTES: Final = 4 * 1024 * 1024
-"""The most bytes of unread entries that are kept of a stream that is begun anew."""
+"""The most bytes of unread entries that are kept of a stream that is created again."""
 
 _BEGIN_ANEW: Final = Script.beside("marketswarm.bus", "begin_anew.lua")
 _FIELDS: Final = Script.beside("marketswarm.bus", "fields.lua")
@@ -229,8 +229,8 @@ async def replace_unusable(error: BusError, bus: Bus, kinds: Mapping[str, str]) 
     """Delete those of our keys that refuse every write, if that is the error; return True to have it retried.
 
     These are keys of another type than `kinds` names, and its streams that an entry with the last possible id
-    has ended. Such a stream begins anew with what a consumer group was not given yet, as far as this user may
-    read it; one that another writer has begun anew meanwhile stays as it is. A failure of that is ignored.
+    has ended. Such a stream restarts with what a consumer group was not given yet, as far as this user may
+    read it; a stream that another writer has recreated stays as it is. A failure of that is ignored.
     """
     try:
         if has_ended(error):

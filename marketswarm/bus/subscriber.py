@@ -1,6 +1,6 @@
 """Subscribe to channels and patterns of one bus, for callers that may miss messages.
 
-The subscriber has a connection of its own, which it makes anew after any error. Pings detect a connection
+The subscriber has a connection of its own, which it makes again after any error. Pings detect a connection
 that broke without an error. The caller is notified of each new subscription, and then reads the state that it
 may have missed. A program that must prove that it receives messages, as the healer must, uses `listener.py`.
 """

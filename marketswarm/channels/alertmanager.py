@@ -103,7 +103,7 @@ def build_alerts(message: Message, anchor: Severity | None) -> Iterator[tuple[st
         return
     for event in events:
         name = _name_of(event)
-        opening = _OPENING.get(name)  # None for a gap, which is reported when it is over: nothing fires
+        opening = _OPENING.get(name)  # None for a gap, which is reported when it has ended: nothing fires
         fires = event.type is opening
         severity = anchor or (message.severity if fires else severity_of(opening or event.type))
         own_words = words if len(events) == 1 else describe_event(event)

@@ -173,7 +173,7 @@ def create_apprise(name: str, options: Options) -> Channel:
     for at, url in enumerate(_BETWEEN.split(options.urls.get_secret_value().strip(" ,\n")), 1):
         target = apprise.Apprise(asset=asset)
         if not target.add(url):
-            raise ChannelError(f"{name}: urls: the address at {at} is none that apprise knows")
+            raise ChannelError(f"{name}: urls: the address at {at} is not one that apprise knows")
         targets[str(at)] = AppriseTarget(target, target[0].body_maxlen)
         services.add(str(target[0].service_name))
     return Apprise(name, ", ".join(sorted(services)), targets, WITHIN_SEC)

@@ -38,7 +38,7 @@ WITHIN_SEC: Final = 15.0
 LINE_AT_MOST: Final = 75
 """The length of a line of the subject: that of an encoded word (RFC 2047)."""
 PARENTS_AT_MOST: Final = 10
-"""How many earlier mails a mail may answer: it may say that outages of several conversations are over."""
+"""How many earlier mails a mail may answer: it may say that outages of several conversations have ended."""
 _DOT_ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _LITERAL: Final = re.compile(r"\[[!-Z^-~]{1,200}\]")
 TOO_BIG: Final = 552

@@ -96,7 +96,7 @@ class Message:
     empty or the message's own if this is the first. `opens` means that the message leaves an outage open in
     its thread; `closes` are the threads without an open outage after it. `states` are those of all
     alerts that the message is about, for receivers that keep alerts; empty if its events say it all.
-    `lasting` are alerts of the same conversations that go on, and that the message is not about.
+    `lasting` are alerts of the same conversations that continue, and that the message is not about.
     `links` are added when the message is sent, and never stored: some of them let their reader act.
     """
 

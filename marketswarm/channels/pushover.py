@@ -1,4 +1,4 @@
-"""Send messages to phones by Pushover; a critical outage rings until somebody confirms it or it is over.
+"""Send messages to phones by Pushover; a critical outage rings until somebody confirms it or it ends.
 
 The text is HTML, in which lines end with `<br>`. A critical outage is an emergency with the tag of its
 thread, and the end of the outage cancels what still rings under that tag.
@@ -38,7 +38,7 @@ URL_TITLE_AT_MOST: Final = 100
 RETRY_SEC: Final = 60
 """The pause between two rings of an emergency; Pushover takes 30 and more."""
 EXPIRE_SEC: Final = 10_800
-"""How long an emergency rings at most, which is Pushover's limit; a reminder rings anew."""
+"""How long an emergency rings at most, which is Pushover's limit; a reminder rings again."""
 
 _BREAK: Final = "<br>"
 _NORMAL, _HIGH, _EMERGENCY = 0, 1, 2
@@ -61,7 +61,7 @@ class Options(ChannelOptions):
 
 
 class Pushover(HttpChannel):
-    """A channel that sends to one user or group, and ends the emergencies of what is over."""
+    """A channel that sends to one user or group, and ends the emergencies of what has ended."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         super().__init__(name, options.url, http)

@@ -55,7 +55,8 @@ def acl(
         bool, typer.Option("--make-secrets", help="Make the passwords that are missing.")
     ] = False,
     no_default: Annotated[
-        bool, typer.Option("--no-default", help="Give `default` a password, too: nobody looks without one.")
+        bool,
+        typer.Option("--no-default", help="Give `default` a password, too: without one, no client can read."),
     ] = False,
 ) -> None:
     """Write an ACL file for each bus: a user a service, with no more than its part takes."""

@@ -218,7 +218,7 @@ class _LogReader:
         start = await read_newest_id(self._bus, ALERT_LOG)
         if since_sec is not None:
             now, _ = await self._bus.ask(self._bus.client.time())
-            # never behind the end, since that would mean that the log was begun anew
+            # never behind the end, since that would mean that the log was created again
             start = min(start, b"%d-0" % max(0, int((now - since_sec) * 1000) - 1), key=entry_sort_key)
         return StreamFollower(self._bus, ALERT_LOG, start)
 

@@ -163,7 +163,7 @@ _TABLE: Final = {
         ("incident", "medic/incident", "Show one outage as a post-mortem in Markdown."),
         ("medic status", "medic/status", "Show what the medic works on, and what it proposes."),
         ("medic report", "medic/report", "Sum up the outages of a week: what was healed, and what helped."),
-        ("medic forget", "medic/forget", "Have what the medic learned begin anew."),
+        ("medic forget", "medic/forget", "Delete what the medic has learned."),
         ("medic approve", "medic/approve", "Have a proposal of the medic carried out, once."),
     ),
     "The market station": (

@@ -79,7 +79,8 @@ def beat(
 ) -> None:
     """Send one beat for a service, to the bus and channel that the truth has for it.
 
-    A beat for a service that the truth does not name is sent too. The exit code is 6 then: nobody watches it.
+    A beat for a service that the truth does not name is sent, too; the exit code is then 6, because no
+    healer watches it.
     """
     require_service_name(svc)
     if every is not None and every < _MIN_EVERY_SEC:

@@ -29,7 +29,7 @@ _HEADS: Final = ("id", "channel", "since", "why", "what")
 
 
 def dead(as_json: Json = False, data: Data = DATA) -> None:
-    """Show the messages that a channel refused for good, and those that still wait for one.
+    """Show the messages that a channel refused for good, and the messages that still wait for a channel.
 
     JSON has the first kind; the second is under `waiting` in `marketswarm status --json`.
     """

@@ -91,7 +91,7 @@ def pause(
     """Have the healer not monitor a service, or a page's loss be no alert, until `resume`.
 
     The truth then says `monitored: false`, of a page `alert: false`. To keep messages away for a while, and
-    go on monitoring, use `silence`. Ends with 1 if it was not confirmed.
+    keep monitoring it, use `silence`. Ends with 1 if it was not confirmed.
     """
     _change(name, lambda text: pause_entry(text, name), truth, data, yes=yes, as_json=as_json)
 
@@ -109,7 +109,7 @@ def resume(
 def remove(
     name: Name, yes: Yes = False, as_json: Json = False, truth: TruthFile = TRUTH, data: Data = DATA
 ) -> None:
-    """Remove a service or a page from the truth; nobody is told of it any more.
+    """Remove a service or a page from the truth; no more messages are sent about it.
 
     Its keys for pings stay, and are valid again if a service of this name is added: `marketswarm token list`
     shows them. Ends with 1 if it was not confirmed.

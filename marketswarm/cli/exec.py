@@ -60,7 +60,7 @@ _START_RETRY_SEC: Final = 10.0  # from one attempt to report the start of a job'
 _NO_ANSWER: Final = "no answer in time"
 _FORWARDED_SIGNALS: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH")
 _TERMINAL_SIGNALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH)  # to the child and to us
-_KILL_AFTER_SEC: Final = 10.0  # from SIGTERM to SIGKILL, once the time limit is over
+_KILL_AFTER_SEC: Final = 10.0  # from SIGTERM to SIGKILL, once the time limit has passed
 
 
 def execute(
@@ -252,7 +252,7 @@ class ChildProcess:
             self._early_signals.append(number)
 
     def _enforce_limit(self, *_: Any) -> None:
-        """Send SIGTERM when the time limit is over, and SIGKILL when called again."""
+        """Send SIGTERM when the time limit has passed, and SIGKILL when called again."""
         self._send(signal.SIGKILL if self.limit_is_over else signal.SIGTERM)
         self.limit_is_over = True
         signal.setitimer(signal.ITIMER_REAL, _KILL_AFTER_SEC)

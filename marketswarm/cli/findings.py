@@ -65,9 +65,9 @@ class BusReading:
 class FleetReading:
     """What was read of the fleet as a whole.
 
-    `leader` is the boot of the healer that leads, and `lapsed_sec` for how long its lease is over, 0 while it
-    is valid. `down` and `degraded` are services, the latter with what they say. `channels` are those that the
-    truth names. `recorded_ago_sec` is the age of the board's history, None without one.
+    `leader` is the boot of the healer that leads, and `lapsed_sec` for how long its lease has been expired, 0
+    while it is valid. `down` and `degraded` are services, the latter with what they say. `channels` are those
+    that the truth names. `recorded_ago_sec` is the age of the board's history, None without one.
     """
 
     leader: str | None = None

@@ -62,7 +62,7 @@ class ServiceReport:
 def history(svc: Svc, as_json: Json = False, data: Data = DATA) -> None:
     """Show the last outages of a service, and its uptime over 24 h, 7 d, 30 d and a year.
 
-    The board records them. Time in which nobody listened is unknown, and left out. Ends with 1 when nothing
+    The board records them. Time without a listening healer is unknown, and left out. Ends with 1 when nothing
     is recorded of the service. Of a target of massive's probes (massive/shop) it shows how long they took,
     which share of them succeeded in an hour, a day and 30 days, and the last failures.
     """

@@ -55,9 +55,9 @@ def ack(
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
-    """Say that somebody sees to an outage: no reminders and no escalation until it is over.
+    """Say that somebody sees to an outage: no reminders and no escalation until it ends.
 
-    JSON is that of `notify test`.
+    JSON is the same as for `notify test`.
     """
     request_notifier(RequestKind.ACK, incident, author_name(by), within, data, as_json=as_json)
 

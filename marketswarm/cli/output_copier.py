@@ -88,7 +88,7 @@ class OutputCopier:
     def finish(self) -> KeptOutput:
         """Return the end of the output once all that the command wrote is copied; wait for a limited time.
 
-        If there are children that may write, or our reader is slow, the copier goes on without us.
+        If there are children that may write, or our reader is slow, the copier continues without us.
         """
         until = time.monotonic() + _WAIT_SEC
         found = bytearray()
@@ -140,7 +140,7 @@ class _Stream:
     def write(self) -> None:
         """Write some of what is pending; close the stream if nobody reads it any more.
 
-        After any other error, such as a full disk, what was pending is dropped: the command goes on.
+        After any other error, such as a full disk, the pending output is dropped, and the command continues.
         """
         try:
             written = os.write(self.target, self.pending[: self._most])

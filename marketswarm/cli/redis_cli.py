@@ -45,7 +45,7 @@ def redis(
 ) -> None:
     """Send a command to a bus of this fleet, with the fleet's own address and password, as redis-cli does.
 
-    SUBSCRIBE, PSUBSCRIBE and MONITOR go on until Ctrl-C. Options come before the BUS. Ends with 1 when the
+    SUBSCRIBE, PSUBSCRIBE and MONITOR run until Ctrl-C. Options come before the BUS. Ends with 1 when the
     server answers with an error, which is on stderr.
     """
     if not bus or not words:

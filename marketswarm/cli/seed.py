@@ -77,7 +77,7 @@ def seed(
     """Write a truth to all of its buses, or to none; running agents follow it within a second.
 
     Says what changed, and what the truth warns of. JSON has `revision`, whether it `changed`, the `buses`,
-    those that were `repaired` because they lacked it, the `changes` as lines, the `warnings` (`path` and
+    the buses that were `repaired` because they lacked it, the `changes` as lines, the `warnings` (`path` and
     `message` of each), and by bus the services that the healer may not hear (`unheard`).
     """
     report = event_loop.run(_seed(file, data))

@@ -51,7 +51,7 @@ def silence(
         float, typer.Option("--for", parser=parse_duration, metavar="2h", help="For how long: 30m, 2h, 1d.")
     ],
     why: Annotated[
-        str, typer.Option("--why", metavar="TEXT", help="The reason, for those who ask.", show_default=False)
+        str, typer.Option("--why", metavar="TEXT", help="The reason, for other people.", show_default=False)
     ] = NO_REASON,
     tags: Annotated[
         list[str] | None, typer.Option("--tag", metavar="TAG", help="Services with this tag too; repeatable.")
@@ -62,7 +62,7 @@ def silence(
 ) -> None:
     """Send no notification on some services for a while; what is still down at the end is sent then.
 
-    The healer goes on publishing every miss; only notifications rest. JSON is the silence as `silences
+    The healer still publishes every miss; only notifications pause. JSON is the silence as `silences
     --json` has it, with the services that it is `matched` by now, and by bus why one `failed` to take it.
     """
     made = _make_silence(
@@ -87,7 +87,7 @@ def unsilence(
 
 
 def silences(
-    every: Annotated[bool, typer.Option("--all", help="Those that are over too, for a month.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also silences that have ended, for a month.")] = False,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
@@ -166,11 +166,11 @@ async def _end_silence(ident: str, data: Path) -> list[str]:
             known = [each.id for each in stored.silences.values() if not each.has_ended(now)]
             hint = suggest_name(ident, known, "those there are:") if known else "there is none in force"
             raise Exit(Code.CONFIGURATION, f"no silence has the id {ident}; {hint}")
-        head = f"silence {ident} on {describe_targets(found)} is over"
+        head = f"silence {ident} on {describe_targets(found)}"
         if found.has_ended(now):
-            return [f"{head} since {format_moment(found.ends_at, now)}"]
+            return [f"{head} ended at {format_moment(found.ends_at, now)}"]
         failed = await write_silence(buses, stored, found.end_at(now), now)
-        return [f"{head}: notifications on what is still down are sent", *describe_refusals(failed)]
+        return [f"{head} has ended: notifications on what is still down are sent", *describe_refusals(failed)]
 
 
 async def _read_from_fleet(data: Path) -> StoredSilences:

@@ -148,7 +148,7 @@ def status(
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
-    """Show every service, those that are down first: verdict, silence, instances, restarts, state."""
+    """Show every service, down ones first: verdict, silence, instances, restarts, state."""
     if watch and exit_code:
         raise typer.BadParameter("--watch and --exit-code exclude each other")
     if watch:

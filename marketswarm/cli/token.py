@@ -88,8 +88,8 @@ def create(
 ) -> None:
     """Make a token for the board's API, or a key for pings, and print it: once, since only its hash is kept.
 
-    Its text is the one line on stdout. JSON is that of `token list`, with the text as `secret`. Send a token
-    as `Authorization: Bearer TOKEN`; a key is a part of the address: /ping/UUID, or /ping/KEY/SVC.
+    Its text is the one line on stdout. JSON is the same as for `token list`, with the text as `secret`. Send
+    a token as `Authorization: Bearer TOKEN`; a key is a part of the address: /ping/UUID, or /ping/KEY/SVC.
     """
     if (ping is not None) + ping_key + bool(scopes) > 1:
         raise typer.BadParameter("one of --scope, --ping and --ping-key")

@@ -144,7 +144,9 @@ def rollback(
     output.print_lines(planned.lines)
     if planned.revision.sha256 != planned.replaced_sha256 and not yes:
         if not sys.stdin.isatty():
-            raise Exit(Code.CONFIGURATION, "not rolled back, nothing changed: without a terminal, say --yes")
+            raise Exit(
+                Code.CONFIGURATION, "not rolled back, nothing changed: no terminal; pass --yes to confirm"
+            )
         if not typer.confirm(f"Seed revision {revision} again?", err=True):
             raise Exit(NOT_ROLLED_BACK, "not rolled back, nothing changed")
     output.print_lines(event_loop.run(_roll_back(planned, data)))

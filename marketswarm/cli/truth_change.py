@@ -63,7 +63,7 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class CarriedOut:
-    """What became of a change: `seeded` is False if no bus answered; `lines` say for people what was done."""
+    """The outcome of a change: `seeded` is False if no bus answered; `lines` say for people what was done."""
 
     seeded: bool
     lines: tuple[str, ...]
@@ -114,7 +114,7 @@ def confirm_change(planned: PlannedChange, *, yes: bool, as_json: bool) -> None:
     if yes:
         return
     if as_json or not sys.stdin.isatty():
-        raise Exit(Code.CONFIGURATION, f"{NOTHING_CHANGED}: without a terminal, say --yes")
+        raise Exit(Code.CONFIGURATION, f"{NOTHING_CHANGED}: no terminal; pass --yes to confirm")
     if not typer.confirm(f"Change {planned.path}, and seed it?", err=True):
         raise Exit(NOT_CONFIRMED, NOTHING_CHANGED)
 

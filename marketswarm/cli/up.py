@@ -68,7 +68,7 @@ def up(
         bool, typer.Option("--acl", help="Servers with a user a service; who has no password may only look.")
     ] = False,
     no_default: Annotated[
-        bool, typer.Option("--no-default", help="With --acl: nobody looks without a password either.")
+        bool, typer.Option("--no-default", help="With --acl: reading needs a password, too.")
     ] = False,
     board_port: Annotated[
         int,
@@ -111,7 +111,7 @@ def up(
 
     A bus whose URL the environment gives (SYSTEM_REDIS_URL, MARKET_REDIS_URL) is used as it is: no server is
     started for it. Data is kept in .marketswarm/, or where --data says. --listen has the effect of --acl and
-    --no-default: a port that others reach lets nobody in without a password.
+    --no-default: a port that others reach requires a password.
     """
     begun = time.monotonic()
     if no_default and not acl and not listen:

@@ -100,7 +100,7 @@ class WatchedBus:
     # -- what is due
 
     def schedule(self, service: WatchedService) -> None:
-        """Put a service on the wheel, unless it is there already; a job, anew if it is due earlier.
+        """Put a service on the wheel, unless it is there already; a job, again if it is due earlier.
 
         The entry of another service is never too late: a beat only moves the due time to a later one, and
         a time to save a silence that follows an unheard part of a timeout is no earlier than the due time

@@ -139,7 +139,7 @@ class ListeningClock:
         return next((reason for reason in known if reason != "refused"), known[0] if known else "deaf")
 
     def read(self, now: float) -> float:
-        """Return the clock's reading at `now` if all goes on well: `proven` plus the time since.
+        """Return the clock's reading at `now` if all continues well: `proven` plus the time since.
 
         In a gap, return `proven`.
         """

@@ -97,7 +97,7 @@ class Detector:
     def change_roster(self, change: RosterChange, now: Moment) -> list[Verdict]:
         """Change some services as planned; call this until the change is done. Return as `set_roster`.
 
-        Between two calls, other work may go on: each service is watched as before, or as planned. A stall
+        Between two calls, other work may continue: each service is watched as before, or as planned. A stall
         that ends with this call counts as time in which no healer listened.
         """
         self.note_awake(now)
@@ -154,7 +154,7 @@ class Detector:
         return verdicts
 
     def _add_service(self, watch: Watch, now: Moment, running: float) -> None:
-        """Watch a service; if another line of the truth named it before, go on with its state and silence.
+        """Watch a service; if another line of the truth named it before, continue with its state and silence.
 
         `running` is the listening clock of its bus.
         """
@@ -545,7 +545,7 @@ class Detector:
         return _make_watch_verdict(service.svc, State.DOWN, now, service=service, reason=FLOOD)
 
     def _end_floods(self, now: Moment) -> list[Verdict]:
-        """Let services be evaluated again whose floods are over; return the verdicts on that."""
+        """Let services be evaluated again whose floods have ended; return the verdicts on that."""
         found: list[Verdict] = []
         for svc in self.floods.take_ended(now.mono):
             service = self.services.get(svc)

@@ -13,7 +13,7 @@ FLOOD: Final = "flood"
 MAX_PARSED_PER_SEC: Final = 10_000
 """Payloads of one service that are parsed within a second: less than a tenth of a core."""
 OVER_AFTER_SEC: Final = 5.0
-"""A flood is over when nothing was dropped for so long."""
+"""A flood has ended when nothing was dropped for so long."""
 
 
 class FloodLimit:
@@ -40,7 +40,7 @@ class FloodLimit:
         return False
 
     def take_ended(self, now: float) -> list[str]:
-        """Remove and return the services whose floods are over."""
+        """Remove and return the services whose floods have ended."""
         ended = [svc for svc, at in self.flooding.items() if now - at >= OVER_AFTER_SEC]
         for svc in ended:
             del self.flooding[svc]

@@ -189,7 +189,7 @@ class Instances:
         return found.pop() if len(found) == 1 else None
 
     def switch(self, boot: str | None, before_at: float | None) -> None:
-        """Record that the instance `boot` beats now; both it and the last one may go on in turn.
+        """Record that the instance `boot` beats now; both it and the last one may continue in turn.
 
         `before_at` is when the last one beat, in monotonic seconds; None if that does not count.
         """

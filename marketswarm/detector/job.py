@@ -16,10 +16,10 @@ By the healer's clock, a run can be reported a little before its time, because o
 that. Such a report completes the run that is to come, and not the one before once more (`_find_completed`).
 
 A run whose start was followed by a gap may have ended in it. So before its deadline, or that of the schedule,
-counts, `beat:<svc>` is read. If it shows a report from before the start, the run goes on, and has its longest
-time to end. If it shows nothing, or the end of another run that may have replaced that of this one, the run
-is not waited for; the deadline of the schedule, or of the silence, holds. If the start itself may have been
-in a gap, an overdue run gets the longest time of a run from the end of that gap.
+counts, `beat:<svc>` is read. If it shows a report from before the start, the run continues, and has its
+longest time to end. If it shows nothing, or the end of another run that may have replaced that of this one,
+the run is not waited for; the deadline of the schedule, or of the silence, holds. If the start itself may
+have been in a gap, an overdue run gets the longest time of a run from the end of that gap.
 """
 
 from collections.abc import Iterable
@@ -140,7 +140,7 @@ class Job:
         # in monotonic seconds
         self._heard_since = since.mono  # the end of the last gap, as of the last evaluation
         self._evaluated_at = self._asked_at = since.mono
-        self._witness_asked_at = -inf  # by then, `beat:<svc>` showed that the runs in `runs` went on
+        self._witness_asked_at = -inf  # by then, `beat:<svc>` showed that the runs in `runs` continued
         self._after_gap = -inf  # by the listening clock, when reports of the last gap were sent again
         self._waits: dict[int, float] = {}  # by the time from which it is counted
 
@@ -356,7 +356,7 @@ class Job:
     def note_witness(self, last_mono: float) -> None:
         """Note that `beat:<svc>` shows no later report than one at `last_mono`, in monotonic seconds.
 
-        So the runs that began after that go on. The end of any other one may have been replaced there.
+        So the runs that began after that continue. The end of any other one may have been replaced there.
         """
         self._keep_runs_after(last_mono)
         self._witness_asked_at = self._asked_at

@@ -76,7 +76,7 @@ class RestartObserver:
         self._cases = {clock: wheel for clock, wheel in self._cases.items() if clock in kept}
 
     def service_added(self, service: WatchedService, old: WatchedService | None) -> None:
-        """Begin a history; under another line of the truth, go on with the pace, the gap and the case."""
+        """Begin a history; under another line of the truth, continue with the pace, the gap and the case."""
         history = History(service)
         if old is not None:
             known: History = old.history
@@ -94,7 +94,7 @@ class RestartObserver:
         """If the service's last beat is from before a gap, keep it, because the new one will replace it.
 
         The new beat, which may be a replay, is not recorded yet.
-        Almost every service just goes on after a gap; of such a one nothing is kept.
+        Almost every service just continues after a gap; of such a one nothing is kept.
         """
         history = self._history_of(service)
         if history.turn == service.clock.turns or history.undecided.before is not None:
@@ -157,7 +157,7 @@ class RestartObserver:
     def lead_taken_over(self, service: WatchedService, published: SavedService, now: Moment) -> None:
         """If the leader before us heard the service in our gap, take its last beat as the one before the gap.
 
-        What happened until then was for that leader to publish. The next beat is compared anew.
+        What happened until then was for that leader to publish. The next beat is compared again.
         """
         saved, history = published.last_beat, self._history_of(service)
         if saved is None or service.state is not State.UP:

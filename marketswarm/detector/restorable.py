@@ -1,8 +1,7 @@
-"""A watched service that goes on with what is known elsewhere about it. Pure.
+"""Restore a service's state from an older truth, a saved run, the leader's roster or `beat:<svc>`. Pure.
 
-That is the same service under an older line of the truth, what an earlier run saved, what the leader before
-us published, and what its sender stored under `beat:<svc>` and `run:<svc>` while no healer listened. Nothing
-of this is called when a service is missed: `service.py` has the rule for that.
+The sender may have written `beat:<svc>` and `run:<svc>` while no healer listened. Nothing here is called when
+a service is missed: `service.py` has the rule for that.
 """
 
 from math import inf
@@ -31,7 +30,7 @@ class RestorableService(WatchedService):
     def inherit(self, old: WatchedService, moment: Moment) -> None:
         """Take over the state of `old`, the same service under another line of the truth.
 
-        The silence goes on; it is never due before a warm-up from now. The run of a job that is expected or
+        The silence continues; it is never due before a warm-up from now. The run of a job that is expected or
         under way is not due earlier than it was, for as long as that.
         """
         now, old_now = self.clock.read(moment.mono), old.clock.read(moment.mono)

@@ -41,7 +41,7 @@ def restore_services(
         for svc in left:
             service, known = detector.services.get(svc), saved.get(svc)
             if svc in restored:
-                known = None  # restored, dropped and added again: its drop is published, it begins anew
+                known = None  # restored, dropped and added again: its drop is published, it starts as new
             restored.add(svc)
             if service is not None and service.stage is Stage.RESTORING:
                 yield from _restore_service(detector, service, known, stored_beats.get(svc), now) or (None,)

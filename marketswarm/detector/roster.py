@@ -1,7 +1,7 @@
 """A change of the roster: which services are dropped, added and changed, in steps of a few of them. Pure.
 
 To compare two rosters of a hundred thousand services takes tenths of a second, and to change as many takes
-seconds. So the comparison may run in a thread of its own, and other work goes on between two steps.
+seconds. So the comparison may run in a thread of its own, and other work continues between two steps.
 """
 
 from collections import deque

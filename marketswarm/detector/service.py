@@ -649,7 +649,7 @@ class WatchedService(LastPayload):
     def stay_down(self, before: HeardAt | None) -> None:
         """Note that it beats and stays down, since a failure is open; `before` is the last beat before that.
 
-        So the outage goes on from where it began.
+        So the outage continues from where it began.
         """
         if self.trouble.down_since is None and before is not None:
             self.change_trouble(down_since=Moment(before.mono, before.wall))

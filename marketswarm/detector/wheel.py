@@ -2,7 +2,7 @@
 
 An item sits in one slot, under the time it had when it was added. Its time may become later (a beat was
 heard) without any call to the wheel: only when the slot comes up, the item's time is read again, and the item
-is added anew if it is not due. If an item's time becomes earlier, the caller must add the item again.
+is added again if it is not due. If an item's time becomes earlier, the caller must add the item again.
 
 Pure: it reads no clock; times are plain numbers that grow.
 """
@@ -66,7 +66,7 @@ class TimingWheel(Generic[T]):
     def pop_due(self, now: float, at_most: float = inf) -> list[T]:
         """Remove and return items that are due at `now`: all of them, if that takes `at_most` looks or fewer.
 
-        Otherwise `next_due` is not later than `now`, and the next call goes on. The order is that of the
+        Otherwise `next_due` is not later than `now`, and the next call continues. The order is that of the
         slots of the times as they are now, however late the call is; a slot of any size is opened over
         several calls.
         """

@@ -116,7 +116,7 @@ class ForkServer:
     def _fail(self, error: OSError | TimeoutError) -> None:
         """Log that the fork server failed, unless it was ended on purpose, and ask nothing more of it."""
         if self._control is not None:
-            self._log_event("forks.failed", "warning", why=str(error) or "no answer")
+            self._log_event("fork_server.failed", "warning", why=str(error) or "no answer")
         self._close_control()
 
     def _close_control(self) -> None:

@@ -102,7 +102,9 @@ def _report_plan(spec: FleetSpec, output: Output) -> None:
     output.log_event("fleet.starting", agents=[agent.name for agent in plan.agents], data=str(spec.data))
     for bus in plan.buses:
         if bus.port is None:
-            output.log_event("bus.used", bus=bus.name, why="the environment or the truth says where it is")
+            output.log_event(
+                "bus.external", bus=bus.name, why="the environment or the truth says where it is"
+            )
     if plan.elsewhere:
         output.log_event("fleet.elsewhere", services=plan.elsewhere, why="no module here runs them")
     if missed := find_missed(plan, spec.truth):

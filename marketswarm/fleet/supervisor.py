@@ -205,7 +205,7 @@ class FleetSupervisor:
     def _announce_starts(self) -> None:
         """Put into the environment of healers and sentinels that all services start now, and until when.
 
-        One that is started again later finds that this time is over.
+        One that is started again later finds that this time has ended.
         """
         starting = {
             STARTING_SERVICES: ",".join(sorted({agent.svc for agent in self._spec.plan.agents})),
@@ -229,7 +229,7 @@ class FleetSupervisor:
         self._log_event("database.ready", port=database.port, version=database.programs.major, pid=child.pid)
 
     async def _pass_gate(self) -> None:
-        """Run the gate and start what waits for it. If it is closed, go on trying while the fleet runs."""
+        """Run the gate and start what waits for it. If it is closed, keep trying while the fleet runs."""
         code = await self._run_gate()
         if code == Code.DONE:
             self._start_readers()

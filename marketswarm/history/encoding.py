@@ -1,7 +1,7 @@
 """Encode a history for Redis in few bytes, and parse it. Pure.
 
 Anyone who can write to the bus may have written what is parsed here; what is not exactly as it should be is
-refused as a whole, and its reader begins anew.
+refused as a whole, and its reader starts from the beginning.
 
 All numbers are whole, and written as variable-length integers of seven bits a byte, the lowest first. Times
 are written as differences, so most take one to three bytes:

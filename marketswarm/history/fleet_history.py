@@ -50,7 +50,7 @@ KEPT_HOURS: Final = 400 * 24
 PERIOD_HOURS: Final = 32 * 24
 """The hours of one stored key, which expires as a whole, so each hour is kept for at least 368 days."""
 GONE_SEC: Final = 7 * 86_400
-"""A service that is not in the truth for so long is forgotten; if it comes back, its history begins anew."""
+"""A service that is not in the truth for so long is forgotten; if it comes back, its history restarts."""
 MAX_OUTAGES: Final = 32
 MAX_SHARED_SUMS: Final = 10_000
 
@@ -315,7 +315,7 @@ class FleetHistory:
         self.changes.services.add(svc)
 
     def finish_in_steps(self, target: int) -> Iterator[None]:
-        """Yield after each short step; answers between are right. If given up, begin the steps anew."""
+        """Yield after each short step; answers between are right. If given up, begin the steps again."""
         end = target * HOUR_SEC
         self._finish_buses(target)
         yield

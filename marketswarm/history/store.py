@@ -10,7 +10,7 @@ down for a part of every hour, and each time for another one, has 42 kB. That is
 
 Several boards may write. Each write is one script that checks the version of what is stored; a board that
 lost reads again before it writes. A large write is cut into parts, the position in the log comes with the
-last one. What is written twice is the same, since facts are a set and hours are counted anew; so a board may
+last one. What is written twice is the same, since facts are a set and hours are counted again; so a board may
 be killed at any moment.
 """
 
@@ -71,8 +71,8 @@ _Change = tuple[str, str, bytes]
 async def read_history(bus: Bus, now: int, only: Sequence[str] | None = None) -> StoredHistory | None:
     """Read the history on system-redis; None if there is none, or none that can be used.
 
-    What claims to be later than `now`, or is too old to go on from, can't be used. `only` are the services to
-    read; None reads all of them.
+    What claims to be later than `now`, or is too old to continue from, can't be used. `only` are the services
+    to read; None reads all of them.
     """
     names = ("version", "position", "progress", "healer")
     version, position, progress, healer = await _read_fields(bus, BOARD_HISTORY, names, MAX_RECORD_BYTES)

@@ -44,7 +44,7 @@ MAX_CONNECTIONS: Final = 8
 MAX_HEAD_BYTES: Final = 16 * 1024
 """The most bytes of the header lines of a request."""
 POLL_SEC: Final = 0.2
-"""How often the server checks for its end and for connections whose time is over."""
+"""How often the server checks for its end and for connections whose time has ended."""
 LOG_EVERY_SEC: Final = 60.0
 """The shortest time between two log lines about failed scrapes."""
 
@@ -169,7 +169,7 @@ class _Server(ThreadingMixIn, TCPServer):
                 self._connections[request] = time.monotonic()
 
     def service_actions(self) -> None:
-        """Close connections whose time is over; the library calls this every POLL_SEC."""
+        """Close connections whose time has ended; the library calls this every POLL_SEC."""
         with self._lock:
             for request, since in list(self._connections.items()):
                 if time.monotonic() - since > CLIENT_LIMIT_SEC:
@@ -225,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             # render all before sending, so that no answer is incomplete; compress it, since it may be long
             size, pieces = compress_pieces(self.server.exporter.render())
-        except Exception:  # if a source fails, this scrape fails, and the server goes on
+        except Exception:  # if a source fails, this scrape fails, and the server continues
             if time.monotonic() - self.server.failed_at >= LOG_EVERY_SEC:
                 self.server.failed_at = time.monotonic()
                 log.exception("metrics.failed")

@@ -202,5 +202,5 @@ def _encode_roster_entry(verdict: Verdict, document: Mapping[str, Any] | None, e
     if verdict.via is not None:
         found["via"] = verdict.via
     if verdict.state is _DOWN:
-        found["event"] = orjson.Fragment(event)  # a restarted healer goes on showing it in `health:`
+        found["event"] = orjson.Fragment(event)  # a restarted healer keeps showing it in `health:`
     return orjson.dumps(found)

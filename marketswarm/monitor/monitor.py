@@ -62,7 +62,7 @@ SOLE_LEADER: Final = SoleLeader()
 
 @contextlib.contextmanager
 def _tolerating_refusal(bus: str) -> Iterator[None]:
-    """Log that the bus refuses to show `run:<svc>`, which a user from before may not read; go on without."""
+    """Log that the bus refuses to show `run:<svc>`, which an old user may not read; continue without it."""
     try:
         yield
     except BusError as error:
@@ -210,7 +210,7 @@ class Evaluator:
             await asyncio.sleep(PAUSES.longest_sec)
 
     async def _end_failures(self, bus: str) -> None:
-        """Read `run:<svc>` of the services of a bus with an open failure, and close those that are over.
+        """Read `run:<svc>` of the services of a bus with an open failure, and close those that have ended.
 
         Raise BusError.
         """
@@ -267,7 +267,9 @@ class Evaluator:
         """
         if unheard.age_sec < IN_FLIGHT_SEC and not unheard.is_repeated:
             return
-        log.error("monitor.deaf", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3))
+        log.error(
+            "monitor.beats_not_received", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3)
+        )
         link = self.links.get(unheard.bus)
         if link is not None and link.listener is not None:
             link.listener.rebuild_session()

@@ -121,7 +121,7 @@ class StateKeeper:
         self._saved_jobs: set[str] = set()  # the fields that `<listener>:jobs` may have
         self._early_jobs: dict[str, float] = {}  # how early the jobs are that were logged as too early
         self._save_due = asyncio.Event()
-        self._outage = Outage(log, "monitor.memory_away", "monitor.memory_back")
+        self._outage = Outage(log, "monitor.state_unavailable", "monitor.state_available")
 
     @property
     def trouble(self) -> str | None:
@@ -164,7 +164,7 @@ class StateKeeper:
                     if not await self._replace_wrong_types(home, error):
                         raise
         self._outage.end()
-        log.info("monitor.recalled", services=len(self._detector.services))
+        log.info("monitor.state_loaded", services=len(self._detector.services))
 
     async def restore(self, store: StateStore) -> None:
         """Apply the state that an earlier run saved in `store`, and publish the verdicts that follow.

@@ -36,7 +36,7 @@ class AnnouncementState(StrEnum):
     INVESTIGATING = "investigating"
     IDENTIFIED = "identified"
     MONITORING = "monitoring"
-    SCHEDULED = "scheduled"  # maintenance, until it is over or an update says more
+    SCHEDULED = "scheduled"  # maintenance, until it has ended or an update says more
     RESOLVED = "resolved"
     WITHDRAWN = "withdrawn"
 

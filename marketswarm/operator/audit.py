@@ -24,7 +24,7 @@ log = logs.get("board")
 
 
 class AuditOutcome(StrEnum):
-    """What became of an act."""
+    """The outcome of an act."""
 
     BEGUN = "begun"
     DONE = "done"

@@ -30,7 +30,7 @@ class BackupState(StrEnum):
 
 
 class BackupResult(StrEnum):
-    """What became of a request."""
+    """The outcome of a request."""
 
     MADE = "made"
     FAILED = "failed"
@@ -43,7 +43,7 @@ class BackupReport(JsonRecord):
 
     `made_at` is when the newest backup was begun, None if there is none; `due_at` when the next one is due,
     None if that is not known. `why` is why the last attempt failed. `request` is the id of the last request
-    that archive took, `result` what became of it, None as long as it is carried out. `damaged` is a dump in
+    that archive took, `result` its outcome, None as long as it is carried out. `damaged` is a dump in
     the folder that is not what was saved, empty if none is known. All times are epoch seconds. Raises
     ValueError when a field is out of bounds.
     """

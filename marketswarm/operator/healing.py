@@ -29,7 +29,7 @@ MAX_ENTRY_TEXT: Final = 300
 MAX_TIMELINE: Final = 500
 """The most entries of one incident that are kept in memory, the newest ones."""
 FUSE: Final = "fuse"
-"""The approval that lets the medic go on after too many remedies."""
+"""The approval that lets the medic continue after too many remedies."""
 UNDONE: Final = "undone"
 """The reason with which an intent is `abandoned` that was provably not carried out: it is no attempt."""
 RETIRED: Final = "retired"
@@ -155,7 +155,7 @@ class HealingIncident:
 
     @property
     def resolution(self) -> str:
-        """How it ended: `healed`, `recovered` …; `escalated` or `open` while it goes on."""
+        """How it ended: `healed`, `recovered` …; `escalated` or `open` while it lasts."""
         if (end := self.end) is not None:
             return end.reason
         states = [each.what for each in self.timeline if each.what in _DECISIVE]

@@ -68,7 +68,7 @@ def _judge(entry: TimelineEntry, tried: str | None, *, is_verified: bool) -> boo
 
 @dataclass(slots=True)
 class ApprovalStats:
-    """What became of a remedy for one service after people had approved it.
+    """The outcome of a remedy for one service after people had approved it.
 
     `helped` and `failed` count attempts that a person approved. `in_a_row` is how many of these helped since
     an attempt at this remedy failed last, approved or not.
@@ -87,7 +87,7 @@ class ApprovalStats:
 
 
 def measure_approvals(incidents: Iterable[HealingIncident]) -> tuple[ApprovalStats, ...]:
-    """Return what became of what people approved, by service and remedy; texts are escaped.
+    """Return the outcome of what people approved, by service and remedy; texts are escaped.
 
     Incidents whose beginning is trimmed off say nothing.
     """

@@ -15,7 +15,7 @@ from marketswarm.text import escape_text
 
 @dataclass(frozen=True, slots=True)
 class ResolutionStats:
-    """How outages ended, and how long the services were down, in seconds; None if none of them is over."""
+    """How outages ended, and how long the services were down, in seconds; None if none of them has ended."""
 
     count: int = 0
     by_status: Mapping[str, int] = field(default_factory=dict)

@@ -30,13 +30,16 @@ REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "too_many_remedies": (
         "it did too much in a short time",
-        f"`marketswarm {MEDIC} approve fuse` lets it go on",
+        f"`marketswarm {MEDIC} approve fuse` lets it continue",
     ),
     "share_used": ("it did too much for this service in a short time", "find out why that does not last"),
-    "silenced": ("the service is silenced", "end its silence, and the medic goes on; or see to it yourself"),
+    "silenced": (
+        "the service is silenced",
+        "end its silence, and the medic continues; or see to it yourself",
+    ),
     "maintenance": (
         "the service is under maintenance",
-        "see to it yourself: the medic goes on once the maintenance is over",
+        "see to it yourself: the medic continues once the maintenance has ended",
     ),
     "emergency": ("a rule of the severity emergency holds", "see what the rule says"),
     "stopped": ("the service was stopped on purpose", "start it again when it may run"),
@@ -66,11 +69,11 @@ REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
 _REMEDIES: Final[Mapping[str, str]] = {
     "wait": "wait whether it heals by itself",
     "resume_sources": "ask its sources again",
-    "reload_series": "load anew what is not fresh",
+    "reload_series": "load series that are not fresh",
     "pause_source": "pause the source",
     "quotes_cache": "clear the cache of quotes",
     "charts_cache": "clear the cache of charts",
-    "reconnect": "open its connections to the database anew",
+    "reconnect": "reopen its connections to the database",
     "repeat_backup": "make the backup that is due",
     "restart": "restart it",
     "roll_back_truth": "go back to the truth before",
@@ -110,7 +113,7 @@ _OWNERS: Final[Mapping[str, str]] = {
     "elsewhere": "others",
 }
 _WITH_TEXT: Final = (EntryKind.APPROVED, EntryKind.TOLD, EntryKind.ACKED)
-"""The entries whose text goes on with the sentence: `by kim`, `to slack`."""
+"""The entries whose text continues with the sentence: `by kim`, `to slack`."""
 
 
 METRICS: Final[Mapping[str, tuple[str, str | None]]] = {
@@ -184,7 +187,7 @@ def describe_remedy(remedy: str) -> str:
 def describe_proposal(remedy: str, svc: str) -> str:
     """Return what a person approves: `restart feed`, `clear the cache of quotes (mesh)`.
 
-    `remedy` is the word of a remedy, and may go on: `restart, while 4 that are up need it`.
+    `remedy` is the word of a remedy, and may continue: `restart, while 4 that are up need it`.
     """
     found = _WORD.match(remedy)
     words = describe_remedy(found[0]) if found is not None else ""
@@ -244,7 +247,7 @@ def describe_step(entry: TimelineEntry) -> str:
         EntryKind.DIAGNOSED: f"A diagnosis proposes: {remedy}" if entry.proposal else "A diagnosis came",
         EntryKind.TOLD: "Messages went",
         EntryKind.ACKED: "Acknowledged",
-        EntryKind.RESOLVED: f"It is over: {reason}",
+        EntryKind.RESOLVED: f"It has ended: {reason}",
     }
     joint = " " if entry.what in _WITH_TEXT else ": "
     return joint.join(filter(None, (heads[entry.what], entry.text)))
@@ -254,7 +257,7 @@ def describe_step(entry: TimelineEntry) -> str:
 class HealingStand:
     """How far the medic is with an open outage: what it does or why it does nothing, and since when.
 
-    `next` is what a person can do, empty if it is nothing; `needs_person` that nothing goes on without one.
+    `next` is what a person can do, empty if it is nothing; `needs_person` that nothing continues without one.
     `at` is in epoch seconds.
     """
 
@@ -286,7 +289,7 @@ def describe_stand(found: HealingIncident) -> HealingStand:
                 f"`marketswarm incident {found.id}` shows what was tried and seen",
             )
         case EntryKind.EXPIRED | EntryKind.FAILED | EntryKind.ABANDONED | EntryKind.RELAPSED:
-            text, then = f"{describe_step(last)}. The medic goes on with what is left", ""
+            text, then = f"{describe_step(last)}. The medic continues with the remaining remedies", ""
         case EntryKind.VERIFIED | EntryKind.RECOVERED:
             text, then = f"{describe_step(last)}. The medic watches whether it stays so", ""
         case _:

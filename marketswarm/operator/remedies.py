@@ -36,7 +36,7 @@ class Remedy(StrEnum):
     PAUSE_SOURCE = "pause_source"  # takes a source whose answers are of no use out of service for a while
     QUOTES_CACHE = "quotes_cache"
     CHARTS_CACHE = "charts_cache"
-    RECONNECT = "reconnect"  # has a service open its connections to PostgreSQL anew
+    RECONNECT = "reconnect"  # has a service open its connections to PostgreSQL again
     REPEAT_BACKUP = "repeat_backup"  # has `archive` make the backup that is due
     RESTART = "restart"
     ROLL_BACK_TRUTH = "roll_back_truth"  # seeds the truth before the one in force again

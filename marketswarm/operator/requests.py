@@ -101,7 +101,7 @@ async def send_request(
 
 
 async def _add_request(bus: Bus, request: OperatorRequest) -> None:
-    """Write a request to a bus; begin a stream anew that has ended, without the others. Raises BusError."""
+    """Write a request to a bus; recreate a stream that has ended, without the others. Raises BusError."""
 
     def add() -> Awaitable[Any]:
         fields: dict[Any, Any] = {"ask": request.encode()}

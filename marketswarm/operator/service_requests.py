@@ -1,6 +1,6 @@
 """Define how a process is asked to carry out a remedy itself, and what it says of that.
 
-It opens its connections to PostgreSQL anew, or loads its series (`REQUEST_KEYS`).
+It opens its connections to PostgreSQL again, or loads its series (`REQUEST_KEYS`).
 
 The medic writes a `ServiceRequest` on system-redis, which expires; it is for one process. That process
 answers by a `RequestReport`, in place of the one before. Anyone with access to the bus may have written
@@ -25,7 +25,7 @@ REPORT_VALID_SEC: Final = 24 * 3600
 
 
 class RequestResult(StrEnum):
-    """What became of a request."""
+    """The outcome of a request."""
 
     DONE = "done"  # a new connection answers; no critical series is stale
     FAILED = "failed"
@@ -46,7 +46,7 @@ class ServiceRequest(JsonRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class RequestReport(JsonRecord):
-    """What became of the last request that the process `boot` followed, as of `ts` (epoch seconds).
+    """The outcome of the last request that the process `boot` followed, as of `ts` (epoch seconds).
 
     `request` is its id. `result` is None while it is carried out. `ended` counts the sessions that did
     nothing in a transaction and were ended, `loaded` the series that are fresh again. `why` is why it failed.

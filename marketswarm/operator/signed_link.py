@@ -97,7 +97,7 @@ def make_link(public_url: str, key: SecretStr, link: SignedLink) -> str | None:
 def read_link(text: str, key: SecretStr) -> SignedLink | None:
     """Return the link whose address ends with `text`, after LINK_PATH; None if `key` did not sign it.
 
-    The caller asks whether it is over.
+    The caller asks whether it has ended.
     """
     found = _LINK.fullmatch(text)
     if found is None or not hmac.compare_digest(_sign(key, found[1]), found[2]):

@@ -10,12 +10,12 @@ AWAY: Final = (
     asyncpg.PostgresConnectionError,  # class 08
     asyncpg.OperatorInterventionError,  # class 57: it shuts down, starts, or was told to end our session
     asyncpg.InsufficientResourcesError,  # class 53: its disk or its memory is full, or too many connect
-    asyncpg.TransactionRollbackError,  # class 40: a deadlock; the other one goes on
+    asyncpg.TransactionRollbackError,  # class 40: a deadlock; the other one continues
     asyncpg.InvalidAuthorizationSpecificationError,  # class 28: the password, which may be mended
     asyncpg.InvalidCatalogNameError,  # the database was dropped, as for a restore
     asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
     asyncpg.ObjectNotInPrerequisiteStateError,  # class 55: a lock was not to be had
-    asyncpg.UndefinedTableError,  # the database was made anew, or an older one was restored
+    asyncpg.UndefinedTableError,  # the database was made again, or an older one was restored
     asyncpg.UndefinedColumnError,
     asyncpg.DuplicateTableError,  # an instance of another release, which locks otherwise, made it as well
     asyncpg.InsufficientPrivilegeError,  # until it is granted

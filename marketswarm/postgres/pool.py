@@ -118,9 +118,9 @@ class ConnectionPool:
     async def recycle(self, within_sec: float) -> None:
         """Close the connections and open one that answers.
 
-        Who has one, or waits for one, may go on with it for `within_sec`. If the server opens no further one,
-        and those that there are answer, they are kept: they may be the last ones that it lends us. So are
-        they if the server has too many connections, and each of ours is in use. Raises PostgresAwayError,
+        Who has one, or waits for one, may continue with it for `within_sec`. If the server opens no further
+        one, and those that there are answer, they are kept: they may be the last ones that it lends us. So
+        are they if the server has too many connections, and each of ours is in use. Raises PostgresAwayError,
         also then.
         """
         spare = None  # holds a place while the others are closed

@@ -48,7 +48,7 @@ _CHANNELS_TYPE: Final = TypeAdapter(
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class ChannelRecord:
-    """What became of the attempts of a channel: how many were accepted, failed, or were refused for good.
+    """The outcome of the attempts of a channel: how many were accepted, failed, or were refused for good.
 
     The last message that was accepted has a time and a title, the last failure a reason besides.
     """

@@ -156,7 +156,7 @@ def parse_incidents(state: Mapping[bytes, bytes]) -> dict[str, OpenIncident]:
 
 
 async def read_incidents(bus: Bus, services: Collection[str]) -> dict[str, OpenIncident]:
-    """Return the last outage of each of these services, also one that is over. Raises BusError."""
+    """Return the last outage of each of these services, also one that has ended. Raises BusError."""
     names = [_INCIDENT.decode() + svc for svc in services]
     (found,) = await read_fields(bus, [NOTIFIER_STATE], names)
     incidents = (_parse(_INCIDENT_TYPE, raw) for raw in found.values())

@@ -244,7 +244,7 @@ def format_mismatch(error: ErrorDetails) -> str:
         hint = f" (known: {', '.join(known)})" if known else ""
         if isinstance(given, str) and find_nearest(given, known) is not None:
             hint = format_hint(given, known)
-        return f"is none of those that are known{hint}"
+        return f"is not a known value{hint}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return message[:1].lower() + message[1:] if kind not in ("value_error", "assertion_error") else message
 

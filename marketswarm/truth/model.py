@@ -337,7 +337,7 @@ class Truth:
     """The buses by name, where the name alone does not say where they are. Default: system-redis and
     market-redis."""
     services: Mapping[str, Service] = dataclasses.field(default_factory=dict)
-    """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`, and not that of a bus.
+    """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`; no bus has the same name.
     Default: needed."""
 
     _heartbeats: tuple[Heartbeat, ...] = dataclasses.field(init=False, repr=False, compare=False)

@@ -72,10 +72,10 @@ class _Kept(NamedTuple):
 
 
 class Cached(Generic[K, V]):
-    """Answers by their questions: from memory, then from Redis if they have a `shelf` there, then made anew.
+    """Answers by their questions: from memory, then from Redis if they have a `shelf` there, then made again.
 
     Those who ask a question while its answer is made share it, and a failure as well. An answer of another
-    version than the one that is asked for is made anew. That there is no answer is kept, too.
+    version than the one that is asked for is made again. That there is no answer is kept, too.
 
     Memory has at most `max_kept` answers, of at most `max_size` together by `measure`; the one that was asked
     for longest ago is dropped first. `is_current` returns whether an answer that was kept is still right.

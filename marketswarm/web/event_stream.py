@@ -2,7 +2,7 @@
 
 Each event has an id, `<boot>-<number>`. A browser that lost its connection names the last id that it has
 (`Last-Event-ID`) and gets what it missed and then `resumed`, if the ring still has that. If not, or after a
-restart of this program, it gets one `reset` event, and reads the whole snapshot anew. A `tick` event tells
+restart of this program, it gets one `reset` event, and reads the whole snapshot again. A `tick` event tells
 that the connection lives. `tick` and `resumed` have no id.
 
 No browser delays another one: a queue has a bound, and the stream of a browser that does not keep up ends.
@@ -55,7 +55,7 @@ class _Follower:
         self._changed.set()
 
     async def take(self) -> bytes:
-        """Wait for bytes and return all that there are; empty bytes mean that the stream is over."""
+        """Wait for bytes and return all that there are; empty bytes mean that the stream has ended."""
         while not self._chunks and not self.is_over:
             self._changed.clear()
             await self._changed.wait()

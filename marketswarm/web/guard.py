@@ -36,7 +36,7 @@ MayRead = Callable[[], Awaitable[bool]]
 MAX_BODY_BYTES: Final = 64 * 1024
 MAX_PATH_CHARS: Final = 2000
 MAX_HEADER_BYTES: Final = 16 * 1024
-ANSWER_SEC: Final = 10.0  # how long an answer may take to begin; a stream goes on after that
+ANSWER_SEC: Final = 10.0  # how long an answer may take to begin; a stream continues after that
 TOKEN_REFUSED: Final = 4401  # the code by which a WebSocket is closed whose token is not valid any more
 _OPEN_PATHS: Final = ("/healthz", "/readyz", "/favicon.ico")  # answered everywhere
 _OPEN_FOLDER: Final = "/static/"
@@ -302,7 +302,7 @@ def _make_refusal(status: int, reason: str, more: Mapping[str, str] | None = Non
 async def run_while_allowed(answering: Awaitable[None], may_read: MayRead | None) -> bool:
     """Run an answer to its end; cancel it, and return False, once its client may no longer read.
 
-    While the bus that keeps the tokens does not answer, the answer goes on. `may_read` is None for a client
+    While the bus that keeps the tokens does not answer, the answer continues. `may_read` is None for a client
     that needs no token.
     """
     if may_read is None:
@@ -325,7 +325,7 @@ async def run_while_allowed(answering: Awaitable[None], may_read: MayRead | None
 async def _expire(limit: asyncio.Timeout, may_read: MayRead) -> None:
     while True:
         await asyncio.sleep(CHECK_SEC)  # first of all, since the client was just let in
-        with suppress(RefusedError):  # the bus does not answer: the client may go on
+        with suppress(RefusedError):  # the bus does not answer: the client may continue
             if not await may_read():
                 limit.reschedule(asyncio.get_running_loop().time())
                 return

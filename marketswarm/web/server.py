@@ -202,7 +202,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Close a connection on which no request came in time; look again later if there is time left."""
         self._idle_check = None
         if self._idle_until is None:
-            return  # a request is on its way; its answer begins the time anew
+            return  # a request is on its way; its answer begins the time again
         if self._idle_until <= self.loop.time():
             self.timeout_keep_alive_handler()
         else:

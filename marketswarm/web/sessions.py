@@ -35,7 +35,7 @@ log = logs.get()
 
 @dataclass(frozen=True, slots=True)
 class PageNotice:
-    """A sentence that says what became of an act; `is_bad` is True if it was not done."""
+    """A sentence that says the outcome of an act; `is_bad` is True if it was not done."""
 
     text: str
     is_bad: bool = False
@@ -114,7 +114,7 @@ def _hash(secret: str) -> bytes:
 
 
 class SessionOver(Exception):  # noqa: N818 - becomes an answer
-    """A request has no session, or its session is over."""
+    """A request has no session, or its session has ended."""
 
 
 @dataclass(frozen=True, slots=True)

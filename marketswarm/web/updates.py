@@ -1,9 +1,9 @@
 """Number what happens, and pass it on to each follower at a pace that the follower keeps.
 
 Each update has a number, which grows by one, and a topic; a ring keeps the latest, so that a follower that
-lost its connection goes on where it was. A follower gets the updates of its topics in batches, at most one an
-interval. Within a batch the latest update of a thing (a quote, one bar) replaces the ones before it; `last`
-is the number up to which a follower has seen everything.
+lost its connection continues where it was. A follower gets the updates of its topics in batches, at most one
+an interval. Within a batch the latest update of a thing (a quote, one bar) replaces the ones before it;
+`last` is the number up to which a follower has seen everything.
 
 No follower delays another one. What waits for one is bounded; a follower that lets too much wait is dropped
 with a reason.
@@ -246,7 +246,7 @@ class UpdateHub:
 
     def note_loss(self) -> None:
         """Drop all followers, because updates were lost before they came here; each gets a snapshot next."""
-        self.number += 1  # so that no position of before is one from which a follower goes on
+        self.number += 1  # so that no position of before is one from which a follower continues
         self._ring.clear()
         self._ring_bytes = 0
         self._drop_all(DropReason.LOST)

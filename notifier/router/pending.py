@@ -3,7 +3,7 @@
 Pure; times are epoch seconds. A single notice after a quiet time is due within a quarter of a second. Several
 are due `group_wait_sec` after the first of them, and so is a single one shortly after others, because
 services that fail of one cause do not fail at one moment. A gap, such as a restart, is never due at once: it
-is over, and other services restarted with it. Outages that were healed before a message about them was sent
+has ended, and other services restarted with it. Outages that were healed before a message about them was sent
 wait for one message in a while, the digest; once it is due, they are queued like every notice.
 """
 

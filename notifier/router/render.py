@@ -28,7 +28,7 @@ from notifier.router.incident import Incident, Notice, NoticeKind, ends_watch, p
 from notifier.router.machines import Machine, MachineState
 
 LASTING_AT_MOST: Final = 100
-"""How many alerts that go on a message has beside its own; its receivers know them all."""
+"""How many alerts that continue a message has beside its own; its receivers know them all."""
 HOSTS_NAMED: Final = 3
 SERVICES_NAMED: Final = 3
 """How many of its services the title names beside a machine."""
@@ -192,7 +192,7 @@ def _list_states(
 def _list_lasting(
     every: Sequence[Notice], still_open: Mapping[str, Sequence[Incident]]
 ) -> tuple[AlertState, ...]:
-    """Return the alerts that go on in the threads of the notices, and that are in none of these."""
+    """Return the alerts that continue in the threads of the notices, and that are in none of these."""
     keys = {notice.key for notice in every}
     threads = dict.fromkeys(notice.thread for notice in every if notice.thread)
     others = (each for thread in threads for each in still_open.get(thread, ()) if each.key not in keys)

@@ -85,7 +85,7 @@ class Router:
         # by service, the ok of an outage that was healed since the medic was last read, and when that came
         self._healed: dict[str, tuple[Event, float]] = {}
         self._restored_at = NEVER  # until the rate limit is known, which caps what was restored
-        self._began_at = float("-inf")  # when this router went on after an earlier one
+        self._began_at = float("-inf")  # when this router continued after an earlier one
 
     # -- settings
 

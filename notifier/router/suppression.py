@@ -86,7 +86,7 @@ class Suppression:
     # -- severity and channels
 
     def severity_of(self, notice: Notice) -> Severity:
-        """Return the severity of a notice: info for what is over, otherwise its incident's."""
+        """Return the severity of a notice: info for what has ended, otherwise its incident's."""
         if notice.say in (NoticeKind.UP, NoticeKind.BLIP, NoticeKind.NOTE, NoticeKind.HEALED):
             return Severity.INFO
         incident = self._incidents.get(notice.key)

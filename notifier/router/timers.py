@@ -62,7 +62,7 @@ class Timers:
         return Notice(ident, incident.key, incident.svc, NoticeKind.DOWN, ts, now, events, (ident,))
 
     def flapping(self, incident: Incident, ends: Notice | None, now: float) -> Notice:
-        """Return the notice that a service flaps; `ends` is the pending one that its outage is over."""
+        """Return the notice that a service flaps; `ends` is the pending one that its outage has ended."""
         ident = f"flapping.{incident.key}.{round(1000 * incident.changes[-1])}"
         notice = self._make_notice(incident, NoticeKind.FLAPPING, ident, now)
         if ends is not None:

@@ -60,7 +60,7 @@ class DeadLetter:
 
 def backup(
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="The folder; by default that of the service.")
+        Path | None, typer.Option("--to", metavar="DIR", help="The folder; by default the service's own.")
     ] = None,
     data: Data = DATA,
     as_json: Json = False,

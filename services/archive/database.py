@@ -22,7 +22,7 @@ APPLICATION_NAME: Final = "archive"
 TIMEOUT_SEC: Final = 60.0
 """The default time limit of the work on one connection."""
 MIGRATE_SEC: Final = 7 * 86_400.0
-"""The time limit of all migrations; one may write a long table anew, or wait for a long reader."""
+"""The time limit of all migrations; one may write a long table again, or wait for a long reader."""
 SILENCE_SEC: Final = 60.0
 """How long the server may answer no other session until a migration is given up."""
 _MOST_CONNECTIONS: Final = 6
@@ -71,7 +71,7 @@ class Database(ConnectionPool):
                 yield connection
         except PostgresAwayError as error:
             if isinstance(error, SchemaChangedError) or isinstance(error.__cause__, _REPLACED):
-                await self.aclose()  # the next one makes the schema anew, or finds the restored one
+                await self.aclose()  # the next one makes the schema again, or finds the restored one
             raise
 
     async def require_schema(self) -> None:

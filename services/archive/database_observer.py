@@ -23,7 +23,7 @@ from services.archive.database import Database
 WITHIN_SEC: Final = 5.0
 """How long a connection may take for its statements."""
 SERVER_SEC: Final = 3.0
-"""The time limit of a statement about the server, which it keeps itself, so that none goes on unheard."""
+"""The time limit of a statement about the server, which it keeps itself, so that none continues unheard."""
 IDLE_SEC: Final = 60
 """How long a session may do nothing in a transaction before it is counted."""
 AGE_SEC: Final = 1.0

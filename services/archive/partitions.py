@@ -119,7 +119,7 @@ async def make_partitions(connection: Any, wanted: Iterable[Partition]) -> int:
     """Make the partitions that are missing; return how many were. Nothing is made for hypertables.
 
     They are made under the lock of the schema, since two instances may need the same ones. Readers and
-    writers of the table go on. A table that is locked for _LOCK_SEC or longer is an error of class 55.
+    writers of the table continue. A table that is locked for _LOCK_SEC or longer is an error of class 55.
     """
     async with transaction(connection):
         await connection.execute(SCHEMA.lock_sql)
@@ -179,7 +179,7 @@ async def _drop(connection: Any, part: Partition, wait_ms: int, *, is_native: bo
     """
     async with transaction(connection):
         await _limit_lock_wait(connection, wait_ms)
-        # readers go on; a row that is being written is seen by the next statement
+        # readers continue; a row that is being written is seen by the next statement
         await connection.execute(f"LOCK TABLE ONLY {part.table} IN SHARE ROW EXCLUSIVE MODE")
         if await _has_replayed(connection, part):
             return False

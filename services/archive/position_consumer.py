@@ -120,7 +120,7 @@ class PositionConsumer(Consumer):
         follower = StreamFollower(self.bus, stream, read)
         if loss := await follower.resume():
             if loss.oldest is None:
-                log.warning("archive.stream_anew", bus=self.bus.name, stream=stream, after=read.decode())
+                log.warning("archive.stream_recreated", bus=self.bus.name, stream=stream, after=read.decode())
             else:
                 followed.gaps += 1
         followed.stored, followed.follower = stored, follower

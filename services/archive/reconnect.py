@@ -1,4 +1,4 @@
-"""Connect to PostgreSQL anew on request, and end sessions of ours that do nothing in a transaction."""
+"""Connect to PostgreSQL again on request, and end sessions of ours that do nothing in a transaction."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ nor are those of commands and of people."""
 END_SEC: Final = 5.0
 """How long it may take to end sessions, with the wait for a connection."""
 CLOSE_SEC: Final = 5.0
-"""How long a statement that runs may go on before its connection is closed."""
+"""How long a statement that runs may continue before its connection is closed."""
 RECONNECT_SEC: Final = 45.0
 """How long all of it may take after the first attempt to end sessions. A migration beyond it is cut short."""
 GONE_LOOKS: Final = 20
@@ -34,7 +34,7 @@ _LEFT: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = ANY($1::int[]) LIMIT 
 
 
 async def reconnect(database: Database, idle_sec: float) -> RequestOutcome:
-    """Open the connections anew; end sessions that did nothing in a transaction for `idle_sec`.
+    """Open the connections again; end sessions that did nothing in a transaction for `idle_sec`.
 
     Those are ended first, over a connection that is there: if they use up all connections, no other one can
     be opened.

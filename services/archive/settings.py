@@ -89,7 +89,7 @@ class CorrelationSettings(ServiceConfig):
     """`settings.correlations`: which pairs of symbols are compared."""
 
     symbols: Annotated[int, Field(ge=0, le=1000)] = 200
-    """The number of symbols whose pairs are compared, those with most daily bars first; 0: none. Example:
+    """The number of symbols whose pairs are compared, most daily bars first; 0: none. Example:
     `100`."""
     days: Annotated[int, Field(ge=5, le=1000)] = 60
     """The number of days of one correlation. Example: `60`."""

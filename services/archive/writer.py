@@ -62,7 +62,7 @@ class Writer:
             await connection.fetchval("SELECT 1")
 
     def forget_partitions(self) -> None:
-        """Read anew before the next batch which partitions exist, because some were dropped."""
+        """Read again before the next batch which partitions exist, because some were dropped."""
         self._partitions = None
 
     async def _write_all(self, entries: Sequence[TypedEntry]) -> None:

@@ -107,7 +107,7 @@ class BarColumns:
         return int(self.starts[position]), tuple(self.rows[:, position].tolist())
 
     def replace_all(self, bars: Sequence[Bar], before: Row | None) -> None:
-        """Hold these bars instead, in order; their sums go on from the bar before them, if there is one."""
+        """Hold these bars instead, in order; their sums continue from the bar before them, if it exists."""
         self.count = len(bars) + 1
         self.starts = np.empty(self.count, dtype=np.int64)
         self.rows = np.empty((ROW_COUNT, self.count))
@@ -123,7 +123,7 @@ class BarColumns:
     def fill_sums(self, position: int) -> None:
         """Compute the sums of the bars from this position on, from those of the bar before.
 
-        OBV is summed as by TA-Lib: it begins with the first volume, anew after a bar that has none. TA-Lib's
+        OBV is summed as by TA-Lib: it begins with the first volume, again after a bar that has none. TA-Lib's
         function takes ten times as long for the newest bar alone, which is the usual case.
         """
         before_ms, before, *sums = self._read_before(position)
@@ -173,7 +173,7 @@ class BarColumns:
         return int(self.starts[position - 1]), row[CLOSE], row[OBV], row[TURNOVER], row[TRADED]
 
     def _begin_session(self, start_ms: int, before_ms: int | None) -> float | None:
-        """Return what was traded before the bar: 0, NaN (unknown), or None if the sum goes on."""
+        """Return what was traded before the bar: 0, NaN (unknown), or None if the sum continues."""
         if self._is_daily:
             return 0.0
         day = self._day

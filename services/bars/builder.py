@@ -74,7 +74,7 @@ class BarBuilder:
     ) -> None:
         self.state, self.group, self.options = state, group, options
         self.counts: Counter[tuple[str, str]] = Counter()
-        """What became of the records since it was last read: by source, and a check, `taken` or `skipped`."""
+        """The outcome of the records since it was last read: by source, and a check, `taken` or `skipped`."""
         self.findings: Counter[tuple[str, str]] = Counter()
         """What was found about records that were taken, by source and check."""
         self._grid = grid
@@ -328,7 +328,7 @@ class BarBuilder:
     def _record_minute(self, start_ms: int) -> None:
         """Note a minute that was taken, if it is the newest one, or the oldest one of all that ever came.
 
-        A longer bar that begins before the first one is not final, however long it is over, because its
+        A longer bar that begins before the first one is not final, however long it has ended, because its
         beginning is unknown. An older minute may say now that it was seen from its open.
         """
         state = self.state
@@ -346,7 +346,7 @@ class BarBuilder:
         self._pending.quarantine.append(self._encoder.encode_rejected(arrival, source, rejection))
 
     def _build(self, finer: Timeframe, timeframe: Timeframe) -> None:
-        """Build each longer bar anew in which a shorter one changed."""
+        """Build each longer bar again in which a shorter one changed."""
         touched: dict[int, tuple[Interval, Provenance]] = {}
         for start_ms, provenance in self._built[finer].items():
             if (interval := self._grid.find(start_ms, timeframe)) is not None:
@@ -370,7 +370,7 @@ class BarBuilder:
                 self._changed[timeframe][open_ms] = provenance
 
     def _find_border(self, clock_ms: int) -> int:
-        """Return the time up to which all intervals are over."""
+        """Return the time up to which all intervals have ended."""
         newest_ms = self.state.newest_ms
         by_clock = clock_ms - round(1000 * self.options.settle_sec)
         return by_clock if newest_ms is None else max(by_clock, newest_ms)

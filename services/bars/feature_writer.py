@@ -1,13 +1,13 @@
-"""Compute the features of all symbols when a day is over or corrected, and publish those that are new.
+"""Compute the features of all symbols when a day has ended or corrected, and publish those that are new.
 
 A feature may depend on every symbol (how many rise, how they move together), so one instance computes all of
 them, by a lease, from the days that all instances have committed. No feature looks ahead: once all are
 published, only the days from the first one that changed are computed again.
 
 With each symbol is stored what was published of its days, and, once all symbols are done, the marks of the
-days that this was computed of. So an instance that takes the lease goes on where the last one was, publishes
-nothing twice, and knows a day that was forgotten from one that changed: a day that was computed of a longer
-history than there is now is computed again only where no window reaches beyond what is left.
+days that this was computed of. So an instance that takes the lease continues where the last one was,
+publishes nothing twice, and knows a day that was forgotten from one that changed: a day that was computed of
+a longer history than there is now is computed again only where no window reaches beyond what is left.
 """
 
 import asyncio

@@ -7,13 +7,13 @@ which bars it runs, and that is a matter of counting:
 - A value is what TA-Lib says of its bar over all bars since the beginning of the *previous* block. So 400 to
   799 bars stand before each value; where a series is younger than two blocks, all that it has.
 - An average that never forgets (Wilder's, an EMA) keeps less than 1e-11 of its seed after 400 bars: where a
-  block begins can't be seen. OBV is a running total, and goes on from block to block.
+  block begins can't be seen. OBV is a running total, and continues from block to block.
 
 So a series holds a bounded number of bars, is the same after a restart to the last bit, and a correction
 changes only the rest of its block and the next one (and OBV from there on). Of the blocks that it dropped it
 keeps the seams, with which it can take in an older correction as long as the bars are kept.
 
-A value is None until it is warm. What needs a volume is None for a bar without one, and begins anew after it.
+A value is None until it is warm. What needs a volume is None for a bar without one, and restarts after it.
 """
 
 import math
@@ -177,7 +177,7 @@ class IndicatorSeries:
             self._drop_before(held.count - 1)
 
     def checkpoint(self) -> bytes:
-        """Return all that this series knows, 60 KB at most. `restore` goes on from it with the same bits."""
+        """Return all that this series knows, 60 KB at most. `restore` continues from it, bit by bit."""
         return self._held.pack(self._block, self._seams)
 
     def restore(self, checkpoint: bytes) -> None:

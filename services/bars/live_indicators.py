@@ -4,8 +4,8 @@ The bars themselves are stored in their table. So a series is stored only now an
 corrected that the stored series has seen; the instance that reads it adds the later bars of the table.
 
 A history may come after bars of the table: its bars are older, and not kept. They get a series of their own,
-and once the history has reached the table, this series goes on with the table's bars, in place of theirs. One
-that ends before bars that the table has forgotten never reaches it.
+and once the history has reached the table, this series continues with the table's bars, in place of theirs.
+One that ends before bars that the table has forgotten never reaches it.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from services.bars.quality import HeldBar
 from services.market.records import Bar
 
 STORE_EVERY: Final = 64
-"""The number of bars after which a series is stored anew."""
+"""The number of bars after which a series is stored again."""
 
 
 class LiveIndicators:
@@ -78,7 +78,7 @@ class LiveIndicators:
                     return recomputed  # with all later changes
                 continue
             if self._stored_ms is not None and start_ms < self._stored_ms:
-                self._unstored = STORE_EVERY  # the last bar of the stored series is given to it anew anyway
+                self._unstored = STORE_EVERY  # the last bar of the stored series is given to it again anyway
         return found
 
     def append_past(self, bar: Bar) -> Values | None:
@@ -94,7 +94,7 @@ class LiveIndicators:
         return self._past.append(bar)
 
     def end_past(self, *, reaches_table: bool) -> None:
-        """Have the next update go on from the history before the table, if there is one.
+        """Have the next update continue from the history before the table, if there is one.
 
         Forget that history if it does not reach the table, because bars between them were forgotten.
         """
@@ -126,14 +126,14 @@ class LiveIndicators:
         return self._series.checkpoint()
 
     def pack_past(self) -> bytes | None:
-        """Return the series of a history to store, empty once it is over; None if nothing changed."""
+        """Return the series of a history to store, empty once it has ended; None if nothing changed."""
         if not self._is_past_changed:
             return None
         self._is_past_changed = False
         return b"" if self._past is None else self._past.checkpoint()
 
     def _join(self, past: IndicatorSeries) -> dict[int, Values]:
-        """Compute all bars of the table anew, after the history before them, and return their values."""
+        """Compute all bars of the table again, after the history before them, and return their values."""
         self._series, self._past, self._stored = past, None, None
         self._is_past_over, self._is_past_changed = False, True
         self._unstored = STORE_EVERY
@@ -141,7 +141,7 @@ class LiveIndicators:
         return {bar.start_ms: past.append(bar) for bar in list(self._table.iter_shown(since_ms))}
 
     def _recompute(self, start_ms: int) -> dict[int, Values] | None:
-        """Return the values of all bars since a start, computed anew of the table; None if it is too old."""
+        """Return the values of all bars since a start, computed again of the table; None if it is too old."""
         try:
             changes = self._series.recompute(
                 start_ms, lambda since_ms: list(self._table.iter_shown(since_ms))
@@ -174,7 +174,7 @@ class LiveIndicators:
         return self._series
 
     def _restore(self, stored: bytes, changed: Collection[int]) -> None:
-        """Begin anew with the oldest bar of the table if nothing is stored that can be used."""
+        """Begin again with the oldest bar of the table if nothing is stored that can be used."""
         if not self._restore_series(stored):
             known = self._list_known(EARLIEST_MS, changed)
             self._series.extend(known)

@@ -29,7 +29,7 @@ _METRICS: Final = MetricTable("marketswarm_bars_", _HELP)
 
 
 class BarsMetrics:
-    """Count records by what became of them, the entries that were published, and how long that took."""
+    """Count records by their outcome, the entries that were published, and how long that took."""
 
     def __init__(self) -> None:
         self.symbols = 0

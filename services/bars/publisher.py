@@ -50,7 +50,7 @@ class BarPublisher:
     def publish(self, changed: Changed, border_ms: int, outputs: Outputs) -> None:
         """Add the entries of the bars that changed, which are no longer changed then, and of those now final.
 
-        All intervals that end at `border_ms` or before are over.
+        All intervals that end at `border_ms` or before have ended.
         """
         due: dict[Timeframe, list[int]] = {timeframe: [] for timeframe in TIMEFRAMES}
         for (timeframe, start_ms), each in self._state.open_bars.items():
@@ -173,7 +173,7 @@ class BarPublisher:
 
 
 def find_close(state: SymbolState, grid: Grid, timeframe: Timeframe, open_ms: int) -> int:
-    """Return when a bar of minutes is over; LATEST_MS if it begins before the first minute."""
+    """Return when a bar of minutes has ended; LATEST_MS if it begins before the first minute."""
     if state.first_ms is not None and open_ms < state.first_ms:
         return LATEST_MS
     interval = grid.find(open_ms, timeframe)

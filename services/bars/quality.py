@@ -184,7 +184,7 @@ def check_future(candidate: Candidate, _known: Known, limits: CheckSettings) -> 
 
 
 def check_lateness(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
-    """Reject a bar whose interval can't be built anew, since the minutes around it are forgotten."""
+    """Reject a bar whose interval can't be built again, since the minutes around it are forgotten."""
     late_ms = known.oldest_ms - candidate.bar.start_ms
     if late_ms > 0:
         return f"it is {late_ms / 60_000:.0f} min older than what can be revised"
@@ -208,7 +208,7 @@ def check_monotone_time(candidate: Candidate, known: Known, _limits: CheckSettin
 
 
 def check_duplicate(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
-    """Reject a bar that says nothing new: neither other values, nor that its day is over."""
+    """Reject a bar that says nothing new: neither other values, nor that its day has ended."""
     held = known.held
     if held is None or held.bar != candidate.bar:
         return None

@@ -14,7 +14,7 @@ from services.market.records import RecordKind
 
 BLOCK_SEC: Final = 0.25
 CHECK_SEC: Final = 1.0
-"""How often it is asked whether a stream without new entries was begun anew."""
+"""How often it is asked whether a stream without new entries was created again."""
 KINDS: Final = (RecordKind.BARS, RecordKind.QUOTES)
 """The streams that are read, in the order of the positions."""
 
@@ -64,8 +64,8 @@ class ArrivalReader:
     async def read(self, count: int) -> list[Arrival] | None:
         """Return the next entries, after waiting up to BLOCK_SEC for the first. Raises BusError.
 
-        Return None if a stream was deleted and begun anew, or is a stream again. Positions in the states may
-        be ahead of it, so the states have to be read again.
+        Return None if a stream was deleted and created again, or is a stream again. Positions in the states
+        may be ahead of it, so the states have to be read again.
         """
         async with self._me.waiting(BUS_SEC):
             usable = await self._find_usable()

@@ -1,7 +1,7 @@
 """Keep all that is known of one symbol, and pack it for the bus. Pure.
 
 Bars are kept in tables, one a timeframe, for as long as they can be revised. The state is a hash on
-market-redis (`bars:state:<symbol>`): the next instance that takes the symbol reads it and goes on. A state
+market-redis (`bars:state:<symbol>`): the next instance that takes the symbol reads it and continues. A state
 that can't be unpacked counts as missing.
 """
 

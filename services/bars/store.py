@@ -66,7 +66,7 @@ class BarsStore:
             return found, await read_bus_time(self.bus)
 
     async def discard(self, symbol: str) -> None:
-        """Delete the state of a symbol: it begins anew at the start of the streams. Raises BusError."""
+        """Delete the state of a symbol: it restarts at the start of the streams. Raises BusError."""
         async with self._waiting(BUS_SEC):
             await self.bus.ask(self.bus.client.delete(bars_state_key(symbol)))
 

@@ -37,7 +37,7 @@ SYMBOLS_AT_ONCE: Final = 20
 SHARE: Final = 0.5
 """The share of `keep` that may be unread; the rest is for what all instances write before they look again."""
 PATIENCE_SEC: Final = 60.0
-"""How long a group may acknowledge nothing before bars goes on."""
+"""How long a group may acknowledge nothing before bars continues."""
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ class BarsWorker:
         return None
 
     def reset(self, error: BusError | None = None) -> None:
-        """Drop every symbol, so that its state is read anew: a commit that failed may have been done.
+        """Drop every symbol, so that its state is read again: a commit that failed may have been done.
 
         `error` is the failure of the bus that is the reason.
         """
@@ -174,7 +174,7 @@ class BarsWorker:
         await self._take_over(new)
         self._in_force = in_force
         self._metrics.symbols = len(self._followed)
-        self._me.log.info("bars.follows", symbols=len(self._followed), new=len(new))
+        self._me.log.info("bars.symbols_assigned", symbols=len(self._followed), new=len(new))
 
     async def _read_next(self) -> list[Arrival]:
         """Return the next entries, after waiting for them for a moment. Raises BusError.
@@ -262,7 +262,7 @@ class BarsWorker:
                 state.positions[place] = FIRST_ID
                 if self._anew.get(stream) != upto:
                     self._anew[stream] = upto
-                    self._me.log.warning("bars.stream_anew", stream=stream, after=upto.decode())
+                    self._me.log.warning("bars.stream_recreated", stream=stream, after=upto.decode())
 
     def _set_aside(self, symbol: str, error: Exception) -> None:
         """Log the error of a symbol's builder, and follow this symbol no longer.
@@ -354,7 +354,7 @@ class BarsWorker:
         await self._commit(commits)
 
     async def _commit(self, commits: list[SymbolCommit]) -> None:
-        """Commit, and forget the symbols that another instance has committed: they are read anew."""
+        """Commit, and forget the symbols that another instance has committed: they are read again."""
         refused = await self._store.commit(commits, self._settings_now().settings)
         for each in commits:
             if each.symbol in refused:

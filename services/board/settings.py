@@ -84,7 +84,7 @@ class MarketView(ServiceConfig):
     """How many clients may follow the market over `/ws` at once. Example: `1000`."""
     max_followers_per_address: Annotated[int, Field(ge=1, le=10_000)] = 50
     """How many of them may come from one address: behind a proxy that `BOARD_TRUSTED_PROXIES` does not name,
-    from that of the proxy. Example: `200`."""
+    from the proxy itself. Example: `200`."""
 
 
 class BoardView(ServiceConfig):
@@ -99,7 +99,7 @@ class BoardView(ServiceConfig):
     """Whether people with a token of the scope `seed` may change the truth through the board.
     Example: `true`."""
     pings: Annotated[tuple[PingKeySettings, ...], Field(max_length=10_000)] = ()
-    """Keys by which pings over HTTP are taken, besides those of `marketswarm token`."""
+    """Keys by which pings over HTTP are accepted, besides the keys of `marketswarm token`."""
     public: PublicSettings = PublicSettings()
     """What the page for the public shows."""
     market: MarketView = MarketView()

@@ -43,7 +43,7 @@ def read_text(fields: Fields, name: bytes, default: str) -> str:
         return default
     text = _decode_text(value) if len(value) <= MAX_TEXT else None
     if text is None:
-        raise EntryError(f"{name.decode()}: no text of ASCII, or too long")
+        raise EntryError(f"{name.decode()}: must be ASCII, at most {MAX_TEXT} characters")
     return text
 
 

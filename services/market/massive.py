@@ -64,7 +64,7 @@ TABLE: Final[Mapping[tuple[ConnectionState, ServerStatus], tuple[ConnectionState
     (ConnectionState.AUTHENTICATING, ServerStatus.AUTH_SUCCESS): (ConnectionState.STREAMING, "subscribe"),
     (ConnectionState.AUTHENTICATING, ServerStatus.ERROR): (ConnectionState.OVER, None),
     (ConnectionState.STREAMING, ServerStatus.SUCCESS): (ConnectionState.STREAMING, None),
-    # such as one symbol refused: the others go on
+    # such as one symbol refused: the others continue
     (ConnectionState.STREAMING, ServerStatus.ERROR): (ConnectionState.STREAMING, None),
     **{
         (state, final): (ConnectionState.OVER, None)

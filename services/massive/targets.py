@@ -159,7 +159,7 @@ class Tls(Target):
     """The name that is sent to the server, and that the certificate must be for. Default: `host`. Example:
     `"www.shop.example"`."""
     ca_file: Path | None = None
-    """A PEM file with the authorities to trust. Default: those of the system. Example:
+    """A PEM file with the authorities to trust. Default: the system's. Example:
     `"/etc/ssl/ours.pem"`."""
     warn_days: Days = 14.0
     """The days before the end of the certificate from which the probe has a warning. Example: `21`."""
@@ -184,7 +184,7 @@ class Https(Target):
     redirects: Annotated[int, Field(ge=0, le=10)] = 0
     """The number of redirects to follow. Example: `3`."""
     ca_file: Path | None = None
-    """A PEM file with the authorities to trust. Default: those of the system. Example:
+    """A PEM file with the authorities to trust. Default: the system's. Example:
     `"/etc/ssl/ours.pem"`."""
     warn_days: Days = 14.0
     """The days before the end of the certificate from which the probe has a warning; `http://` has none.

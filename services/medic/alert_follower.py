@@ -20,7 +20,7 @@ from services.medic.settings import HealingSettings, MedicEnvironment
 PAGE: Final = 500
 BLOCK_SEC: Final = 2.0
 CHECK_SEC: Final = 10.0
-"""How often it is looked, while nothing comes, whether the log was begun anew with older ids."""
+"""How often it is looked, while nothing comes, whether the log was created again with older ids."""
 
 
 class AlertFollower:

@@ -158,7 +158,7 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
         why = f"{len(fuse.acted)} remedies in a short time"
         approve = suggest_command(f"{MEDIC} approve {FUSE}", data)
         output.print_line(
-            f"stopped at {format_moment(fuse.blown_at, now)} after {why}; {approve} lets it go on"
+            f"stopped at {format_moment(fuse.blown_at, now)} after {why}; {approve} lets it continue"
         )
     own = [f"{svc} {target.mode}" for svc, target in settings.targets.items() if target.mode is not None]
     output.print_line(
@@ -271,7 +271,7 @@ def format_report(found: HealingReport, days: int, now: float) -> list[str]:
     lines = [f"{outages} in {days} days, {found.ended} of them over"]
     if found.ended:
         ways = (f"{escape_text(how)} {count / found.ended:.0%}" for how, count in found.resolutions)
-        lines.append(f"of those that are over: {', '.join(ways)}")
+        lines.append(f"of the ended outages: {', '.join(ways)}")
     if found.share_escalated is not None:
         lines.append(f"escalated: {found.share_escalated:.0%} of all")
     if stats.median_sec is not None and stats.p95_sec is not None:
@@ -294,7 +294,7 @@ def approve(
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
-    """Have a proposal carried out, once; `fuse` lets the medic go on after too many remedies.
+    """Have a proposal carried out, once; `fuse` lets the medic continue after too many remedies.
 
     JSON has the `id`, the `svc` that it is about (null for `fuse`), and `by` whom it was approved.
     """
@@ -303,13 +303,13 @@ def approve(
     if as_json:
         output.print_json({"id": ident, "svc": svc or None, "by": author})
         return
-    output.print_line(f"approved: {svc}" if svc else "approved: the medic goes on")
+    output.print_line(f"approved: {svc}" if svc else "approved: the medic continues")
 
 
 def forget(by: By = None, data: Data = DATA) -> None:
-    """Have what the medic learned begin anew: incidents that were opened before now teach nothing."""
+    """Delete what the medic has learned. Earlier incidents no longer count."""
     event_loop.run(_forget(data, author_name(by)))
-    output.print_line("forgotten: what is learned begins anew")
+    output.print_line("forgotten: earlier incidents no longer count")
 
 
 async def _forget(data: Path, author: str) -> None:
@@ -380,8 +380,8 @@ async def _read_status(
 ]:
     """Return also the rules that hold, by `<rule>/<subject>`, and what the record teaches.
 
-    The second value is what the last beat of the medic says, such as that a dry run goes on; None if it says
-    nothing. The third one has the services of the truth. Raises Exit.
+    The second value is what the last beat of the medic says, such as that a dry run is running; None if it
+    says nothing. The third one has the services of the truth. Raises Exit.
     """
     experience = Experience()
     async with open_fleet(data) as fleet:

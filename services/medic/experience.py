@@ -148,7 +148,7 @@ class Experience:
         return make_lessons(self._sum_up().posteriors)
 
     def list_approvals(self) -> list[ApprovalStats]:
-        """Return what became of what people approved, by service and remedy."""
+        """Return the outcome of what people approved, by service and remedy."""
         found = self._sum_up().approvals
         return [found[of] for of in sorted(found) if found[of].helped or found[of].failed]
 

@@ -67,7 +67,7 @@ class ProcessFacts:
     is_protected: bool = False
 
     def describe_end(self) -> str:
-        """Return what became of it, `ended with 137, ran out of memory`; empty if nothing is known."""
+        """Return its outcome, `ended with 137, ran out of memory`; empty if nothing is known."""
         ended = "" if self.exit_code is None else f"ended with {self.exit_code}"
         if self.end_reason:
             ended = f"{ended or 'ended'} ({self.end_reason})"

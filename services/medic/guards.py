@@ -76,7 +76,7 @@ class Situation:
     experience: Experience = field(default_factory=Experience)
     is_dry_run: bool = False
     is_after_fleet_down: bool = False
-    """Whether too many targets were down a moment ago: those that are left come back one after the other."""
+    """True shortly after most of the fleet was down: wait, because targets recover one by one."""
     approvals: Mapping[str, str] = field(default_factory=dict)
     """By the id of a proposal, the person who approved it."""
     epoch: int = 0

@@ -102,11 +102,11 @@ async def main() -> int:
 
 
 async def follow_other(me: Agent[MedicEnvironment], medic: Medic) -> None:
-    """Look again and again whether a dry run and a medic that heals go on side by side.
+    """Look again and again whether a dry run and a medic that heals continue side by side.
 
     The dry run is mute until it has looked, and again from when it finds the other one, as long as it lives:
     a beat of its own would hide that the other one has ended. The one that heals says in its beats that a dry
-    run goes on. Runs until it is cancelled.
+    run continues. Runs until it is cancelled.
     """
     is_told = False
     is_dry, bus = me.settings.medic_dry_run, me.bus(SYSTEM)
@@ -118,7 +118,7 @@ async def follow_other(me: Agent[MedicEnvironment], medic: Medic) -> None:
             me.is_mute = is_told or (is_there and is_dry)
             if me.is_mute and not is_told:
                 is_told = True
-                me.log.warning("medic.muted")
+                me.log.warning("medic.beats_stopped")
         await asyncio.sleep(REPORT_EVERY_SEC)
 
 

@@ -55,10 +55,10 @@ class Medic:
         planner: the open repairs and the fuse, as this process knows them.
         facts: what was observed last.
         entries: how many entries were written, by what they say.
-        orders: what became of orders, by their remedy and result.
+        orders: the outcome of orders, by their remedy and result.
         round_sec: the processor time of the last round.
         is_leading: whether this process leads.
-        has_dry_run: whether a dry run goes on beside it, as far as it knows.
+        has_dry_run: whether a dry run is running beside it, as far as it knows.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Medic:
     async def lead(self, lease: Lease) -> None:
         """Heal until cancelled. Raises BusError, or LeaseLost once another medic has written."""
         store = MedicStore(self._me.bus(SYSTEM), is_dry_run=self._me.settings.medic_dry_run)
-        # a clock that is set must neither end a cooldown nor begin one anew; the age of what another process
+        # a clock that is set must neither end a cooldown nor begin one again; the age of what another process
         # wrote (an approval, an outage) is that by the clock as it is set
         began_at, began = time.time(), time.monotonic()
 
@@ -304,7 +304,7 @@ class Medic:
     def summarize(self) -> str | None:
         """Return what a person should know, such as `escalated: rss_agg; proposed: mesh`."""
         dry_run = ["dry run"] if self._me.settings.medic_dry_run else []
-        dry_run += ["a dry run goes on beside it"] if self.has_dry_run else []
+        dry_run += ["a dry run is running beside it"] if self.has_dry_run else []
         if not self.is_leading:
             return "; ".join((*dry_run, "waits for its lease"))
         by_state: dict[str, list[str]] = {}

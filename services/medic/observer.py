@@ -105,7 +105,7 @@ class DegradedTimes:
         self._looked_at = float("-inf")
 
     def begin_look(self, services: Collection[str], now: float, longest_gap_sec: float) -> None:
-        """Begin all times anew if the last look was too long ago; forget services that are not these."""
+        """Begin all times again if the last look was too long ago; forget services that are not these."""
         if not 0 <= now - self._looked_at <= longest_gap_sec:
             self._since.clear()
         self._looked_at = now

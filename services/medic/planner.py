@@ -64,7 +64,7 @@ def _describe_needed(count: int) -> str:
 
 
 class Planner:
-    """Hold the open repairs of a fleet by service, and decide how they go on.
+    """Hold the open repairs of a fleet by service, and decide how they continue.
 
     `get_settings` returns the settings in force. `experience` is what the record teaches, if it was loaded.
     In a dry run nothing is ordered, and no person is asked.
@@ -84,9 +84,9 @@ class Planner:
         """Go on with the repairs that another medic stored.
 
         How much time has passed since is not known: the clock may have been set. So each window and each
-        cooldown begins anew, the fuse counts the last remedy as one of now, and a time after `now` is limited
+        cooldown restarts, the fuse counts the last remedy as one of now, and a time after `now` is limited
         to it. A question without an answer ended with that medic, so it may be asked again. The record may
-        have grown, so it is to be loaded anew.
+        have grown, so it is to be loaded again.
         """
         self._resumed_at, self.experience = now, Experience()
         repairs = list(repairs)
@@ -98,7 +98,7 @@ class Planner:
         self._draft = PlanDraft(dict(self.repairs), self.fuse)
 
     def _begin_windows(self, repairs: Iterable[Repair], now: float) -> None:
-        """Begin each window anew: what was not observed proves nothing."""
+        """Begin each window again: what was not observed proves nothing."""
         settings = self._get_settings()
         lengths: dict[RepairState, Callable[[Repair], float]] = {
             RepairState.WAITING: lambda _: settings.wait_sec,
@@ -172,7 +172,7 @@ class Planner:
         return self._take_plan()
 
     def record_result(self, order: RemedyOrder, result: OrderResult, text: str, now: float) -> RepairPlan:
-        """Record what became of an order; `text` is the answer, for people."""
+        """Record the outcome of an order; `text` is the answer, for people."""
         repair = self.repairs[order.svc]
         if result is OrderResult.DONE:
             self._keep(self._begin_settling(repair, text, now))
@@ -517,7 +517,7 @@ class Planner:
     def _verify(self, repair: Repair, target: TargetFacts, here: Situation, *, is_well: bool) -> Repair:
         """Judge a remedy by what was observed after it: the target is well, and provably by the remedy.
 
-        The time for that begins anew while nothing can be seen.
+        The time for that restarts while nothing can be seen.
         """
         attempt, now = repair.attempts[-1], here.now
         took_sec = max(0.0, now - repair.since)
@@ -570,7 +570,7 @@ class Planner:
             if repair.attempts and repair.attempts[-1].verdict in verdicts:
                 repair = repair.judge_last(AttemptVerdict.RELAPSED)
             return replace(repair.move(RepairEvent.RELAPSE, now), up_at=None)
-        if not is_well:  # nothing is known, so the time to be stable begins anew
+        if not is_well:  # nothing is known, so the time to be stable restarts
             return replace(repair, until=now + here.settings.stable_sec)
         if repair.until is not None and now < repair.until:
             return repair

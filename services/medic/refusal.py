@@ -42,7 +42,7 @@ class Refusal(StrEnum):
     COOLDOWN = "cooldown"
     DRY_RUN = "dry_run"  # the medic was started with --dry-run
     OBSERVED = "observed"  # its mode is `observe`
-    DOES_NOT_HELP = "does_not_help"  # by the record: the ladder goes on without it
+    DOES_NOT_HELP = "does_not_help"  # by the record: the ladder continues without it
 
 
 PASSING: Final = frozenset({Refusal.ONE_AT_A_TIME, Refusal.COOLDOWN})

@@ -1,6 +1,6 @@
 """Define a repair: what the medic does about one outage of one target, from its first sight to its end. Pure.
 
-The states and the events between them are a table; docs/services/medic.md shows the same one.
+The states and the events between them are a table; docs/services/medic-decisions.md shows the same one.
 """
 
 from collections.abc import Collection, Mapping
@@ -90,7 +90,7 @@ TRANSITIONS: Final[Mapping[tuple[RepairState, RepairEvent], RepairState]] = {
 
 
 class AttemptVerdict(StrEnum):
-    """What became of one attempt at a remedy."""
+    """The outcome of one attempt at a remedy."""
 
     PENDING = "pending"
     VERIFIED = "verified"  # the target is well, and provably by the remedy
@@ -239,7 +239,7 @@ class Repair:
         """Return True within the cooldown of an attempt.
 
         How long ago an attempt of an earlier medic was is not known if the clock was set in between, so its
-        cooldown begins anew at `resumed_at`.
+        cooldown restarts at `resumed_at`.
         """
         last = next((each.at for each in reversed(self.attempts) if each.remedy is remedy), None)
         return last is not None and now < max(last, resumed_at) + REMEDIES[remedy].cooldown_sec

@@ -15,7 +15,7 @@ from services.medic.rules.observed_time import ObservedSpans
 
 @dataclass(frozen=True, slots=True)
 class RepairPlan:
-    """What follows from an observation. A repair that is None is over; `used` are approvals to delete.
+    """What follows from an observation. A repair that is None has ended; `used` are approvals to delete.
 
     `fuse` is its new state, None if it did not change; so are `questions`, those to the second tier, and
     `observed`. `evidence` was taken before `order` is carried out.

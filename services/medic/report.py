@@ -32,7 +32,7 @@ class OutagePattern:
 class HealingReport:
     """What the incidents that were opened from `since` on (epoch seconds) show.
 
-    `resolutions` counts those that are over, by how they ended. `lessons` are about all services, those of
+    `resolutions` counts those that have ended, by how they ended. `lessons` are about all services, those of
     remedies that helped most often first, the baseline `wait` last. `unknown` counts incidents whose
     beginning is trimmed off; they are in no other number. `complete_since` is the oldest entry of the record
     if the record begins after `since`.
@@ -52,7 +52,7 @@ class HealingReport:
 
     @property
     def share_healed(self) -> float | None:
-        """The share of the outages that are over; None without one."""
+        """The share of the outages that have ended; None without one."""
         return dict(self.resolutions).get(Resolution.HEALED, 0) / self.ended if self.ended else None
 
     @property

@@ -165,7 +165,7 @@ class MonitorRule(ServiceConfig):
     def can_heal(self) -> bool:
         """Whether a service that the rule is about is one to act on while it holds.
 
-        A count of the past goes on to be so after a remedy, and a share is that of many.
+        A count of the past continues to be so after a remedy, and a share is that of many.
         """
         is_own = self.metric.subject is MetricSubject.SERVICE and self.metric not in REPAIR_METRICS
         return (

@@ -187,7 +187,7 @@ class HealingSettings(ServiceConfig):
     settle_sec: Seconds = 30.0
     """How long a remedy may take to be verified. Example: `60`."""
     stable_sec: Seconds = 300.0
-    """How long a target must stay up until its outage is over. Example: `600`."""
+    """How long a target must stay up until its outage ends. Example: `600`."""
     start_grace_sec: Seconds = 30.0
     """The time that the start of a process may take. Example: `60`."""
     old_sec: Seconds = 3600.0
@@ -210,7 +210,7 @@ class HealingSettings(ServiceConfig):
     fuse: FuseSettings = FuseSettings()
     """When the medic stops."""
     shipped_rules: bool = True
-    """Whether the rules of docs/services/medic.md are in force that the truth does not name. Example:
+    """Whether the rules of docs/services/alert-rules.md are in force that the truth does not name. Example:
     `false`."""
     rules: dict[RuleName, MonitorRule | None] = Field({}, max_length=MAX_RULES)
     """Alert rules by their names. One with the name of a shipped rule is in its place; `null` takes that one
@@ -268,7 +268,7 @@ class HealingSettings(ServiceConfig):
         return min((each for each in limits if each is not None), default=None)
 
     def find_longest_gap(self, rest_sec: float) -> float:
-        """Return the longest time between two looks at the fleet in which what was observed before goes on.
+        """Return the longest time between two looks at the fleet in which what was observed before continues.
 
         `rest_sec` is the rest that was planned between them.
         """

@@ -1,7 +1,7 @@
 """Keep repairs, the fuse, timelines and approvals on system-redis, and read them back.
 
 Anyone with access to the bus may have written there, so each value is parsed with its type and bounds, and
-one that can't be used is reported and skipped. A repair that is lost begins anew.
+one that can't be used is reported and skipped. A repair that is lost starts again.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping

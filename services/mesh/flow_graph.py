@@ -32,7 +32,7 @@ class Rates:
     def record(self, what: Hashable, count: int | None, now: float, window_sec: float) -> float | None:
         """Return the growth of the count `what` per second over the window; None after a single reading.
 
-        A count that fell begins anew; a count of None removes the readings.
+        A count that fell restarts; a count of None removes the readings.
         """
         if count is None:
             self._readings.pop(what, None)

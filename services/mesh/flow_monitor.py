@@ -134,7 +134,7 @@ class FlowMonitor:
                 "flow.fault", what=what, key=key.name, bus=key.bus, svc=svc, why=now[place].text
             )
         for what, key, svc in before.keys() - now.keys():
-            self._me.log.info("flow.well", what=what, key=key.name, bus=key.bus, svc=svc)
+            self._me.log.info("flow.recovered", what=what, key=key.name, bus=key.bus, svc=svc)
         self.faults = faults
 
     async def _write(self, graph: FlowGraph, every_sec: float) -> None:

@@ -28,7 +28,11 @@ PATTERN: Final = heartbeat_channel("*")
 GATHER_SEC: Final = 0.25  # mesh looks each second: no beat is needed sooner
 MAX_FAMILIAR_BYTES: Final = 1024  # a longer beat is parsed each time: its form would take as much memory
 MAX_EVENTS: Final = 1000  # events that wait while the bus can't be used
-WARNINGS: Final = {"stranger": "mesh.stranger", "crash_loop": "mesh.crash_loop", "conflict": "mesh.conflict"}
+WARNINGS: Final = {
+    "stranger": "mesh.unknown_service",
+    "crash_loop": "mesh.crash_loop",
+    "conflict": "mesh.conflict",
+}
 
 
 class UnknownServices:
@@ -193,11 +197,13 @@ class BeatListener:
 
     def _on_subscribed(self, subscription: Subscription) -> None:
         self._topology.mark_heard(subscription.bus, time.monotonic())
-        self._me.log.info("mesh.hearing", bus=subscription.bus)
+        self._me.log.info("mesh.subscribed", bus=subscription.bus)
 
     def _on_lost(self, error: BusError) -> None:
         if error.bus not in self._topology.deaf:
-            self._me.log.warning("mesh.deaf", bus=error.bus, reason=error.reason, detail=error.detail)
+            self._me.log.warning(
+                "mesh.subscription_lost", bus=error.bus, reason=error.reason, detail=error.detail
+            )
         self._topology.deaf.add(error.bus)
 
 

@@ -75,7 +75,7 @@ async def restore(me: Agent[CommonSettings], topology: Topology) -> None:
             (raw,) = await read_strings(me.bus(point.bus), [point.key], MAX_TOPOLOGY_BYTES, report=True)
         return raw
 
-    outage = Outage(me.log, "mesh.not_recalled", "mesh.recall_resumed")
+    outage = Outage(me.log, "mesh.state_unavailable", "mesh.state_available")
     try:
         raw = await retry(outage, read, RECALL_WITHIN_SEC)
     except BusError:
@@ -83,4 +83,4 @@ async def restore(me: Agent[CommonSettings], topology: Topology) -> None:
     bus_of = {svc: me.truth.bus_of(svc) for svc in me.truth.services}
     for what in restore_topology(topology, raw, bus_of, time.monotonic(), time.time()):
         report_unusable(point.bus, point.key, what)
-    me.log.info("mesh.recalled", instances=sum(1 for _ in topology.instances()))
+    me.log.info("mesh.state_loaded", instances=sum(1 for _ in topology.instances()))

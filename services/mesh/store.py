@@ -27,7 +27,7 @@ BUS_SEC: Final = 10.0
 KEPT_SEC: Final = 86_400
 """The seconds for which the topology is kept after its last write; readers compute its age from the rest."""
 MAX_RESTARTS: Final = 2**52
-"""A stored count above this is invalid: it must be possible to go on counting within the range of JSON."""
+"""A stored count above this is invalid: it must be possible to keep counting within the range of JSON."""
 MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024  # more than a hundred thousand services need
 BEAT_KEYS: Final = ("i", "boot", "rev", "status", "detail", "every", "host", "version", "started")
 Number = (int, float)

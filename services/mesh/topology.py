@@ -247,12 +247,12 @@ class Topology:
             self._put_on_wheel(svc)
 
     def mark_heard(self, bus: str, now: float) -> None:
-        """Record that a bus can be heard since `now`: the silence of its instances begins anew."""
+        """Record that a bus can be heard since `now`: the silence of its instances restarts."""
         self.deaf.discard(bus)
         self.reset_silence(now, bus)
 
     def reset_silence(self, now: float, bus: str | None = None) -> None:
-        """Begin the silence of every instance anew at `now`; with `bus`, only of those on this bus."""
+        """Begin the silence of every instance again at `now`; with `bus`, only of those on this bus."""
         for name in self.heard_since if bus is None else (bus,):
             self.heard_since[name] = now
         for one in self.instances():
@@ -296,7 +296,7 @@ class Topology:
         """Return the events for a new instance: `joined`, or `restarted` if it succeeds another.
 
         Its predecessor left or, if this is the first beat of the new one, is overdue. A process that comes
-        back after a silence succeeds nobody: it goes on with the restarts that it had.
+        back after a silence succeeds nobody: it continues with the restarts that it had.
         """
         beside = self.instances_of(new.svc).values()
         overdue = [one for one in beside if one.is_overdue(now)]

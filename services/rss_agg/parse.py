@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 READ_RATIO: Final = 8
 """The length of text that is read, in multiples of the wanted length, since markup takes up space."""
-# what has no end goes on to the end of the text, as in a browser: no other begin is looked for in it
+# what has no end continues to the end of the text, as in a browser: no other begin is looked for in it
 INVISIBLE: Final = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style)\b[^<>]{0,2000}>.*?(?:</\1\s{0,9}>|\Z)", re.DOTALL | re.IGNORECASE
 )

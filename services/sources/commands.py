@@ -68,7 +68,7 @@ def list_(as_json: Json = False) -> None:
 def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
     """Show what the catalogue says of a source: its limits, what it serves, and which pages say so.
 
-    Where a fleet runs, the limits are those that its truth says, if it does.
+    Where a fleet runs, the limits of its truth apply, if it has any.
     """
     of_file = _find_source(name)
     source = of_file.replace_limits(event_loop.run(_read_limits(data)))

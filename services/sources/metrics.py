@@ -20,7 +20,7 @@ _HELP: Final = {
         "Series of this instance that a stream brings now; 0 while it is not connected."
     ),
     "streamed_bars_total{source,outcome}": (
-        "Minutes of a stream, by what became of them: loaded, unused, claimed, lost, timeout, error."
+        "Minutes of a stream, by outcome: loaded, unused, claimed, lost, timeout, error."
     ),
     "stream_ends_total{source,reason}": (
         "Connections of a stream that ended or could not be opened, by the reason."
@@ -28,7 +28,7 @@ _HELP: Final = {
     "stream_anomalies_total{source,anomaly}": (
         "Frames of a stream that made no sense, by what was wrong with them."
     ),
-    "loads_total{outcome}": "Loads of series by what became of them: loaded, claimed, lost, timeout, error.",
+    "loads_total{outcome}": "Loads of series, by outcome: loaded, claimed, lost, timeout, error.",
     "answers_total{source,verdict}": (
         "What asking came to: fresh, late, wrong, empty, refused, limited, failed, error or not asked."
     ),

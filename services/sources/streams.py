@@ -229,7 +229,7 @@ class SourceStream:
             self._dispatcher.load_now([each.id for each in self._series.values()])
 
     async def _take(self, bars: Sequence[StreamedBar]) -> None:
-        """Publish the minutes that are over."""
+        """Publish the minutes that have ended."""
         if not self._is_streaming:
             self._is_streaming, self._failures = True, 0
             self._metrics.streamed_series[self._source] = len(self._series)

@@ -455,7 +455,7 @@ def _read_revision(fields: Fields) -> tuple[int, int]:
 
 
 def _read_values(fields: Fields) -> str:
-    """Return the JSON object of numbers and nulls in `values`, written anew."""
+    """Return the JSON object of numbers and nulls in `values`, written again."""
     found, written = _parse_object("values", fields.get(b"values", b""), MAX_VALUES_BYTES)
     if len(found) > MAX_VALUES:
         raise EntryError(f"values: more than {MAX_VALUES}")
@@ -468,7 +468,7 @@ def _read_values(fields: Fields) -> str:
 
 
 def _parse_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str, Any], str]:
-    """Return a JSON object of up to `most` bytes that PostgreSQL can hold, and its JSON written anew."""
+    """Return a JSON object of up to `most` bytes that PostgreSQL can hold, and its JSON written again."""
     if len(raw) > most:
         raise EntryError(f"{name}: too long")
     try:

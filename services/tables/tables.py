@@ -51,7 +51,7 @@ from services.tables.rows import (
 BOARD_NAME: Final = "marketswarm board"
 """The name of the sessions of the board, which only reads, as PostgreSQL shows them."""
 _NEVER: Final = float("-inf")
-# a bus that lost entries has revisions counted anew, under a higher epoch; of equal ones the later entry
+# a bus that lost entries has revisions counted again, under a higher epoch; of equal ones the later entry
 _BY_REV: Final = ("epoch", "rev", "final", "stream_position")
 _BY_ANSWER: Final = ("asked_at", "stream_position")
 _COLUMN_TYPES: Final = {

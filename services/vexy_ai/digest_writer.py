@@ -1,4 +1,4 @@
-"""Write the digest of each window that is over; only the instance that holds the lease writes.
+"""Write the digest of each window that has ended; only the instance that holds the lease writes.
 
 A window exists from its first record until its digest is written, even if the instances end meanwhile; its
 notes are read back from the stream. Every function may raise BusError.
@@ -53,7 +53,7 @@ COMMIT: Final = Script.beside("services.vexy_ai", "commit.lua")
 
 @dataclass(frozen=True, slots=True)
 class ClosedWindow:
-    """Hold a window that is over; `name` is `begins-ends` in epoch seconds.
+    """Hold a window that has ended; `name` is `begins-ends` in epoch seconds.
 
     `count` is the stored number of its notes, which changes if the window grows.
     """

@@ -17,7 +17,7 @@ RATE_WINDOW_SEC: Final = 60.0
 CAUGHT_UP_SHARE: Final = 0.5
 """The work has caught up when the oldest entry waits for less than this share of `behind_sec`."""
 _HELP: Final = {
-    "entries_total{stream,outcome}": "Entries by what became of them.",
+    "entries_total{stream,outcome}": "Entries, by outcome.",
     "behind": "1 while it has fallen behind.",
     "delay_seconds": "From an entry on its stream until its record was written.",
     "digests_total": "Digests written.",

@@ -179,7 +179,7 @@ class VexyWorker:
         self._metrics.count(entry.stream, "failed")
         ident = entry.id.decode()
         self._me.log.warning(
-            "item.failed", stream=entry.stream, entry=ident, tries=entry.deliveries, why=reason
+            "entry.failed", stream=entry.stream, entry=ident, tries=entry.deliveries, why=reason
         )
         if entry.deliveries >= settings.tries:
             await self._dead_letter(consumer, entry, reason)
@@ -191,4 +191,6 @@ class VexyWorker:
             is_new = await consumer.dead_letter(entry, key, reason, time.time(), details)
         if is_new:
             self._metrics.count(entry.stream, "dead")
-            self._me.log.error("item.dead", stream=entry.stream, entry=entry.id.decode(), why=reason)
+            self._me.log.error(
+                "entry.dead_lettered", stream=entry.stream, entry=entry.id.decode(), why=reason
+            )

@@ -130,7 +130,7 @@ def test_an_entry_with_the_last_possible_id_stops_neither_pings_nor_requests_nor
         )
         until(lambda: fleet.shell("ack", "backup").returncode == 0, what="an acknowledgement")
         until(is_up, what="the service to be up")
-    assert fleet.logs().count("board.pings_anew") == 1
+    assert fleet.logs().count("board.pings_reset") == 1
 
 
 def test_no_user_lacks_a_right_and_no_log_has_a_key(fleet):

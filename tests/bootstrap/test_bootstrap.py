@@ -58,7 +58,7 @@ def test_a_forced_reseed_changes_nothing(tmp_path, servers):
 def test_a_mistake_in_a_services_own_part_is_one_of_the_truth_and_nothing_is_written(tmp_path, servers):
     raw = json.dumps({"services": {"rss_agg": {"settings": {"poll_sec": -5}}}}).encode()
     said = run(tmp_path, environ(servers), raw, code=2)
-    (mistake,) = said.logs("truth.mistake")
+    (mistake,) = said.logs("truth.error")
     assert mistake["path"] == "services.rss_agg.settings.poll_sec"
     assert "-5 is not" in mistake["problem"]
     assert servers[0].cmd("EXISTS", "truth:doc") == servers[1].cmd("EXISTS", "truth:doc") == 0
@@ -138,12 +138,12 @@ def test_it_waits_for_the_users_of_its_truth(tmp_path, guarded):
             scene.load(server)
         assert proc.wait(20) == 0, str(proc)
     assert held(guarded) == NEW_TRUTH
-    assert not proc.logs("users.old")
+    assert not proc.logs("users.outdated")
 
 
 def test_when_no_users_come_in_time_it_seeds_and_names_who_can_not_be_watched(tmp_path, guarded):
     said = run(tmp_path, as_user(guarded, "bootstrap") | {"BOOTSTRAP_TIMEOUT_SEC": "1"})
-    assert said.logs("users.old")[0]["refused"] == {"system-redis": ["b"]}
+    assert said.logs("users.outdated")[0]["refused"] == {"system-redis": ["b"]}
     assert held(guarded) == NEW_TRUTH
 
 
@@ -204,7 +204,7 @@ def test_a_doubt_is_told_and_hinders_nothing(tmp_path, servers):
     raw = b'{"services": {"a": {"hartbeat": {}}}}'
     said = run(tmp_path, environ(servers), raw)
     doubt = 'services.a.hartbeat: is not a known key (did you mean "heartbeat"?)'
-    assert said.logs("truth.doubt")[0]["problem"] == doubt
+    assert said.logs("truth.warning")[0]["problem"] == doubt
     assert agreed(*servers) == (raw, 1)
 
 

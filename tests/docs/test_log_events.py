@@ -6,7 +6,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
-from support.pages import ROOT
+from support.pages import PAGES, ROOT
 
 
 def load_tool():
@@ -22,6 +22,18 @@ def load_tool():
 tool = load_tool()
 OF_TESTS = {"stand_in.started", "report.written"}
 """What programs of tests log; those on `support.scenes.agent` log more."""
+
+OLD = """
+archive.stream_anew bars.follows bars.stream_anew board.pings_anew bus.used channel.mended direct.failed
+direct.heard direct.no_way_out direct.records_refused direct.records_taken direct.refused direct.sent
+direct.told_by_others direct.unheard direct.unsent direct.ways_out flow.well forks.failed item.dead
+item.failed medic.muted mesh.deaf mesh.hearing mesh.not_recalled mesh.recall_resumed mesh.recalled
+mesh.stranger monitor.deaf monitor.memory_away monitor.memory_back monitor.recalled replay.begun_anew
+term.not_begun term.over term.timed_out truth.doubt truth.mistake truth.trouble truth.unfit truth.unheard
+truth.well users.old
+"""
+OLD_NAMES = frozenset(OLD.split())
+"""Names that events had before they were renamed: the changelog has the table. None of them may come back."""
 
 
 def find(source):
@@ -40,6 +52,25 @@ def test_the_page_is_current_and_each_event_on_it_has_a_dotted_name_and_a_senten
         assert event.meaning.endswith("."), name
         assert event.levels, name
     assert tool.MEANINGS.keys() <= events.keys()
+
+
+def test_no_event_has_an_old_name_and_no_page_or_program_uses_one():
+    assert len(OLD_NAMES) == 43
+    assert OLD_NAMES.isdisjoint({event.name for event in tool.find_events()})
+    quoted = re.compile(r"""["`']([a-z_]+\.[a-z_]+)["`']""")
+    places = [
+        path for part in (*tool.PACKAGES, "bench", "tests", "tools") for path in find_sources(ROOT / part)
+    ]
+    found = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in [*places, *(page for page in PAGES if page.name != "CHANGELOG.md")]
+        for name in OLD_NAMES.intersection(quoted.findall(path.read_text(encoding="utf-8")))
+    }
+    assert found == set()
+
+
+def find_sources(folder):
+    return [path for path in folder.rglob("*.*") if path.suffix in {".py", ".toml", ".lua", ".js", ".html"}]
 
 
 def test_each_event_for_which_a_test_looks_is_on_the_page():

@@ -126,7 +126,7 @@ def test_row_20_an_invalid_truth_ends_with_code_2_and_every_mistake_and_nothing_
     for path, document in kinds:
         raw = document if isinstance(document, str) else json.dumps(document)
         ended = ends(bootstrap(tmp_path, raw.encode(), *shared), 2)
-        (mistake,) = ended.logs("truth.mistake")
+        (mistake,) = ended.logs("truth.error")
         assert mistake["path"] == path
         assert mistake["problem"].startswith(f"{path}: ")
         assert "1 mistake; nothing was written" in ended.logs("program.exit")[0]["message"]
@@ -136,7 +136,7 @@ def test_row_20_an_invalid_truth_ends_with_code_2_and_every_mistake_and_nothing_
         "mesh": {"depends_on": ["nobody"]},
     }
     ended = ends(bootstrap(tmp_path, json.dumps({"version": 2, "services": services}).encode(), *shared), 2)
-    assert [line["path"] for line in ended.logs("truth.mistake")] == [
+    assert [line["path"] for line in ended.logs("truth.error")] == [
         "version",
         "services.rss_agg.heartbeat.interval_sec",
         "services.rss_agg.heartbeat.chanel",

@@ -47,7 +47,7 @@ def test_row_67_a_truth_that_changes_while_a_healer_restarts_and_a_run_ends_hide
         # all of it back, and once more a run that ends unheard
         scene.watched_anew.add("old_name")
         run_over_a_change(scene, "next", {**first, "new_name": service()})
-        until(lambda: len(scene["healer"].logs("monitor.recalled")) == 3, what="the third healer")
+        until(lambda: len(scene["healer"].logs("monitor.state_loaded")) == 3, what="the third healer")
         scene.listen_for(3.0)
         assert scene.misses() == ["nightly"], "the failure, and nothing else"
         roster = scene.roster()

@@ -87,7 +87,7 @@ def test_row_14_a_healer_restarted_by_another_clock_remembers_and_shows_no_time_
         healer.kill()
         clock.step(step)
         healer.start()
-        until(lambda: len(healer.logs("monitor.recalled")) == 2, what=lambda: f"the memory: {healer}")
+        until(lambda: len(healer.logs("monitor.state_loaded")) == 2, what=lambda: f"the memory: {healer}")
         scene.stop_beating("s0")
         scene.market.start()
         scene.beat_again("mortal")

@@ -99,11 +99,13 @@ def test_row_7_a_healer_that_is_deaf_on_one_channel_alone_believes_the_key_and_s
             scene.system.cmd("SET", "beat:mortal", orjson.dumps(said), "PX", round(2000 * TIMEOUT_SEC))
             sent.append((said["ts"], time.time()))
             fault_lasts(0.2)  # its interval
-            return sent[-1][0] - sent[0][0] > 2 * TIMEOUT_SEC and bool(healer.logs("monitor.deaf"))
+            return sent[-1][0] - sent[0][0] > 2 * TIMEOUT_SEC and bool(
+                healer.logs("monitor.beats_not_received")
+            )
 
         until(beat_unheard, what=lambda: f"the healer to find itself deaf: {healer}")
         assert scene.misses() == []
-        assert healer.logs("monitor.deaf")[0]["svc"] == "mortal"
+        assert healer.logs("monitor.beats_not_received")[0]["svc"] == "mortal"
         last, taken = sent[-1]
         scene.heard_again(2)
         miss = scene.wait_logged("heartbeat_miss", "mortal")
@@ -251,7 +253,9 @@ def test_row_38_who_floods_its_channel_with_small_payloads_hides_no_death_and_de
         silent = {svc for svc in SERVICES if longest_silence(scene, svc) >= TIMEOUT_SEC}
         assert set(scene.misses()) <= silent | {"mortal"}
         assert scene.log("bus_miss", bus="market-redis") == []
-        assert scene["healer"].logs("monitor.deaf") == scene["healer"].logs("monitor.lost") == []
+        assert (
+            scene["healer"].logs("monitor.beats_not_received") == scene["healer"].logs("monitor.lost") == []
+        )
 
 
 def status(scene: Scene) -> dict:

@@ -134,7 +134,8 @@ def test_row_16_old_beats_bring_a_dead_service_no_life_not_even_after_a_restart_
         scene["healer"].start()
         # from before it knows who was down
         until(
-            lambda: replay() and scene["healer"].logs("monitor.recalled")[1:], what="the healer to recall it"
+            lambda: replay() and scene["healer"].logs("monitor.state_loaded")[1:],
+            what="the healer to recall it",
         )
         proven = scene.proven() + TIMEOUT_SEC + WARM_UP_SEC
         until(lambda: replay() and scene.proven() >= proven, what="a while of replays")

@@ -32,7 +32,7 @@ def another(scene: Scene, name: str = "standby", **env: str) -> Proc:
     """A second healer, that has joined and knows what there is to know."""
     healer = Proc("healer", {**scene.env, **env}, scene.folder)
     scene.agents[name] = scene.resources.enter_context(healer)
-    healer.wait_log("monitor.recalled")
+    healer.wait_log("monitor.state_loaded")
     return healer
 
 
@@ -235,7 +235,7 @@ def test_row_23_leaders_that_die_one_after_the_other_tell_one_miss(tmp_path):
             wait_for_leader(scene, living)
             dying.start()
             until(
-                lambda dying=dying, n=turn: len(dying.logs("monitor.recalled")) > n // 2 + 1,
+                lambda dying=dying, n=turn: len(dying.logs("monitor.state_loaded")) > n // 2 + 1,
                 what="it to join",
             )
             epochs.append(epoch(scene))

@@ -92,7 +92,8 @@ def test_row_46_both_buses_lost_at_once_are_one_fact_when_they_are_back_and_no_s
         scene["healer"].stop()
         scene["healer"].start()
         until(
-            lambda: len(scene["healer"].logs("monitor.recalled")) > 1, what="the healer to recall its roster"
+            lambda: len(scene["healer"].logs("monitor.state_loaded")) > 1,
+            what="the healer to recall its roster",
         )
         scene.listen_for(WARM_UP_SEC, *BUSES)
         assert scene["healer"].logs("state.unusable") == []

@@ -166,7 +166,7 @@ def test_row_34_what_the_notifier_tells_the_sentinel_does_not_and_the_other_way_
         until(lambda: scene.told(miss["id"]), what="the record")
         assert scene.told(miss["id"])["by"] == "notifier"
         until(
-            lambda: miss["id"] in [each["id"] for each in scene["sentinel"].logs("direct.told_by_others")],
+            lambda: miss["id"] in [each["id"] for each in scene["sentinel"].logs("fallback.already_sent")],
             what="the sentinel to find the record",
         )
         scene["healer"].start()

@@ -100,7 +100,7 @@ def test_row_41_mesh_hears_the_others_beside_a_message_of_110_mb(tmp_path):
         seed(scene.buses, {"services": {svc: {"heartbeat": beats} for svc in ("mesh", "loud", "alpha")}}, 1)
         port = free_port()
         mesh = scene.module("services.mesh", METRICS_PORT=str(port))
-        until(lambda: len(mesh.logs("mesh.hearing")) == 2)
+        until(lambda: len(mesh.logs("mesh.subscribed")) == 2)
         before = peak_kib(mesh)
         without_limits(scene.system)
         with redis.Redis(HOST, scene.system.port, socket_timeout=30) as client:
@@ -113,7 +113,7 @@ def test_row_41_mesh_hears_the_others_beside_a_message_of_110_mb(tmp_path):
             return bool(shown) and bool(orjson.loads(shown)["services"].get("alpha", {}).get("instances"))
 
         until(seen, what="the beat behind it")
-        assert len(mesh.logs("mesh.hearing")) == 2, "a session for each bus, and none ended"
+        assert len(mesh.logs("mesh.subscribed")) == 2, "a session for each bus, and none ended"
         assert samples(port)[key("mesh_oversized_total")] == 2
         assert len(mesh.logs("mesh.oversized")) == 1
         assert peak_kib(mesh) - before < GROWTH_KIB

@@ -199,8 +199,8 @@ def test_row_63_beside_a_dry_run_the_real_medic_leads_and_heals_whichever_is_res
         until(lambda: all(each.logs("lease.held") for each in agents.values()), what="both to lead")
         assert leads()
         until(
-            lambda: "a dry run goes on" in scene.last_beat("medic").get("detail", ""),
-            what="that the one that heals is the one that beats, and says that a dry run goes on",
+            lambda: "a dry run is running" in scene.last_beat("medic").get("detail", ""),
+            what="that the one that heals is the one that beats, and says that a dry run is running",
         )
         getattr(agents[restarted], end)()
         agents[restarted].start()

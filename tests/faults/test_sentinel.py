@@ -51,14 +51,14 @@ def test_row_24_a_healer_that_is_gone_is_told_by_the_sentinel_and_so_is_its_retu
         getattr(scene["healer"], end)()
         gone = time.time()
         miss = missed(scene, reason)
-        assert len(scene["sentinel"].logs("direct.no_way_out")) == 1
+        assert len(scene["sentinel"].logs("fallback.no_channel")) == 1
         last = [b for _, b in beats.seen if b.get("status") != "stopping"][-1]
         assert miss["ts"] - gone <= SLACK * (SENTINEL_SEC + 1)
         assert fits_beat(miss["since"], last["ts"])
 
         scene["sentinel"].kill()  # whoever restarts meanwhile: one miss, one ok
         scene["sentinel"].start()
-        until(lambda: len(scene["sentinel"].logs("monitor.recalled")) > 1, what="it to recall")
+        until(lambda: len(scene["sentinel"].logs("monitor.state_loaded")) > 1, what="it to recall")
         scene.wait_beats("sentinel", 10)  # 2.5 s, after which the new run would have missed it, too
         count = len(beats.seen)
         scene["healer"].start()

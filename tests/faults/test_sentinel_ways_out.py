@@ -133,9 +133,9 @@ def test_a_sentinel_killed_before_it_told_tells_at_its_next_start_and_one_killed
         assert receiver.wait("healer_miss", "healer") == miss
         until(lambda: told(scene, miss["id"], BUSES[0]), what="the record")
         scene["sentinel"].kill()
-        recalled = len(scene["sentinel"].logs("monitor.recalled"))
+        recalled = len(scene["sentinel"].logs("monitor.state_loaded"))
         scene["sentinel"].start()
-        until(lambda: len(scene["sentinel"].logs("monitor.recalled")) > recalled, what="it to recall")
+        until(lambda: len(scene["sentinel"].logs("monitor.state_loaded")) > recalled, what="it to recall")
         scene.wait_beats("sentinel", 14)  # longer than its wait for others
         assert len(receiver.seen) == 1
         scene["sentinel"].kill()

@@ -154,7 +154,7 @@ def test_row_42_whatever_lies_in_its_memory_the_sentinel_starts_and_tells(tmp_pa
             elif word != "canary":
                 plant(scene, f"sentinel:{word}", "healer", "@system-redis", "truth:market-redis", "bus:x")
         scene.start("sentinel")
-        until(lambda: scene["sentinel"].logs("monitor.recalled"), what=lambda: str(scene["sentinel"]))
+        until(lambda: scene["sentinel"].logs("monitor.state_loaded"), what=lambda: str(scene["sentinel"]))
         until(
             lambda: "health:healer" in scene.system.cmd("KEYS", "health:healer"), what="the healer to be up"
         )

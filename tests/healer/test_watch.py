@@ -138,7 +138,7 @@ async def test_a_truth_that_can_not_be_put_in_force_leaves_what_is_monitored_and
         owner.truth = parse_truth(orjson.dumps({"services": {"b": {}}})).truth
         owner.reseed(owner.truth)
         await auntil(lambda: owner.logged or healer.done())
-        assert owner.logged == ["truth.unfit"]
+        assert owner.logged == ["truth.rejected"]
         assert owner.problems["roster"] == "can't go by revision 7: KeyError"
         assert list(monitors[0].detector.services) == ["a"]
         fails.append(False)

@@ -115,7 +115,7 @@ def test_a_reseed_while_a_bus_was_away_is_in_force_when_it_is_heard_again(scene)
     agent = scene.agent()
     scene.wait_beat(rev=1)
     scene.system.stop()
-    agent.wait_log("truth.unheard")
+    agent.wait_log("truth.subscription_lost")
     scene.system.start()
     # said too: on a busy machine the agent may be back before the document is
     seed(scene.buses, truth(interval_sec=110, timeout_sec=360), 2)

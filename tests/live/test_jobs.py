@@ -74,7 +74,8 @@ def test_a_killed_healer_knows_the_jobs_again_and_repeats_nothing(fleet):
     fleet["healer"].kill()
     fleet["healer"].start()
     until(
-        lambda: len(fleet["healer"].logs("monitor.recalled")) == 2, what="the second healer to know the jobs"
+        lambda: len(fleet["healer"].logs("monitor.state_loaded")) == 2,
+        what="the second healer to know the jobs",
     )
 
     def epochs() -> set[int]:
@@ -102,7 +103,9 @@ def test_a_run_that_fails_while_the_healer_is_away_is_missed_once_it_is_back(fle
     assert (miss["exit_code"], miss["detail"][:13]) == (3, "exit 3 after ")
     fleet["healer"].kill()
     fleet["healer"].start()
-    until(lambda: len(fleet["healer"].logs("monitor.recalled")) == 3, what="a third healer to know the jobs")
+    until(
+        lambda: len(fleet["healer"].logs("monitor.state_loaded")) == 3, what="a third healer to know the jobs"
+    )
     until(lambda: fleet.system.cmd("GET", "health:nightly"), what="the third healer to lead")
     kept = orjson.loads(fleet.system.cmd("GET", "health:nightly"))
     assert kept["detail"] == miss["detail"], "what a healer restored, it goes on showing"

@@ -21,7 +21,7 @@ def truth(*services, **more):
 def started(scene, document):
     seed(scene.buses, document, 1)
     agent = scene.module("services.mesh")
-    until(lambda: len(agent.logs("mesh.hearing")) == 2)
+    until(lambda: len(agent.logs("mesh.subscribed")) == 2)
     return agent
 
 
@@ -103,7 +103,7 @@ def test_a_reseed_is_followed_while_beats_flow(scene):
     agent = started(scene, truth("one"))
     beat_until_shown(scene, scene.system, "one", "a")
     seed(scene.buses, truth(other={"channel": "elsewhere"}), 2)
-    until(lambda: len(agent.logs("mesh.hearing")) == 3)  # a channel that the pattern does not cover
+    until(lambda: len(agent.logs("mesh.subscribed")) == 3)  # a channel that the pattern does not cover
     until(
         lambda: (
             beat_until_shown(scene, scene.system, "other", "b", "elsewhere") and not picture(scene, "one")
@@ -116,7 +116,7 @@ def test_a_bus_that_goes_away_makes_nobody_leave(scene):
     beat_until_shown(scene, scene.market, "far", "a")
     publish(scene.market, "far", next(numbers), "a")
     scene.market.stop()
-    agent.wait_log("mesh.deaf")
+    agent.wait_log("mesh.subscription_lost")
     until(lambda: "deaf on market-redis" in scene.beat("mesh").get("detail", ""))
     gone_for = time.monotonic() + 3  # twice its timeout
     until(lambda: time.monotonic() > gone_for)
@@ -144,7 +144,7 @@ def test_a_mesh_that_starts_again_knows_who_was_there(scene):
     beat_until_shown(scene, scene.system, "one", "a")
     agent.kill()
     agent.start()
-    until(lambda: len(agent.logs("mesh.hearing")) == 4)
+    until(lambda: len(agent.logs("mesh.subscribed")) == 4)
     before = next(numbers)
     until(lambda: beat_until_shown(scene, scene.system, "one", "a")[0]["i"] > before)
     assert events(scene, "one") == ["joined"]

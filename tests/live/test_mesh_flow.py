@@ -42,7 +42,7 @@ class Beats:
 def started(scene: Scene, document: object, **env: str) -> Proc:
     seed(scene.buses, document, 1)  # type: ignore[arg-type]
     mesh = scene.module("services.mesh", **env)
-    until(lambda: len(mesh.logs("mesh.hearing")) == 2)
+    until(lambda: len(mesh.logs("mesh.subscribed")) == 2)
     return mesh
 
 
@@ -94,7 +94,7 @@ def test_a_flow_is_seen_from_nothing_to_well_to_behind(scene):
     until(lambda: beat() or (edge(scene, "rss_agg").get("rate") or 0) > 1)
     until(lambda: beat() or edge(scene, "vexy_ai").get("lag") == 20)
     assert {line["what"] for line in mesh.logs("flow.fault")} >= {"never_written", "no_group", "falls_behind"}
-    assert mesh.logs("flow.well")
+    assert mesh.logs("flow.recovered")
     alive = key("mesh_instances", svc="rss_agg")
     told = until(lambda: beat() or (answers(port) and (found := samples(port)).get(alive) == 1 and found))
     place = {"bus": "market-redis", "key": "rss:items"}

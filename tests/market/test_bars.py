@@ -248,7 +248,7 @@ def test_features_of_each_day_are_published_once_and_again_when_a_day_is_correct
     before = scene.client.xlen("bars:features")
     worker.kill()  # whoever comes next computes all of them again
     worker.start()
-    worker.wait_log("bars.follows")
+    worker.wait_log("bars.symbols_assigned")
     right = replace(history["BTC/USD"][-2], close=history["BTC/USD"][-2].high)
     history["BTC/USD"][-2] = right
     scene.publish([right], seen_ms=MIDNIGHT + DAY_MS)
@@ -380,7 +380,7 @@ def test_a_stream_that_is_deleted_after_an_entry_with_the_last_possible_id_is_re
     scene.publish(bars[10:])
     scene.client.xadd("market:quotes", {"sym": "BTC/USD"})
     scene.wait_for(bars)
-    line = worker.wait_log("bars.stream_anew")
+    line = worker.wait_log("bars.stream_recreated")
     assert (line["stream"], line["after"]) == (stream, LAST_ID)
     until(lambda: LAST_ID not in stored())
     assert_same_as_batch(*(scene.shown(output, "BTC/USD") for output in OUTPUTS), bars, CRYPTO)

@@ -116,7 +116,7 @@ async def test_another_start_and_another_file_begin_anew_and_each_is_a_warning(
     earlier = ReplaySource("replay", recording, bus, speed=0.001, start=at)
     for _ in range(2):
         assert (await earlier.read_clock()).played_ms == -10 * MINUTE_MS
-    assert warnings == [("replay.begun_anew", {"recording": "two_hours", "bus": "market-redis"})]
+    assert warnings == [("replay.restarted", {"recording": "two_hours", "bus": "market-redis"})]
     (tmp_path / "other").mkdir()
     other = read_recording(write(tmp_path / "other", *ROWS[:-1]))
     assert (await ReplaySource("replay", other, bus, speed=0.001).read_clock()).played_ms == 0

@@ -25,7 +25,7 @@ def test_what_fails_is_tried_again_and_then_buried_with_the_reason(scene):
     )
     assert orjson.loads(found["item"])["title"] == "about $BAD"
     assert pending(scene) == 0
-    assert len(agent.logs("item.failed")) == 3
+    assert len(agent.logs("entry.failed")) == 3
     until(lambda: "1 dead" in scene.beat("vexy_ai").get("detail", ""))
 
 
@@ -33,7 +33,7 @@ def test_what_fails_only_for_a_while_is_noted_in_the_end(scene):
     seed(scene.buses, truth(tries=100, claim_sec=0.1), 1)
     agent = odd_worker(scene)
     add(scene, "ill")
-    until(lambda: len(agent.logs("item.failed")) > 2)
+    until(lambda: len(agent.logs("entry.failed")) > 2)
     (scene.folder / "well").touch()
     until(lambda: notes(scene) == ["ill"] and not pending(scene))
     assert not dead(scene)

@@ -73,7 +73,7 @@ async def test_a_wait_that_takes_too_long_ends_the_term_and_not_the_notifier(
         await asyncio.sleep(2)
         assert len(terms) == 2
         assert not running.done()
-    assert '"event":"term.timed_out"' in capsys.readouterr().err
+    assert '"event":"leadership.timed_out"' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("step_sec", [-3600.0, 3600.0])

@@ -153,6 +153,6 @@ async def test_it_is_logged_when_a_bus_takes_no_records_and_when_all_take_them_a
             buses[1].connected = connected
             await accept(records, f"{ID}{len(said)}", "webhook", OPENED)
     assert [(line["event"], line["bus"]) for line in said] == [
-        ("direct.records_refused", "market-redis"),
-        ("direct.records_taken", "market-redis"),
+        ("fallback.records_refused", "market-redis"),
+        ("fallback.records_accepted", "market-redis"),
     ]

@@ -183,7 +183,7 @@ async def test_a_refusal_for_good_is_not_repeated_is_seen_and_holds_nothing_up(c
     assert scene.ended[0] == first.event.id
     assert first.event.id not in scene.accepted
     assert pauses == [], "the next alert does not wait"
-    assert "direct.refused" in "".join(capsys.readouterr())
+    assert "fallback.refused" in "".join(capsys.readouterr())
 
 
 async def test_a_channels_own_mistake_ends_nobody(capsys):

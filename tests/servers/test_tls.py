@@ -95,7 +95,7 @@ def test_a_fleet_is_seeded_watched_and_looked_at_with_certificates_and_users(fle
 
         assert run("bootstrap", "bootstrap").wait(30) == 0
         healer, mesh = run("healer", "healer"), run("services.mesh", "mesh")
-        healer.wait_log("monitor.recalled", 20)
+        healer.wait_log("monitor.state_loaded", 20)
         prices, operator = (ends.enter_context(client(fleet, user)) for user in ("prices", "operator"))
 
         def beats() -> bool:

@@ -187,7 +187,7 @@ def test_mistakes_in_the_truth_are_told_as_bootstrap_found_them(place):
         fails="",
         state__access="exited 0\n",
         state__bootstrap="exited 2\n",
-        log__bootstrap='{"event":"truth.mistake","problem":"services.a: \\"x\\" is no number"}\n'
+        log__bootstrap='{"event":"truth.error","problem":"services.a: \\"x\\" is no number"}\n'
         '{"event":"program.exit","code":2,"message":"truth.json has 1 mistake; nothing was written"}\n',
     )
     said = place.run("up").stderr

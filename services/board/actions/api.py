@@ -55,7 +55,7 @@ def make_actions(
         openapi_extra=_describe_body(ApproveBody),
     )
     async def approve(ident: str, request: Request) -> Response:
-        """Have a proposal of the medic carried out, once; `fuse` lets it go on after too many remedies."""
+        """Have a proposal of the medic carried out, once; `fuse` lets it continue after too many remedies."""
         act = partial(healing.approve, ident=ident, now=time.time())
         return answer_fresh(await _act(request, verifier, ApproveBody, act))
 
@@ -87,7 +87,7 @@ def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
         },
     )
     async def acknowledge(svc: str, request: Request) -> Response:
-        """Say that somebody sees to an outage: no reminders and no escalation until it is over.
+        """Say that somebody sees to an outage: no reminders and no escalation until it ends.
 
         `svc` is the service that is down, or the id of its miss.
         """

@@ -1,7 +1,7 @@
 """Let people steer the fleet on the pages, without JavaScript too: sign in with a token, and send forms.
 
 Each form does what a request under `/api/v1` does, with the same limits and the same audit log. The answer
-leads back to the page, which then says in a sentence what became of it.
+leads back to the page, which then says in a sentence its outcome.
 """
 
 import time
@@ -68,7 +68,7 @@ Word = Annotated[str, Query(max_length=300)]
 class SignInPage:
     """The field for a token, and why it is asked for again; `session` is who is signed in already.
 
-    `back` and `svc` name the page to go on with.
+    `back` and `svc` name the page to continue with.
     """
 
     template: ClassVar = "sign_in.html"
@@ -134,7 +134,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate, templates: Templates) -> N
 
 
 async def run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
-    """Do what a form says if its session may write, and not too often; return what became of it."""
+    """Do what a form says if its session may write, and not too often; return its outcome."""
     try:
         gate.verifier.limit(form.session.token, Scope.WRITE, time.monotonic())
         return await act(form)
@@ -181,7 +181,7 @@ def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
     async def approve(form: SentForm) -> PageNotice:
         body, ident = read_body(form, ApproveBody), form.fields.get("id", "")
         found = await healing.approve(form.client, body, ident, time.time())
-        what = describe_proposal(found.remedy, found.svc) if found.svc else "the medic goes on"
+        what = describe_proposal(found.remedy, found.svc) if found.svc else "the medic continues"
         return PageNotice(f"Approved: {what}."[:MAX_NOTICE_CHARS])
 
     return {

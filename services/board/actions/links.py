@@ -38,7 +38,7 @@ _TITLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class LinkPage:
-    """What a link would do at `now`, and until when it counts (epoch seconds), or what became of it.
+    """What a link would do at `now`, and until when it counts (epoch seconds), or its outcome.
 
     `used_at` is when it was used before, `done` what it has just done, in a sentence.
     """
@@ -73,7 +73,7 @@ class LinkActs:
         return _make_page(link, now, await self.healing.find_proposal(link.subjects[0]))
 
     async def act(self, link: SignedLink, client: Client, now: float) -> LinkPage:
-        """Do what a link says, unless it was used before; return what became of it. Raises RefusedError."""
+        """Do what a link says, unless it was used before; return its outcome. Raises RefusedError."""
         if not await self.used.claim(link):
             used_at = await self.used.find_use(link)
             if used_at is None:
@@ -151,7 +151,7 @@ def make_link_site(acts: LinkActs, key: SecretStr | None, templates: Templates) 
         if link is None:
             raise RefusedError(404, _UNKNOWN)
         if link.is_over(now):
-            raise RefusedError(410, f"this link counted until {format_moment(link.until)}: its time is over")
+            raise RefusedError(410, f"this link counted until {format_moment(link.until)}: it has expired")
         return link
 
     @site.get(f"{LINK_PATH}{{text}}")

@@ -41,7 +41,7 @@ class UsedLinks:
         return bool(await self._ask(lambda bus: bus.client.set(key, CLAIMED, nx=True, ex=CLAIM_SEC)))
 
     async def mark_used(self, link: SignedLink, now: float) -> None:
-        """Record that a link was used at `now` (epoch seconds), until it is over."""
+        """Record that a link was used at `now` (epoch seconds), until it expires."""
         left_sec = max(0, int(link.until - now)) + MARGIN_SEC
         key = board_link_key(link.id)
         await self._ask(lambda bus: bus.client.set(key, str(int(now)), ex=left_sec))

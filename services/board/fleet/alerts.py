@@ -23,7 +23,7 @@ from services.board.fleet.frame import Frame
 PAGE_EVENTS: Final = 100
 MAX_PAGE_EVENTS: Final = 1000
 CHUNK_ENTRIES: Final = 500
-MAX_CHUNKS: Final = 20  # chunks of one log that a request reads; the next page goes on
+MAX_CHUNKS: Final = 20  # chunks of one log that a request reads; the next page continues
 MAX_LATE_MSEC: Final = 3_600_000  # how much later than its time an event is looked for on the log
 MAX_EARLY_MSEC: Final = 60_000  # how much earlier: clocks differ
 NEWEST: Final = b"+"

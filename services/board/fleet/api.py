@@ -94,7 +94,7 @@ def make_api(board: FleetBoard) -> APIRouter:
         """Follow the fleet by server-sent events.
 
         Events are `delta` (what changed), `alert`, `tick` (a sign of life) and `reset`: read `/api/v1/fleet`
-        anew. `Last-Event-ID`, or `after` in the first request, is the last event that is known; `resumed`
+        again. `Last-Event-ID`, or `after` in the first request, is the last event that is known; `resumed`
         follows what came after that one.
         """
         try:

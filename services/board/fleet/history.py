@@ -4,9 +4,9 @@ A snapshot is compared with the one before it, and each difference goes to every
 changes while nothing happens; a span that lasts has no end, and uptime is computed once a minute (more often
 in the first minute, in which a history may just have begun).
 
-Thousands of services take seconds when an hour has begun, because then each one is counted anew. So this work
-is done in slices of time. In between the recorder may change the history; it is right for each service at any
-time.
+Thousands of services take seconds when an hour has begun, because then each one is counted again. So this
+work is done in slices of time. In between the recorder may change the history; it is right for each service
+at any time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -116,7 +116,7 @@ class _Recent(NamedTuple):
     """The spans of a service for a key, and the seconds in which they were built first and last.
 
     What began in the first second has no length yet and is left out; in the next one, what was rounded up to
-    it is. So they are built again in each second until both are over.
+    it is. So they are built again in each second until both have ended.
     """
 
     key: tuple[object, ...]

@@ -84,7 +84,7 @@ class IncidentDetails:
 
 @dataclass(frozen=True, slots=True)
 class AlertStats:
-    """Alerts since a time by their type, and what became of the outages that are on record.
+    """Alerts since a time by their type, and the outcome of the outages that are on record.
 
     `is_complete` is False where too many alerts came to count them all. `away` has the reason for each bus
     that did not answer.
@@ -117,9 +117,9 @@ class IncidentsPage:
 
 @dataclass(frozen=True, slots=True)
 class RecordPage:
-    """The newest outages on record that are over, and what each remedy achieved.
+    """The newest outages on record that have ended, and what each remedy achieved.
 
-    `approvals` is what became of those that people approved, the service with the most of them first.
+    `approvals` is the outcome of those that people approved, the service with the most of them first.
     """
 
     template: ClassVar = "record.html"
@@ -175,7 +175,7 @@ def select_incidents(found: RecordedIncidents, svc: str, status: str) -> tuple[I
 
 
 def list_approvals(found: RecordedIncidents) -> tuple[ApprovalStats, ...]:
-    """Return what became of remedies that people approved most often, SHOWN at most."""
+    """Return the outcome of remedies that people approved most often, SHOWN at most."""
     by_number = sorted(measure_approvals(found.incidents), key=lambda each: -each.helped - each.failed)
     return tuple(by_number[:SHOWN])
 
@@ -207,7 +207,7 @@ def make_record_api(board: FleetBoard) -> APIRouter:
 
     @api.get("/alerts/stats", response_model=AlertStats)
     async def read_stats(hours: Annotated[int, Query(ge=1, le=MAX_HOURS)] = 24) -> Response:
-        """Return how many alerts of each type came in the last hours, and what became of outages since."""
+        """Return how many alerts of each type came in the last hours, and the outcome of outages since."""
         since = time.time() - 3600 * hours
         newest = await looks.find("", lambda: read_newest_alerts(board.buses))
         found = await board.record.read()

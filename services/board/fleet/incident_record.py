@@ -85,7 +85,7 @@ class DiagnosisView:
 
 @dataclass(frozen=True, slots=True)
 class ProposalView:
-    """A remedy that waits for an approval by `id`; `fuse` lets the medic go on after too many remedies."""
+    """A remedy that waits for an approval by `id`; `fuse` lets the medic continue after too many remedies."""
 
     id: str
     svc: str
@@ -222,7 +222,7 @@ class IncidentRecord:
         try:
             while True:
                 page, loss = await self._follower.read(_PAGE)
-                if loss is not None and loss.oldest is None:  # the stream was begun anew
+                if loss is not None and loss.oldest is None:  # the stream was created again
                     self._begin_anew()
                 if not page:
                     break

@@ -178,7 +178,7 @@ def _make_card(of: _Subject, snapshot: FleetSnapshot, notified: Mapping[str, Ope
 def _make_target_card(
     target: DownTarget, snapshot: FleetSnapshot, notified: Mapping[str, OpenIncident]
 ) -> IncidentCard:
-    """Return the card of a page or a source: what asks it goes on, and a person sees to the other side."""
+    """Return the card of a page or a source: what asks it continues, and a person sees to the other side."""
     asker, does, what, then = _TARGETS[target.kind]
     known, service = notified.get(target.key), snapshot.find(asker)
     why = f": {target.why}" if target.why else ""
@@ -215,7 +215,7 @@ def _make_fuse_card(
         "down",
         "has stopped",
         what,
-        (Phrase("The medic does nothing to any service until a person lets it go on"),),
+        (Phrase("The medic does nothing to any service until a person lets it continue"),),
         "find out why so much was needed, and let it go on",
         told,
         snapshot.find(MEDIC),

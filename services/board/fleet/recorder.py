@@ -2,7 +2,7 @@
 
 Two boards may run. Both follow the log. The one that writes second finds another version; it leaves the
 writing to the other one, and only looks now and then whether that one still writes. If not, it reads the
-history again and goes on.
+history again and continues.
 """
 
 import asyncio

@@ -32,7 +32,7 @@ from services.board.fleet.snapshot import (
     fold_incidents,
 )
 
-SAME_BEAT_SEC: Final = 0.25  # times of a last beat that differ by less are one beat: ages are measured anew
+SAME_BEAT_SEC: Final = 0.25  # times of a last beat that differ by less are one beat: ages are measured again
 MAX_PENDING: Final = 200
 MAX_NAMED: Final = 5
 _NO_SERVICE: Final = FleetSnapshot(0.0)

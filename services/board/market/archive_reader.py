@@ -31,7 +31,7 @@ ANSWER_SEC: Final = 4.0
 """How long all queries of one answer may take together, with connecting; the database may be there all the
 same. The guard gives up an answer after ten seconds."""
 RECONNECT_SEC: Final = 20.0
-"""How long it may take to open the connections anew."""
+"""How long it may take to open the connections again."""
 CONNECTIONS: Final = 8
 MAX_ASSETS: Final = 20_000  # the most symbols whose asset class is kept
 ASSET_SEC: Final = 60.0  # how long an asset class is kept, because the truth may name another one

@@ -6,7 +6,7 @@
 
 With `after`, a client that comes back gets what it missed instead of a snapshot, and `resumed` says so; if
 the board does not know that any more, it is a snapshot. A message that is wrong is answered with `error`; a
-client that goes on like that is dropped.
+client that continues like that is dropped.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Follow the market on its bus: the streams of bars, indicators and quotes, and the states of the sources.
 
 What comes goes into the memory of the board and to the followers of `/ws`. A bus that is away leaves the last
-state standing, and says so; after that the streams go on where they were read to. A stream that was begun
-anew meanwhile, or trimmed beyond that, is read as at the start. Others write all of this, so whatever a value
-does to us, it is skipped, and the rest is followed.
+state standing, and says so; after that the streams continue where they were read to. A stream that was
+created again meanwhile, or trimmed beyond that, is read as at the start. Others write all of this, so
+whatever a value does to us, it is skipped, and the rest is followed.
 """
 
 import asyncio

@@ -96,7 +96,7 @@ class MarketPage:
 class Overlay:
     """An indicator that can be drawn: over the prices, or in a pane of its own.
 
-    The names of its values in the API begin with `prefix`, and go on with `_` if at all.
+    The names of its values in the API begin with `prefix`, and continue with `_` if at all.
     """
 
     prefix: str

@@ -153,7 +153,7 @@ StateModel = TypeVar("StateModel", bound=_State)
 
 
 class StateCache(Generic[State]):
-    """Parses the states of a hash, each anew only once its text has changed."""
+    """Parses the states of a hash, each again only once its text has changed."""
 
     def __init__(self, model: type[State]) -> None:
         self._model: type[State] = model

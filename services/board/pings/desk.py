@@ -213,7 +213,7 @@ class PingDesk:
         return self.find_by_key(await self.keys.find_key(secret, time.time()), slug)
 
     async def take(self, ping: JobPing, to: PingDestination) -> None:
-        """Write a ping; return once its bus has stored it and the pause that it ends is over.
+        """Write a ping; return once its bus has stored it and the pause that it ends has ended.
 
         Raises RefusedPingError.
         """

@@ -267,8 +267,8 @@ class KeyRing:
     async def _read_check_secret(self, bus: Bus) -> None:
         """Read the secret of the checks' UUIDs from system-redis, or write a new one. Raises BusError.
 
-        A bus that has lost it gets back the one that we know, so that jobs go on with their UUIDs. Deletes a
-        value of another type.
+        A bus that has lost it gets back the one that we know, so that jobs continue with their UUIDs. Deletes
+        a value of another type.
         """
         await delete_wrong_types(bus, {BOARD_CHECKS: "string"})
         raw = await _read_secret(bus)

@@ -33,8 +33,8 @@ MAX_WAITING_BYTES: Final = 16 * 1024 * 1024  # how many bytes of bodies may wait
 BATCH: Final = 200  # how many pings go to a bus at once
 BATCH_BYTES: Final = 2 * 1024 * 1024
 CLEAN_SEC: Final = 1.0  # how long after its arrival secrets are still looked for in a body
-EXPIRE_SEC: Final = 3600.0  # how often the life of a stream is set anew
-MAX_STARTS: Final = 10_000  # how many runs that go on are remembered, for their duration
+EXPIRE_SEC: Final = 3600.0  # how often the life of a stream is set again
+MAX_STARTS: Final = 10_000  # how many runs that continue are remembered, for their duration
 _REPORTS: Final[dict[PingKind, RunReport]] = {
     PingKind.SUCCESS: "ended",
     PingKind.START: "started",
@@ -103,7 +103,7 @@ class PingWriter:
         self._queues: dict[str, _BusQueue] = {}
         self._counts: Counter[str] = Counter()  # the last `i` of each service
         self._expiring: dict[str, float] = {}  # when the life of a service's stream was set
-        self._begun_anew: dict[str, float] = {}  # when it was logged that a service's stream began anew
+        self._begun_anew: dict[str, float] = {}  # when it was logged that a service's stream began again
         self._started: OrderedDict[tuple[str, str | None], float] = OrderedDict()
 
     @property
@@ -189,7 +189,7 @@ class PingWriter:
         now = time.monotonic()
         if now - self._begun_anew.get(svc, float("-inf")) >= EXPIRE_SEC:
             self._begun_anew[svc] = now
-            log.warning("board.pings_anew", svc=svc, why="an entry with the last possible id ended them")
+            log.warning("board.pings_reset", svc=svc, why="an entry with the last possible id ended them")
 
     def _refuse(self, one: _WaitingPing) -> None:
         """Tell a client that its ping was not taken.

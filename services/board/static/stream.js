@@ -199,7 +199,7 @@ function showStale() {
     showMoment(time, now());
     const ago = document.createElement("span");
     ago.ariaHidden = "true";
-    banner.replaceChildren(text, time, ". It goes on trying. ", ago);
+    banner.replaceChildren(text, time, ". It keeps trying. ", ago);
     banner.dataset.why = why;
     banner.hidden = false;
   }

@@ -31,7 +31,7 @@ _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     415: {"description": "The body is not JSON"},
     428: {"description": "`If-Match` is missing"},
 }
-"""The refusals that `describe_failures` does not add, and the one of which it can't say all."""
+"""Error responses for OpenAPI that `describe_failures` leaves out. 403 overrides its text."""
 Number = Annotated[int, Path(ge=1, le=10**15)]
 QueryNumber = Annotated[int, Query(ge=1, le=10**15)]
 

@@ -141,7 +141,7 @@ class GapTracker:
     def close_gap(self, gap: MissingBars) -> list[Mark]:
         """Close a gap whose bars are all on the stream; return the mark that this moves.
 
-        Nothing happens if the symbol was removed or started anew since the gap was requested.
+        Nothing happens if the symbol was removed or restarted since the gap was requested.
         """
         state = self._symbols.get(gap.sym)
         if state is None or state.gap_end != gap.last:

@@ -39,7 +39,7 @@ class BarStore:
     """Write the stream of bars, the marks, and the bits that record which bars are on the stream.
 
     `lost_marks` becomes True when the bus turns out to hold an older mark than we had stored, as after a
-    crash of the server, so the marks must be read anew.
+    crash of the server, so the marks must be read again.
     """
 
     def __init__(

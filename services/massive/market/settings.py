@@ -74,7 +74,7 @@ class MarketSettings(ServiceConfig):
     """The time after the end of a bar before it is requested by REST, so that it is final and this machine's
     clock may be off by as much. Example: `30`."""
     keep: Annotated[int, Field(gt=0, le=MAX_KEEP)] = 100_000
-    """The number of bars, roughly, that the stream keeps, unless other services write to it, too: then those
+    """The number of bars, roughly, that the stream keeps, unless other services write to it: then they
     trim it. Example: `1000000`."""
 
     @property

@@ -48,7 +48,7 @@ from services.medic.settings import FuseSettings, MedicEnvironment
 BUDGET: Final = FuseSettings(remedies=10, within_sec=3600)
 """How many questions are asked in what time."""
 FAILURES: Final = 5
-"""The failed attempts in a row from which a diagnosis is asked for, though the ladder goes on."""
+"""The failed attempts in a row from which a diagnosis is asked for, though the ladder continues."""
 TIMELINE_KEPT: Final = 500
 LOG_BYTES: Final = 24 * 1024
 """How much is kept of the logs of a service, all of which is redacted; the bundle has the end of that."""
@@ -90,7 +90,7 @@ class SecondTier:
     Attributes:
         questions: when the last ones were asked, counted as the fuse counts remedies.
         entries: the last entries of timelines, for the bundles of their incidents.
-        counts: what became of the questions: `answered`, or the reason why there is no diagnosis.
+        counts: the outcome of the questions: `answered`, or the reason why there is no diagnosis.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class SecondTier:
         self._chat: ChatClient | None = None
 
     async def wait(self) -> None:
-        """Return when no question goes on."""
+        """Return when no question is pending."""
         if self._asking is not None:
             await asyncio.wait({self._asking})
 
@@ -160,7 +160,7 @@ class SecondTier:
         return done.result()
 
     async def end(self) -> None:
-        """End a question that goes on, and close the connections."""
+        """End the pending question, and close the connections."""
         if self._asking is not None:
             asking, self._asking = self._asking, None
             await end_tasks(asking)

@@ -228,7 +228,7 @@ def parse_usage(body: bytes, container_id: str) -> ContainerUsage:
 
 
 def _parse_amount(value: Any) -> int | None:
-    """Return a number of bytes or nanoseconds. Raises BadAnswerOfEngineError for what is none."""
+    """Return a number of bytes or nanoseconds. Raises BadAnswerOfEngineError if it is not one."""
     if value is None:
         return None
     if type(value) is not int or not 0 <= value <= _MAX_AMOUNT:
@@ -267,7 +267,7 @@ def _parse_moment(text: str) -> float:
     try:
         return parse_epoch(datetime.fromisoformat(text).timestamp()) or 0.0
     except (ValueError, OverflowError):
-        raise BadAnswerOfEngineError("a time that is none") from None
+        raise BadAnswerOfEngineError("an invalid time") from None
 
 
 def parse_log(body: bytes, *, has_terminal: bool) -> list[LogEntry]:

@@ -31,7 +31,7 @@ class JournalLogs(PolledLogs):
     Args:
         pattern: the name of a service's unit, with `%s` in place of the service.
         get_services: returns the services whose units were started here; None if that is not known yet.
-        requests: counts what became of each `journalctl`.
+        requests: counts the outcome of each `journalctl`.
         is_user: whether these are units of a user.
     """
 

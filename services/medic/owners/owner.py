@@ -48,7 +48,7 @@ class ProcessOwner(ABC):
 
     Attributes:
         restarts_for: what the facts of a target may name as its owner if this one runs its process.
-        requests: what it was asked, where that is counted, by the request and what became of it: `ok`,
+        requests: what it was asked, where that is counted, by the request and its outcome: `ok`,
             `unusable` (an answer that can't be used), another status, or the reason why no answer came.
         logs: the logs of its processes; None if it keeps none.
     """

@@ -239,7 +239,7 @@ class SystemdUnits(ProcessOwner):
     async def _inspect(self, each: ListedUnit) -> InspectedUnit | None:
         """Return what the properties say; None if the unit is gone. Raises NoOwnerError and BadUnitError."""
         if each.state is None:
-            raise BadUnitError("a state that is none")
+            raise BadUnitError("an invalid state")
         try:
             values = await gather_all(self._get(each.path, name) for name in PROPERTIES)
         except _RefusedCallError as error:

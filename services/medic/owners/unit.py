@@ -170,7 +170,7 @@ def parse_properties(said: Mapping[str, tuple[str, Any]]) -> InspectedUnit | Non
     if not identity:
         return None
     if not _INVOCATION.fullmatch(identity):
-        raise BadUnitError("an invocation that is none")
+        raise BadUnitError("an invalid invocation")
     restarts, pid, result = parse_count(value["NRestarts"]), value["MainPID"], value["Result"]
     if restarts is None or pid > _MAX_PID or result not in RESULTS:
         raise BadUnitError("a count, a pid or a result that can't be used")

@@ -1,6 +1,6 @@
 """Write on a bus while a lease lasts: the bus itself refuses what reaches it later.
 
-A medic may stand still just before it sends a request. When it goes on, another medic may lead.
+A medic may stand still just before it sends a request. When it continues, another medic may lead.
 """
 
 from collections.abc import Sequence

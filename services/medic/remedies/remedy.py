@@ -28,7 +28,7 @@ TOO_LATE: Final = "the request came too late"
 
 
 class OrderResult(StrEnum):
-    """What became of an order."""
+    """The outcome of an order."""
 
     DONE = "done"
     CHANGED = "changed"  # the process is another one than the intent says: nothing was done
@@ -107,7 +107,7 @@ class RemedyType(ABC):
     may_precede_cheaper: bool = True
 
     def is_useful(self, _target: TargetFacts) -> bool:
-        """Return False if there is provably nothing to apply it to: the ladder goes on without it."""
+        """Return False if there is provably nothing to apply it to: the ladder continues without it."""
         return True
 
     def precedes(self, _target: TargetFacts) -> bool:
@@ -153,7 +153,7 @@ class RemedyType(ABC):
         return None
 
     async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Carry out an order; return what became of it, and a sentence for people.
+        """Carry out an order; return its outcome, and a sentence for people.
 
         Raises LeaseLost if the lease has ended: then nothing was begun. What carries it out elsewhere (the
         fleet, a bus) is given that end, and refuses a request that comes later: this process may stand still

@@ -1,6 +1,6 @@
 """Have a process carry out a remedy itself, on request.
 
-`reconnect` has archive or the board open its connections to PostgreSQL anew; archive also ends sessions that
+`reconnect` has archive or the board open its connections to PostgreSQL again; archive also ends sessions that
 idle. `reload_series` has sources load now what is not fresh. `repeat_backup` has archive make the backup that
 is due, in place of the pause that it makes after one that failed.
 """

@@ -2,7 +2,7 @@
 
 A rule holds while each value of its last `for_sec` is over its limit, and until none of the last `clear_sec`
 is. Missing data makes nothing true: a value that is not known, or a gap between two looks, begins the time
-anew, and a count has only what was seen to increase. `holds` is None while it can't be known.
+again, and a count has only what was seen to increase. `holds` is None while it can't be known.
 """
 
 from collections import deque
@@ -96,7 +96,7 @@ class RuleEvaluator:
     ) -> dict[str, RuleFinding]:
         """Return what is known of each pair of a rule and a subject at `now`, in seconds of any clock.
 
-        A pair that is no longer passed is forgotten, and one whose rule has changed begins anew; so do all
+        A pair that is no longer passed is forgotten, and one whose rule has changed restarts; so do all
         after more than `longest_gap_sec` without a look.
         """
         for name in self._tracks.keys() - pairs.keys():

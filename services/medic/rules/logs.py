@@ -21,7 +21,7 @@ from services.medic.rules.measurement import BlockingMeasurement
 from services.medic.rules.template import TemplateMemory, make_template, show_template
 
 LOOK_SEC: Final = 0.5
-"""How long one look goes on. Lines that it did not come to are left out; logs that it did not come to are not
+"""How long one look lasts. Lines that it did not come to are left out; logs that it did not come to are not
 known, and come first in the next."""
 WITHIN_SEC: Final = 5.0
 """How long a look may take with a disk that does not answer."""

@@ -24,7 +24,7 @@ MAX_GATE_BYTES: Final = 1 << 20
 """The longest state of the gate that is read: it names up to 500 series that failed."""
 _CLOSED: Final[Mapping[object, float]] = {"open": 0.0, "closed": 1.0}
 _FAILING: Final[Mapping[object, float]] = {"up": 0.0, "down": 1.0}
-"""What the words of a gate and of a source stand for; a run of the gate that goes on has another one."""
+"""Map a state to a number. While the gate is still loading, the state is neither, and is ignored."""
 
 
 async def read_market(seen: FleetObservation, get_bus: Callable[[str], Bus]) -> Readings:

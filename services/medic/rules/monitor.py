@@ -61,7 +61,7 @@ QUOTING: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC, "board"})
 """The services whose own logs may quote events of rules: no rule about logs is about them."""
 MAX_NOTE_CHARS: Final = 200
 LONGEST_GAP_SEC: Final = 60.0
-"""The least time without a measurement after which everything is measured anew."""
+"""If no measurement was made for this long, discard all partial results."""
 
 Pairs = dict[str, tuple[str, MonitorRule]]
 """By the name `<rule>/<subject>`, a subject and a rule."""
@@ -316,10 +316,10 @@ class RuleMonitor:
         return self._observed.measure(begin, end) >= finding.rule.proof_sec
 
     def _leave_to_people(self, targets: Mapping[str, TargetFacts]) -> dict[str, TargetFacts]:
-        """Return the targets, with those blocked of which an emergency is not provably over.
+        """Return the targets. Block each one that has an emergency alert which may still be active.
 
-        One that held may be known by the state that the medics share alone: this one has not measured yet, or
-        what it measures is not known any more.
+        The alert may be known only from the state that the medics share: this medic has not measured yet, or
+        the measurement is missing.
         """
         left = dict[str, TargetFacts]()
         for name, svc in self._list_urgent():

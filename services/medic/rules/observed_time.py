@@ -2,7 +2,7 @@
 
 An age of a write says that its writer did not write, and not that it could have: on a machine that was
 suspended, each stream is old. So only observed time counts of an age. It outlasts the medic: each one stores
-these times, and the next one goes on with them.
+these times, and the next one continues with them.
 """
 
 from collections.abc import Iterable

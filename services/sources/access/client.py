@@ -68,7 +68,7 @@ LIMITED_SEC: Final = 60.0
 """For how long a source is not asked that says 429 without saying for how long."""
 
 log = logs.get("sources")
-_TOO_MANY: Final = frozenset({418, 429})  # 418: Binance's word for a client that went on after 429
+_TOO_MANY: Final = frozenset({418, 429})  # 418: Binance's word for a client that continued after 429
 
 OnRequest = Callable[[SentRequest], None]
 """Is called with each request that was sent."""

@@ -1,4 +1,4 @@
-"""Do what takes long with a large answer in a thread, so that beats, streams and other loads go on meanwhile.
+"""Process large answers in a thread, so that beats, streams and other loads continue meanwhile.
 
 One such piece of work is done at a time: several large answers together would need too much memory.
 """

@@ -8,7 +8,7 @@ from marketswarm.due_queue import DueWork
 from services.sources.cascade.series import Series
 
 CLAIMED_PAUSE_SEC: Final = 0.2
-"""The pause before a series is tried again of which another load runs."""
+"""Pause before retrying a series that another instance is loading."""
 
 
 async def load_concurrently(

@@ -1,7 +1,7 @@
 """Load a series: ask the sources of its cascade in turn until one is fresh, and publish what came.
 
 One load of a series runs at a time in all instances, under a claim on the bus. What is known of the series is
-read anew from the bus for each load, so any instance may go on where another one was killed.
+read again from the bus for each load, so any instance may continue where another one was killed.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ log = logs.get("sources")
 
 
 class LoadOutcome(StrEnum):
-    """Name what became of a load."""
+    """Name the outcome of a load."""
 
     LOADED = "loaded"
     CLAIMED = "claimed"  # another load of the series runs
@@ -83,7 +83,7 @@ class LoadOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """Hold what became of a load, and the state of the series after it.
+    """Hold the outcome of a load, and the state of the series after it.
 
     `source` is the one whose records were published, which need not be the newest ones of the series.
     `outcomes` has the error of each source that failed, and None for each that is up, as of `answered_at`

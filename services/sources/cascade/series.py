@@ -344,8 +344,8 @@ def find_next_record(
     """Return when the next record can be complete, if nothing can change before that; None otherwise.
 
     Nothing can while the market is closed, once a source has answered late enough: the last records of a
-    session are there when the longest of them is over, and `max_age_sec` has passed since the close. A day is
-    asked for once more late in the evening, and then when the next one is complete.
+    session are there when the longest of them has ended, and `max_age_sec` has passed since the close. A day
+    is asked for once more late in the evening, and then when the next one is complete.
     """
     if series.kind is RecordKind.OBSERVATIONS or newest_ms is None:
         return None

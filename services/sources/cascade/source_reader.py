@@ -183,10 +183,10 @@ class SourceReader:
     async def evaluate_streamed(
         self, series: Series, answer: SourceAnswer
     ) -> tuple[SourceFinding, RecordClock]:
-        """Return what the minute is worth, and the clock by which it is over."""
+        """Return what the minute is worth, and the clock by which it has ended."""
         wall = self._now()
         end = (time_of(answer.records[0]) + series.length_ms) / 1000
-        # the source says that it is over; our clock may be a little behind that of the source
+        # the source says that it has ended; our clock may be a little behind that of the source
         clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
         finding = evaluate_answer(series, await self.find_session(series.session), answer, clock)
         return replace(finding, is_asked=False), clock

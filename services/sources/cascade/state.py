@@ -33,7 +33,7 @@ _PACE_FACTOR: Final[Mapping[Pace, float]] = {Pace.QUIET: 2.0, Pace.NORMAL: 1.0, 
 
 
 class SourceVerdict(StrEnum):
-    """Name what became of asking one source. Only FRESH ends a load."""
+    """Name the outcome of asking one source. Only FRESH ends a load."""
 
     FRESH = "fresh"
     LATE = "late"  # it answered, and has nothing new enough
@@ -306,7 +306,7 @@ def clean_reason(reason: str) -> str:
 
 
 def explain_sources(state: SeriesState, sources: Sequence[str]) -> str:
-    """Return what became of each of these sources that was asked, as `yahoo limited, tiingo no_key`."""
+    """Return the outcome of each of these sources that was asked, as `yahoo limited, tiingo no_key`."""
     found = [(name, state.attempts.get(name)) for name in sources]
     return ", ".join(f"{name} {attempt.verdict}" for name, attempt in found if attempt is not None)
 

@@ -268,7 +268,7 @@ class SeriesStore:
         names, found = list(sources), dict[str, float]()
         (stored,) = await read_fields(self.bus, [MARKET_SOURCES], names, MAX_STATE_BYTES) if names else ({},)
         for name, raw in stored.items():
-            state = parse_object(raw)  # of one that can't be read, `publish_series.lua` begins anew
+            state = parse_object(raw)  # of one that can't be read, `publish_series.lua` restarts
             if state.get("state") == "down":
                 at = state.get("checked_at")
                 found[_decode(name)] = float(at) if isinstance(at, int | float) else 0.0

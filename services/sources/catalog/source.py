@@ -80,7 +80,7 @@ def _require_path(path: str) -> str:
 def _require_template(text: str) -> str:
     for _, name, _, conversion in Formatter().parse(text):
         if name is not None and (name not in PLACEHOLDERS or conversion is not None):
-            raise ValueError(f"{{{name}}} is none of {', '.join(sorted(PLACEHOLDERS))}")
+            raise ValueError(f"{{{name}}} is not one of {', '.join(sorted(PLACEHOLDERS))}")
     return text
 
 
@@ -352,7 +352,7 @@ class Endpoint(FilePart):
 
 
 class Stream(FilePart):
-    """How a source sends bars of a minute by itself, over a WebSocket, each when its time is over."""
+    """How a source sends bars of a minute by itself, over a WebSocket, each when its time has ended."""
 
     protocol: Literal["binance_klines"]
     """What is said there; `websocket.py` speaks it."""

@@ -233,7 +233,7 @@ def read_recording(path: Path) -> Recording:
     except OSError as error:
         raise RecordingError(f"{path}: {error.strerror or 'no gzip file'}") from None
     except (EOFError, zlib.error):
-        raise RecordingError(f"{path}: the file is cut off or damaged; copy it anew") from None
+        raise RecordingError(f"{path}: the file is cut off or damaged; copy it again") from None
 
 
 def parse_line(line: bytes) -> Record:

@@ -1,7 +1,7 @@
 """Play a recording as a source: answer a question by what was known at that time of the recording.
 
 The clock of a recording is on the bus (`replay_clock.lua`), so that all instances, all replays of one
-recording and those that are started anew tell the same time. Its time is the server's: no instance's own
+recording and those that are restarted tell the same time. Its time is the server's: no instance's own
 clock counts.
 """
 
@@ -98,7 +98,7 @@ class ReplaySource:
     async def read_clock(self) -> ReplayClock:
         """Return the clock, which begins to run with the first call.
 
-        Log a warning if another beginning makes it begin anew on a bus that has played already.
+        Log a warning if another start or file restarts the clock on a bus that has played a recording.
         """
         key = replay_clock_key(self.recording.header.name)
         args: list[str | bytes | float] = [
@@ -108,7 +108,7 @@ class ReplaySource:
         ]
         begun, elapsed, now, is_anew = await self._bus.script(REPLAY_CLOCK, [key], args)
         if is_anew:
-            log.warning("replay.begun_anew", recording=self.recording.header.name, bus=self._bus.name)
+            log.warning("replay.restarted", recording=self.recording.header.name, bus=self._bus.name)
         return ReplayClock(self.speed, int(begun), int(elapsed), int(now))
 
     async def find_time(self, symbol: str) -> float:

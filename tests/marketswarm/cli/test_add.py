@@ -87,7 +87,7 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_changed(written, words):
 def test_nobody_is_asked_without_a_terminal(written):
     refused = written(*JOB)
     assert (refused.returncode, read(written)) == (2, TEXT)
-    assert "without a terminal, say --yes" in refused.stderr
+    assert "no terminal; pass --yes to confirm" in refused.stderr
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("y\n", 0)])

@@ -200,10 +200,10 @@ def test_a_silence_that_is_ended_is_over_on_every_bus(shell, seeded):
     ident = only(seeded[0]).id
     ended = shell("unsilence", ident)
     assert ended.returncode == 0
-    assert f"silence {ident} on mesh is over" in ended.stdout
+    assert f"silence {ident} on mesh has ended" in ended.stdout
     assert all(only(bus).has_ended(time.time()) for bus in seeded)
     assert shell("silences").stdout == "no silence is in force\n"
-    assert f"silence {ident} on mesh is over since" in shell("unsilence", ident).stdout
+    assert f"silence {ident} on mesh ended at" in shell("unsilence", ident).stdout
 
 
 def test_one_that_was_ended_while_a_bus_was_away_does_not_come_back(shell, seeded):

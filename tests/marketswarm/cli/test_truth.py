@@ -171,7 +171,7 @@ def test_a_rollback_is_a_new_revision_on_every_bus(shell, twice):
 def test_without_a_terminal_it_asks_nobody_and_does_nothing(shell, twice):
     ended = shell("truth", "rollback", "1")
     assert ended.returncode == 2
-    assert "nothing changed: without a terminal, say --yes" in ended.stderr
+    assert "nothing changed: no terminal; pass --yes to confirm" in ended.stderr
     assert "  - new" in ended.stdout
     assert in_force(twice[0])[0] == "2"
 

@@ -147,7 +147,7 @@ async def test_a_server_that_is_killed_is_missed_once_and_what_it_started_goes_o
             _child, later = scene.start("tells")
             assert not (await scene.hear(later))["is_fork"]
         assert alive(first.pid)
-    assert [told["event"] for told in scene.told] == ["forks.failed"]
+    assert [told["event"] for told in scene.told] == ["fork_server.failed"]
 
 
 async def test_variables_that_an_interpreter_must_see_at_its_start_prevent_forks(scene, monkeypatch):
@@ -175,7 +175,7 @@ async def test_a_module_that_the_server_can_not_import_leaves_all_to_the_interpr
     async with scene.forks.serve():
         _child, lines = scene.start("tells")
         assert not (await scene.hear(lines))["is_fork"]
-    assert [told["event"] for told in scene.told] == ["forks.failed"]
+    assert [told["event"] for told in scene.told] == ["fork_server.failed"]
     assert any(b"half written" in line for line in scene.server_lines)
 
 

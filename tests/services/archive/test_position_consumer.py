@@ -79,7 +79,7 @@ async def test_a_log_that_is_begun_anew_is_read_after_an_entry_with_the_last_pos
         follower = await follow(bus) if is_restarted else follower
         assert is_restarted or await read(follower) == []
         assert ids(await read(follower)) == added
-    assert [(line["event"], line["after"]) for line in said] == [("archive.stream_anew", last.decode())]
+    assert [(line["event"], line["after"]) for line in said] == [("archive.stream_recreated", last.decode())]
     await follower.acknowledge(ALERT_LOG, added)
     assert await read(await follow(bus)) == []
 

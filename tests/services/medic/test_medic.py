@@ -501,7 +501,7 @@ def test_a_medic_in_a_dry_run_says_so_also_while_another_one_leads(scene):
 
 def test_a_medic_says_that_a_dry_run_goes_on_beside_it(scene):
     scene.medic.is_leading = scene.medic.has_dry_run = True
-    assert scene.medic.summarize() == "a dry run goes on beside it"
+    assert scene.medic.summarize() == "a dry run is running beside it"
 
 
 async def test_a_round_is_of_the_moment_before_it_looked_so_that_no_older_beat_verifies_an_action(scene):

@@ -1,4 +1,4 @@
-"""What the medic decides about an outage, by the states of docs/services/medic.md."""
+"""What the medic decides about an outage, by the states of docs/services/medic-decisions.md."""
 
 import itertools
 

@@ -57,7 +57,7 @@ def test_shares_times_and_patterns_are_those_of_the_record():
     assert (lesson.treatment.remedy, lesson.posterior.helped, lesson.posterior.failed) == ("restart", 3, 2)
     assert format_report(found, 7, NOW) == [
         "5 outages in 7 days, 4 of them over",
-        "of those that are over: healed 75 %, recovered 25 %".replace(" %", "%"),
+        "of the ended outages: healed 75 %, recovered 25 %".replace(" %", "%"),
         "escalated: 40% of all",
         "time until up: 5 s (median), 10 min (95 % took no longer)",
     ]

@@ -66,7 +66,11 @@ async def test_a_read_that_takes_too_long_at_the_start_is_tried_again(moved_time
     mesh = topology()
     await loop.restore(Mesh(bus), mesh)
     assert mesh.instances_of("a")["one"].i == 7
-    assert [line["event"] for line in logged] == ["mesh.not_recalled", "mesh.recall_resumed", "mesh.recalled"]
+    assert [line["event"] for line in logged] == [
+        "mesh.state_unavailable",
+        "mesh.state_available",
+        "mesh.state_loaded",
+    ]
 
 
 async def test_mesh_begins_without_a_picture_that_can_not_be_read(moved_time, bus, monkeypatch, logged):
@@ -75,7 +79,7 @@ async def test_mesh_begins_without_a_picture_that_can_not_be_read(moved_time, bu
     mesh = topology()
     await loop.restore(Mesh(bus), mesh)
     assert not mesh.services
-    assert [(line["event"], line["reason"]) for line in logged] == [("mesh.not_recalled", "timeout")]
+    assert [(line["event"], line["reason"]) for line in logged] == [("mesh.state_unavailable", "timeout")]
 
 
 async def test_a_write_that_takes_too_long_is_an_outage_and_no_end(moved_time, bus, monkeypatch, logged):

@@ -552,7 +552,7 @@ async def test_a_link_of_another_key_time_proposal_or_page_approves_nothing(
         await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
     answer = await site.ask("POST", link_to_approve(**link), **wrong)
     assert answer.status_code == status
-    assert ("its time is over" in answer.text) is (status == 410)
+    assert ("it has expired" in answer.text) is (status == 410)
     assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}
     assert await client.audit() == []
 

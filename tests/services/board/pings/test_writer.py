@@ -66,7 +66,7 @@ async def test_an_entry_with_the_last_possible_id_is_deleted_with_its_stream_and
         ((_, fields),) = await bus.client.xrange("pings:backup")
         assert fields[b"kind"] == b"success"
         assert await bus.client.pttl("pings:backup") > 0
-    assert [(event, fields["svc"]) for event, fields in log.lines] == [("board.pings_anew", "backup")]
+    assert [(event, fields["svc"]) for event, fields in log.lines] == [("board.pings_reset", "backup")]
     await bus.aclose()
 
 
