@@ -1,8 +1,6 @@
 """Holds the tree to its layers, and the checker to its purpose: each rule is shown a breach to see."""
 
 import ast
-import re
-import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from support.architecture import (
     broken,
     find_circle,
     find_doubled_classes,
-    find_folder_circle,
     find_late_constants,
     imports,
     list_classes,
@@ -25,7 +22,6 @@ from support.architecture import (
     parse,
 )
 from support.parametrized import find_unordered
-from tools.count import find_folder_circles, read_graph
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services"]
@@ -45,45 +41,12 @@ def test_every_module_keeps_to_its_layer_and_to_the_other_rules():
         list_classes(module)  # is kept, as its imports are, for what looks at all modules
     assert found == []
     assert find_circle(read_tree()) == []
-    assert find_folder_circle(read_tree(), "services.board") == []
     assert find_doubled_classes(read_tree()) == []
 
 
 def test_no_folders_of_a_package_are_in_a_circle(monkeypatch, capsys):
-    """But for those that the contract in pyproject.toml ignores; it fails where such an import is gone."""
     monkeypatch.chdir(ROOT)
     assert lint_imports(config_filename="pyproject.toml", no_cache=True) == 0, capsys.readouterr().out
-
-
-def test_each_import_that_is_ignored_would_close_a_circle_of_folders():
-    """So that the list only shrinks."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
-    contract = settings["contracts"][0]
-    graph = read_graph()
-    arrows = [(one, other) for one in graph.modules for other in graph.find_modules_directly_imported_by(one)]
-    ignored = {
-        line: [
-            each
-            for each in arrows
-            if re.fullmatch(line.replace(".", r"\.").replace("*", r"\w+"), " -> ".join(each))
-        ]
-        for line in contract["ignore_imports"]
-    }
-    for one, other in (each for found in ignored.values() for each in found):
-        graph.remove_import(importer=one, imported=other)
-    needless = []
-    for line, found in ignored.items():
-        for one, other in found:
-            graph.add_import(importer=one, imported=other)
-        if not find_folder_circles(graph, "services"):
-            needless.append(line)
-        for one, other in found:
-            graph.remove_import(importer=one, imported=other)
-    assert needless == []
-
-
-NO_DOOR_YET = re.compile(r"services\.(board(\.\w+)*|market|sources\.access)")
-"""Packages whose parts are on the move."""
 
 
 def test_each_package_says_what_enters_what_leaves_and_what_must_never_happen():
@@ -91,9 +54,8 @@ def test_each_package_says_what_enters_what_leaves_and_what_must_never_happen():
         each for each in read_tree() if each.is_package and each.name not in ("marketswarm", "services")
     ]
     docs = {each.name: ast.get_docstring(parse(each)) or "" for each in packages}
-    without = {name for name, text in docs.items() if not is_door(text)}
-    assert [name for name in without if not NO_DOOR_YET.fullmatch(name)] == []
-    assert len(docs) - len(without) > 35
+    assert [name for name, text in docs.items() if not is_door(text)] == []
+    assert len(docs) > 50
 
 
 def is_door(text: str) -> bool:
@@ -138,16 +100,6 @@ def test_a_circle_is_seen_and_named():
         assert set(find_circle(tree)) == {"a.x", "a.y"}, (first, second)
     tree = [Module("a", "from a.x import X", is_package=True), Module("a.x", "from a import Y")]
     assert set(find_circle(tree)) == {"a", "a.x"}, "a package that its own parts import"
-
-
-def test_folders_that_import_each_other_are_seen():
-    tree = [Module("a.x.one", "from a.y.one import Y"), Module("a.y.two", "from a.x import two")]
-    tree += [Module("a.x.two", ""), Module("a.y.one", "")]
-    assert find_circle(tree) == []
-    assert set(find_folder_circle(tree, "a")) == {"a.x", "a.y"}
-    tree = [Module("a.board", "from a.x.one import X"), Module("a.x.one", "from a.board import Board")]
-    assert set(find_folder_circle(tree, "a")) == {"a.board", "a.x"}, "a file beside them that is above one"
-    assert find_folder_circle([*tree, Module("a.x.three", "import a.x.one")][1:], "a") == []
 
 
 def test_two_classes_of_one_name_are_seen():
@@ -235,7 +187,6 @@ RIGHT = [
     ("services.mesh", "from services.market.records import Bar"),
     ("services.mesh", "from services.tables.rows import BarRow"),
     ("services.tables.rows", "from services.market.records import Bar"),
-    ("services.market.request_desk", "import asyncio\nasync def look(): ..."),
     ("services.mesh.commands", "import typer\nfrom marketswarm.cli import output"),
     ("marketswarm.cli.up", "import signal\nfrom marketswarm.fleet import up\nprint('ready')"),
     (

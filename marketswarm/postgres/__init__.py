@@ -1,9 +1,9 @@
 """Connect to PostgreSQL, for services that have a database, and bring its schema up to date.
 
-In: a URL, settings of the sessions, statements, SQL files. Out: rows, or an error that says whether a later
-attempt may succeed. A pool survives its server, and notes whether it is away. A transaction never waits for a
-server that is frozen.
-
-No connection waits without a limit, no message holds a password or a row, and nothing here knows a table.
 A program without the driver `asyncpg`, of the extra `archive`, imports this package late, or not at all.
+
+Enters: a URL, settings of the sessions, statements, SQL files.
+Leaves: rows, or an error that says whether a later attempt may succeed; whether the database is away.
+Never: a connection or a server that is waited for without a limit, a password or a row in a message, or a
+table of one service.
 """

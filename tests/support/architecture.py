@@ -219,25 +219,6 @@ def find_circle(tree: Iterable[Module]) -> list[str]:
     return _find_cycle({module.name: set(modules_imported(module, names)) for module in tree})
 
 
-def find_folder_circle(tree: Iterable[Module], package: str) -> list[str]:
-    """Return the folders of a package that import each other in a circle, as `find_circle` does for modules.
-
-    A file that stands beside the folders counts as one of its own.
-    """
-    tree = [module for module in tree if within(module.name, package)]
-    names = {module.name for module in tree}
-    graph: dict[str, set[str]] = {}
-    for module in tree:
-        folder = _fold_name(module.name, package)
-        found = {_fold_name(name, package) for name in modules_imported(module, names)}
-        graph.setdefault(folder, set()).update(found - {folder})
-    return _find_cycle(graph)
-
-
-def _fold_name(name: str, package: str) -> str:
-    return ".".join(name.split(".")[: package.count(".") + 2])
-
-
 def _find_cycle(graph: dict[str, set[str]]) -> list[str]:
     try:
         TopologicalSorter(graph).prepare()

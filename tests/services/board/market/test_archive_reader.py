@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from marketswarm.agent.requests import RequestOutcome
 from services.board.market.archive_reader import NO_DRIVER, NOT_SET, ArchiveReader, DatabaseAwayError
-from services.market.request_desk import RequestOutcome
 
 
 @pytest.mark.parametrize(
