@@ -229,6 +229,7 @@ class LeadershipTerm:
                 async with self._wait_for_buses():
                     await self.dispatcher.dispatch()
                 self._me.set_degraded(self._channel_trouble(), part="channels")
+                self._me.set_degraded(self.dispatcher.find_trouble(), part="router")
                 await self._wait_until_due()
             raise TermEnded
 
@@ -474,7 +475,7 @@ class NotifierApp:
             timed_out = True
         finally:
             self._term = None
-            for part in ("log", "channels"):
+            for part in ("log", "channels", "router"):
                 me.set_degraded(None, part=part)
         if failed is not None:
             log.warning("term.not_begun", bus=failed.bus, reason=failed.reason)

@@ -243,6 +243,17 @@ class Router:
         incident.channels = self._suppression.open_channels
         return replace(message, thread=message.id, opens=True)
 
+    def forget_message(self, ident: str) -> None:
+        """Have outages count as not told whose first message, with this id, is not in the outbox.
+
+        They are LOST then: the next check reports that as a defect, and queues their notices.
+        """
+        for incident in self.open_incidents():
+            if incident.thread == ident and incident.told_at is not None:
+                incident.told_at, incident.thread, incident.channels = None, "", ()
+                self._incident_store.changed(incident.key)
+                self._due_queue.put_earlier(incident.key, float("-inf"))
+
     def acknowledge(self, incident: str, by: str) -> list[str]:
         """Record that `by` takes care of an outage; return the services concerned.
 
