@@ -125,7 +125,7 @@ class LeadershipTerm:
         self._config = ChannelConfig(None, {})
         self._config_errors: dict[str, str] = {}
         self._is_over = False
-        self._pool = ChannelPool(self._inbox, me.tracer, prepare=make_link_adder(me.settings))
+        self._pool = ChannelPool(self._inbox, me.tracer, prepare=make_link_adder(me.settings), clock=clock)
         self._tasks: asyncio.TaskGroup
         self.dispatcher = Dispatcher(
             name=me.name,

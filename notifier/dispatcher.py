@@ -333,7 +333,10 @@ class Dispatcher:
             self._hand_overs.append((channel, message))
 
     def _apply_outcome(self, outcome: Outcome, now: float) -> None:
-        """Apply the outcome of an attempt to the metrics, answers, channel state, outbox and transaction."""
+        """Apply the outcome of an attempt to the metrics, answers, channel state, outbox and transaction.
+
+        Its own time is by the wall clock, for people. Waits begin at `now`, which `shift_times` moves.
+        """
         name, message = outcome.channel, outcome.message
         self.metrics.attempt(outcome)
         self.answers.record_outcome(outcome)
@@ -342,7 +345,7 @@ class Dispatcher:
         if outcome.error is None or outcome.broken:
             self.state.clear_pause(name)
         elif outcome.pause_sec > 0:
-            self.state.set_pause(name, outcome.failures, outcome.at + outcome.pause_sec)
+            self.state.set_pause(name, outcome.failures, now + outcome.pause_sec)
         if outcome.error is None:
             if self.state.mark_mended(name):
                 log.info("channel.mended", channel=name)
@@ -359,7 +362,7 @@ class Dispatcher:
                 self._report_broken(outcome, now)
             self._record_refusal(message, name, outcome.error.reason, now)
         else:
-            self.outbox.record_failure(message.id, name, outcome.at)
+            self.outbox.record_failure(message.id, name, now)
 
     def _report_broken(self, outcome: Outcome, now: float) -> None:
         """Record that a channel is broken; if that is new, send a message about it over another channel."""

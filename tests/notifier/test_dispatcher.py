@@ -579,3 +579,23 @@ async def test_a_defect_is_in_the_beats_for_an_hour_however_the_clock_is_set():
     assert bench.dispatcher.find_trouble() == words
     bench.now += 1.0
     assert bench.dispatcher.find_trouble() is None
+
+
+@pytest.mark.parametrize("step_sec", [-3600.0, 3600.0])
+async def test_the_waits_of_a_failed_message_are_as_long_as_they_are_though_the_clock_is_set_meanwhile(
+    step_sec,
+):
+    """The attempt ended by a wall clock that the notifier goes on by only after this dispatch."""
+    bench = Bench("one")
+    bench.hear("heartbeat_miss", "alpha")
+    await bench.dispatcher.dispatch()
+    [(channel, message)] = bench.handed
+    refusal = SendError("500")
+    at = bench.now + step_sec
+    bench.inbox.add_outcome(Outcome(channel, "host", message, at, None, refusal, False, pause_sec=8.0))
+    await bench.dispatcher.dispatch()
+    bench.now += step_sec
+    bench.dispatcher.shift_times(step_sec)
+    bench.now += 5.0
+    assert bench.dispatcher.outbox.failing_sec(message, channel, bench.now) == 5.0
+    assert bench.dispatcher.state.pause(channel, bench.now)[1] == pytest.approx(3.0)
