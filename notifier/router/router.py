@@ -273,15 +273,22 @@ class Router:
         return replace(message, thread=message.id, opens=True)
 
     def forget_message(self, ident: str) -> None:
-        """Have outages count as not told whose first message, with this id, is not in the outbox.
+        """Have what a message said first count as not told, because the outbox does not hold the message.
 
-        They are LOST then: the next check reports that as a defect, and queues their notices.
+        An outage is LOST then: the next check reports that as a defect, and queues its notice. It also queues
+        that of a service that flaps, which is a defect at once.
         """
-        for incident in self.open_incidents():
-            if incident.thread == ident and incident.told_at is not None:
+        for incident in self._incidents.values():
+            if not ident or ident not in (incident.thread, incident.flap_thread):
+                continue
+            if incident.flapping and incident.flap_thread == ident:
+                self._defects.append(Defect(DefectKind.LOST, incident.key))
+            if incident.flap_thread == ident:
+                incident.flap_thread = ""
+            if incident.thread == ident:
                 incident.told_at, incident.thread, incident.channels = None, "", ()
-                self._incident_store.changed(incident.key)
-                self._due_queue.put_earlier(incident.key, float("-inf"))
+            self._incident_store.changed(incident.key)
+            self._due_queue.put_earlier(incident.key, float("-inf"))
 
     def acknowledge(self, incident: str, by: str) -> list[str]:
         """Record that `by` takes care of an outage; return the services concerned.

@@ -551,6 +551,20 @@ async def test_an_outage_whose_stored_message_is_unusable_is_a_defect_and_is_tol
     assert (once_more.handed, find_lost(once_more)) == ([], 0)
 
 
+@pytest.mark.parametrize("name", ["o:w:unknown", "o:a:"])
+async def test_an_unusable_field_of_no_message_makes_no_outage_count_as_not_told(name):
+    bench = Bench("one")
+    bench.hear("heartbeat_miss", "alpha")
+    await bench.dispatcher.dispatch()
+    bench.outcome()
+    await bench.dispatcher.dispatch()
+    bench.kept[name] = b"{"
+    after = bench.again("one")
+    after.now = bench.now + 5.0
+    await after.dispatcher.dispatch()
+    assert (after.handed, find_lost(after)) == ([], 0)
+
+
 async def test_a_message_that_the_outbox_did_not_take_is_a_defect_and_its_outage_is_told(monkeypatch):
     bench = Bench("one")
     with monkeypatch.context() as broken:
