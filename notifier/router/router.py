@@ -581,7 +581,8 @@ class Router:
             incident.held_until = self._timers.held_until(incident)
             if is_changed or before != _suppression_state(incident):
                 self._incident_store.changed(incident.key)
-            self._due_queue.put(incident.key, self._timers.next_at(incident, now, every_sec))
+            state = find_state(incident, self._pending.of(incident.key))
+            self._due_queue.put(incident.key, self._timers.next_at(incident, state, now, every_sec))
         self._incident_store.tidy(now)
         self._late_ends.drop_old(now)
 

@@ -10,7 +10,7 @@ from typing import Final
 from marketswarm.channels.message import LATE_SEC
 from marketswarm.event_text import format_seconds
 from notifier.router.incident import MUTES, Decision, Incident, Notice, NoticeKind
-from notifier.router.incident_state import FLAPS, IncidentState
+from notifier.router.incident_state import FLAPS, UNPREDICTABLE, IncidentState
 from notifier.router.stages import HoldStage, find_hold
 from notifier.router.suppression import Suppression
 
@@ -48,14 +48,14 @@ class Timers:
             return []
         return [*self._list_escalations(incident, now), *self._list_reminders(incident, now)]
 
-    def next_at(self, incident: Incident, now: float, every_sec: float = CHECK_EVERY_SEC) -> float:
+    def next_at(self, incident: Incident, state: IncidentState, now: float, every_sec: float) -> float:
         """Return when to check an incident again, after `every_sec` if its next change can't be predicted."""
-        is_flap_open = incident.flapping or incident.flap_thread
-        is_untold = incident.down and incident.told_at is None
-        if is_flap_open or (is_untold and not (incident.held is Decision.RATE_LIMIT and incident.kept)):
+        if state in UNPREDICTABLE or (
+            state is IncidentState.HELD and incident.held is not Decision.RATE_LIMIT
+        ):
             return now + every_sec
         found = [self._limit_ends_at(incident)] if incident.kept else []
-        if incident.is_notified and not incident.acked_by:
+        if state is IncidentState.TOLD and not incident.acked_by:
             found += [at for at in (self._reminder_at(incident), self._escalation_at(incident)) if at]
         return max(min(found, default=float("inf")), now + CHECK_EVERY_SEC)
 
