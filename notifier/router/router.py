@@ -331,10 +331,11 @@ class Router:
         if digest_at is not None and digest_at <= now:
             for notice in self._digest.take(now):
                 self._pending.put(notice)
+        due_at = self._due_at()
+        if due_at is None or due_at > now:
+            return []  # GROUP stops all of them, and there may be thousands to look at
         notices = self._pending.list_oldest(NOTICES_AT_ONCE)
-        sendable, stopped = run_stages(self._queue_stages, notices, now)
-        if not notices or any(each.stage is StageName.GROUP for each in stopped):
-            return []  # that stage stops all or none
+        sendable, _ = run_stages(self._queue_stages, notices, now)
         # what an end for one channel is of began before all else that this channel hears now
         sendable.sort(key=lambda notice: not notice.is_late_end)
         messages = self._grouper.group(sendable, now, undelivered_message_for)
@@ -537,8 +538,9 @@ class Router:
         While it is muted, do nothing: the next check that finds it no longer muted does this. Return True if
         the notice is queued.
         """
-        state = find_state(incident, self._pending.of(incident.key))
-        if state is not IncidentState.FLAPS_UNTOLD:
+        if not incident.flapping:
+            return False
+        if find_state(incident, self._pending.of(incident.key)) is not IncidentState.FLAPS_UNTOLD:
             return False
         if find_hold(self._holds, NoticeKind.FLAPPING, incident, now) is not None:
             return False

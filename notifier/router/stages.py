@@ -12,9 +12,11 @@ from typing import Final, NamedTuple, Protocol
 
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 
-OPENINGS: Final = frozenset({NoticeKind.DOWN})
+OPENINGS: Final = (NoticeKind.DOWN,)
 """The kind of notice that each stage may stop."""
-MUTABLE: Final = frozenset(NoticeKind) - {NoticeKind.UP, NoticeKind.BLIP, NoticeKind.HEALED}
+MUTABLE: Final = tuple(
+    say for say in NoticeKind if say not in (NoticeKind.UP, NoticeKind.BLIP, NoticeKind.HEALED)
+)
 """The kinds of notices that are not queued in a mute. The end of what people heard of is."""
 
 
@@ -67,7 +69,7 @@ class HoldStage:
     """A stage that stops notices of some kinds (`says`) for a reason that lies in their incidents."""
 
     name: StageName
-    says: frozenset[NoticeKind]
+    says: tuple[NoticeKind, ...]
     find_reason: Callable[[Incident, float], Decision | None]
     incidents: Mapping[str, Incident]
 

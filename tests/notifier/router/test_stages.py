@@ -23,7 +23,7 @@ def notice(key, say=NoticeKind.DOWN):
     return Notice(f"{say}.{key}", key, key, say, NOW, NOW)
 
 
-def hold(name, reason, *keys, says=frozenset({NoticeKind.DOWN})):
+def hold(name, reason, *keys, says=(NoticeKind.DOWN,)):
     incidents = {key: Incident(key, key) for key in "abc"}
     return HoldStage(name, says, lambda incident, _: reason if incident.key in keys else None, incidents)
 
