@@ -125,7 +125,7 @@ class LeadershipTerm:
         self._config = ChannelConfig(None, {})
         self._config_errors: dict[str, str] = {}
         self._is_over = False
-        self._pool = ChannelPool(self._inbox, me.tracer, prepare=make_link_adder(me.settings))
+        self._pool = ChannelPool(self._inbox, me.tracer, prepare=make_link_adder(me.settings), clock=clock)
         self._tasks: asyncio.TaskGroup
         self.dispatcher = Dispatcher(
             name=me.name,
@@ -229,6 +229,7 @@ class LeadershipTerm:
                 async with self._wait_for_buses():
                     await self.dispatcher.dispatch()
                 self._me.set_degraded(self._channel_trouble(), part="channels")
+                self._me.set_degraded(self.dispatcher.find_trouble(), part="router")
                 await self._wait_until_due()
             raise TermEnded
 
@@ -474,7 +475,7 @@ class NotifierApp:
             timed_out = True
         finally:
             self._term = None
-            for part in ("log", "channels"):
+            for part in ("log", "channels", "router"):
                 me.set_degraded(None, part=part)
         if failed is not None:
             log.warning("leadership.failed", bus=failed.bus, reason=failed.reason)

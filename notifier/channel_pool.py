@@ -236,6 +236,7 @@ class ChannelPool:
         inbox: takes the outcomes of attempts.
         prepare: returns a message as it is sent over a channel, with what must not be stored on a bus; None
             leaves it.
+        clock: by which the stored times of waits are, in epoch seconds.
     """
 
     def __init__(
@@ -244,8 +245,9 @@ class ChannelPool:
         tracer: Tracer | None = None,
         *,
         prepare: Callable[[Message, str], Message] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._inbox, self._tracer, self._prepare = inbox, tracer, prepare
+        self._inbox, self._tracer, self._prepare, self._clock = inbox, tracer, prepare, clock
         self.outbox, self.state = Outbox(), NotifierState()
         self.workers: dict[str, ChannelWorker] = {}
         self._tasks: dict[ChannelWorker, asyncio.Task[None]] = {}
@@ -296,7 +298,7 @@ class ChannelPool:
             await asyncio.wait(self._tasks.values(), timeout=within_sec)
 
     def _start_worker(self, channel: Channel, group: asyncio.TaskGroup) -> ChannelWorker:
-        failures, pause_sec = self.state.pause(channel.name, time.time())
+        failures, pause_sec = self.state.pause(channel.name, self._clock())
         prepare = self._prepare
         worker = ChannelWorker(
             channel,
@@ -322,7 +324,7 @@ class ChannelPool:
 
     def _failing_for_sec(self, message: Message, channel: str) -> float | None:
         """Return how many seconds ago a message first failed on a channel; None if it has not."""
-        return self.outbox.failing_sec(message, channel, time.time())
+        return self.outbox.failing_sec(message, channel, self._clock())
 
     async def _run_worker(self, worker: ChannelWorker) -> None:
         try:

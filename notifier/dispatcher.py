@@ -22,6 +22,7 @@ from marketswarm.truth import Truth
 from notifier.channel_pool import ChannelPool
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
+from notifier.outbox import DELIVERIES, MESSAGE
 from notifier.router import HELD, Decision, Defect, DefectKind, LogPosition, MedicState, Policy, Router
 from notifier.store import RefusedMessage, Store, Transaction, make_delivery_record
 
@@ -29,6 +30,8 @@ SHORT_PAUSE_SEC: Final = 1.5
 """An operator waits for a pause that is no longer than this, in seconds: that of one failure is."""
 _SENTINEL_FAMILIES: Final = ("healer", "bus")
 """The families of events about which the sentinel sends messages when the notifier does not."""
+DEFECT_SHOWN_SEC: Final = 3600.0
+"""How long beats are degraded after the last defect inside the notifier, in seconds."""
 EVENTS_AT_ONCE: Final = 1000
 """The most events in one dispatch; between two dispatches beats are sent and outcomes recorded."""
 
@@ -152,16 +155,23 @@ class Dispatcher:
             str, list[tuple[str, bytes]]
         ] = {}  # by event id: the buses and ids of log entries to acknowledge
         self._hand_overs: list[tuple[str, Message]] = []
+        self._trouble, self._trouble_until = (
+            "",
+            float("-inf"),
+        )  # the last defect in words, and how long it is shown
 
     # -- settings
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
         """Restore the state that an earlier run stored; return the names of fields that can't be parsed.
 
-        Call this before any other method.
+        An outage whose first message can't be parsed counts as not told: the next check finds that and queues
+        its notice. Call this before any other method.
         """
-        incidents = self.router.restore(fields, self._clock())
-        unusable = [*incidents, *self.outbox.restore(fields), *self.state.restore(fields)]
+        incidents, messages = self.router.restore(fields, self._clock()), self.outbox.restore(fields)
+        for name in messages:
+            self.router.forget_message(name.removeprefix(DELIVERIES).removeprefix(MESSAGE))
+        unusable = [*incidents, *messages, *self.state.restore(fields)]
         self._inbox.last_read.update(self.state.read_positions)
         return unusable
 
@@ -169,6 +179,7 @@ class Dispatcher:
         """Go on with a clock that was set by `by_sec`: no wait gets longer or shorter by it."""
         for each in (self.router, self.outbox, self.state):
             each.shift_times(by_sec)
+        self._trouble_until += by_sec
         self._inbox.wake()
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
@@ -228,6 +239,8 @@ class Dispatcher:
         await time_slice.pause()
         for due in self.router.take_due(now, self.outbox.find_pending_message):
             self._enqueue(due.message, due.channels)
+            if not self.outbox.holds(due.message.id):  # its incidents say that it is sent
+                self.router.forget_message(due.message.id)
         for defect in self.router.take_defects():
             self._report_defect(defect)
         await self._acknowledge_done(time_slice)
@@ -251,6 +264,10 @@ class Dispatcher:
             return 0.0
         due = self.router.next_due()
         return None if due is None else max(0.0, due - self._clock())
+
+    def find_trouble(self) -> str | None:
+        """Return the last defect inside the notifier in words, for DEFECT_SHOWN_SEC; None without one."""
+        return self._trouble if self._clock() < self._trouble_until else None
 
     # -- helpers
 
@@ -305,6 +322,8 @@ class Dispatcher:
 
     def _report_defect(self, defect: Defect) -> None:
         self.metrics.defects[defect.kind] += 1
+        self._trouble = f"a defect ({defect.kind}, {defect.about}) was mended: see router.defect in the log"
+        self._trouble_until = self._clock() + DEFECT_SHOWN_SEC
         log.error(
             "router.defect", defect=defect.kind, about=defect.about, error=defect.error, trace=defect.trace
         )
@@ -314,7 +333,10 @@ class Dispatcher:
             self._hand_overs.append((channel, message))
 
     def _apply_outcome(self, outcome: Outcome, now: float) -> None:
-        """Apply the outcome of an attempt to the metrics, answers, channel state, outbox and transaction."""
+        """Apply the outcome of an attempt to the metrics, answers, channel state, outbox and transaction.
+
+        Its own time is by the wall clock, for people. Waits begin at `now`, which `shift_times` moves.
+        """
         name, message = outcome.channel, outcome.message
         self.metrics.attempt(outcome)
         self.answers.record_outcome(outcome)
@@ -323,7 +345,7 @@ class Dispatcher:
         if outcome.error is None or outcome.broken:
             self.state.clear_pause(name)
         elif outcome.pause_sec > 0:
-            self.state.set_pause(name, outcome.failures, outcome.at + outcome.pause_sec)
+            self.state.set_pause(name, outcome.failures, now + outcome.pause_sec)
         if outcome.error is None:
             if self.state.mark_mended(name):
                 log.info("channel.recovered", channel=name)
@@ -340,7 +362,7 @@ class Dispatcher:
                 self._report_broken(outcome, now)
             self._record_refusal(message, name, outcome.error.reason, now)
         else:
-            self.outbox.record_failure(message.id, name, outcome.at)
+            self.outbox.record_failure(message.id, name, now)
 
     def _report_broken(self, outcome: Outcome, now: float) -> None:
         """Record that a channel is broken; if that is new, send a message about it over another channel."""

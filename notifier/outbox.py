@@ -85,6 +85,8 @@ class Outbox:
                 self._anchors[name.removeprefix(ANCHORS)] = {key: str(each) for key, each in anchors.items()}
             elif name.startswith(ANCHORS):
                 unusable.append(name)
+            elif name.startswith(MESSAGE) and DELIVERIES + name.removeprefix(MESSAGE) not in fields:
+                unusable.append(name)  # no channel would ever get it
         for entry in sorted(found, key=lambda each: each.n):
             self._add(entry)
             self._next = max(self._next, entry.n + 1)
@@ -110,6 +112,9 @@ class Outbox:
         about = dict.fromkeys(ident for key in message.about for ident in self._about.get(key, ()))
         later = [entry for ident in about if (entry := self._entries[ident]).n > first]
         return [each.message for each in later if thread in (each.message.thread, *each.message.closes)]
+
+    def holds(self, message_id: str) -> bool:
+        return message_id in self._entries
 
     def covers(self, event_id: str) -> bool:
         return event_id in self._covered

@@ -98,8 +98,8 @@ def merge_fields(newest: Mapping[str, bytes], apart: Mapping[str, bytes]) -> dic
     """Return the fields of the newest copy, joined with those of `apart`, a copy that continued without it.
 
     A field that only `apart` has is added. An incident is taken with its notices from the copy with its later
-    event. A message that was delivered from one copy may be sent again, under its id: better twice than not
-    at all.
+    event, by ids and the order of the log. A message that was delivered from one copy may be sent again,
+    under its id: better twice than not at all.
     """
     later = {name for name, raw in apart.items() if _is_later_incident(name, raw, newest.get(name))}
     merged = dict(newest)
@@ -154,11 +154,23 @@ def _is_later_incident(name: str, raw: bytes, known: bytes | None) -> bool:
     """Return True if a field holds an incident with a later event than another copy of it."""
     theirs = parse_incident(raw) if name.startswith(INCIDENT_FIELD) else None
     ours = None if known is None else parse_incident(known)
-    return theirs is not None and (ours is None or _last_change(theirs) > _last_change(ours))
+    return theirs is not None and (ours is None or _is_later(theirs, ours))
 
 
-def _last_change(incident: Incident) -> tuple[float, float]:
-    return incident.last_ts, incident.told_at or 0.0
+def _is_later(one: Incident, other: Incident) -> bool:
+    """Return True if the latest event of `one` came after that of `other`, or if only `one` was told.
+
+    One that handled the latest event of the other, and a further one, is later; if that says nothing, the
+    order in a log that has both counts. Their times count last: the healer's clock may have been set since.
+    """
+    if one.last_id != other.last_id:
+        if (is_ahead := one.has_handled(other.last_id)) != other.has_handled(one.last_id):
+            return is_ahead
+        shared = sorted(one.last_entries.keys() & other.last_entries.keys())
+        if shared:
+            found = (entry_sort_key(each.last_entries[shared[0]].encode()) for each in (one, other))
+            return next(found) > next(found)
+    return (one.last_ts, one.told_at or 0.0) > (other.last_ts, other.told_at or 0.0)
 
 
 def _parse_lineage(raw: bytes, by: str, seq: int) -> Lineage:

@@ -5,11 +5,11 @@ Leaves: decisions: messages to send, records to keep, the state to store.
 Never: an outage that is down and neither queued, told nor held back for a named reason.
 """
 
-# `Router` is the entry point. `suppression.py` decides why a message is held back, `healing.py` whether it
-# waits for the medic, `incident_state.py` where an incident stands, `timers.py` which notices become due as
-# time passes, `pending.py` when a group and the digest are due, `grouping.py` what goes into one message,
-# `render.py` its words, `defect.py` what went wrong inside. Not here: reading events, sending, and the
-# outcome of a message.
+# `Router` is the entry point, and has the list of the stages that a notice passes (`stages.py`).
+# `suppression.py` says why a message is held back, `healing.py` whether it waits for the medic,
+# `incident_state.py` where an incident stands, `timers.py` which notices become due as time passes,
+# `pending.py` when a group and the digest are due, `grouping.py` what goes into one message, `render.py` its
+# words, `defect.py` what went wrong inside. Not here: reading events, sending, and the outcome of a message.
 
 from notifier.router.defect import Defect, DefectKind
 from notifier.router.healing import MedicState

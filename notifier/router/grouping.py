@@ -77,7 +77,7 @@ class Grouper:
     def group(
         self, notices: Sequence[Notice], now: float, undelivered_message_for: Callable[[str], str | None]
     ) -> list[DueMessage]:
-        """Return the messages for these notices, and record in the incidents that they are sent.
+        """Return the messages for these routed notices, and record in the incidents that they are sent.
 
         Notices for the same channels share a message. A notice about a service with an undelivered message
         must arrive after it, so it shares no message with others, because they would be delayed as well.
@@ -100,7 +100,7 @@ class Grouper:
         last_about: dict[str, int] = {}  # by key, the group of the last notice about it
         for notice in notices:
             apart = notice.say if notice.say in APART else None
-            group = self._choose_channels(notice), undelivered_message_for(notice.key), apart
+            group = notice.channels, undelivered_message_for(notice.key), apart
             index = latest.get(group, -1)
             if index < last_about.get(notice.key, 0):  # else its "up again" may come after its next "is down"
                 index = len(groups)
@@ -243,15 +243,6 @@ class Grouper:
             incident.reminded = incident.escalated = 0
         elif notice.say in (NoticeKind.REMINDER, NoticeKind.ESCALATION):
             incident.channels = tuple(dict.fromkeys((*incident.channels, *channels)))
-
-    def _choose_channels(self, notice: Notice) -> tuple[str, ...]:
-        """Return the channels of a notice: all open ones if its route can't be found."""
-        incident = self._incidents.get(notice.key) or Incident(notice.key, notice.svc)
-        try:
-            return self._suppression.open_of(notice.channels) or self._suppression.route(incident)
-        except Exception as error:  # noqa: BLE001 - one bad notice must not take its neighbours with it
-            self._defects.append(Defect.of(DefectKind.MESSAGE, notice.key, error))
-            return self._suppression.open_channels
 
 
 def _list_threads(incident: Incident) -> Iterator[str]:

@@ -50,6 +50,8 @@ class Decision(StrEnum):
     SET_ASIDE = "set_aside"  # it could not be handled: a plain message is sent about it
 
 
+MUTES: Final = frozenset({Decision.NO_CHANNEL, Decision.SILENCED, Decision.MAINTENANCE})
+"""The reasons for which nothing is sent about an incident, whatever happens to it."""
 HELD: Final = frozenset(
     {
         *(Decision.SILENCED, Decision.MAINTENANCE, Decision.FLAPPING),

@@ -25,6 +25,8 @@ class IncidentState(StrEnum):
 
 
 FLAPS: Final = frozenset({IncidentState.FLAPS_UNTOLD, IncidentState.FLAPS_TOLD})
+UNPREDICTABLE: Final = FLAPS | {IncidentState.SETTLED_UNTOLD, IncidentState.QUEUED, IncidentState.LOST}
+"""The states that end at a time which can't be computed. So does HELD, unless by the rate limit."""
 
 
 def find_state(incident: Incident, pending: Iterable[Notice]) -> IncidentState:

@@ -32,6 +32,18 @@ from notifier.router.incident_store import IncidentStore
 from notifier.router.late_ends import LateEnds
 from notifier.router.pending import HealedDigest, PendingNotices
 from notifier.router.policy import Policy
+from notifier.router.stages import (
+    MUTABLE,
+    OPENINGS,
+    GroupStage,
+    HoldStage,
+    NoticeStage,
+    QueueStage,
+    StageName,
+    WaitReason,
+    find_hold,
+    run_stages,
+)
 from notifier.router.suppression import Suppression
 from notifier.router.timers import CHECK_EVERY_SEC, Timers
 
@@ -78,7 +90,10 @@ class Router:
         self._incident_store = IncidentStore(self._incidents)
         self._suppression = Suppression(self._incidents, self._pending)
         self._late_ends = LateEnds(END_FIELD, self._incidents, self._pending, self._suppression)
-        self._timers = Timers(self._suppression)
+        self.stages: Final = self._list_stages()
+        self._holds = [each for each in self.stages if isinstance(each, HoldStage)]
+        self._queue_stages = [each for each in self.stages if not isinstance(each, HoldStage)]
+        self._timers = Timers(self._suppression, self._holds)
         self._grouper = Grouper(self._incidents, self._suppression, self._timers)
         self._due_queue, self._check_all = DueQueue(), True
         self._defects: list[Defect] = []
@@ -86,6 +101,20 @@ class Router:
         self._healed: dict[str, tuple[Event, float]] = {}
         self._restored_at = NEVER  # until the rate limit is known, which caps what was restored
         self._began_at = float("-inf")  # when this router continued after an earlier one
+
+    def _list_stages(self) -> tuple[NoticeStage, ...]:
+        """Return the stages that a notice passes on its way to people: the first that stops it counts."""
+        why, incidents = self._suppression, self._incidents
+        return (
+            HoldStage(StageName.SILENCE, MUTABLE, why.reason_to_mute, incidents),
+            HoldStage(StageName.FLAPPING, OPENINGS, why.reason_by_flapping, incidents),
+            HoldStage(StageName.CAUSE, OPENINGS, why.reason_by_cause, incidents),
+            HoldStage(StageName.RATE, OPENINGS, why.reason_by_rate, incidents),
+            HoldStage(StageName.HOLD, OPENINGS, why.reason_by_medic, incidents),
+            GroupStage(StageName.GROUP, self._due_at),
+            QueueStage(StageName.SILENCE, self._take_back_muted),
+            QueueStage(StageName.ROUTE, self._route),
+        )
 
     # -- settings
 
@@ -243,6 +272,24 @@ class Router:
         incident.channels = self._suppression.open_channels
         return replace(message, thread=message.id, opens=True)
 
+    def forget_message(self, ident: str) -> None:
+        """Have what a message said first count as not told, because the outbox does not hold the message.
+
+        An outage is LOST then: the next check reports that as a defect, and queues its notice. It also queues
+        that of a service that flaps, which is a defect at once.
+        """
+        for incident in self._incidents.values():
+            if not ident or ident not in (incident.thread, incident.flap_thread):
+                continue
+            if incident.flapping and incident.flap_thread == ident:
+                self._defects.append(Defect(DefectKind.LOST, incident.key))
+            if incident.flap_thread == ident:
+                incident.flap_thread = ""
+            if incident.thread == ident:
+                incident.told_at, incident.thread, incident.channels = None, "", ()
+            self._incident_store.changed(incident.key)
+            self._due_queue.put_earlier(incident.key, float("-inf"))
+
     def acknowledge(self, incident: str, by: str) -> list[str]:
         """Record that `by` takes care of an outage; return the services concerned.
 
@@ -286,9 +333,9 @@ class Router:
                 self._pending.put(notice)
         due_at = self._due_at()
         if due_at is None or due_at > now:
-            return []
+            return []  # GROUP stops all of them, and there may be thousands to look at
         notices = self._pending.list_oldest(NOTICES_AT_ONCE)
-        sendable = [each for each in notices if self._may_be_sent(each, now)]
+        sendable, _ = run_stages(self._queue_stages, notices, now)
         # what an end for one channel is of began before all else that this channel hears now
         sendable.sort(key=lambda notice: not notice.is_late_end)
         messages = self._grouper.group(sendable, now, undelivered_message_for)
@@ -382,7 +429,8 @@ class Router:
             return Decision.REPORTED_BY_SENTINEL
         self._suppression.begin_flapping(incident, now)
         self._start_flapping(incident, now)
-        incident.held = self._suppression.reason_to_hold(incident, now)
+        opening = self._timers.opening(incident, event.ts, now)
+        incident.held = self._find_hold(opening, now)
         if incident.held is Decision.RATE_LIMIT:
             incident.kept += 1
         if incident.held in (Decision.RATE_LIMIT, Decision.HEALING):
@@ -390,7 +438,7 @@ class Router:
         if incident.held is not None:
             return incident.held
         dropped = self._drop_notices(incident, NoticeKind.AGAIN)  # the new notice mentions the same outages
-        self._put_opening(incident, self._timers.opening(incident, event.ts, now).in_place_of(dropped))
+        self._put_opening(incident, opening.in_place_of(dropped))
         return Decision.TELL
 
     def _close_incident(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
@@ -421,6 +469,11 @@ class Router:
         notice = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
         self._pending.put(notice.in_thread(incident.thread, incident.channels))
         return Decision.TELL
+
+    def _find_hold(self, notice: Notice, now: float) -> Decision | None:
+        """Return why a notice is not queued; None if it passes all stages before GROUP."""
+        stopped = run_stages(self._holds, [notice], now).stopped
+        return next((each.reason for each in stopped if isinstance(each.reason, Decision)), None)
 
     def _find_begin_of_hold(self, event: Event, now: float) -> float:
         """Return since when an outage is held back: since its event, if that came while no notifier ran.
@@ -472,10 +525,10 @@ class Router:
         incident.gap_entries = {} if position is None else {position.bus: position.entry.decode()}
         self._incidents[incident.key] = incident
         self._incident_store.changed(incident.key)
-        muted = self._suppression.reason_to_mute(incident, now)
+        notice = Notice(event.id, incident.key, incident.svc, NoticeKind.NOTE, event.ts, now)
+        muted = self._find_hold(notice, now)
         if muted is not None:
             return muted
-        notice = Notice(event.id, incident.key, incident.svc, NoticeKind.NOTE, event.ts, now)
         self._pending.put(notice.with_events((raw.decode("utf-8", "replace"),), (event.id,)))
         return Decision.TELL
 
@@ -485,10 +538,11 @@ class Router:
         While it is muted, do nothing: the next check that finds it no longer muted does this. Return True if
         the notice is queued.
         """
-        state = find_state(incident, self._pending.of(incident.key))
-        if state is not IncidentState.FLAPS_UNTOLD:
+        if not incident.flapping:
             return False
-        if self._suppression.reason_to_mute(incident, now) is not None:
+        if find_state(incident, self._pending.of(incident.key)) is not IncidentState.FLAPS_UNTOLD:
+            return False
+        if find_hold(self._holds, NoticeKind.FLAPPING, incident, now) is not None:
             return False
         replaced = NoticeKind.DOWN, NoticeKind.UP, NoticeKind.BLIP, NoticeKind.AGAIN
         dropped = self._drop_notices(incident, *replaced)
@@ -529,7 +583,8 @@ class Router:
             incident.held_until = self._timers.held_until(incident)
             if is_changed or before != _suppression_state(incident):
                 self._incident_store.changed(incident.key)
-            self._due_queue.put(incident.key, self._timers.next_at(incident, now, every_sec))
+            state = find_state(incident, self._pending.of(incident.key))
+            self._due_queue.put(incident.key, self._timers.next_at(incident, state, now, every_sec))
         self._incident_store.tidy(now)
         self._late_ends.drop_old(now)
 
@@ -591,16 +646,25 @@ class Router:
             return None  # no channel is open: the notices wait
         return self._pending.due_at(self._suppression.policy.group_wait_sec)
 
-    def _may_be_sent(self, notice: Notice, now: float) -> bool:
-        """Return True if a notice that is due is to be sent now; else take it back, or hold it."""
-        if self._take_back_muted(notice, now):
-            return False
-        if notice.is_late_end and self._late_ends.hold_again(notice, now):
-            return False
-        return not notice.channels or self._late_ends.hold_for_closed(notice)
+    def _route(self, notice: Notice, now: float) -> Notice | WaitReason:
+        """Return a notice with its channels: all open ones if its route can't be found.
 
-    def _take_back_muted(self, notice: Notice, now: float) -> bool:
-        """Take back a notice that is due in a mute which began since it was queued; return True if so.
+        Hold an end for those of its channels that can't be opened.
+        """
+        if notice.is_late_end and self._late_ends.hold_again(notice, now):
+            return WaitReason.UNWELL
+        if notice.channels and not self._late_ends.hold_for_closed(notice):
+            return WaitReason.CLOSED
+        incident = self._incidents.get(notice.key) or Incident(notice.key, notice.svc)
+        try:
+            channels = self._suppression.open_of(notice.channels) or self._suppression.route(incident)
+        except Exception as error:  # noqa: BLE001 - one bad notice must not take its neighbours with it
+            self._defects.append(Defect.of(DefectKind.MESSAGE, notice.key, error))
+            channels = self._suppression.open_channels
+        return replace(notice, channels=channels)
+
+    def _take_back_muted(self, notice: Notice, now: float) -> Notice | Decision:
+        """Take back a notice that is due in a mute which began since it was queued.
 
         It may have waited for its group, or for a channel that is open, longer than a person needs to set a
         silence. The next check that finds its incident no longer muted queues it again, if it is still true.
@@ -609,7 +673,7 @@ class Router:
         incident = self._incidents.get(notice.key)
         reason = None if incident is None else self._suppression.reason_to_mute(incident, now)
         if incident is None or reason is None or notice.is_late_end:
-            return False
+            return notice
         match notice.say:
             case NoticeKind.DOWN if incident.down and notice.id == incident.id:
                 incident.held = reason
@@ -622,13 +686,13 @@ class Router:
                 incident.escalated = max(0, incident.escalated - 1)
             case NoticeKind.SETTLED:
                 incident.flap_thread, incident.channels = notice.thread, notice.channels
-            case NoticeKind.FLAPPING:
-                return not notice.thread
-            case NoticeKind.BLIP | NoticeKind.NOTE:
+            case NoticeKind.FLAPPING if notice.thread:
+                return notice
+            case NoticeKind.BLIP | NoticeKind.NOTE | NoticeKind.FLAPPING:
                 pass
             case _:
-                return False
-        return True
+                return notice
+        return reason
 
     def _digest_due_at(self) -> float | None:
         if not self._suppression.open_channels:

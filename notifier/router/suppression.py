@@ -1,7 +1,7 @@
-"""Decide whether a notice is held back, and which channels get it.
+"""Say why a notice is held back, and which channels get it.
 
 Silences, maintenance, flapping, inhibition by a cause, the rate limit, and the medic each are a `Decision`;
-the first that applies counts. Pure; times are epoch seconds.
+which of them counts is the order of the stages (`router.py`). Pure; times are epoch seconds.
 
 Flapping is detected as in Icinga: the last twenty changes count, newer ones more, and flapping ends at
 a lower ratio than it begins. There are no checks between the changes here, so a change counts less as
@@ -162,17 +162,16 @@ class Suppression:
             self._windows = now, self.policy, found
         return found
 
-    def reason_to_hold(self, incident: Incident, now: float) -> Decision | None:
-        """Return why the message about an outage is held back now; None if it is not."""
-        muted = self.reason_to_mute(incident, now)
-        if muted is not None:
-            return muted
-        if incident.flapping:
-            return Decision.FLAPPING
-        if self.cause_of(incident) is not None:
-            return Decision.DEPENDS
-        if now < incident.limited_until:
-            return Decision.RATE_LIMIT
+    def reason_by_flapping(self, incident: Incident, _now: float) -> Decision | None:
+        return Decision.FLAPPING if incident.flapping else None
+
+    def reason_by_cause(self, incident: Incident, _now: float) -> Decision | None:
+        return Decision.DEPENDS if self.cause_of(incident) is not None else None
+
+    def reason_by_rate(self, incident: Incident, now: float) -> Decision | None:
+        return Decision.RATE_LIMIT if now < incident.limited_until else None
+
+    def reason_by_medic(self, incident: Incident, now: float) -> Decision | None:
         return Decision.HEALING if self._waits_for_medic(incident, now) else None
 
     def _waits_for_medic(self, incident: Incident, now: float) -> bool:

@@ -4,12 +4,14 @@ They are reminders, escalations, and notices that were held back by a silence or
 ended. Pure; times are epoch seconds.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from marketswarm.channels.message import LATE_SEC
 from marketswarm.event_text import format_seconds
-from notifier.router.incident import Decision, Incident, Notice, NoticeKind
-from notifier.router.incident_state import FLAPS, IncidentState
+from notifier.router.incident import MUTES, Decision, Incident, Notice, NoticeKind
+from notifier.router.incident_state import FLAPS, UNPREDICTABLE, IncidentState
+from notifier.router.stages import HoldStage, find_hold
 from notifier.router.suppression import Suppression
 
 CHECK_EVERY_SEC: Final = 1.0
@@ -22,18 +24,19 @@ LONG_DOWN_SEC: Final = 15.0
 class Timers:
     """Computes the notices that are due for one incident at a time, and when to check it again."""
 
-    def __init__(self, suppression: Suppression) -> None:
-        self._suppression = suppression
+    def __init__(self, suppression: Suppression, holds: Sequence[HoldStage]) -> None:
+        self._suppression, self._holds = suppression, holds
 
     def find_next_notices(self, incident: Incident, state: IncidentState, now: float) -> list[Notice]:
         """Return the notices that are due in this state, and record in the incident that they are queued."""
         if state in FLAPS:
             return []
         if state is IncidentState.SETTLED_UNTOLD:
-            is_muted = self._suppression.reason_to_mute(incident, now) is not None
+            is_muted = self._find_hold(NoticeKind.SETTLED, incident, now) is not None
             return [] if is_muted else [self.settle(incident, now)]
         if state is IncidentState.LOST:
-            incident.held = self._suppression.reason_to_mute(incident, now)
+            reason = self._find_hold(NoticeKind.DOWN, incident, now)
+            incident.held = reason if reason in MUTES else None  # by no other: nobody heard of it in time
             return [] if incident.held is not None else [self.opening(incident, now, now)]
         if incident.kept and self._limit_ends_at(incident) <= now:
             return self._list_summaries(incident, now)
@@ -41,18 +44,18 @@ class Timers:
             return self._list_released(incident, now)
         if state is not IncidentState.TOLD or incident.acked_by:
             return []
-        if self._suppression.reason_to_mute(incident, now) is not None:
+        if self._find_hold(NoticeKind.REMINDER, incident, now) is not None:
             return []
         return [*self._list_escalations(incident, now), *self._list_reminders(incident, now)]
 
-    def next_at(self, incident: Incident, now: float, every_sec: float = CHECK_EVERY_SEC) -> float:
+    def next_at(self, incident: Incident, state: IncidentState, now: float, every_sec: float) -> float:
         """Return when to check an incident again, after `every_sec` if its next change can't be predicted."""
-        is_flap_open = incident.flapping or incident.flap_thread
-        is_untold = incident.down and incident.told_at is None
-        if is_flap_open or (is_untold and not (incident.held is Decision.RATE_LIMIT and incident.kept)):
+        if state in UNPREDICTABLE or (
+            state is IncidentState.HELD and incident.held is not Decision.RATE_LIMIT
+        ):
             return now + every_sec
         found = [self._limit_ends_at(incident)] if incident.kept else []
-        if incident.is_notified and not incident.acked_by:
+        if state is IncidentState.TOLD and not incident.acked_by:
             found += [at for at in (self._reminder_at(incident), self._escalation_at(incident)) if at]
         return max(min(found, default=float("inf")), now + CHECK_EVERY_SEC)
 
@@ -144,7 +147,7 @@ class Timers:
 
     def _list_summaries(self, incident: Incident, now: float) -> list[Notice]:
         """Return the notice of the outages that the rate limit held back; none if the incident is muted."""
-        muted = self._suppression.reason_to_mute(incident, now)
+        muted = self._find_hold(NoticeKind.AGAIN, incident, now)
         if muted is not None:
             incident.kept, incident.kept_sec = 0, 0.0
             incident.held = muted if incident.down else None
@@ -160,7 +163,7 @@ class Timers:
 
     def _list_released(self, incident: Incident, now: float) -> list[Notice]:
         """Return the notice of an outage that is no longer held back; otherwise update the reason."""
-        held = self._suppression.reason_to_hold(incident, now)
+        held = self._find_hold(NoticeKind.DOWN, incident, now)
         if incident.held is Decision.DEPENDS and held is not Decision.DEPENDS:
             incident.free_at = now if incident.free_at is None else incident.free_at
             if now - incident.free_at < self._suppression.grace_sec(incident):
@@ -210,6 +213,9 @@ class Timers:
         if incident.told_at is None or incident.escalated >= len(steps):
             return None
         return incident.told_at + steps[incident.escalated].after_sec
+
+    def _find_hold(self, say: NoticeKind, incident: Incident, now: float) -> Decision | None:
+        return find_hold(self._holds, say, incident, now)
 
     def _make_notice(self, incident: Incident, say: NoticeKind, ident: str, now: float) -> Notice:
         return Notice(ident, incident.key, incident.svc, say, now, now)

@@ -1,10 +1,16 @@
 """Channels come from the truth, else from the environment; what is wrong is named, and no value shown."""
 
+import asyncio
+import time
+
 import pytest
 
+from marketswarm.channels import Message, Severity
+from marketswarm.channels.worker import ChannelWorker
 from marketswarm.exit import Exit
 from marketswarm.settings import NotifierSettings
-from notifier.channel_pool import open_configured, require_one_channel, resolve_channels
+from notifier.channel_pool import ChannelPool, open_configured, require_one_channel, resolve_channels
+from notifier.inbox import Inbox
 
 URL = "http://127.0.0.1:9/s3cret"
 HOOK = {"type": "webhook", "url": URL}
@@ -81,3 +87,24 @@ async def test_those_that_stay_the_same_are_kept_and_others_made_anew():
     assert not after.same(resolve_channels({}, {}), "a")
     assert resolve_channels({}, {}).same(resolve_channels({}, {}), "webhook")
     await close(found, again)
+
+
+async def test_what_is_left_of_a_pause_and_how_long_a_message_fails_are_by_the_clock_of_the_notifier():
+    """The wall clock may be an hour ahead of it until the next dispatch."""
+    now = time.time() - 3600.0
+    pool = ChannelPool(Inbox(), clock=lambda: now)
+    message = Message("m1", "t", "x", Severity.INFO, now)
+    pool.outbox.add(message, ["a"])
+    pool.outbox.record_failure("m1", "a", now - 10.0)
+    pool.state.set_pause("a", 3, now + 1000.0)
+    put = []
+    pool.set_retry_for(3600.0)
+    found, _ = open_configured(resolve_channels({"a": HOOK}, {}), NotifierSettings())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ChannelWorker, "put", lambda _, each, failing_sec: put.append((each, failing_sec)))
+        async with asyncio.TaskGroup() as group:
+            pool.open(found, group)
+            [worker] = pool.workers.values()
+            assert worker.pause_left_sec == pytest.approx(1000.0, abs=5.0)
+            worker.stop()
+    assert put == [(message, pytest.approx(10.0, abs=0.01))]

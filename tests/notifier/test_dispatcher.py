@@ -19,6 +19,7 @@ from notifier.channel_pool import ChannelPool
 from notifier.dispatcher import AnswerTracker, Dispatcher, sentinel_may_report
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
+from notifier.router.defect import Defect, DefectKind
 from notifier.router.incident import Decision
 from notifier.router.policy import Policy
 from notifier.state import DONE_REQUESTS
@@ -110,13 +111,14 @@ def test_what_a_channel_refuses_for_good_is_said_as_it_is():
 
 
 BUS = "system-redis"
+NOW = 1_762_433_458.0
 
 
 class Bench:
     """A dispatcher whose world is this object: what it stored, what it handed over, in which order."""
 
     def __init__(self, *channels, kept=None):
-        self.now = 1_762_433_458.0
+        self.now = NOW
         self.kept: dict[str, bytes] = dict(kept or {})
         self.turns, self.handed, self.story = [], [], []
         self.by_others: set[str] = set()
@@ -521,3 +523,93 @@ async def test_an_ok_that_is_not_a_message_yet_goes_where_its_miss_goes_even_aft
     await after.dispatcher.dispatch()
     told = {(channel, message.title) for channel, message in after.handed if message.about == ("alpha",)}
     assert {channel for channel, _ in told} == {"one", "two"}
+
+
+def find_lost(bench):
+    return bench.metrics.defects[DefectKind.LOST]
+
+
+@pytest.mark.parametrize("broken", [{"o:m:": b"{"}, {"o:w:": b"{"}, {"o:m:": None}, {"o:w:": None}])
+async def test_an_outage_whose_stored_message_is_unusable_is_a_defect_and_is_told_again(broken):
+    bench = Bench("one")
+    bench.hear("heartbeat_miss", "alpha")
+    await bench.dispatcher.dispatch()
+    [first] = bench.handed
+    for prefix, value in broken.items():
+        bench.kept.pop(prefix + first[1].id)
+        bench.kept |= {} if value is None else {prefix + first[1].id: value}
+    after = bench.again("one")
+    after.now = bench.now
+    for _ in range(3):
+        after.now += 1.0
+        await after.dispatcher.dispatch()
+    assert [message.title for _, message in after.handed] == ["alpha is down"]
+    assert find_lost(after) == 1
+    once_more = after.again("one")
+    once_more.now = after.now + 5.0
+    await once_more.dispatcher.dispatch()
+    assert (once_more.handed, find_lost(once_more)) == ([], 0)
+
+
+@pytest.mark.parametrize("name", ["o:w:unknown", "o:a:"])
+async def test_an_unusable_field_of_no_message_makes_no_outage_count_as_not_told(name):
+    bench = Bench("one")
+    bench.hear("heartbeat_miss", "alpha")
+    await bench.dispatcher.dispatch()
+    bench.outcome()
+    await bench.dispatcher.dispatch()
+    bench.kept[name] = b"{"
+    after = bench.again("one")
+    after.now = bench.now + 5.0
+    await after.dispatcher.dispatch()
+    assert (after.handed, find_lost(after)) == ([], 0)
+
+
+async def test_a_message_that_the_outbox_did_not_take_is_a_defect_and_its_outage_is_told(monkeypatch):
+    bench = Bench("one")
+    with monkeypatch.context() as broken:
+        broken.setattr(bench.dispatcher.outbox, "add", lambda *_: [])
+        bench.hear("heartbeat_miss", "alpha")
+        await bench.dispatcher.dispatch()
+    assert bench.handed == []
+    for _ in range(3):
+        bench.now += 1.0
+        await bench.dispatcher.dispatch()
+    assert [message.title for _, message in bench.handed] == ["alpha is down"]
+    assert find_lost(bench) == 1
+
+
+async def test_a_defect_is_in_the_beats_for_an_hour_however_the_clock_is_set():
+    bench = Bench("one")
+    assert bench.dispatcher.find_trouble() is None
+    defect = Defect(DefectKind.LOST, "alpha")
+    bench.dispatcher.router.take_defects = lambda: [defect] if bench.now == NOW else []
+    await bench.dispatcher.dispatch()
+    words = "a defect (lost, alpha) was mended: see router.defect in the log"
+    assert bench.dispatcher.find_trouble() == words
+    bench.now += 7200.0
+    bench.dispatcher.shift_times(7200.0)
+    bench.now += 3599.0
+    assert bench.dispatcher.find_trouble() == words
+    bench.now += 1.0
+    assert bench.dispatcher.find_trouble() is None
+
+
+@pytest.mark.parametrize("step_sec", [-3600.0, 3600.0])
+async def test_the_waits_of_a_failed_message_are_as_long_as_they_are_though_the_clock_is_set_meanwhile(
+    step_sec,
+):
+    """The attempt ended by a wall clock that the notifier goes on by only after this dispatch."""
+    bench = Bench("one")
+    bench.hear("heartbeat_miss", "alpha")
+    await bench.dispatcher.dispatch()
+    [(channel, message)] = bench.handed
+    refusal = SendError("500")
+    at = bench.now + step_sec
+    bench.inbox.add_outcome(Outcome(channel, "host", message, at, None, refusal, False, pause_sec=8.0))
+    await bench.dispatcher.dispatch()
+    bench.now += step_sec
+    bench.dispatcher.shift_times(step_sec)
+    bench.now += 5.0
+    assert bench.dispatcher.outbox.failing_sec(message, channel, bench.now) == 5.0
+    assert bench.dispatcher.state.pause(channel, bench.now)[1] == pytest.approx(3.0)

@@ -97,3 +97,12 @@ async def test_a_term_moves_what_waits_by_a_step_of_the_wall_clock(step_sec, bus
         await asyncio.sleep(2 * app.DISPATCH_EVERY_SEC)
     assert moved == [pytest.approx(step_sec, abs=0.5)]
     assert '"event":"clock.set"' in capsys.readouterr().err
+
+
+async def test_a_defect_that_was_mended_is_in_the_beats(buses, monkeypatch):
+    monkeypatch.setattr(Dispatcher, "find_trouble", lambda _: "a defect", raising=False)
+    settings = NotifierSettings(truth_wait_sec=5, watchdog_sec=1000, log_format="json")
+    async with agent("notifier", settings, heartbeat=app.notifier_heartbeat, open_bus=buses) as me:
+        me.task(app.run_notifier(me), name="notifier")
+        await asyncio.sleep(2 * app.DISPATCH_EVERY_SEC)
+        assert me.trouble() == "a defect"

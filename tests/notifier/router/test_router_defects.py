@@ -123,3 +123,15 @@ def test_who_depends_on_two_of_which_one_needs_the_other_is_named_below_a_leadin
     town.run(3)
     assert town.titles() == ["b is down, and 2 that depend on it"]
     assert [line.split()[0] for line in town.last().lines] == ["b", "a", "c"]
+
+
+def test_a_message_without_an_id_is_that_of_no_outage():
+    town = Town()
+    town.down("a")
+    town.run(3)
+    town.be_silent("b", sec=100)
+    town.down("b")
+    town.run(3)
+    town.router.changes()
+    town.router.forget_message("")
+    assert town.router.changes() == {}

@@ -130,6 +130,21 @@ def test_an_outage_that_nobody_would_hear_of_is_found_counted_and_told():
     assert town.router.take_defects() == []
 
 
+@pytest.mark.parametrize("is_down", [True, False])
+def test_flapping_whose_message_is_in_no_outbox_is_a_defect_and_is_told_again(is_down):
+    town = Town(rate_limit_sec=0)
+    flap(town, 400)
+    if is_down:
+        town.down("a")
+    [message] = [each for _, each, _ in town.messages if each.title == "a is flapping"]
+    town.router.forget_message(message.thread)
+    town.run(10)
+    assert town.titles().count("a is flapping") == 2
+    assert [each.kind for each in town.router.take_defects()] == [DefectKind.LOST]
+    town.run(3600)
+    assert town.router.take_defects() == []
+
+
 def test_a_rate_limit_that_holds_back_nothing_is_no_reason_for_silence():
     town = Town()
     town.down("a")
