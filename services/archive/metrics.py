@@ -9,7 +9,7 @@ from marketswarm.metrics import Family, Histogram, MetricTable
 
 JOBS: Final = ("partitions", "sources", "correlations", "backup", "database")
 _HELP: Final = {
-    "entries_total{stream,outcome}": "Entries by what became of them: written, refused, claimed, trimmed.",
+    "entries_total{stream,outcome}": "Entries, by outcome: written, refused, claimed, trimmed.",
     "batch_seconds": "How long a batch took from its rows to its commit.",
     "database_up": "0 while PostgreSQL can't be used.",
     "partitions_dropped_total": "Partitions dropped.",

@@ -124,7 +124,7 @@ def test_with_a_revoked_token_the_session_ends(fleet: SteeredFleet, new_tab: Tab
     page.get_by_label("because of").fill("too late")
     fleet.shell.said("token", "revoke", token.split("_")[1])
     page.get_by_role("button", name="Silence backup", exact=True).click()
-    expect(page.get_by_text("Your session is over")).to_be_visible()
+    expect(page.get_by_text("Your session has ended")).to_be_visible()
     assert list_silences(fleet) == []
 
 

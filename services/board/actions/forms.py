@@ -57,7 +57,7 @@ _PAGES: Final[Mapping[str, str]] = {
     "announcements": "/announcements",
     "keys": "/keys",
 }
-_OVER: Final = "Your session is over: sign in again."
+_OVER: Final = "Your session has ended: sign in again."
 _LATER: Final = "The notifier has not answered yet: one that runs within a day does it."
 Act = Callable[[SentForm], Awaitable[PageNotice]]
 B = TypeVar("B", bound=VerbBody)

@@ -178,14 +178,14 @@ def _make_card(of: _Subject, snapshot: FleetSnapshot, notified: Mapping[str, Ope
 def _make_target_card(
     target: DownTarget, snapshot: FleetSnapshot, notified: Mapping[str, OpenIncident]
 ) -> IncidentCard:
-    """Return the card of a page or a source: what asks it continues, and a person sees to the other side."""
+    """Return the card of a page or a source: its program keeps asking, a person repairs the rest."""
     asker, does, what, then = _TARGETS[target.kind]
     known, service = notified.get(target.key), snapshot.find(asker)
     why = f": {target.why}" if target.why else ""
     since = (
         (Phrase(f"{what}{why}"),) if target.since is None else (Phrase(f"{what}{why}, since", target.since),)
     )
-    done = f"{asker} goes on {does} it"
+    done = f"{asker} keeps {does} it"
     if service is not None and service.state is not ServiceState.UP:
         done = f"{asker} is {service.word}: nobody is {does} it"
     told = _list_told(snapshot, {target.key: ""}, notified, is_down=True)
@@ -216,7 +216,7 @@ def _make_fuse_card(
         "has stopped",
         what,
         (Phrase("The medic does nothing to any service until a person lets it continue"),),
-        "find out why so much was needed, and let it go on",
+        "find out why so much was needed, and let it continue",
         told,
         snapshot.find(MEDIC),
         proposal=fuse,

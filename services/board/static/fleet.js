@@ -10,7 +10,7 @@ import {
 
 const ALL_ROWS = 300; // up to so many rows are all in the page
 const AROUND = 12; // rows above and below the sight
-const KEPT_ROWS = 100; // from so many on, rows out of sight are forgotten, and made anew when they are seen again
+const KEPT_ROWS = 100; // from so many on, rows out of sight are forgotten, and made again when they are seen again
 const BARS_SEC = 10; // a bar moves by less than a pixel meanwhile
 const WALL_ROWS = 60; // a wall with more services shows only those that are not up
 const NOT_UP = "down,failed,unwatchable,silent,unknown";

@@ -1,4 +1,4 @@
-// Follows topics of the market by a WebSocket: a snapshot, then numbered updates; after a break it goes on where it was.
+// Follows topics of the market by a WebSocket: a snapshot, then numbered updates; after a break it continues where it was.
 // Beside the state of the page stands whether prices are followed, and why not: the page itself may be live without them.
 
 const FIRST_RETRY_MS = 500;
@@ -9,7 +9,7 @@ const ANSWER_MS = 10_000; // the most that it may take to answer
 const TOPICS_MS = 60_000; // an address that names many topics at once waits longer for their snapshot
 const QUESTION = "{}"; // subscribes to nothing; the answer is a snapshot without topics
 
-// Call `take(topic, data)` for each update, `begin(topic, data)` for what a topic is like when it is followed anew, and
+// Call `take(topic, data)` for each update, `begin(topic, data)` for what a topic is like when it is followed again, and
 // `joined()` after each such snapshot: what happened before it may be unknown.
 // Returns a function that ends it.
 export function followMarket(topics, { take, begin = take, joined = () => {} }) {

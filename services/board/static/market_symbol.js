@@ -380,7 +380,7 @@ function fillGap(gap, start) {
   return rest.filter(({ missing }) => missing > 0);
 }
 
-// Returns true if the whole chart has to be drawn anew.
+// Returns true if the whole chart has to be redrawn.
 function takeBar(bar) {
   if (isNewer(bars.get(bar.start), bar)) return false;
   const step = STEP_SEC[timeframe] * 1000;

@@ -1,4 +1,4 @@
-// Keeps any page current but the fleet's: fetches it anew when something happened, and replaces what changed.
+// Keeps any page current but the fleet's: fetches it again when something happened, and replaces what changed.
 
 import { fleet, follow, now, showMoments } from "./stream.js";
 import { formatAge } from "./words.js";

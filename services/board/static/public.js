@@ -1,4 +1,4 @@
-// Keeps the page for the public current: it has no stream, and is fetched anew now and then.
+// Keeps the page for the public current: it has no stream, and is fetched again now and then.
 
 import { showMoment } from "./words.js";
 

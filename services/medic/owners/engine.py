@@ -196,7 +196,7 @@ class ContainerEngine(ProcessOwner):
         except (NoOwnerError, BadAnswerOfEngineError) as error:
             return RestartAnswer.REFUSED, f"not done: {error}"
         if found is None or found.identity != identity:
-            return RestartAnswer.CHANGED, "the container was started anew, or is gone"
+            return RestartAnswer.CHANGED, "the container was restarted, or is gone"
         if found.state is not ContainerState.RUNNING:
             return RestartAnswer.REFUSED, f"the container is {found.state}"
         if not is_in_time(until):

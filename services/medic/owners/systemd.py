@@ -142,7 +142,7 @@ class SystemdUnits(ProcessOwner):
         except (NoOwnerError, BadUnitError) as error:
             return RestartAnswer.REFUSED, f"not done: {error}"
         if found is None or found.unit.identity != identity:
-            return RestartAnswer.CHANGED, "the unit was started anew, or is gone"
+            return RestartAnswer.CHANGED, "the unit was restarted, or is gone"
         if not found.listed.runs:
             return RestartAnswer.REFUSED, f"the unit is {_describe(found.listed)}"
         if not is_in_time(until):

@@ -163,7 +163,7 @@ async def test_nobody_there_is_said_without_the_address(capsys, caplog):
 )
 def test_an_address_that_is_none_is_named_by_its_place_alone(urls, capsys):
     with pytest.raises(
-        ChannelError, match=r"night: urls: the address at [12] is none that apprise knows"
+        ChannelError, match=r"night: urls: the address at [12] is not one that apprise knows"
     ) as caught:
         create_channel("apprise", "night", {"urls": urls})
     assert "hunter2" not in str(caught.value) + "".join(capsys.readouterr())

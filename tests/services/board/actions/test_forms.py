@@ -357,7 +357,7 @@ async def test_without_a_session_a_form_leads_to_the_sign_in_page():
         for headers in ({}, {"Cookie": "board_8080=x"}, {"Authorization": f"Bearer {text}"}):
             answer = await browser.post(path, fields, **headers)
             assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?why=over"), path
-    assert "session is over" in (await browser.http.get("/sign-in?why=over")).text
+    assert "session has ended" in (await browser.http.get("/sign-in?why=over")).text
     assert await browser.audit() == []
     await browser.aclose()
 

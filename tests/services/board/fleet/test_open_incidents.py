@@ -133,7 +133,7 @@ def test_a_page_and_a_source_that_are_down_have_a_card_each():
     told = OpenIncident("massive/shop", down=True, told_at=AT - 50, channels=("slack",))
     (page, source), text = show(make_service("massive"), targets=targets, notified=(told,))
     assert say(page.what) == ["its probes fail: HTTP 503, since"]
-    assert say([page.medic]) == ["massive goes on probing it"]
+    assert say([page.medic]) == ["massive keeps probing it"]
     assert "`marketswarm logs massive`" in page.then
     assert say(page.told) == ["slack, at"]
     assert say(source.what) == ["it serves nothing: refused"]

@@ -146,7 +146,7 @@ def test_what_stands_in_a_path_can_not_lead_elsewhere():
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"path": "/{nobody}"}, "{nobody} is none of"),
+        ({"path": "/{nobody}"}, "{nobody} is not one of"),
         ({"params": {"n": "{limit}"}}, "limit: {limit} needs one"),
         ({"timeframes": {"2m": "2"}}, "timeframes: 2m"),
         ({"timeframes": {}}, "timeframes: bars need them"),
