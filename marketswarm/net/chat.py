@@ -3,13 +3,15 @@
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from marketswarm.net.http import HttpClient, HttpResponse
 from marketswarm.net.retry import Backoff
+
+if TYPE_CHECKING:
+    from marketswarm.net.http import HttpResponse
 
 CHAT_PATH: Final = "/chat/completions"
 MAX_FAILURES: Final = 3
@@ -28,7 +30,7 @@ class BadAnswerError(Exception):
 class ChatStatusError(Exception):
     """The endpoint answered with another status than 200."""
 
-    def __init__(self, response: HttpResponse) -> None:
+    def __init__(self, response: "HttpResponse") -> None:
         super().__init__(f"status {response.status}")
         self.response = response
 
@@ -90,6 +92,9 @@ class ChatClient:
         self._headers = {"Content-Type": "application/json"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key.get_secret_value()}"
+        # late: who only parses with this module loads no HTTP client
+        from marketswarm.net.http import HttpClient  # noqa: PLC0415 - see above
+
         self._http = HttpClient(agent)
 
     async def ask(self, question: ChatQuestion, within_sec: float, spend: Spend | None = None) -> str:
