@@ -242,7 +242,7 @@ def started(scene: Scene, document: dict[str, Any], *names: str) -> list[Any]:
 
 def decisions(agents: list[Any]) -> list[int]:
     """How often each agent has put a truth in force or refused one."""
-    return [sum(len(agent.logs(f"truth.{word}")) for word in ("applied", "trouble")) for agent in agents]
+    return [sum(len(agent.logs(f"truth.{word}")) for word in ("applied", "unusable")) for agent in agents]
 
 
 def nothing_got_out(trap: Trap, agents: list[Any], marker: Any) -> None:
