@@ -348,6 +348,7 @@ class Agent(Generic[S]):
         )
 
     def call_reseed_callbacks(self) -> None:
+        """Give the truth in force to all callbacks; log an error, and keep it in `_reseed_failure`."""
         self._reseed_failure = None
         for callback in self._reseed_callbacks:
             try:

@@ -54,7 +54,7 @@ class BackupDesk(RequestTaker[BackupRequest]):
         return request
 
     async def prepare(self, bus: Bus) -> None:
-        """Read at the begin of a term which request was taken last; then write, as a desk does.
+        """Read at the start of a term which request was taken last; then write, as a desk does.
 
         A request without a result gets that of the next backup.
         """

@@ -162,6 +162,7 @@ def add_errors(app: FastAPI, templates: Templates) -> None:
         return templates.answer_error(status, detail[:1].upper() + detail[1:], "", headers)
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
+        """Answer with the status of an HTTPException, 500 for any other error; a page for a refused form."""
         if isinstance(error, RefusedError) and not request.url.path.startswith("/api/"):
             return templates.answer_error(
                 error.status, "This was not done", make_sentence(error.reason), error.headers

@@ -45,6 +45,7 @@ B = TypeVar("B", bound=VerbBody)
 def make_actions(
     steering: Steering, verifier: TokenVerifier, announcements: AnnouncementBoard, healing: HealingSteering
 ) -> APIRouter:
+    """Return the routes of `/api/v1` that change the fleet; some end silences and delete announcements."""
     api = APIRouter(prefix="/api/v1", dependencies=[TOKEN_HEADER], responses=_REFUSALS)
     _add_requests(api, steering, verifier)
     _add_announcements(api, announcements, verifier)
