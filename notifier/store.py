@@ -342,6 +342,7 @@ class BusWriter:
 
     @property
     def unacknowledged(self) -> int:
+        """Return how many entries of this bus's log are read, and not acknowledged yet."""
         return sum(transaction.acks_count(self.bus.name) for transaction in (self._writing, self._next))
 
     async def wait_for_room(self) -> None:

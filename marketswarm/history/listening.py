@@ -69,5 +69,8 @@ def _proven_from(
 
 
 def find_unheard(known: Listening, now: int, timeout_sec: float) -> tuple[int, int] | None:
-    """Return the time up to now in which the healer is silent; None while its last beat is recent."""
+    """Return the begin and end of the healer's present silence; None if its last beat is recent.
+
+    Both are epoch seconds.
+    """
     return (known.until, now) if now - known.until > timeout_sec else None

@@ -62,7 +62,7 @@ class SignedLink:
         """In whose name the link acts."""
         return f"link of {self.channel}"
 
-    def is_over(self, now: float) -> bool:
+    def is_expired(self, now: float) -> bool:
         return now > self.until
 
     @property

@@ -187,7 +187,10 @@ class _OpenPool:
 
     @contextlib.asynccontextmanager
     async def lend(self, within_sec: float) -> AsyncIterator[Any]:
-        """Lend a connection; a TimeoutError says what was waited for, which asyncpg's does not."""
+        """Lend a connection of the pool until the block ends.
+
+        Raise TimeoutError, with a text that says what was waited for, if none is free within `within_sec`.
+        """
         self._users += 1
         self._is_unused.clear()
         try:

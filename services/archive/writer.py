@@ -58,6 +58,7 @@ class Writer:
         return []
 
     async def check(self) -> None:
+        """Run a statement that reads no table; raise if the database does not answer."""
         async with self._database.connect() as connection:
             await connection.fetchval("SELECT 1")
 

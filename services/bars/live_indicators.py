@@ -152,9 +152,9 @@ class LiveIndicators:
         return dict(changes)
 
     def _list_known(self, since_ms: int, changed: Collection[int]) -> list[Bar]:
-        """Return the bars since a time, without those after it that changed: the series gets them later.
+        """Return the bars since `since_ms`, without later ones in `changed`, which are added next.
 
-        There may be more of them than what can be corrected, so they must not be among those of the past.
+        A series can correct only its newest bars. More may have changed, so none may count as past already.
         """
         shown = self._table.iter_shown(since_ms)
         return [bar for bar in shown if bar.start_ms == since_ms or bar.start_ms not in changed]

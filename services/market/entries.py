@@ -156,6 +156,7 @@ def check_bar(bar: Bar, asset: AssetClass) -> None:
 
 
 def check_quote(quote: Quote) -> None:
+    """Raise EntryError if a volume, an open interest or an implied volatility is negative."""
     for name in ("volume", "open_interest", "implied_volatility"):
         number = getattr(quote, name)
         if number is not None and number < 0:

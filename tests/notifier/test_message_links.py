@@ -59,7 +59,7 @@ def read(link, now=NOW):
     start, _, text = link.url.rpartition("/")
     assert start == f"{URL}/link"
     found = read_link(text, KEY)
-    return None if found is None or found.is_over(now) else found
+    return None if found is None or found.is_expired(now) else found
 
 
 def labels(message, **more):
@@ -196,7 +196,7 @@ LINK = SignedLink(LinkAction.ACK, ("m.2",), "feed", "team", 1_800_000_000.0)
 def test_a_link_counts_until_its_time_and_by_its_own_key_and_no_part_of_it_can_be_changed():
     text = make_link("", KEY, LINK).rpartition("/")[2]
     assert read_link(text, KEY) == LINK
-    assert (LINK.is_over(NOW - 1), LINK.is_over(NOW + 1)) == (False, True)
+    assert (LINK.is_expired(NOW - 1), LINK.is_expired(NOW + 1)) == (False, True)
     assert read_link(text, SecretStr("l" * 32)) is None
     assert set(text) <= {*string.ascii_lowercase, *"234567."}, "no markup of a chat changes it"
     for at, char in enumerate(text):

@@ -150,7 +150,7 @@ def make_link_site(acts: LinkActs, key: SecretStr | None, templates: Templates) 
         link = read_link(text, key)
         if link is None:
             raise RefusedError(404, _UNKNOWN)
-        if link.is_over(now):
+        if link.is_expired(now):
             raise RefusedError(410, f"this link counted until {format_moment(link.until)}: it has expired")
         return link
 

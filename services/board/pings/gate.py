@@ -121,6 +121,10 @@ class PingGate:
         return NO_CONTENT if scope["method"] == "OPTIONS" else None
 
     async def _answer_ping(self, scope: Scope, receive: Receive) -> PingAnswer:
+        """Store the ping that a request asks for, and create its check if the request may.
+
+        Raise RefusedPingError if it is not a ping, its key is unknown, or there are too many.
+        """
         method = scope["method"]
         if method not in _METHODS:
             raise RefusedPingError(BAD_METHOD)

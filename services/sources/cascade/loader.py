@@ -311,6 +311,7 @@ class SeriesLoader:
                     await self.store.release(claim)
 
     def forget(self, series: str) -> None:
+        """Drop what this process keeps in memory about a series; what is stored in Redis stays."""
         for kept in (self._recent, self._failed_loads):
             kept.pop(series, None)
         self.reader.forget(series)
