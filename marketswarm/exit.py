@@ -31,6 +31,13 @@ class Exit(Exception):  # noqa: N818 - an end is not always an error: code 0 is 
         self.message = message
 
 
+class Mistake(Exit):
+    """Ends the program with code 2: the environment, the command line or the truth is wrong."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.CONFIGURATION, message)
+
+
 def find_error(error: BaseException, kind: type[E]) -> E | None:
     """Return `error` if it is of this kind, or the first such one in a group of errors; otherwise None."""
     if isinstance(error, kind):

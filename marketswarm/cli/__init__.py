@@ -1,4 +1,6 @@
-"""Run the command line, `marketswarm`: one module per command. Results go to stdout, errors to stderr.
+"""Run the command line, `marketswarm`: results go to stdout, errors to stderr.
+
+A module holds the commands that belong together.
 
 Only what `marketswarm check` needs is imported here, because it is run every few seconds and must be cheap.
 `app.py` handles all other commands, and every mistake on the command line.

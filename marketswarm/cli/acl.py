@@ -20,8 +20,9 @@ from marketswarm.access.users import AclError, user_names
 from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.cli import output
+from marketswarm.cli.options import TRUTH, option
 from marketswarm.cli.validate import read_valid_truth
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Mistake
 from marketswarm.keys import ALERTS
 from marketswarm.settings import MonitorSettings, read_settings
 from marketswarm.truth import Truth
@@ -38,17 +39,14 @@ _NEXT_STEPS = [
 
 def acl(
     truth: Annotated[
-        Path, typer.Option("--truth", envvar="TRUTH_PATH", metavar="FILE", help="Whose services these are.")
-    ] = Path("truth.json"),
-    secrets: Annotated[
-        Path, typer.Option("--secrets", metavar="DIR", help="The passwords, a file a user.")
-    ] = Path("deploy/secrets"),
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write <bus>/users.acl.")] = Path(
-        "deploy/redis"
+        Path, option("--truth", "FILE", "Whose services these are.", envvar="TRUTH_PATH")
+    ] = TRUTH,
+    secrets: Annotated[Path, option("--secrets", "DIR", "The passwords, a file a user.")] = Path(
+        "deploy/secrets"
     ),
+    out: Annotated[Path, option("--out", "DIR", "Where to write <bus>/users.acl.")] = Path("deploy/redis"),
     urls: Annotated[
-        Path | None,
-        typer.Option("--urls", metavar="DIR", help="Write each user's URLs too, as <user>/<bus>."),
+        Path | None, option("--urls", "DIR", "Write each user's URLs too, as <user>/<bus>.")
     ] = None,
     *,
     make_secrets: Annotated[
@@ -83,9 +81,9 @@ def acl(
             lines.append(f"{count} in {secrets}; keep that folder out of git and of images")
         output.print_lines([*lines, *_NEXT_STEPS])
     except (AclError, SecretError, BusError) as error:
-        raise Exit(Code.CONFIGURATION, str(error)) from None
+        raise Mistake(str(error)) from None
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, f"{error.filename or out}: {error.strerror}") from None
+        raise Mistake(f"{error.filename or out}: {error.strerror}") from None
 
 
 def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str]:

@@ -25,9 +25,9 @@ from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus.stream import StreamEntry, entry_sort_key, read_newest_id
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet, open_fleet
 from marketswarm.cli.local_time import format_date, format_time
-from marketswarm.cli.options import Data, Json, parse_duration
+from marketswarm.cli.options import Data, Json, time_option
 from marketswarm.event import MalformedEvent, parse_event_object
 from marketswarm.event_text import describe_event, join_words
 from marketswarm.keys import ALERT_LOG
@@ -49,10 +49,7 @@ LoggedEvent = tuple[bytes, dict[str, Any]]
 
 def alerts(
     since: Annotated[
-        float | None,
-        typer.Option(
-            "--since", parser=parse_duration, metavar="1h", help="Begin that long ago: 30s, 10m, 1h, 2d."
-        ),
+        float | None, time_option("--since", "1h", "Begin that long ago: 30s, 10m, 1h, 2d.")
     ] = None,
     no_follow: Annotated[
         bool, typer.Option("--no-follow", help="With --since: print what there is and end.")
@@ -67,7 +64,7 @@ def alerts(
     if no_follow and since is None:
         raise typer.BadParameter("--no-follow: say --since, too")
     if no_follow:
-        event_loop.run(_print_past(since or 0.0, data, as_json))
+        ask_fleet(data, lambda fleet: _print_past(since or 0.0, fleet, as_json))
     else:
         event_loop.run(run_until_first(_print_events(since, data, as_json), _wait_until_stdout_closes()))
 
@@ -76,15 +73,14 @@ async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> N
     async with open_fleet(data) as fleet:
         events = await follow_log(fleet.buses(), since_sec)
         if not as_json:
-            typer.echo(f"{await _describe_outages(fleet)}; listening, Ctrl-C ends it", err=True)
+            output.print_aside(f"{await _describe_outages(fleet)}; listening, Ctrl-C ends it")
         async for raw, event in events:
             _print_event(raw, event, as_json)
 
 
-async def _print_past(since_sec: float, data: Path, as_json: bool) -> None:
-    async with open_fleet(data) as fleet:
-        for raw, event in await read_past_events([_LogReader(bus, since_sec) for bus in fleet.buses()]):
-            _print_event(raw, event, as_json)
+async def _print_past(since_sec: float, fleet: FleetView, as_json: bool) -> None:
+    for raw, event in await read_past_events([_LogReader(bus, since_sec) for bus in fleet.buses()]):
+        _print_event(raw, event, as_json)
 
 
 def _print_event(raw: bytes, event: dict[str, Any], as_json: bool) -> None:
@@ -153,9 +149,8 @@ async def _merge(
 ) -> AsyncGenerator[LoggedEvent, None]:
     known = KnownIds()
     queue: asyncio.Queue[LoggedEvent] = asyncio.Queue()
-    for raw, event in past:
-        if known.add(event):
-            yield raw, event
+    for each in past:
+        queue.put_nowait(each)
     tasks = [asyncio.ensure_future(reader.run(queue)) for reader in readers]
     try:
         while True:
@@ -231,7 +226,7 @@ class _LogReader:
 
 def _parse_entry(entry: StreamEntry) -> list[LoggedEvent]:
     if entry.fields is None:
-        typer.echo(f"skipped: entry {entry.id.decode()} of {ALERT_LOG} has {entry.size} bytes", err=True)
+        output.print_aside(f"skipped: entry {entry.id.decode()} of {ALERT_LOG} has {entry.size} bytes")
         return []
     raw = entry.fields.get(b"event", b"")
     event = parse_object(raw)

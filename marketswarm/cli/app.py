@@ -15,12 +15,10 @@ from typer.exceptions import TyperException
 
 from marketswarm import __version__
 from marketswarm.cli import event_loop, output
-from marketswarm.exit import Code, Exit, find_error
+from marketswarm.cli.options import NOT_CONFIRMED, expand_groups
+from marketswarm.exit import Code, Exit, Mistake, find_error
 
 P = ParamSpec("P")
-
-NOT_ANSWERED: Final = 1
-"""The exit code when a question was not answered by yes."""
 
 _SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
 GROUPS: Final = {
@@ -98,7 +96,7 @@ _TAKES_REST: Final = ("exec", "redis")
 _TABLE: Final = {
     "Run a fleet": (
         ("up", "up.up", "Run two Redis servers and the whole fleet on this machine."),
-        ("init", "init.init", "Write a truth.json to begin with, and explain it."),
+        ("init", "new.init", "Write a truth.json to begin with, and explain it."),
         ("stop", "control.stop", "Stop an agent; it stays stopped until `start`."),
         (
             "start",
@@ -106,7 +104,7 @@ _TABLE: Final = {
             "Start an agent that was stopped, waits for its restart, or was seeded later.",
         ),
         ("kill", "control.kill", "Kill an agent (-9); the fleet starts it again."),
-        ("simulate", "simulate.simulate", "Stop an agent, wait for its miss, start it, wait for its ok."),
+        ("simulate", "control.simulate", "Stop an agent, wait for its miss, start it, wait for its ok."),
     ),
     "See how it is": (
         ("status", "status.status", "Show every service: up or down, since when, and why."),
@@ -126,7 +124,7 @@ _TABLE: Final = {
         ("add daemon", "add.daemon", "Add a program that beats, and see its first sign of life."),
         ("add job", "add.job", "Add a job that runs at times, and see its first sign of life."),
         ("add page", "add.page", "Add a web page to be probed, and see its first probe."),
-        ("watch", "watch.watch", "Have a web page probed by its address, and see its first probe."),
+        ("watch", "add.watch", "Have a web page probed by its address, and see its first probe."),
         ("edit", "edit.edit", "Change what the truth says of a service or a page."),
         ("pause", "edit.pause", "Have a service not monitored, or a page's loss be no alert."),
         ("resume", "edit.resume", "Have a service monitored again, and a page's loss be an alert."),
@@ -153,9 +151,9 @@ _TABLE: Final = {
         ("silences", "silence.silences", "Show the silences that are in force."),
         ("unsilence", "silence.unsilence", "End a silence now."),
         ("ack", "notifier.ack", "Say that somebody sees to an outage: no more reminders."),
-        ("dead", "dead.dead", "Show the messages that could not be delivered, and why."),
-        ("resend", "dead.resend", "Send again what could not be delivered."),
-        ("notify list", "channels.notify_list", "Show the channels, and what each sent and failed last."),
+        ("dead", "messages.dead", "Show the messages that could not be delivered, and why."),
+        ("resend", "messages.resend", "Send again what could not be delivered."),
+        ("notify list", "messages.notify_list", "Show the channels, and what each sent and failed last."),
         ("notify test", "notifier.notify_test", "Send a test message, and show what each receiver answered."),
     ),
     "Healing": (
@@ -306,7 +304,7 @@ def load_command(entry: CommandEntry) -> Any:
         rich_help_panel=entry.group,
         context_settings=settings,
         epilog=f"Example: {entry.example}",
-    )(_end_quietly_on_error(function))
+    )(_end_quietly_on_error(expand_groups(function)))
     return typer.main.get_command(single)
 
 
@@ -321,7 +319,7 @@ def _find_function(entry: CommandEntry) -> Any:
     except ModuleNotFoundError as error:
         needed = "pip install 'marketswarm[services]'"
         text = f"`{entry.name}` needs {error.name}, which is not installed: {needed}"
-        raise Exit(Code.CONFIGURATION, text) from None
+        raise Mistake(text) from None
 
 
 @cache
@@ -410,7 +408,7 @@ def main() -> NoReturn:
     except SystemExit:
         raise
     except typer.Abort:  # a question that was not answered
-        event_loop.end_process(NOT_ANSWERED)
+        event_loop.end_process(NOT_CONFIRMED)
     except BaseException as error:
         end = find_error(error, Exit)
         if end is None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -27,11 +27,10 @@ from marketswarm.beat import encode_beat as make_beat
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_bus_url
 from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.cli import event_loop, output
-from marketswarm.cli.bus_trouble import add_remedy
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import embedded_buses, with_embedded_buses
-from marketswarm.cli.options import Data, Svc, parse_duration, require_service_name
-from marketswarm.exit import Code, Exit
+from marketswarm.cli.fleet_view import add_remedy, embedded_buses, with_embedded_buses
+from marketswarm.cli.options import Data, Svc, option, require_service_name, time_option
+from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.keys import heartbeat_channel, last_beat_key, pings_key
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.time_slice import wait_within
@@ -62,16 +61,11 @@ def beat(
     status: Annotated[
         StatusOption, typer.Option("--status", help="How it is; stopping is a goodbye.")
     ] = StatusOption.OK,
-    detail: Annotated[
-        str | None, typer.Option("--detail", metavar="TEXT", help="Why, or what else is worth knowing.")
-    ] = None,
+    detail: Annotated[str | None, option("--detail", "TEXT", "Why, or what else is worth knowing.")] = None,
     every: Annotated[
         float | None,
-        typer.Option(
-            "--every",
-            parser=parse_duration,
-            metavar="10s",
-            help="Go on beating, until Ctrl-C or until the program that started this is gone.",
+        time_option(
+            "--every", "10s", "Go on beating, until Ctrl-C or until the program that started this is gone."
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print where it went.")] = False,
@@ -87,7 +81,18 @@ def beat(
         raise typer.BadParameter(f"--every: at least {_MIN_EVERY_SEC:g} s")
     parent = os.getppid()  # asked before the first beat: the program that started this may end with it
     sender = BeatSender(svc, data, None if every is None else secrets.token_hex(6))
-    event_loop.run(_beat(sender, status.value, detail, every, parent, verbose=verbose))
+    event_loop.run(_beat(sender, BeatText(status.value, detail, every), parent, verbose=verbose))
+
+
+class BeatText(NamedTuple):
+    """What each of several beats says; `every_sec` is their interval, None means the one of the truth."""
+
+    status: Status = "ok"
+    detail: str | None = None
+    every_sec: float | None = None
+
+
+_NO_TEXT: Final = BeatText()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +285,7 @@ class BeatSender:
         try:
             return self._open_bus(name, find_bus_url(name, self._make_environ(), self.truth))
         except BusError as error:
-            raise Exit(Code.CONFIGURATION, str(error)) from None
+            raise Mistake(str(error)) from None
 
     def _find_answering_bus(self) -> Bus:
         """Return the destination's bus. Raises BusError if it did not answer a moment ago."""
@@ -311,18 +316,10 @@ def print_unknown_service(svc: str, truth: Truth | None, more: str = "") -> None
     output.print_error(f"nobody watches {svc}: {describe_unknown(svc, truth.services)}{more}")
 
 
-async def _beat(
-    sender: BeatSender,
-    status: Status,
-    detail: str | None,
-    every_sec: float | None,
-    parent: int,
-    *,
-    verbose: bool,
-) -> None:
+async def _beat(sender: BeatSender, text: BeatText, parent: int, *, verbose: bool) -> None:
     await sender.refresh_truth()
     try:
-        heard = await sender.publish(status, detail, every_sec)
+        heard = await sender.publish(*text)
     except BusError as error:
         message = add_remedy(f"no beat: {sender.describe(error)}", error.bus, error.reason)
         raise Exit(Code.NO_BUS, message) from None
@@ -332,11 +329,9 @@ async def _beat(
         print_unknown_service(sender.svc, sender.truth, sent)
     elif verbose:
         output.print_line(f"{sender.svc} beats on {to.channel}, {sender.where}: heard by {heard}")
-    if every_sec is not None:
+    if text.every_sec is not None:
         stopped = catch_end_signals()
-        await beat_until_stopped(
-            sender, status, detail, every_sec, stopped, goes_on=lambda: os.getppid() == parent
-        )
+        await beat_until_stopped(sender, stopped, text, goes_on=lambda: os.getppid() == parent)
     await sender.aclose()
     if sender.truth is not None and not sender.destination.known:
         raise Exit(Code.NOT_WATCHED, "")
@@ -353,10 +348,8 @@ def catch_end_signals() -> asyncio.Event:
 
 async def beat_until_stopped(
     sender: BeatSender,
-    status: Status,
-    detail: str | None,
-    every_sec: float | None,
     stopped: asyncio.Event,
+    text: BeatText = _NO_TEXT,
     *,
     goes_on: Callable[[], bool] = lambda: True,
     is_alive: Callable[[], bool] = lambda: True,
@@ -364,13 +357,13 @@ async def beat_until_stopped(
     """Send beats until `stopped` is set, and then a last one, a goodbye; the first beat was sent already.
 
     Args:
-        every_sec: the interval; None means the one of the truth, which a reseed may change.
+        text: what the beats say, and their interval; that of the truth may be changed by a reseed.
         goes_on: asked about once a second; False ends the beats without a goodbye.
         is_alive: asked before each beat; while it is False, no beat is sent.
     """
 
     def interval_sec() -> float:
-        return sender.destination.interval_sec if every_sec is None else every_sec
+        return sender.destination.interval_sec if text.every_sec is None else text.every_sec
 
     due, trouble = time.monotonic() + interval_sec(), ""
     while goes_on():
@@ -378,7 +371,7 @@ async def beat_until_stopped(
         if left_sec <= 0:
             due = max(due + interval_sec(), time.monotonic())
             if is_alive():
-                trouble = await _beat_again(sender, status, detail, every_sec, trouble)
+                trouble = await _beat_again(sender, text, trouble)
         elif await wait_within(stopped, min(left_sec, _CHECK_PARENT_SEC)):
             if is_alive():
                 await _say_goodbye(sender)
@@ -392,17 +385,14 @@ async def _say_goodbye(sender: BeatSender) -> None:
         await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
 
 
-async def _beat_again(
-    sender: BeatSender, status: Status, detail: str | None, every_sec: float | None, last_trouble: str
-) -> str:
+async def _beat_again(sender: BeatSender, text: BeatText, last_trouble: str) -> str:
     """Send one more beat; return why it failed, or an empty text, and print that when it changes."""
     await sender.refresh_truth()
     try:
-        await sender.publish(status, detail, every_sec)
+        await sender.publish(*text)
         trouble = ""
     except BusError as error:
         trouble = sender.describe(error)
     if trouble != last_trouble:
-        message = f"no beat: {trouble}" if trouble else "beats arrive again"
-        output.print_error(f"{message}")
+        output.print_error(f"no beat: {trouble}" if trouble else "beats arrive again")
     return trouble

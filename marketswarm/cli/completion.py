@@ -11,29 +11,29 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+import typer
 
-from marketswarm.cli import event_loop
-from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.data_folder import DATA
 from marketswarm.exit import Exit
-from marketswarm.truth.parse import MAX_BYTES
 
 _WITHIN_SEC: Final = 1.0
 _MAX_SUGGESTIONS: Final = 1_000
-_NOTIFIER: Final = "notifier"
 
 
-def list_services(incomplete: str, data: Path) -> list[str]:
-    return _select(_read_services(data), incomplete)
+def complete_service(context: typer.Context, incomplete: str) -> list[str]:
+    return _select(_read_services(context), incomplete)
 
 
-def list_channels(incomplete: str, data: Path) -> list[str]:
-    settings = _get(_get(_read_services(data), _NOTIFIER), "settings")
+def complete_channel(context: typer.Context, incomplete: str) -> list[str]:
+    settings = _get(_get(_read_services(context), "notifier"), "settings")
     return _select(_get(settings, "channels"), incomplete)
 
 
-def _read_services(data: Path) -> Any:
+def _read_services(context: typer.Context) -> Any:
     document = _read_file()
-    return _get(_read_buses(data) if document is None else document, "services")
+    if document is None:
+        document = _read_buses(context.params.get("data") or DATA)
+    return _get(document, "services")
 
 
 def _select(names: Any, incomplete: str) -> list[str]:
@@ -43,6 +43,8 @@ def _select(names: Any, incomplete: str) -> list[str]:
 
 
 def _read_file() -> Any:
+    from marketswarm.truth.parse import MAX_BYTES  # noqa: PLC0415 - for a shell that completes alone
+
     try:
         raw = Path(os.environ.get("TRUTH_PATH") or "truth.json").read_bytes()
         return orjson.loads(raw) if len(raw) <= MAX_BYTES else None
@@ -51,17 +53,17 @@ def _read_file() -> Any:
 
 
 def _read_buses(data: Path) -> Any:
+    from marketswarm.cli import event_loop, fleet_view  # noqa: PLC0415 - as above
+
+    async def read_settings() -> Any:
+        async with asyncio.timeout(_WITHIN_SEC), fleet_view.open_fleet(data) as fleet:
+            services = fleet.truth.services
+            return {"services": {svc: {"settings": dict(one.settings)} for svc, one in services.items()}}
+
     try:
-        return event_loop.run(_read_truth(data))
+        return event_loop.run(read_settings())
     except (Exit, TimeoutError, OSError):
         return None
-
-
-async def _read_truth(data: Path) -> Any:
-    async with asyncio.timeout(_WITHIN_SEC), open_fleet(data) as fleet:
-        return {
-            "services": {svc: {"settings": dict(one.settings)} for svc, one in fleet.truth.services.items()}
-        }
 
 
 def _get(value: Any, key: str) -> Any:

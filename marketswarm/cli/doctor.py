@@ -3,22 +3,14 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from marketswarm.agent.truth_source import TruthReading, read_all_truths
 from marketswarm.bus import Bus, BusError
-from marketswarm.cli import event_loop, output
+from marketswarm.cli import output
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.findings import (
-    BusReading,
-    CheckResult,
-    FleetReading,
-    Level,
-    judge_all,
-)
-from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.findings import BusReading, CheckResult, FleetReading, Level, judge_all
+from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.options import Data, Json
 from marketswarm.exit import Exit
 from marketswarm.history.store import read_history
@@ -43,9 +35,9 @@ def doctor(as_json: Json = False, data: Data = DATA) -> None:
 
     Each finding has its remedy. Ends with 1 if anything is wrong; notes alone don't count.
     """
-    found = event_loop.run(_examine(data))
+    found = ask_fleet(data, _examine)
     if as_json:
-        output.print_json([asdict(one) for one in found])
+        output.print_json(found)
     else:
         _print_findings(found)
     if any(one.level is Level.WRONG for one in found):
@@ -64,13 +56,11 @@ def _print_findings(found: list[CheckResult]) -> None:
     output.print_line(f"{wrong or 'nothing'} wrong, {notes or 'no'} note{'' if notes == 1 else 's'}")
 
 
-async def _examine(data: Path) -> list[CheckResult]:
-    async with open_fleet(data) as fleet:
-        buses = fleet.buses()
-        settings = read_settings(CommonSettings)
-        truths = await read_all_truths(buses, settings.truth_redis_key, None, 2.0)
-        readings = await asyncio.gather(*(_read_bus(fleet, each) for each in truths))
-        return judge_all(readings, None if fleet.found is None else await _read_fleet(fleet))
+async def _examine(fleet: FleetView) -> list[CheckResult]:
+    settings = read_settings(CommonSettings)
+    truths = await read_all_truths(fleet.buses(), settings.truth_redis_key, None, 2.0)
+    readings = await asyncio.gather(*(_read_bus(fleet, each) for each in truths))
+    return judge_all(readings, None if fleet.found is None else await _read_fleet(fleet))
 
 
 async def _read_bus(fleet: FleetView, seen: TruthReading) -> BusReading:

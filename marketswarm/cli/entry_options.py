@@ -1,93 +1,76 @@
-"""Define the options by which a service or a page of the truth is described."""
+"""Define the options by which a service or a page of the truth is described, and how it is changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-import typer
+from marketswarm.cli.data_folder import DATA
+from marketswarm.cli.options import TRUTH, Data, Json, OptionGroup, Yes, option, parse_duration
+from marketswarm.truth.document_edit import EntryFields
 
-from marketswarm.cli.options import parse_duration
-
-TRUTH: Final = Path("truth.json")
-_DURATIONS: Final = {
-    "--every": ("60s", "How often it beats, runs or is probed."),
-    "--timeout": ("3m", "After how long a silence it is down; of a page, a probe."),
-    "--grace": ("1h", "How long after its time a run may be reported."),
-    "--max-run": ("2h", "How long a run may take that reported its start."),
-}
-"""By option, an example of its value, and what it is."""
+TruthFile = Annotated[Path, option("--truth", "FILE", "The truth to change.", envvar="TRUTH_PATH")]
 
 
-def _parse_change(text: str | float) -> float | str:
-    """Return a duration in seconds, or the empty text, which removes a key."""
-    return text if text == "" else parse_duration(text)
+@dataclass(frozen=True, slots=True)
+class ChangeOptions:
+    """How a command changes the truth: without a question, with JSON, in which file and for which fleet."""
+
+    yes: Yes = False
+    as_json: Json = False
+    truth: TruthFile = TRUTH
+    data: Data = DATA
 
 
-def _make_duration(name: str, parse: Callable[..., float | str]) -> typer.models.OptionInfo:
-    example, what = _DURATIONS[name]
-    option: typer.models.OptionInfo = typer.Option(
-        name, parser=parse, metavar=example, help=what, show_default=False
+def choose_fields(names: str, parse_time: Callable[..., float | str] = parse_duration) -> OptionGroup:
+    """Return the group of the options for these fields of an entry, in this order."""
+    known = _list_options(parse_time)
+    options = (
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=known[name])
+        for name in names.split()
     )
-    return option
+    return OptionGroup(tuple(options), _make_fields)
 
 
-Every = Annotated[float | None, _make_duration("--every", parse_duration)]
-Timeout = Annotated[float | None, _make_duration("--timeout", parse_duration)]
-Grace = Annotated[float | None, _make_duration("--grace", parse_duration)]
-MaxRun = Annotated[float | None, _make_duration("--max-run", parse_duration)]
-NewEvery = Annotated[Any, _make_duration("--every", _parse_change)]
-NewTimeout = Annotated[Any, _make_duration("--timeout", _parse_change)]
-NewGrace = Annotated[Any, _make_duration("--grace", _parse_change)]
-NewMaxRun = Annotated[Any, _make_duration("--max-run", _parse_change)]
-Schedule = Annotated[
-    str | None,
-    typer.Option("--schedule", metavar="WHEN", help="When it runs: '0 3 * * *', '@daily', 'Mon..Fri 18:30'."),
-]
-Zone = Annotated[
-    str | None, typer.Option("--zone", metavar="ZONE", help="The time zone of the schedule: Europe/Berlin.")
-]
-Description = Annotated[
-    str | None, typer.Option("--description", metavar="TEXT", help="What it is for, in one line.")
-]
-Tags = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tag", metavar="TAG", help="A word by which routes choose it; repeatable.", show_default=False
-    ),
-]
-DependsOn = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--depends-on", metavar="SVC", help="What it needs to work; repeatable.", show_default=False
-    ),
-]
-Severity = Annotated[
-    str | None, typer.Option("--severity", metavar="WORD", help="info, warning or critical.")
-]
-Contains = Annotated[
-    str | None, typer.Option("--contains", metavar="TEXT", help="A text that must be in the page.")
-]
-ExpectStatus = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--expect-status",
-        metavar="NUMBER",
-        help="An HTTP status that is right, instead of 200 to 299; repeatable.",
-        show_default=False,
-    ),
-]
-TruthFile = Annotated[
-    Path, typer.Option("--truth", envvar="TRUTH_PATH", metavar="FILE", help="The truth to change.")
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+def _list_options(parse_time: Callable[..., float | str]) -> Mapping[str, Any]:
+    """Return the option for each field of an entry."""
+
+    def time(name: str, example: str, what: str) -> Any:
+        return Annotated[float | None, option(name, example, what, parser=parse_time)]
+
+    def text(name: str, example: str, what: str) -> Any:
+        return Annotated[str | None, option(name, example, what)]
+
+    def texts(name: str, example: str, what: str) -> Any:
+        return Annotated[list[str] | None, option(name, example, f"{what}; repeatable.")]
+
+    return {
+        "every_sec": time("--every", "60s", "How often it beats, runs or is probed."),
+        "timeout_sec": time("--timeout", "3m", "After how long a silence it is down; of a page, a probe."),
+        "grace_sec": time("--grace", "1h", "How long after its time a run may be reported."),
+        "max_run_sec": time("--max-run", "2h", "How long a run may take that reported its start."),
+        "schedule": text("--schedule", "WHEN", "When it runs: '0 3 * * *', '@daily', 'Mon..Fri 18:30'."),
+        "time_zone": text("--zone", "ZONE", "The time zone of the schedule: Europe/Berlin."),
+        "description": text("--description", "TEXT", "What it is for, in one line."),
+        "tags": texts("--tag", "TAG", "A word by which routes choose it"),
+        "depends_on": texts("--depends-on", "SVC", "What it needs to work"),
+        "severity": text("--severity", "WORD", "info, warning or critical."),
+        "url": text("--url", "URL", "The address of the page."),
+        "contains": text("--contains", "TEXT", "A text that must be in the page."),
+        "status": texts("--expect-status", "NUMBER", "An HTTP status that is right, instead of 200 to 299"),
+    }
 
 
-def to_tuple(words: list[str] | None) -> tuple[str, ...] | None:
-    """Return the values of a repeatable option; None if it was not given, nothing for one empty value."""
-    return None if words is None else tuple(word for word in words if word)
+def _make_fields(**given: Any) -> EntryFields:
+    """Return the values of options as fields; an HTTP status that is not a number stays, to be refused.
 
-
-def to_numbers(words: list[str] | None) -> tuple[int | str, ...] | None:
-    """Return the values of a repeatable option as numbers; what is no number stays, to be refused."""
-    found = to_tuple(words)
-    return None if found is None else tuple(int(word) if word.isdecimal() else word for word in found)
+    A repeatable option becomes a tuple, which is empty for one empty value.
+    """
+    found: dict[str, Any] = {
+        name: tuple(filter(None, value)) if isinstance(value, list) else value
+        for name, value in given.items()
+    }
+    if found.get("status"):
+        found["status"] = tuple(int(word) if word.isdecimal() else word for word in found["status"])
+    return EntryFields(**found)

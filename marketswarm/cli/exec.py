@@ -40,8 +40,9 @@ from marketswarm.beat import MAX_DETAIL_CHARS, RunReport
 from marketswarm.bus import WITHIN_SEC, BusError
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.beat import TRUTH_AT_END_SEC, BeatSender, print_unknown_service
+from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.options import Data, complete_service, parse_duration, require_service_name
+from marketswarm.cli.options import Data, argument, option, require_service_name, time_option
 from marketswarm.cli.output_copier import KeptOutput, OutputCopier
 from marketswarm.exit import Exit
 from marketswarm.keys import last_run_key
@@ -64,16 +65,14 @@ _KILL_AFTER_SEC: Final = 10.0  # from SIGTERM to SIGKILL, once the time limit ha
 
 
 def execute(
-    command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND", help="The command and its arguments, after --.")
-    ],
+    command: Annotated[list[str], argument("COMMAND", "The command and its arguments, after --.")],
     *,
     svc: Annotated[
         str,
-        typer.Option(
+        option(
             "--svc",
-            metavar="SVC",
-            help="The service, as truth.json names it.",
+            "SVC",
+            "The service, as truth.json names it.",
             show_default=False,
             autocompletion=complete_service,
         ),
@@ -83,13 +82,7 @@ def execute(
         typer.Option("--on-success-only", help="No beats while it runs; one if it ends with 0. For cron."),
     ] = False,
     limit: Annotated[
-        float | None,
-        typer.Option(
-            "--limit",
-            parser=parse_duration,
-            metavar="2h",
-            help="End it after that time; the exit code is 124.",
-        ),
+        float | None, time_option("--limit", "2h", "End it after that time; the exit code is 124.")
     ] = None,
     no_output: Annotated[
         bool,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Final
 
 from marketswarm.text import format_duration, format_names
@@ -14,6 +14,7 @@ LAG_ENTRIES: Final = 100
 FULL_SHARE: Final = 0.9
 MIN_PUBSUB_BYTES: Final = 64 << 20
 MAX_DEGRADED: Final = 5
+MAX_RECORD_AGE_SEC: Final = 180.0
 SETTINGS_PAGE: Final = "docs/buses.md has the settings for a server"
 
 
@@ -82,26 +83,39 @@ class FleetReading:
     recorded_ago_sec: float | None = None
 
 
+def _right(about: str, text: str) -> CheckResult:
+    return CheckResult(Level.RIGHT, about, text)
+
+
+def _note(about: str, text: str, remedy: str) -> CheckResult:
+    return CheckResult(Level.NOTE, about, text, remedy)
+
+
+def _wrong(about: str, text: str, remedy: str) -> CheckResult:
+    return CheckResult(Level.WRONG, about, text, remedy)
+
+
 def judge_all(buses: Sequence[BusReading], fleet: FleetReading | None) -> list[CheckResult]:
     found = [*chain.from_iterable(map(judge_bus, buses)), *judge_truth(buses)]
     return found if fleet is None else [*found, *judge_fleet(fleet)]
 
 
 def judge_bus(bus: BusReading) -> Iterator[CheckResult]:
+    name = bus.name
     if bus.reason is not None:
         remedy = f"start the server, or look at the address: it was asked at {bus.where}"
-        yield CheckResult(Level.WRONG, bus.name, f"does not answer: {bus.reason}", remedy)
+        yield _wrong(name, f"does not answer: {bus.reason}", remedy)
         return
-    yield CheckResult(Level.RIGHT, bus.name, f"answers at {bus.where}")
+    yield _right(name, f"answers at {bus.where}")
     if abs(bus.ahead_sec) > SKEW_SEC:
         way = "ahead of" if bus.ahead_sec > 0 else "behind"
         text = f"its clock is {format_duration(abs(bus.ahead_sec))} {way} the one here"
-        yield CheckResult(Level.NOTE, bus.name, text, "have both machines keep their clocks by NTP")
+        yield _note(name, text, "have both machines keep their clocks by NTP")
     if bus.info is None:
-        yield _not_asked(bus.name, "INFO", "its persistence and memory")
+        yield _not_asked(name, "INFO", "its persistence and memory")
     else:
-        yield from _judge_persistence(bus.name, bus.info)
-        yield from _judge_memory(bus.name, bus.info)
+        yield from _judge_persistence(name, bus.info)
+        yield from _judge_memory(name, bus.info)
     yield from _judge_buffers(bus)
     yield from _judge_listeners(bus)
     yield from _judge_log(bus)
@@ -109,36 +123,33 @@ def judge_bus(bus: BusReading) -> Iterator[CheckResult]:
 
 def _not_asked(name: str, command: str, what: str) -> CheckResult:
     remedy = "log in as a user who may, or look on the server"
-    return CheckResult(Level.NOTE, name, f"{what} could not be looked at: {command} is refused", remedy)
+    return _note(name, f"{what} could not be looked at: {command} is refused", remedy)
 
 
 def _judge_persistence(name: str, info: Mapping[str, Any]) -> Iterator[CheckResult]:
+    disk = "look at the disk of the server"
     if info.get("aof_enabled") in (1, "1"):
-        if info.get("aof_last_write_status", "ok") != "ok":
-            text = "its last write to disk failed"
-            yield CheckResult(Level.WRONG, name, text, "look at the disk of the server")
-        else:
-            yield CheckResult(Level.RIGHT, name, "keeps its data over a restart (appendonly)")
+        is_written = info.get("aof_last_write_status", "ok") == "ok"
+        kept = _right(name, "keeps its data over a restart (appendonly)")
+        yield kept if is_written else _wrong(name, "its last write to disk failed", disk)
         return
-    text = "loses data at a restart: appendonly is off"
-    yield CheckResult(Level.WRONG, name, text, f"CONFIG SET appendonly yes, and in its file; {SETTINGS_PAGE}")
+    remedy = f"CONFIG SET appendonly yes, and in its file; {SETTINGS_PAGE}"
+    yield _wrong(name, "loses data at a restart: appendonly is off", remedy)
     if info.get("rdb_last_bgsave_status", "ok") != "ok":
-        text = "its last save to disk failed"
-        yield CheckResult(Level.WRONG, name, text, "look at the disk of the server")
+        yield _wrong(name, "its last save to disk failed", disk)
 
 
 def _judge_memory(name: str, info: Mapping[str, Any]) -> Iterator[CheckResult]:
     policy, most, used = (info.get(key) for key in ("maxmemory_policy", "maxmemory", "used_memory"))
     if policy is not None and policy != "noeviction":
-        text = f"forgets keys when it is full (maxmemory-policy {policy})"
         remedy = f"CONFIG SET maxmemory-policy noeviction, and in its file; {SETTINGS_PAGE}"
-        yield CheckResult(Level.WRONG, name, text, remedy)
+        yield _wrong(name, f"forgets keys when it is full (maxmemory-policy {policy})", remedy)
     if most == 0:
         remedy = f"set maxmemory to half of the machine's memory; {SETTINGS_PAGE}"
-        yield CheckResult(Level.NOTE, name, "may take all memory of its machine: maxmemory is 0", remedy)
+        yield _note(name, "may take all memory of its machine: maxmemory is 0", remedy)
     elif isinstance(most, int) and isinstance(used, int) and used > FULL_SHARE * most:
         text = f"is {100 * used // most} % full: it refuses writes at maxmemory"
-        yield CheckResult(Level.WRONG, name, text, "raise maxmemory, or shorten the streams of your services")
+        yield _wrong(name, text, "raise maxmemory, or shorten the streams of your services")
 
 
 def _judge_buffers(bus: BusReading) -> Iterator[CheckResult]:
@@ -149,18 +160,18 @@ def _judge_buffers(bus: BusReading) -> Iterator[CheckResult]:
     if hard is not None and 0 < hard < MIN_PUBSUB_BYTES:
         text = f"cuts subscribers off at {hard >> 20} MB: a burst of beats may cut off the healer"
         remedy = f'CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60"; {SETTINGS_PAGE}'
-        yield CheckResult(Level.NOTE, bus.name, text, remedy)
+        yield _note(bus.name, text, remedy)
     if bus.config.get("timeout", "0") not in ("0", ""):
         text = f"cuts off clients that are idle for {bus.config['timeout']} s"
-        yield CheckResult(Level.NOTE, bus.name, text, "CONFIG SET timeout 0, and in its file")
+        yield _note(bus.name, text, "CONFIG SET timeout 0, and in its file")
 
 
 def parse_pubsub_limit(setting: str) -> int | None:
     """Return the hard limit of subscribers in bytes, 0 for none; None if the setting does not have it."""
     words = setting.split()
-    for at, word in enumerate(words[:-1]):
-        if word == "pubsub" and words[at + 1].isascii() and words[at + 1].isdigit():
-            return int(words[at + 1][:18])
+    for word, limit in pairwise(words):
+        if word == "pubsub" and limit.isascii() and limit.isdigit():
+            return int(limit[:18])
     return None
 
 
@@ -172,14 +183,12 @@ def _judge_listeners(bus: BusReading) -> Iterator[CheckResult]:
     if deaf:
         text = f"nobody listens to {format_names(deaf)}, {len(deaf)} of {len(bus.listeners)} services"
         remedy = "is the healer up? `marketswarm status`; with users, renew them: `marketswarm acl`"
-        yield CheckResult(Level.WRONG, bus.name, text, remedy)
+        yield _wrong(bus.name, text, remedy)
     elif bus.listeners:
-        yield CheckResult(
-            Level.RIGHT, bus.name, f"somebody listens to each of its {len(bus.listeners)} services"
-        )
+        yield _right(bus.name, f"somebody listens to each of its {len(bus.listeners)} services")
     if bus.truth_followers == 0:
-        text = "no agent follows changes of the truth here"
-        yield CheckResult(Level.NOTE, bus.name, text, "is any agent up? `marketswarm status`")
+        remedy = "is any agent up? `marketswarm status`"
+        yield _note(bus.name, "no agent follows changes of the truth here", remedy)
 
 
 def _judge_log(bus: BusReading) -> Iterator[CheckResult]:
@@ -188,13 +197,12 @@ def _judge_log(bus: BusReading) -> Iterator[CheckResult]:
     text = f"the alert log has {bus.log_entries} entries"
     if bus.notifier_lag is None:
         remedy = "start a notifier, or nobody gets a message"
-        yield CheckResult(Level.WRONG, bus.name, f"{text}, and no notifier has ever read it", remedy)
+        yield _wrong(bus.name, f"{text}, and no notifier has ever read it", remedy)
         return
     text += f", the notifier is {bus.notifier_lag} behind"
-    if bus.notifier_lag > LAG_ENTRIES:
-        yield CheckResult(Level.WRONG, bus.name, text, "is the notifier up? `marketswarm logs notifier`")
-    else:
-        yield CheckResult(Level.RIGHT, bus.name, text)
+    is_late = bus.notifier_lag > LAG_ENTRIES
+    late = _wrong(bus.name, text, "is the notifier up? `marketswarm logs notifier`")
+    yield late if is_late else _right(bus.name, text)
 
 
 def judge_truth(buses: Sequence[BusReading]) -> Iterator[CheckResult]:
@@ -203,63 +211,59 @@ def judge_truth(buses: Sequence[BusReading]) -> Iterator[CheckResult]:
         if bus.reason is None and bus.truth_reason is None:
             holders.append(bus)
         elif bus.reason is None:
-            yield CheckResult(Level.WRONG, bus.name, f"has no valid truth: {bus.truth_reason}", remedy)
+            yield _wrong(bus.name, f"has no valid truth: {bus.truth_reason}", remedy)
     if not holders:
         return
     if len({(bus.revision, bus.sha256) for bus in holders}) == 1:
         revision = holders[0].revision
         number = "one whose revision is unknown" if revision is None else f"revision {revision}"
-        names = format_names([bus.name for bus in holders])
-        yield CheckResult(Level.RIGHT, "truth", f"{number} on {names}")
+        yield _right("truth", f"{number} on {format_names([bus.name for bus in holders])}")
     else:
         told = ", ".join(f"{bus.name} has {bus.revision or 'an unknown revision'}" for bus in holders)
-        yield CheckResult(Level.WRONG, "truth", f"the buses differ: {told}", remedy)
+        yield _wrong("truth", f"the buses differ: {told}", remedy)
 
 
 def judge_fleet(fleet: FleetReading) -> Iterator[CheckResult]:
     if fleet.leader is None:
-        yield CheckResult(Level.WRONG, "healer", "none leads: no alert is published", "start a healer")
+        yield _wrong("healer", "none leads: no alert is published", "start a healer")
     elif fleet.lapsed_sec:
         text = f"the lease of {fleet.leader} ran out {format_duration(fleet.lapsed_sec)} ago"
-        yield CheckResult(Level.WRONG, "healer", f"{text}: no alert is published", "start a healer")
+        yield _wrong("healer", f"{text}: no alert is published", "start a healer")
     else:
-        yield CheckResult(Level.RIGHT, "healer", f"{fleet.leader} leads")
+        yield _right("healer", f"{fleet.leader} leads")
     if fleet.down:
         text = f"{len(fleet.down)} not up: {format_names(fleet.down)}"
-        yield CheckResult(Level.WRONG, "services", text, "`marketswarm status` says since when, and why")
+        yield _wrong("services", text, "`marketswarm status` says since when, and why")
     else:
-        yield CheckResult(Level.RIGHT, "services", "all are up")
+        yield _right("services", "all are up")
     for svc, detail in list(fleet.degraded.items())[:MAX_DEGRADED]:
-        yield CheckResult(Level.NOTE, svc, f"is degraded: {detail}", f"`marketswarm logs {svc}`")
+        yield _note(svc, f"is degraded: {detail}", f"`marketswarm logs {svc}`")
     yield from _judge_messages(fleet)
-    yield from _judge_history(fleet)
+    if fleet.has_board:
+        yield _judge_history(fleet.recorded_ago_sec)
 
 
 def _judge_messages(fleet: FleetReading) -> Iterator[CheckResult]:
+    about = "messages"
     if not fleet.has_notifier:
         remedy = "add a section `notifier` to the truth"
-        yield CheckResult(Level.WRONG, "messages", "the truth has no notifier: nobody gets a message", remedy)
+        yield _wrong(about, "the truth has no notifier: nobody gets a message", remedy)
         return
     if fleet.channels:
-        text = f"the truth names {len(fleet.channels)} channels: {format_names(fleet.channels)}"
-        yield CheckResult(Level.RIGHT, "messages", text)
+        yield _right(about, f"the truth names {len(fleet.channels)} channels: {format_names(fleet.channels)}")
     else:
         text = "the truth names no channel; only the environment of the notifier may have some"
-        yield CheckResult(Level.NOTE, "messages", text, "`marketswarm notify test` tries it")
+        yield _note(about, text, "`marketswarm notify test` tries it")
     if fleet.stuck:
-        text = f"{fleet.stuck} wait for a receiver that fails"
-        yield CheckResult(Level.WRONG, "messages", text, "`marketswarm dead` says which, and why")
+        remedy = "`marketswarm dead` says which, and why"
+        yield _wrong(about, f"{fleet.stuck} wait for a receiver that fails", remedy)
     if fleet.dead:
-        text = f"{fleet.dead} could not be delivered"
-        yield CheckResult(Level.NOTE, "messages", text, "`marketswarm dead` shows them, and how to send them")
+        remedy = "`marketswarm dead` shows them, and how to send them"
+        yield _note(about, f"{fleet.dead} could not be delivered", remedy)
 
 
-def _judge_history(fleet: FleetReading) -> Iterator[CheckResult]:
-    if not fleet.has_board:
-        return
-    ago = fleet.recorded_ago_sec
-    if ago is None or ago > 180:
-        when = "nothing is recorded" if ago is None else f"nothing is recorded for {format_duration(ago)}"
-        yield CheckResult(Level.NOTE, "history", when, "is the board up? `marketswarm logs board`")
-    else:
-        yield CheckResult(Level.RIGHT, "history", "is recorded")
+def _judge_history(ago_sec: float | None) -> CheckResult:
+    if ago_sec is not None and ago_sec <= MAX_RECORD_AGE_SEC:
+        return _right("history", "is recorded")
+    since = "" if ago_sec is None else f" for {format_duration(ago_sec)}"
+    return _note("history", f"nothing is recorded{since}", "is the board up? `marketswarm logs board`")

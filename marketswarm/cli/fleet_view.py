@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, TypeVar
 
 from marketswarm.agent.truth_source import (
     FoundTruth,
@@ -17,16 +18,26 @@ from marketswarm.agent.truth_source import (
 )
 from marketswarm.bus import Bus, BusError, NoBusError, find_bus_url, get_url_variable
 from marketswarm.bus_url import has_bus_as_host
-from marketswarm.cli.bus_trouble import add_remedy, suggest_remedies
+from marketswarm.cli import event_loop
 from marketswarm.cli.data_folder import suggest_command
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.joined import read_joined_buses
 from marketswarm.settings import CommonSettings, is_variable_set, read_settings
-from marketswarm.truth import MARKET, SYSTEM, Truth
+from marketswarm.truth import MARKET, SYSTEM, Service, Truth
 from marketswarm.truth.model import DEFAULT_TIMEOUT_SEC
 
+T = TypeVar("T")
+
 _READ_WITHIN_SEC = 2.0
+_REMEDIES: Final = {
+    "auth": "a user and a password with the right to do this are needed:"
+    " {variable}=redis://USER:PASSWORD@HOST:6379, or go to the fleet's folder, or --data DIR;"
+    " in containers, `make status` and the like have them",
+    "dns": "this machine does not know that name: {variable}=redis://HOST:6379 says where the server is;"
+    " the names of containers are known among containers alone, where `make status` asks",
+}
+"""By the reason of a `BusError`. The other reasons are of servers and networks, and have no one remedy."""
 _START_ONE = "Start a fleet here:  marketswarm up"
 _OTHER_FLEETS = (
     _START_ONE,
@@ -69,6 +80,13 @@ class FleetView:
     def revision(self) -> int | None:
         return self.found.revision if self.found else None
 
+    def require_section(self, svc: str, more: str = "") -> Service:
+        """Return the section of a service. Raises Exit, with `more` in the message, if the truth has none."""
+        section = self.truth.services.get(svc)
+        if section is None:
+            raise Mistake(f"the truth has no section for {svc}{more}")
+        return section
+
     def bus(self, name: str, truth: Truth | None = None) -> Bus:
         """Return a bus by its name, at the URL that `truth`, or otherwise the fleet's own, gives."""
         truth = truth or (self.found.loaded.truth if self.found else None)
@@ -76,7 +94,7 @@ class FleetView:
             try:
                 url = find_bus_url(name, self.environ, truth)
             except BusError as error:
-                raise Exit(Code.CONFIGURATION, str(error)) from None
+                raise Mistake(str(error)) from None
             self._buses[name] = create_bus(name, url)
         return self._buses[name]
 
@@ -114,7 +132,7 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
                 "\n".join(["no bus answered. Tried:", *(f"  {each}" for each in lines), *remedies, *ways]),
             )
         if found is None and any(each.is_cluster for each in seen):
-            raise Exit(Code.CONFIGURATION, ", ".join(tried))
+            raise Mistake(", ".join(tried))
         if found:
             environ = with_embedded_buses(os.environ, embedded, found.loaded.truth)
         view = FleetView(environ, found, ", ".join(format_reasons(seen)), data, settings.default_timeout_sec)
@@ -129,6 +147,26 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
             await view.aclose()
     finally:
         await asyncio.gather(*(bus.aclose() for bus in buses))
+
+
+def ask_fleet(data: Path, request: Callable[[FleetView], Awaitable[T]]) -> T:
+    """Open the fleet, return what `request` returns, and close it. Raises Exit as `open_fleet` does."""
+
+    async def ask() -> T:
+        async with open_fleet(data) as fleet:
+            return await request(fleet)
+
+    return event_loop.run(ask())
+
+
+@contextlib.contextmanager
+def needed(bus: Bus, why: str) -> Iterator[None]:
+    """Make a failure of a bus in the block an Exit, code 3, that says why the bus is needed."""
+    try:
+        yield
+    except BusError as error:
+        message = f"bus {bus.name} at {bus.where} does not answer ({error.reason}): {why}"
+        raise Exit(Code.NO_BUS, add_remedy(message, bus.name, error.reason)) from None
 
 
 @contextlib.asynccontextmanager
@@ -163,6 +201,28 @@ def with_embedded_buses(
     return extended
 
 
+def describe_away(failed: Mapping[str, str]) -> list[str]:
+    return [f"bus {bus} does not answer: {reason}" for bus, reason in failed.items()]
+
+
 def describe_refusals(failed: Mapping[str, str]) -> list[str]:
     refused = [f"bus {bus} did not take it: {why}" for bus, why in failed.items()]
     return [*refused, *suggest_remedies(failed.items())]
+
+
+def suggest_remedies(troubles: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each reason among these (bus, reason) that has a remedy, each reason once."""
+    first: dict[str, str] = {}
+    for bus, reason in troubles:
+        first.setdefault(reason, bus)
+    known = {reason: bus for reason, bus in first.items() if reason in _REMEDIES}
+    return [f"{reason}: {_format_remedy(reason, bus)}" for reason, bus in known.items()]
+
+
+def add_remedy(message: str, bus: str, reason: str) -> str:
+    """Return a message about a bus, on its one line also what to do about it if there is a remedy."""
+    return f"{message}; {_format_remedy(reason, bus)}" if reason in _REMEDIES else message
+
+
+def _format_remedy(reason: str, bus: str) -> str:
+    return _REMEDIES[reason].format(variable=get_url_variable(bus))

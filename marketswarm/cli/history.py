@@ -1,27 +1,36 @@
-"""Implement `marketswarm history`: the outages of one service, and its uptime, as the board recorded them."""
+"""Implement `marketswarm history`: the outages of one service, and its uptime, as the board recorded them.
+
+Of a target of massive's probes: how long they took, and which of them failed.
+"""
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from marketswarm.bus import BusError
-from marketswarm.cli import event_loop, output
-from marketswarm.cli.bus_trouble import add_remedy
+from marketswarm.cli import output
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet, needed
 from marketswarm.cli.health import select_services
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json, Svc
-from marketswarm.cli.target_history import describe_target, encode_target, read_target_record
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Exit
 from marketswarm.history.healer_beat import read_healer_beat
 from marketswarm.history.rollup import HOUR_SEC, WINDOWS, PastOutage, Seconds
 from marketswarm.history.spans import KnownState
 from marketswarm.history.store import read_history
-from marketswarm.status.probe_past import ProbeRecord
-from marketswarm.text import format_duration
-from marketswarm.truth import HEALER, SYSTEM
+from marketswarm.status.probe_past import (
+    FailureRun,
+    ProbeBin,
+    ProbeRecord,
+    describe_reading,
+    find_probes_point,
+    format_response,
+    read_record,
+)
+from marketswarm.text import escape_text, format_duration
+from marketswarm.truth import HEALER, SYSTEM, find_probe_target
+from marketswarm.truth.document_edit import MASSIVE
 
 NO_HISTORY: Final = 1
 
@@ -44,13 +53,8 @@ class ServiceReport:
             "at": self.at,
             "since": self.since,
             "uptime": {
-                window: {
-                    "share": seconds.share,
-                    "up_sec": seconds.up,
-                    "down_sec": seconds.down,
-                    "unknown_sec": seconds.unknown,
-                }
-                for window, seconds in self.uptime.items()
+                window: {"share": each.share, **{f"{name}_sec": sec for name, sec in each._asdict().items()}}
+                for window, each in self.uptime.items()
             },
             "outages": [
                 {"start": one.start, "end": one.end, "sec": (one.end or self.at) - one.start}
@@ -66,39 +70,34 @@ def history(svc: Svc, as_json: Json = False, data: Data = DATA) -> None:
     is recorded of the service. Of a target of massive's probes (massive/shop) it shows how long they took,
     which share of them succeeded in an hour, a day and 30 days, and the last failures.
     """
-    report = event_loop.run(_read_report(svc, data))
-    now = time.time()
-    if isinstance(report, ProbeRecord):
-        if as_json:
-            output.print_json(encode_target(svc, report, now))
-        else:
-            output.print_lines(describe_target(svc, report, now))
-        return
+    report, now = ask_fleet(data, lambda fleet: _read_report(svc, fleet)), time.time()
     if as_json:
-        output.print_json(report.to_json())
-        return
-    output.print_lines(describe_report(report, now))
+        encoded = encode_target(svc, report, now) if isinstance(report, ProbeRecord) else report.to_json()
+        output.print_json(encoded)
+    elif isinstance(report, ProbeRecord):
+        output.print_lines(describe_target(svc, report, now))
+    else:
+        output.print_lines(describe_report(report, now))
 
 
-async def _read_report(svc: str, data: Path) -> ServiceReport | ProbeRecord:
-    async with open_fleet(data) as fleet:
-        target = await read_target_record(svc, fleet, time.time())
-        if target is not None:
-            return target
-        select_services(svc, fleet)
-        bus, truth = fleet.bus(SYSTEM), fleet.truth
-        timeout_sec = truth.timeout_of(HEALER)
-        try:
-            stored = await read_history(bus, int(time.time()), [svc])
-            record = None if stored is None else stored.history.services.get(svc)
-            if stored is None or record is None:
-                raise Exit(NO_HISTORY, f"nothing is recorded of {svc}: the board records it while it runs")
-            now = int(time.time())
-            # the board stores only now and then that the healer is there
-            beat = await read_healer_beat(bus, timeout_sec, now)
-        except BusError as error:
-            message = f"bus {bus.name} at {bus.where} does not answer ({error.reason}): it keeps the history"
-            raise Exit(Code.NO_BUS, add_remedy(message, bus.name, error.reason)) from None
+async def _read_report(svc: str, fleet: FleetView) -> ServiceReport | ProbeRecord:
+    """Return what is known of a service or of a target. Raises Exit, code 1, if nothing is recorded."""
+    truth, point = fleet.truth, find_probes_point(fleet.truth)
+    owner, _, name = svc.partition("/")
+    if owner == MASSIVE and point is not None and find_probe_target(truth, svc) is not None:
+        bus = fleet.bus(point.bus)
+        with needed(bus, "it keeps what massive found"):
+            return await read_record(bus, point.key, name, time.time())
+    select_services(svc, fleet)
+    bus, timeout_sec = fleet.bus(SYSTEM), truth.timeout_of(HEALER)
+    with needed(bus, "it keeps the history"):
+        stored = await read_history(bus, int(time.time()), [svc])
+        record = None if stored is None else stored.history.services.get(svc)
+        if stored is None or record is None:
+            raise Exit(NO_HISTORY, f"nothing is recorded of {svc}: the board records it while it runs")
+        now = int(time.time())
+        # the board stores only now and then that the healer is there
+        beat = await read_healer_beat(bus, timeout_sec, now)
     found = stored.history
     bus_of = {watch.svc: watch.bus for watch in truth.watched() if watch.svc == svc}
     found.follow(bus_of or {svc: SYSTEM}, timeout_sec, now)
@@ -132,3 +131,44 @@ def describe_report(report: ServiceReport, now: float) -> list[str]:
 def format_share(share: float | None) -> str:
     """Return a percentage, rounded down, so that only all is 100 %; `-` if it is unknown."""
     return "-" if share is None else f"{int(share * 100_000) / 1000:.3f} %"
+
+
+def encode_target(svc: str, record: ProbeRecord, now: float) -> dict[str, Any]:
+    """Return what `--json` says of a target."""
+    known = asdict(record)
+    past = known.pop("past")
+    del known["target"]
+    uptime = {window: asdict(each) for window, each in record.uptime.items()}
+    return {"svc": svc, "at": now, **known, "uptime": uptime, **past}
+
+
+def describe_target(svc: str, record: ProbeRecord, now: float) -> list[str]:
+    latest = record.latest
+    state = "no result of it was stored lately" if latest is None else describe_reading(latest)
+    lines = [escape_text(f"{svc}: {state}"), ""]
+    lines.append(f"{'':>6}  {'uptime':>9}  {'probes':>8}  {'average':>9}  {'slowest':>9}")
+    bins = {"1h": record.past.hour, "24h": record.past.day, "30d": record.past.month}
+    for window, uptime in record.uptime.items():
+        mean, most = _find_times(bins[window])
+        probes = uptime.probes or "-"
+        lines.append(f"{window:>6}  {format_share(uptime.share):>9}  {probes:>8}  {mean:>9}  {most:>9}")
+    lines.append("")
+    if not record.failures:
+        return [*lines, "no failure is recorded"]
+    return [*lines, "failures, the latest first:", *(_describe_run(run, now) for run in record.failures)]
+
+
+def _find_times(bins: Sequence[ProbeBin]) -> tuple[str, str]:
+    timed = [(one.mean_sec, one.probes - one.failures) for one in bins if one.mean_sec is not None]
+    if not timed:
+        return "-", "-"
+    mean = sum(mean * number for mean, number in timed) / sum(number for _, number in timed)
+    return format_response(mean), format_response(max(one.most_sec or 0.0 for one in bins))
+
+
+def _describe_run(run: FailureRun, now: float) -> str:
+    probes = f"{run.count} probe{'s' if run.count != 1 else ''}"
+    end = ", and it fails still" if run.is_open else ""
+    length = format_duration(run.until - run.since)
+    what = escape_text(f"{run.stage} {run.error}")
+    return f"  {format_moment(run.since, now)}  {length}  {what} ({probes}){end}"

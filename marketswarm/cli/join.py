@@ -23,8 +23,8 @@ from marketswarm.bus_url import explain_bus_url, format_host, is_bus_url
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.beat import BeatSender, beat_until_stopped, catch_end_signals
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.options import Data, require_service_name
-from marketswarm.exit import Code, Exit
+from marketswarm.cli.options import Data, argument, option, port_option, require_service_name
+from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.fleet.data_folder import find_fleet, format_data_option
 from marketswarm.fleet.joined import (
     JoinedFleet,
@@ -64,29 +64,20 @@ class Local:
 def join(
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="URL SVC=PIDFILE",
-            help="The fleet, as its `up --listen` printed it; then the services to beat for.",
+        argument(
+            "URL SVC=PIDFILE", "The fleet, as its `up --listen` printed it; then the services to beat for."
         ),
     ] = None,
     *,
     fingerprint: Annotated[
         str | None,
-        typer.Option(
-            "--fingerprint",
-            metavar="SHA256",
-            help="That of the fleet's certificate: it must show this one.",
-            show_default=False,
-        ),
+        option("--fingerprint", "SHA256", "That of the fleet's certificate: it must show this one."),
     ] = None,
     print_curl: Annotated[
         bool, typer.Option("--print-curl", help="Print the line for curl instead; no password is needed.")
     ] = False,
     board_port: Annotated[
-        int,
-        typer.Option(
-            "--board-port", min=1, max=65_535, metavar="N", help="Port of the fleet's board, for that line."
-        ),
+        int, port_option("--board-port", "Port of the fleet's board, for that line.")
     ] = BOARD_PORT,
     data: Data = DATA,
 ) -> None:
@@ -97,7 +88,7 @@ def join(
     the fingerprint are needed once. SVC=PIDFILE beats while the process lives whose id is in that file.
     """
     if find_fleet(data) is not None:
-        raise Exit(Code.CONFIGURATION, f"a fleet runs in {data} itself: join another one in another folder")
+        raise Mistake(f"a fleet runs in {data} itself: join another one in another folder")
     url, names = _split_words(words or [])
     services = [_parse_local(word) for word in names]
     if url is None and fingerprint is not None:
@@ -115,7 +106,7 @@ def join(
             joined = replace(joined, password=_find_password(joined, data))
         event_loop.run(_join(joined, services, data, is_new=url is not None))
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, f"{error.filename or data}: {error.strerror or error}") from None
+        raise Mistake(f"{error.filename or data}: {error.strerror or error}") from None
 
 
 def is_process_alive(pid_file: Path) -> bool:
@@ -152,23 +143,22 @@ def _parse_local(word: str) -> Local:
         return Local(svc)
     pid_file = Path(path).absolute()
     if pid_file.exists() and not os.access(pid_file, os.R_OK):
-        raise Exit(Code.CONFIGURATION, f"{path}: this user can't read it")
+        raise Mistake(f"{path}: this user can't read it")
     return Local(svc, pid_file)
 
 
 def _parse_url(text: str) -> JoinedFleet:
     """Return what `rediss://[USER[:PASSWORD]@]HOST[:PORT]` says. Raise Exit, code 2, for any other text."""
     if not is_bus_url(text):
-        raise Exit(Code.CONFIGURATION, f"the URL is not {explain_bus_url(text)}")
+        raise Mistake(f"the URL is not {explain_bus_url(text)}")
     parts = urlsplit(text)
     if parts.scheme == "redis":
-        raise Exit(
-            Code.CONFIGURATION,
+        raise Mistake(
             "redis:// has no TLS, so the password could be read on the network: `marketswarm up --listen` "
             "on the fleet's machine prints a URL with rediss://",
         )
     if parts.scheme != "rediss" or parts.query or parts.path.strip("/"):
-        raise Exit(Code.CONFIGURATION, f"the URL is not one of another machine: {_EXAMPLE}")
+        raise Mistake(f"the URL is not one of another machine: {_EXAMPLE}")
     user, password = unquote(parts.username or JOIN), unquote(parts.password or "")
     return JoinedFleet(parts.hostname or "", parts.port or 6379, "", user, password)
 
@@ -183,8 +173,7 @@ def _parse_fingerprint(text: str) -> str:
 def _require_joined(data: Path) -> JoinedFleet:
     joined = read_joined(data)
     if joined is None:
-        raise Exit(
-            Code.CONFIGURATION,
+        raise Mistake(
             f"this machine has joined no fleet in {data}. `marketswarm up --listen ADDRESS` on the fleet's "
             f"machine prints the line to type here:\n  {_EXAMPLE}",
         )
@@ -196,8 +185,7 @@ def _pin(url: JoinedFleet, fingerprint: str | None, data: Path) -> JoinedFleet:
     try:
         der = fetch_certificate(url.host, url.port, _WITHIN_SEC, verified=fingerprint is None)
     except ssl.SSLCertVerificationError as error:
-        raise Exit(
-            Code.CONFIGURATION,
+        raise Mistake(
             f"{url.where}: no authority that this machine knows vouches for its certificate "
             f"({error.verify_message}). Take the --fingerprint that `marketswarm up --listen` printed there",
         ) from None
@@ -209,8 +197,7 @@ def _pin(url: JoinedFleet, fingerprint: str | None, data: Path) -> JoinedFleet:
     if fingerprint is None:
         return url
     if not has_fingerprint(der, fingerprint):
-        raise Exit(
-            Code.CONFIGURATION,
+        raise Mistake(
             f"{url.where} shows another certificate than that of the fingerprint, so nothing was sent to it. "
             "Compare with what `marketswarm up --listen` prints there now; if that is the same, another "
             "machine answers in its place",
@@ -239,10 +226,8 @@ def _print_curl(joined: JoinedFleet, services: Sequence[str], port: int, data: P
     address = f"https://{format_host(joined.host)}:{port}/ping/$UUID"
     output.print_line(f'curl -fsS -m 10 --retry 5 {trust}"{address}"')
     for svc in services or ["SVC"]:
-        sys.stderr.write(
-            f"UUID is the key of {svc}: `marketswarm token create NAME --ping {svc}` on the fleet's machine "
-            "prints it\n"
-        )
+        make = f"`marketswarm token create NAME --ping {svc}` on the fleet's machine prints it"
+        output.print_aside(f"UUID is the key of {svc}: {make}")
 
 
 async def _join(joined: JoinedFleet, services: Sequence[Local], data: Path, *, is_new: bool) -> None:
@@ -263,7 +248,7 @@ async def _join(joined: JoinedFleet, services: Sequence[Local], data: Path, *, i
             await _beat_first(sender, local)
         async with asyncio.TaskGroup() as group:
             for sender, local in zip(senders, services, strict=True):
-                beats = beat_until_stopped(sender, "ok", None, None, stopped, is_alive=_watch(local))
+                beats = beat_until_stopped(sender, stopped, is_alive=_watch(local))
                 group.create_task(beats, name=local.svc)
     finally:
         await asyncio.gather(*(sender.aclose() for sender in senders))
@@ -289,11 +274,9 @@ async def _log_in(joined: JoinedFleet, data: Path) -> JoinedFleet:
 def _explain_refusal(error: BusError, joined: JoinedFleet) -> Exit:
     where, user = escape_text(joined.where), escape_text(joined.user)
     if error.reason == "auth":
-        return Exit(Code.CONFIGURATION, f"{where}: wrong password for the user {user}. {_WHERE_IT_IS}")
+        return Mistake(f"{where}: wrong password for the user {user}. {_WHERE_IT_IS}")
     if error.reason == "tls":
-        return Exit(
-            Code.CONFIGURATION, f"{where}: its certificate does not fit ({escape_text(error.detail)})"
-        )
+        return Mistake(f"{where}: its certificate does not fit ({escape_text(error.detail)})")
     return Exit(Code.NO_BUS, f"{where}: {error.reason} ({escape_text(error.detail)})")
 
 
@@ -308,7 +291,7 @@ def _find_password(joined: JoinedFleet, data: Path) -> str:
     if known is not None and replace(known, password="", bus_names=()) == joined:
         return known.password
     why = "no password: MARKETSWARM_JOIN_PASSWORD_FILE names no file, and there is no terminal to ask at"
-    raise Exit(Code.CONFIGURATION, f"{why}. {_WHERE_IT_IS}")
+    raise Mistake(f"{why}. {_WHERE_IT_IS}")
 
 
 def _require_watched(senders: Sequence[BeatSender], joined: JoinedFleet) -> None:
@@ -322,8 +305,7 @@ def _require_watched(senders: Sequence[BeatSender], joined: JoinedFleet) -> None
     for sender in senders:
         job = sender.destination.job
         if job is not None and job.schedule is not None:
-            raise Exit(
-                Code.CONFIGURATION,
+            raise Mistake(
                 f"{sender.svc} is a job with a schedule: each beat would count as a run. "
                 f"marketswarm exec --svc {sender.svc} -- COMMAND reports its runs",
             )
@@ -345,9 +327,8 @@ async def _beat_first(sender: BeatSender, local: Local) -> None:
         await sender.publish()
     except BusError as error:
         if error.reason == "auth":
-            raise Exit(
-                Code.CONFIGURATION,
-                f"this machine may not beat for {sender.svc}: the fleet's own machine has the program of it",
+            raise Mistake(
+                f"this machine may not beat for {sender.svc}: the fleet's own machine has the program of it"
             ) from None
         raise Exit(Code.NO_BUS, f"no beat: {sender.describe(error)}") from None
     output.print_line(f"{text}; Ctrl-C ends it")
@@ -376,5 +357,5 @@ def _print_next_steps(data: Path) -> None:
         (f"marketswarm join SVC=/run/SVC.pid{option}", "while that process lives"),
         (f"marketswarm exec --svc SVC{option} -- COMMAND", "while a command runs, with its result"),
     )
-    width = max(len(command) for command, _ in steps)
-    output.print_lines(["Next, here:", *(f"  {command:<{width}}  {what}" for command, what in steps)])
+    output.print_line("Next, here:")
+    output.print_pairs(steps)

@@ -11,7 +11,7 @@ import termios
 import tty
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 _TYPED: Final = re.compile(r"\x1b[\[O]([0-9;]*[ -/]*[@-~])|(.)", re.DOTALL)
 _READ_BYTES: Final = 1024
@@ -32,48 +32,37 @@ class NamedKey(StrEnum):
     REDRAW = "redraw"
 
 
-_CONTROLS: Final = {
+_KEYS: Final = {
     "\r": NamedKey.ENTER,
     "\n": NamedKey.ENTER,
     "\x7f": NamedKey.BACKSPACE,
     "\x08": NamedKey.BACKSPACE,
     "\x04": NamedKey.END,
+    "\x1b": NamedKey.ESCAPE,
+    "\x1bA": NamedKey.UP,
+    "\x1bB": NamedKey.DOWN,
+    "\x1b5~": NamedKey.PAGE_UP,
+    "\x1b6~": NamedKey.PAGE_DOWN,
+    "\x1bH": NamedKey.HOME,
+    "\x1b1~": NamedKey.HOME,
 }
-_SEQUENCES: Final = {
-    "A": NamedKey.UP,
-    "B": NamedKey.DOWN,
-    "5~": NamedKey.PAGE_UP,
-    "6~": NamedKey.PAGE_DOWN,
-    "H": NamedKey.HOME,
-    "1~": NamedKey.HOME,
-}
+"""By what a terminal sends, of a sequence without the `[` or `O` after its escape."""
 
 
 def split_keys(text: str) -> list[str]:
     """Return the keys in what a terminal sent: characters, and names of `Key`; unknown ones are left out."""
-    found: list[str] = []
-    for sequence, char in _TYPED.findall(text):
-        if sequence:
-            if sequence in _SEQUENCES:
-                found.append(_SEQUENCES[sequence])
-        elif char == "\x1b":
-            found.append(NamedKey.ESCAPE)
-        elif char in _CONTROLS:
-            found.append(_CONTROLS[char])
-        elif char.isprintable():
-            found.append(char)
-    return found
+    sent = (f"\x1b{sequence}" if sequence else char for sequence, char in _TYPED.findall(text))
+    return [_KEYS.get(key, key) for key in sent if key in _KEYS or key.isprintable()]
 
 
 @contextlib.contextmanager
-def open_keyboard() -> Iterator[asyncio.Queue[str]]:
-    """Yield the queue of the keys that are pressed, and restore the terminal at the end.
+def open_keyboard(pressed: asyncio.Queue[Any]) -> Iterator[None]:
+    """Put the keys that are pressed in the block into a queue, and restore the terminal at its end.
 
     SIGTERM and SIGHUP count as the end of the input, so that they leave a usable terminal, too. Ctrl-C stays
     a signal. Must be called in a running event loop, with a terminal on stdin.
     """
-    loop, pressed = asyncio.get_running_loop(), asyncio.Queue[str]()
-    terminal = sys.stdin.fileno()
+    loop, terminal = asyncio.get_running_loop(), sys.stdin.fileno()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def read_keys() -> None:
@@ -97,7 +86,7 @@ def open_keyboard() -> Iterator[asyncio.Queue[str]]:
         loop.add_reader(terminal, read_keys)
         for number, key in signals.items():
             loop.add_signal_handler(number, pressed.put_nowait, key)
-        yield pressed
+        yield
     finally:
         for number in signals:
             loop.remove_signal_handler(number)

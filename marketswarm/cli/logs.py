@@ -12,10 +12,11 @@ import typer
 
 from marketswarm.bus.stored_values import parse_object
 from marketswarm.cli import output
+from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.event_loop import INTERRUPTED
-from marketswarm.cli.options import Data, Json, complete_service
-from marketswarm.exit import Code, Exit
+from marketswarm.cli.options import Data, Json, argument
+from marketswarm.exit import Exit, Mistake
 from marketswarm.fleet.agent_logs import find_logs
 from marketswarm.fleet.output import LogFormatter
 from marketswarm.log_follower import LogFollower
@@ -32,9 +33,7 @@ _Line = tuple[str, bytes]
 def logs(
     svcs: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[SVC]...", help="The services; by default all.", autocompletion=complete_service
-        ),
+        argument("[SVC]...", "The services; by default all.", autocompletion=complete_service),
     ] = None,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many lines of each process.")
@@ -93,8 +92,7 @@ def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
 def _require_known(wanted: Sequence[str], known: Collection[str], data: Path) -> None:
     place = data.absolute() / "logs"
     if not known:
-        raise Exit(
-            Code.CONFIGURATION,
+        raise Mistake(
             f"there are no logs in {place}\n"
             "  `marketswarm up` writes them; another folder: --data DIR\n"
             "  a fleet in containers: make logs; under systemd: journalctl",
@@ -102,7 +100,7 @@ def _require_known(wanted: Sequence[str], known: Collection[str], data: Path) ->
     for svc in wanted:
         if not any(_is_wanted(name, [svc]) for name in known):
             hint = suggest_name(svc, known, "there are logs of")
-            raise Exit(Code.CONFIGURATION, f"there is no log of {svc} in {place}; {hint}")
+            raise Mistake(f"there is no log of {svc} in {place}; {hint}")
 
 
 def _merge_by_time(logs_by_name: dict[str, list[bytes]]) -> list[_Line]:

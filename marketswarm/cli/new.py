@@ -1,4 +1,4 @@
-"""Implement `marketswarm new`: write a new service that runs at once, with a test that proves it.
+"""Implement `marketswarm init` and `new`: write a first truth.json, or a service that runs, with its test.
 
 Only new files are written, all of them or none. Text for files that were written by hand, truth.json and
 compose.yaml, is printed to be pasted; a missing truth.json is written.
@@ -8,6 +8,7 @@ import contextlib
 import json
 import keyword
 import os
+import shlex
 import textwrap
 from collections.abc import Mapping
 from importlib.resources import files
@@ -19,14 +20,42 @@ import typer
 
 from marketswarm.agent.service_modules import find_modules
 from marketswarm.cli import output
-from marketswarm.cli.init import STARTER_TRUTH
-from marketswarm.cli.options import require_service_name
+from marketswarm.cli.options import TRUTH, argument, option, require_service_name
 from marketswarm.cli.validate import read_truth_file
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Mistake
 from marketswarm.fleet.preflight import is_in_our_tree
 from marketswarm.keys import heartbeat_channel
 from marketswarm.truth import TruthError, parse_truth
 
+STARTER_TRUTH: Final[dict[str, Any]] = {
+    "version": 1,
+    "services": {"healer": {"threshold": {"heartbeat_cadence": 30}}, "sentinel": {}, "notifier": {}},
+}
+"""A truth with which `marketswarm up` runs at once: only the agents that watch others."""
+
+_TRUTH_SUMMARY: Final = """
+What it says, key by key:
+
+  services.healer      hears the beats of all services, and reports one that falls silent
+    heartbeat_cadence  after 30 s of silence, unless the service has a timeout_sec of its own
+  services.sentinel    watches the healer
+  services.notifier    sends messages to people; WEBHOOK_URL names the first receiver
+
+What is not said has a default, so {} is a whole section. To watch a program of yours, put its name, and how
+often it beats, into "services":
+
+  "my_svc": {"heartbeat": {"interval_sec": 10}}
+
+What to type next:
+"""
+_NEXT_COMMANDS: Final = (
+    ("up{truth}", "starts two Redis servers and these services; Ctrl-C ends them"),
+    ("new prices{truth}", "writes a service in Python, with its test, and its section for this file"),
+    ("add job backup --every 1d{truth}", "puts a job of yours into it, and prints the lines to paste"),
+    ("validate{file}", "checks the file after an edit"),
+    ("seed{file}", "gives the edited file to a fleet that runs"),
+    ("beat my_svc --every 10s", "sends the beats of my_svc from a terminal"),
+)
 _FILES: Final = {  # template: the file that it becomes
     "__init__.py": "services/{0}/__init__.py",
     "__main__.py": "services/{0}/__main__.py",
@@ -39,11 +68,25 @@ _OTHER_PROGRAMS: Final = ("healer", "sentinel", "notifier", "bootstrap")
 _OUR_COMPOSE_ANCHOR: Final = "x-agent: &agent"
 
 
+def init(
+    truth: Annotated[Path, option("--truth", "FILE", "The file to write.", envvar="TRUTH_PATH")] = TRUTH,
+) -> None:
+    """Write a truth.json to begin with, and explain it. A file that is there is never changed."""
+    file = shlex.quote(str(truth))
+    if os.path.lexists(truth):
+        check = f"`marketswarm validate {file}` checks it"
+        raise Mistake(f"{truth} is there already: it is not touched. {check}")
+    _write_files({truth: _to_json(STARTER_TRUTH)}, makes_folders=False)
+    output.print_lines([f"wrote {truth}", *_TRUTH_SUMMARY.splitlines()])
+    named = {"file": "", "truth": ""}
+    if truth != TRUTH:
+        named = {"file": f" {file}", "truth": f" --truth {file}"}
+    output.print_pairs((f"marketswarm {words.format(**named)}", what) for words, what in _NEXT_COMMANDS)
+
+
 def new(
-    svc: Annotated[str, typer.Argument(metavar="NAME", help="The name of the service: prices.")],
-    truth: Annotated[
-        Path, typer.Option("--truth", envvar="TRUTH_PATH", metavar="FILE", help="The truth it is for.")
-    ] = Path("truth.json"),
+    svc: Annotated[str, argument("NAME", "The name of the service: prices.")],
+    truth: Annotated[Path, option("--truth", "FILE", "The truth it is for.", envvar="TRUTH_PATH")] = TRUTH,
 ) -> None:
     """Write a service and its test, and print its section of the truth and its compose entry.
 
@@ -51,7 +94,7 @@ def new(
     """
     module = _module_name(svc)
     if svc in find_modules([svc]):
-        raise Exit(Code.CONFIGURATION, f"{svc}: there is a services.{module} already")
+        raise Mistake(f"{svc}: there is a services.{module} already")
     drafts = _draft_files(svc, module)
     section = None
     if truth.exists():
@@ -86,7 +129,7 @@ def _draft_files(svc: str, module: str) -> dict[Path, str]:
     for template, name in _FILES.items():
         path = Path(name.format(module))
         if os.path.lexists(path):
-            raise Exit(Code.CONFIGURATION, f"{path} is there already: it is not touched")
+            raise Mistake(f"{path} is there already: it is not touched")
         drafts[path] = _fill_template(template, svc, module)
     return drafts
 
@@ -100,14 +143,14 @@ def _fill_template(template: str, svc: str, module: str) -> str:
 def _make_section_for_file(svc: str, path: Path) -> dict[str, Any]:
     raw, loaded = read_truth_file(path)
     if svc in loaded.truth.services:
-        raise Exit(Code.CONFIGURATION, f"{path}: {svc} has a section already")
+        raise Mistake(f"{path}: {svc} has a section already")
     cadence_sec = loaded.truth.cadence_sec()
     most_sec = _DEFAULT_INTERVAL_SEC if cadence_sec is None else round(cadence_sec / 3, 3)
     section = _make_section(svc, min(_DEFAULT_INTERVAL_SEC, most_sec))
     try:
         parse_truth(json.dumps(_add_section(json.loads(raw), svc, section)).encode())
     except TruthError as error:
-        raise Exit(Code.CONFIGURATION, f"{path}: a section for {svc} does not fit in: {error}") from None
+        raise Mistake(f"{path}: a section for {svc} does not fit in: {error}") from None
     return section
 
 
@@ -133,23 +176,24 @@ def _to_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _write_files(drafts: Mapping[Path, str]) -> None:
+def _write_files(drafts: Mapping[Path, str], *, makes_folders: bool = True) -> None:
     """Write new files, all or none: after an error, delete those that were written, with their folders."""
     made: list[Path] = []
     try:
         for path, text in drafts.items():
             missing = [each for each in path.parents if not each.exists()]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made += reversed(missing)
+            if makes_folders:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made += reversed(missing)
             with path.open("x", encoding="utf-8") as file:
                 made.append(path)
                 file.write(text)
     except OSError as error:
-        for path in reversed(made):
+        for each in reversed(made):
             with contextlib.suppress(OSError):
-                path.rmdir() if path.is_dir() else path.unlink()
-        why = f"{error.filename or 'files'}: {error.strerror or error}"
-        raise Exit(Code.CONFIGURATION, f"{why}; nothing was written") from None
+                each.rmdir() if each.is_dir() else each.unlink()
+        why = f"{error.filename or path}: {error.strerror or error}"
+        raise Mistake(f"{why}; nothing was written") from None
 
 
 def compose_entry(compose: Path, svc: str, module: str) -> str:
@@ -173,5 +217,5 @@ def _print_next_steps(svc: str, module: str) -> None:
         (f"python -m pytest tests/services/{module}", "the same on real servers, in seconds"),
         (f"services/{module}/loop.py", "is where its work goes"),
     ]
-    width = max(len(what) for what, _ in steps)
-    output.print_lines(["", *(f"  {what:<{width}}  {meaning}" for what, meaning in steps)])
+    output.print_line("")
+    output.print_pairs(steps)

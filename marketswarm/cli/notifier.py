@@ -5,25 +5,17 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
-from marketswarm.cli import event_loop, output
+from marketswarm.cli import output
+from marketswarm.cli.completion import complete_channel, complete_service
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
-from marketswarm.cli.options import (
-    WITHIN_SEC,
-    By,
-    Data,
-    Json,
-    Within,
-    author_name,
-    complete_channel,
-    complete_service,
-)
+from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_refusals
+from marketswarm.cli.options import WITHIN_SEC, By, Data, Json, Within, argument, author_name
+from marketswarm.cli.output import pick
 from marketswarm.exit import Exit
 from marketswarm.operator.requests import (
     ALL,
@@ -44,10 +36,8 @@ _NOTIFIER: Final = "notifier"
 def ack(
     incident: Annotated[
         str,
-        typer.Argument(
-            metavar="INCIDENT",
-            help="A service that is down, or the id of its miss.",
-            autocompletion=complete_service,
+        argument(
+            "INCIDENT", "A service that is down, or the id of its miss.", autocompletion=complete_service
         ),
     ],
     by: By = None,
@@ -64,10 +54,7 @@ def ack(
 
 def notify_test(
     channel: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[CHANNEL]", help="One channel; all without it.", autocompletion=complete_channel
-        ),
+        str | None, argument("[CHANNEL]", "One channel; all without it.", autocompletion=complete_channel)
     ] = None,
     by: By = None,
     within: Within = WITHIN_SEC,
@@ -94,34 +81,23 @@ def request_notifier(
         request = create_request(action, what, by, time.time())
     except ValueError:
         raise typer.BadParameter("it has 1 to 200 letters") from None
-    event_loop.run(_request(request, within_sec, data, as_json=as_json))
+    ask_fleet(data, lambda fleet: _request(request, within_sec, fleet, as_json=as_json))
 
 
-async def _request(request: OperatorRequest, within_sec: float, data: Path, *, as_json: bool) -> None:
-    async with open_fleet(data) as fleet:
-        buses, failed = await send_request(fleet.buses(), request)
-        if not as_json:
-            output.print_lines(describe_refusals(failed))
-        show: Callable[[Answer], None] = (lambda _: None) if as_json else _print_answer
-        answers = await collect_answers(buses, request.id, within_sec, show)
-        is_done = bool(answers) and answers[-1].done
-        if as_json:
-            output.print_json(
-                {
-                    "id": request.id,
-                    "done": is_done,
-                    "answers": list(map(_encode_answer, answers)),
-                    "failed": failed,
-                }
-            )
-        if not is_done:
-            raise Exit(REFUSED, await _describe_no_answer(fleet, request, within_sec, answers))
+async def _request(request: OperatorRequest, within_sec: float, fleet: FleetView, *, as_json: bool) -> None:
+    buses, failed = await send_request(fleet.buses(), request)
+    if not as_json:
+        output.print_lines(describe_refusals(failed))
+    show: Callable[[Answer], None] = (lambda _: None) if as_json else _print_answer
+    answers = await collect_answers(buses, request.id, within_sec, show)
+    is_done = bool(answers) and answers[-1].done
+    if as_json:
+        said = [pick(each, "ok", "said", "channel", "where", "retry_sec") for each in answers]
+        output.print_json({"id": request.id, "done": is_done, "answers": said, "failed": failed})
+    if not is_done:
+        raise Exit(REFUSED, await _describe_no_answer(fleet, request, within_sec, answers))
     if not all(answer.ok for answer in answers):
         raise Exit(REFUSED, "")
-
-
-def _encode_answer(answer: Answer) -> dict[str, Any]:
-    return {name: value for name, value in asdict(answer).items() if name != "done"}
 
 
 def _print_answer(answer: Answer) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from marketswarm.cli import output
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.options import Data
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.plan import BOARD_PORT, LAST_PORT, find_board_host, format_board_url
 
@@ -41,7 +41,7 @@ def find_board(data: Path) -> str:
         return fleet.board
     port = os.environ.get("BOARD_PORT") or str(BOARD_PORT)
     if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) <= LAST_PORT):
-        raise Exit(Code.CONFIGURATION, f"BOARD_PORT: {port!r} is not a port from 1 to {LAST_PORT}")
+        raise Mistake(f"BOARD_PORT: {port!r} is not a port from 1 to {LAST_PORT}")
     return format_board_url(int(port), find_board_host(os.environ))
 
 

@@ -2,16 +2,25 @@
 
 import getpass
 import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import typer
 
-from marketswarm.cli.data_folder import DATA
+from marketswarm.cli.completion import complete_service
+from marketswarm.exit import Exit, Mistake
 
 _UNITS_SEC = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _SERVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+TRUTH = Path("truth.json")
 WITHIN_SEC = 30.0
+NOT_CONFIRMED = 1
+"""The exit code if a person was asked, and did not say yes."""
 
 
 def parse_duration(text: str | float) -> float:
@@ -49,45 +58,96 @@ def author_name(given: str | None) -> str:
     return name.strip()
 
 
-def complete_service(context: typer.Context, incomplete: str) -> list[str]:
-    from marketswarm.cli import completion  # noqa: PLC0415 - for a shell that completes alone
+def require_yes(question: str, undone: str, *, yes: bool, may_ask: bool = True) -> None:
+    """Return if `yes` was given, or a person at the terminal says yes.
 
-    return completion.list_services(incomplete, context.params.get("data") or DATA)
+    Raises Exit, code 2 if nobody can be asked, NOT_CONFIRMED for another answer; its message begins with
+    `undone`: what was not done.
+    """
+    if yes:
+        return
+    if not may_ask or not sys.stdin.isatty():
+        raise Mistake(f"{undone}: no terminal; pass --yes to confirm")
+    if not typer.confirm(question, err=True):
+        raise Exit(NOT_CONFIRMED, undone)
 
 
-def complete_channel(context: typer.Context, incomplete: str) -> list[str]:
-    from marketswarm.cli import completion  # noqa: PLC0415 - for a shell that completes alone
+def option(name: str, metavar: str, what: str, **more: Any) -> Any:
+    """Return the definition of an option with a value, which help and errors call `metavar`."""
+    return typer.Option(name, metavar=metavar, help=what, **more)
 
-    return completion.list_channels(incomplete, context.params.get("data") or DATA)
+
+def time_option(name: str, example: str, what: str, **more: Any) -> Any:
+    """Return the definition of an option whose value is a duration, in seconds when it is parsed."""
+    return option(name, example, what, parser=parse_duration, **more)
 
 
-Svc = Annotated[
-    str,
-    typer.Argument(
-        metavar="SVC", help="The service, as truth.json names it.", autocompletion=complete_service
-    ),
-]
+def port_option(name: str, what: str, **more: Any) -> Any:
+    """Return the definition of an option whose value is a port."""
+    return option(name, "N", what, min=1, max=65_535, **more)
+
+
+def argument(metavar: str, what: str, **more: Any) -> Any:
+    """Return the definition of an argument, which help and errors call `metavar`."""
+    return typer.Argument(metavar=metavar, help=what, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class OptionGroup:
+    """Options that commands take together: `make` turns their values into the one value that a command gets.
+
+    A parameter of a command that is annotated with a group stands for all of its options, in their order.
+    """
+
+    options: tuple[Parameter, ...]
+    make: Callable[..., Any]
+
+    @classmethod
+    def of(cls, make: Callable[..., Any]) -> Self:
+        """Return the group of the options that a function, or a dataclass, takes."""
+        return cls(tuple(signature(make, eval_str=True).parameters.values()), make)
+
+
+def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with the options of its groups in its signature, each group in its place."""
+    given = signature(command, eval_str=True)
+    groups = {
+        name: group
+        for name, each in given.parameters.items()
+        for group in getattr(each.annotation, "__metadata__", ())
+        if isinstance(group, OptionGroup)
+    }
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group.make(**{each.name: values.pop(each.name) for each in group.options})
+        command(**values)
+
+    expanded = [
+        each.replace(kind=Parameter.KEYWORD_ONLY)
+        for name, own in given.parameters.items()
+        for each in (groups[name].options if name in groups else (own,))
+    ]
+    vars(run)["__signature__"] = given.replace(parameters=expanded)
+    return run
+
+
+Svc = Annotated[str, argument("SVC", "The service, as truth.json names it.", autocompletion=complete_service)]
 
 Data = Annotated[
-    Path,
-    typer.Option(
-        "--data", envvar="MARKETSWARM_DATA", metavar="DIR", help="Folder with the data of the embedded fleet."
-    ),
+    Path, option("--data", "DIR", "Folder with the data of the embedded fleet.", envvar="MARKETSWARM_DATA")
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
-By = Annotated[
-    str | None, typer.Option("--by", metavar="NAME", help="Who does it; by default your login's name.")
-]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+By = Annotated[str | None, option("--by", "NAME", "Who does it; by default your login's name.")]
 
 Within = Annotated[
     float,
-    typer.Option(
-        "--within",
-        parser=parse_duration,
-        metavar="30s",
-        show_default=False,
-        help="How long to wait for the notifier's answer; 30s by default.",
+    time_option(
+        "--within", "30s", "How long to wait for the notifier's answer; 30s by default.", show_default=False
     ),
 ]

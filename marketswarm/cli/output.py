@@ -8,7 +8,7 @@ before. `tables.py` prints tables; it takes longer to load.
 import codecs
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -39,19 +39,44 @@ def print_line(text: str, style: str | None = None) -> None:
     sys.stdout.flush()
 
 
-def print_lines(lines: Iterable[str]) -> None:
+def print_lines(lines: Iterable[str], style: str | None = None) -> None:
     for line in lines:
-        print_line(line)
+        print_line(line, style)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print things to type, each with what it does, in two columns."""
+    print_lines(f"  {line}" for line in align(pairs))
+
+
+def align(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a line for each row, its cells in columns; lines end where their text ends."""
+    cells = list(rows)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
 
 
 def print_error(message: str) -> None:
     """Print what went wrong, or a warning, to stderr as `marketswarm: …`, which every command does."""
-    sys.stderr.write(f"marketswarm: {escape_lines(message)}\n")
+    print_aside(f"marketswarm: {message}")
+
+
+def print_aside(text: str) -> None:
+    """Print a line to stderr: what a person should know beside the results."""
+    sys.stderr.write(f"{escape_lines(text)}\n")
     sys.stderr.flush()
 
 
 def print_json(value: Any) -> None:
     print_json_bytes(orjson.dumps(value))
+
+
+def pick(value: object, *names: str) -> dict[str, Any]:
+    """Return some attributes of a value by their names, for JSON."""
+    return {name: getattr(value, name) for name in names}
 
 
 def print_json_bytes(raw: bytes) -> None:

@@ -2,35 +2,34 @@
 
 import contextlib
 import sys
-from pathlib import Path
-from typing import Annotated, Final
+from collections.abc import Iterator
+from itertools import chain
+from typing import Annotated, Any, Final
 
 import typer
 
 from marketswarm.bus import Bus, get_url_variable
-from marketswarm.bus.raw_command import Reply, find_refused_user, is_streaming, run_command
-from marketswarm.cli import event_loop, output
+from marketswarm.bus.raw_command import Reply, find_refused_user, format_error, is_streaming, run_command
+from marketswarm.cli import output
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import FleetView, open_fleet
-from marketswarm.cli.options import Data
-from marketswarm.cli.redis_text import encode_reply, format_reply
-from marketswarm.exit import Code, Exit
+from marketswarm.cli.fleet_view import FleetView, ask_fleet
+from marketswarm.cli.options import Data, argument
+from marketswarm.exit import Exit, Mistake
 from marketswarm.text import escape_text
 from marketswarm.truth import MARKET, SYSTEM, describe_unknown
 
 REFUSED: Final = 1
 """The exit code when the server answered with an error."""
-_EXAMPLES: Final = (
-    "marketswarm redis system-redis GET health:rss_agg",
-    "marketswarm redis system-redis SUBSCRIBE healer:alerts",
-)
+_ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\a": "\\a", "\b": "\\b"}
+_NO_COMMAND: Final = """say a bus and a command, for example:
+  marketswarm redis system-redis GET health:rss_agg
+  marketswarm redis system-redis SUBSCRIBE healer:alerts"""
 
 
 def redis(
-    bus: Annotated[str, typer.Argument(metavar="BUS", help="Its name: system-redis, market-redis.")] = "",
+    bus: Annotated[str, argument("BUS", "Its name: system-redis, market-redis.")] = "",
     words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="COMMAND", help="The command and its arguments, as redis-cli takes them."),
+        list[str] | None, argument("COMMAND", "The command and its arguments, as redis-cli takes them.")
     ] = None,
     *,
     raw: Annotated[
@@ -49,29 +48,27 @@ def redis(
     server answers with an error, which is on stderr.
     """
     if not bus or not words:
-        raise Exit(
-            Code.CONFIGURATION,
-            "\n".join(["say a bus and a command, for example:", *(f"  {each}" for each in _EXAMPLES)]),
-        )
+        raise Mistake(_NO_COMMAND)
     is_raw = not sys.stdout.isatty() if raw is None else raw
-    if not event_loop.run(_run(bus, words, data, is_raw=is_raw)):
+    if not ask_fleet(data, lambda fleet: _run(bus, words, fleet, is_raw=is_raw)):
         raise Exit(REFUSED, "")
 
 
-async def _run(name: str, words: list[str], data: Path, *, is_raw: bool) -> bool:
+async def _run(name: str, words: list[str], fleet: FleetView, *, is_raw: bool) -> bool:
     """Print each reply; return False if one is an error."""
-    async with open_fleet(data) as fleet:
-        _require_bus(name, fleet)
-        bus = fleet.bus(name)
-        async with contextlib.aclosing(run_command(bus, words)) as replies:
-            if is_streaming(words) and not is_raw:
-                sys.stderr.write("Reading messages... (Ctrl-C ends)\n")
-            async for reply in replies:
-                if isinstance(reply.value, Exception):
-                    sys.stderr.write(f"{format_reply(reply)}\n")
-                    _print_refused_user(bus, reply)
-                    return False
-                _print(reply, is_raw=is_raw)
+    known = (SYSTEM, MARKET) if fleet.found is None else fleet.truth.bus_names()
+    if name not in known:
+        raise Mistake(describe_unknown(name, known))
+    bus = fleet.bus(name)
+    async with contextlib.aclosing(run_command(bus, words)) as replies:
+        if is_streaming(words) and not is_raw:
+            output.print_aside("Reading messages... (Ctrl-C ends)")
+        async for reply in replies:
+            if isinstance(reply.value, Exception):
+                output.print_aside(format_reply(reply))
+                _print_refused_user(bus, reply)
+                return False
+            _print(reply, is_raw=is_raw)
     return True
 
 
@@ -94,7 +91,62 @@ def _print_refused_user(bus: Bus, reply: Reply) -> None:
         output.print_error(f"the user {escape_text(user)} has no right to this; {another}")
 
 
-def _require_bus(name: str, fleet: FleetView) -> None:
-    known = (SYSTEM, MARKET) if fleet.found is None else fleet.truth.bus_names()
-    if name not in known:
-        raise Exit(Code.CONFIGURATION, describe_unknown(name, known))
+def format_reply(reply: Reply) -> str:
+    """Return the lines for a terminal, which no character in them can control: `1) "a"`, `(integer) 3`."""
+    if reply.is_status:
+        return escape_text(reply.value.decode("utf-8", "backslashreplace"))
+    return "\n".join(_format_value(reply.value))
+
+
+def _format_value(value: Any) -> Iterator[str]:
+    if isinstance(value, (list, tuple, dict)):
+        yield from _format_list(_list_items(value))
+    elif isinstance(value, bytes):
+        yield quote_bytes(value)
+    elif isinstance(value, Exception):
+        yield f"(error) {escape_text(format_error(value))}"
+    elif value is None:
+        yield "(nil)"
+    else:
+        yield f"(integer) {value}"
+
+
+def _list_items(value: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> list[Any]:
+    """Return the values of a list, or the keys of a mapping, each with its value after it."""
+    return [*chain.from_iterable(value.items())] if isinstance(value, dict) else [*value]
+
+
+def _format_list(values: list[Any]) -> Iterator[str]:
+    if not values:
+        yield "(empty array)"
+    width = len(str(len(values)))
+    for number, value in enumerate(values, 1):
+        head = f"{number:>{width}}) "
+        for line in _format_value(value):
+            yield head + line
+            head = " " * len(head)
+
+
+def quote_bytes(raw: bytes) -> str:
+    r"""Return bytes in quotes; what can't be printed is `\n`, `\x1b`, or each byte of it as `\xe2`."""
+    text = raw.decode("utf-8", "surrogateescape")
+    return f'"{"".join(map(_quote_char, text))}"'
+
+
+def _quote_char(char: str) -> str:
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isprintable():
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+
+
+def encode_reply(value: Any) -> bytes:
+    """Return a value as it is, each one of a list on a line of its own; nothing for one that is not there."""
+    if isinstance(value, (list, tuple, dict)):
+        return b"\n".join(map(encode_reply, _list_items(value)))
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, Exception):
+        return format_error(value).encode("utf-8", "surrogateescape")
+    return b"" if value is None else str(value).encode()

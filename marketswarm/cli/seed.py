@@ -11,12 +11,12 @@ import typer
 from marketswarm import log
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output
-from marketswarm.cli.bus_trouble import add_remedy
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import open_buses
-from marketswarm.cli.options import Data, Json
+from marketswarm.cli.fleet_view import add_remedy, open_buses
+from marketswarm.cli.options import TRUTH, Data, Json
+from marketswarm.cli.output import pick
 from marketswarm.cli.validate import read_truth_file
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.fleet import access, data_folder
 from marketswarm.seeding.readiness import wait_for_healer_access, wait_until_all_answer
 from marketswarm.seeding.transaction import SeedError, SeedResult, describe_seeding
@@ -59,9 +59,7 @@ class SeedReport:
     def encode(self) -> dict[str, Any]:
         return {
             "file": self.name,
-            "revision": self.result.revision,
-            "changed": self.result.changed,
-            "repaired": self.result.repaired,
+            **pick(self.result, "revision", "changed", "repaired"),
             "buses": self.buses,
             "changes": list(format_changes(self.result.changes)),
             "warnings": self.warnings,
@@ -70,7 +68,7 @@ class SeedReport:
 
 
 def seed(
-    file: Annotated[Path, typer.Argument(envvar="TRUTH_PATH", help="The truth.")] = Path("truth.json"),
+    file: Annotated[Path, typer.Argument(envvar="TRUTH_PATH", help="The truth.")] = TRUTH,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
@@ -80,22 +78,18 @@ def seed(
     the buses that were `repaired` because they lacked it, the `changes` as lines, the `warnings` (`path` and
     `message` of each), and by bus the services that the healer may not hear (`unheard`).
     """
-    report = event_loop.run(_seed(file, data))
+    try:
+        raw, loaded = read_truth_file(file)
+    except Exit as refusal:
+        raise Exit(refusal.code, f"not seeded, nothing changed: {refusal.message}") from None
+    report = seed_document(raw, loaded, str(file), data)
     if as_json:
         output.print_json(report.encode())
     else:
         output.print_lines(report.describe())
 
 
-async def _seed(file: Path, data: Path) -> SeedReport:
-    try:
-        raw, loaded = read_truth_file(file)
-    except Exit as refusal:
-        raise Exit(refusal.code, f"not seeded, nothing changed: {refusal.message}") from None
-    return await seed_document(raw, loaded, str(file), data)
-
-
-async def seed_document(
+def seed_document(
     raw: bytes, loaded: ParsedTruth, name: str, data: Path, *, replaces: str | None = None
 ) -> SeedReport:
     """Seed a document, and give the services of an embedded fleet with users theirs.
@@ -103,6 +97,10 @@ async def seed_document(
     `name` is what to call it in the report: its file. `replaces` is the SHA-256 of the only document that may
     be replaced; None allows any. Raises Exit if a bus refuses it; then nothing is changed.
     """
+    return event_loop.run(_seed(raw, loaded, name, data, replaces))
+
+
+async def _seed(raw: bytes, loaded: ParsedTruth, name: str, data: Path, replaces: str | None) -> SeedReport:
     settings = read_settings(CommonSettings)
     log.configure("seed", settings)
     async with open_buses(data, loaded.truth) as buses:
@@ -137,7 +135,7 @@ async def _renew_users(truth: Truth, data: Path, buses: Sequence[Bus], *, keep: 
     except BusError as error:
         raise Exit(Code.NO_BUS, f"{'not seeded: ' if keep else ''}users were not loaded: {error}") from None
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, f"users: {error.filename or data}: {error.strerror}") from None
+        raise Mistake(f"users: {error.filename or data}: {error.strerror}") from None
     if changed:
         for bus in buses:
             await bus.pool.disconnect()

@@ -3,27 +3,25 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 from pydantic import ValidationError
-from rich.table import Table
-from rich.text import Text
 
-from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli import output
+from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away, describe_refusals
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notification_text import describe_targets
-from marketswarm.cli.options import By, Data, Json, author_name, complete_service, parse_duration
-from marketswarm.exit import Code, Exit
+from marketswarm.cli.options import By, Data, Json, argument, author_name, option, time_option
+from marketswarm.cli.tables import OVER, show
+from marketswarm.exit import Mistake
 from marketswarm.operator.silences import (
     MAX_SILENCE_SEC,
     NO_REASON,
     Silence,
-    StoredSilences,
     create_silence,
     find_unknown_target,
     list_targets,
@@ -31,7 +29,7 @@ from marketswarm.operator.silences import (
     read_silences,
     write_silence,
 )
-from marketswarm.text import escape_text, format_duration, format_names
+from marketswarm.text import format_duration, format_names
 from marketswarm.truth import describe_unknown, find_nearest, suggest_name
 
 _SERVICES_NAMED = 12  # the others that a silence matches are counted
@@ -40,21 +38,17 @@ _SERVICES_NAMED = 12  # the others that a silence matches are counted
 def silence(
     patterns: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="PATTERN",
-            help="Services, by name or pattern: rss_agg, 'feed-*'.",
-            autocompletion=complete_service,
+        argument(
+            "PATTERN", "Services, by name or pattern: rss_agg, 'feed-*'.", autocompletion=complete_service
         ),
     ] = None,
     *,
-    for_sec: Annotated[
-        float, typer.Option("--for", parser=parse_duration, metavar="2h", help="For how long: 30m, 2h, 1d.")
-    ],
+    for_sec: Annotated[float, time_option("--for", "2h", "For how long: 30m, 2h, 1d.")],
     why: Annotated[
-        str, typer.Option("--why", metavar="TEXT", help="The reason, for other people.", show_default=False)
+        str, option("--why", "TEXT", "The reason, for other people.", show_default=False)
     ] = NO_REASON,
     tags: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="TAG", help="Services with this tag too; repeatable.")
+        list[str] | None, option("--tag", "TAG", "Services with this tag too; repeatable.")
     ] = None,
     by: By = None,
     as_json: Json = False,
@@ -68,22 +62,22 @@ def silence(
     made = _make_silence(
         tuple(patterns or ()), tuple(tags or ()), for_sec, by=author_name(by), why=why.strip()
     )
-    added = event_loop.run(_add_silence(made, data))
+    added = ask_fleet(data, lambda fleet: _add_silence(made, fleet))
     if as_json:
         record = _encode_silence(made, made.starts_at)
         output.print_json(record | {"matched": added.matched, "failed": added.failed})
     else:
         output.print_lines(added.lines)
     if added.warning:
-        output.print_error(f"{added.warning}")
+        output.print_error(added.warning)
 
 
 def unsilence(
-    ident: Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm silences` shows it.")],
+    ident: Annotated[str, argument("ID", "Which, as `marketswarm silences` shows it.")],
     data: Data = DATA,
 ) -> None:
     """End a silence now; notifications on what is still down are sent at once."""
-    output.print_lines(event_loop.run(_end_silence(ident, data)))
+    output.print_lines(ask_fleet(data, lambda fleet: _end_silence(ident, fleet)))
 
 
 def silences(
@@ -92,20 +86,28 @@ def silences(
     data: Data = DATA,
 ) -> None:
     """Show the silences that are in force, the one that ends first at the top."""
-    stored, now = event_loop.run(_read_from_fleet(data)), time.time()
+    stored, now = ask_fleet(data, lambda fleet: read_silences(fleet.buses())), time.time()
     shown = sorted(
         (each for each in stored.silences.values() if every or not each.has_ended(now)),
         key=lambda each: each.ends_at,
     )
-    if as_json:
-        output.print_json([_encode_silence(each, now) for each in shown])
-        return
-    if shown:
-        tables.print_drawing(_draw_table(shown, now))
-    else:
-        output.print_line("no silence is in force")
-    for bus, why in stored.failed.items():
-        output.print_line(f"bus {bus} does not answer: {why}", output.YELLOW)
+    show(
+        shown,
+        {
+            "id": lambda each: each.id,
+            "until": lambda each: format_moment(each.ends_at, now),
+            "left": lambda each: OVER if each.has_ended(now) else format_duration(each.ends_at - now),
+            "on": describe_targets,
+            "by": lambda each: each.author,
+            "why": lambda each: each.reason,
+        },
+        whole=("id", "until", "left"),
+        as_json=as_json,
+        encode=lambda each: _encode_silence(each, now),
+        empty="no silence is in force",
+    )
+    if not as_json:
+        output.print_lines(describe_away(stored.failed), output.YELLOW)
 
 
 def _encode_silence(silence: Silence, now: float) -> dict[str, Any]:
@@ -141,41 +143,34 @@ class AddedSilence:
     failed: Mapping[str, str]
 
 
-async def _add_silence(made: Silence, data: Path) -> AddedSilence:
-    async with open_fleet(data) as fleet:
-        _require_known_names(made, fleet)
-        buses = fleet.buses()
-        failed = await write_silence(buses, await read_silences(buses), made, made.starts_at)
-        length = format_duration(made.ends_at - made.starts_at)
-        matches, warning = _describe_matches(made, fleet)
-        lines = [
-            f"silence {made.id} until {format_moment(made.ends_at, made.starts_at)}, {length} from now",
-            *matches,
-            *describe_refusals(failed),
-        ]
-        matched = None if fleet.found is None else match_targets(made, list_targets(fleet.truth))
-        return AddedSilence(lines, warning, matched, failed)
+async def _add_silence(made: Silence, fleet: FleetView) -> AddedSilence:
+    _require_known_names(made, fleet)
+    buses = fleet.buses()
+    failed = await write_silence(buses, await read_silences(buses), made, made.starts_at)
+    length = format_duration(made.ends_at - made.starts_at)
+    matches, warning = _describe_matches(made, fleet)
+    lines = [
+        f"silence {made.id} until {format_moment(made.ends_at, made.starts_at)}, {length} from now",
+        *matches,
+        *describe_refusals(failed),
+    ]
+    matched = None if fleet.found is None else match_targets(made, list_targets(fleet.truth))
+    return AddedSilence(lines, warning, matched, failed)
 
 
-async def _end_silence(ident: str, data: Path) -> list[str]:
-    async with open_fleet(data) as fleet:
-        buses, now = fleet.buses(), time.time()
-        stored = await read_silences(buses)
-        found = stored.silences.get(ident)
-        if found is None:
-            known = [each.id for each in stored.silences.values() if not each.has_ended(now)]
-            hint = suggest_name(ident, known, "those there are:") if known else "there is none in force"
-            raise Exit(Code.CONFIGURATION, f"no silence has the id {ident}; {hint}")
-        head = f"silence {ident} on {describe_targets(found)}"
-        if found.has_ended(now):
-            return [f"{head} ended at {format_moment(found.ends_at, now)}"]
-        failed = await write_silence(buses, stored, found.end_at(now), now)
-        return [f"{head} has ended: notifications on what is still down are sent", *describe_refusals(failed)]
-
-
-async def _read_from_fleet(data: Path) -> StoredSilences:
-    async with open_fleet(data) as fleet:
-        return await read_silences(fleet.buses())
+async def _end_silence(ident: str, fleet: FleetView) -> list[str]:
+    buses, now = fleet.buses(), time.time()
+    stored = await read_silences(buses)
+    found = stored.silences.get(ident)
+    if found is None:
+        known = [each.id for each in stored.silences.values() if not each.has_ended(now)]
+        hint = suggest_name(ident, known, "those there are:") if known else "there is none in force"
+        raise Mistake(f"no silence has the id {ident}; {hint}")
+    head = f"silence {ident} on {describe_targets(found)}"
+    if found.has_ended(now):
+        return [f"{head} ended at {format_moment(found.ends_at, now)}"]
+    failed = await write_silence(buses, stored, found.end_at(now), now)
+    return [f"{head} has ended: notifications on what is still down are sent", *describe_refusals(failed)]
 
 
 def _require_known_names(silence: Silence, fleet: FleetView) -> None:
@@ -184,7 +179,7 @@ def _require_known_names(silence: Silence, fleet: FleetView) -> None:
     known = list_targets(fleet.truth)
     name = find_unknown_target(silence, known)
     if name is not None:
-        raise Exit(Code.CONFIGURATION, f"no silence was set: {describe_unknown(name, known)}")
+        raise Mistake(f"no silence was set: {describe_unknown(name, known)}")
 
 
 def _describe_matches(silence: Silence, fleet: FleetView) -> tuple[list[str], str]:
@@ -202,18 +197,3 @@ def _describe_matches(silence: Silence, fleet: FleetView) -> tuple[list[str], st
     )
     hint = f"; did you mean {near}?" if near else ""
     return [], f"it is on nothing: nothing in the truth is {targets}{hint}"
-
-
-def _draw_table(shown: Sequence[Silence], now: float) -> Table:
-    table = tables.make_table("id", "until", "left", folded=("on", "by", "why"))
-    for each in shown:
-        over = each.has_ended(now)
-        table.add_row(
-            each.id,
-            format_moment(each.ends_at, now),
-            Text("over" if over else format_duration(each.ends_at - now), style="dim" if over else ""),
-            describe_targets(each),
-            escape_text(each.author),
-            escape_text(each.reason),
-        )
-    return table

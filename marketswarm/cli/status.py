@@ -1,7 +1,6 @@
 """Implement `marketswarm status`: show which services are up and which are down, in one table."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
-from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away, open_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notification_text import describe_delay, describe_targets
 from marketswarm.cli.options import Data, Json
@@ -100,8 +99,7 @@ class StatusReport:
         ]
 
     def _bus_notes(self) -> list[str]:
-        notes = [f"bus {bus} does not answer: {reason}" for bus, reason in self.away.items()]
-        return notes + [
+        return describe_away(self.away) + [
             f"the healer does not hear bus {bus} ({reason}): nobody knows of its services"
             for bus, reason in self.lost.items()
             if bus not in self.away
@@ -109,18 +107,14 @@ class StatusReport:
 
     def _healer_notes(self) -> list[str]:
         unwatchable = [row for row in self.rows if row.verdict is ServiceState.UNWATCHABLE]
-        flooding = [row.svc for row in unwatchable if row.watch_reason == FLOOD]
-        refused = [row.svc for row in unwatchable if row.watch_reason != FLOOD]
+        flooding = _name_some([row.svc for row in unwatchable if row.watch_reason == FLOOD])
+        refused = _name_some([row.svc for row in unwatchable if row.watch_reason != FLOOD])
         notes = []
         if refused:
-            some = _name_some(refused)
-            notes.append(
-                f"the healer may not hear {some}: renew the users (`make seed`, or `marketswarm acl`)"
-            )
+            remedy = "renew the users (`make seed`, or `marketswarm acl`)"
+            notes.append(f"the healer may not hear {refused}: {remedy}")
         if flooding:
-            notes.append(
-                f"the healer can't watch {_name_some(flooding)}: more comes on its channel than is read"
-            )
+            notes.append(f"the healer can't watch {flooding}: more comes on its channel than is read")
         healer = next((row for row in self.rows if row.svc == "healer"), None)
         if healer and healer.verdict != "up":
             notes.append(f"the healer is {healer.verdict}: verdicts may be old")
@@ -154,7 +148,7 @@ def status(
     if watch:
         event_loop.run(_watch_status(by, as_json, data))
         return
-    report = event_loop.run(read_status(data))
+    report = ask_fleet(data, read_status)
     _print(report, by, as_json=as_json)
     if exit_code and not report.all_up:
         raise Exit(NOT_ALL_UP, "")
@@ -173,21 +167,20 @@ async def _watch_status(by: Grouping | None, as_json: bool, data: Path) -> None:
             await asyncio.sleep(REFRESH_SEC)
 
 
-async def read_status(data: Path) -> StatusReport:
-    async with open_fleet(data) as fleet:
-        truth = fleet.truth
-        (state, away), notifications = await asyncio.gather(
-            read_fleet_state(truth, fleet.bus), read_notifications(fleet.buses())
-        )
-        return StatusReport(
-            make_service_rows(truth, state, notifications.incidents),
-            fleet.revision,
-            away,
-            lost=state.unheard_buses(),
-            leader=state.leader,
-            notifications=notifications,
-            data=data,
-        )
+async def read_status(fleet: FleetView) -> StatusReport:
+    truth = fleet.truth
+    (state, away), notifications = await asyncio.gather(
+        read_fleet_state(truth, fleet.bus), read_notifications(fleet.buses())
+    )
+    return StatusReport(
+        make_service_rows(truth, state, notifications.incidents),
+        fleet.revision,
+        away,
+        lost=state.unheard_buses(),
+        leader=state.leader,
+        notifications=notifications,
+        data=fleet.data,
+    )
 
 
 async def read_status_or_why_not(data: Path) -> StatusReport:
@@ -196,7 +189,8 @@ async def read_status_or_why_not(data: Path) -> StatusReport:
     Raises Exit, code 2, for a wrong configuration.
     """
     try:
-        return await read_status(data)
+        async with open_fleet(data) as fleet:
+            return await read_status(fleet)
     except Exit as end:
         if end.code == Code.CONFIGURATION:
             raise
@@ -212,14 +206,13 @@ def _notification_notes(found: Notifications, data: Path) -> list[str]:
     if len(found.silences) > _SILENCES_SHOWN:
         more = len(found.silences) - _SILENCES_SHOWN
         notes.append(f"and {more} more silences: {suggest_command('silences', data)}")
+    dead = suggest_command("dead", data)
     for channel, waiting in group_stuck_by_channel(found.pending).items():
-        notes.append(
-            f"{_count_messages(len(waiting), 'waits', 'wait')} for {escape_text(channel)}, "
-            f"{describe_delay(waiting[0], found.at)}: {suggest_command('dead', data)}"
-        )
+        some = "1 message waits" if len(waiting) == 1 else f"{len(waiting)} messages wait"
+        notes.append(f"{some} for {escape_text(channel)}, {describe_delay(waiting[0], found.at)}: {dead}")
     if found.dead:
-        dead = _count_messages(found.dead, "could", "could")
-        notes.append(f"{dead} not be delivered: {suggest_command('dead', data)}")
+        some = "1 message" if found.dead == 1 else f"{found.dead} messages"
+        notes.append(f"{some} could not be delivered: {dead}")
     return notes
 
 
@@ -230,31 +223,23 @@ def describe_leader(leader: Leader) -> str:
     return f"healer {leader.boot} leads, epoch {leader.epoch}"
 
 
-def _count_messages(count: int, one: str, many: str) -> str:
-    """Return `1 message waits` or `2 messages wait`; `one` and `many` are the verbs."""
-    return f"1 message {one}" if count == 1 else f"{count} messages {many}"
-
-
 def _print(report: StatusReport, by: Grouping | None, *, as_json: bool) -> None:
-    if as_json:
-        groups = group_by_host(_sort_by_urgency(report.rows)) if by is Grouping.HOST else []
-        by_host = [{"hosts": hosts, "services": [row.svc for row in rows]} for hosts, rows in groups]
-        output.print_json(
-            {
-                "revision": report.revision,
-                "services": [_encode_row(row) for row in report.rows],
-                "away": report.away,
-                "lost": report.lost,
-                "leader": report.leader,
-                "silences": [each.id for each in report.notifications.silences],
-                "undelivered": report.notifications.dead,
-                "waiting": report.notifications.pending,
-                "notes": report.notes(),
-                **({"by_host": by_host} if by is Grouping.HOST else {}),
-            }
-        )
-    else:
+    if not as_json:
         tables.print_drawing(StatusDrawing(report, by=by))
+        return
+    found = {
+        "revision": report.revision,
+        "services": [_encode_row(row) for row in report.rows],
+        **output.pick(report, "away", "lost", "leader"),
+        "silences": [each.id for each in report.notifications.silences],
+        "undelivered": report.notifications.dead,
+        "waiting": report.notifications.pending,
+        "notes": report.notes(),
+    }
+    if by is Grouping.HOST:
+        groups = group_by_host(_sort_by_urgency(report.rows))
+        found["by_host"] = [{"hosts": hosts, "services": [row.svc for row in rows]} for hosts, rows in groups]
+    output.print_json(found)
 
 
 def _sort_by_urgency(rows: Sequence[ServiceRow]) -> list[ServiceRow]:
@@ -262,12 +247,9 @@ def _sort_by_urgency(rows: Sequence[ServiceRow]) -> list[ServiceRow]:
 
 
 def _encode_row(row: ServiceRow) -> dict[str, Any]:
-    found = {each.name: getattr(row, each.name) for each in fields(row)}
+    found = output.pick(row, *(each.name for each in fields(row)))
     if row.last_run is not None:
-        run = {each.name: getattr(row.last_run, each.name) for each in fields(row.last_run)}
-        found["last_run"] = {name: value for name, value in run.items() if value is not None}
-    if row.job is not None:
-        found["job"] = asdict(row.job)
+        found["last_run"] = {name: value for name, value in asdict(row.last_run).items() if value is not None}
     return found
 
 
@@ -294,8 +276,6 @@ class StatusDrawing:
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         notes, rows = self._notes(), self._rows
-        if self._footer is not None:
-            notes.append(self._footer)
         if not self._report.rows:
             yield from notes
             return
@@ -315,7 +295,7 @@ class StatusDrawing:
         notes = [Text(escape_text(note), style="yellow") for note in self._report.notes()]
         if leader and not leader.lapsed_sec:
             notes.insert(0, Text(escape_text(describe_leader(leader)), style="dim"))
-        return notes
+        return notes + ([] if self._footer is None else [self._footer])
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +315,7 @@ def _add_headings(rows: Sequence[ServiceRow]) -> "list[ServiceRow | _Heading]":
 
 
 def _draw_table(rows: "Sequence[ServiceRow | _Heading]", now: float, width: int, *, wrap: bool) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = tables.make_table()
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
     for head in ("verdict", "silence"):
         table.add_column(head, no_wrap=True)
@@ -394,8 +374,8 @@ def _describe_state(row: ServiceRow, now: float) -> str:
     is_told = run is not None and is_down and run.ok is False and _is_failure(run.detail, row)
     # a last beat repeats the outcome of the run
     if run is not None and run.outcome not in ("", row.detail) and not is_told:
-        words.append(f"last run {run.outcome[:100]} at {_format_foreign_time(run.ts)}")
-    runs = [] if row.job is None else describe_job(row.job, now, _format_foreign_time)
+        words.append(f"last run {run.outcome[:100]} at {_format_time(run.ts, now)}")
+    runs = [] if row.job is None else describe_job(row.job, now, lambda at: format_moment(at, now))
     paused = [UNMONITORED] if row.paused and row.word != PAUSED else []
     return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *paused, *runs, *words])))
 
@@ -423,20 +403,17 @@ def _describe_outage(row: ServiceRow, now: float) -> list[str]:
     if since is None and row.silence_sec is not None and not is_failed:
         since = now - row.silence_sec
     outage, began_at = describe_outage(row.reason, since, row.down_since)
-    words = [outage if began_at is None else f"{outage} {_format_foreign_time(began_at)}"]
+    words = [outage if began_at is None else f"{outage} {_format_time(began_at, now)}"]
     if is_failed:
         words = [f"{words[0]}: {describe_failure(row.failure, row.exit_code) or SOME_FAILURE}"]
     if row.acked_by:
         words.append(f"acknowledged by {row.acked_by}")
     if row.held:
-        end = "" if row.held_until is None else f" until {_format_foreign_time(row.held_until)}"
+        end = "" if row.held_until is None else f" until {_format_time(row.held_until, now)}"
         words.append(describe_hold(row.held) + end)
     return words
 
 
-def _format_foreign_time(ts: float | None) -> str:
-    """Return epoch seconds as a time of day, with the date if it is not today's; `?` if no date shows it."""
-    try:
-        return "?" if ts is None else format_moment(ts, time.time())
-    except (ValueError, OverflowError, OSError):
-        return "?"
+def _format_time(ts: float | None, now: float) -> str:
+    """Return epoch seconds as a time of day, with the date if it is not today's; `?` for None."""
+    return "?" if ts is None else format_moment(ts, now)

@@ -1,19 +1,24 @@
-"""Draw tables on stdout, as wide as the terminal; foreign text in them can't control a terminal."""
+"""Show rows as a table as wide as the terminal, or as JSON; foreign text can't control a terminal."""
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
-from marketswarm.text import escape_lines
+from marketswarm.cli import output
+from marketswarm.text import escape_lines, escape_text
 
 PIPE_COLUMNS: Final = 4_000
 """The width of a table that goes into a pipe or a file, where nothing is to be wrapped or cut."""
+
+OVER: Final = Text("over", "dim")
+"""The cell of something that is no longer valid."""
 
 T = TypeVar("T")
 
@@ -36,6 +41,42 @@ def make_console() -> Console:
     )
 
 
+def show(
+    rows: Sequence[T],
+    columns: Mapping[str, Callable[[T], str | Text]],
+    *,
+    whole: Collection[str] = (),
+    right: Collection[str] = (),
+    as_json: bool = False,
+    encode: Callable[[T], Any] = lambda row: row,
+    empty: str = "",
+    hint: str = "",
+) -> None:
+    """Print rows as a table, and a hint below it; or as a list in JSON, each row as `encode` returns it.
+
+    Without rows, `empty` is printed in the place of the table, or the titles alone if there is no such text.
+
+    Args:
+        columns: by the title of each column, what its cell says of a row. Foreign text is escaped here.
+        whole: columns that stay on one line; the cells of others are folded if they do not fit.
+        right: columns whose cells stand at the right.
+    """
+    if as_json:
+        output.print_json([encode(row) for row in rows])
+    elif rows or not empty:
+        table = make_table()
+        for title in columns:
+            no_wrap = title in whole
+            side: JustifyMethod = "right" if title in right else "left"
+            table.add_column(title, justify=side, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
+        for row in rows:
+            table.add_row(*(_escape_cell(find_cell(row)) for find_cell in columns.values()))
+        print_drawing(table)
+        output.print_lines([hint] if hint else [])
+    else:
+        output.print_line(empty)
+
+
 def make_table(*heads: str, folded: Sequence[str] = ()) -> Table:
     """Return a table without lines: columns that keep their width, then those whose cells are `folded`."""
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -44,6 +85,10 @@ def make_table(*heads: str, folded: Sequence[str] = ()) -> Table:
     for head in folded:
         table.add_column(head, overflow="fold")
     return table
+
+
+def _escape_cell(cell: str | Text) -> Text:
+    return cell if isinstance(cell, Text) else Text(escape_text(cell))
 
 
 def print_drawing(what: RenderableType) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from rich.text import Text
 
@@ -21,9 +21,9 @@ from marketswarm.cli.status import (
     find_silence,
     read_status_or_why_not,
 )
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Mistake
 from marketswarm.status.service_rows import URGENCY, ServiceRow
-from marketswarm.tasks import end_tasks
+from marketswarm.tasks import run_until_first
 from marketswarm.text import escape_text
 
 _STEPS: Final[Mapping[str, int]] = {
@@ -69,8 +69,7 @@ def top(data: Data = DATA) -> None:
     """
     has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if not has_terminal or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
-        raise Exit(
-            Code.CONFIGURATION,
+        raise Mistake(
             "top needs a terminal, for its keys. Over ssh: `ssh -t HOST marketswarm top`.\n"
             "Without one: `marketswarm status`, and `marketswarm status --watch`",
         )
@@ -81,30 +80,32 @@ async def _run_top(data: Path) -> None:
     def draw(shown: tuple[StatusReport, View]) -> StatusDrawing:
         return draw_top(*shown)
 
-    view, report = View(), await read_status_or_why_not(data)
-    with tables.open_screen(draw, lambda _: None, as_json=False) as show, open_keyboard() as pressed:
-        reading = asyncio.ensure_future(_read_later(data))
-        key_press = asyncio.ensure_future(pressed.get())
-        try:
-            while True:
-                show((report, view))
-                pending: list[asyncio.Future[Any]] = [reading, key_press]
-                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                if reading.done():
-                    report = reading.result()
-                    reading = asyncio.ensure_future(_read_later(data))
-                if key_press.done():
-                    next_view = press_key(view, key_press.result(), len(choose_rows(report, view)))
-                    if next_view is None:
-                        return
-                    view, key_press = next_view, asyncio.ensure_future(pressed.get())
-        finally:
-            await end_tasks(reading, key_press)
+    news: asyncio.Queue[StatusReport | str] = asyncio.Queue()
+    news.put_nowait(await read_status_or_why_not(data))
+    with tables.open_screen(draw, lambda _: None, as_json=False) as show, open_keyboard(news):
+        await run_until_first(_show_news(news, show), _read_again(data, news))
 
 
-async def _read_later(data: Path) -> StatusReport:
-    await asyncio.sleep(REFRESH_SEC)
-    return await read_status_or_why_not(data)
+async def _show_news(
+    news: asyncio.Queue[StatusReport | str], show: Callable[[tuple[StatusReport, View]], None]
+) -> None:
+    """Show each report and what each key makes of the view, until a key ends that."""
+    report, view = StatusReport([], None), View()
+    while True:
+        arrived = await news.get()
+        if isinstance(arrived, StatusReport):
+            report = arrived
+        elif (pressed := press_key(view, arrived, len(choose_rows(report, view)))) is not None:
+            view = pressed
+        else:
+            return
+        show((report, view))
+
+
+async def _read_again(data: Path, news: asyncio.Queue[StatusReport | str]) -> NoReturn:
+    while True:
+        await asyncio.sleep(REFRESH_SEC)
+        news.put_nowait(await read_status_or_why_not(data))
 
 
 def press_key(view: View, key: str, row_count: int) -> View | None:
@@ -130,11 +131,12 @@ def _type_filter(view: View, key: str) -> View:
         return replace(view, is_typing=False)
     if key == NamedKey.ESCAPE:
         return replace(view, is_typing=False, pattern="", first=0)
+    pattern = view.pattern
     if key == NamedKey.BACKSPACE:
-        return replace(view, pattern=view.pattern[:-1], first=0)
-    if len(key) == 1 and len(view.pattern) < _MAX_FILTER_CHARS:
-        return replace(view, pattern=view.pattern + key, first=0)
-    return view
+        pattern = pattern[:-1]
+    elif len(key) == 1:
+        pattern = (pattern + key)[:_MAX_FILTER_CHARS]
+    return view if pattern == view.pattern else replace(view, pattern=pattern, first=0)
 
 
 def choose_rows(report: StatusReport, view: View) -> list[ServiceRow]:

@@ -4,32 +4,33 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli import output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
-from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away
 from marketswarm.cli.local_time import format_moment
-from marketswarm.cli.options import Data, Json
+from marketswarm.cli.options import Data, Json, Yes, argument, require_yes
+from marketswarm.cli.output import pick
 from marketswarm.cli.seed import seed_document
 from marketswarm.cli.validate import load_document, read_bytes
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.status.revisions import Revision, read_revisions
 from marketswarm.text import escape_json, escape_text, parse_digits
 from marketswarm.truth import Changes, ParsedTruth, diff_truths, format_changes, parse_truth
 
 DIFFERENT: Final = 1
 """The exit code of `truth diff --exit-code` for documents that are not the same."""
-NOT_ROLLED_BACK: Final = 1
-"""The exit code if a rollback was not confirmed, or the truth changed meanwhile."""
+CHANGED_MEANWHILE: Final = 1
+"""The exit code of a rollback if the truth was changed after the preview."""
+_NOT_ROLLED_BACK: Final = "not rolled back, nothing changed"
 _SHA256_SHOWN: Final = 12
 
 
@@ -73,37 +74,46 @@ def history(as_json: Json = False, data: Data = DATA) -> None:
 
     The last 50 are kept.
     """
-    found = event_loop.run(_read_history(data))
+    found = ask_fleet(data, _read_history)
     if as_json:
         output.print_json(_encode_history(found))
         return
-    for bus, reason in found.failed.items():
-        output.print_line(f"bus {bus} does not answer: {reason}", output.YELLOW)
-    if found.revisions:
-        tables.print_drawing(_draw_history(found, time.time()))
-    else:
-        output.print_line("no bus keeps a revision")
+    output.print_lines(describe_away(found.failed), output.YELLOW)
+    now = time.time()
+    tables.show(
+        found.revisions,
+        {
+            "rev": lambda one: str(one.revision.number),
+            "seeded": lambda one: format_moment(one.revision.seeded_at, now),
+            "by": lambda one: one.revision.seeded_by or "-",
+            "size": lambda one: f"{one.size:,} B",
+            "sha256": lambda one: one.revision.sha256[:_SHA256_SHOWN],
+            "": lambda one: _note_revision(one, found),
+        },
+        whole=("rev", "seeded", "size", "sha256"),
+        right=("rev", "size"),
+        empty="no bus keeps a revision",
+    )
 
 
 def show(
     revision: Annotated[
-        int | None, typer.Argument(metavar="[REV]", min=1, help="Its number; without it, the one in force.")
+        int | None, argument("[REV]", "Its number; without it, the one in force.", min=1)
     ] = None,
     data: Data = DATA,
 ) -> None:
     """Print the document of a revision, byte for byte: `marketswarm truth show 3 > truth.json`."""
-    _, raw = event_loop.run(_read_document(revision, data))
+    _, raw = _fetch_document(revision, data)
     sys.stdout.buffer.write(escape_json(raw) if sys.stdout.isatty() else raw)
     sys.stdout.buffer.flush()
 
 
 def diff(
     older: Annotated[
-        str | None, typer.Argument(metavar="[A]", help="A revision or a file; without it, the last but one.")
+        str | None, argument("[A]", "A revision or a file; without it, the last but one.")
     ] = None,
     newer: Annotated[
-        str | None,
-        typer.Argument(metavar="[B]", help="A revision or a file. With A alone, the revision in force."),
+        str | None, argument("[B]", "A revision or a file. With A alone, the revision in force.")
     ] = None,
     *,
     exit_code: Annotated[
@@ -116,7 +126,7 @@ def diff(
 
     With one file, shows what seeding it would change: `marketswarm truth diff truth.json`.
     """
-    documents = event_loop.run(_find_documents(older, newer, data))
+    documents = _find_documents(older, newer, data)
     old, new = (load_document(raw, name, parse_truth) for name, raw in documents)
     changes, is_same = diff_truths(old.truth, new.truth), old.sha256 == new.sha256
     names = [escape_text(name) for name, _ in documents]
@@ -130,37 +140,29 @@ def diff(
 
 
 def rollback(
-    revision: Annotated[
-        int, typer.Argument(metavar="REV", min=1, help="Its number, as `truth history` shows it.")
-    ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    revision: Annotated[int, argument("REV", "Its number, as `truth history` shows it.", min=1)],
+    yes: Yes = False,
     data: Data = DATA,
 ) -> None:
     """Seed an earlier revision again, as a new one; running agents follow it within a second.
 
     Shows what that changes, and asks first. Ends with 1 if nothing was done.
     """
-    planned = event_loop.run(_plan_rollback(revision, data))
+    planned = ask_fleet(data, lambda fleet: _plan_rollback(revision, fleet))
     output.print_lines(planned.lines)
-    if planned.revision.sha256 != planned.replaced_sha256 and not yes:
-        if not sys.stdin.isatty():
-            raise Exit(
-                Code.CONFIGURATION, "not rolled back, nothing changed: no terminal; pass --yes to confirm"
-            )
-        if not typer.confirm(f"Seed revision {revision} again?", err=True):
-            raise Exit(NOT_ROLLED_BACK, "not rolled back, nothing changed")
-    output.print_lines(event_loop.run(_roll_back(planned, data)))
+    is_same = planned.revision.sha256 == planned.replaced_sha256
+    require_yes(f"Seed revision {revision} again?", _NOT_ROLLED_BACK, yes=yes or is_same)
+    output.print_lines(_roll_back(planned, data))
     output.print_lines(_describe_file(planned.revision.document, data))
 
 
-async def _read_history(data: Path) -> RevisionList:
-    async with open_fleet(data) as fleet:
-        buses = fleet.buses()
-        found = await asyncio.gather(*(_list_revisions(bus) for bus in buses))
-        names = tuple(bus.name for bus in buses)
-        kept = {name: each for name, each in zip(names, found, strict=True) if not isinstance(each, str)}
-        failed = {name: each for name, each in zip(names, found, strict=True) if isinstance(each, str)}
-        return RevisionList(merge_revisions(kept), fleet.revision, failed, names)
+async def _read_history(fleet: FleetView) -> RevisionList:
+    buses = fleet.buses()
+    found = await asyncio.gather(*(_list_revisions(bus) for bus in buses))
+    names = tuple(bus.name for bus in buses)
+    kept = {name: each for name, each in zip(names, found, strict=True) if not isinstance(each, str)}
+    failed = {name: each for name, each in zip(names, found, strict=True) if isinstance(each, str)}
+    return RevisionList(merge_revisions(kept), fleet.revision, failed, names)
 
 
 async def _list_revisions(bus: Bus) -> list[KnownRevision] | str:
@@ -193,14 +195,12 @@ def _encode_history(found: RevisionList) -> dict[str, Any]:
         "revisions": [
             {
                 "revision": one.revision.number,
-                "seeded_at": one.revision.seeded_at,
-                "seeded_by": one.revision.seeded_by,
+                **pick(one.revision, "seeded_at", "seeded_by"),
                 "size": one.size,
                 "sha256": one.revision.sha256,
                 "intact": one.is_intact,
                 "in_force": one.revision.number == found.in_force,
-                "buses": one.buses,
-                "differs_on": one.differs_on,
+                **pick(one, "buses", "differs_on"),
             }
             for one in found.revisions
         ],
@@ -208,49 +208,31 @@ def _encode_history(found: RevisionList) -> dict[str, Any]:
     }
 
 
-def _draw_history(found: RevisionList, now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("rev", justify="right", no_wrap=True)
-    table.add_column("seeded", no_wrap=True)
-    table.add_column("by", overflow="fold")
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("sha256", no_wrap=True)
-    table.add_column("", overflow="fold")
-    for one in found.revisions:
-        revision = one.revision
-        notes = list(_note_revision(one, found))
-        table.add_row(
-            str(revision.number),
-            format_moment(revision.seeded_at, now),
-            escape_text(revision.seeded_by) or "-",
-            f"{one.size:,} B",
-            revision.sha256[:_SHA256_SHOWN],
-            Text("; ".join(notes), style="" if notes in ([], ["in force"]) else "yellow"),
-        )
-    return table
-
-
-def _note_revision(one: KnownRevision, found: RevisionList) -> Iterator[str]:
-    if one.revision.number == found.in_force:
-        yield "in force"
-    if not one.is_intact:
-        yield "the document does not have this hash"
-    if one.differs_on:
-        yield f"another one on {', '.join(one.differs_on)}"
+def _note_revision(one: KnownRevision, found: RevisionList) -> Text:
+    """Return what there is to know about a revision, in yellow unless it is only that it is in force."""
+    is_in_force = one.revision.number == found.in_force
     missing = [name for name in found.bus_names if name not in (*one.buses, *one.differs_on, *found.failed)]
-    if missing:
-        yield f"not on {', '.join(missing)}"
+    wrong = {
+        "the document does not have this hash": not one.is_intact,
+        f"another one on {', '.join(one.differs_on)}": one.differs_on,
+        f"not on {', '.join(missing)}": missing,
+    }
+    notes = [note for note, holds in wrong.items() if holds]
+    return Text("; ".join(["in force"] * is_in_force + notes), style="yellow" if notes else "")
 
 
-async def _read_document(number: int | None, data: Path) -> tuple[str, bytes]:
+def _fetch_document(number: int | None, data: Path) -> tuple[str, bytes]:
     """Return what to call a revision, None: the one in force, and its document."""
-    async with open_fleet(data) as fleet:
+
+    async def fetch(fleet: FleetView) -> tuple[str, bytes]:
         if number is None:
             assert fleet.truth is not None  # noqa: S101 - raises Exit if there is none
-            number = fleet.revision
-        if number is None:
+        wanted = fleet.revision if number is None else number
+        if wanted is None:
             raise Exit(Code.NO_TRUTH, "the truth in force has no revision: seed it once")
-        return f"revision {number}", (await find_revision(fleet, number)).document
+        return f"revision {wanted}", (await find_revision(fleet, wanted)).document
+
+    return ask_fleet(data, fetch)
 
 
 async def find_revision(fleet: FleetView, number: int) -> Revision:
@@ -265,18 +247,18 @@ async def find_revision(fleet: FleetView, number: int) -> Revision:
     intact = [one for one in kept if one.is_intact]
     if len({one.sha256 for one in intact}) > 1:
         names = [bus.name for bus, one in zip(buses, found, strict=True) if isinstance(one, Revision)]
-        raise Exit(Code.CONFIGURATION, f"revision {number} is not the same on {' and '.join(names)}")
+        raise Mistake(f"revision {number} is not the same on {' and '.join(names)}")
     if intact:
         return intact[0]
     if kept:
-        raise Exit(Code.CONFIGURATION, f"revision {number} is damaged: its document does not have its hash")
+        raise Mistake(f"revision {number} is damaged: its document does not have its hash")
     reasons = [
         f"bus {bus.name}: {one}" for bus, one in zip(buses, found, strict=True) if isinstance(one, str)
     ]
     if reasons:
         raise Exit(Code.NO_BUS, f"revision {number} was not found; {'; '.join(reasons)}")
     known = suggest_command("truth history", fleet.data)
-    raise Exit(Code.CONFIGURATION, f"no bus keeps a revision {number}; {known} shows those that are kept")
+    raise Mistake(f"no bus keeps a revision {number}; {known} shows those that are kept")
 
 
 async def _look_up(bus: Bus, number: int) -> Revision | str | None:
@@ -290,24 +272,22 @@ async def _look_up(bus: Bus, number: int) -> Revision | str | None:
     return None
 
 
-async def _find_documents(
+def _find_documents(
     older: str | None, newer: str | None, data: Path
 ) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
     if older is None:
-        numbers = [one.revision.number for one in (await _read_history(data)).revisions[:2]]
+        numbers = [one.revision.number for one in ask_fleet(data, _read_history).revisions[:2]]
         if len(numbers) < 2:
-            raise Exit(Code.CONFIGURATION, "there are no two revisions to compare yet")
+            raise Mistake("there are no two revisions to compare yet")
         older, newer = str(numbers[1]), str(numbers[0])
     if newer is not None:
-        return await _open_document(older, data), await _open_document(newer, data)
-    given, in_force = await _open_document(older, data), await _read_document(None, data)
+        return _open_document(older, data), _open_document(newer, data)
+    given, in_force = _open_document(older, data), _fetch_document(None, data)
     return (given, in_force) if is_revision(older) else (in_force, given)
 
 
-async def _open_document(which: str, data: Path) -> tuple[str, bytes]:
-    if is_revision(which):
-        return await _read_document(int(which), data)
-    return which, read_bytes(Path(which))
+def _open_document(which: str, data: Path) -> tuple[str, bytes]:
+    return _fetch_document(int(which), data) if is_revision(which) else (which, read_bytes(Path(which)))
 
 
 def is_revision(which: str) -> bool:
@@ -322,11 +302,9 @@ def _describe_changes(changes: Changes, *, is_same: bool) -> Iterable[str]:
     return [f"  {escape_text(line)}" for line in format_changes(changes)]
 
 
-async def _plan_rollback(number: int, data: Path) -> Rollback:
-    async with open_fleet(data) as fleet:
-        revision = await find_revision(fleet, number)
-        current = fleet.found
-    loaded = load_document(revision.document, f"not rolled back, nothing changed: revision {number}")
+async def _plan_rollback(number: int, fleet: FleetView) -> Rollback:
+    revision, current = await find_revision(fleet, number), fleet.found
+    loaded = load_document(revision.document, f"{_NOT_ROLLED_BACK}: revision {number}")
     author = f" by {escape_text(revision.seeded_by)}" if revision.seeded_by else ""
     head = f"revision {number}, seeded {format_moment(revision.seeded_at, time.time())}{author}"
     if current is None:
@@ -341,14 +319,14 @@ async def _plan_rollback(number: int, data: Path) -> Rollback:
     return Rollback(revision, loaded, current.loaded.sha256 if current else None, tuple(lines))
 
 
-async def _roll_back(planned: Rollback, data: Path) -> list[str]:
-    async with open_fleet(data) as fleet:
-        current = None if fleet.found is None else fleet.found.loaded.sha256
-    if current != planned.replaced_sha256:
-        raise Exit(NOT_ROLLED_BACK, "not rolled back, nothing changed: the truth was changed meanwhile")
+def _roll_back(planned: Rollback, data: Path) -> list[str]:
+    async def find_sha256(fleet: FleetView) -> str | None:
+        return None if fleet.found is None else fleet.found.loaded.sha256
+
+    if ask_fleet(data, find_sha256) != planned.replaced_sha256:
+        raise Exit(CHANGED_MEANWHILE, f"{_NOT_ROLLED_BACK}: the truth was changed meanwhile")
     name = f"revision {planned.revision.number}, seeded again,"
-    report = await seed_document(planned.revision.document, planned.loaded, name, data)
-    return report.describe()
+    return seed_document(planned.revision.document, planned.loaded, name, data).describe()
 
 
 def _describe_file(document: bytes, data: Path) -> Sequence[str]:

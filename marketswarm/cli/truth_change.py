@@ -10,7 +10,6 @@ import hashlib
 import os
 import shlex
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,22 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import typer
-
 from marketswarm.agent.truth_source import FoundTruth
-from marketswarm.cli import event_loop, output
+from marketswarm.cli import output
 from marketswarm.cli.data_folder import suggest_command
-from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet
+from marketswarm.cli.options import require_yes
 from marketswarm.cli.seed import seed_document
 from marketswarm.cli.validate import list_next_runs, load_document, read_truth_file
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.text import escape_text
 from marketswarm.truth import ParsedTruth, Truth, diff_truths, format_changes
 from marketswarm.truth.document_edit import EditError, diff_texts
 
 NOTHING_CHANGED: Final = "nothing changed"
-NOT_CONFIRMED: Final = 1
-"""The exit code if a person did not want the change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +88,8 @@ def plan_change(path: Path, edit: Callable[[str], str], data: Path) -> PlannedCh
     except EditError as error:
         why = f"{NOTHING_CHANGED}: {escape_text(str(error))}"
         with contextlib.suppress(Exit):  # a fleet that can't be found is not what is wrong here
-            why = "\n".join(
-                [why, *_describe_drift(event_loop.run(_read_in_force(data)), path, old.truth, data)]
-            )
-        raise Exit(Code.CONFIGURATION, why) from None
+            why = "\n".join([why, *_describe_drift(_read_in_force(data), path, old.truth, data)])
+        raise Mistake(why) from None
     loaded = load_document(after, f"{NOTHING_CHANGED}: {path}")
     difference = diff_texts(raw.decode("utf-8"), after.decode("utf-8"))
     known = set(old.warnings)
@@ -111,12 +105,8 @@ def confirm_change(planned: PlannedChange, *, yes: bool, as_json: bool) -> None:
     """Show what would change, and ask. Raises Exit if it is not wanted, or nobody can be asked."""
     if not as_json:
         output.print_lines(planned.lines)
-    if yes:
-        return
-    if as_json or not sys.stdin.isatty():
-        raise Exit(Code.CONFIGURATION, f"{NOTHING_CHANGED}: no terminal; pass --yes to confirm")
-    if not typer.confirm(f"Change {planned.path}, and seed it?", err=True):
-        raise Exit(NOT_CONFIRMED, NOTHING_CHANGED)
+    question = f"Change {planned.path}, and seed it?"
+    require_yes(question, NOTHING_CHANGED, yes=yes, may_ask=not as_json)
 
 
 def find_in_force(planned: PlannedChange, data: Path) -> InForce:
@@ -124,10 +114,10 @@ def find_in_force(planned: PlannedChange, data: Path) -> InForce:
 
     Raises Exit, code 2, if it is not what the file says: seeding would change more than was shown.
     """
-    in_force = event_loop.run(_read_in_force(data))
+    in_force = _read_in_force(data)
     lines = _describe_drift(in_force, planned.path, planned.old_truth, data)
     if lines:
-        raise Exit(Code.CONFIGURATION, "\n".join([f"{NOTHING_CHANGED}: {lines[0]}", *lines[1:]]))
+        raise Mistake("\n".join([f"{NOTHING_CHANGED}: {lines[0]}", *lines[1:]]))
     return in_force
 
 
@@ -155,17 +145,14 @@ def carry_out(planned: PlannedChange, in_force: InForce, data: Path) -> CarriedO
 
     Raises Exit if a bus refuses it, or the file was changed meanwhile; then nothing was changed.
     """
+    path = planned.path
     with _staged(planned) as replace_file:
         if not in_force.is_bus_there:
             replace_file()
-            seed = suggest_command(f"seed {planned.path}", data)
-            return CarriedOut(
-                False, (f"{planned.path} is written; no bus answers, so seed it later: {seed}",)
-            )
+            seed = suggest_command(f"seed {path}", data)
+            return CarriedOut(False, (f"{path} is written; no bus answers, so seed it later: {seed}",))
         replaces = None if in_force.found is None else in_force.found.loaded.sha256
-        name = str(planned.path)
-        seeding = seed_document(planned.after, planned.loaded, name, data, replaces=replaces)
-        report = event_loop.run(seeding)
+        report = seed_document(planned.after, planned.loaded, str(path), data, replaces=replaces)
         replace_file()
         return CarriedOut(True, tuple(report.describe()))
 
@@ -198,7 +185,7 @@ def _staged(planned: PlannedChange) -> Iterator[Callable[[], None]]:
         yield replace_file
     except OSError as error:
         why = f"{error.filename or real}: {error.strerror or error}"
-        raise Exit(Code.CONFIGURATION, f"{planned.path} is not written: {why}") from None
+        raise Mistake(f"{planned.path} is not written: {why}") from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -206,14 +193,17 @@ def _staged(planned: PlannedChange) -> Iterator[Callable[[], None]]:
 
 def _require_same(real: Path, planned: PlannedChange) -> None:
     if hashlib.sha256(real.read_bytes()).digest() != hashlib.sha256(planned.before).digest():
-        raise Exit(Code.CONFIGURATION, f"{planned.path} is not written: it was changed meanwhile")
+        raise Mistake(f"{planned.path} is not written: it was changed meanwhile")
 
 
-async def _read_in_force(data: Path) -> InForce:
+def _read_in_force(data: Path) -> InForce:
     """Read the truth from the fleet's bus; without a bus, return that there is none. May raise Exit."""
+
+    async def read(fleet: FleetView) -> InForce:
+        return InForce(True, fleet.found)
+
     try:
-        async with open_fleet(data) as fleet:
-            return InForce(True, fleet.found)
+        return ask_fleet(data, read)
     except Exit as error:
         if error.code != Code.NO_BUS:
             raise

@@ -6,8 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,9 +15,9 @@ import typer
 from marketswarm.access import certificate
 from marketswarm.agent.service_modules import find_modules
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.options import Data
+from marketswarm.cli.options import TRUTH, Data, OptionGroup, option, port_option
 from marketswarm.cli.validate import read_valid_truth
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Mistake
 from marketswarm.fleet import access, data_folder, plan, preflight, server
 from marketswarm.fleet.listen import ListenAddress, ListenSetup
 from marketswarm.fleet.output import FLEET, LogFormatter
@@ -34,79 +33,56 @@ from marketswarm.truth import TruthError, parse_truth
 _PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # so long may the servers of a killed fleet need to end
 
 
-def up(
-    only: Annotated[
-        str | None, typer.Option("--only", metavar="A,B", help="Start these services only.")
-    ] = None,
-    truth: Annotated[
-        Path, typer.Option("--truth", envvar="TRUTH_PATH", metavar="FILE", help="The truth to seed.")
-    ] = Path("truth.json"),
-    data: Data = DATA,
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What a person says of the fleet that is to run here."""
+
+    only: Annotated[str | None, option("--only", "A,B", "Start these services only.")] = None
+    truth: Annotated[Path, option("--truth", "FILE", "The truth to seed.", envvar="TRUTH_PATH")] = TRUTH
+    data: Data = DATA
     port: Annotated[
         int,
-        typer.Option(
-            "--port",
-            envvar="MARKETSWARM_PORT",
-            min=1,
-            max=65_535,
-            metavar="N",
-            help="Port of system-redis; market-redis has the next.",
-        ),
-    ] = 6379,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log line.")] = False,
-    *,
+        port_option("--port", "Port of system-redis; market-redis has the next.", envvar="MARKETSWARM_PORT"),
+    ] = 6379
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log line.")] = False
     maxmemory: Annotated[
         str,
-        typer.Option(
+        option(
             "--maxmemory",
+            "SIZE",
+            "How much each server may keep; a full one refuses writes.",
             envvar="MARKETSWARM_MAXMEMORY",
-            metavar="SIZE",
-            help="How much each server may keep; a full one refuses writes.",
         ),
-    ] = MAXMEMORY,
+    ] = MAXMEMORY
     acl: Annotated[
         bool, typer.Option("--acl", help="Servers with a user a service; who has no password may only look.")
-    ] = False,
+    ] = False
     no_default: Annotated[
         bool, typer.Option("--no-default", help="With --acl: reading needs a password, too.")
-    ] = False,
+    ] = False
     board_port: Annotated[
         int,
-        typer.Option(
-            "--board-port",
-            envvar="BOARD_PORT",
-            min=1,
-            max=65_535,
-            metavar="N",
-            help="Port of the board, the page that shows the fleet.",
-        ),
-    ] = plan.BOARD_PORT,
+        port_option("--board-port", "Port of the board, the page that shows the fleet.", envvar="BOARD_PORT"),
+    ] = plan.BOARD_PORT
     listen: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--listen",
-            metavar="ADDRESS",
-            help="Let other machines join at this address too: with users, passwords and TLS.",
-            show_default=False,
+            "ADDRESS",
+            "Let other machines join at this address too: with users, passwords and TLS.",
         ),
-    ] = None,
+    ] = None
     tls_cert: Annotated[
         Path | None,
-        typer.Option(
-            "--tls-cert",
-            metavar="FILE",
-            help="With --listen: a certificate for ADDRESS; without it one is made.",
-            show_default=False,
-        ),
-    ] = None,
-    tls_key: Annotated[
-        Path | None,
-        typer.Option("--tls-key", metavar="FILE", help="The key of that certificate.", show_default=False),
-    ] = None,
+        option("--tls-cert", "FILE", "With --listen: a certificate for ADDRESS; without it one is made."),
+    ] = None
+    tls_key: Annotated[Path | None, option("--tls-key", "FILE", "The key of that certificate.")] = None
     no_board: Annotated[
         bool, typer.Option("--no-board", help="Start no board, and seed the truth without it.")
-    ] = False,
-) -> None:
+    ] = False
+
+
+def up(options: Annotated[UpOptions, OptionGroup.of(UpOptions)]) -> None:
     """Run two real Redis servers and the whole fleet here; Ctrl-C ends it.
 
     A bus whose URL the environment gives (SYSTEM_REDIS_URL, MARKET_REDIS_URL) is used as it is: no server is
@@ -114,83 +90,46 @@ def up(
     --no-default: a port that others reach requires a password.
     """
     begun = time.monotonic()
-    if no_default and not acl and not listen:
-        raise typer.BadParameter("--no-default: there are users with --acl alone")
-    if (tls_cert is None) != (tls_key is None) or (tls_cert is not None and not listen):
-        raise typer.BadParameter("--tls-cert and --tls-key belong together, and to --listen")
+    data = options.data
+    _check_options(options)
     settings = read_settings(CommonSettings)
-    wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
-    spec = _make_spec(
-        truth,
-        data.absolute(),
-        wanted,
-        port=port,
-        metrics_port=settings.metrics_port,
-        board_port=None if no_board else board_port,
-    )
-    try:
-        parse_memory_size(maxmemory)
-    except ValueError as error:
-        raise Exit(Code.CONFIGURATION, f"--maxmemory: {error}") from None
-    spec = replace(spec, maxmemory=maxmemory)
+    spec = _make_spec(options, settings)
     try:
         with data_folder.claim_folder(spec.data):
-            patience_sec = _PORTS_AFTER_A_CRASH_SEC if data_folder.has_stale_record(spec.data) else 0.0
-            board_host = plan.find_board_host(os.environ)
-            at = None
-            if listen is not None:
-                at = preflight.require_listening(listen, spec.plan, spec.binary, board_host)
-            preflight.require_free_ports(
-                spec.plan,
-                settings.metrics_host,
-                board_host,
-                listen=at.address if at else None,
-                patience_sec=patience_sec,
-            )
-            if at is not None:
-                spec = _listen(spec, at, tls_cert, tls_key)
-            if no_board:
-                spec = _leave_out_board(spec)
-            spec = replace(spec, truth=spec.truth.with_default_timeout(settings.default_timeout_sec))
-            if acl or at is not None:
-                users = access.prepare_access(
-                    spec.plan, spec.truth, spec.data, closed=no_default, joined=at is not None
-                )
-                spec = replace(spec, access=users)
-            _prepare_database(spec.database)
+            spec = _prepare(spec, options, settings)
             notifies = any(agent.svc == NOTIFIER for agent in spec.plan.agents)
-            channels = asyncio.run(describe_channels(spec.truth)) if notifies else ()
             facts = SummaryFacts(
                 str(data),
                 preflight.is_in_our_tree(),
                 begun,
-                channels,
+                asyncio.run(describe_channels(spec.truth)) if notifies else (),
                 has_redis_cli=shutil.which("redis-cli") is not None,
             )
-            asyncio.run(run_fleet(spec, _make_formatter(spec.plan, verbose=verbose), facts))
+            asyncio.run(run_fleet(spec, _make_formatter(spec.plan, verbose=options.verbose), facts))
     except data_folder.FolderTakenError as error:
-        raise Exit(
-            Code.CONFIGURATION,
+        raise Mistake(
             f"a fleet runs already in {data} ({error}). Stop it with Ctrl-C where it runs"
             + (f" or with `kill {error.pid}`" if error.pid else "")
             + "; for a second one: --data DIR --port 7379",
         ) from None
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, f"{error.filename or data}: {error.strerror}") from None
+        raise Mistake(f"{error.filename or data}: {error.strerror}") from None
 
 
-def _make_spec(
-    path: Path,
-    data: Path,
-    only: Collection[str],
-    *,
-    port: int,
-    metrics_port: int | None,
-    board_port: int | None,
-) -> FleetSpec:
+def _check_options(options: UpOptions) -> None:
+    """Raise BadParameter for options that do not belong together."""
+    cert, key, listen = options.tls_cert, options.tls_key, options.listen
+    if options.no_default and not options.acl and not listen:
+        raise typer.BadParameter("--no-default: there are users with --acl alone")
+    if (cert is None) != (key is None) or (cert is not None and not listen):
+        raise typer.BadParameter("--tls-cert and --tls-key belong together, and to --listen")
+
+
+def _make_spec(options: UpOptions, settings: CommonSettings) -> FleetSpec:
+    """Return the fleet as the truth has it. Raises Exit, code 2, if it can't run here."""
+    path, metrics_port = options.truth, settings.metrics_port
     if not path.exists():
-        raise Exit(
-            Code.CONFIGURATION,
+        raise Mistake(
             f"there is no {path.name} in {path.absolute().parent}: it says which services to run. "
             "To get one:\n"
             "  marketswarm new prices   a first service of yours, in Python, and a truth.json that runs it\n"
@@ -203,18 +142,23 @@ def _make_spec(
             truth,
             known=preflight.find_external_buses(truth, os.environ),
             modules=find_modules(truth.services),
-            port=port,
+            port=options.port,
             metrics_port=metrics_port,
-            only=only,
-            board_port=board_port,
+            only=[svc.strip() for svc in (options.only or "").split(",") if svc.strip()],
+            board_port=None if options.no_board else options.board_port,
         )
         starts_servers = any(bus.port is not None for bus in planned.buses)
         binary = server.find_binary() if starts_servers else None
     except (plan.PlanError, server.NoServerError) as error:
-        raise Exit(Code.CONFIGURATION, str(error)) from None
+        raise Mistake(str(error)) from None
     runs_database = planned.needs_database and not is_variable_set(plan.DATABASE_URL, os.environ)
     if not planned.agents:
-        raise Exit(Code.CONFIGURATION, f"{path}: none of its services has a module here, nothing to start")
+        raise Mistake(f"{path}: none of its services has a module here, nothing to start")
+    try:
+        parse_memory_size(options.maxmemory)
+    except ValueError as error:
+        raise Mistake(f"--maxmemory: {error}") from None
+    data = options.data.absolute()
     return FleetSpec(
         plan=planned,
         truth=truth,
@@ -223,7 +167,39 @@ def _make_spec(
         binary=binary,
         metrics_port=metrics_port,
         database=PostgresServer(data / DATABASE) if runs_database else None,
+        maxmemory=options.maxmemory,
     )
+
+
+def _prepare(spec: FleetSpec, options: UpOptions, settings: CommonSettings) -> FleetSpec:
+    """Return the fleet with its certificate and users; require its ports, and prepare its database.
+
+    Writes into its data folder. Raises Exit, code 2, and OSError.
+    """
+    patience_sec = _PORTS_AFTER_A_CRASH_SEC if data_folder.has_stale_record(spec.data) else 0.0
+    board_host = plan.find_board_host(os.environ)
+    at = None
+    if options.listen is not None:
+        at = preflight.require_listening(options.listen, spec.plan, spec.binary, board_host)
+    preflight.require_free_ports(
+        spec.plan,
+        settings.metrics_host,
+        board_host,
+        listen=at.address if at else None,
+        patience_sec=patience_sec,
+    )
+    if at is not None:
+        spec = _listen(spec, at, options.tls_cert, options.tls_key)
+    if options.no_board:
+        spec = _leave_out_board(spec)
+    spec = replace(spec, truth=spec.truth.with_default_timeout(settings.default_timeout_sec))
+    if options.acl or at is not None:
+        users = access.prepare_access(
+            spec.plan, spec.truth, spec.data, closed=options.no_default, joined=at is not None
+        )
+        spec = replace(spec, access=users)
+    _prepare_database(spec.database)
+    return spec
 
 
 def _listen(spec: FleetSpec, at: ListenAddress, cert: Path | None, key: Path | None) -> FleetSpec:
@@ -235,7 +211,7 @@ def _listen(spec: FleetSpec, at: ListenAddress, cert: Path | None, key: Path | N
         else:
             found = certificate.use_certificate(spec.data, at.name, cert, key)
     except certificate.CertificateError as error:
-        raise Exit(Code.CONFIGURATION, str(error)) from None
+        raise Mistake(str(error)) from None
     return replace(spec, plan=spec.plan.use_tls(found.shared), listening=ListenSetup(at, found))
 
 
@@ -245,7 +221,7 @@ def _prepare_database(database: PostgresServer | None) -> None:
     try:
         database.prepare()
     except (server.NoServerError, PostgresError) as error:
-        raise Exit(Code.CONFIGURATION, f"PostgreSQL, which archive needs: {error}") from None
+        raise Mistake(f"PostgreSQL, which archive needs: {error}") from None
 
 
 def _leave_out_board(spec: FleetSpec) -> FleetSpec:

@@ -10,8 +10,8 @@ import typer
 
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.cli import output
-from marketswarm.cli.options import Json
-from marketswarm.exit import Code, Exit
+from marketswarm.cli.options import TRUTH, Json
+from marketswarm.exit import Mistake
 from marketswarm.status.job_text import format_scheduled
 from marketswarm.text import format_duration
 from marketswarm.truth import ParsedTruth, Problem, Truth, TruthError
@@ -21,9 +21,7 @@ NEXT_RUNS: Final = 3
 
 
 def validate(
-    file: Annotated[Path, typer.Argument(envvar="TRUTH_PATH", help="The truth to check.")] = Path(
-        "truth.json"
-    ),
+    file: Annotated[Path, typer.Argument(envvar="TRUTH_PATH", help="The truth to check.")] = TRUTH,
     as_json: Json = False,
 ) -> None:
     """Check a truth: every problem at once, with its path and what would be right.
@@ -63,7 +61,7 @@ def _print_findings(file: Path) -> None:
         }
     )
     if loaded is None:
-        raise Exit(Code.CONFIGURATION, "")
+        raise Mistake("")
 
 
 def list_next_runs(truth: Truth, now: float) -> list[str]:
@@ -90,7 +88,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, f"{path}: {error.strerror}") from None
+        raise Mistake(f"{path}: {error.strerror}") from None
 
 
 def load_document(
@@ -101,7 +99,7 @@ def load_document(
         return load(raw)
     except TruthError as error:
         head = f"{name}: {_format_count(len(error.problems), 'problem')}"
-        raise Exit(Code.CONFIGURATION, "\n".join([head, *(f"  {each}" for each in error.problems)])) from None
+        raise Mistake("\n".join([head, *(f"  {each}" for each in error.problems)])) from None
 
 
 def read_valid_truth(path: Path) -> Truth:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from pathlib import Path
@@ -14,16 +14,16 @@ import typer
 
 from marketswarm.bus import Bus
 from marketswarm.bus.stream import StreamEntry, read_entries_before
-from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.local_time import format_moment
-from marketswarm.cli.options import Data, Json
-from marketswarm.exit import Code, Exit
+from marketswarm.cli.options import Data, Json, argument, option
+from marketswarm.cli.tables import show
+from marketswarm.exit import Exit, Mistake
 from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.pool import describe_url, open_connection
 from marketswarm.settings import read_settings
-from marketswarm.text import escape_text
 from services.archive.backup import Backup, BackupError, make_backup
 from services.archive.export import ExportedFile, ExportError, export_table
 from services.archive.reader import SYMBOL_TABLES, read_range
@@ -44,7 +44,7 @@ _EXPORT_SEC: Final = 6 * 3600.0
 _MOST: Final = 10_000
 _WORDS: Final = ("stream", "entry", "reason")
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The dump, or its manifest, of a backup.")]
+File = Annotated[Path, argument("FILE", "The dump, or its manifest, of a backup.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,7 @@ class DeadLetter:
 
 
 def backup(
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="The folder; by default the service's own.")
-    ] = None,
+    to: Annotated[Path | None, option("--to", "DIR", "The folder; by default the service's own.")] = None,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
@@ -98,18 +96,14 @@ def verify(file: File, data: Data = DATA, as_json: Json = False) -> None:
 
 
 def export(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help=f"One of {', '.join(SYMBOL_TABLES)}.")],
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder for the files.")],
+    table: Annotated[str, argument("TABLE", f"One of {', '.join(SYMBOL_TABLES)}.")],
+    to: Annotated[Path, option("--to", "DIR", "The folder for the files.")],
     *,
     symbol: Annotated[
-        list[str] | None, typer.Option("--symbol", metavar="SPY", help="Only this one; may be given again.")
+        list[str] | None, option("--symbol", "SPY", "Only this one; may be given again.")
     ] = None,
-    since: Annotated[
-        datetime | None, typer.Option("--from", metavar="DAY", help="The first day, in UTC.")
-    ] = None,
-    until: Annotated[
-        datetime | None, typer.Option("--until", metavar="DAY", help="The day after the last one, in UTC.")
-    ] = None,
+    since: Annotated[datetime | None, option("--from", "DAY", "The first day, in UTC.")] = None,
+    until: Annotated[datetime | None, option("--until", "DAY", "The day after the last one, in UTC.")] = None,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
@@ -127,27 +121,24 @@ def export(
 
 
 def refused(
-    count: Annotated[
-        int, typer.Option("--count", metavar="50", min=1, max=_MOST, help="How many, from the newest.")
-    ] = 50,
+    count: Annotated[int, option("--count", "50", "How many, from the newest.", min=1, max=_MOST)] = 50,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
     """List the entries that archive refused, the newest first: each stream keeps about the last thousand."""
-    letters = event_loop.run(_read_refused(data, count))
-    if as_json:
-        output.print_json([asdict(each) for each in letters])
-        return
-    if not letters:
-        output.print_line("archive refused nothing")
-        return
-    table = tables.make_table(folded=("since", "stream", "entry", "reason", "fields"))
-    now = time.time()
-    for each in letters:
-        fields = ", ".join(f"{name}={value}" for name, value in each.fields.items())[:200]
-        since = format_moment(each.refused_at, now)
-        table.add_row(*map(escape_text, (since, each.stream, each.entry, each.reason, fields)))
-    tables.print_drawing(table)
+    letters, now = ask_fleet(data, lambda fleet: _read_refused(fleet, count)), time.time()
+    show(
+        letters,
+        {
+            "since": lambda each: format_moment(each.refused_at, now),
+            "stream": lambda each: each.stream,
+            "entry": lambda each: each.entry,
+            "reason": lambda each: each.reason,
+            "fields": lambda each: ", ".join(f"{name}={value}" for name, value in each.fields.items())[:200],
+        },
+        as_json=as_json,
+        empty="archive refused nothing",
+    )
 
 
 def find_database(data: Path) -> tuple[str, Path | None]:
@@ -164,7 +155,7 @@ def find_database(data: Path) -> tuple[str, Path | None]:
         programs = Path((server / "programs").read_text("utf-8").strip())
     except OSError:
         what_to_do = "start the fleet, name its folder by --data, or set DATABASE_URL"
-        raise Exit(Code.CONFIGURATION, f"there is no database in {data}: {what_to_do}") from None
+        raise Mistake(f"there is no database in {data}: {what_to_do}") from None
     return url, settings.postgres_bin or programs
 
 
@@ -191,19 +182,15 @@ async def read_dead_letters(bus: Bus, key: str, count: int) -> list[DeadLetter]:
     return found[:count]
 
 
-async def _read_refused(data: Path, count: int) -> list[DeadLetter]:
-    async with open_fleet(data) as fleet:
-        section = fleet.truth.services.get(SERVICE)
-        if section is None:
-            why = f"the truth has no section for {SERVICE}, which keeps these entries"
-            raise Exit(Code.CONFIGURATION, why)
-        points = section.access_points.subscribe_to
-        key, streams = find_dead_letter_key(section), (*find_streams(points), *find_followed_streams(points))
-        found = [
-            letter
-            for bus in dict.fromkeys(stream.bus for stream in streams)
-            for letter in await read_dead_letters(fleet.bus(bus), key, count)
-        ]
+async def _read_refused(fleet: FleetView, count: int) -> list[DeadLetter]:
+    section = fleet.require_section(SERVICE, ", which keeps these entries")
+    points = section.access_points.subscribe_to
+    key, streams = find_dead_letter_key(section), (*find_streams(points), *find_followed_streams(points))
+    found = [
+        letter
+        for bus in dict.fromkeys(stream.bus for stream in streams)
+        for letter in await read_dead_letters(fleet.bus(bus), key, count)
+    ]
     return sorted(found, key=lambda each: each.refused_at, reverse=True)[:count]
 
 

@@ -3,19 +3,17 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli import output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
-from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.local_time import format_moment
-from marketswarm.cli.options import Data, Json
-from marketswarm.exit import Code, Exit
+from marketswarm.cli.options import Data, Json, argument, option
+from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.keys import MARKET_QUARANTINE, MARKET_QUOTES
 from marketswarm.text import escape_text
 from marketswarm.truth import Service
@@ -28,35 +26,39 @@ NOT_RELEASED: Final = 1
 """The exit code when a record was not released."""
 _MOST: Final = 10_000
 
-Ident = Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm quarantine list` shows it.")]
-Symbol = Annotated[str | None, typer.Option("--symbol", metavar="SPY", help="Of this symbol only.")]
+Ident = Annotated[str, argument("ID", "Which, as `marketswarm quarantine list` shows it.")]
+Symbol = Annotated[str | None, option("--symbol", "SPY", "Of this symbol only.")]
 OfCheck = Annotated[Check | None, typer.Option("--check", help="That failed this check only.")]
 
 
 def list_(
     symbol: Symbol = None,
     check: OfCheck = None,
-    count: Annotated[
-        int, typer.Option("--count", metavar="50", min=1, max=_MOST, help="How many, from the newest.")
-    ] = 50,
+    count: Annotated[int, option("--count", "50", "How many, from the newest.", min=1, max=_MOST)] = 50,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
     """List the records that failed a check, the newest first."""
-    records = event_loop.run(_read(data, symbol, check, count))
-    if as_json:
-        output.print_json([asdict(record) for record in records])
-        return
-    if not records:
-        output.print_line("nothing is in quarantine" + (" of that kind" if symbol or check else ""))
-        return
-    tables.print_drawing(_draw(records, time.time()))
-    output.print_line(f"{suggest_command('quarantine release ID', data)} has a record taken after all")
+    records, now = ask_fleet(data, lambda fleet: _read(fleet, symbol, check, count)), time.time()
+    tables.show(
+        records,
+        {
+            "id": lambda each: each.id,
+            "since": lambda each: format_moment(each.at_ms / 1000, now),
+            "symbol": lambda each: each.symbol,
+            "source": lambda each: each.source,
+            "check": lambda each: each.check.value,
+            "why": lambda each: each.why,
+        },
+        as_json=as_json,
+        empty="nothing is in quarantine" + (" of that kind" if symbol or check else ""),
+        hint=f"{suggest_command('quarantine release ID', data)} has a record taken after all",
+    )
 
 
 def show(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
     """Show a record that failed a check: why, and each of its fields."""
-    record = event_loop.run(_find(data, ident))
+    record = ask_fleet(data, lambda fleet: _find(fleet, ident))
     if as_json:
         output.print_json(asdict(record))
         return
@@ -71,8 +73,7 @@ def show(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
 
 def release(
     idents: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ID", help="Which, as `marketswarm quarantine list` shows them."),
+        list[str] | None, argument("ID", "Which, as `marketswarm quarantine list` shows them.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All that --symbol and --check select.")] = False,
     symbol: Symbol = None,
@@ -84,7 +85,7 @@ def release(
         raise typer.BadParameter("which? Say ids of `marketswarm quarantine list`, or --all")
     if (symbol or check) and not every:
         raise typer.BadParameter("--symbol and --check select among --all")
-    done, left = event_loop.run(_release(data, idents or [], symbol, check))
+    done, left = ask_fleet(data, lambda fleet: _release(fleet, idents or [], symbol, check))
     output.print_line(f"released {done}")
     for line in left:
         output.print_line(escape_text(line), output.YELLOW)
@@ -94,64 +95,51 @@ def release(
 
 def _find_place(fleet: FleetView) -> tuple[Bus, str, Service]:
     """Return the bus and the key of the quarantine, and the section of bars. Raises Exit."""
-    section = fleet.truth.services.get(SERVICE)
-    if section is None:
-        raise Exit(Code.CONFIGURATION, f"the truth has no section for {SERVICE}, which keeps the quarantine")
+    section = fleet.require_section(SERVICE, ", which keeps the quarantine")
     bars, _ = list_inputs(section)
     return fleet.bus(bars.bus), list_outputs(section)[MARKET_QUARANTINE], section
 
 
-async def _read(data: Path, symbol: str | None, check: Check | None, count: int) -> list[QuarantinedRecord]:
+async def _read(
+    fleet: FleetView, symbol: str | None, check: Check | None, count: int
+) -> list[QuarantinedRecord]:
     """Return up to `count` quarantined records, the newest first, of a symbol and a check. Raises Exit."""
-    async with open_fleet(data) as fleet:
-        bus, key, _ = _find_place(fleet)
-        return await read_quarantine(bus, key, count, symbol=symbol, check=check)
+    bus, key, _ = _find_place(fleet)
+    return await read_quarantine(bus, key, count, symbol=symbol, check=check)
 
 
-async def _find(data: Path, ident: str) -> QuarantinedRecord:
-    async with open_fleet(data) as fleet:
-        bus, key, _ = _find_place(fleet)
-        record = await find_record(bus, key, ident)
+async def _find(fleet: FleetView, ident: str) -> QuarantinedRecord:
+    bus, key, _ = _find_place(fleet)
+    record = await find_record(bus, key, ident)
     if record is None:
-        raise Exit(Code.CONFIGURATION, f"{escape_text(ident)[:60]}: no such record is in quarantine")
+        raise Mistake(f"{escape_text(ident)[:60]}: no such record is in quarantine")
     return record
 
 
 async def _release(
-    data: Path, idents: Sequence[str], symbol: str | None, check: Check | None
+    fleet: FleetView, idents: Sequence[str], symbol: str | None, check: Check | None
 ) -> tuple[int, list[str]]:
     """Release the records of these ids, or those that are selected; return how many, and why not others."""
     done, left = 0, []
-    async with open_fleet(data) as fleet:
-        bus, key, section = _find_place(fleet)
-        bars, quotes = list_inputs(section)
-        try:
-            if idents:
-                found = [(ident, await find_record(bus, key, ident)) for ident in idents]
+    bus, key, section = _find_place(fleet)
+    bars, quotes = list_inputs(section)
+    try:
+        if idents:
+            found = [(ident, await find_record(bus, key, ident)) for ident in idents]
+        else:
+            records = await read_quarantine(bus, key, _MOST, symbol=symbol, check=check)
+            found = [(record.id, record) for record in reversed(records)]
+        for ident, record in found:
+            if record is None:
+                left.append(f"{ident[:60]}: no such record is in quarantine")
+            elif not record.may_be_released:
+                left.append(f"{ident}: no record that fails `{record.check}` can be taken")
             else:
-                records = await read_quarantine(bus, key, _MOST, symbol=symbol, check=check)
-                found = [(record.id, record) for record in reversed(records)]
-            for ident, record in found:
-                if record is None:
-                    left.append(f"{ident[:60]}: no such record is in quarantine")
-                elif not record.may_be_released:
-                    left.append(f"{ident}: no record that fails `{record.check}` can be taken")
+                stream = quotes.key if record.stream == MARKET_QUOTES else bars.key
+                if await release_record(bus, key, record, stream):
+                    done += 1
                 else:
-                    stream = quotes.key if record.stream == MARKET_QUOTES else bars.key
-                    if await release_record(bus, key, record, stream):
-                        done += 1
-                    else:
-                        left.append(f"{ident}: no such record is in quarantine any more")
-        except BusError as error:
-            raise Exit(Code.NO_BUS, f"{error}; released {done} before") from None
+                    left.append(f"{ident}: no such record is in quarantine any more")
+    except BusError as error:
+        raise Exit(Code.NO_BUS, f"{error}; released {done} before") from None
     return done, left
-
-
-def _draw(records: Sequence[QuarantinedRecord], now: float) -> Table:
-    table = tables.make_table(folded=("id", "since", "symbol", "source", "check", "why"))
-    for each in records:
-        since = format_moment(each.at_ms / 1000, now)
-        table.add_row(
-            *map(escape_text, (each.id, since, each.symbol, each.source, each.check.value, each.why))
-        )
-    return table

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final
 
 import orjson
 import typer
-from rich.table import Table
 
 from marketswarm.agent import point_like
 from marketswarm.agent.service_config import require_config
@@ -18,12 +17,11 @@ from marketswarm.bus.circuit_breaker import BreakerState, CircuitBreaker
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.local_time import format_moment
-from marketswarm.cli.options import Data, Json, parse_duration
-from marketswarm.exit import Code, Exit
+from marketswarm.cli.options import Data, Json, argument, option, time_option
+from marketswarm.exit import Exit, Mistake
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
-from marketswarm.text import escape_text
 from marketswarm.truth import suggest_name
 from services.market.records import RecordKind
 from services.sources.access.keys import read_keys
@@ -40,29 +38,30 @@ from services.sources.catalog.request import ApiKey
 from services.sources.catalog.source import Auth, AuthPlace, MarketSource
 from services.sources.settings import LimitSettings, SourcesSettings, require_safe_urls
 
+SERVICE: Final = "sources"
 DID_NOT_FIT: Final = 1
 """The exit code when an answer is not all that the source's file says."""
 
-Name = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="A source of `marketswarm source list`, or a TOML file of yours."),
-]
+Name = Annotated[str, argument("NAME", "A source of `marketswarm source list`, or a TOML file of yours.")]
 
 
 def list_(as_json: Json = False) -> None:
     """List the sources of the catalogue: what each serves, and whether it has the key that it needs."""
     sources = list(shipped_catalog().values())
     keys = read_keys(sources, os.environ)
-    if as_json:
-        output.print_json([_summarize(source, has_key=source.name in keys) for source in sources])
-        return
-    table = tables.make_table(folded=("source", "serves", "of", "key", "tried"))
-    for source in sources:
-        summary = _summarize(source, has_key=source.name in keys)
-        words = [", ".join(summary[what]) for what in ("kinds", "assets")]
-        table.add_row(source.name, *words, _describe_key(source, has_key=source.name in keys), source.tried)
-    tables.print_drawing(table)
-    output.print_line(f"{len(sources)} sources; `marketswarm source try NAME` asks one")
+    tables.show(
+        sources,
+        {
+            "source": lambda each: each.name,
+            "serves": lambda each: ", ".join(_list_kinds(each)),
+            "of": lambda each: ", ".join(_list_assets(each)),
+            "key": lambda each: _describe_key(each, has_key=each.name in keys),
+            "tried": lambda each: each.tried,
+        },
+        as_json=as_json,
+        encode=lambda each: _summarize(each, has_key=each.name in keys),
+        hint=f"{len(sources)} sources; `marketswarm source try NAME` asks one",
+    )
 
 
 def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
@@ -71,7 +70,7 @@ def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
     Where a fleet runs, the limits of its truth apply, if it has any.
     """
     of_file = _find_source(name)
-    source = of_file.replace_limits(event_loop.run(_read_limits(data)))
+    source = of_file.replace_limits(_read_limits(data))
     if as_json:
         output.print_json(source.model_dump(mode="json"))
         return
@@ -96,20 +95,16 @@ def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
 def try_(
     name: Name,
     symbol: Annotated[
-        str | None,
-        typer.Argument(metavar="[SYMBOL]", help="SPY, EUR/USD, BTC/USDT, US.CPI; else one it has."),
+        str | None, argument("[SYMBOL]", "SPY, EUR/USD, BTC/USDT, US.CPI; else one it has.")
     ] = None,
     *,
-    only: Annotated[
-        str | None, typer.Option("--only", metavar="ENDPOINT", help="Ask this question alone.")
-    ] = None,
+    only: Annotated[str | None, option("--only", "ENDPOINT", "Ask this question alone.")] = None,
     timeframe: Annotated[
-        str | None, typer.Option("--timeframe", metavar="1m", help="Of bars; else the first that it has.")
+        str | None, option("--timeframe", "1m", "Of bars; else the first that it has.")
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Show the beginning of each answer as it came.")] = False,
     base_url: Annotated[
-        str | None,
-        typer.Option("--base-url", metavar="URL", help="Ask there instead: a proxy, or a stand-in of yours."),
+        str | None, option("--base-url", "URL", "Ask there instead: a proxy, or a stand-in of yours.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -120,12 +115,12 @@ def try_(
     source = _find_source(name)
     keys = read_keys([source], os.environ)
     if source.auth.env and not source.auth.optional and source.name not in keys:
-        raise Exit(Code.CONFIGURATION, f"{source.name} needs a key: put it into {source.auth.env}")
+        raise Mistake(f"{source.name} needs a key: put it into {source.auth.env}")
     if base_url is not None:  # its key must not be sent in plain text
         try:
             base_url = require_safe_urls({source.name: base_url})[source.name]
         except ValueError as error:
-            raise Exit(Code.CONFIGURATION, f"--base-url: {error}") from None
+            raise Mistake(f"--base-url: {error}") from None
     questions = [
         found
         for found in make_questions(source, symbol, timeframe, datetime.now(UTC))
@@ -133,7 +128,7 @@ def try_(
     ]
     if not questions:
         asked = symbol or "a symbol that is not given"
-        raise Exit(Code.CONFIGURATION, f"{source.name} serves nothing of {asked}: see `source show {name}`")
+        raise Mistake(f"{source.name} serves nothing of {asked}: see `source show {name}`")
     _show_trials(event_loop.run(ask_questions(source, keys, questions, base_url)), keys, raw, as_json)
 
 
@@ -153,34 +148,28 @@ def _show_trials(
 
 
 def pause(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A source that a series of the truth names.")],
-    sec: Annotated[
-        float | None,
-        typer.Option("--for", parser=parse_duration, metavar="10m", help="For how long; else until resumed."),
-    ] = None,
+    name: Annotated[str, argument("NAME", "A source that a series of the truth names.")],
+    sec: Annotated[float | None, time_option("--for", "10m", "For how long; else until resumed.")] = None,
     data: Data = DATA,
 ) -> None:
     """Take a source out of service: no instance asks it, and the next source of each series takes over."""
-    event_loop.run(_use_breaker(name, data, lambda breaker: breaker.pause(sec)))
+    _use_breaker(name, data, lambda breaker: breaker.pause(sec))
     until = "until `marketswarm source resume`" if sec is None else f"for {sec:g} s"
     output.print_line(f"{name} is out of service {until}")
 
 
 def resume(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A source that was paused, or whose breaker is open.")
-    ],
+    name: Annotated[str, argument("NAME", "A source that was paused, or whose breaker is open.")],
     data: Data = DATA,
 ) -> None:
     """Take a source into service again at once, also one whose breaker is open since it failed."""
-    event_loop.run(_use_breaker(name, data, CircuitBreaker.resume))
+    _use_breaker(name, data, CircuitBreaker.resume)
     output.print_line(f"{name} is in service: the next load of each of its series asks it")
 
 
 def status(
     source: Annotated[
-        str | None,
-        typer.Option("--source", metavar="NAME", help="This source alone, and the series that name it."),
+        str | None, option("--source", "NAME", "This source alone, and the series that name it.")
     ] = None,
     *,
     late: Annotated[bool, typer.Option("--late", help="Only the series that are not fresh.")] = False,
@@ -189,7 +178,7 @@ def status(
 ) -> None:
     """Show the sources and series that are in force: which source serves what, and why no other one does."""
     now = time.time()
-    view = event_loop.run(_read_status(data, now))
+    view = ask_fleet(data, lambda fleet: _read_status(fleet, now))
     is_empty = not view["series"]
     view = _select_status(view, source, now if late else None)
     if as_json:
@@ -197,58 +186,59 @@ def status(
     elif is_empty:
         output.print_line("no series was loaded yet: is `sources` in the truth, and does it run?")
     else:
-        tables.print_drawing(_draw_sources(view["sources"], now))
+        _show_sources(view["sources"], now)
         output.print_line("")
-        tables.print_drawing(_draw_series(view["series"], now))
+        _show_series(view["series"], now)
 
 
-async def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
+def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
     """Return none if no fleet runs, or if the truth has no such section."""
+
+    async def read(fleet: FleetView) -> Mapping[str, LimitSettings]:
+        config = require_config(SourcesSettings, SERVICE, fleet.require_section(SERVICE))
+        return config.settings.limits
+
     try:
-        async with open_fleet(data) as fleet:
-            section = fleet.truth.services.get("sources")
-            config = section and require_config(SourcesSettings, "sources", section)
-            return config.settings.limits if config else {}
+        return ask_fleet(data, read)
     except Exit:
         return {}
 
 
-async def _use_breaker(name: str, data: Path, use: Callable[[CircuitBreaker], Awaitable[object]]) -> None:
+def _use_breaker(name: str, data: Path, use: Callable[[CircuitBreaker], Awaitable[object]]) -> None:
     """Use the breaker of a source that the truth names. Raise Exit, code 2, for another."""
-    async with open_fleet(data) as fleet:
-        section = fleet.truth.services.get("sources")
-        if section is None:
-            raise Exit(Code.CONFIGURATION, "the truth has no section for sources")
-        config = require_config(SourcesSettings, "sources", section)
+
+    async def use_one(fleet: FleetView) -> None:
+        config = require_config(SourcesSettings, SERVICE, fleet.require_section(SERVICE))
         named = {source for entry in config.endpoints for source in entry.sources}
         if name not in named:
             hint = suggest_name(name, sorted(named), "they name")
-            raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}; {hint}")
+            raise Mistake(f"no series of the truth names {name}; {hint}")
         await use(CircuitBreaker(_market_bus(fleet), source_breaker_key(name)))
+
+    ask_fleet(data, use_one)
 
 
 def _market_bus(fleet: FleetView) -> Bus:
-    section = fleet.truth.services.get("sources")
+    section = fleet.truth.services.get(SERVICE)
     points = section.access_points.publish_to if section else ()
     return fleet.bus(point_like(points, "market-redis", MARKET_BARS).bus)
 
 
-async def _read_status(data: Path, now: float) -> dict[str, Any]:
+async def _read_status(fleet: FleetView, now: float) -> dict[str, Any]:
     """Return the states of the sources with their breakers, of the series as of now, and of the gate."""
-    async with open_fleet(data) as fleet:
-        bus = _market_bus(fleet)
-        pipe = bus.pipeline()
-        pipe.hgetall(MARKET_SOURCES)
-        pipe.hgetall(MARKET_SERIES)
-        pipe.get(PRELOAD_STATUS)
-        stored_sources, stored_series, gate = await bus.ask(pipe.execute())
-        sources = _parse_states(stored_sources)
-        for source in sources:
-            breaker = await CircuitBreaker(bus, source_breaker_key(str(source["name"]))).read()
-            source |= {"breaker": breaker.state.value, "wait_sec": breaker.wait_sec}
-        (found,) = _parse_states({b"gate": gate or b"{}"}) or ({},)
-        series = [update_status(each, now) for each in _parse_states(stored_series)]
-        return {"sources": sources, "series": series, "gate": found}
+    bus = _market_bus(fleet)
+    pipe = bus.pipeline()
+    pipe.hgetall(MARKET_SOURCES)
+    pipe.hgetall(MARKET_SERIES)
+    pipe.get(PRELOAD_STATUS)
+    stored_sources, stored_series, gate = await bus.ask(pipe.execute())
+    sources = _parse_states(stored_sources)
+    for source in sources:
+        breaker = await CircuitBreaker(bus, source_breaker_key(str(source["name"]))).read()
+        source |= {"breaker": breaker.state.value, "wait_sec": breaker.wait_sec}
+    (found,) = _parse_states({b"gate": gate or b"{}"}) or ({},)
+    series = [update_status(each, now) for each in _parse_states(stored_series)]
+    return {"sources": sources, "series": series, "gate": found}
 
 
 def _parse_states(stored: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
@@ -302,42 +292,46 @@ def describe_status(series: Mapping[str, Any], now: float) -> str:
     return f"{word} since {_format_time(until, now)}"
 
 
-def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
-    table = tables.make_table(folded=("source", "is", "asked", "last answer", "records", "why"))
-    for source in sources:
-        breaker, wait_sec = source.get("breaker"), source.get("wait_sec")
-        words = [str(source.get("state", "unknown"))]
-        if breaker == BreakerState.PAUSED:
-            words = ["paused" if wait_sec is None else f"paused for {wait_sec:.0f} s"]
-        elif breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN):
-            words.append(f"asked again in {wait_sec:.0f} s" if wait_sec else "to be tried")
-        cells = (
-            str(source["name"]),
-            ", ".join(words),
-            _format_time(source.get("asked_at"), now),
-            str(source.get("outcome", "")),
-            str(source.get("records", 0)),
-            str(source.get("reason", "")),
-        )
-        table.add_row(*map(escape_text, cells))
-    return table
+def _show_sources(sources: Sequence[Mapping[str, Any]], now: float) -> None:
+    tables.show(
+        sources,
+        {
+            "source": lambda each: each["name"],
+            "is": _describe_source,
+            "asked": lambda each: _format_time(each.get("asked_at"), now),
+            "last answer": lambda each: str(each.get("outcome", "")),
+            "records": lambda each: str(each.get("records", 0)),
+            "why": lambda each: str(each.get("reason", "")),
+        },
+    )
 
 
-def _draw_series(series: Sequence[Mapping[str, Any]], now: float) -> Table:
-    table = tables.make_table(folded=("series", "is", "served by", "newest", "since", "why"))
-    for each in series:
-        newest = each.get("newest_ms")
-        replayed = " (replay)" if each.get("replay") else ""
-        words = (
-            str(each["name"]),
-            describe_status(each, now),
-            f"{each.get('serving') or '-'}{replayed}",
-            _format_time(newest / 1000 if isinstance(newest, int) else None, now),
-            _format_time(each.get("since"), now),
-            str(each.get("reason", "")),
-        )
-        table.add_row(*map(escape_text, words))
-    return table
+def _describe_source(source: Mapping[str, Any]) -> str:
+    breaker, wait_sec = source.get("breaker"), source.get("wait_sec")
+    if breaker == BreakerState.PAUSED:
+        return "paused" if wait_sec is None else f"paused for {wait_sec:.0f} s"
+    state = str(source.get("state", "unknown"))
+    if breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN):
+        state += ", " + (f"asked again in {wait_sec:.0f} s" if wait_sec else "to be tried")
+    return state
+
+
+def _show_series(series: Sequence[Mapping[str, Any]], now: float) -> None:
+    tables.show(
+        series,
+        {
+            "series": lambda each: each["name"],
+            "is": lambda each: describe_status(each, now),
+            "served by": lambda each: f"{each.get('serving') or '-'}{' (replay)' * bool(each.get('replay'))}",
+            "newest": lambda each: _format_milliseconds(each.get("newest_ms"), now),
+            "since": lambda each: _format_time(each.get("since"), now),
+            "why": lambda each: str(each.get("reason", "")),
+        },
+    )
+
+
+def _format_milliseconds(at_ms: Any, now: float) -> str:
+    return _format_time(at_ms / 1000 if isinstance(at_ms, int) else None, now)
 
 
 def _format_time(at: Any, now: float) -> str:
@@ -355,18 +349,26 @@ def _find_source(name: str) -> MarketSource:
         try:
             return load_source(Path(name))
         except CatalogError as error:
-            raise Exit(Code.CONFIGURATION, str(error)) from None
+            raise Mistake(str(error)) from None
     hint = suggest_name(name, catalog, "`marketswarm source list` has them all:")
-    raise Exit(Code.CONFIGURATION, f"there is no source {name}; {hint}")
+    raise Mistake(f"there is no source {name}; {hint}")
+
+
+def _list_kinds(source: MarketSource) -> list[str]:
+    endpoints = source.serves.values()
+    return [kind.value for kind in RecordKind if any(each.kind is kind for each in endpoints)]
+
+
+def _list_assets(source: MarketSource) -> list[str]:
+    return list(dict.fromkeys(asset.value for each in source.serves.values() for asset in each.assets))
 
 
 def _summarize(source: MarketSource, *, has_key: bool) -> dict[str, Any]:
-    endpoints = source.serves.values()
     return {
         "name": source.name,
         "title": source.title,
-        "kinds": [kind.value for kind in RecordKind if any(each.kind is kind for each in endpoints)],
-        "assets": list(dict.fromkeys(asset.value for each in endpoints for asset in each.assets)),
+        "kinds": _list_kinds(source),
+        "assets": _list_assets(source),
         "key": source.auth.env or None,
         "has_key": has_key,
         "is_key_optional": source.auth.place is AuthPlace.NONE or source.auth.optional,

@@ -3,13 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 import pytest
 
 from marketswarm.cli import completion
 from marketswarm.cli.app import app
-from marketswarm.cli.data_folder import DATA
 
 TRUTH = {
     "services": {
@@ -102,5 +102,6 @@ def test_a_file_that_is_no_truth_suggests_nothing(tmp_path, monkeypatch, text):
     path.write_text(text)
     monkeypatch.setenv("TRUTH_PATH", str(path))
     monkeypatch.setattr(completion, "_read_buses", lambda _: None)
-    assert completion.list_channels("", DATA) == []
-    assert [name for name in completion.list_services("", DATA) if name != "notifier"] == []
+    context = SimpleNamespace(params={})
+    assert completion.complete_channel(context, "") == []
+    assert [name for name in completion.complete_service(context, "") if name != "notifier"] == []

@@ -6,7 +6,7 @@ import time
 import orjson
 import pytest
 
-from marketswarm.cli.watch import make_page_name
+from marketswarm.cli.add import make_page_name
 from marketswarm.status.probe_past import RECORD_BYTES
 from support.rig.shell import Shell
 from support.waiting import until

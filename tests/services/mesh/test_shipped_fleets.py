@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from marketswarm.access.services import reads_by_group
-from marketswarm.cli.init import STARTER_TRUTH
+from marketswarm.cli.new import STARTER_TRUTH
 from marketswarm.truth import parse_truth
 from marketswarm.truth.flows import build_flows
 from services.archive.settings import find_streams as find_streams_of_archive

@@ -4,7 +4,7 @@ import pytest
 from redis.exceptions import NoPermissionError, ResponseError
 
 from marketswarm.bus.raw_command import Reply
-from marketswarm.cli.redis_text import encode_reply, format_reply, quote_bytes
+from marketswarm.cli.redis_cli import encode_reply, format_reply, quote_bytes
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.cli.bus_trouble import add_remedy, suggest_remedies
+from marketswarm.cli.fleet_view import add_remedy, suggest_remedies
 
 WANTED = "a user and a password with the right to do this are needed: "
 UNKNOWN = "this machine does not know that name: "
