@@ -1,17 +1,18 @@
 """Name the keys and channels of one bus for its ACL users: of the contract, and of the truth. Pure."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
-from marketswarm.access.grant import Grant, escape_pattern
-from marketswarm.keys import ALERTS, TRUTH_CHANGED, TRUTH_DOC, TRUTH_META, heartbeat_channel
+from marketswarm.access.grant import escape_pattern
+from marketswarm.keys import ALERTS, TRUTH_DOC, heartbeat_channel
 from marketswarm.truth import Truth
 
 ALL_BEATS: Final = heartbeat_channel("*")
 """The ACL pattern of all channels whose names end in `:heartbeat`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BusView:
     """One bus of a truth.
 
@@ -25,21 +26,14 @@ class BusView:
     alert_channel: str = ALERTS
 
     @property
-    def truth_pattern(self) -> str:
-        return escape_pattern(self.truth_key)
-
-    @property
     def alerts(self) -> str:
         """The unescaped name, which is the same on every bus."""
         return self.truth.alert_target(self.alert_channel)[1]
 
-    def beat_pattern(self, svc: str) -> str | None:
-        """Return the ACL pattern of a service's heartbeat channel; None if the service beats on another bus.
-
-        Raises KeyError if the truth has no section for the service.
-        """
-        here = self.truth.bus_of(svc) == self.bus
-        return escape_pattern(self.truth.channel_of(svc)) if here else None
+    @cached_property
+    def beat_channels(self) -> frozenset[str]:
+        """The unescaped heartbeat channels of all services of the truth, whatever their bus."""
+        return frozenset(map(self.truth.channel_of, self.truth.services))
 
     def beat_patterns(self) -> tuple[str, ...]:
         """Return the ACL patterns of all heartbeat channels on this bus, each once.
@@ -53,10 +47,3 @@ class BusView:
         ]
         others = (escape_pattern(one) for one in (*channels, *own) if not one.endswith(ALL_BEATS[1:]))
         return tuple(dict.fromkeys((ALL_BEATS, *others)))
-
-    def grant_truth_reads(self) -> tuple[Grant, ...]:
-        """Return the grants to read the truth and its metadata, and to subscribe to `truth:changed`."""
-        return (
-            Grant("get strlen hmget", (self.truth_pattern, TRUTH_META), mode="R"),
-            Grant("subscribe", channels=(TRUTH_CHANGED,)),
-        )
