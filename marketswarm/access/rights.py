@@ -8,8 +8,8 @@ A row of the table grants users some commands on keys or channels, as a selector
 - a word of capital letters is a list of commands, which COMMANDS has
 - the mode `R`, `W` or `RW` says that the commands may read keys, write them, or both; `&` that the names are
   those of channels; `-` that the commands take no key
-- `{svc}` in a name is the user's service; another word in braces stands for names by the truth, which WORDS
-  lists; `{bars/market:quarantine}` for what bars writes on this bus in the place of that key. A `*` behind it
+- a word in braces stands for names by the truth, which WORDS lists: `{svc}` for the user's service. So does
+  `{bars/market:quarantine}`, for what bars writes on this bus in the place of that key; a `*` behind the key
   keeps those in its names as wildcards
 - a row counts where all its conditions hold: those of CONDITIONS; names in braces, if they stand for any; and
   `sources+pause_source`, if the ladder of sources in the truth has that remedy
@@ -18,7 +18,7 @@ A row of the table grants users some commands on keys or channels, as a selector
 The keys are those of the contract; each command here is one that the code of its users uses on these keys.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from marketswarm import keys
@@ -26,8 +26,8 @@ from marketswarm.access import services
 from marketswarm.access.bus_view import ALL_BEATS, BusView
 from marketswarm.access.grant import Grant, Mode, escape_pattern
 from marketswarm.operator import remedies
-from marketswarm.operator.remedies import ARCHIVE, BARS, BOARD, REQUEST_KEYS, Remedy, list_ladder
-from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth
+from marketswarm.operator.remedies import ARCHIVE, BARS, BOARD, Remedy, list_ladder
+from marketswarm.truth import HEALER, MARKET, SYSTEM
 from marketswarm.truth.flows import build_flows
 
 ANY: Final = "<any>"
@@ -75,8 +75,11 @@ board | publish | & truth:changed | board-seeds
 <worker> mesh board | subscribe psubscribe | & {subscribed}
 <worker> mesh board | DATA | R {read}
 <worker> mesh board | GROUP | RW {read-by-group}
-<worker> board | getrange | R {own-requests} | system-redis
-<worker> board | set | W {own-reports} | system-redis
+# the medic's requests to a service, and its reports
+archive board | getrange | R {svc}:reconnect:request | system-redis
+archive board | set | W {svc}:reconnect | system-redis
+sources | getrange | R sources:reload:request | system-redis
+sources | set | W sources:reload | system-redis
 sources bars | DATA | RW {svc}:* | market-redis
 massive | hget | R healer:relayed | {massive/massive:alerts}
 sources | hget | R healer:relayed | {sources/market:alerts}
@@ -89,7 +92,7 @@ archive | set | W archive:backup archive:database | system-redis
 healer sentinel | hmget hget hset hdel hscan incr set type del | RW {svc}:lease {svc}:roster {svc}:silence\
  {svc}:heard {svc}:canary {svc}:jobs
 healer | set del | W health:*
-sentinel | set del | W health:healer {bus-health}
+sentinel | set del | W health:healer health:{buses}
 healer | getrange type pttl | R beat:* run:*
 sentinel | getrange type pttl | R beat:healer
 # TYPE and DEL: a monitor replaces a log that is not a stream. A user with XADD could empty the log by MAXLEN
@@ -174,8 +177,8 @@ operator | type hstrlen hget xrevrange | R medic:state medic:incidents medic:app
 
 # -- the market: what massive knows of its targets, `source`, `market quarantine` and `archive refused`
 
-board operator | getrange | R probe:* {probe-pasts} | {massive/massive:probes}
-board operator | lrange | R {probe-failures}
+board operator | getrange | R probe:* {massive/massive:probes}:past:* | {massive/massive:probes}
+board operator | lrange | R {massive/massive:probes}:failures:*
 board operator | type hstrlen hget | R massive:roster | massive alerts
 operator | type get hget hmget hgetall | R market:sources market:series preload:status | {sources/market:bars}
 operator | hmget hset hdel del pexpire persist fcall | RW sources:breaker:* | {sources/market:bars}
@@ -215,8 +218,12 @@ medic | hset pexpire | W sources:breaker:* | sources sources+pause_source
 medic | type hlen hkeys hstrlen hget | R market:series | sources sources+pause_source
 medic | getrange | R archive:backup archive:database | system-redis archive
 medic | set | W archive:backup:request | system-redis archive archive+repeat_backup
-medic | getrange | R {ordered-reports} | system-redis
-medic | set | W {ordered-requests} | system-redis
+medic | set | W archive:reconnect:request | system-redis archive+reconnect
+medic | getrange | R archive:reconnect | system-redis archive+reconnect
+medic | set | W board:reconnect:request | system-redis board+reconnect
+medic | getrange | R board:reconnect | system-redis board+reconnect
+medic | set | W sources:reload:request | system-redis sources+reload_series
+medic | getrange | R sources:reload | system-redis sources+reload_series
 medic | SEED | RW {truth} truth:meta truth:history | roll-back
 medic | publish | & truth:changed | roll-back
 medic | xadd | W board:audit | roll-back system-redis
@@ -240,21 +247,16 @@ COMMANDS: Final = {
 
 _MODES: Final[Mapping[str, Mode]] = {"R": "R", "W": "W", "RW": "", "-": ""}
 
-Finder = Callable[[str, BusView], Collection[str]]
+Finder = Callable[[str, BusView], Iterable[str]]
 """Returns ACL patterns for the user of a service, on one bus of a truth."""
 Condition = Callable[[str, BusView], object]
 """Returns something true if a row counts for the user of a service, on one bus of a truth."""
 
 
-def _list_probe_keys(view: BusView, make_key: Callable[[str, str], str]) -> list[str]:
-    """Return keys beside the streams of the results of massive's probes."""
-    return [make_key(stream, "*") for stream in services.list_written("massive", view, keys.MASSIVE_PROBES)]
-
-
-def _list_mesh(_svc: str, view: BusView) -> list[str]:
+def _list_mesh(_svc: str, view: BusView) -> Iterable[str]:
     """Return the keys of mesh, even without a mesh: reading a missing key must not fail with NOPERM."""
     if "mesh" in view.truth.services:
-        return list(map(escape_pattern, services.list_written_names("mesh", view)))
+        return services.list_written("mesh", view)
     return [point.key for point in services.DEFAULT_WRITES["mesh"] if point.bus == view.bus]
 
 
@@ -272,16 +274,6 @@ def _list_ruled_keys(_svc: str, view: BusView) -> list[str]:
     return [escape_pattern(each.key) for each in found if each and each.bus == view.bus]
 
 
-def _list_ordered(truth: Truth, at: int) -> list[str]:
-    """Return the keys of reports (0) or requests (1) of what ladders have services do themselves."""
-    return [
-        found[at]
-        for remedy, by_service in REQUEST_KEYS.items()
-        for svc, found in by_service.items()
-        if remedy in list_ladder(truth, svc)
-    ]
-
-
 def _list_healer_beats(_svc: str, view: BusView) -> list[str]:
     is_here = HEALER in view.truth.services and view.truth.bus_of(HEALER) == view.bus
     declared = [escape_pattern(view.truth.channel_of(HEALER))] if is_here else []
@@ -289,33 +281,27 @@ def _list_healer_beats(_svc: str, view: BusView) -> list[str]:
 
 
 WORDS: Final[Mapping[str, Finder]] = {
+    "svc": lambda svc, _view: (svc,),
     "truth": lambda _svc, view: (escape_pattern(view.truth_key),),
     "alerts": lambda _svc, view: (escape_pattern(view.alerts),),
     "all-beats": lambda _svc, view: view.beat_patterns(),
     "healer-beats": _list_healer_beats,
     "own-beats": lambda svc, view: (escape_pattern(view.truth.channel_of(svc)),),
-    "bus-health": lambda _svc, view: [keys.health_key(escape_pattern(bus)) for bus in view.truth.bus_names()],
+    "buses": lambda _svc, view: map(escape_pattern, view.truth.bus_names()),
     # access points
-    "published": services.list_published,
+    "published": lambda svc, view: services.list_written(svc, view, keep_wildcards=True),
     "data": services.list_data,
     "state": services.list_state,
     "written-log": lambda svc, view: {keys.ALERT_LOG}.intersection(services.list_written_names(svc, view)),
     "subscribed": services.list_subscribed,
-    "read": services.list_read_keys,
+    "read": services.list_read,
     "read-by-group": services.list_read_by_group,
     # the market, and what mesh and the medic measure
     "mesh": _list_mesh,
     "measured": _list_measured,
     "ruled-keys": _list_ruled_keys,
-    "probe-pasts": lambda _svc, view: _list_probe_keys(view, keys.probe_past_key),
-    "probe-failures": lambda _svc, view: _list_probe_keys(view, keys.probe_failures_key),
     "unchecked-bars": lambda _svc, view: services.list_read(BARS, view, keys.MARKET_BARS, keys.MARKET_QUOTES),
-    # remedies; those of REQUEST_KEYS a service carries out itself
     "caches": lambda _svc, view: remedies.list_cleared_caches(view.truth, view.bus),
-    "own-reports": lambda svc, _view: [found[svc][0] for found in REQUEST_KEYS.values() if svc in found],
-    "own-requests": lambda svc, _view: [found[svc][1] for found in REQUEST_KEYS.values() if svc in found],
-    "ordered-reports": lambda _svc, view: _list_ordered(view.truth, 0),
-    "ordered-requests": lambda _svc, view: _list_ordered(view.truth, 1),
 }
 CONDITIONS: Final[Mapping[str, Condition]] = {
     "system-redis": lambda _svc, view: view.bus == SYSTEM,
@@ -353,13 +339,18 @@ def _parse_rights() -> Iterator[Right]:
 
 def _parse_name(name: str) -> Finder:
     """Return what lists the patterns of a name. Raises KeyError if a word in braces is unknown."""
-    if not (name.startswith("{") and name.endswith("}")):
-        return lambda svc, _view: (name.replace("{svc}", svc),)
-    svc, _, key = name[1:-1].partition("/")
+    before, _, rest = name.partition("{")
+    word, _, after = rest.partition("}")
+    if not word:
+        return lambda _svc, _view: (name,)
+    find = _find_written(word) if "/" in word else WORDS[word]
+    return lambda svc, view: [f"{before}{each}{after}" for each in find(svc, view)]
+
+
+def _find_written(word: str) -> Finder:
+    svc, _, key = word.partition("/")
     like, keep_wildcards = key.rstrip("*"), key.endswith("*")
-    if key:
-        return lambda _svc, view: services.list_written(svc, view, like, keep_wildcards=keep_wildcards)
-    return WORDS[svc]
+    return lambda _svc, view: services.list_written(svc, view, like, keep_wildcards=keep_wildcards)
 
 
 def _parse_condition(word: str) -> Condition:

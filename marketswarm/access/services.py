@@ -69,17 +69,17 @@ _DEFAULT_READS: Final = {
 
 
 def list_written(svc: str, view: BusView, *like: str, keep_wildcards: bool = False) -> tuple[str, ...]:
-    """Return the ACL patterns of what a service writes on this bus in the place of the keys `like`.
+    """Return the ACL patterns of what a service writes on this bus: of all, or in the place of keys `like`.
 
     Of a key, the last part counts: `my:items` stands for `rss:items`. A `*` in a name is escaped, unless
-    `keep_wildcards`. Nothing is written by a service that the truth does not name.
+    `keep_wildcards`. Heartbeat channels don't count, and a service that the truth does not name writes none.
     """
     points = find_written_points(svc, view) if svc in view.truth.services else ()
     return _list_patterns(points, view, like, keep_wildcards=keep_wildcards)
 
 
 def list_read(svc: str, view: BusView, *like: str) -> tuple[str, ...]:
-    """Return the same of what a service of the truth reads, with each `*` as a wildcard."""
+    """Return the same of what a service reads, with each `*` as a wildcard."""
     points = _find_read_points(svc, view) if svc in view.truth.services else ()
     return _list_patterns(points, view, like, keep_wildcards=True)
 
@@ -88,7 +88,8 @@ def _list_patterns(
     points: Iterable[AccessPoint], view: BusView, like: Iterable[str], *, keep_wildcards: bool
 ) -> tuple[str, ...]:
     wanted = {_get_last_part(key) for key in like}
-    found = (one.key for one in points if one.bus == view.bus and _get_last_part(one.key) in wanted)
+    here = (one.key for one in points if one.bus == view.bus)
+    found = (key for key in here if not wanted or _get_last_part(key) in wanted)
     return tuple(escape_pattern(key, keep_wildcards=keep_wildcards) for key in found)
 
 
@@ -122,11 +123,6 @@ def list_written_names(svc: str, view: BusView) -> tuple[str, ...]:
     return tuple(dict.fromkeys(point.key for point in points if point.bus == view.bus))
 
 
-def list_published(svc: str, view: BusView) -> list[str]:
-    """Return the patterns of the channels on which a service publishes, but for its heartbeat channel."""
-    return [escape_pattern(name, keep_wildcards=True) for name in list_written_names(svc, view)]
-
-
 def list_data(svc: str, view: BusView) -> list[str]:
     """Return the patterns of the keys that a service writes, and of its state in `<key>:…`.
 
@@ -158,15 +154,9 @@ def list_subscribed(svc: str, view: BusView) -> list[str]:
     return [escape_pattern(point.key, keep_wildcards=True) for point in points if point.bus == view.bus]
 
 
-def list_read_keys(svc: str, view: BusView) -> list[str]:
-    """Return the patterns of the keys that a service reads."""
-    points = _find_read_points(svc, view)
-    return [escape_pattern(point.key, keep_wildcards=True) for point in points if point.bus == view.bus]
-
-
 def list_read_by_group(svc: str, view: BusView) -> list[str]:
     """Return the patterns of those keys that a service may read by a consumer group."""
-    return [pattern for pattern in list_read_keys(svc, view) if _may_read_by_group(svc, pattern)]
+    return [pattern for pattern in list_read(svc, view) if _may_read_by_group(svc, pattern)]
 
 
 def reads_by_group(svc: str, key: str) -> bool | None:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from marketswarm import keys as contract
 from marketswarm.access import rights
 from marketswarm.access.users import BOOTSTRAP, JOIN, OPERATOR, build_users
+from marketswarm.operator.remedies import REQUEST_KEYS
 from marketswarm.truth import parse_truth
 
 ROOT = Path(__file__).parents[3]
@@ -103,6 +105,10 @@ def test_what_one_worker_writes_no_other_worker_may_write_and_no_role_but_board_
                 assert shared - {"healer:relayed"} == set(), (svc, other)
 
 
+OWN = {"{svc}:reconnect", "{svc}:reconnect:request"}
+"""Names that `keys.py` has for each service by itself."""
+
+
 def list_contract_keys():
     """Return all that `keys.py` names, with `*` for what a function is given."""
     found = {value for value in vars(contract).values() if isinstance(value, str)}
@@ -118,10 +124,22 @@ def test_each_name_of_the_table_is_one_of_the_contract_or_stands_for_some():
     known = list_contract_keys() | {"members:{svc}", "{svc}:*"}  # the last: keys of sources and bars
     rows = [line.split(" | ") for line in rights.TABLE.splitlines() if line and not line.startswith("#")]
     names = {name for _, _, column, *_ in rows for name in column.split()[1:]}
-    in_braces = {name[1:-1] for name in names if name.startswith("{") and name.endswith("}")}
-    assert {word.partition("/")[2].rstrip("*") for word in in_braces if "/" in word} <= known
-    assert {name for name in names - known if name.strip("{}") not in in_braces} == set()
-    assert {word for word in in_braces if "/" not in word} == rights.WORDS.keys()
+    words = {word for name in names for word in re.findall(r"\{([^}]*)\}", name)}
+    assert {name for name in names - known if not re.search(r"\{(?!svc\})", name)} <= OWN
+    assert {word.partition("/")[2].rstrip("*") for word in words if "/" in word} <= known
+    assert {word for word in words if "/" not in word} == rights.WORDS.keys()
+
+
+@pytest.mark.parametrize("remedy", REQUEST_KEYS)
+def test_the_medic_may_write_each_request_that_a_ladder_names_and_the_service_its_report(remedy):
+    for svc, (report, request) in REQUEST_KEYS[remedy].items():
+        settings = {"targets": {svc: {"ladder": [remedy]}}}
+        document = {"services": {"medic": {"settings": settings}, svc: {}}}
+        users = build_users(parse_truth(json.dumps(document).encode()).truth, "system-redis")
+        writers = {
+            key: {user.name for user in users if key in list_written(user)} for key in (report, request)
+        }
+        assert writers == {report: {svc}, request: {"medic"}}
 
 
 def test_each_user_of_the_table_is_a_role_a_service_of_ours_or_a_person():
