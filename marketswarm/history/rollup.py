@@ -8,7 +8,6 @@ equal hours, because a service that is always up needs none.
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 from marketswarm.history.spans import KnownState, Span
@@ -122,10 +121,14 @@ def fill_runs(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -
 
     An hour is taken from `own`; if that doesn't have it, from `shared`; otherwise it was up all the time.
     """
-    base = _with_hours_of_up(shared, first, end)
+    return _overlay(own, _overlay(shared, [Run(first, end - first, 0, 0)], first, end), first, end)
+
+
+def _overlay(over: Sequence[Run], base: Sequence[Run], first: int, end: int) -> list[Run]:
+    """Return the hours of `over` from `first` to before `end`, and those of `base` where it has none."""
     found: list[Run] = []
     at = first
-    for run in cut_runs(own, first, end):
+    for run in cut_runs(over, first, end):
         for part in (*cut_runs(base, at, run.hour), run):
             append_run(found, part)
         at = run.end
@@ -134,24 +137,11 @@ def fill_runs(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -
     return found
 
 
-def _with_hours_of_up(runs: Sequence[Run], first: int, end: int) -> list[Run]:
-    found: list[Run] = []
-    at = first
-    for run in cut_runs(runs, first, end):
-        if at < run.hour:
-            found.append(Run(at, run.hour - at, 0, 0))
-        found.append(run)
-        at = run.end
-    if at < end:
-        found.append(Run(at, end - at, 0, 0))
-    return found
-
-
 def find_differences(runs: Sequence[Run], shared: Sequence[Run]) -> list[Run]:
     """Return those hours of `runs` that differ from `shared`, where an hour that is missing was up."""
     found: list[Run] = []
     for run in runs:
-        for other in _with_hours_of_up(shared, run.hour, run.end):
+        for other in fill_runs((), shared, run.hour, run.end):
             if run[2:] != other[2:]:
                 append_run(found, run._replace(hour=other.hour, hours=other.hours))
     return found
@@ -165,13 +155,6 @@ def sum_runs(runs: Iterable[Run]) -> Seconds:
     return Seconds(up, down, unknown)
 
 
-def sum_hours(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -> Seconds:
-    if cut_runs(shared, first, end):
-        return sum_runs(fill_runs(own, shared, first, end))
-    found = sum_runs(cut_runs(own, first, end))
-    return found._replace(up=(end - first) * HOUR_SEC - found.down - found.unknown)
-
-
 def make_down(runs: Sequence[Run], start: int, end: int) -> list[Run]:
     """Return hours in which a time that was up is down: that of an outage that began before they ended.
 
@@ -181,19 +164,9 @@ def make_down(runs: Sequence[Run], start: int, end: int) -> list[Run]:
     """
     found: list[Run] = []
     for run in runs:
-        for hour in _split_at(run, start, end):
-            begin = hour.hour * HOUR_SEC
+        for hour in range(run.hour, run.end):
+            begin = hour * HOUR_SEC
             touched = max(0, min(end, begin + HOUR_SEC) - max(start, begin))
-            more = min(touched, HOUR_SEC - hour.down - hour.unknown)
-            append_run(found, hour._replace(down=hour.down + more))
+            more = min(touched, HOUR_SEC - run.down - run.unknown)
+            append_run(found, Run(hour, 1, run.down + more, run.unknown))
     return found
-
-
-def _split_at(run: Run, start: int, end: int) -> list[Run]:
-    """Return a run in pieces, so that each is within a time, outside it, or one hour long."""
-    cuts = {run.hour, run.end}
-    for moment in (start, end):
-        hour = moment // HOUR_SEC
-        cuts |= {cut for cut in (hour, hour + 1) if run.hour < cut < run.end}
-    edges = sorted(cuts)
-    return [run._replace(hour=a, hours=b - a) for a, b in pairwise(edges)]
