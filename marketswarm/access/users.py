@@ -83,6 +83,7 @@ def _make_service_user(svc: str, view: BusView) -> User:
 
 
 def _make_user(name: str, grants: Collection[Grant]) -> User:
+    """Return a user with these grants; the commands of those without keys and channels are its `root`."""
     bare = [grant for grant in grants if not (grant.keys or grant.channels)]
     root = Grant(" ".join(grant.commands for grant in bare))
     return User(name, root, tuple(grant for grant in grants if grant not in bare))

@@ -37,7 +37,7 @@ _MAX_HOUR: Final = MAX_EPOCH // HOUR_SEC
 _Epoch = Annotated[int, Field(ge=0, le=MAX_EPOCH)]
 
 
-class _Progress(BaseModel, strict=True):
+class _StoredProgress(BaseModel, strict=True):
     final: Annotated[int, Field(ge=0, le=_MAX_HOUR)]
     until: _Epoch
     heard: list[
@@ -134,7 +134,7 @@ def parse_progress(raw: bytes) -> tuple[int, Listening]:
     if len(raw) > MAX_PROGRESS_BYTES:
         raise UnreadableHistoryError(f"more than {MAX_PROGRESS_BYTES} bytes")
     try:
-        found = _Progress.model_validate_json(raw)
+        found = _StoredProgress.model_validate_json(raw)
     except ValidationError as error:
         raise UnreadableHistoryError("no progress") from error
     if found.until < found.final * HOUR_SEC:
