@@ -38,6 +38,7 @@ from marketswarm.history.spans import (
     Span,
     Timeline,
     clip,
+    join,
     make_fact,
     paint,
     read_event,
@@ -380,15 +381,8 @@ class FleetHistory:
         What was before a history began is unknown, and so is all of a service that has none.
         """
         begin = (now // HOUR_SEC - 1) * HOUR_SEC
-        if svc not in self.services:
-            return [Span(begin, now, KnownState.UNKNOWN)]
-        found = clip(self.spans(svc, now), begin, now)
-        if found and found[0].start == begin:
-            return found
-        known = [
-            each for each in found if each.state is not KnownState.UNKNOWN or each.start > found[0].start
-        ]
-        return [Span(begin, known[0].start if known else now, KnownState.UNKNOWN), *known]
+        known = clip(self.spans(svc, now), begin, now) if svc in self.services else []
+        return join([Span(begin, known[0].start if known else now, KnownState.UNKNOWN), *known])
 
     def recent_key(self, svc: str, now: int) -> tuple[int, ...]:
         """Return a key of what `recent` returns: while it is the same, only the last end moves."""
@@ -401,15 +395,10 @@ class FleetHistory:
         record = self.services.get(svc)
         if record is None:
             return dict.fromkeys(WINDOWS, Seconds())
-        finished = self._sum_finished(svc, record, now // HOUR_SEC)
-        spans = self.spans(svc, now)
-        newest: dict[int, Seconds] = {}
-        found = {}
-        for name, hours in WINDOWS.items():
-            begin = max(record.timeline.begin, (now // HOUR_SEC - hours) * HOUR_SEC)
-            if begin not in newest:
-                newest[begin] = count_seconds(spans, begin, now)
-            found[name] = finished[name].plus(newest[begin])
+        spans, found = self.spans(svc, now), {}
+        for name, finished in self._sum_finished(svc, record, now // HOUR_SEC).items():
+            begin = max(record.timeline.begin, (now // HOUR_SEC - WINDOWS[name]) * HOUR_SEC)
+            found[name] = finished.plus(count_seconds(spans, begin, now))
         return found
 
     def outages(self, svc: str, now: int) -> list[PastOutage]:

@@ -83,16 +83,20 @@ def count_hours(spans: Sequence[Span], first: int, end: int) -> list[Run]:
         while upto < len(spans) and spans[upto].start < start + HOUR_SEC:
             upto += 1
         found = count_seconds(spans[at:upto], start, start + HOUR_SEC)
-        append_run(runs, Run(hour, hours, found.down, found.unknown))
+        runs.append(Run(hour, hours, found.down, found.unknown))
         hour += hours
-    return runs
+    return join_runs(runs)
 
 
-def append_run(runs: list[Run], run: Run) -> None:
-    if runs and runs[-1].end == run.hour and runs[-1][2:] == run[2:]:
-        runs[-1] = runs[-1]._replace(hours=runs[-1].hours + run.hours)
-    else:
-        runs.append(run)
+def join_runs(runs: Iterable[Run]) -> list[Run]:
+    """Return runs, which are in order, with neighbours of equal hours as one."""
+    found: list[Run] = []
+    for run in runs:
+        if found and found[-1].end == run.hour and found[-1][2:] == run[2:]:
+            found[-1] = found[-1]._replace(hours=found[-1].hours + run.hours)
+        else:
+            found.append(run)
+    return found
 
 
 def cut_runs(runs: Sequence[Run], first: int, end: int) -> list[Run]:
@@ -109,11 +113,7 @@ def cut_runs(runs: Sequence[Run], first: int, end: int) -> list[Run]:
 
 
 def replace_runs(runs: Sequence[Run], new: Sequence[Run], first: int, end: int) -> list[Run]:
-    found: list[Run] = []
-    parts = (cut_runs(runs, 0, first), cut_runs(new, first, end), cut_runs(runs, end, 2**63))
-    for run in (run for part in parts for run in part):
-        append_run(found, run)
-    return found
+    return join_runs((*cut_runs(runs, 0, first), *cut_runs(new, first, end), *cut_runs(runs, end, 2**63)))
 
 
 def fill_runs(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -> list[Run]:
@@ -126,25 +126,22 @@ def fill_runs(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -
 
 def _overlay(over: Sequence[Run], base: Sequence[Run], first: int, end: int) -> list[Run]:
     """Return the hours of `over` from `first` to before `end`, and those of `base` where it has none."""
-    found: list[Run] = []
+    pieces: list[Run] = []
     at = first
     for run in cut_runs(over, first, end):
-        for part in (*cut_runs(base, at, run.hour), run):
-            append_run(found, part)
+        pieces += (*cut_runs(base, at, run.hour), run)
         at = run.end
-    for part in cut_runs(base, at, end):
-        append_run(found, part)
-    return found
+    return join_runs((*pieces, *cut_runs(base, at, end)))
 
 
 def find_differences(runs: Sequence[Run], shared: Sequence[Run]) -> list[Run]:
     """Return those hours of `runs` that differ from `shared`, where an hour that is missing was up."""
-    found: list[Run] = []
-    for run in runs:
-        for other in fill_runs((), shared, run.hour, run.end):
-            if run[2:] != other[2:]:
-                append_run(found, run._replace(hour=other.hour, hours=other.hours))
-    return found
+    return join_runs(
+        run._replace(hour=other.hour, hours=other.hours)
+        for run in runs
+        for other in fill_runs((), shared, run.hour, run.end)
+        if run[2:] != other[2:]
+    )
 
 
 def sum_runs(runs: Iterable[Run]) -> Seconds:
@@ -162,11 +159,11 @@ def make_down(runs: Sequence[Run], start: int, end: int) -> list[Run]:
     known still. In an hour that the outage touches in part, its known seconds count as down as far as they
     last, because which of the hour's seconds were unknown is not kept.
     """
-    found: list[Run] = []
+    hours: list[Run] = []
     for run in runs:
         for hour in range(run.hour, run.end):
             begin = hour * HOUR_SEC
             touched = max(0, min(end, begin + HOUR_SEC) - max(start, begin))
             more = min(touched, HOUR_SEC - run.down - run.unknown)
-            append_run(found, Run(hour, 1, run.down + more, run.unknown))
-    return found
+            hours.append(Run(hour, 1, run.down + more, run.unknown))
+    return join_runs(hours)

@@ -46,7 +46,7 @@ from marketswarm.history.fleet_history import (
     UnsavedChanges,
     bus_subject,
 )
-from marketswarm.history.rollup import HOUR_SEC, append_run
+from marketswarm.history.rollup import HOUR_SEC, join_runs
 from marketswarm.keys import BOARD_HISTORY, BOARD_SPANS, board_hours_key
 from marketswarm.time_slice import TimeSlice
 
@@ -219,8 +219,7 @@ async def _read_hours(bus: Bus, history: FleetHistory, subjects: Sequence[str]) 
         names = [subject for subject in subjects if subject in held]
         parse = partial(parse_hours, period=period)
         async for subject, runs in _parse_fields(bus, key, names, MAX_HOURS_BYTES, parse):
-            for run in runs:
-                append_run(history.hours.setdefault(subject, []), run)
+            history.hours[subject] = join_runs((*history.hours.get(subject, ()), *runs))
 
 
 async def _parse_fields(
