@@ -245,7 +245,7 @@ COMMANDS: Final = {
     ),
 }
 
-_MODES: Final[Mapping[str, Mode]] = {"R": "R", "W": "W", "RW": "", "-": ""}
+_MODES: Final[Mapping[str, Mode]] = {"R": "R", "W": "W", "RW": "", "-": "", "&": ""}
 
 Finder = Callable[[str, BusView], Iterable[str]]
 """Returns ACL patterns for the user of a service, on one bus of a truth."""
@@ -303,6 +303,7 @@ WORDS: Final[Mapping[str, Finder]] = {
     "unchecked-bars": lambda _svc, view: services.list_read(BARS, view, keys.MARKET_BARS, keys.MARKET_QUOTES),
     "caches": lambda _svc, view: remedies.list_cleared_caches(view.truth, view.bus),
 }
+"""By word in braces: what lists the names that it stands for."""
 CONDITIONS: Final[Mapping[str, Condition]] = {
     "system-redis": lambda _svc, view: view.bus == SYSTEM,
     "market-redis": lambda _svc, view: view.bus == MARKET,
@@ -316,6 +317,7 @@ CONDITIONS: Final[Mapping[str, Condition]] = {
     "board-seeds": lambda _svc, view: view.truth.services[BOARD].settings.get("seed") is True,
     "roll-back": lambda _svc, view: remedies.is_in_a_ladder(view.truth, Remedy.ROLL_BACK_TRUTH),
 }
+"""By word of the fourth column: what decides whether a row counts."""
 
 
 class Right(NamedTuple):
@@ -328,10 +330,13 @@ class Right(NamedTuple):
     conditions: tuple[Condition, ...]
 
 
-def _parse_rights() -> Iterator[Right]:
-    for line in TABLE.splitlines():
+def parse_rights(table: str) -> Iterator[Right]:
+    """Yield the rights of a table's rows. Raises KeyError or ValueError if a row has an unknown word."""
+    for line in table.splitlines():
         if line and not line.startswith("#"):
             users, words, (mode, *names), conditions = (part.split() for part in (*line.split(" | "), "")[:4])
+            if mode not in _MODES:
+                raise ValueError(f"{line}: {mode} is no mode")
             commands = " ".join(COMMANDS.get(word, word) for word in words)
             finders = tuple(map(_parse_name, names))
             yield Right(frozenset(users), commands, mode, finders, tuple(map(_parse_condition, conditions)))
@@ -362,7 +367,7 @@ def _parse_condition(word: str) -> Condition:
     return _parse_name(word) if word.startswith("{") else CONDITIONS[word]
 
 
-RIGHTS: Final = tuple(_parse_rights())
+RIGHTS: Final = tuple(parse_rights(TABLE))
 
 
 def list_grants(users: Collection[str], svc: str, view: BusView) -> Iterator[Grant]:

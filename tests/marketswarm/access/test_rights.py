@@ -147,3 +147,18 @@ def test_each_user_of_the_table_is_a_role_a_service_of_ours_or_a_person():
     people = {OPERATOR, BOOTSTRAP, JOIN}
     workers = {"massive", "sources", "bars", "archive"}
     assert users == people | workers | set(rights.ROLES) | {rights.ANY, rights.WORKER, rights.JOINED}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "medic | hset | medic:state",
+        "medic | hset | W {stat} ",
+        "medic | hset | W medic:state | sometimes",
+        "medic | hset | W medic:state | sources+pause",
+        "medic | hset",
+    ],
+)
+def test_a_row_with_a_word_that_nobody_knows_is_refused(row):
+    with pytest.raises((KeyError, ValueError)):
+        list(rights.parse_rights(row))
