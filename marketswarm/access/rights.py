@@ -23,8 +23,8 @@ from typing import Final, NamedTuple
 
 from marketswarm import keys
 from marketswarm.access import services
-from marketswarm.access.bus_view import ALL_BEATS, BusView
 from marketswarm.access.grant import Grant, Mode, escape_pattern
+from marketswarm.access.services import ALL_BEATS, BusView
 from marketswarm.operator import remedies
 from marketswarm.operator.remedies import ARCHIVE, BARS, BOARD, Remedy, list_ladder
 from marketswarm.truth import HEALER, MARKET, SYSTEM

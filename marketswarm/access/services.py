@@ -1,4 +1,4 @@
-"""Name the keys that services write and read: those of their access points, and defaults of our own. Pure.
+"""Name the keys and channels of a bus for its ACL users: those of the truth, and defaults of our own. Pure.
 
 A service may use all data commands on the keys that it writes, and on the keys `<key>:…`, where it keeps its
 state. It may only read the keys that it subscribes to. `rights` has the commands.
@@ -9,14 +9,17 @@ for it, and on the alert log, by which people are notified, the notifier alone.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Final
 
 from marketswarm import keys
-from marketswarm.access.bus_view import BusView
 from marketswarm.access.grant import escape_pattern
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Truth
 
+ALL_BEATS: Final = keys.heartbeat_channel("*")
+"""The ACL pattern of all channels whose names end in `:heartbeat`."""
 _DEAD_LETTERS: Final = ("vexy_ai", "archive")
 """The services that store dead letters on the bus of their source, in one transaction."""
 _POSITION_READERS: Final = (
@@ -66,6 +69,43 @@ _DEFAULT_READS: Final = {
         *_on(SYSTEM, *FOLLOWED),
     ),
 }
+
+
+@dataclass(frozen=True)
+class BusView:
+    """One bus of a truth.
+
+    `truth_key` is the key of the truth (TRUTH_REDIS_KEY); `alert_channel` is the channel of alerts if the
+    truth names none (ALERT_CHANNEL).
+    """
+
+    truth: Truth
+    bus: str
+    truth_key: str = keys.TRUTH_DOC
+    alert_channel: str = keys.ALERTS
+
+    @property
+    def alerts(self) -> str:
+        """The unescaped name, which is the same on every bus."""
+        return self.truth.alert_target(self.alert_channel)[1]
+
+    @cached_property
+    def beat_channels(self) -> frozenset[str]:
+        """The unescaped heartbeat channels of all services of the truth, whatever their bus."""
+        return frozenset(map(self.truth.channel_of, self.truth.services))
+
+    def beat_patterns(self) -> tuple[str, ...]:
+        """Return the ACL patterns of all heartbeat channels on this bus, each once.
+
+        The first is `*:heartbeat`, so that a service that is seeded later is covered too. It is followed by
+        the monitored or declared channels whose names do not end in `:heartbeat`.
+        """
+        channels = [watch.channel for watch in self.truth.watched() if watch.bus == self.bus]
+        own = [
+            self.truth.channel_of(svc) for svc in self.truth.services if self.truth.bus_of(svc) == self.bus
+        ]
+        others = (escape_pattern(one) for one in (*channels, *own) if not one.endswith(ALL_BEATS[1:]))
+        return tuple(dict.fromkeys((ALL_BEATS, *others)))
 
 
 def list_written(svc: str, view: BusView, *like: str, keep_wildcards: bool = False) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from marketswarm.access.bus_view import BusView
 from marketswarm.access.grant import Grant, User
 from marketswarm.access.rights import ANY, JOINED, ROLES, WORKER, grant_default_user, list_grants
+from marketswarm.access.services import BusView
 from marketswarm.keys import ALERTS, TRUTH_DOC
 from marketswarm.truth import Truth
 
