@@ -108,7 +108,7 @@ def cut_runs(runs: Sequence[Run], first: int, end: int) -> list[Run]:
             break
         begin, to = max(run.hour, first), min(run.end, end)
         if begin < to:
-            found.append(run._replace(hour=begin, hours=to - begin))
+            found.append(run if to - begin == run.hours else run._replace(hour=begin, hours=to - begin))
     return found
 
 
