@@ -2,7 +2,8 @@
 
 Each service has a user with the permissions that it needs and no others. Besides there are `bootstrap`,
 `operator`, `default`, which needs no password and may only read, and `join` for the beats of other machines,
-where the fleet listens for them. `passwords` makes and keeps the passwords.
+where the fleet listens for them. `rights` is the table of who may do what; `passwords` makes and keeps the
+passwords.
 
 Enters: a truth, and what services declare that they read and write.
 Leaves: users with their rights, and files with their passwords.

@@ -1,7 +1,7 @@
-"""The permissions of a service: to beat, to share work, and to use the keys of its access points. Pure.
+"""Name the keys and channels of a bus for its ACL users: those of the truth, and defaults of our own. Pure.
 
 A service may use all data commands on the keys that it writes, and on the keys `<key>:…`, where it keeps its
-state. It may only read the keys that it subscribes to.
+state. It may only read the keys that it subscribes to. `rights` has the commands.
 
 A user's rights can't name a consumer group, because a user who may read by one group of a stream can take,
 acknowledge and skip the entries of all its groups. So only a service that reads by a group has the commands
@@ -9,213 +9,128 @@ for it, and on the alert log, by which people are notified, the notifier alone.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Final
 
 from marketswarm import keys
-from marketswarm.access.bus_view import BusView
-from marketswarm.access.grant import Grant, escape_pattern
-from marketswarm.operator.remedies import ARCHIVE, REQUEST_KEYS
+from marketswarm.access.grant import escape_pattern
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Truth
 
+ALL_BEATS: Final = keys.heartbeat_channel("*")
+"""The ACL pattern of all channels whose names end in `:heartbeat`."""
 _DEAD_LETTERS: Final = ("vexy_ai", "archive")
 """The services that store dead letters on the bus of their source, in one transaction."""
-_DATA_COMMANDS: Final = (
-    "@string @hash @list @set @sortedset @stream @bitmap @hyperloglog @geo"
-    " del unlink exists type touch expire pexpire expireat pexpireat persist ttl pttl -@dangerous"
-    # XREADGROUP is there, because a user who may only read a key may take the entries of its groups
-    " -xreadgroup -xack -xclaim -xautoclaim -xgroup -xsetid"
-)
-"""What may be done to keys; of a stream, all but to use its consumer groups."""
-_GROUP_COMMANDS: Final = (
-    "xreadgroup xack xclaim xautoclaim xgroup|create xgroup|createconsumer xgroup|delconsumer"
-)
-LEASE_COMMANDS: Final = "type get set del exists pttl pexpire hset hmget"
-_DESTROY_GROUP: Final = "xgroup|destroy"
-"""For writers, since a group without readers can hold up the writer of a stream."""
 _POSITION_READERS: Final = (
-    "bars",
-    "board",
-    "healer",
-    "massive",
-    "medic",
-    "mesh",
-    "rss_agg",
-    "sentinel",
-    "sources",
+    *("healer", "sentinel", "medic", "mesh", "board"),
+    *("massive", "rss_agg", "sources", "bars"),
 )
 """Those of our own services that read no stream by a group."""
 _GROUP_READERS: Final = ("archive", "vexy_ai")
 """Those of our own services that read each stream by a group where they may have one."""
-_FOLLOWED: Final = (keys.ALERT_LOG, keys.MEDIC_INCIDENTS, keys.MEDIC_EVIDENCE)
+FOLLOWED: Final = (keys.ALERT_LOG, keys.MEDIC_INCIDENTS, keys.MEDIC_EVIDENCE)
 """The streams that no service but the notifier reads by a group."""
 _NO_STREAMS: Final = (
-    keys.MARKET_SERIES,
-    keys.MARKET_SOURCES,
-    keys.PRELOAD_STATUS,
-    keys.MESH_TOPOLOGY,
-    keys.MESH_FLOW,
+    *(keys.MARKET_SERIES, keys.MARKET_SOURCES, keys.PRELOAD_STATUS),
+    *(keys.MESH_TOPOLOGY, keys.MESH_FLOW),
 )
 """Keys that are not streams. A user who may make a group may make one there before the owner writes it."""
 
-# what our own services write if the truth names no key with the same last part: (bus, key) by service
+
+def _on(bus: str, *names: str) -> tuple[AccessPoint, ...]:
+    return tuple(AccessPoint(bus=bus, key=name) for name in names)
+
+
 DEFAULT_WRITES: Final = {
-    "rss_agg": ((MARKET, keys.RSS_ITEMS),),
+    "rss_agg": _on(MARKET, keys.RSS_ITEMS),
     "massive": (
-        (MARKET, keys.MASSIVE_PROBES),
-        (MARKET, keys.MARKET_BARS),
-        (SYSTEM, keys.MASSIVE_ROSTER),
-        (SYSTEM, keys.MASSIVE_ALERTS),
+        *_on(MARKET, keys.MASSIVE_PROBES, keys.MARKET_BARS),
+        *_on(SYSTEM, keys.MASSIVE_ROSTER, keys.MASSIVE_ALERTS),
     ),
-    "vexy_ai": ((MARKET, keys.VEXY_NOTES), (MARKET, keys.VEXY_DEAD)),
-    "mesh": ((SYSTEM, keys.MESH_TOPOLOGY), (SYSTEM, keys.MESH_EVENTS), (SYSTEM, keys.MESH_FLOW)),
+    "vexy_ai": _on(MARKET, keys.VEXY_NOTES, keys.VEXY_DEAD),
+    "mesh": _on(SYSTEM, keys.MESH_TOPOLOGY, keys.MESH_EVENTS, keys.MESH_FLOW),
     "sources": (
-        (MARKET, keys.MARKET_BARS),
-        (MARKET, keys.MARKET_QUOTES),
-        (MARKET, keys.MARKET_OBSERVATIONS),
-        (MARKET, keys.MARKET_DOWNLOADS),
-        (MARKET, keys.MARKET_SERIES),
-        (MARKET, keys.MARKET_SOURCES),
-        (MARKET, keys.PRELOAD_STATUS),
-        (SYSTEM, keys.MARKET_ALERTS),
+        *_on(MARKET, keys.MARKET_BARS, keys.MARKET_QUOTES, keys.MARKET_OBSERVATIONS, keys.MARKET_DOWNLOADS),
+        *_on(MARKET, keys.MARKET_SERIES, keys.MARKET_SOURCES, keys.PRELOAD_STATUS),
+        *_on(SYSTEM, keys.MARKET_ALERTS),
     ),
-    "bars": (
-        (MARKET, keys.CHECKED_BARS),
-        (MARKET, keys.INDICATORS),
-        (MARKET, keys.FEATURES),
-        (MARKET, keys.MARKET_QUARANTINE),
-    ),
-    "archive": ((MARKET, keys.ARCHIVE_DEAD),),
+    "bars": _on(MARKET, keys.CHECKED_BARS, keys.INDICATORS, keys.FEATURES, keys.MARKET_QUARANTINE),
+    "archive": _on(MARKET, keys.ARCHIVE_DEAD),
 }
+"""What our own services write if the truth names no key with the same last part."""
 _DEFAULT_READS: Final = {
-    "vexy_ai": ((MARKET, keys.RSS_ITEMS),),
-    "bars": ((MARKET, keys.MARKET_BARS), (MARKET, keys.MARKET_QUOTES), (MARKET, keys.PRELOAD_STATUS)),
+    "vexy_ai": _on(MARKET, keys.RSS_ITEMS),
+    "bars": _on(MARKET, keys.MARKET_BARS, keys.MARKET_QUOTES, keys.PRELOAD_STATUS),
     "archive": (
-        (MARKET, keys.CHECKED_BARS),
-        (MARKET, keys.INDICATORS),
-        (MARKET, keys.FEATURES),
-        (MARKET, keys.MARKET_QUOTES),
-        (MARKET, keys.MARKET_OBSERVATIONS),
-        (MARKET, keys.MARKET_DOWNLOADS),
-        (MARKET, keys.MARKET_SOURCES),
-        (MARKET, keys.PRELOAD_STATUS),
-        (SYSTEM, keys.ALERT_LOG),
-        (SYSTEM, keys.MEDIC_INCIDENTS),
-        (SYSTEM, keys.MEDIC_EVIDENCE),
+        *_on(MARKET, keys.CHECKED_BARS, keys.INDICATORS, keys.FEATURES, keys.MARKET_QUOTES),
+        *_on(MARKET, keys.MARKET_OBSERVATIONS, keys.MARKET_DOWNLOADS),
+        *_on(MARKET, keys.MARKET_SOURCES, keys.PRELOAD_STATUS),
+        *_on(SYSTEM, *FOLLOWED),
     ),
 }
-_RELAYED: Final = {"massive": keys.MASSIVE_ALERTS, "sources": keys.MARKET_ALERTS}
-"""By service: the stream of its alerts."""
-_OWN_KEYS: Final = {"sources": "sources:*", "bars": "bars:*"}
-"""By service: the pattern of the keys on MARKET that only its own processes read."""
-# by service and last part of a written key: a further pattern that the service may write
-_FURTHER_PATTERNS: Final = {("massive", "probes"): keys.probe_key("*")}
 
 
-def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to publish a service's beats, to write its last beat and last run, and to add runs.
+@dataclass(frozen=True)
+class BusView:
+    """One bus of a truth.
 
-    Return no grants if the service beats on another bus.
+    `truth_key` is the key of the truth (TRUTH_REDIS_KEY); `alert_channel` is the channel of alerts if the
+    truth names none (ALERT_CHANNEL).
     """
-    channel, name = view.beat_pattern(svc), escape_pattern(svc)
-    if channel is None:
-        return ()
-    return (
-        Grant("publish", channels=(channel,)),
-        Grant("set", (keys.last_beat_key(name), keys.last_run_key(name)), mode="W"),
-        # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted
-        Grant("xadd pexpire del", (keys.pings_key(name),), mode="W"),
-        Grant("fcall", (keys.pings_key(name),)),  # the function that deletes it
-    )
+
+    truth: Truth
+    bus: str
+    truth_key: str = keys.TRUTH_DOC
+    alert_channel: str = keys.ALERTS
+
+    @property
+    def alerts(self) -> str:
+        """The unescaped name, which is the same on every bus."""
+        return self.truth.alert_target(self.alert_channel)[1]
+
+    @cached_property
+    def beat_channels(self) -> frozenset[str]:
+        """The unescaped heartbeat channels of all services of the truth, whatever their bus."""
+        return frozenset(map(self.truth.channel_of, self.truth.services))
+
+    def beat_patterns(self) -> tuple[str, ...]:
+        """Return the ACL patterns of all heartbeat channels on this bus, each once.
+
+        The first is `*:heartbeat`, so that a service that is seeded later is covered too. It is followed by
+        the monitored or declared channels whose names do not end in `:heartbeat`.
+        """
+        channels = [watch.channel for watch in self.truth.watched() if watch.bus == self.bus]
+        own = [
+            self.truth.channel_of(svc) for svc in self.truth.services if self.truth.bus_of(svc) == self.bus
+        ]
+        others = (escape_pattern(one) for one in (*channels, *own) if not one.endswith(ALL_BEATS[1:]))
+        return tuple(dict.fromkeys((ALL_BEATS, *others)))
 
 
-def grant_work(svc: str, view: BusView) -> Iterator[Grant]:
-    """Yield the grants for a service's work on one bus.
+def list_written(svc: str, view: BusView, *like: str, keep_wildcards: bool = False) -> tuple[str, ...]:
+    """Return the ACL patterns of what a service writes on this bus: of all, or in the place of keys `like`.
 
-    The service registers its processes and divides the work among them, takes leases, and uses its access
-    points. If the healer copies its alerts from this bus, it may read which of its outages the healer has
-    closed. archive stores how far it has read the streams that it follows, and reports how the backups and
-    the database are.
+    Of a key, the last part counts: `my:items` stands for `rss:items`. A `*` in a name is escaped, unless
+    `keep_wildcards`. Heartbeat channels don't count, and a service that the truth does not name writes none.
     """
-    name = escape_pattern(svc)
-    shares = (keys.members_key(name), keys.members_key(name, "*"))
-    yield Grant("type del pexpire zadd zrem zrange zremrangebyscore", shares)
-    yield from grant_own_leases(svc)
-    # those of all services, which only services of one's own ask for: each may break them
-    yield Grant(LEASE_COMMANDS, (keys.lease_key("*"), keys.lease_epoch_key("*")))
-    yield Grant("publish subscribe", channels=(*shares, keys.lease_key("*")))
-    if svc in _OWN_KEYS and view.bus == MARKET:
-        yield Grant(_DATA_COMMANDS, (_OWN_KEYS[svc],))
-    if svc == ARCHIVE and _list_keys(_find_read_points(svc, view), view, *_FOLLOWED):
-        yield Grant("hget hset", (keys.ARCHIVE_POSITIONS,))
-    if svc in _RELAYED and _list_keys(find_written_points(svc, view), view, _RELAYED[svc]):
-        yield Grant("hget", (keys.HEALER_RELAYED,), mode="R")
-    if svc == ARCHIVE and view.bus == SYSTEM:
-        yield Grant("getrange", (keys.ARCHIVE_BACKUP, keys.ARCHIVE_BACKUP_REQUEST), mode="R")
-        yield Grant("set", (keys.ARCHIVE_BACKUP, keys.ARCHIVE_DATABASE), mode="W")
-    yield from grant_requested_remedies(svc, view)
-    yield from grant_access_points(svc, view)
+    points = find_written_points(svc, view) if svc in view.truth.services else ()
+    return _list_patterns(points, view, like, keep_wildcards=keep_wildcards)
 
 
-def grant_own_leases(svc: str) -> tuple[Grant, ...]:
-    """Return the grants to hold the leases that a service has to itself, and to tell that one is free."""
-    name = escape_pattern(svc)
-    lease = keys.own_lease_key(name, "*")
-    return (
-        Grant(LEASE_COMMANDS, (lease, keys.own_lease_epoch_key(name, "*"))),
-        Grant("publish subscribe", channels=(lease,)),
-    )
+def list_read(svc: str, view: BusView, *like: str) -> tuple[str, ...]:
+    """Return the same of what a service reads, with each `*` as a wildcard."""
+    points = _find_read_points(svc, view) if svc in view.truth.services else ()
+    return _list_patterns(points, view, like, keep_wildcards=True)
 
 
-def grant_requested_remedies(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to read the medic's requests to this service, and to report their outcome."""
-    found = [each[svc] for each in REQUEST_KEYS.values() if svc in each and view.bus == SYSTEM]
-    if not found:
-        return ()
-    reports, requests = zip(*found, strict=True)
-    return (Grant("getrange", requests, mode="R"), Grant("set", reports, mode="W"))
-
-
-def grant_access_points(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to write and read the keys and channels of a service's access points on this bus.
-
-    Raises KeyError if the truth has no section for the service.
-    """
-    return (*_grant_writes(svc, view), *_grant_reads(svc, view))
-
-
-def grant_market_operation(view: BusView) -> Iterator[Grant]:
-    """Yield the grants of the operator's commands about the market, for a truth with those services.
-
-    `source status` reads what sources says of itself; `source pause` and `source resume` hold and close a
-    breaker. `market quarantine` reads what bars refused, and puts it back onto its stream. `archive refused`
-    reads what archive refused.
-    """
-    if "sources" in view.truth.services and _list_keys(
-        find_written_points("sources", view), view, keys.MARKET_BARS
-    ):
-        states = (keys.MARKET_SOURCES, keys.MARKET_SERIES, keys.PRELOAD_STATUS)
-        yield Grant("type get hget hmget hgetall", states, mode="R")
-        yield Grant("hmget hset hdel del pexpire persist fcall", (keys.source_breaker_key("*"),))
-    if "bars" in view.truth.services:
-        quarantine = _list_keys(find_written_points("bars", view), view, keys.MARKET_QUARANTINE)
-        streams = _list_keys(_find_read_points("bars", view), view, keys.MARKET_BARS, keys.MARKET_QUOTES)
-        if quarantine:
-            yield Grant("xrange xrevrange xlen xdel", quarantine)
-            # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted
-            yield Grant("xadd del", streams, mode="W")
-            yield Grant("fcall", (*quarantine, *streams))
-    if "archive" in view.truth.services:
-        dead = _list_keys(find_written_points("archive", view), view, keys.ARCHIVE_DEAD)
-        if dead:
-            yield Grant("xrevrange", dead, mode="R")
-            yield Grant("fcall", dead)
-
-
-def _list_keys(points: Iterable[AccessPoint], view: BusView, *like: str) -> tuple[str, ...]:
+def _list_patterns(
+    points: Iterable[AccessPoint], view: BusView, like: Iterable[str], *, keep_wildcards: bool
+) -> tuple[str, ...]:
     wanted = {_get_last_part(key) for key in like}
-    found = (one.key for one in points if one.bus == view.bus and _get_last_part(one.key) in wanted)
-    return tuple(dict.fromkeys(escape_pattern(key, keep_wildcards=True) for key in found))
+    here = (one.key for one in points if one.bus == view.bus)
+    found = (key for key in here if not wanted or _get_last_part(key) in wanted)
+    return tuple(escape_pattern(key, keep_wildcards=keep_wildcards) for key in found)
 
 
 def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
@@ -223,7 +138,7 @@ def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
 
     Default keys of our own services are added where the truth names none. The dead-letter key of vexy_ai and
     archive is added for each bus that they read from. The alert channel and the alert log are left out for
-    massive.
+    massive. Raises KeyError if the truth has no section for the service.
     """
     points = view.truth.services[svc].access_points.publish_to
     if svc == "massive":  # the healer publishes its alerts, so only older truths name the channel
@@ -242,44 +157,46 @@ def find_written_key(truth: Truth, svc: str, key: str) -> AccessPoint | None:
     return next((point for point in points if point.key == key), None)
 
 
-def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
-    """Yield the grants to publish on and to write the keys that a service's `publish_to` names on this bus.
+def list_written_names(svc: str, view: BusView) -> tuple[str, ...]:
+    """Return the keys and channels that a service writes on this bus, unescaped, each once."""
+    points = find_written_points(svc, view)
+    return tuple(dict.fromkeys(point.key for point in points if point.bus == view.bus))
 
-    Of the alert log, a service may only add entries, and delete them by id.
+
+def list_data(svc: str, view: BusView) -> list[str]:
+    """Return the patterns of the keys that a service writes, and of its state in `<key>:…`.
+
+    A key with a reserved prefix gets no `<key>:…`, and the alert log is no data. The probes of massive get
+    the pattern of the probe keys too.
     """
-    names = dict.fromkeys(point.key for point in find_written_points(svc, view) if point.bus == view.bus)
-    if not names:
-        return
-    yield Grant("publish", channels=tuple(escape_pattern(key, keep_wildcards=True) for key in names))
-    data = [key for key in names if key not in (view.alerts, keys.ALERT_LOG)]
-    patterns = dict.fromkeys(pattern for key in data for pattern in _build_key_patterns(svc, key))
-    if patterns:
-        yield Grant(f"{_DATA_COMMANDS} {_DESTROY_GROUP}", tuple(patterns))
-    beside = tuple(pattern for pattern in patterns if pattern.endswith(":*") and pattern not in names)
-    if beside:  # only this service reads there
-        yield Grant(_GROUP_COMMANDS, beside)
-    if keys.ALERT_LOG in names:  # add and delete entries, but not read those of others
-        yield Grant("xadd xdel", (keys.ALERT_LOG,), mode="W")
+    found = []
+    for key in list_written_names(svc, view):
+        if key in (view.alerts, keys.ALERT_LOG):
+            continue
+        pattern = escape_pattern(key, keep_wildcards=True)
+        found.append(pattern)
+        if not key.startswith(keys.RESERVED_PREFIXES):
+            found.append(f"{pattern}:*")
+        if svc == "massive" and _get_last_part(key) == "probes":
+            found.append(keys.probe_key("*"))
+    return found
 
 
-def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
-    """Yield the grants to subscribe to and to read what a service's `subscribe_to` names on this bus.
+def list_state(svc: str, view: BusView) -> list[str]:
+    """Return the patterns of a service's state in `<key>:…`, where only this service reads."""
+    names = list_written_names(svc, view)
+    return [pattern for pattern in list_data(svc, view) if pattern.endswith(":*") and pattern not in names]
 
-    Reading includes the use of consumer groups, where the service has any use for them. Heartbeat channels
-    get only the grant to subscribe.
-    """
+
+def list_subscribed(svc: str, view: BusView) -> list[str]:
+    """Return the patterns of the channels to which a service subscribes, heartbeat channels included."""
     points = view.truth.services[svc].access_points.subscribe_to
-    channels = [point.key for point in points if point.bus == view.bus]
-    if channels:
-        patterns = tuple(escape_pattern(key, keep_wildcards=True) for key in channels)
-        yield Grant("subscribe psubscribe", channels=patterns)
-    wanted = (one.key for one in _find_read_points(svc, view) if one.bus == view.bus)
-    names = tuple(dict.fromkeys(escape_pattern(key, keep_wildcards=True) for key in wanted))
-    if names:
-        yield Grant(_DATA_COMMANDS, names, mode="R")
-    grouped = tuple(key for key in names if _may_read_by_group(svc, key))
-    if grouped:
-        yield Grant(_GROUP_COMMANDS, grouped)
+    return [escape_pattern(point.key, keep_wildcards=True) for point in points if point.bus == view.bus]
+
+
+def list_read_by_group(svc: str, view: BusView) -> list[str]:
+    """Return the patterns of those keys that a service may read by a consumer group."""
+    return [pattern for pattern in list_read(svc, view) if _may_read_by_group(svc, pattern)]
 
 
 def reads_by_group(svc: str, key: str) -> bool | None:
@@ -295,7 +212,7 @@ def reads_by_group(svc: str, key: str) -> bool | None:
 
 
 def _may_read_by_group(svc: str, pattern: str) -> bool:
-    others = (*_FOLLOWED, *_NO_STREAMS)
+    others = (*FOLLOWED, *_NO_STREAMS)
     if svc in _POSITION_READERS or any(fnmatchcase(key, pattern) for key in others):
         return False
     # archive may be given other names for these keys
@@ -307,42 +224,27 @@ def _find_read_points(svc: str, view: BusView) -> list[AccessPoint]:
     return [*_drop_heartbeats(points, view), *_find_missing_defaults(points, _DEFAULT_READS.get(svc, ()))]
 
 
-def _build_key_patterns(svc: str, key: str) -> Iterator[str]:
-    """Yield the ACL patterns of a key that a service writes, and of its state in `<key>:…`.
-
-    A key with a reserved prefix gets no `<key>:…`. The probes of massive get the pattern of the probe keys
-    too.
-    """
-    pattern = escape_pattern(key, keep_wildcards=True)
-    yield pattern
-    if not key.startswith(keys.RESERVED_PREFIXES):  # a key with a reserved prefix gets no `<key>:…`
-        yield f"{pattern}:*"
-    if further_pattern := _FURTHER_PATTERNS.get((svc, _get_last_part(key))):
-        yield further_pattern
-
-
 def _drop_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[AccessPoint]:
     """Return those of `points` whose key is not a heartbeat channel.
 
     A heartbeat channel ends in `:heartbeat` or is the channel of a service's section.
     """
-    channels = {view.truth.channel_of(svc) for svc in view.truth.services}
     return (
         point
         for point in points
-        if not point.key.endswith(keys.HEARTBEAT_SUFFIX) and point.key not in channels
+        if not point.key.endswith(keys.HEARTBEAT_SUFFIX) and point.key not in view.beat_channels
     )
 
 
 def _find_missing_defaults(
-    points: Iterable[AccessPoint], defaults: Iterable[tuple[str, str]]
+    points: Iterable[AccessPoint], defaults: Iterable[AccessPoint]
 ) -> Iterator[AccessPoint]:
-    """Return the default keys, given as (bus, key), that `points` has no key for.
+    """Return the default keys that `points` has no key for.
 
     `points` has a key for a default if both end with the same last part: `my:items` stands for `rss:items`.
     """
     present = {_get_last_part(point.key) for point in points}
-    return (AccessPoint(bus=bus, key=key) for bus, key in defaults if _get_last_part(key) not in present)
+    return (point for point in defaults if _get_last_part(point.key) not in present)
 
 
 def _get_last_part(key: str) -> str:

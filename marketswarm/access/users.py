@@ -4,10 +4,9 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from marketswarm.access import roles
-from marketswarm.access.bus_view import BusView
 from marketswarm.access.grant import Grant, User
-from marketswarm.access.services import grant_beats, grant_work
+from marketswarm.access.rights import ANY, JOINED, ROLES, WORKER, grant_default_user, list_grants
+from marketswarm.access.services import BusView
 from marketswarm.keys import ALERTS, TRUTH_DOC
 from marketswarm.truth import Truth
 
@@ -18,7 +17,6 @@ JOIN: Final = "join"
 """The user by which other machines beat for their services: `marketswarm join`."""
 _FORBIDDEN_CHARS: Final = re.compile(r"[\s|()]")
 _RESERVED_NAMES: Final = (DEFAULT, BOOTSTRAP, OPERATOR, JOIN)
-_COMMON_COMMANDS: Final = Grant("ping time select multi exec unsubscribe punsubscribe")
 
 
 class AclError(ValueError):
@@ -62,39 +60,30 @@ def build_users(
             raise AclError(
                 f"{name!r}: a key or channel with a blank, a bracket or | can't be named in an ACL"
             )
-    services = user_names(truth)[: len(truth.services)]
+    user_names(truth)
     view = BusView(truth, bus, truth_key, alert_channel)
-    joined = () if joining is None else (User(JOIN, _COMMON_COMMANDS, roles.grant_join(joining, view)),)
+    joined = [svc for svc in truth.services if joining is not None and svc in joining and svc not in ROLES]
+    beats = (grant for svc in joined for grant in list_grants({JOINED}, svc, view))
+    join = () if joining is None else (_make_user(JOIN, (*list_grants({JOIN}, "", view), *beats)),)
     return (
-        User(DEFAULT, roles.grant_default_user(view), needs_password=closed),
-        User(OPERATOR, _add_commands(_COMMON_COMMANDS, roles.OPERATOR_COMMANDS), roles.grant_operator(view)),
-        User(
-            BOOTSTRAP,
-            Grant(f"ping time select {roles.LOAD_COMMANDS} {roles.CHECK_COMMANDS}"),
-            roles.grant_bootstrap(view),
-        ),
-        *joined,
-        *(_build_service_user(svc, view) for svc in services),
+        User(DEFAULT, grant_default_user(view), needs_password=closed),
+        *(_make_user(name, tuple(list_grants({name}, "", view))) for name in (OPERATOR, BOOTSTRAP)),
+        *join,
+        *(_make_service_user(svc, view) for svc in truth.services),
     )
 
 
-def _build_service_user(svc: str, view: BusView) -> User:
-    """Return the user of a service: what its role or its declarations grant, the truth, and its beats."""
-    role = roles.ROLES.get(svc)
-    grants = tuple(role(view) if role else grant_work(svc, view))
-    root = _COMMON_COMMANDS
-    if svc == roles.MESH:
-        root = _add_commands(root, "pubsub|numsub")
-    elif svc == roles.MEDIC:
-        root = _add_commands(root, "info")
-    elif svc == roles.BOARD and roles.may_board_seed(view.truth):
-        root = _add_commands(root, roles.CHECK_COMMANDS)
+def _make_service_user(svc: str, view: BusView) -> User:
+    """Return the user of a service, which may also call functions on the keys of its own rights."""
+    own = tuple(list_grants({svc} if svc in ROLES else {svc, WORKER}, svc, view))
     # a function takes keys of several grants; Redis checks its commands against the other grants
-    called = tuple(dict.fromkeys(key for grant in grants for key in grant.keys))
+    called = tuple(dict.fromkeys(key for grant in own for key in grant.keys))
     calls = (Grant("fcall", called),) if called else ()
-    return User(svc, root, (*view.grant_truth_reads(), *grant_beats(svc, view), *grants, *calls))
+    return _make_user(svc, (*list_grants({ANY}, svc, view), *own, *calls))
 
 
-def _add_commands(root: Grant, more: str) -> Grant:
-    """Return a grant of further commands, besides those of `root`, without any key."""
-    return Grant(f"{root.commands} {more}")
+def _make_user(name: str, grants: Collection[Grant]) -> User:
+    """Return a user with these grants; the commands of those without keys and channels are its `root`."""
+    bare = [grant for grant in grants if not (grant.keys or grant.channels)]
+    root = Grant(" ".join(grant.commands for grant in bare))
+    return User(name, root, tuple(grant for grant in grants if grant not in bare))

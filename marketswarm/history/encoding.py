@@ -11,9 +11,10 @@ are written as differences, so most take one to three bytes:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Annotated, Final
 
 import orjson
+from pydantic import BaseModel, Field, ValidationError
 
 from marketswarm.history.fleet_history import MAX_OUTAGES, PERIOD_HOURS, ServiceHistory
 from marketswarm.history.listening import MAX_BOOTS, Heard, Listening
@@ -33,6 +34,19 @@ _MAX_BUS: Final = 2**32
 _STATES: Final = (KnownState.UNKNOWN, KnownState.UP, KnownState.DOWN)
 _MAX_BOOT: Final = 64
 _MAX_HOUR: Final = MAX_EPOCH // HOUR_SEC
+_Epoch = Annotated[int, Field(ge=0, le=MAX_EPOCH)]
+
+
+class _StoredProgress(BaseModel, strict=True):
+    final: Annotated[int, Field(ge=0, le=_MAX_HOUR)]
+    until: _Epoch
+    heard: list[
+        tuple[
+            Annotated[str, Field(min_length=1, max_length=_MAX_BOOT)],
+            Annotated[int, Field(ge=0, le=2**63)],
+            _Epoch,
+        ]
+    ]
 
 
 class UnreadableHistoryError(ValueError):
@@ -116,28 +130,16 @@ def encode_progress(final: int, listening: Listening) -> bytes:
 
 
 def parse_progress(raw: bytes) -> tuple[int, Listening]:
+    """Parse up to which hour a history is finished, and what is known of the healer's presence."""
     if len(raw) > MAX_PROGRESS_BYTES:
         raise UnreadableHistoryError(f"more than {MAX_PROGRESS_BYTES} bytes")
     try:
-        found: Any = orjson.loads(raw)
-        final, until, heard = found["final"], found["until"], found["heard"]
-        boots = tuple(Heard(*each) for each in heard[:MAX_BOOTS])
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        found = _StoredProgress.model_validate_json(raw)
+    except ValidationError as error:
         raise UnreadableHistoryError("no progress") from error
-    is_right = (
-        _is_count(final, _MAX_HOUR)
-        and _is_count(until, MAX_EPOCH)
-        and all(
-            type(one.boot) is str
-            and 0 < len(one.boot) <= _MAX_BOOT
-            and _is_count(one.i, 2**63)
-            and _is_count(one.at, MAX_EPOCH)
-            for one in boots
-        )
-    )
-    if not is_right or until < final * HOUR_SEC:
+    if found.until < found.final * HOUR_SEC:
         raise UnreadableHistoryError("no progress")
-    return final, Listening(until, boots)
+    return found.final, Listening(found.until, tuple(Heard(*each) for each in found.heard[:MAX_BOOTS]))
 
 
 def _timeline_numbers(timeline: Timeline) -> Iterator[int]:
@@ -204,7 +206,3 @@ def _next(numbers: Iterator[int], most: int) -> int:
 def _require_end(numbers: Iterator[int]) -> None:
     if next(numbers, None) is not None:
         raise UnreadableHistoryError("there is more than there should be")
-
-
-def _is_count(value: Any, most: int) -> bool:
-    return type(value) is int and 0 <= value <= most

@@ -8,9 +8,9 @@ An hour of a service is kept only if it differs from that of its bus, and an hou
 healer did not listen to all of it. So a quiet service costs nothing but its name.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeVar
 from zlib import crc32
 
 from marketswarm.beat import Beat
@@ -29,7 +29,7 @@ from marketswarm.history.rollup import (
     find_differences,
     make_down,
     replace_runs,
-    sum_hours,
+    sum_runs,
 )
 from marketswarm.history.spans import (
     Change,
@@ -38,12 +38,14 @@ from marketswarm.history.spans import (
     Span,
     Timeline,
     clip,
+    join,
     make_fact,
     paint,
     read_event,
 )
 from marketswarm.truth import HEALER
 
+T = TypeVar("T")
 EXACT_HOURS: Final = 6
 """How many full hours are held as facts, besides the one that has begun."""
 KEPT_HOURS: Final = 400 * 24
@@ -52,14 +54,10 @@ PERIOD_HOURS: Final = 32 * 24
 GONE_SEC: Final = 7 * 86_400
 """A service that is not in the truth for so long is forgotten; if it comes back, its history restarts."""
 MAX_OUTAGES: Final = 32
-MAX_SHARED_SUMS: Final = 10_000
+MAX_KEPT: Final = 1000
 
-_SERVICE_KINDS: Final = frozenset(
-    {
-        *(Kind.HEARTBEAT_MISS, Kind.HEARTBEAT_OK, Kind.HEARTBEAT_UNWATCHED, Kind.HEARTBEAT_GAP),
-        *(Kind.WATCH_MISS, Kind.WATCH_OK, Kind.WATCH_UNWATCHED),
-    }
-)
+_SERVICE_KINDS: Final = ("heartbeat_", "watch_")
+"""How the kinds of events about services begin."""
 
 
 def bus_subject(bus: str) -> str:
@@ -121,11 +119,9 @@ class FleetHistory:
         self.healer_timeout_sec = 30.0
         self.changes = UnsavedChanges()
         self._sums: dict[str, tuple[tuple[int, int], dict[str, Seconds]]] = {}
-        self._shared_sums: dict[tuple[str, int, int], Seconds] = {}
-        self._unheard: dict[str, tuple[int, list[Span]]] = {}
-        self._quiet: dict[tuple[str, int, int], list[Span]] = {}
+        self._kept: dict[tuple[object, ...], Any] = {}
+        """What was computed for many services at once, until a bus or the healer changes."""
         self._unheard_version = 0
-        self._moved: dict[tuple[str, str, int, int], list[Run]] = {}  # within one call of `follow`
 
     # -- what is recorded
 
@@ -149,7 +145,6 @@ class FleetHistory:
                 self.changes.services.add(svc)
         new = self._add_services(bus_of, now)
         self._forget_caches()
-        self._shared_sums.clear()
         self._sums.clear()
         return new
 
@@ -163,7 +158,6 @@ class FleetHistory:
         for svc, bus in bus_of.items():
             if self.services[svc].bus != numbers[bus]:
                 self._set_bus(svc, numbers[bus], now)
-        self._moved.clear()
         return new
 
     def _set_bus(self, svc: str, number: int, now: int) -> None:
@@ -185,21 +179,14 @@ class FleetHistory:
 
     def _move_hours(self, svc: str, old: str, first: int, end: int) -> None:
         """Keep the finished hours of a service as they differ from its present bus, not from its old one."""
-        own, shared = self.hours.get(svc), self._shared_runs(svc)
+        own, shared = self.hours.get(svc, ()), self._shared_runs(svc)
         before = self.hours.get(bus_subject(old), ())
         if before == shared:
             return
-        if own:
-            hours = fill_runs(own, before, first, end)
-            self._replace_hours(svc, find_differences(hours, shared), first, end)
-            return
-        key = (old, self._bus_of(svc), first, end)
-        if key not in self._moved:  # a whole bus may move at once
-            self._moved[key] = find_differences(fill_runs((), before, first, end), shared)
-        if runs := self._moved[key]:
-            self.hours[svc] = list(runs)
-            low, high = runs[0].hour // PERIOD_HOURS, (runs[-1].end - 1) // PERIOD_HOURS
-            self.changes.hours.update((svc, period) for period in range(low, high + 1))
+        # a whole bus may move at once
+        key = ("moved", old, self._bus_of(svc), first, end, tuple(own))
+        runs = self._keep(key, lambda: find_differences(fill_runs(own, before, first, end), shared))
+        self._replace_hours(svc, runs, first, end)
 
     def _find_bus(self, record: ServiceHistory) -> str | None:
         return next((bus for bus in self.buses if bus_number(bus) == record.bus), None)
@@ -226,7 +213,7 @@ class FleetHistory:
         fact = read_event(event)
         if fact is None:
             return
-        if event.type in _SERVICE_KINDS:
+        if event.type.startswith(_SERVICE_KINDS):
             self._add_to_service(event.svc, fact)
         elif event.type in (Kind.HEALER_MISS, Kind.HEALER_OK):
             self._add_to_healer(fact)
@@ -319,18 +306,12 @@ class FleetHistory:
         end = target * HOUR_SEC
         self._finish_buses(target)
         yield
-        unfinished = [
-            svc
-            for svc, record in self.services.items()
-            if record.timeline.begin < end and not record.is_quiet
-        ]
-        for svc in unfinished:
-            self._finish_service(svc, target)
-            yield
-        for record in self.services.values():
+        for svc, record in list(self.services.items()):
             if record.is_quiet:
                 record.timeline.advance(end)
-                yield
+            elif record.timeline.begin < end:
+                self._finish_service(svc, target)
+            yield
         if target // PERIOD_HOURS != self.final // PERIOD_HOURS:
             for name, runs in list(self.hours.items()):
                 self.hours[name] = cut_runs(runs, target - KEPT_HOURS, target)
@@ -367,7 +348,7 @@ class FleetHistory:
             self._sums.pop(subject, None)
         else:
             self._sums.clear()
-            self._shared_sums.clear()
+            self._forget_caches()
         for period in range(first // PERIOD_HOURS, (end - 1) // PERIOD_HOURS + 1):
             low, high = period * PERIOD_HOURS, (period + 1) * PERIOD_HOURS
             if cut_runs(old, low, high) != cut_runs(new, low, high):
@@ -391,12 +372,8 @@ class FleetHistory:
             return line.spans(self._list_unheard(bus, end, record.moved_at), end)
         if not record.is_quiet:
             return line.spans(self._find_unheard(bus, end), end)
-        key = (bus, line.begin, end)
-        if key not in self._quiet:
-            if len(self._quiet) > len(self.buses) + 8:
-                self._quiet.clear()
-            self._quiet[key] = line.spans(self._find_unheard(bus, end), end)
-        return self._quiet[key]
+        key = ("quiet", bus, line.begin, end, self.listening.until)
+        return self._keep(key, lambda: line.spans(self._find_unheard(bus, end), end))
 
     def recent(self, svc: str, now: int) -> list[Span]:
         """Return the spans of the last full hour and of the one that has begun, up to `now`, without holes.
@@ -404,15 +381,8 @@ class FleetHistory:
         What was before a history began is unknown, and so is all of a service that has none.
         """
         begin = (now // HOUR_SEC - 1) * HOUR_SEC
-        if svc not in self.services:
-            return [Span(begin, now, KnownState.UNKNOWN)]
-        found = clip(self.spans(svc, now), begin, now)
-        if found and found[0].start == begin:
-            return found
-        known = [
-            each for each in found if each.state is not KnownState.UNKNOWN or each.start > found[0].start
-        ]
-        return [Span(begin, known[0].start if known else now, KnownState.UNKNOWN), *known]
+        known = clip(self.spans(svc, now), begin, now) if svc in self.services else []
+        return join([Span(begin, known[0].start if known else now, KnownState.UNKNOWN), *known])
 
     def recent_key(self, svc: str, now: int) -> tuple[int, ...]:
         """Return a key of what `recent` returns: while it is the same, only the last end moves."""
@@ -425,15 +395,10 @@ class FleetHistory:
         record = self.services.get(svc)
         if record is None:
             return dict.fromkeys(WINDOWS, Seconds())
-        finished = self._sum_finished(svc, record, now // HOUR_SEC)
-        spans = self.spans(svc, now)
-        newest: dict[int, Seconds] = {}
-        found = {}
-        for name, hours in WINDOWS.items():
-            begin = max(record.timeline.begin, (now // HOUR_SEC - hours) * HOUR_SEC)
-            if begin not in newest:
-                newest[begin] = count_seconds(spans, begin, now)
-            found[name] = finished[name].plus(newest[begin])
+        spans, found = self.spans(svc, now), {}
+        for name, finished in self._sum_finished(svc, record, now // HOUR_SEC).items():
+            begin = max(record.timeline.begin, (now // HOUR_SEC - WINDOWS[name]) * HOUR_SEC)
+            found[name] = finished.plus(count_seconds(spans, begin, now))
         return found
 
     def outages(self, svc: str, now: int) -> list[PastOutage]:
@@ -458,40 +423,28 @@ class FleetHistory:
         return fill_runs(self.hours.get(svc, ()), self._shared_runs(svc), begin, to) if begin < to else []
 
     def _sum_finished(self, svc: str, record: ServiceHistory, hour: int) -> dict[str, Seconds]:
+        """Return for each window the sums of the hours that are finished, before the one that has begun."""
         key, end = (hour, record.timeline.begin), record.timeline.begin // HOUR_SEC
         known = self._sums.get(svc)
-        if known is not None and known[0] == key:
-            return known[1]
-        own, shared = self.hours.get(svc), self._shared_runs(svc)
-        bus = "" if svc == HEALER else self._bus_of(svc)
-        found = {}
-        for name, hours in WINDOWS.items():
-            first = max(record.first, hour - hours)
-            if first >= end:
-                found[name] = Seconds()
-            elif own:
-                found[name] = sum_hours(own, shared, first, end)
-            else:
-                found[name] = self._sum_shared(bus, shared, first, end)
-        self._sums[svc] = (key, found)
-        return found
+        if known is None or known[0] != key:
+            firsts = {name: max(record.first, hour - hours) for name, hours in WINDOWS.items()}
+            known = key, {name: self._sum_hours(svc, first, end) for name, first in firsts.items()}
+            self._sums[svc] = known
+        return known[1]
 
-    def _sum_shared(self, bus: str, shared: Sequence[Run], first: int, end: int) -> Seconds:
-        key = (bus, first, end)
-        if key not in self._shared_sums:
-            if len(self._shared_sums) > MAX_SHARED_SUMS:
-                self._shared_sums.clear()
-            self._shared_sums[key] = sum_hours((), shared, first, end)
-        return self._shared_sums[key]
+    def _sum_hours(self, svc: str, first: int, end: int) -> Seconds:
+        if first >= end:
+            return Seconds()
+        own, shared = self.hours.get(svc, ()), self._shared_runs(svc)
+        if own or svc == HEALER:
+            return sum_runs(fill_runs(own, shared, first, end))
+        return self._keep(
+            ("sum", self._bus_of(svc), first, end), lambda: sum_runs(fill_runs((), shared, first, end))
+        )
 
     def _find_unheard(self, bus: str, end: int) -> list[Span]:
-        """Return what `_list_unheard` does, kept for the last `end` that was asked for."""
-        known = self._unheard.get(bus)
-        if known is not None and known[0] == end:
-            return known[1]
-        found = self._list_unheard(bus, end)
-        self._unheard[bus] = (end, found)
-        return found
+        key = ("unheard", bus, end, self.listening.until)
+        return self._keep(key, lambda: self._list_unheard(bus, end))
 
     def _list_unheard(self, bus: str, end: int, since: int = 0) -> list[Span]:
         """Return the spans up to `end` without a healer, and those from `since` on without the bus."""
@@ -503,9 +456,17 @@ class FleetHistory:
             found += clip(self.buses[bus].unheard_spans(end), since, end)
         return found
 
+    def _keep(self, key: tuple[object, ...], compute: Callable[[], T]) -> T:
+        """Return what was computed for a key; compute it if it was not, or MAX_KEPT others were since."""
+        if key not in self._kept:
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[key] = compute()
+        found: T = self._kept[key]
+        return found
+
     def _forget_caches(self) -> None:
-        self._unheard.clear()
-        self._quiet.clear()
+        self._kept.clear()
         self._unheard_version += 1
 
 

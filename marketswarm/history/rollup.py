@@ -8,7 +8,6 @@ equal hours, because a service that is always up needs none.
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 from marketswarm.history.spans import KnownState, Span
@@ -84,16 +83,20 @@ def count_hours(spans: Sequence[Span], first: int, end: int) -> list[Run]:
         while upto < len(spans) and spans[upto].start < start + HOUR_SEC:
             upto += 1
         found = count_seconds(spans[at:upto], start, start + HOUR_SEC)
-        append_run(runs, Run(hour, hours, found.down, found.unknown))
+        runs.append(Run(hour, hours, found.down, found.unknown))
         hour += hours
-    return runs
+    return join_runs(runs)
 
 
-def append_run(runs: list[Run], run: Run) -> None:
-    if runs and runs[-1].end == run.hour and runs[-1][2:] == run[2:]:
-        runs[-1] = runs[-1]._replace(hours=runs[-1].hours + run.hours)
-    else:
-        runs.append(run)
+def join_runs(runs: Iterable[Run]) -> list[Run]:
+    """Return runs, which are in order, with neighbours of equal hours as one."""
+    found: list[Run] = []
+    for run in runs:
+        if found and found[-1].end == run.hour and found[-1][2:] == run[2:]:
+            found[-1] = found[-1]._replace(hours=found[-1].hours + run.hours)
+        else:
+            found.append(run)
+    return found
 
 
 def cut_runs(runs: Sequence[Run], first: int, end: int) -> list[Run]:
@@ -105,16 +108,12 @@ def cut_runs(runs: Sequence[Run], first: int, end: int) -> list[Run]:
             break
         begin, to = max(run.hour, first), min(run.end, end)
         if begin < to:
-            found.append(run._replace(hour=begin, hours=to - begin))
+            found.append(run if to - begin == run.hours else run._replace(hour=begin, hours=to - begin))
     return found
 
 
 def replace_runs(runs: Sequence[Run], new: Sequence[Run], first: int, end: int) -> list[Run]:
-    found: list[Run] = []
-    parts = (cut_runs(runs, 0, first), cut_runs(new, first, end), cut_runs(runs, end, 2**63))
-    for run in (run for part in parts for run in part):
-        append_run(found, run)
-    return found
+    return join_runs((*cut_runs(runs, 0, first), *cut_runs(new, first, end), *cut_runs(runs, end, 2**63)))
 
 
 def fill_runs(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -> list[Run]:
@@ -122,39 +121,27 @@ def fill_runs(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -
 
     An hour is taken from `own`; if that doesn't have it, from `shared`; otherwise it was up all the time.
     """
-    base = _with_hours_of_up(shared, first, end)
-    found: list[Run] = []
-    at = first
-    for run in cut_runs(own, first, end):
-        for part in (*cut_runs(base, at, run.hour), run):
-            append_run(found, part)
-        at = run.end
-    for part in cut_runs(base, at, end):
-        append_run(found, part)
-    return found
+    return _overlay(own, _overlay(shared, [Run(first, end - first, 0, 0)], first, end), first, end)
 
 
-def _with_hours_of_up(runs: Sequence[Run], first: int, end: int) -> list[Run]:
-    found: list[Run] = []
+def _overlay(over: Sequence[Run], base: Sequence[Run], first: int, end: int) -> list[Run]:
+    """Return the hours of `over` from `first` to before `end`, and those of `base` where it has none."""
+    pieces: list[Run] = []
     at = first
-    for run in cut_runs(runs, first, end):
-        if at < run.hour:
-            found.append(Run(at, run.hour - at, 0, 0))
-        found.append(run)
+    for run in cut_runs(over, first, end):
+        pieces += (*cut_runs(base, at, run.hour), run)
         at = run.end
-    if at < end:
-        found.append(Run(at, end - at, 0, 0))
-    return found
+    return join_runs((*pieces, *cut_runs(base, at, end)))
 
 
 def find_differences(runs: Sequence[Run], shared: Sequence[Run]) -> list[Run]:
     """Return those hours of `runs` that differ from `shared`, where an hour that is missing was up."""
-    found: list[Run] = []
-    for run in runs:
-        for other in _with_hours_of_up(shared, run.hour, run.end):
-            if run[2:] != other[2:]:
-                append_run(found, run._replace(hour=other.hour, hours=other.hours))
-    return found
+    return join_runs(
+        run._replace(hour=other.hour, hours=other.hours)
+        for run in runs
+        for other in fill_runs((), shared, run.hour, run.end)
+        if run[2:] != other[2:]
+    )
 
 
 def sum_runs(runs: Iterable[Run]) -> Seconds:
@@ -165,13 +152,6 @@ def sum_runs(runs: Iterable[Run]) -> Seconds:
     return Seconds(up, down, unknown)
 
 
-def sum_hours(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -> Seconds:
-    if cut_runs(shared, first, end):
-        return sum_runs(fill_runs(own, shared, first, end))
-    found = sum_runs(cut_runs(own, first, end))
-    return found._replace(up=(end - first) * HOUR_SEC - found.down - found.unknown)
-
-
 def make_down(runs: Sequence[Run], start: int, end: int) -> list[Run]:
     """Return hours in which a time that was up is down: that of an outage that began before they ended.
 
@@ -179,21 +159,11 @@ def make_down(runs: Sequence[Run], start: int, end: int) -> list[Run]:
     known still. In an hour that the outage touches in part, its known seconds count as down as far as they
     last, because which of the hour's seconds were unknown is not kept.
     """
-    found: list[Run] = []
+    hours: list[Run] = []
     for run in runs:
-        for hour in _split_at(run, start, end):
-            begin = hour.hour * HOUR_SEC
+        for hour in range(run.hour, run.end):
+            begin = hour * HOUR_SEC
             touched = max(0, min(end, begin + HOUR_SEC) - max(start, begin))
-            more = min(touched, HOUR_SEC - hour.down - hour.unknown)
-            append_run(found, hour._replace(down=hour.down + more))
-    return found
-
-
-def _split_at(run: Run, start: int, end: int) -> list[Run]:
-    """Return a run in pieces, so that each is within a time, outside it, or one hour long."""
-    cuts = {run.hour, run.end}
-    for moment in (start, end):
-        hour = moment // HOUR_SEC
-        cuts |= {cut for cut in (hour, hour + 1) if run.hour < cut < run.end}
-    edges = sorted(cuts)
-    return [run._replace(hour=a, hours=b - a) for a, b in pairwise(edges)]
+            more = min(touched, HOUR_SEC - run.down - run.unknown)
+            hours.append(Run(hour, 1, run.down + more, run.unknown))
+    return join_runs(hours)

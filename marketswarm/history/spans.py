@@ -284,10 +284,10 @@ def paint(spans: Sequence[Span], over: Iterable[Span]) -> list[Span]:
 
     Neighbours of the same state become one span. All spans of `over` have one state.
     """
-    layer = _unite(over)
+    layer = join(sorted(over))
     if not layer or not spans:
         return list(spans)
-    found: list[Span] = []
+    pieces: list[Span] = []
     at = 0
     for span in spans:
         begin = span.start
@@ -296,30 +296,22 @@ def paint(spans: Sequence[Span], over: Iterable[Span]) -> list[Span]:
         here = at
         while here < len(layer) and layer[here].start < span.end:
             top = layer[here]
-            _append(found, Span(begin, max(begin, top.start), span.state))
+            pieces.append(Span(begin, max(begin, top.start), span.state))
             begin = min(span.end, top.end)
-            _append(found, Span(max(span.start, top.start), begin, top.state))
+            pieces.append(Span(max(span.start, top.start), begin, top.state))
             here += 1
-        _append(found, Span(begin, span.end, span.state))
-    return found
+        pieces.append(Span(begin, span.end, span.state))
+    return join(pieces)
 
 
-def _unite(spans: Iterable[Span]) -> list[Span]:
+def join(spans: Iterable[Span]) -> list[Span]:
+    """Return spans, which are in order, without empty ones, and with neighbours of one state as one."""
     found: list[Span] = []
-    for span in sorted(spans):
+    for span in spans:
         if span.start >= span.end:
             continue
-        if found and span.start <= found[-1].end:
+        if found and found[-1].state is span.state and span.start <= found[-1].end:
             found[-1] = found[-1]._replace(end=max(found[-1].end, span.end))
         else:
             found.append(span)
     return found
-
-
-def _append(spans: list[Span], span: Span) -> None:
-    if span.start >= span.end:
-        return
-    if spans and spans[-1].state is span.state and spans[-1].end == span.start:
-        spans[-1] = spans[-1]._replace(end=span.end)
-    else:
-        spans.append(span)

@@ -15,9 +15,10 @@ be killed at any moment.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.errors import ReplyTooLongError
@@ -41,10 +42,11 @@ from marketswarm.history.fleet_history import (
     KEPT_HOURS,
     PERIOD_HOURS,
     FleetHistory,
+    ServiceHistory,
     UnsavedChanges,
     bus_subject,
 )
-from marketswarm.history.rollup import HOUR_SEC, Run, append_run
+from marketswarm.history.rollup import HOUR_SEC, join_runs
 from marketswarm.keys import BOARD_HISTORY, BOARD_SPANS, board_hours_key
 from marketswarm.time_slice import TimeSlice
 
@@ -52,6 +54,7 @@ CHANGES_AT_ONCE: Final = 1000
 NAMES_AT_ONCE: Final = 500
 READ_SEC: Final = 10.0
 
+T = TypeVar("T")
 _VERSION: Final = re.compile(rb"\d{1,18}")
 
 
@@ -177,11 +180,6 @@ def _group_changes(history: FleetHistory) -> Iterator[list[_Change]]:
         yield [(BOARD_HISTORY, bus_subject(bus), encode_timeline(history.buses[bus]))]
 
 
-def _cut(items: Sequence[str], count: int) -> Iterator[Sequence[str]]:
-    for at in range(0, len(items), count):
-        yield items[at : at + count]
-
-
 def _expires_at(key: str) -> int:
     period = int(key.rpartition(":")[2])
     return (period * PERIOD_HOURS + KEPT_HOURS) * HOUR_SEC
@@ -195,35 +193,22 @@ def _require_time(history: FleetHistory, now: int) -> None:
 
 async def _read_buses(bus: Bus, history: FleetHistory) -> None:
     prefix = bus_subject("")
-    fields = [name for name in await _read_names(bus, BOARD_HISTORY) if name.startswith(prefix)]
-    for name, raw in zip(
-        fields, await _read_fields(bus, BOARD_HISTORY, fields, MAX_RECORD_BYTES), strict=True
-    ):
-        if raw is None:
-            continue
-        try:
-            history.buses[name.removeprefix(prefix)] = parse_timeline(raw)
-        except UnreadableHistoryError as error:
-            report_unusable(bus.name, BOARD_HISTORY, f"{name}: {error}")
+    names = [name for name in await _read_names(bus, BOARD_HISTORY) if name.startswith(prefix)]
+    async for name, timeline in _parse_fields(bus, BOARD_HISTORY, names, MAX_RECORD_BYTES, parse_timeline):
+        history.buses[name.removeprefix(prefix)] = timeline
 
 
 async def _read_services(bus: Bus, history: FleetHistory, names: Sequence[str], now: int) -> None:
-    begin = history.final * HOUR_SEC
-    for some in _cut(names, NAMES_AT_ONCE):
-        for svc, raw in zip(some, await _read_fields(bus, BOARD_SPANS, some, MAX_RECORD_BYTES), strict=True):
-            if raw is None:
-                continue
-            try:
-                record = parse_service(raw)
-            except UnreadableHistoryError as error:
-                report_unusable(bus.name, BOARD_SPANS, f"{svc}: {error}")
-                continue
-            if max(record.timeline.begin, record.moved_at) > now + HOUR_SEC:
-                report_unusable(bus.name, BOARD_SPANS, f"{svc}: it begins in the future")
-                continue
-            if record.is_quiet:
-                record.timeline.advance(begin)
-            history.services[svc] = record
+    def parse(raw: bytes) -> ServiceHistory:
+        record = parse_service(raw)
+        if max(record.timeline.begin, record.moved_at) > now + HOUR_SEC:
+            raise UnreadableHistoryError("it begins in the future")
+        return record
+
+    async for svc, record in _parse_fields(bus, BOARD_SPANS, names, MAX_RECORD_BYTES, parse):
+        if record.is_quiet:
+            record.timeline.advance(history.final * HOUR_SEC)
+        history.services[svc] = record
 
 
 async def _read_hours(bus: Bus, history: FleetHistory, subjects: Sequence[str]) -> None:
@@ -231,24 +216,26 @@ async def _read_hours(bus: Bus, history: FleetHistory, subjects: Sequence[str]) 
     for period in range(last - KEPT_HOURS // PERIOD_HOURS - 1, last + 1):
         key = board_hours_key(period)
         held = set(await _read_names(bus, key))
-        wanted = [subject for subject in subjects if subject in held]
-        for some in _cut(wanted, NAMES_AT_ONCE):
-            values = await _read_fields(bus, key, some, MAX_HOURS_BYTES)
-            for subject, raw in zip(some, values, strict=True):
-                _take_hours(bus, history, subject, period, raw or b"")
+        names = [subject for subject in subjects if subject in held]
+        parse = partial(parse_hours, period=period)
+        async for subject, runs in _parse_fields(bus, key, names, MAX_HOURS_BYTES, parse):
+            history.hours[subject] = join_runs((*history.hours.get(subject, ()), *runs))
 
 
-def _take_hours(bus: Bus, history: FleetHistory, subject: str, period: int, raw: bytes) -> None:
-    try:
-        runs: list[Run] = parse_hours(raw, period)
-    except UnreadableHistoryError as error:
-        report_unusable(bus.name, board_hours_key(period), f"{subject}: {error}")
-        return
-    known = history.hours.setdefault(subject, [])
-    for run in runs:
-        append_run(known, run)
-    if not known:
-        del history.hours[subject]
+async def _parse_fields(
+    bus: Bus, key: str, names: Sequence[str], longest: int, parse: Callable[[bytes], T]
+) -> AsyncIterator[tuple[str, T]]:
+    """Yield what `parse` makes of each field of a hash, by its name; what can't be used is reported."""
+    for at in range(0, len(names), NAMES_AT_ONCE):
+        some = names[at : at + NAMES_AT_ONCE]
+        for name, raw in zip(some, await _read_fields(bus, key, some, longest), strict=True):
+            if raw is not None:
+                try:
+                    found = parse(raw)
+                except UnreadableHistoryError as error:
+                    report_unusable(bus.name, key, f"{name}: {error}")
+                else:
+                    yield name, found
 
 
 async def _read_names(bus: Bus, key: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 The planner and the medic know remedies by this alone. To add one: a name in `Remedy`
 (marketswarm/operator/remedies.py), a module with its type, an entry in `ladder.py`, and the rights of the
-medic's user in marketswarm/access/roles.py.
+medic's user in marketswarm/access/rights.py.
 """
 
 from abc import ABC, abstractmethod

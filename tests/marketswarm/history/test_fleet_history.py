@@ -123,6 +123,21 @@ def test_a_healer_that_is_silent_makes_all_unknown_before_anybody_says_so():
     assert states(history, "a", 3600 + 31) == [(0, 3600, "up"), (3600, 3631, "unknown")]
 
 
+def test_a_silence_that_a_beat_explains_is_up_also_for_a_moment_that_was_asked_about_before():
+    history, now = listening(hours=1), 3600 + 31
+    assert states(history, "a", now)[-1] == (3600, now, "unknown")
+    history.hear_healer(Beat("healer", 363, 0.0, boot="one", every=10.0), T0 + now)
+    assert states(history, "a", now) == [(0, now, "up")]
+
+
+def test_while_a_bus_refuses_the_healer_a_channel_its_service_is_unknown():
+    history = listening()
+    history.apply_event(event(Kind.WATCH_MISS, "a", 130, 100))
+    history.apply_event(event(Kind.WATCH_OK, "a", 400))
+    assert states(history, "a", 1000) == [(0, 100, "up"), (100, 400, "unknown"), (400, 1000, "up")]
+    assert states(history, "b", 1000) == [(0, 1000, "up")]
+
+
 def test_a_night_in_which_the_whole_machine_was_off_is_unknown():
     history = listening(hours=1)
     night = 10 * HOUR_SEC
