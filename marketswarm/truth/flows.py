@@ -1,6 +1,6 @@
 """Build the graph of services and the keys that they write and read, from the access points of a truth. Pure.
 
-Heartbeats are kept apart: every service beats, and the healer hears all of them. A key with a `*` in it is a
+Heartbeats are left out: every service beats, and the healer hears all of them. A key with a `*` in it is a
 pattern, such as `health:*`. Not here: what really happens on the buses, which mesh measures.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.text import format_names
@@ -17,8 +17,7 @@ from marketswarm.truth.model import Truth
 Access = Literal["writes", "reads"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
+class Key(NamedTuple):
     """A key or channel of a bus."""
 
     bus: str
@@ -50,22 +49,22 @@ class Edge:
 class FlowFault:
     """An error in a flow. `what` names its kind, such as `no_writer`: the same word in log, metric and graph.
 
-    `svc` is the service concerned, empty without a particular one. `text` is a sentence for people.
+    It is about the key `key` on `bus`, and about the service `svc` if it is about one. `text` is a sentence
+    for people.
     """
 
     what: str
-    key: Key
-    svc: str
+    bus: str
+    key: str
+    svc: str | None
     text: str
 
 
 @dataclass(frozen=True)
 class Flows:
-    """The graph of services and keys: `beats` are the edges of heartbeat channels, `edges` all others."""
+    """The graph of services and keys."""
 
-    services: tuple[str, ...]
     edges: tuple[Edge, ...]
-    beats: tuple[Edge, ...] = ()
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
@@ -105,18 +104,14 @@ class Flows:
 
 def build_flows(truth: Truth) -> Flows:
     """Build the graph of a truth from the access points of all services."""
-    channels = {(truth.bus_of(svc), truth.channel_of(svc)) for svc in truth.services}
-    edges: dict[Edge, None] = {}
-    beats: dict[Edge, None] = {}
+    beats = {(truth.bus_of(svc), truth.channel_of(svc)) for svc in truth.services}
+    edges: list[Edge] = []
     for svc, service in truth.services.items():
         points = service.access_points
-        writes = (Edge(svc, "writes", Key(point.bus, point.key)) for point in points.publish_to)
-        reads = (Edge(svc, "reads", Key(point.bus, point.key)) for point in points.subscribe_to)
-        for edge in (*writes, *reads):
-            bus, name = edge.key.bus, edge.key.name
-            is_of_beats = (bus, name) in channels or name.endswith(HEARTBEAT_SUFFIX)
-            (beats if is_of_beats else edges)[edge] = None
-    return Flows(tuple(truth.services), tuple(edges), tuple(beats))
+        edges += (Edge(svc, "writes", Key(point.bus, point.key)) for point in points.publish_to)
+        edges += (Edge(svc, "reads", Key(point.bus, point.key)) for point in points.subscribe_to)
+    work = (one for one in edges if one.key not in beats and not one.key.name.endswith(HEARTBEAT_SUFFIX))
+    return Flows(tuple(dict.fromkeys(work)))
 
 
 def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
@@ -132,5 +127,5 @@ def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
             elsewhere = next((edge for edge in written if edge.key.name == key.name), None)
             if elsewhere is not None:
                 text += f" ({elsewhere.svc} writes {key.name} on {elsewhere.key.bus})"
-            faults.append(FlowFault("no_writer", key, "", text))
+            faults.append(FlowFault("no_writer", *key, None, text))
     return faults

@@ -6,8 +6,8 @@ by a position has none. Times are monotonic seconds.
 """
 
 from collections import deque
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from marketswarm.access.services import reads_by_group
@@ -18,6 +18,11 @@ from services.mesh.flow_reader import ConsumerGroup, KeyReading
 MAX_SAMPLES: Final = 64  # readings of one count, however long the window is
 KEPT_SEC: Final = 3600
 """How long the flow is kept after its last write; readers compute its age from the remaining life."""
+_SHOWN: Final[Mapping[str, Sequence[str]]] = {
+    "channel": ("subscribers",),
+    "stream": ("length", "added", "rate", "last_sec", "groups"),
+}
+"""By the kind of a key, what is written about it."""
 
 
 class Rates:
@@ -44,11 +49,11 @@ class Rates:
         while len(readings) > 2 and now - readings[1][0] >= window_sec:
             readings.popleft()
         since, first = readings[0]
-        return (count - first) / (now - since) if now > since else None
+        return round((count - first) / (now - since), 6) if now > since else None
 
-    def keep(self, known: Collection[Hashable]) -> None:
-        """Delete the readings of all other counts."""
-        self._readings = {what: found for what, found in self._readings.items() if what in known}
+    def drop_older(self, now: float) -> None:
+        """Delete the readings of each count that was not recorded at `now`."""
+        self._readings = {what: found for what, found in self._readings.items() if found[-1][0] == now}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +66,22 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """Hold the current state of a key. Rates are in entries per second.
-
-    `groups` are those of its readers, by service; `others` belong to no reader; `read_rates` are by group.
-    """
+    """Hold the latest reading of a key, and the groups of those readers that have one, by service."""
 
     key: Key
     seen: KeyReading
-    rate: float | None
     groups: Mapping[str, ConsumerGroup]
-    others: tuple[ConsumerGroup, ...]
-    read_rates: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class FlowGraph:
-    """Hold the whole flow.
+    """Hold the whole flow. `named` are groups that settings name, by service.
 
     `away` has the reason of each bus that did not answer; `unmeasured` counts the keys beyond the limit.
     """
 
     flows: Flows
+    named: Mapping[str, str]
     keys: Mapping[Key, KeyState]
     away: Mapping[str, str] = field(default_factory=dict)
     unmeasured: int = 0
@@ -101,25 +101,20 @@ def build_graph(
     *,
     window_sec: float,
 ) -> FlowGraph:
-    """Record the counts of `seen` in `rates`. `named` are groups that settings name, by service."""
+    """Return the graph with what was `seen` at `now`, and its rates; `rates` then has the readings of it."""
     states: dict[Key, KeyState] = {}
-    known: set[tuple[Key, str]] = set()
     for key, one in seen.items():
-        groups = one.groups or ()
-        known |= {(key, ""), *((key, group.name) for group in groups)}
-        by_group = tuple(svc for svc in flows.readers(key) if reads_by_group(svc, key.name) is not False)
-        whose = assign_groups(by_group, named, groups)
-        states[key] = KeyState(
-            key,
-            one,
-            # a key that does not exist counts as 0, so that its first entries give its first rate
-            rates.record((key, ""), 0 if one.kind == "none" else one.added, now, window_sec),
-            whose,
-            tuple(group for group in groups if group not in whose.values()),
-            {group.name: rates.record((key, group.name), group.read, now, window_sec) for group in groups},
+        # a key that does not exist counts as 0, so that its first entries give its first rate
+        added = 0 if one.kind == "none" else one.added
+        groups = one.groups and tuple(
+            replace(group, rate=rates.record((key, group.name), group.read, now, window_sec))
+            for group in one.groups
         )
-    rates.keep(known)
-    return FlowGraph(flows, states)
+        state = replace(one, rate=rates.record((key, ""), added, now, window_sec), groups=groups)
+        by_group = tuple(svc for svc in flows.readers(key) if reads_by_group(svc, key.name) is not False)
+        states[key] = KeyState(key, state, assign_groups(by_group, named, groups or ()))
+    rates.drop_older(now)
+    return FlowGraph(flows, named, states)
 
 
 def assign_groups(
@@ -143,50 +138,28 @@ def encode_flow(
         "every_sec": every_sec,
         "keys": [_encode_key(one) for one in graph.keys.values()],
         "edges": [_encode_edge(edge, graph) for edge in graph.flows.edges],
-        "faults": [_encode_fault(one) for one in faults],
+        "faults": list(faults),
         "away": dict(graph.away),
         "unmeasured": graph.unmeasured,
     }
 
 
-def _encode_fault(one: FlowFault) -> dict[str, Any]:
-    place = {"bus": one.key.bus, "key": one.key.name, "svc": one.svc or None}
-    return {"what": one.what, **place, "text": one.text}
+def _encode_place(key: Key) -> dict[str, Any]:
+    return {"bus": key.bus, "key": key.name}
 
 
 def _encode_key(one: KeyState) -> dict[str, Any]:
-    seen = one.seen
-    found: dict[str, Any] = {"bus": one.key.bus, "key": one.key.name, "kind": seen.kind}
-    if seen.kind == "channel":
-        return found | {"subscribers": seen.subscribers}
-    if seen.kind != "stream":
-        return found
-    groups = None if seen.groups is None else [_encode_group(group, one) for group in seen.groups]
-    return found | {
-        "length": seen.length,
-        "added": seen.added,
-        "rate": _round(one.rate),
-        "last_sec": _round(seen.last_sec),
-        "groups": groups,
-    }
+    seen = asdict(one.seen)
+    shown = {name: seen[name] for name in _SHOWN.get(one.seen.kind, ())}
+    return _encode_place(one.key) | {"kind": one.seen.kind} | shown
 
 
 def _encode_edge(edge: Edge, graph: FlowGraph) -> dict[str, Any]:
+    found = {"svc": edge.svc, "does": edge.does, **_encode_place(edge.key)}
     one = graph.keys.get(edge.key)
-    found: dict[str, Any] = {"svc": edge.svc, "does": edge.does, "bus": edge.key.bus, "key": edge.key.name}
     if one is None or one.seen.kind != "stream":
         return found
     if edge.does == "writes":
-        return found | {"rate": _round(one.rate)}
+        return found | {"rate": one.seen.rate}
     group = one.groups.get(edge.svc)
-    return found if group is None else found | {"group": group.name} | _encode_group(group, one)
-
-
-def _encode_group(group: ConsumerGroup, one: KeyState) -> dict[str, Any]:
-    found = asdict(group)
-    found["oldest_sec"] = _round(group.oldest_sec)
-    return found | {"rate": _round(one.read_rates.get(group.name))}
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+    return found if group is None else found | {"group": group.name} | asdict(group)

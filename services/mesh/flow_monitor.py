@@ -5,7 +5,7 @@ This is a task beside the main loop: a bus that hangs delays the flow, not the t
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -91,7 +91,7 @@ class FlowMonitor:
         graph = build_graph(flows, named, seen, self._rates, now, window_sec=settings.window_sec)
         self.graph = replace(graph, away=away, unmeasured=len(wanted[MAX_KEYS:]))
         presence = find_presence(self._topology, self._me.truth, self._services, now)
-        self._log_changes(FaultFinder(self.graph, presence, settings, frozenset(named)).faults())
+        self._log_changes(FaultFinder(self.graph, presence, settings).faults())
         await self._write(self.graph, settings.flow_sec)
 
     def summary(self) -> str | None:
@@ -99,7 +99,7 @@ class FlowMonitor:
         if not self.faults:
             return None
         return f"{len(self.faults)} wrong with the flow: " + format_names(
-            f"{one.key.name} {one.what}" for one in self.faults
+            f"{one.key} {one.what}" for one in self.faults
         )
 
     async def _read_keys(self, keys: list[Key]) -> tuple[dict[Key, KeyReading], dict[str, str]]:
@@ -127,14 +127,15 @@ class FlowMonitor:
 
     def _log_changes(self, faults: list[FlowFault]) -> None:
         """Log the faults that began and those that ended, and keep `faults`."""
-        before, now = _by_place(self.faults), _by_place(faults)
-        for place in now.keys() - before.keys():
-            what, key, svc = place
-            self._me.log.warning(
-                "flow.fault", what=what, key=key.name, bus=key.bus, svc=svc, why=now[place].text
-            )
-        for what, key, svc in before.keys() - now.keys():
-            self._me.log.info("flow.recovered", what=what, key=key.name, bus=key.bus, svc=svc)
+        before, now = (
+            {(one.what, one.key, one.bus, one.svc or ""): one.text for one in some}
+            for some in (self.faults, faults)
+        )
+        for (what, key, bus, svc), why in now.items():
+            if (what, key, bus, svc) not in before:
+                self._me.log.warning("flow.fault", what=what, key=key, bus=bus, svc=svc, why=why)
+        for what, key, bus, svc in before.keys() - now.keys():
+            self._me.log.info("flow.recovered", what=what, key=key, bus=bus, svc=svc)
         self.faults = faults
 
     async def _write(self, graph: FlowGraph, every_sec: float) -> None:
@@ -146,7 +147,3 @@ class FlowMonitor:
 
     def _set_degraded(self, problem: str | None) -> None:
         self._me.set_degraded(problem and f"flow not written: {problem}", part="flow")
-
-
-def _by_place(faults: list[FlowFault]) -> Mapping[tuple[str, Key, str], FlowFault]:
-    return {(one.what, one.key, one.svc): one for one in faults}

@@ -43,32 +43,28 @@ def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall
     `now` and `wall` are one moment on both clocks. The topology may change between two pieces.
     """
     yield b'{"ts":%.3f,' % wall
-    yield orjson.dumps(_encode_head(topology, unknown, now, wall))[1:-1] + b',"services":{'
-    separator = b""
-    for svc in sorted(topology.services):
-        found = list(topology.instances_of(svc).values())
-        if len(found) > 1:
-            found.sort(key=lambda one: one.first_ts)
-        if found:
-            shown = b",".join([one.encode(now, wall) for one in found])
-            conflict = b"true" if svc in topology.conflicts.services_in_conflict else b"false"
-            yield b'%b%b:{"instances":[%b],"conflict":%b}' % (separator, orjson.dumps(svc), shown, conflict)
-            separator = b","
-    yield b"}}"
-
-
-def _encode_head(topology: Topology, unknown: Iterable[str], now: float, wall: float) -> dict[str, Any]:
-    return {
+    head = {
         "kept_sec": KEPT_SEC,
         "deaf": sorted(topology.deaf),
         "converged": topology.convergence.at,
         "took_sec": topology.convergence.took_sec,
         "strangers": sorted(unknown),
         "gone": {
-            svc: [_encode_departed(one, now, wall) for one in gone]
+            svc: [
+                {"boot": one.boot, "ts": round(one.ts, 3), **one.history.to_json(now, wall)} for one in gone
+            ]
             for svc, gone in sorted(topology.departed.items())
         },
     }
+    yield orjson.dumps(head)[1:-1] + b',"services":{'
+    separator = b""
+    for svc in sorted(topology.services):
+        if found := sorted(topology.instances_of(svc).values(), key=lambda one: one.first_ts):
+            instances = [one.to_json(now, wall) for one in found]
+            entry = {svc: {"instances": instances, "conflict": svc in topology.in_conflict}}
+            yield separator + orjson.dumps(entry)[1:-1]
+            separator = b","
+    yield b"}}"
 
 
 def restore_topology(
@@ -93,22 +89,12 @@ def restore_topology(
             else:
                 unusable.append(f"{svc} instances")
         if known.get("conflict") is True:
-            topology.conflicts.services_in_conflict.add(svc)
+            topology.in_conflict.add(svc)
         left = [_parse_departed(one, now, wall) for one in _list(gone.get(svc))[-MAX_DEPARTED:]]
         unusable += [f"{svc} gone"] * left.count(None)
         if any(left):
             topology.departed[svc] = [one for one in left if one is not None]
     return unusable
-
-
-def _encode_departed(one: Departed, now: float, wall: float) -> dict[str, Any]:
-    return {
-        "boot": one.boot,
-        "ts": round(one.ts, 3),
-        "restarts": one.history.restarts,
-        "restarted_at": one.history.to_json(now, wall),
-        "crash_loop": one.history.is_looping,
-    }
 
 
 def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) -> Instance | None:

@@ -64,10 +64,7 @@ def find_faults(truth, groups, is_written):
     up = Presence(dict.fromkeys(truth.services, DAY_SEC))
     mesh = truth.services.get("mesh")
     settings = MeshSettings.model_validate({"settings": mesh.settings if mesh else {}}).settings
-    return [
-        (fault.what, fault.key.name, fault.svc)
-        for fault in FaultFinder(graph, up, settings, frozenset(named)).faults()
-    ]
+    return [(fault.what, fault.key, fault.svc) for fault in FaultFinder(graph, up, settings).faults()]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

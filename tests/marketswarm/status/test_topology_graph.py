@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from marketswarm.cli.topology import format_dot, format_mermaid
+from marketswarm.status.topology_graph import build_graph, format_dot, format_mermaid
 from marketswarm.status.topology_view import MeshSnapshot, build_topology
 from marketswarm.truth import parse_truth
 
@@ -39,7 +39,8 @@ def graph(*keys, moving=None):
         }
     }
     flow = MeshSnapshot(moving, 1.0) if moving else MeshSnapshot()
-    return build_topology(parse_truth(json.dumps(document).encode()).truth, 1, MeshSnapshot(), flow)
+    truth = parse_truth(json.dumps(document).encode()).truth
+    return build_graph(build_topology(truth, 1, MeshSnapshot(), flow))
 
 
 TOKEN = re.compile(r'\s+|"(?:[^"\\]|\\.)*"|[A-Za-z_][A-Za-z0-9_]*|\d+|->|[{}\[\];,=]')
