@@ -41,18 +41,16 @@ LENGTH_ONLY_SEC: Final = 300.0
 
 
 def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> Presence:
-    """Return for how long each of `services` has been up, and which are down.
+    """Return for how long each of `services` has been up, and which are down; leave out unknown services.
 
     A monitored service is down if its bus was heard for the service's timeout, and no beat of it arrived.
     """
     up_sec: dict[str, float] = {}
     down = set()
-    for svc in services:
+    for svc in truth.services.keys() & services:
         found = topology.instances_of(svc)
         if found:
             up_sec[svc] = now - min(one.joined_at for one in found.values())
-        elif svc not in truth.services:
-            continue  # reseeded just now
         elif truth.services[svc].heartbeat.monitored and truth.bus_of(svc) not in topology.deaf:
             heard_since = topology.heard_since.get(truth.bus_of(svc), now)
             if now - heard_since > topology.timeout_of(svc):
@@ -76,7 +74,6 @@ class FlowMonitor:
 
     def follow(self, truth: Truth) -> None:
         self._flows, self._named = build_flows(truth), named_groups(truth)
-        self._services = {edge.svc for edge in self._flows.edges}
 
     async def run(self) -> None:
         while True:
@@ -90,7 +87,8 @@ class FlowMonitor:
         now = time.monotonic()
         graph = build_graph(flows, named, seen, self._rates, now, window_sec=settings.window_sec)
         self.graph = replace(graph, away=away, unmeasured=len(wanted[MAX_KEYS:]))
-        presence = find_presence(self._topology, self._me.truth, self._services, now)
+        services = {edge.svc for edge in flows.edges}
+        presence = find_presence(self._topology, self._me.truth, services, now)
         self._log_changes(FaultFinder(self.graph, presence, settings).faults())
         await self._write(self.graph, settings.flow_sec)
 
