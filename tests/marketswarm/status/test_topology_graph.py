@@ -176,6 +176,16 @@ def test_rates_lags_and_faults_are_drawn():
     assert "\n".join(format_dot(found)).count("color=red") == 1
 
 
+def test_a_channel_has_a_shape_of_its_own():
+    at = {"bus": "market-redis", "kind": "channel", "subscribers": 2}
+    found = graph("k", "other", moving={"keys": [{**at, "key": "k"}]})
+    assert 'k0(["k<br/>channel, 2 subscribed"])' in "\n".join(format_mermaid(found))
+    assert 'k1[("other")]' in "\n".join(format_mermaid(found))
+    dot = "\n".join(format_dot(found))
+    assert "k0 [shape=ellipse" in dot
+    assert "k1 [shape=cylinder" in dot
+
+
 def test_who_neither_writes_nor_reads_is_not_in_the_flow():
     assert "idle" not in "\n".join(format_mermaid(graph("k"))) + "\n".join(format_dot(graph("k")))
 

@@ -51,6 +51,8 @@ def test_the_first_entries_of_a_stream_that_was_not_there_are_its_first_rate():
     for now, seen in ((0.0, KeyReading("none")), (5.0, KeyReading("stream", length=10, added=10))):
         graph = build_graph(flows, {}, {ITEMS: seen}, rates, now, window_sec=60.0)
     assert graph.keys[ITEMS].seen.rate == 2.0
+    build_graph(flows, {}, {}, rates, 10.0, window_sec=60.0)
+    assert len(rates) == 0, "a key that is not read any more has no rate"
 
 
 def test_the_script_s_answer_becomes_what_was_seen():

@@ -357,6 +357,17 @@ def test_two_that_provably_run_at_once_where_there_should_be_one_are_a_conflict_
     assert mesh.in_conflict == set()
 
 
+def test_a_conflict_ends_with_the_number_that_the_truth_wants(mesh):
+    crowd(mesh)
+    heard(mesh, beat(2, every=1.0), 2)
+    assert tick(mesh, 2.1) == [("conflict", "two")]
+    mesh.replicas = {}
+    assert tick(mesh, 2.2) == []
+    assert mesh.in_conflict == set()
+    mesh.replicas = {"a": 1}
+    assert tick(mesh, 2.3) == [("conflict", "two")]
+
+
 def test_a_process_that_was_killed_and_its_successor_are_no_conflict(mesh):
     crowd(mesh)
     for n in range(2, 4):
