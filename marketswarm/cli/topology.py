@@ -1,7 +1,7 @@
 """Implement `marketswarm topology`: show who runs and what flows between services, as tables or graphs."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,13 +18,7 @@ from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
 from marketswarm.status import topology as topology_reading
 from marketswarm.status.topology_graph import build_graph, format_dot, format_mermaid
-from marketswarm.status.topology_view import (
-    FlowView,
-    MeshSnapshot,
-    ServiceView,
-    TopologyView,
-    build_topology,
-)
+from marketswarm.status.topology_view import MeshSnapshot, ServiceView, TopologyView, build_topology
 from marketswarm.text import format_duration
 
 _REFRESH_SEC: Final = 1.0
@@ -141,23 +135,17 @@ def _draw_flows(found: TopologyView) -> Iterator[RenderableType]:
     """Yield a table for each bus, with its name above it."""
     wrong = found.problems
     for bus in dict.fromkeys(flow.bus for flow in found.flows):
-        yield Text()
-        yield Text(bus, style="bold")
-        yield _draw_bus([flow for flow in found.flows if flow.bus == bus], wrong)
-
-
-def _draw_bus(flows: Sequence[FlowView], wrong: Collection[tuple[str, str]]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column("writers", justify="right", overflow="fold")
-    for name in ("key", "now", "readers"):
-        table.add_column(name, overflow="fold")
-    for flow in flows:
-        red = "red" if (flow.bus, flow.key) in wrong else ""
-        readers = (f"→ {one.svc} ({one.words})" if one.words else f"→ {one.svc}" for one in flow.readers)
-        table.add_row(
-            "\n".join(f"{svc} →" for svc in flow.writers) or Text("nobody", style=red or "dim"),
-            Text(flow.key, style=red),
-            Text(flow.words, style="dim"),
-            "\n".join(readers),
-        )
-    return table
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column("writers", justify="right", overflow="fold")
+        for name in ("key", "now", "readers"):
+            table.add_column(name, overflow="fold")
+        for flow in (flow for flow in found.flows if flow.bus == bus):
+            red = "red" if (bus, flow.key) in wrong else ""
+            readers = (f"→ {one.svc} ({one.words})" if one.words else f"→ {one.svc}" for one in flow.readers)
+            table.add_row(
+                "\n".join(f"{svc} →" for svc in flow.writers) or Text("nobody", style=red or "dim"),
+                Text(flow.key, style=red),
+                Text(flow.words, style="dim"),
+                "\n".join(readers),
+            )
+        yield from (Text(), Text(bus, style="bold"), table)

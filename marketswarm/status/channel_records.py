@@ -140,7 +140,7 @@ def list_channels(
             broken.get(name),
             retry_at.get(name),
         )
-        for name, where in (parse_channels(state.get(CHANNELS)) or {}).items()
+        for name, where in (parse_channels(state) or {}).items()
     )
 
 
@@ -148,9 +148,9 @@ def describe_state(state: ChannelState) -> str:
     return "nothing sent yet" if state is ChannelState.UNUSED else str(state)
 
 
-def parse_channels(raw: bytes | None) -> dict[str, str] | None:
-    """Return the host of each open channel, by name; None if it is not known."""
-    return parse_stored(_CHANNELS_TYPE, raw)
+def parse_channels(state: Mapping[bytes, bytes]) -> dict[str, str] | None:
+    """Return the host of each open channel in `notifier:state`, by name; None if it is not known."""
+    return parse_stored(_CHANNELS_TYPE, state.get(CHANNELS))
 
 
 def parse_records(raw: bytes | None) -> dict[str, ChannelRecord] | None:

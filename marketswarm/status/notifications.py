@@ -20,13 +20,7 @@ from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.operator.fields import LATER, STRICT, Epoch
 from marketswarm.operator.silences import Silence, merge_silences, parse_silences
-from marketswarm.status.channel_records import (
-    CHANNELS,
-    ChannelStatus,
-    list_channels,
-    parse_channels,
-    parse_stored,
-)
+from marketswarm.status.channel_records import ChannelStatus, list_channels, parse_channels, parse_stored
 from marketswarm.text import parse_digits
 
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
@@ -142,7 +136,7 @@ async def read_notifications(buses: Sequence[Bus]) -> Notifications:
         pending,
         max((count for _, count, _ in found), default=0),
         now,
-        parse_channels(state.get(CHANNELS)),
+        parse_channels(state),
         list_channels(state, broken, retry_at, (each.channel for each in pending)),
     )
 

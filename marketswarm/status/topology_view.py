@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
+from marketswarm.bus.stored_values import get_list, get_object
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.text import escape_text, format_duration, format_names
 from marketswarm.truth import Truth
@@ -202,7 +203,7 @@ def format_rate(per_sec: float) -> str:
 def _build_service(svc: str, replicas: int | None, seen: Mapping[str, Any]) -> ServiceView:
     if not seen:
         return ServiceView(svc, replicas)
-    entry = _get_object(_get_object(seen.get("services")).get(svc))
+    entry = get_object(get_object(seen.get("services")).get(svc))
     at, found = _get_number(seen.get("ts")), _list_objects(entry.get("instances"), MAX_INSTANCES)
     instances = [_build_instance(one, at) for one in found]
     return ServiceView(svc, replicas, instances, entry.get("conflict") is True)
@@ -250,12 +251,12 @@ def _list_faults(flows: Flows, measured: Mapping[str, Any] | None) -> list[FlowF
 
 
 def _list_mesh_notes(seen: Mapping[str, Any], measured: Mapping[str, Any], revision: int | None) -> list[str]:
-    notes = [f"mesh is deaf on {_get_text(bus) or '?'}" for bus in _get_list(seen.get("deaf"))[:MAX_NAMES]]
-    away = list(_get_object(measured.get("away")).items())[:MAX_NAMES]
+    notes = [f"mesh is deaf on {_get_text(bus) or '?'}" for bus in get_list(seen.get("deaf"))[:MAX_NAMES]]
+    away = list(get_object(measured.get("away")).items())[:MAX_NAMES]
     notes += [
         f"bus {_get_text(bus) or '?'} does not answer mesh: {_get_text(why) or '?'}" for bus, why in away
     ]
-    strangers = [_get_text(name) or "?" for name in _get_list(seen.get("strangers"))]
+    strangers = [_get_text(name) or "?" for name in get_list(seen.get("strangers"))]
     if strangers:
         notes.append(f"strangers beat here: {format_names(strangers, MAX_NAMES)}")
     if unmeasured := _get_whole_number(measured.get("unmeasured")):
@@ -271,16 +272,8 @@ def _find_key(one: Mapping[str, Any]) -> Key:
     return Key(bus, key) if isinstance(bus, str) and isinstance(key, str) else Key("", "")
 
 
-def _get_object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _get_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def _list_objects(value: Any, most: int | None = None) -> list[Mapping[str, Any]]:
-    return [_get_object(each) for each in _get_list(value)[:most]]
+    return [get_object(each) for each in get_list(value)[:most]]
 
 
 def _get_text(value: Any) -> str | None:

@@ -26,11 +26,8 @@ class RestartHistory:
     """The restarts of one line of successors; `times` are the latest (monotonic, oldest first)."""
 
     restarts: int = 0
-    times: deque[float] = field(default_factory=deque)
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RESTART_TIMES))
     is_looping: bool = False
-
-    def __post_init__(self) -> None:
-        self.times = deque(self.times, MAX_RESTART_TIMES)
 
     def add(self, at: float) -> None:
         self.restarts += 1
@@ -63,7 +60,7 @@ def restore_history(
     future counts as now.
     """
     ago = sorted((max(0.0, wall - at) for at in times), reverse=True)
-    recent = deque(now - each for each in ago[-MAX_RESTART_TIMES:] if each < HOUR_SEC)
+    recent = deque((now - each for each in ago if each < HOUR_SEC), MAX_RESTART_TIMES)
     return RestartHistory(restarts, recent, is_looping and len(recent) > CALM_RESTARTS_PER_HOUR)
 
 

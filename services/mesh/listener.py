@@ -177,10 +177,8 @@ class BeatListener:
 
     def _on_unknown_sender(self, channel: bytes, payload: bytes) -> None:
         name = channel.removesuffix(HEARTBEAT_SUFFIX.encode())
-        svc = clean_name(name)
-        if svc is None or isinstance(
-            beat.parse_beat(payload, name.decode("utf-8", "replace")), beat.MalformedBeat
-        ):
+        svc, found = clean_name(name), beat.parse_beat(payload, name.decode("utf-8", "replace"))
+        if svc is None or isinstance(found, beat.MalformedBeat):
             self.malformed += 1
         elif self.unknown.is_new(svc, time.monotonic()):
             self.add_events([MeshEvent("stranger", svc, "", time.time())])

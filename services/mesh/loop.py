@@ -16,7 +16,7 @@ from marketswarm.bus.stored_values import read_strings, report_unusable
 from marketswarm.keys import MESH_TOPOLOGY
 from marketswarm.metrics import Family, MetricTable
 from marketswarm.settings import CommonSettings
-from services.mesh.flow_faults import FAULT_KINDS
+from services.mesh.flow import FAULT_KINDS
 from services.mesh.flow_monitor import FlowMonitor
 from services.mesh.listener import BeatListener
 from services.mesh.settings import MeshSettings

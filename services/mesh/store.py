@@ -13,7 +13,7 @@ import orjson
 from marketswarm.agent import Agent, point_like
 from marketswarm.beat import MalformedBeat, parse_beat, parse_sender
 from marketswarm.bus.outage import Outage
-from marketswarm.bus.stored_values import parse_count, parse_epoch, parse_object
+from marketswarm.bus.stored_values import get_list, get_object, parse_count, parse_epoch, parse_object
 from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
 from marketswarm.settings import CommonSettings
 from marketswarm.time_slice import TimeSlice
@@ -78,11 +78,11 @@ def restore_topology(
     stored = parse_object(raw)
     if raw is not None and not isinstance(stored.get("services"), dict):
         unusable.append("")
-    services, gone = _dict(stored.get("services")), _dict(stored.get("gone"))
+    services, gone = get_object(stored.get("services")), get_object(stored.get("gone"))
     topology.convergence.at = parse_count(stored.get("converged"))
     for svc, bus in bus_of.items():
-        known = _dict(services.get(svc))
-        for one in _list(known.get("instances"))[:MAX_INSTANCES]:
+        known = get_object(services.get(svc))
+        for one in get_list(known.get("instances"))[:MAX_INSTANCES]:
             instance = _parse_instance(svc, bus, one, now, wall)
             if instance is not None:
                 topology.add(instance)
@@ -90,7 +90,7 @@ def restore_topology(
                 unusable.append(f"{svc} instances")
         if known.get("conflict") is True:
             topology.in_conflict.add(svc)
-        left = [_parse_departed(one, now, wall) for one in _list(gone.get(svc))[-MAX_DEPARTED:]]
+        left = [_parse_departed(one, now, wall) for one in get_list(gone.get(svc))[-MAX_DEPARTED:]]
         unusable += [f"{svc} gone"] * left.count(None)
         if any(left):
             topology.departed[svc] = [one for one in left if one is not None]
@@ -99,7 +99,7 @@ def restore_topology(
 
 def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) -> Instance | None:
     """Return None if the stored instance is invalid; its last beat is parsed like any beat."""
-    found = _dict(stored)
+    found = get_object(stored)
     last_ts, first_ts = found.get("last_ts"), parse_epoch(found.get("first_ts"))
     plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
     payload = orjson.dumps({"svc": svc, "ts": last_ts if isinstance(last_ts, Number) else None, **plain})
@@ -112,7 +112,7 @@ def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) ->
 
 
 def _parse_departed(stored: Any, now: float, wall: float) -> Departed | None:
-    found = _dict(stored)
+    found = get_object(stored)
     boot, ts, history = found.get("boot"), parse_epoch(found.get("ts")), _parse_history(found, now, wall)
     if not isinstance(boot, str) or ts is None or history is None:
         return None
@@ -124,17 +124,9 @@ def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> Restart
     if restarts is None or restarts > MAX_RESTARTS:
         return None
     times = [
-        float(at) for at in _list(found.get("restarted_at"))[-MAX_RESTART_TIMES:] if isinstance(at, Number)
+        float(at) for at in get_list(found.get("restarted_at"))[-MAX_RESTART_TIMES:] if isinstance(at, Number)
     ]
     return restore_history(restarts, times, found.get("crash_loop") is True, now, wall)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def compute_pause_sec(topology: Topology) -> float:

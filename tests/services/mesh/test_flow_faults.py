@@ -1,8 +1,7 @@
 import pytest
 
 from marketswarm.truth.flows import Edge, Flows, Key
-from services.mesh.flow_faults import FAULT_KINDS, MAX_FAULTS, FaultFinder
-from services.mesh.flow_graph import Presence, Rates, build_graph
+from services.mesh.flow import FAULT_KINDS, MAX_FAULTS, FaultFinder, Presence, Rates, build_graph
 from services.mesh.flow_reader import ConsumerGroup, KeyReading
 from services.mesh.settings import FlowSettings
 
@@ -174,6 +173,6 @@ def test_there_is_an_end_to_what_is_told():
 
 
 def test_each_kind_is_in_the_table():
-    import services.mesh.flow_faults as module
+    import services.mesh.flow as module
 
     assert all(f"`{what}`" in module.__doc__ for what in FAULT_KINDS)

@@ -1,7 +1,7 @@
 import orjson
 
 from marketswarm.truth.flows import Edge, FlowFault, Flows, Key
-from services.mesh.flow_graph import MAX_SAMPLES, Rates, assign_groups, build_graph, encode_flow
+from services.mesh.flow import MAX_SAMPLES, Rates, assign_groups, build_graph, encode_flow
 from services.mesh.flow_reader import ConsumerGroup, KeyReading, age_sec, parse_key
 
 ITEMS = Key("market-redis", "rss:items")

@@ -11,8 +11,7 @@ from marketswarm.cli.init import STARTER_TRUTH
 from marketswarm.truth import parse_truth
 from marketswarm.truth.flows import build_flows
 from services.archive.settings import find_streams as find_streams_of_archive
-from services.mesh.flow_faults import FaultFinder
-from services.mesh.flow_graph import Presence, Rates, build_graph, named_groups
+from services.mesh.flow import FaultFinder, Presence, Rates, build_graph, named_groups
 from services.mesh.flow_reader import ConsumerGroup, KeyReading
 from services.mesh.settings import MeshSettings
 from services.vexy_ai.settings import find_streams as find_streams_of_vexy
