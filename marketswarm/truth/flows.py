@@ -4,6 +4,7 @@ Heartbeats are left out: every service beats, and the healer hears all of them. 
 pattern, such as `health:*`. Not here: what really happens on the buses, which mesh measures.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -71,35 +72,25 @@ class Flows:
         return tuple(dict.fromkeys(edge.key for edge in self.edges))
 
     def writers(self, key: Key) -> tuple[str, ...]:
-        """Count a service that writes a pattern which covers the key."""
-        return self._find_services("writes", key)
+        """Count a service that writes a pattern which covers the key; `key` is one of `keys`."""
+        return tuple(self._services["writes", key])
 
     def readers(self, key: Key) -> tuple[str, ...]:
-        """Count a service that reads a pattern which covers the key."""
-        return self._find_services("reads", key)
-
-    def _find_services(self, does: Access, key: Key) -> tuple[str, ...]:
-        """Count patterns that cover the key; name each service once."""
-        by_name = self._by_key.get((does, key), ())
-        others = (
-            svc
-            for (how, many), found in self._by_pattern.items()
-            if how == does and many != key and many.covers(key)
-            for svc in found
-        )
-        return tuple(dict.fromkeys((*by_name, *others)))
+        """Count a service that reads a pattern which covers the key; `key` is one of `keys`."""
+        return tuple(self._services["reads", key])
 
     @cached_property
-    def _by_key(self) -> Mapping[tuple[Access, Key], tuple[str, ...]]:
-        """The services by what they do (`writes`, `reads`) and by key, where a pattern is only itself."""
-        found: dict[tuple[Access, Key], tuple[str, ...]] = {}
+    def _services(self) -> Mapping[tuple[Access, Key], Mapping[str, None]]:
+        """The services by what they do and by key, those that name the key before those of patterns."""
+        patterns = [edge for edge in self.edges if edge.key.is_pattern]
+        found: dict[tuple[Access, Key], dict[str, None]] = defaultdict(dict)
         for edge in self.edges:
-            found[edge.does, edge.key] = (*found.get((edge.does, edge.key), ()), edge.svc)
+            found[edge.does, edge.key][edge.svc] = None
+        for key in self.keys:
+            for many in patterns:
+                if many.key.covers(key):
+                    found[many.does, key][many.svc] = None
         return found
-
-    @cached_property
-    def _by_pattern(self) -> Mapping[tuple[Access, Key], tuple[str, ...]]:
-        return {(does, key): found for (does, key), found in self._by_key.items() if key.is_pattern}
 
 
 def build_flows(truth: Truth) -> Flows:
