@@ -131,18 +131,14 @@ def draw_picture(graph: Graph, states: Mapping[str, ServiceState]) -> Picture | 
 
 
 def find_columns(
-    names: Iterable[str], arrows: Iterable[tuple[str, str]], keys: Mapping[str, Node]
+    names: Iterable[str], arrows: Sequence[tuple[str, str]], keys: Mapping[str, Node]
 ) -> dict[str, int]:
     """Return the column of each box: behind all that lead to it, unless they are in a circle with it.
 
     A circle begins at its first box. A key is never in the first column, which is that of services. A box to
     which nothing leads is in the column before the first box that it leads to.
     """
-    before: dict[str, list[str]] = {name: [] for name in names}
-    after: dict[str, list[str]] = {name: [] for name in before}
-    for start, end in arrows:
-        before[end].append(start)
-        after[start].append(end)
+    before = {name: [start for start, end in arrows if end == name] for name in names}
     columns: dict[str, int] = {}
     waiting = dict.fromkeys(before)
     while waiting:
@@ -154,7 +150,7 @@ def find_columns(
         )
     for name, some in before.items():
         if not some:
-            columns[name] = min(columns[end] for end in after[name]) - 1
+            columns[name] = min(columns[end] for start, end in arrows if start == name) - 1
     first = min(columns.values())
     return {name: columns[name] - first for name in before}
 
