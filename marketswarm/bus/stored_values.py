@@ -66,7 +66,17 @@ def parse_object(raw: bytes | None, longest: float = inf) -> dict[str, Any]:
         found = orjson.loads(raw) if raw and len(raw) <= longest else None
     except orjson.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return get_object(found)
+
+
+def get_object(value: Any) -> dict[str, Any]:
+    """Return an object inside a JSON document; an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def get_list(value: Any) -> list[Any]:
+    """Return a list inside a JSON document; an empty one in place of anything else."""
+    return value if isinstance(value, list) else []
 
 
 def parse_epoch(value: Any) -> float | None:

@@ -1,8 +1,4 @@
-"""Implement `marketswarm topology`: show who runs and what flows between services, as tables or graphs.
-
-A graph is text that another program draws: a Mermaid flowchart or a Graphviz digraph. Its nodes have ids of
-our own; names stand in quotes, and each character that could end a quote is escaped.
-"""
+"""Implement `marketswarm topology`: show who runs and what flows between services, as tables or graphs."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -21,25 +17,12 @@ from marketswarm.cli.options import Data, Json
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
 from marketswarm.status import topology as topology_reading
-from marketswarm.status.topology_view import (
-    FlowView,
-    InstanceView,
-    MeshSnapshot,
-    ServiceView,
-    TopologyView,
-    build_topology,
-    describe_instances,
-    describe_key,
-    describe_reader,
-    format_rate,
-)
+from marketswarm.status.topology_graph import build_graph, format_dot, format_mermaid
+from marketswarm.status.topology_view import MeshSnapshot, ServiceView, TopologyView, build_topology
 from marketswarm.text import format_duration
 
 _REFRESH_SEC: Final = 1.0
 _STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
-_PLAIN_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:,/?-+() ")
-_SHAPES = {"channel": ("([", "])"), "stream": ("[(", ")]")}
-_DOT_SHAPES = {"channel": "ellipse", "stream": "cylinder"}
 
 
 def topology(
@@ -78,9 +61,9 @@ def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callabl
     if as_json:
         return output.print_json
     if as_mermaid:
-        return lambda found: output.print_lines(format_mermaid(found))
+        return lambda found: output.print_lines(format_mermaid(build_graph(found)))
     if as_dot:
-        return lambda found: output.print_lines(format_dot(found))
+        return lambda found: output.print_lines(format_dot(build_graph(found)))
     return lambda found: tables.print_drawing(draw_topology(found))
 
 
@@ -107,7 +90,7 @@ def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group
     off what does not fit.
     """
     notes = [Text(note, style="yellow") for note in found.notes]
-    tables = [_draw_services(found), *_draw_flows_by_bus(found)]
+    tables = [_draw_services(found.services), *_draw_flows(found)]
     problems = [Text(f"✗ {each.key} on {each.bus}: {each.text}", style="red") for each in found.wrong]
     if problems_first:
         head = [*problems, *notes]
@@ -115,19 +98,18 @@ def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group
     return Group(*notes, *([Text()] if notes else []), *tables, *([Text()] if problems else []), *problems)
 
 
-def _draw_services(found: TopologyView) -> RenderableType:
-    if all(service.instances is None for service in found.services):
-        return Text("services: " + ", ".join(service.svc for service in found.services))
+def _draw_services(services: Sequence[ServiceView]) -> RenderableType:
+    if all(service.instances is None for service in services):
+        return Text("services: " + ", ".join(service.svc for service in services))
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
-    table.add_column("boot", no_wrap=True, overflow="ellipsis", max_width=8)
-    for head in ("host", "version"):
-        table.add_column(head, no_wrap=True, overflow="ellipsis", max_width=12)
+    for head, most in (("boot", 8), ("host", 12), ("version", 12)):
+        table.add_column(head, no_wrap=True, overflow="ellipsis", max_width=most)
     table.add_column("rev", justify="right", no_wrap=True)
     table.add_column("up", no_wrap=True)
     table.add_column("starts/h", justify="right", no_wrap=True)
     table.add_column("state", overflow="fold")
-    for service in found.services:
+    for service in services:
         for number, cells in enumerate(_list_instance_cells(service)):
             table.add_row("" if number else service.svc, *cells)
     return table
@@ -139,140 +121,31 @@ def _list_instance_cells(service: ServiceView) -> Iterator[Sequence[str | Text]]
         yield (*["-"] * 6, Text("nobody beats" if known else "-", style="yellow" if known else "dim"))
         return
     for number, instance in enumerate(service.instances):
-        words = [_describe_instance(instance)]
+        words, style = instance.words, _STATUS_STYLES.get(instance.status or "", "")
         if number == 0 and (service.conflict or (service.replicas or 1) != 1):
-            words.append("conflict: " * service.conflict + describe_instances(service))
-        style = (
-            "red"
-            if service.conflict or instance.crash_loop
-            else _STATUS_STYLES.get(instance.status or "", "")
-        )
-        facts = (instance.boot, instance.host, instance.version, instance.rev)
-        yield (
-            *("-" if fact is None else str(fact) for fact in facts),
-            "-" if instance.up_sec is None else format_duration(round(instance.up_sec)),
-            "-" if instance.restarts_hour is None else str(instance.restarts_hour),
-            Text("; ".join(words), style=style),
-        )
+            words += "; " + "conflict: " * service.conflict + service.words
+        if service.conflict or instance.crash_loop:
+            style = "red"
+        up = None if instance.up_sec is None else format_duration(round(instance.up_sec))
+        facts = (instance.boot, instance.host, instance.version, instance.rev, up, instance.restarts_hour)
+        yield (*("-" if fact is None else str(fact) for fact in facts), Text(words, style=style))
 
 
-def _describe_instance(instance: InstanceView) -> str:
-    words = instance.status or "-"
-    if instance.detail:
-        words += f": {instance.detail}"
-    if instance.crash_loop:
-        words = f"crash loop; {words}"
-    if instance.skew_sec is not None:
-        direction = "ahead" if instance.skew_sec > 0 else "behind"
-        words += f"; its clock is {format_duration(abs(instance.skew_sec))} {direction}"
-    return words
-
-
-def _draw_flows_by_bus(found: TopologyView) -> Iterator[RenderableType]:
-    wrong = {(problem.bus, problem.key) for problem in found.wrong}
-    for bus, flows in _group_by_bus(found).items():
-        yield Text()
-        yield Text(bus, style="bold")
-        yield _draw_flows(flows, wrong)
-
-
-def _draw_flows(flows: Sequence[FlowView], wrong: set[tuple[str, str]]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column("writers", justify="right", overflow="fold")
-    for name in ("key", "now", "readers"):
-        table.add_column(name, overflow="fold")
-    for flow in flows:
-        red = "red" if (flow.bus, flow.key) in wrong else ""
-        described = ((reader.svc, describe_reader(reader)) for reader in flow.readers)
-        readers = (f"→ {svc} ({words})" if words else f"→ {svc}" for svc, words in described)
-        table.add_row(
-            "\n".join(f"{svc} →" for svc in flow.writers) or Text("nobody", style=red or "dim"),
-            Text(flow.key, style=red),
-            Text(describe_key(flow), style="dim"),
-            "\n".join(readers),
-        )
-    return table
-
-
-def format_mermaid(topology: TopologyView) -> Iterator[str]:
-    services, keys = _make_node_ids(topology)
-    yield "flowchart LR"
-    for service in topology.services:
-        if service.svc in services:
-            yield f"  {services[service.svc]}[{_quote_mermaid(service.svc, describe_instances(service))}]"
-    for number, (bus, flows) in enumerate(_group_by_bus(topology).items()):
-        yield f"  subgraph b{number}[{_quote_mermaid(bus)}]"
-        for flow in flows:
-            before, after = _SHAPES.get(flow.kind or "", ("[(", ")]"))
-            label = _quote_mermaid(flow.key, describe_key(flow))
-            yield f"    {keys[flow.bus, flow.key]}{before}{label}{after}"
-        yield "  end"
-    for start, end, words in _list_edges(topology, services, keys):
-        yield f"  {start} -->{f'|{_quote_mermaid(words)}|' if words else ''} {end}"
-    wrong = _find_problem_nodes(topology, keys)
-    if wrong:
-        yield "  classDef wrong stroke:#c00,stroke-width:3px"
-        yield f"  class {','.join(wrong)} wrong"
-
-
-def format_dot(topology: TopologyView) -> Iterator[str]:
-    services, keys = _make_node_ids(topology)
-    wrong = _find_problem_nodes(topology, keys)
-    yield "digraph marketswarm {"
-    yield "  rankdir=LR;"
-    for service in topology.services:
-        if service.svc in services:
-            label = _quote_dot(service.svc, describe_instances(service))
-            yield f"  {services[service.svc]} [shape=box, label={label}];"
-    for number, (bus, flows) in enumerate(_group_by_bus(topology).items()):
-        yield f"  subgraph cluster_{number} {{"
-        yield f"    label={_quote_dot(bus)};"
-        for flow in flows:
-            node = keys[flow.bus, flow.key]
-            shape = _DOT_SHAPES.get(flow.kind or "", "cylinder")
-            red = ", color=red, penwidth=3" if node in wrong else ""
-            yield f"    {node} [shape={shape}, label={_quote_dot(flow.key, describe_key(flow))}{red}];"
-        yield "  }"
-    for start, end, words in _list_edges(topology, services, keys):
-        yield f"  {start} -> {end}{f' [label={_quote_dot(words)}]' if words else ''};"
-    yield "}"
-
-
-def _make_node_ids(topology: TopologyView) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
-    busy = {svc for flow in topology.flows for svc in (*flow.writers, *(one.svc for one in flow.readers))}
-    services = [service.svc for service in topology.services if service.svc in busy]
-    return (
-        {svc: f"s{number}" for number, svc in enumerate(services)},
-        {(flow.bus, flow.key): f"k{number}" for number, flow in enumerate(topology.flows)},
-    )
-
-
-def _group_by_bus(topology: TopologyView) -> dict[str, list[FlowView]]:
-    buses = dict.fromkeys(flow.bus for flow in topology.flows)
-    return {bus: [flow for flow in topology.flows if flow.bus == bus] for bus in buses}
-
-
-def _list_edges(
-    topology: TopologyView, services: dict[str, str], keys: dict[tuple[str, str], str]
-) -> Iterator[tuple[str, str, str]]:
-    """Yield the start, the end and the label of each arrow: writer to key, key to reader."""
-    for flow in topology.flows:
-        node = keys[flow.bus, flow.key]
-        speed = "" if flow.rate is None else format_rate(flow.rate)
-        yield from ((services[svc], node, speed) for svc in flow.writers)
-        yield from ((node, services[one.svc], describe_reader(one)) for one in flow.readers)
-
-
-def _find_problem_nodes(topology: TopologyView, keys: dict[tuple[str, str], str]) -> list[str]:
-    return list(dict.fromkeys(keys[one.bus, one.key] for one in topology.wrong if (one.bus, one.key) in keys))
-
-
-def _quote_mermaid(*lines: str) -> str:
-    parts = ("".join(c if c in _PLAIN_CHARACTERS else f"#{ord(c)};" for c in line) for line in lines if line)
-    return f'"{"<br/>".join(parts)}"'
-
-
-def _quote_dot(*lines: str) -> str:
-    # Graphviz reads entities of HTML, too
-    parts = (line.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"') for line in lines if line)
-    return '"' + "\\n".join(parts) + '"'
+def _draw_flows(found: TopologyView) -> Iterator[RenderableType]:
+    """Yield a table for each bus, with its name above it."""
+    wrong = found.problems
+    for bus in dict.fromkeys(flow.bus for flow in found.flows):
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column("writers", justify="right", overflow="fold")
+        for name in ("key", "now", "readers"):
+            table.add_column(name, overflow="fold")
+        for flow in (flow for flow in found.flows if flow.bus == bus):
+            red = "red" if (bus, flow.key) in wrong else ""
+            readers = (f"→ {one.svc} ({one.words})" if one.words else f"→ {one.svc}" for one in flow.readers)
+            table.add_row(
+                "\n".join(f"{svc} →" for svc in flow.writers) or Text("nobody", style=red or "dim"),
+                Text(flow.key, style=red),
+                Text(flow.words, style="dim"),
+                "\n".join(readers),
+            )
+        yield from (Text(), Text(bus, style="bold"), table)

@@ -140,7 +140,7 @@ def list_channels(
             broken.get(name),
             retry_at.get(name),
         )
-        for name, where in (parse_channels(state.get(CHANNELS)) or {}).items()
+        for name, where in (parse_channels(state) or {}).items()
     )
 
 
@@ -148,14 +148,14 @@ def describe_state(state: ChannelState) -> str:
     return "nothing sent yet" if state is ChannelState.UNUSED else str(state)
 
 
-def parse_channels(raw: bytes | None) -> dict[str, str] | None:
-    """Return the host of each open channel, by name; None if it is not known."""
-    return _parse(_CHANNELS_TYPE, raw)
+def parse_channels(state: Mapping[bytes, bytes]) -> dict[str, str] | None:
+    """Return the host of each open channel in `notifier:state`, by name; None if it is not known."""
+    return parse_stored(_CHANNELS_TYPE, state.get(CHANNELS))
 
 
 def parse_records(raw: bytes | None) -> dict[str, ChannelRecord] | None:
     """Return the records by channel; None without them, or if they can't be used."""
-    return _parse(_RECORDS_TYPE, raw)
+    return parse_stored(_RECORDS_TYPE, raw)
 
 
 def encode_records(records: Mapping[str, ChannelRecord]) -> bytes:
@@ -174,7 +174,8 @@ def _count(number: int) -> int:
     return min(number + 1, MAX_COUNT)
 
 
-def _parse(adapter: TypeAdapter[T], raw: bytes | None) -> T | None:
+def parse_stored(adapter: TypeAdapter[T], raw: bytes | None) -> T | None:
+    """Return the value of a field of `notifier:state`; None without one, or if it can't be parsed."""
     try:
         return None if raw is None else adapter.validate_json(raw)
     except ValidationError:

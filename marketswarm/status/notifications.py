@@ -10,9 +10,9 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus, BusError
@@ -20,7 +20,7 @@ from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.operator.fields import LATER, STRICT, Epoch
 from marketswarm.operator.silences import Silence, merge_silences, parse_silences
-from marketswarm.status.channel_records import CHANNELS, ChannelStatus, list_channels, parse_channels
+from marketswarm.status.channel_records import ChannelStatus, list_channels, parse_channels, parse_stored
 from marketswarm.text import parse_digits
 
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
@@ -40,7 +40,6 @@ _HOLDS: Final[Mapping[str, str]] = {
 CHANNEL_REMEDY: Final = "set WEBHOOK_URL, or see docs/notifications.md for other ways"
 """What to do where no channel is open."""
 
-T = TypeVar("T")
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 _PAUSES_TYPE: Final = TypeAdapter(
     dict[str, tuple[int, Annotated[float, Field(allow_inf_nan=False)]]], config=LATER
@@ -137,7 +136,7 @@ async def read_notifications(buses: Sequence[Bus]) -> Notifications:
         pending,
         max((count for _, count, _ in found), default=0),
         now,
-        parse_channels(state.get(CHANNELS)),
+        parse_channels(state),
         list_channels(state, broken, retry_at, (each.channel for each in pending)),
     )
 
@@ -151,7 +150,7 @@ def describe_hold(reason: str) -> str:
 
 def parse_incidents(state: Mapping[bytes, bytes]) -> dict[str, OpenIncident]:
     stored = (raw for name, raw in state.items() if name.startswith(_INCIDENT))
-    incidents = (_parse(_INCIDENT_TYPE, raw) for raw in stored)
+    incidents = (parse_stored(_INCIDENT_TYPE, raw) for raw in stored)
     return {each.key: each for each in incidents if each is not None and each.down}
 
 
@@ -159,7 +158,7 @@ async def read_incidents(bus: Bus, services: Collection[str]) -> dict[str, OpenI
     """Return the last outage of each of these services, also one that has ended. Raises BusError."""
     names = [_INCIDENT.decode() + svc for svc in services]
     (found,) = await read_fields(bus, [NOTIFIER_STATE], names)
-    incidents = (_parse(_INCIDENT_TYPE, raw) for raw in found.values())
+    incidents = (parse_stored(_INCIDENT_TYPE, raw) for raw in found.values())
     return {each.key: each for each in incidents if each is not None and each.key in services}
 
 
@@ -170,8 +169,8 @@ def parse_pending(state: Mapping[bytes, bytes], now: float) -> tuple[PendingDeli
     for name, raw in state.items():
         if not name.startswith(_DELIVERIES):
             continue
-        message = _parse(_MESSAGE_TYPE, state.get(_MESSAGE + name.removeprefix(_DELIVERIES)))
-        deliveries = _parse(_DELIVERIES_TYPE, raw)
+        message = parse_stored(_MESSAGE_TYPE, state.get(_MESSAGE + name.removeprefix(_DELIVERIES)))
+        deliveries = parse_stored(_DELIVERIES_TYPE, raw)
         if message is None or deliveries is None:
             continue
         found += (
@@ -192,8 +191,8 @@ def parse_pending(state: Mapping[bytes, bytes], now: float) -> tuple[PendingDeli
 
 def _parse_troubles(state: Mapping[bytes, bytes], now: float) -> tuple[dict[str, str], dict[str, float]]:
     """Return by channel why it takes no message, and until when it pauses, in epoch seconds."""
-    pauses = _parse(_PAUSES_TYPE, state.get(_PAUSES)) or {}
-    broken = _parse(_BROKEN_TYPE, state.get(_BROKEN)) or {}
+    pauses = parse_stored(_PAUSES_TYPE, state.get(_PAUSES)) or {}
+    broken = parse_stored(_BROKEN_TYPE, state.get(_BROKEN)) or {}
     return broken, {channel: until for channel, (_, until) in pauses.items() if until > now}
 
 
@@ -215,13 +214,6 @@ class _StoredDeliveries:
 _INCIDENT_TYPE: Final = TypeAdapter(OpenIncident)
 _MESSAGE_TYPE: Final = TypeAdapter(_StoredMessage)
 _DELIVERIES_TYPE: Final = TypeAdapter(_StoredDeliveries)
-
-
-def _parse(adapter: TypeAdapter[T], raw: bytes | None) -> T | None:
-    try:
-        return None if raw is None else adapter.validate_json(raw)
-    except ValidationError:
-        return None
 
 
 async def _read_bus(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, bytes]] | None:

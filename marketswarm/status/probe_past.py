@@ -217,28 +217,20 @@ def parse_reading(name: str, raw: bytes | None) -> ProbeReading | None:
     if found.get("target") != name or at is None or not isinstance(found.get("ok"), bool):
         return None
 
-    def word(key: str) -> str | None:
-        return parse_text(found.get(key), _WORD_CHARS)
-
+    names = ("kind", "where", "stage", "error", "warning", "address", "tls", "issuer")
+    words = {name: parse_text(found.get(name), _WORD_CHARS) for name in names}
     steps = {step: parse_number(found.get(f"{step}_ms"), 0.0, MOST_MS) for step in STEPS}
     total_ms = parse_number(found.get("total_ms"), 0.0, MOST_MS)
     status = parse_number(found.get("status"), 100, 999)
     return ProbeReading(
         at,
         found["ok"],
-        word("kind") or "",
-        word("where") or "",
-        word("stage") or "",
-        word("error"),
-        word("warning"),
-        None if total_ms is None else total_ms / 1000,
-        {step: ms / 1000 for step, ms in steps.items() if ms is not None},
-        word("address"),
-        None if status is None else int(status),
-        word("tls"),
-        word("issuer"),
-        parse_number(found.get("days_left"), -MOST_DAYS, MOST_DAYS),
-        parse_epoch(found.get("ends_at")),
+        total_sec=None if total_ms is None else total_ms / 1000,
+        steps_sec={step: ms / 1000 for step, ms in steps.items() if ms is not None},
+        status=None if status is None else int(status),
+        days_left=parse_number(found.get("days_left"), -MOST_DAYS, MOST_DAYS),
+        ends_at=parse_epoch(found.get("ends_at")),
+        **{name: word for name, word in words.items() if word is not None},
     )
 
 

@@ -44,9 +44,7 @@ async def _is_mesh_down(bus_by_name: Callable[[str], Bus]) -> bool:
 async def _read_mesh_snapshot(bus_by_name: Callable[[str], Bus], place: AccessPoint) -> MeshSnapshot:
     try:
         bus = bus_by_name(place.bus)
-    except Exit as end:
-        return MeshSnapshot(why=end.message)
-    except BusError as error:
+    except (BusError, Exit) as error:
         return MeshSnapshot(why=str(error))
     pipe = bus.pipeline()
     pipe.getrange(place.key, 0, MAX_SNAPSHOT_BYTES)

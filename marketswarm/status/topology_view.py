@@ -1,22 +1,23 @@
 """Build the topology of a fleet as values: the flows in the truth, with what mesh measured. Pure.
 
 The truth decides which services and keys there are. Of what mesh wrote, only values that belong to them are
-used, since any client may have written there. The `describe_` functions are for tables and graphs alike.
+used, since any client may have written there. The `words` of a value are for tables and graphs alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
+from marketswarm.bus.stored_values import get_list, get_object
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.text import escape_text, format_duration, format_names
 from marketswarm.truth import Truth
-from marketswarm.truth.flows import Flows, build_flows, find_unwritten_keys
+from marketswarm.truth.flows import FlowFault, Flows, Key, build_flows, find_unwritten_keys
 
 OLD_SEC: Final = 30.0
 """A snapshot is old after this time, and after three times the interval at which mesh writes it."""
 MAX_INSTANCES: Final = 50  # of one service
-MAX_PROBLEMS: Final = 100
+MAX_FAULTS: Final = 100
 MAX_NAMES: Final = 10  # of deaf buses, of strangers
 MAX_TEXT: Final = 300
 _WITHOUT_SNAPSHOT: Final = {
@@ -41,6 +42,17 @@ class InstanceView:
     crash_loop: bool = False
     last_beat_sec: float | None = None
 
+    @property
+    def words(self) -> str:
+        """Its state: `crash loop; degraded: no feed; its clock is 70 s behind`."""
+        words = "crash loop; " * self.crash_loop + (self.status or "-")
+        if self.detail:
+            words += f": {self.detail}"
+        if self.skew_sec is not None:
+            direction = "ahead" if self.skew_sec > 0 else "behind"
+            words += f"; its clock is {format_duration(abs(self.skew_sec))} {direction}"
+        return words
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
@@ -50,6 +62,18 @@ class ServiceView:
     replicas: int | None = None
     instances: Sequence[InstanceView] | None = None
     conflict: bool = False
+
+    @property
+    def words(self) -> str:
+        """How many instances run: `1 of 2 run`; empty if that is not known."""
+        if self.instances is None:
+            return ""
+        count = len(self.instances)
+        if not count:
+            return "nobody runs"
+        if self.replicas:
+            return f"{count} of {self.replicas} run"
+        return f"{count} {'runs' if count == 1 else 'run'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +86,18 @@ class ReaderView:
     pending: int | None = None
     oldest_sec: float | None = None
     rate: float | None = None
+
+    @property
+    def words(self) -> str:
+        """What its group has still to read: `lag 3, 2 pending, oldest 5 s`; empty without a group."""
+        if self.group is None:
+            return ""
+        words = [f"lag {'?' if self.lag is None else self.lag}"]
+        if self.pending:
+            words.append(f"{self.pending} pending")
+        if self.oldest_sec is not None:
+            words.append(f"oldest {format_duration(self.oldest_sec)}")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +114,18 @@ class FlowView:
     last_sec: float | None = None
     subscribers: int | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class FlowProblem:
-    """Hold a problem of a flow: `what` for programs, `text` for people."""
-
-    what: str
-    bus: str
-    key: str
-    svc: str | None
-    text: str
+    @property
+    def words(self) -> str:
+        """What the key holds: `1.2/s, 12003 entries`; empty if mesh did not measure it."""
+        if self.kind == "channel":
+            return f"channel, {self.subscribers or 0} subscribed"
+        if self.kind != "stream":
+            return "nothing there" if self.kind == "none" else self.kind or ""
+        words = [] if self.rate is None else [format_rate(self.rate)]
+        words.append(f"{self.length} {'entry' if self.length == 1 else 'entries'}")
+        if not self.rate and self.last_sec is not None:
+            words.append(f"last {format_duration(self.last_sec)} ago")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +136,16 @@ class TopologyView:
     live: bool
     services: Sequence[ServiceView]
     flows: Sequence[FlowView]
-    wrong: Sequence[FlowProblem]
+    wrong: Sequence[FlowFault]
     notes: Sequence[str]
+
+    @property
+    def problems(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        """The problems in words, by the bus and the name of a key."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for one in self.wrong:
+            found.setdefault((one.bus, one.key), []).append(one.text)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +164,7 @@ class MeshSnapshot:
             return f"mesh has written no {name}"
         if self.age_sec is None:
             return f"how old {name} is can't be told"
-        every_sec = _get_number(self.found.get("every_sec")) or 0.0
-        if self.age_sec > max(OLD_SEC, 3 * every_sec):
+        if self.age_sec > max(OLD_SEC, 3 * (_get_number(self.found.get("every_sec")) or 0.0)):
             return f"{name} is {format_duration(self.age_sec)} old"
         return None
 
@@ -128,61 +173,23 @@ def build_topology(
     truth: Truth, revision: int | None, instances: MeshSnapshot, traffic: MeshSnapshot
 ) -> TopologyView:
     """Combine a truth with the snapshots of `mesh:topology` and `mesh:flow`, as far as these can be used."""
-    flows = build_flows(truth)
-    unusable = [
-        (name, why)
-        for name, snapshot in ((MESH_TOPOLOGY, instances), (MESH_FLOW, traffic))
-        if (why := snapshot.unusable(name)) is not None
-    ]
-    seen = {} if instances.unusable("") else instances.found
-    measured = None if traffic.unusable("") else traffic.found
-    notes = [f"{why}: {_WITHOUT_SNAPSHOT[name]}" for name, why in unusable]
+    flows, notes = build_flows(truth), []
+    usable: dict[str, Mapping[str, Any]] = {}
+    for name, snapshot in ((MESH_TOPOLOGY, instances), (MESH_FLOW, traffic)):
+        why = snapshot.unusable(name)
+        if why is None:
+            usable[name] = snapshot.found
+        else:
+            notes.append(f"{why}: {_WITHOUT_SNAPSHOT[name]}")
+    seen, measured = usable.get(MESH_TOPOLOGY, {}), usable.get(MESH_FLOW)
     return TopologyView(
         revision,
-        len(unusable) < 2,
-        [_build_service(truth, svc, seen) for svc in truth.services],
+        bool(usable),
+        [_build_service(svc, one.replicas, seen) for svc, one in truth.services.items()],
         _build_flows(flows, measured or {}),
-        _list_problems(flows, measured),
-        [*dict.fromkeys(notes), *_list_mesh_notes(seen, measured or {}, revision)],
+        _list_faults(flows, measured),
+        [*notes, *_list_mesh_notes(seen, measured or {}, revision)],
     )
-
-
-def describe_key(flow: FlowView) -> str:
-    """Return what a key holds: `1.2/s, 12003 entries`; empty if mesh did not measure it."""
-    if flow.kind == "channel":
-        return f"channel, {flow.subscribers or 0} subscribed"
-    if flow.kind == "none":
-        return "nothing there"
-    if flow.kind != "stream":
-        return flow.kind or ""
-    words = [] if flow.rate is None else [format_rate(flow.rate)]
-    words.append(f"{flow.length} {'entry' if flow.length == 1 else 'entries'}")
-    if not flow.rate and flow.last_sec is not None:
-        words.append(f"last {format_duration(flow.last_sec)} ago")
-    return ", ".join(words)
-
-
-def describe_reader(reader: ReaderView) -> str:
-    """Return what a reader's group has still to read: `lag 3, 2 pending, oldest 5 s`."""
-    if reader.group is None:
-        return ""
-    words = [f"lag {'?' if reader.lag is None else reader.lag}"]
-    if reader.pending:
-        words.append(f"{reader.pending} pending")
-    if reader.oldest_sec is not None:
-        words.append(f"oldest {format_duration(reader.oldest_sec)}")
-    return ", ".join(words)
-
-
-def describe_instances(service: ServiceView) -> str:
-    if service.instances is None:
-        return ""
-    count = len(service.instances)
-    if not count:
-        return "nobody runs"
-    if service.replicas:
-        return f"{count} of {service.replicas} run"
-    return f"{count} {'runs' if count == 1 else 'run'}"
 
 
 def format_rate(per_sec: float) -> str:
@@ -193,15 +200,12 @@ def format_rate(per_sec: float) -> str:
     return "0/s" if per_sec <= 0 else f"{per_sec * 3600:.1g}/h"
 
 
-def _build_service(truth: Truth, svc: str, seen: Mapping[str, Any]) -> ServiceView:
-    replicas = truth.services[svc].replicas
+def _build_service(svc: str, replicas: int | None, seen: Mapping[str, Any]) -> ServiceView:
     if not seen:
         return ServiceView(svc, replicas)
-    entry = _get_object(_get_object(seen.get("services")).get(svc))
-    at = _get_number(seen.get("ts"))
-    instances = [
-        _build_instance(_get_object(one), at) for one in _get_list(entry.get("instances"))[:MAX_INSTANCES]
-    ]
+    entry = get_object(get_object(seen.get("services")).get(svc))
+    at, found = _get_number(seen.get("ts")), _list_objects(entry.get("instances"), MAX_INSTANCES)
+    instances = [_build_instance(one, at) for one in found]
     return ServiceView(svc, replicas, instances, entry.get("conflict") is True)
 
 
@@ -212,57 +216,47 @@ def _build_instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
     return replace(
         InstanceView(**_read_fields(InstanceView, entry)),
         up_sec=None if up_sec is None else round(up_sec + since_sec, 3),
-        crash_loop=entry.get("crash_loop") is True,
         last_beat_sec=None if at is None or last_ts is None else round(since_sec, 3),
     )
 
 
 def _build_flows(flows: Flows, measured: Mapping[str, Any]) -> list[FlowView]:
-    entries = {_find_place(one): one for one in map(_get_object, _get_list(measured.get("keys")))}
+    entries = {_find_key(one): one for one in _list_objects(measured.get("keys"))}
     reads = {
-        (_find_place(one), one.get("svc")): one
-        for one in map(_get_object, _get_list(measured.get("edges")))
+        (_find_key(one), one.get("svc")): one
+        for one in _list_objects(measured.get("edges"))
         if one.get("does") == "reads" and isinstance(one.get("svc"), str)
     }
     found = []
     for key in flows.keys:
-        place = (key.bus, key.name)
         readers = [
-            ReaderView(svc, **_read_fields(ReaderView, reads.get((place, svc), {})))
+            ReaderView(svc, **_read_fields(ReaderView, reads.get((key, svc), {})))
             for svc in flows.readers(key)
         ]
-        more = _read_fields(FlowView, entries.get(place, {}))
-        found.append(FlowView(*place, flows.writers(key), readers, **more))
+        more = _read_fields(FlowView, entries.get(key, {}))
+        found.append(FlowView(*key, flows.writers(key), readers, **more))
     return found
 
 
-def _list_problems(flows: Flows, measured: Mapping[str, Any] | None) -> list[FlowProblem]:
+def _list_faults(flows: Flows, measured: Mapping[str, Any] | None) -> list[FlowFault]:
     """Return what mesh says is wrong with keys of the truth; without mesh, what the truth shows alone."""
     if measured is None:
-        return [
-            FlowProblem(one.what, one.key.bus, one.key.name, one.svc or None, one.text)
-            for one in find_unwritten_keys(flows)[:MAX_PROBLEMS]
-        ]
-    known = {(key.bus, key.name) for key in flows.keys}
-    return [
-        FlowProblem(
-            _get_text(one.get("what")) or "?",
-            *_find_place(one),
-            _get_text(one.get("svc")),
-            _get_text(one.get("text")) or "?",
-        )
-        for one in map(_get_object, _get_list(measured.get("faults"))[:MAX_PROBLEMS])
-        if _find_place(one) in known
-    ]
+        return find_unwritten_keys(flows)[:MAX_FAULTS]
+    known, found = set(flows.keys), []
+    for one in _list_objects(measured.get("faults"), MAX_FAULTS):
+        what, svc, text = (_get_text(one.get(name)) for name in ("what", "svc", "text"))
+        if (key := _find_key(one)) in known:
+            found.append(FlowFault(what or "?", *key, svc, text or "?"))
+    return found
 
 
 def _list_mesh_notes(seen: Mapping[str, Any], measured: Mapping[str, Any], revision: int | None) -> list[str]:
-    notes = [f"mesh is deaf on {_get_text(bus) or '?'}" for bus in _get_list(seen.get("deaf"))[:MAX_NAMES]]
-    away = list(_get_object(measured.get("away")).items())[:MAX_NAMES]
+    notes = [f"mesh is deaf on {_get_text(bus) or '?'}" for bus in get_list(seen.get("deaf"))[:MAX_NAMES]]
+    away = list(get_object(measured.get("away")).items())[:MAX_NAMES]
     notes += [
         f"bus {_get_text(bus) or '?'} does not answer mesh: {_get_text(why) or '?'}" for bus, why in away
     ]
-    strangers = [_get_text(name) or "?" for name in _get_list(seen.get("strangers"))]
+    strangers = [_get_text(name) or "?" for name in get_list(seen.get("strangers"))]
     if strangers:
         notes.append(f"strangers beat here: {format_names(strangers, MAX_NAMES)}")
     if unmeasured := _get_whole_number(measured.get("unmeasured")):
@@ -273,17 +267,13 @@ def _list_mesh_notes(seen: Mapping[str, Any], measured: Mapping[str, Any], revis
     return notes
 
 
-def _find_place(one: Mapping[str, Any]) -> tuple[str, str]:
+def _find_key(one: Mapping[str, Any]) -> Key:
     bus, key = one.get("bus"), one.get("key")
-    return (bus, key) if isinstance(bus, str) and isinstance(key, str) else ("", "")
+    return Key(bus, key) if isinstance(bus, str) and isinstance(key, str) else Key("", "")
 
 
-def _get_object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _get_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _list_objects(value: Any, most: int | None = None) -> list[Mapping[str, Any]]:
+    return [get_object(each) for each in get_list(value)[:most]]
 
 
 def _get_text(value: Any) -> str | None:
@@ -299,6 +289,7 @@ def _get_number(value: Any) -> float | None:
 
 
 _GETTERS: Final[Mapping[Any, Callable[[Any], Any]]] = {
+    bool: lambda value: value is True,
     str | None: _get_text,
     int | None: _get_whole_number,
     float | None: _get_number,
@@ -306,6 +297,6 @@ _GETTERS: Final[Mapping[Any, Callable[[Any], Any]]] = {
 
 
 def _read_fields(view: type, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the optional fields of a view as an entry of mesh has them, each None if its type is another."""
+    """Return fields of a view as an entry of mesh has them, each None or False if its type is another."""
     typed = ((each.name, _GETTERS.get(each.type)) for each in fields(view))
     return {name: get(entry.get(name)) for name, get in typed if get is not None}

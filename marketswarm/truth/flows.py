@@ -1,14 +1,15 @@
 """Build the graph of services and the keys that they write and read, from the access points of a truth. Pure.
 
-Heartbeats are kept apart: every service beats, and the healer hears all of them. A key with a `*` in it is a
+Heartbeats are left out: every service beats, and the healer hears all of them. A key with a `*` in it is a
 pattern, such as `health:*`. Not here: what really happens on the buses, which mesh measures.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.text import format_names
@@ -17,8 +18,7 @@ from marketswarm.truth.model import Truth
 Access = Literal["writes", "reads"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
+class Key(NamedTuple):
     """A key or channel of a bus."""
 
     bus: str
@@ -50,73 +50,59 @@ class Edge:
 class FlowFault:
     """An error in a flow. `what` names its kind, such as `no_writer`: the same word in log, metric and graph.
 
-    `svc` is the service concerned, empty without a particular one. `text` is a sentence for people.
+    It is about the key `key` on `bus`, and about the service `svc` if it is about one. `text` is a sentence
+    for people.
     """
 
     what: str
-    key: Key
-    svc: str
+    bus: str
+    key: str
+    svc: str | None
     text: str
 
 
 @dataclass(frozen=True)
 class Flows:
-    """The graph of services and keys: `beats` are the edges of heartbeat channels, `edges` all others."""
+    """The graph of services and keys."""
 
-    services: tuple[str, ...]
     edges: tuple[Edge, ...]
-    beats: tuple[Edge, ...] = ()
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
         return tuple(dict.fromkeys(edge.key for edge in self.edges))
 
     def writers(self, key: Key) -> tuple[str, ...]:
-        """Count a service that writes a pattern which covers the key."""
-        return self._find_services("writes", key)
+        """Count a service that writes a pattern which covers the key; `key` is one of `keys`."""
+        return tuple(self._services["writes", key])
 
     def readers(self, key: Key) -> tuple[str, ...]:
-        """Count a service that reads a pattern which covers the key."""
-        return self._find_services("reads", key)
-
-    def _find_services(self, does: Access, key: Key) -> tuple[str, ...]:
-        """Count patterns that cover the key; name each service once."""
-        by_name = self._by_key.get((does, key), ())
-        others = (
-            svc
-            for (how, many), found in self._by_pattern.items()
-            if how == does and many != key and many.covers(key)
-            for svc in found
-        )
-        return tuple(dict.fromkeys((*by_name, *others)))
+        """Count a service that reads a pattern which covers the key; `key` is one of `keys`."""
+        return tuple(self._services["reads", key])
 
     @cached_property
-    def _by_key(self) -> Mapping[tuple[Access, Key], tuple[str, ...]]:
-        """The services by what they do (`writes`, `reads`) and by key, where a pattern is only itself."""
-        found: dict[tuple[Access, Key], tuple[str, ...]] = {}
+    def _services(self) -> Mapping[tuple[Access, Key], Mapping[str, None]]:
+        """The services by what they do and by key, those that name the key before those of patterns."""
+        patterns = [edge for edge in self.edges if edge.key.is_pattern]
+        found: dict[tuple[Access, Key], dict[str, None]] = defaultdict(dict)
         for edge in self.edges:
-            found[edge.does, edge.key] = (*found.get((edge.does, edge.key), ()), edge.svc)
+            found[edge.does, edge.key][edge.svc] = None
+        for key in self.keys:
+            for many in patterns:
+                if many.key.covers(key):
+                    found[many.does, key][many.svc] = None
         return found
-
-    @cached_property
-    def _by_pattern(self) -> Mapping[tuple[Access, Key], tuple[str, ...]]:
-        return {(does, key): found for (does, key), found in self._by_key.items() if key.is_pattern}
 
 
 def build_flows(truth: Truth) -> Flows:
     """Build the graph of a truth from the access points of all services."""
-    channels = {(truth.bus_of(svc), truth.channel_of(svc)) for svc in truth.services}
-    edges: dict[Edge, None] = {}
-    beats: dict[Edge, None] = {}
+    beats = {(truth.bus_of(svc), truth.channel_of(svc)) for svc in truth.services}
+    edges: list[Edge] = []
     for svc, service in truth.services.items():
         points = service.access_points
-        writes = (Edge(svc, "writes", Key(point.bus, point.key)) for point in points.publish_to)
-        reads = (Edge(svc, "reads", Key(point.bus, point.key)) for point in points.subscribe_to)
-        for edge in (*writes, *reads):
-            bus, name = edge.key.bus, edge.key.name
-            is_of_beats = (bus, name) in channels or name.endswith(HEARTBEAT_SUFFIX)
-            (beats if is_of_beats else edges)[edge] = None
-    return Flows(tuple(truth.services), tuple(edges), tuple(beats))
+        edges += (Edge(svc, "writes", Key(point.bus, point.key)) for point in points.publish_to)
+        edges += (Edge(svc, "reads", Key(point.bus, point.key)) for point in points.subscribe_to)
+    work = (one for one in edges if one.key not in beats and not one.key.name.endswith(HEARTBEAT_SUFFIX))
+    return Flows(tuple(dict.fromkeys(work)))
 
 
 def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
@@ -132,5 +118,5 @@ def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
             elsewhere = next((edge for edge in written if edge.key.name == key.name), None)
             if elsewhere is not None:
                 text += f" ({elsewhere.svc} writes {key.name} on {elsewhere.key.bus})"
-            faults.append(FlowFault("no_writer", key, "", text))
+            faults.append(FlowFault("no_writer", *key, None, text))
     return faults

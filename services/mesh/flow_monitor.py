@@ -5,7 +5,7 @@ This is a task beside the main loop: a bus that hangs delays the flow, not the t
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -20,16 +20,7 @@ from marketswarm.settings import CommonSettings
 from marketswarm.text import format_names
 from marketswarm.truth import Truth
 from marketswarm.truth.flows import FlowFault, Key, build_flows
-from services.mesh.flow_faults import FaultFinder
-from services.mesh.flow_graph import (
-    KEPT_SEC,
-    FlowGraph,
-    Presence,
-    Rates,
-    build_graph,
-    encode_flow,
-    named_groups,
-)
+from services.mesh import flow
 from services.mesh.flow_reader import KeyReading, read_keys
 from services.mesh.settings import MeshSettings
 from services.mesh.store import find_point
@@ -40,24 +31,22 @@ LENGTH_ONLY_SEC: Final = 300.0
 """For this time only the length of a stream is read after its entries turned out to be too large."""
 
 
-def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> Presence:
-    """Return for how long each of `services` has been up, and which are down.
+def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> flow.Presence:
+    """Return for how long each of `services` has been up, and which are down; leave out unknown services.
 
     A monitored service is down if its bus was heard for the service's timeout, and no beat of it arrived.
     """
     up_sec: dict[str, float] = {}
     down = set()
-    for svc in services:
+    for svc in truth.services.keys() & services:
         found = topology.instances_of(svc)
         if found:
             up_sec[svc] = now - min(one.joined_at for one in found.values())
-        elif svc not in truth.services:
-            continue  # reseeded just now
         elif truth.services[svc].heartbeat.monitored and truth.bus_of(svc) not in topology.deaf:
             heard_since = topology.heard_since.get(truth.bus_of(svc), now)
             if now - heard_since > topology.timeout_of(svc):
                 down.add(svc)
-    return Presence(up_sec, frozenset(down))
+    return flow.Presence(up_sec, frozenset(down))
 
 
 class FlowMonitor:
@@ -66,17 +55,16 @@ class FlowMonitor:
     def __init__(
         self, me: Agent[CommonSettings], settings_now: Callable[[], MeshSettings], topology: Topology
     ) -> None:
-        self.graph: FlowGraph | None = None
+        self.graph: flow.FlowGraph | None = None
         self.faults: list[FlowFault] = []
         self._me, self._settings_now, self._topology = me, settings_now, topology
         self._outage = Outage(me.log, "flow.unwritten", "flow.written", degrade=self._set_degraded)
-        self._rates = Rates()
+        self._rates = flow.Rates()
         self._too_large: dict[Key, float] = {}  # by stream, when its entries were found to be too large
         self.follow(me.truth)
 
     def follow(self, truth: Truth) -> None:
-        self._flows, self._named = build_flows(truth), named_groups(truth)
-        self._services = {edge.svc for edge in self._flows.edges}
+        self._flows, self._named = build_flows(truth), flow.named_groups(truth)
 
     async def run(self) -> None:
         while True:
@@ -88,10 +76,11 @@ class FlowMonitor:
         wanted = [key for key in flows.keys if not key.is_pattern]
         seen, away = await self._read_keys(wanted[:MAX_KEYS])
         now = time.monotonic()
-        graph = build_graph(flows, named, seen, self._rates, now, window_sec=settings.window_sec)
+        graph = flow.build_graph(flows, named, seen, self._rates, now, window_sec=settings.window_sec)
         self.graph = replace(graph, away=away, unmeasured=len(wanted[MAX_KEYS:]))
-        presence = find_presence(self._topology, self._me.truth, self._services, now)
-        self._log_changes(FaultFinder(self.graph, presence, settings, frozenset(named)).faults())
+        services = {edge.svc for edge in flows.edges}
+        presence = find_presence(self._topology, self._me.truth, services, now)
+        self._log_changes(flow.FaultFinder(self.graph, presence, settings).faults())
         await self._write(self.graph, settings.flow_sec)
 
     def summary(self) -> str | None:
@@ -99,7 +88,7 @@ class FlowMonitor:
         if not self.faults:
             return None
         return f"{len(self.faults)} wrong with the flow: " + format_names(
-            f"{one.key.name} {one.what}" for one in self.faults
+            f"{one.key} {one.what}" for one in self.faults
         )
 
     async def _read_keys(self, keys: list[Key]) -> tuple[dict[Key, KeyReading], dict[str, str]]:
@@ -127,26 +116,23 @@ class FlowMonitor:
 
     def _log_changes(self, faults: list[FlowFault]) -> None:
         """Log the faults that began and those that ended, and keep `faults`."""
-        before, now = _by_place(self.faults), _by_place(faults)
-        for place in now.keys() - before.keys():
-            what, key, svc = place
-            self._me.log.warning(
-                "flow.fault", what=what, key=key.name, bus=key.bus, svc=svc, why=now[place].text
-            )
-        for what, key, svc in before.keys() - now.keys():
-            self._me.log.info("flow.recovered", what=what, key=key.name, bus=key.bus, svc=svc)
+        before, now = (
+            {(one.what, one.key, one.bus, one.svc or ""): one.text for one in some}
+            for some in (self.faults, faults)
+        )
+        for (what, key, bus, svc), why in now.items():
+            if (what, key, bus, svc) not in before:
+                self._me.log.warning("flow.fault", what=what, key=key, bus=bus, svc=svc, why=why)
+        for what, key, bus, svc in before.keys() - now.keys():
+            self._me.log.info("flow.recovered", what=what, key=key, bus=bus, svc=svc)
         self.faults = faults
 
-    async def _write(self, graph: FlowGraph, every_sec: float) -> None:
+    async def _write(self, graph: flow.FlowGraph, every_sec: float) -> None:
         point = find_point(self._me, MESH_FLOW)
-        document = encode_flow(graph, self.faults, self._me.revision, every_sec, time.time())
+        document = flow.encode_flow(graph, self.faults, self._me.revision, every_sec, time.time())
         with self._outage:
             bus = self._me.bus(point.bus)
-            await bus.ask(bus.client.set(point.key, orjson.dumps(document), ex=KEPT_SEC))
+            await bus.ask(bus.client.set(point.key, orjson.dumps(document), ex=flow.KEPT_SEC))
 
     def _set_degraded(self, problem: str | None) -> None:
         self._me.set_degraded(problem and f"flow not written: {problem}", part="flow")
-
-
-def _by_place(faults: list[FlowFault]) -> Mapping[tuple[str, Key, str], FlowFault]:
-    return {(one.what, one.key, one.svc): one for one in faults}

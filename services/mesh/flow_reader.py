@@ -23,7 +23,7 @@ class ConsumerGroup:
     """Hold a consumer group of a stream; `lag` and `read` are None if the server can't tell.
 
     `oldest_sec` is the age of the oldest entry that the group has not acknowledged, delivered or not; None if
-    there is none.
+    there is none. `rate` is how many entries a second it reads; None for a single reading.
     """
 
     name: str
@@ -32,6 +32,7 @@ class ConsumerGroup:
     lag: int | None
     read: int | None
     oldest_sec: float | None
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,16 @@ class KeyReading:
     """Hold one reading of a key.
 
     `kind` is the Redis type, or `channel`, or `none`; `subscribers` is of channels, all other fields are of
-    streams. `groups` is None if there are more than the limit, or if the entries are too large to be read:
-    then `too_large` is how many bytes they have.
+    streams. `rate` is how many entries a second come; None for a single reading. `groups` is None if there
+    are more than the limit, or if the entries are too large to be read: then `too_large` is how many bytes
+    they have.
     """
 
     kind: str
     subscribers: int = 0
     length: int = 0
     added: int | None = None
+    rate: float | None = None
     last_sec: float | None = None  # the age of the newest entry
     groups: tuple[ConsumerGroup, ...] | None = ()
     too_large: int = 0

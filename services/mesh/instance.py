@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
 from marketswarm.beat import Beat, BeatForm, Sender
 
 HOUR_SEC: Final = 3600.0
@@ -20,8 +18,6 @@ CALM_RESTARTS_PER_HOUR: Final = 2
 """A crash loop ends at this many: with one limit for both, it would begin and end again and again."""
 MAX_RESTART_TIMES: Final = 100  # times that are kept: a process may restart each second
 SKEW_SEC: Final = 5.0
-MAX_PLAIN_SEC: Final = 1e10  # a sender says when it began, and may say anything
-CHANGING: Final = ("i", "last_ts", "uptime_sec")  # what differs from beat to beat
 OVERDUE: Final = 1.5  # intervals of silence after which an instance may have been replaced
 
 
@@ -30,11 +26,8 @@ class RestartHistory:
     """The restarts of one line of successors; `times` are the latest (monotonic, oldest first)."""
 
     restarts: int = 0
-    times: deque[float] = field(default_factory=deque)
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RESTART_TIMES))
     is_looping: bool = False
-
-    def __post_init__(self) -> None:
-        self.times = deque(self.times, MAX_RESTART_TIMES)
 
     def add(self, at: float) -> None:
         self.restarts += 1
@@ -52,9 +45,10 @@ class RestartHistory:
         self.is_looping = len(self.times) > (CALM_RESTARTS_PER_HOUR if was else MAX_RESTARTS_PER_HOUR)
         return self.is_looping and not was
 
-    def to_json(self, now: float, wall: float) -> list[int]:
-        """Return the times in whole epoch seconds; `now` and `wall` are one moment on both clocks."""
-        return [round(wall - (now - at)) for at in self.times] if self.times else []
+    def to_json(self, now: float, wall: float) -> dict[str, Any]:
+        """Return the history with times in whole epoch seconds; `now` and `wall` are one moment."""
+        times = [round(wall - (now - at)) for at in self.times] if self.times else []
+        return {"restarts": self.restarts, "restarted_at": times, "crash_loop": self.is_looping}
 
 
 def restore_history(
@@ -66,7 +60,7 @@ def restore_history(
     future counts as now.
     """
     ago = sorted((max(0.0, wall - at) for at in times), reverse=True)
-    recent = deque(now - each for each in ago[-MAX_RESTART_TIMES:] if each < HOUR_SEC)
+    recent = deque((now - each for each in ago if each < HOUR_SEC), MAX_RESTART_TIMES)
     return RestartHistory(restarts, recent, is_looping and len(recent) > CALM_RESTARTS_PER_HOUR)
 
 
@@ -92,7 +86,6 @@ class Instance:
     sender: Sender = field(default_factory=Sender)
     skewed: bool = False
     form: BeatForm | None = None
-    _rest: tuple[Beat, bytes] | None = None  # what `encode` wrote after the numbers of the last beat
     i: int = field(init=False)
     ts: float = field(init=False)
     beat_at: float = field(init=False)
@@ -120,20 +113,6 @@ class Instance:
     def is_overdue(self, now: float) -> bool:
         return now - self.heard_at > OVERDUE * (self.last.every or float("inf"))
 
-    def encode(self, now: float, wall: float) -> bytes:
-        """Return the JSON of `to_json`. Most beats change three numbers; the rest is encoded once."""
-        uptime_sec = self.uptime_sec
-        if self.history.times or abs(self.skew_sec) > SKEW_SEC or uptime_sec > MAX_PLAIN_SEC:
-            self._rest = None
-            return orjson.dumps(self.to_json(now, wall))
-        if self._rest is None or self._rest[0] is not self.last:
-            rest = self.to_json(now, wall)
-            for name in CHANGING:
-                del rest[name]
-            self._rest = self.last, orjson.dumps(rest)[1:]
-        numbers = self.i, self.last_ts, uptime_sec
-        return b'{"i":%d,"last_ts":%.3f,"uptime_sec":%.3f,%b' % (*numbers, self._rest[1])
-
     def to_json(self, now: float, wall: float) -> dict[str, Any]:
         """Return the instance as an object of `mesh:topology`; `uptime_sec` is as of `last_ts`."""
         last, sender, skew_sec = self.last, self.sender, round(self.skew_sec, 3)
@@ -146,13 +125,11 @@ class Instance:
             "every": last.every,
             "last_ts": round(self.last_ts, 3),
             "first_ts": round(self.first_ts, 3),
-            "restarts": self.history.restarts,
             "skew_sec": skew_sec if abs(skew_sec) > SKEW_SEC else None,
             "host": sender.host,
             "version": sender.version,
             "started": sender.started,
             "uptime_sec": round(self.uptime_sec, 3),
             "restarts_hour": self.history.in_last_hour(now),
-            "restarted_at": self.history.to_json(now, wall),
-            "crash_loop": self.history.is_looping,
+            **self.history.to_json(now, wall),
         }

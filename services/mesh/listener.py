@@ -23,10 +23,9 @@ from services.mesh.topology import EVENT_KINDS, MeshEvent, Topology
 REPORT_AGAIN_SEC: Final = 3600.0
 MAX_NAMES: Final = 1000
 NAME_LIMIT: Final = 63
-MAX_SHOWN: Final = 50  # names in `mesh:topology`, the latest
 PATTERN: Final = heartbeat_channel("*")
 GATHER_SEC: Final = 0.25  # mesh looks each second: no beat is needed sooner
-MAX_FAMILIAR_BYTES: Final = 1024  # a longer beat is parsed each time: its form would take as much memory
+MAX_SHOWN: Final = 50  # names in `mesh:topology`, the latest
 MAX_EVENTS: Final = 1000  # events that wait while the bus can't be used
 WARNINGS: Final = {
     "stranger": "mesh.unknown_service",
@@ -50,12 +49,10 @@ class UnknownServices:
 
     def is_new(self, svc: str, now: float) -> bool:
         """Return True if this service is to be reported now, and record the report: once an hour at most."""
-        reported_at = self._reported_at.get(svc)
-        if reported_at is not None and now - reported_at < REPORT_AGAIN_SEC:
-            return False
-        self._reported_at.pop(svc, None)
         self._forget(now)
-        if len(self._reported_at) >= MAX_NAMES:
+        if svc in self._reported_at:
+            return False
+        if len(self) >= MAX_NAMES:
             self.dropped += 1
             return False
         self._reported_at[svc] = now
@@ -67,11 +64,8 @@ class UnknownServices:
 
     def _forget(self, now: float) -> None:
         """Delete the names whose report is an hour old; they are in the order of their reports."""
-        while self._reported_at:
-            oldest = next(iter(self._reported_at))
-            if now - self._reported_at[oldest] < REPORT_AGAIN_SEC:
-                return
-            del self._reported_at[oldest]
+        while self and now - next(iter(self._reported_at.values())) >= REPORT_AGAIN_SEC:
+            del self._reported_at[next(iter(self._reported_at))]
 
 
 def clean_name(name: bytes) -> str | None:
@@ -172,11 +166,7 @@ class BeatListener:
         if isinstance(found, beat.MalformedBeat):
             self.malformed += 1
             return
-        form = beat.find_form(payload, found) if len(payload) <= MAX_FAMILIAR_BYTES else None
-        events = self._topology.record_beat(
-            bus, found, now, wall, lambda: beat.parse_sender(payload), form=form
-        )
-        self.add_events(events)
+        self.add_events(self._topology.record_beat(bus, found, now, wall, payload))
 
     def _on_oversized(self, bus: str, channel: bytes) -> None:
         if not self.oversized:
@@ -187,10 +177,8 @@ class BeatListener:
 
     def _on_unknown_sender(self, channel: bytes, payload: bytes) -> None:
         name = channel.removesuffix(HEARTBEAT_SUFFIX.encode())
-        svc = clean_name(name)
-        if svc is None or isinstance(
-            beat.parse_beat(payload, name.decode("utf-8", "replace")), beat.MalformedBeat
-        ):
+        svc, found = clean_name(name), beat.parse_beat(payload, name.decode("utf-8", "replace"))
+        if svc is None or isinstance(found, beat.MalformedBeat):
             self.malformed += 1
         elif self.unknown.is_new(svc, time.monotonic()):
             self.add_events([MeshEvent("stranger", svc, "", time.time())])

@@ -13,7 +13,7 @@ import orjson
 from marketswarm.agent import Agent, point_like
 from marketswarm.beat import MalformedBeat, parse_beat, parse_sender
 from marketswarm.bus.outage import Outage
-from marketswarm.bus.stored_values import parse_count, parse_epoch, parse_object
+from marketswarm.bus.stored_values import get_list, get_object, parse_count, parse_epoch, parse_object
 from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
 from marketswarm.settings import CommonSettings
 from marketswarm.time_slice import TimeSlice
@@ -43,32 +43,28 @@ def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall
     `now` and `wall` are one moment on both clocks. The topology may change between two pieces.
     """
     yield b'{"ts":%.3f,' % wall
-    yield orjson.dumps(_encode_head(topology, unknown, now, wall))[1:-1] + b',"services":{'
-    separator = b""
-    for svc in sorted(topology.services):
-        found = list(topology.instances_of(svc).values())
-        if len(found) > 1:
-            found.sort(key=lambda one: one.first_ts)
-        if found:
-            shown = b",".join([one.encode(now, wall) for one in found])
-            conflict = b"true" if svc in topology.conflicts.services_in_conflict else b"false"
-            yield b'%b%b:{"instances":[%b],"conflict":%b}' % (separator, orjson.dumps(svc), shown, conflict)
-            separator = b","
-    yield b"}}"
-
-
-def _encode_head(topology: Topology, unknown: Iterable[str], now: float, wall: float) -> dict[str, Any]:
-    return {
+    head = {
         "kept_sec": KEPT_SEC,
         "deaf": sorted(topology.deaf),
         "converged": topology.convergence.at,
         "took_sec": topology.convergence.took_sec,
         "strangers": sorted(unknown),
         "gone": {
-            svc: [_encode_departed(one, now, wall) for one in gone]
+            svc: [
+                {"boot": one.boot, "ts": round(one.ts, 3), **one.history.to_json(now, wall)} for one in gone
+            ]
             for svc, gone in sorted(topology.departed.items())
         },
     }
+    yield orjson.dumps(head)[1:-1] + b',"services":{'
+    separator = b""
+    for svc in sorted(topology.services):
+        if found := sorted(topology.instances_of(svc).values(), key=lambda one: one.first_ts):
+            instances = [one.to_json(now, wall) for one in found]
+            entry = {svc: {"instances": instances, "conflict": svc in topology.in_conflict}}
+            yield separator + orjson.dumps(entry)[1:-1]
+            separator = b","
+    yield b"}}"
 
 
 def restore_topology(
@@ -82,38 +78,28 @@ def restore_topology(
     stored = parse_object(raw)
     if raw is not None and not isinstance(stored.get("services"), dict):
         unusable.append("")
-    services, gone = _dict(stored.get("services")), _dict(stored.get("gone"))
+    services, gone = get_object(stored.get("services")), get_object(stored.get("gone"))
     topology.convergence.at = parse_count(stored.get("converged"))
     for svc, bus in bus_of.items():
-        known = _dict(services.get(svc))
-        for one in _list(known.get("instances"))[:MAX_INSTANCES]:
+        known = get_object(services.get(svc))
+        for one in get_list(known.get("instances"))[:MAX_INSTANCES]:
             instance = _parse_instance(svc, bus, one, now, wall)
             if instance is not None:
                 topology.add(instance)
             else:
                 unusable.append(f"{svc} instances")
         if known.get("conflict") is True:
-            topology.conflicts.services_in_conflict.add(svc)
-        left = [_parse_departed(one, now, wall) for one in _list(gone.get(svc))[-MAX_DEPARTED:]]
+            topology.in_conflict.add(svc)
+        left = [_parse_departed(one, now, wall) for one in get_list(gone.get(svc))[-MAX_DEPARTED:]]
         unusable += [f"{svc} gone"] * left.count(None)
         if any(left):
             topology.departed[svc] = [one for one in left if one is not None]
     return unusable
 
 
-def _encode_departed(one: Departed, now: float, wall: float) -> dict[str, Any]:
-    return {
-        "boot": one.boot,
-        "ts": round(one.ts, 3),
-        "restarts": one.history.restarts,
-        "restarted_at": one.history.to_json(now, wall),
-        "crash_loop": one.history.is_looping,
-    }
-
-
 def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) -> Instance | None:
     """Return None if the stored instance is invalid; its last beat is parsed like any beat."""
-    found = _dict(stored)
+    found = get_object(stored)
     last_ts, first_ts = found.get("last_ts"), parse_epoch(found.get("first_ts"))
     plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
     payload = orjson.dumps({"svc": svc, "ts": last_ts if isinstance(last_ts, Number) else None, **plain})
@@ -126,7 +112,7 @@ def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) ->
 
 
 def _parse_departed(stored: Any, now: float, wall: float) -> Departed | None:
-    found = _dict(stored)
+    found = get_object(stored)
     boot, ts, history = found.get("boot"), parse_epoch(found.get("ts")), _parse_history(found, now, wall)
     if not isinstance(boot, str) or ts is None or history is None:
         return None
@@ -138,17 +124,9 @@ def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> Restart
     if restarts is None or restarts > MAX_RESTARTS:
         return None
     times = [
-        float(at) for at in _list(found.get("restarted_at"))[-MAX_RESTART_TIMES:] if isinstance(at, Number)
+        float(at) for at in get_list(found.get("restarted_at"))[-MAX_RESTART_TIMES:] if isinstance(at, Number)
     ]
     return restore_history(restarts, times, found.get("crash_loop") is True, now, wall)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def compute_pause_sec(topology: Topology) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, Literal, get_args
 
-from marketswarm.beat import Beat, BeatForm, Sender
+from marketswarm.beat import Beat, Sender, find_form, parse_sender
 from marketswarm.detector import TimingWheel
 from services.mesh.instance import SKEW_SEC, Instance, RestartHistory
 
@@ -22,6 +22,7 @@ MAX_EARLY: Final = 8  # revisions that beats showed before this process had them
 EARLY_SEC: Final = 10.0  # a beat that showed a revision earlier than this does not belong to its reseed
 MAX_INSTANCES: Final = 50  # a sender may use a new boot for each beat
 MAX_DEPARTED: Final = 50
+MAX_FAMILIAR_BYTES: Final = 1024  # a longer beat is parsed each time: its form would take as much memory
 NOBODY: Final = Sender()
 
 
@@ -82,34 +83,6 @@ class Convergence:
         return True
 
 
-class ReplicaConflicts:
-    """Detect services with more instances than the truth wants.
-
-    A killed instance stays in the topology until its timeout, beside its successor: that is not a conflict. A
-    conflict is proved only when every instance has sent a beat after the last of them joined.
-    """
-
-    def __init__(self) -> None:
-        self.services_in_conflict: set[str] = set()
-
-    def detect(self, svc: str, replicas: int, instances: Collection[Instance], now: float) -> int:
-        """Return the number of instances when a conflict of a service begins; otherwise 0."""
-        if len(instances) <= replicas:
-            self.services_in_conflict.discard(svc)
-            return 0
-        # of those that may still run, how many ran when one of them joined, by their beats
-        alive = [one for one in instances if not one.is_overdue(now)]
-        counts = (
-            1 + sum(one is not newest and one.joined_at <= newest.joined_at < one.beat_at for one in alive)
-            for newest in alive
-        )
-        count = max(counts, default=0)
-        if count <= replicas or svc in self.services_in_conflict:
-            return 0
-        self.services_in_conflict.add(svc)
-        return count
-
-
 @dataclass(frozen=True, slots=True)
 class Departed:
     """Hold an instance that left, until a successor inherits its restart history."""
@@ -125,7 +98,7 @@ class Topology:
 
     Args:
         heard_since: the monotonic time since when each bus has been heard without a gap.
-        replays: the number of beats that were no newer than the last one of their instance.
+        in_conflict: the services with more instances than the truth wants.
         skewed: services whose clock has just turned out to be wrong, and its skew in seconds, for the log.
     """
 
@@ -135,14 +108,12 @@ class Topology:
     deaf: set[str] = field(default_factory=set)
     heard_since: dict[str, float] = field(default_factory=dict)
     replicas: Mapping[str, int] = field(default_factory=dict)
-    replays: int = 0
     convergence: Convergence = field(default_factory=Convergence)
-    conflicts: ReplicaConflicts = field(default_factory=ReplicaConflicts)
+    in_conflict: set[str] = field(default_factory=set)
     skewed: list[tuple[str, float]] = field(default_factory=list)
     _wheel: TimingWheel[str] = field(init=False)  # services by when an instance of them may be silent
     _on_wheel: set[str] = field(default_factory=set)
-    _restarted: set[str] = field(default_factory=set)  # services with an instance that may have restarted
-    _crowded: set[str] = field(default_factory=set)  # services that may have several instances
+    _suspects: set[str] = field(default_factory=set)  # services with several instances, or one that restarted
 
     def __post_init__(self) -> None:
         self._wheel = TimingWheel(self._find_silent_at)
@@ -157,49 +128,40 @@ class Topology:
             if counts is None:
                 continue
             self.convergence.record_revision(one.last.rev, now)
-            if one.boot and counts[0] <= one.i:
-                self.replays += 1
-            else:
+            if not one.boot or counts[0] > one.i:  # no replay
                 one.take_counts(*counts, bus, now, wall)
                 self._record_skew(one)
             return True
         return False
 
     def record_beat(
-        self,
-        bus: str,
-        beat: Beat,
-        now: float,
-        wall: float,
-        sender: Callable[[], Sender] = Sender,
-        *,
-        form: BeatForm | None = None,
+        self, bus: str, beat: Beat, now: float, wall: float, payload: bytes = b"{}"
     ) -> list[MeshEvent]:
         """Record a valid beat of a known service; return the events that follow.
 
-        A beat that is no newer than the last one of its instance is only counted in `replays`. `sender`
-        parses the sender's details; it is called at each beat until they are known. `form` is that of the
-        beat's payload.
+        A beat that is no newer than the last one of its instance is a replay, and changes nothing. The
+        details of the sender are parsed from `payload`, at each beat until they are known.
         """
         boot = beat.boot or ""
+        form = find_form(payload, beat) if len(payload) <= MAX_FAMILIAR_BYTES else None
         known = self.instances_of(beat.svc).get(boot)
         self.convergence.record_revision(beat.rev, now)
         if known is not None:
             if boot and beat.i <= known.i:
-                self.replays += 1
                 return []
             # a process that reported the start of a run, and nothing since then, ends with it
             ends_with_run = known.last.run == "started" and beat.run in ("ended", "failed")
             known.last, known.form = beat, form
             known.take_counts(beat.i, beat.ts, bus, now, wall)
             if known.sender == NOBODY:
-                known.sender = sender()
+                known.sender = parse_sender(payload)
             self._record_skew(known)
             is_last = beat.status == "stopping" or ends_with_run
             return self._remove([known], now, wall) if is_last else []
         if beat.status == "stopping":
             return []
-        new = Instance(beat.svc, boot, bus, beat, now, now, wall, wall, sender=sender(), form=form)
+        sender = parse_sender(payload)
+        new = Instance(beat.svc, boot, bus, beat, now, now, wall, wall, sender=sender, form=form)
         events = self._make_succession_events(new, now, wall)
         self.add(new)
         self._record_skew(new)
@@ -220,7 +182,7 @@ class Topology:
         events = self._remove(silent, now, wall)
         for svc in due:
             self._put_on_wheel(svc)
-        return events + self._detect_conflicts(now, wall) + self._detect_loops(now, wall)
+        return events + self._detect_faults(now, wall)
 
     def _put_on_wheel(self, svc: str) -> None:
         if svc not in self._on_wheel:
@@ -240,7 +202,7 @@ class Topology:
         known = set(services)
         self.services = {svc: found for svc, found in self.services.items() if svc in known}
         self.departed = {svc: gone for svc, gone in self.departed.items() if svc in known}
-        self.conflicts.services_in_conflict &= known
+        self.in_conflict &= known
         self._wheel = TimingWheel(self._find_silent_at)  # a timeout may be shorter now
         self._on_wheel.clear()
         for svc in self.services:
@@ -281,10 +243,8 @@ class Topology:
         found = self.services.setdefault(one.svc, {})
         found[one.boot] = one
         self._put_on_wheel(one.svc)
-        if one.history.times:
-            self._restarted.add(one.svc)
-        if len(found) > 1:
-            self._crowded.add(one.svc)
+        if one.history.times or len(found) > 1:
+            self._suspects.add(one.svc)
 
     def _drop(self, one: Instance) -> None:
         found = self.services.get(one.svc, {})
@@ -334,7 +294,7 @@ class Topology:
                 events.append(MeshEvent("left", one.svc, one.boot, wall, one.last.rev))
             else:
                 events += _succeed(successor, one.history, now, wall)
-                self._restarted.add(one.svc)
+                self._suspects.add(one.svc)
         return events
 
     def _find_successor(self, left: Instance) -> Instance | None:
@@ -346,26 +306,22 @@ class Topology:
         ]
         return min(after, key=lambda one: one.joined_at, default=None)
 
-    def _detect_conflicts(self, now: float, wall: float) -> list[MeshEvent]:
+    def _detect_faults(self, now: float, wall: float) -> list[MeshEvent]:
+        """Return the events of conflicts and of crash loops that begin now."""
         events = []
-        for svc in sorted(self._crowded | self.conflicts.services_in_conflict):
-            instances, replicas = self.instances_of(svc).values(), self.replicas.get(svc)
-            count = 0 if replicas is None else self.conflicts.detect(svc, replicas, instances, now)
-            if count:
+        for svc in sorted(self._suspects | self.in_conflict):
+            instances, replicas = self.instances_of(svc).values(), self.replicas.get(svc, inf)
+            if len(instances) <= replicas:
+                self.in_conflict.discard(svc)
+            elif svc not in self.in_conflict and (count := count_at_once(instances, now)) > replicas:
+                self.in_conflict.add(svc)
                 newest = max(instances, key=lambda one: one.joined_at)
                 more = {"count": str(count), "replicas": str(replicas)}
                 events.append(MeshEvent("conflict", svc, newest.boot, wall, newest.last.rev, more))
-            if len(instances) < 2:
-                self._crowded.discard(svc)
-        return events
-
-    def _detect_loops(self, now: float, wall: float) -> list[MeshEvent]:
-        events = []
-        for svc in sorted(self._restarted):
-            restarted = [one for one in self.instances_of(svc).values() if one.history.times]
+            restarted = [one for one in instances if one.history.times]
             events += [_crash_loop(one, now, wall) for one in restarted if one.history.detect_crash_loop(now)]
-            if not restarted:
-                self._restarted.discard(svc)
+            if len(instances) < 2 and not restarted:
+                self._suspects.discard(svc)
         return events
 
     def _record_skew(self, one: Instance) -> None:
@@ -385,3 +341,17 @@ def _succeed(new: Instance, history: RestartHistory, now: float, wall: float) ->
 def _crash_loop(one: Instance, now: float, wall: float) -> MeshEvent:
     more = {"restarts_hour": str(one.history.in_last_hour(now))}
     return MeshEvent("crash_loop", one.svc, one.boot, wall, one.last.rev, more)
+
+
+def count_at_once(instances: Collection[Instance], now: float) -> int:
+    """Return how many instances of a service provably ran at once.
+
+    A killed instance stays in the topology until its timeout, beside its successor. So only those count that
+    may still run, and of the others of them those that sent a beat after the last of them joined.
+    """
+    alive = [one for one in instances if not one.is_overdue(now)]
+    counts = (
+        1 + sum(one is not newest and one.joined_at <= newest.joined_at < one.beat_at for one in alive)
+        for newest in alive
+    )
+    return max(counts, default=0)

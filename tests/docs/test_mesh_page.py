@@ -6,7 +6,7 @@ from marketswarm.beat import Beat
 from marketswarm.status.topology_view import OLD_SEC
 from marketswarm.truth import parse_truth
 from marketswarm.truth.flows import build_flows
-from services.mesh.flow_faults import FAULT_KINDS
+from services.mesh.flow import FAULT_KINDS
 from services.mesh.instance import CALM_RESTARTS_PER_HOUR, MAX_RESTARTS_PER_HOUR, Instance
 from services.mesh.settings import FlowSettings
 from services.mesh.topology import EVENT_KINDS

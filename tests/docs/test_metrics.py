@@ -37,7 +37,7 @@ from services.medic.metrics import collect_metrics as collect_medic_metrics
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment
 from services.mesh.listener import BeatListener
-from services.mesh.metrics import collect_metrics as collect_mesh_metrics
+from services.mesh.loop import collect_metrics as collect_mesh_metrics
 from services.mesh.topology import Topology
 from services.sources.metrics import SourcesMetrics
 from support.pages import ROOT, blocks, table

@@ -21,9 +21,10 @@ from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.status.service_rows import ServiceState
-from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
+from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView, ServiceView, TopologyView
 from marketswarm.truth import Schedule
 from marketswarm.truth.document_edit import EntryFields
+from marketswarm.truth.flows import FlowFault
 from marketswarm.web.responses import ErrorPage, PageModel
 from marketswarm.web.sessions import BrowserSession
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
@@ -100,7 +101,13 @@ def make_events(snapshot: FleetSnapshot) -> tuple[AlertView, ...]:
     )
 
 
-FAULTS = {("market-redis", "rss:items"): ("vexy_ai is 412 entries behind, and reads 1.2 a second",)}
+PROBLEM = FlowFault(
+    "falls_behind",
+    "market-redis",
+    "rss:items",
+    "vexy_ai",
+    "vexy_ai is 412 entries behind, and reads 1.2 a second",
+)
 """What is wrong with the flows of the shipped fleet."""
 
 
@@ -131,6 +138,16 @@ def make_flows(snapshot: FleetSnapshot) -> tuple[FlowView, ...]:
         ),
         FlowView("system-redis", "mesh:topology", ("mesh",), (), "string"),
     )
+
+
+def make_topology(snapshot: FleetSnapshot, hostile: str = "") -> TopologyView:
+    """Return the topology with these flows; `hostile` is a problem, a note, and a key besides."""
+    flows, problems = make_flows(snapshot), (PROBLEM,)
+    if hostile:
+        flows = (*flows, FlowView(hostile, hostile, (snapshot.services[0].svc,)))
+        problems = (PROBLEM, FlowFault("odd", hostile, hostile, None, hostile))
+    services = [ServiceView(one.svc) for one in snapshot.services]
+    return TopologyView(1, True, services, flows, problems, (hostile,) * bool(hostile))
 
 
 def make_past(one: ServiceSnapshot) -> Past:
@@ -500,12 +517,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         "/notifications": lambda frame, _: NotificationsPage(frame),
         "/notifications/dead": show_dead,
         "/alerts": show_alerts,
-        "/topology": lambda frame, _: TopologyPage(
-            frame,
-            make_flows(snapshot),
-            FAULTS | ({(hostile, hostile): (hostile,)} if hostile else {}),
-            (hostile,) if hostile else (),
-        ),
+        "/topology": lambda frame, _: TopologyPage(frame, make_topology(snapshot, hostile)),
         "/truth": show_truth,
         "/truth/edit": edit_truth,
         "/truth/check": review_truth,

@@ -1,7 +1,7 @@
 """Answer the requests for pages: parse the query, read what the page needs, render it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 from urllib.parse import urlencode
 
@@ -10,7 +10,6 @@ from starlette.responses import HTMLResponse, Response
 
 from marketswarm.event import Kind
 from marketswarm.status.service_rows import URGENCY, ServiceState
-from marketswarm.status.topology_view import TopologyView
 from marketswarm.text import escape_text, parse_digits
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, find_alert, format_raw, read_alerts
 from services.board.fleet.fleet_board import FleetBoard
@@ -167,7 +166,7 @@ def make_site(board: FleetBoard) -> APIRouter:
     @site.get("/topology")
     async def show_topology() -> Response:
         frame = board.make_frame("Topology", "/topology")
-        return board.templates.answer(make_topology_page(frame, await board.read_topology()))
+        return board.templates.answer(TopologyPage(frame, await board.read_topology()))
 
     @site.get("/static/{digest}/{name}")
     async def send_asset(digest: str, name: str, request: Request) -> Response:
@@ -243,12 +242,3 @@ def parse_fleet_query(params: Mapping[str, str]) -> FleetQuery:
         rows=max(1, min(ROWS if rows is None else rows, MAX_ROWS)),
         wall=given.get("wall") == "1",
     )
-
-
-def make_topology_page(frame: Frame, topology: TopologyView) -> TopologyPage:
-    faults: dict[tuple[str, str], tuple[str, ...]] = {}
-    for one in topology.wrong:
-        place = one.bus, escape_text(one.key)
-        faults[place] = (*faults.get(place, ()), escape_text(one.text))
-    flows = tuple(replace(flow, key=escape_text(flow.key)) for flow in topology.flows)
-    return TopologyPage(frame, flows, faults, tuple(map(escape_text, topology.notes)))

@@ -6,18 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from marketswarm.cli.topology import draw_topology, format_dot, format_mermaid
+from marketswarm.cli.topology import draw_topology
+from marketswarm.status.topology_graph import build_graph, format_dot, format_mermaid
 from marketswarm.status.topology_view import (
+    MAX_FAULTS,
     MAX_INSTANCES,
-    MAX_PROBLEMS,
     FlowView,
     MeshSnapshot,
     ReaderView,
     ServiceView,
     build_topology,
-    describe_instances,
-    describe_key,
-    describe_reader,
     format_rate,
 )
 from marketswarm.truth import parse_truth
@@ -156,7 +154,7 @@ def test_what_mesh_wrote_of_what_the_truth_does_not_name_is_left_out():
 def test_names_of_strangers_steer_no_terminal_and_are_bounded():
     evil = "\x1b[2J\x07" + "x" * 10_000
     moving = MOVING | {
-        "faults": [{**ITEMS, "what": evil, "svc": evil, "text": evil}] * (3 * MAX_PROBLEMS),
+        "faults": [{**ITEMS, "what": evil, "svc": evil, "text": evil}] * (3 * MAX_FAULTS),
         "edges": [{**ITEMS, "svc": "vexy_ai", "does": "reads", "group": evil}],
         "away": {evil: evil},
     }
@@ -167,12 +165,12 @@ def test_names_of_strangers_steer_no_terminal_and_are_bounded():
         "services": {"rss_agg": {"instances": [evil_instance] * (3 * MAX_INSTANCES)}},
     }
     found = made(seen, moving)
-    assert len(found.wrong) == MAX_PROBLEMS
+    assert len(found.wrong) == MAX_FAULTS
     assert len(found.services[0].instances) == MAX_INSTANCES
     for text in (
         on_paper(found),
-        "\n".join(format_mermaid(found)),
-        "\n".join(format_dot(found)),
+        "\n".join(format_mermaid(build_graph(found))),
+        "\n".join(format_dot(build_graph(found))),
         orjson.dumps(found).decode(),
     ):
         assert "\x1b" not in text
@@ -201,8 +199,8 @@ def test_no_picture_whatever_crashes_the_drawing(data):
 
     found = made(bent(SEEN), bent(MOVING))
     on_paper(found)
-    assert list(format_mermaid(found))
-    assert list(format_dot(found))
+    assert list(format_mermaid(build_graph(found)))
+    assert list(format_dot(build_graph(found)))
     orjson.dumps(found)
 
 
@@ -215,14 +213,14 @@ def test_a_rate_is_told_in_the_unit_that_fits(per_sec, words):
 
 
 def test_a_key_is_told_by_what_stands_there():
-    assert describe_key(FlowView("b", "k")) == ""
-    assert describe_key(FlowView("b", "k", kind="hash")) == "hash"
-    assert describe_key(FlowView("b", "k", kind="none")) == "nothing there"
-    assert describe_key(FlowView("b", "k", kind="channel", subscribers=2)) == "channel, 2 subscribed"
+    assert FlowView("b", "k").words == ""
+    assert FlowView("b", "k", kind="hash").words == "hash"
+    assert FlowView("b", "k", kind="none").words == "nothing there"
+    assert FlowView("b", "k", kind="channel", subscribers=2).words == "channel, 2 subscribed"
     assert (
-        describe_key(FlowView("b", "k", kind="stream", length=1, rate=0.0, last_sec=90))
+        FlowView("b", "k", kind="stream", length=1, rate=0.0, last_sec=90).words
         == "0/s, 1 entry, last 90 s ago"
     )
-    assert describe_reader(ReaderView("a")) == ""
-    assert describe_reader(ReaderView("a", "g")) == "lag ?"
-    assert describe_instances(ServiceView("a", 3, [])) == "nobody runs"
+    assert ReaderView("a").words == ""
+    assert ReaderView("a", "g").words == "lag ?"
+    assert ServiceView("a", 3, []).words == "nobody runs"

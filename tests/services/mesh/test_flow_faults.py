@@ -1,13 +1,12 @@
 import pytest
 
 from marketswarm.truth.flows import Edge, Flows, Key
-from services.mesh.flow_faults import FAULT_KINDS, MAX_FAULTS, FaultFinder
-from services.mesh.flow_graph import Presence, Rates, build_graph
+from services.mesh.flow import FAULT_KINDS, MAX_FAULTS, FaultFinder, Presence, Rates, build_graph
 from services.mesh.flow_reader import ConsumerGroup, KeyReading
 from services.mesh.settings import FlowSettings
 
 ITEMS = Key("market-redis", "rss:items")
-FLOWS = Flows(("rss", "vexy"), (Edge("rss", "writes", ITEMS), Edge("vexy", "reads", ITEMS)))
+FLOWS = Flows((Edge("rss", "writes", ITEMS), Edge("vexy", "reads", ITEMS)))
 UP = Presence({"rss": 7200.0, "vexy": 7200.0})
 
 
@@ -22,7 +21,7 @@ def stream(*groups, added=10, length=10, last_sec=1.0):
 def faults(seen, presence=UP, flows=FLOWS, named=(), rates=None, **settings):
     looked = {ITEMS: seen} if seen is not None else {}
     graph = build_graph(flows, dict.fromkeys(named, "g"), looked, rates or Rates(), 10.0, window_sec=60.0)
-    return FaultFinder(graph, presence, FlowSettings(**settings), frozenset(named)).faults()
+    return FaultFinder(graph, presence, FlowSettings(**settings)).faults()
 
 
 def whats(*args, **kwargs):
@@ -36,11 +35,11 @@ def test_what_flows_is_well():
 
 def test_what_was_not_seen_is_judged_by_the_truth_alone():
     assert faults(None) == []
-    assert whats(None, flows=Flows(("vexy",), (Edge("vexy", "reads", ITEMS),))) == [("no_writer", "")]
+    assert whats(None, flows=Flows((Edge("vexy", "reads", ITEMS),))) == [("no_writer", None)]
 
 
 def test_a_key_that_is_written_by_a_stranger_is_said_to_be():
-    alone, rates = Flows(("vexy",), (Edge("vexy", "reads", ITEMS),)), Rates()
+    alone, rates = Flows((Edge("vexy", "reads", ITEMS),)), Rates()
     rates.record((ITEMS, ""), 0, 5.0, 60.0)
     (fault,) = faults(stream(), flows=alone, rates=rates)
     assert fault.text == (
@@ -54,16 +53,16 @@ def test_on_the_alert_log_the_notifier_alone_needs_a_group():
     up, edges = Presence({"archive": 7200.0, "notifier": 7200.0}), []
     for svc in ("archive", "notifier"):
         edges.append(Edge(svc, "reads", key))
-        flows = Flows(("healer", *up.up_sec), (Edge("healer", "writes", key), *edges))
+        flows = Flows((Edge("healer", "writes", key), *edges))
         seen = {key: stream(group("other"))}
         graph = build_graph(flows, dict.fromkeys(up.up_sec, "g"), seen, Rates(), 10.0, window_sec=60.0)
-        found = FaultFinder(graph, up, FlowSettings(), frozenset(up.up_sec)).faults()
+        found = FaultFinder(graph, up, FlowSettings()).faults()
         assert [each.svc for each in found] == (["notifier"] if svc == "notifier" else [])
 
 
 def test_a_group_falls_behind_when_its_oldest_entry_waits_for_too_long():
     (fault,) = faults(stream(group(lag=5, oldest_sec=61.0, pending=3)))
-    assert (fault.what, fault.key, fault.svc) == ("falls_behind", ITEMS, "vexy")
+    assert (fault.what, (fault.bus, fault.key), fault.svc) == ("falls_behind", ITEMS, "vexy")
     assert fault.text == (
         "group vexy falls behind: 5 unread, 3 taken and not settled, the oldest waits for 61 s"
     )
@@ -79,7 +78,7 @@ def test_a_group_whose_reader_is_down_says_so():
 
 def test_a_group_that_is_no_readers_falls_behind_too():
     (fault,) = faults(stream(group(), group("old", lag=7, oldest_sec=1e6)))
-    assert (fault.what, fault.svc) == ("falls_behind", "")
+    assert (fault.what, fault.svc) == ("falls_behind", None)
     assert fault.text.startswith("group old, which is no reader's of the truth, falls behind: 7 unread")
 
 
@@ -118,7 +117,7 @@ def test_a_writer_that_writes_nothing_for_too_long_is_told():
 
 
 def test_a_key_that_nobody_reads_may_be_silent_unless_something_is_expected():
-    written = Flows(("rss",), (Edge("rss", "writes", ITEMS),))
+    written = Flows((Edge("rss", "writes", ITEMS),))
     late = KeyReading("stream", length=1, added=1, last_sec=9000.0)
     assert whats(late, flows=written) == []
     assert whats(late, flows=written, expect_sec={"rss:items": 60}) == [("writer_silent", "rss")]
@@ -128,7 +127,7 @@ def test_a_key_whose_writers_are_all_down_has_none():
     down = Presence({"vexy": 99.0}, frozenset({"rss"}))
     (fault,) = faults(stream(), down)
     assert (fault.what, fault.text) == ("writer_down", "nobody writes it: rss is down")
-    two = Flows(("rss", "b", "vexy"), (*FLOWS.edges, Edge("b", "writes", ITEMS)))
+    two = Flows((*FLOWS.edges, Edge("b", "writes", ITEMS)))
     assert whats(stream(), down, flows=two) == []
 
 
@@ -153,7 +152,7 @@ def test_a_reader_of_a_key_that_needs_no_group_has_none_unless_its_settings_name
 
 
 def test_one_of_several_readers_may_read_without_a_group_unless_its_settings_name_one():
-    flows = Flows(("rss", "vexy", "tail"), (*FLOWS.edges, Edge("tail", "reads", ITEMS)))
+    flows = Flows((*FLOWS.edges, Edge("tail", "reads", ITEMS)))
     presence = Presence({"rss": 99.0, "vexy": 99.0, "tail": 99.0})
     assert whats(stream(), presence, flows=flows) == []
     assert whats(stream(), presence, flows=flows, named=["tail"]) == [("no_group", "tail")]
@@ -174,6 +173,6 @@ def test_there_is_an_end_to_what_is_told():
 
 
 def test_each_kind_is_in_the_table():
-    import services.mesh.flow_faults as module
+    import services.mesh.flow as module
 
     assert all(f"`{what}`" in module.__doc__ for what in FAULT_KINDS)

@@ -1,5 +1,7 @@
+import orjson
+
 from marketswarm.truth.flows import Edge, FlowFault, Flows, Key
-from services.mesh.flow_graph import MAX_SAMPLES, Rates, assign_groups, build_graph, encode_flow
+from services.mesh.flow import MAX_SAMPLES, Rates, assign_groups, build_graph, encode_flow
 from services.mesh.flow_reader import ConsumerGroup, KeyReading, age_sec, parse_key
 
 ITEMS = Key("market-redis", "rss:items")
@@ -40,15 +42,17 @@ def test_a_count_that_fell_began_anew_and_one_that_is_unknown_has_no_rate():
     assert rates.record("k", 13, 10.0, 60.0) == 2.0
     assert rates.record("k", None, 15.0, 60.0) is None
     assert rates.record("k", 20, 20.0, 60.0) is None
-    rates.keep([])
+    rates.drop_older(25.0)
     assert len(rates) == 0
 
 
 def test_the_first_entries_of_a_stream_that_was_not_there_are_its_first_rate():
-    flows, rates = Flows(("rss",), (Edge("rss", "writes", ITEMS),)), Rates()
+    flows, rates = Flows((Edge("rss", "writes", ITEMS),)), Rates()
     for now, seen in ((0.0, KeyReading("none")), (5.0, KeyReading("stream", length=10, added=10))):
         graph = build_graph(flows, {}, {ITEMS: seen}, rates, now, window_sec=60.0)
-    assert graph.keys[ITEMS].rate == 2.0
+    assert graph.keys[ITEMS].seen.rate == 2.0
+    build_graph(flows, {}, {}, rates, 10.0, window_sec=60.0)
+    assert len(rates) == 0, "a key that is not read any more has no rate"
 
 
 def test_the_script_s_answer_becomes_what_was_seen():
@@ -75,12 +79,11 @@ def test_an_id_that_was_not_made_of_a_time_has_no_age():
 def test_what_is_shown_has_the_agreed_shape():
     notes = Key("market-redis", "vexy:notes")
     flows = Flows(
-        ("rss", "vexy"),
         (Edge("rss", "writes", ITEMS), Edge("vexy", "reads", ITEMS), Edge("vexy", "writes", notes)),
     )
     rates = Rates()
     for now, added in ((0.0, 0), (10.0, 15)):
-        one = ConsumerGroup("vexy", 1, 2, 3, added, 7.1234)
+        one = ConsumerGroup("vexy", 1, 2, 3, added, 7.123)
         seen = {
             ITEMS: KeyReading("stream", length=9, added=added, last_sec=0.5, groups=(one,)),
             notes: KeyReading("channel", subscribers=2),
@@ -96,7 +99,8 @@ def test_what_is_shown_has_the_agreed_shape():
         "rate": 1.5,
     }
     items = {"bus": "market-redis", "key": "rss:items"}
-    assert encode_flow(graph, [FlowFault("no_group", ITEMS, "", "why")], 4, 5.0, 99.12345) == {
+    found = encode_flow(graph, [FlowFault("no_group", *ITEMS, None, "why")], 4, 5.0, 99.12345)
+    assert orjson.loads(orjson.dumps(found)) == {
         "ts": 99.123,
         "kept_sec": 3600,
         "revision": 4,

@@ -11,8 +11,7 @@ from marketswarm.cli.new import STARTER_TRUTH
 from marketswarm.truth import parse_truth
 from marketswarm.truth.flows import build_flows
 from services.archive.settings import find_streams as find_streams_of_archive
-from services.mesh.flow_faults import FaultFinder
-from services.mesh.flow_graph import Presence, Rates, build_graph, named_groups
+from services.mesh.flow import FaultFinder, Presence, Rates, build_graph, named_groups
 from services.mesh.flow_reader import ConsumerGroup, KeyReading
 from services.mesh.settings import MeshSettings
 from services.vexy_ai.settings import find_streams as find_streams_of_vexy
@@ -64,10 +63,7 @@ def find_faults(truth, groups, is_written):
     up = Presence(dict.fromkeys(truth.services, DAY_SEC))
     mesh = truth.services.get("mesh")
     settings = MeshSettings.model_validate({"settings": mesh.settings if mesh else {}}).settings
-    return [
-        (fault.what, fault.key.name, fault.svc)
-        for fault in FaultFinder(graph, up, settings, frozenset(named)).faults()
-    ]
+    return [(fault.what, fault.key, fault.svc) for fault in FaultFinder(graph, up, settings).faults()]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from marketswarm.cli.topology import format_dot, format_mermaid
+from marketswarm.status.topology_graph import build_graph, format_dot, format_mermaid
 from marketswarm.status.topology_view import MeshSnapshot, build_topology
 from marketswarm.truth import parse_truth
 
@@ -39,7 +39,8 @@ def graph(*keys, moving=None):
         }
     }
     flow = MeshSnapshot(moving, 1.0) if moving else MeshSnapshot()
-    return build_topology(parse_truth(json.dumps(document).encode()).truth, 1, MeshSnapshot(), flow)
+    truth = parse_truth(json.dumps(document).encode()).truth
+    return build_graph(build_topology(truth, 1, MeshSnapshot(), flow))
 
 
 TOKEN = re.compile(r'\s+|"(?:[^"\\]|\\.)*"|[A-Za-z_][A-Za-z0-9_]*|\d+|->|[{}\[\];,=]')
@@ -173,6 +174,16 @@ def test_rates_lags_and_faults_are_drawn():
     assert nodes["k0"] == '"k\\n1.5/s, 2 entries"'
     assert ("k0", "s1", '"lag 3"') in edges
     assert "\n".join(format_dot(found)).count("color=red") == 1
+
+
+def test_a_channel_has_a_shape_of_its_own():
+    at = {"bus": "market-redis", "kind": "channel", "subscribers": 2}
+    found = graph("k", "other", moving={"keys": [{**at, "key": "k"}]})
+    assert 'k0(["k<br/>channel, 2 subscribed"])' in "\n".join(format_mermaid(found))
+    assert 'k1[("other")]' in "\n".join(format_mermaid(found))
+    dot = "\n".join(format_dot(found))
+    assert "k0 [shape=ellipse" in dot
+    assert "k1 [shape=cylinder" in dot
 
 
 def test_who_neither_writes_nor_reads_is_not_in_the_flow():
