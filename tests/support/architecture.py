@@ -28,6 +28,7 @@ LAYERS = {
         "lazy_names",
         "bus_url",
         "packed_log",
+        "pages",
         "tail_buffer",
         "text",
     ],
