@@ -88,7 +88,7 @@ async def main() -> int:
             metrics.backlogs = {stream: each for pool in pools for stream, each in pool.backlogs.items()}
             workers = [worker for pool in pools for worker in pool.workers]
             metrics.lag_sec = find_lag(workers, time.monotonic())
-            metrics.is_away = outage is not None
+            metrics.database_up = outage is None
             behind = describe_backlog(metrics.backlogs, settings_now().settings.behind_sec)
             now = time.monotonic()
             away = describe_outage(outage, metrics.backlogs, now)

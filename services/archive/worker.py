@@ -197,7 +197,7 @@ class ArchiveWorker:
         async def write_batch() -> list[tuple[TypedEntry, str]]:
             began = time.monotonic()
             found = await self._writer.write(typed)
-            self._metrics.batch_sec.observe(time.monotonic() - began)
+            self._metrics.batch_seconds.observe(time.monotonic() - began)
             return found
 
         return await self._retry_while_away(consumer, write_batch)

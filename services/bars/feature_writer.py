@@ -399,7 +399,7 @@ class FeatureWriter:
             publish.write_hash(state, {RECORD: each.after})
             transactions.append(publish)
         done = await commit_each(self._find_bus(), transactions, WITHIN_SEC)
-        self._metrics.features += sum(
+        self._metrics.features_total += sum(
             len(each.entries) for each, is_done in zip(new, done, strict=True) if is_done
         )
         return all(done)
