@@ -30,7 +30,7 @@ from marketswarm.truth import Truth, TruthError
 
 NAME: Final = "access"
 SERVER: Final = "postgres"
-"""The server's name on the network of the fleet, and that of its folder beside those of the buses."""
+"""The server's name on the network of the fleet, and of its folder beside the folders of the buses."""
 READABLE: Final = 0o644
 """The permissions of what a server reads, as another user: verifiers and hashes of passwords alone."""
 PRIVATE: Final = 0o600

@@ -2,8 +2,8 @@
 
 Its files are in ACCESS_DIR: `tls/` has the certificate, `secrets/join` the password of the user by which
 other machines beat, and `bus-tls/tls.pem` the certificate with its key, which the servers read: in containers
-a volume of its own, since whoever has the key can pose as the fleet. A server listens for other machines only
-once there is that file, and every user has a password.
+a volume of its own, since a program with the key can pose as the fleet. A server listens for other machines
+only once there is that file, and every user has a password.
 """
 
 from pathlib import Path

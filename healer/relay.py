@@ -32,6 +32,7 @@ from marketswarm.metrics import Family, MetricTable
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence, Leadership
 from marketswarm.monitor.publication_step import record_publication
 from marketswarm.monitor.publisher import LogLength
+from marketswarm.pages import split_pages
 from marketswarm.tracing import Tracer
 
 PAGE_SIZE: Final = 100
@@ -181,8 +182,7 @@ class Relay:
         open_misses, newest_ts = await self._find_open(bus)
         now = time.time()
         ms = max(self._closed.ms, round(1000 * min(newest_ts, now + MAX_AHEAD_SEC)))
-        for at in range(0, len(open_misses), PAGE_SIZE):
-            batch = open_misses[at : at + PAGE_SIZE]
+        for batch in split_pages(open_misses, PAGE_SIZE):
             events = [close_outage(self.rule, miss, now) for _, miss in batch]
             # those that were missed after these are still open
             if not await self._store_closed(bus, fence, ClosedOutages(batch[-1][0], ms), events):

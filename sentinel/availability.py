@@ -5,7 +5,7 @@ nothing can be published over the buses, and only the sentinel can notify people
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from marketswarm.event import Event, Kind, make_event_id
 
@@ -49,16 +49,7 @@ class BusAvailability:
         if bus not in self._reported:
             return None
         self._reported.discard(bus)
-        kind = Kind.BUS_OK
-        return Event(
-            kind,
-            bus,
-            wall,
-            make_event_id(kind, bus, wall),
-            self._sentinel,
-            down_sec=now - last,
-            since=wall - now + last,
-        )
+        return self._make_event(Kind.BUS_OK, bus, last, now, wall, down_sec=now - last)
 
     def report_lost_buses(self, timeout_sec: float, grace_sec: float, now: float, wall: float) -> list[Event]:
         """Return a `bus_miss` for each bus, once, if none accepted a write for long enough.
@@ -67,21 +58,16 @@ class BusAvailability:
         """
         if not self._written_at or now - max(self._written_at.values()) < timeout_sec + grace_sec:
             return []
-        kind = Kind.BUS_MISS
-        found = [
-            Event(
-                kind,
-                bus,
-                wall,
-                make_event_id(kind, bus, wall),
-                self._sentinel,
-                late_sec=now - last,
-                timeout_sec=timeout_sec,
-                reason=self._reasons.get(bus, "timeout"),
-                since=wall - now + last,
-            )
-            for bus, last in self._written_at.items()
-            if bus not in self._reported
-        ]
+        found = []
+        for bus, last in self._written_at.items():
+            if bus not in self._reported:
+                reason = self._reasons.get(bus, "timeout")
+                more = {"late_sec": now - last, "timeout_sec": timeout_sec, "reason": reason}
+                found.append(self._make_event(Kind.BUS_MISS, bus, last, now, wall, **more))
         self._reported.update(self._written_at)
         return found
+
+    def _make_event(self, kind: Kind, bus: str, last: float, now: float, wall: float, **more: Any) -> Event:
+        """Return an event about a bus that accepted a write at `last` (monotonic), and none since."""
+        ident, since = make_event_id(kind, bus, wall), wall - now + last
+        return Event(kind, bus, wall, ident, self._sentinel, since=since, **more)

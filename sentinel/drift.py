@@ -116,7 +116,7 @@ class DriftDetector:
 def find_drifted(seen: Mapping[str, HeldTruth | None]) -> dict[str, DriftReason]:
     """Return the buses whose document is missing, invalid or not the newest truth, and why.
 
-    The document of the highest revision is the newest; of two with the same revision, that of the first bus.
+    The document of the highest revision is the newest; with the same revision, the one of the first bus.
     """
     found: dict[str, DriftReason] = {}
     truths = [held for held in seen.values() if held is not None and held.unusable is None]

@@ -8,17 +8,21 @@ It follows the log of alerts on every bus and gives the notifier some seconds. T
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
 from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.outage import Outage
+from marketswarm.bus.follower import StreamFollower
+from marketswarm.bus.outage import Outage, retrying
+from marketswarm.bus.stream import StreamEntry, read_newest_id
 from marketswarm.channels import Channel
-from marketswarm.event import Event, encode_event
-from marketswarm.keys import canary_key, roster_key
+from marketswarm.event import Event, MalformedEvent, encode_event, parse_event
+from marketswarm.keys import ALERT_LOG, canary_key, roster_key
+from marketswarm.metrics import Family, MetricTable
 from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.settings import SentinelSettings
 from marketswarm.tasks import run_until_first
@@ -26,15 +30,29 @@ from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import HEALER, Truth
 from sentinel.availability import BusAvailability
 from sentinel.delivery_records import RECORD_LIFE_SEC, DeliveryRecords, find_open_miss, load_roster_entries
-from sentinel.follow import SkippedEntries, follow_alert_log
 from sentinel.pending import PendingAlert, PendingAlerts
 from sentinel.sender import ChannelSender, build_message, find_message_zone
 
 POLL_SEC: Final = 0.5
 RETRY_RECORDS_SEC: Final = 1.0
 PROBE_EVERY_SEC: Final = 1.0
+BLOCK_SEC: Final = 1.0
+PAGE_SIZE: Final = 500
+_SERVICE_EVENTS: Final = (b'{"type":"heartbeat', b'{"type":"probe')
+"""The first bytes of events about services, which the sentinel skips without parsing them."""
+_HELP: Final = {
+    "log_oversized_total{bus}": (
+        "Entries of healer:alerts:log that the sentinel skipped, because they were too large."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_", _HELP)
 
-log = logs.get("direct")
+log, sentinel_log = logs.get("direct"), logs.get("sentinel")
+
+
+def collect_skipped(skipped: Mapping[str, int]) -> Iterator[Family]:
+    """Return the metric of the entries of the log that are too large to be read, by bus."""
+    return _METRICS.collect(log_oversized_total=skipped)
 
 
 class Fallback:
@@ -60,7 +78,8 @@ class Fallback:
             )
             for channel in channels
         ]
-        self.skipped = SkippedEntries()
+        self.skipped: Counter[str] = Counter()
+        """By bus, the entries of the log that were too large to be read."""
         self._sending: dict[str, int] = {}  # by event id, the number of senders that still try it
         self._wake, self._changed, self._records_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -106,13 +125,35 @@ class Fallback:
             await run_until_first(self._changed.wait(), *works)
 
     async def _follow_log(self, bus: Bus) -> None:
-        await follow_alert_log(
-            bus,
-            on_event=self.add_event,
-            on_skipped=self.skipped.add,
-            on_reached=self._restore_open_alerts,
-            outage=Outage(log, "fallback.log_unread", "fallback.log_read"),
-        )
+        """Follow the log of a bus from its end on, until cancelled.
+
+        Entries that were written while the bus was away are read afterwards.
+        """
+        follower: StreamFollower | None = None
+        async for attempt in retrying(Outage(log, "fallback.log_unread", "fallback.log_read")):
+            with attempt:
+                if follower is None:
+                    follower = StreamFollower(bus, ALERT_LOG, await read_newest_id(bus, ALERT_LOG))
+                await follower.resume()
+                await self._restore_open_alerts(bus)
+                while True:
+                    attempt.end()
+                    entries, _ = await follower.read(PAGE_SIZE, BLOCK_SEC)
+                    for entry in entries:
+                        self._add_entry(bus, entry)
+
+    def _add_entry(self, bus: Bus, entry: StreamEntry) -> None:
+        """Add the event of an entry of a log unless it is about a service; count one that is too large."""
+        if entry.fields is None:
+            sentinel_log.warning("log.oversized", bus=bus.name, entry=entry.id.decode(), bytes=entry.size)
+            self.skipped[bus.name] += 1
+            return
+        raw = entry.fields.get(b"event", b"")
+        if raw.startswith(_SERVICE_EVENTS):
+            return
+        event = parse_event(raw)
+        if not isinstance(event, MalformedEvent):
+            self.add_event(event, raw)
 
     async def _probe_writes(self, bus: Bus) -> None:
         """A full bus, or a replica, still answers reads, so increment our canaries' counter every second."""

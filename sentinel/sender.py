@@ -63,7 +63,7 @@ class ChannelSender:
         """Why the last attempt failed, as text for a beat's `detail`; None if it did not."""
         self._is_alert_wanted, self._on_accepted, self._on_finished = is_wanted, on_accepted, on_finished
         self._build = build
-        self._alerts: dict[str, PendingAlert] = {}  # by the id of their message, which is that of their event
+        self._alerts: dict[str, PendingAlert] = {}  # by the id of their message and event
         self._worker = ChannelWorker(
             channel,
             outcome=self._handle_outcome,

@@ -17,7 +17,7 @@ from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, find_alert_
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
 from sentinel.comparison import TruthComparison
-from sentinel.fallback import Fallback
+from sentinel.fallback import Fallback, collect_skipped
 
 SENTINEL: Final = "sentinel"
 
@@ -77,7 +77,7 @@ async def run_sentinel(me: Agent[SentinelSettings]) -> None:
     me.on_reseed(apply_truth, check=open_buses)
     me.task(comparison.run(), name="truth on all buses")
     if fallback is not None:
-        me.expose(fallback.skipped.collect)
+        me.expose(lambda: collect_skipped(fallback.skipped))
         me.task(fallback.run(), name="direct")
     if me.settings.deadman_url is not None:
         from sentinel.deadman import ping_while_well  # noqa: PLC0415 - imports an HTTP library only if it is configured

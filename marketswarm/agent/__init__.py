@@ -42,16 +42,4 @@ __all__ = [
     "run",
 ]
 
-__getattr__ = import_when_used(
-    __name__,
-    {
-        "marketswarm.agent.member": ("Agent",),
-        "marketswarm.agent.lease": ("Lease", "LeaseHeld", "LeaseLost"),
-        "marketswarm.agent.lifecycle": ("agent", "run"),
-        "marketswarm.agent.service_config": ("InputStream", "ServiceConfig"),
-        "marketswarm.agent.shards": ("Share",),
-        "marketswarm.agent.truth_source": ("FoundTruth", "load_truth", "find_truth_buses", "create_bus"),
-        "marketswarm.exit": ("Code", "Exit"),
-        "marketswarm.truth": ("first_point", "point_like"),
-    },
-)
+__getattr__ = import_when_used(__name__)

@@ -130,7 +130,7 @@ class HeartbeatSender:
         self.svc, self.boot, self.target = svc, boot, target
         self.i = self.sent = self.failed = 0
         self.sent_at: float | None = None
-        self._life_sec: float | None = None  # that of the last-beat key
+        self._life_sec: float | None = None  # of the last-beat key
         self._progress, self._get_trouble, self._get_detail = progress, get_trouble, get_detail
         self._sender, self._on_beat, self._is_mute = sender, on_beat, is_mute
         self._target_changed = asyncio.Event()

@@ -60,7 +60,7 @@ def is_in_time(until: float | None) -> bool:
 class Lease:
     """A lease as one process sees it.
 
-    `epoch` is greater than that of every holder before, 0 before the first.
+    `epoch` is greater than the epoch of every earlier holder, and 0 before this process holds the lease.
 
     A process that slept past the end of its lease, and does not know it yet, can still do harm. So a store to
     which it writes should reject an epoch lower than one that the store has seen. Raises ValueError if a name

@@ -146,7 +146,7 @@ def _end_process(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) ->
 
 
 def _configure_logs() -> None:
-    """Configure logs under the main module's package name, until `_run_agent` does so with the settings."""
+    """Configure logs under the main module's package name, until `agent` does so with the settings."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = spec.parent.rpartition(".")[2] if spec is not None and spec.parent else ""
     log.configure(name or "marketswarm")
@@ -166,7 +166,8 @@ def agent(
     open_bus: OpenBus = create_bus,
     version: str = __version__,
 ) -> contextlib.AbstractAsyncContextManager[Agent[S]]: ...
-def agent(
+@contextlib.asynccontextmanager
+async def agent(
     name: str,
     settings: Any = CommonSettings,
     *,
@@ -174,8 +175,8 @@ def agent(
     begins_mute: Callable[[Any], bool] | None = None,
     open_bus: OpenBus = create_bus,
     version: str = __version__,
-) -> contextlib.AbstractAsyncContextManager[Agent[Any]]:
-    """Return a context manager that makes this process a member of the swarm inside its block.
+) -> AsyncIterator[Agent[Any]]:
+    """Make this process a member of the swarm inside the block.
 
     Args:
         settings: the class of its settings, read from the environment (or such settings, in a test).
@@ -190,19 +191,6 @@ def agent(
             task failed, 0 if it was stopped before it had joined. The body's exceptions are raised unchanged.
     """
     sender = Sender(socket.gethostname(), version, time.time())
-    return _run_agent(name, settings, heartbeat, open_bus, sender, begins_mute=begins_mute)
-
-
-@contextlib.asynccontextmanager
-async def _run_agent(
-    name: str,
-    settings: Any,
-    heartbeat: MakeHeartbeat[Any] | None,
-    open_bus: OpenBus,
-    sender: Sender,
-    *,
-    begins_mute: Callable[[Any], bool] | None,
-) -> AsyncIterator[Agent[Any]]:
     if isinstance(settings, type):
         settings = read_settings(settings)
     log.configure(name, settings)

@@ -281,7 +281,7 @@ class Agent(Generic[S]):
         return hold_lease(self, lease, wait_sec)
 
     def expose(self, source: Source) -> None:
-        """Add a source of metrics. It is called in another thread than that of the event loop."""
+        """Add a source of metrics. It is called in another thread than the event loop's."""
         self.sources.append(source)
 
     def open_tracer(self) -> Tracer | None:

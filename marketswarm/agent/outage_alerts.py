@@ -134,7 +134,7 @@ class OutageAlerts:
     def add_outcome(self, name: str, ts: float, error: str | None, detail: str | None = None) -> None:
         """Add the outcome of a target, to be stored by `run`; ignore a target that is not followed.
 
-        `ts` is in epoch seconds, `error` is None for a success, and `detail` is that of a miss that follows.
+        `ts` is in epoch seconds, `error` is None for a success, and `detail` is for a miss that follows.
         """
         if self._thresholds_of(name) is not None:
             self._count += 1

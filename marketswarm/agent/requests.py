@@ -1,4 +1,4 @@
-"""Take what a process is asked for on the bus, each request once, and report what became of it.
+"""Take what a process is asked for on the bus, each request once, and report the outcome.
 
 A request stands under one key, the report under another, each in place of the one before; their forms are in
 `marketswarm/operator/`. Anyone with access to the bus may have written a request, so it is parsed, bounded in

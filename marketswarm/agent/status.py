@@ -1,6 +1,6 @@
 """Reports of an agent's status to programs outside: a file for health checks, and systemd's socket.
 
-The status is that of the watchdog: when the event loop and the work last made progress. A thread of its own
+The status comes from the watchdog: when the event loop and the work last made progress. A thread of its own
 reports it, since a file system that hangs must block neither the event loop nor the watchdog. If no outlet is
 configured, that thread is not started.
 """

@@ -225,7 +225,7 @@ async def read_fingerprints(
 
 
 def _match_known(bus: Bus, fingerprint: Fingerprint, known: ParsedTruth | None) -> TruthReading | None:
-    """Return a reading with the known document if the fingerprint is that of it, otherwise None."""
+    """Return a reading with the known document if the fingerprint matches it, otherwise None."""
     size, revision, sha256 = fingerprint.size, fingerprint.revision, fingerprint.sha256
     if known is None or (size, sha256) != (known.size, known.sha256.encode()):
         return None
@@ -237,7 +237,7 @@ async def _load_patched(
 ) -> TruthReading | None:
     """Return a reading of what the patch makes of the known document, or None if the bus has another one.
 
-    A patch is about `truth:doc` only: `truth:meta` may be that of a copy under another key.
+    A patch is about `truth:doc` only: `truth:meta` may be about a copy under another key.
     """
     if known is None or patch is None or key != TRUTH_DOC or patch.of != known.sha256:
         return None

@@ -2,8 +2,8 @@
 
 A document can make any parser take minutes or gigabytes, and a library can leave its memory behind. The
 worker holds no secret and may be killed at any time; if it takes too long or dies over a request, the next
-request gets a new one. `WorkerProcess` is the side of the agent, `serve_requests` that of the worker, which
-is a module that is run as a program:
+request gets a new one. `WorkerProcess` is the side of the agent, `serve_requests` the side of the worker,
+which is a module that is run as a program:
 
     python -m services.rss_agg.parse_process
 

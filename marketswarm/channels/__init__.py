@@ -35,27 +35,4 @@ __all__ = [
     "make_event_message",
 ]
 
-__getattr__ = import_when_used(
-    __name__,
-    {
-        "marketswarm.channels.channel": (
-            "Channel",
-            "Failure",
-            "Receipt",
-            "SendError",
-        ),
-        "marketswarm.channels.message": (
-            "AlertState",
-            "Message",
-            "MessageKind",
-            "make_event_message",
-        ),
-        "marketswarm.channels.registry": (
-            "KINDS",
-            "ChannelError",
-            "create_channel",
-            "create_environment_channels",
-        ),
-        "marketswarm.event": ("Severity",),
-    },
-)
+__getattr__ = import_when_used(__name__)

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Any, Final
 
-import anyio
 import orjson
 from pydantic import Field
 
-from marketswarm.channels.channel import AcceptedParts, ChannelOptions, Receipt, SendError
-from marketswarm.channels.http import Http, HttpChannel
+from marketswarm.channels.channel import ChannelOptions, Receipt
+from marketswarm.channels.http import Http, HttpPartsChannel
 from marketswarm.channels.links import add_link_lines
 from marketswarm.channels.message import Message, MessageKind, make_plain_key
 from marketswarm.channels.text import replace_surrogates
@@ -25,8 +24,6 @@ from marketswarm.text import format_utc
 
 ALERTS_AT_MOST: Final = 1000
 """How many alerts one group holds; the number of further ones is in `truncatedAlerts`."""
-WITHIN_SEC: Final = 20.0
-"""How long all requests of one message may take, in seconds; accepted requests are not repeated."""
 NOT_ENDED: Final = "0001-01-01T00:00:00Z"
 """Alertmanager's `endsAt` while an alert fires."""
 
@@ -45,11 +42,6 @@ def encode_alert_groups(message: Message, receiver: str, anchor: str | None = No
         groups.setdefault(thread or own, []).append(alert)
     ordered = {thread: groups[thread] for thread in sorted(groups, key=lambda thread: thread != own)}
     return {thread: _encode_group(message, receiver, thread, alerts) for thread, alerts in ordered.items()}
-
-
-def encode_alert_group(message: Message, receiver: str, anchor: str | None = None) -> bytes:
-    """Return the first group of a message; most messages have no other."""
-    return next(iter(encode_alert_groups(message, receiver, anchor).values()))
 
 
 def _encode_group(message: Message, receiver: str, thread: str, every: list[dict[str, Any]]) -> bytes:
@@ -162,7 +154,7 @@ class Options(ChannelOptions):
     url: HttpUrl = Field(repr=False)
 
 
-class Alertmanager(HttpChannel):
+class Alertmanager(HttpPartsChannel):
     """A channel that POSTs each message as a group for each of its threads.
 
     A thread's anchor is the severity of its alerts.
@@ -170,21 +162,15 @@ class Alertmanager(HttpChannel):
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         super().__init__(name, options.url, http)
-        self._url = options.url
-        self._parts = AcceptedParts()
-        self.within_sec = WITHIN_SEC
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
         """Send the groups of a message that were not accepted yet. Raises SendError."""
-        groups, answer = encode_alert_groups(message, self.name, anchor), ""
-        try:
-            with anyio.fail_after(WITHIN_SEC):  # anyio's timeout, for the reason in net/http.py
-                for thread in self._parts.remaining(message.id, groups):
-                    answer = await self._post(groups[thread], _make_request_id(message, thread))
-                    self._parts.mark_accepted(message.id, thread)
-        except TimeoutError:
-            raise SendError("timeout") from None
-        self._parts.forget(message.id)
+        groups = encode_alert_groups(message, self.name, anchor)
+        answer = await self.send_parts(
+            message.id,
+            groups,
+            lambda thread: self._post(groups[thread], _make_request_id(message, thread)),
+        )
         return Receipt(answer, anchor or message.severity)
 
     async def _post(self, body: bytes, request_id: str) -> str:

@@ -36,7 +36,7 @@ _BUTTON: Final = 'style="border:1px solid #36a3eb;border-radius:4px;padding:6px 
 WITHIN_SEC: Final = 15.0
 """How long one attempt may take, in seconds; a mail server may scan the mail and look up names."""
 LINE_AT_MOST: Final = 75
-"""The length of a line of the subject: that of an encoded word (RFC 2047)."""
+"""The length of a line of the subject, as of an encoded word (RFC 2047)."""
 PARENTS_AT_MOST: Final = 10
 """How many earlier mails a mail may answer: it may say that outages of several conversations have ended."""
 _DOT_ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")

@@ -1,15 +1,16 @@
 """Send HTTP requests to receivers, and turn every failure into a `SendError`. Redirects are not followed."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import anyio
 import orjson
 from pydantic import SecretStr
 
 from marketswarm.bus.stored_values import parse_object
-from marketswarm.channels.channel import Channel, Failure, SendError
+from marketswarm.channels.channel import AcceptedParts, Channel, Failure, SendError
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import TOO_LONG, HttpClient, HttpError, HttpResponse
 from marketswarm.net.retry import resolve_pause_sec
@@ -20,6 +21,8 @@ _BROKEN: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 42
 """Statuses about the sender, the address or the form of every request, whatever the message is."""
 WITHIN_SEC: Final = 5.0
 """How long one request may take, in seconds."""
+PARTS_WITHIN_SEC: Final = 20.0
+"""How long all requests of one message may take, in seconds; accepted requests are not repeated."""
 MAX_RESPONSE_BYTES: Final = 64 * 1024
 """How many bytes of a response are read; the connection of a longer response is not used again."""
 JSON: Final = "application/json; charset=utf-8"
@@ -94,11 +97,39 @@ class HttpChannel(Channel):
 
     def __init__(self, name: str, url: str, http: Http | None) -> None:
         self.name, self.where = name, find_host(url)
+        self._url = url
         self._http = http or Http()
         self.within_sec = self._http.within_sec
 
     async def aclose(self) -> None:
         await self._http.aclose()
+
+
+class HttpPartsChannel(HttpChannel):
+    """A channel whose messages may take several requests, the parts; all of them within PARTS_WITHIN_SEC."""
+
+    def __init__(self, name: str, url: str, http: Http | None) -> None:
+        super().__init__(name, url, http)
+        self._parts = AcceptedParts()
+        self.within_sec = PARTS_WITHIN_SEC
+
+    async def send_parts(
+        self, ident: str, parts: Iterable[str], send: Callable[[str], Awaitable[str]]
+    ) -> str:
+        """Send the parts of the message `ident` that were not accepted yet, in order, by `send`.
+
+        Return what `send` returned last, or an empty text. Raises SendError.
+        """
+        answer = ""
+        try:
+            with anyio.fail_after(PARTS_WITHIN_SEC):  # anyio's timeout, for the reason in net/http.py
+                for part in self._parts.remaining(ident, parts):
+                    answer = await send(part)
+                    self._parts.mark_accepted(ident, part)
+        except TimeoutError:
+            raise SendError("timeout") from None
+        self._parts.forget(ident)
+        return answer
 
 
 def find_host(url: str) -> str:
@@ -133,7 +164,7 @@ def parse_json_object(answer: HttpResponse) -> dict[str, Any]:
 
 
 def parse_pause_sec(value: Any) -> float | None:
-    """Return the pause that a header or JSON asks for, in seconds; None if it is no number from 0 up.
+    """Return the pause that a header or JSON asks for, in seconds; None if it is not a number from 0 up.
 
     An epoch time is a date, not a number of seconds.
     """

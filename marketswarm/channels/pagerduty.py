@@ -7,11 +7,10 @@ nothing. A message that opens and closes nothing triggers no alert.
 import re
 from typing import Any, Final
 
-import anyio
 import orjson
 
-from marketswarm.channels.channel import AcceptedParts, ChannelOptions, Failure, Receipt, SendError
-from marketswarm.channels.http import Http, HttpChannel, make_response_error
+from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
+from marketswarm.channels.http import Http, HttpPartsChannel, make_response_error
 from marketswarm.channels.links import list_links
 from marketswarm.channels.message import Message, MessageKind, make_plain_key
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf8_length
@@ -19,8 +18,6 @@ from marketswarm.settings import HttpUrl, Token
 from marketswarm.text import format_utc
 
 ENQUEUE: Final = "https://events.pagerduty.com/v2/enqueue"
-WITHIN_SEC: Final = 20.0
-"""How long all requests of one message may take, in seconds; accepted requests are not repeated."""
 SUMMARY_AT_MOST: Final = 1024
 LABEL_AT_MOST: Final = 100
 DETAIL_AT_MOST: Final = 30_000
@@ -34,36 +31,25 @@ class Options(ChannelOptions):
     url: HttpUrl = ENQUEUE
 
 
-class PagerDuty(HttpChannel):
+class PagerDuty(HttpPartsChannel):
     """A channel that sends one request for what a message opens, and one for each thread that it closes."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         super().__init__(name, options.url, http)
         self._options = options
-        self._parts = AcceptedParts()
-        self.within_sec = WITHIN_SEC
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - the key is the thread
         """Send the requests of a message that were not accepted yet. Raises SendError."""
         requests = build_requests(message)
         if not requests:
             return Receipt("nothing to do")
-        answer = ""
-        try:
-            with anyio.fail_after(WITHIN_SEC):  # anyio's timeout, for the reason in net/http.py
-                for part in self._parts.remaining(message.id, requests):
-                    answer = await self._post(requests[part])
-                    self._parts.mark_accepted(message.id, part)
-        except TimeoutError:
-            raise SendError("timeout") from None
-        self._parts.forget(message.id)
-        return Receipt(answer)
+        return Receipt(await self.send_parts(message.id, requests, lambda part: self._post(requests[part])))
 
     async def _post(self, request: dict[str, Any]) -> str:
         key = self._options.routing_key.get_secret_value()
         body = orjson.dumps({"routing_key": key, **request})
         headers = {"content-type": "application/json"}
-        answer = await self._http.exchange("POST", self._options.url, body=body, headers=headers)
+        answer = await self._http.exchange("POST", self._url, body=body, headers=headers)
         if not 200 <= answer.status < 300:
             if answer.status == 400 and re.search(rb"routing.key", answer.body, re.IGNORECASE):
                 raise SendError("400", Failure.BROKEN)  # 400 is also the status for a refused key

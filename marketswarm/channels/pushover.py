@@ -8,13 +8,12 @@ from hashlib import sha256
 from html import escape
 from typing import Any, Final
 
-import anyio
 from pydantic import Field, StrictBool
 
-from marketswarm.channels.channel import AcceptedParts, ChannelOptions, Failure, Receipt, SendError
+from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.http import (
     Http,
-    HttpChannel,
+    HttpPartsChannel,
     exchange_json,
     make_response_error,
     parse_json_object,
@@ -25,8 +24,6 @@ from marketswarm.channels.text import fit_lines, printable_line, printable_lines
 from marketswarm.net.http import HttpResponse
 from marketswarm.settings import HttpUrl, Name, Token
 
-WITHIN_SEC: Final = 20.0
-"""How long all requests of one message may take, in seconds; accepted requests are not repeated."""
 TITLE_AT_MOST: Final = 250
 MESSAGE_AT_MOST: Final = 1024
 LINKS_ROOM: Final = 600
@@ -60,15 +57,13 @@ class Options(ChannelOptions):
     url: HttpUrl = Field("https://api.pushover.net", repr=False)
 
 
-class Pushover(HttpChannel):
+class Pushover(HttpPartsChannel):
     """A channel that sends to one user or group, and ends the emergencies of what has ended."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         super().__init__(name, options.url, http)
         self._options = options
         self._root = f"{options.url.rstrip('/')}/1"
-        self._parts = AcceptedParts()
-        self.within_sec = WITHIN_SEC
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - the tag is the thread
         """Send a message, then cancel the emergencies that it closes; raise SendError.
@@ -77,44 +72,44 @@ class Pushover(HttpChannel):
         """
         cancels = [f"receipts/cancel_by_tag/{make_tag(each)}" for each in message.closes]
         parts = ["messages", *(cancels if self._options.emergency else ())]
-        try:
-            with anyio.fail_after(WITHIN_SEC):  # anyio's timeout, for the reason in net/http.py
-                for part in self._parts.remaining(message.id, parts):
-                    await (self._post_message(message) if part == "messages" else self._cancel(part))
-                    self._parts.mark_accepted(message.id, part)
-        except TimeoutError:
-            raise SendError("timeout") from None
-        self._parts.forget(message.id)
+        await self.send_parts(
+            message.id,
+            parts,
+            lambda part: self._post_message(message) if part == "messages" else self._cancel(part),
+        )
         return Receipt("ok")
 
-    async def _post_message(self, message: Message) -> None:
+    async def _post_message(self, message: Message) -> str:
         body = {"user": self._options.user.get_secret_value()}
         if self._options.device is not None:
             body["device"] = self._options.device
-        _require_success(
-            await self._post("messages", body | build_payload(message, emergency=self._options.emergency))
-        )
+        body |= build_payload(message, emergency=self._options.emergency)
+        return _require_success(await self._post("messages", body))
 
-    async def _cancel(self, path: str) -> None:
+    async def _cancel(self, path: str) -> str:
         """End an emergency. If Pushover refuses that for good, the emergency ends by itself."""
         try:
-            _require_success(await self._post(path, {}))
+            return _require_success(await self._post(path, {}))
         except SendError as error:
             if not error.is_permanent:
                 raise
+            return error.reason
 
     async def _post(self, path: str, body: dict[str, Any]) -> HttpResponse:
         token = {"token": self._options.token.get_secret_value()}
         return await exchange_json(self._http, f"{self._root}/{path}.json", {**token, **body})
 
 
-def _require_success(answer: HttpResponse) -> None:
-    """Raise SendError for a refusal: BROKEN if it is about the token, the user, or a used-up quota."""
+def _require_success(answer: HttpResponse) -> str:
+    """Return the status.
+
+    Raise SendError for a refusal: BROKEN if it is about the token, the user, or a used-up quota.
+    """
     found = parse_json_object(answer)
     if 200 <= answer.status < 300:
         if found.get("status") != 1:
             raise SendError("bad_answer")
-        return
+        return str(answer.status)
     is_quota = answer.status == 429 and found.get("status") == 0
     if is_quota or (answer.status == 400 and any(found.get(each) == "invalid" for each in _REFUSED_FIELDS)):
         raise SendError(str(answer.status), Failure.BROKEN)

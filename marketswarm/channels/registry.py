@@ -31,7 +31,7 @@ _DISCORD: Final = ("discord.com", "discordapp.com")
 _TEAMS: Final = ("webhook.office.com", "logic.azure.com", "powerplatform.com", "powerautomate.com")
 
 _BY_VARIABLES: Final = ("pagerduty", "alertmanager", "ntfy", "telegram", "pushover", "exec", "apprise")
-"""Kinds of which the environment makes a channel once the variable of their first option is set."""
+"""The environment makes a channel of these kinds once the variable of their first option is set."""
 
 _ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is not an option of this kind"}
 

@@ -46,7 +46,6 @@ class Teams(HttpChannel):
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         super().__init__(name, options.url, http)
-        self._url = options.url
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
         answer = await post_json(self._http, self._url, build_payload(message))

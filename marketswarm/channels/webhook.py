@@ -25,7 +25,6 @@ class Webhook(HttpChannel):
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         super().__init__(name, options.url, http)
-        self._url = options.url
         secret = options.secret
         self._key = None if secret is None else parse_signing_key(secret.get_secret_value())
 

@@ -137,7 +137,7 @@ class Child:
         self.state = ProcessState.STOPPED
         self.restarts = 0
         self.started_at = 0.0  # wall clock, to compare with the `ts` of its beats
-        self._begun = 0.0  # the same moment by a clock that nobody sets
+        self._begun = 0.0  # the same moment by the monotonic clock
         self._program, self._log_event = program, log_event
         self._on_line, self._grace_sec = on_line, grace_sec
         self._start_first = start_first

@@ -15,11 +15,12 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import orjson
+from pydantic import TypeAdapter
 
 DEFAULT = Path(".marketswarm")
 """The data folder if the user names none."""
@@ -117,20 +118,9 @@ def find_fleet(folder: Path) -> RunningFleet | None:
         return None
     try:
         with os.fdopen(open_private_file(folder / "fleet.json", os.O_RDONLY), "rb") as file:
-            record = orjson.loads(file.read())
-        keys = dict(record.get("keys") or {})
-        buses = {
-            **record["buses"],
-            **{bus: Path(key).read_text("utf-8").strip() for bus, key in keys.items()},
-        }
-        fleet = RunningFleet(
-            int(record["pid"]),
-            str(record["control"]),
-            buses,
-            keys,
-            *(str(record.get(name) or "") for name in ("board", "shared_board", "certificate")),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            fleet = TypeAdapter(RunningFleet).validate_json(file.read())
+        urls = {bus: Path(key).read_text("utf-8").strip() for bus, key in fleet.keys.items()}
+    except (OSError, ValueError):
         return None
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
@@ -138,7 +128,7 @@ def find_fleet(folder: Path) -> RunningFleet | None:
             probe.connect(fleet.control)
         except OSError:
             return None
-    return fleet
+    return replace(fleet, buses={**fleet.buses, **urls})
 
 
 def make_private_folder(folder: Path, *, closed: bool = True) -> None:
@@ -214,7 +204,7 @@ def _require_private_file(path: Path, status: os.stat_result) -> None:
 
 
 def _require_private(path: Path, status: os.stat_result) -> None:
-    """Raise PermissionError unless `status`, that of `path`, is of ours, and only we may write to it."""
+    """Raise PermissionError unless `path` is ours by its `status`, and only we may write to it."""
     if status.st_uid != os.geteuid():
         why = "belongs to another user: remove it, or choose another folder (--data DIR)"
         raise PermissionError(errno.EPERM, why, str(path))

@@ -29,7 +29,7 @@ def defer_port(
 ) -> list[str]:
     """Return the command line that starts a server and opens its port after it has read its data.
 
-    `command` is that of the server without its port; `users` the name of the ACL file in its data folder.
+    `command` runs the server without its port; `users` the name of the ACL file in its data folder.
     `directive` is `tls-port` for a port that speaks TLS alone.
     """
     guard = [sys.executable, "-I", "-S", __file__, str(folder.absolute()), f"{directive}={port}", users]

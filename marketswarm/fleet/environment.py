@@ -54,7 +54,7 @@ def make_server_environ(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a service's program; `environ` is that of `marketswarm up`.
+    """Return the environment of a service's program; `environ` is the one of `marketswarm up`.
 
     Every program gets the variables that the truth names for a bus; a service also those that its own section
     names.

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 import orjson
+from pydantic import TypeAdapter
 
 from marketswarm.bus_url import format_host_port, is_bus_url, pin_certificate
 from marketswarm.fleet.data_folder import is_private_folder, make_private_folder, write_private_file
@@ -23,7 +24,7 @@ _MAX_BYTES: Final = 64 * 1024
 class JoinedFleet:
     """Where a fleet is and how to log in: a host, and the port of its first bus; each further has the next.
 
-    `fingerprint` is that of its certificate; empty if an authority vouches for the fleet. `bus_names` are the
+    `fingerprint` belongs to its certificate; empty if an authority vouches for the fleet. `bus_names` are the
     buses that the fleet runs, in the order of their ports.
     """
 
@@ -67,14 +68,8 @@ def read_joined(folder: Path) -> JoinedFleet | None:
         return None
     try:
         with (folder / _RECORD).open("rb") as file:
-            record = orjson.loads(file.read(_MAX_BYTES))
-        host, fingerprint, user, password = (
-            str(record[name]) for name in ("host", "fingerprint", "user", "password")
-        )
-        joined = JoinedFleet(
-            host, int(record["port"]), fingerprint, user, password, tuple(map(str, record["bus_names"]))
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+            joined = TypeAdapter(JoinedFleet).validate_json(file.read(_MAX_BYTES))
+    except (OSError, ValueError):
         return None
     return joined if is_bus_url(joined.build_url(folder)) else None
 

@@ -65,7 +65,7 @@ class ListenSetup:
 def find_listen_address(text: str) -> ListenAddress:
     """Return the address that `--listen` means. Look a name up, and bind a free port there for a moment.
 
-    Raises ListenError if it is none of this machine, all of its addresses, or one that only it can reach.
+    Raises ListenError if it is not an address of this machine, or all of them, or one that only it can reach.
     """
     if _HAS_PORT.fullmatch(text):
         raise ListenError(f"{text} has a port: it takes an address alone, and --port the ports")

@@ -167,7 +167,8 @@ def plan_added_agents(
 ) -> tuple[PlannedAgent, ...]:
     """Plan the processes of a service that is added to a fleet that runs. Raises PlanError.
 
-    `metrics_port` is that of the first process; each further process has the next one. None means no metrics.
+    `metrics_port` is the port of the first process; each further process has the next one. None means no
+    metrics.
     """
     count = _count_replicas(svc, truth)
     if metrics_port is not None and metrics_port + count - 1 > LAST_PORT:

@@ -263,7 +263,7 @@ class PostgresServer:
     def _reachable(self, programs: PostgresPrograms) -> PostgresPrograms:
         """Return programs that the server's user can reach: these, or a copy of them beside the data.
 
-        A copy of another minor version is deleted, and made anew.
+        A copy of another minor version is deleted, and made again.
         """
         if can_reach(self._user, programs.folder / "postgres"):
             return programs

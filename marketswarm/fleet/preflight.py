@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from marketswarm.bus import BusError, find_bus_url, get_url_variable
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.listen import ListenAddress, ListenError, find_listen_address
 from marketswarm.fleet.plan import LOOPBACK, Plan
-from marketswarm.fleet.server import knows_tls
+from marketswarm.fleet.server import knows_tls, read_output
 from marketswarm.settings import is_variable_set
 from marketswarm.text import format_names
 from marketswarm.truth import Truth
@@ -169,16 +168,7 @@ def _ask_lsof(port: int) -> str:
     lsof = shutil.which("lsof")
     if lsof is None:
         return _UNKNOWN_HOLDER
-    try:
-        output = subprocess.run(  # noqa: S603 - a number is all that is passed
-            [lsof, "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return _UNKNOWN_HOLDER
+    output, _ = read_output([lsof, "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"])
     facts = {line[0]: line[1:] for line in reversed(output.splitlines()) if line}
     pid = facts.get("p", "")
     return f"{facts.get('c') or 'a program'} (pid {pid})" if pid.isdigit() else _UNKNOWN_HOLDER

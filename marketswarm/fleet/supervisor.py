@@ -252,7 +252,7 @@ class FleetSupervisor:
         self._start_readers()
 
     async def _run_gate(self) -> int:
-        environ = {**self._make_environ(GATE, SOURCES, self._spec.truth), **self._spec.bus_environ(SOURCES)}
+        environ = self._make_environ(GATE, SOURCES, self._spec.truth)
         program = Program("gate", [sys.executable, "-m", GATE], environ)
         return await self._make_child(program).run_once(self._kill)
 
@@ -385,11 +385,8 @@ class FleetSupervisor:
         return " / ".join(lines[-3:])
 
     async def _seed(self) -> None:
-        environ = {
-            **self._make_environ(BOOTSTRAP, BOOTSTRAP, self._spec.truth),
-            **self._spec.bus_environ(BOOTSTRAP),
-            "TRUTH_PATH": str(self._spec.truth_path),
-        }
+        environ = self._make_environ(BOOTSTRAP, BOOTSTRAP, self._spec.truth)
+        environ["TRUTH_PATH"] = str(self._spec.truth_path)
 
         def keep_line(line: bytes) -> None:
             self.seeding_output.append(line)
@@ -403,7 +400,7 @@ class FleetSupervisor:
             raise Exit(code if code > 0 else Code.DIED, why)
 
     def _make_environ(self, module: str, svc: str, truth: Truth) -> dict[str, str]:
-        """Return the variables of an agent: those of ours that it may see, and where the fleet is."""
+        """Return the variables of an agent: those of ours that it may see, and where fleet and buses are."""
         # a file or a socket by which one process reports is not for all of them
         fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
         fixed |= {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
@@ -418,7 +415,7 @@ class FleetSupervisor:
             given[FLEET_LOGS] = str((self._spec.data / LOGS_FOLDER).resolve())
             if self._control_address:
                 given[FLEET_SOCKET] = self._control_address
-        return {**make_child_environ(module, svc, truth, given), **fixed}
+        return make_child_environ(module, svc, truth, given) | fixed | self._spec.bus_environ(svc)
 
     def _make_server(self, bus: PlannedBus) -> Child:
         assert bus.port is not None and self._spec.binary is not None  # noqa: S101, PT018 - we run it
@@ -438,11 +435,7 @@ class FleetSupervisor:
         return Child(program, self._log_event, partial(self._write_line, bus.name), _SERVER_GRACE_SEC)
 
     def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
-        environ = {
-            **self._make_environ(agent.module, agent.svc, truth),
-            **self._spec.bus_environ(agent.svc),
-            **agent.environ(),
-        }
+        environ = self._make_environ(agent.module, agent.svc, truth) | agent.environ()
         if agent.svc == BOARD and (listening := self._spec.listening) is not None:
             environ |= listening.make_board_environ(environ)
         if agent.svc in (HEALER, SENTINEL):

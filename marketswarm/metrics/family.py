@@ -84,6 +84,10 @@ class MetricTable:
             else:
                 yield Family(self._prefix + name, "gauge", help_text, _list_values(each), labels)
 
+    def read(self, owner: object) -> Iterator[Family]:
+        """Yield the metrics that `owner` has as attributes, under their names here and in their order."""
+        return self.collect(**{name: getattr(owner, name) for name in self._rows if hasattr(owner, name)})
+
 
 def _list_values(values: Values) -> Iterator[Value]:
     if values is None or isinstance(values, int | float):

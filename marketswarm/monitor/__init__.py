@@ -26,16 +26,4 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_TIMEOUT", "Fence", "Monitor", "VerdictEncoder", "find_alert_target", "make_healer_heartbeat"]
 
-__getattr__ = import_when_used(
-    __name__,
-    {
-        "marketswarm.detector": ("NO_TIMEOUT",),
-        "marketswarm.monitor.conventions": (
-            "find_alert_target",
-            "make_healer_heartbeat",
-        ),
-        "marketswarm.monitor.encoder": ("VerdictEncoder",),
-        "marketswarm.monitor.leadership": ("Fence",),
-        "marketswarm.monitor.monitor": ("Monitor",),
-    },
-)
+__getattr__ = import_when_used(__name__)

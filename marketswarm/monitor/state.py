@@ -170,7 +170,8 @@ class StateKeeper:
         """Apply the state that an earlier run saved in `store`, and publish the verdicts that follow.
 
         Verdicts begin once all is restored that was not simply up: what was down or silent, jobs, buses. The
-        others follow, each before its own first verdict. Raise BusError if the bus fails.
+        others follow, each before its own first verdict. Silences of services that are not monitored any more
+        are deleted. Raise BusError if the bus fails.
         """
         services = self._detector.services
         state = await store.load_state(services, has_jobs=bool(self._detector.jobs))

@@ -1,8 +1,7 @@
 """Define what archive says of its database, and of how far it is behind its streams.
 
-archive alone has the password of PostgreSQL. It keeps a `DatabaseReport` on system-redis, which expires: what
-nobody renews is not known any more. Anyone with access to the bus may have written it, so it is parsed when
-it is read.
+archive alone has the password of PostgreSQL. It keeps a `DatabaseReport` on system-redis, which expires
+unless it is renewed. Anyone with access to the bus may have written it, so it is parsed when it is read.
 """
 
 from dataclasses import field

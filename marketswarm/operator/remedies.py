@@ -47,7 +47,7 @@ CACHES: Final[Mapping[str, str]] = {
     Remedy.QUOTES_CACHE: quote_key("*"),
     Remedy.CHARTS_CACHE: chart_key("*", "*"),
 }
-"""By remedy, the pattern of the keys, each of which a service makes again when it needs it."""
+"""By remedy, the pattern of the keys. A service makes each of them again when it needs it."""
 REQUEST_KEYS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     Remedy.RECONNECT: {
         ARCHIVE: (ARCHIVE_RECONNECT, ARCHIVE_RECONNECT_REQUEST),

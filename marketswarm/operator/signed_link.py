@@ -30,7 +30,7 @@ MAX_ABOUT_CHARS: Final = 100
 MAX_LINK_CHARS: Final = 800
 """The longest text of a link after LINK_PATH: receivers refuse buttons whose address is too long."""
 _PURPOSE: Final = b"marketswarm link "
-"""What is signed begins with it, so that a signature for something else by the same key is none of a link."""
+"""What is signed begins with it: a signature for something else by the same key does not sign a link."""
 _SIGNED_BYTES: Final = 20
 """How much of the signature a link has: more than half of it, as RFC 2104 advises."""
 _LINK: Final = re.compile(r"([a-z2-7]{16,768})\.([a-z2-7]{32})")

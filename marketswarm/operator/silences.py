@@ -26,7 +26,7 @@ _MIN_CHANGE_SEC: Final = 0.001
 MAX_SILENCE_SEC: Final = 366 * 86_400.0
 """The longest silence that may be set, in seconds: a year."""
 NO_REASON: Final = "no reason given"
-"""The reason of a silence without one: at 3 a.m. nobody has to think of one."""
+"""The reason of a silence without one: at 3 a.m. no operator has to think of one."""
 _PATTERN_CHARS: Final = frozenset("*?[")
 
 

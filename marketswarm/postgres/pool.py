@@ -40,8 +40,12 @@ WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout
 class DatabaseAway:
     """Hold why no statement can succeed, and since when, by the monotonic clock."""
 
-    error: PostgresAwayError
+    error: Exception
     since: float
+
+    @property
+    def reason(self) -> str:
+        return str(self.error) or type(self.error).__name__
 
 
 class ConnectionPool:
@@ -110,7 +114,7 @@ class ConnectionPool:
         self._lost.clear()
 
     async def aclose(self) -> None:
-        """Close all connections without waiting for the server."""
+        """Terminate all connections, and what runs over them, without waiting for the server."""
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.pool.terminate()
@@ -118,10 +122,10 @@ class ConnectionPool:
     async def recycle(self, within_sec: float) -> None:
         """Close the connections and open one that answers.
 
-        Who has one, or waits for one, may continue with it for `within_sec`. If the server opens no further
-        one, and those that there are answer, they are kept: they may be the last ones that it lends us. So
-        are they if the server has too many connections, and each of ours is in use. Raises PostgresAwayError,
-        also then.
+        Who has one, or waits for one, may continue with it for `within_sec`; then it is terminated. If the
+        server opens no further one, and those that there are answer, they are kept: they may be the last ones
+        that it lends us. They are also kept if the server has too many connections, and each of ours is in
+        use. Raises PostgresAwayError, also then.
         """
         spare = None  # holds a place while the others are closed
         try:
@@ -227,14 +231,14 @@ class _OpenPool:
 
 
 @contextlib.asynccontextmanager
-async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
-    """Open one connection for the block, and close it after `within_sec` at the latest.
+async def open_connection(url: str, within_sec: float, *, search_path: str = "public") -> AsyncIterator[Any]:
+    """Open one connection for the block, and terminate it at the end, after `within_sec` at the latest.
 
     The server's own limits of a statement, a transaction and an idle session don't apply to it: a backup
     holds its snapshot while pg_dump works. Raises PostgresAwayError.
     """
     with translated_errors():
-        options = {"timezone": "UTC", "search_path": "public"}
+        options = {"timezone": "UTC", "search_path": search_path}
         connection = await asyncpg.connect(url, timeout=CONNECT_SEC, server_settings=options)
         try:
             async with limit_work(connection, within_sec):

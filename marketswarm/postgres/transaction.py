@@ -51,6 +51,6 @@ async def transaction(connection: Any, **options: Any) -> AsyncIterator[None]:
 
 
 def terminate(connection: Any) -> None:
-    """Close a connection without waiting for the server; do nothing if it is closed already."""
+    """Terminate a connection without waiting for the server; do nothing if it is closed already."""
     with contextlib.suppress(asyncpg.InterfaceError):  # a pool has it back
         connection.terminate()

@@ -107,7 +107,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Revision:
-    """A revision to write to every bus. The order of the fields is that of the arguments of `seeding.lua`."""
+    """A revision to write to every bus. The fields are in the order of the arguments of `seeding.lua`."""
 
     document: bytes
     number: int

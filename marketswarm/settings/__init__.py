@@ -72,18 +72,4 @@ __all__ = [
     "read_variable",
 ]
 
-__getattr__ = import_when_used(
-    __name__,
-    {
-        "marketswarm.settings.programs": (
-            "AccessSettings",
-            "ChannelSettings",
-            "HealerSettings",
-            "JoinSettings",
-            "MonitorSettings",
-            "NotifierSettings",
-            "SentinelSettings",
-            "TracingSettings",
-        ),
-    },
-)
+__getattr__ = import_when_used(__name__)

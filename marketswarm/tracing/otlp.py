@@ -82,6 +82,7 @@ class OtlpTracer:
         return self._budget.check(time.monotonic())
 
     def record(self, step: TraceStep) -> None:
+        """Record a step as a span, which uses up some of the budget; leave it out if that is used up."""
         if not step.trace_keys or not self._budget.check(time.monotonic()):
             return
         self._budget.take()

@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from marketswarm.net.addresses import Address, Network, parse_address
+from marketswarm.net.addresses import Address, Network, parse_address, unmap_address
 
 GATEWAY: Final = "gateway"
 _ROUTES: Final = Path("/proc/net/route")
@@ -69,16 +69,12 @@ def read_gateway(routes: Path = _ROUTES) -> str | None:
 
 def may_read(client: tuple[str, int] | None, networks: Sequence[Network]) -> bool:
     address = _parse_address(client[0]) if client else None
-    return address is not None and (_unmap_ipv4(address).is_loopback or is_in(address, networks))
+    return address is not None and (unmap_address(address).is_loopback or is_in(address, networks))
 
 
 def is_in(address: Address | None, networks: Sequence[Network]) -> bool:
-    plain = None if address is None else _unmap_ipv4(address)
+    plain = None if address is None else unmap_address(address)
     return plain is not None and any(plain.version == one.version and plain in one for one in networks)
-
-
-def _unmap_ipv4(address: Address) -> Address:
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 class GatewayOverTls:

@@ -17,7 +17,7 @@ from typing import Final
 
 from fastapi.sse import format_sse_event
 
-from marketswarm.text import parse_digits
+from marketswarm.web.ring import Ring
 
 RING_EVENTS: Final = 1000
 RING_BYTES: Final = 8 * 1024 * 1024
@@ -75,10 +75,7 @@ class StreamHub:
     def __init__(self, boot: str, max_streams_now: Callable[[], int] = lambda: 200) -> None:
         self.max_streams_now = max_streams_now
         self.published = self.cut_off = 0
-        self._boot = boot
-        self._number = 0
-        self._ring: deque[tuple[int, bytes]] = deque()  # numbers, and bytes on the wire
-        self._ring_bytes = 0
+        self._ring = Ring[bytes](boot, RING_EVENTS, RING_BYTES, len)  # of bytes on the wire
         self._followers: set[_Follower] = set()
         self._is_closed = False
 
@@ -87,17 +84,14 @@ class StreamHub:
 
     @property
     def position(self) -> str:
-        return f"{self._boot}-{self._number}"
+        return self._ring.position
 
     def publish(self, kind: str, data: bytes) -> str:
         """Send an event with this JSON to all followers; return its id."""
-        self._number += 1
         self.published += 1
+        self._ring.advance()
         wire = format_sse_event(event=kind, data_str=data.decode(), id=self.position)
-        self._ring.append((self._number, wire))
-        self._ring_bytes += len(wire)
-        while len(self._ring) > RING_EVENTS or self._ring_bytes > RING_BYTES:
-            self._ring_bytes -= len(self._ring.popleft()[1])
+        self._ring.keep(wire)
         self._pass_on(wire)
         return self.position
 
@@ -121,7 +115,7 @@ class StreamHub:
             raise StreamsFull
         follower = _Follower()
         follower.put(format_sse_event(retry=RETRY_MSEC))
-        missed = self._find_missed(last_id)
+        missed = self._ring.find_missed(last_id or "")
         if missed is None or not all(follower.put(wire) for wire in [*missed, RESUMED]):
             follower = _Follower()
             follower.put(format_sse_event(event="reset", data_str="{}", id=self.position, retry=RETRY_MSEC))
@@ -135,15 +129,6 @@ class StreamHub:
         for one in self._followers:
             one.end()
         self._followers.clear()
-
-    def _find_missed(self, last_id: str | None) -> list[bytes] | None:
-        """Return the events after `last_id` as sent; None if they are not known any more."""
-        boot, _, number = (last_id or "").rpartition("-")
-        last = parse_digits(number)
-        first_kept = self._ring[0][0] if self._ring else self._number + 1
-        if boot != self._boot or last is None or not first_kept - 1 <= last <= self._number:
-            return None
-        return [wire for number, wire in self._ring if number > last]
 
     async def _send(self, follower: _Follower) -> AsyncGenerator[bytes]:
         try:

@@ -114,8 +114,8 @@ class Templates:
     def answer_asset(self, digest: str, name: str, *, takes_gzip: bool) -> Response:
         """Return the answer for a static file; 404 for an unknown name.
 
-        Under another digest than that of now the file is served as well, and is not kept, because a page may
-        be older than the server.
+        Under another digest than the current one the file is served as well, and is not kept, because a page
+        may be older than the server.
         """
         asset = self.assets.get(name)
         if asset is None:

@@ -300,7 +300,10 @@ class LogLimiter(logging.Filter):
         self._left_out = Counter[str]()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return True if a record is logged; it says how many were left out before it."""
+        """Return True if a record is logged, which counts towards the limit of its message.
+
+        It says how many were left out before it.
+        """
         message = str(record.msg)
         if self._limiter.take(message, time.monotonic()):
             self._left_out[message] += 1
@@ -367,7 +370,7 @@ def open_socket(host: str, port: int, prefix: str, host_variable: str = "HOST") 
     """Return a socket that listens at an address.
 
     Raises Exit, code 2, if that address can't be used; the message names the variable of the address, such as
-    `BOARD_HOST` if `prefix` is `BOARD`, or that of the port.
+    `BOARD_HOST` if `prefix` is `BOARD`, or the variable of the port.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

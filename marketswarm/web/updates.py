@@ -10,16 +10,15 @@ with a reason.
 """
 
 import asyncio
-import itertools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from marketswarm.text import parse_digits
 from marketswarm.time_slice import wait_within
 from marketswarm.web.limits import RateLimiter
+from marketswarm.web.ring import Ring
 
 RING_UPDATES: Final = 20_000
 RING_BYTES: Final = 16 * 1024 * 1024
@@ -152,13 +151,11 @@ class UpdateHub:
         max_followers_now: Callable[[], int] = lambda: 200,
         max_per_address_now: Callable[[], int] = lambda: 50,
     ) -> None:
-        self._boot = boot
+        self._ring = Ring[Update](boot, RING_UPDATES, RING_BYTES, lambda update: len(update.data))
         self.max_followers_now, self._max_per_address_now = max_followers_now, max_per_address_now
         self.topic_limiter = RateLimiter(TOPICS_AT_ONCE, TOPICS_PER_SEC)
         self._by_address: Counter[str] = Counter()
-        self.number = self.published = self.dropped = 0
-        self._ring: deque[Update] = deque()
-        self._ring_bytes = 0
+        self.published = self.dropped = 0
         self._followers: set[Follower] = set()
         self._by_topic: dict[str, set[Follower]] = {}
         self._is_closed = False
@@ -168,35 +165,31 @@ class UpdateHub:
 
     @property
     def position(self) -> str:
-        return f"{self._boot}-{self.number}"
+        return self._ring.position
 
     def find_position(self, follower: Follower) -> str:
         """Return the position up to which a follower has everything of its topics: what waits comes after."""
         first = follower.first_pending
-        return self.position if first is None else f"{self._boot}-{first - 1}"
+        return self.position if first is None else self._ring.format_position(first - 1)
 
     def publish(
         self, topic: str, data: bytes, *, subject: str | None = None, wider: str | None = None
     ) -> int:
         """Pass an update (`data` is its JSON) on to the followers of its topic, and return its number.
 
-        A later update of the same `subject`, by default the topic, replaces it; `wider` is a topic that
-        includes this one.
+        A follower for which too much waits is dropped. A later update of the same `subject`, by default the
+        topic, replaces it; `wider` is a topic that includes this one.
         """
-        self.number += 1
         self.published += 1
-        update = Update(self.number, topic, subject or topic, data, wider)
-        self._ring.append(update)
-        self._ring_bytes += len(data)
-        while len(self._ring) > RING_UPDATES or self._ring_bytes > RING_BYTES:
-            self._ring_bytes -= len(self._ring.popleft().data)
+        update = Update(self._ring.advance(), topic, subject or topic, data, wider)
+        self._ring.keep(update)
         followers = self._by_topic.get(topic, ())
         wide = self._by_topic.get(wider, ()) if wider is not None else ()
         for one in list({*followers, *wide} if wide else followers):
             if not one.queue_update(update):
                 self.leave(one)
                 self.dropped += 1
-        return self.number
+        return update.number
 
     def join(self, address: str = "") -> Follower:
         """Return a new follower without topics, of a client's address. Raises FollowersFull."""
@@ -235,20 +228,14 @@ class UpdateHub:
 
         Return False, and let none wait, if some of them are lost or they are more than may wait.
         """
-        boot, _, text = after.rpartition("-")
-        last = parse_digits(text)
-        first_kept = self._ring[0].number if self._ring else self.number + 1
-        if boot != self._boot or last is None or not first_kept - 1 <= last <= self.number:
+        missed, wanted = self._ring.find_missed(after), set(topics)
+        if missed is None:
             return False
-        wanted = set(topics)
-        missed = itertools.islice(self._ring, last + 1 - first_kept, None)
         return follower.queue_missed(one for one in missed if one.topic in wanted or one.wider in wanted)
 
     def note_loss(self) -> None:
         """Drop all followers, because updates were lost before they came here; each gets a snapshot next."""
-        self.number += 1  # so that no position of before is one from which a follower continues
         self._ring.clear()
-        self._ring_bytes = 0
         self._drop_all(DropReason.LOST)
 
     def close(self) -> None:
@@ -256,6 +243,7 @@ class UpdateHub:
         self._drop_all(DropReason.CLOSED)
 
     def _drop_all(self, reason: DropReason) -> None:
+        """Drop all followers, each with this reason."""
         for one in list(self._followers):
             one.drop(reason)
             self.leave(one)

@@ -56,7 +56,7 @@ class BackupDesk(RequestTaker[BackupRequest]):
     async def prepare(self, bus: Bus) -> None:
         """Read at the start of a term which request was taken last; then write, as a desk does.
 
-        A request without a result gets that of the next backup.
+        A request without a result gets the result of the next backup.
         """
         if not self._is_known:
             known = await read_backup_report(bus)
@@ -74,7 +74,7 @@ class BackupDesk(RequestTaker[BackupRequest]):
     async def note(
         self, state: BackupState, result: BackupResult | None = None, *, why: str = "", **times: Any
     ) -> None:
-        """Report a state, with the `times` that it changes; `result` is that of a request without one yet."""
+        """Report a state, with the `times` that it changes; `result` is for a request that has none yet."""
         result = self.state.result or result
         await self._note(replace(self.state, state=state, result=result, why=why[:200], **times))
 

@@ -81,7 +81,7 @@ SELECT pg_backend_pid() AS pid, concat(session_user, ' ', current_database(), ' 
     host(inet_client_addr()) || '(' || inet_client_port() || ')', '[local]'
 )) AS title
 """
-"""The title of a process is that of its start: who connected, to which database, from where."""
+"""A process keeps the title that it got at its start: who connected, to which database, from where."""
 
 
 class DatabaseObserver:
@@ -144,7 +144,7 @@ async def _find_newest(connection: Any, table: DatedTable, since: float) -> tupl
 
 @contextlib.asynccontextmanager
 async def _limited(connection: Any, sec: float) -> AsyncIterator[None]:
-    """Read in a transaction of which each statement is ended by the server after `sec`."""
+    """Read in a transaction. The server ends each of its statements after `sec`."""
     async with transaction(connection, readonly=True):
         await connection.execute(f"SET LOCAL statement_timeout = {round(1000 * sec)}")
         yield
@@ -162,8 +162,8 @@ async def read_memory_percent(connection: Any) -> float | None:
 def measure_memory_percent(pid: int, title: str) -> float | None:
     """Return what the parent of process `pid` and its children take, in percent; this blocks.
 
-    None if the title of the process is another one, since on this machine the pid is that of a stranger then.
-    What they share, they take once.
+    None if the process has another title: then another program has this pid on this machine. Memory that they
+    share counts once.
     """
     try:
         backend = psutil.Process(pid)

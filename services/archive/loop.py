@@ -18,6 +18,8 @@ from marketswarm.bus.backlog import Backlog, format_unread
 from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.outage import Outage
 from marketswarm.operator.remedies import ARCHIVE, Remedy
+from marketswarm.postgres.migrations import SchemaError
+from marketswarm.postgres.pool import DatabaseAway
 from marketswarm.truth import SYSTEM
 from services.archive.database import Database
 from services.archive.maintenance import Maintenance
@@ -25,7 +27,7 @@ from services.archive.metrics import ArchiveMetrics
 from services.archive.position_consumer import PositionConsumer
 from services.archive.reconnect import reconnect
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
-from services.archive.worker import ArchiveWorker, DatabaseOutage
+from services.archive.worker import ArchiveWorker
 from services.archive.writer import Writer
 
 REPORT_EVERY_SEC: Final = 0.2
@@ -86,7 +88,7 @@ async def main() -> int:
             metrics.backlogs = {stream: each for pool in pools for stream, each in pool.backlogs.items()}
             workers = [worker for pool in pools for worker in pool.workers]
             metrics.lag_sec = find_lag(workers, time.monotonic())
-            metrics.is_away = outage is not None
+            metrics.database_up = outage is None
             behind = describe_backlog(metrics.backlogs, settings_now().settings.behind_sec)
             now = time.monotonic()
             away = describe_outage(outage, metrics.backlogs, now)
@@ -120,12 +122,12 @@ def describe_migration(since: float | None, now: float) -> str | None:
     return f"migrating the database to the schema of this release for {_format_sec(now - since)}"
 
 
-def describe_outage(outage: DatabaseOutage | None, backlogs: Mapping[str, Backlog], now: float) -> str | None:
+def describe_outage(outage: DatabaseAway | None, backlogs: Mapping[str, Backlog], now: float) -> str | None:
     """Return None while PostgreSQL can be used. The text fits into the detail of a beat."""
     if outage is None:
         return None
     holds = _describe_hold(backlogs)
-    if outage.is_schema_wrong:  # PostgreSQL is there, and the error says what to do
+    if isinstance(outage.error, SchemaError):  # PostgreSQL is there, and the error says what to do
         return f"{outage.reason}; {holds}"
     words = f"PostgreSQL can't be used for {_format_sec(now - outage.since)}"
     room = MAX_DETAIL_CHARS - len(f"{words} (); {holds}")

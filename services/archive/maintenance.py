@@ -164,8 +164,8 @@ class Maintenance:
             for job in (*self._jobs, self._report, self._backup):
                 job.note_success(float("-inf"))
                 self._me.set_degraded(None, part=job.part)
-            self._metrics.backup_at = None
-            self._metrics.invalid_states = 0
+            self._metrics.backup_timestamp_seconds = None
+            self._metrics.source_states_invalid = 0
 
     async def _do_again_and_again(self, jobs: Sequence[MaintenanceJob]) -> None:
         while True:
@@ -193,7 +193,7 @@ class Maintenance:
             is_known = isinstance(error, _FAILURES)
             why = str(error) if is_known else f"{type(error).__name__}: {error}"
             job.note_failure(f"{job.name}: {why}"[:150], time.monotonic())
-            self._metrics.maintenance_failures[job.name] += 1
+            self._metrics.maintenance_failures_total[job.name] += 1
             if job.problem != before and is_known:  # the same failure is logged once
                 self._me.log.warning("maintenance.failed", job=job.name, why=why[:300])
             elif job.problem != before:
@@ -218,7 +218,7 @@ class Maintenance:
             found = await drop_expired(connection, since)
             if found.dropped:
                 self._writer.forget_partitions()
-                self._metrics.dropped += len(found.dropped)
+                self._metrics.partitions_dropped_total += len(found.dropped)
                 self._me.log.info("partitions.dropped", partitions=found.dropped)
             for table in (each for each in DELETED_BY if each in since):
                 await delete_expired(connection, table, since[table])
@@ -231,9 +231,9 @@ class Maintenance:
         bus = self._me.bus(point.bus)
         fields: Any = await bus.ask(bus.client.hgetall(point.key), max_bytes=_HASH_BYTES)
         states, invalid = parse_source_states(fields)
-        if invalid and not self._metrics.invalid_states:
+        if invalid and not self._metrics.source_states_invalid:
             self._me.log.warning("sources.invalid", states=invalid)
-        self._metrics.invalid_states = invalid
+        self._metrics.source_states_invalid = invalid
         if states:
             async with self._database.connect() as connection:
                 await write_source_states(connection, states, time.time())
@@ -245,7 +245,7 @@ class Maintenance:
         async with self._database.connect(_JOB_SEC) as connection:
             changed = await list_changed_days(connection, days=wanted.days, symbols=wanted.symbols)
             for day, made_of in islice(changed.items(), CORRELATIONS_AT_ONCE):
-                self._metrics.correlations += await compute_correlations(
+                self._metrics.correlations_total += await compute_correlations(
                     connection, day, days=wanted.days, symbols=wanted.symbols, made_of=made_of
                 )
 
@@ -288,9 +288,9 @@ class Maintenance:
                 newest = await make_backup(url, folder, now, self._me.settings.postgres_bin)
             due_at, result = schedule.next_run(newest.begun_at), BackupResult.MADE
             self._checked = newest.file, time.monotonic()
-            self._metrics.backups += 1
+            self._metrics.backups_total += 1
             self._me.log.info("backup.made", file=newest.file, size=newest.size, sha256=newest.sha256)
-        self._metrics.backup_at = newest.begun_at
+        self._metrics.backup_timestamp_seconds = newest.begun_at
         before = now - settings.backup.keep_days * 86_400
         removed = await asyncio.to_thread(remove_old_backups, folder, before)
         if removed:

@@ -33,29 +33,29 @@ class ArchiveMetrics:
     def __init__(self, *, makes_backups: bool = True) -> None:
         self._makes_backups = makes_backups
         self.backlogs: Mapping[str, Backlog] = {}
-        self.entries: Counter[tuple[str, str]] = Counter()
-        self.batch_sec = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+        self.entries_total: Counter[tuple[str, str]] = Counter()
+        self.batch_seconds = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
         self.lag_sec: float | None = None
         """How long the oldest unread entry of all streams has waited; None while that is not known."""
-        self.is_away = False
-        self.dropped = 0
-        self.correlations = 0
-        self.backups = 0
-        self.backup_at: float | None = None
-        self.invalid_states = 0
-        self.maintenance_failures: Counter[str] = Counter(dict.fromkeys(JOBS, 0))
+        self.database_up = True
+        self.partitions_dropped_total = 0
+        self.correlations_total = 0
+        self.backups_total = 0
+        self.backup_timestamp_seconds: float | None = None
+        self.source_states_invalid = 0
+        self.maintenance_failures_total: Counter[str] = Counter(dict.fromkeys(JOBS, 0))
 
     def count(self, stream: str, outcome: str, number: int = 1) -> None:
         if number:
-            self.entries[stream, outcome] += number
+            self.entries_total[stream, outcome] += number
 
     def summary(self) -> str | None:
         """Return the detail of a beat in one line; None for an instance without work, and with backups."""
         backlogs = list(self.backlogs.values())
         unread = sum_unread(backlogs)
-        written = sum(number for (_, outcome), number in self.entries.items() if outcome == "written")
+        written = sum(number for (_, outcome), number in self.entries_total.items() if outcome == "written")
         words = [f"{written:,} written", f"{format_unread(unread)} unread"] if written or unread != 0 else []
-        refused = sum(number for (_, outcome), number in self.entries.items() if outcome == "refused")
+        refused = sum(number for (_, outcome), number in self.entries_total.items() if outcome == "refused")
         words += [f"{refused:,} refused"] if refused else []
         lost = sum(each.lost for each in backlogs)
         words += [f"{lost:,} lost"] if lost else []
@@ -64,19 +64,11 @@ class ArchiveMetrics:
 
     def collect(self) -> Iterator[Family]:
         backlogs = dict(self.backlogs)
-        return _METRICS.collect(
-            entries_total=self.entries,
+        yield from _METRICS.read(self)
+        yield from _METRICS.collect(
             unread={stream: each.unread for stream, each in backlogs.items()},
             pending={stream: each.pending for stream, each in backlogs.items()},
             oldest_unread_seconds={stream: each.oldest_sec for stream, each in backlogs.items()},
             hold_seconds={stream: each.hold_sec for stream, each in backlogs.items()},
             lost={stream: each.lost for stream, each in backlogs.items()},
-            batch_seconds=self.batch_sec,
-            database_up=not self.is_away,
-            partitions_dropped_total=self.dropped,
-            correlations_total=self.correlations,
-            backups_total=self.backups,
-            backup_timestamp_seconds=self.backup_at,
-            source_states_invalid=self.invalid_states,
-            maintenance_failures_total=self.maintenance_failures,
         )

@@ -35,8 +35,8 @@ _END_SESSIONS: Final = """
 SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
 WHERE datname = $1 AND pg_has_role(usesysid, 'USAGE')
 """
-"""Ends the sessions in a database that our role may end. An autovacuum is none: no role but a superuser may
-end it, DROP ... WITH (FORCE) fails beside one, and what renames or drops a database ends it by itself."""
+"""Ends the sessions in a database that our role may end. An autovacuum is not one of them: only a superuser
+may end it, DROP ... WITH (FORCE) fails beside one, and what renames or drops a database ends it by itself."""
 
 
 async def restore_backup(
@@ -104,7 +104,7 @@ async def _restore_and_compare(url: str, dump: Path, manifest: Backup, programs:
 async def _prepared_for_hypertables(url: str, version: str | None) -> AsyncIterator[None]:
     """Restore into a database with that version of TimescaleDB, as its documentation says; None: do nothing.
 
-    The tables of the extension are restored with ours, so its version must be that of the dump.
+    The tables of the extension are restored with ours, so its version must be the same as in the dump.
     """
     if version is None:
         yield

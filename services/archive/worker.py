@@ -20,6 +20,7 @@ from marketswarm.bus.stream import ENTRY_BYTES
 from marketswarm.net.retry import Backoff
 from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.migrations import SchemaError
+from marketswarm.postgres.pool import DatabaseAway
 from marketswarm.tasks import run_beside
 from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
@@ -43,19 +44,6 @@ _AWAY_BACKOFF: Final = Backoff(first_sec=0.2, longest_sec=5.0)
 
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class DatabaseOutage:
-    """Hold since when (monotonic) PostgreSQL can't be used, and the error of the last attempt.
-
-    `is_schema_wrong` means that it is there, and has a schema that this release can't work with.
-    """
-
-    since: float
-    reason: str
-    attempts: int = 0
-    is_schema_wrong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +72,9 @@ class ArchiveWorker:
         self.backlogs: dict[str, Backlog] = {}
         self.backlogs_at = float("-inf")
         """When all of them were read last, by the monotonic clock."""
-        self.outage: DatabaseOutage | None = None
+        self.outage: DatabaseAway | None = None
+        """Since when PostgreSQL can't be used, and the error of the last attempt."""
+        self._attempts = 0
         self._me, self._settings_now, self._writer, self._metrics = me, settings_now, writer, metrics
         self._claimed_at = self._looked_at = self._reached_at = float("-inf")
 
@@ -207,7 +197,7 @@ class ArchiveWorker:
         async def write_batch() -> list[tuple[TypedEntry, str]]:
             began = time.monotonic()
             found = await self._writer.write(typed)
-            self._metrics.batch_sec.observe(time.monotonic() - began)
+            self._metrics.batch_seconds.observe(time.monotonic() - began)
             return found
 
         return await self._retry_while_away(consumer, write_batch)
@@ -226,18 +216,17 @@ class ArchiveWorker:
             if self.outage is not None:
                 away_sec = time.monotonic() - self.outage.since
                 self._me.log.info("database.back", bus=consumer.bus.name, away_sec=round(away_sec, 1))
-                self.outage = None
+                self.outage, self._attempts = None, 0
             return found
 
     async def _wait_for_database(self, consumer: Consumer, error: Exception) -> None:
-        reason = str(error) or type(error).__name__
-        if self.outage is None:
-            self.outage = DatabaseOutage(time.monotonic(), reason)
-            self._me.log.warning("database.away", bus=consumer.bus.name, why=reason)
-        self.outage.attempts += 1
-        self.outage.reason, self.outage.is_schema_wrong = reason, isinstance(error, SchemaError)
+        before = self.outage
+        self.outage = DatabaseAway(error, time.monotonic() if before is None else before.since)
+        if before is None:
+            self._me.log.warning("database.away", bus=consumer.bus.name, why=self.outage.reason)
+        self._attempts += 1
         await self._update_backlogs(consumer)
-        await self._me.rest(_AWAY_BACKOFF.pause_sec(self.outage.attempts))
+        await self._me.rest(_AWAY_BACKOFF.pause_sec(self._attempts))
 
 
 def make_batch(

@@ -7,11 +7,13 @@ over all bars before, also over those that were dropped long ago: they stand bes
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 import orjson
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from services.market.fields import MAX_MS, MIN_MS
 from services.market.records import Bar
@@ -33,7 +35,9 @@ class CheckpointError(ValueError):
     """A checkpoint is not one of this kind of series, or is damaged."""
 
 
-Row = tuple[int, tuple[float, ...]]
+Number = Annotated[float, BeforeValidator(lambda number: math.nan if number is None else number)]
+"""A number; NaN is null in JSON."""
+Row = tuple[int, Annotated[tuple[Number, ...], Field(min_length=ROW_COUNT, max_length=ROW_COUNT)]]
 """A bar's start, and its number in each row."""
 
 
@@ -45,6 +49,20 @@ class Seam(NamedTuple):
 
     start_ms: int
     before: Row | None
+
+
+@dataclass(slots=True)
+class CheckpointHeader:
+    """Hold the first line of a checkpoint, which is this as JSON."""
+
+    format: int
+    timeframe: str
+    block: int
+    count: Annotated[int, Field(ge=0, le=_MAX_BARS)]
+    seams: list[tuple[int, Row | None]]
+
+
+_HEADER: Final = TypeAdapter(CheckpointHeader)
 
 
 class BarColumns:
@@ -194,13 +212,9 @@ class BarColumns:
 
     def pack(self, block: int, seams: Sequence[Seam]) -> bytes:
         """Return the bars as a line of JSON and their columns; `block` is written down to be compared."""
-        header = {
-            "format": _FORMAT,
-            "timeframe": self.timeframe,
-            "block": block,
-            "count": self.count,
-            "seams": [[*seam] for seam in seams],
-        }
+        header = CheckpointHeader(
+            _FORMAT, self.timeframe, block, self.count, [(each.start_ms, each.before) for each in seams]
+        )
         starts = np.diff(self.starts[: self.count], prepend=0).astype("<i8")
         rows = self.rows[:, : self.count].astype("<f8")
         return orjson.dumps(header) + b"\n" + zlib.compress(starts.tobytes() + rows.tobytes(), 1)
@@ -241,30 +255,12 @@ def _read_columns(bar: Bar) -> tuple[float, float, float, float, float]:
 def _parse_header(line: bytes, timeframe: str, block: int) -> tuple[int, list[Seam]]:
     """Return the number of bars and the seams. Raise CheckpointError for another kind of series."""
     try:
-        header = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        raise CheckpointError("a damaged checkpoint: no header") from None
-    wanted = {"format": _FORMAT, "timeframe": timeframe, "block": block}
-    if not isinstance(header, dict) or {name: header.get(name) for name in wanted} != wanted:
+        header = _HEADER.validate_json(line)
+    except ValidationError:
+        raise CheckpointError("a damaged checkpoint: an unreadable seam or number of bars") from None
+    if (header.format, header.timeframe, header.block) != (_FORMAT, timeframe, block):
         raise CheckpointError(f"a checkpoint of another series than {timeframe} in blocks of {block}")
-    count = header.get("count")
-    if not isinstance(count, int) or not 0 <= count <= _MAX_BARS:
-        raise CheckpointError("a damaged checkpoint: a number of bars that can't be")
-    try:
-        return count, [_parse_seam(*seam) for seam in header["seams"]]
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise CheckpointError("a damaged checkpoint: an unreadable seam") from None
-
-
-def _parse_seam(start_ms: int, before: Sequence[Any] | None) -> Seam:
-    """Return a seam of its JSON, in which NaN is null. Raise TypeError or ValueError if it isn't a seam."""
-    if before is None:
-        return Seam(int(start_ms), None)
-    before_ms, numbers = before
-    if len(numbers) != ROW_COUNT:
-        raise ValueError("a bar has as many numbers as there are rows")
-    row = tuple(math.nan if number is None else float(number) for number in numbers)
-    return Seam(int(start_ms), (int(before_ms), row))
+    return header.count, [Seam(*each) for each in header.seams]
 
 
 def _parse_columns(packed: bytes, count: int) -> tuple[Starts, Array]:

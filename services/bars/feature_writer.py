@@ -29,6 +29,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import FEATURES, bars_state_key
+from marketswarm.pages import split_pages
 from services.bars.bar_table import CHUNK_BARS
 from services.bars.calendars import Calendars
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
@@ -312,7 +313,7 @@ class FeatureWriter:
         """Read `daily` of each symbol's state on the bus, which changes with its days. Raises BusError."""
         bus = self._find_bus()
         found: list[Any] = []
-        for page in _paginate(symbols):
+        for page in split_pages(symbols, SYMBOLS_PER_READ):
             pipe = bus.pipeline()
             for symbol in page:
                 pipe.hget(bars_state_key(symbol), DAILY)
@@ -329,18 +330,18 @@ class FeatureWriter:
             with contextlib.suppress(UnknownSessionError):
                 sessions[symbol] = await self._calendars.find(group.find_session(symbol))
         stored: dict[str, dict[bytes, bytes]] = {}
-        for page in _paginate(list(sessions)):
+        for page in split_pages(sessions, SYMBOLS_PER_READ):
             stored |= await self._read_days(page)
         epoch = await read_bus_time(self._find_bus())
         # seconds of arithmetic, for all days of five hundred symbols
         new, marks = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
         are_done = []
-        for part in _split(new):
+        for part in split_pages(new, len(new), ENTRIES_PER_STEP, lambda each: len(each.entries)):
             await self._wait_for_room(sum(len(each.entries) for each in part), settings.settings.features)
             are_done.append(await self._commit(part, settings.settings.features, epoch))
         if not all(are_done):
             return False
-        for page in _paginate(list(marks)):
+        for page in split_pages(marks, SYMBOLS_PER_READ):
             pipe = self._find_bus().pipeline()
             for symbol in page:
                 pipe.hset(bars_state_key(symbol), MARKS, marks[symbol])
@@ -398,29 +399,10 @@ class FeatureWriter:
             publish.write_hash(state, {RECORD: each.after})
             transactions.append(publish)
         done = await commit_each(self._find_bus(), transactions, WITHIN_SEC)
-        self._metrics.features += sum(
+        self._metrics.features_total += sum(
             len(each.entries) for each, is_done in zip(new, done, strict=True) if is_done
         )
         return all(done)
 
     def _find_bus(self) -> Bus:
         return self._me.bus(list_inputs(self._me.section)[0].bus)
-
-
-def _paginate(symbols: Sequence[str]) -> Iterator[Sequence[str]]:
-    for first in range(0, len(symbols), SYMBOLS_PER_READ):
-        yield symbols[first : first + SYMBOLS_PER_READ]
-
-
-def _split(new: Sequence[NewFeatures]) -> Iterator[list[NewFeatures]]:
-    """Yield the new features in parts of ENTRIES_PER_STEP entries at most, or of one symbol with more."""
-    part: list[NewFeatures] = []
-    count = 0
-    for each in new:
-        if part and count + len(each.entries) > ENTRIES_PER_STEP:
-            yield part
-            part, count = [], 0
-        part.append(each)
-        count += len(each.entries)
-    if part:
-        yield part

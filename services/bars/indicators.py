@@ -143,7 +143,7 @@ class IndicatorSeries:
             ValueError: a bar is of another timeframe, or has a number that isn't finite. Nothing is changed.
         """
         seams = self._list_seams()
-        # the block before that of the bar
+        # the block before the block of the bar
         begin = bisect_right(seams, start_ms, key=lambda seam: seam.start_ms) - 2
         if begin < 0 and not (seams and seams[0].before is None):
             raise TooOldError(f"{self._held.timeframe}: what was before this bar is unknown")
@@ -207,7 +207,7 @@ class IndicatorSeries:
             held.drop(number)
 
     def _list_seams(self) -> list[Seam]:
-        """Return the seams that are known, that of the oldest held block included."""
+        """Return the known seams, including the seam of the oldest held block."""
         if not self._seams and self._held.count:
             return [Seam(int(self._held.starts[0]), None)]
         return self._seams

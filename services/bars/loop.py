@@ -60,7 +60,7 @@ async def main() -> int:
             if outage.error is not None:
                 worker.reset(outage.error)
                 continue
-            behind = describe_delay(metrics.behind_sec, settings_now().settings.behind_sec)
+            behind = describe_delay(metrics.behind_seconds, settings_now().settings.behind_sec)
             me.set_degraded(worker.problem or features.problem or behind)
             me.set_detail(metrics.summary())
             me.progress()

@@ -33,15 +33,17 @@ class BarsMetrics:
 
     def __init__(self) -> None:
         self.symbols = 0
-        self.oversized = 0
-        self.refused = 0
-        self.trimmed = 0
-        self.behind_sec = 0.0
-        self.features = 0
-        self.delay = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0)
-        self._records: Counter[tuple[str, str]] = Counter()
-        self._findings: Counter[tuple[str, str]] = Counter()
-        self._published: Counter[str] = Counter()
+        self.oversized_total = 0
+        self.refused_total = 0
+        self.trimmed_total = 0
+        self.behind_seconds = 0.0
+        self.features_total = 0
+        self.delay_seconds = Histogram(
+            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0
+        )
+        self.records_total: Counter[tuple[str, str]] = Counter()
+        self.findings_total: Counter[tuple[str, str]] = Counter()
+        self.published_total: Counter[str] = Counter()
         self.arrived: list[int] = []
         """When each entry of this batch was written, in epoch milliseconds."""
 
@@ -52,35 +54,24 @@ class BarsMetrics:
         findings: Mapping[tuple[str, str], int],
     ) -> None:
         """Count what was committed of one symbol: records by source and outcome, findings by source."""
-        self._records.update(records)
-        self._findings.update(findings)
-        self._published["bars"] += len(outputs.bars)
-        self._published["indicators"] += len(outputs.indicators)
-        self._published["quarantine"] += len(outputs.quarantine)
+        self.records_total.update(records)
+        self.findings_total.update(findings)
+        self.published_total["bars"] += len(outputs.bars)
+        self.published_total["indicators"] += len(outputs.indicators)
+        self.published_total["quarantine"] += len(outputs.quarantine)
 
     def finish_batch(self, now_ms: float) -> None:
         """Observe how long each entry of the batch took from its stream to its results."""
         for written_ms in self.arrived:
-            self.delay.observe(max(0.0, now_ms - written_ms) / 1000)
-        self.behind_sec = max(0.0, now_ms - self.arrived[-1]) / 1000 if self.arrived else 0.0
+            self.delay_seconds.observe(max(0.0, now_ms - written_ms) / 1000)
+        self.behind_seconds = max(0.0, now_ms - self.arrived[-1]) / 1000 if self.arrived else 0.0
         self.arrived.clear()
 
     def summary(self) -> str:
-        taken = sum(count for (_, outcome), count in self._records.items() if outcome == "taken")
+        taken = sum(count for (_, outcome), count in self.records_total.items() if outcome == "taken")
         words = [f"{self.symbols:,} symbols", f"{taken:,} records"]
-        quarantined = self._published["quarantine"]
+        quarantined = self.published_total["quarantine"]
         return ", ".join([*words, f"{quarantined:,} quarantined"] if quarantined else words)
 
     def collect(self) -> Iterator[Family]:
-        return _METRICS.collect(
-            symbols=self.symbols,
-            records_total=self._records,
-            findings_total=self._findings,
-            published_total=self._published,
-            features_total=self.features,
-            oversized_total=self.oversized,
-            refused_total=self.refused,
-            trimmed_total=self.trimmed,
-            behind_seconds=self.behind_sec,
-            delay_seconds=self.delay,
-        )
+        return _METRICS.read(self)

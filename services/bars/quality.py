@@ -96,9 +96,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SuspectMinute:
-    """Hold the minute that was rejected last for its jump: the next one near it, or its like, confirms it.
+    """Hold the minute that was rejected last for its jump.
 
-    `seen_ms` is when its source was asked.
+    The next minute near it, or the same minute of another source, confirms it. `seen_ms` is when its source
+    was asked.
     """
 
     bar: Bar
@@ -253,12 +254,12 @@ def _find_share(difference: float, price: float) -> float:
 
 
 def is_before(candidate: Candidate, held: HeldBar) -> bool:
-    """Return True if the source of a bar stands before that of the held one in the cascade."""
+    """Return True if the source of a bar stands before the source of the held bar in the cascade."""
     return candidate.source != held.source and candidate.rank < held.rank
 
 
 def is_outranked(candidate: Candidate, held: HeldBar | None) -> bool:
-    """Return True if a source before that of a bar in the cascade gave the whole bar already."""
+    """Return True if a source that stands earlier in the cascade gave the whole bar already."""
     if held is None or candidate.source == held.source:
         return False
     return held.is_complete and held.rank < candidate.rank
@@ -286,7 +287,7 @@ def is_confirmation(candidate: Candidate, known: Known, limits: CheckSettings) -
 
 
 def _is_like_suspect(candidate: Candidate, suspect: SuspectMinute | None, limit: float) -> bool:
-    """Return True if a minute is a later one than the suspect, or its like of another source, and near it."""
+    """Return True if a minute is near the suspect, and is a later minute, or the same of another source."""
     if suspect is None or candidate.bar.start_ms < suspect.bar.start_ms:
         return False
     is_itself = (suspect.bar.start_ms, suspect.provenance.source) == (

@@ -81,7 +81,7 @@ class ArrivalReader:
                 if loss.oldest is None:
                     return None
                 # the entry that was read last is gone itself, and maybe some that came right after it
-                self._metrics.trimmed += 1
+                self._metrics.trimmed_total += 1
                 after, upto = loss.after.decode(), loss.oldest.decode()
                 self._me.log.error("bars.trimmed", stream=follower.stream, after=after, upto=upto)
         return [
@@ -115,7 +115,7 @@ class ArrivalReader:
         arrivals = []
         for entry in entries:
             if entry.fields is None:
-                self._metrics.oversized += 1
+                self._metrics.oversized_total += 1
                 self._me.log.warning("bars.entry_too_large", stream=stream, entry=entry.id.decode())
             else:
                 arrivals.append(Arrival(kind, entry.id, entry.fields))

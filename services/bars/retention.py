@@ -57,7 +57,7 @@ class Retention:
     def _find_newest(self, timeframe: Timeframe) -> int | None:
         """Return the start from which the age of bars of this timeframe counts; None if there are no bars.
 
-        That is the start of the newest minute. Where there are no minutes, or no more, it is that of the
+        That is the start of the newest minute. Where there are no minutes, or no more, it is the start of the
         newest bar that a source gave: of a day at once, of a shorter bar once it is AHEAD_MS ahead. It is the
         same for all timeframes that are built of each other, so that no bar is forgotten before a longer one
         that may be built of it again.

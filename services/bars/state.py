@@ -5,11 +5,12 @@ market-redis (`bars:state:<symbol>`): the next instance that takes the symbol re
 that can't be unpacked counts as missing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from marketswarm.bus.stream import is_entry_id
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, BarTable, SourceNames
@@ -65,6 +66,39 @@ class TickTimes:
 
     first_ms: int
     last_ms: int
+
+
+# fmt: off
+StoredSuspect = tuple[
+    int, int, float, float, float, float, float | None, float | None, int | None,
+    str, float, str, bool, float,
+]
+# fmt: on
+
+
+@dataclass(slots=True)
+class StoredRest:
+    """Hold the field REST of a stored symbol, which is this as JSON.
+
+    Attributes:
+        open: the open bars: timeframe, start and close; then, as at each end, five values of a `Provenance`.
+        ticks: the start, and the times of the first and the last tick.
+        suspect: the start, when it was seen, and the numbers of a `Bar`.
+        covered: by timeframe, the three times of a `Covered`.
+    """
+
+    epoch: int
+    first: int | None
+    newest: int | None
+    replay: bool
+    sources: list[str]
+    open: list[tuple[str, int, int, str, float, str, bool, float]]
+    ticks: list[tuple[int, int, int]]
+    suspect: StoredSuspect | None
+    covered: dict[str, tuple[int, int, int]]
+
+
+_REST: Final = TypeAdapter(StoredRest)
 
 
 @dataclass(slots=True)
@@ -140,24 +174,34 @@ class SymbolState:
 
     def _pack_rest(self) -> bytes:
         return orjson.dumps(
-            {
-                "epoch": self.epoch,
-                "first": self.first_ms,
-                "newest": self.newest_ms,
-                "replay": self.is_replay,
-                "sources": self.sources.names,
-                "open": [
-                    [timeframe, start, each.close_ms, *_list_provenance(each.provenance)]
-                    for (timeframe, start), each in self.open_bars.items()
+            StoredRest(
+                self.epoch,
+                self.first_ms,
+                self.newest_ms,
+                self.is_replay,
+                self.sources.names,
+                [
+                    (*key, each.close_ms, *_list_origin(each.provenance))
+                    for key, each in self.open_bars.items()
                 ],
-                "ticks": [[start, tick.first_ms, tick.last_ms] for start, tick in self.ticks.items()],
-                "suspect": None if self.suspect is None else _list_suspect(self.suspect),
-                "covered": {
-                    timeframe: [each.first_ms, each.gap_from_ms, each.gap_to_ms]
+                [(start, tick.first_ms, tick.last_ms) for start, tick in self.ticks.items()],
+                None if self.suspect is None else _list_suspect(self.suspect),
+                {
+                    timeframe: (each.first_ms, each.gap_from_ms, each.gap_to_ms)
                     for timeframe, each in self.covered.items()
                 },
-            }
+            )
         )
+
+
+def _list_origin(origin: Provenance) -> tuple[str, float, str, bool, float]:
+    return origin.source, origin.asked_at, origin.digest, origin.is_replay, origin.played_at
+
+
+def _list_suspect(suspect: SuspectMinute) -> StoredSuspect:
+    bar = suspect.bar
+    numbers = bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades
+    return bar.start_ms, suspect.seen_ms, *numbers, *_list_origin(suspect.provenance)
 
 
 def series_field(timeframe: str) -> str:
@@ -186,8 +230,8 @@ def restore_state(symbol: str, fields: Mapping[bytes, bytes]) -> SymbolState:
         state.positions = fields[POSITION.encode()].split(b" ")
         if len(state.positions) != 2 or not all(map(is_entry_id, state.positions)):
             raise ValueError("the state of a symbol has no positions")
-        _restore_rest(state, orjson.loads(fields[REST.encode()]))
-    except (KeyError, TypeError, IndexError) as error:
+        _restore_rest(state, fields[REST.encode()])
+    except (KeyError, ValidationError) as error:
         raise ValueError(f"the state of a symbol can't be read: {type(error).__name__}") from None
     _restore_tables(state, fields)
     return state
@@ -213,67 +257,26 @@ def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[HeldBar]
     """Return the final days in order; leave out fields that can't be read."""
     state = SymbolState(symbol)
     try:
-        _restore_rest(state, orjson.loads(fields.get(REST.encode(), b"")))
+        _restore_rest(state, fields.get(REST.encode(), b""))
         _restore_tables(state, fields)
-    except (KeyError, TypeError, IndexError, ValueError):
+    except ValueError:
         return []
     days = state.tables["1d"].list_shown(EARLIEST_MS, LATEST_MS)
     return [held for held in days if ("1d", held.bar.start_ms) not in state.open_bars]
 
 
-def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
-    """Take in the field REST. Raise KeyError, TypeError, IndexError or ValueError if it can't be read."""
-    values: dict[str, object] = dict(rest)
-    state.epoch = int(str(values["epoch"]))
-    first, newest = values["first"], values["newest"]
-    state.first_ms = None if first is None else int(str(first))
-    state.newest_ms = None if newest is None else int(str(newest))
-    state.is_replay = values["replay"] is True
-    state.sources.names = [str(name) for name in rest["sources"]]
-    for timeframe, start, close_ms, *provenance in rest["open"]:
+def _restore_rest(state: SymbolState, raw: bytes) -> None:
+    """Take in the field REST. Raise ValueError if it can't be read."""
+    rest = _REST.validate_json(raw)
+    state.epoch, state.first_ms, state.newest_ms = rest.epoch, rest.first, rest.newest
+    state.is_replay, state.sources.names = rest.replay, rest.sources
+    for opened in rest.open:
+        if (timeframe := opened[0]) in state.tables:
+            state.open_bars[timeframe, opened[1]] = OpenBar(opened[2], Provenance(*opened[3:]))
+    state.ticks = {start: TickTimes(first, last) for start, first, last in rest.ticks}
+    if (suspect := rest.suspect) is not None:
+        bar = Bar(state.symbol, "1m", suspect[0], *suspect[2:9])
+        state.suspect = SuspectMinute(bar, suspect[1], Provenance(*suspect[9:]))
+    for timeframe, times in rest.covered.items():
         if timeframe in state.tables:
-            opened = OpenBar(int(close_ms), _read_provenance(provenance))
-            state.open_bars[timeframe, int(start)] = opened
-    state.ticks = {int(start): TickTimes(int(first), int(last)) for start, first, last in rest["ticks"]}
-    if rest["suspect"] is not None:
-        state.suspect = _read_suspect(state.symbol, list(rest["suspect"]))
-    for timeframe, times in dict(rest["covered"]).items():
-        if timeframe in state.tables:
-            state.covered[timeframe] = Covered(*map(int, times))
-
-
-def _list_suspect(suspect: SuspectMinute) -> list[object]:
-    bar = suspect.bar
-    prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
-    return [bar.start_ms, suspect.seen_ms, *prices, *_list_provenance(suspect.provenance)]
-
-
-def _read_suspect(symbol: str, fields: Sequence[Any]) -> SuspectMinute:
-    """Return a suspect of its fields; raise TypeError, IndexError or ValueError if they can't be one."""
-    start_ms, seen_ms, *numbers = fields[:9]
-    opened, high, low, close = map(float, numbers[:4])
-    volume, vwap = (None if number is None else float(number) for number in numbers[4:6])
-    trades = None if numbers[6] is None else int(numbers[6])
-    bar = Bar(symbol, "1m", int(start_ms), opened, high, low, close, volume, vwap, trades)
-    return SuspectMinute(bar, int(seen_ms), _read_provenance(fields[9:]))
-
-
-def _list_provenance(provenance: Provenance) -> list[object]:
-    return [
-        provenance.source,
-        provenance.asked_at,
-        provenance.digest,
-        provenance.is_replay,
-        provenance.played_at,
-    ]
-
-
-def _read_provenance(fields: Sequence[object]) -> Provenance:
-    """Return the provenance of its fields; raise IndexError or ValueError if they can't be one."""
-    return Provenance(
-        str(fields[0]),
-        float(str(fields[1])),
-        str(fields[2]),
-        is_replay=fields[3] is True,
-        played_at=float(str(fields[4])),
-    )
+            state.covered[timeframe] = Covered(*times)

@@ -1,6 +1,6 @@
 """Read the states of symbols, and commit them together with what is to be published."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
@@ -8,6 +8,7 @@ from typing import Final
 from marketswarm.bus import Bus
 from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, bars_state_key
+from marketswarm.pages import split_pages
 from services.bars.outputs import Outputs
 from services.bars.settings import BarsOptions
 from services.bars.state import VERSION
@@ -54,8 +55,7 @@ class BarsStore:
         The time is in epoch milliseconds, by the clock of the bus. Raises BusError.
         """
         found: dict[str, dict[bytes, bytes]] = {}
-        for first in range(0, len(symbols), STATES_PER_READ):
-            page = symbols[first : first + STATES_PER_READ]
+        for page in split_pages(symbols, STATES_PER_READ):
             pipe = self.bus.pipeline()
             for symbol in page:
                 pipe.hgetall(bars_state_key(symbol))
@@ -73,7 +73,7 @@ class BarsStore:
     async def commit(self, commits: Sequence[SymbolCommit], options: BarsOptions) -> list[str]:
         """Commit each symbol whole; return those that another instance has. Some may be before a BusError."""
         refused: list[str] = []
-        for page in _split_commits(commits):
+        for page in split_pages(commits, COMMITS_AT_ONCE, ENTRIES_AT_ONCE, lambda each: len(each.outputs)):
             transactions = [self._make_transaction(each, options) for each in page]
             async with self._waiting(BUS_SEC):
                 done = await commit_each(self.bus, transactions, WITHIN_SEC)
@@ -114,17 +114,3 @@ async def read_bus_time(bus: Bus) -> int:
     """Return the time by the clock of the bus, in epoch milliseconds. Raises BusError."""
     seconds, micros = await bus.ask(bus.client.time())
     return int(seconds) * 1000 + int(micros) // 1000
-
-
-def _split_commits(commits: Sequence[SymbolCommit]) -> Iterator[list[SymbolCommit]]:
-    """Yield the commits in pages that are neither too many symbols nor too many entries for one step."""
-    page: list[SymbolCommit] = []
-    entries = 0
-    for each in commits:
-        if page and (len(page) == COMMITS_AT_ONCE or entries + len(each.outputs) > ENTRIES_AT_ONCE):
-            yield page
-            page, entries = [], 0
-        page.append(each)
-        entries += len(each.outputs)
-    if page:
-        yield page

@@ -358,7 +358,7 @@ class BarsWorker:
         refused = await self._store.commit(commits, self._settings_now().settings)
         for each in commits:
             if each.symbol in refused:
-                self._metrics.refused += 1
+                self._metrics.refused_total += 1
                 self._me.log.info("bars.refused", symbol=each.symbol)
                 del self._followed[each.symbol]
                 self._in_force = (*self._in_force[:2], None)

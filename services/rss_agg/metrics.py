@@ -1,7 +1,7 @@
 """Report the metrics of rss_agg on METRICS_PORT. docs/metrics.md lists their names and labels."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -28,31 +28,27 @@ class RssMetrics:
     """Count readings and items since the process began; keep gauges of the feeds as they are now."""
 
     def __init__(self) -> None:
-        self.lag = Histogram(1, 5, 15, 60, 120, 300, 600, 1800, 3600, 21_600, 86_400)
-        self.duration = Histogram(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
-        self.overdue_sec = 0.0
-        self.feeds_by_status: Counter[str] = Counter()
-        self._readings: Counter[str] = Counter()
-        self._items: Counter[str] = Counter()
+        self.item_lag_seconds = Histogram(1, 5, 15, 60, 120, 300, 600, 1800, 3600, 21_600, 86_400)
+        self.reading_seconds = Histogram(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+        self.overdue_seconds = 0.0
+        self.feeds = dict.fromkeys(STATUSES, 0)
+        self.readings_total = Counter(dict.fromkeys(OUTCOMES, 0))
+        self.items_total = Counter({"new": 0, "edited": 0})
+
+    def count_feeds(self, by_status: Mapping[str, int]) -> None:
+        self.feeds = {status: by_status.get(status, 0) for status in STATUSES}
 
     def count_reading(self, outcome: str, duration_sec: float) -> None:
-        self._readings[outcome] += 1
-        self.duration.observe(duration_sec)
+        self.readings_total[outcome] += 1
+        self.reading_seconds.observe(duration_sec)
 
     def count_items(self, new: int, edited: int, published: Iterable[str], now: float) -> None:
         """Count published items, and the lag of new ones; their dates are ISO 8601, or empty."""
-        self._items["new"] += new
-        self._items["edited"] += edited
+        self.items_total["new"] += new
+        self.items_total["edited"] += edited
         for date in published:
             if date:
-                self.lag.observe(max(0.0, now - datetime.fromisoformat(date).timestamp()))
+                self.item_lag_seconds.observe(max(0.0, now - datetime.fromisoformat(date).timestamp()))
 
     def collect(self) -> Iterator[Family]:
-        return _METRICS.collect(
-            items_total={kind: self._items[kind] for kind in ("new", "edited")},
-            item_lag_seconds=self.lag,
-            readings_total={outcome: self._readings[outcome] for outcome in OUTCOMES},
-            reading_seconds=self.duration,
-            feeds={status: self.feeds_by_status[status] for status in STATUSES},
-            overdue_seconds=self.overdue_sec,
-        )
+        return _METRICS.read(self)

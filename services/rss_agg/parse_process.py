@@ -1,7 +1,7 @@
 """Parse documents in a worker process of their own, one after the other.
 
 A document can make any parser take minutes or gigabytes, or take it over. `ParseProcess` is the side of the
-agent, `answer_request` that of the worker, which is run as `python -m services.rss_agg.parse_process`.
+agent, `answer_request` the side of the worker, which is run as `python -m services.rss_agg.parse_process`.
 """
 
 from datetime import datetime

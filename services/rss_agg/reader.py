@@ -226,7 +226,7 @@ class FeedDispatcher:
         while (url := self._work.begin(now)) is not None:
             name = f"feed {self._known[url].feed.name}"
             self._tasks[url] = self._me.task(self._read(url), name=name)
-        self._metrics.overdue_sec = self._work.overdue_sec(now)
+        self._metrics.overdue_seconds = self._work.overdue_sec(now)
 
     def has_news(self) -> bool:
         """Return True, at most every REPORT_EVERY_SEC, if something changed that the beats show."""
@@ -234,7 +234,7 @@ class FeedDispatcher:
         if not self._changed or now < self._reported_at + REPORT_EVERY_SEC:
             return False
         self._changed, self._reported_at = False, now
-        self._metrics.feeds_by_status = count_by_status(self.feeds, self.states)
+        self._metrics.count_feeds(count_by_status(self.feeds, self.states))
         return True
 
     def rest_sec(self) -> float:

@@ -19,6 +19,7 @@ from marketswarm.bus import Bus, Pipeline
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import read_fields, read_strings, report_unusable
 from marketswarm.keys import feed_scope_key, feed_seen_key, feed_state_key, items_usable_key
+from marketswarm.pages import split_pages
 from marketswarm.text import format_names
 from services.rss_agg.fetch import NO_VALIDATORS, URL_LENGTH, VALIDATOR_LENGTH, Validators, hash_url
 from services.rss_agg.parse import Item
@@ -262,8 +263,7 @@ class FeedStore:
     async def load_scopes(self, feeds: Sequence[Feed]) -> dict[str, str]:
         claims = [claim for feed in feeds for claim in _claims(feed)]
         known: dict[str, str] = {}
-        for start in range(0, len(claims), FEEDS_PER_STEP):
-            batch = claims[start : start + FEEDS_PER_STEP]
+        for batch in split_pages(claims, FEEDS_PER_STEP):
             keys = [self._scope_key(claim) for claim in batch]
             values = await read_strings(self.bus, keys, SCOPE_BYTES, report=True)
             found = zip(batch, values, strict=True)
@@ -273,8 +273,7 @@ class FeedStore:
     async def load_states(self, feeds: Sequence[KnownFeed]) -> list[FeedState]:
         """Return the state of each feed, a new one where none is stored. Raises BusError."""
         states: list[FeedState] = []
-        for start in range(0, len(feeds), FEEDS_PER_STEP):
-            batch = feeds[start : start + FEEDS_PER_STEP]
+        for batch in split_pages(feeds, FEEDS_PER_STEP):
             keys = [self._state_key(known) for known in batch]
             values = await read_fields(self.bus, keys, STATE_FIELDS, FIELD_BYTES)
             now = time.time()
@@ -290,8 +289,7 @@ class FeedStore:
 
         `items` are all that the feed shows now; each of them is recorded as known.
         """
-        starts = range(0, max(1, len(items)), ITEMS_PER_STEP)
-        batches = [items[start : start + ITEMS_PER_STEP] for start in starts]
+        batches = list(split_pages(items, ITEMS_PER_STEP)) or [[]]
         first, versions = False, dict[str, int]()
         for batch in batches:
             shown = items if batch is batches[-1] else None

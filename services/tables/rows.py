@@ -289,7 +289,7 @@ Row = (
 )
 MadeRow = tuple[Row, SymbolRow | None]
 RowMaker = Callable[[bytes, Fields], MadeRow]
-"""Makes the row of an entry from its id and fields, and that of its symbol if the entry names its class."""
+"""Makes the row of an entry from its id and fields, and a row of its symbol if the entry names its class."""
 
 BAR_CELLS: Final = BarRow._fields[2:-1]
 """The columns of a bar in an answer about one symbol and timeframe."""

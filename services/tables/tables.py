@@ -23,30 +23,8 @@ from marketswarm.keys import (
     MEDIC_INCIDENTS,
 )
 from services.market.fields import MAX_AHEAD_MS, EntryError
-from services.tables.rows import (
-    AlertRow,
-    BarRow,
-    ColumnType,
-    DownloadRow,
-    EvidenceRow,
-    FeatureRow,
-    IncidentEventRow,
-    IndicatorRow,
-    ObservationRow,
-    QuoteRow,
-    Row,
-    RowMaker,
-    SymbolRow,
-    make_alert_row,
-    make_bar_row,
-    make_download_row,
-    make_evidence_row,
-    make_feature_row,
-    make_incident_event_row,
-    make_indicator_row,
-    make_observation_row,
-    make_quote_row,
-)
+from services.tables import rows
+from services.tables.rows import ColumnType, Row, RowMaker, SymbolRow
 
 BOARD_NAME: Final = "marketswarm board"
 """The name of the sessions of the board, which only reads, as PostgreSQL shows them."""
@@ -79,7 +57,7 @@ _SELECTED: Final = {
     ColumnType.TIME: '(extract(epoch from "{0}") * 1000)::bigint',
     ColumnType.DATE: """to_char("{0}", 'YYYY-MM-DD')""",
 }
-"""How a table's column becomes that of a row, if not as it is."""
+"""How a column of a table becomes a column of a row, if not as it is."""
 _UNIX_TIMES: Final = ("start", "at", "asked_at", "epoch")
 """The columns of records that are times of a writer's clock."""
 
@@ -192,17 +170,19 @@ def _find_type(hint: Any) -> ColumnType:
     raise TypeError(f"{hint}: no type of a column")
 
 
-BAR_TABLE: Final = TableSchema("bars", BarRow, ("symbol", "timeframe", "start"), _BY_REV)
-QUOTE_TABLE: Final = TableSchema("quotes", QuoteRow, ("symbol", "at", "source"), _BY_ANSWER)
-OBSERVATION_TABLE: Final = TableSchema("observations", ObservationRow, ("symbol", "start"), _BY_ANSWER)
-INDICATOR_TABLE: Final = TableSchema("indicators", IndicatorRow, ("symbol", "timeframe", "start"), _BY_REV)
-FEATURE_TABLE: Final = TableSchema(
-    "features", FeatureRow, ("symbol", "start"), ("epoch", "rev", "stream_position")
+BAR_TABLE: Final = TableSchema("bars", rows.BarRow, ("symbol", "timeframe", "start"), _BY_REV)
+QUOTE_TABLE: Final = TableSchema("quotes", rows.QuoteRow, ("symbol", "at", "source"), _BY_ANSWER)
+OBSERVATION_TABLE: Final = TableSchema("observations", rows.ObservationRow, ("symbol", "start"), _BY_ANSWER)
+INDICATOR_TABLE: Final = TableSchema(
+    "indicators", rows.IndicatorRow, ("symbol", "timeframe", "start"), _BY_REV
 )
-DOWNLOAD_TABLE: Final = TableSchema("downloads", DownloadRow, ("id",))
-ALERT_TABLE: Final = TableSchema("alert_log", AlertRow, ("id",))
-INCIDENT_TABLE: Final = TableSchema("incident_events", IncidentEventRow, ("id",))
-EVIDENCE_TABLE: Final = TableSchema("incident_evidence", EvidenceRow, ("id",))
+FEATURE_TABLE: Final = TableSchema(
+    "features", rows.FeatureRow, ("symbol", "start"), ("epoch", "rev", "stream_position")
+)
+DOWNLOAD_TABLE: Final = TableSchema("downloads", rows.DownloadRow, ("id",))
+ALERT_TABLE: Final = TableSchema("alert_log", rows.AlertRow, ("id",))
+INCIDENT_TABLE: Final = TableSchema("incident_events", rows.IncidentEventRow, ("id",))
+EVIDENCE_TABLE: Final = TableSchema("incident_evidence", rows.EvidenceRow, ("id",))
 SYMBOL_TABLE: Final = TableSchema(
     "symbols",
     SymbolRow,
@@ -213,27 +193,27 @@ SYMBOL_TABLE: Final = TableSchema(
     "last_seen = greatest(old.last_seen, new.last_seen), replay = old.replay AND new.replay",
 )
 STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
-    CHECKED_BARS: (BAR_TABLE, make_bar_row),
-    INDICATORS: (INDICATOR_TABLE, make_indicator_row),
-    FEATURES: (FEATURE_TABLE, make_feature_row),
-    MARKET_QUOTES: (QUOTE_TABLE, make_quote_row),
-    MARKET_OBSERVATIONS: (OBSERVATION_TABLE, make_observation_row),
-    MARKET_DOWNLOADS: (DOWNLOAD_TABLE, make_download_row),
-    ALERT_LOG: (ALERT_TABLE, make_alert_row),
-    MEDIC_INCIDENTS: (INCIDENT_TABLE, make_incident_event_row),
-    MEDIC_EVIDENCE: (EVIDENCE_TABLE, make_evidence_row),
+    CHECKED_BARS: (BAR_TABLE, rows.make_bar_row),
+    INDICATORS: (INDICATOR_TABLE, rows.make_indicator_row),
+    FEATURES: (FEATURE_TABLE, rows.make_feature_row),
+    MARKET_QUOTES: (QUOTE_TABLE, rows.make_quote_row),
+    MARKET_OBSERVATIONS: (OBSERVATION_TABLE, rows.make_observation_row),
+    MARKET_DOWNLOADS: (DOWNLOAD_TABLE, rows.make_download_row),
+    ALERT_LOG: (ALERT_TABLE, rows.make_alert_row),
+    MEDIC_INCIDENTS: (INCIDENT_TABLE, rows.make_incident_event_row),
+    MEDIC_EVIDENCE: (EVIDENCE_TABLE, rows.make_evidence_row),
 }
 """What the entries of each stream become, by the stream's own key."""
 TABLES: Final = (*(table for table, _ in STREAMS.values()), SYMBOL_TABLE)
 
 
-def keep_highest(table: TableSchema, rows: Iterable[Row]) -> list[Row]:
-    """Return one row of each key, that of the highest rank, and the first of equal ones.
+def keep_highest(table: TableSchema, found: Iterable[Row]) -> list[Row]:
+    """Return one row of each key: the row of the highest rank, and the first of equal ones.
 
     They are in the order of their keys: two instances that lock the same rows lock them in the same order.
     """
     best: dict[Any, Row] = {}
-    for row in rows:
+    for row in found:
         key = table.key_of(row)
         known = best.get(key)
         if known is None or table.rank_of(row) > table.rank_of(known):

@@ -109,7 +109,7 @@ async def commit_digest(
 
 
 class DigestWriter:
-    """Write the digests, as one process of those that compete for the lease."""
+    """Write the digests while this process holds the lease; several compete for it."""
 
     def __init__(
         self, me: Agent[VexyEnvironment], settings_now: Callable[[], VexySettings], metrics: VexyMetrics

@@ -113,7 +113,7 @@ class Summarizer:
             summaries.append(found)
             if found is None:
                 why = f"the model did not answer ({self.breaker.reason})"
-        self.metrics.paused = self.breaker.open_sec(time.monotonic()) > 0
+        self.metrics.llm_paused = self.breaker.open_sec(time.monotonic()) > 0
         made = sum(each is not None for each in summaries)
         return summaries, SummaryResult(made, why) if settings.stories else None
 
@@ -129,7 +129,7 @@ class Summarizer:
             self._record_failure(str(error))
         else:
             self.breaker.record_success()
-            self.metrics.asked["ok"] += 1
+            self.metrics.llm_requests_total["ok"] += 1
             return found
         return None
 
@@ -143,6 +143,6 @@ class Summarizer:
             raise make_response_error(error.response) from None
 
     def _record_failure(self, reason: str, *, after_sec: float | None = None, lasting: bool = False) -> None:
-        self.metrics.asked[reason] += 1
+        self.metrics.llm_requests_total[reason] += 1
         self._log.warning("llm.failed", where=self.where, reason=reason)
         self.breaker.record_failure(reason, time.monotonic(), after_sec=after_sec, lasting=lasting)

@@ -80,55 +80,54 @@ class VexyMetrics:
     def __init__(self) -> None:
         self.backlogs: Mapping[str, Backlog] = {}
         self.lag, self.rate = LagDetector(), Rate()
-        self.delay = Histogram(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
-        self.digests = 0
-        self.digests_plain = 0
+        self.delay_seconds = Histogram(
+            0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0
+        )
+        self.digests_total = 0
+        self.digests_plain_total = 0
         self.plain: str | None = None  # why the last digest lacks summaries, if it does
-        self.asked: Counter[str] = Counter()
-        self.paused = False
-        self._entries: Counter[tuple[str, str]] = Counter()
+        self.llm_requests_total: Counter[str] = Counter()
+        self.llm_paused = False
+        self.entries_total: Counter[tuple[str, str]] = Counter()
 
     def count_settled(self, stream: str, records: Sequence[Record], new: int, now: float) -> None:
         """Count the settled records of a stream, and the delay of each entry at `now` (epoch seconds)."""
         self.count(stream, "new", new)
         self.count(stream, "known", len(records) - new)
         for each in records:
-            self.delay.observe(max(0.0, now - find_entry_time(each.entry)))
+            self.delay_seconds.observe(max(0.0, now - find_entry_time(each.entry)))
         self.rate.add(len(records), now)
 
     def count(self, stream: str, outcome: str, number: int = 1) -> None:
         if number:
-            self._entries[stream, outcome] += number
+            self.entries_total[stream, outcome] += number
 
     def count_digest(self, plain: SummaryResult | None) -> None:
         """`plain` is the result of asking for summaries; None if no model is configured."""
-        self.digests += 1
+        self.digests_total += 1
         self.plain = plain.why if plain is not None else None
-        self.digests_plain += plain is not None and not plain.made
+        self.digests_plain_total += plain is not None and not plain.made
 
     def summary(self, now: float) -> str | None:
         """Return the detail of a beat in one line; None for an instance that never had any work."""
-        if not self._entries and not any(each.unread != 0 or each.pending for each in self.backlogs.values()):
+        if not self.entries_total and not any(
+            each.unread != 0 or each.pending for each in self.backlogs.values()
+        ):
             return None
         words = [summarize_backlogs(self.backlogs, self.rate.per_sec(now))]
-        dead = sum(count for (_, outcome), count in self._entries.items() if outcome == "dead")
+        dead = sum(count for (_, outcome), count in self.entries_total.items() if outcome == "dead")
         words += [f"{dead:,} dead"] if dead else []
         words += [f"plain digests ({self.plain})"] if self.plain else []
         return ", ".join(words)
 
     def collect(self) -> Iterator[Family]:
         backlogs = dict(self.backlogs)
-        return _METRICS.collect(
-            entries_total=self._entries,
+        yield from _METRICS.read(self)
+        yield from _METRICS.collect(
             unread={stream: each.unread for stream, each in backlogs.items()},
             pending={stream: each.pending for stream, each in backlogs.items()},
             oldest_unread_seconds={stream: each.oldest_sec for stream, each in backlogs.items()},
             behind=self.lag.behind,
-            delay_seconds=self.delay,
-            digests_total=self.digests,
-            digests_plain_total=self.digests_plain,
-            llm_requests_total=self.asked,
-            llm_paused=self.paused,
         )
 
 

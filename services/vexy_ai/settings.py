@@ -123,7 +123,7 @@ class StreamKind(StrEnum):
 
 
 def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
-    """Return the streams among the `points` of `subscribe_to`; by default that of feed items."""
+    """Return the streams among the `points` of `subscribe_to`; by default the stream of feed items."""
     named = [point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)]
     points = named or [first_point((), "market-redis", RSS_ITEMS)]
     return tuple(dict.fromkeys(InputStream(point.bus, point.key, _kind(point.key)) for point in points))

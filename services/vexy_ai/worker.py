@@ -14,6 +14,7 @@ from marketswarm.agent import Agent, InputStream
 from marketswarm.agent.worker_pool import BUS_SEC
 from marketswarm.bus.backlog import Backlog, read_backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
+from marketswarm.pages import split_pages
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.note_store import NoteStore
 from services.vexy_ai.notes import Lexicon
@@ -131,8 +132,8 @@ class VexyWorker:
         entries: Sequence[DeliveredEntry],
         settings: NoteSettings,
     ) -> None:
-        for at in range(0, len(entries), SETTLED_AT_ONCE):
-            records = await self._make_records(consumer, stream, entries[at : at + SETTLED_AT_ONCE], settings)
+        for page in split_pages(entries, SETTLED_AT_ONCE):
+            records = await self._make_records(consumer, stream, page, settings)
             self._unsettled += [(stream, consumer, records)] if records else []
             await self._settle(settings)
 

@@ -22,7 +22,7 @@ from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.guard import Guard
 from marketswarm.web.updates import UpdateHub
 from notifier.metrics import NotifierMetrics
-from sentinel.follow import SkippedEntries
+from sentinel.fallback import collect_skipped
 from services.archive.metrics import ArchiveMetrics
 from services.bars.metrics import BarsMetrics
 from services.board.fleet.recorder import HistoryRecorder
@@ -88,7 +88,7 @@ def collect_of_a_monitor():
     publisher = type("Box", (), {**BOX, "__len__": lambda _: 0})()
     monitor.links["bus"] = type("Post", (), {"publisher": publisher})()
     relay = Relay(RULES[0], lambda: None, lambda: "c", Lead(), LogLength(), is_named=lambda: True)
-    return [*monitor.metrics.collect(), *collect_relays([relay]), *SkippedEntries().collect()]
+    return [*monitor.metrics.collect(), *collect_relays([relay]), *collect_skipped({})]
 
 
 def collect_of_massive():

@@ -31,7 +31,7 @@ def test_when_none_answers_for_the_timeout_and_our_patience_each_is_missed_once(
         "refused",
     )
     assert (system.late_sec, market.late_sec, system.timeout_sec) == (28, 25, TIMEOUT)
-    assert (system.since, system.ts) == (WALL, WALL + 28)
+    assert (system.since, market.since, system.ts) == (WALL, WALL + 3, WALL + 28)
     assert lost(availability, 1000) == []
 
 

@@ -28,6 +28,7 @@ LAYERS = {
         "lazy_names",
         "bus_url",
         "packed_log",
+        "pages",
         "tail_buffer",
         "text",
     ],
@@ -88,7 +89,7 @@ THINKS_WITH = [
     "contextvars",  # how much one document may still be compared
     "zlib", "base64", "binascii",  # keep documents and logs small
     "hmac",  # compares secrets in constant time
-    "importlib",  # import a name of a package when it is used
+    "importlib", "ast",  # import a name of a package when it is used; its source says from which module
     "shlex",  # quotes a name in a command to type
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has
     "cronsim", "oncalendar", "datetime", "zoneinfo",  # when a job runs; time zones are data that they read

@@ -337,7 +337,8 @@ KINDS = (
         {"url": URL, "secret": KEY}, show=replace_surrogates,
     ),
     ChannelKind(
-        "alertmanager", lambda message: alertmanager.encode_alert_group(message, "alertmanager"),
+        "alertmanager",
+        lambda message: next(iter(alertmanager.encode_alert_groups(message, "alertmanager").values())),
         read_alertmanager, documented.Alertmanager, alertmanager.Alertmanager, show=replace_surrogates,
     ),
     ChannelKind(

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.channels import AlertState, Message, MessageKind, SendError, Severity
-from marketswarm.channels.alertmanager import ALERTS_AT_MOST, Alertmanager, Options, encode_alert_group
+from marketswarm.channels.alertmanager import ALERTS_AT_MOST, Alertmanager, Options, encode_alert_groups
 from marketswarm.event import Kind, encode_event
 from support.channel_kinds import URL
 from support.channel_messages import AT, FLAPPING, GROUP, MISS, OK, REMINDER, event_of, group_of
@@ -16,7 +16,7 @@ from support.chat_schemas import Alertmanager as Documented
 
 def read(message: Message, anchor: str | None = None) -> dict:
     """The payload, once it is as documented."""
-    body = encode_alert_group(message, "night", anchor)
+    body = next(iter(encode_alert_groups(message, "night", anchor).values()))
     Documented.model_validate_json(body)
     return orjson.loads(body)
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from marketswarm.channels import Message, MessageKind, Severity, make_event_message, pagerduty
+from marketswarm.channels import Message, MessageKind, Severity, http, make_event_message, pagerduty
 from marketswarm.channels.pagerduty import ENQUEUE, Options, PagerDuty, build_requests
 from marketswarm.event import Kind, encode_event
 from support.channel_kinds import KEY, URL, refused
@@ -84,7 +84,7 @@ async def test_all_the_requests_of_a_message_together_take_no_longer_than_they_m
         await asyncio.Event().wait()
 
     receiver.route.side_effect = hang
-    monkeypatch.setattr(pagerduty, "WITHIN_SEC", 0.0)
+    monkeypatch.setattr(http, "PARTS_WITHIN_SEC", 0.0)
     assert (await refused(pager)).reason == "timeout"
 
 

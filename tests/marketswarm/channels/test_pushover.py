@@ -6,7 +6,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from marketswarm.channels import Message, MessageKind, Severity, pushover
+from marketswarm.channels import Message, MessageKind, Severity, http
 from marketswarm.channels.pushover import Options, Pushover, build_payload, make_tag
 from support.channel_kinds import KEY, PUSHOVER, PUSHOVER_TAKEN, refused
 from support.channel_messages import FLAPPING, GROUP, MISS, OK, REMINDER
@@ -75,7 +75,7 @@ async def test_all_the_requests_of_a_message_together_take_no_longer_than_they_m
         await asyncio.Event().wait()
 
     receiver.route.side_effect = hang
-    monkeypatch.setattr(pushover, "WITHIN_SEC", 0.0)
+    monkeypatch.setattr(http, "PARTS_WITHIN_SEC", 0.0)
     assert (await refused(make_phone())).reason == "timeout"
 
 

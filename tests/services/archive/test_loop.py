@@ -8,7 +8,9 @@ import pytest
 from marketswarm.agent import Exit
 from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog
+from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.migrations import SchemaError, require_known
+from marketswarm.postgres.pool import DatabaseAway
 from marketswarm.truth import AccessPoint
 from services.archive.database import SCHEMA
 from services.archive.loop import (
@@ -21,12 +23,11 @@ from services.archive.loop import (
 )
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
 from services.archive.source_states import MAX_SOURCES, parse_source_states
-from services.archive.worker import DatabaseOutage
 
 
 def test_an_outage_names_the_stream_that_holds_for_the_shortest_time():
     backlogs = {"a": Backlog(hold_sec=9000.0), "b": Backlog(hold_sec=600.0), "c": Backlog()}
-    outage = DatabaseOutage(100.0, "refused")
+    outage = DatabaseAway(PostgresAwayError("refused"), 100.0)
     assert describe_outage(None, backlogs, 142.0) is None
     said = "PostgreSQL can't be used for 42 s (refused); b holds 10 min more"
     assert describe_outage(outage, backlogs, 142.0) == said
@@ -36,7 +37,7 @@ def test_an_outage_names_the_stream_that_holds_for_the_shortest_time():
 
 def test_the_reason_of_an_outage_is_as_long_as_a_beat_has_room_for():
     backlogs = {"market:observations": Backlog(hold_sec=9000.0)}
-    said = describe_outage(DatabaseOutage(0.0, "password " * 40), backlogs, 7000.0)
+    said = describe_outage(DatabaseAway(PostgresAwayError("password " * 40), 0.0), backlogs, 7000.0)
     assert len(said) == MAX_DETAIL_CHARS
     assert said.startswith("PostgreSQL can't be used for 117 min (password password ")
     assert said.endswith("); market:observations holds 2.5 h more")
@@ -47,8 +48,7 @@ def test_a_schema_that_is_wrong_is_no_outage_and_its_remedy_is_not_cut_off():
     assert sorted(applied) == list(range(1, len(SCHEMA.load_migrations()) + 1)), "two files have one number"
     with pytest.raises(SchemaError) as caught:
         require_known({**applied, 99: "of a later release"}, SCHEMA.load_migrations())
-    outage = DatabaseOutage(0.0, str(caught.value), is_schema_wrong=True)
-    said = describe_outage(outage, {}, 720.0)
+    said = describe_outage(DatabaseAway(caught.value, 0.0), {}, 720.0)
     assert said.startswith(str(caught.value))
     assert len(said) <= MAX_DETAIL_CHARS
 

@@ -135,7 +135,7 @@ class Scene:
         )
 
     def failures(self, job):
-        return self.metrics.maintenance_failures[job]
+        return self.metrics.maintenance_failures_total[job]
 
     @contextlib.asynccontextmanager
     async def running(self):
@@ -197,7 +197,7 @@ async def test_a_long_backup_keeps_partitions_waiting_and_nothing_else(scene, mo
         assert scene.database.connected == connected  # by the partitions
         end.set()
         await auntil(lambda: scene.database.connected > connected)
-        assert scene.metrics.backups >= 1
+        assert scene.metrics.backups_total >= 1
 
 
 async def test_a_lease_that_is_lost_ends_a_backup_that_is_being_made(scene, monkeypatch):
@@ -216,7 +216,7 @@ async def test_a_lease_that_is_lost_ends_a_backup_that_is_being_made(scene, monk
         scene.me.lose.set()
         await auntil(lambda: scene.me.leases == 2)
         assert ended.is_set()
-        assert scene.metrics.backup_at is None
+        assert scene.metrics.backup_timestamp_seconds is None
 
 
 async def test_the_beats_report_what_fails_but_for_a_bus_or_a_database_that_is_away(scene):
@@ -254,9 +254,9 @@ async def test_states_that_are_none_are_counted_and_logged_once(scene):
         asked = scene.me.asked
         await auntil(lambda: scene.me.asked > asked + 3)
         assert [fields for event, fields in scene.me.logged if event == "sources.invalid"] == [{"states": 2}]
-        assert scene.metrics.invalid_states == 2
+        assert scene.metrics.source_states_invalid == 2
         scene.me.states = {}
-        await auntil(lambda: scene.metrics.invalid_states == 0)
+        await auntil(lambda: scene.metrics.source_states_invalid == 0)
         assert not scene.failures("sources")
 
 
@@ -271,7 +271,7 @@ async def test_old_backups_that_can_not_be_removed_are_a_failure_and_end_nobody(
     monkeypatch.setattr(maintenance, "time", clock)
     async with scene.running():
         await auntil(lambda: "Read-only file system" in scene.me.degraded.get("maintenance backup", ""))
-        assert scene.metrics.backup_at == MADE.begun_at
+        assert scene.metrics.backup_timestamp_seconds == MADE.begun_at
 
 
 async def report_of(scene):

@@ -209,7 +209,7 @@ async def test_entries_that_were_read_and_trimmed_before_they_were_committed_are
     ((event, fields),) = [each for each in scene.me.logged if each[0] == "stream.lost"]
     assert (event, fields["stream"], fields["entries"]) == ("stream.lost", STREAM, 35)
     assert scene.worker.backlogs[STREAM].lost == 35
-    assert scene.metrics.entries[STREAM, "trimmed"] == 35
+    assert scene.metrics.entries_total[STREAM, "trimmed"] == 35
     assert "35 lost" in scene.metrics.summary()
 
 

@@ -110,7 +110,7 @@ async def test_each_of_the_first_stories_gets_its_summary():
         asked = orjson.loads(server.seen[1].body)
         assert asked["model"] == "m"
         assert orjson.loads(asked["messages"][1]["content"])["headlines"] == ["Title 1"]
-        assert asking.metrics.asked == {"ok": 3}
+        assert asking.metrics.llm_requests_total == {"ok": 3}
 
 
 @pytest.mark.parametrize("path", ["/v1/", "/v1/chat/completions"])
@@ -155,7 +155,7 @@ async def test_whatever_the_model_does_the_others_get_theirs_and_the_digest_says
         else:
             assert found == [None, "Two. Sentences.", "Two. Sentences."]
             assert plain.why == f"the model did not answer ({reason})"
-        assert asking.metrics.asked[reason] == 1
+        assert asking.metrics.llm_requests_total[reason] == 1
 
 
 async def test_a_model_that_is_not_there_is_no_more_than_a_word():
@@ -173,7 +173,7 @@ async def test_after_three_failures_it_is_left_alone():
         assert len(server.seen) == 3
         assert (found, plain.made) == ([], 0)
         assert plain.why == "the model is left alone for 60 s (500)"
-        assert asking.metrics.paused
+        assert asking.metrics.llm_paused
 
 
 async def test_how_long_it_asks_to_be_left_alone_is_obeyed():

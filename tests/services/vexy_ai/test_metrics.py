@@ -43,13 +43,13 @@ def test_what_was_done_is_counted_and_said():
     assert ("marketswarm_vexy_ai_unread", ("rss:items",)) not in found
     assert found["marketswarm_vexy_ai_oldest_unread_seconds", ("rss:items",)] == 7
     assert found["marketswarm_vexy_ai_digests_plain_total", ()] == 1
-    assert metrics.delay.sum == 4.0
+    assert metrics.delay_seconds.sum == 4.0
     assert metrics.summary(1002.0) == (
         "2.0/s, 200 or more unread (oldest 7 s), 1 taken, 1 dead, plain digests (it did not answer)"
     )
     metrics.count_digest(SummaryResult(1, None))
     assert "plain" not in metrics.summary(1002.0)
-    assert metrics.digests == 2
+    assert metrics.digests_total == 2
 
 
 def at(oldest_sec, unread=5):

@@ -1,0 +1,22 @@
+"""A package has the names that it imports under TYPE_CHECKING, each from its module, and no others."""
+
+from importlib import import_module
+
+import pytest
+
+PACKAGES = ("agent", "channels", "detector", "monitor", "settings")
+
+
+@pytest.mark.parametrize("package", [f"marketswarm.{name}" for name in PACKAGES])
+def test_every_name_of_a_package_is_there(package):
+    module = import_module(package)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+        assert name in vars(module)  # the next use costs nothing
+
+
+def test_a_name_that_no_module_gives_is_an_attribute_error():
+    module = import_module("marketswarm.channels")
+    for name in ("nothing", "__wrapped__"):
+        with pytest.raises(AttributeError, match=f"'marketswarm.channels' has no attribute '{name}'"):
+            getattr(module, name)

@@ -1,0 +1,75 @@
+"""What is stored of a symbol is read again whole, also what the releases before this one have stored."""
+
+import orjson
+import pytest
+
+from services.bars.quality import HeldBar, SuspectMinute
+from services.bars.state import (
+    REST,
+    VERSION,
+    Covered,
+    OpenBar,
+    SymbolState,
+    TickTimes,
+    read_final_days,
+    restore_state,
+)
+from services.market.records import Bar, Provenance
+
+ORIGIN = Provenance("alpaca", 1_700_000_000.25, "ab" * 32, is_replay=True, played_at=1_600_000_000.5)
+STORED = (
+    b'{"epoch":7,"first":60000,"newest":120000,"replay":true,"sources":["alpaca"],'
+    b'"open":[["1m",60000,120000,"alpaca",1700000000.25,"' + b"ab" * 32 + b'",true,1600000000.5]],'
+    b'"ticks":[[60000,60001,61000]],'
+    b'"suspect":[120000,130000,1.0,2.0,0.5,1.5,null,1.25,7,"alpaca",1700000000.25,"'
+    + b"ab" * 32
+    + b'",true,1600000000.5],"covered":{"5m":[0,300000,600000]}}'
+)
+"""The field `rest` as it has been written since the first release that had all of it."""
+
+
+def make_state():
+    state = SymbolState("SPY", epoch=7, first_ms=60_000, newest_ms=120_000, is_replay=True)
+    bar = Bar("SPY", "1m", 60_000, 1.0, 2.0, 0.5, 1.5)
+    state.tables["1m"].open_slot(60_000).built = HeldBar(bar, 1, "alpaca", 130_000, is_complete=True)
+    state.open_bars["1m", 60_000] = OpenBar(120_000, ORIGIN)
+    state.ticks[60_000] = TickTimes(60_001, 61_000)
+    suspect = Bar("SPY", "1m", 120_000, 1.0, 2.0, 0.5, 1.5, None, 1.25, 7)
+    state.suspect = SuspectMinute(suspect, 130_000, ORIGIN)
+    state.covered["5m"] = Covered(0, 300_000, 600_000)
+    return state
+
+
+def store(state):
+    return {name.encode(): raw for name, raw in state.pack_changes().items()} | {VERSION.encode(): b"1"}
+
+
+def test_the_state_is_stored_as_before_and_read_again_whole():
+    state = make_state()
+    stored = store(state)
+    assert stored[REST.encode()] == STORED
+    found = restore_state("SPY", stored)
+    for name in ("epoch", "first_ms", "newest_ms", "is_replay", "open_bars", "ticks", "suspect", "covered"):
+        assert getattr(found, name) == getattr(state, name), name
+    assert found.sources.names == ["alpaca"]
+    assert found.tables["1m"][60_000].built == state.tables["1m"][60_000].built
+
+
+@pytest.mark.parametrize("damage", ["epoch", "open", "ticks", "suspect", "covered"])
+def test_a_state_that_lacks_something_or_has_another_form_is_unreadable(damage):
+    stored, rest = store(make_state()), orjson.loads(STORED)
+    others = {name: value for name, value in rest.items() if name != damage}
+    for wrong in (others, {**rest, damage: "x"}, {**rest, damage: [[1]]}):
+        damaged = {**stored, REST.encode(): orjson.dumps(wrong)}
+        with pytest.raises(ValueError, match=r"^the state of a symbol can't be read: \w+$"):
+            restore_state("SPY", damaged)
+        assert read_final_days("SPY", damaged) == []
+
+
+def test_what_is_open_of_a_timeframe_that_is_unknown_is_left_out():
+    rest = orjson.loads(STORED)
+    rest["open"].append(["2m", *rest["open"][0][1:]])
+    rest["covered"]["2m"] = [0, 0, 0]
+    found = restore_state("SPY", store(make_state()) | {REST.encode(): orjson.dumps(rest)})
+    assert list(found.open_bars) == [("1m", 60_000)]
+    assert list(found.covered) == ["5m"]
