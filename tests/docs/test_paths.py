@@ -6,6 +6,9 @@ import pytest
 
 from support.pages import ROOT, table
 
+CHECKED_EACH_SECOND = {"notifier/router/incident_state.py"}
+"""Files that only the check of all incidents calls: a message passes it if it is under way for a second."""
+
 
 @pytest.fixture(scope="module")
 def paths():
@@ -36,4 +39,4 @@ async def test_a_miss_passes_through_the_files_that_the_page_names_and_enters_no
 @pytest.mark.live
 async def test_a_message_passes_through_the_files_that_the_page_names(paths):
     trace = await paths.follow_message()
-    assert set(trace.files) == shown("A message")
+    assert set(trace.files) - CHECKED_EACH_SECOND == shown("A message")
