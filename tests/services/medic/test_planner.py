@@ -6,10 +6,9 @@ import pytest
 
 from marketswarm.operator.healing import fold_incidents
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom
-from services.medic.proposal import make_proposal_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
-from services.medic.repair import TRANSITIONS, Repair, RepairEvent, RepairState
+from services.medic.repair import TRANSITIONS, Repair, RepairEvent, RepairState, make_proposal_id
 from support.simulation.patient import DOWN, Patient, down
 
 
