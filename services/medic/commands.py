@@ -2,8 +2,7 @@
 
 import re
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -43,7 +42,6 @@ from marketswarm.operator.healing import (
     write_approval,
 )
 from marketswarm.operator.healing_attempts import ApprovalStats
-from marketswarm.operator.healing_stats import measure_resolutions
 from marketswarm.operator.healing_text import (
     describe_reason,
     describe_refusal,
@@ -55,9 +53,10 @@ from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import ESCALATED_RULE, MEDIC, PROPOSED_RULE, SYSTEM, Truth, suggest_name
 from services.medic.experience import Experience
 from services.medic.guards import Fuse, find_mode
-from services.medic.learning import ENOUGH, Lesson, Treatment, learn
+from services.medic.learning import ENOUGH, Lesson, Treatment
 from services.medic.remedies import REMEDIES, Remedy
-from services.medic.repair import Repair, RepairState, Resolution, find_proposal
+from services.medic.repair import Repair, RepairState, find_proposal
+from services.medic.report import HealingReport, make_report
 from services.medic.settings import HealingSettings, MedicSettings, Mode
 from services.medic.store import read_state
 
@@ -87,55 +86,21 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="What a medic in a dry r
 class _Status:
     """What `medic status` shows.
 
-    `holding` are the rules that hold, by `<rule>/<subject>`. `experience` is what the record teaches. `said`
-    is what the last beat of the medic says, such as that a dry run is running; None if it says nothing.
-    `services` are those of the truth.
+    `holding` are the rules that hold, by `<rule>/<subject>`. `said` is what the last beat of the medic says,
+    such as that a dry run is running; None if it says nothing. `lessons` are what the record teaches, the
+    treatments that were tried most first, `decisions` what follows from it, and `approvals` the outcome of
+    what people approved, each with the present mode.
     """
 
+    truth: Truth
     settings: HealingSettings
     repairs: Sequence[Repair]
     fuse: Fuse
     holding: Mapping[str, OutageState]
-    experience: Experience
     said: str | None
-    services: Collection[str]
-
-
-@dataclass(frozen=True, slots=True)
-class OutagePattern:
-    """The outages of one service with one symptom. Times are in seconds."""
-
-    svc: str
-    symptom: str
-    outages: int
-    healed: int
-    escalated: int
-    resolution_time_median_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class HealingReport:
-    """What the incidents that were opened from `since` on (epoch seconds) show, by the names of its JSON.
-
-    `ended` and `resolutions` count those that have ended, by how they ended; `share_healed` is the share of
-    those, `share_escalated` that of all. A share, or a time in seconds, is None without any. `remedies` are
-    lessons about all services: remedies that helped most often first, the baseline `wait` last.
-    `without_beginning` counts incidents whose beginning is trimmed off; they are in no other number.
-    `complete_since` is the oldest entry of the record if the record begins after `since`.
-    """
-
-    since: float
-    complete_since: float | None
-    outages: int
-    ended: int
-    resolutions: Mapping[str, int]
-    share_healed: float | None
-    share_escalated: float | None
-    resolution_time_median_seconds: float | None
-    resolution_time_p95_seconds: float | None
-    patterns: tuple[OutagePattern, ...]
-    remedies: tuple[Lesson, ...]
-    without_beginning: int
+    lessons: Sequence[Lesson]
+    decisions: Mapping[Treatment, str]
+    approvals: Sequence[tuple[ApprovalStats, str | None]]
 
 
 def incidents(
@@ -286,37 +251,25 @@ def _list_repairs(repairs: Iterable[Repair], now: float) -> Iterator[Sequence[st
 
 def _print_experience(found: _Status) -> None:
     """Print what the record teaches of the services of the truth, and of all together."""
-    experience, settings = found.experience, found.settings
-    decisions = experience.list_decisions(settings.ladder_of)
-    lessons = [each for each in _sort_lessons(experience) if each.treatment.svc in ("", *found.services)]
+    services = found.truth.services
+    lessons = [each for each in found.lessons if each.treatment.svc in ("", *services)]
     if lessons:
-        _print_lessons(lessons[:LESSONS_SHOWN], decisions)
-    if decisions and not settings.learning:
+        _print_lessons(lessons[:LESSONS_SHOWN], found.decisions)
+    if found.decisions and not found.settings.learning:
         output.print_line("learning is off: every remedy is tried, in the order of its cost")
-    approvals = [each for each in experience.list_approvals() if each.svc in found.services]
-    rows = (
-        (
-            each.remedy,
-            each.svc,
-            *map(str, (each.helped, each.failed, each.in_a_row)),
-            find_present_mode(settings, experience, each) or "",
-        )
-        for each in approvals[:LESSONS_SHOWN]
-    )
-    _print_table(("approved", "service", "helped", "failed", "in a row", "mode"), rows)
+    rows = [
+        (each.remedy, each.svc, *map(str, (each.helped, each.failed, each.in_a_row)), mode or "")
+        for each, mode in found.approvals
+        if each.svc in services
+    ]
+    heads = ("approved", "service", "helped", "failed", "in a row", "mode")
+    _print_table(heads, rows[:LESSONS_SHOWN])
 
 
 def _status_to_json(found: _Status, summary: str) -> dict[str, Any]:
-    experience, settings = found.experience, found.settings
-    decisions = experience.list_decisions(settings.ladder_of)
-    lessons = [_lesson_to_json(each, decisions) for each in _sort_lessons(experience)]
-    approvals = [
-        {**asdict(each), "mode": find_present_mode(settings, experience, each)}
-        for each in experience.list_approvals()
-    ]
     return {
-        "mode": settings.mode,
-        "paused": settings.paused,
+        "mode": found.settings.mode,
+        "paused": found.settings.paused,
         "fuse_blown_at": found.fuse.blown_at,
         "said": found.said,
         "summary": summary,
@@ -324,15 +277,10 @@ def _status_to_json(found: _Status, summary: str) -> dict[str, Any]:
         "rules": [
             {"rule": name, "since": each.since, "why": each.error} for name, each in found.holding.items()
         ],
-        "learning": settings.learning,
-        "lessons": lessons,
-        "approvals": approvals,
+        "learning": found.settings.learning,
+        "lessons": [_lesson_to_json(each, found.decisions) for each in found.lessons],
+        "approvals": [{**asdict(each), "mode": mode} for each, mode in found.approvals],
     }
-
-
-def _sort_lessons(experience: Experience) -> list[Lesson]:
-    """Return what the record teaches, the treatments that were tried most first."""
-    return sorted(experience.list_lessons(), key=lambda each: -each.posterior.attempts)
 
 
 def report(
@@ -367,44 +315,6 @@ def report(
     _print_table(("service", "symptom", "outages", "healed", "escalated", "median"), rows)
     if found.remedies:
         _print_lessons(found.remedies)
-
-
-def make_report(
-    incidents: Iterable[HealingIncident], since: float, oldest: float | None = None
-) -> HealingReport:
-    """Return the report of the incidents from `since` on; `oldest` is the oldest entry of a full record."""
-    found = [each for each in incidents if each.opened_at >= since]
-    known = [each for each in found if each.symptom]
-    groups: dict[tuple[str, str], list[HealingIncident]] = {}
-    for each in known:
-        groups.setdefault((each.svc, each.symptom), []).append(each)
-    patterns = list[OutagePattern]()
-    for (svc, symptom), group in groups.items():
-        own = measure_resolutions(group)
-        healed = own.by_status.get(Resolution.HEALED, 0)
-        patterns.append(OutagePattern(svc, symptom, own.count, healed, own.escalated, own.median_sec))
-    stats = measure_resolutions(known)
-    resolutions = Counter(each.resolution for each in known if each.end is not None)
-    ended = resolutions.total()
-    lessons = (each for each in learn(known) if not each.treatment.svc)
-    return HealingReport(
-        since=since,
-        complete_since=oldest if oldest is not None and oldest > since else None,
-        outages=stats.count,
-        ended=ended,
-        resolutions=dict(resolutions.most_common()),
-        share_healed=resolutions[Resolution.HEALED] / ended if ended else None,
-        share_escalated=stats.escalated / stats.count if stats.count else None,
-        resolution_time_median_seconds=stats.median_sec,
-        resolution_time_p95_seconds=stats.p95_sec,
-        patterns=tuple(sorted(patterns, key=lambda each: (-each.outages, each.svc, each.symptom))),
-        remedies=tuple(sorted(lessons, key=_rank_lesson)),
-        without_beginning=len(found) - len(known),
-    )
-
-
-def _rank_lesson(lesson: Lesson) -> tuple[bool, int, Treatment]:
-    return lesson.treatment.remedy == Remedy.WAIT, -lesson.posterior.helped, lesson.treatment
 
 
 def format_report(found: HealingReport, days: int, now: float) -> list[str]:
@@ -529,8 +439,17 @@ async def _read_status(data: Path) -> _Status:
     said = beat.detail if isinstance(beat, Beat) else None
     _warn_of_unusable(unusable)
     states = {name.decode("utf-8", "replace"): parse_state(raw) for name, raw in sorted(stored.items())}
-    holding = {name: state for name, state in states.items() if state.verdict == "down"}
-    return _Status(settings, repairs, fuse, holding, experience, said, truth.services)
+    return _Status(
+        truth,
+        settings,
+        repairs,
+        fuse,
+        {name: state for name, state in states.items() if state.verdict == "down"},
+        said,
+        sorted(experience.list_lessons(), key=lambda each: -each.posterior.attempts),
+        experience.list_decisions(settings.ladder_of),
+        [(each, find_present_mode(settings, experience, each)) for each in experience.list_approvals()],
+    )
 
 
 async def _approve(data: Path, ident: str, author: str) -> str:

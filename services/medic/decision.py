@@ -43,6 +43,8 @@ MAX_RESTARTS: Final = 20
 """The most restarts by others in the timeline of one outage; a service that ends at each start has many."""
 MAX_REFUSALS: Final = 100
 """The most refusals in the timeline of one outage."""
+_WATCHING: Final = (RepairState.INTENDED, RepairState.SETTLING, RepairState.STABILIZING)
+"""The states in which a target that is well is one more thing to judge."""
 
 Step = Callable[[Repair, TargetFacts, Situation], Decision]
 
@@ -349,8 +351,6 @@ def _follow_advice(repair: Repair, target: TargetFacts, here: Situation) -> Deci
     return begun if begun.order is not None else Decision(repair)
 
 
-_WATCHING: Final = (RepairState.INTENDED, RepairState.SETTLING, RepairState.STABILIZING)
-"""The states in which a target that is well is one more thing to judge."""
 _STEPS: Final[Mapping[RepairState, Step]] = {
     RepairState.OPEN: _choose,
     RepairState.WAITING: _wait,

@@ -206,7 +206,7 @@ class MedicStore:
         record.write_hash(self._state, kept | {"epoch": str(epoch).encode()}, gone)
         if not await commit(self.bus, record):
             return False
-        known = (self._repairs | plan.repairs).items()
+        known = {**self._repairs, **plan.repairs}.items()
         self._repairs = {svc: each for svc, each in known if each is not None}
         self._fuse = self._fuse if plan.fuse is None else plan.fuse
         return True

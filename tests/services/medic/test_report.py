@@ -1,7 +1,8 @@
 """What a week of outages is summed up to."""
 
 from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
-from services.medic.commands import format_report, make_report
+from services.medic.commands import format_report
+from services.medic.report import make_report
 
 DAY = 86_400.0
 NOW = 1_762_433_458.0
