@@ -19,11 +19,11 @@ from services.medic.repair import (
     TRANSITIONS,
     Advice,
     AttemptVerdict,
-    Decision,
     RemedyAttempt,
     Repair,
     RepairEvent,
     RepairState,
+    RepairStep,
     Resolution,
     make_advice_id,
     make_proposal_id,
@@ -46,21 +46,21 @@ MAX_REFUSALS: Final = 100
 _WATCHING: Final = (RepairState.INTENDED, RepairState.SETTLING, RepairState.STABILIZING)
 """The states in which a target that is well is one more thing to judge."""
 
-Step = Callable[[Repair, TargetFacts, Situation], Decision]
+Decide = Callable[[Repair, TargetFacts, Situation], RepairStep]
 
 
-def decide(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
+def decide(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
     """Return what follows for an outage from what is known of its target and of all else.
 
     Where the repair becomes `open`, the next remedy is chosen at once.
     """
-    found = Decision(repair).then(_note_restarts, target, here).then(note_people, target, here.now)
+    found = RepairStep(repair).then(_note_restarts, target, here).then(note_people, target, here.now)
     found = found.then(_advance, target, here)
     is_reopened = found.repair.state is RepairState.OPEN and repair.state is not RepairState.OPEN
     return found.then(_advance, target, here) if is_reopened else found
 
 
-def open_repair(target: TargetFacts, here: Situation) -> Decision | None:
+def open_repair(target: TargetFacts, here: Situation) -> RepairStep | None:
     """Return the repair of an outage that begins; None if nothing is known to be wrong with the target."""
     symptom = find_symptom(target, here.settings)
     if symptom is None:
@@ -83,7 +83,7 @@ def open_repair(target: TargetFacts, here: Situation) -> Decision | None:
     said = "" if target.failure is None else f"reported: {target.failure}"
     words = (target.severity, f"{target.owner} restarts it", ended and f"it {ended}", said)
     text = "; ".join(filter(None, words))
-    return Decision(repair).note(
+    return RepairStep(repair).note(
         EntryKind.OPENED, here.now, reason=symptom, text=text, severity=target.severity
     )
 
@@ -113,7 +113,7 @@ def find_window_sec(repair: Repair, state: RepairState, settings: HealingSetting
     return None
 
 
-def conclude(repair: Repair, result: str, text: str, here: Situation) -> Decision:
+def conclude(repair: Repair, result: str, text: str, here: Situation) -> RepairStep:
     """Return what follows from the outcome of an order, an `OrderResult` or UNDONE; `text` is for people."""
     kind = REMEDIES[repair.attempts[-1].remedy]
     if result == OrderResult.DONE:
@@ -125,7 +125,7 @@ def conclude(repair: Repair, result: str, text: str, here: Situation) -> Decisio
     return _step(repair, event, here, remedy=kind.name, reason=reason, text=text)
 
 
-def advise(repair: Repair, remedies: Iterable[Remedy], text: str, here: Situation) -> Decision:
+def advise(repair: Repair, remedies: Iterable[Remedy], text: str, here: Situation) -> RepairStep:
     """Return the repair with the remedies of a diagnosis, which are proposed one after the other.
 
     `wait` needs no approval. A remedy that could not be carried out is not proposed: one that has no attempts
@@ -135,12 +135,12 @@ def advise(repair: Repair, remedies: Iterable[Remedy], text: str, here: Situatio
     advised = replace(repair, advice=Advice(left, here.now + here.settings.proposal_sec))
     ident = make_advice_id(advised)
     remedy = left[0] if ident is not None else ""
-    return Decision(advised).note(
+    return RepairStep(advised).note(
         EntryKind.DIAGNOSED, here.now, remedy=remedy, text=text, proposal=ident or ""
     )
 
 
-def retire(repair: Repair, here: Situation) -> Decision:
+def retire(repair: Repair, here: Situation) -> RepairStep:
     """Return the end of a repair whose service the truth no longer names."""
     return _resolve(repair, RepairEvent.RETIRE, Resolution.RETIRED, here)
 
@@ -156,20 +156,20 @@ def _move(repair: Repair, event: RepairEvent, here: Situation) -> Repair:
 
 def _step(
     repair: Repair, event: RepairEvent, here: Situation, sec: float | None = None, **said: str
-) -> Decision:
+) -> RepairStep:
     """Return the repair after an event, and the entry that says so; `said` are other fields of that."""
-    moved = Decision(_move(repair, event, here))
+    moved = RepairStep(_move(repair, event, here))
     return moved if event.entry is None else moved.note(event.entry, here.now, sec, **said)
 
 
-def _resolve(repair: Repair, event: RepairEvent, resolution: Resolution, here: Situation) -> Decision:
+def _resolve(repair: Repair, event: RepairEvent, resolution: Resolution, here: Situation) -> RepairStep:
     up_at = here.now if repair.up_at is None else repair.up_at
     return _step(repair, event, here, reason=resolution, sec=up_at - repair.down_since)
 
 
 def _rise(
     repair: Repair, event: RepairEvent, target: TargetFacts, here: Situation, *, sec: float, remedy: str = ""
-) -> Decision:
+) -> RepairStep:
     """Return the repair of a target that is up again, and has to stay so; `sec` is how long that took."""
     risen = replace(repair, boot=target.boot or repair.boot)
     return _step(risen, event, here, remedy=remedy, sec=sec)
@@ -182,33 +182,33 @@ def _is_well(repair: Repair, target: TargetFacts, here: Situation) -> bool:
 # --- one state after the other ---
 
 
-def _note_restarts(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
+def _note_restarts(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
     """Return the repair with a restart counted that was not the medic's, and the process that runs now.
 
     The first MAX_RESTARTS of an outage are in its timeline, too.
     """
     process = target.process
     if process is None or process.identity == repair.identity or repair.state is RepairState.INTENDED:
-        return Decision(repair)
+        return RepairStep(repair)
     if not repair.identity:
         # the one that was just ended is left out: the next one is the medic's
         is_ended = process.identity == repair.find_replaced_identity()
-        return Decision(repair if is_ended else replace(repair, identity=process.identity))
+        return RepairStep(repair if is_ended else replace(repair, identity=process.identity))
     count = min(repair.owner_restarts + 1, MAX_NUMBER)
-    found = Decision(replace(repair, owner_restarts=count, identity=process.identity))
+    found = RepairStep(replace(repair, owner_restarts=count, identity=process.identity))
     # where the medic is the owner, it was `up` that started the next one
     owner = RestartOwner.UP if target.owner is RestartOwner.MEDIC else target.owner
     return found.note(EntryKind.RESTARTED, here.now, reason=owner) if count <= MAX_RESTARTS else found
 
 
-def _advance(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
+def _advance(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
     """Return what follows in the state of the repair; in most states, a target that is well ends the work."""
     if repair.state not in _WATCHING and _is_well(repair, target, here):
         return _rise(repair, RepairEvent.RECOVER, target, here, sec=here.now - repair.down_since)
     return _STEPS[repair.state](repair, target, here)
 
 
-def _choose(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
+def _choose(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
     """Return the repair with the next remedy of the ladder begun or proposed, or with why not.
 
     In place of one that did not help, one is begun that was tried less often. At the end of the ladder, a
@@ -224,7 +224,7 @@ def _choose(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
         return _step(waiting, RepairEvent.WAIT, here, remedy=remedy)
     if (better := _find_preferred(repair, target, here)) is not None:
         preferred, text = better
-        found = Decision(replace(repair, preferred=preferred))
+        found = RepairStep(replace(repair, preferred=preferred))
         found = found.note(EntryKind.PREFERRED, here.now, remedy=preferred, text=text)
         return found.then(_choose, target, here)
     if repair.has_failed(remedy) and (instead := _find_instead(repair, target, remedy, here)) is not None:
@@ -235,7 +235,7 @@ def _choose(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
     if refusal is not None:
         return _refuse(repair, remedy, refusal, here)
     if (useless := _find_useless(repair, target, remedy, here)) is not None:
-        left = Decision(replace(repair, passed_over=(*repair.passed_over, remedy)))
+        left = RepairStep(replace(repair, passed_over=(*repair.passed_over, remedy)))
         reason = Refusal.DOES_NOT_HELP
         left = left.note(EntryKind.REFUSED, here.now, remedy=remedy, reason=reason, text=useless)
         return left.then(_choose, target, here)
@@ -243,11 +243,11 @@ def _choose(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
     return (_propose if is_asked else _intend)(repair, target, remedy, here)
 
 
-def _wait(repair: Repair, _target: TargetFacts, here: Situation) -> Decision:
-    return _step(repair, RepairEvent.ELAPSE, here) if repair.is_over(here.now) else Decision(repair)
+def _wait(repair: Repair, _target: TargetFacts, here: Situation) -> RepairStep:
+    return _step(repair, RepairEvent.ELAPSE, here) if repair.is_over(here.now) else RepairStep(repair)
 
 
-def _follow_proposal(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
+def _follow_proposal(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
     """Carry out a proposal that was approved, withdraw one that a reason forbids, or let it expire.
 
     It is withdrawn, too, if an order would name something else now than what is proposed.
@@ -255,10 +255,10 @@ def _follow_proposal(repair: Repair, target: TargetFacts, here: Situation) -> De
     remedy = _find_next(repair, target, here)
     withdrawn = _move(repair, RepairEvent.WITHDRAW, here)
     if remedy is None or remedy is not repair.proposed:
-        return Decision(withdrawn)
+        return RepairStep(withdrawn)
     bound = REMEDIES[remedy].find_identity(target) if repair.proposed_for else ""
     if bound not in ("", repair.proposed_for) or here.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
-        return Decision(withdrawn)
+        return RepairStep(withdrawn)
     standing = find_standing_refusal(repair, target, here)
     if standing is not None:
         return _refuse(withdrawn, remedy, standing, here)
@@ -268,7 +268,7 @@ def _follow_proposal(repair: Repair, target: TargetFacts, here: Situation) -> De
     return _begin_approved(repair, target, remedy, make_proposal_id(repair, remedy), here)
 
 
-def _look_again(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
+def _look_again(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
     """Find out about an intent that another medic left; it is never carried out again.
 
     If the target shows that the remedy was done, it is to be verified. If it shows that it was not, the
@@ -280,18 +280,20 @@ def _look_again(repair: Repair, target: TargetFacts, here: Situation) -> Decisio
     if kind.is_done(attempt.identity, target):
         return conclude(repair, OrderResult.DONE, "found done after a change of medics", here)
     if here.now < repair.since + here.settings.settle_sec and not kind.can_tell(target):
-        return Decision(repair)  # its owner may answer yet, or is about to start the next process
+        return RepairStep(repair)  # its owner may answer yet, or is about to start the next process
     undone = sum(
         each.remedy is kind.name and each.verdict is AttemptVerdict.UNDONE for each in repair.attempts
     )
     if not kind.is_undone(attempt.identity, target) or undone >= kind.attempts:
         return conclude(repair, OrderResult.UNKNOWN, text, here)
     if here.now < here.resumed_at + LEASE_SEC:
-        return Decision(repair)  # a medic that was stopped gave its lease back, and its request may come yet
+        return RepairStep(
+            repair
+        )  # a medic that was stopped gave its lease back, and its request may come yet
     return conclude(repair, UNDONE, text, here)
 
 
-def _verify(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
+def _verify(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
     """Judge a remedy by what was observed after it: the target is well, and provably by the remedy.
 
     The time for that restarts while nothing can be seen.
@@ -308,25 +310,25 @@ def _verify(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
     if is_well and has_helped and is_fresh:
         return _rise(repair, RepairEvent.VERIFY, target, here, sec=took_sec, remedy=attempt.remedy)
     if has_helped is not False and (here.fleet.blocked is not None or target.health is Health.UNKNOWN):
-        return Decision(_restart_window(repair, here))
+        return RepairStep(_restart_window(repair, here))
     # what takes an hour to be verified must not keep one that went down meanwhile from being restarted
     is_late = took_sec >= here.settings.settle_sec and not kind.replaces_process
     has_failed = has_helped is False or (is_late and target.health is Health.DOWN)
     if not has_failed and not repair.is_over(here.now):
-        return Decision(repair)
+        return RepairStep(repair)
     if is_well:
         return _rise(repair, RepairEvent.RECOVER, target, here, sec=took_sec, remedy=attempt.remedy)
     return _step(repair, RepairEvent.FAIL, here, remedy=attempt.remedy, sec=took_sec)
 
 
-def _stabilize(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
+def _stabilize(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
     """End the repair of a target that stayed up; an outage that comes back counts against the remedy."""
     if target.is_unwell(repair.symptom):
         return _step(repair, RepairEvent.RELAPSE, here, sec=here.now - repair.since)
     if not _is_well(repair, target, here):  # nothing is known, so the time to be stable restarts
-        return Decision(_restart_window(repair, here))
+        return RepairStep(_restart_window(repair, here))
     if not repair.is_over(here.now):
-        return Decision(repair)
+        return RepairStep(repair)
     resolution = Resolution.RESTARTED if repair.owner_restarts else Resolution.RECOVERED
     if repair.attempts and repair.attempts[-1].verdict is AttemptVerdict.VERIFIED:
         resolution = Resolution.HEALED
@@ -337,21 +339,21 @@ def _restart_window(repair: Repair, here: Situation) -> Repair:
     return replace(repair, until=here.now + (find_window_sec(repair, repair.state, here.settings) or 0.0))
 
 
-def _follow_advice(repair: Repair, target: TargetFacts, here: Situation) -> Decision:
+def _follow_advice(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
     """Carry out the next remedy of a diagnosis if a person approved it and no guard refuses it."""
     ident, advice = make_advice_id(repair), repair.advice
     if ident is None or advice is None:
-        return Decision(repair)
+        return RepairStep(repair)
     remedy, *others = advice.remedies
     if here.now >= advice.until or not _may_be_advised(repair, remedy, here):
-        expired = Decision(replace(repair, advice=replace(advice, remedies=())))
+        expired = RepairStep(replace(repair, advice=replace(advice, remedies=())))
         return expired.note(EntryKind.EXPIRED, here.now, remedy=remedy)
     followed = replace(repair, advice=replace(advice, remedies=tuple(others)))
     begun = _begin_approved(followed, target, remedy, ident, here)
-    return begun if begun.order is not None else Decision(repair)
+    return begun if begun.order is not None else RepairStep(repair)
 
 
-_STEPS: Final[Mapping[RepairState, Step]] = {
+_STEPS: Final[Mapping[RepairState, Decide]] = {
     RepairState.OPEN: _choose,
     RepairState.WAITING: _wait,
     RepairState.PROPOSED: _follow_proposal,
@@ -365,7 +367,7 @@ _STEPS: Final[Mapping[RepairState, Step]] = {
 # --- what is done in more than one state ---
 
 
-def _propose(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Decision:
+def _propose(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> RepairStep:
     """Return the repair that waits for an approval of the remedy; its entry names the command."""
     kind, needed_by = REMEDIES[remedy], _count_needed(remedy, repair.svc, here)
     proposed = replace(
@@ -376,25 +378,25 @@ def _propose(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situatio
     )
     ident = make_proposal_id(proposed, remedy)
     text = f"marketswarm medic approve {ident}" + _describe_needed(needed_by)
-    return Decision(proposed).note(EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
+    return RepairStep(proposed).note(EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
 
 
 def _begin_approved(
     repair: Repair, target: TargetFacts, remedy: Remedy, ident: str, here: Situation
-) -> Decision:
+) -> RepairStep:
     """Begin a remedy if a person approved it by this id, and nothing refuses it.
 
     Otherwise an approval stays until it can be followed, or the proposal has expired.
     """
     author = here.approvals.get(ident)
     if author is None or find_refusal(repair, target, remedy, here) is not None:
-        return Decision(repair)
-    approved = Decision(replace(repair, approved_by=author))
+        return RepairStep(repair)
+    approved = RepairStep(replace(repair, approved_by=author))
     approved = approved.note(EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
     return approved.then(_intend, target, remedy, here)
 
 
-def _intend(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Decision:
+def _intend(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> RepairStep:
     """Return the repair with the remedy begun, and the order to carry it out once that is stored."""
     kind = REMEDIES[remedy]
     identity = kind.find_identity(target)
@@ -408,26 +410,26 @@ def _intend(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation
     return replace(intended, order=RemedyOrder(repair.svc, remedy, identity, target.owner))
 
 
-def _refuse(repair: Repair, remedy: Remedy, refusal: Refusal, here: Situation) -> Decision:
+def _refuse(repair: Repair, remedy: Remedy, refusal: Refusal, here: Situation) -> RepairStep:
     """Record why a remedy is not applied, once until the reason is another one."""
     is_news = repair.refusal is not refusal and refusal not in PASSING and repair.refusals < MAX_REFUSALS
-    refused = Decision(replace(repair, refusal=refusal, refusals=repair.refusals + is_news))
+    refused = RepairStep(replace(repair, refusal=refusal, refusals=repair.refusals + is_news))
     return refused.note(EntryKind.REFUSED, here.now, remedy=remedy, reason=refusal) if is_news else refused
 
 
-def _escalate(repair: Repair, target: TargetFacts, reason: str, here: Situation) -> Decision:
+def _escalate(repair: Repair, target: TargetFacts, reason: str, here: Situation) -> RepairStep:
     """Leave an outage to people, who are called once: one that comes back before it was stable is known.
 
     The diagnosis has its next remedy proposed, unless nothing was tried since the last one was.
     """
     if reason == EXHAUSTED and (here.fleet.blocked is not None or target.is_cut_off):
-        return Decision(repair)  # nothing can be seen: the last remedy may have helped, or there is another
+        return RepairStep(repair)  # nothing can be seen: the last remedy may have helped, or there is another
     before, tried = repair.escalated_after, len(repair.attempts)
     left = replace(repair, escalated_after=tried)
     if before is None:
         found = _step(left, RepairEvent.ESCALATE, here, reason=reason)
     else:
-        found = Decision(_move(left, RepairEvent.ESCALATE, here))
+        found = RepairStep(_move(left, RepairEvent.ESCALATE, here))
     advised = () if repair.advice is None else repair.advice.remedies
     if before == tried or not any(_may_be_proposed(found.repair, each, here) for each in advised):
         return found

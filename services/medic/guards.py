@@ -12,7 +12,7 @@ from services.medic.experience import Experience
 from services.medic.facts import FEW, FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.refusal import PROTECTED, Refusal
 from services.medic.remedies import REMEDIES, Remedy
-from services.medic.repair import Decision, Repair
+from services.medic.repair import Repair, RepairStep
 from services.medic.settings import FuseSettings, HealingSettings, Mode
 
 MAX_ACTED: Final = 1000
@@ -46,8 +46,8 @@ class Fuse:
         kept = [each for each in self._list_acted() if now - each[0] < settings.within_sec]
         return self._make([*kept, (now, svc)][-settings.remedies :])
 
-    def follow(self, found: Decision, settings: FuseSettings, now: float) -> "Fuse":
-        """Return the fuse after a decision: it counts an order, and blows if one more would be too many."""
+    def follow(self, found: RepairStep, settings: FuseSettings, now: float) -> "Fuse":
+        """Return the fuse after a step: it counts an order, and blows if one more would be too many."""
         if found.order is not None:
             return self.add(settings, now, found.repair.svc)
         is_refused = found.repair.refusal is Refusal.TOO_MANY_REMEDIES

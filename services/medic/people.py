@@ -10,7 +10,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.operator.healing import EntryKind
 from marketswarm.status.notifications import OpenIncident, read_incidents
 from services.medic.facts import FleetFacts, TargetFacts
-from services.medic.repair import MAX_NOTED, Decision, NotedMessages, Repair
+from services.medic.repair import MAX_NOTED, NotedMessages, Repair, RepairStep
 
 MAX_TOLD: Final = 50
 """The most entries about people in the timeline of one outage."""
@@ -43,12 +43,12 @@ async def add_people(facts: FleetFacts, bus: Bus, alerts: Mapping[str, Collectio
     return replace(facts, targets={**facts.targets, **told})
 
 
-def note_people(repair: Repair, target: TargetFacts, now: float) -> Decision:
+def note_people(repair: Repair, target: TargetFacts, now: float) -> RepairStep:
     """Return the repair that notes what people were told and who acknowledged it, and the new entries.
 
     The notifier's outage of a rule counts while it is open, since the rule holds. Pure.
     """
-    found = Decision(repair)
+    found = RepairStep(repair)
     for known in target.notified:
         is_own = known.key == repair.svc
         is_of_this = known.since >= repair.down_since - SAME_SEC if is_own else known.down
@@ -58,7 +58,7 @@ def note_people(repair: Repair, target: TargetFacts, now: float) -> Decision:
     return found
 
 
-def _note_outage(repair: Repair, known: OpenIncident, rule: str, now: float) -> Decision:
+def _note_outage(repair: Repair, known: OpenIncident, rule: str, now: float) -> RepairStep:
     """Return the repair that notes an outage of the notifier's, and an entry for each thing that is new.
 
     `rule` begins each text: empty, or a rule's name and a comma.
@@ -75,10 +75,10 @@ def _note_outage(repair: Repair, known: OpenIncident, rule: str, now: float) -> 
     if after.acked_by and after.acked_by != before.acked_by:
         news.append((EntryKind.ACKED, f"{rule}by {after.acked_by}"))
     if after == before:
-        return Decision(repair)
+        return RepairStep(repair)
     others = (each for each in repair.noted if each.key != known.key)
     noted = (*others, after)[-MAX_NOTED:]
-    found = Decision(replace(repair, noted=noted, told=repair.told + len(news)))
+    found = RepairStep(replace(repair, noted=noted, told=repair.told + len(news)))
     for what, text in news:
         found = found.note(what, now, text=text[:200])
     return found

@@ -19,7 +19,7 @@ from services.medic.facts import FleetFacts
 from services.medic.guards import Fuse, Situation
 from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult, Remedy, RemedyOrder
-from services.medic.repair import Decision, Repair, RepairState, find_proposal
+from services.medic.repair import Repair, RepairState, RepairStep, find_proposal
 from services.medic.rules.observed_time import ObservedSpans
 from services.medic.settings import HealingSettings
 
@@ -130,11 +130,11 @@ class Planner:
         used = [FUSE] if FUSE in approvals else []
         return self._make_plan(found, before, used)
 
-    def _decide_all(self, here: Situation) -> Iterator[Decision]:
+    def _decide_all(self, here: Situation) -> Iterator[RepairStep]:
         """Yield what follows for each outage, one after the other: the next one knows of the order before."""
         for svc, target in sorted(here.fleet.targets.items()):
             repair = self.repairs.get(svc)
-            opened = open_repair(target, here) if repair is None else Decision(repair)
+            opened = open_repair(target, here) if repair is None else RepairStep(repair)
             if opened is not None:
                 here = replace(here, fuse=self.fuse)
                 found = _hold(opened.then(decide, target, here), opened)
@@ -146,14 +146,14 @@ class Planner:
 
     def record_result(self, order: RemedyOrder, result: OrderResult, text: str, now: float) -> RepairPlan:
         """Record the outcome of an order; `text` is the answer, for people."""
-        ordered = Decision(self.repairs[order.svc], order=order)
+        ordered = RepairStep(self.repairs[order.svc], order=order)
         if ordered.find_contradiction() is None:
             return self._follow(conclude(ordered.repair, result, text, self._describe(FleetFacts(), now)))
-        return self._follow(_hold(ordered, Decision(ordered.repair)))
+        return self._follow(_hold(ordered, RepairStep(ordered.repair)))
 
     def record_question(self, svc: str, now: float) -> RepairPlan:
         """Record that a diagnosis of a service's outage is asked for, which is done once."""
-        return self._follow(Decision(replace(self.repairs[svc], asked_at=now)))
+        return self._follow(RepairStep(replace(self.repairs[svc], asked_at=now)))
 
     def record_diagnosis(
         self, svc: str, incident: str, remedies: Iterable[Remedy], text: str, now: float
@@ -174,12 +174,12 @@ class Planner:
             is_dry_run=self._is_dry_run,
         )
 
-    def _follow(self, found: Decision) -> RepairPlan:
+    def _follow(self, found: RepairStep) -> RepairPlan:
         return self._make_plan([found], (dict(self.repairs), self.fuse))
 
     def _make_plan(
         self,
-        found: Sequence[Decision],
+        found: Sequence[RepairStep],
         before: tuple[Mapping[str, Repair], Fuse],
         used: Iterable[str] = (),
     ) -> RepairPlan:
@@ -203,8 +203,8 @@ class Planner:
         )
 
 
-def _hold(found: Decision, before: Decision) -> Decision:
-    """Return a decision; in place of one that can't be right, the one before, with the reason."""
+def _hold(found: RepairStep, before: RepairStep) -> RepairStep:
+    """Return a step; in place of one that can't be right, the one before, with the reason."""
     why = found.find_contradiction()
     return found if why is None else replace(before, dropped=why)
 

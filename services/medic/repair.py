@@ -331,10 +331,10 @@ def find_proposal(repair: Repair) -> ApprovalRequest | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class RepairStep:
     """What follows for one outage: its repair from now on, entries of its timeline, and perhaps an order.
 
-    `dropped` is why another decision, which this one replaces, can't be right; empty if there was none.
+    `dropped` is why another step, which this one replaces, can't be right; empty if there was none.
     """
 
     repair: Repair
@@ -352,8 +352,8 @@ class Decision:
             return f"{repair.state}, and {order.remedy} is ordered for {order.identity or 'nothing'}"
         return repair.find_contradiction()
 
-    def note(self, what: EntryKind, now: float, sec: float | None = None, **said: str) -> "Decision":
-        """Return the decision with one more entry. `said` are other fields of it, which are cut."""
+    def note(self, what: EntryKind, now: float, sec: float | None = None, **said: str) -> "RepairStep":
+        """Return the step with one more entry. `said` are other fields of that, which are cut."""
         words = {name: str(word)[:MAX_ENTRY_TEXT] for name, word in said.items()}
         took_sec = None if sec is None else min(max(0.0, round(sec, 3)), MAX_DURATION_SEC)
         of, svc = self.repair.incident, self.repair.svc
@@ -361,8 +361,8 @@ class Decision:
         return replace(self, entries=(*self.entries, entry))
 
     def then(
-        self, step: Callable[Concatenate[Repair, P], "Decision"], *args: P.args, **more: P.kwargs
-    ) -> "Decision":
-        """Return this decision, and behind it what `step` decides about its repair."""
-        after = step(self.repair, *args, **more)
-        return Decision(after.repair, self.entries + after.entries, after.order or self.order)
+        self, decide: Callable[Concatenate[Repair, P], "RepairStep"], *args: P.args, **more: P.kwargs
+    ) -> "RepairStep":
+        """Return this step, and behind it what `decide` returns for its repair."""
+        after = decide(self.repair, *args, **more)
+        return RepairStep(after.repair, self.entries + after.entries, after.order or self.order)

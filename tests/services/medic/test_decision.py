@@ -14,11 +14,11 @@ from services.medic.remedies import OrderResult, Remedy, RemedyOrder
 from services.medic.repair import (
     TRANSITIONS,
     AttemptVerdict,
-    Decision,
     RemedyAttempt,
     Repair,
     RepairEvent,
     RepairState,
+    RepairStep,
 )
 from services.medic.settings import HealingSettings, Mode
 from support.simulation.patient import OLD
@@ -83,17 +83,17 @@ def test_each_step_leads_to_a_repair_without_a_contradiction(state, event):
 )
 def test_a_repair_whose_attempts_or_time_are_at_odds_with_its_state_contradicts_itself(repair):
     assert repair.find_contradiction()
-    assert Decision(repair).find_contradiction()
+    assert RepairStep(repair).find_contradiction()
 
 
 def test_an_order_is_the_attempt_that_is_stored_or_contradicts_it():
     repair = make_repair(RepairState.INTENDED, AttemptVerdict.PENDING)
     order = RemedyOrder("feed", Remedy.RESTART, "start 1")
-    assert Decision(repair, order=order).find_contradiction() is None
+    assert RepairStep(repair, order=order).find_contradiction() is None
     for other in (replace(order, identity="start 2"), replace(order, remedy=Remedy.COMMAND)):
-        assert Decision(repair, order=other).find_contradiction()
+        assert RepairStep(repair, order=other).find_contradiction()
     judged = make_repair(RepairState.OPEN, AttemptVerdict.FAILED)
-    assert Decision(judged, order=order).find_contradiction()
+    assert RepairStep(judged, order=order).find_contradiction()
 
 
 def test_a_decision_has_all_that_follows_in_what_it_returns():
@@ -132,11 +132,11 @@ def test_what_became_of_an_order_is_a_step_of_the_table(result, state, said, ver
 def test_the_fuse_follows_from_what_was_decided():
     settings, fuse = HealingSettings().fuse, Fuse()
     order = RemedyOrder("feed", Remedy.RESTART, "start 1")
-    acted = Decision(make_repair(RepairState.INTENDED, AttemptVerdict.PENDING), order=order)
+    acted = RepairStep(make_repair(RepairState.INTENDED, AttemptVerdict.PENDING), order=order)
     for count in range(settings.remedies):
         fuse = fuse.follow(acted, settings, NOW + count)
     assert (len(fuse.acted), fuse.blown_at) == (settings.remedies, None)
-    refused = Decision(make_repair(RepairState.OPEN, refusal=Refusal.TOO_MANY_REMEDIES))
-    assert fuse.follow(Decision(make_repair(RepairState.OPEN)), settings, NOW + 9) == fuse
+    refused = RepairStep(make_repair(RepairState.OPEN, refusal=Refusal.TOO_MANY_REMEDIES))
+    assert fuse.follow(RepairStep(make_repair(RepairState.OPEN)), settings, NOW + 9) == fuse
     assert fuse.follow(refused, settings, NOW + 9).blown_at == NOW + 9
     assert Fuse().follow(refused, settings, NOW + 9) == Fuse(), "a person has approved meanwhile"

@@ -22,7 +22,7 @@ from services.medic.owners.embedded_fleet import EmbeddedFleet
 from services.medic.planner import RepairPlan
 from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult, Remedy, RemedyOrder
-from services.medic.repair import Advice, Decision, Repair, RepairState
+from services.medic.repair import Advice, Repair, RepairState, RepairStep
 from services.medic.settings import HealingSettings, Mode
 from services.medic.store import SUPERSEDED
 from support.healing_record import make_record
@@ -390,7 +390,7 @@ async def test_a_record_that_others_changed_is_written_again_logged_and_in_the_b
 
 async def test_a_decision_that_contradicts_itself_is_dropped_logged_once_and_in_the_beats(scene, monkeypatch):
     def order_twice(repair, *_):
-        return Decision(repair, order=RemedyOrder("feed", Remedy.RESTART, "start 1"))
+        return RepairStep(repair, order=RemedyOrder("feed", Remedy.RESTART, "start 1"))
 
     scene.medic.is_leading = True
     scene.health = Health.DOWN
