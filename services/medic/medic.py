@@ -261,9 +261,9 @@ class Medic:
         plan = await store.find_changed(lease.epoch)
         if plan is not None:
             await self._write(store, plan, lease)
-            services = sorted(plan.repairs)
-            self._disagree(f"the record of {', '.join(services[:5]) or 'the medic'} was changed by others")
-            self._me.log.error("medic.record_changed", services=services[:5], fuse=plan.fuse is not None)
+            services = sorted(plan.repairs)[:5]
+            if self._disagree(f"the record of {', '.join(services) or 'the medic'} was changed by others"):
+                self._me.log.error("medic.record_changed", services=services, fuse=plan.fuse is not None)
 
     def _disagree(self, why: str) -> bool:
         """Have the beats say for a while that two copies did not agree; return True if that is news."""
