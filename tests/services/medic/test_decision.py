@@ -59,7 +59,8 @@ def test_the_table_of_the_documentation_is_that_of_the_code():
 def test_each_step_leads_to_a_repair_without_a_contradiction(state, event):
     busy = state in (RepairState.WAITING, RepairState.INTENDED, RepairState.SETTLING)
     last = AttemptVerdict.PENDING if busy else AttemptVerdict.VERIFIED
-    repair = make_repair(state, AttemptVerdict.FAILED, last, until=NOW)
+    up_at = NOW - 1 if state is RepairState.STABILIZING else None
+    repair = make_repair(state, AttemptVerdict.FAILED, last, until=NOW, up_at=up_at)
     assert repair.find_contradiction() is None
     if event in (RepairEvent.WAIT, RepairEvent.INTEND):
         repair = repair.add_attempt(RemedyAttempt(Remedy.RESTART, NOW))
@@ -67,6 +68,8 @@ def test_each_step_leads_to_a_repair_without_a_contradiction(state, event):
     assert (moved.state, moved.since) == (TRANSITIONS[state, event], NOW)
     if moved.state is not RepairState.RESOLVED:
         assert moved.find_contradiction() is None
+        judged = event.verdict if busy or event is RepairEvent.RELAPSE else None
+        assert moved.attempts[-1].verdict is (judged or repair.attempts[-1].verdict)
         assert (moved.up_at is not None) is (moved.state is RepairState.STABILIZING)
 
 
