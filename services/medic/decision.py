@@ -281,9 +281,7 @@ def _look_again(repair: Repair, target: TargetFacts, here: Situation) -> RepairS
         return conclude(repair, OrderResult.DONE, "found done after a change of medics", here)
     if here.now < repair.since + here.settings.settle_sec and not kind.can_tell(target):
         return RepairStep(repair)  # its owner may answer yet, or is about to start the next process
-    undone = sum(
-        each.remedy is kind.name and each.verdict is AttemptVerdict.UNDONE for each in repair.attempts
-    )
+    undone = sum(each.remedy is kind.name and each.is_undone for each in repair.attempts)
     if not kind.is_undone(attempt.identity, target) or undone >= kind.attempts:
         return conclude(repair, OrderResult.UNKNOWN, text, here)
     if here.now < here.resumed_at + LEASE_SEC:

@@ -143,6 +143,10 @@ class RemedyAttempt:
     identity: Identity = ""
     verdict: AttemptVerdict = AttemptVerdict.PENDING
 
+    @property
+    def is_undone(self) -> bool:
+        return self.verdict is AttemptVerdict.UNDONE
+
 
 @dataclass(frozen=True, slots=True)
 class Advice:
@@ -261,14 +265,11 @@ class Repair:
 
     def count_attempts(self, remedy: Remedy) -> int:
         """Return how many attempts there were that may have been carried out."""
-        return sum(each.remedy is remedy for each in self._list_tried())
+        return sum(each.remedy is remedy and not each.is_undone for each in self.attempts)
 
     def count_remedies(self) -> int:
         """Return how many attempts there were, as above, without `wait`."""
-        return sum(each.remedy is not Remedy.WAIT for each in self._list_tried())
-
-    def _list_tried(self) -> list[RemedyAttempt]:
-        return [each for each in self.attempts if each.verdict is not AttemptVerdict.UNDONE]
+        return sum(each.remedy is not Remedy.WAIT and not each.is_undone for each in self.attempts)
 
     def find_next_remedy(self, offered: Collection[Remedy]) -> Remedy | None:
         """Return the cheapest remedy that has attempts left; None at the end of the ladder."""
