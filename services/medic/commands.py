@@ -2,8 +2,8 @@
 
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -33,7 +33,6 @@ from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     FUSE,
     LEARNING,
-    EntryKind,
     HealingApproval,
     HealingIncident,
     TimelineEntry,
@@ -43,23 +42,28 @@ from marketswarm.operator.healing import (
     write_approval,
 )
 from marketswarm.operator.healing_attempts import ApprovalStats
-from marketswarm.operator.healing_text import describe_reason, describe_resolution
+from marketswarm.operator.healing_text import (
+    describe_reason,
+    describe_refusal,
+    describe_remedy,
+    describe_resolution,
+)
 from marketswarm.packed_log import unpack_log
 from marketswarm.text import escape_text, format_duration
-from marketswarm.truth import MEDIC, SYSTEM, Truth, suggest_name
+from marketswarm.truth import ESCALATED_RULE, MEDIC, PROPOSED_RULE, SYSTEM, Truth, suggest_name
 from services.medic.experience import Experience
 from services.medic.guards import Fuse, find_mode
 from services.medic.learning import ENOUGH, Lesson, Treatment
-from services.medic.proposal import find_proposal
 from services.medic.remedies import REMEDIES, Remedy
-from services.medic.repair import Repair
+from services.medic.repair import Repair, RepairState, find_proposal
 from services.medic.report import HealingReport, make_report
 from services.medic.settings import HealingSettings, MedicSettings, Mode
 from services.medic.store import read_state
-from services.medic.summary import describe_state, write_summary
 
 _MOST: Final = 1000
 DAY_SEC: Final = 86_400.0
+NAMED: Final = 5
+"""How many services are named in one place of the summary."""
 PATTERNS_SHOWN: Final = 20
 """How many services and symptoms `medic report` shows; `--json` has all."""
 LESSONS_SHOWN: Final = 20
@@ -76,6 +80,27 @@ _NO_SECTION: Final = f"the truth has no section for {MEDIC}: no outage is on rec
 
 Ident = Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm incidents` shows it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="What a medic in a dry run would have done.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """What `medic status` shows.
+
+    `holding` are the rules that hold, by `<rule>/<subject>`. `said` is what the last beat of the medic says,
+    such as that a dry run is running; None if it says nothing. `lessons` are what the record teaches, the
+    treatments that were tried most first, `decisions` what follows from it, and `approvals` the outcome of
+    what people approved, each with the present mode.
+    """
+
+    truth: Truth
+    settings: HealingSettings
+    repairs: Sequence[Repair]
+    fuse: Fuse
+    holding: Mapping[str, OutageState]
+    said: str | None
+    lessons: Sequence[Lesson]
+    decisions: Mapping[Treatment, str]
+    approvals: Sequence[tuple[ApprovalStats, str | None]]
 
 
 def incidents(
@@ -103,7 +128,7 @@ def incidents(
             each.svc,
             format_moment(each.opened_at, now),
             describe_resolution(each.resolution),
-            "" if each.end is None or each.end.sec is None else format_duration(each.end.sec),
+            _format_sec(None if each.end is None else each.end.sec),
             ", ".join(each.remedies()),
         )
         for each in found
@@ -137,96 +162,124 @@ def incident(ident: Ident, is_dry_run: DryRun = False, as_json: Json = False, da
 
 def status(as_json: Json = False, data: Data = DATA) -> None:
     """Show what waits for a person, what the medic works on and may do, and the rules that hold."""
-    (settings, repairs, fuse, holding, experience), said, services = event_loop.run(_read_status(data))
-    now = time.time()
+    found, now = event_loop.run(_read_status(data)), time.time()
+    summary = write_summary(found.settings, found.repairs, found.fuse, list(found.holding))
     if as_json:
-        rows = [_repair_to_json(each) for each in repairs]
-        head = {"mode": settings.mode, "paused": settings.paused, "fuse_blown_at": fuse.blown_at}
-        head["said"] = said
-        rules = [{"rule": name, "since": each.since, "why": each.error} for name, each in holding.items()]
-        head["summary"] = write_summary(settings, repairs, fuse, list(holding))
-        output.print_json(
-            {**head, "repairs": rows, "rules": rules, **_experience_to_json(experience, settings)}
-        )
+        output.print_json(_status_to_json(found, summary))
         return
-    output.print_line(escape_text(write_summary(settings, repairs, fuse, list(holding))))
-    for each in repairs:
-        if (found := find_proposal(each)) is not None:
-            approve = suggest_command(f"{MEDIC} approve {found.ident}", data)
-            output.print_line(f"{approve} approves for {each.svc}: {escape_text(found.remedy)}")
-    if fuse.blown_at is not None:
-        why = f"{len(fuse.acted)} remedies in a short time"
+    output.print_line(escape_text(summary))
+    for each in found.repairs:
+        if (proposal := find_proposal(each)) is not None:
+            approve = suggest_command(f"{MEDIC} approve {proposal.ident}", data)
+            output.print_line(f"{approve} approves for {each.svc}: {escape_text(proposal.remedy)}")
+    if found.fuse.blown_at is not None:
+        why = f"{len(found.fuse.acted)} remedies in a short time"
         approve = suggest_command(f"{MEDIC} approve {FUSE}", data)
-        output.print_line(
-            f"stopped at {format_moment(fuse.blown_at, now)} after {why}; {approve} lets it continue"
-        )
-    own = [f"{svc} {target.mode}" for svc, target in settings.targets.items() if target.mode is not None]
-    output.print_line(
-        f"mode {settings.mode}" + (f"; {', '.join(own)}" if own else "") + ("; paused" * settings.paused)
+        moment = format_moment(found.fuse.blown_at, now)
+        output.print_line(f"stopped at {moment} after {why}; {approve} lets it continue")
+    targets = found.settings.targets.items()
+    own = ", ".join(f"{svc} {target.mode}" for svc, target in targets if target.mode is not None)
+    paused = "; paused" * found.settings.paused
+    output.print_line(f"mode {found.settings.mode}" + (f"; {own}" if own else "") + paused)
+    if found.said is not None:
+        output.print_line(f"its last beat says: {escape_text(found.said)}")
+    heads = ("service", "down since", "attempts", "incident")
+    _print_table(heads, _list_repairs(found.repairs, now), folded=("what the medic does",))
+    held = (
+        (name, "" if each.since is None else format_moment(each.since, now), each.error or "")
+        for name, each in found.holding.items()
     )
-    if said is not None:
-        output.print_line(f"its last beat says: {escape_text(said)}")
-    if repairs:
-        _print_repairs(repairs, now)
-    if holding:
-        held = (
-            (name, "" if each.since is None else format_moment(each.since, now), each.error or "")
-            for name, each in holding.items()
-        )
-        _print_table(("rule", "holds since"), held, folded=("why",))
-    _print_experience(experience, settings, services)
+    _print_table(("rule", "holds since"), held, folded=("why",))
+    _print_experience(found)
 
 
-def _print_repairs(repairs: Iterable[Repair], now: float) -> None:
-    rows = (
-        (
-            each.svc,
-            format_moment(each.down_since, now),
-            str(each.count_remedies()),
-            each.incident,
-            describe_state(each),
-        )
+def write_summary(
+    settings: HealingSettings, repairs: Sequence[Repair], fuse: Fuse, rules: Sequence[str]
+) -> str:
+    """Return the one line that matters: what waits for a person, what the medic does, or that all is well.
+
+    `rules` are those that hold, as `<rule>/<subject>`.
+    """
+    asks = [each.svc for each in repairs if find_proposal(each) is not None]
+    lost = [each.svc for each in repairs if each.state is RepairState.ESCALATED and each.svc not in asks]
+    left = [
+        f"{each.svc} ({describe_refusal(each.refusal)})"
         for each in repairs
-    )
-    _print_table(("service", "down since", "attempts", "incident"), rows, folded=("what the medic does",))
+        if each.refusal is not None and each.svc not in (*asks, *lost)
+    ]
+    named = {*asks, *lost}
+    works = [each.svc for each in repairs if each.refusal is None and each.svc not in named]
+    others = [name for name in rules if name.partition("/")[0] not in (PROPOSED_RULE, ESCALATED_RULE)]
+    parts = [
+        "the medic has stopped, and waits for you" if fuse.blown_at is not None else "",
+        "the medic is paused" if settings.paused and not repairs else "",
+        f"waits for your approval: {_name_some(asks)}" if asks else "",
+        f"needs you: {_name_some(lost)}" if lost else "",
+        f"nothing is done about {_name_some(left)}" if left else "",
+        f"the medic works on {_name_some(works)}" if works else "",
+        f"{'rule holds' if len(others) == 1 else 'rules hold'}: {_name_some(others)}" if others else "",
+    ]
+    return "; ".join(filter(None, parts)) or "all is well: no outage is open, and no rule holds"
 
 
-def _print_experience(experience: Experience, settings: HealingSettings, services: Collection[str]) -> None:
-    """Print what the record teaches of these services, and of all together."""
-    decisions = experience.list_decisions(settings.ladder_of)
-    lessons = [each for each in _sort_lessons(experience) if each.treatment.svc in ("", *services)]
-    approvals = [each for each in experience.list_approvals() if each.svc in services]
+def _name_some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
+
+
+def describe_state(repair: Repair) -> str:
+    """Return what the medic does about an outage now, or why it does nothing, in words."""
+    if repair.refusal is not None:
+        return f"nothing: {describe_refusal(repair.refusal)}"
+    last = describe_remedy(repair.attempts[-1].remedy) if repair.attempts else ""
+    words: Mapping[RepairState, str] = {
+        RepairState.PROPOSED: f"proposes: {describe_remedy(repair.proposed or '')}",
+        RepairState.WAITING: "waits whether it heals by itself",
+        RepairState.INTENDED: f"is about to: {last}",
+        RepairState.SETTLING: f"did: {last}; whether that helps shows soon",
+        RepairState.STABILIZING: "it is up again; watches whether it stays so",
+        RepairState.ESCALATED: "nothing more: a person is needed",
+    }
+    return words.get(repair.state, "decides what to do")
+
+
+def _list_repairs(repairs: Iterable[Repair], now: float) -> Iterator[Sequence[str]]:
+    for each in repairs:
+        since, tried = format_moment(each.down_since, now), str(each.count_remedies())
+        yield each.svc, since, tried, each.incident, describe_state(each)
+
+
+def _print_experience(found: _Status) -> None:
+    """Print what the record teaches of the services of the truth, and of all together."""
+    services = found.truth.services
+    lessons = [each for each in found.lessons if each.treatment.svc in ("", *services)]
     if lessons:
-        _print_lessons(lessons[:LESSONS_SHOWN], decisions)
-    if decisions and not settings.learning:
+        _print_lessons(lessons[:LESSONS_SHOWN], found.decisions)
+    if found.decisions and not found.settings.learning:
         output.print_line("learning is off: every remedy is tried, in the order of its cost")
-    if approvals:
-        rows = (
-            (
-                each.remedy,
-                each.svc,
-                *map(str, (each.helped, each.failed, each.in_a_row)),
-                find_present_mode(settings, experience, each) or "",
-            )
-            for each in approvals[:LESSONS_SHOWN]
-        )
-        _print_table(("approved", "service", "helped", "failed", "in a row", "mode"), rows)
+    rows = [
+        (each.remedy, each.svc, *map(str, (each.helped, each.failed, each.in_a_row)), mode or "")
+        for each, mode in found.approvals
+        if each.svc in services
+    ]
+    heads = ("approved", "service", "helped", "failed", "in a row", "mode")
+    _print_table(heads, rows[:LESSONS_SHOWN])
 
 
-def _sort_lessons(experience: Experience) -> list[Lesson]:
-    """Return what the record teaches, the treatments that were tried most first."""
-    return sorted(experience.list_lessons(), key=lambda each: -each.posterior.attempts)
-
-
-def _experience_to_json(experience: Experience, settings: HealingSettings) -> dict[str, Any]:
-    decisions = experience.list_decisions(settings.ladder_of)
+def _status_to_json(found: _Status, summary: str) -> dict[str, Any]:
     return {
-        "learning": settings.learning,
-        "lessons": [_lesson_to_json(each, decisions) for each in _sort_lessons(experience)],
-        "approvals": [
-            {**asdict(each), "mode": find_present_mode(settings, experience, each)}
-            for each in experience.list_approvals()
+        "mode": found.settings.mode,
+        "paused": found.settings.paused,
+        "fuse_blown_at": found.fuse.blown_at,
+        "said": found.said,
+        "summary": summary,
+        "repairs": [_repair_to_json(each) for each in found.repairs],
+        "rules": [
+            {"rule": name, "since": each.since, "why": each.error} for name, each in found.holding.items()
         ],
+        "learning": found.settings.learning,
+        "lessons": [_lesson_to_json(each, found.decisions) for each in found.lessons],
+        "approvals": [{**asdict(each), "mode": mode} for each, mode in found.approvals],
     }
 
 
@@ -245,44 +298,43 @@ def report(
     oldest = entries[0].ts if entries and len(entries) + unusable >= ENTRIES_KEPT else None
     found = make_report(fold_incidents(entries), now - days * DAY_SEC, oldest)
     if as_json:
-        output.print_json(_report_to_json(found))
+        lessons = [_lesson_to_json(each) for each in found.remedies]
+        output.print_json({**asdict(found), "remedies": lessons})
         return
     _warn_of_unusable(unusable)
     output.print_lines(format_report(found, days, now))
-    if found.patterns:
-        rows = (
-            (
-                each.svc,
-                each.symptom,
-                *map(str, (each.stats.count, each.healed, each.stats.escalated)),
-                "" if each.stats.median_sec is None else format_duration(each.stats.median_sec),
-            )
-            for each in found.patterns[:PATTERNS_SHOWN]
+    rows = (
+        (
+            each.svc,
+            each.symptom,
+            *map(str, (each.outages, each.healed, each.escalated)),
+            _format_sec(each.resolution_time_median_seconds),
         )
-        _print_table(("service", "symptom", "outages", "healed", "escalated", "median"), rows)
-    if found.lessons:
-        _print_lessons(found.lessons)
+        for each in found.patterns[:PATTERNS_SHOWN]
+    )
+    _print_table(("service", "symptom", "outages", "healed", "escalated", "median"), rows)
+    if found.remedies:
+        _print_lessons(found.remedies)
 
 
 def format_report(found: HealingReport, days: int, now: float) -> list[str]:
     """Return the lines of a report that stand above its tables."""
-    stats = found.stats
-    outages = "1 outage" if stats.count == 1 else f"{stats.count} outages"
+    outages = "1 outage" if found.outages == 1 else f"{found.outages} outages"
     lines = [f"{outages} in {days} days, {found.ended} of them over"]
     if found.ended:
-        ways = (f"{escape_text(how)} {count / found.ended:.0%}" for how, count in found.resolutions)
+        ways = (f"{escape_text(how)} {count / found.ended:.0%}" for how, count in found.resolutions.items())
         lines.append(f"of the ended outages: {', '.join(ways)}")
     if found.share_escalated is not None:
         lines.append(f"escalated: {found.share_escalated:.0%} of all")
-    if stats.median_sec is not None and stats.p95_sec is not None:
-        median, p95 = format_duration(stats.median_sec), format_duration(stats.p95_sec)
+    times = found.resolution_time_median_seconds, found.resolution_time_p95_seconds
+    if None not in times:
+        median, p95 = map(_format_sec, times)
         lines.append(f"time until up: {median} (median), {p95} (95 % took no longer)")
-    if found.unknown:
-        lines.append(f"{found.unknown} more are on record without their beginning")
+    if found.without_beginning:
+        lines.append(f"{found.without_beginning} more are on record without their beginning")
     if found.complete_since is not None:
-        lines.append(
-            f"the record begins at {format_moment(found.complete_since, now)}: what was before is lost"
-        )
+        begins = format_moment(found.complete_since, now)
+        lines.append(f"the record begins at {begins}: what was before is lost")
     return lines
 
 
@@ -371,33 +423,33 @@ async def _read_records(
         return await read_evidence(bus, incident.id), await read_diagnosis(bus, incident.svc, incident.id)
 
 
-async def _read_status(
-    data: Path,
-) -> tuple[
-    tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState], Experience],
-    str | None,
-    Collection[str],
-]:
-    """Return also the rules that hold, by `<rule>/<subject>`, and what the record teaches.
-
-    The second value is what the last beat of the medic says, such as that a dry run is running; None if it
-    says nothing. The third one has the services of the truth. Raises Exit.
-    """
+async def _read_status(data: Path) -> _Status:
+    """Read the state of the medic, the rules that hold, and the record. Raises Exit."""
     experience = Experience()
     async with open_fleet(data) as fleet:
-        settings, system = _find_settings(fleet.truth), fleet.bus(SYSTEM)
-        repairs, fuse, _ = await read_state(system, fleet.truth.services)
-        bus = fleet.bus(fleet.truth.alert_target(ALERTS)[0])
+        truth, system = fleet.truth, fleet.bus(SYSTEM)
+        settings = _find_settings(truth)
+        repairs, fuse, _ = await read_state(system, truth.services)
+        bus = fleet.bus(truth.alert_target(ALERTS)[0])
         stored = await bus.ask(bus.client.hgetall(MEDIC_OUTAGES))
         entries, unusable = await read_timeline(system)
         experience.load(entries, await read_forgotten_at(system))
-        (raw,) = await read_strings(fleet.bus(fleet.truth.bus_of(MEDIC)), [last_beat_key(MEDIC)])
+        (raw,) = await read_strings(fleet.bus(truth.bus_of(MEDIC)), [last_beat_key(MEDIC)])
     beat = None if raw is None else parse_beat(raw, MEDIC)
     said = beat.detail if isinstance(beat, Beat) else None
     _warn_of_unusable(unusable)
     states = {name.decode("utf-8", "replace"): parse_state(raw) for name, raw in sorted(stored.items())}
-    holding = {name: state for name, state in states.items() if state.verdict == "down"}
-    return (settings, repairs, fuse, holding, experience), said, fleet.truth.services
+    return _Status(
+        truth,
+        settings,
+        repairs,
+        fuse,
+        {name: state for name, state in states.items() if state.verdict == "down"},
+        said,
+        sorted(experience.list_lessons(), key=lambda each: -each.posterior.attempts),
+        experience.list_decisions(settings.ladder_of),
+        [(each, find_present_mode(settings, experience, each)) for each in experience.list_approvals()],
+    )
 
 
 async def _approve(data: Path, ident: str, author: str) -> str:
@@ -490,11 +542,17 @@ def _escape_cell(text: str) -> str:
     return _LINKS.sub(_JOINER, escape_text(_MARKS.sub(r"\\\g<0>", text)))
 
 
+def _format_sec(sec: float | None) -> str:
+    return "" if sec is None else format_duration(sec)
+
+
 def _print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, folded: Sequence[str] = ()) -> None:
+    """Print a table; nothing without rows."""
     table = tables.make_table(*heads, folded=folded)
     for row in rows:
         table.add_row(*map(escape_text, row))
-    tables.print_drawing(table)
+    if table.row_count:
+        tables.print_drawing(table)
 
 
 def _print_lessons(lessons: Sequence[Lesson], decisions: Mapping[Treatment, str] | None = None) -> None:
@@ -528,39 +586,12 @@ def _to_json(found: HealingIncident) -> dict[str, Any]:
         "resolution": found.resolution,
         "resolved_at": None if end is None else end.ts,
         "resolution_time_seconds": None if end is None else end.sec,
-        "escalated": any(each.what is EntryKind.ESCALATED for each in found.timeline),
+        "escalated": found.is_escalated,
         "remedies": list(found.remedies()),
         "timeline": [
             {name: getattr(each, name) for name in ("ts", "what", "remedy", "reason", "text", "sec")}
             for each in found.timeline
         ],
-    }
-
-
-def _report_to_json(found: HealingReport) -> dict[str, Any]:
-    return {
-        "since": found.since,
-        "complete_since": found.complete_since,
-        "outages": found.stats.count,
-        "ended": found.ended,
-        "resolutions": dict(found.resolutions),
-        "share_healed": found.share_healed,
-        "share_escalated": found.share_escalated,
-        "resolution_time_median_seconds": found.stats.median_sec,
-        "resolution_time_p95_seconds": found.stats.p95_sec,
-        "patterns": [
-            {
-                "svc": each.svc,
-                "symptom": each.symptom,
-                "outages": each.stats.count,
-                "healed": each.healed,
-                "escalated": each.stats.escalated,
-                "resolution_time_median_seconds": each.stats.median_sec,
-            }
-            for each in found.patterns
-        ],
-        "remedies": [_lesson_to_json(each) for each in found.lessons],
-        "without_beginning": found.unknown,
     }
 
 

@@ -1,7 +1,7 @@
 """Decide whether anything may be done to a target now, and what of its ladder. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Annotated, Final
 
@@ -12,7 +12,7 @@ from services.medic.experience import Experience
 from services.medic.facts import FEW, FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.refusal import PROTECTED, Refusal
 from services.medic.remedies import REMEDIES, Remedy
-from services.medic.repair import Repair
+from services.medic.repair import Repair, RepairStep
 from services.medic.settings import FuseSettings, HealingSettings, Mode
 
 MAX_ACTED: Final = 1000
@@ -45,6 +45,14 @@ class Fuse:
     def add(self, settings: FuseSettings, now: float, svc: str = "") -> "Fuse":
         kept = [each for each in self._list_acted() if now - each[0] < settings.within_sec]
         return self._make([*kept, (now, svc)][-settings.remedies :])
+
+    def follow(self, found: RepairStep, settings: FuseSettings, now: float) -> "Fuse":
+        """Return the fuse after a step: it counts an order, and blows if one more would be too many."""
+        if found.order is not None:
+            return self.add(settings, now, found.repair.svc)
+        is_refused = found.repair.refusal is Refusal.TOO_MANY_REMEDIES
+        is_blown = is_refused and self.blown_at is None and self.is_due(settings, now)
+        return replace(self, blown_at=now) if is_blown else self
 
     def shift_to(self, now: float) -> "Fuse":
         """Return the fuse with its last remedy at `now`, and the others as long before it as they were."""
@@ -96,7 +104,7 @@ def find_mode(settings: HealingSettings, experience: Experience, svc: str, remed
 
 
 def find_refusal(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Refusal | None:
-    """Return the first reason not to apply a remedy now, or None. The mode is not among the reasons."""
+    """Return the first reason not to apply a remedy now, or None."""
     return next(_list_refusals(repair, target, remedy, here), None)
 
 
@@ -149,6 +157,8 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
         yield Refusal.COOLDOWN
     if here.is_dry_run:
         yield Refusal.DRY_RUN
+    if here.mode_of(target.svc, remedy) is Mode.OBSERVE:
+        yield Refusal.OBSERVED
 
 
 def _list_fleet_refusals(target: TargetFacts, remedy: Remedy | None, here: Situation) -> Iterator[Refusal]:

@@ -15,12 +15,12 @@ from marketswarm.bus.outage import Outage
 from marketswarm.keys import MEDIC_DRY, MEDIC_LEASE, dry_run_key, own_lease_key
 from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.alert_follower import AlertFollower
+from services.medic.decision import LEASE_SEC
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics
 from services.medic.owners.embedded_fleet import EmbeddedFleet, FleetLogs
 from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
-from services.medic.planner import LEASE_SEC
 from services.medic.remedies import Remedy
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment, MedicSettings

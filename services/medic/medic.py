@@ -21,13 +21,11 @@ from services.medic.observer import FleetObserver
 from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
 from services.medic.people import add_people
-from services.medic.planner import Planner
-from services.medic.proposal import find_proposal
+from services.medic.planner import Planner, RepairPlan
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext
 from services.medic.remedies.evidence import add_evidence
-from services.medic.repair import RepairState
-from services.medic.repair_plan import RepairPlan
+from services.medic.repair import RepairState, find_proposal
 from services.medic.rules.fleet import MedicWork
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment
@@ -44,6 +42,8 @@ OLD_FACTS_SEC: Final = 1.0
 """If measuring for the rules took longer, the fleet is observed again before anything is decided."""
 STUCK_SEC: Final = 60.0
 """A round that takes longer is one that hangs."""
+TOLD_SEC: Final = 60.0
+"""How long the beats say that two copies of what the medic goes by did not agree."""
 
 
 class Medic:
@@ -85,6 +85,7 @@ class Medic:
         self.round_sec = self._measuring_sec = 0.0
         self.is_leading = False
         self._is_superseded = False
+        self._disagreement, self._told_until = "", float("-inf")
         self._due = asyncio.Event()
         self._looked_at = time.monotonic()
 
@@ -158,6 +159,7 @@ class Medic:
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         await self._follow_record(store)
+        await self._mend(store, lease)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, looked_at, self._find_rest_sec())
         observed = self.rules.take_observed(now())
         evidence = await self._take_evidence(plan)
@@ -251,12 +253,37 @@ class Medic:
         )
         self.rules.report_work(work, self._me.truth, now)
 
-    async def _save(self, store: MedicStore, plan: RepairPlan, lease: Lease) -> None:
-        if plan.is_empty():
-            return
+    async def _mend(self, store: MedicStore, lease: Lease) -> None:
+        """Write again what the store has otherwise than this medic wrote it, and say so.
+
+        Raises BusError, or LeaseLost if it was a newer medic that wrote it.
+        """
+        plan = await store.find_changed(lease.epoch)
+        if plan is not None:
+            await self._write(store, plan, lease)
+            services = sorted(plan.repairs)[:5]
+            if self._disagree(f"the record of {', '.join(services) or 'the medic'} was changed by others"):
+                self._me.log.error("medic.record_changed", services=services, fuse=plan.fuse is not None)
+
+    def _disagree(self, why: str) -> bool:
+        """Have the beats say for a while that two copies did not agree; return True if that is news."""
+        now = time.monotonic()
+        is_news = why != self._disagreement or now >= self._told_until
+        self._disagreement, self._told_until = why, now + TOLD_SEC
+        return is_news
+
+    async def _write(self, store: MedicStore, plan: RepairPlan, lease: Lease) -> None:
         if not await store.save(plan, lease.epoch):
             self._log_superseded(lease)
             raise LeaseLost(SUPERSEDED)
+
+    async def _save(self, store: MedicStore, plan: RepairPlan, lease: Lease) -> None:
+        for svc, reason in plan.contradictions.items():
+            if self._disagree(f"nothing is done about {svc}: {reason}"):
+                self._me.log.error("medic.decision_dropped", svc=svc, reason=reason)
+        if plan.is_empty():
+            return
+        await self._write(store, plan, lease)
         if self.second_tier is not None:
             self.second_tier.note(plan.entries)
         for entry in plan.entries:
@@ -299,7 +326,7 @@ class Medic:
             return None
         if time.monotonic() - self._looked_at > STUCK_SEC:
             return f"no look at the fleet for {time.monotonic() - self._looked_at:.0f} s"
-        return self.observer.problem
+        return self._disagreement if time.monotonic() < self._told_until else self.observer.problem
 
     def summarize(self) -> str | None:
         """Return what a person should know, such as `escalated: rss_agg; proposed: mesh`."""

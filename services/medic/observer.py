@@ -53,6 +53,22 @@ class FleetObservation:
     silent_owners: tuple[ProcessOwner, ...] = ()
     owned_by_silent: Mapping[str, RestartOwner] = field(default_factory=dict)
 
+    def is_up(self, svc: str) -> bool:
+        entry = self.state.roster.get(svc)
+        return svc in self.truth.services and entry is not None and entry.verdict is State.UP
+
+    def find_silence(self, svc: str, timeout_sec: float) -> float | None:
+        """Return how many seconds ago a service beat last; None without a last beat."""
+        return derive_silence(self.state.ttls_sec.get(svc), timeout_sec, self.state.beats.get(svc))
+
+    def is_silent(self, svc: str) -> bool:
+        """Return True if a service of the truth has no last beat, or one that is older than its timeout."""
+        if svc not in self.truth.services:
+            return False
+        timeout_sec = self.truth.timeout_of(svc)
+        silence_sec = self.find_silence(svc, timeout_sec)
+        return silence_sec is None or silence_sec > timeout_sec
+
 
 class BeatsInTurn:
     """Find services of which several processes beat in turn, by the `boot` of their last beats.
@@ -231,10 +247,10 @@ class FleetObserver:
         timeout_sec, interval_sec = self._find_timing(svc, seen.truth)
         boot = (beat and beat.boot) or (entry and entry.boot) or None
         status = None if beat is None else beat.status
-        silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec, seen.state.beats.get(svc))
+        silence_sec = seen.find_silence(svc, timeout_sec)
         late_sec = max(LATE_INTERVALS * interval_sec, LATE_SHARE * timeout_sec)
         # it beats, and somebody else says that it fails: what an alert is about, no remedy of ours is for
-        is_reported = entry is not None and entry.via is not None and not _is_silent(svc, seen)
+        is_reported = entry is not None and entry.via is not None and not seen.is_silent(svc)
         is_up = entry is not None and (is_reported or entry.verdict is State.UP)
         down_since = entry.down_since() or entry.since or entry.ts or None if entry and not is_up else None
         return TargetFacts(
@@ -295,18 +311,9 @@ def find_fleet_refusal(seen: FleetObservation) -> Refusal | None:
     if seen.state.unheard_buses():
         return Refusal.BUS_LOST
     leader = seen.state.leader
-    if leader is None or leader.lapsed_sec > 0 or _is_silent(HEALER, seen):
+    if leader is None or leader.lapsed_sec > 0 or seen.is_silent(HEALER):
         return Refusal.HEALER_ABSENT
     beat = seen.state.beats.get(HEALER)
     if beat is None:  # one that can't be used says nothing
         return Refusal.HEALER_DEAF if HEALER in seen.truth.services else None
     return None if beat.status == "ok" else Refusal.HEALER_DEAF
-
-
-def _is_silent(svc: str, seen: FleetObservation) -> bool:
-    """Return True if a service of the truth has no last beat, or one that is older than its timeout."""
-    if svc not in seen.truth.services:
-        return False
-    timeout_sec = seen.truth.timeout_of(svc)
-    silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec, seen.state.beats.get(svc))
-    return silence_sec is None or silence_sec > timeout_sec

@@ -10,7 +10,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.operator.healing import EntryKind
 from marketswarm.status.notifications import OpenIncident, read_incidents
 from services.medic.facts import FleetFacts, TargetFacts
-from services.medic.repair import MAX_NOTED, NotedMessages, Repair
+from services.medic.repair import MAX_NOTED, NotedMessages, Repair, RepairStep
 
 MAX_TOLD: Final = 50
 """The most entries about people in the timeline of one outage."""
@@ -43,46 +43,42 @@ async def add_people(facts: FleetFacts, bus: Bus, alerts: Mapping[str, Collectio
     return replace(facts, targets={**facts.targets, **told})
 
 
-def note_people(repair: Repair, target: TargetFacts) -> tuple[Repair, list[tuple[EntryKind, str]]]:
+def note_people(repair: Repair, target: TargetFacts, now: float) -> RepairStep:
     """Return the repair that notes what people were told and who acknowledged it, and the new entries.
 
-    An entry is its kind and its text. The notifier's outage of a rule counts while it is open, since the rule
-    holds. Pure.
+    The notifier's outage of a rule counts while it is open, since the rule holds. Pure.
     """
-    entries: list[tuple[EntryKind, str]] = []
+    found = RepairStep(repair)
     for known in target.notified:
         is_own = known.key == repair.svc
         is_of_this = known.since >= repair.down_since - SAME_SEC if is_own else known.down
-        if not is_of_this or repair.told >= MAX_TOLD:
-            continue
-        before = next((each for each in repair.noted if each.key == known.key), NotedMessages(known.key))
-        rule = "" if is_own else f"{known.key.removeprefix(MONITOR.prefix)}, "
-        after, news = _note_outage(before, known, rule)
-        if after != before:
-            others = [each for each in repair.noted if each.key != known.key]
-            noted = (*others, after)[-MAX_NOTED:]
-            repair = replace(repair, noted=noted, told=repair.told + len(news))
-            entries += news
-    return repair, entries
+        if is_of_this and found.repair.told < MAX_TOLD:
+            rule = "" if is_own else f"{known.key.removeprefix(MONITOR.prefix)}, "
+            found = found.then(_note_outage, known, rule, now)
+    return found
 
 
-def _note_outage(
-    before: NotedMessages, known: OpenIncident, rule: str
-) -> tuple[NotedMessages, list[tuple[EntryKind, str]]]:
-    """Return what is noted of an outage of the notifier's from now on, and the entries for what is new.
+def _note_outage(repair: Repair, known: OpenIncident, rule: str, now: float) -> RepairStep:
+    """Return the repair that notes an outage of the notifier's, and an entry for each thing that is new.
 
-    `before` is what was noted of it so far, `rule` begins each text: empty, or a rule's name and a comma.
+    `rule` begins each text: empty, or a rule's name and a comma.
     """
-    found, after = list[tuple[EntryKind, str]](), before
+    before = next((each for each in repair.noted if each.key == known.key), NotedMessages(known.key))
+    after, news = replace(before, acked_by=known.acked_by[:200]), list[tuple[EntryKind, str]]()
     again = known.reminded + known.escalated
     if known.told_at is not None and (known.told_at, again) != (before.told_at, before.again):
-        channels = f"to {', '.join(known.channels)}"
-        found.append((EntryKind.TOLD, f"{'again, ' if again else ''}{rule}{channels}"[:200]))
         after = replace(after, told_at=known.told_at, again=again)
+        news.append((EntryKind.TOLD, f"{'again, ' if again else ''}{rule}to {', '.join(known.channels)}"))
     if known.is_in_digest and not before.is_in_digest:
-        found.append((EntryKind.TOLD, f"{rule}in the digest of what was healed"[:200]))
         after = replace(after, is_in_digest=True)
-    acked_by = known.acked_by[:200]
-    if acked_by and acked_by != before.acked_by:
-        found.append((EntryKind.ACKED, f"{rule}by {acked_by}"[:200]))
-    return replace(after, acked_by=acked_by), found
+        news.append((EntryKind.TOLD, f"{rule}in the digest of what was healed"))
+    if after.acked_by and after.acked_by != before.acked_by:
+        news.append((EntryKind.ACKED, f"{rule}by {after.acked_by}"))
+    if after == before:
+        return RepairStep(repair)
+    others = (each for each in repair.noted if each.key != known.key)
+    noted = (*others, after)[-MAX_NOTED:]
+    found = RepairStep(replace(repair, noted=noted, told=repair.told + len(news)))
+    for what, text in news:
+        found = found.note(what, now, text=text[:200])
+    return found

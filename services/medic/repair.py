@@ -3,19 +3,24 @@
 The states and the events between them are a table; docs/services/medic-decisions.md shows the same one.
 """
 
-from collections.abc import Collection, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Annotated, Final
+from enum import Enum, StrEnum
+from typing import Annotated, Concatenate, Final, ParamSpec
 
 from pydantic import Field
 
 from marketswarm.agent.outage_state import EpochSec
-from marketswarm.bus.stored_values import MAX_COUNT
+from marketswarm.bus.stored_values import MAX_COUNT, MAX_DURATION_SEC
+from marketswarm.operator.approval_request import ApprovalRequest
 from marketswarm.operator.fields import Ident
+from marketswarm.operator.healing import MAX_ENTRY_TEXT, EntryKind, TimelineEntry
 from services.medic.facts import Symptom
 from services.medic.refusal import Refusal
-from services.medic.remedies import REMEDIES, Remedy, build_ladder
+from services.medic.remedies import REMEDIES, Remedy, RemedyOrder, build_ladder
+
+P = ParamSpec("P")
 
 MAX_NUMBER: Final = 1_000_000
 """The greatest number of restarts or refusals that is kept of one outage."""
@@ -41,54 +46,6 @@ class RepairState(StrEnum):
     RESOLVED = "resolved"
 
 
-class RepairEvent(StrEnum):
-    """What moves a repair from one state to another."""
-
-    WAIT = "wait"
-    PROPOSE = "propose"
-    INTEND = "intend"
-    ACT = "act"
-    ABANDON = "abandon"
-    VERIFY = "verify"
-    FAIL = "fail"
-    EXPIRE = "expire"
-    WITHDRAW = "withdraw"
-    RECOVER = "recover"
-    RELAPSE = "relapse"
-    ESCALATE = "escalate"
-    STABILIZE = "stabilize"
-    RETIRE = "retire"
-
-
-TRANSITIONS: Final[Mapping[tuple[RepairState, RepairEvent], RepairState]] = {
-    (RepairState.OPEN, RepairEvent.WAIT): RepairState.WAITING,
-    (RepairState.OPEN, RepairEvent.PROPOSE): RepairState.PROPOSED,
-    (RepairState.OPEN, RepairEvent.INTEND): RepairState.INTENDED,
-    (RepairState.OPEN, RepairEvent.ESCALATE): RepairState.ESCALATED,
-    (RepairState.OPEN, RepairEvent.RECOVER): RepairState.STABILIZING,
-    (RepairState.WAITING, RepairEvent.EXPIRE): RepairState.OPEN,
-    (RepairState.WAITING, RepairEvent.RECOVER): RepairState.STABILIZING,
-    (RepairState.PROPOSED, RepairEvent.INTEND): RepairState.INTENDED,
-    (RepairState.PROPOSED, RepairEvent.EXPIRE): RepairState.OPEN,
-    (RepairState.PROPOSED, RepairEvent.WITHDRAW): RepairState.OPEN,
-    (RepairState.PROPOSED, RepairEvent.RECOVER): RepairState.STABILIZING,
-    (RepairState.INTENDED, RepairEvent.ACT): RepairState.SETTLING,
-    (RepairState.INTENDED, RepairEvent.ABANDON): RepairState.OPEN,
-    (RepairState.SETTLING, RepairEvent.VERIFY): RepairState.STABILIZING,
-    (RepairState.SETTLING, RepairEvent.RECOVER): RepairState.STABILIZING,
-    (RepairState.SETTLING, RepairEvent.FAIL): RepairState.OPEN,
-    (RepairState.STABILIZING, RepairEvent.RELAPSE): RepairState.OPEN,
-    (RepairState.STABILIZING, RepairEvent.STABILIZE): RepairState.RESOLVED,
-    (RepairState.ESCALATED, RepairEvent.RECOVER): RepairState.STABILIZING,
-    (RepairState.ESCALATED, RepairEvent.INTEND): RepairState.INTENDED,
-    **{
-        (state, RepairEvent.RETIRE): RepairState.RESOLVED
-        for state in RepairState
-        if state is not RepairState.RESOLVED
-    },
-}
-
-
 class AttemptVerdict(StrEnum):
     """The outcome of one attempt at a remedy."""
 
@@ -100,6 +57,68 @@ class AttemptVerdict(StrEnum):
     ABANDONED = "abandoned"  # whether it was done is not known, and it is not repeated
     UNDONE = "undone"  # its medic ended before, as the process shows that was meant; it is no attempt
     EXPIRED = "expired"  # no person approved it in time
+
+
+class RepairEvent(Enum):
+    """What moves a repair from one state to another.
+
+    `entry` is what it says in the timeline, None where the step that follows says it. `verdict` is that on
+    the last attempt, if the event is one: an attempt that has a verdict keeps it, but for a relapse.
+    """
+
+    WAIT = "wait", EntryKind.WAITING  # the remedy `wait` begins
+    ELAPSE = "elapse", None, AttemptVerdict.FAILED  # the target did not recover meanwhile
+    PROPOSE = "propose", EntryKind.PROPOSED  # a person is asked
+    EXPIRE = "expire", EntryKind.EXPIRED  # no person approved in time
+    WITHDRAW = "withdraw", None  # what is proposed must not be done any more, or is another remedy by now
+    INTEND = "intend", EntryKind.INTENDED  # a remedy is ordered
+    ACT = "act", EntryKind.ACTED  # it was carried out
+    ABANDON = "abandon", EntryKind.ABANDONED, AttemptVerdict.ABANDONED  # refused, or nothing is known of it
+    UNDO = "undo", EntryKind.ABANDONED, AttemptVerdict.UNDONE  # it was provably not carried out
+    VERIFY = "verify", EntryKind.VERIFIED, AttemptVerdict.VERIFIED  # the target is well, by the remedy
+    FAIL = "fail", EntryKind.FAILED, AttemptVerdict.FAILED  # it was not verified in time
+    RECOVER = "recover", EntryKind.RECOVERED, AttemptVerdict.RECOVERED  # well, by what is not known
+    RELAPSE = "relapse", EntryKind.RELAPSED, AttemptVerdict.RELAPSED  # not well again, before it was stable
+    STABILIZE = "stabilize", EntryKind.RESOLVED  # it was well for long enough
+    ESCALATE = "escalate", EntryKind.ESCALATED  # no remedy is left
+    RETIRE = "retire", EntryKind.RESOLVED  # the truth no longer names the service
+
+    def __init__(
+        self, word: str, entry: EntryKind | None = None, verdict: AttemptVerdict | None = None
+    ) -> None:
+        self.word, self.entry, self.verdict = word, entry, verdict
+
+
+TRANSITIONS: Final[Mapping[tuple[RepairState, RepairEvent], RepairState]] = {
+    (RepairState.OPEN, RepairEvent.WAIT): RepairState.WAITING,
+    (RepairState.OPEN, RepairEvent.PROPOSE): RepairState.PROPOSED,
+    (RepairState.OPEN, RepairEvent.INTEND): RepairState.INTENDED,
+    (RepairState.OPEN, RepairEvent.ESCALATE): RepairState.ESCALATED,
+    (RepairState.OPEN, RepairEvent.RECOVER): RepairState.STABILIZING,
+    (RepairState.WAITING, RepairEvent.ELAPSE): RepairState.OPEN,
+    (RepairState.WAITING, RepairEvent.RECOVER): RepairState.STABILIZING,
+    (RepairState.PROPOSED, RepairEvent.INTEND): RepairState.INTENDED,
+    (RepairState.PROPOSED, RepairEvent.EXPIRE): RepairState.OPEN,
+    (RepairState.PROPOSED, RepairEvent.WITHDRAW): RepairState.OPEN,
+    (RepairState.PROPOSED, RepairEvent.RECOVER): RepairState.STABILIZING,
+    (RepairState.INTENDED, RepairEvent.ACT): RepairState.SETTLING,
+    (RepairState.INTENDED, RepairEvent.ABANDON): RepairState.OPEN,
+    (RepairState.INTENDED, RepairEvent.UNDO): RepairState.OPEN,
+    (RepairState.SETTLING, RepairEvent.VERIFY): RepairState.STABILIZING,
+    (RepairState.SETTLING, RepairEvent.RECOVER): RepairState.STABILIZING,
+    (RepairState.SETTLING, RepairEvent.FAIL): RepairState.OPEN,
+    (RepairState.STABILIZING, RepairEvent.RELAPSE): RepairState.OPEN,
+    (RepairState.STABILIZING, RepairEvent.STABILIZE): RepairState.RESOLVED,
+    (RepairState.ESCALATED, RepairEvent.INTEND): RepairState.INTENDED,
+    (RepairState.ESCALATED, RepairEvent.RECOVER): RepairState.STABILIZING,
+    **{(state, RepairEvent.RETIRE): RepairState.RESOLVED for state in list(RepairState)[:-1]},
+}
+"""The state that follows from a state and an event; what is not here can't happen."""
+_TRYING: Final = (RepairState.WAITING, RepairState.INTENDED, RepairState.SETTLING)
+"""The states in which the last attempt, and no other one, has no verdict yet."""
+_WELL: Final = (AttemptVerdict.VERIFIED, AttemptVerdict.RECOVERED)
+_TIMED: Final = (RepairState.WAITING, RepairState.PROPOSED, RepairState.SETTLING, RepairState.STABILIZING)
+"""The states that end at a time if nothing happens before."""
 
 
 class Resolution(StrEnum):
@@ -123,6 +142,10 @@ class RemedyAttempt:
     boot: Identity | None = None
     identity: Identity = ""
     verdict: AttemptVerdict = AttemptVerdict.PENDING
+
+    @property
+    def is_undone(self) -> bool:
+        return self.verdict is AttemptVerdict.UNDONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,29 +222,54 @@ class Repair:
         return self.state is RepairState.ESCALATED or self.escalated_after is not None
 
     def move(self, event: RepairEvent, now: float, until: float | None = None) -> "Repair":
-        """Return the repair in the state that follows. Raises KeyError if the table has no such step."""
+        """Return the repair in the state that follows, with the verdict of the event on its last attempt.
+
+        Raises KeyError if the table has no such step.
+        """
         state = TRANSITIONS[self.state, event]
-        cleared = replace(self, refusal=None, proposed=None, proposed_for="", proposed_needed=0)
-        return replace(cleared, state=state, since=now, until=until)
+        kept_up_at = self.up_at if state is RepairState.RESOLVED else None
+        return replace(
+            self,
+            state=state,
+            since=now,
+            until=until,
+            attempts=self._judge_last(event),
+            up_at=now if state is RepairState.STABILIZING else kept_up_at,
+            refusal=None,
+            proposed=None,
+            proposed_for="",
+            proposed_needed=0,
+        )
 
     def add_attempt(self, attempt: RemedyAttempt) -> "Repair":
         return replace(self, attempts=(*self.attempts, attempt))
 
-    def judge_last(self, verdict: AttemptVerdict) -> "Repair":
-        """Return the repair with another verdict on its last attempt."""
-        *before, last = self.attempts
-        return replace(self, attempts=(*before, replace(last, verdict=verdict)))
+    def _judge_last(self, event: RepairEvent) -> tuple[RemedyAttempt, ...]:
+        """Return the attempts, the last one with the verdict of the event, if it may still have another."""
+        changing = _WELL if event is RepairEvent.RELAPSE else (AttemptVerdict.PENDING,)
+        if event.verdict is None or not self.attempts or self.attempts[-1].verdict not in changing:
+            return self.attempts
+        return (*self.attempts[:-1], replace(self.attempts[-1], verdict=event.verdict))
+
+    def is_over(self, now: float) -> bool:
+        """Return True if the time of the present state has passed."""
+        return self.until is None or now >= self.until
+
+    def find_contradiction(self) -> str | None:
+        """Return in words what in it is at odds with its state; None if all of it agrees."""
+        pending = [at for at, each in enumerate(self.attempts) if each.verdict is AttemptVerdict.PENDING]
+        expected = [len(self.attempts) - 1] if self.state in _TRYING else []
+        if pending != expected:
+            return f"{self.state}, and {len(pending)} of {len(self.attempts)} attempts have no verdict"
+        return f"{self.state} without an end" if self.state in _TIMED and self.until is None else None
 
     def count_attempts(self, remedy: Remedy) -> int:
         """Return how many attempts there were that may have been carried out."""
-        return sum(each.remedy is remedy for each in self._list_tried())
+        return sum(each.remedy is remedy and not each.is_undone for each in self.attempts)
 
     def count_remedies(self) -> int:
         """Return how many attempts there were, as above, without `wait`."""
-        return sum(each.remedy is not Remedy.WAIT for each in self._list_tried())
-
-    def _list_tried(self) -> list[RemedyAttempt]:
-        return [each for each in self.attempts if each.verdict is not AttemptVerdict.UNDONE]
+        return sum(each.remedy is not Remedy.WAIT and not each.is_undone for each in self.attempts)
 
     def find_next_remedy(self, offered: Collection[Remedy]) -> Remedy | None:
         """Return the cheapest remedy that has attempts left; None at the end of the ladder."""
@@ -248,3 +296,74 @@ class Repair:
         """Return the identity of the process that the last restart ended; None without one."""
         attempts = (each for each in reversed(self.attempts) if REMEDIES[each.remedy].replaces_process)
         return next((each.identity for each in attempts), None)
+
+
+def make_proposal_id(repair: Repair, remedy: Remedy) -> str:
+    """Return the id by which a person approves a remedy that is proposed now, and no later one."""
+    text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)} {repair.until} {repair.proposed_for}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def make_advice_id(repair: Repair) -> str | None:
+    """Return the id by which a person approves the next remedy of a diagnosis; None without one."""
+    advice = repair.advice
+    if advice is None or not advice.remedies or repair.state is not RepairState.ESCALATED:
+        return None
+    text = f"{repair.incident} advice {' '.join(advice.remedies)} {advice.until}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def find_proposal(repair: Repair) -> ApprovalRequest | None:
+    """Return what is proposed for an outage; None without a proposal.
+
+    It is in words: `restart, while 4 that are up need it`, `pause_source (source kraken)`, or `restart, as
+    the diagnosis advises`. A person may approve it until a time by the clock of the medic that leads.
+    """
+    if repair.state is RepairState.PROPOSED and repair.proposed is not None:
+        ident = make_proposal_id(repair, repair.proposed)
+        about = repair.proposed_for and f" ({REMEDIES[repair.proposed].describe(repair.proposed_for)})"
+        needed = repair.proposed_needed and f", while {repair.proposed_needed} that are up need it"
+        until = repair.since if repair.until is None else repair.until
+        return ApprovalRequest(f"{repair.proposed}{about}{needed or ''}"[:100], ident, until)
+    advised, advice = make_advice_id(repair), repair.advice
+    if advised is None or advice is None:
+        return None
+    return ApprovalRequest(f"{advice.remedies[0]}, as the diagnosis advises", advised, advice.until)
+
+
+@dataclass(frozen=True, slots=True)
+class RepairStep:
+    """What follows for one outage: its repair from now on, entries of its timeline, and perhaps an order.
+
+    `dropped` is why another step, which this one replaces, can't be right; empty if there was none.
+    """
+
+    repair: Repair
+    entries: tuple[TimelineEntry, ...] = ()
+    order: RemedyOrder | None = None
+    dropped: str = ""
+
+    def find_contradiction(self) -> str | None:
+        """Return in words why the repair, or its order, can't be right; None if they agree."""
+        repair, order = self.repair, self.order
+        tried = repair.attempts[-1:] if repair.state is RepairState.INTENDED else ()
+        if order is not None and [(each.remedy, each.identity) for each in tried] != [
+            (order.remedy, order.identity)
+        ]:
+            return f"{repair.state}, and {order.remedy} is ordered for {order.identity or 'nothing'}"
+        return repair.find_contradiction()
+
+    def note(self, what: EntryKind, now: float, sec: float | None = None, **said: str) -> "RepairStep":
+        """Return the step with one more entry. `said` are other fields of that, which are cut."""
+        words = {name: str(word)[:MAX_ENTRY_TEXT] for name, word in said.items()}
+        took_sec = None if sec is None else min(max(0.0, round(sec, 3)), MAX_DURATION_SEC)
+        of, svc = self.repair.incident, self.repair.svc
+        entry = TimelineEntry(incident=of, ts=now, svc=svc, what=what, sec=took_sec, **words)
+        return replace(self, entries=(*self.entries, entry))
+
+    def then(
+        self, decide: Callable[Concatenate[Repair, P], "RepairStep"], *args: P.args, **more: P.kwargs
+    ) -> "RepairStep":
+        """Return this step, and behind it what `decide` returns for its repair."""
+        after = decide(self.repair, *args, **more)
+        return RepairStep(after.repair, self.entries + after.entries, after.order or self.order)

@@ -5,11 +5,11 @@ report says from when on the record is complete.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from marketswarm.operator.healing import EntryKind, HealingIncident
-from marketswarm.operator.healing_stats import ResolutionStats, measure_resolutions
+from marketswarm.operator.healing import HealingIncident
+from marketswarm.operator.healing_stats import measure_resolutions
 from services.medic.learning import Lesson, Treatment, learn
 from services.medic.remedies import Remedy
 from services.medic.repair import Resolution
@@ -17,48 +17,39 @@ from services.medic.repair import Resolution
 
 @dataclass(frozen=True, slots=True)
 class OutagePattern:
-    """The outages of one service with one symptom."""
+    """The outages of one service with one symptom. Times are in seconds."""
 
     svc: str
     symptom: str
-    stats: ResolutionStats
-
-    @property
-    def healed(self) -> int:
-        return self.stats.by_status.get(Resolution.HEALED, 0)
+    outages: int
+    healed: int
+    escalated: int
+    resolution_time_median_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class HealingReport:
-    """What the incidents that were opened from `since` on (epoch seconds) show.
+    """What the incidents that were opened from `since` on (epoch seconds) show, by the names of its JSON.
 
-    `resolutions` counts those that have ended, by how they ended. `lessons` are about all services, those of
-    remedies that helped most often first, the baseline `wait` last. `unknown` counts incidents whose
-    beginning is trimmed off; they are in no other number. `complete_since` is the oldest entry of the record
-    if the record begins after `since`.
+    `ended` and `resolutions` count those that have ended, by how they ended; `share_healed` is the share of
+    those, `share_escalated` that of all. A share, or a time in seconds, is None without any. `remedies` are
+    lessons about all services: remedies that helped most often first, the baseline `wait` last.
+    `without_beginning` counts incidents whose beginning is trimmed off; they are in no other number.
+    `complete_since` is the oldest entry of the record if the record begins after `since`.
     """
 
     since: float
-    stats: ResolutionStats
-    resolutions: tuple[tuple[str, int], ...]
-    patterns: tuple[OutagePattern, ...]
-    lessons: tuple[Lesson, ...]
-    unknown: int
     complete_since: float | None
-
-    @property
-    def ended(self) -> int:
-        return sum(count for _, count in self.resolutions)
-
-    @property
-    def share_healed(self) -> float | None:
-        """The share of the outages that have ended; None without one."""
-        return dict(self.resolutions).get(Resolution.HEALED, 0) / self.ended if self.ended else None
-
-    @property
-    def share_escalated(self) -> float | None:
-        """The share of all outages; None without one."""
-        return self.stats.escalated / self.stats.count if self.stats.count else None
+    outages: int
+    ended: int
+    resolutions: Mapping[str, int]
+    share_healed: float | None
+    share_escalated: float | None
+    resolution_time_median_seconds: float | None
+    resolution_time_p95_seconds: float | None
+    patterns: tuple[OutagePattern, ...]
+    remedies: tuple[Lesson, ...]
+    without_beginning: int
 
 
 def make_report(
@@ -66,19 +57,32 @@ def make_report(
 ) -> HealingReport:
     """Return the report of the incidents from `since` on; `oldest` is the oldest entry of a full record."""
     found = [each for each in incidents if each.opened_at >= since]
-    known = [each for each in found if each.timeline[0].what is EntryKind.OPENED]
+    known = [each for each in found if each.symptom]
     groups: dict[tuple[str, str], list[HealingIncident]] = {}
     for each in known:
         groups.setdefault((each.svc, each.symptom), []).append(each)
-    patterns = [OutagePattern(*of, measure_resolutions(group)) for of, group in groups.items()]
+    patterns = list[OutagePattern]()
+    for (svc, symptom), group in groups.items():
+        own = measure_resolutions(group)
+        healed = own.by_status.get(Resolution.HEALED, 0)
+        patterns.append(OutagePattern(svc, symptom, own.count, healed, own.escalated, own.median_sec))
+    stats = measure_resolutions(known)
+    resolutions = Counter(each.resolution for each in known if each.end is not None)
+    ended = resolutions.total()
+    lessons = (each for each in learn(known) if not each.treatment.svc)
     return HealingReport(
         since=since,
-        stats=measure_resolutions(known),
-        resolutions=tuple(Counter(each.resolution for each in known if each.end is not None).most_common()),
-        patterns=tuple(sorted(patterns, key=lambda each: (-each.stats.count, each.svc, each.symptom))),
-        lessons=tuple(sorted((each for each in learn(known) if not each.treatment.svc), key=_rank_lesson)),
-        unknown=len(found) - len(known),
         complete_since=oldest if oldest is not None and oldest > since else None,
+        outages=stats.count,
+        ended=ended,
+        resolutions=dict(resolutions.most_common()),
+        share_healed=resolutions[Resolution.HEALED] / ended if ended else None,
+        share_escalated=stats.escalated / stats.count if stats.count else None,
+        resolution_time_median_seconds=stats.median_sec,
+        resolution_time_p95_seconds=stats.p95_sec,
+        patterns=tuple(sorted(patterns, key=lambda each: (-each.outages, each.svc, each.symptom))),
+        remedies=tuple(sorted(lessons, key=_rank_lesson)),
+        without_beginning=len(found) - len(known),
     )
 
 

@@ -33,9 +33,8 @@ from marketswarm.operator.healing import (
     read_timeline,
 )
 from services.medic.guards import Fuse
-from services.medic.proposal import find_proposal
-from services.medic.repair import Repair, RepairState
-from services.medic.repair_plan import RepairPlan
+from services.medic.planner import RepairPlan
+from services.medic.repair import Repair, RepairState, find_proposal
 from services.medic.rules.observed_time import MAX_SPANS, Span
 
 OBSERVED: Final = "observed"
@@ -49,8 +48,6 @@ RECENT_ENTRIES: Final = 2000
 _REPAIR: Final = TypeAdapter(Repair)
 _FUSE: Final = TypeAdapter(Fuse)
 _SPANS: Final = TypeAdapter(tuple[Span, ...])
-_HAS_ATTEMPT: Final = (RepairState.WAITING, RepairState.INTENDED, RepairState.SETTLING)
-_HAS_END: Final = (RepairState.WAITING, RepairState.PROPOSED, RepairState.SETTLING, RepairState.STABILIZING)
 T = TypeVar("T")
 
 
@@ -64,9 +61,7 @@ def parse_repair(raw: bytes, svc: str) -> Repair | None:
     repair = _validate(_REPAIR, raw)
     if repair is None or repair.svc != svc or repair.state is RepairState.RESOLVED:
         return None
-    lacks_attempt = repair.state in _HAS_ATTEMPT and not repair.attempts
-    lacks_end = repair.state in _HAS_END and repair.until is None
-    return None if lacks_attempt or lacks_end else repair
+    return repair if repair.find_contradiction() is None else None
 
 
 def parse_fuse(raw: bytes) -> Fuse | None:
@@ -132,6 +127,8 @@ class MedicStore:
         real = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS, MEDIC_EVIDENCE)
         self._keys = [dry_run_key(key) for key in real] if is_dry_run else list(real)
         self._state, self._incidents, self._approvals, self._evidence = self._keys
+        self._repairs, self._fuse = dict[str, Repair](), Fuse()
+        """What the bus has, as far as this medic knows: what it loaded or saved last."""
 
     async def repair_keys(self) -> None:
         """Delete keys of ours that hold a value of another type."""
@@ -154,7 +151,28 @@ class MedicStore:
         repairs, fuse, unusable = await read_state(self.bus, known, self._state)
         if unusable and not await self.save(RepairPlan(repairs=dict.fromkeys(unusable)), epoch):
             raise LeaseLost(SUPERSEDED)
+        self._repairs, self._fuse = {each.svc: each for each in repairs}, fuse
         return repairs, fuse
+
+    async def find_changed(self, epoch: int) -> RepairPlan | None:
+        """Return what mends the state if it is not what this medic loaded or saved; None if it is.
+
+        Someone else wrote there, or deleted it: a newer medic, which the next write under this lease shows,
+        or a person. Without the number of the lease, nothing keeps an older medic from writing.
+        """
+        fields = {svc: make_repair_field(svc).encode() for svc in self._repairs}
+        names = ["epoch", FUSE, *map(bytes.decode, fields.values())]
+        (found,) = await read_fields(self.bus, [self._state], names)
+        repairs = {
+            svc: self._repairs[svc]
+            for svc, name in fields.items()
+            if parse_repair(found.get(name, b""), svc) != self._repairs[svc]
+        }
+        is_same_fuse = (parse_fuse(found.get(FUSE.encode(), b"")) or Fuse()) == self._fuse
+        is_fenced = found.get(b"epoch") == str(epoch).encode()
+        if is_fenced and is_same_fuse and not repairs:
+            return None
+        return RepairPlan(repairs=repairs, fuse=None if is_same_fuse else self._fuse)
 
     async def save(self, plan: RepairPlan, epoch: int) -> bool:
         """Store a plan in one step; return False, with nothing stored, if a newer medic has written."""
@@ -186,7 +204,12 @@ class MedicStore:
         kept = {name: value for name, value in values if value}
         gone = [name for name, value in values if not value]
         record.write_hash(self._state, kept | {"epoch": str(epoch).encode()}, gone)
-        return await commit(self.bus, record)
+        if not await commit(self.bus, record):
+            return False
+        known = {**self._repairs, **plan.repairs}.items()
+        self._repairs = {svc: each for svc, each in known if each is not None}
+        self._fuse = self._fuse if plan.fuse is None else plan.fuse
+        return True
 
     async def load_observed(self, get_now: Callable[[], float]) -> tuple[Span, ...]:
         """Return in which times earlier medics observed the fleet, by the clock that `get_now` reads.

@@ -18,10 +18,10 @@ from marketswarm.tasks import gather_all
 from services.medic.diagnosis.bundle import describe_target
 from services.medic.facts import FleetFacts
 from services.medic.owners.log_source import LogSource, read_log_end
+from services.medic.planner import RepairPlan
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import AttemptVerdict, Repair
-from services.medic.repair_plan import RepairPlan
 
 EVIDENCE_SEC: Final = 2.0
 """How long the logs may take, since the remedy waits for them."""

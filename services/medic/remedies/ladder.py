@@ -7,13 +7,12 @@ from typing import Final
 from marketswarm.operator.remedies import Remedy
 from services.medic.facts import TargetFacts
 from services.medic.refusal import Refusal
-from services.medic.remedies.cache import ClearCache
+from services.medic.remedies.beside import ClearCache, ResumeSources
 from services.medic.remedies.pause import PauseSource
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType
 from services.medic.remedies.request import RepeatBackup, RequestRemedy
 from services.medic.remedies.restart import Restart, RunCommand
 from services.medic.remedies.rollback import RollBackTruth
-from services.medic.remedies.sources import ResumeSources
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from marketswarm.detector import State
 from marketswarm.operator.approval_request import ApprovalRequest
 from services.medic.metric import FLEET, Metric, Readings
 from services.medic.observer import FleetObservation
@@ -48,9 +47,8 @@ def read_fleet(seen: FleetObservation) -> Readings:
     metrics = (Metric.DEGRADED, Metric.RESTARTS, Metric.CONFLICT)
     readings: Readings = {metric: {} for metric in metrics}
     for svc in seen.truth.services:
-        entry, beat = seen.state.roster.get(svc), seen.state.beats.get(svc)
-        is_up = entry is not None and entry.verdict is State.UP
-        readings[Metric.DEGRADED][svc] = _DEGRADED.get(beat.status) if is_up and beat is not None else None
+        beat = seen.state.beats.get(svc) if seen.is_up(svc) else None
+        readings[Metric.DEGRADED][svc] = None if beat is None else _DEGRADED.get(beat.status)
         # an owner counts restarts, otherwise mesh does: its higher count is not a restart
         counted, restarts = seen.state.instances.get(svc), owned.get(svc)
         if restarts is None and counted is not None and svc not in seen.owned_by_silent:

@@ -13,7 +13,6 @@ from typing import Final
 from marketswarm.access.services import find_written_key
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import parse_epoch, parse_object, read_strings, read_time
-from marketswarm.status.service_rows import derive_silence
 from marketswarm.text import parse_digits
 from marketswarm.truth import Truth
 from services.medic.metric import Metric, Readings, name_reading
@@ -88,9 +87,7 @@ def forget_ages_on_full_buses(
 def _find_clock(svc: str, seen: FleetObservation) -> float | None:
     """Return what time it is by the clock of a service, as its last beat and the age of that say."""
     beat = seen.state.beats.get(svc)
-    silence_sec = derive_silence(
-        seen.state.ttls_sec.get(svc), seen.truth.timeout_of(svc), seen.state.beats.get(svc)
-    )
+    silence_sec = seen.find_silence(svc, seen.truth.timeout_of(svc))
     return None if beat is None or silence_sec is None else beat.ts + silence_sec
 
 

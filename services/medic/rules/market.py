@@ -10,7 +10,6 @@ from typing import Any, Final
 from marketswarm.agent import point_like
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import parse_count, parse_object, read_strings
-from marketswarm.detector import State
 from marketswarm.keys import MARKET_QUARANTINE, MARKET_SOURCES, PRELOAD_STATUS
 from marketswarm.operator.backups import read_backup_report
 from marketswarm.operator.database_report import read_database_report
@@ -69,13 +68,13 @@ async def _read_quarantine(seen: FleetObservation, get_bus: Callable[[str], Bus]
 
 
 async def _read_backups(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
-    if is_up(seen, ARCHIVE) and (report := await read_backup_report(get_bus(SYSTEM))) is not None:
+    if seen.is_up(ARCHIVE) and (report := await read_backup_report(get_bus(SYSTEM))) is not None:
         readings[Metric.BACKUP_LATE] = {ARCHIVE: report.find_late_sec(seen.wall)}
         readings[Metric.BACKUP_DAMAGED] = {ARCHIVE: float(bool(report.damaged))}
 
 
 async def _read_database(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
-    report = await read_database_report(get_bus(SYSTEM), seen.wall) if is_up(seen, ARCHIVE) else None
+    report = await read_database_report(get_bus(SYSTEM), seen.wall) if seen.is_up(ARCHIVE) else None
     if report is None:
         return
     own = {
@@ -96,14 +95,9 @@ async def _read_database(seen: FleetObservation, get_bus: Callable[[str], Bus], 
 def find_point(seen: FleetObservation, svc: str, key: str) -> AccessPoint | None:
     """Return where a service of the truth writes a key; None if the service is not up."""
     section = seen.truth.services.get(svc)
-    if section is None or not is_up(seen, svc):
+    if section is None or not seen.is_up(svc):
         return None
     return point_like(section.access_points.publish_to, MARKET, key)
-
-
-def is_up(seen: FleetObservation, svc: str) -> bool:
-    entry = seen.state.roster.get(svc)
-    return svc in seen.truth.services and entry is not None and entry.verdict is State.UP
 
 
 def _find_value(values: Mapping[object, float], stored: Mapping[str, Any]) -> float | None:

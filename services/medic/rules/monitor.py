@@ -67,6 +67,28 @@ Pairs = dict[str, tuple[str, MonitorRule]]
 """By the name `<rule>/<subject>`, a subject and a rule."""
 
 
+class RuleScope:
+    """What follows from a truth and the settings alone, and lasts as long as both do.
+
+    Attributes:
+        urgent: the rules by which a service is left to people, each with the service.
+        probes: by service, the names of massive's targets that depend on it.
+        unnoticed_sec: how long all may stand still unnoticed: the longest timeout of a service or bus.
+    """
+
+    def __init__(self, truth: Truth, settings: HealingSettings) -> None:
+        self.truth, self.settings = truth, settings
+        self.pairs: Pairs = list_pairs(settings.rules_in_force(), truth)
+        self.urgent = [
+            (name, svc)
+            for name, (svc, rule) in self.pairs.items()
+            if rule.severity is RuleSeverity.EMERGENCY and rule.metric not in REPAIR_METRICS
+        ]
+        self.probes = list_probes_by_service(truth)
+        timeouts = (truth.timeout_of(svc) for svc in truth.services if truth.job_of(svc) is None)
+        self.unnoticed_sec = max([truth.bus_timeout_sec(), *timeouts])
+
+
 class RuleMonitor:
     """Evaluate the rules of the truth.
 
@@ -90,9 +112,7 @@ class RuleMonitor:
         self._host, self._probes = HostObserver(), ProbeObserver()
         self._logs = LogObserver(log_sources)
         self._readings: Readings = {}
-        self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
-        self._urgent: tuple[Pairs | None, list[tuple[str, str]]] = None, []
-        self._probed: tuple[Truth | None, dict[str, list[str]]] = None, {}
+        self._scope: RuleScope | None = None
         self._evaluator, self._work_evaluator = RuleEvaluator(), RuleEvaluator()
         self._looked_at = self._reported_at = float("-inf")
         self._ahead_sec = 0.0
@@ -100,7 +120,6 @@ class RuleMonitor:
         self._work, self._work_readings = MedicWork(), Readings()
         self.findings: dict[str, RuleFinding] = {}
         self._symptoms: dict[str, list[RuleFinding]] = {}
-        self._unnoticed: tuple[Truth, float] | None = None
         self.holding: set[str] = set()
         self.names: tuple[str, ...] = ()
 
@@ -112,7 +131,7 @@ class RuleMonitor:
         """
         self.findings, self._symptoms, self.holding = {}, {}, set()
         self.alerts.read_again()
-        self._observed.resume(observed, self._find_unnoticed())
+        self._observed.resume(observed, self._find_scope(self._me.truth).unnoticed_sec)
         self._stored_at = float("-inf")
 
     def take_observed(self, now: float) -> ObservedSpans | None:
@@ -124,7 +143,7 @@ class RuleMonitor:
 
     def follow(self, truth: Truth) -> None:
         """Follow the subjects of this truth from now on."""
-        pairs = self._list_pairs(truth)
+        pairs = self._find_scope(truth).pairs
         self.names = tuple(self._get_settings().rules_in_force())
         thresholds = {
             name: Thresholds(
@@ -137,12 +156,11 @@ class RuleMonitor:
         }
         self.alerts.follow(thresholds)
 
-    def _list_pairs(self, truth: Truth) -> Pairs:
-        """Return the rules and subjects of a truth, which last until it or the settings change."""
-        settings, known = self._get_settings(), self._pairs
-        if known is None or known[0] is not truth or known[1] is not settings:
-            known = self._pairs = truth, settings, list_pairs(settings.rules_in_force(), truth)
-        return known[2]
+    def _find_scope(self, truth: Truth) -> RuleScope:
+        settings, known = self._get_settings(), self._scope
+        if known is None or known.truth is not truth or known.settings is not settings:
+            known = self._scope = RuleScope(truth, settings)
+        return known
 
     async def measure(self, seen: FleetObservation, now: float) -> None:
         """Measure the fleet, and evaluate the rules about it into `findings`, if it is time.
@@ -153,7 +171,7 @@ class RuleMonitor:
         if 0 <= now - self._looked_at < self._get_settings().rules_every_sec:
             return
         self._looked_at = now
-        pairs = self._list_pairs(seen.truth)
+        pairs = self._find_scope(seen.truth).pairs
         # the logs of these have what rules found in logs: it would be found again
         logged = [(svc, rule) for svc, rule in pairs.values() if svc not in QUOTING]
         # at once, for what does not answer takes its time
@@ -189,7 +207,7 @@ class RuleMonitor:
         kept = {svc: each for svc, each in work.proposals.items() if before.get(svc, each) == each}
         self._work = replace(work, proposals=kept)
         self._work_readings = read_work(self._work, truth.services)
-        self._evaluate(self._work_evaluator, self._list_pairs(truth), self._work_readings, now)
+        self._evaluate(self._work_evaluator, self._find_scope(truth).pairs, self._work_readings, now)
 
     def _evaluate(self, evaluator: RuleEvaluator, pairs: Pairs, readings: Readings, now: float) -> None:
         """Evaluate the rules about the fleet, or about the medic's own work; log and publish what follows.
@@ -277,7 +295,7 @@ class RuleMonitor:
             now,
             is_clear=facts.find_refusal(settings.fuse.down_share) is None,
             longest_gap_sec=settings.find_longest_gap(rest_sec),
-            unnoticed_sec=self._find_unnoticed(),
+            unnoticed_sec=self._find_scope(self._me.truth).unnoticed_sec,
         )
         if not 0 <= age_sec <= self._find_longest_gap():
             unknown = {svc: replace(each, is_alerted=None) for svc, each in facts.targets.items()}
@@ -312,7 +330,7 @@ class RuleMonitor:
         if begin is None or end < begin:
             return False
         if finding.rule.is_about_age and finding.value is not None:
-            begin, end = end - finding.value, end - self._find_unnoticed()
+            begin, end = end - finding.value, end - self._find_scope(self._me.truth).unnoticed_sec
         return self._observed.measure(begin, end) >= finding.rule.proof_sec
 
     def _leave_to_people(self, targets: Mapping[str, TargetFacts]) -> dict[str, TargetFacts]:
@@ -322,23 +340,11 @@ class RuleMonitor:
         the measurement is missing.
         """
         left = dict[str, TargetFacts]()
-        for name, svc in self._list_urgent():
+        for name, svc in self._find_scope(self._me.truth).urgent:
             target = targets.get(svc)
             if target is not None and self._may_hold(name):
                 left[svc] = replace(target, blocked=target.blocked or Refusal.EMERGENCY)
         return {**targets, **left}
-
-    def _list_urgent(self) -> list[tuple[str, str]]:
-        """Return the rules by which a service is left to people, each with the service; kept as the pairs."""
-        pairs = self._list_pairs(self._me.truth)
-        if self._urgent[0] is not pairs:
-            found = [
-                (name, svc)
-                for name, (svc, rule) in pairs.items()
-                if rule.severity is RuleSeverity.EMERGENCY and rule.metric not in REPAIR_METRICS
-            ]
-            self._urgent = pairs, found
-        return self._urgent[1]
 
     def _may_hold(self, name: str) -> bool:
         """Return False for a rule that provably does not hold, or is not known ever to have held."""
@@ -351,12 +357,10 @@ class RuleMonitor:
 
     def _add_probes(self, targets: Mapping[str, TargetFacts]) -> dict[str, TargetFacts]:
         """Return those targets about which probes say something, with how long ago these began."""
-        truth, wall = self._me.truth, time.time()
-        if self._probed[0] is not truth:
-            self._probed = truth, list_probes_by_service(truth)
+        wall = time.time()
         begun = {
             svc: tuple(wall - ts for name in names for ts in self._probes.list_begun(name))
-            for svc, names in self._probed[1].items()
+            for svc, names in self._find_scope(self._me.truth).probes.items()
             if svc in targets
         }
         return {svc: replace(targets[svc], probe_ages=ages) for svc, ages in begun.items() if ages}
@@ -399,15 +403,6 @@ class RuleMonitor:
         subjects = dict.fromkeys(PROCESS_METRICS, svc) | dict.fromkeys(HOST_METRICS, HOST)
         found = {metric: self._readings.get(metric, {}).get(subject) for metric, subject in subjects.items()}
         return {str(metric): value for metric, value in sorted(found.items()) if value is not None}
-
-    def _find_unnoticed(self) -> float:
-        """Return how many seconds all may stand still unnoticed: the longest timeout of a service or bus."""
-        truth = self._me.truth
-        if self._unnoticed is None or self._unnoticed[0] is not truth:
-            beating = [svc for svc in truth.services if truth.job_of(svc) is None]
-            timeouts = (truth.timeout_of(svc) for svc in beating)
-            self._unnoticed = truth, max([truth.bus_timeout_sec(), *timeouts])
-        return self._unnoticed[1]
 
     def _find_longest_gap(self) -> float:
         return max(LONGEST_GAP_SEC, 3 * self._get_settings().rules_every_sec)

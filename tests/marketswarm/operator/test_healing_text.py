@@ -17,9 +17,9 @@ from marketswarm.operator.healing_text import (
     describe_step,
 )
 from marketswarm.operator.remedies import Remedy
+from services.medic.decision import CRASH_LOOPING, EXHAUSTED
 from services.medic.facts import RestartOwner, Symptom
 from services.medic.metric import Metric
-from services.medic.planner import CRASH_LOOPING, EXHAUSTED
 from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult
 from services.medic.repair import Resolution

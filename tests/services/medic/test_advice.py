@@ -6,14 +6,13 @@ import orjson
 import pytest
 
 from marketswarm.operator.healing import fold_incidents
+from services.medic.decision import CRASH_LOOP
 from services.medic.diagnosis.second_tier import find_reason
 from services.medic.facts import RestartOwner
 from services.medic.guards import Fuse
-from services.medic.planner import CRASH_LOOP
-from services.medic.proposal import make_advice_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, Remedy
-from services.medic.repair import AttemptVerdict, RemedyAttempt, RepairState
+from services.medic.repair import AttemptVerdict, RemedyAttempt, RepairState, make_advice_id
 from services.medic.store import parse_repair
 from support.simulation.patient import Patient
 

@@ -19,11 +19,10 @@ from services.medic.experience import RETRIED_AFTER, Experience
 from services.medic.facts import RestartOwner
 from services.medic.guards import Situation
 from services.medic.learning import learn
-from services.medic.proposal import find_proposal
+from services.medic.planner import RepairPlan
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, Remedy
-from services.medic.repair import RepairState, Resolution
-from services.medic.repair_plan import RepairPlan
+from services.medic.repair import RepairState, Resolution, find_proposal
 from services.medic.settings import HealingSettings, MedicSettings, Mode
 from services.medic.store import MedicStore
 from support.examples import examples

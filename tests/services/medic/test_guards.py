@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from services.medic.decision import MAX_RESTARTS
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal
-from services.medic.planner import MAX_RESTARTS
-from services.medic.proposal import find_proposal
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
-from services.medic.repair import Repair
+from services.medic.repair import Repair, find_proposal
 from services.medic.settings import FuseSettings, HealingSettings, Mode
 from support.simulation.patient import DOWN, OLD, Patient, down, others
 

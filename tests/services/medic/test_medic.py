@@ -19,9 +19,10 @@ from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner,
 from services.medic.guards import Fuse
 from services.medic.medic import Medic
 from services.medic.owners.embedded_fleet import EmbeddedFleet
+from services.medic.planner import RepairPlan
 from services.medic.refusal import Refusal
-from services.medic.remedies import OrderResult, Remedy
-from services.medic.repair import Advice, Repair, RepairState
+from services.medic.remedies import OrderResult, Remedy, RemedyOrder
+from services.medic.repair import Advice, Repair, RepairState, RepairStep
 from services.medic.settings import HealingSettings, Mode
 from services.medic.store import SUPERSEDED
 from support.healing_record import make_record
@@ -36,7 +37,10 @@ class Store:
     def __init__(self):
         self.saved, self.is_stale, self.approvals = [], False, {}
         self.record, self.forgotten_at, self.reads = [], 0.0, 0
-        self.bus = MemoryBus()
+        self.bus, self.changed = MemoryBus(), None
+
+    async def find_changed(self, _epoch):
+        return self.changed
 
     async def save(self, plan, epoch):
         self.saved.append((plan, epoch))
@@ -367,6 +371,38 @@ async def test_the_rules_are_told_what_stops_a_medic_that_may_do_something(scene
     scene.medic.facts = FleetFacts(blocked=blocked)
     scene.medic.report_work(5.0)
     assert scene.work.stopped is told
+
+
+async def test_a_record_that_others_changed_is_written_again_logged_and_in_the_beats(scene):
+    scene.medic.is_leading = True
+    await scene.rounds(1)
+    assert scene.medic.find_problem() is None
+    mended = RepairPlan(repairs={"feed": make_repair(RepairState.OPEN)})
+    scene.store.changed = mended
+    await scene.rounds(1)
+    assert scene.store.saved[-1] == (mended, 7)
+    assert scene.log.lines[-1] == ("medic.record_changed", {"services": ["feed"], "fuse": False})
+    assert scene.medic.find_problem() == "the record of feed was changed by others"
+    scene.store.is_stale = True
+    with pytest.raises(LeaseLost):
+        await scene.rounds(1)
+
+
+async def test_a_decision_that_contradicts_itself_is_dropped_logged_once_and_in_the_beats(scene, monkeypatch):
+    def order_twice(repair, *_):
+        return RepairStep(repair, order=RemedyOrder("feed", Remedy.RESTART, "start 1"))
+
+    scene.medic.is_leading = True
+    scene.health = Health.DOWN
+    monkeypatch.setattr("services.medic.planner.decide", order_twice)
+    await scene.rounds(3)
+    assert scene.asked == []
+    assert scene.medic.planner.repairs["feed"].state is RepairState.OPEN
+    dropped = [fields for event, fields in scene.log.lines if event == "medic.decision_dropped"]
+    assert dropped == [{"svc": "feed", "reason": "open, and restart is ordered for start 1"}]
+    assert scene.medic.find_problem() == (
+        "nothing is done about feed: open, and restart is ordered for start 1"
+    )
 
 
 async def test_the_rules_are_told_of_escalations_and_of_proposals(scene):

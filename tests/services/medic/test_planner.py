@@ -1,15 +1,15 @@
 """What the medic decides about an outage, by the states of docs/services/medic-decisions.md."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from marketswarm.operator.healing import fold_incidents
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom
-from services.medic.proposal import make_proposal_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
-from services.medic.repair import TRANSITIONS, Repair, RepairEvent, RepairState
+from services.medic.repair import TRANSITIONS, Repair, RepairEvent, RepairState, make_proposal_id
 from support.simulation.patient import DOWN, Patient, down
 
 
@@ -416,3 +416,15 @@ def test_the_record_of_an_outage_begins_with_what_was_reported():
     first = patient.plans[-1].entries[0] if patient.plans[-1].entries else patient.plans[0].entries[0]
     assert "; reported: disk full x" in first.text
     assert len(first.text) <= 300
+
+
+def test_the_result_of_an_order_that_is_not_the_attempt_on_record_is_dropped():
+    patient = down()
+    patient.look(6, obey=False)
+    ((_, order),) = patient.orders
+    other = replace(order, identity="start 9")
+    plan = patient.planner.record_result(other, OrderResult.DONE, "said", patient.now)
+    assert (plan.entries, plan.repairs) == ((), {})
+    assert plan.contradictions == {"feed": "intended, and restart is ordered for start 9"}
+    assert patient.planner.repairs["feed"].state is RepairState.INTENDED
+    assert not patient.planner.record_result(order, OrderResult.DONE, "said", patient.now).contradictions

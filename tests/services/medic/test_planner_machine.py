@@ -9,10 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from marketswarm.operator.healing import EntryKind
 from services.medic.facts import Health, ProcessFacts, Symptom
-from services.medic.proposal import make_proposal_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
-from services.medic.repair import AttemptVerdict, RepairState
+from services.medic.repair import AttemptVerdict, RepairState, make_proposal_id
 from support.examples import examples
 from support.healing_record import make_record
 from support.simulation.patient import Patient
@@ -85,6 +84,7 @@ class MedicMachine(RuleBasedStateMachine):
         repair = patient.planner.repairs.get("feed")
         plan = patient.tick()
         self.approvals_used += plan.used
+        assert not plan.contradictions
         symptom = Symptom.SILENT if repair is None else repair.symptom
         is_well = patient.blocked is None and patient.facts().is_well(symptom)
         self.unwell_at = self.unwell_at if is_well else patient.now
@@ -264,6 +264,7 @@ class MedicMachine(RuleBasedStateMachine):
     def what_goes_on_is_consistent(self):
         for repair in self.patient.planner.repairs.values():
             assert repair.state is not RepairState.RESOLVED
+            assert repair.find_contradiction() is None
             pending = [each for each in repair.attempts if each.verdict is AttemptVerdict.PENDING]
             busy = repair.state in (RepairState.WAITING, RepairState.INTENDED, RepairState.SETTLING)
             assert len(pending) == busy, repair

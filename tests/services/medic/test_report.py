@@ -46,14 +46,14 @@ def test_shares_times_and_patterns_are_those_of_the_record():
         outage(7, *FAILED, (EntryKind.RESOLVED, 600.0), svc="mesh"),
         outage(8, *FAILED, svc="mesh"),
     )
-    assert (found.stats.count, found.ended, found.stats.escalated) == (5, 4, 2)
+    assert (found.outages, found.ended) == (5, 4)
     assert (found.share_healed, found.share_escalated) == (0.75, 0.4)
-    assert (found.stats.median_sec, found.stats.p95_sec) == (5.0, 600.0)
-    assert [(each.svc, each.stats.count, each.healed, each.stats.escalated) for each in found.patterns] == [
+    assert (found.resolution_time_median_seconds, found.resolution_time_p95_seconds) == (5.0, 600.0)
+    assert [(each.svc, each.outages, each.healed, each.escalated) for each in found.patterns] == [
         ("feed", 3, 3, 0),
         ("mesh", 2, 0, 2),
     ]
-    (lesson,) = found.lessons
+    (lesson,) = found.remedies
     assert (lesson.treatment.remedy, lesson.posterior.helped, lesson.posterior.failed) == ("restart", 3, 2)
     assert format_report(found, 7, NOW) == [
         "5 outages in 7 days, 4 of them over",
@@ -69,7 +69,7 @@ def test_what_is_older_is_left_out_and_what_lost_its_beginning_is_counted_apart(
         outage(2, EntryKind.ACTED, EntryKind.VERIFIED, (EntryKind.RESOLVED, 4.0)),
         oldest=NOW - 2 * DAY,
     )
-    assert (found.stats.count, found.unknown, found.complete_since) == (0, 1, NOW - 2 * DAY)
+    assert (found.outages, found.without_beginning, found.complete_since) == (0, 1, NOW - 2 * DAY)
     lines = format_report(found, 7, NOW)
     assert lines[0] == "0 outages in 7 days, 0 of them over"
     assert lines[1] == "1 more are on record without their beginning"

@@ -25,12 +25,18 @@ from marketswarm.packed_log import pack_log, unpack_log
 from marketswarm.testing import MemoryBus
 from services.medic.facts import FleetFacts, Symptom
 from services.medic.guards import Fuse
-from services.medic.planner import Planner
-from services.medic.proposal import make_advice_id, make_proposal_id
+from services.medic.planner import Planner, RepairPlan
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
-from services.medic.repair import Advice, AttemptVerdict, RemedyAttempt, Repair, RepairState
-from services.medic.repair_plan import RepairPlan
+from services.medic.repair import (
+    Advice,
+    AttemptVerdict,
+    RemedyAttempt,
+    Repair,
+    RepairState,
+    make_advice_id,
+    make_proposal_id,
+)
 from services.medic.rules.observed_time import ObservedSpans
 from services.medic.settings import HealingSettings
 from services.medic.store import (
@@ -154,6 +160,52 @@ async def test_a_plan_is_stored_in_one_step_and_loaded_by_the_next_medic(store):
     assert ([each.what for each in entries], unusable) == (["opened", "acted"], 0)
     assert await store.save(RepairPlan((), {"feed": None}, fuse=Fuse()), 8)
     assert await store.load(["feed"], 8) == ([], Fuse())
+
+
+async def test_what_the_bus_has_as_this_medic_wrote_it_is_left(store):
+    await store.load(["feed"], 7)
+    assert await store.find_changed(7) is None
+    await store.save(RepairPlan((), {"feed": REPAIR}, fuse=Fuse((NOW,))), 7)
+    assert await store.find_changed(7) is None
+    await store.save(RepairPlan((), {"feed": None}), 7)
+    assert await store.find_changed(7) is None
+    later = MedicStore(store.bus)
+    await store.save(RepairPlan((), {"feed": REPAIR}), 7)
+    await later.load(["feed"], 8)
+    assert await later.find_changed(8) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "services", "fuse"),
+    [
+        (("DEL", MEDIC_STATE), ["feed"], Fuse((NOW,))),
+        (("HDEL", MEDIC_STATE, "repair:feed"), ["feed"], None),
+        (("HSET", MEDIC_STATE, "repair:feed", b"{}"), ["feed"], None),
+        (("HSET", MEDIC_STATE, FUSE, orjson.dumps(Fuse())), [], Fuse((NOW,))),
+        (("HDEL", MEDIC_STATE, "epoch"), [], None),
+        (("HSET", MEDIC_STATE, "epoch", "6"), [], None),
+    ],
+    ids=["all", "a repair", "another repair", "the fuse", "the lease", "an older lease"],
+)
+async def test_what_others_change_is_written_again(store, change, services, fuse):
+    await store.load(["feed"], 7)
+    await store.save(RepairPlan((), {"feed": REPAIR}, fuse=Fuse((NOW,))), 7)
+    await store.bus.client.execute_command(*change)
+    plan = await store.find_changed(7)
+    assert (sorted(plan.repairs), plan.fuse) == (services, fuse)
+    assert await store.save(plan, 7)
+    assert await store.find_changed(7) is None
+    assert await MedicStore(store.bus).load(["feed"], 7) == ([REPAIR], Fuse((NOW,)))
+    assert not await store.save(RepairPlan(), 6), "the number of the lease is there again"
+
+
+async def test_what_a_newer_medic_wrote_is_not_written_again(store):
+    await store.load(["feed"], 7)
+    await store.save(RepairPlan((), {"feed": REPAIR}), 7)
+    assert await MedicStore(store.bus).save(RepairPlan((), {"feed": None}), 8)
+    plan = await store.find_changed(7)
+    assert plan is not None
+    assert not await store.save(plan, 7)
 
 
 async def test_an_outage_of_a_service_that_left_the_truth_while_no_medic_led_is_retired(store):

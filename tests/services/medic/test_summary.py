@@ -2,13 +2,13 @@
 
 import pytest
 
+from services.medic.commands import describe_state, write_summary
 from services.medic.facts import Symptom
 from services.medic.guards import Fuse
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import RemedyAttempt, Repair, RepairState
 from services.medic.settings import HealingSettings
-from services.medic.summary import describe_state, write_summary
 from support.simulation.patient import down
 
 

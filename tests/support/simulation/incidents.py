@@ -14,12 +14,10 @@ from typing import Any, Final, NamedTuple
 
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
 from services.medic.observer import DegradedTimes
-from services.medic.planner import Planner
-from services.medic.proposal import find_proposal
+from services.medic.planner import Planner, RepairPlan
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder
-from services.medic.repair import RepairState
-from services.medic.repair_plan import RepairPlan
+from services.medic.repair import RepairState, find_proposal
 from services.medic.settings import HealingSettings
 from support.simulation.event_loop import World
 from support.simulation.incident_oracle import IncidentOracle

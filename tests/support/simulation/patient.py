@@ -10,9 +10,8 @@ from typing import Any
 
 from marketswarm.operator.healing import TimelineEntry
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
-from services.medic.planner import Planner
+from services.medic.planner import Planner, RepairPlan
 from services.medic.remedies import REMEDIES, OrderResult, RemedyOrder
-from services.medic.repair_plan import RepairPlan
 from services.medic.settings import HealingSettings
 
 ACTING = {"mode": "act"}

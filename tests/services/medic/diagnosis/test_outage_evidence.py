@@ -16,9 +16,9 @@ from services.medic.diagnosis.outage_evidence import MOST, EvidenceCollector
 from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
 from services.medic.owners.embedded_fleet import FleetLogs
 from services.medic.owners.log_source import LogSource
+from services.medic.planner import RepairPlan
 from services.medic.remedies import Remedy
 from services.medic.repair import AttemptVerdict, RemedyAttempt, Repair, RepairState
-from services.medic.repair_plan import RepairPlan
 
 FACTS = FleetFacts({"feed": TargetFacts(svc="feed", health=Health.DOWN, down_sec=12.5, status="ok")})
 DONE = [AttemptVerdict.FAILED, AttemptVerdict.RELAPSED, AttemptVerdict.ABANDONED, AttemptVerdict.VERIFIED]

@@ -14,14 +14,13 @@ from marketswarm.exit import Exit
 from marketswarm.operator.healing import EntryKind, TimelineEntry
 from marketswarm.settings import read_settings
 from marketswarm.testing import MemoryBus
+from services.medic.decision import CRASH_LOOP
 from services.medic.diagnosis.second_tier import BUDGET, SecondTier
 from services.medic.facts import FleetFacts, Health, TargetFacts
 from services.medic.guards import Fuse
 from services.medic.owners.embedded_fleet import FleetLogs
-from services.medic.planner import CRASH_LOOP
-from services.medic.proposal import make_advice_id
 from services.medic.remedies import Remedy
-from services.medic.repair import RepairState
+from services.medic.repair import RepairState, make_advice_id
 from services.medic.settings import MedicEnvironment
 from support.rig.receiver import Answer, Receiver
 from support.simulation.patient import Patient

@@ -9,7 +9,7 @@ from marketswarm.agent.lease import LeaseLost, clock
 from marketswarm.keys import last_beat_key
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
-from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder, cache
+from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder, beside
 from services.medic.remedies.leased_write import LeasedWriter, TooLateError
 
 POINTS = [{"bus": "market-redis", "key": "quotes"}]
@@ -83,7 +83,7 @@ async def test_a_cache_that_the_service_does_not_name_is_not_cleared(buses, carr
 async def test_an_attempt_deletes_a_bounded_number_of_keys_and_says_that_more_are_left(
     buses, carry_out, monkeypatch
 ):
-    monkeypatch.setattr(cache, "MAX_DELETED", 20)
+    monkeypatch.setattr(beside, "MAX_DELETED", 20)
     await beat(buses, "b1")
     await fill(buses)
     assert (await carry_out())[1] == "20 keys of quotes:* on market-redis deleted, and more are left"
@@ -116,7 +116,7 @@ async def test_a_bus_refuses_what_a_medic_sends_that_stood_still_until_its_lease
 
 
 async def test_what_was_deleted_before_the_lease_ended_is_on_record(buses, carry_out, monkeypatch):
-    monkeypatch.setattr(cache, "PAGE", 10)
+    monkeypatch.setattr(beside, "PAGE", 10)
     await beat(buses, "b1")
     await fill(buses)
     write, written = LeasedWriter.write, []

@@ -13,10 +13,10 @@ from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
 from services.medic import source_rejects
 from services.medic.facts import FleetFacts, RemedyEvidence
-from services.medic.proposal import find_proposal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.remedies.leased_write import LeasedWriter
 from services.medic.remedies.pause import MAX_SERIES, choose_source, find_result, parse_series
+from services.medic.repair import find_proposal
 from services.medic.settings import HealingSettings
 from services.medic.source_rejects import SourcePause, SourceReadings, read_rejects
 from support.rig.receiver import Answer

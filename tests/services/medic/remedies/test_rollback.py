@@ -9,12 +9,12 @@ import pytest
 from marketswarm.keys import TRUTH_HISTORY
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
+from services.medic.decision import CRASH_LOOP
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RemedyEvidence, TargetFacts
-from services.medic.planner import CRASH_LOOP
-from services.medic.proposal import find_proposal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.remedies.evidence import add_evidence
 from services.medic.remedies.rollback import AUTHOR, MAX_AGE_SEC, find_rollback
+from services.medic.repair import find_proposal
 from services.medic.settings import HealingSettings, MedicSettings
 from support.simulation.patient import Patient
 
