@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import isfinite
+from math import isfinite, nan
 from typing import Any, Final
 
 import orjson
@@ -84,72 +84,63 @@ class KlineReader:
 
     def read_frame(self, frame: bytes | str, now_ms: int) -> StreamedBar | None:
         """Return the minute in a frame that came at `now_ms` (epoch milliseconds); None if there is none."""
-        try:
-            found = self._parse_frame(frame, now_ms)
-        except _OddFrameError as odd:
-            self.anomalies[odd.anomaly] += 1
+        found = self._parse_frame(frame, now_ms)
+        if isinstance(found, Anomaly):
+            self.anomalies[found] += 1
             return None
         if found is None or not found.is_final:
             return found
         raw = frame if isinstance(frame, bytes) else frame.encode("utf-8", "surrogatepass")
         return replace(found, digest=hashlib.sha256(raw).hexdigest())
 
-    def _parse_frame(self, frame: bytes | str, now_ms: int) -> StreamedBar | None:
-        """Return the minute in a frame; None for a confirmation. Raise _OddFrameError."""
+    def _parse_frame(self, frame: bytes | str, now_ms: int) -> StreamedBar | Anomaly | None:
+        """Return the minute in a frame, or what makes no sense in it; None for a confirmation."""
         try:
             event = orjson.loads(frame)
         except orjson.JSONDecodeError:
-            raise _OddFrameError(Anomaly.MALFORMED) from None
+            return Anomaly.MALFORMED
         if isinstance(event, dict) and isinstance(event.get("data"), dict):
             event = event["data"]  # of a combined stream
         if not isinstance(event, dict):
-            raise _OddFrameError(Anomaly.MALFORMED)
+            return Anomaly.MALFORMED
         if event.get("e") == "kline":
             return self._parse_kline(event.get("k"), now_ms)
         if "result" in event and event["result"] is None:
             return None
-        raise _OddFrameError(Anomaly.REFUSED if {"error", "code"} & event.keys() else Anomaly.UNEXPECTED)
+        return Anomaly.REFUSED if {"error", "code"} & event.keys() else Anomaly.UNEXPECTED
 
-    def _parse_kline(self, kline: Any, now_ms: int) -> StreamedBar:
-        """Return the minute in a kline. Raise _OddFrameError if it is malformed, foreign or implausible."""
+    def _parse_kline(self, kline: Any, now_ms: int) -> StreamedBar | Anomaly:
+        """Return the minute in a kline; an anomaly if it is malformed, foreign or implausible."""
         if not isinstance(kline, dict) or kline.get("i") != "1m":
-            raise _OddFrameError(Anomaly.MALFORMED)
+            return Anomaly.MALFORMED
         spelled, start, is_final, trades = (kline.get(name) for name in "stxn")
+        prices = [_parse_number(kline.get(name)) for name in "ohlcv"]
         if (
             not isinstance(spelled, str)
             or type(start) is not int
             or type(is_final) is not bool
             or (type(trades) is not int and trades is not None)
             or start % MINUTE_MS
+            or not all(map(isfinite, prices))
         ):
-            raise _OddFrameError(Anomaly.MALFORMED)
-        opened, high, low, close, volume = (_parse_number(kline.get(name)) for name in "ohlcv")
+            return Anomaly.MALFORMED
         if spelled not in self._symbols:
-            raise _OddFrameError(Anomaly.STRANGER)
+            return Anomaly.STRANGER
         if not now_ms - DAY_MS <= start <= now_ms + MAX_EARLY_MS:
-            raise _OddFrameError(Anomaly.IMPLAUSIBLE)
+            return Anomaly.IMPLAUSIBLE
+        opened, high, low, close, volume = prices
         symbol = self._symbols[spelled]
         bar = Bar(symbol, "1m", start, opened, high, low, close, volume=volume, trades=trades)
         return StreamedBar(bar, is_final)
 
 
-class _OddFrameError(Exception):
-    """A frame makes no sense."""
-
-    def __init__(self, anomaly: Anomaly) -> None:
-        super().__init__(anomaly)
-        self.anomaly = anomaly
-
-
 def _parse_number(value: Any) -> float:
-    """Return a number that is written as text. Raise _OddFrameError if it is not a number."""
+    """Return a number that is written as text; not a number (nan) if it is anything else, or too large."""
     try:
-        number = float(value) if isinstance(value, str) and len(value) <= 40 else float("nan")
+        number = float(value) if isinstance(value, str) and len(value) <= 40 else nan
     except ValueError:
-        number = float("nan")
-    if not isfinite(number) or abs(number) >= MAX_NUMBER:
-        raise _OddFrameError(Anomaly.MALFORMED)
-    return number
+        return nan
+    return number if abs(number) < MAX_NUMBER else nan
 
 
 # -- the connections

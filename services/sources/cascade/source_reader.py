@@ -5,6 +5,7 @@ bus already. Which source is asked when, and what is published, is decided in `l
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -62,6 +63,7 @@ class SourceReader:
 
     Attributes:
         replays: the recordings that are played, by the names of their sources.
+        now: the clock, in epoch seconds.
     """
 
     def __init__(
@@ -70,11 +72,11 @@ class SourceReader:
         store: SeriesStore,
         catalog: Mapping[str, MarketSource],
         get_settings: Callable[[], WorkSettings],
-        now: Callable[[], float],
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.replays: Mapping[str, ReplaySource] = {}
-        self._client, self._store, self._catalog = client, store, catalog
-        self._get_settings, self._now = get_settings, now
+        self.store, self.catalog, self.get_settings, self.now = store, catalog, get_settings, now
+        self._client = client
         self._sessions: dict[str, Session] = {}
         self._opening = asyncio.Lock()
         self._replay: tuple[ReplaySettings, Bus] | None = None
@@ -118,8 +120,8 @@ class SourceReader:
         if replay is not None:
             answer = await replay.ask(question, on_request=terms.sent.append)
             if answer.played_at:  # it may have played minutes on while the question was on its way
-                clock = replace(clock, wall=self._now(), now=answer.played_at)
-        elif source in self._catalog:
+                clock = replace(clock, wall=self.now(), now=answer.played_at)
+        elif source in self.catalog:
             answer = await self._ask_outside(series, source, question, terms, deadline)
             answer = self._date_quotes(series, answer) if answer.is_untimed else answer
         else:
@@ -131,7 +133,7 @@ class SourceReader:
         self, series: Series, source: str, question: Question, terms: AskTerms, deadline: float
     ) -> SourceAnswer:
         """Return the answer of a source of the catalogue, within its limits and unless it is paused."""
-        bus, can_wait = self._store.bus, terms.older is not None
+        bus, can_wait = self.store.bus, terms.older is not None
         breaker = CircuitBreaker(bus, source_breaker_key(source))
         context = AskContext(
             SharedRateLimiter(bus, source_account_key(source)),
@@ -147,7 +149,7 @@ class SourceReader:
         return answer
 
     def _find_source(self, name: str) -> MarketSource:
-        return self._catalog[name].replace_limits(self._get_settings().limits)
+        return self.catalog[name].replace_limits(self.get_settings().limits)
 
     def _date_quotes(self, series: Series, answer: SourceAnswer) -> SourceAnswer:
         """Return an answer without times in which a quote is as old as the first one with its values.
@@ -166,7 +168,7 @@ class SourceReader:
 
     async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> SourceFinding:
         """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
-        mark = await self._store.read_mark(series.symbol)
+        mark = await self.store.read_mark(series.symbol)
         if mark is None:
             return SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
         until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
@@ -184,7 +186,7 @@ class SourceReader:
         self, series: Series, answer: SourceAnswer
     ) -> tuple[SourceFinding, RecordClock]:
         """Return what the minute is worth, and the clock by which it has ended."""
-        wall = self._now()
+        wall = self.now()
         end = (time_of(answer.records[0]) + series.length_ms) / 1000
         # the source says that it has ended; our clock may be a little behind that of the source
         clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
@@ -193,17 +195,17 @@ class SourceReader:
 
     async def read_clock(self, series: Series, source: str) -> RecordClock:
         """Return the time of a source's records: our own, or that of its recording."""
-        wall = self._now()
+        wall = self.now()
         replay = self.replays.get(source)
-        settings = self._get_settings().replay
+        settings = self.get_settings().replay
         if replay is None or settings is None:
             return RecordClock(wall, wall)
         return RecordClock(wall, await replay.find_time(series.symbol) or wall, settings.speed)
 
     async def follow_replay(self) -> None:
         """Play the recording that the settings name, or none. Raise RecordingError if it can't be read."""
-        settings = self._get_settings().replay
-        wanted = None if settings is None else (settings, self._store.bus)
+        settings = self.get_settings().replay
+        wanted = None if settings is None else (settings, self.store.bus)
         if wanted == self._replay:
             return
         self.replays, self._replay = {}, None
@@ -228,8 +230,8 @@ class SourceReader:
     async def read_health(self, sources: Iterable[str]) -> dict[str, SourceHealth]:
         """Return how each of these sources is. Raise BusError."""
         names = set(sources)
-        catalog = {name: self._find_source(name) for name in names & self._catalog.keys()}
-        return await read_health(self._store.bus, names, catalog, self._client.keys)
+        catalog = {name: self._find_source(name) for name in names & self.catalog.keys()}
+        return await read_health(self.store.bus, names, catalog, self._client.keys)
 
     def report_error(self, series: Series, source: str, error: Exception) -> None:
         """Log an error of ours in a load, once for each series and type; `source` as in `log_error`."""

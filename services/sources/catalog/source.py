@@ -18,6 +18,7 @@ from jmespath.exceptions import JMESPathError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from services.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from services.sources.limits import LimitSettings
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
@@ -144,27 +145,6 @@ class Auth(FilePart):
         if self.place in (AuthPlace.QUERY, AuthPlace.HEADER) and not self.name:
             raise ValueError(f"name: what the {self.place} is called")
         return self
-
-
-class Limits(FilePart):
-    """How many requests a source takes, over all processes with the same key."""
-
-    per_second: Count | None = None
-    per_minute: Count | None = None
-    per_hour: Count | None = None
-    per_day: Count | None = None
-    per_month: Count | None = None
-
-    def windows(self) -> tuple[tuple[int, int], ...]:
-        """Each limit as seconds and requests, the shortest window first."""
-        named = {
-            1: self.per_second,
-            60: self.per_minute,
-            3600: self.per_hour,
-            86_400: self.per_day,
-            30 * 86_400: self.per_month,
-        }
-        return tuple((sec, count) for sec, count in named.items() if count is not None)
 
 
 class SymbolRule(FilePart):
@@ -377,8 +357,9 @@ class MarketSource(FilePart):
     headers: Mapping[str, str] = {}
     """What every request has, such as a User-Agent; a question may say otherwise."""
     auth: Auth = Auth()
-    limits: Limits = Limits()
-    limits_without_key: Limits | None = None
+    limits: LimitSettings = LimitSettings()
+    """How many requests it takes, over all processes with the same key."""
+    limits_without_key: LimitSettings | None = None
     """The limits of a source with an optional key, when there is none."""
     symbols: Mapping[AssetClass, SymbolRule] = {}
     serves: Annotated[Mapping[str, Endpoint], Field(min_length=1)]
@@ -410,13 +391,13 @@ class MarketSource(FilePart):
             if fits and self.symbol_rule(endpoint, asset).spell(symbol) is not None:
                 yield endpoint
 
-    def find_limits(self, *, has_key: bool) -> Limits:
+    def find_limits(self, *, has_key: bool) -> LimitSettings:
         return self.limits if has_key or self.limits_without_key is None else self.limits_without_key
 
-    def replace_limits(self, limits: Mapping[str, BaseModel]) -> Self:
+    def replace_limits(self, limits: Mapping[str, LimitSettings]) -> Self:
         """Return the source with the limits that the settings say, by the names of sources, if they do."""
         own = limits.get(self.name)
-        return self if own is None else self.model_copy(update={"limits": Limits(**own.model_dump())})
+        return self if own is None else self.model_copy(update={"limits": own})
 
     def symbol_rule(self, part: Endpoint | Stream, asset: AssetClass) -> SymbolRule:
         return part.symbols.get(asset) or self.symbols.get(asset) or SymbolRule()
