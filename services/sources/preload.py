@@ -93,7 +93,6 @@ class GateReport:
 
     is_open: bool
     loaded: int
-    total: int
     failures: tuple[GateFailure, ...]
 
 
@@ -115,7 +114,7 @@ def evaluate_gate(series: Sequence[Series], progress: GateProgress, share: float
     critical = any(failure.critical for failure in failures)
     is_open = loaded >= share * len(series) and not critical
     failures.sort(key=lambda each: not each.critical)
-    return GateReport(is_open, loaded, len(series), tuple(failures))
+    return GateReport(is_open, loaded, tuple(failures))
 
 
 def _describe_failure(series: Series, state: SeriesState | str) -> GateFailure:
@@ -229,12 +228,12 @@ async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: Wo
     if report.failures:
         print_failures(report.failures)
     if report.is_open:
-        log.info("gate.open", loaded=report.loaded, total=report.total, sec=took_sec)
+        log.info("gate.open", loaded=report.loaded, total=progress.total, sec=took_sec)
         return Code.DONE
     log.error(
         "gate.closed",
         loaded=report.loaded,
-        total=report.total,
+        total=progress.total,
         needed=settings.gate.share,
         critical=[each.series for each in report.failures if each.critical][:WORST],
         worst=[each.describe() for each in report.failures[:WORST]],

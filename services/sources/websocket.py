@@ -173,10 +173,58 @@ OnBars = Callable[[Sequence[StreamedBar]], Awaitable[None]]
 OnEnd = Callable[[StreamEnd], None]
 
 
+class KlineConnection(WebSocketSession):
+    """Connect to a server of klines at `url`, to which the path is added. Use as a context manager."""
+
+    def __init__(self, url: str, reader: KlineReader, limits: StreamLimits) -> None:
+        super().__init__(
+            f"{url}/ws",
+            "sources",
+            open_sec=limits.open_sec,
+            silent_sec=limits.silent_sec,
+            frame_bytes=MAX_FRAME_BYTES,
+            queued_frames=MAX_QUEUED_FRAMES,
+        )
+        self._reader, self._silent_sec = reader, limits.silent_sec
+
+    async def subscribe(self) -> None:
+        """Send all requests, no faster than the server takes them."""
+        for request in self._reader.make_requests():
+            await self.send(request)
+            await asyncio.sleep(REQUEST_PAUSE_SEC)
+
+    async def receive_bars(self) -> list[StreamedBar]:
+        """Return the next bars: the first that comes, and those that come right after it.
+
+        Raise ConnectionEnded when the connection ends or is silent. Frames without a bar are not a sign of
+        life: a server that sends nothing else is as useless as a dead one.
+        """
+        bars: list[StreamedBar] = []
+        try:
+            async with asyncio.timeout(self._silent_sec):
+                while not bars:
+                    await self._read_into(bars)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BATCH_SEC):
+                    while len(bars) < MAX_BATCH:
+                        await self._read_into(bars)
+        except TimeoutError:
+            raise ConnectionEnded("silent") from None
+        except ConnectionEnded:
+            if not bars:  # else the next call says so
+                raise
+        return bars
+
+    async def _read_into(self, bars: list[StreamedBar]) -> None:
+        found = self._reader.read_frame(await self.receive(), round(1000 * time.time()))
+        if found is not None:
+            bars.append(found)
+
+
 async def stream_klines(
     reader: KlineReader,
     on_bars: OnBars,
-    on_end: OnEnd | None = None,
+    on_end: OnEnd = lambda _end: None,
     *,
     url: str,
     limits: StreamLimits | None = None,
@@ -190,70 +238,15 @@ async def stream_klines(
     """
     limits, failures = limits or StreamLimits(), 0
     while True:
-        delivered: Counter[str] = Counter()
-        reason = await _read_connection(url, reader, on_bars, limits, delivered)
-        failures = 1 if delivered else failures + 1
-        pause_sec = limits.backoff.pause_sec(failures, random.random())
-        if on_end is not None:
-            on_end(StreamEnd(reason, delivered.total(), pause_sec))
+        delivered = 0
+        try:
+            async with KlineConnection(url, reader, limits) as connection, run_beside(connection.subscribe()):
+                while True:
+                    bars = await connection.receive_bars()
+                    await on_bars(bars)
+                    delivered += len(bars)
+        except ConnectionEnded as ended:
+            failures = 1 if delivered else failures + 1
+            pause_sec = limits.backoff.pause_sec(failures, random.random())
+            on_end(StreamEnd(ended.reason, delivered, pause_sec))
         await asyncio.sleep(pause_sec)
-
-
-async def _read_connection(
-    url: str, reader: KlineReader, on_bars: OnBars, limits: StreamLimits, delivered: Counter[str]
-) -> str:
-    """Deliver the bars of one connection; return why it ended."""
-    session = WebSocketSession(
-        f"{url}/ws",
-        "sources",
-        open_sec=limits.open_sec,
-        silent_sec=limits.silent_sec,
-        frame_bytes=MAX_FRAME_BYTES,
-        queued_frames=MAX_QUEUED_FRAMES,
-    )
-    try:
-        async with session, run_beside(_subscribe(session, reader)):
-            while True:
-                bars = await _next_bars(session, reader, limits)
-                await on_bars(bars)
-                delivered.update(each.bar.symbol for each in bars)
-    except ConnectionEnded as ended:
-        return ended.reason
-
-
-async def _subscribe(session: WebSocketSession, reader: KlineReader) -> None:
-    """Send all requests, no faster than the server takes them."""
-    for request in reader.make_requests():
-        await session.send(request)
-        await asyncio.sleep(REQUEST_PAUSE_SEC)
-
-
-async def _next_bars(
-    session: WebSocketSession, reader: KlineReader, limits: StreamLimits
-) -> list[StreamedBar]:
-    """Return the next bars: the first that comes, and those that come right after it.
-
-    Raise ConnectionEnded when the connection ends or is silent. Frames without a bar are not a sign of life:
-    a server that sends nothing else is as useless as a dead one.
-    """
-    bars: list[StreamedBar] = []
-    try:
-        async with asyncio.timeout(limits.silent_sec):
-            while not bars:
-                await _read_into(bars, session, reader)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BATCH_SEC):
-                while len(bars) < MAX_BATCH:
-                    await _read_into(bars, session, reader)
-    except TimeoutError:
-        raise ConnectionEnded("silent") from None
-    except ConnectionEnded:
-        if not bars:  # else the next call says so
-            raise
-    return bars
-
-
-async def _read_into(bars: list[StreamedBar], session: WebSocketSession, reader: KlineReader) -> None:
-    found = reader.read_frame(await session.receive(), round(1000 * time.time()))
-    if found is not None:
-        bars.append(found)

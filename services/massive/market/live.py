@@ -37,18 +37,13 @@ def now_ms() -> float:
 
 
 class LiveSource:
-    """Stream bars from the API to the bus until cancelled. `urls` are those of REST and of the WebSocket."""
+    """Stream bars from the API to the bus until cancelled, with the `key` of the environment."""
 
     def __init__(
-        self,
-        me: Agent[Any],
-        settings: MarketSettings,
-        urls: tuple[str, str],
-        key: SecretStr,
-        status: MarketStatus,
+        self, me: Agent[Any], settings: MarketSettings, key: SecretStr, status: MarketStatus
     ) -> None:
         self._me, self._settings, self._key, self._status = me, settings, key, status
-        self._rest_url, self._ws_url = urls
+        self._rest_url, self._ws_url = me.settings.find_urls(settings)
         self.store = BarStore(me, status, now_ms)
         self._gaps, self._is_reading, self._requested_ms = GapTracker(0, 0, 0), False, 0.0
         self._settings_changed = asyncio.Event()

@@ -84,11 +84,10 @@ def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) 
     `status` then shows which source it is, or why there is none.
     """
     environment: MarketEnvironment = me.settings
-    key = environment.polygon_api_key
     status.reset("off")
     if settings.source == "off" or not settings.symbols:
         return None
-    if key is None:
+    if environment.polygon_api_key is None:
         status.off_reason = NO_KEY
         return None
     status.refusal = environment.refuse_key(settings.rest_url, settings.ws_url)
@@ -98,7 +97,7 @@ def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) 
     status.reset(settings.source)
     from services.massive.market.live import LiveSource  # noqa: PLC0415 - takes time and memory
 
-    return LiveSource(me, settings, environment.find_urls(settings), key, status)
+    return LiveSource(me, settings, environment.polygon_api_key, status)
 
 
 def source_identity(settings: MarketSettings) -> Hashable:

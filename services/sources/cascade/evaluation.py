@@ -103,17 +103,23 @@ def _evaluate_records(
     if not records:
         reason = "nothing while the market is open" if finished else "nothing that is over"
         return replace(finding, reason=reason)
+    finding = replace(finding, records=records, asked_at=answer.asked_at or clock.wall)
     newest_ms = max(map(time_of, records))
+    return date_finding(series, session, finding, newest_ms, clock, late="its newest record is old")
+
+
+def date_finding(
+    series: Series, session: Session, finding: SourceFinding, newest_ms: int, clock: RecordClock, *, late: str
+) -> SourceFinding:
+    """Return a finding whose newest record is of `newest_ms` as fresh, or as late for the reason `late`."""
     until_ms = fresh_until(series, session, newest_ms, clock.now_ms, finding.day_end)
     is_fresh = clock.now_ms <= until_ms
     return replace(
         finding,
         verdict=SourceVerdict.FRESH if is_fresh else SourceVerdict.LATE,
-        reason="" if is_fresh else "its newest record is old",
-        records=records,
+        reason="" if is_fresh else late,
         newest_ms=newest_ms,
         fresh_until=clock.to_wall(until_ms),
-        asked_at=answer.asked_at or clock.wall,
     )
 
 

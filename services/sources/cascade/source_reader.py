@@ -20,8 +20,8 @@ from services.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionErr
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.health import SourceHealth, read_health
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
-from services.sources.cascade.evaluation import RecordClock, evaluate_answer
-from services.sources.cascade.series import Series, fresh_until, make_question, time_of
+from services.sources.cascade.evaluation import RecordClock, date_finding, evaluate_answer
+from services.sources.cascade.series import Series, make_question, time_of
 from services.sources.cascade.state import SeriesState, SourceFinding, SourceVerdict, find_known_until
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
@@ -169,18 +169,11 @@ class SourceReader:
     async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> SourceFinding:
         """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
         mark = await self.store.read_mark(series.symbol)
+        finding = SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
         if mark is None:
-            return SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
-        until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
-        is_fresh = clock.now_ms <= until_ms
-        return SourceFinding(
-            source,
-            SourceVerdict.FRESH if is_fresh else SourceVerdict.LATE,
-            "" if is_fresh else "its stream is late",
-            newest_ms=mark,
-            fresh_until=clock.to_wall(until_ms),
-            asked_at=clock.wall,
-        )
+            return finding
+        session = await self.find_session(series.session)
+        return date_finding(series, session, finding, mark, clock, late="its stream is late")
 
     async def evaluate_streamed(
         self, series: Series, answer: SourceAnswer

@@ -295,7 +295,10 @@ class Endpoint(FilePart):
 
     @model_validator(mode="after")
     def _fields_are_those_of_the_kind(self) -> Self:
-        """Raise ValueError if a field is missing, unknown, or a time without a format."""
+        """Raise ValueError if a field is missing, unknown, or a time without a format.
+
+        The same if observations have a zone: one date would be another time from each source.
+        """
         needed, possible = REQUIRED_FIELDS[self.kind], OPTIONAL_FIELDS[self.kind]
         if absent := needed - self.fields.keys():
             raise ValueError(f"fields: {self.kind} need {', '.join(sorted(absent))}")
@@ -304,24 +307,15 @@ class Endpoint(FilePart):
         for name in TIME_FIELDS & self.fields.keys():
             if not self.fields[name].format:
                 raise ValueError(f"fields.{name}: a time needs a format")
-        return self
-
-    @model_validator(mode="after")
-    def _dates_of_observations_are_in_utc(self) -> Self:
-        """Raise ValueError if observations have a zone: one date would be another time from each source."""
         if self.kind is RecordKind.OBSERVATIONS and self.fields["start"].zone != "UTC":
             raise ValueError("fields.start: the date of an observation is a midnight of UTC, without a zone")
         return self
 
     @model_validator(mode="after")
-    def _limit_is_there_where_it_is_asked_for(self) -> Self:
+    def _what_is_asked_for_is_there(self) -> Self:
+        """Raise ValueError if a request needs a limit or a timeframe that is not there, or not known."""
         if self.limit is None and any("{limit" in text for text in (self.path, *self.params.values())):
             raise ValueError("limit: {limit} needs one")
-        return self
-
-    @model_validator(mode="after")
-    def _timeframes_are_those_of_bars(self) -> Self:
-        """Raise ValueError if bars have no timeframes, others have some, or one is unknown."""
         if (self.kind is RecordKind.BARS) != bool(self.timeframes):
             raise ValueError("timeframes: bars need them, and nothing else has any")
         if unknown := {name for names in self.without.values() for name in names} - self.timeframes.keys():
