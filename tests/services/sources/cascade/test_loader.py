@@ -45,7 +45,8 @@ def test_an_answer_is_fresh_with_the_records_that_are_over():
 
 
 def test_an_answer_is_late_empty_or_wrong_by_its_records():
-    assert evaluate(bar(20)).verdict is SourceVerdict.LATE
+    late = evaluate(bar(20))
+    assert (late.verdict, late.reason) == (SourceVerdict.LATE, "its newest record is old")
     assert (evaluate(bar(0)).verdict, evaluate(bar(0)).reason) == (
         SourceVerdict.EMPTY,
         "nothing that is over",

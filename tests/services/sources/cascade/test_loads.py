@@ -10,7 +10,14 @@ import pytest
 
 from marketswarm.bus.circuit_breaker import CircuitBreaker
 from marketswarm.bus.rate_limiter import SharedRateLimiter
-from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES, source_account_key, source_breaker_key
+from marketswarm.keys import (
+    MARKET_BARS,
+    MARKET_DOWNLOADS,
+    MARKET_SOURCES,
+    source_account_key,
+    source_breaker_key,
+    source_claim_key,
+)
 from services.market.records import Bar, RecordKind
 from services.sources.access import client as client_module
 from services.sources.cascade import loader as loader_module
@@ -82,6 +89,19 @@ async def test_a_source_that_takes_longer_than_it_may_keeps_the_next_one_from_no
     result = await market.load(COIN)
     assert [each.verdict for each in result.findings] == [SourceVerdict.FAILED, SourceVerdict.FRESH]
     assert result.took_sec > 2.5
+
+
+async def test_a_load_that_lost_its_claim_says_so_and_leaves_nothing_behind(market, monkeypatch):
+    ask = client_module.SourceClient.ask
+
+    async def lose_claim(*args):
+        await market.bus.client.set(source_claim_key(COIN.id), "another")
+        return await ask(*args)
+
+    monkeypatch.setattr(client_module.SourceClient, "ask", lose_claim)
+    result = await market.load(COIN)
+    assert (result.outcome, result.new, result.outcomes) == (LoadOutcome.LOST, 0, {})
+    assert not await market.bus.client.exists(MARKET_BARS, MARKET_SOURCES)
 
 
 async def test_the_minutes_of_a_stream_hide_no_outage_of_the_source_that_brings_them(market):
