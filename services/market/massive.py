@@ -26,6 +26,8 @@ MAX_AHEAD_MS: Final = 2 * MINUTE_MS
 """The milliseconds by which a bar's end may be ahead of our clock; a later bar is implausible."""
 SYMBOL: Final = re.compile(r"[A-Za-z][A-Za-z0-9.:\-]{0,19}")
 """A ticker as the API writes it."""
+FINAL_STATUSES: Final = ("auth_failed", "auth_timeout", "max_connections", "slow_consumer")
+"""Statuses that the server sends in any state before it hangs up; each is also the reason that we report."""
 
 
 class ConnectionState(StrEnum):
@@ -37,42 +39,21 @@ class ConnectionState(StrEnum):
     OVER = "over"
 
 
-class ServerStatus(StrEnum):
-    """Name the statuses of the server that change the state, as the API spells them."""
-
-    CONNECTED = "connected"
-    AUTH_SUCCESS = "auth_success"
-    AUTH_FAILED = "auth_failed"
-    AUTH_TIMEOUT = "auth_timeout"
-    MAX_CONNECTIONS = "max_connections"
-    SLOW_CONSUMER = "slow_consumer"
-    SUCCESS = "success"
-    ERROR = "error"
-
-
 Action = Literal["auth", "subscribe", "unsubscribe"]
-FINAL_STATUSES: Final = (
-    ServerStatus.AUTH_FAILED,
-    ServerStatus.AUTH_TIMEOUT,
-    ServerStatus.MAX_CONNECTIONS,
-    ServerStatus.SLOW_CONSUMER,
-)
-"""Statuses that the server sends in any state before it hangs up; each is also the reason that we report."""
-
-TABLE: Final[Mapping[tuple[ConnectionState, ServerStatus], tuple[ConnectionState, Action | None]]] = {
-    (ConnectionState.GREETING, ServerStatus.CONNECTED): (ConnectionState.AUTHENTICATING, "auth"),
-    (ConnectionState.AUTHENTICATING, ServerStatus.AUTH_SUCCESS): (ConnectionState.STREAMING, "subscribe"),
-    (ConnectionState.AUTHENTICATING, ServerStatus.ERROR): (ConnectionState.OVER, None),
-    (ConnectionState.STREAMING, ServerStatus.SUCCESS): (ConnectionState.STREAMING, None),
+TABLE: Final[Mapping[tuple[ConnectionState, str], tuple[ConnectionState, Action | None]]] = {
+    (ConnectionState.GREETING, "connected"): (ConnectionState.AUTHENTICATING, "auth"),
+    (ConnectionState.AUTHENTICATING, "auth_success"): (ConnectionState.STREAMING, "subscribe"),
+    (ConnectionState.AUTHENTICATING, "error"): (ConnectionState.OVER, None),
+    (ConnectionState.STREAMING, "success"): (ConnectionState.STREAMING, None),
     # such as one symbol refused: the others continue
-    (ConnectionState.STREAMING, ServerStatus.ERROR): (ConnectionState.STREAMING, None),
+    (ConnectionState.STREAMING, "error"): (ConnectionState.STREAMING, None),
     **{
         (state, final): (ConnectionState.OVER, None)
         for state in list(ConnectionState)[:-1]
         for final in FINAL_STATUSES
     },
 }
-"""By state and status: the next state, and the action to request."""
+"""By state and status, as the API spells it: the next state, and the action to request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +77,8 @@ class FrameContent:
 class ProtocolMachine:
     """Follow the protocol on one connection, as a state machine.
 
+    `wanted` are the symbols that are requested, `confirmed` those whose bars the server sends.
+
     Args:
         symbols: the symbols that are wanted; None for all symbols, as for a recording.
         anomalies: the counter for what made no sense: malformed, unexpected, stranger (a symbol that was not
@@ -106,11 +89,11 @@ class ProtocolMachine:
         self.state = ConnectionState.GREETING
         self.anomalies: Counter[str] = Counter() if anomalies is None else anomalies
         self.confirmed: set[str] = set()
-        self._wanted = None if symbols is None else set(symbols)
+        self.wanted = None if symbols is None else set(symbols)
 
     @property
     def unconfirmed(self) -> list[str]:
-        return sorted((self._wanted or set()) - self.confirmed)
+        return sorted((self.wanted or set()) - self.confirmed)
 
     def receive(self, frame: bytes | str, now_ms: float) -> FrameContent:
         """Return the content of a frame that arrived at `now_ms` (epoch milliseconds).
@@ -130,13 +113,10 @@ class ProtocolMachine:
                 self.anomalies["unexpected"] += 1
         return content
 
-    def set_symbols(self, symbols: Collection[str] | None) -> list[Request]:
-        """Want these symbols and no others (None: all) from now on; return the requests to send."""
-        if symbols is None:
-            self._wanted = None
-            return []
-        before, self._wanted = self._wanted or set(), set(symbols)
-        gone, new = before - self._wanted, self._wanted - before
+    def set_symbols(self, symbols: Collection[str]) -> list[Request]:
+        """Want these symbols and no others from now on; return the requests to send."""
+        before, self.wanted = self.wanted or set(), set(symbols)
+        gone, new = before - self.wanted, self.wanted - before
         self.confirmed -= gone
         if self.state is not ConnectionState.STREAMING:
             return []  # all wanted symbols are requested once the connection streams
@@ -158,7 +138,7 @@ class ProtocolMachine:
     def _apply_status(self, event: Mapping[str, Any], content: FrameContent) -> None:
         """Change the state by a status event; add the requests, confirmations or end reason that follow."""
         status, message = event.get("status"), event.get("message")
-        step = TABLE.get((self.state, ServerStatus(status))) if status in list(ServerStatus) else None
+        step = TABLE.get((self.state, status)) if isinstance(status, str) else None
         if step is None:
             self.anomalies["unexpected"] += 1
             return
@@ -166,10 +146,10 @@ class ProtocolMachine:
         if action == "auth":
             content.requests.append(Request("auth"))
         elif action == "subscribe":
-            content.requests += _make_requests("subscribe", self._wanted or set())
+            content.requests += _make_requests("subscribe", self.wanted or set())
         elif self.state is ConnectionState.OVER:
             content.end_reason = str(status)
-        elif status == ServerStatus.SUCCESS and isinstance(message, str) and message.startswith(CONFIRMATION):
+        elif status == "success" and isinstance(message, str) and message.startswith(CONFIRMATION):
             for channel in message.removeprefix(CONFIRMATION).split(","):
                 self._confirm(channel.strip().removeprefix(CHANNEL), content)
 
@@ -180,7 +160,7 @@ class ProtocolMachine:
             self.anomalies["unexpected"] += 1
         elif bar is None:
             self.anomalies["malformed"] += 1
-        elif self._wanted is not None and bar.symbol not in self._wanted:
+        elif self.wanted is not None and bar.symbol not in self.wanted:
             self.anomalies["stranger"] += 1
         elif not now_ms - 1000 * MAX_AGE_SEC <= bar.start_ms <= now_ms + MAX_AHEAD_MS - MINUTE_MS:
             self.anomalies["implausible"] += 1
@@ -190,7 +170,7 @@ class ProtocolMachine:
 
     def _confirm(self, sym: str, content: FrameContent) -> None:
         """Record that the server sends the bars of a wanted symbol, and add it to the content."""
-        if self._wanted is not None and sym in self._wanted - self.confirmed:
+        if self.wanted is not None and sym in self.wanted - self.confirmed:
             self.confirmed.add(sym)
             content.confirmed.append(sym)
 

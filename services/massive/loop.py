@@ -35,5 +35,6 @@ async def main() -> int:
                 probes.follow(settings_now().settings)
                 me.set_detail("; ".join(filter(None, (probes.detail(), market.detail()))) or None)
                 me.set_degraded(probes.problem())
+                me.set_degraded(market.problem(), part="market")
                 await me.rest(REPORT_EVERY_SEC)
     return me.exit_code

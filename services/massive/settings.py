@@ -93,18 +93,14 @@ class ProbeSettings(ServiceConfig):
     """The targets to probe; each has a name of its own, and is of one of the kinds below."""
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
-        twice = [name for name, times in Counter(each.name for each in self.targets).items() if times > 1]
-        if twice:
-            raise ValueError(f"targets: two have the name {twice[0]!r}")
-        return self
-
-    @model_validator(mode="after")
-    def _dependencies_are_known(self) -> Self:
-        """Raise ValueError if a target depends on an unknown target, on itself, or in a circle.
+    def _targets_fit_together(self) -> Self:
+        """Raise ValueError if two have one name, or one depends on an unknown target, itself, or in a circle.
 
         No service may depend on a target, so a circle has targets only.
         """
+        twice = [name for name, times in Counter(each.name for each in self.targets).items() if times > 1]
+        if twice:
+            raise ValueError(f"targets: two have the name {twice[0]!r}")
         needs = {f"{PROBES.prefix}{target.name}": target.depends_on for target in self.targets}
         for target in self.targets:
             unknown = [

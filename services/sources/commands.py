@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import orjson
 import typer
 
 from marketswarm.agent import point_like
 from marketswarm.agent.service_config import require_config
 from marketswarm.bus import Bus
 from marketswarm.bus.circuit_breaker import BreakerState, CircuitBreaker
-from marketswarm.bus.stored_values import MAX_EPOCH_SEC
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_object
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
@@ -36,7 +35,8 @@ from services.sources.cascade.state import SeriesStatus
 from services.sources.catalog.files import CatalogError, load_source, shipped_catalog
 from services.sources.catalog.request import ApiKey
 from services.sources.catalog.source import Auth, AuthPlace, MarketSource
-from services.sources.settings import LimitSettings, SourcesSettings, require_safe_urls
+from services.sources.limits import LimitSettings
+from services.sources.settings import SourcesSettings, require_safe_urls
 
 SERVICE: Final = "sources"
 DID_NOT_FIT: Final = 1
@@ -236,22 +236,15 @@ async def _read_status(fleet: FleetView, now: float) -> dict[str, Any]:
     for source in sources:
         breaker = await CircuitBreaker(bus, source_breaker_key(str(source["name"]))).read()
         source |= {"breaker": breaker.state.value, "wait_sec": breaker.wait_sec}
-    (found,) = _parse_states({b"gate": gate or b"{}"}) or ({},)
+    found = {"name": "gate", **parse_object(gate)}
     series = [update_status(each, now) for each in _parse_states(stored_series)]
     return {"sources": sources, "series": series, "gate": found}
 
 
 def _parse_states(stored: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
     """Return the states sorted by name; leave out what is not a JSON object."""
-    found = []
-    for name, raw in sorted(stored.items()):
-        try:
-            state = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(state, dict):
-            found.append({"name": name.decode("utf-8", "replace"), **state})
-    return found
+    parsed = ((name.decode("utf-8", "replace"), parse_object(raw)) for name, raw in sorted(stored.items()))
+    return [{"name": name, **state} for name, state in parsed if state]
 
 
 def _select_status(view: Mapping[str, Any], source: str | None, late_at: float | None) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""Load this instance's series when they are due, a limited number at a time.
+"""Load this instance's series when they are due, a limited number at a time, or when the medic asks for it.
 
 An instance loads the series of its share. The result of every load comes to `note_load`, wherever it was
 begun; what other instances did is read from the bus from time to time.
 """
 
+import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -12,10 +14,17 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import Thresholds
+from marketswarm.agent.requests import RequestOutcome
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.due_queue import NEVER, DueWork
-from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.loader import (
+    CLAIMED_PAUSE_SEC,
+    LoadOutcome,
+    LoadResult,
+    SeriesLoader,
+    load_concurrently,
+)
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import WAITING, SeriesState, explain_sources, find_status, is_stale
 from services.sources.metrics import SourcesMetrics
@@ -31,6 +40,10 @@ FIRST_LOAD_SEC: Final = 180.0
 """How long a series may wait for its first load before it counts as stale."""
 SHOWN: Final = 3
 LOGGED: Final = 20
+MAX_RELOADED: Final = 50
+"""The most series that one request has loaded."""
+RELOAD_SEC: Final = 45.0
+"""How long all of it may take. What was not loaded by then is loaded by its schedule."""
 
 
 class SeriesDispatcher:
@@ -39,6 +52,7 @@ class SeriesDispatcher:
     Attributes:
         series: by name; those of the share.
         outage: what the bus of the market keeps from being loaded.
+        me, loader, metrics: those of the process, also for what loads beside the dispatcher.
     """
 
     def __init__(
@@ -47,7 +61,7 @@ class SeriesDispatcher:
         self.series: dict[str, Series] = {}
         self.states: dict[str, SeriesState] = {}
         self.outage = Outage(me.log, "series.stalled", "series.resumed")
-        self._me, self._loader, self.alerts, self._metrics = me, loader, alerts, metrics
+        self.me, self.loader, self.alerts, self.metrics = me, loader, alerts, metrics
         self._work = DueWork(lambda name: self.series[name].sources[0])
         self._followed_at: dict[str, float] = {}
         self._stale: set[str] = set()
@@ -60,7 +74,7 @@ class SeriesDispatcher:
             return
         changed = [name for name, each in wanted.items() if self.series.get(name) != each]
         try:
-            found = await self._loader.store.read_states(changed)
+            found = await self.loader.store.read_states(changed)
         except BusError as error:
             self.outage.record(error)
             return
@@ -69,7 +83,7 @@ class SeriesDispatcher:
                 kept.pop(name, None)
             self._work.put(name, NEVER)
             self._stale.discard(name)
-            self._loader.forget(name)
+            self.loader.forget(name)
         redefined, now = wanted.keys() & self.series.keys(), time.time()
         self.series = wanted
         for name in changed:
@@ -93,17 +107,17 @@ class SeriesDispatcher:
         firsts = {each.sources[0] for each in self.series.values()}
         self._work.limit(at_once, at_once if len(firsts) < 2 else max(1, at_once // 2))
         while (name := self._work.begin(now)) is not None:
-            self._me.task(self._load(self.series[name]), name=f"load {name}")
+            self.me.task(self._load(self.series[name]), name=f"load {name}")
 
     def rest_sec(self, now: float) -> float:
         """Return how many seconds may pass before the next load starts, unless one ends earlier."""
         return min(LONGEST_REST_SEC, max(0.0, self._work.next_at(now) - now))
 
     async def _load(self, series: Series) -> None:
-        begun, retry_sec, is_loaded = time.monotonic(), RETRY_SEC, False
+        retry_sec, is_loaded = RETRY_SEC, False
         try:
-            result = await self._loader.load(series)
-            self.note_load(series, result, time.monotonic() - begun)
+            result = await self.loader.load(series)
+            self.note_load(series, result)
             is_loaded, retry_sec = result.outcome is LoadOutcome.LOADED, max(RETRY_SEC, result.wait_sec)
             await self.complete_history(series, result)
         except BusError as error:
@@ -116,28 +130,27 @@ class SeriesDispatcher:
                 self._schedule(series.id, time.time() + retry_sec)
             else:  # it may have fallen due while its history was completed
                 self._schedule(series.id, self.states[series.id].due_at)
-        self._me.wake()
+        self.me.wake()
 
     async def complete_history(self, series: Series, loaded: LoadResult) -> None:
         """Load a part of the history that is missing after a load. Raise BusError."""
-        begun = time.monotonic()
-        older = await self._loader.complete_history(series, loaded)
+        older = await self.loader.complete_history(series, loaded)
         if older is not None:
-            self.note_load(series, older, time.monotonic() - begun)
+            self.note_load(series, older)
 
-    def note_load(self, series: Series, result: LoadResult, duration_sec: float) -> None:
+    def note_load(self, series: Series, result: LoadResult) -> None:
         """Take the result of a load of this process: count it, keep the state of the series, schedule by it.
 
         The refresh loads series of all shares; states of others are counted, and not kept.
         """
-        self._metrics.count_load(series.kind.value, result, duration_sec)
+        self.metrics.count_load(series.kind.value, result)
         self._take_result(series, result)
 
     def update_streamed(self, series: Series, result: LoadResult) -> None:
         """Keep the state that a minute of a stream left, and schedule the next load by it."""
         self._take_result(series, result)
         if self.rest_sec(time.time()) == 0:
-            self._me.wake()
+            self.me.wake()
 
     def _take_result(self, series: Series, result: LoadResult) -> None:
         """Keep the state that a load left, and schedule by it; take the outcomes of its sources."""
@@ -156,7 +169,34 @@ class SeriesDispatcher:
         for name in names:
             if name in self.series:
                 self._schedule(name, now)
-        self._me.wake()
+        self.me.wake()
+
+    async def reload_stale(self, at_once: int) -> RequestOutcome:
+        """Load the series of this instance that are not fresh, `at_once` at a time, critical ones first.
+
+        Their next turn may be a quarter of an hour away. Sources that were late, empty or wrong lately are
+        asked, too; those that are paused, at their limits, or have an open breaker are not. It has failed if
+        a critical series is stale afterwards. Raises nothing.
+        """
+        stale = self.list_stale(time.time())[:MAX_RELOADED]
+        if not stale:
+            return RequestOutcome(why="every series is fresh")
+
+        async def load(series: Series) -> None:
+            with self.outage:
+                result = await self.loader.load(series, forced=True)
+                while result.outcome is LoadOutcome.CLAIMED:
+                    await asyncio.sleep(CLAIMED_PAUSE_SEC)
+                    result = await self.loader.load(series, forced=True)
+                self.note_load(series, result)
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELOAD_SEC):
+                await load_concurrently(stale, at_once, load)
+        now = time.time()
+        left = {each.id for each in self.list_stale(now)}
+        loaded = sum(each.id not in left for each in stale)
+        return RequestOutcome(loaded=loaded, why=self.find_problem(now) or "")
 
     async def read_states(self) -> None:
         """Read the stored states again, which other instances write, too; of critical series more often.
@@ -174,7 +214,7 @@ class SeriesDispatcher:
             return
         before = {name: self.states[name] for name in names}
         try:
-            found = await self._loader.store.read_states(names) if names else {}
+            found = await self.loader.store.read_states(names) if names else {}
         except BusError as error:
             self.outage.record(error)
             return
@@ -189,9 +229,9 @@ class SeriesDispatcher:
         stale = {each.id for each in self.list_stale(now)}
         gone, back = stale - self._stale, (self._stale - stale) & self.series.keys()
         if gone:
-            self._me.log.warning("series.stale", series=self._describe(gone, LOGGED), count=len(gone))
+            self.me.log.warning("series.stale", series=self._describe(gone, LOGGED), count=len(gone))
         if back:
-            self._me.log.info("series.fresh", series=sorted(back)[:LOGGED], count=len(back))
+            self.me.log.info("series.fresh", series=sorted(back)[:LOGGED], count=len(back))
         self._stale = stale
 
     def _is_stale(self, name: str, now: float) -> bool:
@@ -217,7 +257,7 @@ class SeriesDispatcher:
     def find_problem(self, now: float) -> str | None:
         """Return why the work fails: a bus, or a critical series that is not fresh; otherwise None."""
         stale = [name for name, each in self.series.items() if each.critical and self._is_stale(name, now)]
-        self._metrics.stale_critical = len(stale)
+        self.metrics.stale_critical = len(stale)
         if self.outage.problem:
             return f"series not loaded: {self.outage.problem}"
         if not stale:
@@ -233,7 +273,7 @@ class SeriesDispatcher:
             else self.states[name].status.value
             for name, each in self.series.items()
         )
-        self._metrics.series_by_status = counts
+        self.metrics.series_by_status = counts
         if not counts:
             return None
         words = ", ".join(f"{count} {word}" for word, count in counts.most_common())

@@ -14,13 +14,12 @@ from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_BARS
 from marketswarm.operator.remedies import Remedy
 from marketswarm.truth import SYSTEM, AccessPoint
-from services.sources.cascade.loader import SeriesLoader, open_loader
+from services.sources.cascade.loader import open_loader
 from services.sources.cascade.series import list_series
 from services.sources.cascade.store import SeriesStore
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
-from services.sources.reload import reload_stale
 from services.sources.replay.recording import RecordingError
 from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings
 from services.sources.streams import SeriesStreams
@@ -46,29 +45,29 @@ async def main() -> int:
             dispatcher = SeriesDispatcher(me, loader, start_alerts(me, store), metrics)
             point = find_point(me, MARKET_BARS)
             dispatcher.follow_sources(list_series(settings()), settings().work.load.miss_after)
-            streams = SeriesStreams(me, loader, dispatcher, metrics, urls)
-            refresh = Refresh(me, loader, dispatcher, settings, point.bus)
+            streams = SeriesStreams(dispatcher, urls)
+            refresh = Refresh(dispatcher, settings, point.bus)
             me.task(refresh.run(), name="refresh")
             desk = RequestDesk(
                 Remedy.RELOAD_SERIES,
                 NAME,
                 me.boot,
                 lambda: me.bus(SYSTEM),
-                lambda: reload_stale(dispatcher, loader, settings().work.load.concurrency),
+                lambda: dispatcher.reload_stale(settings().work.load.concurrency),
                 log=me.log,
             )
             me.task(desk.run(), name="reload")
-            me.task(follow_health(loader, dispatcher, metrics), name="source health")
+            me.task(follow_health(dispatcher), name="source health")
             await share.known()
             while True:
-                await follow_replay(me, loader)
+                await follow_replay(dispatcher)
                 series = {each.id: each for each in list_series(settings())}
                 dispatcher.follow_sources(series.values(), settings().work.load.miss_after)
                 await dispatcher.follow(series[name] for name in share.mine(series))
                 streams.follow(dispatcher.series)
                 dispatcher.start_due(time.time(), settings().settings.load.concurrency)
                 await dispatcher.read_states()
-                report(me, dispatcher)
+                report(dispatcher)
                 await me.rest(dispatcher.rest_sec(time.time()))
     return me.exit_code
 
@@ -86,30 +85,30 @@ def start_alerts(me: Agent[Any], store: SeriesStore) -> OutageAlerts:
     return OutageAlerts.start(me, SOURCES, degrade=degrade, on_states=store.write_verdicts)
 
 
-async def follow_replay(me: Agent[Any], loader: SeriesLoader) -> None:
+async def follow_replay(dispatcher: SeriesDispatcher) -> None:
     """Play the recording that the settings name; degrade if it can't be read."""
+    problem = None
     try:
-        await loader.reader.follow_replay()
+        await dispatcher.loader.reader.follow_replay()
     except RecordingError as error:
-        me.set_degraded(f"replay: {error}", part="replay")
+        problem = f"replay: {error}"
     except BusError as error:
-        me.set_degraded(f"replay: {error.bus} {error.reason}", part="replay")
-    else:
-        me.set_degraded(None, part="replay")
+        problem = f"replay: {error.bus} {error.reason}"
+    dispatcher.me.set_degraded(problem, part="replay")
 
 
-async def follow_health(loader: SeriesLoader, dispatcher: SeriesDispatcher, metrics: SourcesMetrics) -> None:
+async def follow_health(dispatcher: SeriesDispatcher) -> None:
     """Read the health of this instance's sources for the metrics, until cancelled."""
     while True:
         names = {name for each in dispatcher.series.values() for name in each.sources}
         with contextlib.suppress(BusError):  # the metrics stay what they were
-            metrics.health = await loader.reader.read_health(names)
+            dispatcher.metrics.health = await dispatcher.loader.reader.read_health(names)
         await asyncio.sleep(HEALTH_SEC)
 
 
-def report(me: Agent[Any], dispatcher: SeriesDispatcher) -> None:
+def report(dispatcher: SeriesDispatcher) -> None:
     """Set the detail of the beats; degrade while a critical series is not fresh or the bus can't be used."""
     now = time.time()
     dispatcher.log_changes(now)
-    me.set_degraded(dispatcher.find_problem(now))
-    me.set_detail(dispatcher.summarize(now))
+    dispatcher.me.set_degraded(dispatcher.find_problem(now))
+    dispatcher.me.set_detail(dispatcher.summarize(now))

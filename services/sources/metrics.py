@@ -67,10 +67,10 @@ class SourcesMetrics:
         if result.new:
             self._records[source, RecordKind.BARS.value] += result.new
 
-    def count_load(self, kind: str, result: LoadResult, duration_sec: float) -> None:
+    def count_load(self, kind: str, result: LoadResult) -> None:
         """Count the outcome and what each source answered, and observe the duration."""
         self._loads[result.outcome.value] += 1
-        self.duration.observe(duration_sec)
+        self.duration.observe(result.took_sec)
         for finding in result.findings:
             self._answers[finding.source, finding.verdict.value] += 1
         for sent in result.requests:

@@ -1,19 +1,24 @@
 """Load every series once, and decide whether enough came for the readers to start.
 
 The gate is a one-shot, as bootstrap is: exit code 0 if enough series are loaded and all critical ones are
-fresh, else 1 with a table of what failed and why. Its state is on the bus (`preload:status`) while it works.
+fresh, else 1 with a table of what failed and why. Its state is on the bus (`preload:status`) while it works,
+and a bar or log lines on stderr show how far it is.
 """
 
 import asyncio
 import contextlib
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from marketswarm import log as logs
 from marketswarm.agent import Code, Exit, create_bus, find_truth_buses, load_truth, point_like
@@ -24,13 +29,18 @@ from marketswarm.bus.outage import Outage, retry
 from marketswarm.keys import MARKET_BARS, PRELOAD_STATUS
 from marketswarm.settings import read_settings
 from marketswarm.tasks import run_beside
+from marketswarm.text import escape_text
 from marketswarm.truth import Service, Truth
-from services.sources.cascade.concurrency import CLAIMED_PAUSE_SEC, load_concurrently
-from services.sources.cascade.loader import LoadOutcome, SeriesLoader, open_loader
+from services.sources.cascade.loader import (
+    CLAIMED_PAUSE_SEC,
+    LoadOutcome,
+    SeriesLoader,
+    load_concurrently,
+    open_loader,
+)
 from services.sources.cascade.series import Series, list_series
-from services.sources.cascade.state import SeriesState, SeriesStatus, clean_reason
+from services.sources.cascade.state import WAITING, SeriesState, SeriesStatus, clean_reason
 from services.sources.cascade.store import SeriesStore
-from services.sources.gate_display import GateFailure, print_failures, show_progress
 from services.sources.replay.recording import RecordingError
 from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings, WorkSettings
 
@@ -43,22 +53,38 @@ BUS_PATIENCE_SEC: Final = 30.0
 STATUS_SEC: Final = 30 * 86_400
 WORST: Final = 10
 """How many of the series that failed the log names, critical ones first."""
+LOG_EVERY_SEC: Final = 3.0
+_PIPE_COLUMNS: Final = 1_000
 
 log = logs.get(NAME)
 
 
+@dataclass(frozen=True, slots=True)
+class GateFailure:
+    """Hold a series that is missing or not fresh, and why.
+
+    `reason` is what its sources answered, which is foreign text. Without a series that is `critical` the gate
+    stays closed. The state of the gate on the bus has these fields, as they are named here.
+    """
+
+    series: str
+    source: str
+    status: str
+    reason: str
+    critical: bool
+
+    def describe(self) -> str:
+        """Return the series and why it is missing, as `SPY:bars:1m late: yahoo limited (429)`."""
+        return f"{self.series} {self.status}{self.reason and f': {self.reason}'}"
+
+
 @dataclass(slots=True)
 class GateProgress:
-    """Hold how far the gate is: the state of each series that was loaded, by its name."""
+    """Hold how far the gate is: of each series that was tried its state, or why it has none, by its name."""
 
     total: int
     started_at: float
-    states: dict[str, SeriesState] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def done(self) -> int:
-        return len(self.states) + len(self.errors)
+    found: dict[str, SeriesState | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +93,6 @@ class GateReport:
 
     is_open: bool
     loaded: int
-    total: int
     failures: tuple[GateFailure, ...]
 
 
@@ -79,22 +104,22 @@ def evaluate_gate(series: Sequence[Series], progress: GateProgress, share: float
     """
     failures, loaded = [], 0
     for each in series:
-        state = progress.states.get(each.id)
-        is_fresh = state is not None and state.newest_ms is not None and now <= state.fresh_until
+        found = progress.found.get(each.id, "the time was over")
+        state = WAITING if isinstance(found, str) else found
+        is_fresh = state.newest_ms is not None and now <= state.fresh_until
         # records of a run long ago, which no source could add to, don't count
-        is_answered = state is not None and state.loaded_at >= progress.started_at
-        loaded += is_fresh or (is_answered and state is not None and state.newest_ms is not None)
+        loaded += is_fresh or (state.newest_ms is not None and state.loaded_at >= progress.started_at)
         if not is_fresh:
-            failures.append(_describe_failure(each, state, progress.errors.get(each.id, "")))
+            failures.append(_describe_failure(each, found))
     critical = any(failure.critical for failure in failures)
     is_open = loaded >= share * len(series) and not critical
     failures.sort(key=lambda each: not each.critical)
-    return GateReport(is_open, loaded, len(series), tuple(failures))
+    return GateReport(is_open, loaded, tuple(failures))
 
 
-def _describe_failure(series: Series, state: SeriesState | None, error: str) -> GateFailure:
-    if state is None:
-        return GateFailure(series.id, "", "not loaded", error or "the time was over", series.critical)
+def _describe_failure(series: Series, state: SeriesState | str) -> GateFailure:
+    if isinstance(state, str):
+        return GateFailure(series.id, "", "not loaded", state, series.critical)
     reasons = (
         f"{name} {attempt.verdict}{attempt.reason and f' ({clean_reason(attempt.reason)})'}"
         for name in series.sources
@@ -104,12 +129,8 @@ def _describe_failure(series: Series, state: SeriesState | None, error: str) -> 
     return GateFailure(series.id, state.serving, status, ", ".join(reasons), series.critical)
 
 
-class LoadError(Exception):
-    """A load ended with an error of ours, which is in the log."""
-
-
-async def load_series(loader: SeriesLoader, series: Series, patience_sec: float) -> SeriesState:
-    """Load a series, or wait until another instance has; return its state. Raise LoadError or BusError."""
+async def load_series(loader: SeriesLoader, series: Series, patience_sec: float) -> SeriesState | str:
+    """Load a series, or wait until another instance has; return its state, or the error. Raise BusError."""
     while True:
         before = (await loader.store.read_states([series.id]))[series.id]
         if before.newest_ms is not None and time.time() <= before.fresh_until:
@@ -118,7 +139,7 @@ async def load_series(loader: SeriesLoader, series: Series, patience_sec: float)
         if result.outcome is LoadOutcome.LOADED:
             return result.state
         if result.outcome is LoadOutcome.ERROR:
-            raise LoadError(f"error ({result.reason})")
+            return f"error ({result.reason})"
         await asyncio.sleep(CLAIMED_PAUSE_SEC)
 
 
@@ -132,13 +153,11 @@ async def load_within_time(
         """Load one series, and note its state or why it has none; a bus that is away may come back."""
         patience_sec = settings.gate.patience_sec
         try:
-            progress.states[each.id] = await retry(
+            progress.found[each.id] = await retry(
                 outage, lambda: load_series(loader, each, patience_sec), BUS_PATIENCE_SEC
             )
         except BusError as error:
-            progress.errors[each.id] = f"{error.bus} {error.reason}"
-        except LoadError as error:
-            progress.errors[each.id] = str(error)
+            progress.found[each.id] = f"{error.bus} {error.reason}"
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.gate.timeout_sec):
@@ -199,7 +218,7 @@ async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: Wo
     with show_progress(len(series)) as show:
         async with run_beside(write_while_loading(bus, progress, settings.gate.share, show)):
             await load_within_time(loader, series, settings, progress)
-        show(progress.done)
+        show(len(progress.found))
     report = evaluate_gate(series, progress, settings.gate.share, time.time())
     try:
         await write_status(bus, progress, settings.gate.share, report)
@@ -209,12 +228,12 @@ async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: Wo
     if report.failures:
         print_failures(report.failures)
     if report.is_open:
-        log.info("gate.open", loaded=report.loaded, total=report.total, sec=took_sec)
+        log.info("gate.open", loaded=report.loaded, total=progress.total, sec=took_sec)
         return Code.DONE
     log.error(
         "gate.closed",
         loaded=report.loaded,
-        total=report.total,
+        total=progress.total,
         needed=settings.gate.share,
         critical=[each.series for each in report.failures if each.critical][:WORST],
         worst=[each.describe() for each in report.failures[:WORST]],
@@ -229,7 +248,7 @@ async def write_while_loading(
     """Show how far the gate is, and write it to the bus, until cancelled."""
     unwritten = Outage(log, "gate.unwritten", "gate.written")
     while True:
-        show(progress.done)
+        show(len(progress.found))
         with unwritten:
             await write_status(bus, progress, share, None)
         await asyncio.sleep(WRITE_EVERY_SEC)
@@ -242,9 +261,52 @@ async def write_status(bus: Bus, progress: GateProgress, share: float, report: G
         "started_at": progress.started_at,
         "ended_at": None if report is None else time.time(),
         "total": progress.total,
-        "done": progress.done,
+        "done": len(progress.found),
         "share": share,
         "loaded": None if report is None else report.loaded,
         "failed": [] if report is None else report.failures[:500],
     }
     await bus.ask(bus.client.set(PRELOAD_STATUS, orjson.dumps(status), ex=STATUS_SEC))
+
+
+# -- what people see
+
+
+@contextlib.contextmanager
+def show_progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes how many series are done.
+
+    It draws a bar if stderr is a terminal. Else it logs `gate.loading` every few seconds, so that the log of
+    a fleet shows progress, too.
+    """
+    if not sys.stderr.isatty():
+        logged_at = time.monotonic()
+
+        def log_progress(done: int) -> None:
+            nonlocal logged_at
+            if time.monotonic() >= logged_at + LOG_EVERY_SEC:
+                logged_at = time.monotonic()
+                log.info("gate.loading", done=done, total=total)
+
+        yield log_progress
+        return
+    columns = (TextColumn("loading the market"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("series", total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def print_failures(failures: Sequence[GateFailure]) -> None:
+    """Print a table of the series that are not there or not fresh."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("series", "is", "why", ""):
+        table.add_column(head, overflow="fold")
+    for failure in failures:
+        words = (failure.series, failure.status, failure.reason, "critical" if failure.critical else "")
+        table.add_row(*map(escape_text, words))
+    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    sys.stdout.flush()

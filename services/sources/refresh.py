@@ -9,15 +9,13 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from marketswarm.agent import Agent
 from marketswarm.agent.loops import lead
 from marketswarm.bus.outage import Outage, retry
 from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
-from services.sources.cascade.concurrency import load_concurrently
-from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.loader import LoadOutcome, LoadResult, load_concurrently
 from services.sources.cascade.series import Series, list_series
 from services.sources.cascade.state import needs_refresh
 from services.sources.dispatcher import SeriesDispatcher
@@ -35,17 +33,12 @@ class Refresh:
     """Load all series that are old enough by schedule, while this instance holds the lease on `bus`."""
 
     def __init__(
-        self,
-        me: Agent[Any],
-        loader: SeriesLoader,
-        dispatcher: SeriesDispatcher,
-        get_settings: Callable[[], SourcesSettings],
-        bus: str,
+        self, dispatcher: SeriesDispatcher, get_settings: Callable[[], SourcesSettings], bus: str
     ) -> None:
-        self._me, self._loader, self._dispatcher = me, loader, dispatcher
+        self._me, self._loader, self._dispatcher = dispatcher.me, dispatcher.loader, dispatcher
         self._get_settings, self._bus = get_settings, bus
         self._reseeded = asyncio.Event()
-        self._outage = Outage(me.log, "refresh.stalled", "refresh.resumed")
+        self._outage = Outage(self._me.log, "refresh.stalled", "refresh.resumed")
         self._trials: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
@@ -93,12 +86,8 @@ class Refresh:
     async def _drop_unnamed(self) -> None:
         """Forget the sources and series that the truth does not name. Raise BusError."""
         series = list_series(self._get_settings())
-        stored_sources, stored_series = await self._loader.store.list_stored()
         named = {name for each in series for name in each.sources}
-        gone = [name for name in stored_sources if name not in named]
-        left = [name for name in stored_series if name not in {each.id for each in series}]
-        if gone or left:
-            await self._loader.store.drop(gone, left)
+        await self._loader.store.drop_unnamed(named, {each.id for each in series})
 
     async def try_down(self, now: float) -> None:
         """Try each source that is down and was not asked for a while. Raise BusError.
@@ -117,12 +106,12 @@ class Refresh:
             count, tried_at = self._trials.get(source, (0, 0.0))
             if now < max(min(checked_at, now), tried_at) + TRY_BACKOFF.pause_sec(count + 1):
                 continue
-            series, started = by_source[source][count % len(by_source[source])], time.monotonic()
+            series = by_source[source][count % len(by_source[source])]
             result = await self._loader.try_source(series, source)
             if result.outcome is not LoadOutcome.CLAIMED:
                 self._trials[source] = (count + 1, now)
             if result.outcome not in (LoadOutcome.CLAIMED, LoadOutcome.UNUSED):
-                self._dispatcher.note_load(series, result, time.monotonic() - started)
+                self._dispatcher.note_load(series, result)
 
     async def load_old(self) -> None:
         """Load the series whose last answer is old enough, as many at a time as the settings say.
@@ -136,9 +125,8 @@ class Refresh:
         results: list[LoadResult] = []
 
         async def load(each: Series) -> None:
-            started = time.monotonic()
             result = await retry(self._outage, lambda: self._loader.load(each))
-            self._dispatcher.note_load(each, result, time.monotonic() - started)
+            self._dispatcher.note_load(each, result)
             results.append(result)
             await retry(self._outage, lambda: self._dispatcher.complete_history(each, result))
 

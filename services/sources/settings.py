@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
 from marketswarm.agent import ServiceConfig, point_like
@@ -36,6 +36,7 @@ from services.market.sessions import (
     find_default_session,
     get_session,
 )
+from services.sources.limits import LimitSettings
 
 CATALOG: Final = Path(__file__).with_name("catalog")
 MARKET: Final = "market-redis"
@@ -260,29 +261,6 @@ class KeepSettings(ServiceConfig):
     """The entries of `market:downloads`. Example: `10000`."""
 
 
-Requests = Annotated[int, Field(ge=1, le=1_000_000_000)] | None
-
-
-class LimitSettings(ServiceConfig):
-    """`settings.limits.NAME`: the limits of your keys of a source, instead of all those that its file says.
-
-    A limit that is not named does not apply.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    per_second: Requests = None
-    """The requests that it takes in a second. Example: `5`."""
-    per_minute: Requests = None
-    """The requests that it takes in a minute. Example: `100`."""
-    per_hour: Requests = None
-    """The requests that it takes in an hour. Example: `5000`."""
-    per_day: Requests = None
-    """The requests that it takes in a day. Example: `100000`."""
-    per_month: Requests = None
-    """The requests that it takes in a month. Example: `1000000`."""
-
-
 class ReplaySettings(ServiceConfig):
     """`settings.replay` of sources: a recorded day that is played as if it were now, and marked as such."""
 
@@ -401,37 +379,28 @@ class SourcesSettings(ServiceConfig):
         stream = point_like(own.access_points.publish_to, MARKET, MARKET_BARS)
         if point_like(bars.access_points.subscribe_to, MARKET, MARKET_BARS) != stream:
             return
-        taken = dict.fromkeys(_list_taken_symbols(bars))
+        taken, brought = dict.fromkeys(_list_taken_symbols(bars)), set[str]()
+        kept_days = bars.settings.get("revise_days", MINUTES_KEPT_DAYS)
         for number, entry in enumerate(self.endpoints):
             left = [symbol for symbol in entry.all_symbols if symbol not in taken]
             if entry.kind is RecordKind.BARS and left:
                 why = f"bars does not name {format_names(left)}: no checked bars, and no charts"
                 yield ("endpoints", number), why
-        for svc, section in truth.services.items():
-            market = section.settings.get("market")
-            keep = market.get("keep") if isinstance(market, dict) else None
-            is_writer = svc != "sources" and stream in section.access_points.publish_to
-            if is_writer and isinstance(keep, int) and keep > self.work.keep.bars:
-                why = f"{svc} writes to {stream.key}, too, and wants {keep:,} entries kept: set {keep}"
-                yield ("settings", "keep", "bars"), why
-        kept_days = bars.settings.get("revise_days", MINUTES_KEPT_DAYS)
-        for number, entry in enumerate(self.endpoints):
             is_minutes = entry.kind is RecordKind.BARS and entry.timeframe == "1m"
             if is_minutes and isinstance(kept_days, int | float) and entry.days >= kept_days:
                 why = f"bars takes minutes of {kept_days:g} days: set its `revise_days` above {entry.days:g}"
                 yield ("endpoints", number, "history_days"), why
-        others = [
-            svc
-            for svc, each in truth.services.items()
-            if svc != "sources" and stream in each.access_points.publish_to
-        ]
-        brought = {
-            symbol
-            for entry in self.endpoints
-            for symbol in entry.all_symbols
-            if entry.kind is not RecordKind.OBSERVATIONS
-        }
-        if missing := [symbol for symbol in taken if symbol not in brought and not others]:
+            if entry.kind is not RecordKind.OBSERVATIONS:
+                brought.update(entry.all_symbols)
+        others = {svc: each for svc, each in truth.services.items() if svc != "sources"}
+        writers = {svc: each for svc, each in others.items() if stream in each.access_points.publish_to}
+        for svc, section in writers.items():
+            market = section.settings.get("market")
+            keep = market.get("keep") if isinstance(market, dict) else None
+            if isinstance(keep, int) and keep > self.work.keep.bars:
+                why = f"{svc} writes to {stream.key}, too, and wants {keep:,} entries kept: set {keep}"
+                yield ("settings", "keep", "bars"), why
+        if missing := [symbol for symbol in taken if symbol not in brought and not writers]:
             yield ("endpoints",), f"bars names {format_names(missing)}, and no series here brings their bars"
 
     def _find_unknown_sessions(self) -> Iterator[tuple[Place, str]]:

@@ -9,22 +9,20 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.bus.circuit_breaker import CircuitBreaker
 from marketswarm.keys import source_breaker_key
 from marketswarm.net.retry import Backoff
-from marketswarm.tasks import run_beside
+from marketswarm.tasks import run_until_first
 from services.market.records import RecordKind
-from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.loader import LoadOutcome, LoadResult
 from services.sources.cascade.series import Series
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.source import MarketSource
 from services.sources.dispatcher import SeriesDispatcher
-from services.sources.metrics import SourcesMetrics
 from services.sources.settings import STREAM_SUFFIX
 from services.sources.websocket import (
     MAX_STREAMS,
@@ -54,20 +52,12 @@ TRIES: Final = 25
 class SeriesStreams:
     """Run one stream for each source that brings series of this instance.
 
-    The loader publishes what the streams bring, the dispatcher loads what they miss. `base_urls` says where
-    to find sources instead of where their files say, and as `NAME_stream` streams.
+    The dispatcher's loader publishes what the streams bring, and the dispatcher loads what they miss.
+    `base_urls` says where to find sources instead of where their files say, and as `NAME_stream` streams.
     """
 
-    def __init__(
-        self,
-        me: Agent[Any],
-        loader: SeriesLoader,
-        dispatcher: SeriesDispatcher,
-        metrics: SourcesMetrics,
-        base_urls: Mapping[str, str] | None,
-    ) -> None:
-        self._me, self._loader, self._dispatcher, self._metrics = me, loader, dispatcher, metrics
-        self._base_urls = base_urls or {}
+    def __init__(self, dispatcher: SeriesDispatcher, base_urls: Mapping[str, str] | None) -> None:
+        self._dispatcher, self._base_urls = dispatcher, base_urls or {}
         self._followed: Mapping[str, Series] = {}
         self._streams: dict[str, SourceStream] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -84,10 +74,8 @@ class SeriesStreams:
             url = find_stream_url(shipped_catalog()[source], self._base_urls)
             if url is not None and (stream is None or not stream.adopt(by_spelling)):
                 self._stop(source)
-                work = (self._me, self._loader, self._dispatcher, self._metrics)
-                stream = SourceStream(*work, source=source, url=url, series=by_spelling)
-                self._streams[source] = stream
-                self._tasks[source] = self._me.task(stream.run(), name=f"stream {source}")
+                stream = self._streams[source] = SourceStream(self._dispatcher, source, url, by_spelling)
+                self._tasks[source] = self._dispatcher.me.task(stream.run(), name=f"stream {source}")
 
     def _stop(self, source: str) -> None:
         self._streams.pop(source, None)
@@ -133,26 +121,18 @@ class SourceStream:
     """
 
     def __init__(
-        self,
-        me: Agent[Any],
-        loader: SeriesLoader,
-        dispatcher: SeriesDispatcher,
-        metrics: SourcesMetrics,
-        *,
-        source: str,
-        url: str,
-        series: Mapping[str, Series],
+        self, dispatcher: SeriesDispatcher, source: str, url: str, series: Mapping[str, Series]
     ) -> None:
         self._symbols = {spelled: each.symbol for spelled, each in series.items()}
         self._series = {each.symbol: each for each in series.values()}
-        self._me, self._loader, self._dispatcher, self._metrics = me, loader, dispatcher, metrics
-        self._source, self._url = source, url
+        self._me, self._loader, self._metrics = dispatcher.me, dispatcher.loader, dispatcher.metrics
+        self._dispatcher, self._source, self._url = dispatcher, source, url
         self._anomalies: Counter[Anomaly] = Counter()
         self._is_streaming, self._failures = False, 0
         self._errors: set[type[Exception]] = set()
         self._waiting: dict[str, deque[SourceAnswer]] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
-        metrics.stream_anomalies[source] = self._anomalies
+        self._metrics.stream_anomalies[source] = self._anomalies
 
     def adopt(self, series: Mapping[str, Series]) -> bool:
         """Take over what the truth says of the series; return False if other symbols need a new stream."""
@@ -167,10 +147,8 @@ class SourceStream:
         try:
             while True:
                 try:
-                    if await self._is_paused():
-                        await asyncio.sleep(PAUSED_EVERY_SEC)
-                    else:
-                        await self._stream_until_paused()
+                    await self._wait_while(is_paused=True)
+                    await self._stream_until_paused()
                 except Exception as error:  # noqa: BLE001 - one stream must not end the service
                     self._note_error(error)
                     errors += 1
@@ -194,13 +172,13 @@ class SourceStream:
         reader = KlineReader(self._symbols, self._anomalies)
         work = stream_klines(reader, self._take, self._note_end, url=self._url)
         try:
-            async with run_beside(work) as streaming:
-                while not await self._is_paused():
-                    await asyncio.wait([streaming], timeout=PAUSED_EVERY_SEC)
-                    if streaming.done():
-                        streaming.result()
+            await run_until_first(work, self._wait_while(is_paused=False))
         finally:
             self._return_to_loads()
+
+    async def _wait_while(self, *, is_paused: bool) -> None:
+        while await self._is_paused() is is_paused:  # noqa: ASYNC110 - another process pauses it
+            await asyncio.sleep(PAUSED_EVERY_SEC)
 
     async def _is_paused(self) -> bool:
         try:

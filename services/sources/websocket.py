@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import isfinite
+from math import isfinite, nan
 from typing import Any, Final
 
 import orjson
@@ -84,72 +84,63 @@ class KlineReader:
 
     def read_frame(self, frame: bytes | str, now_ms: int) -> StreamedBar | None:
         """Return the minute in a frame that came at `now_ms` (epoch milliseconds); None if there is none."""
-        try:
-            found = self._parse_frame(frame, now_ms)
-        except _OddFrameError as odd:
-            self.anomalies[odd.anomaly] += 1
+        found = self._parse_frame(frame, now_ms)
+        if isinstance(found, Anomaly):
+            self.anomalies[found] += 1
             return None
         if found is None or not found.is_final:
             return found
         raw = frame if isinstance(frame, bytes) else frame.encode("utf-8", "surrogatepass")
         return replace(found, digest=hashlib.sha256(raw).hexdigest())
 
-    def _parse_frame(self, frame: bytes | str, now_ms: int) -> StreamedBar | None:
-        """Return the minute in a frame; None for a confirmation. Raise _OddFrameError."""
+    def _parse_frame(self, frame: bytes | str, now_ms: int) -> StreamedBar | Anomaly | None:
+        """Return the minute in a frame, or what makes no sense in it; None for a confirmation."""
         try:
             event = orjson.loads(frame)
         except orjson.JSONDecodeError:
-            raise _OddFrameError(Anomaly.MALFORMED) from None
+            return Anomaly.MALFORMED
         if isinstance(event, dict) and isinstance(event.get("data"), dict):
             event = event["data"]  # of a combined stream
         if not isinstance(event, dict):
-            raise _OddFrameError(Anomaly.MALFORMED)
+            return Anomaly.MALFORMED
         if event.get("e") == "kline":
             return self._parse_kline(event.get("k"), now_ms)
         if "result" in event and event["result"] is None:
             return None
-        raise _OddFrameError(Anomaly.REFUSED if {"error", "code"} & event.keys() else Anomaly.UNEXPECTED)
+        return Anomaly.REFUSED if {"error", "code"} & event.keys() else Anomaly.UNEXPECTED
 
-    def _parse_kline(self, kline: Any, now_ms: int) -> StreamedBar:
-        """Return the minute in a kline. Raise _OddFrameError if it is malformed, foreign or implausible."""
+    def _parse_kline(self, kline: Any, now_ms: int) -> StreamedBar | Anomaly:
+        """Return the minute in a kline; an anomaly if it is malformed, foreign or implausible."""
         if not isinstance(kline, dict) or kline.get("i") != "1m":
-            raise _OddFrameError(Anomaly.MALFORMED)
+            return Anomaly.MALFORMED
         spelled, start, is_final, trades = (kline.get(name) for name in "stxn")
+        prices = [_parse_number(kline.get(name)) for name in "ohlcv"]
         if (
             not isinstance(spelled, str)
             or type(start) is not int
             or type(is_final) is not bool
             or (type(trades) is not int and trades is not None)
             or start % MINUTE_MS
+            or not all(map(isfinite, prices))
         ):
-            raise _OddFrameError(Anomaly.MALFORMED)
-        opened, high, low, close, volume = (_parse_number(kline.get(name)) for name in "ohlcv")
+            return Anomaly.MALFORMED
         if spelled not in self._symbols:
-            raise _OddFrameError(Anomaly.STRANGER)
+            return Anomaly.STRANGER
         if not now_ms - DAY_MS <= start <= now_ms + MAX_EARLY_MS:
-            raise _OddFrameError(Anomaly.IMPLAUSIBLE)
+            return Anomaly.IMPLAUSIBLE
+        opened, high, low, close, volume = prices
         symbol = self._symbols[spelled]
         bar = Bar(symbol, "1m", start, opened, high, low, close, volume=volume, trades=trades)
         return StreamedBar(bar, is_final)
 
 
-class _OddFrameError(Exception):
-    """A frame makes no sense."""
-
-    def __init__(self, anomaly: Anomaly) -> None:
-        super().__init__(anomaly)
-        self.anomaly = anomaly
-
-
 def _parse_number(value: Any) -> float:
-    """Return a number that is written as text. Raise _OddFrameError if it is not a number."""
+    """Return a number that is written as text; not a number (nan) if it is anything else, or too large."""
     try:
-        number = float(value) if isinstance(value, str) and len(value) <= 40 else float("nan")
+        number = float(value) if isinstance(value, str) and len(value) <= 40 else nan
     except ValueError:
-        number = float("nan")
-    if not isfinite(number) or abs(number) >= MAX_NUMBER:
-        raise _OddFrameError(Anomaly.MALFORMED)
-    return number
+        return nan
+    return number if abs(number) < MAX_NUMBER else nan
 
 
 # -- the connections
@@ -182,10 +173,58 @@ OnBars = Callable[[Sequence[StreamedBar]], Awaitable[None]]
 OnEnd = Callable[[StreamEnd], None]
 
 
+class KlineConnection(WebSocketSession):
+    """Connect to a server of klines at `url`, to which the path is added. Use as a context manager."""
+
+    def __init__(self, url: str, reader: KlineReader, limits: StreamLimits) -> None:
+        super().__init__(
+            f"{url}/ws",
+            "sources",
+            open_sec=limits.open_sec,
+            silent_sec=limits.silent_sec,
+            frame_bytes=MAX_FRAME_BYTES,
+            queued_frames=MAX_QUEUED_FRAMES,
+        )
+        self._reader, self._silent_sec = reader, limits.silent_sec
+
+    async def subscribe(self) -> None:
+        """Send all requests, no faster than the server takes them."""
+        for request in self._reader.make_requests():
+            await self.send(request)
+            await asyncio.sleep(REQUEST_PAUSE_SEC)
+
+    async def receive_bars(self) -> list[StreamedBar]:
+        """Return the next bars: the first that comes, and those that come right after it.
+
+        Raise ConnectionEnded when the connection ends or is silent. Frames without a bar are not a sign of
+        life: a server that sends nothing else is as useless as a dead one.
+        """
+        bars: list[StreamedBar] = []
+        try:
+            async with asyncio.timeout(self._silent_sec):
+                while not bars:
+                    await self._read_into(bars)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BATCH_SEC):
+                    while len(bars) < MAX_BATCH:
+                        await self._read_into(bars)
+        except TimeoutError:
+            raise ConnectionEnded("silent") from None
+        except ConnectionEnded:
+            if not bars:  # else the next call says so
+                raise
+        return bars
+
+    async def _read_into(self, bars: list[StreamedBar]) -> None:
+        found = self._reader.read_frame(await self.receive(), round(1000 * time.time()))
+        if found is not None:
+            bars.append(found)
+
+
 async def stream_klines(
     reader: KlineReader,
     on_bars: OnBars,
-    on_end: OnEnd | None = None,
+    on_end: OnEnd = lambda _end: None,
     *,
     url: str,
     limits: StreamLimits | None = None,
@@ -199,70 +238,15 @@ async def stream_klines(
     """
     limits, failures = limits or StreamLimits(), 0
     while True:
-        delivered: Counter[str] = Counter()
-        reason = await _read_connection(url, reader, on_bars, limits, delivered)
-        failures = 1 if delivered else failures + 1
-        pause_sec = limits.backoff.pause_sec(failures, random.random())
-        if on_end is not None:
-            on_end(StreamEnd(reason, delivered.total(), pause_sec))
+        delivered = 0
+        try:
+            async with KlineConnection(url, reader, limits) as connection, run_beside(connection.subscribe()):
+                while True:
+                    bars = await connection.receive_bars()
+                    await on_bars(bars)
+                    delivered += len(bars)
+        except ConnectionEnded as ended:
+            failures = 1 if delivered else failures + 1
+            pause_sec = limits.backoff.pause_sec(failures, random.random())
+            on_end(StreamEnd(ended.reason, delivered, pause_sec))
         await asyncio.sleep(pause_sec)
-
-
-async def _read_connection(
-    url: str, reader: KlineReader, on_bars: OnBars, limits: StreamLimits, delivered: Counter[str]
-) -> str:
-    """Deliver the bars of one connection; return why it ended."""
-    session = WebSocketSession(
-        f"{url}/ws",
-        "sources",
-        open_sec=limits.open_sec,
-        silent_sec=limits.silent_sec,
-        frame_bytes=MAX_FRAME_BYTES,
-        queued_frames=MAX_QUEUED_FRAMES,
-    )
-    try:
-        async with session, run_beside(_subscribe(session, reader)):
-            while True:
-                bars = await _next_bars(session, reader, limits)
-                await on_bars(bars)
-                delivered.update(each.bar.symbol for each in bars)
-    except ConnectionEnded as ended:
-        return ended.reason
-
-
-async def _subscribe(session: WebSocketSession, reader: KlineReader) -> None:
-    """Send all requests, no faster than the server takes them."""
-    for request in reader.make_requests():
-        await session.send(request)
-        await asyncio.sleep(REQUEST_PAUSE_SEC)
-
-
-async def _next_bars(
-    session: WebSocketSession, reader: KlineReader, limits: StreamLimits
-) -> list[StreamedBar]:
-    """Return the next bars: the first that comes, and those that come right after it.
-
-    Raise ConnectionEnded when the connection ends or is silent. Frames without a bar are not a sign of life:
-    a server that sends nothing else is as useless as a dead one.
-    """
-    bars: list[StreamedBar] = []
-    try:
-        async with asyncio.timeout(limits.silent_sec):
-            while not bars:
-                await _read_into(bars, session, reader)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BATCH_SEC):
-                while len(bars) < MAX_BATCH:
-                    await _read_into(bars, session, reader)
-    except TimeoutError:
-        raise ConnectionEnded("silent") from None
-    except ConnectionEnded:
-        if not bars:  # else the next call says so
-            raise
-    return bars
-
-
-async def _read_into(bars: list[StreamedBar], session: WebSocketSession, reader: KlineReader) -> None:
-    found = reader.read_frame(await session.receive(), round(1000 * time.time()))
-    if found is not None:
-        bars.append(found)

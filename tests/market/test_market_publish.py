@@ -24,7 +24,7 @@ class Me:
     """The part of an agent that a store uses."""
 
     def __init__(self, bus, key):
-        self.ailing, self._bus = [], bus
+        self._bus = bus
         access = SimpleNamespace(
             publish_to=(AccessPoint(bus="b", key="x:heartbeat"), AccessPoint(bus="b", key=key))
         )
@@ -33,9 +33,6 @@ class Me:
 
     def bus(self, _name):
         return self._bus
-
-    def set_degraded(self, detail, **_part):
-        self.ailing.append(detail)
 
 
 def bar(n, sym="AAPL", close=2.5, vwap=2.25):
@@ -150,20 +147,19 @@ async def test_a_bus_that_is_away_is_waited_for_and_said(tmp_path):
         me, status = Me(bus, "market:bars"), MarketStatus()
         server.stop()
         putting = asyncio.create_task(BarStore(me, status).publish([bar(0)], [], 10))
-        await auntil(lambda: me.ailing == ["bars not published: market-redis refused"])
+        await auntil(lambda: status.problem() == "bars not published: market-redis refused")
         server.start()
         assert await asyncio.wait_for(putting, PATIENT_SEC) == 1
-        assert me.ailing[-1] is None
+        assert status.problem() is None
         await bus.aclose()
 
 
 async def test_a_full_bus_takes_no_bar_and_forgets_none(server, bus):
     status = MarketStatus()
-    me = Me(bus, "market:bars")
-    store = BarStore(me, status)
+    store = BarStore(Me(bus, "market:bars"), status)
     server.cmd("CONFIG", "SET", "maxmemory", "1")
     putting = asyncio.create_task(store.publish([bar(0), bar(1)], [mark("AAPL")], 10))
-    await auntil(lambda: me.ailing == ["bars not published: market-redis oom"])
+    await auntil(lambda: status.problem() == "bars not published: market-redis oom")
     assert server.cmd("KEYS", "*") == []
     server.cmd("CONFIG", "SET", "maxmemory", "0")
     assert await asyncio.wait_for(putting, PATIENT_SEC) == 2
@@ -171,9 +167,9 @@ async def test_a_full_bus_takes_no_bar_and_forgets_none(server, bus):
 
 async def test_strangers_keys_in_the_way_are_a_trouble_and_no_end(server, bus):
     server.cmd("SET", "market:bars", "mine")
-    me = Me(bus, "market:bars")
-    putting = asyncio.create_task(BarStore(me, MarketStatus()).publish([bar(0)], [], 10))
-    await auntil(lambda: me.ailing == ["bars not published: market-redis error"])
+    status = MarketStatus()
+    putting = asyncio.create_task(BarStore(Me(bus, "market:bars"), status).publish([bar(0)], [], 10))
+    await auntil(lambda: status.problem() == "bars not published: market-redis error")
     server.cmd("DEL", "market:bars")
     assert await asyncio.wait_for(putting, PATIENT_SEC) == 1
 

@@ -1,6 +1,6 @@
 """Publish market data: add the minute bars of the symbols in the truth to a stream, each bar once.
 
-`gaps` is pure; `stream`, `rest` and `publish` do the I/O; `live` streams, and `loop` runs it while the truth
+`gaps` is pure; `api` and `publish` do the I/O; `live` streams, and `loop` runs it while the truth
 wants it.
 
 Enters: symbols of the truth, frames of a WebSocket, answers by REST.

@@ -81,7 +81,8 @@ class GapTracker:
 
     @property
     def open_count(self) -> int:
-        return sum(state.gap_end is not None for state in self._symbols.values())
+        """How many symbols have a gap; another thread may read this."""
+        return sum(state.gap_end is not None for state in self._symbols.copy().values())
 
     def start_symbol(self, sym: str, mark: int | None, now_ms: float, requested_ms: float) -> Mark | None:
         """Begin to track `sym`, whose bars the API sends from now on; return its first mark if it had none.

@@ -2,7 +2,7 @@
 
 There is one connection at a time, and each frame is published before the next one is read. So a slow bus
 slows us down and costs no memory; a client that is too slow is disconnected by the server, and what it missed
-becomes a gap. This module is imported only when there is something to stream, as `rest` and `stream` are.
+becomes a gap. This module is imported only when there is something to stream, as `api` is.
 """
 
 import asyncio
@@ -17,12 +17,11 @@ from pydantic import SecretStr
 from marketswarm.agent import Agent
 from marketswarm.net.errors import ConnectionEnded
 from services.market.massive import MAX_AGE_SEC, ProtocolMachine
+from services.massive.market.api import RestClient, RestError, StreamConnection, authenticate
 from services.massive.market.gaps import GapTracker, MissingBars
 from services.massive.market.publish import BarStore
-from services.massive.market.rest import RestClient, RestError
 from services.massive.market.settings import MarketSettings
 from services.massive.market.status import MarketStatus, backoff_sec
-from services.massive.market.stream import StreamConnection, authenticate
 
 STEADY_SEC: Final = 30.0
 """A connection that streamed for longer was a good one: the failures before it are not counted any more."""
@@ -38,18 +37,13 @@ def now_ms() -> float:
 
 
 class LiveSource:
-    """Stream bars from the API to the bus until cancelled. `urls` are those of REST and of the WebSocket."""
+    """Stream bars from the API to the bus until cancelled, with the `key` of the environment."""
 
     def __init__(
-        self,
-        me: Agent[Any],
-        settings: MarketSettings,
-        urls: tuple[str, str],
-        key: SecretStr,
-        status: MarketStatus,
+        self, me: Agent[Any], settings: MarketSettings, key: SecretStr, status: MarketStatus
     ) -> None:
         self._me, self._settings, self._key, self._status = me, settings, key, status
-        self._rest_url, self._ws_url = urls
+        self._rest_url, self._ws_url = me.settings.find_urls(settings)
         self.store = BarStore(me, status, now_ms)
         self._gaps, self._is_reading, self._requested_ms = GapTracker(0, 0, 0), False, 0.0
         self._settings_changed = asyncio.Event()
@@ -71,7 +65,6 @@ class LiveSource:
                     reason = ended.reason
                 steady = self._status.streaming and asyncio.get_running_loop().time() - begun > STEADY_SEC
                 self._status.record_disconnected(reason, steady=steady)
-                self._report()
                 pause_sec = backoff_sec(reason, self._status.failures, random.random())
                 self._me.log.warning("market.disconnected", reason=reason, again_sec=round(pause_sec, 1))
                 await asyncio.sleep(pause_sec)
@@ -85,7 +78,7 @@ class LiveSource:
         )
         self._requested_ms = now_ms()
         await authenticate(connection, machine, AUTH_TIMEOUT_SEC)
-        self._status.record_connected()
+        self._status.record_connected(machine, self._gaps)
         self._me.log.info("market.streaming", symbols=len(settings.symbols), connects=self._status.connects)
         self._settings_changed.set()  # they may have changed during the login
         async with asyncio.TaskGroup() as group:
@@ -116,7 +109,6 @@ class LiveSource:
                 await self.store.publish(content.bars, marks, self._settings.keep)
             if self.store.lost_marks:
                 await self._start_symbols(sorted(machine.confirmed))
-            self._report(machine)
             if content.end_reason:
                 return content.end_reason
 
@@ -138,14 +130,12 @@ class LiveSource:
             for request in machine.set_symbols(self._settings.symbols):
                 self._requested_ms = now_ms()
                 await connection.send_request(request)
-            self._report(machine)
 
     async def _fill_gaps(self, rest: RestClient) -> None:
         """Prune old marks, then fill the gaps whenever one is due, until cancelled."""
         await self.store.prune_marks(now_ms() - 1000 * MAX_AGE_SEC)
         while True:
             await self._fill_due_gaps(rest)
-            self._report()
             await asyncio.sleep(GAPS_EVERY_SEC)
 
     async def _fill_due_gaps(self, rest: RestClient) -> None:
@@ -192,9 +182,3 @@ class LiveSource:
             await asyncio.sleep(QUIET_INTERVAL_SEC)
             if self._is_reading:  # else a frame was read whose bars are not on the bus yet
                 await self.store.publish([], self._gaps.advance_quiet(now_ms()), self._settings.keep)
-
-    def _report(self, machine: ProtocolMachine | None = None) -> None:
-        if machine is not None:
-            self._status.symbols, self._status.unconfirmed = len(self._settings.symbols), machine.unconfirmed
-        self._status.gaps = self._gaps.open_count
-        self._me.set_degraded(self._status.problem(), part="market")

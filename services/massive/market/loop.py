@@ -3,7 +3,7 @@
     status = MarketStatus()
     me.task(run(me, lambda: settings_now().settings.market, status), name="market")
 
-This is a side task of massive: it reports problems by `me.set_degraded`, and its state is in `status`.
+This is a side task of massive: its state and its problems are in `status`.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from marketswarm.agent import Agent, Lease
 from marketswarm.agent.loops import lead
 from services.massive.market.publish import bars_point
-from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings, key_refusal
+from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings
 from services.massive.market.status import MarketStatus
 
 if TYPE_CHECKING:
@@ -39,15 +39,13 @@ async def run(me: Agent[Any], settings_now: Callable[[], MarketSettings], status
     while True:
         wanted, source = identify(), make_source(me, settings_now(), status)
         async with asyncio.TaskGroup() as group:
-            if source is not None:
-                running = group.create_task(_run_source(me, source, status))
+            running = group.create_task(_run_source(me, source, status))
             while wanted == identify():
                 if source is not None:
                     source.update_settings(settings_now())
                 await reseeded.wait()
                 reseeded.clear()
-            if source is not None:
-                running.cancel()
+            running.cancel()
 
 
 def is_replicated(me: Agent[Any]) -> bool:
@@ -58,8 +56,10 @@ def is_replicated(me: Agent[Any]) -> bool:
     return (me.section.replicas or 1) > 1
 
 
-async def _run_source(me: Agent[Any], source: "LiveSource", status: MarketStatus) -> None:
-    """Run the source; with several instances, only while this one holds the lease."""
+async def _run_source(me: Agent[Any], source: "LiveSource | None", status: MarketStatus) -> None:
+    """Run the source, if there is one; with several instances, only while this one holds the lease."""
+    if source is None:
+        return
     if not is_replicated(me):
         await source.run()
         return
@@ -84,23 +84,20 @@ def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) 
     `status` then shows which source it is, or why there is none.
     """
     environment: MarketEnvironment = me.settings
-    key = environment.polygon_api_key
     status.reset("off")
-    me.set_degraded(None, part="market")
     if settings.source == "off" or not settings.symbols:
         return None
-    if key is None:
+    if environment.polygon_api_key is None:
         status.off_reason = NO_KEY
         return None
-    allowed_urls = environment.massive_rest_url, environment.massive_ws_url
-    if (why := key_refusal((settings.rest_url, settings.ws_url), allowed_urls)) is not None:
-        me.log.error("market.refused", why=why)
-        me.set_degraded(f"market data: {why}", part="market")
+    status.refusal = environment.refuse_key(settings.rest_url, settings.ws_url)
+    if status.refusal is not None:
+        me.log.error("market.refused", why=status.refusal)
         return None
     status.reset(settings.source)
     from services.massive.market.live import LiveSource  # noqa: PLC0415 - takes time and memory
 
-    return LiveSource(me, settings, environment.find_urls(settings), key, status)
+    return LiveSource(me, settings, environment.polygon_api_key, status)
 
 
 def source_identity(settings: MarketSettings) -> Hashable:

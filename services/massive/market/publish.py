@@ -47,7 +47,9 @@ class BarStore:
     ) -> None:
         self._me, self._status, self._now_ms = me, status, now_ms
         self.lost_marks = False
-        self.outage = Outage(me.log, "market.unpublished", "market.published", degrade=self._set_problem)
+        self.outage = Outage(
+            me.log, "market.unpublished", "market.published", degrade=status.set_publish_error
+        )
 
     async def publish(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int, way: Way = "ws") -> int:
         """Publish bars on a stream of about `keep` entries, then move `marks`; return how many were new.
@@ -99,10 +101,6 @@ class BarStore:
     def _get_place(self) -> tuple[Bus, str]:
         point = bars_point(self._me)
         return self._me.bus(point.bus), point.key
-
-    def _set_problem(self, problem: str | None) -> None:
-        self._status.publish_error = problem
-        self._me.set_degraded(self._status.problem(), part="market")
 
 
 def encode_bar(bar: Bar, way: Way) -> dict[str, str]:

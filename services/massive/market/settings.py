@@ -115,3 +115,7 @@ class MarketEnvironment(CommonSettings):
         """Return the URLs of REST and WebSocket: of the truth, else the environment's, else the API's own."""
         rest_url = market.rest_url or self.massive_rest_url or REST_URL
         return rest_url, market.ws_url or self.massive_ws_url or WS_URLS[market.feed]
+
+    def refuse_key(self, *urls: str | None) -> str | None:
+        """Return why the key may not be sent to one of these URLs of the truth; None if it may be."""
+        return key_refusal(urls, (self.massive_rest_url, self.massive_ws_url))

@@ -7,8 +7,9 @@ from typing import Final, Literal
 from marketswarm.metrics import Family, Histogram, MetricTable
 from marketswarm.net.retry import Backoff
 from marketswarm.text import format_names
-from services.market.massive import find_end
+from services.market.massive import ProtocolMachine, find_end
 from services.market.records import Bar
+from services.massive.market.gaps import GapTracker
 
 Way = Literal["ws", "rest"]
 """How a bar came: over the stream, or by REST. It is the `source` of its entry."""
@@ -53,11 +54,12 @@ class MarketStatus:
     Attributes:
         source: live or off.
         off_reason: why there is no market data although the truth wants it.
+        refusal: why the key may not be sent to where the truth wants it.
         streaming: True while the API streams to us.
-        symbols: how many symbols are wanted; `unconfirmed` are those that the server has not confirmed yet.
+        machine: the protocol of the last connection; None before the first. `gaps` are its gaps.
         end_reason: why the last connection ended; `failures` counts those that failed in a row.
         publish_error: why the bus takes no bars, while it takes none.
-        fill_error: why the last gap could not be filled; `gaps` counts the open ones.
+        fill_error: why the last gap could not be filled.
         is_standby: True while another instance of massive streams.
         published: new bars by how they came. anomalies: what the API sent that made no sense, by kind.
         newest: the end of the newest bar that was streamed, in epoch milliseconds.
@@ -75,15 +77,22 @@ class MarketStatus:
         """Set everything but the counters to its first value, for a source of the kind `source`."""
         self.source = source
         self.off_reason: str | None = None
+        self.refusal: str | None = None
         self.streaming = False
-        self.symbols = 0
-        self.unconfirmed: Sequence[str] = ()
+        self.machine: ProtocolMachine | None = None
+        self.gaps: GapTracker | None = None
         self.end_reason: str | None = None
         self.failures = 0
         self.publish_error: str | None = None
         self.fill_error: str | None = None
-        self.gaps = 0
         self.is_standby = False
+
+    def set_publish_error(self, problem: str | None) -> None:
+        self.publish_error = problem
+
+    @property
+    def open_gaps(self) -> int:
+        return 0 if self.gaps is None else self.gaps.open_count
 
     def stream_state(self) -> str | None:
         """Return `streaming`, or one word for why it does not stream; None if no stream is wanted."""
@@ -95,6 +104,8 @@ class MarketStatus:
 
     def problem(self) -> str | None:
         """Return the reason why market data as a whole fails, for degraded beats; None if it does not."""
+        if self.refusal:
+            return f"market data: {self.refusal}"
         if self.publish_error:
             return f"bars not published: {self.publish_error}"
         if self.source != "live" or self.streaming or self.end_reason is None:
@@ -111,17 +122,19 @@ class MarketStatus:
             return None
         if self.is_standby:
             return "market data: stands by"
-        if not self.streaming:
+        if not self.streaming or self.machine is None:
             return f"market data: connecting again after {self.end_reason}" if self.end_reason else None
-        parts = [f"market live: {_count(self.symbols, 'symbol')}, {_count(self.published.total(), 'bar')}"]
-        if self.unconfirmed:
-            parts.append(f"not told yet: {format_names(self.unconfirmed, SHOWN)}")
-        if self.gaps and self.fill_error:
-            parts.append(f"{_count(self.gaps, 'gap')} open: {self.fill_error}")
+        symbols, bars = len(self.machine.wanted or ()), self.published.total()
+        parts = [f"market live: {_count(symbols, 'symbol')}, {_count(bars, 'bar')}"]
+        if self.machine.unconfirmed:
+            parts.append(f"not told yet: {format_names(self.machine.unconfirmed, SHOWN)}")
+        if self.open_gaps and self.fill_error:
+            parts.append(f"{_count(self.open_gaps, 'gap')} open: {self.fill_error}")
         return "; ".join(parts)
 
-    def record_connected(self) -> None:
-        self.streaming = True
+    def record_connected(self, machine: ProtocolMachine, gaps: GapTracker) -> None:
+        """Record that the API streams to us; read from both what is confirmed and what is missing."""
+        self.streaming, self.machine, self.gaps = True, machine, gaps
         self.connects += 1
 
     def record_disconnected(self, reason: str, *, steady: bool) -> None:
@@ -150,7 +163,7 @@ class MarketStatus:
             bars_total=self.published,
             market_streaming=self.streaming,
             market_reconnects_total=max(0, self.connects - 1),
-            market_gaps=self.gaps,
+            market_gaps=self.open_gaps,
             market_odd_total=self.anomalies,
             market_newest_bar_timestamp_seconds=None if self.newest is None else self.newest / 1000,
             market_lag_seconds=self.lag,

@@ -1,6 +1,6 @@
 """Assemble the probes: settings, schedules, publishers, and the summary for the beats."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,7 +12,6 @@ from marketswarm.keys import ALERT_LOG, MASSIVE_ALERTS, MASSIVE_PROBES, MASSIVE_
 from marketswarm.metrics import Family, MetricTable
 from marketswarm.monitor import find_alert_target
 from marketswarm.text import format_names
-from services.massive.market.settings import key_refusal
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.publish import ResultPublisher
 from services.massive.probes.result import CONFIG, ProbeFinding, ProbeResult
@@ -64,33 +63,21 @@ def summarize(targets: int, latest: Mapping[str, ProbeFinding], off: Mapping[str
     Return None if nothing fails, warns or is off. `off` gives, by kind, why targets of that kind are not
     probed.
     """
-    failing = [each for each in latest.values() if not each.result.ok]
-    warning = [each for each in latest.values() if each.result.ok and each.result.warning]
-    parts = [
-        _list_some(failing, f"of {targets} targets fail", _describe_error),
-        f"off: {', '.join(f'{kind} ({why})' for kind, why in off.items())}" if off else "",
-        _list_some(warning, f"of {targets} targets warn", _describe_warning),
-    ]
-    return "; ".join(filter(None, parts)) or None
-
-
-def _list_some(findings: Sequence[ProbeFinding], what: str, describe: Callable[[ProbeFinding], str]) -> str:
-    """Return how many findings there are, and describe the first SHOWN; empty if there are none."""
-    if not findings:
-        return ""
-    shown = format_names((f"{each.target} ({describe(each)})" for each in findings), SHOWN)
-    return f"{len(findings)} {what}: {shown}"
-
-
-def _describe_error(finding: ProbeFinding) -> str:
-    return f"{finding.result.stage} {finding.result.error}"
-
-
-def _describe_warning(finding: ProbeFinding) -> str:
-    days_left = finding.result.facts.get("days_left")
-    if finding.result.warning == "ends_soon" and days_left is not None:
-        return f"ends in {days_left} days"
-    return str(finding.result.warning)
+    failing, warning = list[str](), list[str]()
+    for name, finding in latest.items():
+        result, days_left = finding.result, finding.result.facts.get("days_left")
+        if not result.ok:
+            failing.append(f"{name} ({result.stage} {result.error})")
+        elif result.warning == "ends_soon" and days_left is not None:
+            warning.append(f"{name} (ends in {days_left} days)")
+        elif result.warning:
+            warning.append(f"{name} ({result.warning})")
+    parts = (
+        failing and f"{len(failing)} of {targets} targets fail: {format_names(failing, SHOWN)}",
+        off and f"off: {', '.join(f'{kind} ({why})' for kind, why in off.items())}",
+        warning and f"{len(warning)} of {targets} targets warn: {format_names(warning, SHOWN)}",
+    )
+    return "; ".join(str(each) for each in parts if each) or None
 
 
 class ProbeMonitor:
@@ -181,9 +168,8 @@ class ProbeMonitor:
         The API key of the market data is sent only where the environment permits it.
         """
         if isinstance(target, Polygon):
-            environment, market = self._me.settings, self._settings.market
-            urls = target.url or market.rest_url, market.ws_url
-            if key_refusal(urls, (environment.massive_rest_url, environment.massive_ws_url)) is not None:
+            market = self._settings.market
+            if self._me.settings.refuse_key(target.url or market.rest_url, market.ws_url) is not None:
                 return ProbeResult(target.kind, target.name, CONFIG, "key_refused")
         if not isinstance(target, Tcp) or target.bus is None:
             return target

@@ -81,6 +81,7 @@ class AskContext:
     Attributes:
         patience_sec: how long each request may wait for the source's limits.
         deadline: until when the source may take, by `time.monotonic`; then it has failed.
+        on_request: called with each request that was sent.
         can_wait: whether the question can be asked again later. It leaves half of what the limits allow to
             others, waits out no pause, and what came before a failure is its answer.
         is_paused: says before each request whether an operator took the source out of service: a question may
@@ -90,7 +91,7 @@ class AskContext:
     limiter: SharedRateLimiter
     patience_sec: float = 0.0
     deadline: float = math.inf
-    on_request: OnRequest | None = None
+    on_request: OnRequest = field(default=lambda _sent: None)
     can_wait: bool = False
     is_paused: Callable[[], Awaitable[bool]] | None = None
 
@@ -164,16 +165,12 @@ class SourceClient:
     Args:
         keys: the keys of each source; they take turns. A source that is not in it has none.
         base_urls: where to find a source instead of where its file says, as for a test or a proxy.
-        on_request: called with each request that was sent.
     """
 
     def __init__(
-        self,
-        keys: Mapping[str, Sequence[ApiKey]],
-        base_urls: Mapping[str, str] | None = None,
-        on_request: OnRequest | None = None,
+        self, keys: Mapping[str, Sequence[ApiKey]], base_urls: Mapping[str, str] | None = None
     ) -> None:
-        self.keys, self._on_request = keys, on_request
+        self.keys = keys
         self._turns: dict[str, int] = {}
         self._queues: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self._base_urls = base_urls or {}
@@ -402,20 +399,15 @@ class SourceClient:
         try:
             page = await _read_reply(asked, question, key, reply, error)
         except _NoAnswerError as why:
-            self._report(asked, replace(sent, outcome=why.outcome, reason=why.reason))
+            asked.context.on_request(replace(sent, outcome=why.outcome, reason=why.reason))
             raise
         except BusError:  # which could not be told that the source wants a pause
-            self._report(asked, replace(sent, outcome=AnswerStatus.LIMITED, reason=str(reply.status)))
+            asked.context.on_request(replace(sent, outcome=AnswerStatus.LIMITED, reason=str(reply.status)))
             raise
-        self._report(
-            asked, replace(sent, outcome=page.outcome, reason=page.reason, records=len(page.records))
+        asked.context.on_request(
+            replace(sent, outcome=page.outcome, reason=page.reason, records=len(page.records))
         )
         return page, reply.body
-
-    def _report(self, asked: _Asked, sent: SentRequest) -> None:
-        for callback in (self._on_request, asked.context.on_request):
-            if callback is not None:
-                callback(sent)
 
 
 def _find_time_error(asked: _Asked) -> _NoAnswerError:

@@ -138,9 +138,10 @@ async def ask_questions(
     sent: list[SentRequest] = []
     trials = []
     base_urls = {} if base_url is None else {source.name: base_url.rstrip("/")}
-    async with SourceClient(keys, base_urls, sent.append) as client:
+    context = AskContext(_NoLimits(), on_request=sent.append)
+    async with SourceClient(keys, base_urls) as client:
         for name, question in questions:
-            answer = await client.ask_endpoint(source, source.serves[name], question, AskContext(_NoLimits()))
+            answer = await client.ask_endpoint(source, source.serves[name], question, context)
             trials.append(Trial(name, question, answer, tuple(sent)))
             sent.clear()
     return trials
@@ -192,17 +193,11 @@ def encode_trial(trial: Trial) -> dict[str, Any]:
     answer, question = trial.answer, trial.question
     return {
         "endpoint": trial.endpoint,
-        "kind": question.kind.value,
-        "asset": question.asset.value,
-        "symbol": question.symbol,
-        "timeframe": question.timeframe,
-        "outcome": answer.outcome.value,
-        "reason": answer.reason,
+        **{name: getattr(question, name) for name in ("kind", "asset", "symbol", "timeframe")},
+        **{name: getattr(answer, name) for name in ("outcome", "reason", "missing", "misfits")},
         "records": len(answer.records),
-        "missing": answer.missing,
-        "misfits": [asdict(misfit) for misfit in answer.misfits],
-        "first": asdict(answer.records[0]) if answer.records else None,
-        "last": asdict(answer.records[-1]) if answer.records else None,
+        "first": answer.records[0] if answer.records else None,
+        "last": answer.records[-1] if answer.records else None,
         "requests": [
             {
                 "url": each.url,

@@ -56,21 +56,21 @@ def conclude_older(state: SeriesState, finding: SourceFinding) -> SeriesState:
     An answer without records settles what this source was asked for; others may have it. If only the
     newest parts of the question have none, the rest is asked for later.
     """
-    attempt, known_ms = state.attempts[finding.source], state.history_ms
+    attempt, known_ms, answer = state.attempts[finding.source], state.history_ms, finding.answer
     is_read = finding.verdict in (SourceVerdict.FRESH, SourceVerdict.LATE)
-    is_begun = finding.verdict is SourceVerdict.EMPTY and finding.parts_left > 0
-    pause_sec = PAUSE_SEC if finding.parts_left else 0.0
+    is_begun = finding.verdict is SourceVerdict.EMPTY and answer.parts_left > 0
+    pause_sec = PAUSE_SEC if answer.parts_left else 0.0
     history = replace(attempt.history, failures=0, retry_at=finding.asked_at + pause_sec)
-    if (is_read or is_begun) and known_ms is not None and finding.history_ms is not None:
-        known_ms = min(known_ms, finding.history_ms)
+    if (is_read or is_begun) and known_ms is not None and answer.since_ms is not None:
+        known_ms = min(known_ms, answer.since_ms)
     elif finding.verdict in (SourceVerdict.EMPTY, SourceVerdict.REFUSED):
         history = HistoryAttempt(begins_ms=known_ms)
     elif not finding.is_asked:
-        retry_at = finding.asked_at + max(PAUSE_SEC, finding.wait_sec)
+        retry_at = finding.asked_at + max(PAUSE_SEC, answer.wait_sec)
         history = replace(attempt.history, retry_at=retry_at)
     else:
         failures = attempt.history.failures + 1
-        retry_at = finding.asked_at + max(HISTORY_BACKOFF.pause_sec(failures), finding.wait_sec)
+        retry_at = finding.asked_at + max(HISTORY_BACKOFF.pause_sec(failures), answer.wait_sec)
         history = replace(attempt.history, failures=failures, retry_at=retry_at)
     attempts = {**state.attempts, finding.source: replace(attempt, history=history)}
     return replace(state, history_ms=known_ms, attempts=attempts)

@@ -7,7 +7,7 @@ read again from the bus for each load, so any instance may continue where anothe
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.bus import BusError
 from marketswarm.bus.circuit_breaker import CircuitBreaker
+from marketswarm.due_queue import DueWork
 from marketswarm.keys import source_breaker_key
 from marketswarm.net.retry import Backoff
 from marketswarm.tasks import run_beside
@@ -51,7 +52,6 @@ from services.sources.cascade.state import (
 from services.sources.cascade.store import CLAIM_SEC, Claim, Load, SeriesStore
 from services.sources.catalog.answer import SentRequest, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
-from services.sources.catalog.source import MarketSource
 from services.sources.settings import WorkSettings
 
 RECENT: Final = 70
@@ -66,6 +66,9 @@ LEAST_SHARE_SEC: Final = 2.0
 """The time that each source of a load has at least, also if those before it took longer than they may."""
 ERROR_BACKOFF: Final = Backoff(USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
 """The pauses of a series whose loads end with an error of ours."""
+
+CLAIMED_PAUSE_SEC: Final = 0.2
+"""Pause before retrying a series that another instance is loading."""
 
 log = logs.get("sources")
 
@@ -87,7 +90,7 @@ class LoadResult:
 
     `source` is the one whose records were published, which need not be the newest ones of the series.
     `outcomes` has the error of each source that failed, and None for each that is up, as of `answered_at`
-    (epoch seconds).
+    (epoch seconds). `took_sec` is how long all of it took.
     `wait_sec` is for CLAIMED and ERROR: after how many seconds to load the series again. `reason` is the type
     of the error.
     """
@@ -102,27 +105,19 @@ class LoadResult:
     requests: tuple[SentRequest, ...] = field(default=(), repr=False)
     reason: str = ""
     source: str = ""
+    took_sec: float = 0.0
 
 
 class SeriesLoader:
     """Load series.
 
     An error of ours ends only what it is in: asking that source, whose turn the next one takes, or else that
-    load. It is logged once for each series and type. `now` is the clock, in epoch seconds.
+    load. It is logged once for each series and type.
     """
 
-    def __init__(
-        self,
-        client: SourceClient,
-        store: SeriesStore,
-        catalog: Mapping[str, MarketSource],
-        get_settings: Callable[[], WorkSettings],
-        *,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self.store = store
-        self.reader = SourceReader(client, store, catalog, get_settings, now)
-        self._catalog, self._get_settings, self._now = catalog, get_settings, now
+    def __init__(self, reader: SourceReader) -> None:
+        self.reader, self.store = reader, reader.store
+        self._get_settings, self._now = reader.get_settings, reader.now
         self._recent: dict[str, dict[int, Record]] = {}
         self._failed_loads: dict[str, int] = {}
 
@@ -141,8 +136,7 @@ class SeriesLoader:
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             with self.store.keep_requests(series, terms.sent):
                 load, clock = await self._ask_cascade(series, before, terms)
-            answered_at = self._now()  # the bus may take what was answered much later
-            return replace(await self._publish(claim, before, load, clock), answered_at=answered_at)
+            return await self._publish(claim, before, load, clock)
 
         return await self._run_claimed(series, ask_and_publish)
 
@@ -153,10 +147,11 @@ class SeriesLoader:
         for, as after a load that asked for the whole history, or if another instance has the series.
         """
         served = choose_serving(loaded.findings)
-        if loaded.outcome is not LoadOutcome.LOADED or served is None or served.history_ms is not None:
+        if loaded.outcome is not LoadOutcome.LOADED or served is None or served.answer.since_ms is not None:
             return None
         source, session = served.source, await self.reader.find_session(series.session)
-        if served.verdict is not SourceVerdict.FRESH or not served.is_asked or source not in self._catalog:
+        is_of_catalog = source in self.reader.catalog
+        if served.verdict is not SourceVerdict.FRESH or not served.is_asked or not is_of_catalog:
             return None
         wanted_ms = find_oldest(series, session, round(1000 * self._now()))
 
@@ -195,22 +190,17 @@ class SeriesLoader:
             tuple(terms.sent),
             remember_from_ms=part.wanted_ms,
         )
-        settings = self._get_settings()
-        published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
-        if published.is_lost:
-            return LoadResult(LoadOutcome.LOST)
-        if terms.sent:
+        result = await self._store(claim, load)
+        if terms.sent and result.outcome is LoadOutcome.LOADED:
             log.info(
                 "series.history",
                 series=series.id,
                 source=part.source,
                 verdict=finding.verdict.value,
-                records=published.new,
-                parts_left=finding.parts_left,
+                records=result.new,
+                parts_left=finding.answer.parts_left,
             )
-        return LoadResult(
-            LoadOutcome.LOADED, load.state, published.new, requests=load.requests, source=part.source
-        )
+        return result
 
     async def try_source(self, series: Series, source: str) -> LoadResult:
         """Ask a source for the newest records of a series, to see whether it answers again. Raise BusError.
@@ -227,17 +217,7 @@ class SeriesLoader:
             with self.store.keep_requests(series, terms.sent):
                 deadline = time.monotonic() + TRIAL_SEC
                 finding, _ = await self.reader.ask(series, source, latest, terms, deadline)
-            answered_at = self._now()
-            load, settings = Load(series, before, (finding,), None, tuple(terms.sent)), self._get_settings()
-            published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
-            return LoadResult(
-                LoadOutcome.LOST if published.is_lost else LoadOutcome.LOADED,
-                before,
-                outcomes=published.outcomes,
-                answered_at=answered_at,
-                findings=load.findings,
-                requests=load.requests,
-            )
+            return await self._store(claim, Load(series, before, (finding,), None, tuple(terms.sent)))
 
         return await self._run_claimed(series, ask_and_publish)
 
@@ -270,6 +250,7 @@ class SeriesLoader:
         self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
     ) -> LoadResult:
         """Return the outcome ERROR for an error of ours."""
+        begun = time.monotonic()
         try:
             result = await self._run_under_claim(series, work)
         except BusError:
@@ -278,10 +259,10 @@ class SeriesLoader:
             self.reader.report_error(series, "", error)
             failures = self._failed_loads[series.id] = self._failed_loads.get(series.id, 0) + 1
             wait_sec = ERROR_BACKOFF.pause_sec(failures)
-            return LoadResult(LoadOutcome.ERROR, wait_sec=wait_sec, reason=type(error).__name__)
+            result = LoadResult(LoadOutcome.ERROR, wait_sec=wait_sec, reason=type(error).__name__)
         if result.outcome is LoadOutcome.LOADED:
             self._failed_loads.pop(series.id, None)
-        return result
+        return replace(result, took_sec=time.monotonic() - begun)
 
     async def _run_under_claim(
         self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
@@ -356,24 +337,31 @@ class SeriesLoader:
 
         `is_complete` is of a minute of a stream: whether none before it is missing.
         """
-        series, settings = load.series, self._get_settings()
+        series = load.series
         session = await self.reader.find_session(series.session)
         state = self._plan(load, session, clock)
         if is_complete is not None:
             state = plan_after_stream(state, clock.wall, is_complete=is_complete)
         load = replace(load, state=state, remember_from_ms=find_oldest(series, session, clock.now_ms))
-        published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
-        if published.is_lost:
-            return LoadResult(LoadOutcome.LOST)
-        if state.serving != before.serving:
+        result = await self._store(claim, load)
+        if result.outcome is LoadOutcome.LOADED and state.serving != before.serving:
             log.info(
                 "series.switched", series=series.id, was=before.serving, now=state.serving, why=state.reason
             )
+        return result
+
+    async def _store(self, claim: Claim, load: Load) -> LoadResult:
+        """Publish a load as it is, and give the claim back; LOST if another has it. Raise BusError."""
+        settings, answered_at = self._get_settings(), self._now()  # the bus may take it much later
+        published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
+        if published.is_lost:
+            return LoadResult(LoadOutcome.LOST)
         return LoadResult(
             LoadOutcome.LOADED,
-            state,
+            load.state,
             published.new,
             published.outcomes,
+            answered_at,
             findings=load.findings,
             requests=load.requests,
             source=load.served.source if load.served else "",
@@ -419,4 +407,29 @@ async def open_loader(
     """
     catalog = shipped_catalog()
     async with SourceClient(read_keys(catalog.values(), environ), base_urls) as client:
-        yield SeriesLoader(client, store, catalog, get_settings)
+        yield SeriesLoader(SourceReader(client, store, catalog, get_settings))
+
+
+async def load_concurrently(
+    series: Iterable[Series], at_once: int, load: Callable[[Series], Awaitable[None]]
+) -> None:
+    """Call `load` with each series, `at_once` at a time.
+
+    The next series is always one of the source that has the fewest loads running, by the first source of each
+    cascade: otherwise all places would wait for a source that takes one request a second. The series of one
+    source keep their order. Raise an ExceptionGroup of what `load` raises, which ends all others.
+    """
+    by_place = {str(place): each for place, each in enumerate(series)}
+    due = DueWork(lambda place: by_place[place].sources[0])
+    due.limit(at_once, at_once)
+    for place in by_place:
+        due.put(place, float(place))
+
+    async def work() -> None:
+        while (place := due.begin(len(by_place))) is not None:
+            await load(by_place[place])
+            due.finish(place, len(by_place))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(work())

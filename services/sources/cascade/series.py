@@ -7,7 +7,7 @@ unless a name says otherwise.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -156,15 +156,18 @@ def make_question(series: Series, session: Session, newest_ms: int | None, now_m
     is_bars = series.kind is RecordKind.BARS
     overlap_ms = OVERLAP_BARS * series.length_ms if is_bars else round(overlap_days * DAY_MS)
     start_ms = oldest_ms if newest_ms is None else max(oldest_ms, newest_ms - overlap_ms)
-    start, end = (_EPOCH + timedelta(milliseconds=ms) for ms in (start_ms, now_ms))
-    known = None if newest_ms is None else _EPOCH + timedelta(milliseconds=newest_ms)
-    return Question(series.symbol, series.asset, series.kind, min(start, end), end, series.timeframe, known)
+    question = make_older_question(series, min(start_ms, now_ms), now_ms)
+    return question if newest_ms is None else replace(question, known_until=_to_datetime(newest_ms))
 
 
 def make_older_question(series: Series, start_ms: int, end_ms: int) -> Question:
     """Return the question for a part of the history, up to what is known."""
-    start, end = (_EPOCH + timedelta(milliseconds=ms) for ms in (start_ms, end_ms))
+    start, end = _to_datetime(start_ms), _to_datetime(end_ms)
     return Question(series.symbol, series.asset, series.kind, start, end, series.timeframe)
+
+
+def _to_datetime(at_ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=at_ms)
 
 
 def find_oldest(series: Series, session: Session, now_ms: int) -> int:

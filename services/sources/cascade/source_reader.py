@@ -5,6 +5,7 @@ bus already. Which source is asked when, and what is published, is decided in `l
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -19,8 +20,8 @@ from services.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionErr
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.health import SourceHealth, read_health
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
-from services.sources.cascade.evaluation import RecordClock, evaluate_answer
-from services.sources.cascade.series import Series, fresh_until, make_question, time_of
+from services.sources.cascade.evaluation import RecordClock, date_finding, evaluate_answer
+from services.sources.cascade.series import Series, make_question, time_of
 from services.sources.cascade.state import SeriesState, SourceFinding, SourceVerdict, find_known_until
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
@@ -62,6 +63,7 @@ class SourceReader:
 
     Attributes:
         replays: the recordings that are played, by the names of their sources.
+        now: the clock, in epoch seconds.
     """
 
     def __init__(
@@ -70,11 +72,11 @@ class SourceReader:
         store: SeriesStore,
         catalog: Mapping[str, MarketSource],
         get_settings: Callable[[], WorkSettings],
-        now: Callable[[], float],
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.replays: Mapping[str, ReplaySource] = {}
-        self._client, self._store, self._catalog = client, store, catalog
-        self._get_settings, self._now = get_settings, now
+        self.store, self.catalog, self.get_settings, self.now = store, catalog, get_settings, now
+        self._client = client
         self._sessions: dict[str, Session] = {}
         self._opening = asyncio.Lock()
         self._replay: tuple[ReplaySettings, Bus] | None = None
@@ -118,8 +120,8 @@ class SourceReader:
         if replay is not None:
             answer = await replay.ask(question, on_request=terms.sent.append)
             if answer.played_at:  # it may have played minutes on while the question was on its way
-                clock = replace(clock, wall=self._now(), now=answer.played_at)
-        elif source in self._catalog:
+                clock = replace(clock, wall=self.now(), now=answer.played_at)
+        elif source in self.catalog:
             answer = await self._ask_outside(series, source, question, terms, deadline)
             answer = self._date_quotes(series, answer) if answer.is_untimed else answer
         else:
@@ -131,7 +133,7 @@ class SourceReader:
         self, series: Series, source: str, question: Question, terms: AskTerms, deadline: float
     ) -> SourceAnswer:
         """Return the answer of a source of the catalogue, within its limits and unless it is paused."""
-        bus, can_wait = self._store.bus, terms.older is not None
+        bus, can_wait = self.store.bus, terms.older is not None
         breaker = CircuitBreaker(bus, source_breaker_key(source))
         context = AskContext(
             SharedRateLimiter(bus, source_account_key(source)),
@@ -147,7 +149,7 @@ class SourceReader:
         return answer
 
     def _find_source(self, name: str) -> MarketSource:
-        return self._catalog[name].replace_limits(self._get_settings().limits)
+        return self.catalog[name].replace_limits(self.get_settings().limits)
 
     def _date_quotes(self, series: Series, answer: SourceAnswer) -> SourceAnswer:
         """Return an answer without times in which a quote is as old as the first one with its values.
@@ -166,25 +168,18 @@ class SourceReader:
 
     async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> SourceFinding:
         """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
-        mark = await self._store.read_mark(series.symbol)
+        mark = await self.store.read_mark(series.symbol)
+        finding = SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
         if mark is None:
-            return SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
-        until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
-        is_fresh = clock.now_ms <= until_ms
-        return SourceFinding(
-            source,
-            SourceVerdict.FRESH if is_fresh else SourceVerdict.LATE,
-            "" if is_fresh else "its stream is late",
-            newest_ms=mark,
-            fresh_until=clock.to_wall(until_ms),
-            asked_at=clock.wall,
-        )
+            return finding
+        session = await self.find_session(series.session)
+        return date_finding(series, session, finding, mark, clock, late="its stream is late")
 
     async def evaluate_streamed(
         self, series: Series, answer: SourceAnswer
     ) -> tuple[SourceFinding, RecordClock]:
         """Return what the minute is worth, and the clock by which it has ended."""
-        wall = self._now()
+        wall = self.now()
         end = (time_of(answer.records[0]) + series.length_ms) / 1000
         # the source says that it has ended; our clock may be a little behind that of the source
         clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
@@ -193,17 +188,17 @@ class SourceReader:
 
     async def read_clock(self, series: Series, source: str) -> RecordClock:
         """Return the time of a source's records: our own, or that of its recording."""
-        wall = self._now()
+        wall = self.now()
         replay = self.replays.get(source)
-        settings = self._get_settings().replay
+        settings = self.get_settings().replay
         if replay is None or settings is None:
             return RecordClock(wall, wall)
         return RecordClock(wall, await replay.find_time(series.symbol) or wall, settings.speed)
 
     async def follow_replay(self) -> None:
         """Play the recording that the settings name, or none. Raise RecordingError if it can't be read."""
-        settings = self._get_settings().replay
-        wanted = None if settings is None else (settings, self._store.bus)
+        settings = self.get_settings().replay
+        wanted = None if settings is None else (settings, self.store.bus)
         if wanted == self._replay:
             return
         self.replays, self._replay = {}, None
@@ -228,8 +223,8 @@ class SourceReader:
     async def read_health(self, sources: Iterable[str]) -> dict[str, SourceHealth]:
         """Return how each of these sources is. Raise BusError."""
         names = set(sources)
-        catalog = {name: self._find_source(name) for name in names & self._catalog.keys()}
-        return await read_health(self._store.bus, names, catalog, self._client.keys)
+        catalog = {name: self._find_source(name) for name in names & self.catalog.keys()}
+        return await read_health(self.store.bus, names, catalog, self._client.keys)
 
     def report_error(self, series: Series, source: str, error: Exception) -> None:
         """Log an error of ours in a load, once for each series and type; `source` as in `log_error`."""

@@ -9,7 +9,7 @@ clock, unless a name says otherwise.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
@@ -18,6 +18,7 @@ from marketswarm.channels.text import printable_line
 from marketswarm.net.retry import Backoff
 from services.market.records import Record
 from services.sources.cascade.series import AT_CLOSE, DayEnd, Pace, Series
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 
 LONGEST_RETRY_SEC: Final = 900.0
 """The longest time for which a source is left out whose answer was of no use.
@@ -29,6 +30,11 @@ SHORTEST_PAUSE_SEC: Final = 0.2
 MAX_REASON: Final = 200
 STREAM_OVERDUE_SEC: Final = 75.0
 """How long after a minute of a stream the next one is overdue, and asked for."""
+_OF_TRUTH: Final = (
+    *("id", "symbol", "kind", "timeframe", "asset", "session", "group", "critical"),
+    *("max_age_sec", "every_sec"),
+)
+"""What is stored of a series beside its state, for those who read it."""
 _PACE_FACTOR: Final[Mapping[Pace, float]] = {Pace.QUIET: 2.0, Pace.NORMAL: 1.0, Pace.VOLATILE: 0.5}
 
 
@@ -65,7 +71,7 @@ _WORKING: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE})
 _SLOWER: Final = frozenset(
     {SourceVerdict.LATE, SourceVerdict.WRONG, SourceVerdict.EMPTY, SourceVerdict.REFUSED, SourceVerdict.ERROR}
 )
-_ANSWERED: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
+ANSWERED: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +82,10 @@ class SourceFinding:
         reason: in one word or in the source's own; empty for FRESH.
         newest_ms: the time of the newest of these records, or up to which a stream is complete.
         fresh_until: until when these records are fresh.
-        wait_sec: after how many seconds the source may be asked again; 0 if that is unknown.
-        is_replay: whether the records were played from a recording.
-        played_at: the time of the recording's clock; 0 for others.
         is_asked: whether a request was sent to the source. None is for a minute of a stream, for a stream's
             mark on the bus, or if limits of ours allow none.
-        min_interval_sec: for how long the source is not asked again for this series, for its limits to last.
-        history_ms: of an answer to a question for a history: from when on it answers. parts_left: how many
-            parts of the question it leaves out.
         day_end: when the source has a whole day, for bars of `1d`.
+        answer: what the source answered, from which the above follow.
     """
 
     source: str
@@ -94,15 +95,9 @@ class SourceFinding:
     newest_ms: int | None = None
     fresh_until: float = 0.0
     asked_at: float = 0.0
-    digest: str = ""
-    wait_sec: float = 0.0
-    is_replay: bool = False
-    played_at: float = 0.0
     is_asked: bool = True
-    min_interval_sec: float = 0.0
-    history_ms: int | None = None
-    parts_left: int = 0
     day_end: DayEnd = AT_CLOSE
+    answer: SourceAnswer = field(default=SourceAnswer("", AnswerStatus.EMPTY), repr=False)
 
 
 Bounded = Annotated[int, Field(strict=True, ge=-(2**53), le=2**53)]
@@ -176,21 +171,8 @@ class SeriesState:
 
     def encode(self, series: Series) -> bytes:
         """Return the state as JSON, with what the truth says of the series, for those who read it."""
-        document: dict[str, Any] = {
-            "id": series.id,
-            "symbol": series.symbol,
-            "kind": series.kind,
-            "timeframe": series.timeframe,
-            "asset": series.asset,
-            "session": series.session,
-            "group": series.group,
-            "critical": series.critical,
-            "from": series.sources,
-            "max_age_sec": series.max_age_sec,
-            "every_sec": series.every_sec,
-            **{name: getattr(self, name) for name in self.__slots__},
-        }
-        return orjson.dumps(document)
+        of_truth = {name: getattr(series, name) for name in _OF_TRUTH} | {"from": series.sources}
+        return orjson.dumps(of_truth | {name: getattr(self, name) for name in self.__slots__})
 
 
 WAITING: Final = SeriesState()
@@ -241,16 +223,17 @@ def find_known_until(state: SeriesState, source: str) -> int | None:
 def note_attempt(series: Series, before: Attempt | None, finding: SourceFinding) -> Attempt:
     """Return the attempt that a finding leaves, with when the source may be asked again for this series."""
     history = before.history if before else HistoryAttempt()
+    interval_sec = finding.answer.min_interval_sec
     if finding.verdict is SourceVerdict.FRESH:
-        retry_at = finding.asked_at + finding.min_interval_sec if finding.min_interval_sec else 0.0
+        retry_at = finding.asked_at + interval_sec if interval_sec else 0.0
         return Attempt(finding.verdict, "", finding.asked_at, finding.newest_ms, 0, retry_at, history)
     failures = 1 + (before.failures if before else 0)
     retry_at = 0.0
     if finding.verdict in _SLOWER:
         backoff = Backoff(series.every_sec or USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
-        retry_at = finding.asked_at + max(backoff.pause_sec(failures), finding.min_interval_sec)
+        retry_at = finding.asked_at + max(backoff.pause_sec(failures), interval_sec)
     elif finding.verdict is SourceVerdict.LIMITED:
-        retry_at = finding.asked_at + finding.wait_sec
+        retry_at = finding.asked_at + finding.answer.wait_sec
     newest_ms = finding.newest_ms if finding.newest_ms is not None else (before.newest_ms if before else None)
     return Attempt(finding.verdict, finding.reason, finding.asked_at, newest_ms, failures, retry_at, history)
 
@@ -271,17 +254,16 @@ def conclude_load(
         attempts[finding.source] = note_attempt(series, attempts.get(finding.source), finding)
     state = replace(before, attempts=attempts, asked_at=now if findings else before.asked_at)
     served = choose_serving(findings)
-    if any(finding.verdict in _ANSWERED for finding in findings):
+    if any(finding.verdict in ANSWERED for finding in findings):
         state = replace(state, loaded_at=now)
     is_older = served is not None and (served.newest_ms or 0) < (before.newest_ms or 0)
-    is_same_time = (
-        served is not None and served.is_replay == before.replay
-    )  # what was played is of another day
+    # what was played is of another day
+    is_same_time = served is not None and served.answer.is_replay == before.replay
     # not a source that is late, and has nothing newer than the one before it
     if served is not None and (served.verdict is SourceVerdict.FRESH or not is_older or not is_same_time):
         is_other = served.source != before.serving
         times = [each for each in (before.newest_ms, served.newest_ms) if each is not None]
-        known_ms = served.history_ms
+        known_ms = served.answer.since_ms
         state = replace(
             state,
             serving=served.source,
@@ -289,9 +271,9 @@ def conclude_load(
             newest_ms=max(times, default=None) if is_same_time else served.newest_ms,
             history_ms=before.history_ms if is_same_time and known_ms is None else known_ms,
             fresh_until=max(served.fresh_until, before.fresh_until if is_same_time else 0.0),
-            not_before=now + served.min_interval_sec,
-            replay=served.is_replay,
-            played_at=served.played_at,
+            not_before=now + served.answer.min_interval_sec,
+            replay=served.answer.is_replay,
+            played_at=served.answer.played_at,
         )
     earlier = series.sources
     if state.serving:

@@ -5,10 +5,9 @@ or nothing, and the next one asks again. Every method raises BusError.
 """
 
 import hashlib
-import math
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -19,7 +18,13 @@ from marketswarm.agent.outage_state import OutageState
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import LeaseAction, apply_lease_action
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_object, read_fields, report_unusable
+from marketswarm.bus.stored_values import (
+    MAX_EPOCH_SEC,
+    parse_decimal,
+    parse_object,
+    read_fields,
+    report_unusable,
+)
 from marketswarm.keys import (
     MARKET_BARS,
     MARKET_DOWNLOADS,
@@ -32,11 +37,11 @@ from marketswarm.keys import (
     series_records_key,
     source_claim_key,
 )
-from marketswarm.text import parse_digits
+from marketswarm.text import decode_text, parse_digits
 from services.market.entries import encode_entry
 from services.market.records import DAY_MS, Provenance, RecordKind
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
-from services.sources.cascade.alerts import encode_finding, encode_verdict, find_outcomes
+from services.sources.cascade.evaluation import encode_finding, encode_verdict, find_outcomes
 from services.sources.cascade.series import Series, time_of
 from services.sources.cascade.state import (
     WAITING,
@@ -274,13 +279,13 @@ class SeriesStore:
                 found[_decode(name)] = float(at) if isinstance(at, int | float) else 0.0
         return found
 
-    async def drop(self, sources: Iterable[str], series: Iterable[str]) -> None:
-        """Delete the states of sources and series that the truth does not name."""
-        pipe = self.bus.pipeline()
-        for key, names in ((MARKET_SOURCES, sources), (MARKET_SERIES, series)):
-            for name in names:
-                pipe.hdel(key, name)
-        await self.bus.ask(pipe.execute())
+    async def drop_unnamed(self, sources: Collection[str], series: Collection[str]) -> None:
+        """Delete the states of all sources and series but these, which the truth names."""
+        bus = self.bus
+        for key, named in ((MARKET_SOURCES, sources), (MARKET_SERIES, series)):
+            gone = [name for name in await bus.ask(bus.client.hkeys(key)) if _decode(name) not in named]
+            if gone:
+                await bus.ask(bus.client.hdel(key, *gone))
 
     async def write_verdicts(self, states: Mapping[str, OutageState]) -> None:
         changes = [encode_verdict(name, state) for name, state in states.items()]
@@ -290,24 +295,12 @@ class SeriesStore:
         """Return when the last refresh that was completed began, in epoch seconds; None if unknown."""
         bus = self.bus
         raw = await bus.ask(bus.client.get(SOURCES_REFRESHED))
-        try:
-            at = float(raw) if raw is not None else math.nan
-        except ValueError:
-            at = math.nan
-        return at if 0 < at <= MAX_EPOCH_SEC else None
+        return parse_decimal(decode_text(raw), 0.001, MAX_EPOCH_SEC)
 
     async def write_refreshed(self, at: float) -> None:
         """Store when a refresh began that is complete now, in epoch seconds."""
         bus = self.bus
         await bus.ask(bus.client.set(SOURCES_REFRESHED, format(at, ".3f")))
-
-    async def list_stored(self) -> tuple[list[str], list[str]]:
-        """Return the names of the sources and of the series that have a state."""
-        pipe = self.bus.pipeline()
-        pipe.hkeys(MARKET_SOURCES)
-        pipe.hkeys(MARKET_SERIES)
-        sources, series = await self.bus.ask(pipe.execute())
-        return [_decode(name) for name in sources], [_decode(name) for name in series]
 
 
 def find_bucket_ms(series: Series) -> int:
@@ -350,9 +343,9 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRec
     provenance = Provenance(
         served.source,
         served.asked_at,
-        served.digest,
-        is_replay=served.is_replay,
-        played_at=served.played_at,
+        served.answer.digest,
+        is_replay=served.answer.is_replay,
+        played_at=served.answer.played_at,
         rank=rank,
     )
     for record in sorted(served.records, key=time_of):

@@ -18,6 +18,7 @@ from jmespath.exceptions import JMESPathError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from services.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from services.sources.limits import LimitSettings
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
@@ -144,27 +145,6 @@ class Auth(FilePart):
         if self.place in (AuthPlace.QUERY, AuthPlace.HEADER) and not self.name:
             raise ValueError(f"name: what the {self.place} is called")
         return self
-
-
-class Limits(FilePart):
-    """How many requests a source takes, over all processes with the same key."""
-
-    per_second: Count | None = None
-    per_minute: Count | None = None
-    per_hour: Count | None = None
-    per_day: Count | None = None
-    per_month: Count | None = None
-
-    def windows(self) -> tuple[tuple[int, int], ...]:
-        """Each limit as seconds and requests, the shortest window first."""
-        named = {
-            1: self.per_second,
-            60: self.per_minute,
-            3600: self.per_hour,
-            86_400: self.per_day,
-            30 * 86_400: self.per_month,
-        }
-        return tuple((sec, count) for sec, count in named.items() if count is not None)
 
 
 class SymbolRule(FilePart):
@@ -315,7 +295,10 @@ class Endpoint(FilePart):
 
     @model_validator(mode="after")
     def _fields_are_those_of_the_kind(self) -> Self:
-        """Raise ValueError if a field is missing, unknown, or a time without a format."""
+        """Raise ValueError if a field is missing, unknown, or a time without a format.
+
+        The same if observations have a zone: one date would be another time from each source.
+        """
         needed, possible = REQUIRED_FIELDS[self.kind], OPTIONAL_FIELDS[self.kind]
         if absent := needed - self.fields.keys():
             raise ValueError(f"fields: {self.kind} need {', '.join(sorted(absent))}")
@@ -324,24 +307,15 @@ class Endpoint(FilePart):
         for name in TIME_FIELDS & self.fields.keys():
             if not self.fields[name].format:
                 raise ValueError(f"fields.{name}: a time needs a format")
-        return self
-
-    @model_validator(mode="after")
-    def _dates_of_observations_are_in_utc(self) -> Self:
-        """Raise ValueError if observations have a zone: one date would be another time from each source."""
         if self.kind is RecordKind.OBSERVATIONS and self.fields["start"].zone != "UTC":
             raise ValueError("fields.start: the date of an observation is a midnight of UTC, without a zone")
         return self
 
     @model_validator(mode="after")
-    def _limit_is_there_where_it_is_asked_for(self) -> Self:
+    def _what_is_asked_for_is_there(self) -> Self:
+        """Raise ValueError if a request needs a limit or a timeframe that is not there, or not known."""
         if self.limit is None and any("{limit" in text for text in (self.path, *self.params.values())):
             raise ValueError("limit: {limit} needs one")
-        return self
-
-    @model_validator(mode="after")
-    def _timeframes_are_those_of_bars(self) -> Self:
-        """Raise ValueError if bars have no timeframes, others have some, or one is unknown."""
         if (self.kind is RecordKind.BARS) != bool(self.timeframes):
             raise ValueError("timeframes: bars need them, and nothing else has any")
         if unknown := {name for names in self.without.values() for name in names} - self.timeframes.keys():
@@ -377,8 +351,9 @@ class MarketSource(FilePart):
     headers: Mapping[str, str] = {}
     """What every request has, such as a User-Agent; a question may say otherwise."""
     auth: Auth = Auth()
-    limits: Limits = Limits()
-    limits_without_key: Limits | None = None
+    limits: LimitSettings = LimitSettings()
+    """How many requests it takes, over all processes with the same key."""
+    limits_without_key: LimitSettings | None = None
     """The limits of a source with an optional key, when there is none."""
     symbols: Mapping[AssetClass, SymbolRule] = {}
     serves: Annotated[Mapping[str, Endpoint], Field(min_length=1)]
@@ -410,13 +385,13 @@ class MarketSource(FilePart):
             if fits and self.symbol_rule(endpoint, asset).spell(symbol) is not None:
                 yield endpoint
 
-    def find_limits(self, *, has_key: bool) -> Limits:
+    def find_limits(self, *, has_key: bool) -> LimitSettings:
         return self.limits if has_key or self.limits_without_key is None else self.limits_without_key
 
-    def replace_limits(self, limits: Mapping[str, BaseModel]) -> Self:
+    def replace_limits(self, limits: Mapping[str, LimitSettings]) -> Self:
         """Return the source with the limits that the settings say, by the names of sources, if they do."""
         own = limits.get(self.name)
-        return self if own is None else self.model_copy(update={"limits": Limits(**own.model_dump())})
+        return self if own is None else self.model_copy(update={"limits": own})
 
     def symbol_rule(self, part: Endpoint | Stream, asset: AssetClass) -> SymbolRule:
         return part.symbols.get(asset) or self.symbols.get(asset) or SymbolRule()

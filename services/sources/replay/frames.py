@@ -61,20 +61,9 @@ def _make_header(bars: list[tuple[int, Bar]]) -> bytes:
 
 def _make_rows(bars: list[tuple[int, Bar]]) -> Iterator[dict[str, object]]:
     for at, bar in bars:
-        yield {
-            "kind": RecordKind.BARS,
-            "sym": bar.symbol,
-            "asset": AssetClass.STOCKS,
-            "timeframe": bar.timeframe,
-            "start": bar.start_ms,
-            "open": bar.open,
-            "high": bar.high,
-            "low": bar.low,
-            "close": bar.close,
-            "volume": bar.volume,
-            "vwap": bar.vwap,
-            "known": at,
-        }
+        row = {"kind": RecordKind.BARS, "sym": bar.symbol, "asset": AssetClass.STOCKS, "start": bar.start_ms}
+        names = ("timeframe", "open", "high", "low", "close", "volume", "vwap")
+        yield row | {name: getattr(bar, name) for name in names} | {"known": at}
 
 
 def _to_iso(at_ms: int) -> str:

@@ -134,14 +134,6 @@ class SeriesKey(NamedTuple):
     timeframe: str = ""
 
 
-class _MisfitError(Exception):
-    """A line is not a row; `str()` says why."""
-
-    def __init__(self, field_name: str, why: str) -> None:
-        super().__init__(why)
-        self.field, self.why = field_name, why
-
-
 @dataclass(slots=True)
 class _Series:
     """Hold the lines of a series as they stand in the file, by their start and the time when they were known.
@@ -275,12 +267,11 @@ class _Reader:
         for reel in header.reels:
             self._reel_of |= dict.fromkeys(reel.symbols, reel)
         for number, line in self._read_lines():
-            try:
-                self._add_row(line)
-            except _MisfitError as error:
+            misfit = self._add_row(number, line)
+            if misfit is not None:
                 self._bad_rows += 1
                 if len(self._misfits) < MAX_MISFITS:
-                    self._misfits.append(Misfit(number, error.field, error.why))
+                    self._misfits.append(misfit)
         if not self._rows:
             raise RecordingError(f"{header.name}: no line is a record")
         for series in self._series.values():
@@ -312,26 +303,26 @@ class _Reader:
             # what is left of a line that is too long is not a line of its own
             is_rest = not line.endswith(b"\n")
 
-    def _add_row(self, line: bytes) -> None:
-        """Add the record of a line. Raise _MisfitError if the line is not a record."""
+    def _add_row(self, number: int, line: bytes) -> Misfit | None:
+        """Add the record of a line; return what is wrong with the line if it is not a record."""
         if len(line) > MAX_LINE_BYTES:
-            raise _MisfitError("", f"more than {MAX_LINE_BYTES} bytes")
+            return Misfit(number, "", f"more than {MAX_LINE_BYTES} bytes")
         try:
             row = _ROW.validate_json(line)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            raise _MisfitError(".".join(map(str, first["loc"][1:])), first["type"]) from None
+            return Misfit(number, ".".join(map(str, first["loc"][1:])), first["type"])
         timeframe = row.timeframe if isinstance(row, _BarRow) else ""
         if isinstance(row, _BarRow) and timeframe not in TIMEFRAME_SEC:
-            raise _MisfitError("timeframe", "unknown")
+            return Misfit(number, "timeframe", "unknown")
         reel, known = self._reel_of.get(row.sym), _known_ms(row)
         if reel is None:
-            raise _MisfitError("sym", "in no reel")
+            return Misfit(number, "sym", "in no reel")
         if known > to_ms(reel.to):
-            raise _MisfitError("known", "after the end of its reel")
+            return Misfit(number, "known", "after the end of its reel")
         start = row.at if isinstance(row, _QuoteRow) else row.start
         if known < start:
-            raise _MisfitError("known", "before the record")
+            return Misfit(number, "known", "before the record")
         series = self._series.setdefault(
             SeriesKey(RecordKind(row.kind), row.sym, row.asset, timeframe), _Series()
         )
@@ -339,6 +330,7 @@ class _Reader:
         series.known.append(known)
         series.lines.append(line.rstrip(b"\r\n"))
         self._rows += 1
+        return None
 
 
 def _known_ms(row: _BarRow | _QuoteRow | _ObservationRow) -> int:

@@ -120,7 +120,7 @@ async def test_a_series_is_loaded_once_however_often_the_truth_comes_and_goes(sc
 async def test_the_alerts_get_each_outcome_with_the_time_of_the_answer(scene):
     dispatcher, _, _ = scene
     result = LoadResult(LoadOutcome.LOST, outcomes={"a": "timeout", "b": None}, answered_at=7.0)
-    dispatcher.note_load(SERIES, result, 1.0)
+    dispatcher.note_load(SERIES, result)
     assert dispatcher.alerts.added == [("a", 7.0, "timeout"), ("b", 7.0, None)]
 
 
@@ -128,10 +128,10 @@ async def test_the_failure_of_a_source_says_who_serves_its_series_meanwhile(scen
     dispatcher, _, _ = scene
     outcomes = {"a": "timeout", "b": None}
     served = LoadResult(LoadOutcome.LOADED, outcomes=outcomes, answered_at=7.0, source="b")
-    dispatcher.note_load(SERIES, served, 1.0)
+    dispatcher.note_load(SERIES, served)
     assert dispatcher.alerts.added[0] == ("a", 7.0, "timeout", f"meanwhile b serves {SERIES.id}")
     nobody = LoadResult(LoadOutcome.LOADED, outcomes={"a": "timeout"}, answered_at=8.0)
-    dispatcher.note_load(SERIES, nobody, 1.0)
+    dispatcher.note_load(SERIES, nobody)
     assert dispatcher.alerts.added[2] == ("a", 8.0, "timeout")
 
 

@@ -30,7 +30,6 @@ from services.sources.cascade.series import list_series
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
-from services.sources.reload import reload_stale
 from services.sources.settings import SourcesSettings
 from support.rig.receiver import Answer
 from support.scenes.sources import SourcesMarket, answer_as_coinbase, answer_as_kraken
@@ -90,7 +89,7 @@ class RefreshScene:
         self.market, self.me, self.metrics = market, Me(), SourcesMetrics()
         self.loader = market.make_loader(client)
         self.dispatcher = SeriesDispatcher(self.me, self.loader, market.alerts, self.metrics)
-        self.refresh = Refresh(self.me, self.loader, self.dispatcher, lambda: self.config, "market-redis")
+        self.refresh = Refresh(self.dispatcher, lambda: self.config, "market-redis")
 
     async def follow(self):
         series = list_series(self.config)
@@ -168,7 +167,8 @@ async def test_what_the_truth_does_not_name_is_forgotten(scene):
     await client.hset(MARKET_SERIES, "GONE:bars:1m", b"{}")
 
     async def is_forgotten():
-        return await scene.loader.store.list_stored() == (["kraken"], [SERIES])
+        names = [await client.hkeys(key) for key in (MARKET_SOURCES, MARKET_SERIES)]
+        return names == [[b"kraken"], [SERIES.encode()]]
 
     async with running(scene):
         await auntil(is_forgotten)
@@ -242,11 +242,11 @@ async def down(market):
         for site in (market["coinbase"], market["kraken"]):
             site.choose = lambda _request: Answer(500)
         for _ in range(3):
-            scene.dispatcher.note_load(series, await scene.loader.load(series), 0.1)
+            scene.dispatcher.note_load(series, await scene.loader.load(series))
         market["coinbase"].choose = answer_as_coinbase
         for name in ("coinbase", "kraken"):
             await CircuitBreaker(market.bus, source_breaker_key(name)).resume()
-        scene.dispatcher.note_load(series, await scene.loader.load(series), 0.1)
+        scene.dispatcher.note_load(series, await scene.loader.load(series))
         scene.series = series
         yield scene
         await asyncio.gather(*scene.me.tasks)
@@ -327,7 +327,7 @@ async def test_a_series_that_a_load_stored_after_it_left_the_truth_is_forgotten_
 
 
 def reload(scene):
-    return reload_stale(scene.dispatcher, scene.loader, 10)
+    return scene.dispatcher.reload_stale(10)
 
 
 async def test_a_series_that_is_not_fresh_is_loaded_on_request_though_it_is_not_due(scene):

@@ -15,7 +15,7 @@ from services.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from services.sources import streams as streams_module
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader
 from services.sources.cascade.series import Series
-from services.sources.cascade.source_reader import MAX_BEHIND_SEC
+from services.sources.cascade.source_reader import MAX_BEHIND_SEC, SourceReader
 from services.sources.cascade.state import (
     STREAM_OVERDUE_SEC,
     WAITING,
@@ -28,6 +28,7 @@ from services.sources.cascade.state import (
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
+from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
 from services.sources.settings import WorkSettings
 from services.sources.streams import SourceStream, find_stream_url, group_streamed
@@ -137,7 +138,9 @@ def publish(bus):
 
     async def run(state, *, start_ms=MINUTE, now=NOW, **prices):
         await bus.client.hset(MARKET_SERIES, COIN.id, state.encode(COIN))
-        loader = SeriesLoader(None, SeriesStore(lambda: bus), CATALOG, WorkSettings, now=lambda: now)
+        loader = SeriesLoader(
+            SourceReader(None, SeriesStore(lambda: bus), CATALOG, WorkSettings, now=lambda: now)
+        )
         values = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, **prices}
         bar = Bar("BTC/USDT", "1m", start_ms, **values)
         answer = SourceAnswer("binance", AnswerStatus.OK, records=(bar,), asked_at=now, digest="d" * 64)
@@ -258,8 +261,9 @@ async def test_a_stream_that_ends_with_an_error_of_ours_is_logged_once_and_tried
         log=SimpleNamespace(error=lambda event, **fields: logged.append((event, fields["source"]))),
         set_degraded=lambda why, *, part: degraded.append((why, part)),
     )
-    loader = SeriesLoader(None, SeriesStore(lambda: bus), CATALOG, WorkSettings)
-    stream = SourceStream(me, loader, None, metrics, source="binance", url="ws://x", series={"BTCUSDT": COIN})
+    loader = SeriesLoader(SourceReader(None, SeriesStore(lambda: bus), CATALOG, WorkSettings))
+    dispatcher = SeriesDispatcher(me, loader, None, metrics)
+    stream = SourceStream(dispatcher, "binance", "ws://x", {"BTCUSDT": COIN})
     running = asyncio.create_task(stream.run())
     await asyncio.wait_for(may_end.wait(), 20)
     await end_tasks(running)

@@ -19,6 +19,7 @@ from services.market.records import AssetClass, RecordKind
 from services.sources.access.client import SourceClient
 from services.sources.cascade.loader import LoadResult, SeriesLoader
 from services.sources.cascade.series import Series
+from services.sources.cascade.source_reader import SourceReader
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
@@ -126,7 +127,9 @@ class SourcesMarket:
         settings = SourcesSettings.model_validate({"settings": self.work}).settings
         store = SeriesStore(lambda: self.bus)
         return SeriesLoader(
-            client, store, self.catalog, lambda: settings, now=lambda: time.time() + self.ahead_sec
+            SourceReader(
+                client, store, self.catalog, lambda: settings, now=lambda: time.time() + self.ahead_sec
+            )
         )
 
     async def load(self, series: Series, **more: Any) -> LoadResult:

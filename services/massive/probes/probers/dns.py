@@ -5,7 +5,6 @@ hosts file and the search list of this machine are not used.
 """
 
 import asyncio
-import contextlib
 import socket
 import time
 from collections.abc import Sequence
@@ -101,7 +100,7 @@ async def _query_servers(
 
 
 async def _query_server(query: dns.message.QueryMessage, server: str, port: int) -> dns.message.Message:
-    """Return the answer of one server; forged and malformed datagrams are skipped.
+    """Return the answer of one server, by TCP if it is too long; forged and malformed datagrams are skipped.
 
     Raises OSError, EOFError or DNSException.
     """
@@ -111,18 +110,11 @@ async def _query_server(query: dns.message.QueryMessage, server: str, port: int)
     udp_socket = await backend.make_socket(  # type: ignore[no-untyped-call]  # the library has no types here
         family, socket.SOCK_DGRAM, 0, None, (server, port)
     )
-    with contextlib.suppress(dns.message.Truncated):
-        async with udp_socket:
-            return await dns.asyncquery.udp(
-                query,
-                server,
-                port=port,
-                sock=udp_socket,
-                ignore_unexpected=True,
-                ignore_errors=True,
-                raise_on_truncation=True,
-            )
-    return await dns.asyncquery.tcp(query, server, port=port)
+    async with udp_socket:
+        answer, _ = await dns.asyncquery.udp_with_fallback(
+            query, server, port=port, udp_sock=udp_socket, ignore_unexpected=True, ignore_errors=True
+        )
+    return answer
 
 
 def _normalize(text: str) -> str:

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 from marketswarm.net.errors import ConnectionEnded
 from services.market.massive import ProtocolMachine
-from services.massive.market.rest import RestClient, RestError
+from services.massive.market.api import RestClient, RestError, StreamConnection, authenticate
 from services.massive.market.status import CONNECTING, STANDBY, STREAMING
-from services.massive.market.stream import StreamConnection, authenticate
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import ProbeResult

@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from services.massive.probes.probers.connection import connect_host
 from services.massive.probes.probers.context import ProbeContext
+from services.massive.probes.probers.tcp import connect_host
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import ProbeResult
 from services.massive.targets import DAY_SEC, Tls

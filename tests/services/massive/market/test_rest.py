@@ -6,8 +6,8 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
+from services.massive.market.api import MAX_BYTES, MAX_PAGES, RestClient, RestError
 from services.massive.market.gaps import MissingBars
-from services.massive.market.rest import MAX_BYTES, MAX_PAGES, RestClient, RestError
 from support.rig import free_port
 from support.rig.market_api import KEY, MINUTE, SmallMarket
 

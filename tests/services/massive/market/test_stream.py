@@ -10,7 +10,7 @@ from websockets.asyncio.server import serve
 
 from marketswarm.net.errors import ConnectionEnded
 from services.market.massive import ConnectionState, ProtocolMachine, Request
-from services.massive.market.stream import MAX_FRAME_BYTES, StreamConnection, authenticate
+from services.massive.market.api import MAX_FRAME_BYTES, StreamConnection, authenticate
 from support.fixtures import opened
 from support.rig import free_port
 from support.rig.certificates import Authority

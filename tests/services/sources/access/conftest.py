@@ -21,7 +21,9 @@ async def ask(site):
     async def ask_source(source=None, account=None, keys=(), port=site.port, seen=None, **more):
         source = source or make_source()
         where, known = {"example": f"http://127.0.0.1:{port}"}, {"example": keys} if keys else {}
-        async with SourceClient(known, where, None if seen is None else seen.append) as client:
+        if seen is not None:
+            more["on_request"] = seen.append
+        async with SourceClient(known, where) as client:
             account, asked = account or Account(), more.pop("question", question())
             return await client.ask(source, asked, account, AskContext(account, **more))
 

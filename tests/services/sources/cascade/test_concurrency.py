@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from services.market.records import AssetClass, RecordKind
-from services.sources.cascade.concurrency import load_concurrently
+from services.sources.cascade.loader import load_concurrently
 from services.sources.cascade.series import Series
 
 

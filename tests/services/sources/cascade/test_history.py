@@ -22,6 +22,7 @@ from services.sources.cascade.state import (
     SourceVerdict,
     parse_series_state,
 )
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
 from support.rig.receiver import Answer
@@ -290,11 +291,21 @@ findings = st.builds(
     source=st.just("coinbase"),
     verdict=st.sampled_from(SourceVerdict),
     asked_at=st.just(NOW),
-    wait_sec=st.floats(0, 1e5),
     is_asked=st.booleans(),
-    parts_left=st.integers(0, 3),
-    history_ms=st.none() | st.integers(WANTED_MS, SHORT.history_ms),
+    answer=st.builds(
+        SourceAnswer,
+        st.just("coinbase"),
+        st.just(AnswerStatus.OK),
+        wait_sec=st.floats(0, 1e5),
+        parts_left=st.integers(0, 3),
+        since_ms=st.none() | st.integers(WANTED_MS, SHORT.history_ms),
+    ),
 )
+
+
+def found(verdict, *, is_asked=True, **answer):
+    answered = SourceAnswer("coinbase", AnswerStatus.EMPTY, **answer)
+    return SourceFinding("coinbase", verdict, asked_at=NOW, is_asked=is_asked, answer=answered)
 
 
 @given(findings)
@@ -303,7 +314,9 @@ def test_whatever_a_source_answers_it_is_not_asked_for_the_same_at_once(finding)
     assert after.history_ms <= SHORT.history_ms
     assert after == replace(SHORT, history_ms=after.history_ms, attempts=after.attempts)
     assert (
-        find(after) is None or after.history_ms < SHORT.history_ms or finding.history_ms == SHORT.history_ms
+        find(after) is None
+        or after.history_ms < SHORT.history_ms
+        or finding.answer.since_ms == SHORT.history_ms
     )
     assert after.attempts["coinbase"].history.retry_at < NOW + 1.3e5
     assert parse_series_state(after.encode(COIN)) == after
@@ -311,31 +324,32 @@ def test_whatever_a_source_answers_it_is_not_asked_for_the_same_at_once(finding)
 
 def test_if_only_the_newest_of_the_missing_parts_are_empty_the_others_are_asked_for_later():
     reached = WANTED_MS + 7_200_000
-    empty = SourceFinding("coinbase", SourceVerdict.EMPTY, asked_at=NOW, history_ms=reached, parts_left=2)
+    empty = found(SourceVerdict.EMPTY, since_ms=reached, parts_left=2)
     after = conclude_older(SHORT, empty)
     assert find_missing(COIN, after, "coinbase", WANTED_MS, NOW + PAUSE_SEC) is not None
     assert (after.history_ms, after.attempts["coinbase"].history.begins_ms) == (reached, None)
-    settled = conclude_older(SHORT, replace(empty, parts_left=0, history_ms=WANTED_MS))
+    settled = conclude_older(SHORT, found(SourceVerdict.EMPTY, since_ms=WANTED_MS))
     assert (settled.history_ms, find(settled)) == (SHORT.history_ms, None)
 
 
 def test_an_attempt_for_which_the_limits_allowed_no_request_is_no_failure():
-    limited = SourceFinding("coinbase", SourceVerdict.LIMITED, asked_at=NOW, is_asked=False)
+    limited = found(SourceVerdict.LIMITED, is_asked=False)
     history = conclude_older(SHORT, limited).attempts["coinbase"].history
     assert history == HistoryAttempt(retry_at=NOW + PAUSE_SEC)
-    history = conclude_older(SHORT, replace(limited, wait_sec=500.0)).attempts["coinbase"].history
+    limited = found(SourceVerdict.LIMITED, is_asked=False, wait_sec=500.0)
+    history = conclude_older(SHORT, limited).attempts["coinbase"].history
     assert history == HistoryAttempt(retry_at=NOW + 500)
 
 
 def test_the_pauses_after_failures_grow_to_a_day_and_begin_anew_after_a_part_that_came():
-    state, failed = SHORT, SourceFinding("coinbase", SourceVerdict.FAILED, "500", asked_at=NOW)
+    state, failed = SHORT, found(SourceVerdict.FAILED)
     pauses = []
     for _ in range(9):
         state = conclude_older(state, failed)
         pauses.append(state.attempts["coinbase"].history.retry_at - NOW)
     assert pauses[:3] == [900, 1800, 3600]
     assert pauses[-1] == 86_400
-    came = replace(failed, verdict=SourceVerdict.LATE, history_ms=WANTED_MS + 60_000, parts_left=1)
+    came = found(SourceVerdict.LATE, since_ms=WANTED_MS + 60_000, parts_left=1)
     state = conclude_older(state, came)
     assert (state.history_ms, state.attempts["coinbase"].history) == (
         WANTED_MS + 60_000,

@@ -10,14 +10,22 @@ import pytest
 
 from marketswarm.bus.circuit_breaker import CircuitBreaker
 from marketswarm.bus.rate_limiter import SharedRateLimiter
-from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES, source_account_key, source_breaker_key
+from marketswarm.keys import (
+    MARKET_BARS,
+    MARKET_DOWNLOADS,
+    MARKET_SOURCES,
+    source_account_key,
+    source_breaker_key,
+    source_claim_key,
+)
 from services.market.records import Bar, RecordKind
 from services.sources.access import client as client_module
 from services.sources.cascade import loader as loader_module
 from services.sources.cascade import source_reader
 from services.sources.cascade import store as store_module
-from services.sources.cascade.alerts import MOST_REFUSALS
+from services.sources.cascade.evaluation import MOST_REFUSALS
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader
+from services.sources.cascade.source_reader import SourceReader
 from services.sources.cascade.state import SeriesStatus, SourceVerdict
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
@@ -80,6 +88,20 @@ async def test_a_source_that_takes_longer_than_it_may_keeps_the_next_one_from_no
     market.work = {"load": {"timeout_sec": 2.4}}
     result = await market.load(COIN)
     assert [each.verdict for each in result.findings] == [SourceVerdict.FAILED, SourceVerdict.FRESH]
+    assert result.took_sec > 2.5
+
+
+async def test_a_load_that_lost_its_claim_says_so_and_leaves_nothing_behind(market, monkeypatch):
+    ask = client_module.SourceClient.ask
+
+    async def lose_claim(*args):
+        await market.bus.client.set(source_claim_key(COIN.id), "another")
+        return await ask(*args)
+
+    monkeypatch.setattr(client_module.SourceClient, "ask", lose_claim)
+    result = await market.load(COIN)
+    assert (result.outcome, result.new, result.outcomes) == (LoadOutcome.LOST, 0, {})
+    assert not await market.bus.client.exists(MARKET_BARS, MARKET_SOURCES)
 
 
 async def test_the_minutes_of_a_stream_hide_no_outage_of_the_source_that_brings_them(market):
@@ -141,7 +163,9 @@ async def test_a_quote_without_a_time_is_as_old_as_its_values(market):
     series = replace(COIN, kind=RecordKind.QUOTES, timeframe="", sources=("kraken",), max_age_sec=60.0)
     async with market.make_client() as client:
         loader = SeriesLoader(
-            client, SeriesStore(lambda: market.bus), shipped_catalog(), WorkSettings, now=lambda: clock[0]
+            SourceReader(
+                client, SeriesStore(lambda: market.bus), shipped_catalog(), WorkSettings, now=lambda: clock[0]
+            )
         )
 
         async def load(price, later_sec):
@@ -169,7 +193,9 @@ async def test_an_outcome_has_the_time_of_the_answer_not_that_at_which_the_bus_t
     monkeypatch.setattr(SeriesStore, "publish", publish_late)
     async with market.make_client() as client:
         loader = SeriesLoader(
-            client, SeriesStore(lambda: market.bus), shipped_catalog(), WorkSettings, now=lambda: clock[0]
+            SourceReader(
+                client, SeriesStore(lambda: market.bus), shipped_catalog(), WorkSettings, now=lambda: clock[0]
+            )
         )
         begun = clock[0]
         loaded = await loader.load(COIN)
@@ -202,7 +228,7 @@ async def test_a_new_key_is_used_at_once_by_whoever_is_started_with_it(market):
     windows = shipped_catalog()["twelve_data"].limits.windows()
     await SharedRateLimiter(market.bus, source_account_key("twelve_data")).block(old.key, 72_000, windows)
     result = await market.load(STOCK)
-    assert (result.state.status, result.findings[0].wait_sec > 70_000) == (SeriesStatus.LIMITED, True)
+    assert (result.state.status, result.findings[0].answer.wait_sec > 70_000) == (SeriesStatus.LIMITED, True)
     market.keys = {"twelve_data": (new,)}
     assert (await market.load(STOCK)).state.status is SeriesStatus.FRESH
 
@@ -293,7 +319,7 @@ async def test_new_records_are_counted_for_the_source_that_brought_them_and_a_re
     result = await market.load(replace(COIN, max_age_sec=0.0), forced=True)
     assert (result.state.serving, result.new) == ("coinbase", 1), "kraken fills a gap, and is behind"
     played = replace(result.requests[0], source="replay", is_replay=True)
-    metrics.count_load("bars", replace(result, requests=(*result.requests, played)), 0.1)
+    metrics.count_load("bars", replace(result, requests=(*result.requests, played)))
     assert count("records") == {("kraken", "bars"): result.new}
     assert {source for source, _ in count("requests")} == {"coinbase", "kraken"}
 

@@ -25,6 +25,7 @@ from services.sources.cascade.state import (
     parse_series_state,
     plan_load,
 )
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 
 SERIES = Series(
     "SPY", RecordKind.BARS, "1m", AssetClass.STOCKS, "XNYS", ("massive", "yahoo", "tiingo"), 900.0, 5.0, 60.0
@@ -38,7 +39,8 @@ def found(source, verdict, age_sec=0.0, at=NOW, **more):
     has_records = verdict in (SourceVerdict.FRESH, SourceVerdict.LATE)
     newest = round(1000 * (at - age_sec)) if has_records else None
     until = at + 900 - age_sec if has_records else 0.0
-    return SourceFinding(source, verdict, "", newest_ms=newest, fresh_until=until, asked_at=at, **more)
+    answer = SourceAnswer(source, AnswerStatus.OK, **more)
+    return SourceFinding(source, verdict, newest_ms=newest, fresh_until=until, asked_at=at, answer=answer)
 
 
 def load(state, verdicts, at=NOW, age_sec=0.0):
@@ -178,9 +180,8 @@ def test_a_series_of_hours_that_is_not_fresh_is_loaded_again_within_a_quarter_of
 
 def test_going_over_to_a_recording_its_time_counts_and_no_other():
     state, _ = load(WAITING, {"massive": SourceVerdict.FRESH})
-    played = SourceFinding(
-        "yahoo", SourceVerdict.FRESH, newest_ms=1000, fresh_until=NOW + 9, asked_at=NOW, is_replay=True
-    )
+    played = found("yahoo", SourceVerdict.FRESH, is_replay=True)
+    played = replace(played, newest_ms=1000)
     after = conclude_load(SERIES, state, [found("massive", SourceVerdict.FAILED), played], NOW)
     assert (after.serving, after.newest_ms, after.replay) == ("yahoo", 1000, True)
 

@@ -14,6 +14,7 @@ from services.market.entries import encode_entry, parse_bar, parse_entry
 from services.market.records import AssetClass, Provenance, RecordKind
 from services.sources.cascade.loader import SeriesLoader
 from services.sources.cascade.series import Series
+from services.sources.cascade.source_reader import SourceReader
 from services.sources.cascade.state import SourceVerdict
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import AnswerStatus
@@ -197,7 +198,7 @@ async def test_what_is_played_on_while_the_question_is_on_its_way_does_not_lie_a
     monkeypatch.chdir(tmp_path)
     settings = {"file": write(tmp_path, *ROWS).name, "names": ["replay_a"], "speed": STILL, "start": START}
     work = WorkSettings.model_validate({"replay": settings})
-    loader = SeriesLoader(None, SeriesStore(lambda: bus), {}, lambda: work)
+    loader = SeriesLoader(SourceReader(None, SeriesStore(lambda: bus), {}, lambda: work))
     await loader.reader.follow_replay()
     find_time = ReplaySource.find_time
 

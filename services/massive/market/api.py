@@ -1,10 +1,15 @@
-"""Fetch the bars of a gap, or the market's status, from the REST API. Every failure is a `RestError`.
+"""Talk to the API of market data: REST for missing bars and the market's status, a WebSocket for new bars.
 
-The key is sent in a header, and only to the host that it is meant for: redirects are not followed, and a
-page's `next_url` is followed only if it leads to the same host. This module is imported only when there is
-something to fetch, since httpx takes time and memory.
+Every failure of a request is a `RestError`, and each end of a connection raises `ConnectionEnded`, both with
+one word. `services.market.massive` interprets the frames.
+
+The key is sent in a header, or in one message, and only to the host that it is meant for: redirects are not
+followed, and a page's `next_url` is followed only if it leads to the same host. This module is imported only
+when there is something to ask or to stream, since httpx and websockets take time and memory.
 """
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urljoin, urlsplit
@@ -12,10 +17,11 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 import orjson
 from pydantic import SecretStr
 
-from marketswarm.net.errors import NetworkReason
+from marketswarm.net.errors import ConnectionEnded, NetworkReason
 from marketswarm.net.http import HttpClient, HttpError
+from marketswarm.net.websocket import WebSocketSession
 from marketswarm.truth.env_policy import parse_destination
-from services.market.massive import parse_rest_bar
+from services.market.massive import ConnectionState, ProtocolMachine, Request, parse_rest_bar
 from services.market.records import Bar
 from services.massive.market.gaps import MissingBars
 
@@ -23,6 +29,9 @@ BARS_PER_PAGE: Final = 5000
 MAX_PAGES: Final = 20
 MAX_BYTES: Final = 4_000_000
 MAX_RETRY_AFTER_SEC: Final = 600.0
+MAX_FRAME_BYTES: Final = 1 << 20
+MAX_QUEUED_FRAMES: Final = 16
+"""The frames that wait in memory; then the server has to wait, until it disconnects us as a slow consumer."""
 
 
 class RestError(Exception):
@@ -111,3 +120,41 @@ class RestClient(HttpClient):
         if has_user or parse_destination(url) != parse_destination(self._url) or len(url) > 4000:
             raise RestError("other_host")
         return url
+
+
+class StreamConnection(WebSocketSession):
+    """Connect to the WebSocket API. Use as a context manager.
+
+    A dead connection is detected after `alive_sec`.
+    """
+
+    def __init__(self, url: str, key: SecretStr, open_sec: float = 10.0, alive_sec: float = 30.0) -> None:
+        super().__init__(
+            url,
+            "massive",
+            open_sec=open_sec,
+            silent_sec=alive_sec,
+            frame_bytes=MAX_FRAME_BYTES,
+            queued_frames=MAX_QUEUED_FRAMES,
+            by_proxy=url.startswith("wss:"),  # a proxy would see the key of a plain connection
+        )
+        self._key = key
+
+    async def send_request(self, request: Request) -> None:
+        """Send a request, with the key in an `auth`."""
+        params = self._key.get_secret_value() if request.action == "auth" else request.params
+        await self.send(orjson.dumps({"action": request.action, "params": params}).decode())
+
+
+async def authenticate(connection: StreamConnection, machine: ProtocolMachine, timeout_sec: float) -> None:
+    """Wait for the greeting, send the key, and subscribe to what `machine` wants. Raises ConnectionEnded."""
+    try:
+        async with asyncio.timeout(timeout_sec):
+            while machine.state is not ConnectionState.STREAMING:
+                content = machine.receive(await connection.receive(), 1000 * time.time())
+                if content.end_reason:
+                    raise ConnectionEnded(content.end_reason)
+                for request in content.requests:
+                    await connection.send_request(request)
+    except TimeoutError:
+        raise ConnectionEnded("silent") from None
