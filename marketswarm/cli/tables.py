@@ -77,14 +77,9 @@ def show(
         output.print_line(empty)
 
 
-def make_table(*heads: str, folded: Sequence[str] = ()) -> Table:
-    """Return a table without lines: columns that keep their width, then those whose cells are `folded`."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in heads:
-        table.add_column(head, no_wrap=True)
-    for head in folded:
-        table.add_column(head, overflow="fold")
-    return table
+def make_table() -> Table:
+    """Return a table without lines, and without columns yet."""
+    return Table(box=None, pad_edge=False, header_style="dim")
 
 
 def _escape_cell(cell: str | Text) -> Text:

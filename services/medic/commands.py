@@ -2,10 +2,10 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -56,9 +56,11 @@ from services.medic.guards import Fuse, find_mode
 from services.medic.learning import ENOUGH, Lesson, Treatment
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair, RepairState, find_proposal
-from services.medic.report import HealingReport, make_report
+from services.medic.report import HealingReport, OutagePattern, make_report
 from services.medic.settings import HealingSettings, MedicSettings, Mode
 from services.medic.store import read_state
+
+T = TypeVar("T")
 
 _MOST: Final = 1000
 DAY_SEC: Final = 86_400.0
@@ -115,26 +117,24 @@ def incidents(
     """List the outages that the medic has on record, the one that changed last first."""
     found = [each for each in _read_incidents(data, svc, is_dry_run=is_dry_run) if svc in (None, each.svc)]
     found = found[:count]
-    if as_json:
-        output.print_json([_to_json(each) for each in found])
-        return
-    if not found:
-        output.print_line("no incident is on record" if svc is None else f"no incident of {svc} is on record")
-        return
     now = time.time()
-    rows = (
-        (
-            each.id,
-            each.svc,
-            format_moment(each.opened_at, now),
-            describe_resolution(each.resolution),
-            _format_sec(None if each.end is None else each.end.sec),
-            ", ".join(each.remedies()),
-        )
-        for each in found
+    columns: dict[str, Callable[[HealingIncident], str]] = {
+        "id": lambda each: each.id,
+        "service": lambda each: each.svc,
+        "opened": lambda each: format_moment(each.opened_at, now),
+        "state": lambda each: describe_resolution(each.resolution),
+        "took": lambda each: _format_sec(None if each.end is None else each.end.sec),
+        "remedies": lambda each: ", ".join(each.remedies()),
+    }
+    tables.show(
+        found,
+        columns,
+        whole=columns.keys() - {"remedies"},
+        as_json=as_json,
+        encode=_to_json,
+        empty="no incident is on record" if svc is None else f"no incident of {svc} is on record",
+        hint=f"{suggest_command('incident ID', data)} shows one",
     )
-    _print_table(("id", "service", "opened", "state", "took"), rows, folded=("remedies",))
-    output.print_line(f"{suggest_command('incident ID', data)} shows one")
 
 
 def incident(ident: Ident, is_dry_run: DryRun = False, as_json: Json = False, data: Data = DATA) -> None:
@@ -183,13 +183,20 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
     output.print_line(f"mode {found.settings.mode}" + (f"; {own}" if own else "") + paused)
     if found.said is not None:
         output.print_line(f"its last beat says: {escape_text(found.said)}")
-    heads = ("service", "down since", "attempts", "incident")
-    _print_table(heads, _list_repairs(found.repairs, now), folded=("what the medic does",))
-    held = (
-        (name, "" if each.since is None else format_moment(each.since, now), each.error or "")
-        for name, each in found.holding.items()
-    )
-    _print_table(("rule", "holds since"), held, folded=("why",))
+    repairs: dict[str, Callable[[Repair], str]] = {
+        "service": lambda each: each.svc,
+        "down since": lambda each: format_moment(each.down_since, now),
+        "attempts": lambda each: str(each.count_remedies()),
+        "incident": lambda each: each.incident,
+        "what the medic does": describe_state,
+    }
+    _show_any(found.repairs, repairs, folded="what the medic does")
+    holding: dict[str, Callable[[tuple[str, OutageState]], str]] = {
+        "rule": lambda held: held[0],
+        "holds since": lambda held: "" if held[1].since is None else format_moment(held[1].since, now),
+        "why": lambda held: held[1].error or "",
+    }
+    _show_any(list(found.holding.items()), holding, folded="why")
     _print_experience(found)
 
 
@@ -243,12 +250,6 @@ def describe_state(repair: Repair) -> str:
     return words.get(repair.state, "decides what to do")
 
 
-def _list_repairs(repairs: Iterable[Repair], now: float) -> Iterator[Sequence[str]]:
-    for each in repairs:
-        since, tried = format_moment(each.down_since, now), str(each.count_remedies())
-        yield each.svc, since, tried, each.incident, describe_state(each)
-
-
 def _print_experience(found: _Status) -> None:
     """Print what the record teaches of the services of the truth, and of all together."""
     services = found.truth.services
@@ -257,13 +258,15 @@ def _print_experience(found: _Status) -> None:
         _print_lessons(lessons[:LESSONS_SHOWN], found.decisions)
     if found.decisions and not found.settings.learning:
         output.print_line("learning is off: every remedy is tried, in the order of its cost")
-    rows = [
-        (each.remedy, each.svc, *map(str, (each.helped, each.failed, each.in_a_row)), mode or "")
-        for each, mode in found.approvals
-        if each.svc in services
-    ]
-    heads = ("approved", "service", "helped", "failed", "in a row", "mode")
-    _print_table(heads, rows[:LESSONS_SHOWN])
+    columns: dict[str, Callable[[tuple[ApprovalStats, str | None]], str]] = {
+        "approved": lambda row: row[0].remedy,
+        "service": lambda row: row[0].svc,
+        "helped": lambda row: str(row[0].helped),
+        "failed": lambda row: str(row[0].failed),
+        "in a row": lambda row: str(row[0].in_a_row),
+        "mode": lambda row: row[1] or "",
+    }
+    _show_any([row for row in found.approvals if row[0].svc in services][:LESSONS_SHOWN], columns)
 
 
 def _status_to_json(found: _Status, summary: str) -> dict[str, Any]:
@@ -303,16 +306,15 @@ def report(
         return
     _warn_of_unusable(unusable)
     output.print_lines(format_report(found, days, now))
-    rows = (
-        (
-            each.svc,
-            each.symptom,
-            *map(str, (each.outages, each.healed, each.escalated)),
-            _format_sec(each.resolution_time_median_seconds),
-        )
-        for each in found.patterns[:PATTERNS_SHOWN]
-    )
-    _print_table(("service", "symptom", "outages", "healed", "escalated", "median"), rows)
+    columns: dict[str, Callable[[OutagePattern], str]] = {
+        "service": lambda each: each.svc,
+        "symptom": lambda each: each.symptom,
+        "outages": lambda each: str(each.outages),
+        "healed": lambda each: str(each.healed),
+        "escalated": lambda each: str(each.escalated),
+        "median": lambda each: _format_sec(each.resolution_time_median_seconds),
+    }
+    _show_any(found.patterns[:PATTERNS_SHOWN], columns)
     if found.remedies:
         _print_lessons(found.remedies)
 
@@ -546,32 +548,24 @@ def _format_sec(sec: float | None) -> str:
     return "" if sec is None else format_duration(sec)
 
 
-def _print_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, folded: Sequence[str] = ()) -> None:
-    """Print a table; nothing without rows."""
-    table = tables.make_table(*heads, folded=folded)
-    for row in rows:
-        table.add_row(*map(escape_text, row))
-    if table.row_count:
-        tables.print_drawing(table)
+def _show_any(rows: Sequence[T], columns: Mapping[str, Callable[[T], str]], *, folded: str = "") -> None:
+    """Show rows as a table, in which one column may be folded; nothing without rows."""
+    if rows:
+        tables.show(rows, columns, whole=columns.keys() - {folded})
 
 
 def _print_lessons(lessons: Sequence[Lesson], decisions: Mapping[Treatment, str] | None = None) -> None:
-    heads = ["against", "remedy", "service", "helped", "estimate", "beats waiting"]
-    rows = [
-        [
-            each.treatment.symptom,
-            each.treatment.remedy,
-            each.treatment.svc or "all",
-            f"{each.posterior.helped} of {each.posterior.attempts}",
-            f"{each.posterior.mean:.0%}{'' if each.posterior.is_enough else ' (few)'}",
-            "" if each.better is None else f"{each.better:.0%}",
-        ]
-        for each in lessons
-    ]
+    columns: dict[str, Callable[[Lesson], str]] = {
+        "against": lambda each: each.treatment.symptom,
+        "remedy": lambda each: each.treatment.remedy,
+        "service": lambda each: each.treatment.svc or "all",
+        "helped": lambda each: f"{each.posterior.helped} of {each.posterior.attempts}",
+        "estimate": lambda each: f"{each.posterior.mean:.0%}{'' if each.posterior.is_enough else ' (few)'}",
+        "beats waiting": lambda each: "" if each.better is None else f"{each.better:.0%}",
+    }
     if decisions is not None:
-        heads.append("decision")
-        rows = [[*row, decisions.get(each.treatment, "")] for row, each in zip(rows, lessons, strict=True)]
-    _print_table(heads, rows)
+        columns["decision"] = lambda each: decisions.get(each.treatment, "")
+    _show_any(lessons, columns)
     if not all(each.posterior.is_enough for each in lessons):
         output.print_line(f"few: {ENOUGH} attempts are enough for an estimate to count")
 
