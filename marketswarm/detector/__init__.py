@@ -9,11 +9,11 @@ two verdicts about one change.
 
 # `clock` measures silence, `wheel` finds the services that are due, `heard` stores beats, `instances` knows
 # replays, `service` has the rule, `rule` the times that many services share, `trouble` what only some have,
-# `restorable` goes on with what is known elsewhere about a service, `job` has the rule of runs, `bus` finds
+# `stored` applies what is stored of a service that was not heard, `job` has the rule of runs, `bus` finds
 # lost buses, `detector` takes the messages and returns verdicts, `roster` plans the change to another roster,
 # `restore` applies the state that an earlier run saved, `restarts` observes restarts while no healer
-# listened, and keeps a `history` of each service; `verdict` has the states, their transitions, and the values
-# that go in and out.
+# listened, and keeps a `history` of each service; `states` has the states and their
+# transitions, `saved` and `verdict` the values that go in and out.
 
 from typing import TYPE_CHECKING
 
@@ -34,23 +34,10 @@ if TYPE_CHECKING:
     )
     from marketswarm.detector.roster import RosterChange, plan_change
     from marketswarm.detector.rule import compute_warm_up_sec
+    from marketswarm.detector.saved import EndedRun, FailedRun, LastBeat, SavedBeat, SavedService
     from marketswarm.detector.service import WatchedService
-    from marketswarm.detector.verdict import (
-        EndedRun,
-        FailedRun,
-        LastBeat,
-        Publication,
-        Reason,
-        SavedBeat,
-        SavedService,
-        Stage,
-        State,
-        Subject,
-        Suspect,
-        Tick,
-        UnheardBeat,
-        Verdict,
-    )
+    from marketswarm.detector.states import Publication, Reason, Stage, State
+    from marketswarm.detector.verdict import Subject, Suspect, Tick, UnheardBeat, Verdict
     from marketswarm.detector.wheel import TimingWheel
 
 __all__ = [
@@ -94,10 +81,7 @@ __all__ = [
 __getattr__ = import_when_used(
     __name__,
     {
-        "marketswarm.detector.bus": (
-            "NO_TIMEOUT",
-            "WatchedBus",
-        ),
+        "marketswarm.detector.bus": ("NO_TIMEOUT", "WatchedBus"),
         "marketswarm.detector.clock": (
             "CANARY_EVERY_SEC",
             "OVERDUE_SEC",
@@ -105,10 +89,7 @@ __getattr__ = import_when_used(
             "ListeningClock",
             "Moment",
         ),
-        "marketswarm.detector.detector": (
-            "START_UP_SEC",
-            "Detector",
-        ),
+        "marketswarm.detector.detector": ("START_UP_SEC", "Detector"),
         "marketswarm.detector.flood": ("FLOOD",),
         "marketswarm.detector.job": ("SavedJob",),
         "marketswarm.detector.restore": (
@@ -118,28 +99,12 @@ __getattr__ = import_when_used(
             "restore_service",
             "restore_services",
         ),
-        "marketswarm.detector.roster": (
-            "RosterChange",
-            "plan_change",
-        ),
+        "marketswarm.detector.roster": ("RosterChange", "plan_change"),
         "marketswarm.detector.rule": ("compute_warm_up_sec",),
         "marketswarm.detector.service": ("WatchedService",),
-        "marketswarm.detector.verdict": (
-            "EndedRun",
-            "FailedRun",
-            "LastBeat",
-            "Publication",
-            "Reason",
-            "SavedBeat",
-            "SavedService",
-            "Stage",
-            "State",
-            "Subject",
-            "Suspect",
-            "Tick",
-            "UnheardBeat",
-            "Verdict",
-        ),
+        "marketswarm.detector.saved": ("EndedRun", "FailedRun", "LastBeat", "SavedBeat", "SavedService"),
+        "marketswarm.detector.states": ("Publication", "Reason", "Stage", "State"),
+        "marketswarm.detector.verdict": ("Subject", "Suspect", "Tick", "UnheardBeat", "Verdict"),
         "marketswarm.detector.wheel": ("TimingWheel",),
     },
 )

@@ -7,12 +7,14 @@ reached again, one verdict says for how long none was. The others then have thei
 
 from collections import deque
 from collections.abc import Collection, Mapping
+from dataclasses import InitVar, dataclass, field
 from math import inf
 from typing import Final
 
 from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, WindowProof
 from marketswarm.detector.service import WatchedService
-from marketswarm.detector.verdict import BUS_TRANSITIONS, Publication, State, Subject, Trigger, Verdict
+from marketswarm.detector.states import BUS_TRANSITIONS, Publication, State, Trigger
+from marketswarm.detector.verdict import Subject, Verdict
 from marketswarm.detector.wheel import TimingWheel
 from marketswarm.due_queue import DueQueue
 from marketswarm.event import UNWATCHED_REASON, Kind
@@ -31,6 +33,7 @@ SERVER_REASONS: Final = frozenset({"auth", "loading", "readonly", "oom", "miscon
 """Reasons that only a server which was reached can give."""
 
 
+@dataclass(slots=True, eq=False)
 class WatchedBus:
     """One bus with its services, listening clock and timing wheel. Mutable; only the detector writes to it.
 
@@ -39,47 +42,31 @@ class WatchedBus:
         start: when it was first watched.
     """
 
-    __slots__ = (
-        "_job_services",
-        "_waiting_evaluated_at",
-        "awaiting_canary",
-        "channels",
-        "clock",
-        "jobs",
-        "listening_share",
-        "lost_as_deaf",
-        "lost_at",
-        "name",
-        "postponed",
-        "refused_channels",
-        "returned",
-        "state",
-        "timeout_sec",
-        "turn",
-        "turn_of_jobs",
-        "wheel",
-    )
+    name: str
+    timeout_sec: float
+    start: InitVar[Moment]
+    clock: ListeningClock = field(init=False)
+    listening_share: ListeningShare = field(init=False)
+    state: State = State.UNKNOWN
+    lost_at: Moment | None = None  # while it is down: when it was last heard, if ever
+    lost_as_deaf: bool = False  # while it is down: it was heard too little, and one canary does not end that
+    channels: dict[bytes, WatchedService] = field(default_factory=dict)
+    refused_channels: frozenset[bytes] | None = None  # None until the first session
+    turn: int = 0  # the clock's turn at which every service's next beat was last asked to be parsed
+    turn_of_jobs: int = 0  # the clock's turn at which its jobs were evaluated last
+    jobs: DueQueue = field(default_factory=DueQueue)
+    wheel: TimingWheel[WatchedService] = field(default_factory=lambda: TimingWheel(WatchedService.wheel_time))
+    awaiting_canary: list[WatchedService] = field(default_factory=list)  # due, if a canary proves it
+    postponed: deque[WatchedService] = field(default_factory=deque)  # to be evaluated, a few at once
+    returned: list[WatchedService] = field(
+        default_factory=list
+    )  # to be evaluated before all others, in order
+    _job_services: dict[str, WatchedService] = field(default_factory=dict)
+    _waiting_evaluated_at: float = -inf  # what the clock had proven when they were last returned
 
-    def __init__(self, name: str, timeout_sec: float, start: Moment) -> None:
-        self.name = name
-        self.timeout_sec = timeout_sec
+    def __post_init__(self, start: Moment) -> None:
         self.clock = ListeningClock(start)
         self.listening_share = ListeningShare(self.clock, start)
-        self.state = State.UNKNOWN
-        self.lost_at: Moment | None = None  # while it is down: when it was last heard, if ever
-        # while it is down, because it was heard too little, and one canary does not end that
-        self.lost_as_deaf = False
-        self.channels: dict[bytes, WatchedService] = {}
-        self.refused_channels: frozenset[bytes] | None = None  # None until the first session
-        self.turn_of_jobs = 0  # the clock's turn at which its jobs were evaluated last
-        self.turn = 0  # the clock's turn at which every service's next beat was last asked to be parsed
-        self.wheel: TimingWheel[WatchedService] = TimingWheel(WatchedService.wheel_time)
-        self.jobs = DueQueue()
-        self._job_services: dict[str, WatchedService] = {}
-        self.awaiting_canary: list[WatchedService] = []  # due by the running clock; a canary must prove it
-        self.postponed: deque[WatchedService] = deque()  # to be evaluated, as many at once as are allowed
-        self.returned: list[WatchedService] = []  # to be evaluated again before all others, oldest first
-        self._waiting_evaluated_at = -inf  # what the clock had proven when they were last returned
 
     # -- the roster
 
@@ -118,6 +105,15 @@ class WatchedBus:
         Those that are returned by the next call whatever the time is, `postponed`, do not count.
         """
         return min(self.wheel.next_due(), self.jobs.next_at())
+
+    def find_evaluated_until(self, now: float) -> float:
+        """Return the reading of the clock up to which all that was due was returned by `pop_due`.
+
+        That is -infinity while some of that is left. `now` is in monotonic seconds.
+        """
+        running = self.clock.read_for_looks(now)
+        has_left = self.postponed or self.has_waiting or self.next_due() <= running
+        return -inf if has_left or not self.clock.is_listening else running
 
     @property
     def has_waiting(self) -> bool:
@@ -197,7 +193,7 @@ class WatchedBus:
         was_heard = self.state is State.UP
         self.state, self.lost_as_deaf = State.DOWN, as_deaf
         if since is not None:
-            self.lost_at = Moment(now.mono - now.since(since), since)
+            self.lost_at = now.at_wall(since)
         return self.note_heard(now) if was_heard else None
 
     def drop(self, now: Moment) -> Verdict | None:

@@ -295,4 +295,4 @@ def test_a_job_is_never_due_before_its_time_and_never_later_than_that_and_its_gr
     job.evaluate(clock, Moment(0.0, wall))
     fires_at = schedule.next_run(wall)
     assert fires_at is not None
-    assert fires_at - wall < job.due_at <= fires_at - wall + grace + 1
+    assert fires_at - wall < job.evaluation.due_at <= fires_at - wall + grace + 1

@@ -156,6 +156,6 @@ def test_an_early_report_is_known_after_a_restart_and_to_a_standby():
     saved = saved_by.to_saved()
     now = Moment(7300.0, MIDNIGHT + 7300)
     restored, standby = new_job(NIGHTLY.schedule), new_job(NIGHTLY.schedule)
-    restored.restore(saved, heard_at(MIDNIGHT + 7197), 0.0, now)
+    restored.restore(saved, heard_at(MIDNIGHT + 7197), HeardAt(0.0, now.mono, now.wall))
     standby.adopt(saved, listening(MIDNIGHT), now)
     assert restored.next_run() == standby.next_run() == MIDNIGHT + 86_400 + 7200

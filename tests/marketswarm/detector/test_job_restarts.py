@@ -43,7 +43,7 @@ def test_a_restarted_healer_knows_a_run_whose_ok_was_published_before_the_job_wa
     hand.recall({"a": saved})
     hand.at(19)
     assert misses(hand) == []
-    assert hand.detector.jobs["a"].job.expected_from.wall == pytest.approx(MIDNIGHT - 7, abs=0.5)
+    assert hand.detector.jobs["a"].job.expected.since.wall == pytest.approx(MIDNIGHT - 7, abs=0.5)
     hand.at(29)
     assert misses(hand) == [(20, "overdue")]
 

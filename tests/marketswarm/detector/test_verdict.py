@@ -1,14 +1,7 @@
 import pytest
 
-from marketswarm.detector.verdict import (
-    BUS_TRANSITIONS,
-    TRANSITIONS,
-    Publication,
-    State,
-    Subject,
-    Trigger,
-    Verdict,
-)
+from marketswarm.detector.states import BUS_TRANSITIONS, TRANSITIONS, Publication, State, Trigger
+from marketswarm.detector.verdict import Subject, Verdict
 
 # DETECTION's table, line by line: from, on, to, told
 DETECTION = [

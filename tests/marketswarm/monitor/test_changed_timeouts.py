@@ -57,7 +57,7 @@ def save_and_restart(first: Hand, then: Watch, *, wall_sec: float = 0.5) -> Hand
     """End the first healer, and begin another one under the same or another truth."""
     service = first.detector.services["a"]
     first.detector.confirm(service, first.now.mono)
-    assert service.is_silence_saved
+    assert service.silence.is_saved
     silence = parse_saved_silence(encode_silence(service).encode())
     entry = stored(verdict="up", ts=WALL, since=WALL)
     clock = first.clock().proven, first.now.wall

@@ -198,12 +198,14 @@ class Hand:
     def look(self) -> float:
         """One turn of the judging loop; how long it would sleep."""
         tick = self.detector.tick(self.now)
+        assert tick.mended == ()
         self.record(tick.verdicts)
         for suspect in tick.suspects:
             self.record([self.detector.evaluate_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
         if tick.canary_buses:
             self.canaries()
             tick = self.detector.tick(self.now)
+            assert tick.mended == ()
             self.record(tick.verdicts)
             for suspect in tick.suspects:
                 self.record(
