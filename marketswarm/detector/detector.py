@@ -12,7 +12,7 @@ from typing import Any, Final
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat, Meaning
 from marketswarm.detector import stored
-from marketswarm.detector.agreement import CHECK_EVERY_SEC, CHECKED_AT_ONCE, mend_service
+from marketswarm.detector.agreement import CHECK_EVERY_SEC, CHECKED_AT_ONCE, find_disagreement
 from marketswarm.detector.bus import Reach, UnsavedSilences, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
 from marketswarm.detector.flood import FLOOD, FloodLimit
@@ -24,8 +24,10 @@ from marketswarm.detector.roster import RosterChange, plan_change
 from marketswarm.detector.saved import EndedRun, FailedRun, LastBeat
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.states import Publication, Reason, Stage, State, Step, Trigger
+from marketswarm.detector.trouble import ServiceOutage
 from marketswarm.detector.verdict import (
     BatchResult,
+    Copies,
     Counts,
     Mended,
     Subject,
@@ -380,17 +382,35 @@ class Detector:
         some = list(islice(self._to_check, CHECKED_AT_ONCE))
         if len(some) < CHECKED_AT_ONCE:
             self._to_check = iter(list(self.services.values()))
+        evaluated = {name: bus.find_evaluated_until(now.mono) for name, bus in self.buses.items()}
         for service in some:
             if service.stage is not Stage.EVALUATED or self.services.get(service.svc) is not service:
                 continue
-            bus, is_refused = self.bus_of(service), service.svc in self.refused
-            running = -inf if self.is_restoring else bus.find_evaluated_until(now.mono)
-            copies = mend_service(
-                service, bus, self.jobs, self.floods.flooding, running, is_refused=is_refused
+            until = -inf if self.is_restoring else evaluated[service.rule.bus]
+            is_awaited = service.svc in self.refused or service.svc in self.floods.flooding
+            copies = find_disagreement(
+                service, self.bus_of(service), until, is_job=service.svc in self.jobs, is_awaited=is_awaited
             )
             if copies is not None:
+                self._mend(service, copies, now)
                 found.append(Mended(service.svc, copies))
         return tuple(found)
+
+    def _mend(self, service: WatchedService, copies: Copies, now: Moment) -> None:
+        """Make two copies of a state agree: the state, the truth and the roster count."""
+        if copies is Copies.OUTAGE:
+            service.outage = ServiceOutage(None) if service.state is State.DOWN else None
+        elif copies is Copies.CHANNEL:
+            self.bus_of(service).add_service(service)
+        elif copies is Copies.JOBS:
+            self.jobs.pop(service.svc, None)
+            if service.job is not None:
+                self.jobs[service.svc] = service
+        elif copies is Copies.REFUSAL:
+            self.floods.flooding[service.svc] = now.mono  # whose end looks whether it can be heard
+        else:
+            service.is_on_wheel = False
+            self.bus_of(service).schedule(service)
 
     def _find_suspects(self, bus: WatchedBus, running: float, now: Moment) -> list[Suspect]:
         """Return the services of a bus whose deadline has provably passed, and mark them as suspects.
@@ -655,7 +675,7 @@ class Detector:
         `back` is the time of a beat that brings it up and was not heard now.
         """
         ended = service.outage if trigger is _BEAT else None
-        publication = service.move(trigger, Moment(now.mono, now.wall))
+        publication = service.move(trigger, now.moment if isinstance(now, HeardAt) else now)
         is_miss, is_beat = trigger is _DUE, trigger is _BEAT
         running = service.clock.read(now.mono)
         last = service.last_beat

@@ -83,11 +83,11 @@ class Case:
     i: int
     gap_sec: float
     restarted: bool
-    is_closed: bool = False
 
     def due(self) -> float:
-        """Return when the case may be published, by the listening clock; infinity once it is closed."""
-        if self.is_closed:
+        """Return when the case may be published, by the listening clock; infinity once it was dropped."""
+        history: History = self.service.history
+        if history.undecided.case is not self:
             return inf
         return max(self.at, self.service.clock.gap_end) + self.service.rule.timeout_sec
 
@@ -146,17 +146,10 @@ class History:
         changed = self.undecided._replace(**changes)
         self.undecided = DECIDED if changed == DECIDED else changed
 
-    def drop_case(self) -> None:
-        """Close the case, if there is one, so that nothing is published about the gap any more."""
-        if self.undecided.case is not None:
-            self.undecided.case.is_closed = True
-            self.change_undecided(case=None)
-
     def drop_gap(self, service: WatchedService) -> None:
         """Drop the case and the beat before the gap; the next gap begins after this moment."""
-        self.drop_case()
-        if self.undecided.before is not None:
-            self.change_undecided(before=None)
+        if self.undecided is not DECIDED:
+            self.change_undecided(case=None, before=None)
         self.turn = service.clock.turns
 
     def note_saved(self, boot: str, i: int, mono: float) -> None:

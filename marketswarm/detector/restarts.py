@@ -128,7 +128,6 @@ class RestartObserver:
         # of two gaps in a row the first restart is published, because the second one came of it
         known = history.undecided.case
         if case is not None and (known is None or not known.restarted):
-            history.drop_case()
             history.change_undecided(case=case)
             self._cases.setdefault(service.clock, TimingWheel(Case.due)).add(case)
 
@@ -165,8 +164,7 @@ class RestartObserver:
         else:
             return  # there is no gap that is not decided
         if saved.wall > last_wall:
-            history.drop_case()
-            history.change_undecided(before=_beat_before_start(service, saved, None, now))
+            history.change_undecided(case=None, before=_beat_before_start(service, saved, None, now))
             service.parse_next()
 
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
@@ -185,7 +183,7 @@ class RestartObserver:
                     waiting.append(case)  # it beat once: that may yet become a miss
                     continue
                 found.append(case.verdict(now))
-                self._history_of(service).drop_case()
+                self._history_of(service).change_undecided(case=None)
                 self.save_soon(service.svc)
         for case in waiting:
             wheel.add(case)
@@ -258,7 +256,7 @@ class RestartObserver:
         if case is None or not service.clock.is_caught_up:
             return
         if boot in case.before.instances if case.restarted else boot != case.boot:
-            history.drop_case()
+            history.change_undecided(case=None)
 
 
 def _is_worth_saving(service: WatchedService) -> bool:

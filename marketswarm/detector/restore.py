@@ -141,15 +141,11 @@ def _apply_heard(
     The failure is missed, unless a later one has not ended.
     """
     verdicts: list[Verdict] = []
-    if (ended := service.trouble.ended_failure) is not None:
-        is_last = service.failure is None
-        service.trouble = service.trouble._replace(
-            failure=ended if is_last else service.trouble.failure, ended_failure=None
-        )
-        if is_last and service.state is not State.DOWN:
+    failure, service.trouble = service.failure, service.trouble.begin_ended()
+    if service.failure is not failure:
+        if service.state is not State.DOWN:
             verdicts.append(detector.declare_down(service, now))
-        if is_last:
-            service.end_failures()
+        service.end_failures()
     before, service.last_beat, service.silence = service.last_beat, heard, silence
     if service.state is not State.UP and not service.trouble.open:
         verdicts.append(detector.bring_up(service, heard, before=before))
@@ -221,14 +217,12 @@ def _enter_saved(service: WatchedService, saved: SavedService, now: Moment) -> N
         service.trouble = service.trouble._replace(resolved=())
     if is_down and service.job is None and ANY_WAY not in resolved:
         found = _find_open_failures(saved, (down_since or missed_at or now).wall)
-        restored = [
-            OpenFailure(
-                ReportedFailure(service.clock.stamp(now)._replace(mono=now.at_wall(at).mono, wall=at), None),
-                via,
-            )
-            for via, at in sorted(found.items(), key=lambda each: each[1])
-            if via not in resolved and all(each.via != via for each in open_here)
+        known = {*resolved, *(each.via for each in open_here)}
+        left = [via for via in sorted(found, key=found.__getitem__) if via not in known]
+        heard = [
+            HeardAt(service.clock.read(now.mono), now.at_wall(found[via]).mono, found[via]) for via in left
         ]
+        restored = [OpenFailure(ReportedFailure(at, None), via) for at, via in zip(heard, left, strict=True)]
         if restored:
             still_open = (*restored, *open_here)[:MAX_OPEN_FAILURES]
             service.trouble = service.trouble._replace(open=still_open)

@@ -166,6 +166,12 @@ class Trouble(NamedTuple):
             found = found._replace(resolved=tuple(ways)[-MAX_OPEN_FAILURES:])
         return found
 
+    def begin_ended(self) -> "Trouble":
+        """Return this with the failure that ended as the present one, unless a later one has not ended."""
+        if self.ended_failure is None:
+            return self
+        return self._replace(failure=self.failure if self.first else self.ended_failure, ended_failure=None)
+
     def shift(self, ahead_sec: float) -> "Trouble":
         """Return the same by a listening clock that is ahead by so much."""
         own, ended = self.failure, self.ended_failure
