@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING
 from marketswarm.lazy_names import import_when_used
 
 if TYPE_CHECKING:
-    from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
-    from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
+    from marketswarm.detector.bus import NO_TIMEOUT
+    from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
     from marketswarm.detector.detector import START_UP_SEC, Detector
     from marketswarm.detector.flood import FLOOD
-    from marketswarm.detector.job import SavedJob
     from marketswarm.detector.restore import (
         adopt_state,
         is_miss_overruled,
@@ -33,11 +32,10 @@ if TYPE_CHECKING:
         restore_services,
     )
     from marketswarm.detector.roster import RosterChange, plan_change
-    from marketswarm.detector.rule import compute_warm_up_sec
-    from marketswarm.detector.saved import EndedRun, FailedRun, LastBeat, SavedBeat, SavedService
+    from marketswarm.detector.saved import EndedRun, FailedRun, LastBeat, SavedBeat, SavedJob, SavedService
     from marketswarm.detector.service import WatchedService
     from marketswarm.detector.states import Publication, Reason, Stage, State
-    from marketswarm.detector.verdict import Subject, Suspect, Tick, UnheardBeat, Verdict
+    from marketswarm.detector.verdict import Subject, UnheardBeat, Verdict
     from marketswarm.detector.wheel import TimingWheel
 
 __all__ = [
@@ -49,9 +47,7 @@ __all__ = [
     "Detector",
     "EndedRun",
     "FailedRun",
-    "HeardAt",
     "LastBeat",
-    "ListeningClock",
     "Moment",
     "Publication",
     "Reason",
@@ -62,15 +58,11 @@ __all__ = [
     "Stage",
     "State",
     "Subject",
-    "Suspect",
-    "Tick",
     "TimingWheel",
     "UnheardBeat",
     "Verdict",
-    "WatchedBus",
     "WatchedService",
     "adopt_state",
-    "compute_warm_up_sec",
     "is_miss_overruled",
     "plan_change",
     "restore_lost_bus",
@@ -81,17 +73,10 @@ __all__ = [
 __getattr__ = import_when_used(
     __name__,
     {
-        "marketswarm.detector.bus": ("NO_TIMEOUT", "WatchedBus"),
-        "marketswarm.detector.clock": (
-            "CANARY_EVERY_SEC",
-            "OVERDUE_SEC",
-            "HeardAt",
-            "ListeningClock",
-            "Moment",
-        ),
+        "marketswarm.detector.bus": ("NO_TIMEOUT",),
+        "marketswarm.detector.clock": ("CANARY_EVERY_SEC", "OVERDUE_SEC", "Moment"),
         "marketswarm.detector.detector": ("START_UP_SEC", "Detector"),
         "marketswarm.detector.flood": ("FLOOD",),
-        "marketswarm.detector.job": ("SavedJob",),
         "marketswarm.detector.restore": (
             "adopt_state",
             "is_miss_overruled",
@@ -100,11 +85,17 @@ __getattr__ = import_when_used(
             "restore_services",
         ),
         "marketswarm.detector.roster": ("RosterChange", "plan_change"),
-        "marketswarm.detector.rule": ("compute_warm_up_sec",),
         "marketswarm.detector.service": ("WatchedService",),
-        "marketswarm.detector.saved": ("EndedRun", "FailedRun", "LastBeat", "SavedBeat", "SavedService"),
+        "marketswarm.detector.saved": (
+            "EndedRun",
+            "FailedRun",
+            "LastBeat",
+            "SavedBeat",
+            "SavedJob",
+            "SavedService",
+        ),
         "marketswarm.detector.states": ("Publication", "Reason", "Stage", "State"),
-        "marketswarm.detector.verdict": ("Subject", "Suspect", "Tick", "UnheardBeat", "Verdict"),
+        "marketswarm.detector.verdict": ("Subject", "UnheardBeat", "Verdict"),
         "marketswarm.detector.wheel": ("TimingWheel",),
     },
 )

@@ -31,6 +31,7 @@ from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
+from marketswarm.detector.saved import SavedJob
 from marketswarm.truth import JobRule, Schedule
 
 MAX_RUNS: Final = 32
@@ -53,23 +54,6 @@ _EARLY_SHARE: Final = 0.1  # of the pauses before and after it, at most
 _LEAST_PAUSE_SEC: Final = 4 * HOUR_SEC  # of a schedule whose early runs can be told from late ones
 _HOUR_TOLERANCE_SEC: Final = 300.0  # of a start, from the whole hour that looks like a wrong time zone
 _LONGEST_RUN_SEC: Final = 900.0  # by which the end alone may miss a whole hour
-
-
-class SavedJob(NamedTuple):
-    """The state of a job that an earlier run of the healer saved; times are epoch seconds.
-
-    `expected_from` is the time after which the next run is expected: the last run that was complete, or the
-    time from which the job was watched if `has_run` is False. `runs` maps the ids of runs that had not ended
-    to their starts. `leads_sec` is how early the last runs were. `schedule` is the schedule in force then, as
-    text; empty if it is not known. `moved_at` is when it came to its bus after a gap of the one before.
-    """
-
-    expected_from: float
-    has_run: bool = True
-    runs: tuple[tuple[str, float], ...] = ()
-    leads_sec: tuple[float, ...] = ()
-    schedule: str = ""
-    moved_at: float | None = None
 
 
 class KeptDeadlines(NamedTuple):

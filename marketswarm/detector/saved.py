@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat
-from marketswarm.detector.job import SavedJob
 from marketswarm.detector.states import State
 
 NO_OTHERS: Final[Mapping[str, int]] = MappingProxyType({})
@@ -71,6 +70,23 @@ class SavedBeat(NamedTuple):
     def instances(self) -> dict[str, int]:
         """Return the highest `i` of every known instance; the instance that beat last comes last."""
         return {**self.others, self.boot: self.i}
+
+
+class SavedJob(NamedTuple):
+    """The state of a job that an earlier run of the healer saved; times are epoch seconds.
+
+    `expected_from` is the time after which the next run is expected: the last run that was complete, or the
+    time from which the job was watched if `has_run` is False. `runs` maps the ids of runs that had not ended
+    to their starts. `leads_sec` is how early the last runs were. `schedule` is the schedule in force then, as
+    text; empty if it is not known. `moved_at` is when it came to its bus after a gap of the one before.
+    """
+
+    expected_from: float
+    has_run: bool = True
+    runs: tuple[tuple[str, float], ...] = ()
+    leads_sec: tuple[float, ...] = ()
+    schedule: str = ""
+    moved_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

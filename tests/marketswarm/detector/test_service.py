@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.beat import Beat, Sender, encode_beat
-from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, compute_warm_up_sec
+from marketswarm.detector import Moment, State, WatchedService
+from marketswarm.detector.bus import WatchedBus
+from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.heard import NO_SIZE, store_familiar
 from marketswarm.detector.history import DECIDED
+from marketswarm.detector.rule import compute_warm_up_sec
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.detector.states import Stage, Step
 from marketswarm.detector.stored import find_elapsed_sec, is_news

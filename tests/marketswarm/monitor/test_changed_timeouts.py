@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from marketswarm.beat import compute_life_sec, encode_beat
-from marketswarm.detector import SavedService, State
-from marketswarm.detector.job import SavedJob
+from marketswarm.detector import SavedJob, SavedService, State
 from marketswarm.monitor.store import combine_service, encode_silence, parse_saved_silence
 from marketswarm.monitor.witness import read_last_beats
 from marketswarm.testing import MemoryBus

@@ -14,7 +14,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from marketswarm.beat import parse_beat
-from marketswarm.detector import Publication, State, Subject, Verdict, compute_warm_up_sec
+from marketswarm.detector import Publication, State, Subject, Verdict
+from marketswarm.detector.rule import compute_warm_up_sec
 from marketswarm.truth import Watch
 from support.simulation.healer import BUS_TIMEOUT_SEC, HOME, Canaries, Disk, Healer
 from support.simulation.world import WALL, Bus, Service

@@ -21,9 +21,9 @@ from marketswarm.detector import (
     State,
     UnheardBeat,
     Verdict,
-    WatchedBus,
     restore_services,
 )
+from marketswarm.detector.bus import WatchedBus
 from marketswarm.monitor.roster_entry import RosterEntry, parse_entry
 from marketswarm.truth import Watch
 

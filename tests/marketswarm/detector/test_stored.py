@@ -1,7 +1,9 @@
 import pytest
 
 from marketswarm.beat import encode_beat, parse_beat
-from marketswarm.detector import HeardAt, Moment, SavedService, Stage, State, WatchedBus
+from marketswarm.detector import Moment, SavedService, Stage, State
+from marketswarm.detector.bus import WatchedBus
+from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.restore import apply_saved, heard_only_replays
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.states import Trigger
