@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import InitVar, dataclass, field
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, WindowProof
 from marketswarm.detector.service import WatchedService
@@ -33,6 +33,23 @@ SERVER_REASONS: Final = frozenset({"auth", "loading", "readonly", "oom", "miscon
 """Reasons that only a server which was reached can give."""
 
 
+class BusLoss(NamedTuple):
+    """The loss of a bus that is down; a bus in any other state has none.
+
+    Attributes:
+        heard_at: when it was heard last, if ever.
+        as_deaf: whether it was heard too little, so that one canary does not end that.
+    """
+
+    heard_at: Moment | None
+    as_deaf: bool = False
+
+    @property
+    def heard_wall(self) -> float | None:
+        """When it was heard last, in epoch seconds."""
+        return None if self.heard_at is None else self.heard_at.wall
+
+
 @dataclass(slots=True, eq=False)
 class WatchedBus:
     """One bus with its services, listening clock and timing wheel. Mutable; only the detector writes to it.
@@ -48,8 +65,7 @@ class WatchedBus:
     clock: ListeningClock = field(init=False)
     listening_share: ListeningShare = field(init=False)
     state: State = State.UNKNOWN
-    lost_at: Moment | None = None  # while it is down: when it was last heard, if ever
-    lost_as_deaf: bool = False  # while it is down: it was heard too little, and one canary does not end that
+    loss: BusLoss | None = None
     channels: dict[bytes, WatchedService] = field(default_factory=dict)
     refused_channels: frozenset[bytes] | None = None  # None until the first session
     turn: int = 0  # the clock's turn at which every service's next beat was last asked to be parsed
@@ -160,7 +176,13 @@ class WatchedBus:
     @property
     def is_poorly_heard(self) -> bool:
         """Whether the bus was heard for too little of the recent time, even if it is heard now."""
-        return self.lost_as_deaf or self.listening_share.poor_count > 0 or self.listening_share.is_late
+        share = self.listening_share
+        return self.is_lost_as_deaf or share.poor_count > 0 or share.is_late
+
+    @property
+    def is_lost_as_deaf(self) -> bool:
+        """Whether it is lost, and one canary does not end that."""
+        return self.loss is not None and self.loss.as_deaf
 
     def evaluate(self, now: Moment, *, may_blame: bool) -> Verdict | None:
         """Return the verdict that the bus is lost, or that a bus lost as deaf is found; otherwise None.
@@ -169,8 +191,8 @@ class WatchedBus:
         with `may_blame`, which says that the bus is away and not this process.
         """
         window = self.listening_share.close_window(self.timeout_sec, now)
-        if self.state is State.DOWN:
-            return self._declare_found(now) if self.lost_as_deaf and window is WindowProof.GOOD else None
+        if self.loss is not None:
+            return self._declare_found(now) if self.loss.as_deaf and window is WindowProof.GOOD else None
         if self.listening_share.is_deaf:
             since = self.listening_share.poor_since
             return self._declare_lost("deaf", now.mono - since.mono, since, now)
@@ -181,7 +203,7 @@ class WatchedBus:
 
     def note_heard(self, now: Moment) -> Verdict | None:
         """Note that a canary was heard; return the verdict that the bus is found, if it was lost."""
-        if self.state is State.UP or (self.state is State.DOWN and self.lost_as_deaf):
+        if self.state is State.UP or self.is_lost_as_deaf:
             return None
         return self._declare_found(now)
 
@@ -190,44 +212,40 @@ class WatchedBus:
 
         Return the verdict that the bus is found, if it is heard already and not `as_deaf`; otherwise None.
         """
-        was_heard = self.state is State.UP
-        self.state, self.lost_as_deaf = State.DOWN, as_deaf
-        if since is not None:
-            self.lost_at = now.at_wall(since)
+        was_heard, known = self.state is State.UP, self.loss and self.loss.heard_at
+        self.state = State.DOWN
+        self.loss = BusLoss(known if since is None else now.at_wall(since), as_deaf)
         return self.note_heard(now) if was_heard else None
 
     def drop(self, now: Moment) -> Verdict | None:
         """Return the verdict that closes the loss of a bus that leaves the truth; None if it is not lost."""
-        if self.state is not State.DOWN:
-            return None
-        return make_dropped_bus_verdict(self.name, None if self.lost_at is None else self.lost_at.wall, now)
+        return None if self.loss is None else make_dropped_bus_verdict(self.name, self.loss.heard_wall, now)
 
     def adopt_found(self) -> None:
         """Apply that no loss is published; if the bus is not heard, its loss is declared again."""
-        if self.state is State.DOWN:
-            self.state, self.lost_at, self.lost_as_deaf = State.UP, None, False
+        if self.loss is not None:
+            self.state, self.loss = State.UP, None
 
     def _declare_lost(self, reason: str, late_sec: float, since: Moment, now: Moment) -> Verdict | None:
         """Move to `down` and return the verdict that the bus is lost.
 
         `since` is when it was last heard, `late_sec` the seconds since then.
         """
-        self.lost_at = since if self.state is State.UP else None
-        self.lost_as_deaf = reason == "deaf"
+        self.loss = loss = BusLoss(since if self.state is State.UP else None, reason == "deaf")
         return self._apply_transition(
             Trigger.DUE,
             now,
             reason=reason,
             late_sec=late_sec,
             timeout_sec=self.timeout_sec,
-            since=None if self.lost_at is None else self.lost_at.wall,
+            since=loss.heard_wall,
         )
 
     def _declare_found(self, now: Moment) -> Verdict | None:
         """Move to `up` and return the verdict that the bus is found; None for the first time it is heard."""
-        self.lost_as_deaf = False
+        loss, self.loss = self.loss, None
         self.listening_share.restart(now)
-        if (lost_at := self.lost_at) is None:
+        if loss is None or (lost_at := loss.heard_at) is None:
             return self._apply_transition(Trigger.BEAT, now)
         return self._apply_transition(Trigger.BEAT, now, down_sec=now.mono - lost_at.mono, since=lost_at.wall)
 
@@ -249,13 +267,7 @@ def make_dropped_bus_verdict(name: str, since: float | None, now: Moment) -> Ver
     whether the bus is back is not known.
     """
     return Verdict(
-        name,
-        State.UP,
-        Publication.ALERT,
-        now.wall,
-        subject=Subject.BUS,
-        reason=UNWATCHED_REASON,
-        since=since,
+        name, State.UP, Publication.ALERT, now.wall, subject=Subject.BUS, reason=UNWATCHED_REASON, since=since
     )
 
 

@@ -37,10 +37,7 @@ Service = TypeVar("Service", bound=LastPayload)
 
 
 def store_familiar(
-    channels: Mapping[bytes, Service],
-    messages: Iterable[Sequence[Any]],
-    heard: HeardAt,
-    counts: Counts,
+    channels: Mapping[bytes, Service], messages: Iterable[Sequence[Any]], heard: HeardAt, counts: Counts
 ) -> Iterator[tuple[Service | None, Sequence[Any]]]:
     """Store the familiar payloads of a batch, in order; yield each other message with its service.
 

@@ -73,10 +73,7 @@ def restore_service(
 
 
 def _list_unrestored(
-    detector: Detector,
-    saved: Mapping[str, SavedService],
-    restored: Collection[str],
-    later: Container[str],
+    detector: Detector, saved: Mapping[str, SavedService], restored: Collection[str], later: Container[str]
 ) -> list[str]:
     """Return the services that are still to be restored; the roster may change between two steps."""
     waiting = [

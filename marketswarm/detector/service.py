@@ -239,17 +239,13 @@ class WatchedService(LastPayload):
         self.trouble = self.trouble._replace(channel_refused_at=None)
         if self.last_beat is None:
             self.watched_since = running
-        self.not_due_before = running + self.warm_up_sec
+        self.not_due_before = running + self.rule.warm_up_sec
         if self.job is not None:
             self.job.unheard_until = now.mono
         self.parse_next()
         return since
 
     # -- the rule
-
-    @property
-    def warm_up_sec(self) -> float:
-        return self.rule.warm_up_sec
 
     def due(self) -> float:
         """Return when, by the listening clock, the service may be declared down.
@@ -508,11 +504,11 @@ class WatchedService(LastPayload):
         self.payload, self.parsed_i, self.parsed_ts = old.payload, old.parsed_i, old.parsed_ts
         self.state, self.outage, self.published = old.state, old.outage, old.published
         self.silence, self.trouble = old.silence.shift(ahead_sec), old.trouble.shift(ahead_sec)
-        self.not_due_before = here.at + self.warm_up_sec
+        self.not_due_before = here.at + self.rule.warm_up_sec
         self.instances, self.host = old.instances, old.host
         if self.has_schedule:
             self.instances.forget_others()
         if self.job is not None and old.job is not None:
             had_gap = old.job.find_heard_since(old.clock, now.mono) > old.job.expected.since.mono
             self.job.inherit(old.job, ahead_sec, is_same_bus=self.clock is old.clock, had_gap=had_gap)
-            self.job.keep_deadlines(old.job, here, ahead_sec, self.warm_up_sec)
+            self.job.keep_deadlines(old.job, here, ahead_sec, self.rule.warm_up_sec)

@@ -84,7 +84,7 @@ def test_a_service_that_moves_to_another_bus_goes_on_with_its_silence_and_gets_a
     new.inherit(old, now)
     silence_sec = old.silence_sec(old.clock.read(now.mono))
     assert new.silence_sec(clock.read(now.mono)) == pytest.approx(silence_sec)
-    assert new.not_due_before == clock.read(now.mono) + new.warm_up_sec
+    assert new.not_due_before == clock.read(now.mono) + new.rule.warm_up_sec
     assert new.instances.find_i("x") == 7
 
 

@@ -245,7 +245,7 @@ class Hand:
     def _is_quiet(self, bus: WatchedBus, sec: float) -> bool:
         """Whether the bus is well, and nothing of its services is due within so many seconds."""
         if bus.name in self.away:
-            return bus.state is State.DOWN and not bus.lost_as_deaf
+            return bus.state is State.DOWN and not bus.is_lost_as_deaf
         running = bus.clock.read(self.now.mono) + sec
         cases = self.restarts._cases  # noqa: SLF001 - when the next of them is due
         return (
