@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, WindowProof
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.states import BUS_TRANSITIONS, Publication, State, Trigger
-from marketswarm.detector.verdict import Subject, Verdict
+from marketswarm.detector.verdict import Subject, Verdict, make_alert
 from marketswarm.detector.wheel import TimingWheel
 from marketswarm.due_queue import DueQueue
 from marketswarm.event import UNWATCHED_REASON, Kind
@@ -266,9 +266,7 @@ def make_dropped_bus_verdict(name: str, since: float | None, now: Moment) -> Ver
     `since` is when the bus was last heard, in epoch seconds; None if it never was. There is no `down_sec`:
     whether the bus is back is not known.
     """
-    return Verdict(
-        name, State.UP, Publication.ALERT, now.wall, subject=Subject.BUS, reason=UNWATCHED_REASON, since=since
-    )
+    return make_alert(name, State.UP, Subject.BUS, now.wall, reason=UNWATCHED_REASON, since=since)
 
 
 class UnsavedSilences:
@@ -340,16 +338,9 @@ class Reach:
         self._back_at = now.mono
         for bus in buses:
             bus.listening_share.restart(now)
-        return Verdict(
-            HEALER,
-            State.UP,
-            Publication.ALERT,
-            now.wall,
-            subject=Subject.REACH,
-            since=last.wall,
-            gap_sec=now.mono - last.mono,
-            event_id=f"{Kind.REACH_GAP}.{HEALER}.{round(1000 * last.wall)}",
-        )
+        gap_sec, event_id = now.mono - last.mono, f"{Kind.REACH_GAP}.{HEALER}.{round(1000 * last.wall)}"
+        found = {"since": last.wall, "gap_sec": gap_sec, "event_id": event_id}
+        return make_alert(HEALER, State.UP, Subject.REACH, now.wall, **found)
 
     def note_stall(self, stalled_sec: float) -> None:
         """Note that this process itself did not run for so many seconds."""

@@ -354,13 +354,9 @@ class ListeningShare:
         if elapsed_sec < window_sec:
             return None
         share = (self.clock.proven - self._proven) / elapsed_sec
-        proof = (
-            WindowProof.GOOD
-            if share >= GOOD_FROM
-            else WindowProof.FAIR
-            if share >= POOR_BELOW
-            else WindowProof.POOR
-        )
+        proof = WindowProof.POOR
+        if share >= POOR_BELOW:
+            proof = WindowProof.GOOD if share >= GOOD_FROM else WindowProof.FAIR
         heard_late = (self.clock.own_delays_sec - self._own_delays_sec) / elapsed_sec
         if proof is WindowProof.POOR and self.clock.proof.mono <= self._begin.mono:
             proof = WindowProof.UNHEARD

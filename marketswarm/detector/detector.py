@@ -23,7 +23,7 @@ from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.roster import RosterChange, plan_change
 from marketswarm.detector.saved import EndedRun, FailedRun, LastBeat
 from marketswarm.detector.service import WatchedService
-from marketswarm.detector.states import Publication, Reason, Stage, State, Step, Trigger
+from marketswarm.detector.states import Reason, Stage, State, Step, Trigger
 from marketswarm.detector.trouble import ServiceOutage
 from marketswarm.detector.verdict import (
     BatchResult,
@@ -35,6 +35,7 @@ from marketswarm.detector.verdict import (
     Tick,
     UnheardBeat,
     Verdict,
+    make_alert,
 )
 from marketswarm.truth import Watch
 
@@ -151,7 +152,7 @@ class Detector:
         self.silences.delete(svc)
         verdicts = [self._apply_transition(service, Trigger.REMOVED, now, before=service.last_beat)]
         if service.channel_refused_at is not None:
-            verdicts.insert(0, _make_watch_verdict(svc, State.UNWATCHED, now))
+            verdicts.insert(0, make_alert(svc, State.UNWATCHED, Subject.WATCH, now.wall))
         return verdicts
 
     def _add_service(self, watch: Watch, now: Moment, running: float) -> None:
@@ -614,7 +615,7 @@ class Detector:
         """
         service = self.services.get(svc)
         if service is None:
-            return _make_watch_verdict(svc, State.UNWATCHED, now)
+            return make_alert(svc, State.UNWATCHED, Subject.WATCH, now.wall)
         if service.channel_refused_at is not None:
             return None
         self.refused[svc] = None
@@ -627,7 +628,7 @@ class Detector:
         """Evaluate a service no longer, as it is not heard whole; return the verdict on that."""
         service.refuse_channel(since)
         last = None if service.last_beat is None else service.last_beat.wall
-        return _make_watch_verdict(service.svc, State.DOWN, now, reason=reason, since=last)
+        return make_alert(service.svc, State.DOWN, Subject.WATCH, now.wall, reason=reason, since=last)
 
     def _allow_channel(self, service: WatchedService, now: Moment) -> Verdict:
         """Let a service be evaluated again, and return the verdict that it is watchable."""
@@ -635,7 +636,7 @@ class Detector:
         since = service.allow_channel(now)
         self.bus_of(service).schedule(service)
         down_sec = None if since is None else now.mono - since.mono
-        return _make_watch_verdict(service.svc, State.UP, now, down_sec=down_sec)
+        return make_alert(service.svc, State.UP, Subject.WATCH, now.wall, down_sec=down_sec)
 
     # -- transitions
 
@@ -720,8 +721,3 @@ def _date_report(beat: Beat, heard: HeardAt, stalled_sec: float) -> HeardAt:
     """
     ago_sec = min(max(0.0, heard.wall - beat.ts), stalled_sec)
     return heard.earlier(ago_sec)._replace(at=heard.at)
-
-
-def _make_watch_verdict(svc: str, state: State, now: Moment, **found: Any) -> Verdict:
-    """Return the verdict on whether a service can be watched, with the fields in `found`."""
-    return Verdict(svc, state, Publication.ALERT, now.wall, Subject.WATCH, **found)

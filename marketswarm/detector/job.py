@@ -156,16 +156,6 @@ class Job:
         """How early the last run was, in seconds, if that is a habit, otherwise None."""
         return self.leads_sec[-1] if len(self.leads_sec) >= EARLY_IN_A_ROW else None
 
-    @property
-    def running_since(self) -> float | None:
-        """When the first of the runs began that have not ended, in epoch seconds; None without one."""
-        return min((started.wall for started in self.runs.values()), default=None)
-
-    def next_run(self) -> float | None:
-        """Return the scheduled time that the next report is for, in epoch seconds; None without one."""
-        schedule = self.rule.schedule
-        return None if schedule is None else schedule.next_run(self.expected.since.wall)
-
     # -- reports
 
     def take_start(self, beat: Beat, heard: HeardAt, clock: ListeningClock) -> None:
@@ -293,15 +283,11 @@ class Job:
     def evaluate(self, clock: ListeningClock, now: Moment) -> None:
         """Compute by when, by the listening clock, a run was to be reported."""
         heard_since = max(clock.listening_since, self.unheard_until)
-        after_gap = clock.gap_end if clock.is_listening else clock.proven
-        self.evaluation = Evaluation(
-            self.expected,
-            now.mono,
-            heard_since,
-            after_gap + min(REPEAT_SEC, self.rule.grace_sec),
-            is_end_unheard=self.continued_at < heard_since
-            and any(started.mono < heard_since for started in self.runs.values()),
-        )
+        repeat_sec = min(REPEAT_SEC, self.rule.grace_sec)
+        after_gap = (clock.gap_end if clock.is_listening else clock.proven) + repeat_sec
+        has_begun_before = any(started.mono < heard_since for started in self.runs.values())
+        is_end_unheard = has_begun_before and self.continued_at < heard_since
+        self.evaluation = Evaluation(self.expected, now.mono, heard_since, after_gap, is_end_unheard)
         if self.rule.schedule is not None:
             running = clock.read(now.mono)
             due_at = self._compute_due(self.rule.schedule, running, now)

@@ -335,15 +335,11 @@ def _beat_before_start(
     service: WatchedService, saved: SavedBeat, stored: LastBeat | None, now: Moment
 ) -> BeatBeforeGap:
     """Return the last beat before this healer started: the saved one, or a later one under `beat:<svc>`."""
-    instances = frozenset(saved.instances())
-    before = BeatBeforeGap(
-        saved._replace(pace_sec=_find_pace(service, saved.pace_sec)),
-        now.mono - (now.wall - saved.wall),
-        instances,
-        saved.i,
-        turn=service.clock.turns,
-        was_heard_again=service.instances.last in instances,
-    )
+    instances, turn = frozenset(saved.instances()), service.clock.turns
+    beat = saved._replace(pace_sec=_find_pace(service, saved.pace_sec))
+    mono = now.mono - (now.wall - saved.wall)
+    again = service.instances.last in instances
+    before = BeatBeforeGap(beat, mono, instances, saved.i, turn=turn, was_heard_again=again)
     return before if stored is None else _with_stored_beat(before, stored, now)
 
 

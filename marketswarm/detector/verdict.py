@@ -59,10 +59,6 @@ class Verdict(NamedTuple):  # made in a quarter of the time of a frozen dataclas
     detail: str | None = None
     host_up: int | None = None
 
-    @property
-    def is_about_bus(self) -> bool:
-        return self.subject is Subject.BUS
-
     def trim(self) -> tuple[Any, ...]:
         """Return the values without the empty ones at the end, from which `Verdict(*values)` makes it again.
 
@@ -78,6 +74,11 @@ class Verdict(NamedTuple):  # made in a quarter of the time of a frozen dataclas
 
 _RARE_FROM: Final = Verdict._fields.index("down_sec")
 _NO_RARE_ONES: Final = (None,) * (len(Verdict._fields) - _RARE_FROM)
+
+
+def make_alert(svc: str, state: State, subject: Subject, ts: float, **found: Any) -> Verdict:
+    """Return a verdict on something other than a service, with the fields in `found`."""
+    return Verdict(svc, state, Publication.ALERT, ts, subject, **found)
 
 
 class Suspect(NamedTuple):
