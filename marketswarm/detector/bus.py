@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, WindowProof
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.states import BUS_TRANSITIONS, Publication, State, Trigger
-from marketswarm.detector.verdict import Subject, Verdict, make_alert
+from marketswarm.detector.verdict import Copies, Subject, Verdict, make_alert
 from marketswarm.detector.wheel import TimingWheel
 from marketswarm.due_queue import DueQueue
 from marketswarm.event import UNWATCHED_REASON, Kind
@@ -22,6 +22,9 @@ from marketswarm.truth import HEALER
 
 MAX_PER_EVALUATION: Final = 500
 """Services looked at in one evaluation: a few milliseconds of work, also if all of them are silent."""
+
+OVERLOOKED_SEC: Final = 10.0
+"""A service is overlooked if it was to be evaluated this long ago, and nothing that is due is left."""
 
 JOB_WEIGHT: Final = 100
 """A job counts as so many services: its next scheduled time takes up to some tenths of a millisecond."""
@@ -130,6 +133,29 @@ class WatchedBus:
         running = self.clock.read_for_looks(now)
         has_left = self.postponed or self.has_waiting or self.next_due() <= running
         return -inf if has_left or not self.clock.is_listening else running
+
+    def find_disagreement(
+        self, service: WatchedService, evaluated_until: float, *, is_job: bool, is_awaited: bool
+    ) -> Copies | None:
+        """Return the first copies of the state of a service that do not agree; None if all do.
+
+        Were a service silent of which the wheel knows nothing, it would never be missed.
+
+        Args:
+            evaluated_until: what `find_evaluated_until` returns.
+            is_job: whether it is among the jobs.
+            is_awaited: whether something waits until its channel can be heard.
+        """
+        if (service.state is State.DOWN) is (service.outage is None):
+            return Copies.OUTAGE
+        if service.channel not in self.channels:
+            return Copies.CHANNEL
+        if (service.job is not None) is not is_job:
+            return Copies.JOBS
+        if service.channel_refused_at is not None and not is_awaited:
+            return Copies.REFUSAL
+        is_overlooked = service.next_evaluation() < evaluated_until - OVERLOOKED_SEC
+        return Copies.WHEEL if is_overlooked else None
 
     @property
     def has_waiting(self) -> bool:

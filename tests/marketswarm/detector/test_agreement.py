@@ -1,7 +1,9 @@
+"""What the detector holds twice: where two copies differ, that is mended and returned."""
+
 import pytest
 
 from marketswarm.detector import State
-from marketswarm.detector.agreement import OVERLOOKED_SEC
+from marketswarm.detector.bus import OVERLOOKED_SEC
 from marketswarm.detector.trouble import ServiceOutage
 from marketswarm.detector.verdict import Copies, Mended
 from support.simulation.manual_detector import Hand, watch
