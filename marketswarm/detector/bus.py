@@ -365,8 +365,8 @@ class Reach:
         for bus in buses:
             bus.listening_share.restart(now)
         gap_sec, event_id = now.mono - last.mono, f"{Kind.REACH_GAP}.{HEALER}.{round(1000 * last.wall)}"
-        found = {"since": last.wall, "gap_sec": gap_sec, "event_id": event_id}
-        return make_alert(HEALER, State.UP, Subject.REACH, now.wall, **found)
+        about = {"since": last.wall, "gap_sec": gap_sec, "event_id": event_id}
+        return make_alert(HEALER, State.UP, Subject.REACH, now.wall, **about)
 
     def note_stall(self, stalled_sec: float) -> None:
         """Note that this process itself did not run for so many seconds."""

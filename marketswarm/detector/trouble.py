@@ -42,7 +42,9 @@ class PresentSilence(NamedTuple):
 
     def drop(self) -> "PresentSilence":
         """Return the same, not saved any more."""
-        return PLAIN if self is SAVED else self._replace(is_saved=False) if self.is_saved else self
+        if not self.is_saved:
+            return self
+        return PLAIN if self is SAVED else self._replace(is_saved=False)
 
     def stop(self, stopped: bool) -> "PresentSilence":
         """Return the same after a goodbye; without one if a sign of life followed it."""
