@@ -26,6 +26,7 @@ from marketswarm.detector.states import STAGES, TRANSITIONS, Publication, Reason
 from marketswarm.detector.trouble import (
     BESIDE,
     NO_TROUBLE,
+    NOT_STARTING,
     PLAIN,
     PresentSilence,
     ReportedFailure,
@@ -222,7 +223,8 @@ class WatchedService(LastPayload):
     @property
     def failure(self) -> ReportedFailure | None:
         """The failure that is to be missed: the one that it reported last, or else the first open one."""
-        return self.trouble.first
+        own, others = self.trouble.failure, self.trouble.open
+        return others[0].report if own is None and others else own
 
     @property
     def channel_refused_at(self) -> Moment | None:
@@ -270,7 +272,8 @@ class WatchedService(LastPayload):
         grace = self.clock.gap_end + warm_up_sec
         if grace > due:
             due = min(grace, due + warm_up_sec)
-        return max(due, self.not_due_before, self.silence.starting_until)
+        due, starting_until = max(due, self.not_due_before), self.silence.starting_until
+        return due if starting_until == NOT_STARTING else max(due, starting_until)
 
     def evaluate_job(self, now: Moment) -> None:
         if self.job is not None:
