@@ -33,7 +33,8 @@ from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import SubscriberConnection
 from marketswarm.channels import Message
-from marketswarm.detector import LastBeat, Suspect, Tick, Verdict, WatchedService, restore_services
+from marketswarm.detector import LastBeat, Verdict, WatchedService, restore_services
+from marketswarm.detector.verdict import Suspect, Tick
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.keys import ALERT_LOG, TRUTH_DOC, last_beat_key
 from marketswarm.monitor import Monitor, VerdictEncoder

@@ -9,22 +9,21 @@ two verdicts about one change.
 
 # `clock` measures silence, `wheel` finds the services that are due, `heard` stores beats, `instances` knows
 # replays, `service` has the rule, `rule` the times that many services share, `trouble` what only some have,
-# `restorable` goes on with what is known elsewhere about a service, `job` has the rule of runs, `bus` finds
+# `stored` applies what is stored of a service that was not heard, `job` has the rule of runs, `bus` finds
 # lost buses, `detector` takes the messages and returns verdicts, `roster` plans the change to another roster,
 # `restore` applies the state that an earlier run saved, `restarts` observes restarts while no healer
-# listened, and keeps a `history` of each service; `verdict` has the states, their transitions, and the values
-# that go in and out.
+# listened, and keeps a `history` of each service; `states` has the states and their
+# transitions, `saved` and `verdict` the values that go in and out.
 
 from typing import TYPE_CHECKING
 
 from marketswarm.lazy_names import import_when_used
 
 if TYPE_CHECKING:
-    from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
-    from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
+    from marketswarm.detector.bus import NO_TIMEOUT
+    from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
     from marketswarm.detector.detector import START_UP_SEC, Detector
     from marketswarm.detector.flood import FLOOD
-    from marketswarm.detector.job import SavedJob
     from marketswarm.detector.restore import (
         adopt_state,
         is_miss_overruled,
@@ -33,24 +32,10 @@ if TYPE_CHECKING:
         restore_services,
     )
     from marketswarm.detector.roster import RosterChange, plan_change
-    from marketswarm.detector.rule import compute_warm_up_sec
+    from marketswarm.detector.saved import EndedRun, FailedRun, LastBeat, SavedBeat, SavedJob, SavedService
     from marketswarm.detector.service import WatchedService
-    from marketswarm.detector.verdict import (
-        EndedRun,
-        FailedRun,
-        LastBeat,
-        Publication,
-        Reason,
-        SavedBeat,
-        SavedService,
-        Stage,
-        State,
-        Subject,
-        Suspect,
-        Tick,
-        UnheardBeat,
-        Verdict,
-    )
+    from marketswarm.detector.states import Publication, Reason, Stage, State
+    from marketswarm.detector.verdict import Subject, UnheardBeat, Verdict
     from marketswarm.detector.wheel import TimingWheel
 
 __all__ = [
@@ -62,9 +47,7 @@ __all__ = [
     "Detector",
     "EndedRun",
     "FailedRun",
-    "HeardAt",
     "LastBeat",
-    "ListeningClock",
     "Moment",
     "Publication",
     "Reason",
@@ -75,15 +58,11 @@ __all__ = [
     "Stage",
     "State",
     "Subject",
-    "Suspect",
-    "Tick",
     "TimingWheel",
     "UnheardBeat",
     "Verdict",
-    "WatchedBus",
     "WatchedService",
     "adopt_state",
-    "compute_warm_up_sec",
     "is_miss_overruled",
     "plan_change",
     "restore_lost_bus",

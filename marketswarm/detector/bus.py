@@ -7,12 +7,14 @@ reached again, one verdict says for how long none was. The others then have thei
 
 from collections import deque
 from collections.abc import Collection, Mapping
+from dataclasses import InitVar, dataclass, field
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, WindowProof
 from marketswarm.detector.service import WatchedService
-from marketswarm.detector.verdict import BUS_TRANSITIONS, Publication, State, Subject, Trigger, Verdict
+from marketswarm.detector.states import BUS_TRANSITIONS, Publication, State, Trigger
+from marketswarm.detector.verdict import Copies, Subject, Verdict, make_alert
 from marketswarm.detector.wheel import TimingWheel
 from marketswarm.due_queue import DueQueue
 from marketswarm.event import UNWATCHED_REASON, Kind
@@ -20,6 +22,9 @@ from marketswarm.truth import HEALER
 
 MAX_PER_EVALUATION: Final = 500
 """Services looked at in one evaluation: a few milliseconds of work, also if all of them are silent."""
+
+OVERLOOKED_SEC: Final = 10.0
+"""A service is overlooked if it was to be evaluated this long ago, and nothing that is due is left."""
 
 JOB_WEIGHT: Final = 100
 """A job counts as so many services: its next scheduled time takes up to some tenths of a millisecond."""
@@ -31,6 +36,24 @@ SERVER_REASONS: Final = frozenset({"auth", "loading", "readonly", "oom", "miscon
 """Reasons that only a server which was reached can give."""
 
 
+class BusLoss(NamedTuple):
+    """The loss of a bus that is down; a bus in any other state has none.
+
+    Attributes:
+        heard_at: when it was heard last, if ever.
+        as_deaf: whether it was heard too little, so that one canary does not end that.
+    """
+
+    heard_at: Moment | None
+    as_deaf: bool = False
+
+    @property
+    def heard_wall(self) -> float | None:
+        """When it was heard last, in epoch seconds."""
+        return None if self.heard_at is None else self.heard_at.wall
+
+
+@dataclass(slots=True, eq=False)
 class WatchedBus:
     """One bus with its services, listening clock and timing wheel. Mutable; only the detector writes to it.
 
@@ -39,47 +62,30 @@ class WatchedBus:
         start: when it was first watched.
     """
 
-    __slots__ = (
-        "_job_services",
-        "_waiting_evaluated_at",
-        "awaiting_canary",
-        "channels",
-        "clock",
-        "jobs",
-        "listening_share",
-        "lost_as_deaf",
-        "lost_at",
-        "name",
-        "postponed",
-        "refused_channels",
-        "returned",
-        "state",
-        "timeout_sec",
-        "turn",
-        "turn_of_jobs",
-        "wheel",
-    )
+    name: str
+    timeout_sec: float
+    start: InitVar[Moment]
+    clock: ListeningClock = field(init=False)
+    listening_share: ListeningShare = field(init=False)
+    state: State = State.UNKNOWN
+    loss: BusLoss | None = None
+    channels: dict[bytes, WatchedService] = field(default_factory=dict)
+    refused_channels: frozenset[bytes] | None = None  # None until the first session
+    turn: int = 0  # the clock's turn at which every service's next beat was last asked to be parsed
+    turn_of_jobs: int = 0  # the clock's turn at which its jobs were evaluated last
+    jobs: DueQueue = field(default_factory=DueQueue)
+    wheel: TimingWheel[WatchedService] = field(default_factory=lambda: TimingWheel(WatchedService.wheel_time))
+    awaiting_canary: list[WatchedService] = field(default_factory=list)  # due, if a canary proves it
+    postponed: deque[WatchedService] = field(default_factory=deque)  # to be evaluated, a few at once
+    returned: list[WatchedService] = field(
+        default_factory=list
+    )  # to be evaluated before all others, in order
+    _job_services: dict[str, WatchedService] = field(default_factory=dict)
+    _waiting_evaluated_at: float = -inf  # what the clock had proven when they were last returned
 
-    def __init__(self, name: str, timeout_sec: float, start: Moment) -> None:
-        self.name = name
-        self.timeout_sec = timeout_sec
+    def __post_init__(self, start: Moment) -> None:
         self.clock = ListeningClock(start)
         self.listening_share = ListeningShare(self.clock, start)
-        self.state = State.UNKNOWN
-        self.lost_at: Moment | None = None  # while it is down: when it was last heard, if ever
-        # while it is down, because it was heard too little, and one canary does not end that
-        self.lost_as_deaf = False
-        self.channels: dict[bytes, WatchedService] = {}
-        self.refused_channels: frozenset[bytes] | None = None  # None until the first session
-        self.turn_of_jobs = 0  # the clock's turn at which its jobs were evaluated last
-        self.turn = 0  # the clock's turn at which every service's next beat was last asked to be parsed
-        self.wheel: TimingWheel[WatchedService] = TimingWheel(WatchedService.wheel_time)
-        self.jobs = DueQueue()
-        self._job_services: dict[str, WatchedService] = {}
-        self.awaiting_canary: list[WatchedService] = []  # due by the running clock; a canary must prove it
-        self.postponed: deque[WatchedService] = deque()  # to be evaluated, as many at once as are allowed
-        self.returned: list[WatchedService] = []  # to be evaluated again before all others, oldest first
-        self._waiting_evaluated_at = -inf  # what the clock had proven when they were last returned
 
     # -- the roster
 
@@ -118,6 +124,38 @@ class WatchedBus:
         Those that are returned by the next call whatever the time is, `postponed`, do not count.
         """
         return min(self.wheel.next_due(), self.jobs.next_at())
+
+    def find_evaluated_until(self, now: float) -> float:
+        """Return the reading of the clock up to which all that was due was returned by `pop_due`.
+
+        That is -infinity while some of that is left. `now` is in monotonic seconds.
+        """
+        running = self.clock.read_for_looks(now)
+        has_left = self.postponed or self.has_waiting or self.next_due() <= running
+        return -inf if has_left or not self.clock.is_listening else running
+
+    def find_disagreement(
+        self, service: WatchedService, evaluated_until: float, *, is_job: bool, is_awaited: bool
+    ) -> Copies | None:
+        """Return the first copies of the state of a service that do not agree; None if all do.
+
+        Were a service silent of which the wheel knows nothing, it would never be missed.
+
+        Args:
+            evaluated_until: what `find_evaluated_until` returns.
+            is_job: whether it is among the jobs.
+            is_awaited: whether something waits until its channel can be heard.
+        """
+        if (service.state is State.DOWN) is (service.outage is None):
+            return Copies.OUTAGE
+        if service.channel not in self.channels:
+            return Copies.CHANNEL
+        if (service.job is not None) is not is_job:
+            return Copies.JOBS
+        if service.channel_refused_at is not None and not is_awaited:
+            return Copies.REFUSAL
+        is_overlooked = service.next_evaluation() < evaluated_until - OVERLOOKED_SEC
+        return Copies.WHEEL if is_overlooked else None
 
     @property
     def has_waiting(self) -> bool:
@@ -164,7 +202,13 @@ class WatchedBus:
     @property
     def is_poorly_heard(self) -> bool:
         """Whether the bus was heard for too little of the recent time, even if it is heard now."""
-        return self.lost_as_deaf or self.listening_share.poor_count > 0 or self.listening_share.is_late
+        share = self.listening_share
+        return self.is_lost_as_deaf or share.poor_count > 0 or share.is_late
+
+    @property
+    def is_lost_as_deaf(self) -> bool:
+        """Whether it is lost, and one canary does not end that."""
+        return self.loss is not None and self.loss.as_deaf
 
     def evaluate(self, now: Moment, *, may_blame: bool) -> Verdict | None:
         """Return the verdict that the bus is lost, or that a bus lost as deaf is found; otherwise None.
@@ -173,8 +217,8 @@ class WatchedBus:
         with `may_blame`, which says that the bus is away and not this process.
         """
         window = self.listening_share.close_window(self.timeout_sec, now)
-        if self.state is State.DOWN:
-            return self._declare_found(now) if self.lost_as_deaf and window is WindowProof.GOOD else None
+        if self.loss is not None:
+            return self._declare_found(now) if self.loss.as_deaf and window is WindowProof.GOOD else None
         if self.listening_share.is_deaf:
             since = self.listening_share.poor_since
             return self._declare_lost("deaf", now.mono - since.mono, since, now)
@@ -185,7 +229,7 @@ class WatchedBus:
 
     def note_heard(self, now: Moment) -> Verdict | None:
         """Note that a canary was heard; return the verdict that the bus is found, if it was lost."""
-        if self.state is State.UP or (self.state is State.DOWN and self.lost_as_deaf):
+        if self.state is State.UP or self.is_lost_as_deaf:
             return None
         return self._declare_found(now)
 
@@ -194,44 +238,40 @@ class WatchedBus:
 
         Return the verdict that the bus is found, if it is heard already and not `as_deaf`; otherwise None.
         """
-        was_heard = self.state is State.UP
-        self.state, self.lost_as_deaf = State.DOWN, as_deaf
-        if since is not None:
-            self.lost_at = Moment(now.mono - now.since(since), since)
+        was_heard, known = self.state is State.UP, self.loss and self.loss.heard_at
+        self.state = State.DOWN
+        self.loss = BusLoss(known if since is None else now.at_wall(since), as_deaf)
         return self.note_heard(now) if was_heard else None
 
     def drop(self, now: Moment) -> Verdict | None:
         """Return the verdict that closes the loss of a bus that leaves the truth; None if it is not lost."""
-        if self.state is not State.DOWN:
-            return None
-        return make_dropped_bus_verdict(self.name, None if self.lost_at is None else self.lost_at.wall, now)
+        return None if self.loss is None else make_dropped_bus_verdict(self.name, self.loss.heard_wall, now)
 
     def adopt_found(self) -> None:
         """Apply that no loss is published; if the bus is not heard, its loss is declared again."""
-        if self.state is State.DOWN:
-            self.state, self.lost_at, self.lost_as_deaf = State.UP, None, False
+        if self.loss is not None:
+            self.state, self.loss = State.UP, None
 
     def _declare_lost(self, reason: str, late_sec: float, since: Moment, now: Moment) -> Verdict | None:
         """Move to `down` and return the verdict that the bus is lost.
 
         `since` is when it was last heard, `late_sec` the seconds since then.
         """
-        self.lost_at = since if self.state is State.UP else None
-        self.lost_as_deaf = reason == "deaf"
+        self.loss = loss = BusLoss(since if self.state is State.UP else None, reason == "deaf")
         return self._apply_transition(
             Trigger.DUE,
             now,
             reason=reason,
             late_sec=late_sec,
             timeout_sec=self.timeout_sec,
-            since=None if self.lost_at is None else self.lost_at.wall,
+            since=loss.heard_wall,
         )
 
     def _declare_found(self, now: Moment) -> Verdict | None:
         """Move to `up` and return the verdict that the bus is found; None for the first time it is heard."""
-        self.lost_as_deaf = False
+        loss, self.loss = self.loss, None
         self.listening_share.restart(now)
-        if (lost_at := self.lost_at) is None:
+        if loss is None or (lost_at := loss.heard_at) is None:
             return self._apply_transition(Trigger.BEAT, now)
         return self._apply_transition(Trigger.BEAT, now, down_sec=now.mono - lost_at.mono, since=lost_at.wall)
 
@@ -252,15 +292,7 @@ def make_dropped_bus_verdict(name: str, since: float | None, now: Moment) -> Ver
     `since` is when the bus was last heard, in epoch seconds; None if it never was. There is no `down_sec`:
     whether the bus is back is not known.
     """
-    return Verdict(
-        name,
-        State.UP,
-        Publication.ALERT,
-        now.wall,
-        subject=Subject.BUS,
-        reason=UNWATCHED_REASON,
-        since=since,
-    )
+    return make_alert(name, State.UP, Subject.BUS, now.wall, reason=UNWATCHED_REASON, since=since)
 
 
 class UnsavedSilences:
@@ -332,16 +364,9 @@ class Reach:
         self._back_at = now.mono
         for bus in buses:
             bus.listening_share.restart(now)
-        return Verdict(
-            HEALER,
-            State.UP,
-            Publication.ALERT,
-            now.wall,
-            subject=Subject.REACH,
-            since=last.wall,
-            gap_sec=now.mono - last.mono,
-            event_id=f"{Kind.REACH_GAP}.{HEALER}.{round(1000 * last.wall)}",
-        )
+        gap_sec, event_id = now.mono - last.mono, f"{Kind.REACH_GAP}.{HEALER}.{round(1000 * last.wall)}"
+        about = {"since": last.wall, "gap_sec": gap_sec, "event_id": event_id}
+        return make_alert(HEALER, State.UP, Subject.REACH, now.wall, **about)
 
     def note_stall(self, stalled_sec: float) -> None:
         """Note that this process itself did not run for so many seconds."""

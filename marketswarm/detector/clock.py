@@ -11,7 +11,7 @@ Pure: `now` is passed in, as monotonic seconds or as a `Moment`.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from enum import StrEnum
 from math import inf
 from typing import Final, NamedTuple
@@ -47,6 +47,10 @@ class Moment:
         """Return the seconds since `wall`, at least 0: the wall clock may have been set back meanwhile."""
         return max(0.0, self.wall - wall)
 
+    def at_wall(self, wall: float) -> "Moment":
+        """Return the earlier moment at which the wall clock showed `wall`, if it was not set since then."""
+        return Moment(self.mono - self.since(wall), wall)
+
 
 class HeardAt(NamedTuple):
     """The time at which a beat was heard: listening, monotonic and wall clock, in seconds.
@@ -58,7 +62,24 @@ class HeardAt(NamedTuple):
     mono: float
     wall: float
 
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.mono, self.wall)
 
+    def earlier(self, sec: float) -> "HeardAt":
+        """Return the time that was so many seconds before, with none of them in a gap."""
+        return HeardAt(self.at - sec, self.mono - sec, self.wall - sec)
+
+    def at_wall(self, wall: float) -> "HeardAt":
+        """Return the earlier time at which the wall clock showed `wall`, if all since then was heard."""
+        return self.earlier(max(0.0, self.wall - wall))._replace(wall=wall)
+
+    def shift(self, ahead_sec: float) -> "HeardAt":
+        """Return the same time by a listening clock that is ahead by so much."""
+        return self._replace(at=self.at + ahead_sec)
+
+
+@dataclass(slots=True, eq=False)
 class ListeningClock:
     """The time that one bus's sessions and canaries prove.
 
@@ -66,55 +87,35 @@ class ListeningClock:
     end of the last gap. A new clock is in a gap until the first canary of the first session comes back.
     """
 
-    __slots__ = (
-        "_accepted",
-        "_anchor",
-        "_mute_times",
-        "_outstanding",
-        "_session_reason",
-        "_worked_at_proof",
-        "_worked_sec",
-        "_write_reason",
-        "accepted_at",
-        "gap_end",
-        "gaps",
-        "is_in_session",
-        "listening_since",
-        "own_delays_sec",
-        "proof",
-        "proven",
-        "round_trip_sec",
-        "sessions",
-        "stalled_sec",
-        "stalled_total_sec",
-        "turns",
+    start: InitVar[Moment]
+    proven: float = 0.0
+    gap_end: float = 0.0
+    gaps: int = 0
+    sessions: int = 0
+    turns: int = 0  # how often a gap began, or the listener caught up after one
+    round_trip_sec: float = 0.0
+    listening_since: float = field(init=False)  # when the last gap ended, in monotonic seconds
+    proof: Moment = field(init=False)  # the last moment at which this bus was known to be heard
+    accepted_at: Moment | None = None  # when the bus last took a canary, heard or not
+    stalled_sec: float = 0.0  # how long the listener itself did not run since `proof`
+    stalled_total_sec: float = 0.0  # the same since the beginning
+    is_in_session: bool = False  # from its last SUBSCRIBE acknowledged to the connection's end
+    own_delays_sec: float = 0.0  # the time until canaries that were late since messages were handled first
+    _anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
+    # canaries without a return yet: number, time of sending, `_worked_sec` then
+    _outstanding: deque[tuple[int, float, float]] = field(
+        default_factory=lambda: deque(maxlen=MAX_OUTSTANDING)
     )
+    _worked_sec: float = 0.0  # how long the listener has handled messages so far, as it said last
+    _worked_at_proof: float = 0.0  # the same at `proof`, or when the session began
+    _session_reason: str | None = "refused"
+    _write_reason: str | None = None
+    _accepted: bool = False  # the bus took the last canary that it answered
+    # the latest stretches in which the listener ran and heard nothing: when each ended, and its length
+    _mute_times: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=16))
 
-    def __init__(self, start: Moment) -> None:
-        self.proven = 0.0
-        self.gap_end = 0.0
-        self.gaps = 0
-        self.sessions = 0
-        self.turns = 0  # how often a gap began, or the listener caught up after one
-        self.round_trip_sec = 0.0
-        self.listening_since = start.mono  # when the last gap ended, in monotonic seconds
-        self.proof = start  # the last moment at which this bus was known to be heard
-        self.accepted_at: Moment | None = None  # when the bus last took a canary, heard or not
-        self.stalled_sec = 0.0  # how long the listener itself did not run since `proof`
-        self.stalled_total_sec = 0.0  # the same since the beginning
-        self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
-        # from its last SUBSCRIBE acknowledged to the connection's end
-        self.is_in_session = False
-        # canaries without a return yet: number, time of sending, `_worked_sec` then
-        self._outstanding: deque[tuple[int, float, float]] = deque(maxlen=MAX_OUTSTANDING)
-        self._worked_sec = 0.0  # how long the listener has handled messages so far, as it said last
-        self._worked_at_proof = 0.0  # the same at `proof`, or when the session began
-        self.own_delays_sec = 0.0  # the time until canaries that were late since messages were handled first
-        self._session_reason: str | None = "refused"
-        self._write_reason: str | None = None
-        self._accepted = False  # the bus took the last canary that it answered
-        # the latest stretches in which the listener ran and heard nothing: when each ended, and its length
-        self._mute_times: deque[tuple[float, float]] = deque(maxlen=16)
+    def __post_init__(self, start: Moment) -> None:
+        self.listening_since, self.proof = start.mono, start
 
     @property
     def is_listening(self) -> bool:
@@ -144,6 +145,10 @@ class ListeningClock:
         In a gap, return `proven`.
         """
         return self.proven if self._anchor is None else self.proven + (now - self._anchor)
+
+    def stamp(self, now: Moment) -> HeardAt:
+        """Return the readings of all clocks now."""
+        return HeardAt(self.read(now.mono), now.mono, now.wall)
 
     def read_for_looks(self, now: float) -> float:
         """Return up to when services that are due are to be looked at: `read`, but little ahead of `proven`.
@@ -309,25 +314,25 @@ class WindowProof(StrEnum):
     UNHEARD = "unheard"  # no canary at all came back; the bus's timeout decides about that
 
 
+@dataclass(slots=True, eq=False)
 class ListeningShare:
     """The share of time that was proven on one bus, in windows of the bus's timeout.
 
     `start` is when the first window begins.
     """
 
-    __slots__ = (
-        "_begin",
-        "_clock",
-        "_own_delays_sec",
-        "_proven",
-        "_stalled_sec",
-        "is_late",
-        "poor_count",
-        "poor_since",
-    )
+    clock: ListeningClock
+    start: InitVar[Moment]
+    poor_count: int = field(init=False)  # the number of poor windows in a row
+    poor_since: Moment = field(init=False)  # when the first of them began
+    is_late: bool = field(init=False)  # whether the last window was `late`
+    # when the window began, and what the clock said then
+    _begin: Moment = field(init=False)
+    _proven: float = field(init=False)
+    _stalled_sec: float = field(init=False)
+    _own_delays_sec: float = field(init=False)
 
-    def __init__(self, clock: ListeningClock, start: Moment) -> None:
-        self._clock = clock
+    def __post_init__(self, start: Moment) -> None:
         self.restart(start)
 
     @property
@@ -337,9 +342,7 @@ class ListeningShare:
 
     def restart(self, now: Moment) -> None:
         """Begin a window at `now`, and drop the result of the windows before it."""
-        self.poor_count = 0  # the number of poor windows in a row
-        self.poor_since = now  # when the first of them began
-        self.is_late = False  # whether the last window was `late`
+        self.poor_count, self.poor_since, self.is_late = 0, now, False
         self._begin_window(now)
 
     def close_window(self, window_sec: float, now: Moment) -> WindowProof | None:
@@ -347,19 +350,15 @@ class ListeningShare:
 
         Call this several times per window. Time in which this process did not run is part of no window.
         """
-        elapsed_sec = now.mono - self._begin.mono - (self._clock.stalled_total_sec - self._stalled_sec)
+        elapsed_sec = now.mono - self._begin.mono - (self.clock.stalled_total_sec - self._stalled_sec)
         if elapsed_sec < window_sec:
             return None
-        share = (self._clock.proven - self._proven) / elapsed_sec
-        proof = (
-            WindowProof.GOOD
-            if share >= GOOD_FROM
-            else WindowProof.FAIR
-            if share >= POOR_BELOW
-            else WindowProof.POOR
-        )
-        heard_late = (self._clock.own_delays_sec - self._own_delays_sec) / elapsed_sec
-        if proof is WindowProof.POOR and self._clock.proof.mono <= self._begin.mono:
+        share = (self.clock.proven - self._proven) / elapsed_sec
+        proof = WindowProof.POOR
+        if share >= POOR_BELOW:
+            proof = WindowProof.GOOD if share >= GOOD_FROM else WindowProof.FAIR
+        heard_late = (self.clock.own_delays_sec - self._own_delays_sec) / elapsed_sec
+        if proof is WindowProof.POOR and self.clock.proof.mono <= self._begin.mono:
             proof = WindowProof.UNHEARD
         elif heard_late >= POOR_BELOW or (proof is WindowProof.POOR and share + heard_late >= POOR_BELOW):
             proof = WindowProof.LATE
@@ -374,6 +373,6 @@ class ListeningShare:
 
     def _begin_window(self, now: Moment) -> None:
         self._begin = now
-        self._proven = self._clock.proven
-        self._stalled_sec = self._clock.stalled_total_sec
-        self._own_delays_sec = self._clock.own_delays_sec
+        self._proven = self.clock.proven
+        self._stalled_sec = self.clock.stalled_total_sec
+        self._own_delays_sec = self.clock.own_delays_sec

@@ -4,11 +4,14 @@ Pure: no I/O, no clock of its own, no await. The caller owns the sockets; it rep
 a reading of both clocks (`Moment`), and gets frozen values back.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from math import inf
 from typing import Any, Final
 
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat, Meaning
+from marketswarm.detector import stored
 from marketswarm.detector.bus import Reach, UnsavedSilences, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
 from marketswarm.detector.flood import FLOOD, FloodLimit
@@ -16,28 +19,28 @@ from marketswarm.detector.heard import store_familiar
 from marketswarm.detector.hosts import HostCensus
 from marketswarm.detector.job import Job
 from marketswarm.detector.restarts import RestartObserver
-from marketswarm.detector.restorable import RestorableService
 from marketswarm.detector.roster import RosterChange, plan_change
+from marketswarm.detector.saved import EndedRun, FailedRun, LastBeat
 from marketswarm.detector.service import WatchedService
+from marketswarm.detector.states import Reason, Stage, State, Step, Trigger
+from marketswarm.detector.trouble import ServiceOutage
 from marketswarm.detector.verdict import (
     BatchResult,
+    Copies,
     Counts,
-    EndedRun,
-    FailedRun,
-    LastBeat,
-    Publication,
-    Reason,
-    Stage,
-    State,
-    Step,
+    Mended,
     Subject,
     Suspect,
     Tick,
-    Trigger,
     UnheardBeat,
     Verdict,
+    make_alert,
 )
 from marketswarm.truth import Watch
+
+CHECK_EVERY_SEC: Final = 1.0
+CHECKED_AT_ONCE: Final = 100
+"""Services that are checked each second: a tenth of a millisecond of work. All of 100,000 take 17 minutes."""
 
 Messages = Iterable[Sequence[Any]]
 # before Python 3.12 an attribute of an enum takes as long as a call, and these are read for each miss
@@ -63,11 +66,11 @@ class Detector:
 
     def __init__(self, now: Moment) -> None:
         self.buses: dict[str, WatchedBus] = {}
-        self.services: dict[str, RestorableService] = {}
+        self.services: dict[str, WatchedService] = {}
         self.counts = Counts()
         self.last_malformed: tuple[str, str] | None = None
         """The service of the last payload that was not a beat, and what was wrong with it."""
-        self.jobs: dict[str, RestorableService] = {}
+        self.jobs: dict[str, WatchedService] = {}
         """The services that are jobs."""
         self.refused: dict[str, None] = {}
         """The services whose channels are refused, in the order in which that was noticed."""
@@ -78,7 +81,8 @@ class Detector:
         self.floods = FloodLimit()
         self.hosts = HostCensus()
         self._reach = Reach()
-        self._awake_at = now.mono
+        self._awake_at = self._checked_at = now.mono
+        self._to_check: Iterator[WatchedService] = iter(())
 
     # -- the roster
 
@@ -131,7 +135,8 @@ class Detector:
         for svc in services:
             if (service := self.services.get(svc)) is not None:
                 running = service.clock.read(now.mono)
-                service.change_trouble(starting_until=running + min(within_sec, START_UP_SEC))
+                until = running + min(within_sec, START_UP_SEC)
+                service.silence = service.silence._replace(starting_until=until)
                 if service.stage is not Stage.RESTORING:
                     self.bus_of(service).schedule(service)
 
@@ -150,7 +155,7 @@ class Detector:
         self.silences.delete(svc)
         verdicts = [self._apply_transition(service, Trigger.REMOVED, now, before=service.last_beat)]
         if service.channel_refused_at is not None:
-            verdicts.insert(0, _make_watch_verdict(svc, State.UNWATCHED, now))
+            verdicts.insert(0, make_alert(svc, State.UNWATCHED, Subject.WATCH, now.wall))
         return verdicts
 
     def _add_service(self, watch: Watch, now: Moment, running: float) -> None:
@@ -164,7 +169,7 @@ class Detector:
         bus = self.buses[watch.bus]
         is_restoring = self.is_restoring if old is None else old.stage is Stage.RESTORING
         stage = Stage.RESTORING if is_restoring else Stage.EVALUATED
-        service = RestorableService(watch, bus.clock, running, stage)
+        service = WatchedService(watch, bus.clock, running, stage)
         if watch.job is not None:
             service.job = Job(watch.job, HeardAt(running, now.mono, now.wall))
         if old is not None:
@@ -173,7 +178,7 @@ class Detector:
             old.move_stage(Step.DROPPED)
             service.inherit(old, now)
             self.bus_of(old).remove_service(old)
-            if old.is_silence_saved:  # the saved silence must not stay a reading of another clock
+            if old.silence.is_saved:  # the saved silence must not stay a reading of another clock
                 self.silences.save(service)
         self.observer.service_added(service, old)
         self.note_host(service)
@@ -230,7 +235,7 @@ class Detector:
             bus.turn = bus.clock.turns
             for each in bus.channels.values():
                 each.parse_next()
-        heard = HeardAt(bus.clock.read(now.mono), now.mono, now.wall)
+        heard = bus.clock.stamp(now)
         verdicts: list[Verdict] = []
         others: list[Sequence[Any]] = []
         for service, message in store_familiar(bus.channels, messages, heard, self.counts):
@@ -241,7 +246,7 @@ class Detector:
             else:
                 self.counts.dropped += 1
                 if service.channel_refused_at is None:
-                    verdicts.append(self._note_flood(service, now))
+                    verdicts.append(self._refuse_channel(service, now, now, FLOOD))
         return BatchResult(verdicts, others)
 
     def _take_payload(
@@ -273,8 +278,7 @@ class Detector:
                 self.bus_of(service).schedule(service)  # a run that started may be due earlier
             return ()
         if found.meaning is Meaning.GOODBYE:
-            service.stopped = True
-            service.note_failure(found, heard)
+            service.take_goodbye(found, heard)
             service.parse_next()
             self.observer.goodbye_heard(service, found)
             if service.failure is not None:
@@ -302,7 +306,7 @@ class Detector:
             service.move_stage(Step.ANSWERED)
             verdicts.append(self.declare_down(service, now))
         before, is_other = service.last_beat, beat.boot != service.instances.last
-        is_new_sender, ends_saved_silence = service.stopped or is_other, service.is_silence_saved
+        is_new_sender, ends_saved_silence = service.silence.stopped or is_other, service.silence.is_saved
         open_before = service.trouble.open
         host_before = service.host
         service.take_beat(payload, beat, heard, is_new_process=is_new_process)
@@ -310,7 +314,7 @@ class Detector:
             self.note_host(service)
         if is_other:
             self.observer.drop_disproved_case(service, beat.boot)
-        if is_new_sender or service.trouble.open is not open_before:
+        if is_new_sender or service.trouble.open != open_before:
             self.observer.save_soon(service.svc)
         if ends_saved_silence:
             self.silences.end(service.svc)
@@ -373,7 +377,45 @@ class Detector:
                 wake_in_sec = 0.0 if bus.postponed else min(wake_in_sec, bus.next_due() - running)
                 if bus.has_waiting:
                     canary_buses.append(bus.name)
-        return Tick(tuple(verdicts), tuple(suspects), tuple(canary_buses), max(0.0, wake_in_sec))
+        mended = self._check_services(now) if now.mono - self._checked_at >= CHECK_EVERY_SEC else ()
+        return Tick(tuple(verdicts), tuple(suspects), tuple(canary_buses), max(0.0, wake_in_sec), mended)
+
+    def _check_services(self, now: Moment) -> tuple[Mended, ...]:
+        """Check the next services, whether the copies of their states agree; mend and return what differs."""
+        self._checked_at, found = now.mono, list[Mended]()
+        some = list(islice(self._to_check, CHECKED_AT_ONCE))
+        if len(some) < CHECKED_AT_ONCE:
+            self._to_check = iter(list(self.services.values()))
+        evaluated = {name: bus.find_evaluated_until(now.mono) for name, bus in self.buses.items()}
+        for service in some:
+            if service.stage is not Stage.EVALUATED or self.services.get(service.svc) is not service:
+                continue
+            until = -inf if self.is_restoring else evaluated[service.rule.bus]
+            is_awaited = service.svc in self.refused or service.svc in self.floods.flooding
+            is_job = service.svc in self.jobs
+            copies = self.bus_of(service).find_disagreement(
+                service, until, is_job=is_job, is_awaited=is_awaited
+            )
+            if copies is not None:
+                self._mend(service, copies, now)
+                found.append(Mended(service.svc, copies))
+        return tuple(found)
+
+    def _mend(self, service: WatchedService, copies: Copies, now: Moment) -> None:
+        """Make two copies of a state agree. The state, the truth and what `services` lists are right."""
+        if copies is Copies.OUTAGE:
+            service.outage = ServiceOutage(None) if service.state is State.DOWN else None
+        elif copies is Copies.CHANNEL:
+            self.bus_of(service).add_service(service)
+        elif copies is Copies.JOBS:
+            self.jobs.pop(service.svc, None)
+            if service.job is not None:
+                self.jobs[service.svc] = service
+        elif copies is Copies.REFUSAL:
+            self.floods.flooding[service.svc] = now.mono  # whose end looks whether it can be heard
+        else:
+            service.is_on_wheel = False
+            self.bus_of(service).schedule(service)
 
     def _find_suspects(self, bus: WatchedBus, running: float, now: Moment) -> list[Suspect]:
         """Return the services of a bus whose deadline has provably passed, and mark them as suspects.
@@ -389,7 +431,7 @@ class Detector:
             if service.job is not None:
                 service.evaluate_job(now)
             if (due := service.due()) > running:
-                if not service.is_silence_saved and service.silence_save_at() <= running:
+                if not service.silence.is_saved and service.silence_save_at() <= running:
                     service.mark_silence_saved()
                     self.silences.save(service)
                 bus.schedule(service)
@@ -410,14 +452,12 @@ class Detector:
         To evaluate a suspect, it counts as nothing stored.
         """
         service = self.services.get(svc)
-        return service is not None and service.is_last_payload(payload)
+        return service is not None and stored.is_last_payload(service, payload)
 
-    def evaluate_suspect(
-        self, svc: str, stored: LastBeat | None, now: Moment
-    ) -> Verdict | UnheardBeat | None:
+    def evaluate_suspect(self, svc: str, last: LastBeat | None, now: Moment) -> Verdict | UnheardBeat | None:
         """Decide whether a service whose deadline has passed is down, and end its suspicion.
 
-        `stored` is the beat under `beat:<svc>`, None if there is none. Return the miss, and declare the
+        `last` is the beat under `beat:<svc>`, None if there is none. Return the miss, and declare the
         service down; or record the stored beat and return it, if it was never heard and keeps the service up.
         Return None, with no verdict, if a beat was heard meanwhile, its channel is refused, or the service is
         no longer watched.
@@ -435,13 +475,11 @@ class Detector:
         self.confirm(service, now.mono)
         if service.has_failed_unnoticed:
             return self.declare_down(service, now)
-        if stored is not None and (unheard := service.take_unheard(stored, now)) is not None:
+        if last is not None and (unheard := stored.take_unheard(service, last, now)) is not None:
             self.bus_of(service).schedule(service)
             self.counts.unheard += 1
             return unheard
-        # a report that is not a sign of life should not be there: it replaced one that may have been
-        is_report = stored is None or stored.beat.meaning is Meaning.REPORT
-        service.note_witness(now, None if stored is None or is_report else stored.age_sec)
+        stored.note_witness(service, last, now)
         if service.due() > service.clock.proven:
             self.bus_of(service).schedule(service)
             return None
@@ -464,11 +502,14 @@ class Detector:
 
         A beat that they sent while their channel was not heard is under `beat:<svc>`.
         """
-        bus = self.buses.get(bus_name)
-        services = () if bus is None else bus.channels.values()
-        return {each.svc: each.rule.timeout_sec for each in services if each.state is State.DOWN}
+        down = (each for each in self._list_services(bus_name) if each.state is State.DOWN)
+        return {each.svc: each.rule.timeout_sec for each in down}
 
-    def end_outage(self, svc: str, stored: LastBeat, now: Moment) -> Verdict | None:
+    def _list_services(self, bus_name: str) -> Collection[WatchedService]:
+        bus = self.buses.get(bus_name)
+        return () if bus is None else bus.channels.values()
+
+    def end_outage(self, svc: str, last: LastBeat, now: Moment) -> Verdict | None:
         """Bring a service up if the beat under `beat:<svc>` shows that its outage ended unheard.
 
         Return the verdict on that, or None if it shows nothing of the kind.
@@ -477,7 +518,7 @@ class Detector:
         if service is None or service.stage is Stage.RESTORING or service.state is not State.DOWN:
             return None
         before = service.last_beat
-        back = service.end_outage(stored, now)
+        back = stored.end_outage(service, last, now)
         if back is None:
             return None
         self.counts.unheard += 1
@@ -490,15 +531,13 @@ class Detector:
 
         Its end, if it was reported while their channel was not heard, is under `run:<svc>`.
         """
-        bus = self.buses.get(bus_name)
-        services = () if bus is None else bus.channels.values()
-        return [each.svc for each in services if each.trouble.open]
+        return [each.svc for each in self._list_services(bus_name) if each.trouble.open]
 
     def end_open_failure(self, svc: str, ended: EndedRun) -> None:
         """Close the open failure that a stored report ends; the next sign of life ends the outage."""
         service = self.services.get(svc)
         if service is not None and service.stage is not Stage.RESTORING:
-            service.end_open_failure(ended)
+            stored.end_open_failure(service, ended)
             self.observer.save_soon(svc)
 
     # -- runs that failed
@@ -508,8 +547,8 @@ class Detector:
 
         A failure that they reported while their channel was not heard is under `run:<svc>`.
         """
-        found = (each for each in self.jobs.values() if each.rule.bus == bus_name)
-        return [each.svc for each in found if each.state is not State.DOWN]
+        jobs = self.jobs.values()
+        return [each.svc for each in jobs if each.rule.bus == bus_name and each.state is not State.DOWN]
 
     def take_failed_run(self, svc: str, failed: FailedRun, asked: Moment, now: Moment) -> Verdict | None:
         """Return the miss of a job whose last run failed unheard, and declare it down; None otherwise.
@@ -524,7 +563,7 @@ class Detector:
         if service.last_beat is not None and service.last_beat.mono >= asked.mono:
             return None
         self.confirm(service, now.mono)
-        if not service.take_unheard_failure(failed, now):
+        if not stored.take_unheard_failure(service, failed, now):
             return None
         service.move_stage(Step.ANSWERED)
         return self.declare_down(service, now)
@@ -534,15 +573,10 @@ class Detector:
     def save_all_silences(self) -> None:
         """Save every silence again, because the saved ones are readings of another healer's clocks."""
         for service in self.services.values():
-            if service.is_silence_saved:
+            if service.silence.is_saved:
                 self.silences.save(service)
 
     # -- channels that a bus refuses
-
-    def _note_flood(self, service: WatchedService, now: Moment) -> Verdict:
-        """Evaluate a service no longer, as some of its payloads are dropped; return the verdict on that."""
-        service.change_trouble(channel_refused_at=now)
-        return _make_watch_verdict(service.svc, State.DOWN, now, service=service, reason=FLOOD)
 
     def _end_floods(self, now: Moment) -> list[Verdict]:
         """Let services be evaluated again whose floods have ended; return the verdicts on that."""
@@ -570,8 +604,8 @@ class Detector:
         found = []
         for channel, service in bus.channels.items():
             if channel in refused and service.channel_refused_at is None:
-                self._refuse_channel(service, now)
-                found.append(_make_watch_verdict(service.svc, State.DOWN, now, service=service))
+                self.refused[service.svc] = None
+                found.append(self._refuse_channel(service, now, now, "auth"))
             elif channel in refused or service.svc in self.floods.flooding:
                 continue
             elif service.channel_refused_at is not None:
@@ -585,33 +619,34 @@ class Detector:
         """
         service = self.services.get(svc)
         if service is None:
-            return _make_watch_verdict(svc, State.UNWATCHED, now)
+            return make_alert(svc, State.UNWATCHED, Subject.WATCH, now.wall)
         if service.channel_refused_at is not None:
             return None
-        self._refuse_channel(service, Moment(now.mono - now.since(since), since))
+        self.refused[svc] = None
+        self._refuse_channel(service, now.at_wall(since), now, "auth")
         refused = self.bus_of(service).refused_channels
         is_allowed = refused is not None and service.channel not in refused
         return self._allow_channel(service, now) if is_allowed else None
 
-    def _refuse_channel(self, service: WatchedService, since: Moment) -> None:
-        service.change_trouble(channel_refused_at=since)
-        self.refused[service.svc] = None
+    def _refuse_channel(self, service: WatchedService, since: Moment, now: Moment, reason: str) -> Verdict:
+        """Evaluate a service no longer, as it is not heard whole; return the verdict on that."""
+        service.refuse_channel(since)
+        last = None if service.last_beat is None else service.last_beat.wall
+        return make_alert(service.svc, State.DOWN, Subject.WATCH, now.wall, reason=reason, since=last)
 
     def _allow_channel(self, service: WatchedService, now: Moment) -> Verdict:
         """Let a service be evaluated again, and return the verdict that it is watchable."""
         self.refused.pop(service.svc, None)
-        since = service.allow_channel(service.clock.read(now.mono))
-        if service.job is not None:
-            service.job.unheard_until = now.mono
+        since = service.allow_channel(now)
         self.bus_of(service).schedule(service)
-        return _make_watch_verdict(service.svc, State.UP, now, service=service, since=since)
+        down_sec = None if since is None else now.mono - since.mono
+        return make_alert(service.svc, State.UP, Subject.WATCH, now.wall, down_sec=down_sec)
 
     # -- transitions
 
     def declare_down(self, service: WatchedService, now: Moment) -> Verdict:
         """Record that a service is down, delete its saved silence, and return its miss."""
         self.silences.delete(service.svc)
-        service.prepare_miss(now)
         return self._apply_transition(service, _DUE, now, before=service.last_beat)
 
     def bring_up(
@@ -627,8 +662,7 @@ class Detector:
         `back` is when that one was sent, if it was not heard now.
         """
         service.history.drop_gap(service)  # the change of state is published
-        at = Moment(now.mono, now.wall)
-        verdict = self._apply_transition(service, Trigger.BEAT, at, before=before, back=back)
+        verdict = self._apply_transition(service, _BEAT, now, before=before, back=back)
         self.bus_of(service).schedule(service)
         return verdict
 
@@ -636,7 +670,7 @@ class Detector:
         self,
         service: WatchedService,
         trigger: Trigger,
-        now: Moment,
+        now: Moment | HeardAt,
         *,
         before: HeardAt | None,
         back: HeardAt | None = None,
@@ -645,17 +679,17 @@ class Detector:
 
         `back` is the time of a beat that brings it up and was not heard now.
         """
-        was_down = service.state is _DOWN
-        publication = service.move(trigger)
+        ended = service.outage if trigger is _BEAT else None
+        publication = service.move(trigger, now.moment if isinstance(now, HeardAt) else now)
         is_miss, is_beat = trigger is _DUE, trigger is _BEAT
         running = service.clock.read(now.mono)
         last = service.last_beat
-        ends_outage = was_down and is_beat
-        down_since = service.trouble.down_since if is_miss or ends_outage else None
+        outage = service.outage if is_miss else ended
+        down_since = None if outage is None else outage.down_since
+        reason = outage.reason if is_miss and outage else None
         begun = down_since or before
         newest, i = service.instances.find_newest()
         failure = service.failure if is_miss else None
-        reason = service.miss_reason() if is_miss else None
         self.note_host(service)
         host_up = None
         # until all services are restored, some of those that are up are not known to be
@@ -673,12 +707,12 @@ class Detector:
             overdue_sec=running - service.due() if is_miss else None,
             timeout_sec=service.rule.timeout_sec,
             age_sec=(now.mono - last.mono or 0.0) if is_beat and last else None,  # one zero for all
-            down_sec=max(0.0, (back or now).mono - begun.mono) if ends_outage and begun else None,
+            down_sec=max(0.0, (back or now).mono - begun.mono) if ended and begun else None,
             since=None if before is None else before.wall,
             boot=newest,
             i=i,
             down_since=None if down_since is None else down_since.wall,
-            via=service.failure_via if failure else None,
+            via=service.trouble.via if failure else None,
             detail=failure.detail if failure else None,
             host_up=host_up,
         )
@@ -690,30 +724,4 @@ def _date_report(beat: Beat, heard: HeardAt, stalled_sec: float) -> HeardAt:
     Within that time its sender's clock tells. So an outage begins and ends as it does for another healer.
     """
     ago_sec = min(max(0.0, heard.wall - beat.ts), stalled_sec)
-    return heard if not ago_sec else HeardAt(heard.at, heard.mono - ago_sec, heard.wall - ago_sec)
-
-
-def _make_watch_verdict(
-    svc: str,
-    state: State,
-    now: Moment,
-    *,
-    service: WatchedService | None = None,
-    since: Moment | None = None,
-    reason: str = "auth",
-) -> Verdict:
-    """Return the verdict on whether a service can be watched; `reason` is why it can't.
-
-    `since` is when its channel was refused, for the verdict that ends that.
-    """
-    last = service.last_beat if service is not None else None
-    return Verdict(
-        svc,
-        state,
-        Publication.ALERT,
-        now.wall,
-        subject=Subject.WATCH,
-        reason=reason if state is State.DOWN else None,
-        since=last.wall if last is not None and state is State.DOWN else None,
-        down_sec=now.mono - since.mono if since is not None else None,
-    )
+    return heard.earlier(ago_sec)._replace(at=heard.at)

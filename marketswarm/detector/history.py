@@ -10,8 +10,10 @@ from typing import Any, Final, NamedTuple
 
 from marketswarm.beat import Beat
 from marketswarm.detector.clock import HeardAt, Moment
+from marketswarm.detector.saved import SavedBeat
 from marketswarm.detector.service import NEVER, WatchedService
-from marketswarm.detector.verdict import Publication, State, Verdict
+from marketswarm.detector.states import Publication, State
+from marketswarm.detector.verdict import Verdict
 from marketswarm.event import Kind
 
 PACE_TOLERANCE: Final = 1.1
@@ -24,28 +26,25 @@ PACE_DECAY: Final = 0.9
 class BeatBeforeGap(NamedTuple):
     """The last beat before a gap, and what was known at that time.
 
-    `heard` is when this run heard it, if it did. `instances` are the instances known then; `had_others` is
-    True if another one of them was alive as well. `pace_sec` is the longest time between beats (0 if none was
-    measured), `allowed_sec` the timeout in force then. `is_final`: no instance beat after it until listening
-    began again, at the clock's `turn`. `was_heard_again`: an instance from before was heard since, while
-    messages that had piled up were still being heard. `proven_sec` is a silence before this beat that is
-    proven already; `counted_from` is the `i` at which that counting began. `next_i` and `next_ts` are of the
-    last of the beats that followed it with none missing in between (0 if none did), `next_sec` is the longest
-    time between two of these, by their own `ts`.
+    Attributes:
+        beat: that beat as it is saved, with the longest time between beats that counts as the pace.
+        mono: when it was heard, or when a later one was stored, in monotonic seconds.
+        instances: the instances that were known then.
+        counted_from: the `i` at which the counting of beats began.
+        heard: when this run heard it, if it did.
+        is_final: whether no instance beat after it until listening began again, at the clock's `turn`.
+        was_heard_again: whether an instance from before was heard since, while messages that had piled up
+            were still being heard.
+        proven_sec: a silence before this beat that is proven already.
+        next_i, next_ts: the last of the beats that followed it with none missing in between; 0 if none did.
+        next_sec: the longest time between two of these, by their own `ts`.
     """
 
-    boot: str
-    i: int
-    ts: float
-    wall: float
+    beat: SavedBeat
     mono: float
     instances: frozenset[str]
     counted_from: int
     heard: HeardAt | None = None
-    pace_sec: float = 0.0
-    allowed_sec: float = 0.0
-    had_others: bool = False
-    stopped: bool = False
     is_final: bool = False
     turn: int = 0
     was_heard_again: bool = False
@@ -56,18 +55,18 @@ class BeatBeforeGap(NamedTuple):
 
     def followed_by(self, beat: Beat) -> "BeatBeforeGap":
         """Return this with a beat that followed; unchanged if a beat is missing in between."""
-        i, ts = (self.next_i, self.next_ts) if self.next_i else (self.i, self.ts)
-        if beat.boot != self.boot or beat.i != i + 1:
+        i, ts = (self.next_i, self.next_ts) if self.next_i else (self.beat.i, self.beat.ts)
+        if beat.boot != self.beat.boot or beat.i != i + 1:
             return self
         return self._replace(next_i=beat.i, next_ts=beat.ts, next_sec=max(self.next_sec, beat.ts - ts))
 
     def seconds_to(self, ts: float, mono: float) -> float:
         """Return the seconds from this beat to another, by the clock that says less."""
-        return min(ts - self.ts, mono - self.mono)
+        return min(ts - self.beat.ts, mono - self.mono)
 
     def longest_silence(self, sec: float, beats: int) -> float:
         """Return the longest proven silence, in seconds, within `sec` seconds with this number of beats."""
-        return 0.0 if self.had_others else find_longest_silence(sec, beats, self.pace_sec)
+        return 0.0 if self.beat.others else find_longest_silence(sec, beats, self.beat.pace_sec)
 
 
 @dataclass(slots=True, eq=False)
@@ -84,11 +83,11 @@ class Case:
     i: int
     gap_sec: float
     restarted: bool
-    is_closed: bool = False
 
     def due(self) -> float:
-        """Return when the case may be published, by the listening clock; infinity once it is closed."""
-        if self.is_closed:
+        """Return when the case may be published, by the listening clock; infinity once it was dropped."""
+        history: History = self.service.history
+        if history.undecided.case is not self:
             return inf
         return max(self.at, self.service.clock.gap_end) + self.service.rule.timeout_sec
 
@@ -96,7 +95,7 @@ class Case:
         """Return the verdict to publish; its id is the same in every healer."""
         svc = self.service.svc
         # a boot may be any text, and an event's id must fit into headers
-        boot_hash = sha256(self.before.boot.encode()).hexdigest()[:16]
+        boot_hash = sha256(self.before.beat.boot.encode()).hexdigest()[:16]
         event_id = f"{Kind.HEARTBEAT_GAP}.{svc}.{boot_hash}"
         return Verdict(
             svc,
@@ -104,7 +103,7 @@ class Case:
             Publication.ALERT,
             now.wall,
             timeout_sec=self.service.rule.timeout_sec,
-            since=self.before.wall,
+            since=self.before.beat.wall,
             boot=self.boot,
             i=self.service.instances.find_i(self.boot) or self.i,
             gap_sec=self.gap_sec,
@@ -130,36 +129,27 @@ class Undecided(NamedTuple):
 DECIDED: Final = Undecided()
 
 
+@dataclass(slots=True, eq=False)
 class History:
     """The observer's data on one service; a change of its state drops the gap."""
 
-    __slots__ = ("pace_sec", "saved_at", "saved_boot", "saved_i", "turn", "undecided")
-
-    def __init__(self, service: WatchedService) -> None:
-        self.turn = service.clock.turns  # the bus clock's turn at the last beat
-        self.undecided = DECIDED
-        self.pace_sec = 0.0  # the longest recent time between beats; 0 if it was not measured
-        # the beat that was saved last: its instance, its `i`, and when, in monotonic seconds
-        self.saved_boot: str | None = None
-        self.saved_i = 0
-        self.saved_at = NEVER
+    turn: int  # the bus clock's turn at the last beat
+    undecided: Undecided = DECIDED
+    pace_sec: float = 0.0  # the longest recent time between beats; 0 if it was not measured
+    # the beat that was saved last: its instance, its `i`, and when, in monotonic seconds
+    saved_boot: str | None = None
+    saved_i: int = 0
+    saved_at: float = NEVER
 
     def change_undecided(self, **changes: Any) -> None:
         """Set attributes of `undecided`."""
         changed = self.undecided._replace(**changes)
         self.undecided = DECIDED if changed == DECIDED else changed
 
-    def drop_case(self) -> None:
-        """Close the case, if there is one, so that nothing is published about the gap any more."""
-        if self.undecided.case is not None:
-            self.undecided.case.is_closed = True
-            self.change_undecided(case=None)
-
     def drop_gap(self, service: WatchedService) -> None:
         """Drop the case and the beat before the gap; the next gap begins after this moment."""
-        self.drop_case()
-        if self.undecided.before is not None:
-            self.change_undecided(before=None)
+        if self.undecided is not DECIDED:
+            self.change_undecided(case=None, before=None)
         self.turn = service.clock.turns
 
     def note_saved(self, boot: str, i: int, mono: float) -> None:

@@ -14,44 +14,46 @@ MAX_ASKED: Final = 1000
 """Where services are whose instances named several hosts depends on the time: so many of a host are asked."""
 
 
+class _Places:
+    """Services by their hosts, each with what finds where it is."""
+
+    def __init__(self) -> None:
+        self.on: dict[str, dict[str, FindHost | None]] = {}
+        self._host_of: dict[str, str] = {}
+
+    def move(self, svc: str, host: str | None, find_host: FindHost | None) -> None:
+        """Put a service on a host, or remove it for None."""
+        before = self._host_of.get(svc)
+        if before == host and find_host is None:
+            return
+        if before is not None:
+            del self._host_of[svc], self.on[before][svc]
+            if not self.on[before]:
+                del self.on[before]
+        if host is not None:
+            self._host_of[svc] = host
+            self.on.setdefault(host, {})[svc] = find_host
+
+
 class HostCensus:
     """The services that are up, by the host that their beats named last."""
 
     def __init__(self) -> None:
-        self._up: dict[str, set[str]] = {}
-        self._host_of: dict[str, str] = {}  # of those in `_up`, the key of each
+        self._up = _Places()
         # those whose instances named several hosts, by that of the one that beat last: there, or on none
-        self._several: dict[str, dict[str, FindHost]] = {}
-        self._several_on: dict[str, str] = {}  # the key of each
+        self._several = _Places()
 
     def note(self, svc: str, host: str | None, find_host: FindHost | None = None) -> None:
         """Note where a service is: on `host`, or on none that counts; with `find_host`, only if that says so.
 
         Call this when the service came up or fell silent, was dropped, or named a host.
         """
-        if (on := self._several_on.pop(svc, None)) is not None:
-            del self._several[on][svc]
-            if not self._several[on]:
-                del self._several[on]
-        if find_host is not None and host is not None:
-            self._several_on[svc] = host
-            self._several.setdefault(host, {})[svc] = find_host
-            host = None
-        before = self._host_of.get(svc)
-        if host == before:
-            return
-        if before is not None:
-            del self._host_of[svc]
-            self._up[before].discard(svc)
-            if not self._up[before]:
-                del self._up[before]
-        if host is not None:
-            self._host_of[svc] = host
-            self._up.setdefault(host, set()).add(svc)
+        self._up.move(svc, host if find_host is None else None, None)
+        self._several.move(svc, None if find_host is None else host, find_host)
 
     def count_up(self, host: str) -> int:
         """Return how many services are up on a host and on no other; of very many, perhaps some more."""
-        up, asked = len(self._up.get(host, ())), self._several.get(host, {})
+        up, asked = len(self._up.on.get(host, ())), self._several.on.get(host, {})
         if len(asked) > MAX_ASKED:
             return up + len(asked)
-        return up + sum(find() == host for find in asked.values())
+        return up + sum(find is not None and find() == host for find in asked.values())

@@ -4,9 +4,11 @@ Pure. Almost every service has one instance, so what only several have is an obj
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from math import inf
 
 
+@dataclass(slots=True, eq=False)
 class _Several:
     """What only a service has that had several instances, or sent reports about runs.
 
@@ -18,26 +20,21 @@ class _Several:
         dropped_beats: the sum of the `i` of instances that were dropped.
     """
 
-    __slots__ = ("alive_i", "dropped_beats", "highest", "hosts", "others_at")
-
-    def __init__(self) -> None:
-        self.highest: dict[str, int] | None = None
-        self.hosts: dict[str, str] | None = None
-        self.alive_i: dict[str, int] = {}
-        self.others_at: dict[str, float] = {}
-        self.dropped_beats = 0
+    highest: dict[str, int] | None = None
+    hosts: dict[str, str] | None = None
+    alive_i: dict[str, int] = field(default_factory=dict)
+    others_at: dict[str, float] = field(default_factory=dict)
+    dropped_beats: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class Instances:
     """The highest `i` heard from each instance of a service; the instance heard first comes first."""
 
-    __slots__ = ("_first", "_first_i", "_several", "last")
-
-    def __init__(self) -> None:
-        self.last: str | None = None  # the instance that beat last
-        self._first: str | None = None  # the only instance, unless `_several` has more
-        self._first_i = 0
-        self._several: _Several | None = None
+    last: str | None = None  # the instance that beat last
+    _first: str | None = None  # the only instance, unless `_several` has more
+    _first_i: int = 0
+    _several: _Several | None = None
 
     @property
     def dropped_beats(self) -> int:

@@ -23,12 +23,15 @@ have been in a gap, an overdue run gets the longest time of a run from the end o
 """
 
 from collections.abc import Iterable
+from dataclasses import InitVar, dataclass, field
+from enum import Enum
 from itertools import islice
 from math import floor, inf
 from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
+from marketswarm.detector.saved import SavedJob
 from marketswarm.truth import JobRule, Schedule
 
 MAX_RUNS: Final = 32
@@ -53,23 +56,6 @@ _HOUR_TOLERANCE_SEC: Final = 300.0  # of a start, from the whole hour that looks
 _LONGEST_RUN_SEC: Final = 900.0  # by which the end alone may miss a whole hour
 
 
-class SavedJob(NamedTuple):
-    """The state of a job that an earlier run of the healer saved; times are epoch seconds.
-
-    `expected_from` is the time after which the next run is expected: the last run that was complete, or the
-    time from which the job was watched if `has_run` is False. `runs` maps the ids of runs that had not ended
-    to their starts. `leads_sec` is how early the last runs were. `schedule` is the schedule in force then, as
-    text; empty if it is not known. `moved_at` is when it came to its bus after a gap of the one before.
-    """
-
-    expected_from: float
-    has_run: bool = True
-    runs: tuple[tuple[str, float], ...] = ()
-    leads_sec: tuple[float, ...] = ()
-    schedule: str = ""
-    moved_at: float | None = None
-
-
 class KeptDeadlines(NamedTuple):
     """What an earlier line of the truth still grants to the run that is expected, and to those under way.
 
@@ -87,77 +73,88 @@ class KeptDeadlines(NamedTuple):
 NOTHING_KEPT: Final = KeptDeadlines()
 
 
+class Basis(Enum):
+    """What happened at the time after which the next run is expected."""
+
+    WATCHED = "watched"  # no run: the job, or its present schedule, is watched since then
+    KNOWN = "known"  # a run was complete, which an earlier run of the healer, or another healer, heard
+    HEARD = "heard"  # a run was complete, and this run of the healer heard it
+
+
+class Expected(NamedTuple):
+    """The run that is expected next: the first scheduled one after `since`.
+
+    `is_witnessed` is False once `beat:<svc>` was asked what was reported in a gap, and showed nothing.
+    """
+
+    since: HeardAt
+    basis: Basis
+    is_witnessed: bool = True
+
+    @property
+    def has_run(self) -> bool:
+        """Whether a run is known."""
+        return self.basis is not Basis.WATCHED
+
+
+class Evaluation(NamedTuple):
+    """The result of one evaluation of a job, all of it as of one moment.
+
+    Attributes:
+        expected: what it is about; it is to be made again once something else is expected.
+        mono: when it was made, in monotonic seconds.
+        heard_since: since when the job was heard without a gap, in monotonic seconds.
+        after_gap: by the listening clock, when reports of the last gap were sent again.
+        is_end_unheard: whether one of the runs under way may have ended in a gap.
+        due_at: by the listening clock, by when the expected run is to be reported; infinity without a
+            schedule.
+    """
+
+    expected: Expected | None = None
+    mono: float = -inf
+    heard_since: float = -inf
+    after_gap: float = -inf
+    is_end_unheard: bool = False
+    due_at: float = inf
+
+
+NOT_EVALUATED: Final = Evaluation()
+
+
+@dataclass(slots=True, eq=False)
 class Job:
     """The runs of one service.
 
     Args:
         rule: when its runs are to be reported.
-        since: when it was first watched.
+        watched_since: when it was first watched.
     """
 
-    __slots__ = (
-        "_after_gap",
-        "_asked_at",
-        "_evaluated_at",
-        "_heard_since",
-        "_waits",
-        "_witness_asked_at",
-        "due_at",
-        "expected_from",
-        "has_run",
-        "is_end_unheard",
-        "is_live",
-        "is_unsaved",
-        "is_witnessed",
-        "kept",
-        "last_end",
-        "last_failure_ts",
-        "leads_sec",
-        "look_at",
-        "moved_at",
-        "rule",
-        "runs",
-        "unheard_until",
-    )
+    rule: JobRule
+    watched_since: InitVar[HeardAt]
+    expected: Expected = field(init=False)
+    evaluation: Evaluation = NOT_EVALUATED
+    kept: KeptDeadlines = NOTHING_KEPT
+    runs: dict[str, HeardAt] = field(default_factory=dict)  # by id, the starts of those that have not ended
+    last_end: tuple[str, float] | None = None  # the last run that ended: its id, monotonic seconds
+    last_failure_ts: float = -inf  # the `ts` of the last report that a run failed, by its sender's clock
+    leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
+    unheard_until: float = field(init=False)  # its channel could not be heard before this (monotonic)
+    moved_at: Moment | None = None  # what its bus stores of before says nothing about its last bus
+    # when `beat:<svc>` was asked for last, and as of when it showed that `runs` continue (monotonic)
+    asked_at: float = field(init=False)
+    continued_at: float = -inf
+    is_unsaved: bool = True  # the bus does not hold this state yet
+    _waits: dict[int, float] = field(default_factory=dict)  # by the time from which it is counted
 
-    def __init__(self, rule: JobRule, since: HeardAt) -> None:
-        self.rule = rule
-        self.expected_from = since  # the next run is the first scheduled time after this
-        self.has_run = False  # that was a run, and not the time from which it was watched
-        self.is_unsaved = True  # the bus does not hold this state yet
-        self.is_live = False  # this run of the healer heard it
-        self.is_witnessed = True  # `beat:<svc>` showed no newer report, or was not asked yet
-        self.unheard_until = since.mono  # its channel could not be heard before this, in monotonic seconds
-        self.due_at = inf  # by the listening clock, as of the last evaluation
-        self.kept = NOTHING_KEPT
-        self.moved_at: Moment | None = None  # what its bus stores of before says nothing about its last bus
-        self.look_at = since.at  # infinity once it is evaluated, until something has changed
-        self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
-        self.is_end_unheard = False  # one of them may have ended in a gap, as of the last evaluation
-        self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
-        self.last_end: tuple[str, float] | None = None  # the last run that ended: its id, monotonic seconds
-        self.last_failure_ts = -inf  # the `ts` of the last report that a run failed, by its sender's clock
-        # in monotonic seconds
-        self._heard_since = since.mono  # the end of the last gap, as of the last evaluation
-        self._evaluated_at = self._asked_at = since.mono
-        self._witness_asked_at = -inf  # by then, `beat:<svc>` showed that the runs in `runs` continued
-        self._after_gap = -inf  # by the listening clock, when reports of the last gap were sent again
-        self._waits: dict[int, float] = {}  # by the time from which it is counted
+    def __post_init__(self, watched_since: HeardAt) -> None:
+        self.expected = Expected(watched_since, Basis.WATCHED)
+        self.unheard_until = self.asked_at = watched_since.mono
 
     @property
     def early_sec(self) -> float | None:
         """How early the last run was, in seconds, if that is a habit, otherwise None."""
         return self.leads_sec[-1] if len(self.leads_sec) >= EARLY_IN_A_ROW else None
-
-    @property
-    def running_since(self) -> float | None:
-        """When the first of the runs began that have not ended, in epoch seconds; None without one."""
-        return min((started.wall for started in self.runs.values()), default=None)
-
-    def next_run(self) -> float | None:
-        """Return the scheduled time that the next report is for, in epoch seconds; None without one."""
-        schedule = self.rule.schedule
-        return None if schedule is None else schedule.next_run(self.expected_from.wall)
 
     # -- reports
 
@@ -191,7 +188,7 @@ class Job:
         failure, and than the time from which the job is watched, but not in the future. All are epoch
         seconds. The runs that began before it have ended, since nothing shows which one failed.
         """
-        if not max(last_heard, self.expected_from.wall, self.last_failure_ts) < ts <= now.wall + REPEAT_SEC:
+        if not max(last_heard, self.expected.since.wall, self.last_failure_ts) < ts <= now.wall + REPEAT_SEC:
             return False
         self.last_failure_ts = ts
         self._end_run(None, now.mono - now.since(ts))
@@ -200,17 +197,16 @@ class Job:
     def take_completion(self, beat: Beat, heard: HeardAt) -> None:
         """Record a complete run that was reported at `heard`; ignore one that is older than the last."""
         started = self._end_run(beat.rid, heard.mono)
-        if self.rule.schedule is None or (self.has_run and heard.mono <= self.expected_from.mono):
+        expected = self.expected
+        if self.rule.schedule is None or (expected.has_run and heard.mono <= expected.since.mono):
             return
-        if heard.mono < self.expected_from.mono:  # under another schedule
-            self.has_run = True
+        if heard.mono < expected.since.mono:  # under another schedule
+            self.expected = expected._replace(basis=Basis.KNOWN)
             return
         lead_sec = measure_lead(self.rule, heard.wall, started and started.wall)
         self.leads_sec = (*self.leads_sec, lead_sec)[-EARLY_IN_A_ROW:] if lead_sec is not None else ()
         wall = self._find_completed(self.rule.schedule, heard.wall, started and started.wall)
-        early_sec = wall - heard.wall
-        self._expect_after(HeardAt(heard.at + early_sec, heard.mono + early_sec, wall), has_run=True)
-        self.is_live = True
+        self._expect_after(heard.earlier(heard.wall - wall)._replace(wall=wall), Basis.HEARD)
 
     def drop_long_runs(self, running: float) -> None:
         """Drop the runs that have taken too long, because they were missed."""
@@ -238,7 +234,7 @@ class Job:
         shows another run: its start, if that was heard, was as little early, and no run before it can still
         be reported in time. All times are epoch seconds.
         """
-        since = floor(self.expected_from.wall)
+        since = floor(self.expected.since.wall)
         due = since + self._wait_from(since)
         if due - self.rule.grace_sec <= ended <= due:
             return ended
@@ -251,40 +247,55 @@ class Job:
         is_it = early_sec <= EARLY_SEC and following[1] - at >= least_sec
         return at if is_it and schedule.next_run(at - least_sec) == at else ended
 
-    def _expect_after(self, since: HeardAt, *, has_run: bool) -> None:
-        self.expected_from, self.has_run, self.is_unsaved = since, has_run, True
-        self.is_witnessed = True
+    def _expect_after(self, since: HeardAt, basis: Basis) -> None:
+        self.expected, self.is_unsaved = Expected(since, basis), True
         if since.mono >= self.kept.since:
             self.kept = NOTHING_KEPT
-        self._waits = {}
-        self.look_at = since.at
 
     # -- the rule
+
+    def find_due(self, silence_due: float) -> float:
+        """Return when a run is overdue or has taken too long, by the listening clock.
+
+        Without a schedule, `silence_due` counts in place of that. While a run is under way that has a longest
+        time, the schedule waits for its end. If that may have been in a gap, whichever comes first is when
+        `beat:<svc>` is to be read.
+        """
+        run_due = self.run_due_at()
+        if self.rule.schedule is None:
+            return min(silence_due, run_due)
+        if run_due < inf and not self.evaluation.is_end_unheard:
+            return run_due
+        return min(self.evaluation.due_at, run_due)
 
     def run_due_at(self) -> float:
         """Return when, by the listening clock, the first run is to have ended; infinity without one."""
         if self.rule.max_run_sec is None or not self.runs:
             return inf
         due = min(started.at for started in self.runs.values()) + self.rule.max_run_sec
-        return max(due, self.kept.run, self._after_gap if self.is_end_unheard else -inf)
+        return max(due, self.kept.run, self.evaluation.after_gap if self.evaluation.is_end_unheard else -inf)
+
+    @property
+    def look_at(self) -> float:
+        """When it is to be evaluated, by the listening clock: at once, if another run is expected since."""
+        return inf if self.evaluation.expected is self.expected else self.expected.since.at
 
     def evaluate(self, clock: ListeningClock, now: Moment) -> None:
         """Compute by when, by the listening clock, a run was to be reported."""
-        running = clock.read(now.mono)
-        self.look_at = inf
-        self._evaluated_at, self._heard_since = now.mono, max(clock.listening_since, self.unheard_until)
-        self._after_gap = (clock.gap_end if clock.is_listening else clock.proven) + min(
-            REPEAT_SEC, self.rule.grace_sec
-        )
-        self.is_end_unheard = self._witness_asked_at < self._heard_since and any(
-            started.mono < self._heard_since for started in self.runs.values()
-        )
+        heard_since = max(clock.listening_since, self.unheard_until)
+        repeat_sec = min(REPEAT_SEC, self.rule.grace_sec)
+        after_gap = (clock.gap_end if clock.is_listening else clock.proven) + repeat_sec
+        has_begun_before = any(started.mono < heard_since for started in self.runs.values())
+        is_end_unheard = has_begun_before and self.continued_at < heard_since
+        self.evaluation = Evaluation(self.expected, now.mono, heard_since, after_gap, is_end_unheard)
         if self.rule.schedule is not None:
-            self.due_at = self._compute_due(self.rule.schedule, running, now)
+            running = clock.read(now.mono)
+            due_at = self._compute_due(self.rule.schedule, running, now)
             more_sec = self.kept.grace_sec - self.rule.grace_sec
             if more_sec > 0 and now.mono < self.kept.until:
                 granted = self._compute_due(self.rule.schedule, running, now, more_sec)
-                self.due_at = max(self.due_at, min(granted, running + self.kept.until - now.mono))
+                due_at = max(due_at, min(granted, running + self.kept.until - now.mono))
+            self.evaluation = self.evaluation._replace(due_at=due_at)
 
     def find_heard_since(self, clock: ListeningClock, now: float) -> float:
         """Return since when the job was heard without a gap, in monotonic seconds; `now` in a gap."""
@@ -295,7 +306,7 @@ class Job:
 
         `more_sec` is added to its grace.
         """
-        since, heard_since = self.expected_from, self._heard_since
+        since, heard_since = self.expected.since, self.evaluation.heard_since
         longest_run_sec = self.rule.max_run_sec or 0.0
         wait_sec = self._wait_from(since.wall) + more_sec
         set_by_sec = (now.wall - since.wall) - (now.mono - since.mono)
@@ -304,14 +315,14 @@ class Job:
         due_mono = since.mono + wait_sec
         if heard_since > since.mono:
             starts_at = due_mono - self.rule.grace_sec - more_sec - START_TOLERANCE_SEC
-            if not self.is_witnessed:
+            if not self.expected.is_witnessed:
                 wait_sec_since = self._wait_from(now.wall - (now.mono - heard_since)) + more_sec
                 due_mono = max(due_mono, heard_since + wait_sec_since)
             elif heard_since > starts_at:
                 due_mono = max(due_mono, heard_since + longest_run_sec)
         # the run after the one that a gap may have hidden can itself begin unheard, and end this late
         latest = since.at + wait_sec + schedule.longest_pause_sec() + longest_run_sec
-        return min(max(running + due_mono - now.mono, self._after_gap), latest)
+        return min(max(running + due_mono - now.mono, self.evaluation.after_gap), latest)
 
     def _wait_from(self, wall: float) -> float:
         """Return the seconds from a time to the deadline of the first run after it; infinity for none."""
@@ -329,15 +340,15 @@ class Job:
 
         If a run may have been reported in a gap, that is the first one after the gap.
         """
-        since = self.expected_from
+        since, heard_since = self.expected.since, self.evaluation.heard_since
         set_by_sec = (now.wall - since.wall) - (now.mono - since.mono)
         after = [since.wall + (set_by_sec if abs(set_by_sec) > CLOCK_STEP_SEC else 0.0)]
-        if not self.is_witnessed and self._heard_since > since.mono:
-            after.append(now.wall - (now.mono - self._heard_since))
+        if not self.expected.is_witnessed and heard_since > since.mono:
+            after.append(now.wall - (now.mono - heard_since))
         schedule = self.rule.schedule
         runs = [] if schedule is None else [schedule.next_run(wall) for wall in after]
-        wall = max((run for run in runs if run is not None and run <= now.wall), default=now.wall)
-        return Moment(now.mono - now.since(wall), wall)
+        passed = (run for run in runs if run is not None and run <= now.wall)
+        return now.at_wall(max(passed, default=now.wall))
 
     def find_long_run_end(self, now: Moment) -> Moment:
         """Return when the first of the runs was to have ended at the latest; `now` without one."""
@@ -346,11 +357,11 @@ class Job:
         return Moment(mono, now.wall - (now.mono - mono))
 
     def note_asked(self) -> None:
-        self._asked_at = self._evaluated_at
+        self.asked_at = self.evaluation.mono
 
     def note_no_witness(self) -> None:
         """Note that `beat:<svc>` shows nothing, so that what was reported in a gap is unknown."""
-        self.is_witnessed = False
+        self.expected = self.expected._replace(is_witnessed=False)
         self._keep_runs_after(inf)
 
     def note_witness(self, last_mono: float) -> None:
@@ -359,12 +370,12 @@ class Job:
         So the runs that began after that continue. The end of any other one may have been replaced there.
         """
         self._keep_runs_after(last_mono)
-        self._witness_asked_at = self._asked_at
+        self.continued_at = self.asked_at
 
     def _keep_runs_after(self, mono: float) -> None:
         """Drop the runs whose end is unknown, because a gap followed their start, which was before `mono`."""
-        if self.is_end_unheard and self.rule.max_run_sec is not None:
-            oldest = min(self._heard_since, mono)
+        if self.evaluation.is_end_unheard and self.rule.max_run_sec is not None:
+            oldest = min(self.evaluation.heard_since, mono)
             self.runs = {rid: each for rid, each in self.runs.items() if each.mono >= oldest}
             self.is_unsaved = True
 
@@ -381,14 +392,13 @@ class Job:
         if is_same_bus:
             self.unheard_until, self.moved_at = old.unheard_until, old.moved_at
         elif had_gap:
-            self.moved_at = Moment(self.expected_from.mono, self.expected_from.wall)
+            self.moved_at = self.expected.since.moment
         self.last_end, self.last_failure_ts = old.last_end, old.last_failure_ts
         if self.rule.max_run_sec is not None or not old.rule.max_run_sec:
-            self.runs = {rid: run._replace(at=run.at + ahead_sec) for rid, run in old.runs.items()}
+            self.runs = {rid: run.shift(ahead_sec) for rid, run in old.runs.items()}
         if old.rule.schedule == self.rule.schedule:
-            since = old.expected_from
-            self._expect_after(since._replace(at=since.at + ahead_sec), has_run=old.has_run)
-            self.is_live, self.leads_sec = old.is_live, old.leads_sec
+            self._expect_after(old.expected.since.shift(ahead_sec), old.expected.basis)
+            self.leads_sec = old.leads_sec
 
     def keep_deadlines(self, old: "Job", now: HeardAt, ahead_sec: float, longest_sec: float) -> None:
         """Let nothing be due before it was under the old line of the truth, for `longest_sec` at most.
@@ -403,35 +413,34 @@ class Job:
         run = min(run_due + ahead_sec, now.at + longest_sec) if run_due < inf else -inf
         self.kept = KeptDeadlines(grace_sec, now.mono + longest_sec, run, now.mono)
 
-    def restore(self, saved: SavedJob | None, fallback: HeardAt, running: float, now: Moment) -> None:
+    def restore(self, saved: SavedJob | None, fallback: HeardAt, now: HeardAt) -> None:
         """Apply the saved state of an earlier run of the healer, unless this run has heard a run meanwhile.
 
-        Without a saved state, the next run is expected after `fallback`. `running` is the listening clock.
+        Without a saved state, the next run is expected after `fallback`.
         """
         if saved is not None:
-            self._restore_runs(saved.runs, running, now)
+            self._restore_runs(saved.runs, now)
             if saved.moved_at is not None:
-                self.moved_at = Moment(now.mono - now.since(saved.moved_at), saved.moved_at)
-        if self.is_live:
+                self.moved_at = now.at_wall(saved.moved_at).moment
+        if self.expected.basis is Basis.HEARD:
             return
         if saved is not None and not self._is_under(saved):  # the next run is the first one from now on
-            self._expect_after(HeardAt(running, now.mono, now.wall), has_run=saved.has_run)
+            self._expect_after(now, _find_basis(saved))
             return
-        wall = fallback.wall if saved is None else saved.expected_from
-        ago_sec = now.since(wall)
+        restored = now.at_wall(fallback.wall if saved is None else saved.expected_from)
         # a healer can't have listened for longer than that; the silence may be older than a schedule that had
         # no run yet, and then shows nothing
-        has_run = saved is None or saved.has_run
-        at = max(fallback.at, running - ago_sec) if has_run else running
-        restored = fallback._replace(at=at, mono=now.mono - ago_sec, wall=wall)
-        self._expect_after(restored, has_run=self.has_run if saved is None else saved.has_run)
+        at = max(fallback.at, restored.at) if saved is None or saved.has_run else now.at
+        self._expect_after(
+            restored._replace(at=at), self.expected.basis if saved is None else _find_basis(saved)
+        )
         if saved is not None:
             self.leads_sec = saved.leads_sec[-EARLY_IN_A_ROW:]
 
-    def _restore_runs(self, saved: Iterable[tuple[str, float]], running: float, now: Moment) -> None:
+    def _restore_runs(self, saved: Iterable[tuple[str, float]], now: HeardAt) -> None:
         """Add saved runs that had not ended, except those whose end was heard last."""
         ended, ended_at = self.last_end or (None, -inf)
-        found = {rid: _heard_at(wall, running, now) for rid, wall in islice(saved, MAX_RUNS)}
+        found = {rid: now.at_wall(wall) for rid, wall in islice(saved, MAX_RUNS)}
         # a report without an id ended all that began before it
         known = {
             rid: run
@@ -446,23 +455,23 @@ class Job:
         That is a later run, starts before our last gap, and the ends of runs that began before it. Without
         any state, the leader heard a run at an unknown time: the next one is expected from now on.
         """
-        running = clock.read(now.mono)
+        here = clock.stamp(now)
         if saved is None:
-            self._expect_after(HeardAt(running, now.mono, now.wall), has_run=True)
+            self._expect_after(here, Basis.KNOWN)
             return
-        if saved.expected_from > self.expected_from.wall + ROUNDING_SEC and self._is_under(saved):
-            later = _heard_at(saved.expected_from, running, now)
+        if saved.expected_from > self.expected.since.wall + ROUNDING_SEC and self._is_under(saved):
+            later = here.at_wall(saved.expected_from)
             # the listening clock may have stood still since then, but it never goes back
-            at = max(later.at, self.expected_from.at)
-            self._expect_after(later._replace(at=at), has_run=saved.has_run)
+            at = max(later.at, self.expected.since.at)
+            self._expect_after(later._replace(at=at), _find_basis(saved))
         heard_since, known = self.find_heard_since(clock, now.mono), {rid for rid, _ in saved.runs}
         self.runs = {
             rid: run
             for rid, run in self.runs.items()
             if run.mono >= heard_since or run.wall > saved.expected_from or rid in known
         }
-        before = [(rid, wall) for rid, wall in saved.runs if now.mono - now.since(wall) < heard_since]
-        self._restore_runs(before, running, now)
+        before = [(rid, wall) for rid, wall in saved.runs if now.at_wall(wall).mono < heard_since]
+        self._restore_runs(before, here)
 
     def take_unsaved(self) -> SavedJob:
         self.is_unsaved = False
@@ -472,8 +481,8 @@ class Job:
         """Return the state without counting it as saved."""
         runs = tuple((rid, started.wall) for rid, started in self.runs.items())
         moved_at = None if self.moved_at is None else self.moved_at.wall
-        schedule = self._schedule_text()
-        return SavedJob(self.expected_from.wall, self.has_run, runs, self.leads_sec, schedule, moved_at)
+        since, schedule = self.expected.since, self._schedule_text()
+        return SavedJob(since.wall, self.expected.has_run, runs, self.leads_sec, schedule, moved_at)
 
     def _schedule_text(self) -> str:
         schedule = self.rule.schedule
@@ -494,13 +503,8 @@ def drop_missed_runs(saved: SavedJob, rule: JobRule, recovered_at: float | None)
     return saved._replace(runs=tuple((rid, wall) for rid, wall in saved.runs if wall > missed_until))
 
 
-def _heard_at(wall: float, running: float, now: Moment) -> HeardAt:
-    """Return the readings of all clocks at an earlier time, given in epoch seconds.
-
-    The listening clock, which shows `running` now, counts as if it had run since then.
-    """
-    ago_sec = now.since(wall)
-    return HeardAt(running - ago_sec, now.mono - ago_sec, wall)
+def _find_basis(saved: SavedJob) -> Basis:
+    return Basis.KNOWN if saved.has_run else Basis.WATCHED
 
 
 def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | None:

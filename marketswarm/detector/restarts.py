@@ -35,17 +35,10 @@ from marketswarm.beat import Beat, Meaning
 from marketswarm.detector.bus import MAX_PER_EVALUATION, WatchedBus
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
 from marketswarm.detector.history import BeatBeforeGap, Case, History, find_longest_silence
+from marketswarm.detector.saved import NO_FAILURES, NO_OTHERS, LastBeat, SavedBeat, SavedService
 from marketswarm.detector.service import WatchedService
-from marketswarm.detector.verdict import (
-    NO_FAILURES,
-    NO_OTHERS,
-    LastBeat,
-    SavedBeat,
-    SavedService,
-    Stage,
-    State,
-    Verdict,
-)
+from marketswarm.detector.states import Stage, State
+from marketswarm.detector.verdict import Verdict
 from marketswarm.detector.wheel import TimingWheel
 
 TURNS_TO_CATCH_UP: Final = 1
@@ -77,7 +70,7 @@ class RestartObserver:
 
     def service_added(self, service: WatchedService, old: WatchedService | None) -> None:
         """Begin a history; under another line of the truth, continue with the pace, the gap and the case."""
-        history = History(service)
+        history = History(service.clock.turns)
         if old is not None:
             known: History = old.history
             history.pace_sec = known.pace_sec and max(known.pace_sec, old.rule.interval_sec)
@@ -108,8 +101,9 @@ class RestartObserver:
         """Note the goodbye in the beat before a gap, so that a restart after it counts as planned."""
         history = self._history_of(service)
         before = history.undecided.before
-        if before is not None and beat.boot == before.boot:
-            history.change_undecided(before=before._replace(stopped=True))
+        if before is not None and beat.boot == before.beat.boot:
+            said = before.beat._replace(stopped=True)
+            history.change_undecided(before=before._replace(beat=said))
         self.save_soon(service.svc)
 
     def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
@@ -134,7 +128,6 @@ class RestartObserver:
         # of two gaps in a row the first restart is published, because the second one came of it
         known = history.undecided.case
         if case is not None and (known is None or not known.restarted):
-            history.drop_case()
             history.change_undecided(case=case)
             self._cases.setdefault(service.clock, TimingWheel(Case.due)).add(case)
 
@@ -163,16 +156,15 @@ class RestartObserver:
         if saved is None or service.state is not State.UP:
             return
         if history.undecided.case is not None:
-            last_wall = history.undecided.case.before.wall
+            last_wall = history.undecided.case.before.beat.wall
         elif history.undecided.before is not None:
-            last_wall = history.undecided.before.wall
+            last_wall = history.undecided.before.beat.wall
         elif history.turn != service.clock.turns and service.parsed_at is not None:
             last_wall = service.parsed_at.wall
         else:
             return  # there is no gap that is not decided
         if saved.wall > last_wall:
-            history.drop_case()
-            history.change_undecided(before=_beat_before_start(service, saved, None, now))
+            history.change_undecided(case=None, before=_beat_before_start(service, saved, None, now))
             service.parse_next()
 
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
@@ -191,7 +183,7 @@ class RestartObserver:
                     waiting.append(case)  # it beat once: that may yet become a miss
                     continue
                 found.append(case.verdict(now))
-                self._history_of(service).drop_case()
+                self._history_of(service).change_undecided(case=None)
                 self.save_soon(service.svc)
         for case in waiting:
             wheel.add(case)
@@ -242,21 +234,7 @@ class RestartObserver:
         if heard is None or boot is None:
             return None
         history.note_saved(boot, service.parsed_i, heard.mono)
-        others: Mapping[str, int] = NO_OTHERS
-        if known := service.other_instances():
-            others = {other: service.instances.find_i(other) or 0 for other in known}
-        return SavedBeat(
-            boot,
-            service.parsed_i,
-            service.parsed_ts,
-            heard.wall,
-            service.stopped,
-            others,
-            history.pace_sec,
-            _allowed_sec(service, history),
-            {each.via: each.report.heard.wall for each in service.trouble.open} or NO_FAILURES,
-            service.host,
-        )
+        return _describe_last_beat(service, history)
 
     # -- helpers
 
@@ -278,7 +256,7 @@ class RestartObserver:
         if case is None or not service.clock.is_caught_up:
             return
         if boot in case.before.instances if case.restarted else boot != case.boot:
-            history.drop_case()
+            history.change_undecided(case=None)
 
 
 def _is_worth_saving(service: WatchedService) -> bool:
@@ -288,9 +266,9 @@ def _is_worth_saving(service: WatchedService) -> bool:
     return bool(service.last_beat.mono - service.history.saved_at >= service.rule.timeout_sec / 2)
 
 
-def _find_pace(service: WatchedService, history: History) -> float:
+def _find_pace(service: WatchedService, pace_sec: float) -> float:
     """Return the longest time between beats that counts as the service's pace; 0 if it was not measured."""
-    return history.pace_sec and max(history.pace_sec, service.rule.interval_sec)
+    return pace_sec and max(pace_sec, service.rule.interval_sec)
 
 
 def _goes_on(service: WatchedService, history: History, beat: Beat, heard: HeardAt) -> bool:
@@ -302,12 +280,12 @@ def _goes_on(service: WatchedService, history: History, beat: Beat, heard: Heard
     last, boot = service.parsed_at, service.instances.last
     if last is None or boot is None or beat.boot != boot or not service.clock.is_caught_up:
         return False
-    if beat.meaning is not Meaning.LIFE or service.stopped or service.job is not None:
+    if beat.meaning is not Meaning.LIFE or service.silence.stopped or service.job is not None:
         return False
     if history.undecided.case is not None or beat.i <= (service.instances.find_i(boot) or 0):
         return False
     sec = min(beat.ts - service.parsed_ts, heard.mono - last.mono)
-    silence_sec = find_longest_silence(sec, beat.i - service.parsed_i, _find_pace(service, history))
+    silence_sec = find_longest_silence(sec, beat.i - service.parsed_i, _find_pace(service, history.pace_sec))
     return silence_sec < _allowed_sec(service, history)
 
 
@@ -322,46 +300,46 @@ def _allowed_sec(service: WatchedService, history: History) -> float:
     return service.rule.timeout_sec
 
 
-def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap | None:
-    """Return the service's last beat as the one before a gap; None if it has no `boot`."""
+def _describe_last_beat(service: WatchedService, history: History) -> SavedBeat | None:
+    """Return the service's last beat as it is saved; None if there is none, or it has no `boot`."""
     heard, boot = service.parsed_at, service.instances.last
     if heard is None or boot is None:
         return None
-    return BeatBeforeGap(
+    others: Mapping[str, int] = NO_OTHERS
+    if known := service.other_instances():
+        others = {other: service.instances.find_i(other) or 0 for other in known}
+    return SavedBeat(
         boot,
         service.parsed_i,
         service.parsed_ts,
         heard.wall,
-        heard.mono,
-        frozenset(service.instances),
-        service.parsed_i,
-        heard,
-        pace_sec=_find_pace(service, history),
-        allowed_sec=_allowed_sec(service, history),
-        had_others=bool(service.other_instances()),
-        stopped=service.stopped,
+        service.silence.stopped,
+        others,
+        history.pace_sec,
+        _allowed_sec(service, history),
+        {each.via: each.report.heard.wall for each in service.trouble.open} or NO_FAILURES,
+        service.host,
     )
+
+
+def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap | None:
+    """Return the service's last beat as the one before a gap; None if it has no `boot`."""
+    heard, last = service.parsed_at, _describe_last_beat(service, history)
+    if heard is None or last is None:
+        return None
+    beat = last._replace(pace_sec=_find_pace(service, last.pace_sec))
+    return BeatBeforeGap(beat, heard.mono, frozenset(service.instances), last.i, heard)
 
 
 def _beat_before_start(
     service: WatchedService, saved: SavedBeat, stored: LastBeat | None, now: Moment
 ) -> BeatBeforeGap:
     """Return the last beat before this healer started: the saved one, or a later one under `beat:<svc>`."""
-    before = BeatBeforeGap(
-        saved.boot,
-        saved.i,
-        saved.ts,
-        saved.wall,
-        now.mono - (now.wall - saved.wall),
-        frozenset((saved.boot, *saved.others)),
-        saved.i,
-        pace_sec=saved.pace_sec and max(saved.pace_sec, service.rule.interval_sec),
-        allowed_sec=saved.timeout_sec,
-        had_others=bool(saved.others),
-        stopped=saved.stopped,
-        turn=service.clock.turns,
-        was_heard_again=service.instances.last in (saved.boot, *saved.others),
-    )
+    instances, turn = frozenset(saved.instances()), service.clock.turns
+    beat = saved._replace(pace_sec=_find_pace(service, saved.pace_sec))
+    mono = now.mono - (now.wall - saved.wall)
+    again = service.instances.last in instances
+    before = BeatBeforeGap(beat, mono, instances, saved.i, turn=turn, was_heard_again=again)
     return before if stored is None else _with_stored_beat(before, stored, now)
 
 
@@ -370,16 +348,14 @@ def _with_stored_beat(before: BeatBeforeGap, stored: LastBeat, now: Moment) -> B
     beat, age_sec = stored.beat, stored.age_sec
     is_goodbye = beat.meaning is Meaning.GOODBYE
     i = beat.i - is_goodbye  # the key of a goodbye has the age of the beat before it
-    if age_sec is None or beat.boot != before.boot or i < before.i:
+    if age_sec is None or beat.boot != before.beat.boot or i < before.beat.i:
         return before
     sec = before.seconds_to(beat.ts, now.mono - age_sec)
     return before._replace(
-        i=i,
-        ts=beat.ts,
+        beat=before.beat._replace(i=i, ts=beat.ts, stopped=before.beat.stopped or is_goodbye),
         mono=now.mono - age_sec,
-        stopped=before.stopped or is_goodbye,
         is_final=True,
-        proven_sec=before.longest_silence(sec, i - before.i),
+        proven_sec=before.longest_silence(sec, i - before.beat.i),
     )
 
 
@@ -388,7 +364,7 @@ def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard
 
     Return None if they prove no restart, and no silence longer than the timeout.
     """
-    clock, timeout_sec = service.clock, max(service.rule.timeout_sec, before.allowed_sec)
+    clock, timeout_sec = service.clock, max(service.rule.timeout_sec, before.beat.timeout_sec)
     restarted = beat.boot not in before.instances
     if beat.boot is None or (restarted and before.was_heard_again and clock.is_caught_up):
         return None  # it has no boot, or replaced another instance while we listened
@@ -398,14 +374,14 @@ def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard
     gap_sec = before.proven_sec if before.proven_sec >= timeout_sec else 0.0
     if restarted:
         has_ended = before.is_final and clock.turns - before.turn <= TURNS_TO_CATCH_UP
-        if has_ended or (before.stopped and not before.had_others):
+        if has_ended or (before.beat.stopped and not before.beat.others):
             gap_sec = max(gap_sec, sec / max(1, beat.i))
-    elif beat.boot == before.boot:
-        silence_sec = before.longest_silence(sec, beat.i - before.i)
+    elif beat.boot == before.beat.boot:
+        silence_sec = before.longest_silence(sec, beat.i - before.beat.i)
         followed = before.followed_by(beat)
         if followed.next_i == beat.i:  # each beat was heard: their own times say how long none was sent
             silence_sec = min(silence_sec, followed.next_sec)
         gap_sec = max(gap_sec, silence_sec)
-    if gap_sec >= timeout_sec or (restarted and not before.stopped):
+    if gap_sec >= timeout_sec or (restarted and not before.beat.stopped):
         return Case(service, before, heard.at, beat.boot, beat.i, gap_sec, restarted)
     return None

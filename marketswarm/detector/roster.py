@@ -64,10 +64,6 @@ def plan_change(
         for svc, watch in wanted.items()
         if (known := current.get(svc)) is None or not known.is_under(watch)
     )
-    return RosterChange(
-        buses,
-        {name: frozenset(each) for name, each in channels.items()},
-        len(wanted),
-        deque(sorted(current.keys() - wanted.keys())),
-        deque(changed),
-    )
+    dropped = deque(sorted(current.keys() - wanted.keys()))
+    frozen = {name: frozenset(each) for name, each in channels.items()}
+    return RosterChange(buses, frozen, len(wanted), dropped, deque(changed))

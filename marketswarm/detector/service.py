@@ -12,35 +12,26 @@ and every payload is parsed on arrival until the next beat. So no verdict rests 
 forged one puts a miss off once, by an interval and a half, in which a service that is alive is heard.
 """
 
+from dataclasses import InitVar, dataclass, field
 from math import inf
 from typing import Any, Final
 
 from marketswarm.beat import Beat, MalformedBeat, Meaning, find_form, parse_beat, parse_counts, parse_sender
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
+from marketswarm.detector.heard import LastPayload
 from marketswarm.detector.instances import Instances
 from marketswarm.detector.job import Job
-from marketswarm.detector.rule import find_rule
+from marketswarm.detector.rule import WatchRule, find_rule
+from marketswarm.detector.states import STAGES, TRANSITIONS, Publication, Reason, Stage, State, Step, Trigger
 from marketswarm.detector.trouble import (
-    ANY_WAY,
     BESIDE,
-    MAX_OPEN_FAILURES,
     NO_TROUBLE,
     NOT_STARTING,
-    OpenFailure,
+    PLAIN,
+    PresentSilence,
     ReportedFailure,
+    ServiceOutage,
     Trouble,
-)
-from marketswarm.detector.verdict import (
-    STAGES,
-    TRANSITIONS,
-    LastBeat,
-    Publication,
-    Reason,
-    Stage,
-    State,
-    Step,
-    Trigger,
-    UnheardBeat,
 )
 from marketswarm.truth import MAX_REPLICAS, Watch
 
@@ -59,9 +50,6 @@ A report that is sent again comes right after the first, and not after that many
 AFTER_DIGITS: Final = b":"
 """The byte after those of the digits."""
 
-NO_SIZE: Final = -1
-"""The expected size while no payload is familiar."""
-
 NEVER: Final = -inf
 """One float for all services."""
 
@@ -74,98 +62,55 @@ UNDONE_INTERVALS: Final = 1.5
 AHEAD_SEC: Final = 2 * (OVERDUE_SEC + CANARY_EVERY_SEC)
 """The running clock is ahead of what is proven by less than this, or a gap begins."""
 
-IN_FLIGHT_SEC: Final = 0.25
-"""A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
-
-
 # before Python 3.12 an attribute of an enum takes as long as a call, and these are read at each look
 _EVALUATED: Final = Stage.EVALUATED
 _DOWN: Final = State.DOWN
 
 
-class LastPayload:
-    """The last payload of a service, and what a familiar one is compared with.
-
-    The slots of a class come before those of its heirs, by name. So all that a familiar beat reads and writes
-    is in the first 64 bytes of a service, which is one line of the processor's cache, and not three.
-    """
-
-    __slots__ = ("expected_below", "expected_size", "expected_tail", "is_unparsed", "last_beat", "payload")
-
-    def __init__(self) -> None:
-        # the payload that would be familiar: it is greater than the last one and less than this, which is
-        # the text before `i` and a byte that is greater than any digit
-        self.expected_below = b""
-        self.expected_tail = b""
-        self.expected_size = NO_SIZE
-        self.payload = b""
-        self.is_unparsed = False  # the last payload was stored unparsed
-        self.last_beat: HeardAt | None = None
-
-
+@dataclass(slots=True, eq=False)
 class WatchedService(LastPayload):
-    """One service of the roster.
+    """One service of the roster. `enter` alone changes its state, so it has an outage while it is down.
 
     Args:
-        watch: the service's line in the truth.
+        line: the service's line in the truth.
         clock: the listening clock of the bus on which it beats.
         watched_since: when it was first watched, by that clock.
         stage: whether what an earlier run saved about it is still to be applied.
     """
 
-    __slots__ = (
-        "channel",
-        "clock",
-        "has_turns",
-        "history",
-        "host",
-        "instances",
-        "is_on_wheel",
-        "is_silence_saved",
-        "job",
-        "longest_timeout_sec",
-        "not_due_before",
-        "parsed_at",
-        "parsed_i",
-        "parsed_ts",
-        "published",
-        "rule",
-        "stage",
-        "state",
-        "stopped",
-        "svc",
-        "trouble",
-        "watched_since",
-    )
+    line: InitVar[Watch]
+    clock: ListeningClock
+    watched_since: float
+    stage: Stage = Stage.EVALUATED
+    # its line in the truth
+    svc: str = field(init=False)
+    channel: bytes = field(init=False)
+    rule: WatchRule = field(init=False)
+    # the longest one of the truths since the healer started: its key may have been stored under it
+    longest_timeout_sec: float = field(init=False)
+    job: Job | None = None  # its runs, if it is a job
+    # who beats
+    instances: Instances = field(default_factory=Instances)
+    host: str | None = None  # the host that a beat named last; few beats name one
+    history: Any = None  # what the observer keeps of its beats; only the observer knows the type
+    # of the last payload that was parsed, which came from the instance that beat last
+    parsed_at: HeardAt | None = None
+    parsed_i: int = 0
+    parsed_ts: float = 0.0
+    # by the rule
+    state: State = State.UNKNOWN
+    outage: ServiceOutage | None = None
+    silence: PresentSilence = PLAIN
+    trouble: Trouble = NO_TROUBLE
+    not_due_before: float = NEVER  # granted after a change of interval, timeout or bus
+    is_on_wheel: bool = False  # its bus's wheel has one entry for it, never two
+    # what was published about it last, for its health key: the event of a miss, the time of an ok
+    published: bytes | float | None = None
+    has_turns: bool = False  # that key is written again in turns
 
-    def __init__(
-        self, watch: Watch, clock: ListeningClock, watched_since: float, stage: Stage = Stage.EVALUATED
-    ) -> None:
-        super().__init__()
-        self.watch, self.clock = watch, clock
-        # the longest one of the truths since the healer started: its key may have been stored under it
-        self.longest_timeout_sec = watch.timeout_sec
-        self.job: Job | None = None  # its runs, if it is a job
-        self.instances = Instances()
-        self.host: str | None = None  # the host that a beat named last; few beats name one
-        self.history: Any = None  # what the observer keeps of its beats; only the observer knows the type
-        # of the last payload that was parsed, which came from the instance that beat last
-        self.parsed_at: HeardAt | None = None
-        self.parsed_i = 0
-        self.parsed_ts = 0.0
-        # by the rule
-        self.state = State.UNKNOWN
-        self.watched_since = watched_since
-        self.not_due_before = NEVER  # granted after a change of interval, timeout or bus
-        self.stopped = False  # it said goodbye, and has not beaten since
-        self.trouble = NO_TROUBLE
-        # where it stands in the detector
-        self.stage = stage
-        self.is_silence_saved = False  # its silence is saved on the bus, or about to be
-        self.is_on_wheel = False  # its bus's wheel has one entry for it, never two
-        # what was published about it last, for its health key: the event of a miss, the time of an ok
-        self.published: bytes | float | None = None
-        self.has_turns = False  # that key is written again in turns
+    def __post_init__(self, line: Watch) -> None:
+        self.watch = line
+        self.longest_timeout_sec = line.timeout_sec
 
     @property
     def watch(self) -> Watch:
@@ -188,10 +133,6 @@ class WatchedService(LastPayload):
 
     # -- payloads
 
-    def parse_next(self) -> None:
-        """Have every payload parsed on arrival until the next live beat."""
-        self.expected_size = NO_SIZE
-
     def confirm_counts(self) -> bool:
         """Parse what is new in a payload that was stored unparsed: its `i` and `ts`.
 
@@ -201,8 +142,7 @@ class WatchedService(LastPayload):
         counts = parse_counts(payload, len(self.expected_below) - 1, len(payload) - len(self.expected_tail))
         if counts is None or self.instances.is_replay_of_last(counts[0]):
             return False
-        self.is_unparsed, self.parsed_at = False, self.last_beat
-        self.parsed_i, self.parsed_ts = counts
+        self._note_parsed(self.last_beat, *counts)
         return True
 
     def _confirm_whole(self) -> bool:
@@ -210,14 +150,16 @@ class WatchedService(LastPayload):
         beat = parse_beat(self.payload, self.svc)
         if isinstance(beat, MalformedBeat) or self.check_replay(beat.boot, beat.i):
             return False
-        self.is_unparsed, self.parsed_at = False, self.last_beat
-        self.parsed_i, self.parsed_ts = beat.i, beat.ts
+        self._note_parsed(self.last_beat, beat.i, beat.ts)
         return True
+
+    def _note_parsed(self, heard: HeardAt | None, i: int, ts: float) -> None:
+        self.is_unparsed, self.parsed_at, self.parsed_i, self.parsed_ts = False, heard, i, ts
 
     def store_parsed(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
         """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
-        self.payload, self.is_unparsed = payload, False
-        self.parsed_at, self.parsed_i, self.parsed_ts = heard, beat.i, beat.ts
+        self.payload = payload
+        self._note_parsed(heard, beat.i, beat.ts)
         if b'"host"' in payload and (host := parse_sender(payload).host) is not None:
             if beat.boot is not None:
                 self.instances.record_host(beat.boot, host, self.host)
@@ -237,9 +179,8 @@ class WatchedService(LastPayload):
 
         `is_alive` is False for a report that is not a sign of life.
         """
-        kept = BOOTS_KEPT
-        if self.job is not None and self.has_schedule:
-            kept = JOB_BOOTS_KEPT + len(self.job.runs)
+        job = self.job if self.has_schedule else None
+        kept = BOOTS_KEPT if job is None else JOB_BOOTS_KEPT + len(job.runs)
         return self.instances.check_replay(boot, i, kept, is_alive=is_alive)
 
     def shows_life(self, beat: Beat) -> bool:
@@ -251,17 +192,6 @@ class WatchedService(LastPayload):
             return beat.meaning is Meaning.LIFE
         clock, last = self.clock, self.last_beat
         return clock.is_listening and last is not None and last.mono >= clock.listening_since
-
-    def record_stored(self, beat: Beat) -> None:
-        """Record the `i` of a stored beat; it may be lower than that of a later report that was heard.
-
-        A goodbye shows that the beat before it was sent.
-        """
-        if beat.boot is None:
-            return
-        alive_i = beat.i if beat.meaning is Meaning.LIFE else beat.i - 1
-        self.check_replay(beat.boot, beat.i, is_alive=beat.meaning is Meaning.LIFE)
-        self.instances.raise_alive_i(beat.boot, alive_i)
 
     def other_instances(self) -> tuple[str, ...]:
         """Return the other instances that were alive when the last beat was heard."""
@@ -275,7 +205,7 @@ class WatchedService(LastPayload):
         One that is down because it reported a failure beats all the same, unless it said goodbye. A job is up
         until its next run is due, and so is what may be silent for long, whatever became of its machine.
         """
-        is_silent = self.state is _DOWN and (self.failure is None or self.stopped)
+        is_silent = self.state is _DOWN and (self.failure is None or self.silence.stopped)
         if is_silent or self.job is not None or self.stage is Stage.DROPPED:
             return None
         if self.rule.timeout_sec > LONGEST_PROOF_SEC:
@@ -288,44 +218,6 @@ class WatchedService(LastPayload):
             return self.host
         return self.instances.find_only_host(self.host, self.parsed_at.mono - self.rule.timeout_sec)
 
-    def is_news(self, beat: Beat, i: int, age_sec: float, silence_sec: float) -> bool:
-        """Return True if the stored beat with this `i` was never heard here.
-
-        Without a `boot`, return True if the beat is younger than the silence, and not the last one.
-        """
-        if self.is_last(beat, age_sec, silence_sec):
-            return False
-        if beat.boot is None:
-            return age_sec < silence_sec - IN_FLIGHT_SEC
-        return self.instances.is_new_life(beat.boot, i)
-
-    def is_last(self, beat: Beat, age_sec: float, silence_sec: float) -> bool:
-        """Return True if the stored beat is the one that was heard last, though it looks younger.
-
-        A key without `life` in its beat lives for twice the timeout that it was stored under, so after a
-        reseed with a shorter one its age seems to be less than it is. Of a beat that an earlier run of the
-        healer heard, only the time is known, by the healer's clock. A sender whose beats are all the same is
-        known by neither.
-        """
-        heard = self.last_beat
-        is_its_time = heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
-        if self.parsed_at is None:
-            return is_its_time
-        longer_sec = self.longest_timeout_sec - self.rule.timeout_sec if beat.life is None else 0.0
-        oldest_sec = age_sec + 2 * longer_sec
-        may_be_last = is_its_time or oldest_sec >= silence_sec - IN_FLIGHT_SEC
-        return may_be_last and (beat.i, beat.ts) == (self.parsed_i, self.parsed_ts)
-
-    def is_last_payload(self, payload: bytes) -> bool:
-        """Return True if a stored payload is the one that was heard last, by its bytes and its time.
-
-        Nearly all that is stored by services that die is, and to parse it takes as long as all else about
-        them. Of a job, which has runs under way, it counts how old the payload is.
-        """
-        if payload != self.payload or self.is_unparsed or self.job is not None or self.last_beat is None:
-            return False
-        return abs(self.parsed_ts - self.last_beat.wall) <= IN_FLIGHT_SEC
-
     # -- trouble
 
     @property
@@ -335,29 +227,27 @@ class WatchedService(LastPayload):
         return others[0].report if own is None and others else own
 
     @property
-    def failure_via(self) -> str | None:
-        """The way by which the failure came that is to be missed; None for one of the service itself."""
-        own, others = self.trouble.failure, self.trouble.open
-        return others[0].via if own is None and others else None
-
-    @property
     def channel_refused_at(self) -> Moment | None:
         """Since when the bus refuses its channel to the healer; None if it does not."""
         return self.trouble.channel_refused_at
 
-    def change_trouble(self, **changes: Any) -> None:
-        """Set attributes of its `Trouble`; if none is another value, as almost always, make no object."""
-        trouble = self.trouble
-        for name, value in changes.items():
-            if getattr(trouble, name) is not value:
-                self.trouble = trouble._replace(**changes)
-                return
+    def refuse_channel(self, since: Moment) -> None:
+        """Note that its channel can't be heard."""
+        self.trouble = self.trouble._replace(channel_refused_at=since)
+
+    def allow_channel(self, now: Moment) -> Moment | None:
+        """Note that the channel is allowed, and begin a warm-up; return since when it was refused."""
+        since, running = self.channel_refused_at, self.clock.read(now.mono)
+        self.trouble = self.trouble._replace(channel_refused_at=None)
+        if self.last_beat is None:
+            self.watched_since = running
+        self.not_due_before = running + self.rule.warm_up_sec
+        if self.job is not None:
+            self.job.unheard_until = now.mono
+        self.parse_next()
+        return since
 
     # -- the rule
-
-    @property
-    def warm_up_sec(self) -> float:
-        return self.rule.warm_up_sec
 
     def due(self) -> float:
         """Return when, by the listening clock, the service may be declared down.
@@ -365,7 +255,10 @@ class WatchedService(LastPayload):
         Every gap grants a warm-up, but one silence never gets more than one warm-up in all. A service that
         reported a failure is due at once, if the truth asks for an alert on that. Of a job the runs count.
         """
-        due = self._silence_due() if self.job is None else self._job_due(self.job)
+        if self.job is None:
+            due = self._silence_due()
+        else:  # with a schedule, its silence does not count
+            due = self.job.find_due(inf if self.has_schedule else self._silence_due())
         if self.trouble is NO_TROUBLE:  # almost always
             return due
         failure = self.failure
@@ -379,39 +272,12 @@ class WatchedService(LastPayload):
         grace = self.clock.gap_end + warm_up_sec
         if grace > due:
             due = min(grace, due + warm_up_sec)
-        due = max(due, self.not_due_before)
-        return due if self.trouble is NO_TROUBLE else max(due, self.trouble.starting_until)
-
-    def _job_due(self, job: Job) -> float:
-        """Return when a run is overdue or has taken too long; without a schedule, the silence counts, too.
-
-        While a run is under way that has a longest time, the schedule waits for its end. If that may have
-        been in a gap, whichever comes first is when `beat:<svc>` is to be read.
-        """
-        run_due = job.run_due_at()
-        if job.rule.schedule is None:
-            due = min(self._silence_due(), run_due)
-        else:
-            due = min(job.due_at, run_due) if job.is_end_unheard or run_due == inf else run_due
-        return due
+        due, starting_until = max(due, self.not_due_before), self.silence.starting_until
+        return due if starting_until == NOT_STARTING else max(due, starting_until)
 
     def evaluate_job(self, now: Moment) -> None:
         if self.job is not None:
             self.job.evaluate(self.clock, now)
-
-    def note_witness(self, now: Moment, age_sec: float | None) -> None:
-        """Note what `beat:<svc>` says about the runs of a job: nothing newer than was heard, or nothing.
-
-        `age_sec` is how long ago that was written; None if there is none.
-        """
-        if self.job is None:
-            return
-        moved_at = self.job.moved_at
-        if age_sec is not None and (moved_at is None or now.mono - age_sec >= moved_at.mono):
-            self.job.note_witness(-inf if self.last_beat is None else self.last_beat.mono)
-        else:
-            self.job.note_no_witness()
-        self.job.evaluate(self.clock, now)
 
     def silence_sec(self, now: float) -> float:
         """Return the seconds without a beat at `now`; if it never beat, the seconds since it is watched."""
@@ -439,12 +305,13 @@ class WatchedService(LastPayload):
             return inf
         # should an unparsed payload be no beat, the last beat would be as old as the last parsed one
         last = self.parsed_at if self.is_unparsed else self.last_beat
-        is_plain = not self.is_silence_saved and self.job is None and self.failure is None
+        has_failed = self.trouble is not NO_TROUBLE and self.failure is not None
+        is_plain = not self.silence.is_saved and self.job is None and not has_failed
         look_sec = self.rule.look_sec
         if is_plain and last is not None:
             return last.at + look_sec  # which is before it is due
         due = self.due() if self.job is None else min(self.due(), self.job.look_at)
-        if self.is_silence_saved:
+        if self.silence.is_saved:
             # a beat that ends a saved silence begins one that is to be saved that much later
             return min(self.clock.proven + max(look_sec, AHEAD_SEC), due)
         look_at = self.silence_save_at() if last is None else last.at + look_sec
@@ -473,51 +340,52 @@ class WatchedService(LastPayload):
                 return Reason.NEVER_ENDED
             if self.job.rule.schedule is not None:
                 return Reason.OVERDUE
-        if self.stopped:
+        if self.silence.stopped:
             return Reason.STOPPED
         return Reason.NEVER_SEEN if self.last_beat is None else Reason.SILENT
 
     # -- transitions
 
-    def move(self, trigger: Trigger) -> Publication:
+    def move(self, trigger: Trigger, now: Moment) -> Publication:
         """Apply a transition; return where it is to be published."""
-        self.state, publication = TRANSITIONS[self.state, trigger]
+        state, publication = TRANSITIONS[self.state, trigger]
+        outage = self._begin_outage(now) if state is _DOWN else None
+        self.enter(state, outage)
         return publication
+
+    def enter(self, state: State, outage: ServiceOutage | None) -> None:
+        """Set the state together with its outage; of one that is down, save no silence any more."""
+        self.state, self.outage = state, outage
+        if state is _DOWN:
+            self.silence = self.silence.drop()
+            self.parse_next()
 
     def move_stage(self, step: Step) -> None:
         """Apply a step of the detector; one that has no place in the table changes nothing."""
         self.stage = STAGES.get((self.stage, step), self.stage)
 
-    def prepare_miss(self, now: Moment) -> None:
-        """Prepare the miss: save no silence any more, and have the next payload parsed."""
-        self.is_silence_saved = False
-        down_since = self._find_down_since(now)
-        missed_at = now if self.failure is None else down_since
-        # made in a quarter of the time that `_replace` takes
-        self.trouble = Trouble(missed_at, down_since, self.trouble.miss_count + 1, *self.trouble[3:])
-        self.parse_next()
+    def _begin_outage(self, now: Moment) -> ServiceOutage:
+        """Count a miss, and return the outage that begins with it.
 
-    def _find_down_since(self, now: Moment) -> Moment | None:
-        """Return when the outage began that is about to be missed; None for that of a silence.
-
-        That is when a failure was reported, when a run that is overdue was scheduled, and when one that takes
-        too long was to have ended.
+        It began when a failure was reported, when a run that is overdue was scheduled, or when one that takes
+        too long was to have ended; otherwise with the last beat.
         """
-        if self.failure is not None:
-            return Moment(self.failure.heard.mono, self.failure.heard.wall)
-        if self.job is None:
-            return None
-        reason = self.miss_reason()
-        if reason is Reason.NEVER_ENDED:
-            return self.job.find_long_run_end(now)
-        return self.job.find_missed_run(now) if reason is Reason.OVERDUE else None
+        self.trouble = Trouble(*self.trouble[:-1], self.trouble.miss_count + 1)  # faster than `_replace`
+        reason, job, down_since = self.miss_reason(), self.job, None
+        if (failure := self.failure) is not None:
+            return ServiceOutage(failure.heard.moment, failure.heard.moment, reason)
+        if job is not None and reason is Reason.NEVER_ENDED:
+            down_since = job.find_long_run_end(now)
+        elif job is not None and reason is Reason.OVERDUE:
+            down_since = job.find_missed_run(now)
+        return ServiceOutage(now, down_since, reason)
 
     def mark_silence_saved(self) -> None:
         """Note that the silence is saved on the bus.
 
         The next payload is parsed, so that a beat ends the saved silence.
         """
-        self.is_silence_saved = True
+        self.silence = self.silence.save()
         self.parse_next()
 
     def wheel_time(self) -> float:
@@ -531,16 +399,6 @@ class WatchedService(LastPayload):
         if at == inf:
             self.is_on_wheel = False
         return at
-
-    def allow_channel(self, running: float) -> Moment | None:
-        """Note that the channel is allowed, and begin a warm-up; return since when it was refused."""
-        since = self.channel_refused_at
-        self.change_trouble(channel_refused_at=None)
-        if self.last_beat is None:
-            self.watched_since = running
-        self.not_due_before = running + self.warm_up_sec
-        self.parse_next()
-        return since
 
     # -- beats
 
@@ -563,16 +421,13 @@ class WatchedService(LastPayload):
 
         `is_new_process` is True for the first beat of an instance.
         """
-        self.last_beat = heard
-        failed = self.failure
-        self.change_trouble(starting_until=NOT_STARTING)
-        self.clear_failure(beat, is_new_process=is_new_process)
-        if self.stage is Stage.RESTORING and failed is not None and self.failure is not failed:
-            self.change_trouble(ended_failure=failed)
+        self.last_beat, self.silence = heard, PLAIN
+        before = self.trouble  # any run of a job ends its failures
+        ended = before.end_failures(None if self.job is not None else beat, is_new_process=is_new_process)
+        self.trouble = ended if self.stage is not Stage.RESTORING else ended.note_ended(before, beat)
         if beat.boot != self.instances.last:
             counts = self.parsed_at is not None and not self.has_schedule
             self.instances.switch(beat.boot, self.parsed_at.mono if self.parsed_at and counts else None)
-        self.is_silence_saved = False
         self.complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
 
@@ -595,16 +450,11 @@ class WatchedService(LastPayload):
             self.job.take_failure(beat, heard)
         if beat.run != "failed":
             return False
-        report, via = ReportedFailure(heard, beat.exit_code, beat.detail), self._find_way(beat, heard)
-        known = self.trouble.open
-        if via is None:
-            if self.trouble.failure is not None:
-                return False
-            self.change_trouble(failure=report)
-        elif len(known) >= MAX_OPEN_FAILURES or any(each.via == via for each in known):
+        before = self.trouble
+        report = ReportedFailure(heard, beat.exit_code, beat.detail)
+        self.trouble = before.add_failure(report, self._find_way(beat, heard), beat.boot)
+        if self.trouble is before:
             return False
-        else:
-            self.change_trouble(open=(*known, OpenFailure(report, via, beat.boot)))
         self.parse_next()
         return True
 
@@ -620,84 +470,48 @@ class WatchedService(LastPayload):
         is_alive = last is not None and heard.at - last.at < self.rule.timeout_sec
         return BESIDE if is_alive and beat.boot != self.instances.last else None
 
-    def note_failure(self, beat: Beat, heard: HeardAt) -> None:
-        """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
+    def take_goodbye(self, beat: Beat, now: HeardAt) -> None:
+        """Record a goodbye; another exit code than 0 is a failure, if the truth asks for an alert on it."""
+        self.silence = self.silence.stop(True)
         if self.rule.alert_on_failure and beat.exit_code:
-            self.change_trouble(failure=ReportedFailure(heard, beat.exit_code, beat.detail))
+            failure = ReportedFailure(now, beat.exit_code, beat.detail)
+            self.trouble = self.trouble._replace(failure=failure)
 
-    def clear_failure(self, beat: Beat | None = None, *, is_new_process: bool = False) -> None:
-        """Forget a failure or a goodbye, since a sign of life followed.
-
-        Of the open failures, forget those that this `beat` ends; all of them without one, and of a job.
-        """
-        self.stopped = False
-        trouble = self.trouble
-        if trouble.failure is not None:
-            self.change_trouble(failure=None)
-        if trouble.open:
-            self.change_trouble(
-                open=()
-                if beat is None or self.job is not None
-                else tuple(
-                    each for each in trouble.open if not each.is_ended_by(beat, is_new_process=is_new_process)
-                )
-            )
-        if self.stage is Stage.RESTORING and beat is not None and beat.run == "ended":
-            ways = dict.fromkeys((*trouble.resolved, beat.via or ANY_WAY))
-            self.change_trouble(resolved=tuple(ways)[-MAX_OPEN_FAILURES:])
+    def end_failures(self) -> None:
+        """Forget all failures and a goodbye, since a sign of life followed."""
+        self.silence, self.trouble = self.silence.stop(False), self.trouble.end_failures()
 
     def stay_down(self, before: HeardAt | None) -> None:
         """Note that it beats and stays down, since a failure is open; `before` is the last beat before that.
 
         So the outage continues from where it began.
         """
-        if self.trouble.down_since is None and before is not None:
-            self.change_trouble(down_since=Moment(before.mono, before.wall))
+        if self.outage is not None and self.outage.down_since is None and before is not None:
+            self.outage = self.outage._replace(down_since=before.moment)
 
-    def elapsed_sec(self, now: Moment) -> float:
-        """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
-        if self.job is None or self.job.rule.schedule is None:
-            return self.silence_sec(self.clock.read(now.mono))
-        return inf if self.last_beat is None else now.mono - self.last_beat.mono
+    # -- another line of the truth
 
-    def is_unheard_life(self, beat: Beat, age_sec: float, silence_sec: float) -> bool:
-        """Return True if a stored beat is a sign of life that was never heard here.
+    def inherit(self, old: "WatchedService", now: Moment) -> None:
+        """Take over the state of `old`, the same service under another line of the truth.
 
-        A report that a run started or failed is not a sign of life, and a goodbye is not a sign of life,
-        however long its key may live. It shows that there was a beat before it, whose `i` is one less;
-        without a `boot` it can't be known whether that beat was heard.
+        The silence continues; it is never due before a warm-up from now. The run of a job that is expected or
+        under way is not due earlier than it was, for as long as that. Its channel counts as refused, if it
+        was, until the bus says otherwise.
         """
-        if beat.meaning is Meaning.REPORT:
-            return False
-        if beat.meaning is Meaning.LIFE:
-            return self.is_news(beat, beat.i, age_sec, silence_sec)
-        return beat.boot is not None and self.is_news(beat, beat.i - 1, age_sec, silence_sec)
-
-    # -- stored beats, under `beat:<svc>`
-
-    def take_unheard(self, stored: LastBeat, now: Moment) -> UnheardBeat | None:
-        """Record a stored beat that was never heard; return it if it keeps the service up, otherwise None."""
-        beat, age = stored.beat, stored.age_sec
-        if age is None:
-            return None
-        before = self.last_beat
-        running = self.clock.read(now.mono)
-        silence_sec = self.elapsed_sec(now)
-        is_life = self.is_unheard_life(beat, age, silence_sec)
-        if self.is_news(beat, beat.i, age, silence_sec):
-            self.record_stored(beat)
-            self.stopped = beat.meaning is Meaning.GOODBYE
-            if self.stopped:
-                self.note_failure(beat, HeardAt(running, now.mono, now.wall))
-        if not is_life:
-            return None
-        heard = HeardAt(running - age, now.mono - age, now.wall - age)
-        if before is None or heard.at > before.at or age < silence_sec:
-            self.last_beat = heard
-            self.complete_run(beat, heard)
-            self.evaluate_job(now)
-        if self.due() <= self.clock.proven:
-            return None
-        is_repeated = before is not None and before is self.trouble.last_unheard
-        self.change_trouble(last_unheard=self.last_beat)
-        return UnheardBeat(self.svc, self.rule.bus, age, is_repeated)
+        here, there = self.clock.stamp(now), old.clock.read(now.mono)
+        ahead_sec = here.at - there
+        self.watched_since = here.at - old.silence_sec(there)
+        self.longest_timeout_sec = max(old.longest_timeout_sec, self.rule.timeout_sec)
+        self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=self.watched_since)
+        self.parsed_at = None if old.parsed_at is None else self.last_beat
+        self.payload, self.parsed_i, self.parsed_ts = old.payload, old.parsed_i, old.parsed_ts
+        self.state, self.outage, self.published = old.state, old.outage, old.published
+        self.silence, self.trouble = old.silence.shift(ahead_sec), old.trouble.shift(ahead_sec)
+        self.not_due_before = here.at + self.rule.warm_up_sec
+        self.instances, self.host = old.instances, old.host
+        if self.has_schedule:
+            self.instances.forget_others()
+        if self.job is not None and old.job is not None:
+            had_gap = old.job.find_heard_since(old.clock, now.mono) > old.job.expected.since.mono
+            self.job.inherit(old.job, ahead_sec, is_same_bus=self.clock is old.clock, had_gap=had_gap)
+            self.job.keep_deadlines(old.job, here, ahead_sec, self.rule.warm_up_sec)

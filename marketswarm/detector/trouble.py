@@ -1,6 +1,7 @@
-"""What only a service has that was missed, that reported a failure, that starts, or whose channel is refused.
+"""What is known of a service that is silent, is down, reported a failure, or can't be heard.
 
-Pure.
+Pure: frozen values, each with the functions that give the next one. Almost all services share the empty ones,
+which take no memory of them.
 """
 
 from math import inf
@@ -8,6 +9,7 @@ from typing import Final, NamedTuple
 
 from marketswarm.beat import MAX_VIA_CHARS, Beat
 from marketswarm.detector.clock import HeardAt, Moment
+from marketswarm.detector.states import Reason
 
 NOT_STARTING: Final = -inf
 MAX_OPEN_FAILURES: Final = 8
@@ -16,6 +18,61 @@ BESIDE: Final = "beside"
 """The `via` of an open failure whose report named none: another process than the one that beats sent it."""
 ANY_WAY: Final = "*" * (MAX_VIA_CHARS + 1)
 """What `resolved` holds for a report `ended` without a `via`, which ends each open failure."""
+
+
+class PresentSilence(NamedTuple):
+    """What is known of the present silence besides when it began; the next beat that is parsed ends it all.
+
+    Attributes:
+        is_saved: whether it is saved on the bus, or about to be.
+        stopped: whether the service said goodbye.
+        starting_until: before this, by the listening clock, it is not missed for its silence, since it is
+            known to be starting.
+        unheard: the last beat, if only `beat:<svc>` knew it.
+    """
+
+    is_saved: bool = False
+    stopped: bool = False
+    starting_until: float = NOT_STARTING
+    unheard: HeardAt | None = None
+
+    def save(self) -> "PresentSilence":
+        """Return the same, saved."""
+        return SAVED if self is PLAIN else self._replace(is_saved=True)
+
+    def drop(self) -> "PresentSilence":
+        """Return the same, not saved any more."""
+        if not self.is_saved:
+            return self
+        return PLAIN if self is SAVED else self._replace(is_saved=False)
+
+    def stop(self, stopped: bool) -> "PresentSilence":
+        """Return the same after a goodbye; without one if a sign of life followed it."""
+        return self if stopped is self.stopped else self._replace(stopped=stopped)
+
+    def shift(self, ahead_sec: float) -> "PresentSilence":
+        """Return the same by a listening clock that is ahead by so much, for another line of the truth."""
+        if self is PLAIN or self is SAVED:
+            return self
+        return self._replace(starting_until=self.starting_until + ahead_sec, unheard=None)
+
+
+PLAIN: Final = PresentSilence()
+SAVED: Final = PresentSilence(is_saved=True)
+
+
+class ServiceOutage(NamedTuple):
+    """The outage of a service that is down; a service in any other state has none.
+
+    Attributes:
+        missed_at: when its failure was reported, or when it was missed; None if no healer has saved that.
+        down_since: when it began, if that is not the last beat: a run was missing, a failure was reported.
+        reason: why it was missed, if this run of the healer did.
+    """
+
+    missed_at: Moment | None
+    down_since: Moment | None = None
+    reason: Reason | None = None
 
 
 class ReportedFailure(NamedTuple):
@@ -27,7 +84,7 @@ class ReportedFailure(NamedTuple):
 
     def shift(self, ahead_sec: float) -> "ReportedFailure":
         """Return the same by a listening clock that is ahead by so much."""
-        return self._replace(heard=self.heard._replace(at=self.heard.at + ahead_sec))
+        return self._replace(heard=self.heard.shift(ahead_sec))
 
 
 class OpenFailure(NamedTuple):
@@ -48,38 +105,85 @@ class OpenFailure(NamedTuple):
             return beat.via in (None, self.via)
         return self.via == BESIDE and (is_new_process or beat.boot == self.boot)
 
-    def shift(self, ahead_sec: float) -> "OpenFailure":
-        """Return the same by a listening clock that is ahead by so much."""
-        return self._replace(report=self.report.shift(ahead_sec))
 
-
-class Trouble(NamedTuple):  # changed in half the time of a frozen dataclass
-    """What only a service that had trouble has. All others share `NO_TROUBLE`, which takes no memory of them.
+class Trouble(NamedTuple):
+    """The failures of one service, and what else only a service that had trouble has.
 
     Attributes:
-        missed_at: while it is down, when that began, or when it was missed.
-        down_since: the same, if that is not its last beat: a run was missing.
-        miss_count: how often it was missed.
         failure: the failure that it reported last, if that is to be missed; any sign of life ends it.
         open: the failures that others reported of it, each with another `via`.
+        ended_failure: while it is restored, a reported failure that ended since.
         resolved: while it is restored, the ways by which failures were heard to have ended.
-        ended_failure: a reported failure that ended before the restore.
-        last_unheard: the last beat that only `beat:<svc>` knew.
         channel_refused_at: since when the bus refuses its channel to the healer.
-        starting_until: before this, by the listening clock, it is not missed for its silence, since it is
-            known to be starting; over with its first beat.
+        miss_count: how often it was missed.
     """
 
-    missed_at: Moment | None = None
-    down_since: Moment | None = None
-    miss_count: int = 0
     failure: ReportedFailure | None = None
     open: tuple[OpenFailure, ...] = ()
-    resolved: tuple[str, ...] = ()
     ended_failure: ReportedFailure | None = None
-    last_unheard: HeardAt | None = None
+    resolved: tuple[str, ...] = ()
     channel_refused_at: Moment | None = None
-    starting_until: float = NOT_STARTING
+    miss_count: int = 0
+
+    @property
+    def first(self) -> ReportedFailure | None:
+        """The failure that is to be missed: the one that it reported last, or else the first open one."""
+        return self.open[0].report if self.failure is None and self.open else self.failure
+
+    @property
+    def via(self) -> str | None:
+        """The way by which the failure came that is to be missed; None for one of the service itself."""
+        return self.open[0].via if self.failure is None and self.open else None
+
+    def add_failure(self, report: ReportedFailure, via: str | None, boot: str | None) -> "Trouble":
+        """Return this with another failure, which is its own without a `via`.
+
+        Return it unchanged if there is one of the same kind already, or there are too many.
+        """
+        if via is None:
+            return self if self.failure is not None else self._replace(failure=report)
+        if len(self.open) >= MAX_OPEN_FAILURES or any(each.via == via for each in self.open):
+            return self
+        return self._replace(open=(*self.open, OpenFailure(report, via, boot)))
+
+    def end_failures(self, beat: Beat | None = None, *, is_new_process: bool = False) -> "Trouble":
+        """Return this without the failures that a sign of life ends: its own, and the open ones of `beat`.
+
+        Without a beat, none is left.
+        """
+        if self.failure is None and not self.open:
+            return self
+        if beat is None:
+            return self._replace(failure=None, open=())
+        left = (each for each in self.open if not each.is_ended_by(beat, is_new_process=is_new_process))
+        return self._replace(failure=None, open=tuple(left))
+
+    def note_ended(self, before: "Trouble", beat: Beat) -> "Trouble":
+        """Return this with what this sign of life has ended of `before`, for a service that is restored."""
+        found = self
+        if before.first is not None and self.first is not before.first:
+            found = found._replace(ended_failure=before.first)
+        if beat.run == "ended":
+            ways = dict.fromkeys((*found.resolved, beat.via or ANY_WAY))
+            found = found._replace(resolved=tuple(ways)[-MAX_OPEN_FAILURES:])
+        return found
+
+    def begin_ended(self) -> "Trouble":
+        """Return this with the failure that ended as the present one, unless a later one has not ended."""
+        if self.ended_failure is None:
+            return self
+        return self._replace(failure=self.failure if self.first else self.ended_failure, ended_failure=None)
+
+    def shift(self, ahead_sec: float) -> "Trouble":
+        """Return the same by a listening clock that is ahead by so much."""
+        own, ended = self.failure, self.ended_failure
+        if own is None and ended is None and not self.open:
+            return self
+        return self._replace(
+            failure=own and own.shift(ahead_sec),
+            open=tuple(each._replace(report=each.report.shift(ahead_sec)) for each in self.open),
+            ended_failure=ended and ended.shift(ahead_sec),
+        )
 
 
 NO_TROUBLE: Final = Trouble()

@@ -112,6 +112,8 @@ class Evaluator:
             tick = self.feed.detector.tick(read_clocks())
             self.evaluations += 1
             self.progress()
+            for mended in tick.mended:
+                log.error("monitor.mended", svc=mended.svc, copies=mended.copies)
             await self._publish_all(tick.verdicts)
             for bus in self._find_allowed(tick.verdicts):
                 group.create_task(self.read_unheard(bus), name=f"read_unheard:{bus}")

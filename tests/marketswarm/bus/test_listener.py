@@ -10,7 +10,7 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import MANY_PROVEN, OPEN_WITHIN_SEC, ChannelNames, Listener, read_clocks
 from marketswarm.bus.session import SubscriberConnection
-from marketswarm.detector import ListeningClock
+from marketswarm.detector.clock import ListeningClock
 from marketswarm.tasks import end_tasks
 from support.fixtures import opened
 from support.rig import HOST, Server, TcpProxy, free_port

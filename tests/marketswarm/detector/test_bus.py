@@ -17,7 +17,7 @@ def test_a_lost_bus_is_one_fact_with_its_reason():
     hand.run(60)
     (miss,) = hand.verdicts[2:]
     # the canaries say no more than refused; the last one came back at 20
-    assert (miss.svc, miss.is_about_bus, miss.state, miss.reason) == ("bus", True, State.DOWN, "auth")
+    assert (miss.subject, miss.svc, miss.state, miss.reason) == ("bus", "bus", State.DOWN, "auth")
     assert miss.late_sec == pytest.approx(10, abs=0.3)
     assert miss.timeout_sec == 10
     assert miss.since == pytest.approx(hand.now.wall - 60, abs=0.3)
@@ -29,7 +29,12 @@ def test_a_bus_that_is_back_is_ok_with_the_whole_outage():
     hand.cut(59.75)
     hand.run(1)
     ok = hand.verdicts[-1]
-    assert (ok.svc, ok.is_about_bus, ok.state, ok.publication) == ("bus", True, State.UP, Publication.ALERT)
+    assert (ok.svc, ok.subject == "bus", ok.state, ok.publication) == (
+        "bus",
+        True,
+        State.UP,
+        Publication.ALERT,
+    )
     assert ok.down_sec == pytest.approx(60, abs=0.3)
     hand.run(5)
     assert hand.verdicts[-1] is ok
@@ -96,7 +101,7 @@ def test_a_bus_that_was_never_heard_is_missed_and_its_first_canary_is_ok_without
     detector = fresh.detector
     detector.buses["other"].state = State.UNKNOWN
     fresh.run(11)
-    (miss,) = [v for v in fresh.verdicts if v.is_about_bus]
+    (miss,) = [v for v in fresh.verdicts if v.subject == "bus"]
     assert (miss.svc, miss.since) == ("other", None)
     fresh.find("other")
     fresh.canaries()
@@ -132,7 +137,7 @@ def of_bus(hand: Hand) -> list[tuple[float, str, str | None]]:
     return [
         (each.at, str(each.verdict.state), each.verdict.reason)
         for each in hand.told
-        if each.verdict.is_about_bus
+        if each.verdict.subject == "bus"
     ]
 
 
@@ -156,7 +161,7 @@ def test_a_deaf_bus_is_not_found_by_a_canary_but_by_a_window_that_is_well_heard(
     (lost_at, *_), (found_at, state, _) = of_bus(hand)
     assert state == "up"
     assert 10 * GOOD_FROM <= found_at - 80 <= 20
-    ok = next(verdict for verdict in hand.verdicts if verdict.is_about_bus and verdict.state is State.UP)
+    ok = next(verdict for verdict in hand.verdicts if verdict.subject == "bus" and verdict.state is State.UP)
     assert ok.down_sec == pytest.approx(found_at - lost_at + 20, abs=0.1)
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from marketswarm.detector import ListeningClock, Moment
+from marketswarm.detector import Moment
+from marketswarm.detector.clock import ListeningClock
 
 
 def at(sec: float) -> Moment:

@@ -110,7 +110,7 @@ def test_after_a_change_nothing_is_due_before_a_warm_up_from_then(change):
     changed = watch("a", **change)
     hand.rewatch(changed)
     record = hand.detector.services["a"]
-    want = max(record.warm_up_sec + 29, changed.timeout_sec)  # the silence goes on counting from 0
+    want = max(record.rule.warm_up_sec + 29, changed.timeout_sec)  # the silence goes on counting from 0
     hand.run(want - 29 - 0.3)
     assert hand.said == [(0, "a", "up")]
     hand.run(0.6)

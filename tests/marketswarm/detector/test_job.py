@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.detector import Moment, SavedService, State, adopt_state
+from marketswarm.beat import Beat
+from marketswarm.detector import Moment, SavedJob, SavedService, State, adopt_state
 from marketswarm.detector.clock import HeardAt
-from marketswarm.detector.job import Job, SavedJob
+from marketswarm.detector.job import Basis, Job
 from marketswarm.truth import JobRule, Schedule
 from support.simulation.manual_detector import Hand, watch
 from support.simulation.manual_jobs import MIDNIGHT, hand_of, listening, minutely, misses
@@ -295,4 +296,57 @@ def test_a_job_is_never_due_before_its_time_and_never_later_than_that_and_its_gr
     job.evaluate(clock, Moment(0.0, wall))
     fires_at = schedule.next_run(wall)
     assert fires_at is not None
-    assert fires_at - wall < job.due_at <= fires_at - wall + grace + 1
+    assert fires_at - wall < job.evaluation.due_at <= fires_at - wall + grace + 1
+
+
+# -- what is known of the run from which on the next one is expected
+
+HERE = HeardAt(100.0, 1100.0, MIDNIGHT + 100)
+KNOWN_RUN, NO_RUN = SavedJob(MIDNIGHT + 5), SavedJob(MIDNIGHT + 5, has_run=False)
+NOW = Moment(HERE.mono, HERE.wall)
+
+
+def complete(job: Job) -> None:
+    job.take_completion(Beat("a", 1, HERE.wall, run="ended"), HERE)
+
+
+def restore(job: Job, saved: SavedJob | None) -> None:
+    job.restore(saved, HERE._replace(wall=HERE.wall - 50), HERE)
+
+
+@pytest.mark.parametrize(
+    ("steps", "basis"),
+    [
+        ([], Basis.WATCHED),
+        ([complete], Basis.HEARD),
+        ([lambda job: restore(job, NO_RUN)], Basis.WATCHED),
+        ([lambda job: restore(job, None)], Basis.WATCHED),
+        ([lambda job: restore(job, KNOWN_RUN)], Basis.KNOWN),
+        ([lambda job: restore(job, KNOWN_RUN._replace(schedule="0 3 * * * UTC"))], Basis.KNOWN),
+        ([complete, lambda job: restore(job, KNOWN_RUN)], Basis.HEARD),
+        ([complete, lambda job: restore(job, NO_RUN)], Basis.HEARD),
+        ([lambda job: restore(job, KNOWN_RUN), complete], Basis.HEARD),
+        ([lambda job: job.adopt(None, listening(MIDNIGHT), NOW)], Basis.KNOWN),
+        ([lambda job: job.adopt(KNOWN_RUN, listening(MIDNIGHT), NOW)], Basis.KNOWN),
+    ],
+)
+def test_the_next_run_is_expected_after_one_that_was_heard_or_is_known_or_else_from_now_on(steps, basis):
+    job = Job(minutely().job, HeardAt(0.0, 1000.0, MIDNIGHT))
+    for step in steps:
+        step(job)
+    assert job.expected.basis is basis
+    assert job.to_saved().has_run is (basis is not Basis.WATCHED)
+
+
+def test_an_evaluation_is_of_what_is_expected_now_or_is_made_again():
+    job = Job(minutely().job, HeardAt(0.0, 1000.0, MIDNIGHT))
+    assert job.look_at == 0.0
+    job.evaluate(listening(MIDNIGHT), NOW)
+    assert job.look_at == float("inf")
+    complete(job)
+    assert job.look_at == HERE.at
+    job.evaluate(listening(MIDNIGHT), NOW)
+    job.note_no_witness()
+    assert job.look_at == HERE.at
+    complete(job)  # the same again is no other run
+    assert not job.expected.is_witnessed

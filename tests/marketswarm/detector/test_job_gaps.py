@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.detector import SavedService, State
-from marketswarm.detector.job import SavedJob
+from marketswarm.detector import SavedJob, SavedService, State
 from support.simulation.manual_detector import Hand, gaps, says, watch
 from support.simulation.manual_jobs import MIDNIGHT, UP, hand_of, long_runs, minutely, misses, states
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from marketswarm.beat import encode_beat
-from marketswarm.detector import SavedService, State, adopt_state, is_miss_overruled
-from marketswarm.detector.job import SavedJob
+from marketswarm.detector import SavedJob, SavedService, State, adopt_state, is_miss_overruled
 from marketswarm.monitor.store import combine_service
 from marketswarm.truth import JobRule, Schedule
 from support.simulation.manual_detector import Hand, says, stored, watch
@@ -43,7 +42,7 @@ def test_a_restarted_healer_knows_a_run_whose_ok_was_published_before_the_job_wa
     hand.recall({"a": saved})
     hand.at(19)
     assert misses(hand) == []
-    assert hand.detector.jobs["a"].job.expected_from.wall == pytest.approx(MIDNIGHT - 7, abs=0.5)
+    assert hand.detector.jobs["a"].job.expected.since.wall == pytest.approx(MIDNIGHT - 7, abs=0.5)
     hand.at(29)
     assert misses(hand) == [(20, "overdue")]
 
@@ -91,6 +90,7 @@ def test_what_was_heard_before_the_restore_counts():
     hand = hand_of(held=True)
     hand.at(5).beat(boot="new", run="ended")
     hand.recall({"a": replace(UP, job=SavedJob(MIDNIGHT - 7200))})
+    assert hand.detector.jobs["a"].job.to_saved() == SavedJob(MIDNIGHT + 5, schedule="* * * * * UTC")
     hand.at(79)
     assert misses(hand) == []
     hand.at(84)

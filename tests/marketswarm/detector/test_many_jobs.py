@@ -56,7 +56,7 @@ def test_few_jobs_are_evaluated_at_once_and_all_of_them_in_the_end(evaluated):
             break
         most = max(most, evaluated.total())
     assert 0 < most <= MAX_PER_EVALUATION // JOB_WEIGHT
-    assert all(service.job.due_at < float("inf") for service in hand.detector.jobs.values())
+    assert all(service.job.evaluation.due_at < float("inf") for service in hand.detector.jobs.values())
 
 
 # -- each run is a process, with a boot of its own

@@ -370,7 +370,12 @@ def test_a_wall_clock_that_was_set_back_meanwhile_makes_no_outage_shorter_than_n
 def test_a_bus_that_was_told_lost_and_is_heard_already_is_ok_since_it_was_lost():
     hand = Hand(watch())
     ok = restore_lost_bus(hand.detector, "bus", WALL - 60, hand.now)
-    assert (ok.svc, ok.is_about_bus, ok.state, ok.publication) == ("bus", True, State.UP, Publication.ALERT)
+    assert (ok.svc, ok.subject == "bus", ok.state, ok.publication) == (
+        "bus",
+        True,
+        State.UP,
+        Publication.ALERT,
+    )
     assert (ok.since, ok.down_sec) == (WALL - 60, 60)
     assert hand.detector.buses["bus"].state is State.UP
 
@@ -382,10 +387,10 @@ def test_a_bus_that_was_told_lost_and_is_not_heard_yet_is_ok_later_since_it_was_
     hand.lose("other")
     assert restore_lost_bus(hand.detector, "other", WALL - 60, hand.now) is None
     hand.run(40)
-    assert not [v for v in hand.verdicts if v.is_about_bus], "no second miss"
+    assert not [v for v in hand.verdicts if v.subject == "bus"], "no second miss"
     hand.find("other")
     hand.run(1)
-    (ok,) = [v for v in hand.verdicts if v.is_about_bus]
+    (ok,) = [v for v in hand.verdicts if v.subject == "bus"]
     assert ok.down_sec == pytest.approx(100, abs=0.3)
     assert ok.since == WALL - 60
 
@@ -399,7 +404,12 @@ def test_a_bus_of_which_nobody_knows_since_when_is_ok_without_an_outage():
 def test_a_lost_bus_that_left_the_truth_meanwhile_is_closed_and_not_taken_up():
     hand = Hand(watch())
     ok = restore_lost_bus(hand.detector, "gone", WALL - 60, hand.now)
-    assert (ok.svc, ok.is_about_bus, ok.state, ok.publication) == ("gone", True, State.UP, Publication.ALERT)
+    assert (ok.svc, ok.subject == "bus", ok.state, ok.publication) == (
+        "gone",
+        True,
+        State.UP,
+        Publication.ALERT,
+    )
     assert (ok.reason, ok.since, ok.down_sec) == (UNWATCHED_REASON, WALL - 60, None)
     assert "gone" not in hand.detector.buses
 

@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.detector import SavedService, State
-from marketswarm.detector.verdict import Publication, Step
+from marketswarm.detector.states import Publication, Step
 from support.simulation.manual_detector import Hand, watch
 
 UP = SavedService(State.UP, silent_sec=5.0)

@@ -7,12 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.beat import Beat, Sender, encode_beat
-from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, compute_warm_up_sec
-from marketswarm.detector.heard import store_familiar
+from marketswarm.detector import Moment, State, WatchedService
+from marketswarm.detector.bus import WatchedBus
+from marketswarm.detector.clock import HeardAt
+from marketswarm.detector.heard import NO_SIZE, store_familiar
 from marketswarm.detector.history import DECIDED
-from marketswarm.detector.service import BOOTS_KEPT, NO_SIZE
-from marketswarm.detector.trouble import NO_TROUBLE
-from marketswarm.detector.verdict import Counts, Stage, Step
+from marketswarm.detector.rule import compute_warm_up_sec
+from marketswarm.detector.service import BOOTS_KEPT
+from marketswarm.detector.states import Stage, Step
+from marketswarm.detector.stored import find_elapsed_sec, is_news
+from marketswarm.detector.trouble import NO_TROUBLE, PLAIN
+from marketswarm.detector.verdict import Counts
 from marketswarm.truth import MAX_REPLICAS
 from support.simulation.manual_detector import Hand, parsed, watch
 
@@ -78,6 +83,7 @@ def test_the_parts_of_a_service_are_as_small_as_the_page_of_figures_says():
     sizes = [sys.getsizeof(each) for each in (service, service.instances, service.history)]
     assert sizes <= [256, 64, 80]
     assert service.trouble is NO_TROUBLE
+    assert service.silence is PLAIN
     assert service.history.undecided is DECIDED
 
 
@@ -116,7 +122,7 @@ def test_a_silence_is_worth_remembering_from_three_quarters_of_the_timeout_and_f
 def test_the_wheel_brings_it_up_for_the_mark_then_for_the_due():
     seen = record(last=100)
     assert seen.next_evaluation() == 122.5
-    seen.is_silence_saved = True
+    seen.mark_silence_saved()
     # a beat that ends it begins the next one, which is to be saved in time, too
     assert seen.next_evaluation() == seen.clock.proven + 22.5 < 130
 
@@ -210,14 +216,14 @@ def test_another_witness_has_news_if_its_beat_was_never_heard_here(boot, i, age,
     found = record(last=100)
     found.check_replay("b", 7)
     beat = Beat("a", i, 130.0 - age, boot=boot)
-    assert found.is_news(beat, i, age, found.silence_sec(130)) is news
+    assert is_news(found, beat, i, age, found.silence_sec(130)) is news
 
 
 def test_the_last_beat_is_no_news_though_its_age_looks_younger_under_a_shorter_timeout():
     found = record(last=100)
     last, other = Beat("a", 1, 100.0), Beat("a", 1, 125.0)
     silence_sec = found.silence_sec(130)
-    assert [found.is_news(beat, 1, 5.0, silence_sec) for beat in (last, other)] == [False, True]
+    assert [is_news(found, beat, 1, 5.0, silence_sec) for beat in (last, other)] == [False, True]
 
 
 @pytest.mark.parametrize("behind_sec", [0.0, 10.0, 86_400.0])  # by which the clock of its sender is wrong
@@ -228,8 +234,8 @@ def test_the_last_beat_is_no_news_after_a_shorter_timeout_whatever_its_clock_say
     hand.run(100)
     hand.rewatch(watch(timeout=30))
     found, (last, later) = hand.detector.services["a"], (parsed(each, "a") for each in payloads)
-    silence_sec = found.elapsed_sec(hand.now)
-    assert [found.is_news(beat, beat.i, 5.0, silence_sec) for beat in (last, later)] == [False, True]
+    silence_sec = find_elapsed_sec(found, hand.now)
+    assert [is_news(found, beat, beat.i, 5.0, silence_sec) for beat in (last, later)] == [False, True]
 
 
 def test_a_sender_that_always_says_the_same_is_heard_by_its_key_while_its_timeout_stays():
@@ -237,7 +243,7 @@ def test_a_sender_that_always_says_the_same_is_heard_by_its_key_while_its_timeou
     hand.beat(raw=encode_beat("a", 1, 0.0))
     hand.run(100)
     found = hand.detector.services["a"]
-    assert found.is_news(Beat("a", 1, 0.0), 1, 5.0, found.elapsed_sec(hand.now))
+    assert is_news(found, Beat("a", 1, 0.0), 1, 5.0, find_elapsed_sec(found, hand.now))
 
 
 # -- known by heart

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from marketswarm.beat import compute_life_sec, encode_beat
-from marketswarm.detector import SavedService, State
-from marketswarm.detector.job import SavedJob
+from marketswarm.detector import SavedJob, SavedService, State
 from marketswarm.monitor.store import combine_service, encode_silence, parse_saved_silence
 from marketswarm.monitor.witness import read_last_beats
 from marketswarm.testing import MemoryBus
@@ -57,7 +56,7 @@ def save_and_restart(first: Hand, then: Watch, *, wall_sec: float = 0.5) -> Hand
     """End the first healer, and begin another one under the same or another truth."""
     service = first.detector.services["a"]
     first.detector.confirm(service, first.now.mono)
-    assert service.is_silence_saved
+    assert service.silence.is_saved
     silence = parse_saved_silence(encode_silence(service).encode())
     entry = stored(verdict="up", ts=WALL, since=WALL)
     clock = first.clock().proven, first.now.wall

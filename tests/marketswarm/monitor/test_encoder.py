@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.detector.verdict import Reason
+from marketswarm.detector.states import Reason
 from marketswarm.event import Kind, encode_event
 from marketswarm.monitor import VerdictEncoder
 from marketswarm.monitor.encoder import compute_health_sec

@@ -194,7 +194,7 @@ def test_after_a_gap_the_deadline_is_the_end_of_the_warm_up():
     hand.cut(5)
     hand.run(60)
     [miss] = [
-        verdict for verdict in hand.verdicts if verdict.state is State.DOWN and not verdict.is_about_bus
+        verdict for verdict in hand.verdicts if verdict.state is State.DOWN and verdict.subject != "bus"
     ]
     assert miss.late_sec > 30
     assert 0 <= miss.overdue_sec < 0.5

@@ -133,7 +133,7 @@ class Scene:
         ours = None if record.last_beat is None else record.last_beat.at
         if svc not in self.duped:
             assert ours == line.last, f"{svc}: {ours} is not {line.last}"
-            assert record.stopped == line.stopped
+            assert record.silence.stopped == line.stopped
             return
         self.duped.discard(svc)
         assert ours is not None

@@ -14,7 +14,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from marketswarm.beat import parse_beat
-from marketswarm.detector import Publication, State, Subject, Verdict, compute_warm_up_sec
+from marketswarm.detector import Publication, State, Subject, Verdict
+from marketswarm.detector.rule import compute_warm_up_sec
 from marketswarm.truth import Watch
 from support.simulation.healer import BUS_TIMEOUT_SEC, HOME, Canaries, Disk, Healer
 from support.simulation.world import WALL, Bus, Service
@@ -107,7 +108,7 @@ class Fleet:
         if verdict.state is not State.DOWN:
             return
         if (
-            verdict.is_about_bus
+            verdict.subject == "bus"
             and verdict.reason == "deaf"
             and verdict.late_sec >= 2 * BUS_TIMEOUT_SEC - 1e-6
         ):
@@ -115,7 +116,7 @@ class Fleet:
             begun = next(listened for then, listened in proven if then >= at - verdict.late_sec - 1e-6)
             assert proven[-1][1] - begun <= verdict.late_sec / 2, f"it was heard: {verdict}"
             return
-        if verdict.is_about_bus:
+        if verdict.subject == "bus":
             assert at - self.healer.heard_at[verdict.svc] >= BUS_TIMEOUT_SEC - 1e-6
             return
         service, watch = self.services[verdict.svc], self.watched[verdict.svc]
@@ -171,12 +172,12 @@ class Fleet:
         for verdict in outbox:
             if verdict.subject is Subject.REACH:
                 continue
-            field = f"bus:{verdict.svc}" if verdict.is_about_bus else verdict.svc
+            field = f"bus:{verdict.svc}" if verdict.subject == "bus" else verdict.svc
             stored = self.disk.roster.get(field, {}).get("verdict")
             if verdict.gap_sec is not None:
                 self.tell_of_gap(verdict)
                 continue
-            if (stored or ("up" if verdict.is_about_bus else "unknown")) == verdict.state:
+            if (stored or ("up" if verdict.subject == "bus" else "unknown")) == verdict.state:
                 continue
             if verdict.state is State.UNWATCHED:
                 self.disk.roster.pop(field, None)
@@ -188,7 +189,7 @@ class Fleet:
                 told = [
                     each
                     for _, each in self.ledger
-                    if (each.svc, each.is_about_bus) == (verdict.svc, verdict.is_about_bus)
+                    if (each.svc, each.subject) == (verdict.svc, verdict.subject)
                 ]
                 open_miss = bool(told) and told[-1].state is State.DOWN
                 assert open_miss is (verdict.state is not State.DOWN), f"out of turn: {told[-1:]}, {verdict}"

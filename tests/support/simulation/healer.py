@@ -207,6 +207,7 @@ class Healer:
 
     def look(self) -> None:
         tick = self.detector.tick(self.moment)
+        assert tick.mended == ()
         naive = self.naive.sweep(self.now)
         self.agree_on_clocks()
         suspects = {suspect.svc for suspect in tick.suspects}

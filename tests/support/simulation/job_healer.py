@@ -253,6 +253,7 @@ class Healer:
 
     def look(self) -> None:
         tick = self.detector.tick(self.now)
+        assert tick.mended == ()
         self.conclude(*tick.verdicts)
         for suspect in tick.suspects:
             after = self.world.random.choice((0.003, 0.003, 0.003, 0.7))

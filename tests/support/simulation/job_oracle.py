@@ -20,7 +20,8 @@ from math import inf
 from typing import Never
 
 from marketswarm.beat import RunReport
-from marketswarm.detector import State, Verdict, compute_warm_up_sec
+from marketswarm.detector import State, Verdict
+from marketswarm.detector.rule import compute_warm_up_sec
 from marketswarm.truth import JobRule, Schedule, Watch
 
 DAY_SEC = 86_400.0

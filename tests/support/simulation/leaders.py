@@ -26,7 +26,8 @@ import pytest
 import marketswarm.bus.listener
 from healer.election import LeaderElection
 from marketswarm.beat import encode_beat, parse_beat
-from marketswarm.detector import Moment, State, Subject, Verdict, compute_warm_up_sec
+from marketswarm.detector import Moment, State, Subject, Verdict
+from marketswarm.detector.rule import compute_warm_up_sec
 from marketswarm.monitor import Monitor, VerdictEncoder
 from marketswarm.monitor.encoder import roster_field
 from marketswarm.truth import Watch

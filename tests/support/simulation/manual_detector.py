@@ -21,9 +21,9 @@ from marketswarm.detector import (
     State,
     UnheardBeat,
     Verdict,
-    WatchedBus,
     restore_services,
 )
+from marketswarm.detector.bus import WatchedBus
 from marketswarm.monitor.roster_entry import RosterEntry, parse_entry
 from marketswarm.truth import Watch
 
@@ -198,12 +198,14 @@ class Hand:
     def look(self) -> float:
         """One turn of the judging loop; how long it would sleep."""
         tick = self.detector.tick(self.now)
+        assert tick.mended == ()
         self.record(tick.verdicts)
         for suspect in tick.suspects:
             self.record([self.detector.evaluate_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
         if tick.canary_buses:
             self.canaries()
             tick = self.detector.tick(self.now)
+            assert tick.mended == ()
             self.record(tick.verdicts)
             for suspect in tick.suspects:
                 self.record(
@@ -243,7 +245,7 @@ class Hand:
     def _is_quiet(self, bus: WatchedBus, sec: float) -> bool:
         """Whether the bus is well, and nothing of its services is due within so many seconds."""
         if bus.name in self.away:
-            return bus.state is State.DOWN and not bus.lost_as_deaf
+            return bus.state is State.DOWN and not bus.is_lost_as_deaf
         running = bus.clock.read(self.now.mono) + sec
         cases = self.restarts._cases  # noqa: SLF001 - when the next of them is due
         return (

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from marketswarm.detector import ListeningClock, Moment, SavedService, State
+from marketswarm.detector import Moment, SavedService, State
+from marketswarm.detector.clock import ListeningClock
 from marketswarm.truth import JobRule, Schedule, Watch
 from support.simulation.manual_detector import Hand, watch
 
