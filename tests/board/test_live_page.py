@@ -69,11 +69,11 @@ def test_what_happens_while_a_page_is_on_its_way_is_on_it(site: BoardSite, new_t
     tab = new_tab()
 
     def change_first(route: Route) -> None:
-        """Changes the fleet after the page was made, and before its script knows the fleet."""
+        """Changes the fleet after the page was made, and before its script follows it."""
         site.change("notifier", state=ServiceState.DOWN, since=site.now() - 31)
         route.continue_()
 
-    tab.page.route("**/api/v1/fleet/packed", change_first)
+    tab.page.route("**/api/v1/stream*", change_first)
     page = tab.open(f"{site.url}/incidents")
     expect(page.locator("main")).to_contain_text("1 of 7 down")
 

@@ -113,14 +113,9 @@ def _add_fleet(api: APIRouter, board: FleetBoard) -> None:
 
         Its `ETag` changes when anything changes besides the time of the snapshot.
         """
-        _ = board.snapshot
-        return answer_snapshot(request, board.hub.position, board.reader.encoded)
-
-    @api.get("/fleet/packed", include_in_schema=False)
-    async def read_packed_fleet(request: Request) -> Response:
-        """Return the whole snapshot as the script of our own pages reads it."""
-        _ = board.snapshot
-        return answer_snapshot(request, board.hub.position, board.reader.packed)
+        _, position = board.snapshot, board.hub.position
+        body = b'{"position":%s,"fleet":%s}' % (orjson.dumps(position), board.reader.encoded)
+        return answer_body(request, body, f'W/"{position}"')
 
     @api.get("/services", response_model=tuple[ServiceSnapshot, ...])
     async def read_services(request: Request) -> Response:
@@ -160,8 +155,3 @@ def _add_fleet(api: APIRouter, board: FleetBoard) -> None:
     async def read_topology() -> Response:
         """Return the flow of data, as `marketswarm topology --json` prints it."""
         return answer_fresh(await board.read_topology())
-
-
-def answer_snapshot(request: Request, position: str, encoded: bytes) -> Response:
-    body = b'{"position":%s,"fleet":%s}' % (orjson.dumps(position), encoded)
-    return answer_body(request, body, f'W/"{position}"')

@@ -1,7 +1,4 @@
-"""Format values for pages: the filters of the templates. Pure.
-
-static/words.js does the same in a browser while a page is open; a test compares the two.
-"""
+"""Format values for pages: the filters of the templates. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +28,8 @@ from services.board.fleet.snapshot import (
 )
 
 NONE: Final = "\N{EN DASH}"  # what stands for a value that is not known
+AGES: Final = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (None, 86_400, "d"))
+"""The units of ages: below so many seconds, an age counts so many of them as one. Scripts get this table."""
 HOUR_SEC: Final = 3600
 _BAR_WIDTH: Final = 3600
 _LEAST_OUTAGE: Final = 30  # the width of the shortest outage in a bar; a narrower one can't be seen
@@ -147,11 +146,8 @@ def format_age(sec: float | None) -> str:
     if sec is None:
         return NONE
     whole = max(0, int(sec))
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min"
-    return f"{whole // 3600} h" if whole < 172800 else f"{whole // 86400} d"
+    size, unit = next((size, unit) for below, size, unit in AGES if below is None or whole < below)
+    return f"{whole // size} {unit}"
 
 
 def format_share(share: float | None) -> str:
