@@ -138,18 +138,9 @@ def _add_fleet(api: APIRouter, board: FleetBoard) -> None:
     @api.get("/notifications", response_model=NotificationsAnswer)
     async def read_notifications() -> Response:
         """Return the messages that wait for a channel, and those that were given up, the newest first."""
-        messages, away = await read_dead_letters(board.buses)
-        snapshot = board.snapshot
-        return answer_fresh(
-            NotificationsAnswer(
-                snapshot.pending,
-                snapshot.dead,
-                messages,
-                away,
-                snapshot.channels,
-                snapshot.channel_statuses,
-            )
-        )
+        dead, now = await read_dead_letters(board.buses), board.snapshot
+        found = NotificationsAnswer(now.pending, now.dead, *dead, now.channels, now.channel_statuses)
+        return answer_fresh(found)
 
     @api.get("/topology")
     async def read_topology() -> Response:

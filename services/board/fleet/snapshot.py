@@ -265,6 +265,12 @@ def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> d
     }
 
 
+_read_incident: Final = attrgetter(*(each.name for each in fields(IncidentView) if each.name != "dependants"))
+"""Returns what an incident has of its service."""
+read_silence: Final = attrgetter(*(each.name for each in fields(SilenceView)))
+"""Returns what a SilenceView has of a silence, in its order."""
+
+
 def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collection[str]) -> str | None:
     """Follow the first service in each `depends_on` that is down to the root; None if none is down."""
     seen = {svc}
@@ -285,18 +291,7 @@ def fold_incidents(services: Iterable[ServiceSnapshot]) -> tuple[IncidentView, .
         if one.cause is not None:
             dependants.setdefault(one.cause, []).append(one.svc)
     roots = [
-        IncidentView(
-            one.svc,
-            one.since,
-            one.outage,
-            one.outage_at,
-            one.failure,
-            one.severity,
-            one.acked_by,
-            one.held,
-            one.held_until,
-            tuple(dependants.get(one.svc, ())),
-        )
+        IncidentView(*_read_incident(one), tuple(dependants.get(one.svc, ())))
         for one in down
         if one.cause is None
     ]
