@@ -15,8 +15,8 @@ import httpx
 import orjson
 
 RETRY_SEC = 0.3
-LEAST_SEC = 0.4
-SPREAD_SEC = 0.15
+LEAST_SEC = 0.2
+SPREAD_SEC = 0.05
 MAX_LINE = 16 * 1024 * 1024
 
 

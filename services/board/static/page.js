@@ -7,8 +7,8 @@ import { showAges, showMoments } from "./times.js";
 
 const QUIET = new Set(["last_beat_at", "recent", "uptime"]); // changes that are seen with the next others, or by the clock
 const SLOW_MS = 2000; // the pause after news that are only what a service says of itself
-const LEAST_MS = 400; // from one request to the next, unless the reader asks
-const SPREAD_MS = 150; // many browsers do not all ask at once
+const LEAST_MS = 200; // from one request to the next, unless the reader asks
+const SPREAD_MS = 50; // many browsers do not all ask at once
 
 const main = document.getElementById("main");
 const { pause } = document.body.dataset;

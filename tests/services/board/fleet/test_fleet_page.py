@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketswarm.status.service_rows import ServiceState
@@ -101,14 +101,18 @@ def test_a_page_that_begins_within_a_group_repeats_its_heading():
     assert (titled(page.rows), page.first) == (["b", ("b1",)], 3)
 
 
+MANY = tuple(make_service(f"s{number}", tags=(f"t{number // 7}",)) for number in range(400))
+
+
+@settings(max_examples=60)
 @given(
-    st.integers(0, 700),
-    st.integers(0, 800),
+    st.integers(0, len(MANY)),
+    st.integers(0, 500),
     st.integers(NEAR_ROWS + 1, 200),
     st.sampled_from(["", "state", "tag"]),
 )
 def test_a_script_gets_all_rows_of_a_small_fleet_and_those_in_sight_of_a_large_one(count, near, rows, group):
-    fleet = make_snapshot(*(make_service(f"s{number}", tags=(f"t{number // 7}",)) for number in range(count)))
+    fleet = make_snapshot(*MANY[:count])
     whole = select(fleet, group=group, rows=MAX_ROWS)
     page = select(fleet, near=near, rows=rows, group=group)
     assert page.total == whole.total == len(whole.rows)
