@@ -265,10 +265,10 @@ def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> d
     }
 
 
-_read_incident: Final = attrgetter(*(each.name for each in fields(IncidentView) if each.name != "dependants"))
-"""Returns what an incident has of its service."""
-read_silence: Final = attrgetter(*(each.name for each in fields(SilenceView)))
-"""Returns what a SilenceView has of a silence, in its order."""
+def copy_fields(record: object, view: type[Any]) -> dict[str, Any]:
+    """Return what a record has of the fields of a dataclass `view`, by name."""
+    names = [each.name for each in fields(view)]
+    return {name: getattr(record, name) for name in names if hasattr(record, name)}
 
 
 def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collection[str]) -> str | None:
@@ -291,7 +291,7 @@ def fold_incidents(services: Iterable[ServiceSnapshot]) -> tuple[IncidentView, .
         if one.cause is not None:
             dependants.setdefault(one.cause, []).append(one.svc)
     roots = [
-        IncidentView(*_read_incident(one), tuple(dependants.get(one.svc, ())))
+        IncidentView(**copy_fields(one, IncidentView), dependants=tuple(dependants.get(one.svc, ())))
         for one in down
         if one.cause is None
     ]

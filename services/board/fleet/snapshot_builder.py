@@ -28,9 +28,9 @@ from services.board.fleet.snapshot import (
     ServiceSnapshot,
     SilenceView,
     Uptime,
+    copy_fields,
     find_cause,
     fold_incidents,
-    read_silence,
 )
 from services.board.fleet.words import escape_fields
 
@@ -98,7 +98,9 @@ def build_snapshot(
         healers=_build_healers(state, reading.at, before),
         incidents=fold_incidents(services),
         silences=tuple(
-            escape_fields(SilenceView(*read_silence(each)), "services", "tags", "author", "reason")
+            escape_fields(
+                SilenceView(**copy_fields(each, SilenceView)), "services", "tags", "author", "reason"
+            )
             for each in notifications.silences
         ),
         pending=tuple(
