@@ -172,6 +172,19 @@ def test_a_connection_alone_makes_no_page_live(site: BoardSite, new_tab: Tabs):
     assert "down" in (row(page, "mesh").text_content() or "")
 
 
+def test_a_page_of_what_is_gone_stays_as_it_was_and_follows(site: BoardSite, new_tab: Tabs):
+    tab = new_tab()
+    page = tab.open(f"{site.url}/services/mesh")
+    page.route("**/services/mesh", lambda route: route.fulfill(status=404, body="no such service"))
+    site.stop()
+    expect(page.locator("body")).to_have_class("stale")
+    site.change("mesh", state=ServiceState.DOWN)
+    site.start()
+    page.wait_for_selector("body.live")
+    expect(page.locator("h1")).to_have_text("mesh")
+    tab.forget_errors(404)
+
+
 def test_a_page_that_is_offline_says_so_at_once(site: BoardSite, new_tab: Tabs):
     tab = new_tab()
     page = tab.open(site.url)

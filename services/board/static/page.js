@@ -38,7 +38,8 @@ function replan() {
 
 const isTyping = () => document.activeElement?.matches("main form:not([role=search]) :is(input, select, textarea)");
 
-// Fetch the page now, in place of a request that is under way. Resolves to whether it is current then.
+// Fetch the page now, in place of a request that is under way. Resolves to whether the board had an answer; a page of what
+// is gone stays as it was.
 export function refresh() {
   clearTimeout(waiting);
   [dueAt, fetchedAt] = [Infinity, performance.now()];
@@ -50,18 +51,19 @@ export function refresh() {
 }
 
 async function fetchPage(mine) {
-  let isFound = false;
+  let isAnswered = false;
   try {
     const answer = await fetch(page.find(), { headers: { accept: "text/html" }, signal: mine.signal });
-    const text = answer.redirected ? "" : await answer.text();
-    isFound = answer.ok && text !== "";
-    if (isFound) show(new DOMParser().parseFromString(text, "text/html"));
+    const text = await answer.text();
+    if (mine !== flight) return current; // the reader asked for something else meanwhile
+    isAnswered = !answer.redirected && answer.status < 500;
+    if (isAnswered && answer.ok) show(new DOMParser().parseFromString(text, "text/html"));
   } catch {
     if (mine !== flight) return current;
     plan(SLOW_MS); // the stream says by itself that the board is gone
   }
   [flight, main.ariaBusy] = [null, null];
-  return isFound;
+  return isAnswered;
 }
 
 function show(fresh) {
