@@ -22,18 +22,21 @@ let dueAt = Infinity;
 let fetchedAt = -Infinity;
 let flight = null; // the request that is under way
 let current = null; // and its result
+let isBehind = false; // something happened since it was sent
 
 export function plan(pauseMs = Number(pause)) {
   const at = Math.max(performance.now() + pauseMs, fetchedAt + LEAST_MS);
   if (at >= dueAt) return;
   clearTimeout(waiting);
   dueAt = at;
-  waiting = setTimeout(() => (flight || isTyping() ? replan() : refresh()), at - performance.now());
+  waiting = setTimeout(fetchIfFree, at - performance.now());
 }
 
-function replan() {
+function fetchIfFree() {
   dueAt = Infinity;
-  plan(LEAST_MS);
+  if (flight) isBehind = true;
+  else if (isTyping()) plan();
+  else refresh();
 }
 
 const isTyping = () => document.activeElement?.matches("main form:not([role=search]) :is(input, select, textarea)");
@@ -42,7 +45,7 @@ const isTyping = () => document.activeElement?.matches("main form:not([role=sear
 // is gone stays as it was.
 export function refresh() {
   clearTimeout(waiting);
-  [dueAt, fetchedAt] = [Infinity, performance.now()];
+  [dueAt, fetchedAt, isBehind] = [Infinity, performance.now(), false];
   flight?.abort();
   flight = new AbortController();
   main.ariaBusy = "true";
@@ -63,6 +66,7 @@ async function fetchPage(mine) {
     plan(SLOW_MS); // the stream says by itself that the board is gone
   }
   [flight, main.ariaBusy] = [null, null];
+  if (isBehind) plan(0);
   return isAnswered;
 }
 
