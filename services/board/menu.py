@@ -1,19 +1,10 @@
 """Choose the pages that the menu of a fleet has: those for which its truth has something to show. Pure."""
 
-from typing import Final
-
 from marketswarm.truth import Truth
 from services.board.fleet.frame import Section
 from services.board.fleet.topology import is_monitoring_key
 from services.board.market.feed import list_market_buses
 from services.board.settings import PublicSettings
-
-_ALWAYS: Final[tuple[Section, ...]] = (("/", "Fleet"), ("/incidents", "Incidents"), ("/alerts", "Alerts"))
-_TOPOLOGY: Final[Section] = ("/topology", "Topology")
-_MORE: Final[tuple[Section, ...]] = (("/truth", "Truth"), ("/notifications", "Notifications"))
-_ADD: Final[Section] = ("/truth/add", "Add")
-_MARKET: Final[Section] = ("/market", "Market")
-_PUBLIC: Final[Section] = ("/public", "Public")
 
 
 def list_sections(truth: Truth, public: PublicSettings, *, may_seed: bool = False) -> tuple[Section, ...]:
@@ -30,8 +21,15 @@ def list_sections(truth: Truth, public: PublicSettings, *, may_seed: bool = Fals
         for point in (*section.access_points.publish_to, *section.access_points.subscribe_to)
     )
     has_work = any(not is_monitoring_key(key) and key not in beats for key in keys)
-    topology = (_TOPOLOGY,) if has_work else ()
-    market = (_MARKET,) if list_market_buses(truth) else ()
-    shown = (_PUBLIC,) if public.services or public.tags else ()
-    add = (_ADD,) if may_seed else ()
-    return (*_ALWAYS, *topology, *_MORE, *add, *market, *shown)
+    sections = (
+        (("/", "Fleet"), True),
+        (("/incidents", "Incidents"), True),
+        (("/alerts", "Alerts"), True),
+        (("/topology", "Topology"), has_work),
+        (("/truth", "Truth"), True),
+        (("/notifications", "Notifications"), True),
+        (("/truth/add", "Add"), may_seed),
+        (("/market", "Market"), list_market_buses(truth)),
+        (("/public", "Public"), public.services or public.tags),
+    )
+    return tuple(section for section, is_shown in sections if is_shown)

@@ -20,7 +20,7 @@ def test_the_first_load_is_small_and_asks_nobody_else_and_nothing_twice(new_tab:
         assert len(urls) == len(set(urls))
         files = {each.url: each for each in tab.requests if DATA not in each.url}
         sizes = {url.rpartition("/")[2]: packed(one.response().body()) for url, one in files.items()}
-    assert {"board.css", "fleet.js", "stream.js", "words.js", "keys.js"} <= set(sizes)
+    assert {"board.css", "fleet.js", "page.js", "stream.js", "morph.js", "times.js", "keys.js"} <= set(sizes)
     assert sum(sizes.values()) <= MOST_BYTES, sizes
 
 

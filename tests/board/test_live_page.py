@@ -69,11 +69,11 @@ def test_what_happens_while_a_page_is_on_its_way_is_on_it(site: BoardSite, new_t
     tab = new_tab()
 
     def change_first(route: Route) -> None:
-        """Changes the fleet after the page was made, and before its script knows the fleet."""
+        """Changes the fleet after the page was made, and before its script follows it."""
         site.change("notifier", state=ServiceState.DOWN, since=site.now() - 31)
         route.continue_()
 
-    tab.page.route("**/api/v1/fleet/packed", change_first)
+    tab.page.route("**/api/v1/stream*", change_first)
     page = tab.open(f"{site.url}/incidents")
     expect(page.locator("main")).to_contain_text("1 of 7 down")
 
@@ -170,6 +170,19 @@ def test_a_connection_alone_makes_no_page_live(site: BoardSite, new_tab: Tabs):
     page.wait_for_selector("body.live")
     # at once; what the row shows the browser draws a moment later (`content-visibility`)
     assert "down" in (row(page, "mesh").text_content() or "")
+
+
+def test_a_page_of_what_is_gone_stays_as_it_was_and_follows(site: BoardSite, new_tab: Tabs):
+    tab = new_tab()
+    page = tab.open(f"{site.url}/services/mesh")
+    page.route("**/services/mesh", lambda route: route.fulfill(status=404, body="no such service"))
+    site.stop()
+    expect(page.locator("body")).to_have_class("stale")
+    site.change("mesh", state=ServiceState.DOWN)
+    site.start()
+    page.wait_for_selector("body.live")
+    expect(page.locator("h1")).to_have_text("mesh")
+    tab.forget_errors(404)
 
 
 def test_a_page_that_is_offline_says_so_at_once(site: BoardSite, new_tab: Tabs):

@@ -42,7 +42,7 @@ def test_a_chart_follows_its_bars_and_says_what_each_is(market, new_tab: Tabs):
     legend = page.locator("#legend")
     expect(legend).to_contain_text("C 240.50")
     expect(legend).to_contain_text("still open · massive")
-    expect(page.locator("#quote [data-price]")).to_have_text("240.50")
+    expect(page.locator("#quote .price")).to_have_text("240.50")
     market.publish_bar("XLK", "1m", NOW, 241.5, rev=2)
     expect(legend).to_contain_text("C 241.50")
     expect(legend).to_contain_text("final · revision 2")
@@ -293,7 +293,7 @@ def test_a_connection_that_falls_silent_is_renewed_and_so_is_that_of_a_page_that
     tab.page.clock.install()
     wire = Wire(tab.page)
     page = tab.open(f"{market.url}/market")
-    state, price = page.locator("#prices"), page.locator('.tile[data-symbol="IWM"] [data-price]')
+    state, price = page.locator("#prices"), page.locator('.tile[data-symbol="IWM"] .price')
     expect(state).to_have_text("prices live")
     for times in (1, 2):  # a quiet market is no silent connection
         page.clock.fast_forward(11_000)

@@ -82,7 +82,7 @@ def test_a_trader_sees_charts_asks_for_bars_and_is_told_of_a_source_that_fails(f
 def look_at_charts(desk: Desk, page: Page) -> None:
     page.goto(f"{desk.url}/market")
     tile = page.locator('.tile[data-symbol="SPY"]')
-    expect(tile.locator("[data-price]")).to_have_text(re.compile(r"^\d+\.\d\d$"), timeout=60_000)
+    expect(tile.locator(".price")).to_have_text(re.compile(r"^\d+\.\d\d$"), timeout=60_000)
     expect(tile).to_contain_text("replay")
     tile.get_by_role("link").first.click()
     expect(page.locator("#legend")).to_contain_text("C ", timeout=60_000)

@@ -1,7 +1,11 @@
-"""Many browsers on one board, without the browsers: plain connections that parse the stream of events."""
+"""Many browsers on one board, without the browsers: plain connections that parse the stream of events.
+
+Each fetches the page again after an alert, as static/page.js does.
+"""
 
 import asyncio
 import contextlib
+import random
 import threading
 import time
 from dataclasses import dataclass, field
@@ -11,14 +15,17 @@ import httpx
 import orjson
 
 RETRY_SEC = 0.3
+LEAST_SEC = 0.2
+SPREAD_SEC = 0.05
 MAX_LINE = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class Seen:
-    """What one follower got: events, resets, and numbers that were left out; seconds from alert to here."""
+    """What one follower got: events, pages, resets, numbers left out; seconds from alert to here."""
 
     events: int = 0
+    pages: int = 0
     alerts: set[str] = field(default_factory=set)
     lost: int = 0
     resets: int = 0
@@ -85,10 +92,29 @@ class Followers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _follow(self, seen: Seen) -> None:
+        fetching = asyncio.create_task(self._fetch_pages(seen))
+        self._tasks.append(fetching)
         while True:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await self._read_stream(seen)
             await asyncio.sleep(RETRY_SEC)
+
+    async def _fetch_pages(self, seen: Seen) -> None:
+        """Fetch the page of the fleet after each alert, at most every LEAST_SEC."""
+        known = 0
+        while True:
+            await asyncio.sleep(SPREAD_SEC * random.random())
+            if known == len(seen.delays):
+                continue
+            known = len(seen.delays)
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_connection(self._url.host, self._url.port)
+                head = "GET / HTTP/1.0", f"Host: {self._url.host}", "Accept-Encoding: gzip"
+                writer.write("\r\n".join((*head, "", "")).encode())
+                await reader.read(-1)
+                writer.close()
+                seen.pages += 1
+            await asyncio.sleep(LEAST_SEC)
 
     async def _read_stream(self, seen: Seen) -> None:
         """Read the stream to its end, from the last event that this one has."""

@@ -55,6 +55,7 @@ ACT = f"""async ([name, value]) => {{
   const input = document.getElementById("find").elements[name];
   input.value = value;
   input.dispatchEvent(new Event("input", {{ bubbles: true }}));
+  while (document.getElementById("main").ariaBusy) await new Promise((done) => setTimeout(done));
   await ({LAST_FRAME})();
   return performance.now() - begun;
 }}"""

@@ -146,7 +146,8 @@ class Load:
         yield f"events         {self.events} of the healer, {self.events / self.plan.seconds:.1f} a second"
         yield (
             f"browsers       {len(seen)}: {sum(each.events for each in seen)} events of the stream, "
-            f"{sum(each.lost for each in seen)} lost, {sum(each.connections for each in seen)} connections"
+            f"{sum(each.lost for each in seen)} lost, {sum(each.connections for each in seen)} connections, "
+            f"{sum(each.pages for each in seen)} pages"
         )
         yield (
             f"event to page  median {find_quantile(self.pixel_sec, 0.5):.3f} s, "

@@ -43,7 +43,7 @@ from marketswarm.web.away import RETRY_SEC
 from marketswarm.web.limits import RefusedError
 from marketswarm.web.tokens import Client
 from services.board.fleet.incident_record import IncidentRecord, ProposalView
-from services.board.fleet.snapshot import SilenceView
+from services.board.fleet.snapshot import SilenceView, copy_fields
 
 ANSWER_SEC: Final = 5.0  # how long a client waits for the notifier; its answer must begin in ten seconds
 GRACE_SEC: Final = 1.0  # how many seconds after `answer_sec` the last answer may still arrive
@@ -219,17 +219,8 @@ class Steering:
 
 
 def _make_answer(silence: Silence, truth: Truth, refused: Mapping[str, str]) -> SilenceAnswer:
-    return SilenceAnswer(
-        silence.id,
-        silence.services,
-        silence.tags,
-        silence.starts_at,
-        silence.ends_at,
-        silence.author,
-        silence.reason,
-        tuple(match_targets(silence, list_targets(truth))),
-        refused,
-    )
+    matches = tuple(match_targets(silence, list_targets(truth)))
+    return SilenceAnswer(**copy_fields(silence, SilenceView), matches=matches, refused=refused)
 
 
 class ApproveBody(VerbBody):

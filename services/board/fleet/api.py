@@ -113,14 +113,9 @@ def _add_fleet(api: APIRouter, board: FleetBoard) -> None:
 
         Its `ETag` changes when anything changes besides the time of the snapshot.
         """
-        _ = board.snapshot
-        return answer_snapshot(request, board.hub.position, board.reader.encoded)
-
-    @api.get("/fleet/packed", include_in_schema=False)
-    async def read_packed_fleet(request: Request) -> Response:
-        """Return the whole snapshot as the script of our own pages reads it."""
-        _ = board.snapshot
-        return answer_snapshot(request, board.hub.position, board.reader.packed)
+        _, position = board.snapshot, board.hub.position
+        body = b'{"position":%s,"fleet":%s}' % (orjson.dumps(position), board.reader.encoded)
+        return answer_body(request, body, f'W/"{position}"')
 
     @api.get("/services", response_model=tuple[ServiceSnapshot, ...])
     async def read_services(request: Request) -> Response:
@@ -143,25 +138,11 @@ def _add_fleet(api: APIRouter, board: FleetBoard) -> None:
     @api.get("/notifications", response_model=NotificationsAnswer)
     async def read_notifications() -> Response:
         """Return the messages that wait for a channel, and those that were given up, the newest first."""
-        messages, away = await read_dead_letters(board.buses)
-        snapshot = board.snapshot
-        return answer_fresh(
-            NotificationsAnswer(
-                snapshot.pending,
-                snapshot.dead,
-                messages,
-                away,
-                snapshot.channels,
-                snapshot.channel_statuses,
-            )
-        )
+        dead, now = await read_dead_letters(board.buses), board.snapshot
+        found = NotificationsAnswer(now.pending, now.dead, *dead, now.channels, now.channel_statuses)
+        return answer_fresh(found)
 
     @api.get("/topology")
     async def read_topology() -> Response:
         """Return the flow of data, as `marketswarm topology --json` prints it."""
         return answer_fresh(await board.read_topology())
-
-
-def answer_snapshot(request: Request, position: str, encoded: bytes) -> Response:
-    body = b'{"position":%s,"fleet":%s}' % (orjson.dumps(position), encoded)
-    return answer_body(request, body, f'W/"{position}"')

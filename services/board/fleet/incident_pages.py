@@ -214,16 +214,8 @@ def make_record_api(board: FleetBoard) -> APIRouter:
         counts, is_complete = count_alerts(newest, since)
         recent = [each for each in found.incidents if each.opened_at >= since]
         away = {**newest.away, **({MEDIC: found.away} if found.away else {})}
-        return answer_fresh(
-            AlertStats(
-                since,
-                counts,
-                is_complete,
-                measure_resolutions(recent),
-                measure_remedies(recent),
-                away,
-            )
-        )
+        outcome = measure_resolutions(recent), measure_remedies(recent)
+        return answer_fresh(AlertStats(since, counts, is_complete, *outcome, away))
 
     return api
 

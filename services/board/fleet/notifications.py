@@ -7,8 +7,9 @@ from typing import ClassVar, Final
 from marketswarm.bus import Bus, NoBusError
 from marketswarm.operator.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.status.channel_records import ADD_CHANNEL
-from marketswarm.text import escape_lines, escape_text
+from marketswarm.text import escape_lines
 from services.board.fleet.frame import Frame
+from services.board.fleet.words import escape_fields
 
 SHOWN: Final = 200  # how many messages are shown, the newest; the notifier keeps 1,000
 MAX_TEXT_CHARS: Final = 4000
@@ -41,10 +42,5 @@ async def read_dead_letters(
 
 
 def _escape(message: UndeliveredMessage) -> UndeliveredMessage:
-    return replace(
-        message,
-        channel=escape_text(message.channel),
-        reason=escape_text(message.reason),
-        title=escape_text(message.title),
-        text=escape_lines(message.text[:MAX_TEXT_CHARS]),
-    )
+    shown = replace(message, text=escape_lines(message.text[:MAX_TEXT_CHARS]))
+    return escape_fields(shown, "channel", "reason", "title")

@@ -15,6 +15,7 @@ from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, find_
 from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.notifications import NotificationsPage, read_dead_letters
+from services.board.fleet.page_store import PageStore
 from services.board.fleet.service_page import make_service_page
 from services.board.fleet.snapshot import WINDOWS, FleetSnapshot, ServiceSnapshot, Window
 from services.board.fleet.topology import TopologyPage
@@ -29,6 +30,9 @@ NO_NAMES: Final = {"tag": "without a tag", "host": "no known host"}
 """By the kind of groups, the heading of services that are in none."""
 ROWS: Final = 100  # the rows of a page of the fleet unless the request asks for another number
 MAX_ROWS: Final = 1000
+ALL_ROWS: Final = 300  # a script shows up to so many rows at once, and asks for parts of more of them
+NEAR_ROWS: Final = 30  # how many rows above the one that a script names are in its part
+WALL_ROWS: Final = 60  # a wall with more services shows only those that are not up
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,9 @@ class FleetQuery:
     """What a request wants to see of the fleet: all services that match every part that is not empty.
 
     `text` is a part of the name, the description or a tag; `group` makes groups of rows; `start` is the
-    number of rows to leave out. `wall` is the mode for a screen on a wall.
+    number of rows to leave out. `near` is the number of a row in sight, which a script names in place of
+    `start`: it gets all rows of a small fleet, and those around this one of a large fleet. `wall` is the mode
+    for a screen on a wall.
     """
 
     text: str = ""
@@ -48,10 +54,16 @@ class FleetQuery:
     window: Window = "24h"
     start: int = 0
     rows: int = ROWS
+    near: int | None = None
     wall: bool = False
 
     def url(self, **changes: Any) -> str:
-        """Return the path of the page with this query, in which `changes` replace values."""
+        """Return the path of the page with this query, in which `changes` replace values.
+
+        The part that a script asks for is not in it.
+        """
+        if self.near is not None:
+            changes = {"near": None, "rows": ROWS, **changes}
         values = {each.name: changes.get(each.name, getattr(self, each.name)) for each in fields(self)}
         wanted = {name: value for name, value in values.items() if value != getattr(_NO_QUERY, name)}
         if "states" in wanted:
@@ -64,23 +76,28 @@ class FleetQuery:
 _NO_QUERY: Final = FleetQuery()
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceGroup:
-    """Some services under a heading; the heading is empty if the services are not in groups."""
-
-    name: str
-    services: tuple[ServiceSnapshot, ...]
+Row = ServiceSnapshot | str
+"""A service, or the heading of the group of the services after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetPage:
-    """The rows that a query found, in groups; `found` counts all that match, `tags` are those of all."""
+    """The rows that are shown of those that a query found; `tags` are those of all services.
+
+    `found` counts the services that match, `total` all rows for them. `first` is the number of the first row
+    that is shown, and `first_service` of the first service, both from 0. `others` services match, are up, and
+    are left out, because the wall has no room for them.
+    """
 
     template: ClassVar = "fleet.html"
     frame: Frame
     query: FleetQuery
-    groups: tuple[ServiceGroup, ...]
+    rows: tuple[Row, ...]
     found: int
+    total: int
+    first: int = 0
+    first_service: int = 0
+    others: int = 0
     tags: tuple[str, ...] = ()
 
     @property
@@ -91,14 +108,49 @@ class FleetPage:
     @property
     def following(self) -> str | None:
         start = self.query.start + self.query.rows
-        return self.query.url(start=start) if start < self.found else None
+        return self.query.url(start=start) if start < self.total else None
+
+    @property
+    def last_service(self) -> int:
+        return self.first_service + sum(not isinstance(row, str) for row in self.rows)
+
+    @property
+    def is_part(self) -> bool:
+        """True if a script shows a part of the rows, all of one height."""
+        return self.query.near is not None and not self.query.wall and self.total > ALL_ROWS
 
 
 def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) -> FleetPage:
     found = sort_services([one for one in snapshot.services if _matches(one, query)], query)
-    shown = found[query.start : query.start + query.rows]
+    is_full = query.wall and len(found) > WALL_ROWS
+    shown = [one for one in found if one.state is not ServiceState.UP] if is_full else found
+    rows = group_services(shown, query.group)
+    start, end = find_part(query, len(rows))
+    part, first = rows[start:end], start
+    if start and query.group and part and not isinstance(part[0], str):
+        part, first = [next(row for row in reversed(rows[:start]) if isinstance(row, str)), *part], start - 1
     tags = sorted({tag for one in snapshot.services for tag in one.tags})
-    return FleetPage(frame, query, group_services(shown, query.group), len(found), tuple(tags))
+    return FleetPage(
+        frame,
+        query,
+        tuple(part),
+        len(found),
+        len(rows),
+        first,
+        sum(not isinstance(row, str) for row in rows[:start]),
+        len(found) - len(shown),
+        tuple(tags),
+    )
+
+
+def find_part(query: FleetQuery, total: int) -> tuple[int, int]:
+    """Return the number of the first row to show, from 0, and that of the row after the last one."""
+    if query.near is None:
+        return query.start, query.start + query.rows
+    if query.wall or total <= ALL_ROWS:
+        return 0, ALL_ROWS
+    start = max(0, min(query.near - NEAR_ROWS, total - query.rows))
+    return start, start + query.rows
 
 
 def _matches(service: ServiceSnapshot, query: FleetQuery) -> bool:
@@ -131,14 +183,14 @@ def _uptime_key(service: ServiceSnapshot, window: Window) -> float:
     return 2.0 if uptime is None or uptime.share is None else uptime.share
 
 
-def group_services(services: Sequence[ServiceSnapshot], group: Group) -> tuple[ServiceGroup, ...]:
-    """Return the services in groups, each group at the place of its first service.
+def group_services(services: Sequence[ServiceSnapshot], group: Group) -> list[Row]:
+    """Return the services in groups, each below its heading and at the place of its first service.
 
     By tag, a service is in the group of its first tag; by host, one on several is with those on the same.
     """
     if not group:
-        return (ServiceGroup("", tuple(services)),)
-    found: dict[str, list[ServiceSnapshot]] = {}
+        return list(services)
+    found: dict[str, list[Row]] = {}
     for one in services:
         names = {
             "tag": one.tags[0] if one.tags else "",
@@ -146,22 +198,26 @@ def group_services(services: Sequence[ServiceSnapshot], group: Group) -> tuple[S
             "state": str(one.state),
             "host": ", ".join(one.hosts),
         }
-        found.setdefault(names[group] or NO_NAMES[group], []).append(one)
-    return tuple(ServiceGroup(name, tuple(some)) for name, some in found.items())
+        name = names[group] or NO_NAMES[group]
+        found.setdefault(name, [name]).append(one)
+    return [row for some in found.values() for row in some]
 
 
 def make_site(board: FleetBoard) -> APIRouter:
     """Return the routes of the pages about the fleet, which only read."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    pages = PageStore(board.templates)
     _add_steered(site, board)
     _add_alerts(site, board)
 
     @site.get("/")
     async def show_fleet(request: Request) -> Response:
-        frame = board.make_frame("Fleet", "/")
-        return board.templates.answer(
-            select_services(frame.snapshot, parse_fleet_query(request.query_params), frame)
-        )
+        frame, query = board.make_frame("Fleet", "/"), parse_fleet_query(request.query_params)
+
+        async def make_page() -> FleetPage:
+            return select_services(frame.snapshot, query, frame)
+
+        return await pages.answer(request, frame, query, frame.position, make_page)
 
     @site.get("/topology")
     async def show_topology() -> Response:
@@ -229,7 +285,7 @@ def parse_fleet_query(params: Mapping[str, str]) -> FleetQuery:
     states = tuple(
         ServiceState(word) for word in given.get("states", "").split(",") if word in tuple(ServiceState)
     )
-    rows = parse_digits(given.get("rows"), 9)
+    rows, near = parse_digits(given.get("rows"), 9), parse_digits(given.get("near"), 6)
     return FleetQuery(
         text=given.get("text", ""),
         states=states,
@@ -240,5 +296,6 @@ def parse_fleet_query(params: Mapping[str, str]) -> FleetQuery:
         window=next((each for each in WINDOWS if each == given.get("window")), "24h"),
         start=min(parse_digits(given.get("start"), 9) or 0, 1_000_000),
         rows=max(1, min(ROWS if rows is None else rows, MAX_ROWS)),
+        near=near,
         wall=given.get("wall") == "1",
     )

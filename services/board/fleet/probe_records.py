@@ -4,7 +4,7 @@ All texts of others are escaped here. A bus that is away leaves what it has unkn
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -28,7 +28,7 @@ from marketswarm.text import escape_lines, escape_text
 from marketswarm.truth import Truth
 from marketswarm.truth.document_edit import MASSIVE, page_name
 from services.board.fleet.fleet_board import FleetBoard
-from services.board.fleet.words import Phrase
+from services.board.fleet.words import Phrase, escape_fields
 
 UNKNOWN: Final = OutageState()
 _EVERY_SEC: Final = 15.0
@@ -125,10 +125,7 @@ async def read_probe(board: FleetBoard, name: str, now: float) -> ProbeAnswer:
 def make_probe_answer(record: ProbeRecord, stored: OutageState, away: str | None = None) -> ProbeAnswer:
     """Return a record and the stored verdict of massive as the board shows them. Pure."""
     latest = None if record.latest is None else _escape_reading(record.latest)
-    failures = tuple(
-        replace(each, stage=escape_text(each.stage), error=escape_text(each.error))
-        for each in record.failures
-    )
+    failures = tuple(escape_fields(each, "stage", "error") for each in record.failures)
     state, word = _find_state(latest, stored)
     since = stored.since if state == "down" else None
     if since is None and state in ("down", "failed") and failures and failures[0].is_open:
@@ -184,17 +181,4 @@ def make_views(names: Sequence[str], found: dict[str, ProbeReading]) -> tuple[Pr
 
 
 def _escape_reading(reading: ProbeReading) -> ProbeReading:
-    def escape(text: str | None) -> str | None:
-        return None if text is None else escape_text(text)
-
-    return replace(
-        reading,
-        kind=escape_text(reading.kind),
-        where=escape_text(reading.where),
-        stage=escape_text(reading.stage),
-        error=escape(reading.error),
-        warning=escape(reading.warning),
-        address=escape(reading.address),
-        tls=escape(reading.tls),
-        issuer=escape(reading.issuer),
-    )
+    return escape_fields(reading, "kind", "where", "stage", "error", "warning", "address", "tls", "issuer")

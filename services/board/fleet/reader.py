@@ -26,7 +26,7 @@ from marketswarm.truth import Truth
 from marketswarm.web.event_stream import StreamHub
 from services.board.fleet.alerts import make_alert_view
 from services.board.fleet.beats import BeatLog
-from services.board.fleet.snapshot import FleetSnapshot, diff, pack_snapshot
+from services.board.fleet.snapshot import FleetSnapshot, diff
 from services.board.fleet.snapshot_builder import HistoryExtract, SnapshotInput, apply_event, build_snapshot
 from services.board.settings import BoardEnvironment, BoardSettings
 
@@ -43,10 +43,9 @@ STALE_SEC: Final = 10.0  # from this age on, the last reading is old: the board 
 class FleetReader:
     """Reads the fleet, and publishes what changed.
 
-    `snapshot` is the latest one, None before the first; `encoded` is its JSON, and `packed` the one for the
-    script of pages, each made once; `problem` says which buses are away; `notified` are the outages that the
-    notifier has, by its key for each; `beats` has the times of the last beats; `took_sec` is how long the
-    last look took.
+    `snapshot` is the latest one, None before the first; `encoded` is its JSON, made once; `problem` says
+    which buses are away; `notified` are the outages that the notifier has, by its key for each; `beats` has
+    the times of the last beats; `took_sec` is how long the last look took.
     Call `follow` with the truth, and again with each that replaces it.
     """
 
@@ -68,7 +67,6 @@ class FleetReader:
         self._finished = asyncio.Event()
         self._ticked_at = float("-inf")
         self._encoded: bytes | None = None
-        self._packed: bytes | None = None
         self._new_events: deque[Event] = deque(maxlen=AT_ONCE)  # since the last reading began
         self._followed: dict[tuple[str, str], asyncio.Task[Any]] = {}  # by bus and channel
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -78,12 +76,6 @@ class FleetReader:
         if self._encoded is None:
             self._encoded = orjson.dumps(self.snapshot or FleetSnapshot(0.0))
         return self._encoded
-
-    @property
-    def packed(self) -> bytes:
-        if self._packed is None:
-            self._packed = pack_snapshot(self.snapshot or FleetSnapshot(0.0))
-        return self._packed
 
     def age_sec(self, now: float) -> float:
         """Return the age of the latest reading in seconds; `now` is monotonic."""
@@ -201,7 +193,7 @@ class FleetReader:
             self._take(apply_event(self.snapshot, event))
 
     def _take(self, found: FleetSnapshot) -> None:
-        before, self.snapshot, self._encoded, self._packed = self.snapshot, found, None, None
+        before, self.snapshot, self._encoded = self.snapshot, found, None
         changed = None if before is None or before is found else diff(before, found)
         if changed:
             self._hub.publish("delta", orjson.dumps(changed))

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Final, Literal
 
-import orjson
-
 from marketswarm.status.channel_records import ChannelStatus
 from marketswarm.status.notifications import PendingDelivery
 from marketswarm.status.service_rows import PAUSED, URGENCY, ServiceState, find_word
@@ -267,6 +265,12 @@ def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> d
     }
 
 
+def copy_fields(record: object, view: type[Any]) -> dict[str, Any]:
+    """Return what a record has of the fields of a dataclass `view`, by name."""
+    names = [each.name for each in fields(view)]
+    return {name: getattr(record, name) for name in names if hasattr(record, name)}
+
+
 def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collection[str]) -> str | None:
     """Follow the first service in each `depends_on` that is down to the root; None if none is down."""
     seen = {svc}
@@ -287,63 +291,8 @@ def fold_incidents(services: Iterable[ServiceSnapshot]) -> tuple[IncidentView, .
         if one.cause is not None:
             dependants.setdefault(one.cause, []).append(one.svc)
     roots = [
-        IncidentView(
-            one.svc,
-            one.since,
-            one.outage,
-            one.outage_at,
-            one.failure,
-            one.severity,
-            one.acked_by,
-            one.held,
-            one.held_until,
-            tuple(dependants.get(one.svc, ())),
-        )
+        IncidentView(**copy_fields(one, IncidentView), dependants=tuple(dependants.get(one.svc, ())))
         for one in down
         if one.cause is None
     ]
     return tuple(sorted(roots, key=lambda one: (one.since is None, one.since or 0.0, one.svc)))
-
-
-_PLAIN: Final = tuple(name for name in SERVICE_FIELDS if name not in ("recent", "uptime"))
-_read_plain: Final = attrgetter(*_PLAIN)
-
-
-def pack_snapshot(snapshot: FleetSnapshot) -> bytes:
-    """Return a snapshot as JSON for the script of pages, which reads all of it: static/stream.js unpacks it.
-
-    Most services differ in few fields, so `usual` has the fields of the first service, and each of `services`
-    its name and the fields that are others. `recent` and `uptime` are places in lists of that name, because
-    most services have the same ones.
-    """
-    found: dict[str, Any] = {name: getattr(snapshot, name) for name in ("at", *FLEET_FIELDS)}
-    usual = _read_plain(snapshot.services[0]) if snapshot.services else ()
-    places: tuple[dict[Any, int], dict[Any, int]] = {}, {}
-    found["usual"] = dict(zip(_PLAIN, usual, strict=False))
-    found["services"] = [_pack(one, usual, *places) for one in snapshot.services]
-    # a new place is the next one, so what the first service of each place has is in their order
-    found["recent"] = _list_firsts(snapshot.services, found["services"], "recent")
-    found["uptime"] = _list_firsts(snapshot.services, found["services"], "uptime")
-    return orjson.dumps(found)
-
-
-def _pack(
-    one: ServiceSnapshot, usual: Iterable[Any], recent: dict[Any, int], uptime: dict[Any, int]
-) -> dict[str, Any]:
-    pairs = zip(_PLAIN, _read_plain(one), usual, strict=True)
-    packed = {name: value for name, value, known in pairs if value is not known and value != known}
-    packed["svc"] = one.svc
-    # equal spans and shares are one object, as `HistoryBuilder` makes them
-    packed["recent"] = recent.setdefault(id(one.recent), len(recent))
-    packed["uptime"] = uptime.setdefault((*one.uptime, *map(id, one.uptime.values())), len(uptime))
-    return packed
-
-
-def _list_firsts(
-    services: Iterable[ServiceSnapshot], packed: Iterable[Mapping[str, Any]], name: str
-) -> list[Any]:
-    found: list[Any] = []
-    for one, each in zip(services, packed, strict=True):
-        if each[name] == len(found):
-            found.append(getattr(one, name))
-    return found

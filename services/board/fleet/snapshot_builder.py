@@ -28,9 +28,11 @@ from services.board.fleet.snapshot import (
     ServiceSnapshot,
     SilenceView,
     Uptime,
+    copy_fields,
     find_cause,
     fold_incidents,
 )
+from services.board.fleet.words import escape_fields
 
 SAME_BEAT_SEC: Final = 0.25  # times of a last beat that differ by less are one beat: ages are measured again
 MAX_PENDING: Final = 200
@@ -96,25 +98,13 @@ def build_snapshot(
         healers=_build_healers(state, reading.at, before),
         incidents=fold_incidents(services),
         silences=tuple(
-            SilenceView(
-                each.id,
-                tuple(map(escape_text, each.services)),
-                tuple(map(escape_text, each.tags)),
-                each.starts_at,
-                each.ends_at,
-                escape_text(each.author),
-                escape_text(each.reason),
+            escape_fields(
+                SilenceView(**copy_fields(each, SilenceView)), "services", "tags", "author", "reason"
             )
             for each in notifications.silences
         ),
         pending=tuple(
-            replace(
-                each,
-                channel=escape_text(each.channel),
-                title=escape_text(each.title),
-                broken=_escape(each.broken),
-            )
-            for each in notifications.pending[:MAX_PENDING]
+            escape_fields(each, "channel", "title", "broken") for each in notifications.pending[:MAX_PENDING]
         ),
         dead=notifications.dead,
         notes=_build_notes(services, away, unheard, state.leader),
@@ -288,8 +278,7 @@ def _escape_channel(one: ChannelStatus) -> ChannelStatus:
         failed_title=escape_text(one.record.failed_title)[:MAX_TITLE],
         reason=escape_text(one.record.reason)[:MAX_REASON],
     )
-    name, where = escape_text(one.name), escape_text(one.where)
-    return replace(one, name=name, where=where, record=record, broken=_escape(one.broken))
+    return escape_fields(replace(one, record=record), "name", "where", "broken")
 
 
 def _build_notes(

@@ -1,14 +1,11 @@
-"""Format values for pages: the filters of the templates. Pure.
-
-static/words.js does the same in a browser while a page is open; a test compares the two.
-"""
+"""Format values for pages: the filters of the templates. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from statistics import fmean
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from markupsafe import Markup, escape
 
@@ -31,6 +28,8 @@ from services.board.fleet.snapshot import (
 )
 
 NONE: Final = "\N{EN DASH}"  # what stands for a value that is not known
+AGES: Final = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (None, 86_400, "d"))
+"""The units of ages: below so many seconds, an age counts so many of them as one. Scripts get this table."""
 HOUR_SEC: Final = 3600
 _BAR_WIDTH: Final = 3600
 _LEAST_OUTAGE: Final = 30  # the width of the shortest outage in a bar; a narrower one can't be seen
@@ -47,6 +46,8 @@ LATE: Final = 1.5  # an interval that is longer than so many of those in the tru
 _BEATS: Final = 60
 _RUNS: Final = 20
 _LEAST_RUN: Final = 2  # the height of the shortest run in the picture of the runs
+
+R = TypeVar("R", bound=Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +148,8 @@ def format_age(sec: float | None) -> str:
     if sec is None:
         return NONE
     whole = max(0, int(sec))
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min"
-    return f"{whole // 3600} h" if whole < 172800 else f"{whole // 86400} d"
+    size, unit = next((size, unit) for below, size, unit in AGES if below is None or whole < below)
+    return f"{whole // size} {unit}"
 
 
 def format_share(share: float | None) -> str:
@@ -287,16 +285,9 @@ def draw_beats(times: BeatTimes) -> Markup:
     Bars of late beats are wider, and of another colour.
     """
     most_sec = max(2 * times.every_sec, *(one.sec for one in times.intervals))
-    shown = times.intervals[-_BEATS:]
-    paths = {"u": "", "w": "", "due": ""}
-    step = BEATS_WIDTH // _BEATS
-    for number, one in enumerate(shown):
-        x = BEATS_WIDTH - (len(shown) - number) * step + step // 2
-        height = max(1, round(BEATS_HEIGHT * one.sec / most_sec))
-        paths["w" if one.sec > LATE * times.every_sec else "u"] += f"M{x} {BEATS_HEIGHT}v-{height}"
-    y = BEATS_HEIGHT - round(BEATS_HEIGHT * times.every_sec / most_sec)
-    paths["due"] = f"M0 {y}H{BEATS_WIDTH}"
-    return draw_svg("beats", (BEATS_WIDTH, BEATS_HEIGHT), describe_beats(times), paths)
+    late_sec = LATE * times.every_sec
+    bars = [("w" if one.sec > late_sec else "u", one.sec / most_sec) for one in times.intervals[-_BEATS:]]
+    return _draw_bars("beats", bars, _BEATS, times.every_sec / most_sec, describe_beats(times))
 
 
 def draw_runs(job: JobView) -> Markup:
@@ -306,16 +297,23 @@ def draw_runs(job: JobView) -> Markup:
     """
     runs = job.timed[-_RUNS:]
     most_sec = max((run.took_sec or 0.0 for run in runs), default=0.0) or 1.0
-    paths = {"u": "", "d": "", "due": ""}
-    step = BEATS_WIDTH // _RUNS
-    for number, run in enumerate(runs):
-        x = BEATS_WIDTH - (len(runs) - number) * step + step // 2
-        height = max(_LEAST_RUN, round(BEATS_HEIGHT * (run.took_sec or 0.0) / most_sec))
-        paths["u" if run.ok else "d"] += f"M{x} {BEATS_HEIGHT}v-{height}"
-    if job.usual_sec is not None:
-        y = BEATS_HEIGHT - round(BEATS_HEIGHT * min(1.0, job.usual_sec / most_sec))
-        paths["due"] = f"M0 {y}H{BEATS_WIDTH}"
-    return draw_svg("beats runs", (BEATS_WIDTH, BEATS_HEIGHT), describe_runs(job), paths)
+    least = _LEAST_RUN / BEATS_HEIGHT
+    bars = [("u" if run.ok else "d", max(least, (run.took_sec or 0.0) / most_sec)) for run in runs]
+    usual = None if job.usual_sec is None else min(1.0, job.usual_sec / most_sec)
+    return _draw_bars("beats runs", bars, _RUNS, usual, describe_runs(job))
+
+
+def _draw_bars(
+    kind: str, bars: Sequence[tuple[str, float]], places: int, due: float | None, words: str
+) -> Markup:
+    """Return a picture with a bar of a class and a height (a share) each, and a line at the height `due`."""
+    paths, step = {"u": "", "w": "", "d": "", "due": ""}, BEATS_WIDTH // places
+    for number, (name, share) in enumerate(bars):
+        x = BEATS_WIDTH - (len(bars) - number) * step + step // 2
+        paths[name] += f"M{x} {BEATS_HEIGHT}v-{max(1, round(BEATS_HEIGHT * share))}"
+    if due is not None:
+        paths["due"] = f"M0 {BEATS_HEIGHT - round(BEATS_HEIGHT * due)}H{BEATS_WIDTH}"
+    return draw_svg(kind, (BEATS_WIDTH, BEATS_HEIGHT), words, paths)
 
 
 def describe_runs(job: JobView) -> str:
@@ -335,6 +333,16 @@ def describe_beats(times: BeatTimes) -> str:
         f"{len(found)} interval{'s' if len(found) != 1 else ''} of {min(found):.1f} s to {max(found):.1f} s, "
         f"{fmean(found):.1f} s on average; the truth says {times.every_sec:g} s"
     )
+
+
+def escape_fields(record: R, *names: str) -> R:
+    """Return a frozen record with the texts in these fields, or in tuples there, escaped; None stays."""
+    values = {name: value for name in names if (value := getattr(record, name)) is not None}
+    escaped = {
+        name: escape_text(value) if isinstance(value, str) else tuple(map(escape_text, value))
+        for name, value in values.items()
+    }
+    return replace(record, **escaped)
 
 
 def format_iso(ts: float | None) -> str:

@@ -1,7 +1,4 @@
-"""Draw sparklines and format numbers of the market for its pages. Pure.
-
-static/market_words.js does the same with numbers in a browser while a page is open; a test compares the two.
-"""
+"""Draw sparklines and format numbers of the market for its pages. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +6,7 @@ from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import quote
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from services.board.fleet.words import NONE, format_age, format_iso
 
@@ -131,6 +128,14 @@ def format_recency(at_ms: int | None, now: float) -> str:
     return f"{iso[:10]} {iso[11:16]} UTC".removesuffix(" 00:00 UTC")
 
 
+def write_recency(at_ms: int | None, now: float) -> Markup:
+    """Return what `format_recency` does; a script lets an age grow."""
+    text = format_recency(at_ms, now)
+    if at_ms is None or now - at_ms / 1000 >= OLD_SEC:
+        return escape(text)
+    return Markup('<span data-since="{}" data-after=" ago">{}</span>').format(at_ms / 1000, text)
+
+
 def format_day(start_ms: int) -> str:
     """Return the date of a trading day that begins at a time, as the market calls it: `2013-10-09`."""
     return format_iso((start_ms + EVENING_MS) / 1000)[:10]
@@ -199,7 +204,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "direction": find_direction,
     "percent": format_percent,
     "price": format_price,
-    "recency": format_recency,
+    "recency": write_recency,
     "series_state": find_series_state,
     "spark": draw_sparkline,
     "symbol_path": symbol_path,

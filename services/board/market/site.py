@@ -13,16 +13,15 @@ from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text, parse_digits
-from marketswarm.web.cache import Cached
-from marketswarm.web.responses import PageModel, Templates
+from marketswarm.web.responses import PageModel
 from marketswarm.web.updates import MAX_TOPICS
 from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
+from services.board.fleet.page_store import PageStore
 from services.board.market.api import make_limit
 from services.board.market.archive_reader import Download, try_archive
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, sort_series, view_sources
 from services.board.market.correlations import HeatMap
-from services.board.market.feed import MarketStates
 from services.board.market.market import Market
 from services.board.market.overview import (
     TileView,
@@ -40,10 +39,17 @@ NAV: Final = "/market"
 QUARANTINED: Final = 20
 DOWNLOADS: Final = 30
 MAX_FIELDS: Final = 600
-PAGE_SEC: Final = 1.0  # how long a page is kept: one with thousands of series takes half a second to render
-MAX_PAGES: Final = 10
+FILLED_SEC: Final = 60
+"""How often a page of tiles is read again for what no stream brings: new series, the closes of a new day."""
+UNFILLED_SEC: Final = 15
+"""The same while a symbol has no price."""
 Text = Annotated[str, Query(max_length=300)]
 MakePage = Callable[[Frame], Awaitable[PageModel]]
+
+
+def find_every(tiles: Sequence[TileView]) -> int:
+    """Return after how many seconds a page with these tiles is read again, though no news came."""
+    return FILLED_SEC if tiles and all(tile.price is not None for tile in tiles) else UNFILLED_SEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,10 @@ class MarketPage:
     notice: MarketNotice
     groups: tuple[TileGroup, ...]
     tab: str = "/market"
+
+    @property
+    def every_sec(self) -> int:
+        return find_every([tile for group in self.groups for tile in group.tiles])
 
     @property
     def topics(self) -> str:
@@ -129,6 +139,10 @@ class SymbolPage:
     timeframes: tuple[str, ...] = TIMEFRAMES
     overlays: tuple[Overlay, ...] = OVERLAYS
     tab: str = ""
+
+    @property
+    def every_sec(self) -> int:
+        return find_every((self.tile,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,48 +203,26 @@ class EconomyPage:
     tiles: tuple[TileView, ...]
     tab: str = "/market/economy"
 
-
-class PageStore:
-    """Makes pages, and keeps each for PAGE_SEC: many who look at it cost as much as one.
-
-    A page of a person who is signed in has their name and a secret, so it is made for them alone. No page is
-    kept longer than the states (`find_states`) that it shows, so a page that is read again has what changed.
-    """
-
-    def __init__(self, board: FleetBoard, find_states: Callable[[], MarketStates]) -> None:
-        self._board, self._find_states = board, find_states
-        self._kept = Cached[str, bytes](PAGE_SEC, MAX_PAGES)
-
     @property
-    def templates(self) -> Templates:
-        return self._board.templates
-
-    async def make_frame(self, request: Request, title: str) -> Frame:
-        return await self._board.make_session_frame(request, title, NAV)
-
-    async def answer(self, request: Request, title: str, make: MakePage) -> Response:
-        """Return the page of a title, made by `make` unless it is kept. Raises NotReady."""
-        frame = await self.make_frame(request, title)
-
-        async def make_body() -> bytes:
-            return self.templates.render(await make(frame)).encode()
-
-        if frame.session is not None:
-            body = await make_body()
-        else:
-            body = await self._kept.find(title, make_body, version=self._find_states().read_at)
-        return HTMLResponse(body, headers={"Cache-Control": "no-store"})
+    def every_sec(self) -> int:
+        return find_every(self.tiles)
 
 
 def make_market_site(board: FleetBoard, market: Market) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    pages = PageStore(board, lambda: market.states)
-    _add_overviews(site, market, pages)
-    _add_details(site, market, pages)
+    _add_overviews(site, board, market)
+    _add_symbol(site, board, market)
     return site
 
 
-def _add_overviews(site: APIRouter, market: Market, pages: PageStore) -> None:
+def _add_overviews(site: APIRouter, board: FleetBoard, market: Market) -> None:
+    """Add the pages that are kept, at most as long as the states that they show."""
+    pages = PageStore(board.templates)
+
+    async def answer(request: Request, title: str, make: MakePage) -> Response:
+        frame = await board.make_session_frame(request, title, NAV)
+        return await pages.answer(request, frame, title, market.states.read_at, lambda: make(frame))
+
     async def make_overview(frame: Frame) -> PageModel:
         names = list_groups(market.states)
         found = await asyncio.gather(*(make_group_tiles(market, name) for name in names))
@@ -248,36 +240,15 @@ def _add_overviews(site: APIRouter, market: Market, pages: PageStore) -> None:
 
     @site.get("/market")
     async def show_market(request: Request) -> Response:
-        return await pages.answer(request, "Market", make_overview)
+        return await answer(request, "Market", make_overview)
 
     @site.get("/market/economy")
     async def show_economy(request: Request) -> Response:
-        return await pages.answer(request, "Economy", make_economy)
+        return await answer(request, "Economy", make_economy)
 
     @site.get("/market/correlations", dependencies=[Depends(make_limit(market))])
     async def show_correlations(request: Request) -> Response:
-        return await pages.answer(request, "Correlations", make_correlations)
-
-
-def _add_details(site: APIRouter, market: Market, pages: PageStore) -> None:
-    @site.get("/market/symbol/{symbol:path}")  # of one tile, so it is not kept
-    async def show_symbol(symbol: str, request: Request, timeframe: Text = "") -> Response:
-        try:
-            require_symbol(symbol)
-        except QueryError:
-            return pages.templates.answer_error(
-                404, "No such symbol", f"{escape_text(symbol[:100])} is not a symbol."
-            )
-        states = market.states.by_symbol.get(symbol, ())
-        # the shortest of the series, or a day if theirs are unknown
-        known = {one.timeframe for one in states if one.kind == "bars"}
-        shortest = next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
-        shown = timeframe if timeframe in TIMEFRAMES else shortest
-        (tile,), away = await make_symbol_tile(market, symbol, shown)
-        frame = await pages.make_frame(request, symbol)
-        return pages.templates.answer(
-            SymbolPage(frame, make_notice(market, away), symbol, shown, tile, states)
-        )
+        return await answer(request, "Correlations", make_correlations)
 
     async def make_sources(frame: Frame) -> PageModel:
         (downloads, away), (quarantine, count), (accounts, limits_away) = await asyncio.gather(
@@ -292,7 +263,28 @@ def _add_details(site: APIRouter, market: Market, pages: PageStore) -> None:
 
     @site.get("/market/sources")
     async def show_sources(request: Request) -> Response:
-        return await pages.answer(request, "Sources", make_sources)
+        return await answer(request, "Sources", make_sources)
+
+
+def _add_symbol(site: APIRouter, board: FleetBoard, market: Market) -> None:
+    @site.get("/market/symbol/{symbol:path}")  # of one tile, so it is not kept
+    async def show_symbol(symbol: str, request: Request, timeframe: Text = "") -> Response:
+        try:
+            require_symbol(symbol)
+        except QueryError:
+            return board.templates.answer_error(
+                404, "No such symbol", f"{escape_text(symbol[:100])} is not a symbol."
+            )
+        states = market.states.by_symbol.get(symbol, ())
+        # the shortest of the series, or a day if theirs are unknown
+        known = {one.timeframe for one in states if one.kind == "bars"}
+        shortest = next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
+        shown = timeframe if timeframe in TIMEFRAMES else shortest
+        (tile,), away = await make_symbol_tile(market, symbol, shown)
+        frame = await board.make_session_frame(request, symbol, NAV)
+        return board.templates.answer(
+            SymbolPage(frame, make_notice(market, away), symbol, shown, tile, states)
+        )
 
 
 def make_notice(market: Market, away: str | None) -> MarketNotice:

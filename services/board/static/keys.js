@@ -1,21 +1,8 @@
-// The keys of every page.
+// The keys of every page. A page adds its own to `keys`: functions by key.
 
 const PAGES = [...document.querySelectorAll(".top nav a")];
 
-// `actions` are functions by key; a key with Ctrl, Alt or Meta is the browser's.
-export function listenToKeys(actions = {}) {
-  for (const hint of document.querySelectorAll(".needs-script")) hint.hidden = false;
-  addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
-    if (document.querySelector("dialog[open]")) return; // closes itself on Escape
-    const writes = event.target.closest?.("input, textarea, select");
-    if (writes && event.key !== "Escape") return;
-    const act = actions[event.key] ?? COMMON[event.key];
-    if (act && act(event) !== false) event.preventDefault();
-  });
-}
-
-const COMMON = {
+export const keys = {
   "?": () => document.getElementById("keys").showModal(),
   "/": () => {
     const search = document.querySelector("input[type=search]");
@@ -31,7 +18,17 @@ const COMMON = {
 
 // Move the focus to the next or the previous link of a list.
 function step(by) {
-  const links = [...document.querySelectorAll("main .list tbody a, main .cards h2 a")];
+  const links = [...document.querySelectorAll("main .list tbody a, main .cards h2 a, #rows a")];
   const at = links.indexOf(document.activeElement);
   links[Math.max(0, Math.min(links.length - 1, at < 0 ? 0 : at + by))]?.focus();
 }
+
+for (const hint of document.querySelectorAll(".needs-script")) hint.hidden = false;
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return; // the browser's
+  if (document.querySelector("dialog[open]")) return; // closes itself on Escape
+  const writes = event.target.closest?.("input, textarea, select");
+  if (writes && event.key !== "Escape") return;
+  const act = keys[event.key];
+  if (act && act(event) !== false) event.preventDefault();
+});

@@ -4,12 +4,9 @@
 import {
   CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, createChart,
 } from "./lightweight-charts.js";
-import { follow, now, showMoments } from "./stream.js";
-import { listenToKeys } from "./keys.js";
+import { hear } from "./market.js";
 import { followMarket } from "./market_socket.js";
-import { renewPage, showPrice, tickAges } from "./market_tile.js";
-import { formatDay, formatMinute, formatPrice } from "./market_words.js";
-import { formatClock } from "./words.js";
+import { formatClock, formatDate, setText } from "./times.js";
 
 const PAGE = 500;
 const LISTED_GAPS = 2; // the latest ones; those before are counted
@@ -17,12 +14,12 @@ const SNAPSHOT_MS = 1000; // after so long the API is asked without a snapshot o
 const FIRST_RETRY_MS = 5000; // the least pause after a refusal; it doubles with each one
 const LAST_RETRY_MS = 60_000;
 const MOST_BLANKS = 2000; // of one gap: what is longer is said in words
+const EVENING_MS = 4 * 3600000; // a trading day that begins so shortly before midnight UTC is the next day
 const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
 const STEP_SEC = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14400, "1d": 86400 };
 const TICK_OF_TIME = 3; // TickMarkType of the library: years, months and days are below it
 const TICK_CHARS = 13; // `30 Sept 19:00`
 const box = document.getElementById("chart");
-const quote = document.getElementById("quote");
 const { symbol } = box.dataset;
 let { timeframe } = box.dataset;
 let chart = null;
@@ -56,6 +53,21 @@ const faint = (name) => colour(name).replace("rgb(", "rgba(").replace(")", ", 0.
 const path = (what, more = "") => `/api/v1/${what}/${encodeURIComponent(symbol)}?timeframe=${timeframe}&limit=${PAGE}${more}`;
 const precision = (price) => (Math.abs(price) >= 100 ? 2 : Math.abs(price) >= 1 ? 4 : 6);
 
+// As services/board/market/pictures.py does: the prices under the pointer are not written by the server.
+function formatPrice(price) {
+  const size = Math.abs(price);
+  if (size > 0 && size < 1) return price.toLocaleString("en-US", { maximumSignificantDigits: 6 });
+  return price.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: size >= 1 ? precision(price) : 2 });
+}
+
+// The date of a trading day that begins at a time, as the market calls it.
+const formatDay = (startMs) => new Date(startMs + EVENING_MS).toISOString().slice(0, 10);
+
+function formatMinute(ms) {
+  const date = new Date(ms);
+  return `${formatDate(date)} ${formatClock(date)}`;
+}
+
 // The library counts in UTC, also while the clock of this browser repeats an hour: only what it writes has the zone.
 // A day is the date that the market gives it.
 const find = (time) => [...bars.values()].find((bar) => toTime(bar.start) === time);
@@ -84,10 +96,7 @@ function findFirsts(points) {
   return new Set(points.filter((_, index) => days[index] !== days[index - 1]).map(({ time }) => time));
 }
 
-function showState(text) {
-  const state = document.getElementById("chart-state");
-  if (state.textContent !== text) state.textContent = text;
-}
+const showState = (text) => setText(document.getElementById("chart-state"), text);
 
 function paint() {
   const [up, down, line, soft] = ["--up", "--down", "--line", "--soft"].map(colour);
@@ -393,36 +402,28 @@ function takeBar(bar) {
 // A snapshot: bars before it may have come or changed without an update. It is drawn with what the API has of them.
 function begin(topic, data) {
   tear();
-  if (topic.startsWith("quotes:")) showQuote(data);
-  else if (topic.startsWith("indicators:")) keepValues([data]);
-  else takeBars(data);
+  hear();
+  if (topic.startsWith("quotes:")) return;
+  if (topic.startsWith("indicators:")) keepValues([data]);
+  else data.forEach(takeBar);
 }
 
 function take(topic, data) {
-  if (topic.startsWith("quotes:")) {
-    showQuote(data);
-  } else if (topic.startsWith("indicators:")) {
+  if (!topic.startsWith("indicators:")) hear();
+  if (topic.startsWith("quotes:")) return;
+  if (topic.startsWith("indicators:")) {
     keepValues([data]);
     if (lines.length) drawLines();
   } else {
     if (isNewer(bars.get(data.start), data)) return;
     const last = newest();
     if (last && data.start > last.start + 1000 * STEP_SEC[timeframe]) tear();
-    const isWhole = takeBars([data]);
+    const isWhole = takeBar(data);
     if (isLoading && !isFitted) return; // it is drawn with the past
     if (isWhole) draw();
     else drawOne(data);
     if (tornAt !== null && retry === null) repair();
   }
-}
-
-const showQuote = ({ price, at, source, replay }) => showPrice(quote, price, at, source, replay);
-
-function takeBars(several) {
-  const isWhole = several.map(takeBar).some(Boolean);
-  const last = newest();
-  if (last) showPrice(quote, last.close, last.start, last.source, last.replay, isDaily() ? last.day ?? formatDay(last.start) : null);
-  return isWhole;
 }
 
 function drawOne(bar) {
@@ -446,17 +447,9 @@ function choose(event) {
   load();
 }
 
-function tick() {
-  tickAges(now());
-  renewPage();
-}
-
 make();
 load();
 document.querySelector(".frames").addEventListener("click", choose);
 document.getElementById("overlays").addEventListener("change", drawLines);
 addEventListener("themechange", paint);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
-showMoments();
-listenToKeys();
-follow({ changed: tick, ticked: tick });

@@ -1,86 +1,116 @@
-// Keeps any page current but the fleet's: fetches it again when something happened, and replaces what changed.
+// Keeps a page current: fetches it again when something happened, and changes what differs. The server writes all of it.
 
-import { fleet, follow, now, showMoments } from "./stream.js";
-import { formatAge } from "./words.js";
-import { listenToKeys } from "./keys.js";
+import { keys } from "./keys.js";
+import { morph } from "./morph.js";
+import { follow, now } from "./stream.js";
+import { showAges, showMoments } from "./times.js";
 
-const QUIET = new Set(["last_beat_at", "recent", "uptime"]); // changes that don't matter on these pages
-const PAUSE_MS = 400;
+const QUIET = new Set(["last_beat_at", "recent", "uptime"]); // changes that are seen with the next others, or by the clock
+const SLOW_MS = 2000; // the pause after news that are only what a service says of itself
+const LEAST_MS = 200; // from one request to the next, unless the reader asks
+const SPREAD_MS = 50; // many browsers do not all ask at once
 
-let waiting = 0;
-let isFetching = false;
-let first = true;
-let fetchedAt = Date.now();
+const main = document.getElementById("main");
+const { pause } = document.body.dataset;
+const beats = new Map(); // by service, the last beat that the stream told of
 
-function isNews(fields, services, alert) {
-  if (alert) return true;
-  if (Object.keys(fields).some((name) => name !== "at")) return true;
-  return Object.values(services ?? {}).some((changed) => Object.keys(changed).some((name) => !QUIET.has(name)));
+export const page = { find: () => location.href }; // the address of what is shown
+export const shown = []; // what is called when the page has been changed
+
+let waiting = 0; // a timer
+let dueAt = Infinity;
+let fetchedAt = -Infinity;
+let flight = null; // the request that is under way
+let current = null; // and its result
+let isBehind = false; // something happened since it was sent
+
+export function plan(pauseMs = Number(pause)) {
+  const at = Math.max(performance.now() + pauseMs, fetchedAt + LEAST_MS);
+  if (at >= dueAt) return;
+  clearTimeout(waiting);
+  dueAt = at;
+  waiting = setTimeout(fetchIfFree, at - performance.now());
 }
 
-async function refresh() {
-  waiting = 0;
-  if (isFetching || document.activeElement?.matches?.("main input, main select, main textarea")) return plan();
-  isFetching = true;
-  fetchedAt = Date.now();
+function fetchIfFree() {
+  dueAt = Infinity;
+  if (flight) isBehind = true;
+  else if (isTyping()) plan();
+  else refresh();
+}
+
+const isTyping = () => document.activeElement?.matches("main form:not([role=search]) :is(input, select, textarea)");
+
+// Fetch the page now, in place of a request that is under way. Resolves to whether the board had an answer; a page of what
+// is gone stays as it was.
+export function refresh() {
+  clearTimeout(waiting);
+  [dueAt, fetchedAt, isBehind] = [Infinity, performance.now(), false];
+  flight?.abort();
+  flight = new AbortController();
+  main.ariaBusy = "true";
+  current = fetchPage(flight);
+  return current;
+}
+
+async function fetchPage(mine) {
+  let isAnswered = false;
   try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-    if (answer.ok) replaceMain(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    const answer = await fetch(page.find(), { headers: { accept: "text/html" }, signal: mine.signal });
+    const text = await answer.text();
+    if (mine !== flight) return current; // the reader asked for something else meanwhile
+    isAnswered = !answer.redirected && answer.status < 500;
+    if (isAnswered && answer.ok) show(new DOMParser().parseFromString(text, "text/html"));
   } catch {
-    plan(); // the stream says by itself that the board is gone
-  } finally {
-    isFetching = false;
+    if (mine !== flight) return current;
+    plan(SLOW_MS); // the stream says by itself that the board is gone
   }
+  [flight, main.ariaBusy] = [null, null];
+  if (isBehind) plan(0);
+  return isAnswered;
 }
 
-function plan() {
-  waiting ||= setTimeout(refresh, PAUSE_MS);
+function show(fresh) {
+  const made = fresh.getElementById("main");
+  showTimes(made);
+  morph(main, made);
+  document.title = fresh.title;
+  for (const id of ["icon", "revision"]) morph(document.getElementById(id), fresh.getElementById(id));
+  for (const each of shown) each();
 }
 
-function replaceMain(fresh) {
-  const main = document.getElementById("main");
-  const parts = [...main.children];
-  const focused = main.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  const typed = [...main.querySelectorAll("form [id]")].filter((each) => each.value !== each.defaultValue);
-  const opened = [...main.querySelectorAll("details:not([id])")].map((each) => each.open);
-  const others = [...fresh.getElementById("main").children];
-  for (const part of fresh.querySelectorAll("#main")) showMoments(part);
-  // before the comparison: a form in which somebody types is not replaced if it is the same otherwise
-  for (const each of fresh.querySelectorAll("#main details[id]")) {
-    each.open = document.getElementById(each.id)?.open ?? each.open;
+function showTimes(within) {
+  showMoments(within, now());
+  showAges(within, now(), beats);
+}
+
+// Returns the pause before the page is fetched again; infinity if it shows nothing of what happened.
+function judge({ services, removed, order, fleet }) {
+  if (removed.length || order || Object.keys(fleet).length) return Number(pause);
+  const names = new Set(Object.values(services).flatMap(Object.keys).filter((name) => !QUIET.has(name)));
+  const isSaid = names.delete("detail");
+  return names.size ? Number(pause) : isSaid ? SLOW_MS : Infinity;
+}
+
+function take(delta) {
+  for (const [svc, fields] of Object.entries(delta?.services ?? {})) {
+    if (fields.last_beat_at) beats.set(svc, fields.last_beat_at);
   }
-  if (parts.length === others.length) {
-    parts.forEach((part, index) => part.isEqualNode(others[index]) || part.replaceWith(others[index]));
-  } else main.replaceChildren(...others);
-  for (const each of typed) {
-    const field = each.isConnected ? null : document.getElementById(each.id);
-    if (field) field.value = each.value;
-  }
-  main.querySelectorAll("details:not([id])").forEach((each, index) => { each.open = opened[index] ?? each.open; });
-  if (focused && !main.contains(document.activeElement)) {
-    main.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-  }
+  const pauseMs = delta === null ? Number(pause) : judge(delta);
+  if (pauseMs < Infinity) plan(pauseMs + SPREAD_MS * Math.random());
 }
 
 function tick() {
-  const soon = document.querySelector("main [data-every]"); // what changes without a change of the fleet
-  if (soon && Date.now() - fetchedAt > 1000 * soon.dataset.every) plan();
-  for (const each of document.querySelectorAll("[data-silence]")) {
-    const one = fleet.services.get(each.dataset.silence);
-    const text = formatAge(one && one.last_beat_at !== null ? now() - one.last_beat_at : null);
-    if (one && each.textContent !== text) each.textContent = text;
-  }
+  const everySec = main.querySelector("[data-every]")?.dataset.every; // what changes without a change of the fleet
+  if (everySec && performance.now() - fetchedAt > 1000 * everySec) plan();
+  showAges(main, now(), beats);
 }
 
-showMoments();
-listenToKeys();
-follow({
-  changed: (_names, fields, services, alert) => {
-    if (first) {
-      first = false;
-      if (fleet.position !== document.body.dataset.position) plan(); // it happened while this page was on its way
-    } else if (isNews(fields, services, alert)) plan();
-    tick();
-  },
-  ticked: tick,
-});
+function reload() {
+  beats.clear();
+  return refresh();
+}
+
+fetchedAt = performance.now();
+showTimes(document);
+follow({ happened: take, ticked: tick, reload });

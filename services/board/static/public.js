@@ -1,11 +1,11 @@
 // Keeps the page for the public current: it has no stream, and is fetched again now and then.
 
-import { showMoment } from "./words.js";
+import { showMoments } from "./times.js";
 
 const EVERY_MS = 30000;
 
-function showMoments() {
-  for (const time of document.querySelectorAll("time")) showMoment(time, Date.now() / 1000);
+function showTimes() {
+  showMoments(document, Date.now() / 1000);
   for (const zone of document.querySelectorAll(".zone")) zone.hidden = true;
 }
 
@@ -16,7 +16,7 @@ async function refresh() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     document.getElementById("main").replaceWith(fresh.getElementById("main"));
     document.title = fresh.title;
-    showMoments();
+    showTimes();
     document.body.classList.remove("stale");
   } catch {
     document.body.classList.add("stale");
@@ -24,5 +24,5 @@ async function refresh() {
   }
 }
 
-showMoments();
+showTimes();
 setInterval(refresh, EVERY_MS);

@@ -1,7 +1,8 @@
 // The pages on which the truth is edited: shows what is wrong with a document as somebody types. Never replaces it.
 
-import { follow, showMoments } from "./stream.js";
-import { listenToKeys } from "./keys.js";
+import "./keys.js";
+import { follow, now } from "./stream.js";
+import { showMoments } from "./times.js";
 
 const PAUSE_MS = 350; // after the last key, until the document is checked
 const text = document.getElementById("text");
@@ -69,6 +70,9 @@ function plan() {
 
 text?.addEventListener("input", plan);
 if (text && text.value !== text.defaultValue) plan(); // somebody typed while this script was on its way
-showMoments();
-listenToKeys();
-follow({});
+showMoments(document, now());
+follow({
+  happened: (delta) => {
+    if (delta && "revision" in delta.fleet) document.getElementById("revision").textContent = delta.fleet.revision ?? "unknown";
+  },
+});

@@ -16,8 +16,7 @@ from starlette.responses import HTMLResponse, Response
 
 from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
 from marketswarm.truth import SYSTEM
-from marketswarm.truth.document_edit import AddedKind, EditError, EntryFields
-from marketswarm.web.responses import make_sentence
+from marketswarm.truth.document_edit import AddedKind, EntryFields
 from marketswarm.web.sessions import SentForm
 from services.board.fleet.frame import Frame
 from services.board.fleet.snapshot import ServiceSnapshot
@@ -27,13 +26,7 @@ from services.board.pings.requests import PREFIX
 from services.board.truth.editor import ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_fields import FormField, list_form, parse_fields
-from services.board.truth.pages import (
-    TruthBoard,
-    TruthEditPage,
-    TruthReviewPage,
-    read_seed_form,
-    review_change,
-)
+from services.board.truth.pages import TruthBoard, TruthReviewPage, read_seed_form, review_form
 
 NAV: Final = "/truth/add"
 JOB_SEC: Final = 3600.0
@@ -146,18 +139,14 @@ def make_add_pages(board: TruthBoard) -> APIRouter:
 async def _review(board: TruthBoard, frame: Frame, kind: Choice, form: SentForm) -> AddPage | TruthReviewPage:
     """Return what adding it would change, or the form again with what is wrong."""
     typed = {name: form.fields.get(name, "") for name in ("name", *_FIELDS[kind])}
-    again = AddPage(frame, kind, typed, may_edit=board.editor.may_seed())
-    try:
+
+    def make_change() -> EntryChange:
         fields = parse_fields({name: text for name, text in typed.items() if name != "name" and text})
-        change = EntryChange(
-            Verb.ADD, typed["name"], fields, _find_kind(kind, fields), kind is Choice.ELSEWHERE
-        )
-        page = await review_change(board, frame, change)
-    except EditError as error:
-        return replace(again, problem=make_sentence(str(error)))
-    if isinstance(page, TruthEditPage):
-        return replace(again, problem=page.problem, errors=page.errors)
-    return page
+        kinds = _find_kind(kind, fields), kind is Choice.ELSEWHERE
+        return EntryChange(Verb.ADD, typed["name"], fields, *kinds)
+
+    page = AddPage(frame, kind, typed, may_edit=board.editor.may_seed())
+    return await review_form(board, page, make_change)
 
 
 def _find_kind(choice: Choice, fields: EntryFields) -> AddedKind:

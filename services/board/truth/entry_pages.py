@@ -15,7 +15,6 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.text import escape_text
 from marketswarm.truth.document_edit import MASSIVE, EditError, TruthEntry, page_name, read_entry
 from marketswarm.web.limits import RefusedError
-from marketswarm.web.responses import make_sentence
 from marketswarm.web.sessions import SentForm
 from services.board.fleet.frame import Frame
 from services.board.truth.editor import ProblemView
@@ -25,10 +24,9 @@ from services.board.truth.pages import (
     INVALID,
     NAV,
     TruthBoard,
-    TruthEditPage,
     TruthReviewPage,
     read_seed_form,
-    review_change,
+    review_form,
 )
 
 SERVICE_FIELDS: Final = (
@@ -127,22 +125,15 @@ async def _review(
 ) -> EntryPage | TruthReviewPage:
     """Return what a change of an entry would change, or the form again with what is wrong."""
     page = await _make_page(board, frame, name)
-    change = EntryChange(verb, name)
-    try:
-        if verb is Verb.EDIT:
-            if form.fields.get("base") != page.base:
-                return replace(page, problem=_CHANGED)
-            typed = {each.name: form.fields.get(each.name, "") for each in page.form}
-            before = {name: _fold(text) for name, text in page.typed.items()}
-            changed = {name: text for name, text in typed.items() if _fold(text) != before.get(name, "")}
-            page = replace(page, typed=typed)
-            change = replace(change, fields=parse_fields(changed))
-        reviewed = await review_change(board, frame, change)
-    except EditError as error:
-        return replace(page, problem=make_sentence(str(error)))
-    if isinstance(reviewed, TruthEditPage):
-        return replace(page, problem=reviewed.problem, errors=reviewed.errors)
-    return reviewed
+    if verb is not Verb.EDIT:
+        return await review_form(board, page, lambda: EntryChange(verb, name))
+    if form.fields.get("base") != page.base:
+        return replace(page, problem=_CHANGED)
+    typed = {each.name: form.fields.get(each.name, "") for each in page.form}
+    before = {field: _fold(text) for field, text in page.typed.items()}
+    changed = {field: text for field, text in typed.items() if _fold(text) != before.get(field, "")}
+    page = replace(page, typed=typed)
+    return await review_form(board, page, lambda: EntryChange(verb, name, parse_fields(changed)))
 
 
 def _fold(text: str) -> str:

@@ -6,9 +6,10 @@ new difference is shown instead.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
@@ -20,7 +21,7 @@ from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.document_edit import MASSIVE, EditError
 from marketswarm.web.limits import RefusedError
-from marketswarm.web.responses import redirect
+from marketswarm.web.responses import make_sentence, redirect
 from marketswarm.web.sessions import PageNotice, SentForm
 from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
@@ -44,6 +45,8 @@ TOO_LONG: Final = "The document is too long for this page: `marketswarm seed` an
 NAV: Final = "/truth"
 INVALID: Final = "the truth in force is not valid: this release can't change an entry of it"
 _REPLACED: Final = "The truth was changed meanwhile. This is the difference to what is in force now."
+F = TypeVar("F", bound=Any)
+"""The page of a form: a dataclass with a `frame`, a `problem` and `errors`."""
 Revision = Annotated[int, Query(ge=1, le=10**15)]
 
 
@@ -277,6 +280,19 @@ async def review_change(
         return page
     lost = list_lost(board, frame.snapshot, change.name) if change.verb is Verb.REMOVE else ()
     return replace(page, change=change, lost=lost)
+
+
+async def review_form(
+    board: TruthBoard, page: F, make_change: Callable[[], EntryChange]
+) -> F | TruthReviewPage:
+    """Return what the change that a form asks for would change, or its `page` with what is wrong."""
+    try:
+        reviewed = await review_change(board, page.frame, make_change())
+    except EditError as error:
+        return replace(page, problem=make_sentence(str(error)))
+    if isinstance(reviewed, TruthEditPage):
+        return replace(page, problem=reviewed.problem, errors=reviewed.errors)
+    return reviewed
 
 
 def list_lost(board: TruthBoard, snapshot: FleetSnapshot, name: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import orjson
 from marketswarm.status.service_rows import ServiceState
 from services import board
 from services.board.fleet.frame import Frame
-from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents, pack_snapshot
+from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents
 from services.board.public.badges import Badge, draw_badge
 from services.board.templates import TEMPLATES
 from support.board_pages import make_pages
@@ -66,6 +66,10 @@ class BoardSite:
         return f"http://{HOST}:{self.port}"
 
     @property
+    def position(self) -> str:
+        return f"x-{self.moves}"
+
+    @property
     def is_stopped(self) -> bool:
         return self._server is None
 
@@ -81,7 +85,7 @@ class BoardSite:
         delta = orjson.dumps(diff(self.current(), replace(snapshot, at=self.now())))
         self.snapshot = snapshot
         self.moves += 1
-        self._send(b"event: delta\ndata: " + delta + b"\n\n")
+        self._send(f"event: delta\nid: {self.position}\ndata: {delta.decode()}\n\n".encode())
 
     def change(self, svc: str, **values: Any) -> None:
         """Changes one service."""
@@ -129,10 +133,11 @@ class BoardSite:
                     self.close_connection = True
                     return
                 with contextlib.suppress(ConnectionError):
+                    params = dict(parse_qsl(where.query))
                     if where.path == "/api/v1/stream":
-                        site.stream(self)
+                        site.stream(self, self.headers.get("Last-Event-ID", params.get("after", "")))
                     else:
-                        self.reply(*site.answer(where.path, dict(parse_qsl(where.query))))
+                        self.reply(*site.answer(where.path, params))
 
             def reply(self, status: int, kind: str, content: bytes) -> None:
                 self.send_response(status)
@@ -146,16 +151,6 @@ class BoardSite:
 
     def answer(self, path: str, params: dict[str, str]) -> tuple[int, str, bytes]:
         """What there is at a path: the status, the kind and the content."""
-        if path == "/api/v1/fleet/packed":
-            return (
-                200,
-                "application/json",
-                b'{"position":"x-%d","fleet":%s}'
-                % (
-                    self.moves,
-                    pack_snapshot(self.current()),
-                ),
-            )
         if path.startswith("/static/"):
             file = STATIC / path.rpartition("/")[2]
             found = file.read_bytes() if file.is_file() else b""
@@ -173,11 +168,14 @@ class BoardSite:
         if not known or (known == "/" and path != "/"):
             return None
         name = known.strip("/").capitalize() or "Fleet"
-        frame = Frame(name, known, snapshot, f"x-{self.moves}")
+        frame = Frame(name, known, snapshot, self.position)
         return TEMPLATES.render(makers[known](frame, {**params, "rest": path.removeprefix(known).strip("/")}))
 
-    def stream(self, request: Any) -> None:
-        """Sends what happens until the browser goes or the site stops."""
+    def stream(self, request: Any, known: str) -> None:
+        """Sends what happens until the browser goes or the site stops; `known` is the last event that it has.
+
+        No event is kept, so one that missed any begins anew.
+        """
         mine: queue.Queue[bytes | None] = queue.Queue()
         request.send_response(200)
         request.send_header("Content-Type", "text/event-stream")
@@ -187,8 +185,9 @@ class BoardSite:
         request.wfile.write(b"retry: 300\n\n")
         request.wfile.flush()
         self.may_begin.wait()
-        mine.put(b"event: reset\ndata: {}\n\n")
         self._queues.append(mine)
+        kind = "resumed" if known == self.position else "reset"
+        mine.put(f"event: {kind}\nid: {self.position}\ndata: {{}}\n\n".encode())
         if self.is_stopped:  # `stop` may have looked just before
             mine.put(None)
         try:

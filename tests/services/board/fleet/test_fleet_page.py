@@ -1,6 +1,17 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.frame import Frame
-from services.board.fleet.pages import FleetQuery, group_services, select_services, sort_services
+from services.board.fleet.pages import (
+    ALL_ROWS,
+    MAX_ROWS,
+    NEAR_ROWS,
+    FleetQuery,
+    group_services,
+    select_services,
+    sort_services,
+)
 from services.board.fleet.snapshot import Uptime
 from support.board_examples import make_large, make_service, make_small, make_snapshot
 
@@ -10,7 +21,12 @@ def select(snapshot, **query):
 
 
 def names(page):
-    return [one.svc for group in page.groups for one in group.services]
+    return [one.svc for one in page.rows if not isinstance(one, str)]
+
+
+def titled(rows):
+    """Return the rows, a service as its name in a tuple."""
+    return [one if isinstance(one, str) else (one.svc,) for one in rows]
 
 
 def test_without_a_query_the_worst_come_first_and_the_rest_in_the_order_of_the_truth():
@@ -61,17 +77,64 @@ def test_services_are_sorted_by_what_the_query_names():
 
 def test_groups_stand_at_the_place_of_their_first_service():
     some = [make_service("a", tags=("x", "y")), make_service("b", tags=()), make_service("c", tags=("x",))]
-    found = [(group.name, [one.svc for one in group.services]) for group in group_services(some, "tag")]
-    assert found == [("x", ["a", "c"]), ("without a tag", ["b"])]
-    assert [group.name for group in group_services(some, "bus")] == ["system-redis"]
-    assert [group.name for group in group_services(make_snapshot(*some).services, "state")] == ["up"]
+    assert titled(group_services(some, "tag")) == ["x", ("a",), ("c",), "without a tag", ("b",)]
+    assert group_services(some, "bus")[0] == "system-redis"
+    assert group_services(make_snapshot(*some).services, "state")[0] == "up"
 
 
 def test_by_host_those_on_the_same_machines_are_together_and_those_on_none_have_a_heading():
     hosts = {"a": ("db1",), "b": ("db1", "web1"), "c": (), "d": ("db1",)}
     some = [make_service(svc, hosts=found) for svc, found in hosts.items()]
-    found = [(group.name, [one.svc for one in group.services]) for group in group_services(some, "host")]
-    assert found == [("db1", ["a", "d"]), ("db1, web1", ["b"]), ("no known host", ["c"])]
+    assert titled(group_services(some, "host")) == [
+        *("db1", ("a",), ("d",)),
+        *("db1, web1", ("b",)),
+        *("no known host", ("c",)),
+    ]
+
+
+def test_a_page_that_begins_within_a_group_repeats_its_heading():
+    some = make_snapshot(*(make_service(svc, tags=(svc[0],)) for svc in ("a1", "a2", "b1")))
+    page = select(some, group="tag", start=2, rows=2)
+    assert titled(page.rows) == ["a", ("a2",), "b"]
+    assert (page.first, page.total, page.first_service, page.last_service) == (1, 5, 1, 2)
+    page = select(some, group="tag", start=3)
+    assert (titled(page.rows), page.first) == (["b", ("b1",)], 3)
+
+
+MANY = tuple(make_service(f"s{number}", tags=(f"t{number // 7}",)) for number in range(400))
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, len(MANY)),
+    st.integers(0, 500),
+    st.integers(NEAR_ROWS + 1, 200),
+    st.sampled_from(["", "state", "tag"]),
+)
+def test_a_script_gets_all_rows_of_a_small_fleet_and_those_in_sight_of_a_large_one(count, near, rows, group):
+    fleet = make_snapshot(*MANY[:count])
+    whole = select(fleet, group=group, rows=MAX_ROWS)
+    page = select(fleet, near=near, rows=rows, group=group)
+    assert page.total == whole.total == len(whole.rows)
+    assert page.is_part == (page.total > ALL_ROWS)
+    if not page.is_part:
+        assert page.rows == whole.rows
+        return
+    repeated = page.rows[0] != whole.rows[page.first]
+    assert page.rows[repeated:] == whole.rows[page.first + repeated :][: len(page.rows) - repeated]
+    last = min(near, page.total - 1)
+    assert page.first <= last < page.first + len(page.rows)
+
+
+def test_a_part_is_in_no_link():
+    query = FleetQuery(sort="name", near=90, rows=120)
+    assert query.url(group="host") == "/?sort=name&group=host"
+
+
+def test_a_full_wall_shows_only_what_is_not_up_and_counts_the_others():
+    page = select(make_large(1000), wall=True)
+    assert (len(names(page)), page.found, page.others) == (7, 1000, 993)
+    assert select(make_small(), wall=True).others == 0
 
 
 def test_the_path_of_a_query_names_only_what_differs():
