@@ -2,14 +2,13 @@
 
 import socket
 import time
-from itertools import groupby, pairwise
+from itertools import groupby
 
 import pytest
 
 from marketswarm import __version__
 from support.fixtures import opened
 from support.scenes.agent import Scene, Tail, seed, truth
-from support.scenes.faults import stamp
 from support.waiting import until
 
 scene = opened(lambda tmp_path: Scene(tmp_path))
@@ -46,56 +45,6 @@ def test_after_a_few_beats_it_is_known_who_it_is(scene):
         scene.agent()
         said = [tail.next(within=20) for _ in range(5)]
     assert ["host" in one for one in said] == [True, True, True, False, False]
-
-
-def test_beats_do_not_drift(scene):
-    seed(scene.buses, truth(interval_sec=0.2), 1)
-    scene.agent("""
-        while True:
-            time.sleep(0.01)  # so each beat is late by some 10 ms, which must not add up
-            await asyncio.sleep(0)
-            me.progress()
-""")
-    at: list[float] = []
-
-    def steady() -> bool:
-        """Whether fifteen in a row kept time: one that a busy machine held up is no drift."""
-        return len(at) > 15 and abs(at[-1] - at[-16] - 15 * 0.2) < 0.075
-
-    with Tail(scene.system.url, "probe:heartbeat") as tail:
-        tail.next(within=20)
-        while not steady():
-            assert len(at) < 300, [later - earlier for earlier, later in pairwise(at)]
-            at.append(tail.next(within=10)["ts"])
-
-
-def test_no_progress_no_beats_until_there_is_some_again(scene):
-    seed(scene.buses, truth(interval_sec=0.2, timeout_sec=12), 1)
-    with Tail(scene.system.url, "probe:heartbeat") as tail:
-        agent = scene.agent("""
-        for _ in range(5):
-            await asyncio.sleep(0.2)
-            me.progress()
-        me.log.info("probe.stuck")
-        await asyncio.sleep(3)
-        me.log.info("probe.loose")
-        while True:
-            await asyncio.sleep(0.1)
-            me.progress()
-""")
-        stuck, loose = (stamp(agent.wait_log(f"probe.{word}")) for word in ("stuck", "loose"))
-        at = [0.0]
-        while at[-1] < loose:
-            at.append(tail.next(within=10)["ts"])
-    # the one that progress had earned, perhaps one on its way
-    assert len([ts for ts in at if stuck < ts < loose]) <= 2, (stuck, loose, at)
-
-
-def test_waiting_on_purpose_goes_on_beating(scene):
-    seed(scene.buses, truth(interval_sec=0.2, timeout_sec=1), 1)
-    agent = scene.agent("        await me.rest(60)\n", WATCHDOG_SEC="2")
-    scene.wait_beat(i=15)
-    assert agent.running
 
 
 @pytest.mark.parametrize("how", ["freeze", pytest.param("stop", marks=pytest.mark.nightly("[freeze]"))])
