@@ -444,13 +444,6 @@ def test_lines_of_a_log_and_the_age_of_a_stream_are_measured_where_the_fleet_kee
         assert found["medic/young/mesh"].startswith("write_age ")
 
 
-def test_a_rule_that_does_not_hold_is_never_published(tmp_path):
-    with up(tmp_path, **make_rules("warning", much=99, some=0.0001)) as fleet:
-        fleet.until(lambda: misses(fleet), what="the event of the other rule")
-        assert [event["svc"] for event in misses(fleet)] == ["medic/some/mesh"]
-        assert fleet.bus("system-redis").hkeys("medic:alerts:outages") == ["some/mesh"]
-
-
 class StaleReader(Feed):
     """Beats `degraded` while the market's bus has a stale quote, as a service that reads it would."""
 

@@ -79,13 +79,6 @@ def test_without_a_key_it_is_off_and_says_so(scene, market):
     assert not market.met
 
 
-def test_the_key_may_lie_in_a_file(scene, market, tmp_path):
-    (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8")
-    scene.wish(symbols=["AAPL"])
-    scene.massive(POLYGON_API_KEY="", POLYGON_API_KEY_FILE=str(tmp_path / "key"))
-    until(lambda: market.subscribed == {"AAPL"})
-
-
 def test_other_symbols_need_no_other_connection(scene, market):
     scene.wish(symbols=["AAPL"])
     scene.massive()
@@ -241,13 +234,6 @@ def test_its_metrics_tell_what_it_did(fast):
     assert found[key("massive_market_newest_bar_timestamp_seconds")] > 0
 
 
-def test_a_section_that_makes_no_sense_ends_it_with_2_and_names_the_path(scene):
-    scene.wish(symbols=["*"])
-    agent = scene.massive()
-    assert agent.wait() == 2
-    assert "services.massive.settings.market.symbols" in agent.logs("program.exit")[0]["message"]
-
-
 def test_who_is_asked_too_often_is_not_asked_for_the_others_either(tmp_path):
     symbols = [f"S{n}" for n in range(30)]
     with SmallMarket(*symbols) as market, MarketScene(tmp_path, market) as scene:
@@ -293,14 +279,11 @@ def test_the_api_as_a_target_does_not_throw_our_own_stream_out(scene, market):
     assert any(path == "/v1/marketstatus/now" for path, _ in market.requests)
 
 
-@pytest.mark.parametrize(
-    "replicas", [1, pytest.param(2, marks=pytest.mark.nightly("the same test with one instance"))]
-)
-def test_a_bus_that_the_truth_names_and_nobody_knows_is_a_trouble_and_no_end(scene, market, replicas):
-    scene.wish(symbols=["AAPL"], replicas=replicas, bus={"elsewhere": "env:NOT_SET"})
+def test_a_bus_that_the_truth_names_and_nobody_knows_is_a_trouble_and_no_end(scene, market):
+    scene.wish(symbols=["AAPL"], bus={"elsewhere": "env:NOT_SET"})
     agent = scene.massive()
     until(lambda: "elsewhere" in scene.beat("massive").get("detail", ""), what=agent)
-    scene.wish(symbols=["AAPL"], replicas=replicas)
+    scene.wish(symbols=["AAPL"])
     until(lambda: market.subscribed)
     market.make("AAPL", market.last_minute())
     until(lambda: len(scene.bars()) == 1)
