@@ -63,15 +63,6 @@ def test_a_body_that_returns_ends_it_with_its_code_and_a_goodbye(scene):
     assert scene.beat()["status"] == "stopping"
 
 
-def test_a_stop_right_after_the_bus_froze_takes_less_than_5_s(scene):
-    seed(scene.buses, truth(interval_sec=0.2), 1)
-    agent = scene.agent()
-    scene.wait_beat(rev=1)
-    scene.system.freeze()
-    agent.signal(signal.SIGTERM)
-    assert ended(agent) == 0
-
-
 def test_a_body_in_its_clean_up_is_not_disturbed_for_three_seconds(scene):
     seed(scene.buses, truth(), 1)
     agent = scene.agent("""

@@ -191,26 +191,20 @@ async def test_no_state_to_be_read_is_an_error(servers):
 
 
 class Candidate:
-    """A notifier as far as its lease goes; ends as by a kill, or by giving it back."""
+    """A notifier as far as its lease goes; ends as by a kill."""
 
     def __init__(self, servers, boot, lease_sec=1.5):
         self.buses = {name: Bus(name, server.url) for name, server in servers.items()}
         self.lease = NotifierLease(boot, self.buses, lease_sec)
         self.task = asyncio.create_task(self.lease.run())
 
-    async def end(self, *, give_back=False):
-        self.task.cancel()
-        await asyncio.wait([self.task])
-        if give_back:
-            await self.lease.release()
-        for bus in self.buses.values():
-            await bus.aclose()
-
     async def __aenter__(self):
         return self.lease
 
     async def __aexit__(self, *_error):
-        await self.end()
+        await end_tasks(self.task)
+        for bus in self.buses.values():
+            await bus.aclose()
 
 
 async def outlive_a_lease(server):
