@@ -1,6 +1,5 @@
 """Market data on real buses, from a stand-in for the API that cuts, floods, lies and is silent."""
 
-import shutil
 from pathlib import Path
 
 import orjson
@@ -147,56 +146,6 @@ def stop_and_compare(fast, first):
     fast.whole(first)
 
 
-def test_a_bus_that_is_away_costs_no_bar(fast):
-    market = fast.api
-    agent, first = follow_aapl(fast)
-    fast.market.stop()
-    fast.wait_beat(svc="massive", status="degraded", detail="bars not published: market-redis refused")
-    before = len(market.made["AAPL"])
-    until(lambda: len(market.made["AAPL"]) > before + 30)  # more than waits on the way
-    fast.market.start()
-    stop_and_compare(fast, first)
-    until(lambda: fast.beat("massive").get("status", "ok") == "ok")
-    assert agent.running
-
-
-def test_a_bus_that_was_killed_and_forgot_its_last_bars_gets_them_again(fast, tmp_path):
-    market = fast.api
-    agent, first = follow_aapl(fast)
-    fast.market.stop()
-    shutil.copytree(fast.market.folder, tmp_path / "before")
-    fast.market.start()
-    before = len(fast.bars())
-    until(lambda: len(fast.bars()) > before + 10)
-    fast.market.kill()
-    shutil.rmtree(fast.market.folder)
-    shutil.move(tmp_path / "before", fast.market.folder)
-    fast.market.start()
-    until(lambda: len(fast.bars()) > before)
-    stop_and_compare(fast, first)
-    assert len(market.met) == 1
-    assert agent.running
-
-
-def test_what_can_not_be_backfilled_is_said_tried_again_and_then_there(scene, market):
-    scene.wish(symbols=["AAPL"])
-    agent = scene.massive()
-    until(lambda: scene.market.cmd("HEXISTS", "market:bars:marks", "AAPL"), what=lambda: str(agent))
-    start = market.last_minute() - 5 * MINUTE
-    scene.market.cmd("HSET", "market:bars:marks", "AAPL", start)
-    for n in (1, 2, 3):
-        market.make("AAPL", start + n * MINUTE, tell=False)
-    # at the pace of real time: on a fast clock the second request follows at once, and only it is in the log
-    market.answers += [(500, {}, b""), (429, {"Retry-After": "2"}, b"")]
-    market.cut()
-    agent.wait_log("market.unfilled")
-    market.make("AAPL", start + 4 * MINUTE)  # the stream goes on while the gap is open
-    until(lambda: " open: http_" in scene.beat("massive").get("detail", ""))
-    agent.wait_log("market.filled")
-    scene.whole({"AAPL": start + MINUTE})
-    assert [line["reason"] for line in agent.logs("market.unfilled")] == ["http_500", "http_429"]
-
-
 def test_a_restart_over_a_gap_that_was_not_filled_finds_it_again(fast):
     """The stream goes on while the gap is open; the mark does not."""
     market = fast.api
@@ -232,22 +181,6 @@ def test_its_metrics_tell_what_it_did(fast):
     assert found[key("massive_market_streaming")] == 1
     assert found[key("massive_market_lag_seconds_count")] >= 3
     assert found[key("massive_market_newest_bar_timestamp_seconds")] > 0
-
-
-def test_who_is_asked_too_often_is_not_asked_for_the_others_either(tmp_path):
-    symbols = [f"S{n}" for n in range(30)]
-    with SmallMarket(*symbols) as market, MarketScene(tmp_path, market) as scene:
-        start = market.last_minute() - 10 * MINUTE
-        for sym in symbols:
-            market.made[sym].append(start + MINUTE)
-            scene.market.cmd("HSET", "market:bars:marks", sym, start)
-        market.answers.append((429, {"Retry-After": "3"}, b""))
-        scene.wish(symbols=symbols)
-        agent = scene.massive()
-        until(lambda: len(scene.bars()) == 30, what=agent)
-        after = [at - market.asked_at[0] for at in market.asked_at]
-        assert sum(sec < 2.9 for sec in after) <= 4  # those that were on their way with it
-        assert len(after) == 30 + sum(line["gaps"] for line in agent.logs("market.unfilled"))
 
 
 def test_of_two_instances_one_streams_and_the_other_takes_over(fast):
