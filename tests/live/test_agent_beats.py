@@ -2,7 +2,7 @@
 
 import socket
 import time
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import pytest
 
@@ -45,6 +45,27 @@ def test_after_a_few_beats_it_is_known_who_it_is(scene):
         scene.agent()
         said = [tail.next(within=20) for _ in range(5)]
     assert ["host" in one for one in said] == [True, True, True, False, False]
+
+
+def test_beats_do_not_drift(scene):
+    seed(scene.buses, truth(interval_sec=0.2), 1)
+    scene.agent("""
+        while True:
+            time.sleep(0.01)  # so each beat is late by some 10 ms, which must not add up
+            await asyncio.sleep(0)
+            me.progress()
+""")
+    at: list[float] = []
+
+    def steady() -> bool:
+        """Whether fifteen in a row kept time: one that a busy machine held up is no drift."""
+        return len(at) > 15 and abs(at[-1] - at[-16] - 15 * 0.2) < 0.075
+
+    with Tail(scene.system.url, "probe:heartbeat") as tail:
+        tail.next(within=20)
+        while not steady():
+            assert len(at) < 300, [later - earlier for earlier, later in pairwise(at)]
+            at.append(tail.next(within=10)["ts"])
 
 
 @pytest.mark.parametrize("how", ["freeze", pytest.param("stop", marks=pytest.mark.nightly("[freeze]"))])

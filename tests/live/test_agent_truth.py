@@ -102,29 +102,29 @@ def test_a_reseed_while_a_bus_was_away_is_in_force_when_it_is_heard_again(scene)
     scene.wait_beat(rev=2)
 
 
-def test_a_truth_it_cannot_accept_is_refused_and_the_last_good_one_stays(scene):
+@pytest.mark.parametrize(
+    ("refused", "why"),
+    [
+        (truth(interval_sec=-5), "services.probe.heartbeat.interval_sec"),
+        (
+            {**truth(redis_url="redis://third:6379"), "buses": {"third": {"url": "env:NOBODY_SET_THIS"}}},
+            "NOBODY_SET_THIS",
+        ),
+    ],
+    ids=["wrong", "bus not found"],
+)
+def test_a_truth_it_cannot_accept_is_refused_and_the_last_good_one_stays(scene, refused, why):
     seed(scene.buses, truth(), 1)
     agent = scene.agent()
     scene.wait_beat(rev=1)
-    seed(scene.buses, truth(interval_sec=-5), 2)
+    seed(scene.buses, refused, 2)
     beat = scene.wait_beat(status="degraded")
     assert beat["rev"] == 1
-    assert "services.probe.heartbeat.interval_sec" in beat["detail"]
+    assert why in beat["detail"]
     seed(scene.buses, truth(), 3)
-    beat = scene.wait_beat(rev=3)
+    scene.wait_beat(rev=3)
     until(lambda: "status" not in scene.beat(), what="a beat that is well")
     assert agent.running
-
-
-def test_a_truth_whose_bus_cannot_be_found_is_refused_whole(scene):
-    seed(scene.buses, truth(), 1)
-    scene.agent()
-    scene.wait_beat(rev=1)
-    other = {**truth(redis_url="redis://third:6379"), "buses": {"third": {"url": "env:NOBODY_SET_THIS"}}}
-    seed(scene.buses, other, 2)
-    beat = scene.wait_beat(status="degraded")
-    assert beat["rev"] == 1
-    assert "NOBODY_SET_THIS" in beat["detail"]
 
 
 @pytest.mark.parametrize(

@@ -139,3 +139,12 @@ def test_a_loop_of_crashes_a_crowd_and_a_reseed_are_told(scene):
     assert mesh["host"]
     assert mesh["version"]
     assert 0 < mesh["uptime_sec"] < 60
+
+
+def test_a_strangers_name_steers_no_terminal(scene):
+    started(scene, truth())
+    name = "\x1b[31mred"
+    scene.system.cmd("PUBLISH", f"{name}:heartbeat", orjson.dumps({"svc": name, "i": 1, "ts": 1}))
+    until(lambda: events(scene, "stranger"))
+    assert events(scene, "stranger")[0]["svc"] == r"\x1b[31mred"
+    until(lambda: orjson.loads(scene.system.cmd("GET", "mesh:topology"))["strangers"] == [r"\x1b[31mred"])

@@ -11,6 +11,16 @@ RESTS = """
         while True:
             await me.rest(5)
 """
+# the loop, the beats and all threads go on
+WORK_HANGS = """
+        while not os.path.exists("hang"):
+            me.progress()
+            await asyncio.sleep(0.02)
+        me.log.info("probe.hangs")
+        await asyncio.Event().wait()
+"""
+
+
 scene = opened(lambda tmp_path: Scene(tmp_path))
 ear = opened(lambda tmp_path: NotifyEar(str(tmp_path / "notify")))
 
@@ -38,6 +48,17 @@ def test_it_is_ready_once_it_has_joined_feeds_while_it_rests_and_says_when_it_st
     assert agent.wait() == 0
     last += ear.lines()
     assert "WATCHDOG=1" not in last[last.index("STOPPING=1") :]
+
+
+def test_work_that_hangs_feeds_nobody_though_everything_else_runs(scene, ear):
+    seed(scene.buses, truth(timeout_sec=15.0), 1)
+    agent = scene.agent(WORK_HANGS, NOTIFY_SOCKET=ear.address, WATCHDOG_USEC="20000000", WATCHDOG_SEC="3")
+    hear(ear, "WATCHDOG=1")
+    (scene.folder / "hang").touch()
+    agent.wait_log("probe.hangs")
+    ear.lines()  # those of the time before
+    assert agent.wait(30) == 5
+    assert ear.lines().count("WATCHDOG=1") <= 1, "one may have been due for the last progress, of three"
 
 
 def test_bootstrap_has_nothing_to_say(scene, ear):

@@ -183,6 +183,22 @@ def test_its_metrics_tell_what_it_did(fast):
     assert found[key("massive_market_newest_bar_timestamp_seconds")] > 0
 
 
+def test_who_is_asked_too_often_is_not_asked_for_the_others_either(tmp_path):
+    symbols = [f"S{n}" for n in range(30)]
+    with SmallMarket(*symbols) as market, MarketScene(tmp_path, market) as scene:
+        start = market.last_minute() - 10 * MINUTE
+        for sym in symbols:
+            market.made[sym].append(start + MINUTE)
+            scene.market.cmd("HSET", "market:bars:marks", sym, start)
+        market.answers.append((429, {"Retry-After": "3"}, b""))
+        scene.wish(symbols=symbols)
+        agent = scene.massive()
+        until(lambda: len(scene.bars()) == 30, what=agent)
+        after = [at - market.asked_at[0] for at in market.asked_at]
+        assert sum(sec < 2.9 for sec in after) <= 4  # those that were on their way with it
+        assert len(after) == 30 + sum(line["gaps"] for line in agent.logs("market.unfilled"))
+
+
 def test_of_two_instances_one_streams_and_the_other_takes_over(fast):
     market = fast.api
     fast.wish(symbols=["AAPL"], replicas=2)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from marketswarm.bus import NoBusError
-from marketswarm.keys import NOTIFIER_SILENCES
 from marketswarm.operator.fields import MAX_EPOCH_SEC
 from marketswarm.operator.silences import (
     Silence,
@@ -143,14 +142,8 @@ def test_a_hostile_pattern_costs_no_time():
 
 
 MERGED_AT = 1_762_433_458.0
-FIRST = Silence(
-    id="one",
-    starts_at=MERGED_AT,
-    ends_at=MERGED_AT + 60,
-    author="kim",
-    reason="why",
-    changed_at=MERGED_AT,
-    services=("a",),
+FIRST = replace(
+    ONE, id="one", starts_at=MERGED_AT, ends_at=MERGED_AT + 60, changed_at=MERGED_AT, services=("a",), tags=()
 )
 TWO = replace(FIRST, id="two", starts_at=MERGED_AT - 5)
 ENDED = FIRST.end_at(MERGED_AT + 10)
@@ -280,11 +273,6 @@ async def test_without_any_bus_there_is_an_error_with_every_reason(buses):
     assert caught.value.failed.keys() == {"system-redis", "market-redis"}
     with pytest.raises(NoBusError):
         await read_silences(buses)
-
-
-async def test_what_is_no_silence_is_skipped(buses):
-    await buses[0].client.hset(NOTIFIER_SILENCES, "x", b"\xff{")
-    assert (await read_silences(buses)).silences == {}
 
 
 @pytest.mark.parametrize("odd", [{"services": ()}, {"for_sec": -1.0}, {"services": ("x" * 201,)}])
