@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from functools import partial
 
 import asyncpg
 import orjson
@@ -21,6 +22,11 @@ IDLE = (
 )
 
 
+def read_timeline(fleet):
+    found = fleet.system.cmd("XRANGE", "medic:incidents", "-", "+")
+    return [TimelineEntry.parse(fields["entry"].encode()) for _, fields in found]
+
+
 def test_a_backup_that_failed_is_made_again_before_its_time_and_verified(postgres, archive_url, tmp_path):
     settings = {**MEDIC, "degraded_sec": 0.5, "targets": {"archive": {"ladder": ["repeat_backup"]}}}
     document = {"services": {"healer": BEATS, "archive": BEATS, "medic": {**BEATS, "settings": settings}}}
@@ -32,10 +38,7 @@ def test_a_backup_that_failed_is_made_again_before_its_time_and_verified(postgre
         "ARCHIVE_BACKUP_FOLDER": str(folder),
     }
     with Fleet(tmp_path, document, ["healer", "medic", "archive"], env, tail=False) as fleet:
-
-        def entries():
-            found = fleet.system.cmd("XRANGE", "medic:incidents", "-", "+")
-            return [TimelineEntry.parse(fields["entry"].encode()) for _, fields in found]
+        entries = partial(read_timeline, fleet)
 
         def proposal():
             return next((each.proposal for each in entries() if each.what == "proposed"), None)
@@ -108,10 +111,7 @@ def test_sessions_that_use_up_all_connections_are_ended_by_a_reconnect_that_is_v
     document = {"services": {"healer": BEATS, "archive": archive, "medic": {**BEATS, "settings": settings}}}
     env = {"DATABASE_URL": archive_url, "POSTGRES_BIN": str(postgres.programs)}
     with Fleet(tmp_path, document, ["healer", "medic", "archive"], env, tail=False) as fleet:
-
-        def entries():
-            found = fleet.system.cmd("XRANGE", "medic:incidents", "-", "+")
-            return [TimelineEntry.parse(fields["entry"].encode()) for _, fields in found]
+        entries = partial(read_timeline, fleet)
 
         def explain():
             return [str(each) for each in entries()], fleet["archive"].text()[-2000:]

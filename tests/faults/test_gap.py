@@ -24,9 +24,6 @@ SERVICES = {
     "planned": service(),
     "bare": service(),
 }
-nightly = pytest.mark.nightly(
-    "test_a_healer_that_was_away_…; tests/marketswarm/detector/test_restarts*.py have each case"
-)
 AWAY_SEC = 2 * TIMEOUT_SEC + 1
 NOTED_SEC = 1.5
 """After which what happened while the healer listened is noted: it saves once a second."""
@@ -111,77 +108,3 @@ def test_a_healer_that_was_away_tells_who_restarted_and_who_hung_and_nothing_of_
     assert gaps(scene) == {"anew": True, "twice": True, "hung": False}
     assert only(scene.log("heartbeat_gap", "hung"))["gap_sec"] >= AWAY_SEC / 2
     assert scene.misses() == []
-
-
-@nightly
-@pytest.mark.parametrize("end", ["kill", "freeze"])
-def test_a_bus_that_was_away_leaves_the_restarts_to_tell_and_no_one_it_kept_from_beating(scene, end):
-    stop_one_in_order(scene)
-    scene.system.freeze() if end == "freeze" else scene.system.kill()
-    live_through(scene)
-    scene.system.thaw() if end == "freeze" else scene.system.start()
-    go_on(scene)
-    for svc in ("anew", "twice"):
-        scene.wait_logged("heartbeat_gap", svc, within=TOLD_SEC)
-    heard_out(scene)
-    assert gaps(scene) == {"anew": True, "twice": True}
-    assert scene.misses() == []
-
-
-@nightly
-@pytest.mark.parametrize("end", ["freeze the healer", "kill it and the buses"])
-def test_a_healer_that_stood_still_or_was_away_with_its_buses_tells_the_same_once(scene, end):
-    stop_one_in_order(scene)
-    if end == "freeze the healer":
-        scene["healer"].freeze()
-        live_through(scene)
-        scene["healer"].thaw()
-    else:
-        for process in (scene["healer"], *map(scene.server, BUSES)):
-            process.kill()
-        live_through(scene)
-        scene["healer"].start()
-        fault_lasts(0.5)
-        for bus in BUSES:
-            scene.server(bus).start()
-    go_on(scene)
-    for svc in ("anew", "twice", "hung"):
-        scene.wait_logged("heartbeat_gap", svc, within=TOLD_SEC)
-    heard_out(scene)
-    assert gaps(scene) == {"anew": True, "twice": True, "hung": False}
-    assert scene.misses() == []
-
-
-@nightly
-def test_a_whole_fleet_killed_and_started_again_is_told_service_by_service_once(tmp_path):
-    many = {f"s{n}": service(BUSES[n % 2]) for n in range(20)}
-    with Scene(tmp_path, many) as scene:
-        noted(scene, many)
-        scene["healer"].kill()
-        scene.stop_beating(*many)
-        for bus in BUSES:
-            scene.server(bus).kill()
-        fault_lasts(1)
-        for bus in BUSES:
-            scene.server(bus).start()
-        for svc in many:
-            scene.beaters[svc].restart(svc)
-        scene["healer"].start()
-        until(lambda: len(scene.log("heartbeat_gap")) >= len(many), TOLD_SEC, "all to be told")
-        heard_out(scene)
-        assert gaps(scene) == dict.fromkeys(many, True)
-        assert scene.misses() == []
-
-
-@nightly
-def test_healers_that_come_and_go_before_and_after_it_is_told_tell_it_once(scene):
-    scene["healer"].kill()
-    scene.beaters["anew"].restart("anew")
-    for run_sec in (0.5, 2.2, 6.0, 6.0):  # too short to lead, too short to be sure, and long enough
-        scene["healer"].start()
-        fault_lasts(run_sec)
-        scene["healer"].kill()
-    scene["healer"].start()
-    scene.wait_logged("heartbeat_gap", "anew", within=TOLD_SEC)
-    heard_out(scene)
-    assert gaps(scene) == {"anew": True}

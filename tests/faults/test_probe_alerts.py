@@ -1,11 +1,6 @@
 """What massive tells of its probes, on its way over the healer: checked, copied once each, in order."""
 
-import contextlib
-import itertools
-import random
-
 import orjson
-import pytest
 import redis
 
 from support.fixtures import opened
@@ -114,20 +109,3 @@ def test_row_41_what_massive_may_not_tell_is_skipped_counted_and_said_once(scene
     scene.write(event(4))
     until(lambda: len(scene.copied()) == 3, what="what is copied from a position that nobody can read")
     assert healer.logs("relay.position_unreadable")
-
-
-@pytest.mark.nightly("test_row_41_… restarts the healer")
-def test_a_healer_that_is_killed_again_and_again_copies_each_once_and_in_order(scene):
-    chance, numbers = random.Random(7), itertools.count(1)
-    for _ in range(3):
-        for _ in range(20):
-            scene.write(event(next(numbers)))
-        with contextlib.suppress(AssertionError):
-            until(lambda: False, chance.random() * 0.3)
-        scene["healer"].kill()
-        for _ in range(20):
-            scene.write(event(next(numbers)))
-        scene["healer"].start()
-    last = next(numbers) - 1
-    until(lambda: len(scene.copied()) >= last, what="all of them")
-    assert [each["ts"] for each in scene.copied()] == [TS + number for number in range(1, last + 1)]

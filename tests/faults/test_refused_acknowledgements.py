@@ -1,7 +1,6 @@
 """A bus that takes no acknowledgement while its log grows is read no further, and holds up no other bus."""
 
 import orjson
-import pytest
 
 import support.rig.refusing_servers as ways
 from notifier.inbox import CAPACITY
@@ -52,29 +51,3 @@ def test_a_bus_that_takes_no_acknowledgements_is_read_no_further_and_holds_up_no
         assert [event["id"] for event in receiver.taken()] == [first, meanwhile, last]
         assert [line["bus"] for line in notifier.logs("reading.resumed")] == ["market-redis"]
         until(lambda: "acknowledgements" not in scene.beat_detail(), what=scene.beat_detail)
-
-
-@pytest.mark.nightly("test_a_bus_that_takes_no_acknowledgements_…; tests/notifier/test_source.py")
-def test_an_entry_whose_acknowledgement_was_refused_is_not_taken_again_when_others_entries_are_claimed(
-    tmp_path,
-):
-    with Receiver() as receiver, Notified(tmp_path, hooks(one=receiver), ()) as scene:
-        refusal = ways.Uncommitted(scene.market)
-        notifier = scene.start("notifier", MARKET_REDIS_URL=refusal.url)
-        scene.ready()
-        refusal.begin()
-        scene.write("heartbeat_miss", "alpha", "market-redis")
-        receiver.wait("heartbeat_miss", "alpha")
-        until(lambda: scene.told(receiver.taken()[0]["id"]), what="the other bus to know that it was told")
-        [(entry, _)] = scene.market.cmd("XRANGE", LOG, "-", "+")
-        scene.market.cmd("XCLAIM", LOG, "notifier", "gone", 0, entry)
-        until(lambda: "gone" not in consumers(scene), what="what the other one has to be claimed")
-        scene.write("heartbeat_miss", "beta", "market-redis")
-        receiver.wait("heartbeat_miss", "beta")
-        refusal.end()
-        scene.settled()
-        assert [line for line in notifier.logs("events.taken") if "repeat" in line] == []
-
-
-def consumers(scene):
-    return [each["name"] for each in scene.market.cmd("XINFO", "CONSUMERS", LOG, "notifier")]

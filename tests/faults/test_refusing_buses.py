@@ -195,30 +195,3 @@ def test_a_bus_whose_name_resolves_no_more_is_one_fact_and_so_is_its_return(tmp_
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
         assert scene.misses() == ["s0"]
         only(scene.log("bus_miss"))
-
-
-@pytest.mark.nightly("test_rows_11_12_36_…; tests/marketswarm/net/test_errors.py has the reason")
-def test_a_healer_whose_home_has_a_name_that_does_not_resolve_says_so_over_the_other_bus(tmp_path):
-    with Scene(tmp_path, SERVICES, agents=()) as scene:
-        scene.start("healer", SYSTEM_REDIS_URL=f"redis://{NO_HOST}:6379")
-        miss = scene.wait_logged("bus_miss", "system-redis", bus="market-redis")
-        assert miss["reason"] == "dns"
-        assert scene["healer"].stop(15) == 0
-        scene.start("healer", SYSTEM_REDIS_URL=scene.system.url)
-        scene.wait_logged("bus_ok", "system-redis", bus="market-redis")
-        scene.all_up()
-        only(scene.log("bus_miss", bus="market-redis"))
-        assert scene.misses() == []
-
-
-@pytest.mark.nightly("test_rows_11_12_… holds a refusal to its few lines")
-def test_a_bus_that_refuses_for_two_reasons_in_turn_is_a_line_of_the_lease_for_each(tmp_path):
-    with Scene(tmp_path, {"alpha": service()}) as scene:
-        scene.system.cmd("CONFIG", "SET", "replica-ignore-maxmemory", "no")
-        scene.system.cmd("REPLICAOF", "127.0.0.1", 1)
-        scene["healer"].wait_log("lease.refused")
-        for most in 3 * [1, 0]:  # out of memory comes before being a replica
-            scene.system.cmd("CONFIG", "SET", "maxmemory", most)
-            fault_lasts(0.8)  # several turns of its lease
-        said = [line["reason"] for line in scene["healer"].logs("lease.refused")]
-        assert said == ["readonly", "oom"]

@@ -6,7 +6,7 @@ import math
 import orjson
 import pytest
 
-from support.scenes.faults import BUSES, INTERVAL_SEC, Scene, fault_lasts, fits_beat, only, service
+from support.scenes.faults import BUSES, INTERVAL_SEC, Scene, fits_beat, only, service
 from support.waiting import until
 
 ENV = {"SENTINEL_TIMEOUT_SEC": "5"}
@@ -146,26 +146,3 @@ def test_a_drift_outlives_the_sentinel_that_told_it_and_is_told_once(scene):
     for bus in BUSES:
         only(scene.log("truth_drift", bus=bus))
         only(scene.log("truth_ok", bus=bus))
-
-
-@pytest.mark.nightly("test_row_22_a_truth_that_is_gone_from_both_buses_…; tests/sentinel/test_drift.py")
-@pytest.mark.parametrize("fault", [("kill", "start"), ("freeze", "thaw")], ids=["killed", "frozen"])
-def test_a_bus_that_is_away_has_not_drifted(scene, fault):
-    away, back = fault
-    getattr(scene.market, away)()
-    fault_lasts(SETTLED_SEC + 1)
-    getattr(scene.market, back)()
-    look_on(scene)
-    for bus in BUSES:
-        assert scene.log("truth_drift", bus=bus) == []
-
-
-@pytest.mark.nightly("test_row_22_a_truth_that_is_gone_from_both_buses_…; tests/sentinel/test_drift.py")
-def test_seedings_one_after_the_other_are_no_drift(scene):
-    for n in range(12):
-        truth = copy.deepcopy(scene.truth)
-        truth["services"]["alpha"]["description"] = f"edition {n}"
-        scene.seed(truth)
-    look_on(scene, SETTLED_SEC + INTERVAL_SEC)
-    assert scene.log("truth_drift") == []
-    assert scene.system.cmd("HGET", "truth:meta", "revision") in (b"13", "13", 13)

@@ -9,7 +9,6 @@ import pytest
 from marketswarm import __version__
 from support.fixtures import opened
 from support.scenes.agent import Scene, Tail, seed, truth
-from support.scenes.faults import stamp
 from support.waiting import until
 
 scene = opened(lambda tmp_path: Scene(tmp_path))
@@ -67,35 +66,6 @@ def test_beats_do_not_drift(scene):
         while not steady():
             assert len(at) < 300, [later - earlier for earlier, later in pairwise(at)]
             at.append(tail.next(within=10)["ts"])
-
-
-def test_no_progress_no_beats_until_there_is_some_again(scene):
-    seed(scene.buses, truth(interval_sec=0.2, timeout_sec=12), 1)
-    with Tail(scene.system.url, "probe:heartbeat") as tail:
-        agent = scene.agent("""
-        for _ in range(5):
-            await asyncio.sleep(0.2)
-            me.progress()
-        me.log.info("probe.stuck")
-        await asyncio.sleep(3)
-        me.log.info("probe.loose")
-        while True:
-            await asyncio.sleep(0.1)
-            me.progress()
-""")
-        stuck, loose = (stamp(agent.wait_log(f"probe.{word}")) for word in ("stuck", "loose"))
-        at = [0.0]
-        while at[-1] < loose:
-            at.append(tail.next(within=10)["ts"])
-    # the one that progress had earned, perhaps one on its way
-    assert len([ts for ts in at if stuck < ts < loose]) <= 2, (stuck, loose, at)
-
-
-def test_waiting_on_purpose_goes_on_beating(scene):
-    seed(scene.buses, truth(interval_sec=0.2, timeout_sec=1), 1)
-    agent = scene.agent("        await me.rest(60)\n", WATCHDOG_SEC="2")
-    scene.wait_beat(i=15)
-    assert agent.running
 
 
 @pytest.mark.parametrize("how", ["freeze", pytest.param("stop", marks=pytest.mark.nightly("[freeze]"))])

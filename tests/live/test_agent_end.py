@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
@@ -64,61 +63,6 @@ def test_a_body_that_returns_ends_it_with_its_code_and_a_goodbye(scene):
     assert scene.beat()["status"] == "stopping"
 
 
-@pytest.mark.parametrize(
-    ("both", "how"),
-    [
-        (True, "freeze"),
-        *(
-            pytest.param(both, how, marks=pytest.mark.nightly("both buses frozen"))
-            for both, how in [(True, "stop"), (False, "freeze"), (False, "stop")]
-        ),
-    ],
-)
-def test_a_stop_takes_less_than_5_s_while_its_bus_is_away(scene, how, both):
-    seed(scene.buses, truth(interval_sec=0.2), 1)
-    agent = scene.agent()
-    scene.wait_beat(rev=1)
-    for server in scene.buses if both else [scene.system]:
-        getattr(server, how)()
-    agent.wait_log("beat.failed")
-    agent.signal(signal.SIGTERM)
-    assert ended(agent) == 0
-    assert "Traceback" not in agent.text()
-
-
-def test_a_stop_right_after_the_bus_froze_takes_less_than_5_s(scene):
-    seed(scene.buses, truth(interval_sec=0.2), 1)
-    agent = scene.agent()
-    scene.wait_beat(rev=1)
-    scene.system.freeze()
-    agent.signal(signal.SIGTERM)
-    assert ended(agent) == 0
-
-
-@pytest.mark.parametrize(
-    "how", ["none", *(pytest.param(how, marks=pytest.mark.nightly("[none]")) for how in ("stop", "freeze"))]
-)
-def test_a_stop_while_it_waits_for_the_truth_is_an_end_with_0(scene, how):
-    if how != "none":
-        for server in scene.buses:
-            getattr(server, how)()
-    agent = scene.agent(TRUTH_WAIT_SEC="60")
-    if how == "freeze":
-        until(lambda: agent_is_up(agent))
-    else:
-        agent.wait_log("truth.waiting")
-    agent.signal(signal.SIGTERM)
-    assert ended(agent) == 0
-    assert "Traceback" not in agent.text()
-
-
-def agent_is_up(agent):
-    """Its signal handlers are in place: SIGTERM is caught (bit 14 of SigCgt)."""
-    lines = Path(f"/proc/{agent.pid}/status").read_text(encoding="ascii").splitlines()
-    caught = next(line for line in lines if line.startswith("SigCgt"))
-    return int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1
-
-
 def test_a_body_in_its_clean_up_is_not_disturbed_for_three_seconds(scene):
     seed(scene.buses, truth(), 1)
     agent = scene.agent("""
@@ -134,49 +78,6 @@ def test_a_body_in_its_clean_up_is_not_disturbed_for_three_seconds(scene):
 """)
     assert stopped(scene, agent) == 0
     assert agent.logs("probe.cleaned")[0]["after_sec"] > 2.99
-
-
-def test_a_body_that_loses_its_cancellation_gets_another(scene):
-    seed(scene.buses, truth(), 1)
-    agent = scene.agent("""
-        while True:
-            try:
-                await me.rest(60)
-            except asyncio.CancelledError:
-                if me.log.info("probe.swallowed") is None and not hasattr(me, "swallowed"):
-                    me.swallowed = True
-                    continue
-                raise
-""")
-    assert stopped(scene, agent) == 0
-    assert len(agent.logs("probe.swallowed")) == 2
-
-
-@pytest.mark.parametrize(
-    "answer", ["return 0", pytest.param("raise OSError", marks=pytest.mark.nightly("[return 0]"))]
-)
-def test_a_cancellation_that_a_request_in_flight_swallows_ends_the_body_at_once(scene, answer):
-    seed(scene.buses, truth(), 1)
-    agent = scene.agent(f"""
-        from marketswarm.bus import BusError
-        async def swallowing():
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                {answer}
-        try:
-            while True:
-                try:
-                    await me.bus("system-redis").ask(swallowing(), 60)
-                except BusError:
-                    me.log.info("probe.swallowed")
-        finally:
-            await asyncio.sleep(2)
-            me.log.info("probe.cleaned")
-""")
-    assert stopped(scene, agent) == 0
-    assert agent.logs("probe.cleaned")
-    assert not agent.logs("probe.swallowed")
 
 
 def test_a_body_that_will_not_stop_is_ended_with_5(scene):
@@ -223,31 +124,6 @@ def test_a_loop_that_hangs_is_ended_with_5_and_all_stacks(scene):
     assert "stand_still" in "".join(said["threads"].values())
     assert {"beats", "truth", "ticks"} <= set(said["tasks"])
     assert scene.beat().get("status") != "stopping"
-
-
-def test_work_that_hangs_is_ended_with_5_and_shows_where(scene):
-    seed(scene.buses, truth(), 1)
-    agent = scene.agent(
-        """
-        async def wait_for_nobody():
-            await asyncio.Event().wait()
-        await me.rest(0.5)
-        await wait_for_nobody()
-""",
-        WATCHDOG_SEC="3",  # a busy machine keeps a loop, which runs, waiting for more than one second
-    )
-    assert agent.wait(30) == 5
-    said = agent.logs("agent.hung")[0]
-    assert said["reason"] == "work_hung"
-    assert "wait_for_nobody" in "".join(said["tasks"].values())
-
-
-@pytest.mark.nightly("test_a_loop_that_hangs_…")
-def test_a_busy_loop_in_python_is_ended_too(scene):
-    seed(scene.buses, truth(), 1)
-    agent = scene.agent("        while True: pass\n", WATCHDOG_SEC="1")
-    assert agent.wait(30) == 5
-    assert agent.logs("agent.hung")[0]["reason"] == "loop_hung"
 
 
 def test_a_hung_agent_ends_though_nobody_reads_its_log(scene, tmp_path):

@@ -87,16 +87,6 @@ def test_one_that_is_stopped_gives_it_back_at_once(scene):
     assert stamp(taken) - stamp(asked) < life_sec / 2
 
 
-def test_one_that_slept_through_the_end_of_its_lease_hears_so_when_it_wakes(scene):
-    first, second = first_and_waiting(scene)
-    first.freeze()
-    second.wait_log("probe.holds")
-    first.thaw()
-    first.wait_log("probe.lost")
-    assert len(holds(first)) == 1
-    assert len(holds(second)) == 1
-
-
 def test_while_the_bus_is_frozen_it_is_lost_at_the_end_of_its_life_and_had_again_later(scene):
     first = scene.agent(HOLDING)
     first.wait_log("probe.holds")
@@ -105,19 +95,6 @@ def test_while_the_bus_is_frozen_it_is_lost_at_the_end_of_its_life_and_had_again
     scene.system.thaw()
     until(lambda: len(holds(first)) == 2, what="it again")
     assert holds(first)[1]["epoch"] > holds(first)[0]["epoch"]
-
-
-def test_epochs_grow_over_restarts_of_the_bus_and_the_loss_of_its_data(scene):
-    first = scene.agent(HOLDING)
-    first.wait_log("probe.holds")
-    scene.system.cmd("FLUSHALL")
-    assert "gone from the bus" in first.wait_log("probe.lost")["why"]
-    until(lambda: len(holds(first)) == 2, what="it again")
-    epochs = [said["epoch"] for said in holds(first)]
-    assert epochs == sorted(set(epochs))
-    scene.system.restart()
-    assert first.stop() == 0
-    until(lambda: scene.system.cmd("EXISTS", "lease:nightly") == 0, what="it was given back")
 
 
 def writers(scene, count):

@@ -64,39 +64,9 @@ def test_it_sees_itself_and_says_when_all_go_by_one_truth(scene):
     assert events(scene, "mesh") == ["joined"]
 
 
-def test_two_instances_are_two_and_one_that_goes_silent_leaves(scene):
-    started(scene, truth("twin"))
-    for i in range(1, 12):
-        publish(scene.system, "twin", i, "first")
-        if i < 4:
-            publish(scene.system, "twin", i, "second")
-        until_next = time.monotonic() + 0.2
-        until(lambda until_next=until_next: time.monotonic() > until_next)
-    until(lambda: "left" in events(scene, "twin"))
-    publish(scene.system, "twin", 20, "first")
-    # the events are written before the picture
-    until(lambda: [one["boot"] for one in picture(scene, "twin")] in (["first"], []))
-    assert events(scene, "twin")[:3] == ["joined", "joined", "left"]
-
-
 def test_a_shell_script_on_the_other_bus_is_a_citizen_too(scene):
     started(scene, truth(script={"redis_url": "redis://market-redis:6379", "channel": "cron-job"}))
     assert beat_until_shown(scene, scene.market, "script", channel="cron-job")[0]["boot"] is None
-
-
-def test_a_stranger_is_told_once_and_is_in_no_picture(scene):
-    agent = started(scene, truth())
-    for i in range(1, 50):
-        publish(scene.system, "who", i)
-        scene.system.cmd("PUBLISH", "junk:heartbeat", b"\xff" * 100)
-        scene.system.cmd("PUBLISH", "x" * 5000 + ":heartbeat", b"{}")
-    until(lambda: events(scene, "who"))
-    publish(scene.system, "who", 51)
-    written = until(lambda: picture(scene, "mesh"))[0]["i"]
-    until(lambda: picture(scene, "mesh")[0]["i"] > written + 4)
-    assert events(scene, "who") == ["stranger"]
-    assert picture(scene, "who") == []
-    assert agent.running
 
 
 def test_a_reseed_is_followed_while_beats_flow(scene):

@@ -141,38 +141,6 @@ def test_a_loop_of_crashes_a_crowd_and_a_reseed_are_told(scene):
     assert 0 < mesh["uptime_sec"] < 60
 
 
-@pytest.mark.nightly("test_a_flow_is_seen_…")
-def test_real_agents_are_seen_at_work_and_when_one_is_killed(scene):
-    notes = {"publish_to": [{"bus": "market-redis", "key": "vexy:notes"}], "subscribe_to": [ITEMS]}
-    # a busy machine holds a beat up for longer than the usual 1.5 s
-    lasting = {"heartbeat": {"interval_sec": 0.3, "timeout_sec": 4}}
-    started(scene, truth(rss_agg=lasting, vexy_ai={"access_points": notes, **lasting}))
-    rss_agg, vexy_ai = (scene.module(f"services.{svc}") for svc in ("rss_agg", "vexy_ai"))
-    until(lambda: edge(scene, "vexy_ai").get("group") == "vexy_ai", what="the group of vexy_ai")
-    item = ("id", "1", "feed", "f", "title", "AAPL rises", "link", "", "summary", "")
-    scene.market.cmd("XADD", "rss:items", "*", *item)
-    until(lambda: any(one["key"] == "vexy:notes" and one.get("length") for one in flow(scene)["keys"]))
-    until(lambda: faults(scene) == [] and edge(scene, "vexy_ai").get("lag") == 0)
-    vexy_ai.kill()
-    scene.market.cmd("XADD", "rss:items", "*", *item)
-    until(lambda: faults(scene) == [("falls_behind", "vexy_ai")])
-    until(lambda: flow(scene)["faults"][0]["text"].endswith("vexy_ai is down"))
-    vexy_ai.start()
-    until(lambda: faults(scene) == [])
-    until(lambda: [one["svc"] for one in events(scene, "restarted")] == ["vexy_ai"])
-    assert rss_agg.running
-
-    def counts() -> dict[str, int]:
-        shown = orjson.loads(scene.system.cmd("GET", "mesh:topology"))["services"]
-        return {svc: len(one["instances"]) for svc, one in shown.items()}
-
-    # the events are written before the picture
-    until(
-        lambda: counts() == dict.fromkeys(("mesh", "rss_agg", "vexy_ai"), 1),
-        what=lambda: f"one each: {counts()}",
-    )
-
-
 def test_a_strangers_name_steers_no_terminal(scene):
     started(scene, truth())
     name = "\x1b[31mred"

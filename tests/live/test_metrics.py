@@ -1,13 +1,11 @@
 """METRICS_PORT on real agents."""
 
-import contextlib
 import signal
-import socket
 import time
 
-from support.rig import HOST, Proc, Server, free_port
-from support.rig.metrics import answers, asked, key, samples
-from support.scenes.faults import SLACK, Scene, service, truth_of
+from support.rig import Proc, free_port
+from support.rig.metrics import answers, key, samples
+from support.scenes.faults import SLACK, Scene, service
 from support.waiting import until
 
 AGENTS = ("healer", "sentinel", "notifier", "mesh", "massive", "rss_agg", "vexy_ai")
@@ -86,16 +84,6 @@ def test_a_healer_tells_of_every_service_and_bus_as_things_happen_to_them(tmp_pa
         assert samples(port)[key("bus_gaps_total", bus="system-redis")] >= 1
 
 
-def test_a_service_that_the_truth_drops_is_told_of_no_more(tmp_path):
-    port = free_port()
-    with Scene(tmp_path, {"alpha": service(), "beta": service()}, env={"METRICS_PORT": str(port)}) as scene:
-        assert 'svc="beta"' in asked(port)
-        scene.seed(truth_of({"alpha": service()}))
-        until(lambda: samples(port)[key("truth_revision")] == 2, what="the new truth")
-        until(lambda: 'svc="beta"' not in asked(port), what="beta to be gone")
-        assert samples(port)[key("service_up", svc="alpha")] == 1
-
-
 def test_a_sentinel_tells_of_the_healer(tmp_path):
     port = free_port()
     with Scene(tmp_path, {"alpha": service(), "sentinel": service()}, idle={"sentinel"}) as scene:
@@ -105,22 +93,6 @@ def test_a_sentinel_tells_of_the_healer(tmp_path):
         assert not [name for name, _ in samples(port) if "lease" in name or "leader" in name]
         scene["healer"].kill()
         until(lambda: samples(port)[key("service_up", svc="healer")] == 0, what="its miss")
-
-
-def test_a_bus_that_takes_nothing_shows_in_what_waits(tmp_path):
-    port = free_port()
-    with Scene(tmp_path, {"alpha": service()}, env={"METRICS_PORT": str(port)}) as scene:
-        scene.market.kill()
-        until(lambda: samples(port)[key("bus_up", bus="market-redis")] == 0, what="its miss")
-        waits = samples(port)
-        assert waits[key("bus_listening", bus="market-redis")] == 0
-        assert waits[key("unpublished_verdicts", bus="market-redis")] >= 1
-        assert waits[key("bus_up", bus="system-redis")] == 1
-        until(lambda: samples(port)[key("publish_retries_total", bus="market-redis")] >= 1, what="a retry")
-        until(lambda: samples(port)[key("degraded")] == 1, what="its own word on that")
-        scene.market.start()
-        until(lambda: samples(port)[key("bus_up", bus="market-redis")] == 1, what="its return")
-        until(lambda: samples(port)[key("unpublished_verdicts", bus="market-redis")] == 0, what="all told")
 
 
 def test_a_hung_loop_still_answers_and_says_for_how_long_it_has_hung(tmp_path):
@@ -133,18 +105,6 @@ def test_a_hung_loop_still_answers_and_says_for_how_long_it_has_hung(tmp_path):
         worker.signal(signal.SIGUSR2)
         until(lambda: samples(port).get(key("event_loop_stall_seconds"), 0) > 1.5, what=worker)
         assert worker.wait() == 5
-
-
-def test_a_taken_port_ends_an_agent_with_code_2_and_names_the_variable(tmp_path):
-    with contextlib.closing(socket.socket()) as other, Server(tmp_path / "bus") as bus:
-        other.bind((HOST, 0))
-        other.listen()
-        port = other.getsockname()[1]
-        env = {"SYSTEM_REDIS_URL": bus.url, "MARKET_REDIS_URL": bus.url, "METRICS_PORT": str(port)}
-        with Proc("healer", env, tmp_path) as healer:
-            assert healer.wait() == 2
-            assert f"METRICS_PORT: port {port} on 127.0.0.1 is taken" in healer.text()
-            assert "Traceback" not in healer.text()
 
 
 def test_without_the_variable_there_is_no_port_and_no_library(tmp_path):

@@ -4,7 +4,7 @@ import orjson
 
 from support.fixtures import opened
 from support.rig import HOST
-from support.rig.receiver import Answer, Receiver
+from support.rig.receiver import Receiver
 from support.rig.shell import Shell
 from support.scenes.faults import service
 from support.scenes.notifier import Notified, hooks
@@ -39,14 +39,6 @@ def test_a_test_goes_the_way_of_all_messages_and_the_answer_is_the_receivers(tmp
         assert "there is no channel two; there are " in shell("notify", "test", "two", *BY).stdout
 
 
-def test_a_test_to_a_receiver_that_hangs_is_answered_when_its_time_is_over(tmp_path, receiver):
-    receiver.always = Answer(hang=True)
-    with Notified(tmp_path, hooks(one=receiver)) as scene:
-        ended = shell_in(scene)("notify", "test", *BY)
-        assert ended.returncode == 1
-        assert "timeout" in ended.stdout
-
-
 def test_nobody_is_told_of_what_is_silent_and_at_the_end_of_that_everybody_is(tmp_path, receiver):
     services = {"alpha": service(), "beta": service(), "gamma": service() | {"tags": ["ingest"]}}
     with Notified(tmp_path, hooks(one=receiver), services=services) as scene:
@@ -69,21 +61,6 @@ def test_nobody_is_told_of_what_is_silent_and_at_the_end_of_that_everybody_is(tm
         receiver.wait("heartbeat_miss", "alpha")
         receiver.wait("heartbeat_miss", "gamma")
         assert len(receiver.seen) == 2  # one for beta, and one for the other two
-
-
-def test_a_silence_that_one_bus_missed_is_given_to_it(tmp_path, receiver):
-    with Notified(tmp_path, hooks(one=receiver), services={"alpha": service()}) as scene:
-        shell = shell_in(scene)
-        scene.market.stop()
-        assert (
-            "bus market-redis did not take it"
-            in shell("silence", "alpha", "--for", "1h", "--why", "x", *BY).stdout
-        )
-        scene.market.start()
-        until(lambda: scene.market.cmd("HGETALL", "notifier:silences"), what="the silence")
-        assert scene.market.cmd("HGETALL", "notifier:silences") == scene.system.cmd(
-            "HGETALL", "notifier:silences"
-        )
 
 
 def test_an_outage_that_is_seen_to_is_not_brought_up_again(tmp_path, receiver):
@@ -141,17 +118,3 @@ def test_with_one_bus_away_all_of_it_works(tmp_path, receiver):
         assert "bus system-redis did not take it: refused" in ended.stdout
         assert "✓ one" in ended.stdout
         scene.system.start()
-
-
-def test_each_of_several_that_are_sent_again_is_answered_though_the_channel_pauses(tmp_path, receiver):
-    receiver.always = 410
-    services = {"alpha": service(), "beta": service(), "gamma": service()}
-    with Notified(tmp_path, hooks(one=receiver), services=services) as scene:
-        shell = shell_in(scene)
-        for count, svc in enumerate(services, 1):  # each failure makes the pause longer
-            scene.write("heartbeat_miss", svc)
-            until(lambda count=count: len(scene.dead()) == count, what=f"{count} dead messages")
-        ended = shell("resend", "--all", *BY)
-        assert ended.returncode == 1
-        assert len(ended.stdout.splitlines()) == 3, ended.stdout
-        assert ended.stderr == ""

@@ -105,14 +105,6 @@ async def test_the_first_time_the_whole_log_is_searched_however_much_has_happene
         assert desk.names == ["long", "short"]
 
 
-async def test_a_log_that_is_not_there_yet_is_made(server):
-    desk = Dispatcher()
-    async with reading(server, desk):
-        await begun(server)
-        write(server, "first")
-        await desk.has("first")
-
-
 async def test_what_another_one_left_is_brought_and_that_one_forgotten(server):
     write(server, "old")
     first = Dispatcher(last=b"0-0")
@@ -240,21 +232,6 @@ async def test_a_consumer_that_reads_while_others_are_dismissed_loses_nothing(se
     assert group(server)["pending"] == 1, "the entry is nobody's: it is never told"
     async with reading(server, desk):
         await desk.has("late")
-
-
-async def test_consumers_of_earlier_runs_go_and_those_with_entries_stay(server):
-    desk = Dispatcher()
-    async with reading(server, desk, "first"):
-        await begun(server)
-        write(server, "alpha")
-        await desk.has("alpha")
-    server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "empty")
-    bus, inbox = Bus("bus", server.url), Dispatcher().inbox
-    reader = LogReader(bus, "me", inbox, room=room, answered=lambda _: None, failed=lambda _: None)
-    await reader.consumer.delete_idle_consumers()
-    await reader.bus.aclose()
-    names = {each["name"] for each in server.cmd("XINFO", "CONSUMERS", LOG, "notifier")}
-    assert names == {"first"}
 
 
 async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(server, monkeypatch):

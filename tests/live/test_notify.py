@@ -20,6 +20,7 @@ WORK_HANGS = """
         await asyncio.Event().wait()
 """
 
+
 scene = opened(lambda tmp_path: Scene(tmp_path))
 ear = opened(lambda tmp_path: NotifyEar(str(tmp_path / "notify")))
 
@@ -58,17 +59,6 @@ def test_work_that_hangs_feeds_nobody_though_everything_else_runs(scene, ear):
     ear.lines()  # those of the time before
     assert agent.wait(30) == 5
     assert ear.lines().count("WATCHDOG=1") <= 1, "one may have been due for the last progress, of three"
-
-
-def test_a_manager_that_does_not_listen_or_went_away_hurts_nobody(scene, ear):
-    seed(scene.buses, truth(timeout_sec=15.0), 1)
-    ear.fill()
-    agent = scene.agent(RESTS, NOTIFY_SOCKET=ear.address, WATCHDOG_USEC="20000000")
-    scene.wait_beat(i=4)
-    assert "READY=1" in hear(ear, "WATCHDOG=1"), "it says so once there is room"
-    (scene.folder / "notify").unlink()
-    scene.next_beat()
-    assert agent.stop() == 0
 
 
 def test_bootstrap_has_nothing_to_say(scene, ear):

@@ -62,46 +62,6 @@ def test_three_share_all_keys_and_one_that_is_killed_is_replaced_within_the_time
     assert theirs[1] <= set(has(two))
 
 
-def test_one_that_is_stopped_hands_over_at_once(scene):
-    seed(scene.buses, truth(interval_sec=0.5, timeout_sec=300), 2)
-    one, two, three_ = three(scene)
-    with_the_others = len(one.logs("probe.has"))
-    assert three_.stop() == 0
-    until(lambda: shared(one, two), what="two shares, long before anybody would look")
-    assert len(one.logs("probe.has")) == with_the_others + 1
-
-
-def test_one_that_comes_back_after_it_was_frozen_shares_again(scene):
-    one, two, three_ = three(scene)
-    three_.freeze()
-    until(lambda: shared(one, two), what="two shares")
-    three_.thaw()
-    until(lambda: shared(one, two, three_), what="three shares")
-
-
-def test_one_whose_work_hangs_is_no_member_for_longer_than_the_timeout(scene):
-    one = scene.agent(SHARING)
-    until(lambda: has(one), what="the first")
-    two = scene.agent(SHARING.replace("await me.rest(60)", "await asyncio.sleep(3600)"), WATCHDOG_SEC="60")
-    until(lambda: has(two) and shared_once(one), what="both")
-    until(lambda: has(one) == KEYS, what="all of it")
-    assert two.running
-
-
-def shared_once(agent):
-    return any(len(said["mine"]) < len(KEYS) for said in agent.logs("probe.has"))
-
-
-def test_while_its_bus_is_away_each_keeps_its_share_for_a_while_and_then_has_all_of_it(scene):
-    one, two, three_ = three(scene)
-    before = has(one)
-    scene.system.kill()
-    until(lambda: has(one) == has(two) == has(three_) == KEYS, what="all for everybody")
-    assert [said["mine"] for said in one.logs("probe.has")][-2] == before
-    scene.system.start()
-    until(lambda: shared(one, two, three_), what="three shares again")
-
-
 def test_members_move_with_the_beats_when_the_truth_says_so(scene):
     agents = three(scene)
     document = truth(interval_sec=0.5, timeout_sec=TIMEOUT_SEC, redis_url="redis://market-redis:6379")

@@ -1,11 +1,8 @@
 """`health:<svc>`: current while its healer lives, gone soon after."""
 
-import time
-
 import orjson
-import pytest
 
-from support.scenes.faults import TIMEOUT_SEC, Scene, service
+from support.scenes.faults import Scene, service
 from support.waiting import until
 
 LIFE_SEC = 60  # max(60 s, 3 T)
@@ -35,21 +32,3 @@ def test_a_key_outlives_its_healer_by_no_more_than_its_life_and_the_next_one_tak
         assert health(scene, "dead") == miss
         assert health(scene, "alive")["type"] == "heartbeat_ok"
         assert scene.misses() == ["dead"]
-
-
-@pytest.mark.nightly("tests/marketswarm/monitor/test_health.py, on a clock that is moved")
-def test_an_ok_is_written_anew_at_half_of_its_life_with_a_current_age(tmp_path):
-    with Scene(tmp_path, {"alive": service(timeout_sec=5), "dead": service()}) as scene:
-        begun = time.time()
-        scene.stop_beating("dead")
-        miss = scene.wait_logged("heartbeat_miss", "dead")
-        first = health(scene, "alive")
-        for svc in ("alive", "dead"):
-            scene.system.cmd("PEXPIRE", f"health:{svc}", 30_000)  # what it has left at half of its life
-        until(lambda: min(left_sec(scene, svc) for svc in ("alive", "dead")) > 31, what="both to be written")
-        again = health(scene, "alive")
-        assert again["ts"] > first["ts"]
-        assert 0 <= again["age_sec"] < TIMEOUT_SEC
-        assert again["id"] == first["id"]
-        assert again["since"] > begun
-        assert health(scene, "dead") == miss  # as it was told

@@ -1,18 +1,15 @@
 """Traces of real alerts: a healer and a notifier on real servers, and a receiver of OTLP."""
 
 import time
-from pathlib import Path
 
-import orjson
 import pytest
 
 from support.fixtures import opened
 from support.rig import HOST, free_port
 from support.rig.collector import Collector
-from support.rig.forkserver import real_starts
 from support.rig.receiver import Answer, Receiver
 from support.scenes.faults import service
-from support.scenes.notifier import LOG, Notified, hooks
+from support.scenes.notifier import Notified, hooks
 from support.waiting import until
 
 AGENTS = ("notifier", "healer")
@@ -66,78 +63,28 @@ def test_the_steps_from_a_miss_to_its_delivery_share_one_trace(tmp_path, receive
     assert b"s3cret" not in b"".join(each.body for each in collector.seen)
 
 
-def test_a_message_about_several_outages_is_in_the_first_ones_trace_and_links_the_others(
-    tmp_path, receiver, collector
-):
-    with Notified(tmp_path, hooks(one=receiver), env=collector.env, group_wait_sec=0.5) as scene:
-        now = time.time()
-        misses = [{"type": "heartbeat_miss", "svc": svc, "late_sec": 3.0, "timeout_sec": 2.0, "ts": now,
-                   "id": f"miss.{svc}"} for svc in ("a", "b")]  # fmt: skip
-        # in one step: a notifier that reads one of them alone may send it alone
-        script = "for i = 1, 2 do redis.call('XADD', KEYS[1], '*', 'event', ARGV[i]) end"
-        scene.system.cmd("EVAL", script, 1, LOG, *map(orjson.dumps, misses))
-        until(lambda: [each for each in collector.spans if each.links], what=lambda: f"{collector.spans}")
-        [delivery] = [each for each in collector.spans if each.name == "notifier.deliver" and each.links]
-    [request] = [each for each in receiver.seen if len(each.data["events"]) == 2]
-    assert request.data["events"] == misses
-    assert delivery.attributes["marketswarm.message.events"] == 2
-    assert delivery.trace_id not in delivery.links
-    assert len(delivery.links) == 1
-
-
-WAYS = {
-    "answers_503": 503,
-    "hangs": Answer(hang=True),
-    "refuses": None,
-}
-
-
-@pytest.mark.parametrize(
-    "way",
-    ["hangs", "refuses", pytest.param("answers_503", marks=pytest.mark.nightly("[refuses]"))],
-)
+@pytest.mark.parametrize("way", ["hangs", "refuses"])
 def test_a_collector_that_fails_delays_no_alert_and_no_stop(tmp_path, receiver, collector, way):
-    if WAYS[way] is None:
-        env = {**collector.env, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://kim:hunter2@{HOST}:{free_port()}"}
-    else:
-        collector.always, env = WAYS[way], collector.env
-    if way != "hangs":  # so that an export is given up, and reported, sooner than after ten seconds
-        env = {**env, "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
+    collector.always, env = Answer(hang=True), collector.env
+    if way == "refuses":  # an export is given up, and reported, sooner than after ten seconds
+        elsewhere = f"http://kim:hunter2@{HOST}:{free_port()}"
+        env = {**env, "OTEL_EXPORTER_OTLP_ENDPOINT": elsewhere, "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
     with fleet(tmp_path, receiver, env) as scene:
         for happen, kind in ((scene.stop_beating, "heartbeat_miss"), (scene.beat_again, "heartbeat_ok")):
             happen("alpha")
             event = receiver.wait(kind, "alpha")
             [asked] = [each for each in receiver.seen if event in each.data["events"]]
             assert time.time() - (time.monotonic() - asked.at) - event["ts"] < EXPORT_SEC - 1
-        if way in ("refuses", "answers_503"):
+        if way == "refuses":
             for name in AGENTS:
                 until(lambda name=name: scene[name].logs("traces.failed"), what=f"{name} to report it")
                 [line] = scene[name].logs("traces.failed")
-                assert {"refuses": "Connection refused", "answers_503": "Service Unavailable"}[way] in line[
-                    "reason"
-                ]
+                assert "Connection refused" in line["reason"]
         for name in AGENTS:
             assert scene[name].stop(EXPORT_SEC - 1) == 0, scene[name].text()
             assert len(scene[name].logs("traces.failed")) <= 1
             assert "library.message" not in scene[name].text()
             assert "hunter2" not in scene[name].text()
-
-
-def test_a_collector_that_is_back_is_reported_once_with_what_was_lost(tmp_path, receiver, collector):
-    collector.always = 400  # never tried again, so that the test need not wait for a retry
-    with Notified(tmp_path, hooks(one=receiver), env=collector.env) as scene:
-        for svc in ("a", "b"):
-            count = len(collector.seen)
-            scene.write("heartbeat_miss", svc, late_sec=3.0, timeout_sec=2.0)
-            until(lambda n=count: len(collector.seen) > n, what="an export")
-        collector.always = 200
-        scene.write("heartbeat_miss", "c", late_sec=3.0, timeout_sec=2.0)
-        until(lambda: scene.notifier.logs("traces.resumed"), what="the end of the outage")
-        [failed], [resumed] = scene.notifier.logs("traces.failed"), scene.notifier.logs("traces.resumed")
-    assert failed["where"] == resumed["where"] == f"{HOST}:{collector.port}"
-    assert "400" in failed["reason"]
-    assert resumed["lost"] >= 2
-    assert [each for each in collector.spans if each.name == "notifier.deliver"]
 
 
 def test_spans_that_are_left_are_exported_at_the_end(tmp_path, receiver, collector):
@@ -149,13 +96,3 @@ def test_spans_that_are_left_are_exported_at_the_end(tmp_path, receiver, collect
         assert collector.spans == []
         assert scene.notifier.stop() == 0
     assert "notifier.deliver" in [each.name for each in collector.spans]
-
-
-def test_without_an_endpoint_no_agent_loads_what_exports(tmp_path, receiver):
-    with real_starts(), fleet(tmp_path, receiver, {}) as scene:
-        scene.stop_beating("alpha")
-        receiver.wait("heartbeat_miss", "alpha")
-        for name in AGENTS:
-            assert not scene[name].logs("traces.on")
-            # protobuf's library in C, which the exporter brings
-            assert "upb" not in Path(f"/proc/{scene[name].pid}/maps").read_text(encoding="utf-8")

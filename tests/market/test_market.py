@@ -1,6 +1,5 @@
 """Market data on real buses, from a stand-in for the API that cuts, floods, lies and is silent."""
 
-import shutil
 from pathlib import Path
 
 import orjson
@@ -79,13 +78,6 @@ def test_without_a_key_it_is_off_and_says_so(scene, market):
     assert not market.met
 
 
-def test_the_key_may_lie_in_a_file(scene, market, tmp_path):
-    (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8")
-    scene.wish(symbols=["AAPL"])
-    scene.massive(POLYGON_API_KEY="", POLYGON_API_KEY_FILE=str(tmp_path / "key"))
-    until(lambda: market.subscribed == {"AAPL"})
-
-
 def test_other_symbols_need_no_other_connection(scene, market):
     scene.wish(symbols=["AAPL"])
     scene.massive()
@@ -154,56 +146,6 @@ def stop_and_compare(fast, first):
     fast.whole(first)
 
 
-def test_a_bus_that_is_away_costs_no_bar(fast):
-    market = fast.api
-    agent, first = follow_aapl(fast)
-    fast.market.stop()
-    fast.wait_beat(svc="massive", status="degraded", detail="bars not published: market-redis refused")
-    before = len(market.made["AAPL"])
-    until(lambda: len(market.made["AAPL"]) > before + 30)  # more than waits on the way
-    fast.market.start()
-    stop_and_compare(fast, first)
-    until(lambda: fast.beat("massive").get("status", "ok") == "ok")
-    assert agent.running
-
-
-def test_a_bus_that_was_killed_and_forgot_its_last_bars_gets_them_again(fast, tmp_path):
-    market = fast.api
-    agent, first = follow_aapl(fast)
-    fast.market.stop()
-    shutil.copytree(fast.market.folder, tmp_path / "before")
-    fast.market.start()
-    before = len(fast.bars())
-    until(lambda: len(fast.bars()) > before + 10)
-    fast.market.kill()
-    shutil.rmtree(fast.market.folder)
-    shutil.move(tmp_path / "before", fast.market.folder)
-    fast.market.start()
-    until(lambda: len(fast.bars()) > before)
-    stop_and_compare(fast, first)
-    assert len(market.met) == 1
-    assert agent.running
-
-
-def test_what_can_not_be_backfilled_is_said_tried_again_and_then_there(scene, market):
-    scene.wish(symbols=["AAPL"])
-    agent = scene.massive()
-    until(lambda: scene.market.cmd("HEXISTS", "market:bars:marks", "AAPL"), what=lambda: str(agent))
-    start = market.last_minute() - 5 * MINUTE
-    scene.market.cmd("HSET", "market:bars:marks", "AAPL", start)
-    for n in (1, 2, 3):
-        market.make("AAPL", start + n * MINUTE, tell=False)
-    # at the pace of real time: on a fast clock the second request follows at once, and only it is in the log
-    market.answers += [(500, {}, b""), (429, {"Retry-After": "2"}, b"")]
-    market.cut()
-    agent.wait_log("market.unfilled")
-    market.make("AAPL", start + 4 * MINUTE)  # the stream goes on while the gap is open
-    until(lambda: " open: http_" in scene.beat("massive").get("detail", ""))
-    agent.wait_log("market.filled")
-    scene.whole({"AAPL": start + MINUTE})
-    assert [line["reason"] for line in agent.logs("market.unfilled")] == ["http_500", "http_429"]
-
-
 def test_a_restart_over_a_gap_that_was_not_filled_finds_it_again(fast):
     """The stream goes on while the gap is open; the mark does not."""
     market = fast.api
@@ -239,13 +181,6 @@ def test_its_metrics_tell_what_it_did(fast):
     assert found[key("massive_market_streaming")] == 1
     assert found[key("massive_market_lag_seconds_count")] >= 3
     assert found[key("massive_market_newest_bar_timestamp_seconds")] > 0
-
-
-def test_a_section_that_makes_no_sense_ends_it_with_2_and_names_the_path(scene):
-    scene.wish(symbols=["*"])
-    agent = scene.massive()
-    assert agent.wait() == 2
-    assert "services.massive.settings.market.symbols" in agent.logs("program.exit")[0]["message"]
 
 
 def test_who_is_asked_too_often_is_not_asked_for_the_others_either(tmp_path):
@@ -293,14 +228,11 @@ def test_the_api_as_a_target_does_not_throw_our_own_stream_out(scene, market):
     assert any(path == "/v1/marketstatus/now" for path, _ in market.requests)
 
 
-@pytest.mark.parametrize(
-    "replicas", [1, pytest.param(2, marks=pytest.mark.nightly("the same test with one instance"))]
-)
-def test_a_bus_that_the_truth_names_and_nobody_knows_is_a_trouble_and_no_end(scene, market, replicas):
-    scene.wish(symbols=["AAPL"], replicas=replicas, bus={"elsewhere": "env:NOT_SET"})
+def test_a_bus_that_the_truth_names_and_nobody_knows_is_a_trouble_and_no_end(scene, market):
+    scene.wish(symbols=["AAPL"], bus={"elsewhere": "env:NOT_SET"})
     agent = scene.massive()
     until(lambda: "elsewhere" in scene.beat("massive").get("detail", ""), what=agent)
-    scene.wish(symbols=["AAPL"], replicas=replicas)
+    scene.wish(symbols=["AAPL"])
     until(lambda: market.subscribed)
     market.make("AAPL", market.last_minute())
     until(lambda: len(scene.bars()) == 1)

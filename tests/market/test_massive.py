@@ -2,7 +2,6 @@
 
 import itertools
 import resource
-import signal
 import socket
 
 import orjson
@@ -13,10 +12,9 @@ from support.rig.certificates import Authority
 from support.rig.metrics import key, samples
 from support.rig.name_server import Names
 from support.rig.receiver import Receiver
-from support.rig.shell import Shell
 from support.rig.web_site import Site
 from support.scenes.agent import Tail, seed
-from support.waiting import PATIENT_SEC, until
+from support.waiting import until
 
 LOG = "massive:alerts"
 QUICK = {"probe_sec": 0.15, "down_after": 2, "up_after": 2}
@@ -166,24 +164,6 @@ def test_the_loss_of_a_site_and_its_return_reach_people(scene, tmp_path):
         first, second = receiver.seen
         assert (first.data["title"], first.data["severity"]) == ("massive/shop is down", "critical")
         assert (second.data["title"], second.data["thread"]) == ("massive/shop is up again", first.id)
-
-
-def test_people_at_a_terminal_see_it_and_can_silence_it(scene, tmp_path):
-    seed(scene.buses, truth([{"name": "shop", "host": HOST, "port": free_port()}], **QUICK), 1)
-    scene.module("services.massive")
-    scene.module("healer")
-    until(lambda: scene.system.cmd("HEXISTS", "healer:relayed", LOG))
-    (tmp_path / "shell").mkdir()
-    shell = Shell(tmp_path / "shell")
-    shell.env |= scene.env
-    with shell.start("alerts", "--since", "1h") as alerts:
-        line = next(line for line in alerts.stdout if "massive/shop" in line)  # behind what the healer tells
-        alerts.send_signal(signal.SIGINT)
-        assert alerts.wait(PATIENT_SEC) == 0
-    assert "massive/shop is down: its probes have failed for" in line
-    assert line.strip().endswith("(refused)")
-    said = shell("silence", "massive/shop", "--for", "1h", "--why", "x", "--by", "kim").stdout
-    assert "on massive/shop" in said
 
 
 def test_a_new_truth_is_followed_without_a_restart(scene):

@@ -60,21 +60,6 @@ def test_without_feeds_it_just_beats(scene):
     assert agent.stop() == 0
 
 
-def test_each_item_goes_on_the_stream_once_also_over_a_restart(scene, site):
-    site.pages["/a"] = rss(2, 1)
-    seed(scene.buses, truth([endpoint(site, "a", tags=["x"])], key="news:all"), 1)
-    agent = scene.module("services.rss_agg")
-    until(lambda: len(agent.logs("feed.unchanged")) >= 3)
-    assert titles(scene, "news:all") == ["Item 1", "Item 2"]
-    agent.kill()
-    site.pages["/a"] = rss(3, 2)
-    agent.start()
-    until(lambda: len(items(scene, "news:all")) == 3)
-    last = items(scene, "news:all")[2]
-    assert (last["link"], last["feed"], last["tags"]) == ("https://a.example/3", "a", '["x"]')
-    assert "127.0.0.1" not in "".join(str(html_to_line) for html_to_line in agent.logs("feed.read"))
-
-
 def test_a_feed_that_fails_is_named_and_only_all_failing_is_degraded(scene, site):
     site.pages["/a"] = rss(1)
     seed(scene.buses, truth([endpoint(site, "a"), endpoint(site, "b")]), 1)

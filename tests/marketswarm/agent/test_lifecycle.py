@@ -1,5 +1,9 @@
 """A whole agent over buses in memory, as a user's own test would have it."""
 
+import asyncio
+import os
+import signal
+
 import orjson
 import pytest
 
@@ -68,6 +72,21 @@ async def test_what_the_body_raises_comes_out_as_it_is(buses, system):
         async with agent("mine", SETTINGS, open_bus=buses):
             raise KeyError("of the body")
     assert (await beat(system)).get("status") != "stopping"
+
+
+async def test_a_body_that_loses_the_cancellation_by_a_stop_gets_another(buses, system):
+    await put_truth(system, document(mine=BEATS), 1)
+    lost = []
+    async with agent("mine", SETTINGS, open_bus=buses) as me:
+        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGTERM)
+        while True:
+            try:
+                await me.rest(60)
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost.append(me.exit_code)
+    assert (lost, me.exit_code) == ([0], 0)
 
 
 async def test_a_side_task_is_over_when_the_body_is(buses, system):

@@ -103,6 +103,13 @@ async def test_a_key_of_another_kind_is_an_answer_without_a_truth(buses):
     assert caught.value.code == 4
 
 
+async def test_one_bus_that_answers_is_enough_for_4(buses):
+    buses[1].connected = False
+    with pytest.raises(Exit, match="bootstrap") as caught:
+        await load_truth(SETTINGS, buses, 0.1)
+    assert caught.value.code == 4
+
+
 async def test_no_answer_at_all_is_3(buses):
     for bus in buses:
         bus.connected = False

@@ -130,33 +130,8 @@ async def test_a_verdict_that_is_refused_halfway_leaves_no_trace_however_often_i
     assert logged(server) == [("miss", "one")]
 
 
-async def test_a_service_may_be_called_as_a_bus_is(server):
-    server.cmd("SET", "health:market-redis", "of the service")
-    async with telling(server.url) as (box, told):
-        for state in (State.DOWN, State.UP):
-            box.enqueue(
-                Verdict("market-redis", state, Publication.ALERT, 1.0, subject=Subject.BUS, reason="refused")
-            )
-        await auntil(lambda: len(told) == 2)
-    assert server.cmd("GET", "health:market-redis") == "of the service"
-
-
 def of_bus(state: State, ts: float) -> Verdict:
     return verdict("market-redis", state, ts)._replace(subject=Subject.BUS, reason=None)
-
-
-CJSON = ["decode_max_depth(1)", "encode_max_depth(1)", "encode_sparse_array(true, 1, 1)"]
-
-
-@pytest.mark.parametrize("setting", CJSON)
-async def test_what_another_script_sets_of_cjson_hides_no_ok(server, setting):
-    async with telling(server.url) as (box, told):
-        box.enqueue(of_bus(State.DOWN, 1.0))
-        await auntil(lambda: told)
-        server.cmd("EVAL", f"cjson.{setting}", 0)
-        box.enqueue(of_bus(State.UP, 2.0))
-        await auntil(lambda: len(told) == 2)
-    assert logged(server) == [("bus_miss", "market-redis"), ("bus_ok", "market-redis")]
 
 
 @pytest.mark.parametrize("entry", ["{", "[]", "1", '{"verdict":null}'])
@@ -185,29 +160,3 @@ async def test_what_the_notifier_has_not_read_yet_stays_on_the_log(server):
             return server.cmd("XLEN", LOG) < 101_000
 
         await auntil(is_short)
-
-
-async def test_a_day_of_flapping_against_a_bus_that_refuses_is_bounded_and_what_lasts_is_told(
-    server, monkeypatch
-):
-    monkeypatch.setattr("marketswarm.monitor.publisher.compute_queue_limit", lambda _services: 300)
-    async with telling(server.url) as (box, _):
-        box.set_service_count(10)
-        server.cmd("CONFIG", "SET", "maxmemory", "1")
-        await auntil(lambda: box.enqueue(verdict("first", State.DOWN, 0.5)) or box.refusal)
-        most = 0
-        for ts in range(1, 200):
-            for svc in "abcdefghij":
-                box.enqueue(verdict(svc, State.DOWN, ts))
-                box.enqueue(verdict(svc, State.UP, ts + 0.5))
-            most = max(most, len(box))
-            await asyncio.sleep(0)
-        assert most < 400
-        assert box.queue.superseded > 3_000
-        for svc in "abc":
-            box.enqueue(verdict(svc, State.DOWN, 9_000.0))
-        server.cmd("CONFIG", "SET", "maxmemory", "0")
-        await auntil(lambda: not len(box), 60)
-        found = logged(server)
-        assert [found.count(("miss", svc)) - found.count(("ok", svc)) for svc in "abcd"] == [1, 1, 1, 0]
-        assert found[-3:] == [("miss", svc) for svc in "abc"]

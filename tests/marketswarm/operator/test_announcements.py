@@ -29,18 +29,6 @@ def make_maintenance(**values) -> AnnouncementEntry:
     return make_entry("m", state=values.pop("state", "scheduled"), **times | values)
 
 
-def test_an_entry_is_the_same_after_its_json():
-    for entry in (make_entry(tags=("web",)), make_maintenance()):
-        assert AnnouncementEntry.parse(entry.encode()) == entry
-
-
-@pytest.mark.parametrize(
-    "raw", [b"", b"[]", b"{}", b"\xff", b"{" * 9999, make_entry().encode().replace(b"kim", b"k" * 20_000)]
-)
-def test_what_is_no_entry_is_none(raw):
-    assert AnnouncementEntry.parse(raw) is None
-
-
 @pytest.mark.parametrize(
     "values",
     [{"ends_at": None}, {"ends_at": T + 600}, {"begins_at": None}, {"title": ""}, {"text": "x" * 2001}],
