@@ -452,7 +452,7 @@ class Detector:
         To evaluate a suspect, it counts as nothing stored.
         """
         service = self.services.get(svc)
-        return service is not None and stored.is_last_payload(service, payload)
+        return service is not None and service.is_last_payload(payload)
 
     def evaluate_suspect(self, svc: str, last: LastBeat | None, now: Moment) -> Verdict | UnheardBeat | None:
         """Decide whether a service whose deadline has passed is down, and end its suspicion.

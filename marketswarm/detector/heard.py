@@ -28,10 +28,6 @@ class LastPayload:
     is_unparsed: bool = False  # the last payload was stored unparsed
     last_beat: HeardAt | None = None
 
-    def parse_next(self) -> None:
-        """Have every payload parsed on arrival until the next live beat."""
-        self.expected_size = NO_SIZE
-
 
 Service = TypeVar("Service", bound=LastPayload)
 

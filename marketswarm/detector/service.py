@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from marketswarm.beat import Beat, MalformedBeat, Meaning, find_form, parse_beat, parse_counts, parse_sender
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
-from marketswarm.detector.heard import LastPayload
+from marketswarm.detector.heard import NO_SIZE, LastPayload
 from marketswarm.detector.instances import Instances
 from marketswarm.detector.job import Job
 from marketswarm.detector.rule import WatchRule, find_rule
@@ -61,6 +61,9 @@ UNDONE_INTERVALS: Final = 1.5
 
 AHEAD_SEC: Final = 2 * (OVERDUE_SEC + CANARY_EVERY_SEC)
 """The running clock is ahead of what is proven by less than this, or a gap begins."""
+
+IN_FLIGHT_SEC: Final = 0.25
+"""A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
 
 # before Python 3.12 an attribute of an enum takes as long as a call, and these are read at each look
 _EVALUATED: Final = Stage.EVALUATED
@@ -437,6 +440,21 @@ class WatchedService(LastPayload):
             self.job.drop_long_runs(heard.at)
         if self.job is not None and (beat.run == "ended" or self.job.rule.schedule is not None):
             self.job.take_completion(beat, heard)
+
+    def parse_next(self) -> None:
+        """Have every payload parsed on arrival until the next live beat."""
+        self.expected_size = NO_SIZE
+
+    def is_last_payload(self, payload: bytes) -> bool:
+        """Return True if a stored payload is the one that was heard last, by its bytes and its time.
+
+        Nearly all that is stored by services that die is, and to parse it takes as long as all else about
+        them. Of a job, which has runs under way, it counts how old the payload is.
+        """
+        last = self.last_beat
+        if payload != self.payload or self.is_unparsed or self.job is not None or last is None:
+            return False
+        return abs(self.parsed_ts - last.wall) <= IN_FLIGHT_SEC
 
     def take_run_report(self, beat: Beat, heard: HeardAt) -> bool:
         """Record a report about a run (`started`, `failed` or `log`), which is not a sign of life.

@@ -4,17 +4,13 @@ Pure. Each function decides what a stored value shows beyond what was heard, and
 """
 
 from math import inf
-from typing import Final
 
 from marketswarm.beat import Beat, Meaning
 from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.saved import EndedRun, FailedRun, LastBeat
-from marketswarm.detector.service import WatchedService
+from marketswarm.detector.service import IN_FLIGHT_SEC, WatchedService
 from marketswarm.detector.trouble import ReportedFailure
 from marketswarm.detector.verdict import UnheardBeat
-
-IN_FLIGHT_SEC: Final = 0.25
-"""A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
 
 # -- whether a stored beat is news
 
@@ -67,18 +63,6 @@ def is_unheard_life(service: WatchedService, beat: Beat, age_sec: float, silence
     if beat.meaning is Meaning.LIFE:
         return is_news(service, beat, beat.i, age_sec, silence_sec)
     return beat.boot is not None and is_news(service, beat, beat.i - 1, age_sec, silence_sec)
-
-
-def is_last_payload(service: WatchedService, payload: bytes) -> bool:
-    """Return True if a stored payload is the one that was heard last, by its bytes and its time.
-
-    Nearly all that is stored by services that die is, and to parse it takes as long as all else about them.
-    Of a job, which has runs under way, it counts how old the payload is.
-    """
-    last = service.last_beat
-    if payload != service.payload or service.is_unparsed or service.job is not None or last is None:
-        return False
-    return abs(service.parsed_ts - last.wall) <= IN_FLIGHT_SEC
 
 
 def _record(service: WatchedService, beat: Beat, now: HeardAt) -> None:
