@@ -154,6 +154,7 @@ Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(T
 
 def make_limit(market: Market) -> Callable[[Request], Awaitable[None]]:
     async def limit_requests(request: Request) -> None:
+        """Spend one request of the client's address; refuse with 429 if it has none left in this minute."""
         quota = market.limiter.take(find_address(request), time.monotonic())
         if quota is None:
             return
@@ -384,6 +385,7 @@ class KeptCharts:
         await (found or self._app)(scope, receive, send)
 
     def _find(self, request: Request) -> Response | None:
+        """Return a kept answer, and spend a request of the client's address on it; None if there is none."""
         query = _QUERY.fullmatch(request.scope["query_string"])
         if query is None or "gzip" not in request.headers.get("accept-encoding", ""):
             return None

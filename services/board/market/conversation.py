@@ -125,7 +125,10 @@ def find_cost(topic: str) -> int:
 
 
 async def serve_client(socket: WebSocket, hub: UpdateHub, market: Market) -> None:
-    """Accept a client that the guard let in, and speak with it until one of both ends it."""
+    """Accept a client that the guard let in, and speak with it until one of both ends it.
+
+    One that breaks the rules, or too many, are disconnected. At the end it is dropped from the hub.
+    """
     await socket.accept()
     try:
         follower = hub.join(socket.client.host if socket.client else "")
@@ -149,7 +152,10 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, market: Market) -> Non
 async def _read(
     socket: WebSocket, hub: UpdateHub, follower: Follower, market: Market, writing: asyncio.Lock
 ) -> None:
-    """Do what the client's messages say. Raises Disconnect, or WebSocketDisconnect once the client goes."""
+    """Do what the client's messages say; each spends from a limit of messages, and of topics.
+
+    Raises Disconnect, or WebSocketDisconnect once the client goes.
+    """
     limiter = RateLimiter(MESSAGES, MESSAGES_PER_SEC, max_keys=1)
     while True:
         try:
@@ -175,6 +181,7 @@ async def _read(
 
 
 async def _wait_for_topics(hub: UpdateHub, follower: Follower, count: int) -> None:
+    """Spend `count` topics of the follower's address; return once it has had them."""
     while True:
         wait_sec = hub.topic_limiter.take(follower.address, time.monotonic(), count)
         if not wait_sec:

@@ -64,7 +64,10 @@ class ServiceCreator:
         self._turn = asyncio.Lock()
 
     async def create(self, slug: str, key: str, is_known: Callable[[], bool]) -> None:
-        """Return once `is_known` returns True; `key` is the name of a key. Raises RefusedPingError."""
+        """Add a service to the truth, and return once `is_known` returns True.
+
+        Spends one of the services that the key of name `key` may create. Raises RefusedPingError.
+        """
         if SERVICE_NAME.fullmatch(slug) is None or slug in _REFUSED:
             raise RefusedPingError(NOT_FOUND)
         wait_sec = self._limiter.take(key, time.monotonic())
