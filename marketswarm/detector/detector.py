@@ -145,7 +145,7 @@ class Detector:
         return self.buses[service.rule.bus]
 
     def _drop_service(self, svc: str, now: Moment) -> list[Verdict]:
-        """Delete what is held of a service that the truth no longer names, and have its saved beat deleted."""
+        """Delete what is held of a service that left the truth, and have its saved beat deleted."""
         service = self.services.pop(svc)
         self.jobs.pop(svc, None)
         self.bus_of(service).remove_service(service)
