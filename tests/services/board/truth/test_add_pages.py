@@ -57,7 +57,7 @@ def test_the_command_for_a_shell_adds_the_same_and_no_text_leaves_its_word():
         *("--every=31536000s", "--description=it's; rm -rf /", "--tag=a b", "--tag=$(id)"),
     ]
     parsed = load_all_commands().commands["add"].commands["daemon"].make_context("daemon", words[3:])
-    assert (parsed.params["every"], parsed.params["tags"]) == (31_536_000, ["a b", "$(id)"])
+    assert (parsed.params["every_sec"], parsed.params["tags"]) == (31_536_000, ["a b", "$(id)"])
 
 
 def test_a_truth_that_is_not_to_be_changed_by_the_board_is_only_compared():

@@ -85,8 +85,8 @@ def test_the_command_does_the_same(change, command):
         group, words = group.commands[words[2]], words[1:]
     parsed = group.make_context(words[1], words[2:]).params
     assert parsed["name"] == change.name
-    for name, value in {"grace": change.fields.grace_sec, "every": change.fields.every_sec}.items():
-        assert parsed.get(name) == value
+    for name in ("grace_sec", "every_sec"):
+        assert parsed.get(name) == getattr(change.fields, name)
 
 
 @pytest.mark.parametrize(
