@@ -92,11 +92,7 @@ class MarketPage:
     def topics(self) -> str:
         """The topics of `/ws` that the page follows, separated by blanks: all symbols if these are many."""
         symbols = dict.fromkeys(tile.symbol for group in self.groups for tile in group.tiles)
-        topics = [
-            name_topic(kind, name, *more)
-            for name in symbols
-            for kind, more in ((TopicKind.QUOTES, ()), (TopicKind.BARS, ("1m",)))
-        ]
+        topics = [name_topic(TopicKind.CELLS, name) for name in symbols]
         if len(topics) > MAX_TOPICS:
             topics = [name_topic(TopicKind.QUOTES), name_topic(TopicKind.BARS, "1m")]
         return " ".join(topics)
