@@ -26,6 +26,7 @@ from services.board.board import Board
 from services.board.fleet.api import make_api
 from services.board.fleet.fleet_board import FleetBoard, NotReady
 from services.board.fleet.incident_pages import make_record_api, make_record_site
+from services.board.fleet.page_store import KeptPages, PageStore
 from services.board.fleet.pages import make_site
 from services.board.fleet.probe_pages import make_probe_api, make_probe_site
 from services.board.fleet.visibility import is_public_path
@@ -86,19 +87,19 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
         redoc_url=None,
         redirect_slashes=False,
     )
-    fleet = board.fleet
+    fleet, pages = board.fleet, PageStore(board.fleet.templates)
     app.include_router(make_record_api(fleet))  # before `/alerts/{event_id}`
     app.include_router(make_api(fleet))
     app.include_router(make_probe_api(fleet))
     app.include_router(make_actions(board.steering, board.verifier, board.announcements, board.healing))
     app.include_router(make_truth_api(board.editor, board.verifier))
-    app.include_router(make_site(fleet))
+    app.include_router(make_site(fleet, pages))
     app.include_router(make_probe_site(fleet))
     app.include_router(make_record_site(fleet))
     app.include_router(make_public_site(fleet, board.announcements))
     app.include_router(make_badge_site(fleet))
     app.include_router(make_market_api(market))
-    app.include_router(make_market_site(fleet, market))
+    app.include_router(make_market_site(fleet, market, pages))
     forms = make_forms(
         board.gate,
         board.steering,
@@ -117,13 +118,14 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
     _add_health(app, fleet)
     add_errors(app, fleet.templates)
     packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)
+    kept = KeptPages(packed, pages, board.gate.cookie)
     networks = find_networks(fleet.me.settings.board_open_to or "")
 
     def is_open(path: str) -> bool:
         is_link = path.startswith(LINK_PATH)  # it brings what lets it in
         return is_link or is_public_path(path, fleet.reader.snapshot, fleet.public)
 
-    return Guard(packed, rules, board.verifier, networks, is_open=is_open, gate=board.gate)
+    return Guard(kept, rules, board.verifier, networks, is_open=is_open, gate=board.gate)
 
 
 def answer_head(app: ASGIApp) -> ASGIApp:

@@ -36,6 +36,8 @@ from services.board.market.topics import TopicKind, name_topic
 from services.market.records import TIMEFRAMES
 
 NAV: Final = "/market"
+UNLIMITED: Final = ("/market", "/market/economy", "/market/sources")
+"""The kept pages whose requests are not counted: an address may ask for correlations so often only."""
 QUARANTINED: Final = 20
 DOWNLOADS: Final = 30
 MAX_FIELDS: Final = 600
@@ -204,20 +206,20 @@ class EconomyPage:
         return find_every(self.tiles)
 
 
-def make_market_site(board: FleetBoard, market: Market) -> APIRouter:
+def make_market_site(board: FleetBoard, market: Market, pages: PageStore) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_overviews(site, board, market)
+    pages.versions.update(dict.fromkeys(UNLIMITED, lambda: market.states.read_at))
+    _add_overviews(site, board, market, pages)
     _add_symbol(site, board, market)
     return site
 
 
-def _add_overviews(site: APIRouter, board: FleetBoard, market: Market) -> None:
+def _add_overviews(site: APIRouter, board: FleetBoard, market: Market, pages: PageStore) -> None:
     """Add the pages that are kept, at most as long as the states that they show."""
-    pages = PageStore(board.templates)
 
     async def answer(request: Request, title: str, make: MakePage) -> Response:
         frame = await board.make_session_frame(request, title, NAV)
-        return await pages.answer(request, frame, title, market.states.read_at, lambda: make(frame))
+        return await pages.answer(request, frame, market.states.read_at, lambda: make(frame))
 
     async def make_overview(frame: Frame) -> PageModel:
         names = list_groups(market.states)
