@@ -11,7 +11,6 @@ from typing import Final
 
 from fastapi import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm.web.cache import Cached
 from marketswarm.web.responses import PageModel, Templates
@@ -20,10 +19,6 @@ from services.board.fleet.frame import Frame
 PAGE_SEC: Final = 1.0  # how long a page is kept: one with thousands of rows takes half a second to render
 MAX_PAGES: Final = 40
 PACK_LEVEL: Final = 4
-FindVersion = Callable[[], Hashable]
-"""Returns what is another value once a page shows something else."""
-Address = tuple[str, bytes]
-"""The path and the query of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +38,18 @@ class KeptPage:
 class PageStore:
     """Makes pages, and keeps each for PAGE_SEC, in memory: many who look at it cost as much as one.
 
-    A page of a person who is signed in has their name and a secret, so it is made for them alone. `versions`
-    has the paths whose pages may be answered without their route, which then must not refuse anyone.
+    A page of a person who is signed in, which `cookie` shows, has their name and a secret, so it is made for
+    them alone. `versions` has, by path, what returns the version of a page now; such a page is answered
+    without its route, which then must not refuse anyone.
     """
 
-    def __init__(self, templates: Templates) -> None:
-        self.versions: dict[str, FindVersion] = {}
-        self._templates = templates
-        self._kept = Cached[Address, KeptPage](PAGE_SEC, MAX_PAGES)
+    def __init__(self, templates: Templates, cookie: str) -> None:
+        self.versions: dict[str, Callable[[], Hashable]] = {}
+        self._templates, self._cookie = templates, cookie
+        self._kept = Cached[Hashable, KeptPage](PAGE_SEC, MAX_PAGES)
 
     async def answer(
-        self,
-        request: Request,
-        frame: Frame,
-        version: Hashable,
-        make: Callable[[], Awaitable[PageModel]],
+        self, request: Request, frame: Frame, version: Hashable, make: Callable[[], Awaitable[PageModel]]
     ) -> Response:
         """Return the page of a request, made by `make` unless it is kept and has this version."""
 
@@ -72,25 +64,13 @@ class PageStore:
         return page.answer(request)
 
     def find_kept(self, request: Request) -> Response | None:
-        """Return the answer to a request of a person who is not signed in, if it is kept and current."""
+        """Return the answer to a request without the cookie of a session, if it is kept and current."""
         find_version = self.versions.get(request.scope["path"])
-        page = find_version and self._kept.find_kept(_find_address(request), find_version())
+        if find_version is None or self._cookie in request.cookies:
+            return None
+        page = self._kept.find_kept(_find_address(request), find_version())
         return page.answer(request) if page else None
 
 
-def _find_address(request: Request) -> Address:
+def _find_address(request: Request) -> Hashable:
     return request.scope["path"], request.scope["query_string"]
-
-
-class KeptPages:
-    """Answers what `pages` keeps to clients without the `cookie` of a session; `app` answers all others."""
-
-    def __init__(self, app: ASGIApp, pages: PageStore, cookie: str) -> None:
-        self._app, self._pages, self._cookie = app, pages, cookie
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = None
-        if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in self._pages.versions:
-            request = Request(scope)
-            found = None if self._cookie in request.cookies else self._pages.find_kept(request)
-        await (found or self._app)(scope, receive, send)

@@ -7,23 +7,18 @@ The pages have the same cells from `make_cells`, so a script only puts them in p
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 
 from marketswarm.web.updates import Follower
+from services.board.market import pictures
 from services.board.market.market import Market
 from services.board.market.overview import TileView, make_tile
-from services.board.market.pictures import (
-    OLD_SEC,
-    find_direction,
-    format_change,
-    format_day,
-    format_percent,
-    format_price,
-    format_recency,
-)
 from services.board.market.topics import TopicKind, name_topic
 from services.market.records import TIMEFRAMES
+
+_MOVES: Final = (TopicKind.QUOTES, *(name_topic(TopicKind.BARS, frame) for frame in TIMEFRAMES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +36,30 @@ class PriceCell:
 
 def make_cells(tile: TileView, now: float) -> Mapping[str, PriceCell]:
     """Return by name the parts of a tile that change when its price moves; `now` is in epoch seconds."""
-    change = f"{format_change(tile.change, tile.price)} ({format_percent(tile.change_percent)})"
+    change = (
+        f"{pictures.format_change(tile.change, tile.price)} ({pictures.format_percent(tile.change_percent)})"
+    )
     return {
-        "price": PriceCell(format_price(tile.price), "price"),
-        "change": PriceCell(change, f"change {find_direction(tile.change)}"),
+        "price": PriceCell(pictures.format_price(tile.price), "price"),
+        "change": PriceCell(change, f"change {pictures.find_direction(tile.change)}"),
         "source": PriceCell(tile.source or "no source yet"),
         "age": _make_age(tile, now),
     }
 
 
 def _make_age(tile: TileView, now: float) -> PriceCell:
-    if tile.at is None:
-        return PriceCell("")
-    if tile.daily:
-        return PriceCell(format_day(tile.at))
+    if tile.at is None or tile.daily:
+        return PriceCell("" if tile.at is None else pictures.format_day(tile.at))
     since = tile.at / 1000
-    is_old = now - since >= OLD_SEC
-    return PriceCell(format_recency(tile.at, now), since=None if is_old else since, after=" ago")
+    is_old = now - since >= pictures.OLD_SEC
+    return PriceCell(pictures.format_recency(tile.at, now), since=None if is_old else since, after=" ago")
 
 
 async def run_price_cells(market: Market) -> None:
     """Publish the cells of each symbol that moved and is followed, at most once in an interval, for ever."""
     while True:
         prices = Follower()
-        market.hub.subscribe(
-            prices, (TopicKind.QUOTES, *(name_topic(TopicKind.BARS, one) for one in TIMEFRAMES))
-        )
+        market.hub.subscribe(prices, _MOVES)
         while prices.dropped is None:
             _, updates = await prices.take()
             publish_cells(market, {find_symbol(one.topic) for one in updates}, time.time())

@@ -35,11 +35,6 @@ export function takeCells(data) {
   plan(put(data) ? LATER_MS : undefined);
 }
 
-// A page may have been on its way for longer than a price.
-function putLatest() {
-  for (const each of latest.values()) put(each);
-}
-
 function followTopics() {
   const { topics = "" } = document.querySelector("[data-topics]")?.dataset ?? {};
   if (topics === followed) return;
@@ -49,5 +44,5 @@ function followTopics() {
   stop = followMarket(topics.split(" ").filter(Boolean), { take, begin: () => {}, joined: () => plan() });
 }
 
-shown.push(putLatest, followTopics);
+shown.push(() => latest.forEach(put), followTopics); // a page may have been on its way for longer than a price
 followTopics();

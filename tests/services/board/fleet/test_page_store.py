@@ -8,9 +8,10 @@ import httpx
 import pytest
 from starlette.requests import Request
 
+from services.board.app import answer_kept
 from services.board.fleet import page_store
 from services.board.fleet.frame import Frame
-from services.board.fleet.page_store import KeptPages, PageStore
+from services.board.fleet.page_store import PageStore
 
 
 def make_request(title, **headers):
@@ -25,7 +26,9 @@ class Pages:
     def __init__(self, monkeypatch):
         monkeypatch.setattr(page_store, "PAGE_SEC", 60.0)
         self.session, self.rendered, self.version = None, [], 1
-        self.store = PageStore(SimpleNamespace(render=lambda frame: f"{frame.title} {frame.session}"))
+        self.store = PageStore(
+            SimpleNamespace(render=lambda frame: f"{frame.title} {frame.session}"), "board_8080"
+        )
 
     async def answer(self, title, **headers):
         frame = Frame(title, "", None, "", session=self.session)
@@ -94,7 +97,7 @@ async def quick(pages):
         await (await pages.answer(title, **accepted))(scope, receive, send)
 
     pages.store.versions["/Fleet"] = lambda: pages.version
-    transport = httpx.ASGITransport(KeptPages(routes, pages.store, "board_8080"))
+    transport = httpx.ASGITransport(answer_kept(routes, pages.store.find_kept))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client, seen
 
