@@ -173,16 +173,25 @@ class UpdateHub:
         return self.position if first is None else self._ring.format_position(first - 1)
 
     def publish(
-        self, topic: str, data: bytes, *, subject: str | None = None, wider: str | None = None
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        subject: str | None = None,
+        wider: str | None = None,
+        is_kept: bool = True,
     ) -> int:
         """Pass an update (`data` is its JSON) on to the followers of its topic, and return its number.
 
         A follower for which too much waits is dropped. A later update of the same `subject`, by default the
         topic, replaces it; `wider` is a topic that includes this one.
+        If it is not kept, it has no number of its own, and a follower that comes back does not get it.
         """
         self.published += 1
-        update = Update(self._ring.advance(), topic, subject or topic, data, wider)
-        self._ring.keep(update)
+        number = self._ring.advance() if is_kept else self._ring.number
+        update = Update(number, topic, subject or topic, data, wider)
+        if is_kept:
+            self._ring.keep(update)
         followers = self._by_topic.get(topic, ())
         wide = self._by_topic.get(wider, ()) if wider is not None else ()
         for one in list({*followers, *wide} if wide else followers):
@@ -190,6 +199,9 @@ class UpdateHub:
                 self.leave(one)
                 self.dropped += 1
         return update.number
+
+    def is_followed(self, topic: str) -> bool:
+        return topic in self._by_topic
 
     def join(self, address: str = "") -> Follower:
         """Return a new follower without topics, of a client's address. Raises FollowersFull."""

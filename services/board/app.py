@@ -1,6 +1,7 @@
 """Put the application together: pages, the API, health checks, errors, and the guard around them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -26,10 +27,11 @@ from services.board.board import Board
 from services.board.fleet.api import make_api
 from services.board.fleet.fleet_board import FleetBoard, NotReady
 from services.board.fleet.incident_pages import make_record_api, make_record_site
+from services.board.fleet.page_store import PageStore
 from services.board.fleet.pages import make_site
 from services.board.fleet.probe_pages import make_probe_api, make_probe_site
 from services.board.fleet.visibility import is_public_path
-from services.board.market.api import KeptCharts, make_market_api
+from services.board.market.api import find_kept_chart, make_market_api
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.market import Market
 from services.board.market.query import QueryError
@@ -86,19 +88,19 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
         redoc_url=None,
         redirect_slashes=False,
     )
-    fleet = board.fleet
+    fleet, pages = board.fleet, PageStore(board.fleet.templates, board.gate.cookie)
     app.include_router(make_record_api(fleet))  # before `/alerts/{event_id}`
     app.include_router(make_api(fleet))
     app.include_router(make_probe_api(fleet))
     app.include_router(make_actions(board.steering, board.verifier, board.announcements, board.healing))
     app.include_router(make_truth_api(board.editor, board.verifier))
-    app.include_router(make_site(fleet))
+    app.include_router(make_site(fleet, pages))
     app.include_router(make_probe_site(fleet))
     app.include_router(make_record_site(fleet))
     app.include_router(make_public_site(fleet, board.announcements))
     app.include_router(make_badge_site(fleet))
     app.include_router(make_market_api(market))
-    app.include_router(make_market_site(fleet, market))
+    app.include_router(make_market_site(fleet, market, pages))
     forms = make_forms(
         board.gate,
         board.steering,
@@ -116,14 +118,26 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
     app.include_router(make_key_pages(fleet, board.keys, board.ping_keys))
     _add_health(app, fleet)
     add_errors(app, fleet.templates)
-    packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)
+    packed = GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL)
+    kept = answer_kept(packed, pages.find_kept, partial(find_kept_chart, market))
     networks = find_networks(fleet.me.settings.board_open_to or "")
 
     def is_open(path: str) -> bool:
         is_link = path.startswith(LINK_PATH)  # it brings what lets it in
         return is_link or is_public_path(path, fleet.reader.snapshot, fleet.public)
 
-    return Guard(packed, rules, board.verifier, networks, is_open=is_open, gate=board.gate)
+    return Guard(kept, rules, board.verifier, networks, is_open=is_open, gate=board.gate)
+
+
+def answer_kept(app: ASGIApp, *finders: Callable[[Request], Response | None]) -> ASGIApp:
+    """Return an application that answers a GET by the first of `finders` that can, or by `app`."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        is_get = scope["type"] == "http" and scope["method"] == "GET"
+        kept = (found for find in finders if (found := find(Request(scope)))) if is_get else ()
+        await next(iter(kept), app)(scope, receive, send)
+
+    return answer
 
 
 def answer_head(app: ASGIApp) -> ASGIApp:

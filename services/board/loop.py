@@ -17,6 +17,7 @@ from services.board.fleet.history import HistoryBuilder
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import create_recorder
 from services.board.market.market import Market
+from services.board.market.price_cells import run_price_cells
 from services.board.metrics import collect_board, collect_market
 from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
@@ -63,6 +64,7 @@ async def main() -> int:
             name="http",
         )
         me.task(market.run(), name="market")
+        me.task(run_price_cells(market), name="market prices")
         me.task(recorder.run(), name="history")
         me.task(pings.keys.run(), name="ping keys")
         me.on_reseed(reader.follow)

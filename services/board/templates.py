@@ -7,7 +7,9 @@ from services.board.fleet.probe_pictures import FILTERS as PROBE_FILTERS
 from services.board.fleet.words import FILTERS
 from services.board.market.cascade import is_fallback
 from services.board.market.pictures import FILTERS as MARKET_FILTERS
+from services.board.market.price_cells import make_cells
 
 TEMPLATES: Final = Templates(
-    "services.board", {**FILTERS, **PROBE_FILTERS, **MARKET_FILTERS, "is_fallback": is_fallback}
+    "services.board",
+    {**FILTERS, **PROBE_FILTERS, **MARKET_FILTERS, "is_fallback": is_fallback, "cells": make_cells},
 )

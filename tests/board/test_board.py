@@ -149,10 +149,10 @@ def test_behind_a_proxy_that_is_named_each_client_is_one_of_its_own(board):
     with Proc("services.board", env, board.fleet.folder) as second:
         second.wait_log("board.listening", 30)
 
-        def ask(**headers):
+        def ask(path="/api/v1/truth", **headers):
             """Return the status of a request for the public name, as a proxy on this machine sends it."""
             headers = {name.replace("_", "-"): value for name, value in headers.items()}
-            url = f"http://{HOST}:{port}/api/v1/truth"
+            url = f"http://{HOST}:{port}{path}"
             return httpx.get(url, headers={"host": "up.example", **headers}).status_code
 
         assert ask() == 200
@@ -161,6 +161,11 @@ def test_behind_a_proxy_that_is_named_each_client_is_one_of_its_own(board):
         assert ask(forwarded="for=127.0.0.1", x_forwarded_for="203.0.113.5") == 401
         assert ask(forwarded="for=127.0.0.1;proto=https") == 200
         assert ask(host="down.example") == 421
+        until(lambda: ask("/") == 200, what="the fleet to be read")
+        for path in ("/", "/market"):  # pages that are kept after the first request
+            own, foreign = {"path": path}, {"path": path, "x_forwarded_for": "203.0.113.5"}
+            asked = (own, own, foreign, {**own, "host": "down.example"}, own)
+            assert [ask(**one) for one in asked] == [200, 200, 401, 421, 200]
 
 
 def test_a_reseed_changes_the_services_on_the_stream_and_how_many_browsers_may_follow(board):

@@ -185,6 +185,28 @@ def test_a_page_of_what_is_gone_stays_as_it_was_and_follows(site: BoardSite, new
     tab.forget_errors(404)
 
 
+def test_a_hidden_page_waits_and_is_fetched_once_it_is_seen(site: BoardSite, new_tab: Tabs):
+    tab = new_tab()
+    tab.context.add_init_script(
+        """window.hide = (state) => {
+          Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+          dispatchEvent(new Event("visibilitychange"));
+        }"""
+    )
+    page = tab.open(site.url)
+    page.wait_for_selector("body.live")
+    page.wait_for_timeout(500)
+    page.evaluate("hide('hidden')")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    site.change("notifier", state=ServiceState.DOWN, since=site.now() - 31)
+    page.wait_for_timeout(1500)
+    assert asked == []
+    expect(row(page, "notifier")).to_contain_text("up")
+    page.evaluate("hide('visible')")
+    expect(row(page, "notifier")).to_contain_text("down")
+
+
 def test_a_page_that_is_offline_says_so_at_once(site: BoardSite, new_tab: Tabs):
     tab = new_tab()
     page = tab.open(site.url)

@@ -60,6 +60,34 @@ def test_a_tile_follows_the_market_with_the_source_and_the_age_of_its_price(mark
     expect(tile.locator(".price")).to_have_text("151.50")
 
 
+@pytest.mark.parametrize(("path", "at_ms"), [("", NOW + 10_000), ("/symbol/USD/JPY", NOW + 20_000)])
+def test_a_price_is_on_the_page_at_once_without_a_page(market, new_tab: Tabs, path: str, at_ms: int):
+    page = new_tab().open(f"{market.url}/market{path}")
+    expect(page.locator("#prices")).to_have_text("prices live")
+    price = page.locator('[data-priced^="USD/JPY"] .price')
+    market.publish_quote("USD/JPY", 152.0, at_ms)
+    expect(price).to_have_text("152.00")
+    page.wait_for_timeout(3000)  # the pages that are under way
+    page.route(re.compile(f"{market.url}/market"), lambda route: route.abort())
+    market.publish_quote("USD/JPY", 153.25, at_ms + 1)
+    expect(price).to_have_text("153.25")
+    page.unroute_all()
+
+
+def test_a_page_that_was_on_its_way_for_longer_than_a_price_takes_no_price_back(market, new_tab: Tabs):
+    page = new_tab().open(f"{market.url}/market")
+    expect(page.locator("#prices")).to_have_text("prices live")
+    price, at_ms = page.locator('[data-priced^="DOGE/USD"] .price'), NOW + 500
+    old = page.content()
+    market.publish_quote("DOGE/USD", 2.25, at_ms)
+    expect(price).to_have_text("2.25")
+    with page.expect_response(f"{market.url}/market"):
+        page.route(f"{market.url}/market", lambda route: route.fulfill(body=old, content_type="text/html"))
+    page.wait_for_timeout(300)
+    assert price.text_content() == "2.25"
+    page.unroute_all()
+
+
 def test_a_series_that_names_no_symbol_keeps_no_other_from_being_followed(market, new_tab: Tabs):
     odd = {"symbol": "BRK B", "group": "indices", "kind": "bars", "timeframe": "1m"}
     market.client.hset(MARKET_SERIES, "odd", orjson.dumps(odd))

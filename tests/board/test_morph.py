@@ -83,3 +83,10 @@ def test_what_is_not_the_servers_any_more_stays(page: Page):
     made = '<section id="made" data-own="">a secret that is shown once</section>'
     ((html, _, _),) = page.evaluate(MORPH, [(f"<p>1</p>{made}<p>2</p>", "<p>3</p><p>4</p>")])
     assert html == f"<p>3</p>{made}<p>4</p>"
+
+
+def test_what_became_of_a_form_stays_while_its_page_is_fetched_again(page: Page):
+    said = '<p class="said bad" id="notice" data-own="">refused</p>'
+    before, after = f"{said}<p>1</p>", "<p>2</p>"
+    both = page.evaluate(MORPH, [(before, after), (before, f"{said}{after}")])
+    assert [html for html, _, _ in both] == [f"{said}{after}"] * 2

@@ -203,10 +203,10 @@ def group_services(services: Sequence[ServiceSnapshot], group: Group) -> list[Ro
     return [row for some in found.values() for row in some]
 
 
-def make_site(board: FleetBoard) -> APIRouter:
+def make_site(board: FleetBoard, pages: PageStore) -> APIRouter:
     """Return the routes of the pages about the fleet, which only read."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    pages = PageStore(board.templates)
+    pages.versions["/"] = lambda: board.hub.position
     _add_steered(site, board)
     _add_alerts(site, board)
 
@@ -217,7 +217,7 @@ def make_site(board: FleetBoard) -> APIRouter:
         async def make_page() -> FleetPage:
             return select_services(frame.snapshot, query, frame)
 
-        return await pages.answer(request, frame, query, frame.position, make_page)
+        return await pages.answer(request, frame, frame.position, make_page)
 
     @site.get("/topology")
     async def show_topology() -> Response:

@@ -16,7 +16,6 @@ from typing import Annotated, Any, Final
 import orjson
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from marketswarm.web.limits import find_quota_headers
@@ -373,33 +372,27 @@ def send_table(request: Request, answer: EncodedAnswer) -> Response:
     return found
 
 
-class KeptCharts:
-    """Answers what is kept for clients that take gzip, and hands all other requests on to `app`."""
+def find_kept_chart(market: Market, request: Request) -> Response | None:
+    """Return the answer to a request for a chart of a client that takes gzip, if it is kept.
 
-    def __init__(self, app: ASGIApp, market: Market) -> None:
-        self._app, self._market = app, market
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_chart = scope["type"] == "http" and scope["method"] == "GET" and scope["path"].startswith(PREFIX)
-        found = self._find(Request(scope)) if is_chart else None
-        await (found or self._app)(scope, receive, send)
-
-    def _find(self, request: Request) -> Response | None:
-        """Return a kept answer, and spend a request of the client's address on it; None if there is none."""
-        query = _QUERY.fullmatch(request.scope["query_string"])
-        if query is None or "gzip" not in request.headers.get("accept-encoding", ""):
-            return None
-        frame, limit = query[1], query[2]
-        answer = self._market.find_kept_chart(
-            request.scope["path"].removeprefix(PREFIX),
-            DEFAULT_TIMEFRAME if frame is None else frame.decode(),
-            TableQuery(limit=ROWS if limit is None else int(limit)),
-        )
-        if answer is None:
-            return None
-        quota = self._market.limiter.take(find_address(request), time.monotonic())
-        if quota is not None:
-            if quota.wait_sec:
-                return None  # nothing was taken: the route refuses it
-            request.state.quota_headers = quota.headers
-        return send_table(request, answer)
+    Spends one of the requests of the client's address.
+    """
+    if not request.scope["path"].startswith(PREFIX):
+        return None
+    query = _QUERY.fullmatch(request.scope["query_string"])
+    if query is None or "gzip" not in request.headers.get("accept-encoding", ""):
+        return None
+    frame, limit = query[1], query[2]
+    answer = market.find_kept_chart(
+        request.scope["path"].removeprefix(PREFIX),
+        DEFAULT_TIMEFRAME if frame is None else frame.decode(),
+        TableQuery(limit=ROWS if limit is None else int(limit)),
+    )
+    if answer is None:
+        return None
+    quota = market.limiter.take(find_address(request), time.monotonic())
+    if quota is not None:
+        if quota.wait_sec:
+            return None  # nothing was taken: the route refuses it
+        request.state.quota_headers = quota.headers
+    return send_table(request, answer)

@@ -110,7 +110,7 @@ def is_topic(text: str) -> bool:
     if text in (TopicKind.QUOTES, TopicKind.SERIES):
         return True
     kind, _, rest = text.partition(":")
-    if kind == TopicKind.QUOTES:
+    if kind in (TopicKind.QUOTES, TopicKind.CELLS):
         return SYMBOL.fullmatch(rest) is not None
     symbol, _, timeframe = rest.rpartition(":")
     if kind not in (TopicKind.BARS, TopicKind.INDICATORS) or timeframe not in TIMEFRAMES:

@@ -14,7 +14,7 @@ from marketswarm.operator.remedies import BOARD, Remedy
 from marketswarm.truth import SYSTEM
 from marketswarm.web.cache import Cached
 from marketswarm.web.limits import RequestLimiter
-from marketswarm.web.updates import UpdateHub
+from marketswarm.web.updates import MAX_TOPICS, UpdateHub
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, try_archive
 from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
@@ -41,6 +41,7 @@ from services.board.market.live import (
     describe_values,
 )
 from services.board.market.query import ROWS, TableFormat, TableQuery
+from services.board.market.states import StoredSeries
 from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
 from services.board.market.topics import TopicKind
 from services.board.settings import BoardEnvironment, MarketView
@@ -50,6 +51,7 @@ SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the 
 
 PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is newer comes from the streams
 MAX_PAST: Final = 64
+SHOWN_SEC: Final = 3600.0  # how long it is kept of what a tile was made; each page of the tile renews it
 LOOK_SEC: Final = 5.0  # how long a symbol that is not on the stream is not looked for again
 MAX_LOOKS: Final = 5000
 QUOTED_SEC: Final = 60.0
@@ -78,6 +80,8 @@ class Market:
         self.feed = MarketFeed(me, self.live, self.hub)
         self.charts = ChartFinder(self.archive, self.live, self.feed.find_bus)
         self.past = Cached[Any, Any](PAST_SEC, MAX_PAST)  # of the tiles of some series
+        self.shown = Cached[str, tuple[StoredSeries, Any]](SHOWN_SEC, MAX_TOPICS)
+        """By symbol, the series and the past of which the last tile of it was made for a page."""
         self._heat = Cached[str, HeatMap](HEAT_SEC)
         self.sessions = SymbolSessions(lambda: me.truth)
         self._limits = Cached[Any, Mapping[str, Sequence[AccountView]]](FRESH_SEC)
@@ -212,6 +216,8 @@ class Market:
     def find_snapshot(self, topic: str) -> Any:
         """Return what a topic of `/ws` is like now, as JSON can say it; of a quote, as it was prepared."""
         kind, _, rest = topic.partition(":")
+        if kind == TopicKind.CELLS:
+            return None  # the page has them
         if kind == TopicKind.SERIES:
             return [one.as_json() for one in self.states.series]
         if kind == TopicKind.QUOTES:

@@ -156,7 +156,10 @@ async def make_group_tiles(market: Market, group: str) -> FoundTiles:
 
 
 async def make_tiles(market: Market, several: Sequence[StoredSeries]) -> FoundTiles:
-    """Return the tiles of series; without the database they have no past, and say why."""
+    """Return the tiles of series; without the database they have no past, and say why.
+
+    What each is made of is kept in `market.shown`.
+    """
     series = several[:MAX_TILES]
 
     async def read() -> Mapping[str, SeriesPast]:
@@ -165,6 +168,8 @@ async def make_tiles(market: Market, several: Sequence[StoredSeries]) -> FoundTi
 
     key = tuple((one.id, one.symbol) for one in series)
     past, away = await try_archive(market.past.find(key, read), {})
+    for one in series:
+        market.shown.keep(one.symbol, (one, past.get(one.id)))
     return tuple(make_tile(one, past.get(one.id), market.live) for one in series), away
 
 

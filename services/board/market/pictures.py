@@ -193,16 +193,12 @@ def symbol_path(symbol: str) -> str:
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "change": format_change,
     "correlation": format_correlation,
     "count": "{:,}".format,
     "count_short": format_count,
-    "day": format_day,
     "heat": find_heat,
     "last_change": format_last_change,
     "limit": format_limit,
-    "direction": find_direction,
-    "percent": format_percent,
     "price": format_price,
     "recency": write_recency,
     "series_state": find_series_state,

@@ -36,6 +36,8 @@ from services.board.market.topics import TopicKind, name_topic
 from services.market.records import TIMEFRAMES
 
 NAV: Final = "/market"
+UNLIMITED: Final = ("/market", "/market/economy", "/market/sources")
+"""The kept pages whose requests are not counted: an address may ask for correlations so often only."""
 QUARANTINED: Final = 20
 DOWNLOADS: Final = 30
 MAX_FIELDS: Final = 600
@@ -92,11 +94,7 @@ class MarketPage:
     def topics(self) -> str:
         """The topics of `/ws` that the page follows, separated by blanks: all symbols if these are many."""
         symbols = dict.fromkeys(tile.symbol for group in self.groups for tile in group.tiles)
-        topics = [
-            name_topic(kind, name, *more)
-            for name in symbols
-            for kind, more in ((TopicKind.QUOTES, ()), (TopicKind.BARS, ("1m",)))
-        ]
+        topics = [name_topic(TopicKind.CELLS, name) for name in symbols]
         if len(topics) > MAX_TOPICS:
             topics = [name_topic(TopicKind.QUOTES), name_topic(TopicKind.BARS, "1m")]
         return " ".join(topics)
@@ -208,20 +206,20 @@ class EconomyPage:
         return find_every(self.tiles)
 
 
-def make_market_site(board: FleetBoard, market: Market) -> APIRouter:
+def make_market_site(board: FleetBoard, market: Market, pages: PageStore) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_overviews(site, board, market)
+    pages.versions.update(dict.fromkeys(UNLIMITED, lambda: market.states.read_at))
+    _add_overviews(site, board, market, pages)
     _add_symbol(site, board, market)
     return site
 
 
-def _add_overviews(site: APIRouter, board: FleetBoard, market: Market) -> None:
+def _add_overviews(site: APIRouter, board: FleetBoard, market: Market, pages: PageStore) -> None:
     """Add the pages that are kept, at most as long as the states that they show."""
-    pages = PageStore(board.templates)
 
     async def answer(request: Request, title: str, make: MakePage) -> Response:
         frame = await board.make_session_frame(request, title, NAV)
-        return await pages.answer(request, frame, title, market.states.read_at, lambda: make(frame))
+        return await pages.answer(request, frame, market.states.read_at, lambda: make(frame))
 
     async def make_overview(frame: Frame) -> PageModel:
         names = list_groups(market.states)

@@ -8,9 +8,10 @@ MAX_NAMES: Final = 8192  # how many names of topics are kept, for the updates of
 
 
 class TopicKind(StrEnum):
-    """Name the kinds of topics."""
+    """Name the kinds of topics; CELLS is what the board's own pages show of a price, not of the API."""
 
     BARS = "bars"
+    CELLS = "cells"
     INDICATORS = "indicators"
     QUOTES = "quotes"
     SERIES = "series"

@@ -10,7 +10,7 @@ const TOPICS_MS = 60_000; // an address that names many topics at once waits lon
 const QUESTION = "{}"; // subscribes to nothing; the answer is a snapshot without topics
 
 // Call `take(topic, data)` for each update, `begin(topic, data)` for what a topic is like when it is followed again, and
-// `joined()` after each such snapshot: what happened before it may be unknown.
+// `joined()` after each such snapshot, and when it continues: what happened before may be unknown.
 // Returns a function that ends it.
 export function followMarket(topics, { take, begin = take, joined = () => {} }) {
   let socket = null;
@@ -66,6 +66,7 @@ export function followMarket(topics, { take, begin = take, joined = () => {} }) 
       retryMs = FIRST_RETRY_MS;
       showState("");
       if (message.type === "snapshot") takeSnapshot(message);
+      joined();
     } else if (message.type === "updates") {
       for (const one of message.updates) take(one.topic, one.data);
       position = `${position.split("-")[0]}-${message.last}`;
@@ -77,7 +78,6 @@ export function followMarket(topics, { take, begin = take, joined = () => {} }) 
   function takeSnapshot(message) {
     position = message.position;
     for (const [topic, data] of Object.entries(message.topics)) if (data !== null) begin(topic, data);
-    joined();
   }
 
   function end() {

@@ -4,8 +4,9 @@
 import {
   CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, createChart,
 } from "./lightweight-charts.js";
-import { hear } from "./market.js";
+import { takeCells } from "./market.js";
 import { followMarket } from "./market_socket.js";
+import { plan } from "./page.js";
 import { formatClock, formatDate, setText } from "./times.js";
 
 const PAGE = 500;
@@ -276,8 +277,8 @@ function load() {
   clear();
   [visit, isLoading, isFitted, tornAt, olderRetry, refusals] = [visit + 1, false, false, -Infinity, null, 0];
   retry = setTimeout(repair, SNAPSHOT_MS);
-  const topics = [`bars:${symbol}:${timeframe}`, `indicators:${symbol}:${timeframe}`, `quotes:${symbol}`];
-  stop = followMarket(topics, { take, begin, joined: repair });
+  const topics = [`bars:${symbol}:${timeframe}`, `indicators:${symbol}:${timeframe}`, `cells:${symbol}`];
+  stop = followMarket(topics, { take, begin, joined });
 }
 
 function clear() {
@@ -402,16 +403,19 @@ function takeBar(bar) {
 // A snapshot: bars before it may have come or changed without an update. It is drawn with what the API has of them.
 function begin(topic, data) {
   tear();
-  hear();
-  if (topic.startsWith("quotes:")) return;
   if (topic.startsWith("indicators:")) keepValues([data]);
   else data.forEach(takeBar);
 }
 
+function joined() {
+  plan();
+  repair();
+}
+
 function take(topic, data) {
-  if (!topic.startsWith("indicators:")) hear();
-  if (topic.startsWith("quotes:")) return;
-  if (topic.startsWith("indicators:")) {
+  if (topic.startsWith("cells:")) {
+    takeCells(data);
+  } else if (topic.startsWith("indicators:")) {
     keepValues([data]);
     if (lines.length) drawLines();
   } else {

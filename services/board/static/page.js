@@ -8,6 +8,7 @@ import { showAges, showMoments } from "./times.js";
 const QUIET = new Set(["last_beat_at", "recent", "uptime"]); // changes that are seen with the next others, or by the clock
 const SLOW_MS = 2000; // the pause after news that are only what a service says of itself
 const LEAST_MS = 200; // from one request to the next, unless the reader asks
+const HIDDEN_MS = 10_000; // the same while the page is hidden: of it only the title and the icon may be seen
 const SPREAD_MS = 50; // many browsers do not all ask at once
 
 const main = document.getElementById("main");
@@ -25,7 +26,8 @@ let current = null; // and its result
 let isBehind = false; // something happened since it was sent
 
 export function plan(pauseMs = Number(pause)) {
-  const at = Math.max(performance.now() + pauseMs, fetchedAt + LEAST_MS);
+  const leastMs = document.visibilityState === "visible" ? LEAST_MS : HIDDEN_MS;
+  const at = Math.max(performance.now() + pauseMs, fetchedAt + leastMs);
   if (at >= dueAt) return;
   clearTimeout(waiting);
   dueAt = at;
@@ -111,6 +113,7 @@ function reload() {
   return refresh();
 }
 
+addEventListener("visibilitychange", () => dueAt < Infinity && plan(0));
 fetchedAt = performance.now();
 showTimes(document);
 follow({ happened: take, ticked: tick, reload });

@@ -1,13 +1,14 @@
 """The API of the market without a bus and a database."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
-from services.board.app import add_errors, answer_head
-from services.board.market.api import KeptCharts, make_market_api
+from services.board.app import add_errors, answer_head, answer_kept
+from services.board.market.api import find_kept_chart, make_market_api
 from services.board.market.feed import MarketStates
 from services.board.market.live import NEVER
 from services.board.market.market import Market
@@ -281,7 +282,7 @@ async def quick(market, routes):
         seen.append(scope["path"])
         await app(scope, receive, send)
 
-    transport = httpx.ASGITransport(KeptCharts(routed, market))
+    transport = httpx.ASGITransport(answer_kept(routed, partial(find_kept_chart, market)))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client, seen
 

@@ -291,7 +291,15 @@ def test_an_error_says_which_key_is_wrong_and_how(text, words):
 
 
 def test_topics_are_those_that_are_published():
-    known = ("quotes", "series", "quotes:EUR/USD", "bars:SPY:1m", "bars:1m", "indicators:X:BTC:1d")
+    known = (
+        "quotes",
+        "series",
+        "quotes:EUR/USD",
+        "cells:EUR/USD",
+        "bars:SPY:1m",
+        "bars:1m",
+        "indicators:X:BTC:1d",
+    )
     assert all(map(is_topic, known))
     assert not any(
         map(

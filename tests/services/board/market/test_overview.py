@@ -31,7 +31,13 @@ class Archive:
 
 
 def make_parts(archive):
-    return SimpleNamespace(archive=archive, live=LiveMarket(), past=Cached(PAST_SEC), states=MarketStates())
+    return SimpleNamespace(
+        archive=archive,
+        live=LiveMarket(),
+        past=Cached(PAST_SEC),
+        shown=Cached(60.0, 10),
+        states=MarketStates(),
+    )
 
 
 def make_quote(symbol, at_ms, price):
