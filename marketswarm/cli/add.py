@@ -276,7 +276,7 @@ def _describe_key(key: _AddedKey) -> list[str]:
 def _wait(
     request: AddRequest, place: SignPlace, known: list[bytes | None], say: Callable[..., None]
 ) -> FirstSign | None:
-    """Wait for the first sign of life, and say so."""
+    """Wait for the first beat, ping or probe of what was added, and print it; None if none came in time."""
     name, wait_sec = request.full_name, request.how.wait_sec
     what = "first probe" if request.kind is AddedKind.PAGE else "first sign of life"
     limit = format_duration(wait_sec)

@@ -385,6 +385,7 @@ class FleetSupervisor:
         return " / ".join(lines[-3:])
 
     async def _seed(self) -> None:
+        """Run bootstrap, which seeds the truth file into the buses. Raise Exit if it fails."""
         environ = self._make_environ(BOOTSTRAP, BOOTSTRAP, self._spec.truth)
         environ["TRUTH_PATH"] = str(self._spec.truth_path)
 
