@@ -12,8 +12,8 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import read_clocks
 from marketswarm.channels import create_environment_channels
-from marketswarm.detector import State
-from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, find_alert_target, make_healer_heartbeat
+from marketswarm.detector import NO_TIMEOUT, State
+from marketswarm.monitor import Monitor, VerdictEncoder, find_alert_target, make_healer_heartbeat
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
 from sentinel.comparison import TruthComparison

@@ -8,6 +8,10 @@ Leaves: beats and `beat:<svc>`, a goodbye, an exit code.
 Never: a beat while the work stands still, or work under a lease that has ended.
 """
 
+# what is imported for checkers of types is what this package gives: see `lazy_names`
+# mypy: implicit-reexport
+# ruff: noqa: F401
+
 from typing import TYPE_CHECKING
 
 from marketswarm.lazy_names import import_when_used
@@ -21,25 +25,5 @@ if TYPE_CHECKING:
     from marketswarm.agent.truth_source import FoundTruth, create_bus, find_truth_buses, load_truth
     from marketswarm.exit import Code, Exit
     from marketswarm.truth import first_point, point_like
-
-__all__ = [
-    "Agent",
-    "Code",
-    "Exit",
-    "FoundTruth",
-    "InputStream",
-    "Lease",
-    "LeaseHeld",
-    "LeaseLost",
-    "ServiceConfig",
-    "Share",
-    "agent",
-    "create_bus",
-    "find_truth_buses",
-    "first_point",
-    "load_truth",
-    "point_like",
-    "run",
-]
 
 __getattr__ = import_when_used(__name__)

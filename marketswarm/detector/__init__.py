@@ -15,6 +15,10 @@ two verdicts about one change.
 # listened, and keeps a `history` of each service; `states` has the states and their
 # transitions, `saved` and `verdict` the values that go in and out.
 
+# what is imported for checkers of types is what this package gives: see `lazy_names`
+# mypy: implicit-reexport
+# ruff: noqa: F401
+
 from typing import TYPE_CHECKING
 
 from marketswarm.lazy_names import import_when_used
@@ -37,37 +41,5 @@ if TYPE_CHECKING:
     from marketswarm.detector.states import Publication, Reason, Stage, State
     from marketswarm.detector.verdict import Subject, UnheardBeat, Verdict
     from marketswarm.detector.wheel import TimingWheel
-
-__all__ = [
-    "CANARY_EVERY_SEC",
-    "FLOOD",
-    "NO_TIMEOUT",
-    "OVERDUE_SEC",
-    "START_UP_SEC",
-    "Detector",
-    "EndedRun",
-    "FailedRun",
-    "LastBeat",
-    "Moment",
-    "Publication",
-    "Reason",
-    "RosterChange",
-    "SavedBeat",
-    "SavedJob",
-    "SavedService",
-    "Stage",
-    "State",
-    "Subject",
-    "TimingWheel",
-    "UnheardBeat",
-    "Verdict",
-    "WatchedService",
-    "adopt_state",
-    "is_miss_overruled",
-    "plan_change",
-    "restore_lost_bus",
-    "restore_service",
-    "restore_services",
-]
 
 __getattr__ = import_when_used(__name__)

@@ -13,17 +13,18 @@ Never: a miss without a look at `beat:<svc>`, or a write of a monitor that no lo
 # `state` restores and saves the state (`store` reads and writes its hashes), `health` refreshes the `health:`
 # keys, `leadership` has the fences of writes, `metrics` is for Prometheus.
 
+# what is imported for checkers of types is what this package gives: see `lazy_names`
+# mypy: implicit-reexport
+# ruff: noqa: F401
+
 from typing import TYPE_CHECKING
 
 from marketswarm.lazy_names import import_when_used
 
 if TYPE_CHECKING:
-    from marketswarm.detector import NO_TIMEOUT
     from marketswarm.monitor.conventions import find_alert_target, make_healer_heartbeat
     from marketswarm.monitor.encoder import VerdictEncoder
     from marketswarm.monitor.leadership import Fence
     from marketswarm.monitor.monitor import Monitor
-
-__all__ = ["NO_TIMEOUT", "Fence", "Monitor", "VerdictEncoder", "find_alert_target", "make_healer_heartbeat"]
 
 __getattr__ = import_when_used(__name__)
