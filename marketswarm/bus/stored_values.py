@@ -99,6 +99,20 @@ def parse_text(value: Any, longest: int) -> str | None:
     return value if type(value) is str and 0 < len(value) <= longest else None
 
 
+def parse_values(
+    value: Any, at_most: int, longest: int, parse: Callable[[Any], T | None], *, least: int = 1
+) -> dict[str, T] | None:
+    """Return an object of at most so many values, each as `parse` returns it.
+
+    Each name has `least` to `longest` characters. Return None for anything else, or if a value is unusable.
+    """
+    if not isinstance(value, dict) or len(value) > at_most:
+        return None
+    parsed = {name: parse(each) for name, each in value.items() if least <= len(name) <= longest}
+    found = {name: each for name, each in parsed.items() if each is not None}
+    return found if len(found) == len(value) else None
+
+
 def parse_decimal(raw: str, least: float, most: float) -> float | None:
     """Return a number written in plain digits; None for any other text, or if it is not in `least`..`most`.
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.beat import MAX_RID_CHARS
-from marketswarm.bus.stored_values import parse_duration, parse_epoch, parse_object, parse_text
+from marketswarm.bus.stored_values import parse_duration, parse_epoch, parse_object, parse_text, parse_values
 from marketswarm.detector import SavedJob
 from marketswarm.detector.job import EARLY_IN_A_ROW, MAX_RUNS
 
@@ -39,21 +39,13 @@ def parse_job_entry(raw: bytes) -> SavedJob | None:
     """Return None for an unusable value."""
     found = parse_object(raw, MAX_JOB_ENTRY_BYTES)
     expected_from, has_run = parse_epoch(found.get("expected_from")), found.get("has_run")
-    runs, leads_sec = _parse_runs(found.get("runs", {})), _parse_leads(found.get("leads_sec", []))
+    runs = parse_values(found.get("runs", {}), MAX_RUNS, MAX_RID_CHARS, parse_epoch, least=0)
+    leads_sec = _parse_leads(found.get("leads_sec", []))
     if expected_from is None or not isinstance(has_run, bool) or runs is None or leads_sec is None:
         return None
     schedule = parse_text(found.get("schedule"), MAX_SAVED_SCHEDULE_CHARS) or ""
     moved_at = parse_epoch(found.get("moved_at"))
-    return SavedJob(expected_from, has_run, runs, leads_sec, schedule, moved_at)
-
-
-def _parse_runs(found: Any) -> tuple[tuple[str, float], ...] | None:
-    """Return the ids of runs with their starts; None for an unusable value."""
-    if not isinstance(found, dict) or len(found) > MAX_RUNS:
-        return None
-    runs = tuple((rid, parse_epoch(started)) for rid, started in found.items() if len(rid) <= MAX_RID_CHARS)
-    known = tuple((rid, started) for rid, started in runs if started is not None)
-    return known if len(known) == len(found) else None
+    return SavedJob(expected_from, has_run, tuple(runs.items()), leads_sec, schedule, moved_at)
 
 
 def _parse_leads(found: Any) -> tuple[float, ...] | None:

@@ -16,7 +16,6 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import read_clocks
 from marketswarm.bus.outage import PAUSES, Outage, retrying
-from marketswarm.bus.stored_values import is_wrong_type
 from marketswarm.detector import (
     Detector,
     LastBeat,
@@ -161,7 +160,7 @@ class StateKeeper:
                     self._fence_at_restore = self._leadership.fence(home)
                     await self.restore(self._open_store(home))
                 except BusError as error:
-                    if not await self._replace_wrong_types(home, error):
+                    if not await self._open_store(home).replace_unusable(error):
                         raise
         self._outage.end()
         log.info("monitor.state_loaded", services=len(self._detector.services))
@@ -371,7 +370,7 @@ class StateKeeper:
             await save(home, fence)
         except BusError as error:
             self._failures.record_failure(what, error)
-            await self._replace_wrong_types(home, error)
+            await self._open_store(home).replace_unusable(error)
             return False
         self._failures.record_success(what)
         return True
@@ -412,7 +411,7 @@ class StateKeeper:
         taken = {svc: job.take_unsaved() for svc, job in jobs.items()}
         saved = False
         try:
-            saved = await self._open_store(home).save_jobs(fence, taken, gone)
+            saved = await self._open_store(home).save_jobs(fence, {**taken, **dict.fromkeys(gone)})
         finally:
             for job in () if saved else jobs.values():
                 job.is_unsaved = True
@@ -435,13 +434,3 @@ class StateKeeper:
                     schedule=schedule.expression,
                     time_zone=schedule.time_zone,
                 )
-
-    async def _replace_wrong_types(self, home: str, error: BusError) -> bool:
-        """Delete our keys that hold a value of another type, if that is the error.
-
-        Return True if one was deleted.
-        """
-        if is_wrong_type(error):
-            with contextlib.suppress(BusError):
-                return await self._open_store(home).delete_wrong_types()
-        return False

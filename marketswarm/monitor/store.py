@@ -9,21 +9,20 @@ about the runs of jobs (`job_entry.py`).
 """
 
 import re
-from collections.abc import AsyncIterator, Collection, Container, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import orjson
 
 from marketswarm.beat import MAX_BOOT_CHARS, MAX_HOST_CHARS, MAX_VIA_CHARS
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import (
     MAX_DURATION_SEC,
     MAX_EPOCH_SEC,
-    delete_wrong_types,
     parse_count,
     parse_decimal,
     parse_duration,
@@ -31,6 +30,8 @@ from marketswarm.bus.stored_values import (
     parse_number,
     parse_object,
     parse_text,
+    parse_values,
+    replace_unusable,
     report_unusable,
 )
 from marketswarm.bus.transaction import BusTransaction, commit
@@ -54,6 +55,7 @@ _FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD}|{REACH_FI
 
 _UP: Final = b'"verdict":"up"'  # in an entry of a service that is up, as the publisher writes it
 
+T = TypeVar("T")
 Clocks = Mapping[str, tuple[float, float]]
 MAX_SAVED_BEAT_BYTES: Final = 65_536
 """Bytes; a saved beat with the most instances that are kept, each with the longest name, is shorter."""
@@ -205,39 +207,21 @@ class StateStore:
                 found[svc] = job
         return found
 
-    async def save_jobs(self, fence: Fence, jobs: Mapping[str, SavedJob], gone: Collection[str]) -> bool:
-        """Write the state of jobs, and delete the fields in `gone`; return False if another process leads."""
-        kept, removed = list(jobs.items()), list(gone)
-        while True:
-            written, kept = kept[:BATCH_SIZE], kept[BATCH_SIZE:]
-            deleted, removed = removed[:BATCH_SIZE], removed[BATCH_SIZE:]
-            entries = {svc: encode_job_entry(job) for svc, job in written}
-            if not await self._save(self.jobs_key, fence, entries, deleted):
-                return False
-            if not kept and not removed:
-                return True
+    async def replace_unusable(self, error: BusError) -> bool:
+        """Delete the keys of the listener that are not a hash, if that is the error.
 
-    async def delete_wrong_types(self) -> bool:
-        """Delete the keys of the listener that are not a hash; return True if there was one."""
+        Return True to have the request retried.
+        """
         keys = (self.roster_key, self.silence_key, self.heard_key, self.jobs_key, self.lease_key)
-        return await delete_wrong_types(self.bus, dict.fromkeys(keys, "hash"))
+        return await replace_unusable(error, self.bus, dict.fromkeys(keys, "hash"))
+
+    async def save_jobs(self, fence: Fence, jobs: Mapping[str, SavedJob | None]) -> bool:
+        """Write the state of jobs, delete the fields that are None; return False if another process leads."""
+        return await self._save(self.jobs_key, fence, jobs, encode_job_entry, {})
 
     async def save_beats(self, fence: Fence, beats: Mapping[str, SavedBeat | None]) -> bool:
         """Write the last beats, delete the fields that are None; return False if another process leads."""
-        kept = {svc: encode_saved_beat(beat) for svc, beat in beats.items() if beat is not None}
-        gone = [svc for svc, beat in beats.items() if beat is None]
-        return await self._save(self.heard_key, fence, kept, gone)
-
-    async def _save(
-        self, key: str, fence: Fence, fields: Mapping[str, str | bytes], gone: Collection[str]
-    ) -> bool:
-        """Write fields of a hash and delete those in `gone`; return False if another process leads."""
-        save = BusTransaction()
-        if fence.boot:
-            save.require(self.lease_key, "boot", fence.boot)
-            save.require(self.lease_key, "epoch", str(fence.epoch))
-        save.write_hash(key, fields, gone)
-        return await commit(self.bus, save)
+        return await self._save(self.heard_key, fence, beats, encode_saved_beat, {})
 
     async def save_silences(
         self, fence: Fence, changed: Mapping[str, WatchedService | None], detector: Detector, now: Moment
@@ -249,12 +233,30 @@ class StateStore:
         clocks = {
             f"@{name}": f"{bus.clock.proven:.3f} {now.wall:.3f}" for name, bus in detector.buses.items()
         }
+        return await self._save(self.silence_key, fence, changed, encode_silence, clocks)
+
+    async def _save(
+        self,
+        key: str,
+        fence: Fence,
+        changed: Mapping[str, T | None],
+        encode: Callable[[T], str | bytes],
+        always: Mapping[str, str],
+    ) -> bool:
+        """Write fields of a hash, and delete those that are None, 2000 at a time, each time with `always`.
+
+        Return False if another process leads.
+        """
         left = iter(changed.items())  # no list of a hundred thousand
         for _ in range(0, max(1, len(changed)), BATCH_SIZE):
             batch = dict(islice(left, BATCH_SIZE))
-            written = {svc: encode_silence(service) for svc, service in batch.items() if service is not None}
-            deleted = [svc for svc in batch if svc not in written]
-            if not await self._save(self.silence_key, fence, clocks | written, deleted):
+            written = {field: encode(value) for field, value in batch.items() if value is not None}
+            save = BusTransaction()
+            if fence.boot:
+                save.require(self.lease_key, "boot", fence.boot)
+                save.require(self.lease_key, "epoch", str(fence.epoch))
+            save.write_hash(key, {**always, **written}, [field for field in batch if field not in written])
+            if not await commit(self.bus, save):
                 return False
         return True
 
@@ -368,31 +370,15 @@ def parse_saved_beat(raw: bytes) -> SavedBeat | None:
     boot, i = parse_text(found.get("boot"), MAX_BOOT_CHARS), parse_count(found.get("i"))
     ts, wall = parse_number(found.get("ts"), -inf, inf), parse_epoch(found.get("wall"))
     pace_sec, timeout_sec = (parse_duration(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))
-    beside, failures = _parse_instances(found.get("beside", {})), _parse_failures(found.get("failures", {}))
+    beside = found.get("beside", {})
+    if isinstance(beside, list):  # until 0.1.0 only the boots were saved
+        beside = dict.fromkeys(beside, 0) if all(type(boot) is str for boot in beside) else None
+    others = parse_values(beside, BOOTS_KEPT, MAX_BOOT_CHARS, parse_count)
+    failures = parse_values(found.get("failures", {}), MAX_OPEN_FAILURES, MAX_VIA_CHARS, parse_epoch)
     if boot is None or i is None or ts is None or wall is None:
         return None
-    if pace_sec is None or timeout_sec is None or beside is None or failures is None:
+    if pace_sec is None or timeout_sec is None or others is None or failures is None:
         return None
     host = parse_text(found.get("host"), MAX_HOST_CHARS)  # without a usable one, the rest counts all the same
     is_stopped = found.get("stopped") is True
-    return SavedBeat(boot, i, ts, wall, is_stopped, beside, pace_sec, timeout_sec, failures, host)
-
-
-def _parse_failures(found: Any) -> dict[str, float] | None:
-    """Return when each open failure was reported, by the way it came; None for an unusable value."""
-    if not isinstance(found, dict) or len(found) > MAX_OPEN_FAILURES:
-        return None
-    known = {via: parse_epoch(at) for via, at in found.items() if parse_text(via, MAX_VIA_CHARS) is not None}
-    usable = {via: at for via, at in known.items() if at is not None}
-    return usable if len(usable) == len(found) else None
-
-
-def _parse_instances(found: Any) -> dict[str, int] | None:
-    """Return the highest `i` of each other instance, by its boot; None for an unusable value."""
-    if isinstance(found, list):  # until 0.1.0 only the boots were saved
-        found = dict.fromkeys(found, 0) if all(type(boot) is str for boot in found) else None
-    if not isinstance(found, dict) or len(found) > BOOTS_KEPT:
-        return None
-    if any(parse_text(boot, MAX_BOOT_CHARS) is None or parse_count(i) is None for boot, i in found.items()):
-        return None
-    return found
+    return SavedBeat(boot, i, ts, wall, is_stopped, others, pace_sec, timeout_sec, failures, host)

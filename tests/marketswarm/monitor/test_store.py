@@ -183,9 +183,10 @@ async def test_very_many_jobs_are_saved_and_deleted_in_batches(monkeypatch):
 
     monkeypatch.setattr("marketswarm.monitor.store.commit", count)
     jobs = {f"job{n}": SavedJob(1e9) for n in range(2 * BATCH_SIZE + 1)}
+    gone = {f"gone{n}": None for n in range(BATCH_SIZE + 1)}
     store = StateStore(SimpleNamespace(), "healer")
-    assert await store.save_jobs(Fence("b", 1), jobs, [f"gone{n}" for n in range(BATCH_SIZE + 1)])
-    assert asked == [(BATCH_SIZE, BATCH_SIZE), (BATCH_SIZE, 1), (1, 0)]
+    assert await store.save_jobs(Fence("b", 1), jobs | gone)
+    assert asked == [(BATCH_SIZE, 0), (BATCH_SIZE, 0), (1, BATCH_SIZE - 1), (0, 2)]
 
 
 async def test_more_silences_than_one_write_takes_are_all_saved_and_all_deleted(monkeypatch):
