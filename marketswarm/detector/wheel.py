@@ -7,7 +7,7 @@ is added again if it is not due. If an item's time becomes earlier, the caller m
 Pure: it reads no clock; times are plain numbers that grow.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -24,14 +24,12 @@ class TimingWheel(Generic[T]):
 
     Args:
         when: returns an item's due time as it is now; infinity removes the item.
-        grain: the width of a slot, in the unit of the times.
     """
 
-    __slots__ = ("_added", "_begun", "_grain", "_near", "_open", "_slots", "_upcoming", "_when")
+    __slots__ = ("_added", "_begun", "_near", "_open", "_slots", "_upcoming", "_when")
 
-    def __init__(self, when: Callable[[T], float], *, grain: float = GRAIN_SEC) -> None:
+    def __init__(self, when: Callable[[T], float]) -> None:
         self._when = when
-        self._grain = grain
         self._begun: float = -inf  # every slot before this one was opened, and this one at least begun
         self._open: list[T] = []  # the items of that slot that were not looked at yet, the last one first
         self._slots: dict[int, list[T]] = {}
@@ -47,7 +45,7 @@ class TimingWheel(Generic[T]):
         """File an item under `at`; drop it if that is infinity."""
         if at == inf:
             return
-        slot = int(at // self._grain)
+        slot = int(at // GRAIN_SEC)
         if slot <= self._begun:
             heappush(self._near, (at, next(self._added), item))
         elif slot in self._slots:
@@ -56,13 +54,6 @@ class TimingWheel(Generic[T]):
             self._slots[slot] = [item]
             heappush(self._upcoming, slot)
 
-    def __iter__(self) -> Iterator[T]:
-        """Yield every item, in no order; one that was added twice is yielded twice."""
-        for items in self._slots.values():
-            yield from items
-        yield from self._open
-        yield from (item for _, _, item in self._near)
-
     def pop_due(self, now: float, at_most: float = inf) -> list[T]:
         """Remove and return items that are due at `now`: all of them, if that takes `at_most` looks or fewer.
 
@@ -70,7 +61,7 @@ class TimingWheel(Generic[T]):
         slots of the times as they are now, however late the call is; a slot of any size is opened over
         several calls.
         """
-        slot_now = int(now // self._grain)
+        slot_now = int(now // GRAIN_SEC)
         found: list[T] = []
         looks = 0
         while looks < at_most:
@@ -84,7 +75,7 @@ class TimingWheel(Generic[T]):
             looks += 1
             at = self._when(item)
             # on a late wheel, one whose time moved to a later slot stands behind all those before that slot
-            if at <= now and at // self._grain <= self._begun:
+            if at <= now and at // GRAIN_SEC <= self._begun:
                 found.append(item)
             else:
                 self._file(item, at)
@@ -103,5 +94,5 @@ class TimingWheel(Generic[T]):
         """Return the earliest time at which `pop_due` may find an item; infinity if the wheel is empty."""
         near = self._near[0][0] if self._near else inf
         if self._open:
-            return min(near, self._begun * self._grain)
-        return min(near, self._upcoming[0] * self._grain) if self._upcoming else near
+            return min(near, self._begun * GRAIN_SEC)
+        return min(near, self._upcoming[0] * GRAIN_SEC) if self._upcoming else near

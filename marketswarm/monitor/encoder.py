@@ -13,22 +13,14 @@ from marketswarm.text import extract_line
 
 MIN_HEALTH_SEC: Final = 60
 
-BUS_FIELD: Final = "bus:"
-TRUTH_FIELD: Final = "truth:"
-WATCH_FIELD: Final = "watch:"
-REACH_FIELD: Final = "reach:"
+BUS_FIELD: Final = f"{Subject.BUS}:"
+TRUTH_FIELD: Final = f"{Subject.TRUTH}:"
+WATCH_FIELD: Final = f"{Subject.WATCH}:"
+REACH_FIELD: Final = f"{Subject.REACH}:"
 """Prefixes of the roster fields for buses, the truth on a bus, refused channels, and reach.
 
 No service's name can contain a colon, so a field without a prefix is a service's.
 """
-_FIELD_PREFIXES: Final = {
-    Subject.BUS: BUS_FIELD,
-    Subject.TRUTH: TRUTH_FIELD,
-    Subject.REACH: REACH_FIELD,
-    Subject.WATCH: WATCH_FIELD,
-}
-_FAMILIES: Final = {Subject.WATCH: "watch", Subject.BUS: "bus"}
-"""Beginnings of the types of events; those on services are of the publisher's family."""
 _KIND_ENDINGS: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "unwatched"}
 
 
@@ -43,7 +35,7 @@ def roster_field(verdict: Verdict) -> str:
     """Return the roster's field for the subject of a verdict: the service, or `bus:<name>` and so on."""
     if verdict.subject is _SERVICE:
         return verdict.svc
-    return _FIELD_PREFIXES[verdict.subject] + verdict.svc
+    return f"{verdict.subject}:{verdict.svc}"
 
 
 class EncodedVerdict(NamedTuple):
@@ -59,10 +51,6 @@ class EncodedVerdict(NamedTuple):
     after: str
     health_sec: int
     health_key: str
-
-    def script_args(self) -> tuple[str | bytes | float, ...]:
-        """Return the script's nine arguments for this verdict."""
-        return self[:9]
 
 
 class VerdictEncoder:
@@ -137,7 +125,8 @@ class VerdictEncoder:
             return Kind.REACH_GAP if verdict.subject is Subject.REACH else Kind.HEARTBEAT_GAP
         if verdict.subject is Subject.TRUTH:
             return Kind.TRUTH_DRIFT if verdict.state is _DOWN else Kind.TRUTH_OK
-        family = _FAMILIES.get(verdict.subject, self._family)
+        # events on services are of the publisher's family, those on buses and watches of their own
+        family = self._family if verdict.subject is _SERVICE else verdict.subject
         return _find_kind(family, verdict.state)
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:

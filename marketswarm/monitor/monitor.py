@@ -20,6 +20,8 @@ from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.bus.outage import PAUSES
 from marketswarm.detector import (
     OVERDUE_SEC,
+    EndedRun,
+    FailedRun,
     RosterChange,
     State,
     Subject,
@@ -39,7 +41,7 @@ from marketswarm.monitor.publisher import LogLength, Publisher
 from marketswarm.monitor.state import SaveFailures, StateKeeper
 from marketswarm.monitor.verdict_log import VerdictLog
 from marketswarm.monitor.verdict_queue import VerdictQueue
-from marketswarm.monitor.witness import StoredBeats, read_ended_runs, read_failed_runs, read_last_beats
+from marketswarm.monitor.witness import StoredBeats, read_last_beats, read_last_runs
 from marketswarm.time_slice import TimeSlice, wait_until_due
 from marketswarm.tracing import Tracer
 from marketswarm.truth import HEALER, Watch
@@ -216,11 +218,11 @@ class Evaluator:
 
         Raise BusError.
         """
-        if not (services := self.feed.detector.find_open_failures(bus)):
-            return
         with _tolerating_refusal(bus):
-            for svc, ended in (await read_ended_runs(self.links[bus].bus, services)).items():
-                self.feed.detector.end_open_failure(svc, ended)
+            services = self.feed.detector.find_open_failures(bus)
+            async for svc, found in read_last_runs(self.links[bus].bus, services):
+                if isinstance(found, EndedRun):
+                    self.feed.detector.end_open_failure(svc, found)
 
     async def _end_outages(self, bus: str) -> None:
         """Read `beat:<svc>` of the services of a bus that are down; publish that those which beat are up.
@@ -239,10 +241,10 @@ class Evaluator:
         time_slice, asked = TimeSlice(), read_clocks()
         with _tolerating_refusal(bus):
             jobs = self.feed.detector.find_jobs_not_down(bus)
-            async for found in read_failed_runs(self.links[bus].bus, jobs):
-                for svc, failed in found.items():
-                    await time_slice.pause()
-                    verdict = self.feed.detector.take_failed_run(svc, failed, asked, read_clocks())
+            async for svc, found in read_last_runs(self.links[bus].bus, jobs):
+                await time_slice.pause()
+                if isinstance(found, FailedRun):
+                    verdict = self.feed.detector.take_failed_run(svc, found, asked, read_clocks())
                     if verdict is not None:
                         self.publish(verdict)
 

@@ -32,6 +32,7 @@ from marketswarm.monitor.verdict_queue import (
     find_unpublished,
     is_local_loss,
 )
+from marketswarm.pages import split_pages
 from marketswarm.time_slice import StepSize, TimeSlice
 
 BATCH_SIZE: Final = 250
@@ -274,7 +275,7 @@ class Publisher:
             args: list[str | bytes | float] = [*fence, length]
             for encoded in batch:
                 keys.append(encoded.health_key)
-                args += encoded.script_args()
+                args += encoded[:-1]
             # half of a step's work comes after the answer
             self._step.note_step(len(batch), 2 * (time.thread_time() - began))
             outcomes = await self.bus.script(PUBLISH_SCRIPT, keys, args)
@@ -351,8 +352,7 @@ class Publisher:
         Raises BusError.
         """
         found: dict[str, RosterEntry | None] = {}
-        for start in range(0, len(fields), BATCH_SIZE):
-            batch = fields[start : start + BATCH_SIZE]
+        for batch in split_pages(fields, BATCH_SIZE):
             values = await self.bus.ask(self.bus.client.hmget(self._roster, batch))
             found |= {
                 field: None if value is None else parse_entry(self.bus.name, self._roster, field, value)

@@ -1,6 +1,6 @@
 """The last beats that services stored under `beat:<svc>`, read 500 at a time: a second witness of a silence.
 
-A failure of a job is not a sign of life, so it is not there; `read_failed_runs` finds it under `run:<svc>`.
+A failure of a job is not a sign of life, so it is not there; `read_last_runs` finds it under `run:<svc>`.
 
 The age of a beat follows from the time to live of its key: the life with which its sender stored it, less the
 remaining life. The beat says that life; of one that does not say it, it is twice the timeout. No clocks are
@@ -26,7 +26,8 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.detector import EndedRun, FailedRun, LastBeat
 from marketswarm.keys import last_beat_key, last_run_key
-from marketswarm.monitor.last_run import LastRun, parse_last_run
+from marketswarm.monitor.last_run import parse_last_run
+from marketswarm.pages import split_pages
 
 BATCH_SIZE: Final = 500
 LAST_BEATS_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua")
@@ -70,51 +71,39 @@ async def read_last_beats(
                 yield answer
 
 
-async def read_failed_runs(bus: Bus, services: Sequence[str]) -> AsyncIterator[dict[str, FailedRun]]:
-    """Read the last runs of jobs under `run:<svc>`, 250 at a time; yield those that failed.
+async def read_last_runs(
+    bus: Bus, services: Sequence[str]
+) -> AsyncIterator[tuple[str, FailedRun | EndedRun]]:
+    """Read the last runs of services under `run:<svc>`, 250 at a time.
 
-    A value that can't be used is reported and left out. Raise BusError.
+    Yield, with their services, those that failed, and those that somebody else reported to be well. A value
+    that can't be used is reported and left out. Raise BusError.
     """
-    for start in range(0, len(services), BATCH_SIZE // 2):
-        batch = services[start : start + BATCH_SIZE // 2]
+    for batch in split_pages(services, BATCH_SIZE // 2):
         keys = [make(svc) for svc in batch for make in (last_run_key, last_beat_key)]
         replies = await bus.script(LAST_BEATS_SCRIPT, keys, [MAX_BEAT_BYTES])
-        found: dict[str, FailedRun] = {}
         for svc, run, beat in zip(batch, replies[::4], replies[2::4], strict=True):
-            last = _parse_run(bus, svc, run)
-            if last is not None and last.ts is not None and not last.ok and not last.quiet:
-                alive = parse_beat(beat, svc)
-                alive_ts = alive.ts if isinstance(alive, Beat) else None
-                code = last.code if last.code is not None and last.code <= MAX_EXIT_CODE else None
-                found[svc] = FailedRun(last.ts, code, alive_ts, last.detail)
-        yield found
+            found = _parse_run(bus, svc, run, beat)
+            if found is not None:
+                yield svc, found
 
 
-async def read_ended_runs(bus: Bus, services: Sequence[str]) -> dict[str, EndedRun]:
-    """Read `run:<svc>` of a few services; return those that somebody reported to be well.
-
-    A value that can't be used is reported and left out. Raise BusError.
-    """
-    found: dict[str, EndedRun] = {}
-    for start in range(0, len(services), BATCH_SIZE):
-        batch = services[start : start + BATCH_SIZE]
-        replies = await bus.script(LAST_BEATS_SCRIPT, list(map(last_run_key, batch)), [MAX_BEAT_BYTES])
-        for svc, run in zip(batch, replies[::2], strict=True):
-            last = _parse_run(bus, svc, run)
-            if last is not None and last.ok and last.ts is not None and last.via is not None:
-                found[svc] = EndedRun(last.ts, last.via)
-    return found
-
-
-def _parse_run(bus: Bus, svc: str, run: bytes) -> LastRun | None:
-    """Return a run whose outcome and time are known, otherwise None; report a value that can't be used."""
+def _parse_run(bus: Bus, svc: str, run: bytes, beat: bytes) -> FailedRun | EndedRun | None:
+    """Return None for a run that concerns nobody; report a value that can't be used."""
     if not run:
         return None
     last = parse_last_run(run) if len(run) <= MAX_BEAT_BYTES else None
     if last is None or last.svc != svc or last.ok is None or last.ts is None:
         report_unusable(bus.name, last_run_key(svc))
         return None
-    return last
+    if last.ok:
+        return None if last.via is None else EndedRun(last.ts, last.via)
+    if last.quiet:
+        return None
+    alive = parse_beat(beat, svc)
+    alive_ts = alive.ts if isinstance(alive, Beat) else None
+    code = last.code if last.code is not None and last.code <= MAX_EXIT_CODE else None
+    return FailedRun(last.ts, code, alive_ts, last.detail)
 
 
 async def _read_one_by_one(

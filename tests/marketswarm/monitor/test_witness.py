@@ -7,8 +7,8 @@ import pytest
 from marketswarm.beat import Beat, MalformedBeat, compute_beat_age_sec, encode_beat, parse_beat
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import count_unusable
-from marketswarm.detector import FailedRun
-from marketswarm.monitor.witness import BATCH_SIZE, read_failed_runs, read_last_beats
+from marketswarm.detector import EndedRun, FailedRun
+from marketswarm.monitor.witness import BATCH_SIZE, read_last_beats, read_last_runs
 from marketswarm.testing import MemoryBus
 
 
@@ -172,13 +172,14 @@ RUN = {"svc": "a", "ok": False, "code": 3, "ts": 5.0, "said": "exit 3"}
         ({**RUN, "code": True}, FailedRun(5.0)),
         ({**RUN, "code": -1}, FailedRun(5.0)),
         ({**RUN, "ok": True}, None),
+        ({**RUN, "ok": True, "via": "ping"}, EndedRun(5.0, "ping")),
         ({**RUN, "quiet": True}, None),
     ],
 )
-async def test_the_last_run_of_a_job_is_read_if_it_failed(value, want):
+async def test_a_last_run_is_read_if_it_failed_or_if_somebody_else_reported_that_all_is_well(value, want):
     before, bus = count_unusable(), MemoryBus()
     await bus.client.set("run:a", orjson.dumps(value))
-    assert [found async for found in read_failed_runs(bus, ["none", "a"])] == [{"a": want} if want else {}]
+    assert [found async for found in read_last_runs(bus, ["none", "a"])] == ([("a", want)] if want else [])
     assert count_unusable() == before
     await bus.aclose()
 
@@ -211,7 +212,7 @@ async def test_a_last_run_that_is_none_is_reported_and_hides_no_other(raw):
         await bus.client.set("run:a", raw)
     await bus.client.set("run:b", orjson.dumps({**RUN, "svc": "b"}))
     await bus.client.set("beat:b", encode_beat("b", 1, 2.0), px=1000)
-    (found,) = [found async for found in read_failed_runs(bus, ["a", "b"])]
-    assert found == {"b": FailedRun(5.0, 3, 2.0)}
+    found = [found async for found in read_last_runs(bus, ["a", "b"])]
+    assert found == [("b", FailedRun(5.0, 3, 2.0))]
     assert count_unusable() == before + 1
     await bus.aclose()

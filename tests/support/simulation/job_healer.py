@@ -47,7 +47,7 @@ from marketswarm.monitor.verdict_queue import (
     VerdictQueue,
     find_unpublished,
 )
-from marketswarm.monitor.witness import read_failed_runs, read_last_beats
+from marketswarm.monitor.witness import read_last_beats, read_last_runs
 from marketswarm.truth import Watch
 from support.simulation.job_oracle import Hearing, JobInWorld, Oracle
 from support.simulation.manual_detector import stored
@@ -331,11 +331,10 @@ class Healer:
         for svc, beat in self.world.read_beats(down).items():
             if (verdict := self.detector.end_outage(svc, beat, self.now)) is not None:
                 self.conclude(verdict)
-        for found in collect(read_failed_runs(bus, self.detector.find_jobs_not_down(name))):
-            for svc, failed in found.items():
-                if (verdict := self.detector.take_failed_run(svc, failed, self.now, self.now)) is not None:
-                    self.world.found_failures += 1
-                    self.conclude(verdict)
+        for svc, failed in collect(read_last_runs(bus, self.detector.find_jobs_not_down(name))):
+            if (verdict := self.detector.take_failed_run(svc, failed, self.now, self.now)) is not None:
+                self.world.found_failures += 1
+                self.conclude(verdict)
 
     # -- what it concludes and saves
 
