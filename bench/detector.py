@@ -76,7 +76,7 @@ class SimulatedHealer:
         self.detector.set_roster(watches, {BUS: 10.0}, self.now)
         self.clock = self.detector.buses[BUS].clock
         self.clock.note_session_opened()
-        self.services = [each.watch.svc for each in self.detector.services.values()]
+        self.services = [each.svc for each in self.detector.services.values()]
         self._i = 1000
         list(restore_services(self.detector, {}, {}, self.now))
 

@@ -77,9 +77,8 @@ class WatchedBus:
     wheel: TimingWheel[WatchedService] = field(default_factory=lambda: TimingWheel(WatchedService.wheel_time))
     awaiting_canary: list[WatchedService] = field(default_factory=list)  # due, if a canary proves it
     postponed: deque[WatchedService] = field(default_factory=deque)  # to be evaluated, a few at once
-    returned: list[WatchedService] = field(
-        default_factory=list
-    )  # to be evaluated before all others, in order
+    # to be evaluated before all others, in order
+    returned: list[WatchedService] = field(default_factory=list)
     _job_services: dict[str, WatchedService] = field(default_factory=dict)
     _waiting_evaluated_at: float = -inf  # what the clock had proven when they were last returned
 

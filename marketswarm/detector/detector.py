@@ -282,7 +282,7 @@ class Detector:
             service.take_goodbye(found, heard)
             service.parse_next()
             self.observer.goodbye_heard(service, found)
-            if service.failure is not None:
+            if service.trouble.due_failure is not None:
                 self.bus_of(service).retry(service)
             return ()
         return self._take_beat(service, found, payload, heard, now, is_new_process=is_new_process)
@@ -690,7 +690,7 @@ class Detector:
         reason = outage.reason if is_miss and outage else None
         begun = down_since or before
         newest, i = service.instances.find_newest()
-        failure = service.failure if is_miss else None
+        failure = service.trouble.due_failure if is_miss else None
         self.note_host(service)
         host_up = None
         # until all services are restored, some of those that are up are not known to be

@@ -138,8 +138,8 @@ def _apply_heard(
     The failure is missed, unless a later one has not ended.
     """
     verdicts: list[Verdict] = []
-    failure, service.trouble = service.failure, service.trouble.begin_ended()
-    if service.failure is not failure:
+    failure, service.trouble = service.trouble.due_failure, service.trouble.begin_ended()
+    if service.trouble.due_failure is not failure:
         if service.state is not State.DOWN:
             verdicts.append(detector.declare_down(service, now))
         service.end_failures()
@@ -215,11 +215,12 @@ def _enter_saved(service: WatchedService, saved: SavedService, now: Moment) -> N
     if is_down and service.job is None and ANY_WAY not in resolved:
         found = _find_open_failures(saved, (down_since or missed_at or now).wall)
         known = {*resolved, *(each.via for each in open_here)}
-        left = [via for via in sorted(found, key=found.__getitem__) if via not in known]
-        heard = [
-            HeardAt(service.clock.read(now.mono), now.at_wall(found[via]).mono, found[via]) for via in left
+        here = service.clock.stamp(now)
+        restored = [
+            OpenFailure(ReportedFailure(here.at_wall(found[via])._replace(at=here.at), None), via)
+            for via in sorted(found, key=found.__getitem__)
+            if via not in known
         ]
-        restored = [OpenFailure(ReportedFailure(at, None), via) for at, via in zip(heard, left, strict=True)]
         if restored:
             still_open = (*restored, *open_here)[:MAX_OPEN_FAILURES]
             service.trouble = service.trouble._replace(open=still_open)
@@ -292,8 +293,8 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
 
 def _find_run_after_miss(service: WatchedService, published: SavedService) -> HeardAt | None:
     """Return when we heard a complete run of a job that the leader has published as down before that."""
-    heard, missed_at = service.last_beat, published.missed_at
-    if not service.has_schedule or service.failure is not None or heard is None or missed_at is None:
+    heard, missed_at, failure = service.last_beat, published.missed_at, service.trouble.due_failure
+    if not service.has_schedule or failure is not None or heard is None or missed_at is None:
         return None
     return heard if heard.wall > missed_at + OTHER_RUN_SEC else None
 
@@ -349,8 +350,8 @@ def is_miss_overruled(
     if missed_at is None or missed_at.mono > had_until:
         return False
     if service.job is None:
-        return service.failure is None and not is_silent
-    run, schedule, failure = published.job, service.job.rule.schedule, service.failure
+        return service.trouble.due_failure is None and not is_silent
+    run, schedule, failure = published.job, service.job.rule.schedule, service.trouble.due_failure
     if run is None or schedule is None or not run.has_run:
         return False
     known = service.job.expected.since.wall if failure is None else failure.heard.wall

@@ -85,7 +85,7 @@ class WatchedService(LastPayload):
     clock: ListeningClock
     watched_since: float
     stage: Stage = Stage.EVALUATED
-    # its line in the truth
+    # its line in the truth, of which only the name and the channel are its own
     svc: str = field(init=False)
     channel: bytes = field(init=False)
     rule: WatchRule = field(init=False)
@@ -112,18 +112,8 @@ class WatchedService(LastPayload):
     has_turns: bool = False  # that key is written again in turns
 
     def __post_init__(self, line: Watch) -> None:
-        self.watch = line
+        self.svc, self.channel, self.rule = line.svc, line.channel.encode(), find_rule(line)
         self.longest_timeout_sec = line.timeout_sec
-
-    @property
-    def watch(self) -> Watch:
-        """Its line in the truth, of which only the name and the channel are its own."""
-        bus, interval_sec, timeout_sec, alert_on_failure, job, *_ = self.rule
-        return Watch(self.svc, bus, self.channel.decode(), interval_sec, timeout_sec, alert_on_failure, job)
-
-    @watch.setter
-    def watch(self, watch: Watch) -> None:
-        self.svc, self.channel, self.rule = watch.svc, watch.channel.encode(), find_rule(watch)
 
     def is_under(self, watch: Watch) -> bool:
         """Return True if this is its line in the truth."""
@@ -208,7 +198,7 @@ class WatchedService(LastPayload):
         One that is down because it reported a failure beats all the same, unless it said goodbye. A job is up
         until its next run is due, and so is what may be silent for long, whatever became of its machine.
         """
-        is_silent = self.state is _DOWN and (self.failure is None or self.silence.stopped)
+        is_silent = self.state is _DOWN and (self.trouble.due_failure is None or self.silence.stopped)
         if is_silent or self.job is not None or self.stage is Stage.DROPPED:
             return None
         if self.rule.timeout_sec > LONGEST_PROOF_SEC:
@@ -222,12 +212,6 @@ class WatchedService(LastPayload):
         return self.instances.find_only_host(self.host, self.parsed_at.mono - self.rule.timeout_sec)
 
     # -- trouble
-
-    @property
-    def failure(self) -> ReportedFailure | None:
-        """The failure that is to be missed: the one that it reported last, or else the first open one."""
-        own, others = self.trouble.failure, self.trouble.open
-        return others[0].report if own is None and others else own
 
     @property
     def channel_refused_at(self) -> Moment | None:
@@ -264,7 +248,7 @@ class WatchedService(LastPayload):
             due = self.job.find_due(inf if self.has_schedule else self._silence_due())
         if self.trouble is NO_TROUBLE:  # almost always
             return due
-        failure = self.failure
+        failure = self.trouble.due_failure
         return due if failure is None else min(due, failure.heard.at)
 
     def _silence_due(self) -> float:
@@ -308,7 +292,7 @@ class WatchedService(LastPayload):
             return inf
         # should an unparsed payload be no beat, the last beat would be as old as the last parsed one
         last = self.parsed_at if self.is_unparsed else self.last_beat
-        has_failed = self.trouble is not NO_TROUBLE and self.failure is not None
+        has_failed = self.trouble is not NO_TROUBLE and self.trouble.due_failure is not None
         is_plain = not self.silence.is_saved and self.job is None and not has_failed
         look_sec = self.rule.look_sec
         if is_plain and last is not None:
@@ -330,13 +314,13 @@ class WatchedService(LastPayload):
     @property
     def has_failed_unnoticed(self) -> bool:
         """Whether it reported a failure that is to be missed, and was not evaluated since."""
-        if self.trouble is NO_TROUBLE or self.failure is None:
+        if self.trouble is NO_TROUBLE or self.trouble.due_failure is None:
             return False
         is_watched = self.stage is not Stage.RESTORING and self.channel_refused_at is None
         return self.state is not State.DOWN and is_watched
 
     def miss_reason(self) -> Reason:
-        if self.failure is not None:
+        if self.trouble.due_failure is not None:
             return Reason.FAILED
         if self.job is not None:
             if self.job.run_due_at() <= self.due():
@@ -375,7 +359,7 @@ class WatchedService(LastPayload):
         """
         self.trouble = Trouble(*self.trouble[:-1], self.trouble.miss_count + 1)  # faster than `_replace`
         reason, job, down_since = self.miss_reason(), self.job, None
-        if (failure := self.failure) is not None:
+        if (failure := self.trouble.due_failure) is not None:
             return ServiceOutage(failure.heard.moment, failure.heard.moment, reason)
         if job is not None and reason is Reason.NEVER_ENDED:
             down_since = job.find_long_run_end(now)

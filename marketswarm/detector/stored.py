@@ -168,7 +168,7 @@ def take_unheard_failure(service: WatchedService, failed: FailedRun, now: Moment
     schedule that was restored, the last run counts, and not when its silence was saved.
     """
     job, last = service.job, service.last_beat
-    if job is None or service.failure is not None:
+    if job is None or service.trouble.due_failure is not None:
         return False
     if failed.alive_ts is not None and failed.alive_ts >= failed.ts:
         return False

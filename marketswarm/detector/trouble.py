@@ -126,7 +126,7 @@ class Trouble(NamedTuple):
     miss_count: int = 0
 
     @property
-    def first(self) -> ReportedFailure | None:
+    def due_failure(self) -> ReportedFailure | None:
         """The failure that is to be missed: the one that it reported last, or else the first open one."""
         return self.open[0].report if self.failure is None and self.open else self.failure
 
@@ -161,8 +161,8 @@ class Trouble(NamedTuple):
     def note_ended(self, before: "Trouble", beat: Beat) -> "Trouble":
         """Return this with what this sign of life has ended of `before`, for a service that is restored."""
         found = self
-        if before.first is not None and self.first is not before.first:
-            found = found._replace(ended_failure=before.first)
+        if before.due_failure is not None and self.due_failure is not before.due_failure:
+            found = found._replace(ended_failure=before.due_failure)
         if beat.run == "ended":
             ways = dict.fromkeys((*found.resolved, beat.via or ANY_WAY))
             found = found._replace(resolved=tuple(ways)[-MAX_OPEN_FAILURES:])
@@ -172,7 +172,8 @@ class Trouble(NamedTuple):
         """Return this with the failure that ended as the present one, unless a later one has not ended."""
         if self.ended_failure is None:
             return self
-        return self._replace(failure=self.failure if self.first else self.ended_failure, ended_failure=None)
+        present = self.failure if self.due_failure else self.ended_failure
+        return self._replace(failure=present, ended_failure=None)
 
     def shift(self, ahead_sec: float) -> "Trouble":
         """Return the same by a listening clock that is ahead by so much."""

@@ -7,7 +7,7 @@ is added again if it is not due. If an item's time becomes earlier, the caller m
 Pure: it reads no clock; times are plain numbers that grow.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -53,6 +53,13 @@ class TimingWheel(Generic[T]):
         else:
             self._slots[slot] = [item]
             heappush(self._upcoming, slot)
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield every item, in no order; one that was added twice is yielded twice."""
+        for items in self._slots.values():
+            yield from items
+        yield from self._open
+        yield from (item for _, _, item in self._near)
 
     def pop_due(self, now: float, at_most: float = inf) -> list[T]:
         """Remove and return items that are due at `now`: all of them, if that takes `at_most` looks or fewer.

@@ -307,7 +307,8 @@ def test_a_service_that_beats_is_down_exactly_while_somebody_says_that_it_fails(
             known = {"a": publish(hand)} if states(hand) else {"a": SavedService(State(told[-1]))}
             if not states(hand) and is_open:
                 continue  # this run has published nothing: the roster is the one of before
-            hand = Hand(hand.detector.services["a"].watch, known=known, wall=hand.now.wall)
+            timeout = hand.detector.services["a"].rule.timeout_sec
+            hand = Hand(watch(timeout=timeout), known=known, wall=hand.now.wall)
         elif step == "goodbye":
             hear(boot=f"web{boot}", status="stopping")
         boot += step in ("new process", "goodbye")

@@ -29,7 +29,7 @@ def finish(hand: Hand, change: RosterChange) -> None:
 
 
 def listened_to(hand: Hand, bus: str = "bus") -> dict[bytes, str]:
-    return {channel: each.watch.svc for channel, each in hand.detector.buses[bus].channels.items()}
+    return {channel: each.svc for channel, each in hand.detector.buses[bus].channels.items()}
 
 
 def test_a_plan_names_what_is_new_changed_and_dropped_and_no_other():
@@ -67,7 +67,7 @@ def test_between_two_steps_all_are_heard_those_that_moved_and_those_that_did_not
         hand.beat(svc)
     assert all(hand.detector.services[svc].silence_sec(hand.clock().proven) < 1 for svc in MANY)
     finish(hand, change)
-    assert {hand.detector.services[svc].watch.timeout_sec for svc in MANY} == {20.0}
+    assert {hand.detector.services[svc].rule.timeout_sec for svc in MANY} == {20.0}
     hand.run(60)
     assert sorted((svc, state) for _, svc, state in hand.said) == sorted(
         (svc, state) for svc in MANY for state in ("up", "down")

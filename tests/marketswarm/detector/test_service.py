@@ -12,7 +12,7 @@ from marketswarm.detector.bus import WatchedBus
 from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.heard import NO_SIZE, store_familiar
 from marketswarm.detector.history import DECIDED
-from marketswarm.detector.rule import compute_warm_up_sec
+from marketswarm.detector.rule import compute_warm_up_sec, find_rule
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.detector.states import Stage, Step
 from marketswarm.detector.stored import find_elapsed_sec, is_news
@@ -71,7 +71,7 @@ def test_services_whose_lines_differ_only_in_name_and_channel_share_the_rest():
     lines = [watch("a", 10, 30), watch("b", 10, 30), watch("c", 10, 31)]
     a, b, c = (WatchedService(line, WatchedBus("bus", 10.0, Moment(0, 0)).clock, 0.0) for line in lines)
     assert a.rule is b.rule is not c.rule
-    assert [each.watch for each in (a, b, c)] == lines
+    assert [(each.svc, each.channel.decode()) for each in (a, b, c)] == [(w.svc, w.channel) for w in lines]
     assert [a.is_under(line) for line in lines] == [True, False, False]
     assert not a.is_under(replace(lines[0], channel="x"))
 
@@ -359,7 +359,7 @@ def test_what_was_taken_at_sight_and_was_no_new_beat_is_taken_back(payload):
 @pytest.mark.parametrize(("interval", "timeout", "want"), [(10, 30, 40), (2, 30, 31), (10, 12, 37)])
 def test_who_is_undone_has_an_interval_and_a_half_to_be_heard_and_a_timeout_at_most(interval, timeout, want):
     found = hear_at_sight(NO_BEATS[0])
-    found.watch = watch(interval=interval, timeout=timeout)
+    found.rule = find_rule(watch(interval=interval, timeout=timeout))
     found.confirm(25.0)
     assert found.due() == want
 

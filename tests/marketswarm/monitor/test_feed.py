@@ -55,7 +55,7 @@ def test_the_services_that_can_not_be_heard_are_named_whatever_happened_to_them(
                 [watch(svc, interval, 60.0) for svc in sorted(chosen)], {"bus": 10.0}, now
             )
         services = feed.detector.services.values()
-        refused = {each.watch.svc for each in services if each.channel_refused_at is not None}
+        refused = {each.svc for each in services if each.channel_refused_at is not None}
         names, more = named(feed.describe_refused_channels())
         assert names <= refused
         assert len(names) == min(len(refused), MAX_NAMED)

@@ -165,7 +165,7 @@ async def test_a_reseed_of_tens_of_thousands_leaves_the_loop_to_others(monitor):
         time_slice = TimeSlice()
         for _ in monitor.change_roster(change, ["system-redis"]):
             await time_slice.pause()
-    assert {each.watch.timeout_sec for each in monitor.detector.services.values()} == {20.0}
+    assert {each.rule.timeout_sec for each in monitor.detector.services.values()} == {20.0}
     assert len(monitor.detector.services) == COUNT - 1
     assert work.longest < LONGEST_SHARE * work.whole
 

@@ -137,8 +137,8 @@ class Healer:
     def ask_about_down(self, name: str) -> None:
         words = {
             svc: word
-            for svc in self.detector.find_down(name)
-            if (word := self.buses[name].word_of(self.detector.services[svc].watch, self.now)) is not None
+            for svc, timeout_sec in self.detector.find_down(name).items()
+            if (word := self.buses[name].word_of(svc, timeout_sec, self.now)) is not None
         }
         found = [self.detector.end_outage(svc, word, self.moment) for svc, word in words.items()]
         came_up = [svc for svc, word in words.items() if self.naive.ends_outage(svc, word, self.now)]
@@ -243,7 +243,8 @@ class Healer:
                 self.naive.lines[svc].asked = False
             return
         record = self.detector.services.get(svc)
-        word = self.buses[name].word_of(record.watch, self.now) if record is not None else None
+        bus = self.buses[name]
+        word = bus.word_of(svc, record.rule.timeout_sec, self.now) if record is not None else None
         line = self.naive.lines.get(svc)
         # a goodbye that was heard may come after a beat that was not
         is_life = word is not None and word.beat.status != "stopping"
@@ -307,7 +308,8 @@ class Healer:
     def recall(self) -> None:
         words = {}
         for watch in self.watches:
-            if self.buses[watch.bus].answers and (word := self.buses[watch.bus].word_of(watch, self.now)):
+            bus = self.buses[watch.bus]
+            if bus.answers and (word := bus.word_of(watch.svc, watch.timeout_sec, self.now)):
                 words[watch.svc] = word
         bus_of = {watch.svc: watch.bus for watch in self.watches}
         notes = {svc: parse_saved_beat(raw) for svc, raw in self.disk.notes.items()}
@@ -342,4 +344,4 @@ class Healer:
                 assert record.is_on_wheel == (id(record) in filed)
                 is_awaited = record.stage in (Stage.SUSPECTED, Stage.RESTORING)
                 watched = id(record) in filed or id(record) in waiting or is_awaited
-                assert watched or record.state is State.DOWN, f"{record.watch.svc} is overlooked"
+                assert watched or record.state is State.DOWN, f"{record.svc} is overlooked"

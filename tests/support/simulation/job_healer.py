@@ -5,7 +5,7 @@ and `run:` are the product's own. Time jumps from one event to the next.
 """
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from heapq import heappop, heappush
@@ -152,11 +152,10 @@ class Surroundings:
         bus.t = self.t
         return cast("product.Bus", bus) if bus.answers else None
 
-    def read_beats(self, watches: Sequence[Watch]) -> dict[str, LastBeat]:
+    def read_beats(self, timeouts_by_bus: Mapping[str, Mapping[str, float]]) -> dict[str, LastBeat]:
         """Return the last beats of services whose buses answer."""
         found: dict[str, LastBeat] = {}
-        for name in self.buses:
-            timeouts = {watch.svc: watch.timeout_sec for watch in watches if watch.bus == name}
+        for name, timeouts in timeouts_by_bus.items():
             if timeouts and (bus := self.ask(name)) is not None:
                 for answer in collect(read_last_beats(bus, timeouts)):
                     found |= answer.found
@@ -315,7 +314,7 @@ class Healer:
             self.detector.retry_suspect(svc)
             self.world.at(self.world.t + 0.5, partial(self.do, lambda: None))
             return
-        beat = self.world.read_beats([service.watch]).get(svc)
+        beat = self.world.read_beats({name: {svc: service.rule.timeout_sec}}).get(svc)
         found = self.detector.evaluate_suspect(svc, beat, self.now)
         if isinstance(found, Verdict):
             self.conclude(found)
@@ -327,8 +326,7 @@ class Healer:
         bus = self.world.ask(name)
         if self.is_gone or bus is None or self.detector.is_restoring:
             return
-        down = [self.detector.services[svc].watch for svc in self.detector.find_down(name)]
-        for svc, beat in self.world.read_beats(down).items():
+        for svc, beat in self.world.read_beats({name: self.detector.find_down(name)}).items():
             if (verdict := self.detector.end_outage(svc, beat, self.now)) is not None:
                 self.conclude(verdict)
         for svc, failed in collect(read_last_runs(bus, self.detector.find_jobs_not_down(name))):
@@ -422,7 +420,11 @@ class Healer:
         for svc, raw in world.jobs_saved.items():
             if svc in self.detector.jobs and (job := parse_job_entry(raw)) is not None:
                 saved[svc] = replace(saved.get(svc, SavedService(State.UNKNOWN, seen=False)), job=job)
-        for found in restore_services(self.detector, saved, world.read_beats(world.watches()), self.now):
+        timeouts = {
+            name: {each.svc: each.timeout_sec for each in world.watches() if each.bus == name}
+            for name in world.buses
+        }
+        for found in restore_services(self.detector, saved, world.read_beats(timeouts), self.now):
             if found is not None:
                 self.conclude(found)
         for name in self.sessions:

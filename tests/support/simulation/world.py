@@ -71,15 +71,15 @@ class Bus:
         if self.session is not None:
             self.session.carry(now + self.latency, channel, payload)
 
-    def word_of(self, watch: Watch, now: float) -> LastBeat | None:
+    def word_of(self, svc: str, timeout_sec: float, now: float) -> LastBeat | None:
         """What the second witness says: read by the watcher's timeout, written by the service's own."""
-        key = self.keys.get(watch.svc)
+        key = self.keys.get(svc)
         if key is None or now >= key.beat_at + key.life_sec:
             return None
         left_ms = 1000 * (key.beat_at + key.life_sec - now)
-        beat = parse_beat(key.payload, watch.svc)
+        beat = parse_beat(key.payload, svc)
         assert not hasattr(beat, "reason")
-        return LastBeat(beat, compute_beat_age_sec(watch.timeout_sec, left_ms, beat))
+        return LastBeat(beat, compute_beat_age_sec(timeout_sec, left_ms, beat))
 
 
 @dataclass
