@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from marketswarm.agent.truth_source import TruthReading, read_all_truths, read_fingerprint
+from marketswarm.agent.truth_source import TruthReading, read_all_truths, read_fingerprints
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.detector import Verdict
@@ -73,8 +73,8 @@ class TruthComparison:
 
         That is so after a change or an announced seeding, while a drift is suspected, and every 15th time.
         """
-        reads = (read_fingerprint(bus, self._key, WITHIN_SEC) for bus in self._buses)
-        before, self._fingerprints = self._fingerprints, await asyncio.gather(*reads)
+        before = self._fingerprints
+        self._fingerprints = await read_fingerprints(self._buses, self._key, WITHIN_SEC)
         self._count += 1
         is_full_read = self._count % FULL_READ_EVERY == 0
         return is_requested or is_full_read or self.drift.is_unsettled or before != self._fingerprints
@@ -110,7 +110,6 @@ class TruthComparison:
             channels=(TRUTH_CHANGED,),
             on_message=lambda _channel, _payload: self._compare_requested.set(),
             on_subscribed=self._compare_requested.set,
-            on_lost=lambda _error: None,
         )
 
 

@@ -15,11 +15,11 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import (
-    delete_wrong_types,
     is_wrong_type,
     parse_epoch,
     parse_object,
     parse_text,
+    replace_unusable,
     report_unusable,
 )
 from marketswarm.detector import State
@@ -108,9 +108,8 @@ class DeliveryRecords:
         try:
             stored = await bus.ask(bus.client.hgetall(SENTINEL_DIRECT))
         except BusError as error:
-            if not is_wrong_type(error):
+            if not await replace_unusable(error, bus, {SENTINEL_DIRECT: "hash"}):
                 raise
-            await delete_wrong_types(bus, {SENTINEL_DIRECT: "hash"})
             stored = {}
         self._loaded_buses.add(bus.name)
         found: dict[str, OpenOutage] = {}

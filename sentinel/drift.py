@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from marketswarm.detector import Publication, State, Subject, Verdict
+from marketswarm.detector import State, Subject, Verdict
+from marketswarm.detector.verdict import make_alert
 
 SETTLE_SEC: Final = 2.0
 SETTLE_READS: Final = 3
@@ -46,17 +47,11 @@ class _Suspicion:
     reads: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class _PublishedState:
-    state: State
-    ts: float
-
-
 class DriftDetector:
     """The published state of every bus's truth, and the suspected drifts."""
 
     def __init__(self) -> None:
-        self._published: dict[str, _PublishedState] = {}
+        self._published: dict[str, Verdict] = {}
         self._suspicions: dict[str, _Suspicion] = {}
 
     @property
@@ -66,13 +61,13 @@ class DriftDetector:
 
     @property
     def drifted(self) -> list[str]:
-        return [bus for bus, stored in self._published.items() if stored.state is State.DOWN]
+        return [bus for bus, verdict in self._published.items() if verdict.state is State.DOWN]
 
     def restore(self, bus: str, state: State, ts: float) -> None:
         """Apply a verdict that an earlier run published; of two rosters' entries, the later one counts."""
         known = self._published.get(bus)
         if known is None or known.ts < ts:
-            self._published[bus] = _PublishedState(state, ts)
+            self._published[bus] = make_alert(bus, state, Subject.TRUTH, ts)
 
     def evaluate(self, seen: Mapping[str, HeldTruth | None], now: float, wall: float) -> list[Verdict]:
         """Return the verdicts that follow from the documents of all buses.
@@ -109,8 +104,8 @@ class DriftDetector:
 
     def _conclude(self, bus: str, state: State, wall: float, reason: DriftReason | None = None) -> Verdict:
         self._suspicions.pop(bus, None)
-        self._published[bus] = _PublishedState(state, wall)
-        return Verdict(bus, state, Publication.ALERT, wall, subject=Subject.TRUTH, reason=reason)
+        verdict = self._published[bus] = make_alert(bus, state, Subject.TRUTH, wall, reason=reason)
+        return verdict
 
 
 def find_drifted(seen: Mapping[str, HeldTruth | None]) -> dict[str, DriftReason]:

@@ -74,7 +74,6 @@ class Fallback:
                 is_wanted=self._is_wanted,
                 on_accepted=self._record_accepted,
                 on_finished=self._finish_alert,
-                build=lambda alert: build_message(alert, self._fleet, self._zone),
             )
             for channel in channels
         ]
@@ -169,7 +168,9 @@ class Fallback:
                 )
             else:
                 event = self._availability.record_write(bus.name, time.monotonic(), time.time())
-            self._add_bus_ok(event)
+            if event is not None:
+                self._pending.add_own_event(event, time.monotonic())
+                self._wake.set()
             await asyncio.sleep(PROBE_EVERY_SEC)
 
     async def _restore_open_alerts(self, bus: Bus) -> None:
@@ -196,11 +197,6 @@ class Fallback:
         await self._records.write_records(bus, self._pending.open_outages)
         self._wake.set()
 
-    def _add_bus_ok(self, ok: Event | None) -> None:
-        if ok is not None:
-            self._pending.add_own_event(ok, time.monotonic())
-            self._wake.set()
-
     # -- send alerts
 
     async def _send_due_alerts(self) -> None:
@@ -210,16 +206,14 @@ class Fallback:
             log.error("bus.unreached", bus=event.svc, reason=event.reason)
             self._pending.add_own_event(event, now)
         due = self._pending.find_due_alerts(time.monotonic())
-        sent = await asyncio.gather(*(self._records.is_sent_by_others(alert.event.id) for alert in due))
-        for alert, by_others in zip(due, sent, strict=True):
-            if by_others:
-                log.info("fallback.already_sent", id=alert.event.id)
-                self._pending.drop_sent_by_others(alert)
-            elif self._pending.claim(alert):
+        wanted = await asyncio.gather(*map(self._is_wanted, due))
+        for alert, is_wanted in zip(due, wanted, strict=True):
+            if is_wanted and self._pending.claim(alert):
                 log.warning("fallback.needed", id=alert.event.id)
                 self._sending[alert.event.id] = len(self._senders)
+                message = build_message(alert, self._fleet, self._zone)
                 for sender in self._senders:
-                    sender.enqueue(alert)
+                    sender.enqueue(alert, message)
 
     async def _wait_for_work(self) -> None:
         """Wait 0.5 s at most, until the next alert is due or something changed."""
@@ -227,7 +221,7 @@ class Fallback:
         await wait_until_due(self._wake, POLL_SEC if wait_sec is None else min(wait_sec, POLL_SEC))
 
     async def _is_wanted(self, alert: PendingAlert) -> bool:
-        """Return True if an alert is still to be sent, before each attempt of a sender."""
+        """Return True if an alert is still to be sent, before it is claimed and before each attempt."""
         if alert not in self._pending:
             return False
         if await self._records.is_sent_by_others(alert.event.id):

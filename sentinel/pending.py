@@ -131,7 +131,7 @@ class PendingAlerts:
             is_own = outage is not None and outage.is_own
             since = min(event.outage_start(), outage.ts) if outage and is_own else event.outage_start()
             self._own_spans[key] = [*spans, (since, event.ts)][-MAX_OWN_SPANS:]
-            if is_own and not self._find_oks(key):
+            if is_own and not self._find_alerts(key, is_miss=False):
                 self.add_event(event, encode_event(event), now)
 
     def restore(self, stored: Mapping[str, OpenOutage]) -> list[str]:
@@ -156,7 +156,7 @@ class PendingAlerts:
 
         A restored miss from before that is dropped; the end of an outage that the sentinel sent is added.
         """
-        for alert in [one for one in self._alerts.values() if one.key == key and one.is_miss]:
+        for alert in self._find_alerts(key, is_miss=True):
             if alert.is_restored and not alert.is_claimed and alert.event.ts < ts:
                 del self._alerts[alert.event.id]
         outage = self.open_outages.get(key)
@@ -182,7 +182,8 @@ class PendingAlerts:
         """Mark an alert as claimed; drop it and return False if it is an ok without a miss of ours."""
         if not alert.is_miss:
             outage = self.open_outages.get(alert.key)
-            misses = [outage.id] if outage else [miss.event.id for miss in self._find_misses(alert.key)]
+            pending = self._find_alerts(alert.key, is_miss=True)
+            misses = [outage.id] if outage else [miss.event.id for miss in pending]
             if not misses:
                 self._alerts.pop(alert.event.id, None)
                 return False
@@ -198,7 +199,7 @@ class PendingAlerts:
         if alert.is_restored:  # perhaps by an earlier run of ours, as a bus that is still to be asked may say
             self._seen.pop(alert.event.id, None)
         if alert.is_miss:
-            for ok in self._find_oks(alert.key):
+            for ok in self._find_alerts(alert.key, is_miss=False):
                 if alert.key not in self.open_outages and not ok.is_claimed:
                     self._alerts.pop(ok.event.id, None)
         else:
@@ -228,9 +229,9 @@ class PendingAlerts:
             self._down.add(key)
             return event.by == self._sentinel or not self._is_known_outage(key, event.ts)
         self._down.discard(key)
-        if key not in self.open_outages and not self._find_misses(key):
+        if key not in self.open_outages and not self._find_alerts(key, is_miss=True):
             return False
-        for ok in self._find_oks(key):
+        for ok in self._find_alerts(key, is_miss=False):
             if not ok.is_claimed:  # the new one is later, or the healer's instead of our own
                 del self._alerts[ok.event.id]
         return True
@@ -245,15 +246,9 @@ class PendingAlerts:
             return True
         return _is_within(ts, spans)
 
-    def _find_misses(self, key: str) -> list[PendingAlert]:
-        return [alert for alert in self._find_alerts(key) if alert.is_miss]
-
-    def _find_oks(self, key: str) -> list[PendingAlert]:
-        return [alert for alert in self._find_alerts(key) if not alert.is_miss]
-
-    def _find_alerts(self, key: str) -> Iterable[PendingAlert]:
-        """Oldest first."""
-        return [alert for alert in self._alerts.values() if alert.key == key]
+    def _find_alerts(self, key: str, *, is_miss: bool) -> list[PendingAlert]:
+        """Return the pending misses or oks with this key, oldest first."""
+        return [alert for alert in self._alerts.values() if alert.key == key and alert.is_miss is is_miss]
 
     def _forget_earlier_oks(self, key: str) -> None:
         """Mark the oks as seen that came before a miss: read again, from another bus, they don't end it."""

@@ -46,7 +46,6 @@ class ChannelSender:
         channel: the channel to send over; the caller closes it.
         is_wanted: returns, before each attempt, whether the alert is still to be sent.
         on_finished: called when this sender will not try the alert any more, whether accepted or not.
-        build: returns the message of an alert, when the alert is added.
     """
 
     def __init__(
@@ -56,13 +55,11 @@ class ChannelSender:
         is_wanted: Callable[[PendingAlert], Awaitable[bool]],
         on_accepted: Callable[[PendingAlert, str], None],
         on_finished: Callable[[PendingAlert], None],
-        build: Callable[[PendingAlert], Message] = build_message,
     ) -> None:
         self.channel = channel
         self.trouble: str | None = None
         """Why the last attempt failed, as text for a beat's `detail`; None if it did not."""
         self._is_alert_wanted, self._on_accepted, self._on_finished = is_wanted, on_accepted, on_finished
-        self._build = build
         self._alerts: dict[str, PendingAlert] = {}  # by the id of their message and event
         self._worker = ChannelWorker(
             channel,
@@ -75,10 +72,10 @@ class ChannelSender:
     def __len__(self) -> int:
         return len(self._worker)
 
-    def enqueue(self, alert: PendingAlert) -> None:
-        """Add an alert, which never blocks; if there are too many, give up the oldest."""
+    def enqueue(self, alert: PendingAlert, message: Message) -> None:
+        """Add an alert with its message, which never blocks; if there are too many, give up the oldest."""
         self._alerts[alert.event.id] = alert
-        self._worker.put(self._build(alert))
+        self._worker.put(message)
 
     async def run(self) -> None:
         """Send the messages that are due, one after the other, until cancelled."""

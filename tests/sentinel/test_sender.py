@@ -98,10 +98,13 @@ class Scene:
     def end(self, one: PendingAlert) -> None:
         self.ended.append(one.event.id)
 
+    def add(self, one: PendingAlert) -> None:
+        self.sender.enqueue(one, build_message(one))
+
     async def play(self, *alerts: PendingAlert) -> None:
         """Runs until everything is over."""
         for one in alerts:
-            self.sender.enqueue(one)
+            self.add(one)
         task = asyncio.create_task(self.sender.run())
         await auntil(lambda: len(self.ended) >= len(alerts))
         task.cancel()
@@ -136,10 +139,10 @@ async def test_one_that_is_never_accepted_holds_up_no_other_and_is_still_seen():
     others = [alert(3 + n, Kind.BUS_MISS, f"bus-{n}") for n in range(3)]
     channel = Picky(ill.event.id)
     scene = Scene(channel)
-    scene.sender.enqueue(ill)
-    scene.sender.enqueue(later)
+    scene.add(ill)
+    scene.add(later)
     for one in others:
-        scene.sender.enqueue(one)
+        scene.add(one)
     task = asyncio.create_task(scene.sender.run())
     try:
         await auntil(lambda: len(scene.accepted) == len(others) and channel.tried.count(ill.event.id) > 3)
@@ -155,11 +158,11 @@ async def test_one_that_comes_during_a_pause_goes_at_once(monkeypatch):
     ill, other = alert(1), alert(2, Kind.BUS_MISS, "market-redis")
     channel = Picky(ill.event.id)
     scene = Scene(channel)
-    scene.sender.enqueue(ill)
+    scene.add(ill)
     task = asyncio.create_task(scene.sender.run())
     try:
         await auntil(lambda: channel.tried == [ill.event.id])
-        scene.sender.enqueue(other)
+        scene.add(other)
         await auntil(lambda: scene.accepted == [other.event.id])
     finally:
         task.cancel()
@@ -177,7 +180,7 @@ async def test_a_refusal_for_good_is_not_repeated_is_seen_and_holds_nothing_up(c
     channel = Scripted(SendError("404", Failure.BROKEN))
     scene = Scene(channel)
     first, second = alert(1), alert(2)
-    scene.sender.enqueue(first)
+    scene.add(first)
     await scene.play(second)
     assert channel.tried[0] == first.event.id
     assert scene.ended[0] == first.event.id
@@ -207,7 +210,7 @@ async def test_what_others_told_meanwhile_is_not_sent():
 async def test_it_holds_no_more_than_there_may_be_owed():
     scene = Scene(Scripted())
     for n in range(MAX_PENDING + 5):
-        scene.sender.enqueue(alert(n))
+        scene.add(alert(n))
     assert len(scene.sender) == MAX_PENDING
     assert scene.ended == [alert(n).event.id for n in range(5)]
 
