@@ -69,6 +69,7 @@ class Relay:
     Args:
         rule: which stream, and what the service may alert on.
         leadership: the leadership on the bus; only the leader copies.
+        is_named: returns True if the truth in force names a service.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Relay:
         leadership: Leadership,
         log_length: LogLength,
         *,
-        is_named: Callable[[], bool],
+        is_named: Callable[[str], bool],
         tracer: Tracer | None = None,
     ) -> None:
         self.rule, self._tracer = rule, tracer
@@ -169,7 +170,7 @@ class Relay:
 
     def _is_close_due(self) -> bool:
         """Return True if the truth does not name the service for CLOSE_AFTER_SEC, and some may be open."""
-        if self._is_named() or self._closed.position == self._position:
+        if self._is_named(self.rule.by) or self._closed.position == self._position:
             self._close_at = None
             return False
         now = asyncio.get_running_loop().time()

@@ -43,9 +43,6 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     monitor.expect_starts(me.settings.starting_services, me.settings.starting_until)
     length = monitor.log_lengths[home]
 
-    def is_named(svc: str) -> bool:
-        return svc in me.truth.services
-
     relays = [
         Relay(
             rule,
@@ -53,7 +50,7 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
             lambda: encoder.channel,
             election,
             length,
-            is_named=partial(is_named, rule.by),
+            is_named=lambda svc: svc in me.truth.services,
             tracer=tracer,
         )
         for rule in RULES

@@ -104,7 +104,8 @@ class Lease:
         self._on_renewed = on_renewed
         self._seen_end = "", float("inf")
         """The last other holder, and when its lease ends, by `clock`."""
-        self._expires_at = _NEVER
+        self.expires_at = _NEVER
+        """When the lease ends unless it is renewed, by `clock`."""
         self._free_in_sec = life_sec
         # the claim, the first of these, finds a lease again whose answer was lost; two blocks of one process
         # have two claims
@@ -116,12 +117,7 @@ class Lease:
 
         Read it right before an action that can't be undone.
         """
-        return clock() < self._expires_at
-
-    @property
-    def expires_at(self) -> float:
-        """When the lease ends unless it is renewed, by `clock`."""
-        return self._expires_at
+        return clock() < self.expires_at
 
     def next_request_sec(self, chance: float) -> float:
         """Return the seconds until the next request for a lease that another process holds.
@@ -141,8 +137,8 @@ class Lease:
         """Return the reason for the loss."""
         pause_sec, loss = self.life_sec / RENEWALS, "it was not renewed in time"
         while True:
-            await asyncio.sleep(min(pause_sec, max(0.0, self._expires_at - clock())))
-            left_sec = self._expires_at - clock()
+            await asyncio.sleep(min(pause_sec, max(0.0, self.expires_at - clock())))
+            left_sec = self.expires_at - clock()
             if left_sec <= 0:
                 return loss
             try:
@@ -151,14 +147,14 @@ class Lease:
                 pause_sec, loss = self.life_sec / RETRIES, f"{error.bus} {error.reason}"
             else:
                 pause_sec = self.life_sec / RENEWALS
-                if self._expires_at == _NEVER:
+                if self.expires_at == _NEVER:
                     return f"{self.holder} has it" if self.holder else "it is gone from the bus"
 
     async def release(self) -> None:
         """If the bus does not answer, the lease expires by itself."""
         if self.epoch and not self.held:
             return  # it was lost
-        self._expires_at = _NEVER
+        self.expires_at = _NEVER
         with contextlib.suppress(BusError):
             await self._run_script("give", RELEASE_WITHIN_SEC)
 
@@ -175,9 +171,9 @@ class Lease:
             log.warning("lease.unusable", lease=self.name, found=unusable.decode("utf-8", "replace"))
         self._free_in_sec = int(left_ms) / 1000
         if int(epoch):
-            self.epoch, self._expires_at, self.holder = int(epoch), sent_at + self.life_sec, ""
+            self.epoch, self.expires_at, self.holder = int(epoch), sent_at + self.life_sec, ""
         else:
-            self._expires_at, self.holder = _NEVER, holder.decode("utf-8", "replace")
+            self.expires_at, self.holder = _NEVER, holder.decode("utf-8", "replace")
             self._note_end(clock() + self._free_in_sec)
 
     def _note_end(self, ends_at: float) -> None:

@@ -25,7 +25,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.metrics import Source
 from marketswarm.settings import CommonSettings, TracingSettings, read_settings
 from marketswarm.tracing import Tracer, open_tracer
-from marketswarm.truth import Heartbeat, Service, Truth
+from marketswarm.truth import SYSTEM, Heartbeat, Service, Truth
 
 CLOSE_WITHIN_SEC: Final = 0.5
 S = TypeVar("S", bound=CommonSettings)
@@ -58,31 +58,29 @@ def resolve_section(
     agent beats all the time, so each of its beats would count as the report of a run. Raises Exit, code 2, if
     the truth has no section for the agent or one with a schedule, and both `heartbeat` and `last` are None.
     """
-    timeout_sec = truth.timeout_of(name)
     section = truth.services.get(name)
-    if section is not None and heartbeat is None and section.heartbeat.schedule is not None:
-        if last is not None:
-            return replace(last, missing="a job in the truth, and an agent is none")
+    if heartbeat is not None:
+        beats = heartbeat(section)
+    elif section is not None and section.heartbeat.schedule is None:
+        beats = section.heartbeat
+    elif last is not None:
+        missing = "not in the truth" if section is None else "a job in the truth, and an agent is none"
+        return replace(last, missing=missing)
+    elif section is not None:
         raise Exit(
             Code.CONFIGURATION,
             f"the truth gives {name} a schedule, and an agent beats all the time: start it by "
             f"`marketswarm exec {name} -- …`, or give it an interval_sec instead and run bootstrap",
         )
-    if section is not None:
-        beats = section.heartbeat if heartbeat is None else heartbeat(section)
-        beats = beats.but(channel=beats.channel_for(name))
-        return ResolvedSection(replace(section, heartbeat=beats), truth.bus_of(name), timeout_sec)
-    if heartbeat is not None:
-        beats = heartbeat(None)
-        beats = beats.but(channel=beats.channel_for(name))
-        return ResolvedSection(Service(heartbeat=beats), "system-redis", timeout_sec)
-    if last is not None:
-        return replace(last, missing="not in the truth")
-    raise Exit(
-        Code.CONFIGURATION,
-        f'the truth has no section for {name}: add "{name}": {{"heartbeat": {{"interval_sec": 10}}}} '
-        "to its services and run bootstrap",
-    )
+    else:
+        raise Exit(
+            Code.CONFIGURATION,
+            f'the truth has no section for {name}: add "{name}": {{"heartbeat": {{"interval_sec": 10}}}} '
+            "to its services and run bootstrap",
+        )
+    beats = beats.but(channel=beats.channel_for(name))
+    found = Service(beats) if section is None else replace(section, heartbeat=beats)
+    return ResolvedSection(found, SYSTEM if section is None else truth.bus_of(name), truth.timeout_of(name))
 
 
 OpenBus = Callable[[str, str], Bus]

@@ -191,7 +191,17 @@ def _next_state(
 ) -> tuple[OutageState, Event | None]:
     """Return the event that follows, too; `seen` and `ts` are left unchanged."""
     if state.verdict == "down":
-        return _next_state_when_down(rule, name, state, outcome, thresholds)
+        if outcome.error is not None:
+            return _report_miss(rule, name, replace(state, oks=0, back=None), outcome, thresholds)
+        oks = state.oks + 1
+        back = outcome.ts if state.back is None else state.back
+        if oks < thresholds.up_after:
+            return replace(state, oks=oks, back=back), None
+        event = None
+        if state.told:
+            down_sec = None if state.since is None else max(0.0, back - state.since)
+            event = _make_event(rule, rule.ok, name, state, outcome.ts, down_sec=down_sec)
+        return OutageState("up", seen=state.seen), event
     if outcome.error is None:
         return replace(state, verdict="up", fails=0, since=None, error=None), None
     fails = state.fails + 1
@@ -200,22 +210,6 @@ def _next_state(
     if fails < thresholds.down_after:
         return after, None
     return _report_miss(rule, name, replace(after, verdict="down", fails=0), outcome, thresholds)
-
-
-def _next_state_when_down(
-    rule: AlertRule, name: str, state: OutageState, outcome: TargetOutcome, thresholds: Thresholds
-) -> tuple[OutageState, Event | None]:
-    if outcome.error is not None:
-        return _report_miss(rule, name, replace(state, oks=0, back=None), outcome, thresholds)
-    oks = state.oks + 1
-    back = outcome.ts if state.back is None else state.back
-    if oks < thresholds.up_after:
-        return replace(state, oks=oks, back=back), None
-    event = None
-    if state.told:
-        down_sec = None if state.since is None else max(0.0, back - state.since)
-        event = _make_event(rule, rule.ok, name, state, outcome.ts, down_sec=down_sec)
-    return OutageState("up", seen=state.seen), event
 
 
 def _report_miss(

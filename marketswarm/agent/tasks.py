@@ -142,7 +142,6 @@ async def subscribe_inside(
             channels=(channel,),
             on_message=lambda _channel, payload: on_message(payload),
             on_subscribed=lambda: on_message(None),
-            on_lost=lambda _error: None,
         ),
         name=f"{channel} on {bus.name}",
     )

@@ -38,7 +38,7 @@ async def subscribe(
     *,
     on_message: Callable[[bytes, bytes], None],
     on_subscribed: Callable[[], None],
-    on_lost: Callable[[BusError], None],
+    on_lost: Callable[[BusError], None] = lambda _error: None,
     channels: Sequence[str] = (),
     patterns: Sequence[str] = (),
     on_skipped: Callable[[bytes], None] | None = None,

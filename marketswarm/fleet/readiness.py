@@ -92,7 +92,6 @@ class InstanceCounter:
                         channels=channels,
                         on_message=self.count_beat,
                         on_subscribed=lambda name=name: self._record_subscription(name),  # type: ignore[misc]  # its default is text
-                        on_lost=lambda _error: None,
                     )
                 )
 

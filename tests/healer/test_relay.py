@@ -19,7 +19,7 @@ from marketswarm.testing import MemoryBus
 from support.waiting import auntil
 
 
-def make_relay(get_bus, leadership, is_named=lambda: True):
+def make_relay(get_bus, leadership, is_named=lambda _svc: True):
     return Relay(RULES[0], get_bus, lambda: "healer:alerts", leadership, LogLength(), is_named=is_named)
 
 
