@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from healer.service_alert import close_outage, parse_service_alert
@@ -63,6 +64,7 @@ _HELP: Final = {
 _METRICS: Final = MetricTable("marketswarm_relay_", _HELP)
 
 
+@dataclass(eq=False)
 class Relay:
     """Copies the stream of one service's alerts to the log and the channel of alerts.
 
@@ -72,30 +74,23 @@ class Relay:
         is_named: returns True if the truth in force names a service.
     """
 
-    def __init__(
-        self,
-        rule: AlertRule,
-        bus: Callable[[], Bus],
-        channel: Callable[[], str],
-        leadership: Leadership,
-        log_length: LogLength,
-        *,
-        is_named: Callable[[str], bool],
-        tracer: Tracer | None = None,
-    ) -> None:
-        self.rule, self._tracer = rule, tracer
-        self._bus, self._channel, self._leadership = bus, channel, leadership
-        self._log_length, self._is_named = log_length, is_named
-        self._stored_position: bytes | None = None  # the position as the bus holds it; None: to be read
-        self._position = FIRST_ID  # up to which entry events are copied
-        self._follower: StreamFollower
-        self._closed = ClosedOutages()
-        self._close_at: float | None = None  # when to close outages (monotonic); None: none is open
-        self._unlogged: Counter[str] = Counter()
-        self._logged_at = float("-inf")
-        self.copied = 0
-        self.skipped: Counter[str] = Counter()
-        """The number of entries that were not copied, by reason."""
+    rule: AlertRule
+    get_bus: Callable[[], Bus]
+    get_channel: Callable[[], str]
+    leadership: Leadership
+    log_length: LogLength
+    is_named: Callable[[str], bool]
+    tracer: Tracer | None = None
+    copied: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """The number of entries that were not copied, by reason."""
+    _stored_position: bytes | None = None  # the position as the bus holds it; None: to be read
+    _position: bytes = FIRST_ID  # up to which entry events are copied
+    _follower: StreamFollower = field(init=False)
+    _closed: ClosedOutages = field(default_factory=ClosedOutages)
+    _close_at: float | None = None  # when to close outages (monotonic); None: none is open
+    _unlogged: Counter[str] = field(default_factory=Counter)
+    _logged_at: float = float("-inf")
 
     async def run(self) -> None:
         """Copy until cancelled, while this healer leads."""
@@ -109,8 +104,8 @@ class Relay:
 
     async def _copy_while_leading(self) -> None:
         """Copy the next page and close what is due; wait a moment if another healer leads. Raise BusError."""
-        bus = self._bus()
-        fence = self._leadership.fence(bus.name)
+        bus = self.get_bus()
+        fence = self.leadership.fence(bus.name)
         if fence is None:
             self._stored_position = None
             await asyncio.sleep(STANDBY_SEC)
@@ -135,8 +130,8 @@ class Relay:
         self._stored_position = self._position = position
         self.copied += len(events)
         for each in raw:
-            if self._tracer is not None:
-                record_publication(self._tracer, "healer", bus.name, each, is_home=True)
+            if self.tracer is not None:
+                record_publication(self.tracer, "healer", bus.name, each, is_home=True)
         self.skipped += skipped
         self._unlogged += skipped
         if len(entries) == PAGE_SIZE:
@@ -152,25 +147,25 @@ class Relay:
         Return False, with nothing written, if another healer leads or wrote the field. Raise BusError.
         """
         keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
-        length = await self._log_length.compute_length(bus)
-        args: list[str | bytes | float] = [*fence, length, self._channel(), field, *change, *events]
+        length = await self.log_length.compute_length(bus)
+        args: list[str | bytes | float] = [*fence, length, self.get_channel(), field, *change, *events]
         try:
             outcome = await bus.script(_RELAY, keys, args)
         except BusError as error:
             await replace_unusable(error, bus, {ALERT_LOG: "stream"})
             raise
         if outcome == NOT_THE_LEADER:
-            self._leadership.deny_leadership(bus.name)
+            self.leadership.deny_leadership(bus.name)
         if outcome in (NOT_THE_LEADER, POSITION_MOVED):
             self._stored_position = None
             return False
         if outcome == CHANNEL_REFUSED:
-            log.error("publish.channel_refused", bus=bus.name, channel=self._channel())
+            log.error("publish.channel_refused", bus=bus.name, channel=self.get_channel())
         return True
 
     def _is_close_due(self) -> bool:
         """Return True if the truth does not name the service for CLOSE_AFTER_SEC, and some may be open."""
-        if self._is_named(self.rule.by) or self._closed.position == self._position:
+        if self.is_named(self.rule.by) or self._closed.position == self._position:
             self._close_at = None
             return False
         now = asyncio.get_running_loop().time()

@@ -6,6 +6,7 @@ decide which healer publishes (`election.py`), and copies the alerts of services
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 
 from healer.election import LeaderElection
@@ -75,25 +76,21 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
         await election.release()
 
 
+@dataclass(eq=False)
 class RosterFollower:
     """Has the monitor watch what the truth in force says, and the election hold a lease on each bus."""
 
-    def __init__(
-        self,
-        me: Agent[HealerSettings],
-        monitor: Monitor,
-        encoder: VerdictEncoder,
-        election: LeaderElection,
-        home: str,
-    ) -> None:
-        self._me, self._monitor, self._encoder = me, monitor, encoder
-        self._election, self._home = election, home
-        self.reseeded = asyncio.Event()
-        """Set when there is another truth; `run` puts it in force."""
+    me: Agent[HealerSettings]
+    monitor: Monitor
+    encoder: VerdictEncoder
+    election: LeaderElection
+    home: str
+    reseeded: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there is another truth; `run` puts it in force."""
 
     def apply_now(self) -> None:
         """Put the truth in force at once, before the monitor runs."""
-        for _ in self._apply(self._me.truth, self._plan(self._me.truth)):
+        for _ in self._apply(self.me.truth, self._plan(self.me.truth)):
             pass
 
     async def run(self) -> None:
@@ -104,31 +101,31 @@ class RosterFollower:
             try:
                 await self._follow_truth()
             except Exception as error:  # whatever it is, what is in force is monitored on
-                self._me.log.exception("truth.rejected", revision=self._me.revision)
-                problem = f"can't go by revision {self._me.revision}: {type(error).__name__}"
-                self._me.set_degraded(problem, part="roster")
+                self.me.log.exception("truth.rejected", revision=self.me.revision)
+                problem = f"can't go by revision {self.me.revision}: {type(error).__name__}"
+                self.me.set_degraded(problem, part="roster")
             else:
-                self._me.set_degraded(None, part="roster")
+                self.me.set_degraded(None, part="roster")
 
     async def _follow_truth(self) -> None:
         """Put the truth in force; a plan that names a hundred thousand channels ends with this call."""
-        truth = self._me.truth
+        truth = self.me.truth
         change = await asyncio.to_thread(self._plan, truth)
         time_slice = TimeSlice()
-        for _ in self._apply(truth, change) if truth is self._me.truth else ():
+        for _ in self._apply(truth, change) if truth is self.me.truth else ():
             await time_slice.pause()
 
     def _plan(self, truth: Truth) -> RosterChange:
         """Return what a truth changes for the healer; change nothing."""
         timeouts = dict.fromkeys(truth.bus_names(), truth.bus_timeout_sec())
         watches = truth.watched()
-        return plan_change(self._monitor.detector.services, watches, timeouts)
+        return plan_change(self.monitor.detector.services, watches, timeouts)
 
     def _apply(self, truth: Truth, change: RosterChange) -> Iterator[None]:
-        buses = open_buses(truth, self._me, self._home)
-        self._encoder.channel = find_alert_target(truth, self._me.settings)[1]
-        yield from self._monitor.change_roster(change, publish_to=change.buses)
-        self._election.set_buses(buses)
+        buses = open_buses(truth, self.me, self.home)
+        self.encoder.channel = find_alert_target(truth, self.me.settings)[1]
+        yield from self.monitor.change_roster(change, publish_to=change.buses)
+        self.election.set_buses(buses)
 
 
 def open_buses(truth: Truth, me: Agent[HealerSettings], home: str) -> dict[str, Bus]:

@@ -6,6 +6,7 @@ is left out until it is one again, so it stops no other stream of its bus.
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from marketswarm.agent.member import Agent
@@ -37,6 +38,7 @@ class StreamWorker(Protocol):
 Worker = TypeVar("Worker", bound=StreamWorker)
 
 
+@dataclass(eq=False)
 class WorkerPool(Generic[Worker]):
     """Run one worker for each bus that has streams; one whose bus fails tries again after a pause.
 
@@ -44,21 +46,16 @@ class WorkerPool(Generic[Worker]):
         me: the agent; its `boot` is the name of the consumers.
     """
 
-    def __init__(
-        self,
-        me: Agent[Any],
-        streams_now: Callable[[], Iterable[InputStream]],
-        group_now: Callable[[], str],
-        make_worker: Callable[[], Worker],
-        make_outage: Callable[[], Outage],
-        *,
-        make_consumer: Callable[[Bus, Iterable[str], str, str], Consumer] = Consumer,
-    ) -> None:
-        self._me, self._streams_now, self._group_now = me, streams_now, group_now
-        self._make_worker, self._make_outage, self._make_consumer = make_worker, make_outage, make_consumer
-        self._workers: dict[str, Worker] = {}
-        self._types: dict[str, StreamTypes] = {}  # by bus
-        self._outages: dict[str, Outage] = {}  # by the bus of the worker; the bus that fails may be another
+    me: Agent[Any]
+    streams_now: Callable[[], Iterable[InputStream]]
+    group_now: Callable[[], str]
+    make_worker: Callable[[], Worker]
+    make_outage: Callable[[], Outage]
+    make_consumer: Callable[[Bus, Iterable[str], str, str], Consumer] = Consumer
+    _workers: dict[str, Worker] = field(default_factory=dict)
+    _types: dict[str, StreamTypes] = field(default_factory=dict)  # by bus
+    # by the bus of the worker; the bus that fails may be another
+    _outages: dict[str, Outage] = field(default_factory=dict)
 
     @property
     def workers(self) -> list[Worker]:
@@ -77,29 +74,29 @@ class WorkerPool(Generic[Worker]):
         return "; ".join(dict.fromkeys([*failing, *wrong])) or None
 
     def start_workers(self) -> None:
-        for bus in {stream.bus for stream in self._streams_now()} - self._workers.keys():
-            self._workers[bus] = worker = self._make_worker()
-            self._me.task(self._run(bus, worker), name=f"work {bus}")
+        for bus in {stream.bus for stream in self.streams_now()} - self._workers.keys():
+            self._workers[bus] = worker = self.make_worker()
+            self.me.task(self._run(bus, worker), name=f"work {bus}")
 
     async def _run(self, bus: str, worker: Worker) -> None:
         """Have entries processed until the truth names no stream on the bus; then leave the groups."""
         consumer: Consumer | None = None
-        outage = self._outages[bus] = self._make_outage()
+        outage = self._outages[bus] = self.make_outage()
         types = self._types[bus] = StreamTypes()
         try:
-            async for attempt in retrying(outage, self._me.rest):
-                named = {each.key: each for each in self._streams_now() if each.bus == bus}
+            async for attempt in retrying(outage, self.me.rest):
+                named = {each.key: each for each in self.streams_now() if each.bus == bus}
                 if not named:
                     break
                 with attempt:
                     try:
-                        async with self._me.waiting(BUS_SEC):
-                            usable = await types.find_streams(self._me.bus(bus), named)
+                        async with self.me.waiting(BUS_SEC):
+                            usable = await types.find_streams(self.me.bus(bus), named)
                         if streams := {key: named[key] for key in usable}:
                             consumer = await self._open_consumer(consumer, bus, streams)
                             await worker.process_next(consumer, streams)
                         else:
-                            await self._me.rest(TYPES_EVERY_SEC)
+                            await self.me.rest(TYPES_EVERY_SEC)
                     except TimeoutError:
                         # several requests together took longer than BUS_SEC, each less than its own limit
                         raise BusError(bus, "timeout") from None
@@ -115,13 +112,13 @@ class WorkerPool(Generic[Worker]):
 
     async def _open_consumer(self, current: Consumer | None, bus: str, streams: Iterable[str]) -> Consumer:
         """Return the current consumer if its bus, streams and group are the same, otherwise a new one."""
-        consumer = self._make_consumer(self._me.bus(bus), streams, self._group_now(), self._me.boot)
+        consumer = self.make_consumer(self.me.bus(bus), streams, self.group_now(), self.me.boot)
         if current is not None and (
             (current.bus, current.streams, current.group) == (consumer.bus, consumer.streams, consumer.group)
         ):
             return current
         await self._close_consumer(current)
-        async with self._me.waiting(BUS_SEC):
+        async with self.me.waiting(BUS_SEC):
             await consumer.open()
         return consumer
 
@@ -129,5 +126,5 @@ class WorkerPool(Generic[Worker]):
         """Leave the groups; give the consumer up if that takes too long."""
         if consumer is not None:
             with contextlib.suppress(TimeoutError):
-                async with self._me.waiting(BUS_SEC):
+                async with self.me.waiting(BUS_SEC):
                     await consumer.close()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from marketswarm import log as logs
@@ -15,6 +16,7 @@ LOG_EVERY_SEC: Final = 1.0
 SHORT_GAP_SEC: Final = 2.0
 
 
+@dataclass(eq=False)
 class DetectorFeed:
     """The `SessionHandler` of the listeners: passes their reports to the detector and publishes its verdicts.
 
@@ -25,23 +27,14 @@ class DetectorFeed:
         notify_channel_allowed: called with the name of a bus that refuses a service's channel no longer.
     """
 
-    def __init__(
-        self,
-        *,
-        publish: Callable[[Verdict], None],
-        wake: Callable[[], None],
-        notify_session_opened: Callable[[str], None],
-        notify_silence_ended: Callable[[], None],
-        notify_channel_allowed: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self.detector = Detector(read_clocks())
-        self._publish = publish
-        self._wake = wake
-        self._notify_session_opened = notify_session_opened
-        self._notify_silence_ended = notify_silence_ended
-        self._notify_channel_allowed = notify_channel_allowed
-        self._logged = (0, 0, 0)  # how many malformed, replayed and dropped payloads had been logged
-        self._logged_at = 0.0
+    publish: Callable[[Verdict], None]
+    wake: Callable[[], None]
+    notify_session_opened: Callable[[str], None]
+    notify_silence_ended: Callable[[], None]
+    notify_channel_allowed: Callable[[str], None] = lambda _: None
+    detector: Detector = field(default_factory=lambda: Detector(read_clocks()))
+    _logged: tuple[int, int, int] = (0, 0, 0)  # how many malformed, replayed and dropped payloads were logged
+    _logged_at: float = 0.0
 
     def on_session_opened(self, bus: str) -> None:
         """Start a session in the clock of `bus`, log it and call `notify_session_opened`.
@@ -52,15 +45,15 @@ class DetectorFeed:
         if watched is not None:
             watched.clock.note_session_opened()
             log.info("monitor.listening", bus=bus, channels=len(watched.channels))
-            self._notify_session_opened(bus)
+            self.notify_session_opened(bus)
 
     def on_channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
         """Set the channels that the bus refuses, publish what follows, and report those it allows again."""
         verdicts = self.detector.set_refused_channels(bus, channels, now)
         for verdict in verdicts:
-            self._publish(verdict)
+            self.publish(verdict)
         if any(verdict.state is State.UP for verdict in verdicts):
-            self._notify_channel_allowed(bus)
+            self.notify_channel_allowed(bus)
 
     def on_session_lost(self, bus: str, reason: str) -> None:
         """End the session in the clock of `bus` for this reason, and log it. Ignore an unwatched bus."""
@@ -76,9 +69,9 @@ class DetectorFeed:
         """Pass messages to the detector and publish its verdicts; return the messages that are not beats."""
         result = self.detector.take_messages(bus, messages, now)
         for verdict in result.verdicts:
-            self._publish(verdict)
+            self.publish(verdict)
         if self.detector.silences.take_ended():
-            self._notify_silence_ended()
+            self.notify_silence_ended()
         return result.others
 
     def on_canary_sent(self, bus: str, number: int, now: Moment, worked_sec: float) -> None:
@@ -99,9 +92,9 @@ class DetectorFeed:
         If services on the bus wait for a canary, wake the evaluator.
         """
         for verdict in self.detector.take_canary(bus, number, now, worked_sec):
-            self._publish(verdict)
+            self.publish(verdict)
         if bus in self.detector.buses and self.detector.buses[bus].has_waiting:
-            self._wake()
+            self.wake()
 
     def get_missing_canary_sec(self, bus: str, now: float, worked_sec: float) -> float:
         """Return for how long the listener has waited for a canary of `bus`; 0 for an unwatched bus."""

@@ -8,6 +8,7 @@ the next answer. The agent's own metrics are in `marketswarm.agent.metrics`.
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -63,22 +64,19 @@ _HELP: Final = {
     "service_misses_total{svc}": "Times declared down.",
 }
 _METRICS: Final = MetricTable("marketswarm_", _HELP)
+_DELAYS_SEC: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 
+@dataclass(eq=False)
 class MonitorMetrics:
     """The metrics of one monitor."""
 
-    def __init__(
-        self,
-        detector: Detector,
-        links: Mapping[str, BusLink],
-        leadership: Leadership,
-        failed_saves: Mapping[str, int] = MappingProxyType({}),
-    ) -> None:
-        self._failed_saves = failed_saves
-        self._detector, self._links, self._leadership = detector, links, leadership
-        self._heard = 0
-        self._delay = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+    detector: Detector
+    links: Mapping[str, BusLink]
+    leadership: Leadership
+    failed_saves: Mapping[str, int] = MappingProxyType({})
+    _heard: int = 0
+    _delay: Histogram = field(default_factory=lambda: Histogram(*_DELAYS_SEC))
 
     def observe_delay(self, verdict: Verdict, overdue_sec: float) -> float:
         """Record how long after its deadline a bus took a miss, and return that, in seconds.
@@ -95,8 +93,8 @@ class MonitorMetrics:
         yield from self._collect_services()
 
     def _collect_detection(self) -> Iterator[Family]:
-        counts, publishers = self._detector.counts, self._publishers()
-        buses = list(self._detector.buses.values())
+        counts, publishers = self.detector.counts, self._publishers()
+        buses = list(self.detector.buses.values())
         # a payload that proves to be no beat is subtracted later, but a Prometheus counter must not fall
         self._heard = max(self._heard, counts.heard)
         return _METRICS.collect(
@@ -107,8 +105,8 @@ class MonitorMetrics:
             beats_unheard_total=counts.unheard,
             last_beats_unreadable_total=counts.unreadable,
             stalls_total=counts.stalls,
-            failed_saves_total=self._failed_saves,
-            judging=not self._detector.is_restoring,
+            failed_saves_total=self.failed_saves,
+            judging=not self.detector.is_restoring,
             bus_up={bus.name: _UP_VALUES.get(bus.state) for bus in buses},
             bus_listening={bus.name: bus.clock.is_listening for bus in buses},
             bus_listened_seconds_total={bus.name: bus.clock.proven for bus in buses},
@@ -124,7 +122,7 @@ class MonitorMetrics:
         )
 
     def _publishers(self) -> list[tuple[str, Publisher]]:
-        links = list(self._links.items())
+        links = list(self.links.items())
         return [(name, link.publisher) for name, link in links if link.publisher is not None]
 
     def _collect_leadership(self) -> Iterator[Family]:
@@ -132,7 +130,7 @@ class MonitorMetrics:
 
         Return nothing for a sole leader.
         """
-        fences = {name: self._leadership.fence(name) for name, _ in self._publishers()}
+        fences = {name: self.leadership.fence(name) for name, _ in self._publishers()}
         if all(fence == UNFENCED for fence in fences.values()):
             return iter(())  # a sole listener has no lease
         return _METRICS.collect(
@@ -141,11 +139,11 @@ class MonitorMetrics:
         )
 
     def _collect_services(self) -> Iterator[Family]:
-        services = list(self._detector.services.values())
+        services = list(self.detector.services.values())
         counts = Counter(each.state for each in services)
         return _METRICS.collect(
             services={State.UP: 0, State.DOWN: 0, State.UNKNOWN: 0, **counts},
-            services_unwatchable=len(self._detector.refused),
+            services_unwatchable=len(self.detector.refused),
             service_up=((each.svc, _UP_VALUES.get(each.state)) for each in services),
             service_last_beat_timestamp_seconds=(
                 (each.svc, last.wall) for each in services if (last := each.last_beat) is not None

@@ -12,7 +12,7 @@ unread events up to a limit.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
@@ -122,11 +122,8 @@ class LogLength:
             return self.unread  # there is no log yet, or the offer that follows fails with the same reason
 
 
-class PublishedVerdict(NamedTuple):
-    """A verdict that the bus has, and its alert event as JSON (empty for a verdict without one)."""
-
-    verdict: Verdict
-    event: bytes
+PublishedVerdict = tuple[Verdict, bytes]
+"""A verdict that the bus has, and its alert event as JSON (empty for a verdict without one)."""
 
 
 class Publisher:
@@ -291,10 +288,7 @@ class Publisher:
             now, verdicts = time.monotonic(), self.queue.pop_oldest(len(batch))
             self.recent.record(verdicts, now)
             self._log_limits(now)
-            yield [
-                PublishedVerdict(verdict, encoded.event)
-                for verdict, encoded in zip(verdicts, batch, strict=True)
-            ]
+            yield list(zip(verdicts, (encoded.event for encoded in batch), strict=True))
             await asyncio.sleep(0)  # the turns of other tasks come between the end of a step and the next one
         self._has_work.clear()
 

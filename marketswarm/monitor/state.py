@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from marketswarm import log as logs
@@ -86,6 +86,7 @@ class SaveFailures:
         return ", ".join(found) or None
 
 
+@dataclass(eq=False)
 class StateKeeper:
     """Restores and saves the state of one monitor.
 
@@ -95,32 +96,24 @@ class StateKeeper:
         leadership: the leadership on the bus; only a leader saves.
     """
 
-    def __init__(
-        self,
-        detector: Detector,
-        health: HealthKeys,
-        *,
-        listener: str,
-        find_bus: Callable[[str], Bus],
-        publish: Callable[[Verdict], None],
-        leadership: Leadership,
-        failures: SaveFailures,
-    ) -> None:
-        self._detector = detector
-        self._health = health
-        self._listener = listener
-        self._find_bus = find_bus
-        self._publish = publish
-        self._leadership = leadership
-        self._failures = failures
-        self._fence_at_restore: Fence | None = None
-        self.restored = asyncio.Event()
-        """Set once the state of an earlier run is restored."""
-        self._restored_buses: set[str] = set()  # buses whose roster was read for lost buses
-        self._saved_jobs: set[str] = set()  # the fields that `<listener>:jobs` may have
-        self._early_jobs: dict[str, float] = {}  # how early the jobs are that were logged as too early
-        self._save_due = asyncio.Event()
-        self._outage = Outage(log, "monitor.state_unavailable", "monitor.state_available")
+    detector: Detector
+    health: HealthKeys
+    listener: str
+    find_bus: Callable[[str], Bus]
+    publish: Callable[[Verdict], None]
+    leadership: Leadership
+    failures: SaveFailures
+    restored: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the state of an earlier run is restored."""
+    _fence_at_restore: Fence | None = None
+    _restored_buses: set[str] = field(default_factory=set)  # buses whose roster was read for lost buses
+    _saved_jobs: set[str] = field(default_factory=set)  # the fields that `<listener>:jobs` may have
+    # how early the jobs are that were logged as too early
+    _early_jobs: dict[str, float] = field(default_factory=dict)
+    _save_due: asyncio.Event = field(default_factory=asyncio.Event)
+    _outage: Outage = field(
+        default_factory=lambda: Outage(log, "monitor.state_unavailable", "monitor.state_available")
+    )
 
     @property
     def trouble(self) -> str | None:
@@ -132,7 +125,7 @@ class StateKeeper:
         """Restore the state from the bus `home`, then save it there until cancelled."""
         await self._restore_from(home)
         while True:
-            fence = self._leadership.fence(home)
+            fence = self.leadership.fence(home)
             if fence is not None:  # a standby saves nothing, and loses nothing that is unsaved
                 saves = {"silences": self._save_silences, "notes": self._save_beats, "jobs": self._save_jobs}
                 done = [await self._try_to_save(home, fence, *each) for each in saves.items()]
@@ -142,7 +135,7 @@ class StateKeeper:
 
     def _open_store(self, bus: str) -> StateStore:
         """Return the store on a bus. Raise KeyError if the bus is not in force."""
-        return StateStore(self._find_bus(bus), self._listener)
+        return StateStore(self.find_bus(bus), self.listener)
 
     def save_soon(self) -> None:
         """Save now rather than within a second; saves are at least 0.05 s apart."""
@@ -157,13 +150,13 @@ class StateKeeper:
                 break
             with attempt:
                 try:
-                    self._fence_at_restore = self._leadership.fence(home)
+                    self._fence_at_restore = self.leadership.fence(home)
                     await self.restore(self._open_store(home))
                 except BusError as error:
                     if not await self._open_store(home).replace_unusable(error):
                         raise
         self._outage.end()
-        log.info("monitor.state_loaded", services=len(self._detector.services))
+        log.info("monitor.state_loaded", services=len(self.detector.services))
 
     async def restore(self, store: StateStore) -> None:
         """Apply the state that an earlier run saved in `store`, and publish the verdicts that follow.
@@ -172,55 +165,55 @@ class StateKeeper:
         others follow, each before its own first verdict. Silences of services that are not monitored any more
         are deleted. Raise BusError if the bus fails.
         """
-        services = self._detector.services
-        state = await store.load_state(services, has_jobs=bool(self._detector.jobs))
+        services = self.detector.services
+        state = await store.load_state(services, has_jobs=bool(self.detector.jobs))
         self._saved_jobs = set(state.jobs)
-        urgent = dict.fromkeys([*state.find_urgent(services), *self._detector.jobs])
+        urgent = dict.fromkeys([*state.find_urgent(services), *self.detector.jobs])
         entries: dict[str, RosterEntry] = {}
         saved: dict[str, SavedService] = {}
         time_slice = TimeSlice()
-        for field in urgent:
+        for name in urgent:
             await time_slice.pause()
-            if (entry := state.take_entry(field)) is not None:
-                entries[field] = entry
-            if ":" not in field and (known := self._take_saved(state, field, entry)) is not None:
-                saved[field] = known
+            if (entry := state.take_entry(name)) is not None:
+                entries[name] = entry
+            if ":" not in name and (known := self._take_saved(state, name, entry)) is not None:
+                saved[name] = known
         beats: dict[str, LastBeat] = {}
         async for _, found in self._read_last_beats(urgent):
             beats |= found
         later = dict.fromkeys(svc for svc in services if svc not in urgent)
-        for verdict in restore_services(self._detector, saved, beats, read_clocks(), later=later):
+        for verdict in restore_services(self.detector, saved, beats, read_clocks(), later=later):
             if verdict is not None:
-                self._publish(verdict)
+                self.publish(verdict)
             await time_slice.pause()
         self._restore_lost_buses(entries)
         self._restore_refused_channels(entries)
         await self._restore_health(entries)
-        self._detector.silences.delete(*(svc for svc in state.silences if svc not in services))
+        self.detector.silences.delete(*(svc for svc in state.silences if svc not in services))
         await self._restore_later(state, later)
         for svc in state.heard.keys() - services.keys():
-            self._detector.observer.save_soon(svc)
+            self.detector.observer.save_soon(svc)
         self.restored.set()
 
     async def _restore_later(self, state: SavedState, later: Iterable[str]) -> None:
         """Restore the services that were up, and those without a saved state."""
         async for batch, beats in self._read_last_beats(later):
             now = read_clocks()
-            is_heard = all(bus.clock.is_in_session for bus in self._detector.buses.values())
+            is_heard = all(bus.clock.is_in_session for bus in self.detector.buses.values())
             time_slice = TimeSlice(SLICE_SEC if is_heard else OPENING_SLICE_SEC)
             for svc in batch:
                 await time_slice.pause()
                 entry = state.take_entry(svc)
                 saved = self._take_saved(state, svc, entry)
-                for verdict in restore_service(self._detector, svc, saved, beats.get(svc), now):
-                    self._publish(verdict)
-                if entry is not None and svc in self._detector.services:
-                    self._health.restore(svc, entry)
+                for verdict in restore_service(self.detector, svc, saved, beats.get(svc), now):
+                    self.publish(verdict)
+                if entry is not None and svc in self.detector.services:
+                    self.health.restore(svc, entry)
 
     def _take_saved(self, state: SavedState, svc: str, entry: RosterEntry | None) -> SavedService | None:
-        service = self._detector.services.get(svc)
+        service = self.detector.services.get(svc)
         saved = state.take(svc, "" if service is None else service.rule.bus, entry)
-        if svc in self._detector.jobs and (job := state.jobs.get(svc)) is not None:
+        if svc in self.detector.jobs and (job := state.jobs.get(svc)) is not None:
             saved = replace(saved or SavedService(State.UNKNOWN, seen=False), job=job)
         return saved
 
@@ -231,14 +224,14 @@ class StateKeeper:
 
         One whose bus does not answer gets its warm-up when that is back.
         """
-        watched = self._detector.services
+        watched = self.detector.services
         timeouts: dict[str, dict[str, float]] = {}
         for svc in services:
             if (service := watched.get(svc)) is not None:
                 timeouts.setdefault(service.rule.bus, {})[svc] = service.rule.timeout_sec
         for name, left in timeouts.items():
             with contextlib.suppress(BusError, KeyError):  # a reseed may drop a bus meanwhile
-                async for answer in read_last_beats(self._find_bus(name), left.copy()):
+                async for answer in read_last_beats(self.find_bus(name), left.copy()):
                     for svc in answer.services:
                         del left[svc]
                     yield answer.services, answer.found
@@ -252,28 +245,26 @@ class StateKeeper:
         time_slice = TimeSlice()
         for svc, entry in roster.items():
             await time_slice.pause()
-            if svc in self._detector.services:
-                self._health.restore(svc, entry, replace=replace)
+            if svc in self.detector.services:
+                self.health.restore(svc, entry, replace=replace)
 
     def _restore_refused_channels(self, roster: Mapping[str, RosterEntry]) -> None:
         """Have the detector take over which services are published as not watchable; publish what is news."""
-        for field, entry in roster.items():
-            if field.startswith(WATCH_FIELD) and entry.verdict is State.DOWN:
-                since = entry.ts or read_clocks().wall
-                verdict = self._detector.restore_refused_channel(
-                    field.removeprefix(WATCH_FIELD), since, read_clocks()
-                )
+        for key, entry in roster.items():
+            if key.startswith(WATCH_FIELD) and entry.verdict is State.DOWN:
+                svc, since = key.removeprefix(WATCH_FIELD), entry.ts or read_clocks().wall
+                verdict = self.detector.restore_refused_channel(svc, since, read_clocks())
                 if verdict is not None:
-                    self._publish(verdict)
+                    self.publish(verdict)
 
     def _restore_lost_buses(self, roster: Mapping[str, RosterEntry]) -> None:
         """Have the detector take over the buses that are published as lost; publish those that are found."""
-        for field, entry in roster.items():
-            if field.startswith(BUS_FIELD) and entry.verdict is State.DOWN:
-                name, as_deaf = field.removeprefix(BUS_FIELD), entry.reason() == "deaf"
-                verdict = restore_lost_bus(self._detector, name, entry.since, read_clocks(), as_deaf=as_deaf)
+        for key, entry in roster.items():
+            if key.startswith(BUS_FIELD) and entry.verdict is State.DOWN:
+                name, as_deaf = key.removeprefix(BUS_FIELD), entry.reason() == "deaf"
+                verdict = restore_lost_bus(self.detector, name, entry.since, read_clocks(), as_deaf=as_deaf)
                 if verdict is not None:
-                    self._publish(verdict)
+                    self.publish(verdict)
 
     async def restore_lost_buses(self, name: str) -> None:
         """Restore, once, the losses of buses that the bus `name` holds: perhaps no other bus took them.
@@ -304,14 +295,14 @@ class StateKeeper:
         roster = await store.load_roster()
         silences, _ = await store.load_silences()
         saved_beats = await store.load_saved_beats()
-        jobs = await store.load_jobs() if self._detector.jobs else {}
-        buses = {svc: service.rule.bus for svc, service in self._detector.services.items()}
+        jobs = await store.load_jobs() if self.detector.jobs else {}
+        buses = {svc: service.rule.bus for svc, service in self.detector.services.items()}
         lost = {
             name
             for name in buses.values()
             if (entry := roster.get(BUS_FIELD + name)) is not None and entry.verdict is State.DOWN
         }
-        had_until = self._leadership.leader_seen_at(home) - LEADER_HAD_TIME_SEC
+        had_until = self.leadership.leader_seen_at(home) - LEADER_HAD_TIME_SEC
         time_slice = TimeSlice()
         for svc, entry in roster.items():
             if ":" in svc:  # an entry that is not of a service, such as of a bus
@@ -323,17 +314,17 @@ class StateKeeper:
             if svc in queue.fields:
                 is_silent = svc in silences or buses.get(svc) in lost
                 if not is_miss_overruled(
-                    self._detector, svc, known, now, is_silent=is_silent, had_until=had_until
+                    self.detector, svc, known, now, is_silent=is_silent, had_until=had_until
                 ) or not queue.withdraw_miss(svc):
                     continue
-            if (verdict := adopt_state(self._detector, svc, known, now)) is not None:
-                self._publish(verdict)
+            if (verdict := adopt_state(self.detector, svc, known, now)) is not None:
+                self.publish(verdict)
         self._adopt_buses(home, roster, queue.fields)
         await self._restore_health(roster, replace=True)
         # the saved silences are readings of the old leader's clocks: replace them by readings of ours
-        self._detector.silences.delete(*silences)
-        self._detector.save_all_silences()
-        for service in self._detector.jobs.values():
+        self.detector.silences.delete(*silences)
+        self.detector.save_all_silences()
+        for service in self.detector.jobs.values():
             if service.job is not None:
                 service.job.is_unsaved = True
         self._saved_jobs |= set(jobs)
@@ -346,16 +337,14 @@ class StateKeeper:
         nothing. Raise BusError.
         """
         roster = await self._open_store(name).load_roster(f"{BUS_FIELD}*")
-        self._restore_lost_buses(
-            {field: entry for field, entry in roster.items() if field not in queued_fields}
-        )
+        self._restore_lost_buses({key: entry for key, entry in roster.items() if key not in queued_fields})
 
     def _adopt_buses(
         self, home: str, roster: Mapping[str, RosterEntry], queued_fields: Collection[str]
     ) -> None:
         """Adopt which buses the roster of `home` holds as lost or as found, except for our queued fields."""
-        published = {field: entry for field, entry in roster.items() if field not in queued_fields}
-        for name, bus in self._detector.buses.items():
+        published = {key: entry for key, entry in roster.items() if key not in queued_fields}
+        for name, bus in self.detector.buses.items():
             entry = published.get(BUS_FIELD + name)
             # a bus holds its own loss only if it took that afterwards, so `home` itself does not count here
             if name != home and entry is not None and entry.verdict is State.UP:
@@ -369,43 +358,43 @@ class StateKeeper:
         try:
             await save(home, fence)
         except BusError as error:
-            self._failures.record_failure(what, error)
+            self.failures.record_failure(what, error)
             await self._open_store(home).replace_unusable(error)
             return False
-        self._failures.record_success(what)
+        self.failures.record_success(what)
         return True
 
     async def _save_silences(self, home: str, fence: Fence) -> None:
         """Save the silences that changed; if that fails, keep them unsaved. Raise BusError."""
-        unsaved = self._detector.silences.take()
+        unsaved = self.detector.silences.take()
         saved = False
         try:
             store = self._open_store(home)
-            saved = await store.save_silences(fence, unsaved, self._detector, read_clocks())
+            saved = await store.save_silences(fence, unsaved, self.detector, read_clocks())
             if not saved:
-                self._leadership.deny_leadership(home)
+                self.leadership.deny_leadership(home)
         finally:
             if not saved:
-                self._detector.silences.give_back(unsaved)
+                self.detector.silences.give_back(unsaved)
 
     async def _save_beats(self, home: str, fence: Fence) -> None:
         """Save the last beats that changed; if that fails, keep them unsaved. Raise BusError."""
-        beats = self._detector.observer.take_unsaved(read_clocks().mono)
+        beats = self.detector.observer.take_unsaved(read_clocks().mono)
         saved = not beats
         try:
             saved = saved or await self._open_store(home).save_beats(fence, beats)
         finally:
             for svc in beats if not saved else ():
-                self._detector.observer.save_soon(svc)
+                self.detector.observer.save_soon(svc)
 
     async def _save_jobs(self, home: str, fence: Fence) -> None:
         """Save what is known about the runs of jobs; if that fails, keep it unsaved. Raise BusError."""
         jobs = {
             svc: service.job
-            for svc, service in self._detector.jobs.items()
+            for svc, service in self.detector.jobs.items()
             if service.job is not None and service.job.is_unsaved
         }
-        gone = self._saved_jobs - self._detector.jobs.keys()
+        gone = self._saved_jobs - self.detector.jobs.keys()
         if not jobs and not gone:
             return
         taken = {svc: job.take_unsaved() for svc, job in jobs.items()}

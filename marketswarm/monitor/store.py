@@ -10,7 +10,7 @@ about the runs of jobs (`job_entry.py`).
 
 import re
 from collections.abc import AsyncIterator, Callable, Container, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from math import inf
@@ -75,6 +75,7 @@ class SavedSilence(NamedTuple):
     timeout_sec: float | None = None
 
 
+@dataclass(eq=False)
 class SavedState:
     """What an earlier run saved, as it was read from its hashes: a service's part is parsed when it is taken.
 
@@ -82,20 +83,14 @@ class SavedState:
     `clocks` and `jobs` are parsed already.
     """
 
-    def __init__(
-        self,
-        store: "StateStore",
-        roster: dict[str, bytes],
-        silences: tuple[dict[str, SavedSilence], Clocks],
-        heard: dict[str, bytes],
-        jobs: dict[str, SavedJob],
-    ) -> None:
-        self._store = store
-        self._roster = roster
-        self.silences, self.clocks = silences
-        self.heard = heard
-        """The last beats of services, as they were saved, that were not taken yet."""
-        self.jobs = jobs
+    store: "StateStore"
+    roster: dict[str, bytes]
+    """The entries, as they were saved, that were not taken yet."""
+    silences: dict[str, SavedSilence]
+    clocks: Clocks
+    heard: dict[str, bytes]
+    """The last beats of services, as they were saved, that were not taken yet."""
+    jobs: dict[str, SavedJob]
 
     def find_urgent(self, watched: Container[str]) -> list[str]:
         """Return the fields of all that was not simply up: down, silent, a bus, or not `watched`.
@@ -103,19 +98,19 @@ class SavedState:
         For this, entries are not parsed: one that only looks like that of a service that is up is parsed
         when it is taken.
         """
-        fields = [field for field, raw in self._roster.items() if _UP not in raw or field not in watched]
+        fields = [field for field, raw in self.roster.items() if _UP not in raw or field not in watched]
         return list(dict.fromkeys((*fields, *self.silences)))
 
     def take_entry(self, field: str) -> RosterEntry | None:
         """Return the roster's entry, which can be taken once; None if there is none that can be read."""
-        raw = self._roster.pop(field, None)
-        bus, key = self._store.bus.name, self._store.roster_key
+        raw = self.roster.pop(field, None)
+        bus, key = self.store.bus.name, self.store.roster_key
         return None if raw is None else parse_entry(bus, key, field, raw)
 
     def take(self, svc: str, bus: str, entry: RosterEntry | None) -> SavedService | None:
         """Return what was saved about a service that is on `bus` now and has this entry; None for nothing."""
         silence, raw = self.silences.get(svc), self.heard.pop(svc, None)
-        last_beat = None if raw is None else self._store.parse_saved_beat(svc, raw)
+        last_beat = None if raw is None else self.store.parse_saved_beat(svc, raw)
         if entry is None and silence is None:
             return None
         return combine_service(entry, silence, self.clocks.get(bus), bus, last_beat)
@@ -156,9 +151,9 @@ class StateStore:
             async for field, value in self._scan(self.roster_key)
             if field in watched or self._is_field(field)
         }
-        silences = await self.load_silences()
+        silences, clocks = await self.load_silences()
         heard = {svc: raw async for svc, raw in self._scan(self.heard_key)}
-        return SavedState(self, roster, silences, heard, await self.load_jobs() if has_jobs else {})
+        return SavedState(self, roster, silences, clocks, heard, await self.load_jobs() if has_jobs else {})
 
     def _is_field(self, field: str) -> bool:
         """Return True for a name that a field of the roster may have; report any other one."""

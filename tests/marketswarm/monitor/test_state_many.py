@@ -65,7 +65,7 @@ class Stored:
 
     async def load_state(self, _watched: object, *, has_jobs: bool) -> SavedState:
         assert not has_jobs
-        return SavedState(self.store, make_raw().copy(), ({}, {}), make_heard().copy(), {})
+        return SavedState(self.store, make_raw().copy(), {}, {}, make_heard().copy(), {})
 
     async def load_roster(self, _match: str | None = None) -> dict[str, RosterEntry]:
         return make_roster(self.state)
