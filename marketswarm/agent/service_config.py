@@ -196,19 +196,18 @@ def find_model(svc: str) -> type[ServiceConfig] | None:
     Raise _UnusableModel if the model can't be imported or used.
     """
     name = svc.replace("-", "_")
-    if name in OTHER_AGENTS:
-        return _load_model(f"{name}.section")
     module = find_services_with_model().get(name)
-    return _load_model(f"{SERVICES_PACKAGE}.{name}.{module}") if module and name.isidentifier() else None
+    return _load_model(module) if module and name.isidentifier() else None
 
 
 def find_services_with_model() -> dict[str, str]:
-    """Return, by service, the name of the module that may have its model; list files only, import none."""
-    places = [Path(place) for place in importlib.import_module(SERVICES_PACKAGE).__path__]
-    found = dict.fromkeys(OTHER_AGENTS, "section")
+    """Return, by service, the module that may have its model; list files only, import none."""
+    found: dict[str, str] = {}
     for module in reversed(MODEL_MODULES):
-        found |= {file.parent.name: module for place in places for file in place.glob(f"*/{module}.py")}
-    return found
+        for place in importlib.import_module(SERVICES_PACKAGE).__path__:
+            names = (file.parent.name for file in Path(place).glob(f"*/{module}.py"))
+            found |= {name: f"{SERVICES_PACKAGE}.{name}.{module}" for name in names}
+    return found | {name: f"{name}.section" for name in OTHER_AGENTS}
 
 
 def _load_model(module: str) -> type[ServiceConfig] | None:

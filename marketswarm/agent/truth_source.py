@@ -162,11 +162,11 @@ async def _load_document(
         return await _run(len(raw), lambda: parse_truth(raw))
 
     try:
-        is_known = known is not None and known.sha256 == sha256
-        loaded = known if known is not None and is_known else await _share(sha256, parse)
+        if known is None or known.sha256 != sha256:
+            known = await _share(sha256, parse)
     except TruthError as error:
         return _make_refusal(bus, error)
-    return TruthReading(bus, FoundTruth(loaded, _parse_revision(meta, sha256), bus))
+    return TruthReading(bus, FoundTruth(known, _parse_revision(meta, sha256), bus))
 
 
 def _make_refusal(bus: Bus, error: TruthError) -> TruthReading:

@@ -234,7 +234,7 @@ class RestartObserver:
         if heard is None or boot is None:
             return None
         history.note_saved(boot, service.parsed_i, heard.mono)
-        return _describe_last_beat(service, history)
+        return _describe_last_beat(service, history, heard, boot)
 
     # -- helpers
 
@@ -300,11 +300,8 @@ def _allowed_sec(service: WatchedService, history: History) -> float:
     return service.rule.timeout_sec
 
 
-def _describe_last_beat(service: WatchedService, history: History) -> SavedBeat | None:
-    """Return the service's last beat as it is saved; None if there is none, or it has no `boot`."""
-    heard, boot = service.parsed_at, service.instances.last
-    if heard is None or boot is None:
-        return None
+def _describe_last_beat(service: WatchedService, history: History, heard: HeardAt, boot: str) -> SavedBeat:
+    """Return the service's last beat, of the instance `boot`, as it is saved."""
     others: Mapping[str, int] = NO_OTHERS
     if known := service.other_instances():
         others = {other: service.instances.find_i(other) or 0 for other in known}
@@ -324,9 +321,10 @@ def _describe_last_beat(service: WatchedService, history: History) -> SavedBeat 
 
 def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap | None:
     """Return the service's last beat as the one before a gap; None if it has no `boot`."""
-    heard, last = service.parsed_at, _describe_last_beat(service, history)
-    if heard is None or last is None:
+    heard, boot = service.parsed_at, service.instances.last
+    if heard is None or boot is None:
         return None
+    last = _describe_last_beat(service, history, heard, boot)
     beat = last._replace(pace_sec=_find_pace(service, last.pace_sec))
     return BeatBeforeGap(beat, heard.mono, frozenset(service.instances), last.i, heard)
 

@@ -54,9 +54,9 @@ def restore_services(
             if svc in restored:
                 known = None  # restored, dropped and added again: its drop is published, it starts as new
             restored.add(svc)
-            if service is not None and service.stage is Stage.RESTORING:
-                yield from _restore_service(detector, service, known, stored_beats.get(svc), now) or (None,)
-            elif service is None and known is not None:
+            if service is not None:
+                yield from restore_service(detector, svc, known, stored_beats.get(svc), now) or (None,)
+            elif known is not None:
                 publication = Publication.ALERT if known.state is State.DOWN else Publication.NONE
                 yield Verdict(svc, State.UNWATCHED, publication, now.wall, since=known.since)
     detector.is_restoring = False
@@ -65,38 +65,15 @@ def restore_services(
 def restore_service(
     detector: Detector, svc: str, saved: SavedService | None, stored: LastBeat | None, now: Moment
 ) -> list[Verdict]:
-    """Restore a service that was left for later, unless it was dropped since; return the verdicts on that."""
-    service = detector.services.get(svc)
-    if service is None or service.stage is not Stage.RESTORING:
-        return []
-    return _restore_service(detector, service, saved, stored, now)
-
-
-def _list_unrestored(
-    detector: Detector, saved: Mapping[str, SavedService], restored: Collection[str], later: Container[str]
-) -> list[str]:
-    """Return the services that are still to be restored; the roster may change between two steps."""
-    waiting = [
-        svc
-        for svc, service in detector.services.items()
-        if service.stage is Stage.RESTORING and svc not in later
-    ]
-    return waiting + [svc for svc in saved if svc not in detector.services and svc not in restored]
-
-
-def _restore_service(
-    detector: Detector,
-    service: WatchedService,
-    saved: SavedService | None,
-    stored: LastBeat | None,
-    now: Moment,
-) -> list[Verdict]:
     """Restore one service; return the verdicts that are news: it is up, or failed and is up again.
 
-    Its saved silence is deleted unless it is silent still.
+    Its saved silence is deleted unless it is silent still. Do nothing if it is restored, or was dropped since
+    it was left for later.
     """
-    svc, silence = service.svc, service.silence
-    verdicts: list[Verdict] = []
+    service, verdicts = detector.services.get(svc), list[Verdict]()
+    if service is None or service.stage is not Stage.RESTORING:
+        return verdicts
+    silence = service.silence
     service.move_stage(Step.RESTORED)
     heard, service.last_beat = service.last_beat, None
     if saved is not None:
@@ -128,6 +105,18 @@ def _restore_service(
     detector.note_host(service)
     detector.bus_of(service).schedule(service)
     return verdicts
+
+
+def _list_unrestored(
+    detector: Detector, saved: Mapping[str, SavedService], restored: Collection[str], later: Container[str]
+) -> list[str]:
+    """Return the services that are still to be restored; the roster may change between two steps."""
+    waiting = [
+        svc
+        for svc, service in detector.services.items()
+        if service.stage is Stage.RESTORING and svc not in later
+    ]
+    return waiting + [svc for svc in saved if svc not in detector.services and svc not in restored]
 
 
 def _apply_heard(

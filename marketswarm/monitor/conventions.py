@@ -15,9 +15,5 @@ def find_alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str
 def make_healer_heartbeat(settings: MonitorSettings, section: Service | None) -> Heartbeat:
     """Return the healer's heartbeat: its section of the truth, then the environment, then the defaults."""
     beats = Heartbeat() if section is None else section.heartbeat
-    channel, interval_sec = settings.healer_heartbeat_channel, settings.hb_interval_sec
-    if channel is not None and "channel" not in beats.said:
-        beats = beats.but(channel=channel)
-    if interval_sec is not None and "interval_sec" not in beats.said:
-        beats = beats.but(interval_sec=interval_sec)
-    return beats
+    known = {"channel": settings.healer_heartbeat_channel, "interval_sec": settings.hb_interval_sec}
+    return beats.but(**{name: it for name, it in known.items() if it is not None and name not in beats.said})

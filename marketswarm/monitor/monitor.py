@@ -279,6 +279,7 @@ class Evaluator:
             link.listener.rebuild_session()
 
 
+@dataclass(eq=False)
 class Monitor:
     """Monitors services and buses. Call `set_roster` first, then `run`.
 
@@ -290,52 +291,44 @@ class Monitor:
         tracer: records each published event; None while traces are off.
     """
 
-    def __init__(
-        self,
-        owner: Owner,
-        encoder: VerdictEncoder,
-        *,
-        home: str,
-        everywhere: bool = False,
-        leadership: Leadership = SOLE_LEADER,
-        tracer: Tracer | None = None,
-    ) -> None:
-        self._owner = owner
-        self._tracer = tracer
-        self._encoder = encoder
-        self._home = home
-        self._everywhere = everywhere
-        self._leadership = leadership
-        self._group: asyncio.TaskGroup | None = None
-        self._own_gaps: deque[str | None] = deque(maxlen=8)
-        """The ids of our last gaps of reach: a roster's entry with one of them is not by another healer."""
-        wake = self._wake = asyncio.Event()
-        self.links: dict[str, BusLink] = {}
-        """The links to the buses in force, by the names of the buses."""
-        self.log_lengths: dict[str, LogLength] = {}
-        """The lengths of the logs of alerts, by the names of the buses."""
+    owner: Owner
+    encoder: VerdictEncoder
+    home: str
+    everywhere: bool = False
+    leadership: Leadership = SOLE_LEADER
+    tracer: Tracer | None = None
+    links: dict[str, BusLink] = field(default_factory=dict)
+    """The links to the buses in force, by the names of the buses."""
+    log_lengths: dict[str, LogLength] = field(default_factory=dict)
+    """The lengths of the logs of alerts, by the names of the buses."""
+    _group: asyncio.TaskGroup | None = None
+    _own_gaps: deque[str | None] = field(default_factory=lambda: deque(maxlen=8))
+    """The ids of our last gaps of reach: a roster's entry with one of them is not by another healer."""
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
         self.feed = DetectorFeed(
             publish=self.publish,
-            wake=wake.set,
+            wake=self._wake.set,
             notify_session_opened=self._restore_after_gap,
             notify_silence_ended=self._save_soon,
             notify_channel_allowed=self._read_unheard,
         )
         self.detector = self.feed.detector
-        self._health = HealthKeys(self.detector, kind=encoder.ok_kind, by=encoder.by)
+        self._health = HealthKeys(self.detector, kind=self.encoder.ok_kind, by=self.encoder.by)
         self._failures = SaveFailures()
         self._verdict_log = VerdictLog()
         self.state = StateKeeper(
             self.detector,
             self._health,
-            listener=owner.name,
+            listener=self.owner.name,
             find_bus=lambda name: self.links[name].bus,
             publish=self.publish,
-            leadership=leadership,
+            leadership=self.leadership,
             failures=self._failures,
         )
-        self.metrics = MonitorMetrics(self.detector, self.links, leadership, self._failures.counts)
-        self.evaluator = Evaluator(self.feed, self.links, wake, progress=owner.progress, publish=self.publish)
+        self.metrics = MonitorMetrics(self.detector, self.links, self.leadership, self._failures.counts)
+        self.evaluator = Evaluator(self.feed, self.links, self._wake, self.owner.progress, self.publish)
 
     # -- the roster
 
@@ -376,9 +369,9 @@ class Monitor:
         Raise BusError in the first step if a bus has no URL; then nothing has changed. The arguments are
         those of `set_roster`. Begin no other change before this one is done.
         """
-        buses = {name: self._owner.bus(name) for name in {*change.buses, *publish_to, self._home}}
+        buses = {name: self.owner.bus(name) for name in {*change.buses, *publish_to, self.home}}
         for name, bus in buses.items():
-            listens, publishes = name in change.buses, name in {*publish_to, self._home}
+            listens, publishes = name in change.buses, name in {*publish_to, self.home}
             link = self._open_link(name, bus, listens=listens, publishes=publishes)
             if link.listener is not None:  # a service must be heard from its own step on
                 link.listener.add_channels(change.channels[name])
@@ -405,16 +398,16 @@ class Monitor:
         if before is not None and have == (bus, listens, publishes):
             return before
         listener = (
-            Listener(bus, self.feed, listener=self._owner.name, boot=self._owner.boot) if listens else None
+            Listener(bus, self.feed, listener=self.owner.name, boot=self.owner.boot) if listens else None
         )
         publisher = None
         if publishes:
             publisher = Publisher(
                 bus,
-                listener=self._owner.name,
+                listener=self.owner.name,
                 log_length=self.log_lengths.setdefault(name, LogLength()),
-                encode=self._encoder.encode,
-                leadership=self._leadership,
+                encode=self.encoder.encode,
+                leadership=self.leadership,
                 take_over=functools.partial(self._take_over, name),
                 adopt_reach_gap=functools.partial(self._adopt_reach_gap, name),
             )
@@ -435,7 +428,7 @@ class Monitor:
             self._group = group
             for link in self.links.values():
                 self._start(link, group)
-            group.create_task(self.state.run(self._home), name="state")
+            group.create_task(self.state.run(self.home), name="state")
             group.create_task(self._maintain(), name="maintain")
             await self.evaluator.run(group)
 
@@ -450,19 +443,19 @@ class Monitor:
         subject = verdict.subject
         if subject is _REACH:
             self._own_gaps.append(verdict.event_id)
-        is_for_all = self._everywhere or (subject is not _SERVICE and subject is not _WATCH)
+        is_for_all = self.everywhere or (subject is not _SERVICE and subject is not _WATCH)
         for name, link in self.links.items():
-            if link.publisher is not None and (is_for_all or name == self._home):
+            if link.publisher is not None and (is_for_all or name == self.home):
                 link.publisher.enqueue(verdict)
-        is_leader = self._leadership.fence(self._home) is not None
+        is_leader = self.leadership.fence(self.home) is not None
         if is_leader:  # before it is offered: it may wait behind a verdict that no bus takes
-            self._encoder.report_event(verdict)
+            self.encoder.report_event(verdict)
         self._verdict_log.record(verdict, is_leader=is_leader)
 
     async def publish_queued(self, publisher: Publisher) -> None:
         """Publish the verdicts queued for one bus, and note each that the bus has, until cancelled."""
         async for batch in publisher.run():
-            name, is_home = publisher.bus.name, publisher.bus.name == self._home
+            name, is_home = publisher.bus.name, publisher.bus.name == self.home
             for verdict, event in batch:
                 if verdict.overdue_sec is not None:
                     self._verdict_log.note_delay(self.metrics.observe_delay(verdict, verdict.overdue_sec))
@@ -470,8 +463,8 @@ class Monitor:
                     self._health.note_published(verdict, event)
                 elif verdict.subject is _WATCH and verdict.state is State.UP:
                     self._health.refresh_soon(verdict.svc)
-                if self._tracer is not None:
-                    record_publication(self._tracer, self._owner.name, name, event, is_home=is_home)
+                if self.tracer is not None:
+                    record_publication(self.tracer, self.owner.name, name, event, is_home=is_home)
 
     # -- health keys and trouble
 
@@ -479,11 +472,11 @@ class Monitor:
         """Once a second, refresh the health keys, drop old writes and set the owner's degraded status."""
         while True:
             try:
-                fence = self._leadership.fence(self._home)
+                fence = self.leadership.fence(self.home)
                 if fence is not None:
-                    lease = monitor_lease_key(self._owner.name)
-                    if not await self._health.refresh(self.links[self._home].bus, lease, fence):
-                        self._leadership.deny_leadership(self._home)
+                    lease = monitor_lease_key(self.owner.name)
+                    if not await self._health.refresh(self.links[self.home].bus, lease, fence):
+                        self.leadership.deny_leadership(self.home)
             except BusError as error:
                 self._failures.record_failure("health", error)
             else:
@@ -493,7 +486,7 @@ class Monitor:
                 if link.publisher is not None:
                     link.publisher.recent.drop_old(time.monotonic())
             self._verdict_log.end_second()
-            self._owner.set_degraded(self.describe_trouble())
+            self.owner.set_degraded(self.describe_trouble())
             await asyncio.sleep(MAINTAIN_EVERY_SEC)
 
     def describe_trouble(self) -> str | None:
@@ -551,7 +544,7 @@ class Monitor:
 
         Raise BusError.
         """
-        if bus == self._home:
+        if bus == self.home:
             await self.state.take_over(bus, fence, queue)
             for name in self.detector.buses:  # what we thought up may be published as down, and be up again
                 self._read_unheard(name)

@@ -67,12 +67,12 @@ class RecordingPublisher(Publisher):
     async def record(self) -> None:
         """Publish until cancelled."""
         async for batch in self.run():
-            self.published += [one.verdict for one in batch]
+            self.published += [verdict for verdict, _ in batch]
 
     async def work_off(self) -> None:
         """Take one step; with a fence of its own, the first one takes over, and the next one publishes."""
         async for batch in self.publish_queued():
-            self.published += [one.verdict for one in batch]
+            self.published += [verdict for verdict, _ in batch]
 
 
 def recording_publisher(
