@@ -79,7 +79,7 @@ def resolve_section(
             "to its services and run bootstrap",
         )
     beats = beats.but(channel=beats.channel_for(name))
-    found = Service(beats) if section is None else replace(section, heartbeat=beats)
+    found = Service(heartbeat=beats) if section is None else replace(section, heartbeat=beats)
     return ResolvedSection(found, SYSTEM if section is None else truth.bus_of(name), truth.timeout_of(name))
 
 

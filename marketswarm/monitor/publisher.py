@@ -12,6 +12,7 @@ unread events up to a limit.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Final
 
 from marketswarm import log as logs
@@ -126,6 +127,7 @@ PublishedVerdict = tuple[Verdict, bytes]
 """A verdict that the bus has, and its alert event as JSON (empty for a verdict without one)."""
 
 
+@dataclass(eq=False)
 class Publisher:
     """Publishes verdicts on one bus, oldest first.
 
@@ -138,40 +140,32 @@ class Publisher:
             verdicts. A BusError that it raises postpones the offer.
     """
 
-    def __init__(
-        self,
-        bus: Bus,
-        *,
-        listener: str,
-        log_length: LogLength,
-        encode: Callable[[Verdict], EncodedVerdict],
-        leadership: Leadership,
-        take_over: Callable[[Fence, VerdictQueue], Awaitable[None]],
-        adopt_reach_gap: Callable[[VerdictQueue], Awaitable[None]],
-    ) -> None:
-        self.bus = bus
-        self.log_length = log_length
+    bus: Bus
+    listener: InitVar[str]
+    log_length: LogLength
+    encode: Callable[[Verdict], EncodedVerdict]
+    leadership: Leadership
+    take_over: Callable[[Fence, VerdictQueue], Awaitable[None]]
+    adopt_reach_gap: Callable[[VerdictQueue], Awaitable[None]]
+    queue: VerdictQueue = field(default_factory=VerdictQueue)
+    recent: RecentWrites = field(default_factory=RecentWrites)
+    retries: int = 0
+    """The number of failed attempts to publish on the bus, since the process began."""
+    _is_gap_new: bool = False  # a gap of reach may be queued that was not offered under this fence
+    _fence_in_use: Fence | None = UNFENCED
+    """The fence under which the roster was taken over last; a sole leader has nothing to take over."""
+    _step: StepSize = field(default_factory=lambda: StepSize(LEAST_BATCH, BATCH_SIZE))
+    _compared: dict[str, float] = field(default_factory=dict)
+    """By roster field, the `ts` of the entry that pending verdicts were compared with last."""
+    _gap_began_at: float | None = None
+    """When the gap began after which recent writes are yet to be compared (monotonic), or None."""
+    _has_work: asyncio.Event = field(default_factory=asyncio.Event)
+    _limit_logged_at: float = float("-inf")
+    _limit_logged: tuple[int, int] = (0, 0)  # superseded and forgotten verdicts in the last line about them
+
+    def __post_init__(self, listener: str) -> None:
         self._roster = roster_key(listener)
         self._keys = [monitor_lease_key(listener), self._roster, ALERT_LOG]
-        self._encode = encode
-        self._leadership = leadership
-        self._take_over = take_over
-        self._adopt_reach_gap = adopt_reach_gap
-        self._is_gap_new = False  # a gap of reach may be queued that was not offered under this fence
-        self._fence_in_use: Fence | None = UNFENCED
-        """The fence under which the roster was taken over last; a sole leader has nothing to take over."""
-        self.queue = VerdictQueue()
-        self._step = StepSize(LEAST_BATCH, BATCH_SIZE)
-        self._compared: dict[str, float] = {}
-        """By roster field, the `ts` of the entry that pending verdicts were compared with last."""
-        self.recent = RecentWrites()
-        self._gap_began_at: float | None = None
-        """When the gap began after which recent writes are yet to be compared (monotonic), or None."""
-        self._has_work = asyncio.Event()
-        self._limit_logged_at = float("-inf")
-        self._limit_logged = (0, 0)  # the superseded and forgotten verdicts in the last log line about them
-        self.retries = 0
-        """The number of failed attempts to publish on the bus, since the process began."""
         self._outage = Outage(log, "publish.waiting", "publish.resumed", waiting=self.queue.__len__)
 
     @property
@@ -191,7 +185,7 @@ class Publisher:
         now = time.monotonic()
         subject = verdict.subject
         is_local = subject is _BUS and is_local_loss(
-            verdict, self._leadership.leader_heard_bus_at(verdict.svc), now
+            verdict, self.leadership.leader_heard_bus_at(verdict.svc), now
         )
         self.queue.add(PendingVerdict(verdict, now, is_local))
         self._is_gap_new = self._is_gap_new or subject is _REACH
@@ -239,7 +233,7 @@ class Publisher:
         Yield the verdicts of each batch that the bus has now. Raise BusError; verdicts that are not published
         stay queued.
         """
-        fence = self._leadership.fence(self.bus.name)
+        fence = self.leadership.fence(self.bus.name)
         if fence != self._fence_in_use:
             self.recent.clear()
         if fence is None:
@@ -252,7 +246,7 @@ class Publisher:
         elif fence != self._fence_in_use:
             # the roster is final only now: the writes of the leader before are refused
             await self._drop_published()
-            await self._take_over(fence, self.queue)
+            await self.take_over(fence, self.queue)
             self._compared.clear()
             self._fence_in_use, self._is_gap_new = fence, True
         else:
@@ -267,7 +261,7 @@ class Publisher:
             if self._is_gap_new:
                 await self._compare_gap()
             began = time.thread_time()  # what other programs take meanwhile, smaller steps would not spare
-            batch = [self._encode(verdict) for verdict in self.queue.next_batch(self._step.size)]
+            batch = [self.encode(verdict) for verdict in self.queue.next_batch(self._step.size)]
             keys: list[str | bytes] = [*self._keys]
             args: list[str | bytes | float] = [*fence, length]
             for encoded in batch:
@@ -277,7 +271,7 @@ class Publisher:
             self._step.note_step(len(batch), 2 * (time.thread_time() - began))
             outcomes = await self.bus.script(PUBLISH_SCRIPT, keys, args)
             if outcomes == NOT_THE_LEADER:
-                self._leadership.deny_leadership(self.bus.name)
+                self.leadership.deny_leadership(self.bus.name)
                 return
             if max(outcomes) > PUBLISHED:
                 for encoded, outcome in zip(batch, outcomes, strict=True):
@@ -310,32 +304,32 @@ class Publisher:
 
     async def _drop_published(self) -> None:
         """Drop the queued verdicts that the leader published, by its roster. Raise BusError."""
-        self.queue.mark_local_losses(self._leadership.leader_heard_bus_at)
+        self.queue.mark_local_losses(self.leadership.leader_heard_bus_at)
         pending: dict[str, list[PendingVerdict]] = {}
         for one in self.queue:
             pending.setdefault(roster_field(one.verdict), []).append(one)
         published: list[PendingVerdict] = []
         entries = await self.load_entries(list(pending))
         before, self._compared, time_slice = self._compared, {}, TimeSlice()
-        for field, entry in entries.items():
+        for key, entry in entries.items():
             await time_slice.pause()
             left = find_unpublished(
-                pending[field],
+                pending[key],
                 entry,
-                compared_ts=before.get(field),
-                leader_seen_at=self._leadership.leader_seen_at(self.bus.name),
+                compared_ts=before.get(key),
+                leader_seen_at=self.leadership.leader_seen_at(self.bus.name),
             )
             still = {id(one) for one in left}
-            published += [one for one in pending[field] if id(one) not in still]
+            published += [one for one in pending[key] if id(one) not in still]
             if entry is not None and left:
-                self._compared[field] = entry.ts
+                self._compared[key] = entry.ts
         self.queue.remove(published)
 
     async def _compare_gap(self) -> None:
         """Have a queued gap of reach compared with those that other healers published. Raise BusError."""
         self._is_gap_new = False
         try:
-            await self._adopt_reach_gap(self.queue)
+            await self.adopt_reach_gap(self.queue)
         except BusError:
             self._is_gap_new = True
             raise
@@ -349,8 +343,8 @@ class Publisher:
         for batch in split_pages(fields, BATCH_SIZE):
             values = await self.bus.ask(self.bus.client.hmget(self._roster, batch))
             found |= {
-                field: None if value is None else parse_entry(self.bus.name, self._roster, field, value)
-                for field, value in zip(batch, values, strict=True)
+                key: None if value is None else parse_entry(self.bus.name, self._roster, key, value)
+                for key, value in zip(batch, values, strict=True)
             }
         return found
 
