@@ -5,12 +5,12 @@ always wins.
 """
 
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from healer.lease import BusLease
 from marketswarm import log as logs
+from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.fleet_lease import FleetLease
 from marketswarm.bus.lease import LeaseAction
@@ -19,6 +19,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import replace_unusable, report_unusable
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.monitor import Fence, Monitor
+from marketswarm.settings import HealerSettings
 
 LEASE_SCRIPT: Final = Script.beside("healer", "lease.lua")
 
@@ -30,24 +31,14 @@ class LeaderElection(FleetLease[BusLease]):
 
     Set `monitor`, and call `set_buses`, with the bus `home` first, before `run`.
 
-    Args:
-        lease_sec: the life of a lease, in seconds.
-        set_detail: called with the detail of the beats: this healer leads, or stands by for another one.
-        set_degraded: called with the reason when home gives no answer about its lease, otherwise with None.
+    The beats of `me` say whether it leads, or stands by for another healer. They are degraded while home
+    gives no answer about its lease.
     """
 
-    def __init__(
-        self,
-        boot: str,
-        *,
-        home: str,
-        lease_sec: float,
-        set_detail: Callable[[str | None], None],
-        set_degraded: Callable[[str | None], None],
-    ) -> None:
-        super().__init__(boot, lease_sec, partial(BusLease, boot, lease_sec))
-        self._home = home
-        self._set_detail, self._set_degraded = set_detail, set_degraded
+    def __init__(self, me: Agent[HealerSettings], home: str) -> None:
+        lease_sec = me.settings.healer_lease_sec
+        super().__init__(me.boot, lease_sec, partial(BusLease, me.boot, lease_sec))
+        self._me, self._home = me, home
         self.monitor: Monitor
         """The monitor that this healer leads or stands by with."""
         self._evaluations: dict[str, int] = {}  # by bus, the monitor's count at the last request
@@ -90,9 +81,9 @@ class LeaderElection(FleetLease[BusLease]):
             await replace_unusable(error, self._buses[name], {HEALER_LEASE: "hash"})
         self._announce_changes(name, lease)
         if name == self._home:
-            self._set_detail(_describe_leadership(lease))
+            self._me.set_detail(_describe_leadership(lease))
             refusal = self._outage.reason
-            self._set_degraded(refusal and f"no lease on {name} ({refusal})")
+            self._me.set_degraded(refusal and f"no lease on {name} ({refusal})", part="lease")
 
     async def _renew_if_evaluated(self, name: str, lease: BusLease) -> None:
         """Send the next request to a bus. Raise BusError.

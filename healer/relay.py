@@ -13,12 +13,13 @@ outages that are open at its end: `closed_outages.py` says how the service hears
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from healer.service_alert import close_outage, parse_service_alert
 from marketswarm import log as logs
+from marketswarm.agent import Agent
 from marketswarm.agent.outage_state import AlertRule
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
@@ -30,11 +31,12 @@ from marketswarm.closed_outages import ClosedOutages, closed_field, read_closed
 from marketswarm.event import Event, MalformedEvent, encode_event
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED
 from marketswarm.metrics import Family, MetricTable
+from marketswarm.monitor import VerdictEncoder
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence, Leadership
 from marketswarm.monitor.publication_step import record_publication
 from marketswarm.monitor.publisher import LogLength
 from marketswarm.pages import split_pages
-from marketswarm.tracing import Tracer
+from marketswarm.settings import HealerSettings
 
 PAGE_SIZE: Final = 100
 FULL_PAUSE_SEC: Final = 0.25
@@ -70,17 +72,16 @@ class Relay:
 
     Args:
         rule: which stream, and what the service may alert on.
+        home: the bus of the alerts.
         leadership: the leadership on the bus; only the leader copies.
-        is_named: returns True if the truth in force names a service.
     """
 
     rule: AlertRule
-    get_bus: Callable[[], Bus]
-    get_channel: Callable[[], str]
+    me: Agent[HealerSettings]
+    home: str
+    encoder: VerdictEncoder
     leadership: Leadership
     log_length: LogLength
-    is_named: Callable[[str], bool]
-    tracer: Tracer | None = None
     copied: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     """The number of entries that were not copied, by reason."""
@@ -104,7 +105,7 @@ class Relay:
 
     async def _copy_while_leading(self) -> None:
         """Copy the next page and close what is due; wait a moment if another healer leads. Raise BusError."""
-        bus = self.get_bus()
+        bus = self.me.bus(self.home)
         fence = self.leadership.fence(bus.name)
         if fence is None:
             self._stored_position = None
@@ -130,8 +131,8 @@ class Relay:
         self._stored_position = self._position = position
         self.copied += len(events)
         for each in raw:
-            if self.tracer is not None:
-                record_publication(self.tracer, "healer", bus.name, each, is_home=True)
+            if self.me.tracer is not None:
+                record_publication(self.me.tracer, "healer", bus.name, each, is_home=True)
         self.skipped += skipped
         self._unlogged += skipped
         if len(entries) == PAGE_SIZE:
@@ -148,7 +149,7 @@ class Relay:
         """
         keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
         length = await self.log_length.compute_length(bus)
-        args: list[str | bytes | float] = [*fence, length, self.get_channel(), field, *change, *events]
+        args: list[str | bytes | float] = [*fence, length, self.encoder.channel, field, *change, *events]
         try:
             outcome = await bus.script(_RELAY, keys, args)
         except BusError as error:
@@ -160,12 +161,12 @@ class Relay:
             self._stored_position = None
             return False
         if outcome == CHANNEL_REFUSED:
-            log.error("publish.channel_refused", bus=bus.name, channel=self.get_channel())
+            log.error("publish.channel_refused", bus=bus.name, channel=self.encoder.channel)
         return True
 
     def _is_close_due(self) -> bool:
         """Return True if the truth does not name the service for CLOSE_AFTER_SEC, and some may be open."""
-        if self.is_named(self.rule.by) or self._closed.position == self._position:
+        if self.rule.by in self.me.truth.services or self._closed.position == self._position:
             self._close_at = None
             return False
         now = asyncio.get_running_loop().time()

@@ -7,7 +7,6 @@ decide which healer publishes (`election.py`), and copies the alerts of services
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 
 from healer.election import LeaderElection
 from healer.relay import Relay, collect_relays
@@ -28,15 +27,8 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     """
     home, channel = find_alert_target(me.truth, me.settings)
     encoder = VerdictEncoder(family="heartbeat", by=me.name, channel=channel)
-    election = LeaderElection(
-        me.boot,
-        home=home,
-        lease_sec=me.settings.healer_lease_sec,
-        set_detail=me.set_detail,
-        set_degraded=partial(me.set_degraded, part="lease"),
-    )
-    tracer = me.open_tracer()
-    monitor = Monitor(me, encoder, home=home, leadership=election, tracer=tracer)
+    election = LeaderElection(me, home)
+    monitor = Monitor(me, encoder, home=home, leadership=election, tracer=me.open_tracer())
     election.monitor = monitor
 
     roster = RosterFollower(me, monitor, encoder, election, home)
@@ -44,18 +36,7 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     monitor.expect_starts(me.settings.starting_services, me.settings.starting_until)
     length = monitor.log_lengths[home]
 
-    relays = [
-        Relay(
-            rule,
-            partial(me.bus, home),
-            lambda: encoder.channel,
-            election,
-            length,
-            is_named=lambda svc: svc in me.truth.services,
-            tracer=tracer,
-        )
-        for rule in RULES
-    ]
+    relays = [Relay(rule, me, home, encoder, election, length) for rule in RULES]
     me.expose(monitor.metrics.collect)
     me.expose(lambda: collect_relays(relays))
     me.on_reseed(lambda _truth: roster.reseeded.set(), check=lambda truth: open_buses(truth, me, home))

@@ -87,7 +87,7 @@ def collect_of_a_monitor():
     monitor.detector.set_roster([], {"bus": 10.0}, Moment(0.0, 0.0))
     publisher = type("Box", (), {**BOX, "__len__": lambda _: 0})()
     monitor.links["bus"] = type("Post", (), {"publisher": publisher})()
-    relay = Relay(RULES[0], lambda: None, lambda: "c", Lead(), LogLength(), is_named=lambda _svc: True)
+    relay = Relay(RULES[0], None, "bus", encoder, Lead(), LogLength())
     return [*monitor.metrics.collect(), *collect_relays([relay]), *collect_skipped({})]
 
 

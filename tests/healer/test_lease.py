@@ -1,5 +1,7 @@
 """A lease as two healers see it: the script on a bus in memory, time moved by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from healer.election import LEASE_SCRIPT, LeaderElection
@@ -168,7 +170,8 @@ def test_what_the_leader_did_not_hear_when_it_was_last_alive_is_no_witness_to_th
     lease = BusLease("me", 3.0)
     for renewed, now in ((b"1", 1.0), (b"2", 2.0)):
         lease.apply_reply([b"other", b"1", renewed, b"x", b"3"], now)
-    election = LeaderElection("me", home="x", lease_sec=3.0, set_detail=print, set_degraded=print)
+    agent = SimpleNamespace(boot="me", settings=SimpleNamespace(healer_lease_sec=3.0))
+    election = LeaderElection(agent, "x")
     election.leases = {"x": lease, "y": lease}
     assert [election.leader_heard_bus_at(bus) for bus in "xyz"] == [float("-inf"), 2.0, float("-inf")]
     lease.apply_reply([b"me", b"2", b"3", b"", b"3"], 3.0)  # our own renewals witness nothing

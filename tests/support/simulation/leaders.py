@@ -18,7 +18,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -106,13 +107,13 @@ class Process:
     async def _main(self) -> None:
         fleet = self.fleet
         notices = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
-        self.election = LeaderElection(
-            self.boot,
-            home=HOME,
-            lease_sec=fleet.lease_sec,
+        agent = SimpleNamespace(
+            boot=self.boot,
+            settings=SimpleNamespace(healer_lease_sec=fleet.lease_sec),
             set_detail=lambda _: None,
-            set_degraded=lambda _: None,
+            set_degraded=lambda _, **_part: None,
         )
+        self.election = LeaderElection(cast("Any", agent), HOME)
         self.monitor = Watcher(self, self, notices, home=HOME, leadership=self.election)
         self._eavesdrop()
         self.election.monitor = self.monitor
