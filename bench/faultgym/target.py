@@ -29,7 +29,7 @@ from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import parse_epoch, parse_object
 from marketswarm.keys import source_breaker_key
 from marketswarm.operator.remedies import BOARD, SOURCES, Remedy
-from marketswarm.truth import MARKET, SYSTEM
+from marketswarm.truth import MARKET
 
 FOLDER: Final = "GYM_FOLDER"
 CACHED_KEYS: Final = {"quotes": "quotes:SPY", "charts": "chart:SPY:1d"}
@@ -63,9 +63,7 @@ def run_target(svc: str) -> None:
         async with agent(svc) as me:
             target = Target(me, folder / f"{svc}.do")
             if svc == BOARD:
-                desk = RequestDesk(
-                    Remedy.RECONNECT, svc, me.boot, lambda: me.bus(SYSTEM), target.reconnect, log=me.log
-                )
+                desk = RequestDesk(Remedy.RECONNECT, me, target.reconnect)
                 me.task(desk.run(), name="reconnect")
             await asyncio.start_unix_server(target.take_request, find_socket(folder, svc))
             while os.getppid() == parent:  # a service outside of the fleet ends with the gym

@@ -11,8 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
+from marketswarm.agent.member import Agent
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import read_parsed, report_unusable
 from marketswarm.operator.fields import JsonRecord
@@ -24,9 +25,7 @@ from marketswarm.operator.service_requests import (
     RequestResult,
     ServiceRequest,
 )
-
-if TYPE_CHECKING:
-    from marketswarm.log import Logger
+from marketswarm.truth import SYSTEM
 
 LOOK_EVERY_SEC: Final = 1.0
 _MAX_BYTES: Final = 4096
@@ -141,24 +140,18 @@ class RequestOutcome:
 
 
 class RequestDesk(RequestTaker[ServiceRequest]):
-    """Follow the medic's requests for one remedy to one process of a service, each once.
+    """Follow the medic's requests on system-redis for one remedy to this process of a service, each once.
 
-    A request is for the process `boot`: what was meant for an earlier one is not followed. `get_bus` returns
-    system-redis. `carry_out` raises nothing that an attempt may fail of.
+    What was meant for an earlier process is not followed. `carry_out` raises nothing that an attempt may fail
+    of.
     """
 
     def __init__(
-        self,
-        remedy: str,
-        svc: str,
-        boot: str,
-        get_bus: Callable[[], Bus],
-        carry_out: Callable[[], Awaitable[RequestOutcome]],
-        *,
-        log: "Logger",
+        self, remedy: str, me: Agent[Any], carry_out: Callable[[], Awaitable[RequestOutcome]]
     ) -> None:
-        super().__init__(REQUEST_KEYS[remedy][svc], ServiceRequest, get_bus, REMEDY_LIMITS)
-        self._remedy, self._boot, self._carry_out, self._log = remedy, boot, carry_out, log
+        keys = REQUEST_KEYS[remedy][me.name]
+        super().__init__(keys, ServiceRequest, lambda: me.bus(SYSTEM), REMEDY_LIMITS)
+        self._remedy, self._me, self._carry_out = remedy, me, carry_out
 
     async def run(self) -> None:
         """Look for a request every LOOK_EVERY_SEC, until cancelled."""
@@ -171,15 +164,15 @@ class RequestDesk(RequestTaker[ServiceRequest]):
         request = await self.take()
         if request is None:
             return
-        self._log.info("remedy.requested", remedy=self._remedy, request=request.id, by=request.by)
-        begun = RequestReport(request=request.id, boot=self._boot, ts=time.time())
+        self._me.log.info("remedy.requested", remedy=self._remedy, request=request.id, by=request.by)
+        begun = RequestReport(request=request.id, boot=self._me.boot, ts=time.time())
         await self.report(begun)
         done = await self._carry_out()
         result, why = RequestResult.FAILED if done.why else RequestResult.DONE, done.why[:200]
         found: dict[str, Any] = {"result": result, "ended": done.ended, "loaded": done.loaded, "why": why}
         await self.report(replace(begun, ts=time.time(), **found))
-        write = self._log.warning if why else self._log.info
+        write = self._me.log.warning if why else self._me.log.info
         write("remedy.followed", remedy=self._remedy, request=request.id, **found)
 
     def is_meant(self, request: ServiceRequest) -> bool:
-        return request.boot == self._boot
+        return request.boot == self._me.boot

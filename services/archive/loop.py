@@ -17,10 +17,9 @@ from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
 from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.outage import Outage
-from marketswarm.operator.remedies import ARCHIVE, Remedy
+from marketswarm.operator.remedies import Remedy
 from marketswarm.postgres.migrations import SchemaError
 from marketswarm.postgres.pool import DatabaseAway
-from marketswarm.truth import SYSTEM
 from services.archive.database import Database
 from services.archive.maintenance import Maintenance
 from services.archive.metrics import ArchiveMetrics
@@ -76,9 +75,7 @@ async def main() -> int:
             maintenance.report_soon()
             return done
 
-        desk = RequestDesk(
-            Remedy.RECONNECT, ARCHIVE, me.boot, lambda: me.bus(SYSTEM), connect_anew, log=me.log
-        )
+        desk = RequestDesk(Remedy.RECONNECT, me, connect_anew)
         me.task(desk.run(), name="reconnect")
         while True:
             for pool in pools:

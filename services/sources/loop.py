@@ -13,7 +13,7 @@ from marketswarm.agent.requests import RequestDesk
 from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_BARS
 from marketswarm.operator.remedies import Remedy
-from marketswarm.truth import SYSTEM, AccessPoint
+from marketswarm.truth import AccessPoint
 from services.sources.cascade.loader import open_loader
 from services.sources.cascade.series import list_series
 from services.sources.cascade.store import SeriesStore
@@ -50,11 +50,8 @@ async def main() -> int:
             me.task(refresh.run(), name="refresh")
             desk = RequestDesk(
                 Remedy.RELOAD_SERIES,
-                NAME,
-                me.boot,
-                lambda: me.bus(SYSTEM),
+                me,
                 lambda: dispatcher.reload_stale(settings().work.load.concurrency),
-                log=me.log,
             )
             me.task(desk.run(), name="reload")
             me.task(follow_health(dispatcher), name="source health")

@@ -6,12 +6,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.agent.requests import RequestDesk
 from marketswarm.bus import BusError
-from marketswarm.operator.remedies import BOARD, Remedy
-from marketswarm.truth import SYSTEM
+from marketswarm.operator.remedies import Remedy
 from marketswarm.web.cache import Cached
 from marketswarm.web.limits import RequestLimiter
 from marketswarm.web.updates import MAX_TOPICS, UpdateHub
@@ -57,8 +55,6 @@ MAX_LOOKS: Final = 5000
 QUOTED_SEC: Final = 60.0
 """How long the names of the symbols that have quotes in the database are kept; new ones are on the stream."""
 
-log = logs.get("board")
-
 V = TypeVar("V")
 Found = tuple[V, str | None]
 """What was found, and why it may lack something: what does not answer."""
@@ -70,9 +66,7 @@ class Market:
     def __init__(self, me: Agent[BoardEnvironment], settings_now: Callable[[], MarketView]) -> None:
         url = me.settings.database_url
         self.archive = ArchiveReader(None if url is None else url.get_secret_value())
-        self._desk = RequestDesk(
-            Remedy.RECONNECT, BOARD, me.boot, lambda: me.bus(SYSTEM), self.archive.reconnect, log=log
-        )
+        self._desk = RequestDesk(Remedy.RECONNECT, me, self.archive.reconnect)
         self.live = LiveMarket()
         self.hub = UpdateHub(
             me.boot, lambda: settings_now().max_followers, lambda: settings_now().max_followers_per_address

@@ -42,7 +42,8 @@ def scene(monkeypatch):
 
     times = SimpleNamespace(monotonic=lambda: scene.clock, time=time.time)
     monkeypatch.setattr(module, "time", times)
-    scene.desk = RequestDesk("reconnect", "archive", "b1", find_bus, reconnect, log=RecordingLog())
+    me = SimpleNamespace(name="archive", boot="b1", bus=lambda _name: find_bus(), log=RecordingLog())
+    scene.desk = RequestDesk("reconnect", me, reconnect)
     return scene
 
 

@@ -29,7 +29,7 @@ def view():
 def market(view):
     """A market of an agent whose truth has no services, and that has no database."""
     truth = SimpleNamespace(services={})
-    me = SimpleNamespace(settings=SimpleNamespace(database_url=None), boot="b", truth=truth)
+    me = SimpleNamespace(name="board", settings=SimpleNamespace(database_url=None), boot="b", truth=truth)
     return Market(me, lambda: view)
 
 

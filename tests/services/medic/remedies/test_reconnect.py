@@ -1,6 +1,7 @@
 """To have connections opened anew: of which process, that it does so once, and what verifies it."""
 
 import time
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -89,7 +90,8 @@ async def test_the_process_follows_the_request_once_and_its_report_verifies_it(b
         calls.append(await look(context()))
         return RequestOutcome(ended=2)
 
-    desk = RequestDesk("reconnect", "archive", "b1", lambda: bus, reconnect, log=RecordingLog())
+    me = SimpleNamespace(name="archive", boot="b1", bus=lambda _name: bus, log=RecordingLog())
+    desk = RequestDesk("reconnect", me, reconnect)
     await beat(bus, "b1")
     identity = (await look(context())).identity
     for _ in range(2):  # the second one would be that of a medic that does not know of the first

@@ -1,5 +1,7 @@
 """To have sources load its series now: who may be asked, and that one request is for one process."""
 
+from types import SimpleNamespace
+
 import orjson
 
 from marketswarm.agent.lease import clock
@@ -29,7 +31,8 @@ async def test_sources_is_asked_once_and_what_it_reports_is_the_verdict():
     beat = {"svc": "sources", "i": 1, "ts": 1, "boot": "b1"}
     await bus.client.set(last_beat_key("sources"), orjson.dumps(beat))
     for has_helped in (True, False):
-        desk = RequestDesk(Remedy.RELOAD_SERIES, "sources", "b1", lambda: bus, reload, log=RecordingLog())
+        me = SimpleNamespace(name="sources", boot="b1", bus=lambda _name: bus, log=RecordingLog())
+        desk = RequestDesk(Remedy.RELOAD_SERIES, me, reload)
         known = await RELOAD.read_evidence(["sources", "archive"], facts, context, 0.0)
         assert known["archive"] == RemedyEvidence(), "it loads no series"
         identity = known["sources"].identity
