@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
 from marketswarm.beat import Beat, parse_beat
@@ -74,7 +73,7 @@ class MonitorMetrics:
     detector: Detector
     links: Mapping[str, BusLink]
     leadership: Leadership
-    failed_saves: Mapping[str, int] = MappingProxyType({})
+    failed_saves: Mapping[str, int] = field(default_factory=dict)
     _heard: int = 0
     _delay: Histogram = field(default_factory=lambda: Histogram(*_DELAYS_SEC))
 

@@ -68,11 +68,11 @@ def test_a_sign_of_life_ends_its_own_failure_and_adds_none(trouble, beat, is_new
 @given(troubles())
 def test_the_failure_that_is_missed_is_its_own_or_the_first_open_one(trouble):
     if trouble.failure is not None:
-        assert (trouble.first, trouble.via) == (trouble.failure, None)
+        assert (trouble.due_failure, trouble.via) == (trouble.failure, None)
     elif trouble.open:
-        assert (trouble.first, trouble.via) == (trouble.open[0].report, trouble.open[0].via)
+        assert (trouble.due_failure, trouble.via) == (trouble.open[0].report, trouble.open[0].via)
     else:
-        assert (trouble.first, trouble.via) == (None, None)
+        assert (trouble.due_failure, trouble.via) == (None, None)
 
 
 @pytest.mark.parametrize(

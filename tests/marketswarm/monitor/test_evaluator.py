@@ -213,9 +213,10 @@ async def test_an_alert_that_was_resolved_unheard_is_over_after_a_session_began(
 
     class Bus(Witness):
         async def script(self, _script, keys, _args):
-            if keys == ["run:a"] and is_refused:
+            if "run:a" in keys and is_refused:
                 raise BusError("bus", "auth")
-            return [{"run:a": ended, "beat:a": beat}[keys[0]], 58_000] if keys else []
+            stored = {"run:a": ended, "beat:a": beat}
+            return [part for key in keys for part in (stored[key], 58_000)]
 
     link = BusLink()
     link.bus = Bus()

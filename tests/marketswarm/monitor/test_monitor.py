@@ -137,7 +137,7 @@ async def test_a_failure_on_a_channel_that_was_refused_is_missed_once_that_is_al
     monitor.feed.on_channels_refused("system-redis", (), read_clocks())
     service = monitor.detector.services["job"]
     await auntil(lambda: service.state is State.DOWN)
-    assert (service.miss_reason(), service.failure.exit_code) == ("failed", 4)
+    assert (service.miss_reason(), service.trouble.due_failure.exit_code) == ("failed", 4)
     await end_tasks(task)
 
 
