@@ -25,7 +25,7 @@ _KIND_ENDINGS: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "un
 
 
 # before Python 3.12 an attribute of an enum takes as long as a call, and these are read for each verdict
-_SERVICE, _WATCH = Subject.SERVICE, Subject.WATCH
+_SERVICE, _BUS, _WATCH = Subject.SERVICE, Subject.BUS, Subject.WATCH
 _UP, _DOWN, _UNWATCHED = State.UP, State.DOWN, State.UNWATCHED
 _NOWHERE: Final = Publication.NONE
 _OK: Final = Kind.HEARTBEAT_OK
@@ -125,8 +125,8 @@ class VerdictEncoder:
             return Kind.REACH_GAP if verdict.subject is Subject.REACH else Kind.HEARTBEAT_GAP
         if verdict.subject is Subject.TRUTH:
             return Kind.TRUTH_DRIFT if verdict.state is _DOWN else Kind.TRUTH_OK
-        # events on services are of the publisher's family, those on buses and watches of their own
-        family = self._family if verdict.subject is _SERVICE else verdict.subject
+        # events on buses and watches are of a family of their own, those on services of the publisher's
+        family = verdict.subject if verdict.subject in (_BUS, _WATCH) else self._family
         return _find_kind(family, verdict.state)
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:
