@@ -34,6 +34,7 @@ class LeaderWatch:
         self, me: Agent[Any], name: str, patience_sec: float, tell: Callable[[str], None] = lambda _: None
     ) -> None:
         self._me, self._name, self._patience_sec, self._tell = me, name, patience_sec, tell
+        self._read_clock = asyncio.get_running_loop().time
         self._led_at = self._read_clock()
         self._working_since: float | None = None
         self._loss = ""
@@ -76,10 +77,6 @@ class LeaderWatch:
     def _note_work(self) -> None:
         if self._working_since is not None and self._read_clock() - self._working_since >= PROVEN_SEC:
             self.note()
-
-    @staticmethod
-    def _read_clock() -> float:
-        return asyncio.get_running_loop().time()
 
 
 async def lead(

@@ -159,11 +159,8 @@ class Share:
             members = (*members, boot)
             self._renewal_due.set()
         if (requested, members) != self._last_result[:2]:
-            self._last_result = (
-                requested,
-                members,
-                select_owned(requested, boot, members) if members else requested,
-            )
+            owned = select_owned(requested, boot, members) if members else requested
+            self._last_result = (requested, members, owned)
         mine = list(self._last_result[2])
         self.key_count = len(mine)
         return mine

@@ -105,12 +105,8 @@ class AliveFile:
         self._failure: str | None = None
 
     def report(self, status: AgentStatus) -> None:
-        content = (
-            status.phase,
-            status.phase != Phase.STOPPING and status.at,
-            status.limit_sec,
-            status.beat_taken,
-        )
+        progress_at = None if status.phase == Phase.STOPPING else status.at
+        content = (status.phase, progress_at, status.limit_sec, status.beat_taken)
         if content == self._written:
             return
         # the file may be one step old before it is written again, and the thread may then wait for the CPU

@@ -372,9 +372,8 @@ def _parse_revision(meta: Sequence[Any], sha256: str) -> int | None:
     revision, meta_sha256 = meta
     if meta_sha256 is not None and meta_sha256.decode("ascii", "replace") != sha256:
         return None
-    return (
-        int(revision) if isinstance(revision, bytes) and revision.isdigit() and len(revision) < 16 else None
-    )
+    is_usable = isinstance(revision, bytes) and revision.isdigit() and len(revision) < 16
+    return int(revision) if is_usable else None
 
 
 class TruthRefused(Exception):  # noqa: N818 - an answer, not an accident

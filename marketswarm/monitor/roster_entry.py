@@ -71,12 +71,9 @@ def parse_entry_parts(value: bytes) -> tuple[RosterEntry | None, bool]:
     found = parse_object(value, MAX_ENTRY_BYTES)
     if found.get("verdict") not in ("up", "down"):
         return None, False
-    ts, since, boot = (
-        parse_epoch(found.get("ts")),
-        parse_epoch(found.get("since")),
-        parse_text(found.get("boot"), MAX_BOOT_CHARS),
-    )
-    i, mark = parse_count(found.get("i")), parse_text(found.get("mark"), MAX_MARK_CHARS)
+    ts, since = parse_epoch(found.get("ts")), parse_epoch(found.get("since"))
+    boot, i = parse_text(found.get("boot"), MAX_BOOT_CHARS), parse_count(found.get("i"))
+    mark = parse_text(found.get("mark"), MAX_MARK_CHARS)
     event, ended = _encode_event(found.get("event")), parse_epoch(found.get("down_since"))
     via = parse_text(found.get("via"), MAX_VIA_CHARS)
     read = {"ts": ts, "since": since, "boot": boot, "i": i, "mark": mark, "event": event, "down_since": ended}

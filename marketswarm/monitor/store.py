@@ -280,10 +280,8 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
     parts = value.decode("utf-8", "replace").split(" ")
     if len(parts) not in (2, 4, 5):
         return None
-    at, since = (
-        parse_decimal(parts[0], -MAX_DURATION_SEC, MAX_DURATION_SEC),
-        parse_decimal(parts[1], 0.0, MAX_EPOCH_SEC),
-    )
+    at = parse_decimal(parts[0], -MAX_DURATION_SEC, MAX_DURATION_SEC)
+    since = parse_decimal(parts[1], 0.0, MAX_EPOCH_SEC)
     seen, bus = parts[2:4] or ("1", "")
     timeout_sec = parse_decimal(parts[4], 0.0, MAX_DURATION_SEC) if len(parts) > 4 else None
     if at is None or since is None or seen not in ("0", "1") or (timeout_sec is None and len(parts) > 4):
