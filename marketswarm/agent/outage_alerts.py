@@ -51,9 +51,6 @@ class OutageAlerts:
     """Store the states of targets and publish the events that follow from their outcomes.
 
     Args:
-        get_bus: returns the bus of the alerts as it is now. May raise BusError.
-        is_named: returns True if the truth in force names the service. One that was left running when it was
-            dropped must not report again what the healer closed.
         degrade: called with what keeps outcomes from being stored, and with None at the end.
         on_states: called with states that are stored: those that changed, and at each check all of them.
             May raise BusError.
@@ -67,15 +64,13 @@ class OutageAlerts:
 
     def __init__(
         self,
+        me: Agent[Any],
         rule: AlertRule,
-        get_bus: Callable[[], Bus],
-        boot: str,
         *,
-        is_named: Callable[[], bool] = lambda: True,
         degrade: Callable[[str | None], None] = lambda _problem: None,
         on_states: Callable[[States], Awaitable[None]] | None = None,
     ) -> None:
-        self.rule, self._get_bus, self._boot, self._is_named = rule, get_bus, boot, is_named
+        self._me, self.rule = me, rule
         self._thresholds: dict[str, Thresholds] | None = None
         self._queue = OutcomeQueue(max_run=1)
         self._count = 0
@@ -93,13 +88,7 @@ class OutageAlerts:
     @classmethod
     def start(cls, me: Agent[Any], rule: AlertRule, **more: Any) -> Self:
         """Run the alerts of a service as a side task of its agent."""
-        alerts = cls(
-            rule,
-            lambda: me.bus(find_alert_target(me.truth, me.settings)[0]),
-            me.boot,
-            is_named=lambda: me.name in me.truth.services,
-            **more,
-        )
+        alerts = cls(me, rule, **more)
         me.task(alerts.run(), name="alerts")
         return alerts
 
@@ -121,8 +110,11 @@ class OutageAlerts:
         self._has_work.set()
 
     def check(self) -> None:
-        """Look which outages the healer closed meanwhile, unless the truth does not name the service."""
-        if self._thresholds is not None and self._is_named():
+        """Look which outages the healer closed meanwhile, unless the truth does not name the service.
+
+        One that was left running when it was dropped must not report again what the healer closed.
+        """
+        if self._thresholds is not None and self._me.name in self._me.truth.services:
             self._check_due = True
             self._has_work.set()
 
@@ -138,7 +130,7 @@ class OutageAlerts:
         """
         if self._thresholds_of(name) is not None:
             self._count += 1
-            self._queue.add(name, TargetOutcome(self._boot, self._count, ts, error, detail))
+            self._queue.add(name, TargetOutcome(self._me.boot, self._count, ts, error, detail))
             self._has_work.set()
 
     def pending_count(self) -> int:
@@ -159,6 +151,10 @@ class OutageAlerts:
                     kinds = {self.rule.states: "hash", self.rule.stream: "stream"}
                     await replace_unusable(error, self._get_bus(), kinds)
                     raise
+
+    def _get_bus(self) -> Bus:
+        """Return the bus of the alerts as it is now. May raise BusError."""
+        return self._me.bus(find_alert_target(self._me.truth, self._me.settings)[0])
 
     async def _wait_for_work(self) -> None:
         """Wait for an outcome, or for the time to check."""

@@ -93,11 +93,11 @@ def collect_of_a_monitor():
 
 def collect_of_massive():
     nowhere = lambda: None  # noqa: E731 - nothing is put anywhere
-    return collect_metrics({}, ResultPublisher(nowhere), OutageAlerts(PROBES, nowhere, "abc"))
+    return collect_metrics({}, ResultPublisher(nowhere), OutageAlerts(None, PROBES))
 
 
 def collect_of_medic():
-    rules = RuleMonitor(None, HealingSettings, OutageAlerts(MONITOR, lambda: None, "abc"))
+    rules = RuleMonitor(None, HealingSettings, OutageAlerts(None, MONITOR))
     me = SimpleNamespace(settings=MedicEnvironment())
     medic = Medic(me, HealingSettings, rules)
     return collect_medic_metrics(medic, AlertFollower(None, HealingSettings, medic.wake))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -30,7 +31,19 @@ class Instance:
 
     def __init__(self, server, boot, **more):
         self.bus, self.is_named = Bus("system-redis", server.url), True
-        self.alerts = OutageAlerts(PROBES, lambda: self.bus, boot, is_named=lambda: self.is_named, **more)
+        settings = SimpleNamespace(alert_channel=None)
+        me = SimpleNamespace(
+            name="massive", boot=boot, bus=lambda _name: self.bus, truth=self, settings=settings
+        )
+        self.alerts = OutageAlerts(me, PROBES, **more)
+
+    @property
+    def services(self):
+        """Those of the truth in force."""
+        return {"massive": None} if self.is_named else {}
+
+    def alert_target(self, channel):
+        return self.bus.name, channel
 
     def see(self, name, *errors):
         for error in errors:

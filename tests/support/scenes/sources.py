@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -98,7 +99,14 @@ class SourcesMarket:
         self.ahead_sec = 0.0
         self._stack = ExitStack()
         store = SeriesStore(lambda: self.bus)
-        self.alerts = OutageAlerts(SOURCES, lambda: self.bus, "boot", on_states=store.write_verdicts)
+        me: Any = SimpleNamespace(
+            name="sources",
+            boot="boot",
+            bus=lambda _name: self.bus,
+            truth=SimpleNamespace(services={"sources": None}, alert_target=lambda channel: ("bus", channel)),
+            settings=SimpleNamespace(alert_channel=None),
+        )
+        self.alerts = OutageAlerts(me, SOURCES, on_states=store.write_verdicts)
         self.alerts.follow(dict.fromkeys(ANSWERS, Thresholds(3, 1)))
 
     async def __aenter__(self) -> Self:

@@ -48,7 +48,17 @@ def scene(monkeypatch):
         return HealingSettings.model_validate(found)
 
     environment = SimpleNamespace(default_timeout_sec=30.0)
-    alerts = OutageAlerts(MONITOR, lambda: scene.bus, "boot")
+    scene.make_alerts = lambda boot: OutageAlerts(
+        SimpleNamespace(
+            name="medic",
+            boot=boot,
+            bus=lambda _name: scene.bus,
+            truth=SimpleNamespace(services={"medic": None}, alert_target=lambda channel: ("bus", channel)),
+            settings=SimpleNamespace(alert_channel=None),
+        ),
+        MONITOR,
+    )
+    alerts = scene.make_alerts("boot")
     scene.monitor = RuleMonitor(
         SimpleNamespace(log=scene.log, bus=None, settings=environment, truth=TRUTH),
         settings,
@@ -164,7 +174,7 @@ async def test_the_next_medic_goes_on_with_the_outage_and_reports_it_once(scene)
     for _ in range(4):
         await scene.look(90.0)
     await publish(scene)
-    before, scene.alerts = scene.monitor, OutageAlerts(MONITOR, lambda: scene.bus, "boot 2")
+    before, scene.alerts = scene.monitor, scene.make_alerts("boot 2")
     scene.monitor = RuleMonitor(before._me, before._get_settings, scene.alerts)  # noqa: SLF001 - the same scene
     scene.monitor.follow(TRUTH)
     await publish(scene)
