@@ -90,9 +90,10 @@ class LeaderElection(FleetLease[BusLease]):
 
         Send none if this healer leads there and its monitor has not evaluated since the last request.
         """
-        if lease.epoch and self._evaluations.get(name) == self.monitor.evaluations:
+        evaluations = self.monitor.evaluator.evaluations
+        if lease.epoch and self._evaluations.get(name) == evaluations:
             return  # a healer whose monitor hangs must not keep the lease from others
-        self._evaluations[name] = self.monitor.evaluations
+        self._evaluations[name] = evaluations
         await self.send_next_request(name)
         if name == self._home:
             self._outage.end()

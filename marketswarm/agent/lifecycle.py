@@ -27,13 +27,13 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NoReturn, overload
+from typing import Any, NoReturn, overload
 
 from marketswarm import __version__, log
 from marketswarm.agent.heartbeat import HeartbeatSender
 from marketswarm.agent.member import Agent, MakeHeartbeat, OpenBus, S
 from marketswarm.agent.metrics import serve_metrics
-from marketswarm.agent.status import AliveFile, StatusReporter
+from marketswarm.agent.status import NEVER, AliveFile, StatusReporter
 from marketswarm.agent.systemd import find_systemd
 from marketswarm.agent.tasks import CancelScope
 from marketswarm.agent.truth_source import (
@@ -52,7 +52,6 @@ from marketswarm.settings import CommonSettings, read_settings
 THREAD_PREFIX = "marketswarm-io"
 """The name prefix of the threads that wait for the system: DNS look-ups, files."""
 THREADS_END_WITHIN_SEC = 0.5
-NEVER: Final = float("inf")
 
 
 class StopRequest:

@@ -514,11 +514,6 @@ class Monitor:
 
     # -- leadership
 
-    @property
-    def evaluations(self) -> int:
-        """The number of evaluations of the detector: while it grows, detection works."""
-        return self.evaluator.evaluations
-
     def list_unheard_buses(self) -> list[str]:
         """Return the buses that will soon count as lost, and `memory` while the state is not restored."""
         now = read_clocks().mono
