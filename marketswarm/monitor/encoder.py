@@ -21,11 +21,13 @@ REACH_FIELD: Final = f"{Subject.REACH}:"
 
 No service's name can contain a colon, so a field without a prefix is a service's.
 """
+_OWN_FAMILIES: Final = frozenset({Subject.BUS, Subject.WATCH})
+"""Subjects by which the types of events on them begin; those on services are of the publisher's family."""
 _KIND_ENDINGS: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "unwatched"}
 
 
 # before Python 3.12 an attribute of an enum takes as long as a call, and these are read for each verdict
-_SERVICE, _BUS, _WATCH = Subject.SERVICE, Subject.BUS, Subject.WATCH
+_SERVICE, _WATCH = Subject.SERVICE, Subject.WATCH
 _UP, _DOWN, _UNWATCHED = State.UP, State.DOWN, State.UNWATCHED
 _NOWHERE: Final = Publication.NONE
 _OK: Final = Kind.HEARTBEAT_OK
@@ -125,8 +127,7 @@ class VerdictEncoder:
             return Kind.REACH_GAP if verdict.subject is Subject.REACH else Kind.HEARTBEAT_GAP
         if verdict.subject is Subject.TRUTH:
             return Kind.TRUTH_DRIFT if verdict.state is _DOWN else Kind.TRUTH_OK
-        # events on buses and watches are of a family of their own, those on services of the publisher's
-        family = verdict.subject if verdict.subject in (_BUS, _WATCH) else self._family
+        family = verdict.subject if verdict.subject in _OWN_FAMILIES else self._family
         return _find_kind(family, verdict.state)
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:
