@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Final
 
 from marketswarm.channels import Message
+from marketswarm.pages import split_pages
 from notifier.router.defect import Defect, DefectKind
 from notifier.router.incident import Incident, Notice, NoticeKind
 from notifier.router.machines import Machine, MachineState, find_dead_hosts, find_machines
@@ -87,12 +88,8 @@ class Grouper:
         self._suppression.reset_dependents()
         self._rate_limited = [each for each in self._incidents.values() if each.kept]
         continued = {notice.thread for notice in notices if notice.thread}
-        if continued:
-            incidents = self._incidents.values()
-            self._open_threads = Counter(
-                each.thread for each in incidents if each.down and each.thread in continued
-            )
-            self._open_threads.update(each.flap_thread for each in incidents if each.flap_thread in continued)
+        threads = chain.from_iterable(map(_list_threads, self._incidents.values() if continued else ()))
+        self._open_threads = Counter(thread for thread in threads if thread in continued)
         self._open = self._find_open(continued)
         self._dead_hosts = find_dead_hosts(notices, self._incidents, now) if len(notices) > 1 else set()
         groups: list[tuple[tuple[str, ...], list[Notice]]] = []
@@ -110,8 +107,8 @@ class Grouper:
         return [
             message
             for channels, same in groups
-            for first in range(0, len(same), NOTICES_AT_MOST)
-            for message in self._build_messages(same[first : first + NOTICES_AT_MOST], channels, now)
+            for page in split_pages(same, NOTICES_AT_MOST)
+            for message in self._build_messages(page, channels, now)
         ]
 
     def take_defects(self) -> list[Defect]:
