@@ -451,11 +451,9 @@ class NotifierApp:
         """Name the leader in the beat's `detail`; wait to lead, for STANDBY_CHECK_SEC at most."""
         other = lease.other
         self._me.set_detail(f"stands by, {other} leads" if other else "stands by")
-        try:
+        with contextlib.suppress(TimeoutError):
             async with self._me.waiting(STANDBY_CHECK_SEC):
                 await lease.wait_until(is_leader=True)
-        except TimeoutError:
-            return
 
     async def _run_term(self, lease: NotifierLease) -> None:
         """Run one term to its end; after a bus error or a timeout, log it and pause."""

@@ -151,14 +151,11 @@ class Dispatcher:
         self._channels: tuple[str, ...] = ()
         self._queued_messages: list[tuple[Message, tuple[str, ...]]] = []
         self._transaction = Transaction()
-        self._unacknowledged: dict[
-            str, list[tuple[str, bytes]]
-        ] = {}  # by event id: the buses and ids of log entries to acknowledge
+        # by event id: the buses and ids of log entries to acknowledge
+        self._unacknowledged: dict[str, list[tuple[str, bytes]]] = {}
         self._hand_overs: list[tuple[str, Message]] = []
-        self._trouble, self._trouble_until = (
-            "",
-            float("-inf"),
-        )  # the last defect in words, and how long it is shown
+        # the last defect in words, and how long it is shown
+        self._trouble, self._trouble_until = "", float("-inf")
 
     # -- settings
 

@@ -53,14 +53,10 @@ class NotifierState:
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
         """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
-        unusable: list[str] = []
-        for name, raw in fields.items():
-            if name.startswith(READ_POSITION) and is_entry_id(raw):
-                self.read_positions[name.removeprefix(READ_POSITION)] = raw
-            elif name.startswith(REPLAY_START) and is_entry_id(raw):
-                self._replays.add(name.removeprefix(REPLAY_START))
-            elif name.startswith((READ_POSITION, REPLAY_START)):
-                unusable.append(name)
+        self.read_positions |= parse_positions(fields, READ_POSITION)
+        self._replays |= parse_positions(fields, REPLAY_START).keys()
+        positions = (name for name in fields if name.startswith((READ_POSITION, REPLAY_START)))
+        unusable = [name for name in positions if not is_entry_id(fields[name])]
         found: dict[str, Any] = {}
         for name, kind in (DONE_REQUESTS, list), (BROKEN, dict), (PAUSES, dict), (ADDRESSES, dict):
             found[name] = _parse_json(fields[name]) if name in fields else None
@@ -181,6 +177,12 @@ class NotifierState:
         """Return the fields that changed since the last call; None for deleted ones."""
         changed, self._changed = self._changed, {}
         return changed
+
+
+def parse_positions(fields: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
+    """Return by bus the ids of entries in the fields with this prefix; leave out what is not an id."""
+    named = ((name, raw) for name, raw in fields.items() if name.startswith(prefix))
+    return {name.removeprefix(prefix): raw for name, raw in named if is_entry_id(raw)}
 
 
 def _parse_json(raw: bytes) -> Any:
