@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from marketswarm import log as logs
 from marketswarm.channels.channel import Channel, ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.links import list_links
-from marketswarm.channels.message import Message, MessageLink, choose_style, format_links, make_plain_key
+from marketswarm.channels.message import Message, MessageLink, choose_style, format_link, make_plain_key
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf8_length
 from marketswarm.settings import MailAddresses, Name, Port, Tls
 from marketswarm.text import utc_datetime
@@ -108,7 +108,7 @@ def _make_mail_id(ident: str, domain: str) -> str:
 
 
 def _format_plain_text(message: Message) -> str:
-    links = "\n".join(format_links(list_links(message)))
+    links = "\n".join(map(format_link, list_links(message)))
     parts = [printable_line(message.title), _format_body(message), links, "\n".join(_list_lines(message))]
     return (
         "\n\n".join(part for part in (*parts, f"at {_format_time_sent(message)}\n{message.key}") if part)
