@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, Final
 
 import orjson
@@ -50,8 +51,7 @@ def group_similar(titles: Sequence[str], similar: float) -> list[list[int]]:
         text = normalize(title)
         if text:
             roots[at] = by_text.setdefault(text, at)
-    firsts = sorted(by_text.values())
-    texts = [normalize(titles[at]) for at in firsts]
+    texts, firsts = list(by_text), list(by_text.values())
     sketches = RMinHash.from_token_sets([sorted(shingles(text)) for text in texts], PERMUTATIONS, SEED)
     index = RMinHashLSH(similar, PERMUTATIONS, BANDS)
     for n, sketch in enumerate(sketches):
@@ -162,8 +162,7 @@ def rank_stories(stories: Iterable[Story], most: int) -> list[Story]:
 
 
 def add_summaries(stories: Sequence[Story], summaries: Sequence[str | None]) -> list[Story]:
-    given = [*summaries, *[None] * len(stories)]
-    return [replace(story, summary=summary) for story, summary in zip(stories, given, strict=False)]
+    return [replace(story, summary=summary) for story, summary in zip_longest(stories, summaries)]
 
 
 @dataclass(frozen=True, slots=True)
