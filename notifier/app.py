@@ -304,10 +304,9 @@ class LeadershipTerm:
         ended = {
             name: each for name, each in had.items() if name in news or not self._config.same(before, name)
         }
-        closing = [each.aclose() for name, each in had.items() if name not in ended]
         self._tasks.create_task(send_and_close(ended, note), name="new addresses")
-        for each in closing:
-            self._tasks.create_task(each, name="close")
+        for name in had.keys() - ended.keys():
+            self._tasks.create_task(had[name].aclose(), name="close")
 
     async def _wait_for_room(self, bus: str) -> None:
         """Wait until a bus has stored enough acknowledgements for its log to be read on.

@@ -234,8 +234,7 @@ class ChannelPool:
 
     Args:
         inbox: takes the outcomes of attempts.
-        prepare: returns a message as it is sent over a channel, with what must not be stored on a bus; None
-            leaves it.
+        prepare: returns a message as it is sent over a channel, with what must not be stored on a bus.
         clock: by which the stored times of waits are, in epoch seconds.
     """
 
@@ -244,7 +243,7 @@ class ChannelPool:
         inbox: Inbox,
         tracer: Tracer | None = None,
         *,
-        prepare: Callable[[Message, str], Message] | None = None,
+        prepare: Callable[[Message, str], Message] = lambda message, _channel: message,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._inbox, self._tracer, self._prepare, self._clock = inbox, tracer, prepare, clock
@@ -299,12 +298,11 @@ class ChannelPool:
 
     def _start_worker(self, channel: Channel, group: asyncio.TaskGroup) -> ChannelWorker:
         failures, pause_sec = self.state.pause(channel.name, self._clock())
-        prepare = self._prepare
         worker = ChannelWorker(
             channel,
             anchor=self.outbox.anchor,
             outcome=self._handle_outcome,
-            prepare=None if prepare is None else lambda message: prepare(message, channel.name),
+            prepare=lambda message: self._prepare(message, channel.name),
             retry_for_sec=lambda: self.retry_for_sec,
             failures=failures,
             pause_sec=pause_sec,

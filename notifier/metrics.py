@@ -51,20 +51,15 @@ class NotifierMetrics:
         kind = "sent" if outcome.error is None else "dead" if outcome.final else "failed"
         self._attempts[outcome.channel, kind] += 1
 
-    def accepted(self, delay_sec: float) -> None:
-        self.delay.observe(max(0.0, delay_sec))
-
-    def _no_attempts(self) -> dict[tuple[str, str], int]:
-        """Return a count of 0 for each outcome, because `increase` does not see a counter's first value."""
-        return dict.fromkeys(itertools.product(self.waiting(), OUTCOMES), 0)
-
     def collect(self) -> Iterator[Family]:
+        # a count of 0 for each outcome, because `increase` does not see a counter's first value
+        no_attempts = dict.fromkeys(itertools.product(self.waiting(), OUTCOMES), 0)
         return _METRICS.collect(
             leads=self.leads(),
             events_total=_ALL_DECISIONS | self.events,
             defects_total=_NO_DEFECTS | self.defects,
             malformed_total=self.malformed.total(),
-            attempts_total=self._no_attempts() | self._attempts,
+            attempts_total=no_attempts | self._attempts,
             waiting=self.waiting(),
             channel_broken=self.broken(),
             incidents=self.incidents(),

@@ -13,7 +13,7 @@ from marketswarm.keys import NOTIFIER_DEAD
 from marketswarm.operator.requests import ALL, OperatorRequest, RequestKind
 from marketswarm.truth import suggest_name
 from notifier.channel_pool import ChannelPool
-from notifier.dispatcher import SHORT_PAUSE_SEC, Dispatcher
+from notifier.dispatcher import SHORT_PAUSE_SEC, Dispatcher, describe_pause
 from notifier.inbox import Inbox, ReceivedRequest
 from notifier.store import DEAD_LENGTH
 
@@ -136,9 +136,7 @@ class RequestHandler:
                     request.id, ok=True, text=why, channel=name, where=where, retry_sec=pause_sec
                 )
             else:
-                answers.answer_paused(
-                    request.id, message.id, name, where=where, trouble=why, pause_sec=pause_sec
-                )
+                answers.answer_paused(request.id, message.id, name, where, describe_pause(why, pause_sec))
 
     async def _read_dead_letters(self) -> dict[str, DeadMessage]:
         found: dict[str, DeadMessage] = {}

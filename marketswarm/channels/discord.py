@@ -93,7 +93,11 @@ def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message: one embed within Discord's limits, without mentions."""
     style = choose_style(message)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
-    links = _format_links(message)
+    # in one line of Markdown, because webhooks of no application have no buttons that act; those that don't
+    # fit are left out, the page last of all
+    between = len(_BETWEEN_LINKS)
+    shown = fit_links(list_links(message), LINKS_ROOM, utf16_length, show=_show_link, between=between)
+    links = _BETWEEN_LINKS.join(shown)
     lines = fit_lines(message.lines, DESCRIPTION_AT_MOST - _cost(text) - 2 - len(links) - 1, _cost)
     embed = {
         "title": _escape_markup(truncate(format_title(message), TITLE_AT_MOST, _cost)),
@@ -102,17 +106,6 @@ def build_payload(message: Message) -> dict[str, Any]:
         "timestamp": format_utc(message.timestamp),
     }
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}
-
-
-def _format_links(message: Message) -> str:
-    """Return the links in one line of Markdown: webhooks of no application have no buttons that act.
-
-    Those that don't fit are left out, the page last of all.
-    """
-    between = len(_BETWEEN_LINKS)
-    return _BETWEEN_LINKS.join(
-        fit_links(list_links(message), LINKS_ROOM, utf16_length, show=_show_link, between=between)
-    )
 
 
 def _show_link(link: MessageLink) -> str:
