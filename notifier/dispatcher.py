@@ -388,7 +388,7 @@ class Dispatcher:
         """Have the entries of those events acknowledged that nothing pending is about."""
         for ident in list(self._unacknowledged):
             await time_slice.pause()
-            if self._is_done(ident):
+            if not self.router.is_pending(ident) and not self.outbox.covers(ident):
                 for bus, entry in self._unacknowledged.pop(ident):
                     self._transaction.log_acks.setdefault(bus, []).append(entry)
 
@@ -398,9 +398,6 @@ class Dispatcher:
         transaction.answers = self.answers.take_answers()
         transaction.fields = {**self.router.changes(), **self.outbox.changes(), **self.state.changes()}
         return transaction
-
-    def _is_done(self, event_id: str) -> bool:
-        return not self.router.is_pending(event_id) and not self.outbox.covers(event_id)
 
 
 def sentinel_may_report(event: Event) -> bool:

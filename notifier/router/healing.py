@@ -106,7 +106,8 @@ class MedicState:
         repair = self.repairs.get(svc)
         tried = [] if repair is None else repair.list_remedies()[-TRIED_SHOWN:]
         words = (
-            f"{each.remedy} at {format_time(each.at, zone)} ({_describe_verdict(each)})" for each in tried
+            f"{each.remedy} at {format_time(each.at, zone)} ({VERDICTS.get(each.verdict, 'not verified')})"
+            for each in tried
         )
         return f"the medic tried: {', '.join(words)}" if tried else ""
 
@@ -120,10 +121,6 @@ class MedicState:
         remedy, at = tried[-1].remedy, tried[-1].at
         lasted = format_duration(up_at - at)
         return f"{PAST.get(remedy, remedy)} at {format_time(at, zone)}, up again after {lasted}"
-
-
-def _describe_verdict(attempt: HealingAttempt) -> str:
-    return VERDICTS.get(attempt.verdict, "not verified")
 
 
 def may_medic_act(truth: Truth, svc: str) -> bool:

@@ -423,21 +423,23 @@ class Router:
             return Decision.FLAPPING
         self._late_ends.release_of(incident, now)
         key, svc, text = incident.key, incident.svc, raw.decode("utf-8", "replace")
+        end = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
         if opening is not None:
             say = NoticeKind.UP if ends_watch(event) else NoticeKind.BLIP
-            events, ids = (*opening.events, text), (*opening.ids, event.id)
-            self._pending.put(Notice(event.id, key, svc, say, opening.ts, opening.at, events, ids))
+            notice = end.with_events((*opening.events, text), (*opening.ids, event.id))
+            self._pending.put(replace(notice, say=say, ts=opening.ts, at=opening.at))
             return Decision.TELL
         if incident.told_at is None:
             if incident.held is Decision.HEALING and not ends_watch(event):
-                self._digest.put(self._make_healed(incident, event, text, now))
+                healed = end.with_events((incident.miss, text), (incident.id, event.id))
+                words = self._describe_healed(incident, event)
+                self._digest.put(replace(healed, say=NoticeKind.HEALED, words=words))
                 self._healed[incident.key] = event, now
                 return Decision.HEALED
             if incident.is_kept:
                 incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
             return Decision.NOT_NOTIFIED
-        notice = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
-        self._pending.put(notice.in_thread(incident.thread, incident.channels))
+        self._pending.put(end.in_thread(incident.thread, incident.channels))
         return Decision.TELL
 
     def _find_begin_of_hold(self, event: Event, now: float) -> float:
@@ -447,13 +449,6 @@ class Router:
         nothing, since the clock of its writer may be behind, and would then end each hold at once.
         """
         return event.ts if event.ts < min(self._began_at, now) else now
-
-    def _make_healed(self, incident: Incident, event: Event, text: str, now: float) -> Notice:
-        """Return the line of the digest about an outage that ended while its message waited for the medic."""
-        words = self._describe_healed(incident, event)
-        events, ids = (incident.miss, text), (incident.id, event.id)
-        key, svc = incident.key, incident.svc
-        return Notice(event.id, key, svc, NoticeKind.HEALED, event.ts, now, events, ids, words=words)
 
     def _describe_healed(self, incident: Incident, event: Event) -> str:
         medic, zone = self._suppression.medic, self._suppression.policy.zone
@@ -518,11 +513,6 @@ class Router:
         self._pending.put(self._timers.flapping(incident, ends, now).in_place_of(dropped))
         return True
 
-    def _withdraw_flapping(self, incident: Incident, now: float) -> list[Notice]:
-        """Drop the notice that a service flaps; return notices that it ended for the threads it continues."""
-        dropped = self._drop_notices(incident, NoticeKind.FLAPPING)
-        return [self._timers.settled(incident, notice.thread, now) for notice in dropped if notice.thread]
-
     def _drop_notices(self, incident: Incident, *says: NoticeKind) -> list[Notice]:
         about = self._pending.of(incident.key)
         dropped = [notice for notice in about if notice.say in says and not notice.is_late_end]
@@ -559,7 +549,9 @@ class Router:
         A service that is down, and about which nobody would ever hear, is a defect: its notice is queued.
         """
         has_ended = self._suppression.end_flapping(incident, now)
-        withdrawn = self._withdraw_flapping(incident, now) if has_ended else []
+        dropped = self._drop_notices(incident, NoticeKind.FLAPPING) if has_ended else []
+        # what it ended is told in the threads that it would have continued
+        withdrawn = [self._timers.settled(incident, each.thread, now) for each in dropped if each.thread]
         for notice in withdrawn:
             self._pending.put(notice)
         if self._start_flapping(incident, now):
@@ -579,8 +571,8 @@ class Router:
             elif notice.id not in self._pending.notices:
                 # an outage that began since it was queued is in the next sum, which is the only one
                 is_sum = notice.say is NoticeKind.AGAIN
-                dropped = self._drop_notices(incident, NoticeKind.AGAIN) if is_sum else []
-                self._pending.put(notice.in_place_of(dropped))
+                replaced = self._drop_notices(incident, NoticeKind.AGAIN) if is_sum else []
+                self._pending.put(notice.in_place_of(replaced))
         return bool(withdrawn or notices)
 
     def _put_opening(self, incident: Incident, notice: Notice) -> None:

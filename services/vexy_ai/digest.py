@@ -114,17 +114,12 @@ class Story:
         return self.titles[0]
 
     def to_json(self) -> dict[str, Any]:
-        found = {
-            "id": self.id,
-            "title": self.title,
-            "link": self.link,
-            "items": self.items,
-            "feeds": self.feeds,
-            "tickers": self.tickers,
-            "topics": self.topics,
-            "sentiment": round(self.sentiment, 3),
-        }
-        return found | ({"summary": self.summary} if self.summary else {})
+        """Return the fields in their order, with the first title alone, and no empty summary."""
+        found = {"id": self.id, "title": self.title, **asdict(self), "sentiment": round(self.sentiment, 3)}
+        del found["titles"]
+        if not self.summary:
+            del found["summary"]
+        return found
 
     def line(self) -> str:
         details = [f"{self.items} items from {', '.join(self.feeds)}"] if self.items > 1 else [*self.feeds]
