@@ -1,6 +1,7 @@
 """Handle the requests of operators: acknowledge an outage, resend dead letters, send a test message."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -152,12 +153,9 @@ class RequestHandler:
 
 
 async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]]:
-    try:
-        found: list[tuple[bytes, Any]] = await bus.ask(
-            bus.client.xrange(NOTIFIER_DEAD, count=2 * DEAD_LENGTH), READ_WITHIN_SEC
-        )
-    except BusError:
-        return []
+    found: list[tuple[bytes, Any]] = []
+    with contextlib.suppress(BusError):
+        found = await bus.ask(bus.client.xrange(NOTIFIER_DEAD, count=2 * DEAD_LENGTH), READ_WITHIN_SEC)
     return found
 
 

@@ -232,7 +232,7 @@ class Store:
         Each bus is waited for, LOAD_WITHIN_SEC long, or LOADING_WITHIN_SEC while it reads its data from disk.
         Raises BusError when no bus answers.
         """
-        replies = await asyncio.gather(*(_read_state(each.bus) for each in self.writers.values()))
+        replies = await asyncio.gather(*(_try_reading(each.bus) for each in self.writers.values()))
         found = {
             name: StateCopy.parse(reply)
             for name, reply in zip(self.writers, replies, strict=True)
@@ -413,9 +413,7 @@ class BusWriter:
 
     async def _report_ahead(self) -> None:
         """Have the term end, if the state on the bus can be read. Raises BusError."""
-        found = await _read_state(self.bus)
-        if isinstance(found, BusError):
-            raise found
+        await _read_state(self.bus)
         self.refusal = "ahead"
         log.warning("store.ahead", bus=self.bus.name, seq=self._store.seq)
         self._store.ahead(self.bus.name)
@@ -439,28 +437,28 @@ class BusWriter:
         return reply
 
 
-async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
-    """Return the fields of `notifier:state`, none if it is not a hash, or the error of a bus that fails.
+async def _try_reading(bus: Bus) -> dict[str, bytes] | BusError:
+    try:
+        return await _read_state(bus)
+    except BusError as error:
+        return error
+
+
+async def _read_state(bus: Bus) -> dict[str, bytes]:
+    """Return the fields of `notifier:state`, none if it is not a hash. Raises BusError.
 
     While the bus reads its data from disk, ask again, for LOADING_WITHIN_SEC.
     """
     give_up_at = time.monotonic() + LOADING_WITHIN_SEC
     while True:
-        found = await _read_state_once(bus)
-        is_loading = isinstance(found, BusError) and found.reason == "loading"
-        if not is_loading or time.monotonic() > give_up_at:
-            return found
+        try:
+            found = await bus.ask(bus.client.hgetall(NOTIFIER_STATE), LOAD_WITHIN_SEC)
+            return {name.decode("utf-8", "replace"): value for name, value in found.items()}
+        except BusError as error:
+            if is_wrong_type(error):
+                # a value of another type, written by another program, counts as an empty state
+                report_unusable(bus.name, NOTIFIER_STATE, "no hash")
+                return {}
+            if error.reason != "loading" or time.monotonic() > give_up_at:
+                raise
         await asyncio.sleep(LOADING_PAUSE_SEC)
-
-
-async def _read_state_once(bus: Bus) -> dict[str, bytes] | BusError:
-    """Return the fields of `notifier:state`, none if it is not a hash, or the error of a bus that fails."""
-    try:
-        found = await bus.ask(bus.client.hgetall(NOTIFIER_STATE), LOAD_WITHIN_SEC)
-    except BusError as error:
-        if not is_wrong_type(error):
-            return error
-        # a value of another type, written by another program, counts as an empty state
-        report_unusable(bus.name, NOTIFIER_STATE, "no hash")
-        return {}
-    return {name.decode("utf-8", "replace"): value for name, value in found.items()}

@@ -59,7 +59,8 @@ def compose_mail(message: Message, sender: str, to: str, now: datetime) -> Email
     if len(parents) == 1:  # RFC 5322 advises against it in an answer to several mails
         mail["References"] = _fold_ids("References", *parents)
     # mail filters sort by this header (RFC 2919)
-    mail["List-Id"] = _fold_ids("List-Id", f"MarketSwarm <marketswarm.{_make_namespace(domain)}>")
+    namespace = domain if re.fullmatch(r"[A-Za-z0-9.-]{1,200}", domain) else "localhost"
+    mail["List-Id"] = _fold_ids("List-Id", f"MarketSwarm <marketswarm.{namespace}>")
     # automatic responders do not answer a mail with this header (RFC 3834)
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(_format_plain_text(message))
@@ -147,10 +148,6 @@ def _list_lines(message: Message) -> list[str]:
 
 def _format_time_sent(message: Message) -> str:
     return utc_datetime(message.timestamp).isoformat(sep=" ", timespec="seconds")
-
-
-def _make_namespace(domain: str) -> str:
-    return domain if re.fullmatch(r"[A-Za-z0-9.-]{1,200}", domain) else "localhost"
 
 
 log = logs.get("email")
