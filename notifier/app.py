@@ -136,7 +136,7 @@ class LeadershipTerm:
             metrics=metrics,
         )
         metrics.incidents = lambda: len(self.dispatcher.router.open_incidents())
-        metrics.waiting, metrics.broken = self._pool.waiting, self._pool.broken
+        metrics.workers = lambda: self._pool.workers
 
     async def run(self) -> None:
         """Load the stored state, then send messages until cancelled.
@@ -212,7 +212,7 @@ class LeadershipTerm:
             )
             for bus in self._buses.values()
         ]
-        pollers = [BusPoller(reader, self._store, silences, boot) for reader in readers]
+        pollers = [BusPoller(reader, self._store, silences) for reader in readers]
         router, set_medic = self.dispatcher.router, self.dispatcher.set_medic
         medic = MedicReader(self._buses[SYSTEM], router.list_waiting_for_medic, set_medic, self._clock)
         await asyncio.gather(medic.read(), *(poller.read_silences() for poller in pollers))

@@ -283,12 +283,6 @@ class ChannelPool:
         """Return the failures of all channels, in words for a beat's `detail`; None without failures."""
         return "; ".join(each.trouble for each in self.workers.values() if each.trouble) or None
 
-    def waiting(self) -> dict[str, int]:
-        return {name: len(each) for name, each in list(self.workers.items())}
-
-    def broken(self) -> dict[str, bool]:
-        return {name: each.broken for name, each in list(self.workers.items())}
-
     async def finish(self, within_sec: float) -> None:
         """Stop all workers, and wait `within_sec` seconds at most for attempts that are under way."""
         for worker in self._tasks:

@@ -66,9 +66,6 @@ class Outbox:
         self._next = 1
         self._changed: dict[str, bytes | None] = {}
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
         """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
         found: list[OutboxEntry] = []

@@ -12,7 +12,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, Final
@@ -20,6 +19,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.channels.text import truncate
+from marketswarm.text import utc_datetime
 from services.vexy_ai.notes import Note
 from services.vexy_ai.records import PriceMove, WindowContent
 
@@ -201,7 +201,8 @@ class Digest:
         }
 
     def lines(self) -> Iterator[str]:
-        items, hours = self.content.notes, " to ".join(map(_format_time, self.window.split("-")))
+        times = (f"{utc_datetime(int(each)):%Y-%m-%d %H:%M:%S}" for each in self.window.split("-"))
+        items, hours = self.content.notes, " to ".join(times)
         yield f"{hours} UTC: {_count_noun(items, 'item')} in {_count_noun(self.count, 'story')}"
         if len(self.notes) < items:
             yield f"{items - len(self.notes):,} of them are not in here: they were trimmed off, or too many"
@@ -239,7 +240,3 @@ def _count_noun(count: int, what: str) -> str:
     if count == 1:
         return f"1 {what}"
     return f"{count:,} {what.removesuffix('y')}{'ies' if what[-1] == 'y' else 's'}"
-
-
-def _format_time(epoch_sec: str) -> str:
-    return datetime.fromtimestamp(int(epoch_sec), UTC).strftime("%Y-%m-%d %H:%M:%S")
