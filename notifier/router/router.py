@@ -69,11 +69,6 @@ class LogPosition:
     bus: str
     entry: bytes
 
-    def follows(self, entries: Mapping[str, str]) -> bool:
-        """Return True if this bus's log has one of these entries, and this one comes after it."""
-        last = entries.get(self.bus)
-        return last is not None and entry_sort_key(self.entry) > entry_sort_key(last.encode())
-
 
 class Router:
     """The incidents, by key, and the pending notices.
@@ -665,7 +660,10 @@ class Router:
 
 
 def _follows(position: LogPosition | None, entries: Mapping[str, str]) -> bool:
-    return position is not None and position.follows(entries)
+    """Return True if the log of its bus has one of these entries, and this one comes after it."""
+    if position is None or position.bus not in entries:
+        return False
+    return entry_sort_key(position.entry) > entry_sort_key(entries[position.bus].encode())
 
 
 def _suppression_state(incident: Incident) -> tuple[object, ...]:
