@@ -277,7 +277,7 @@ class ChannelPool:
     def enqueue(self, channel: str, message: Message) -> None:
         """Do nothing if the channel was closed meanwhile."""
         if channel in self.workers:
-            self.workers[channel].put(message, self._failing_for_sec(message, channel))
+            self.workers[channel].put(message, self.outbox.failing_sec(message, channel, self._clock()))
 
     def trouble(self) -> str | None:
         """Return the failures of all channels, in words for a beat's `detail`; None without failures."""
@@ -302,7 +302,7 @@ class ChannelPool:
             pause_sec=pause_sec,
         )
         for message in self.outbox.pending_messages(channel.name):
-            worker.put(message, self._failing_for_sec(message, channel.name))
+            worker.put(message, self.outbox.failing_sec(message, channel.name, self._clock()))
         self._tasks[worker] = group.create_task(self._run_worker(worker), name=f"worker:{channel.name}")
         return worker
 
@@ -313,10 +313,6 @@ class ChannelPool:
             for step in make_steps(outcome):
                 self._tracer.record(step)
         self._inbox.add_outcome(outcome)
-
-    def _failing_for_sec(self, message: Message, channel: str) -> float | None:
-        """Return how many seconds ago a message first failed on a channel; None if it has not."""
-        return self.outbox.failing_sec(message, channel, self._clock())
 
     async def _run_worker(self, worker: ChannelWorker) -> None:
         try:

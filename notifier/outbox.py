@@ -117,6 +117,7 @@ class Outbox:
         return event_id in self._covered
 
     def failing_sec(self, message: Message, channel: str, now: float) -> float | None:
+        """Return how many seconds ago a message first failed on a channel; None if it has not."""
         entry = self._entries.get(message.id)
         since = None if entry is None else entry.since.get(channel)
         return None if since is None else max(0.0, now - since)

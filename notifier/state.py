@@ -70,13 +70,10 @@ class NotifierState:
                 self._pauses[name] = max(0, pause[0]), float(pause[1])
         if found[ADDRESSES] is not None:
             self._addresses = {name: str(each) for name, each in found[ADDRESSES].items()}
-        return [*unusable, *self._restore_records(fields.get(CHANNEL_RECORDS))]
-
-    def _restore_records(self, raw: bytes | None) -> list[str]:
-        """Restore the records of channels; return the name of their field if they can't be parsed."""
-        found = parse_records(raw)
-        self.records = found or {}
-        return [] if raw is None or found is not None else [CHANNEL_RECORDS]
+        records = parse_records(fields.get(CHANNEL_RECORDS))
+        self.records = records or {}
+        unusable += [CHANNEL_RECORDS] if records is None and CHANNEL_RECORDS in fields else []
+        return unusable
 
     def record_addresses(self, digests: Mapping[str, str]) -> set[str]:
         """Record the addresses that the truth names; return the channels whose address is new.
