@@ -168,13 +168,12 @@ def summarize(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> str | N
     failing = [f"{feed.name} ({state.error})" for feed, state in known if state.status == "failing"]
     gone = [feed.name for feed, state in known if state.gone_at]
     moved = [feed.name for feed, state in known if state.moved_to and not state.gone_at]
-    parts = []
-    if failing:
-        parts.append(f"{len(failing)} of {len(feeds)} feeds fail: {format_names(failing, SHOWN_FAILING)}")
-    if gone:
-        parts.append(f"{len(gone)} gone for good: {format_names(gone, SHOWN_OTHERS)}")
-    if moved:
-        parts.append(f"{len(moved)} moved: {format_names(moved, SHOWN_OTHERS)}")
+    groups = (
+        (failing, f"of {len(feeds)} feeds fail", SHOWN_FAILING),
+        (gone, "gone for good", SHOWN_OTHERS),
+        (moved, "moved", SHOWN_OTHERS),
+    )
+    parts = (f"{len(names)} {what}: {format_names(names, most)}" for names, what, most in groups if names)
     return "; ".join(parts) or None
 
 
