@@ -234,7 +234,8 @@ class ChannelPool:
 
     Args:
         inbox: takes the outcomes of attempts.
-        prepare: returns a message as it is sent over a channel, with what must not be stored on a bus.
+        prepare: returns a message as it is sent over a channel, with what must not be stored on a bus; None
+            leaves it.
         clock: by which the stored times of waits are, in epoch seconds.
     """
 
@@ -243,10 +244,11 @@ class ChannelPool:
         inbox: Inbox,
         tracer: Tracer | None = None,
         *,
-        prepare: Callable[[Message, str], Message] = lambda message, _channel: message,
+        prepare: Callable[[Message, str], Message] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._inbox, self._tracer, self._prepare, self._clock = inbox, tracer, prepare, clock
+        self._inbox, self._tracer, self._clock = inbox, tracer, clock
+        self._prepare = prepare or (lambda message, _channel: message)
         self.outbox, self.state = Outbox(), NotifierState()
         self.workers: dict[str, ChannelWorker] = {}
         self._tasks: dict[ChannelWorker, asyncio.Task[None]] = {}

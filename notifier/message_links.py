@@ -43,13 +43,13 @@ _WITH_PAGE: Final = frozenset({"heartbeat_miss", "heartbeat_ok", "heartbeat_gap"
 """The types of events about a service, which has a page of its own."""
 
 
-def make_link_adder(settings: NotifierSettings) -> Callable[[Message, str], Message]:
-    """Return what adds links to a message for a channel: none where the board has no public address.
+def make_link_adder(settings: NotifierSettings) -> Callable[[Message, str], Message] | None:
+    """Return what adds links to a message for a channel; None where the board has no public address.
 
     Without a key to sign with, the links only show.
     """
     if settings.board_public_url is None:
-        return lambda message, _channel: message
+        return None
     return partial(add_links, settings.board_public_url, settings.approval_link_key)
 
 

@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Final
 
 from marketswarm.channels import Message
-from marketswarm.pages import split_pages
 from notifier.router.defect import Defect, DefectKind
 from notifier.router.incident import Incident, Notice, NoticeKind
 from notifier.router.machines import Machine, MachineState, find_dead_hosts, find_machines
@@ -107,8 +106,8 @@ class Grouper:
         return [
             message
             for channels, same in groups
-            for page in split_pages(same, NOTICES_AT_MOST)
-            for message in self._build_messages(page, channels, now)
+            for first in range(0, len(same), NOTICES_AT_MOST)
+            for message in self._build_messages(same[first : first + NOTICES_AT_MOST], channels, now)
         ]
 
     def take_defects(self) -> list[Defect]:

@@ -131,7 +131,7 @@ def test_a_rule_of_the_medic_is_seen_to_and_not_silenced_since_no_silence_names_
 
 
 def test_without_a_key_links_only_show_and_without_an_address_there_are_none():
-    assert make_link_adder(NotifierSettings())(DOWN, "team") is DOWN
+    assert make_link_adder(NotifierSettings()) is None
     assert labels(DOWN, key=None) == ["Open feed"]
     assert labels(PROPOSAL, key=None) == ["Open incidents"]
 
