@@ -136,7 +136,7 @@ class LeadershipTerm:
             metrics=metrics,
         )
         metrics.incidents = lambda: len(self.dispatcher.router.open_incidents())
-        metrics.waiting, metrics.broken = self._pool.waiting, self._pool.broken
+        metrics.workers = lambda: self._pool.workers
 
     async def run(self) -> None:
         """Load the stored state, then send messages until cancelled.
@@ -212,7 +212,7 @@ class LeadershipTerm:
             )
             for bus in self._buses.values()
         ]
-        pollers = [BusPoller(reader, self._store, silences, boot) for reader in readers]
+        pollers = [BusPoller(reader, self._store, silences) for reader in readers]
         router, set_medic = self.dispatcher.router, self.dispatcher.set_medic
         medic = MedicReader(self._buses[SYSTEM], router.list_waiting_for_medic, set_medic, self._clock)
         await asyncio.gather(medic.read(), *(poller.read_silences() for poller in pollers))
@@ -304,10 +304,9 @@ class LeadershipTerm:
         ended = {
             name: each for name, each in had.items() if name in news or not self._config.same(before, name)
         }
-        closing = [each.aclose() for name, each in had.items() if name not in ended]
         self._tasks.create_task(send_and_close(ended, note), name="new addresses")
-        for each in closing:
-            self._tasks.create_task(each, name="close")
+        for name in had.keys() - ended.keys():
+            self._tasks.create_task(had[name].aclose(), name="close")
 
     async def _wait_for_room(self, bus: str) -> None:
         """Wait until a bus has stored enough acknowledgements for its log to be read on.
@@ -451,11 +450,9 @@ class NotifierApp:
         """Name the leader in the beat's `detail`; wait to lead, for STANDBY_CHECK_SEC at most."""
         other = lease.other
         self._me.set_detail(f"stands by, {other} leads" if other else "stands by")
-        try:
+        with contextlib.suppress(TimeoutError):
             async with self._me.waiting(STANDBY_CHECK_SEC):
                 await lease.wait_until(is_leader=True)
-        except TimeoutError:
-            return
 
     async def _run_term(self, lease: NotifierLease) -> None:
         """Run one term to its end; after a bus error or a timeout, log it and pause."""

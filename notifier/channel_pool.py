@@ -247,7 +247,8 @@ class ChannelPool:
         prepare: Callable[[Message, str], Message] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._inbox, self._tracer, self._prepare, self._clock = inbox, tracer, prepare, clock
+        self._inbox, self._tracer, self._clock = inbox, tracer, clock
+        self._prepare = prepare or (lambda message, _channel: message)
         self.outbox, self.state = Outbox(), NotifierState()
         self.workers: dict[str, ChannelWorker] = {}
         self._tasks: dict[ChannelWorker, asyncio.Task[None]] = {}
@@ -278,17 +279,11 @@ class ChannelPool:
     def enqueue(self, channel: str, message: Message) -> None:
         """Do nothing if the channel was closed meanwhile."""
         if channel in self.workers:
-            self.workers[channel].put(message, self._failing_for_sec(message, channel))
+            self.workers[channel].put(message, self.outbox.failing_sec(message, channel, self._clock()))
 
     def trouble(self) -> str | None:
         """Return the failures of all channels, in words for a beat's `detail`; None without failures."""
         return "; ".join(each.trouble for each in self.workers.values() if each.trouble) or None
-
-    def waiting(self) -> dict[str, int]:
-        return {name: len(each) for name, each in list(self.workers.items())}
-
-    def broken(self) -> dict[str, bool]:
-        return {name: each.broken for name, each in list(self.workers.items())}
 
     async def finish(self, within_sec: float) -> None:
         """Stop all workers, and wait `within_sec` seconds at most for attempts that are under way."""
@@ -299,18 +294,17 @@ class ChannelPool:
 
     def _start_worker(self, channel: Channel, group: asyncio.TaskGroup) -> ChannelWorker:
         failures, pause_sec = self.state.pause(channel.name, self._clock())
-        prepare = self._prepare
         worker = ChannelWorker(
             channel,
             anchor=self.outbox.anchor,
             outcome=self._handle_outcome,
-            prepare=None if prepare is None else lambda message: prepare(message, channel.name),
+            prepare=lambda message: self._prepare(message, channel.name),
             retry_for_sec=lambda: self.retry_for_sec,
             failures=failures,
             pause_sec=pause_sec,
         )
         for message in self.outbox.pending_messages(channel.name):
-            worker.put(message, self._failing_for_sec(message, channel.name))
+            worker.put(message, self.outbox.failing_sec(message, channel.name, self._clock()))
         self._tasks[worker] = group.create_task(self._run_worker(worker), name=f"worker:{channel.name}")
         return worker
 
@@ -321,10 +315,6 @@ class ChannelPool:
             for step in make_steps(outcome):
                 self._tracer.record(step)
         self._inbox.add_outcome(outcome)
-
-    def _failing_for_sec(self, message: Message, channel: str) -> float | None:
-        """Return how many seconds ago a message first failed on a channel; None if it has not."""
-        return self.outbox.failing_sec(message, channel, self._clock())
 
     async def _run_worker(self, worker: ChannelWorker) -> None:
         try:

@@ -89,24 +89,14 @@ class AnswerTracker:
                 request_id, ok=outcome.error is None, text=text, channel=outcome.channel, where=outcome.where
             )
             if outcome.error is not None and outcome.pause_sec > SHORT_PAUSE_SEC:
-                trouble = f"{outcome.channel}: {outcome.error.reason}"
+                text = describe_pause(f"{outcome.channel}: {outcome.error.reason}", outcome.pause_sec)
                 for ident, channel in sorted(self._open.get(request_id, ())):
                     if channel == outcome.channel:
-                        self.answer_paused(
-                            request_id,
-                            ident,
-                            channel,
-                            where=outcome.where,
-                            trouble=trouble,
-                            pause_sec=outcome.pause_sec,
-                        )
+                        self.answer_paused(request_id, ident, channel, outcome.where, text)
 
-    def answer_paused(
-        self, request_id: str, ident: str, channel: str, *, where: str, trouble: str, pause_sec: float
-    ) -> None:
-        """Answer for a channel that pauses for `pause_sec`, because of `trouble`, without its outcome."""
+    def answer_paused(self, request_id: str, ident: str, channel: str, where: str, text: str) -> None:
+        """Answer for a channel that pauses, by what `describe_pause` returns, without its outcome."""
         self._settle(request_id, ident, channel)
-        text = f"{trouble}; it waits for {pause_sec:.0f} s more"
         self.add_answer(request_id, ok=False, text=text, channel=channel, where=where)
 
     def take_answers(self) -> dict[str, list[bytes]]:
@@ -118,6 +108,10 @@ class AnswerTracker:
         self._open[request_id].discard((ident, channel))
         if not self._open[request_id]:
             del self._open[request_id]
+
+
+def describe_pause(trouble: str, pause_sec: float) -> str:
+    return f"{trouble}; it waits for {pause_sec:.0f} s more"
 
 
 def _describe_outcome(outcome: Outcome) -> str:
@@ -151,14 +145,11 @@ class Dispatcher:
         self._channels: tuple[str, ...] = ()
         self._queued_messages: list[tuple[Message, tuple[str, ...]]] = []
         self._transaction = Transaction()
-        self._unacknowledged: dict[
-            str, list[tuple[str, bytes]]
-        ] = {}  # by event id: the buses and ids of log entries to acknowledge
+        # by event id: the buses and ids of log entries to acknowledge
+        self._unacknowledged: dict[str, list[tuple[str, bytes]]] = {}
         self._hand_overs: list[tuple[str, Message]] = []
-        self._trouble, self._trouble_until = (
-            "",
-            float("-inf"),
-        )  # the last defect in words, and how long it is shown
+        # the last defect in words, and how long it is shown
+        self._trouble, self._trouble_until = "", float("-inf")
 
     # -- settings
 
@@ -351,22 +342,20 @@ class Dispatcher:
                 log.info("channel.recovered", channel=name)
             anchor = outcome.receipt.anchor if outcome.receipt is not None else None
             entry = self.outbox.record_accepted(message.id, name, anchor)
-            for event in entry.events if entry is not None else ():
-                self._transaction.records[event] = make_delivery_record(
-                    outcome.at, entry.accepted if entry else (), self._name
-                )
+            if entry is not None:
+                record = make_delivery_record(outcome.at, entry.accepted, self._name)
+                self._transaction.records |= dict.fromkeys(entry.events, record)
             if message.events:
-                self.metrics.accepted(outcome.at - message.timestamp)
+                self.metrics.delay.observe(max(0.0, outcome.at - message.timestamp))
         elif outcome.final:
             if outcome.broken:
-                self._report_broken(outcome, now)
+                self._report_broken(outcome, outcome.error.reason, now)
             self._record_refusal(message, name, outcome.error.reason, now)
         else:
             self.outbox.record_failure(message.id, name, now)
 
-    def _report_broken(self, outcome: Outcome, now: float) -> None:
+    def _report_broken(self, outcome: Outcome, reason: str, now: float) -> None:
         """Record that a channel is broken; if that is new, send a message about it over another channel."""
-        reason = outcome.error.reason if outcome.error is not None else ""
         if self.state.mark_broken(outcome.channel, reason):
             log.error("channel.broken", channel=outcome.channel, where=outcome.where, reason=reason)
             note = make_broken_channel_message(outcome.channel, outcome.where, reason, now)
@@ -399,7 +388,7 @@ class Dispatcher:
         """Have the entries of those events acknowledged that nothing pending is about."""
         for ident in list(self._unacknowledged):
             await time_slice.pause()
-            if self._is_done(ident):
+            if not self.router.is_pending(ident) and not self.outbox.covers(ident):
                 for bus, entry in self._unacknowledged.pop(ident):
                     self._transaction.log_acks.setdefault(bus, []).append(entry)
 
@@ -409,9 +398,6 @@ class Dispatcher:
         transaction.answers = self.answers.take_answers()
         transaction.fields = {**self.router.changes(), **self.outbox.changes(), **self.state.changes()}
         return transaction
-
-    def _is_done(self, event_id: str) -> bool:
-        return not self.router.is_pending(event_id) and not self.outbox.covers(event_id)
 
 
 def sentinel_may_report(event: Event) -> bool:

@@ -7,7 +7,7 @@ handled twice. Not here: reading the buses (`source.py`), and what follows from 
 
 import asyncio
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,7 +58,9 @@ class Inbox:
         self._known_requests: defaultdict[str, set[bytes]] = defaultdict(set)
         self._woken = asyncio.Event()
         self._taken = asyncio.Event()
-        self._added_count = self._taken_count = self._stored_count = 0
+        self.added_count = 0
+        """How many events were added."""
+        self._taken_count = self._stored_count = 0
 
     # -- for readers
 
@@ -70,7 +72,7 @@ class Inbox:
                     continue
                 known.add(each.entry)
             self._events.append(each)
-            self._added_count += 1
+            self.added_count += 1
         self._woken.set()
 
     def add_request(self, request: ReceivedRequest) -> None:
@@ -93,9 +95,9 @@ class Inbox:
 
     async def wait_for_room(self) -> None:
         """Wait while more than CAPACITY log entries wait for the dispatcher."""
-        while len(self._events) + sum(map(len, self._malformed.values())) > CAPACITY:
-            self._taken.clear()
-            await self._taken.wait()
+        await self._wait_until(
+            lambda: len(self._events) + sum(map(len, self._malformed.values())) <= CAPACITY
+        )
 
     @property
     def has_request_room(self) -> bool:
@@ -103,21 +105,17 @@ class Inbox:
         return self._requests.qsize() <= CAPACITY
 
     async def wait_for_request_room(self) -> None:
-        while not self.has_request_room:
-            self._taken.clear()
-            await self._taken.wait()
+        await self._wait_until(lambda: self.has_request_room)
 
     async def wait_until_stored(self) -> None:
         """Wait until every event added so far is in the stored state."""
         added = self.added_count
-        while not self.has_stored(added):
+        await self._wait_until(lambda: self.has_stored(added))
+
+    async def _wait_until(self, is_met: Callable[[], bool]) -> None:
+        while not is_met():
             self._taken.clear()
             await self._taken.wait()
-
-    @property
-    def added_count(self) -> int:
-        """How many events were added."""
-        return self._added_count
 
     def has_stored(self, count: int) -> bool:
         """Return True if the first `count` events that were added are in the stored state."""

@@ -56,13 +56,9 @@ class NotifierLease(FleetLease[LeaseView]):
             self.decide_leadership(time.monotonic())
 
     async def send_request(
-        self,
-        bus: Bus,
-        lease: LeaseView,
-        action: LeaseAction,
-        carried: int,  # noqa: ARG002 - a string has no epoch
-        within_sec: float,
+        self, bus: Bus, lease: LeaseView, action: LeaseAction, _carried: int, within_sec: float
     ) -> None:
+        """Send one request; the lease is a string, which carries no epoch."""
         holder, _ = await apply_lease_action(
             bus, NOTIFIER_LEASE, self.boot, action, life_sec=self.lease_sec, within_sec=within_sec
         )

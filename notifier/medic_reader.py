@@ -63,13 +63,13 @@ class MedicReader:
         if wanted is None:
             self._state = MedicState()
         else:
-            # from before the request, so that a slow answer is an old one
+            # from before the request, so that a slow answer is an old one; known repairs stay, for the words
+            # about what was tried
             self._state = replace(self._state, is_leading=False, read_at=self._clock())
             with self._outage:
-                is_leading = bool(await self._bus.ask(self._bus.client.exists(_LEASE), WITHIN_SEC))
-                repairs = await self._read_repairs(wanted[:MAX_SERVICES]) if is_leading else {}
-                known = repairs if is_leading else self._state.repairs  # for the words about what was tried
-                self._state = replace(self._state, is_leading=is_leading, repairs=known)
+                if await self._bus.ask(self._bus.client.exists(_LEASE), WITHIN_SEC):
+                    repairs = await self._read_repairs(wanted[:MAX_SERVICES])
+                    self._state = replace(self._state, is_leading=True, repairs=repairs)
         self._changed(self._state)
 
     async def _read_repairs(self, services: Sequence[str]) -> dict[str, StoredRepair]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from marketswarm.channels.worker import Outcome
+from marketswarm.channels.worker import ChannelWorker, Outcome
 from marketswarm.metrics import Family, Histogram, MetricTable
 from notifier.router.defect import DefectKind
 from notifier.router.incident import Decision
@@ -41,8 +41,7 @@ class NotifierMetrics:
         self.events: Counter[str] = Counter()
         self.defects: Counter[str] = Counter()
         self.malformed: Counter[str] = Counter()
-        self.waiting: Callable[[], Mapping[str, int]] = dict
-        self.broken: Callable[[], Mapping[str, bool]] = dict
+        self.workers: Callable[[], Mapping[str, ChannelWorker]] = dict
         self.incidents: Callable[[], int] = lambda: 0
         self.leads: Callable[[], bool] = lambda: False
         self._attempts: Counter[tuple[str, str]] = Counter()
@@ -51,22 +50,18 @@ class NotifierMetrics:
         kind = "sent" if outcome.error is None else "dead" if outcome.final else "failed"
         self._attempts[outcome.channel, kind] += 1
 
-    def accepted(self, delay_sec: float) -> None:
-        self.delay.observe(max(0.0, delay_sec))
-
-    def _no_attempts(self) -> dict[tuple[str, str], int]:
-        """Return a count of 0 for each outcome, because `increase` does not see a counter's first value."""
-        return dict.fromkeys(itertools.product(self.waiting(), OUTCOMES), 0)
-
     def collect(self) -> Iterator[Family]:
+        workers = dict(self.workers())
+        # a count of 0 for each outcome, because `increase` does not see a counter's first value
+        no_attempts = dict.fromkeys(itertools.product(workers, OUTCOMES), 0)
         return _METRICS.collect(
             leads=self.leads(),
             events_total=_ALL_DECISIONS | self.events,
             defects_total=_NO_DEFECTS | self.defects,
             malformed_total=self.malformed.total(),
-            attempts_total=self._no_attempts() | self._attempts,
-            waiting=self.waiting(),
-            channel_broken=self.broken(),
+            attempts_total=no_attempts | self._attempts,
+            waiting={name: len(each) for name, each in workers.items()},
+            channel_broken={name: each.broken for name, each in workers.items()},
             incidents=self.incidents(),
             delay_seconds=self.delay,
         )

@@ -66,9 +66,6 @@ class Outbox:
         self._next = 1
         self._changed: dict[str, bytes | None] = {}
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
         """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
         found: list[OutboxEntry] = []
@@ -120,6 +117,7 @@ class Outbox:
         return event_id in self._covered
 
     def failing_sec(self, message: Message, channel: str, now: float) -> float | None:
+        """Return how many seconds ago a message first failed on a channel; None if it has not."""
         entry = self._entries.get(message.id)
         since = None if entry is None else entry.since.get(channel)
         return None if since is None else max(0.0, now - since)

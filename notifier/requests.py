@@ -1,6 +1,7 @@
 """Handle the requests of operators: acknowledge an outage, resend dead letters, send a test message."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,7 +14,7 @@ from marketswarm.keys import NOTIFIER_DEAD
 from marketswarm.operator.requests import ALL, OperatorRequest, RequestKind
 from marketswarm.truth import suggest_name
 from notifier.channel_pool import ChannelPool
-from notifier.dispatcher import SHORT_PAUSE_SEC, Dispatcher
+from notifier.dispatcher import SHORT_PAUSE_SEC, Dispatcher, describe_pause
 from notifier.inbox import Inbox, ReceivedRequest
 from notifier.store import DEAD_LENGTH
 
@@ -136,9 +137,7 @@ class RequestHandler:
                     request.id, ok=True, text=why, channel=name, where=where, retry_sec=pause_sec
                 )
             else:
-                answers.answer_paused(
-                    request.id, message.id, name, where=where, trouble=why, pause_sec=pause_sec
-                )
+                answers.answer_paused(request.id, message.id, name, where, describe_pause(why, pause_sec))
 
     async def _read_dead_letters(self) -> dict[str, DeadMessage]:
         found: dict[str, DeadMessage] = {}
@@ -154,12 +153,9 @@ class RequestHandler:
 
 
 async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]]:
-    try:
-        found: list[tuple[bytes, Any]] = await bus.ask(
-            bus.client.xrange(NOTIFIER_DEAD, count=2 * DEAD_LENGTH), READ_WITHIN_SEC
-        )
-    except BusError:
-        return []
+    found: list[tuple[bytes, Any]] = []
+    with contextlib.suppress(BusError):
+        found = await bus.ask(bus.client.xrange(NOTIFIER_DEAD, count=2 * DEAD_LENGTH), READ_WITHIN_SEC)
     return found
 
 

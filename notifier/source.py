@@ -102,7 +102,9 @@ class LogReader:
         streams = ALERT_LOG, NOTIFIER_REQUESTS
         self.consumer = Consumer(bus, streams, NOTIFIER_GROUP, consumer, reply_bytes=REPLY_BYTES, idle_sec=0)
         self._wait_for_ack_room, self._answered, self._failed = room, answered, failed
-        self._replayed, self._claim_due = replayed, False
+        self._replayed = replayed
+        self.claim_due = False
+        """Whether the pending entries of all instances are to be claimed before the next read."""
         self._replayed_count: int | None = None  # how many events there were when the log was read again
 
     async def run(self) -> None:
@@ -116,7 +118,7 @@ class LogReader:
                     failures = 0
                     self.report_replay()
                     await self._wait_for_room()
-                    if self._claim_due:
+                    if self.claim_due:
                         await self.claim()
                     await self._read()
             except BusError as error:
@@ -126,12 +128,9 @@ class LogReader:
             failures += 1
             await asyncio.sleep(PAUSES.pause_sec(failures))
 
-    def request_claim(self) -> None:
-        self._claim_due = True
-
     async def claim(self) -> None:
         """Claim the pending entries of all instances, and remove idle consumers. Raises BusError."""
-        self._claim_due = False
+        self.claim_due = False
         for stream in self.consumer.streams:
             await self._claim(stream)
         await self.consumer.delete_idle_consumers()
@@ -310,10 +309,9 @@ class SilenceSync:
 class BusPoller:
     """Polls one bus every second: silences, the state's sequence number, pending entries."""
 
-    def __init__(self, reader: LogReader, store: Store, silences: SilenceSync, consumer: str) -> None:
+    def __init__(self, reader: LogReader, store: Store, silences: SilenceSync) -> None:
         self._bus: Bus = reader.bus
         self._reader, self._store, self._silences = reader, store, silences
-        self._consumer = consumer.encode()
 
     async def run(self) -> None:
         while True:
@@ -338,8 +336,8 @@ class BusPoller:
         if isinstance(held, dict):
             await self._sync_silences(held)
         consumers = pending["consumers"] if isinstance(pending, dict) else ()
-        if any(each["name"] != self._consumer for each in consumers):
-            self._reader.request_claim()
+        if any(each["name"] != self._reader.consumer.name.encode() for each in consumers):
+            self._reader.claim_due = True
 
     async def _sync_silences(self, held: dict[bytes, bytes]) -> None:
         """Write missing and newer silences to the bus, and delete old ones from it. Raises BusError."""

@@ -53,14 +53,10 @@ class NotifierState:
 
     def restore(self, fields: Mapping[str, bytes]) -> list[str]:
         """Restore what `changes` returned in an earlier run; return the fields that can't be parsed."""
-        unusable: list[str] = []
-        for name, raw in fields.items():
-            if name.startswith(READ_POSITION) and is_entry_id(raw):
-                self.read_positions[name.removeprefix(READ_POSITION)] = raw
-            elif name.startswith(REPLAY_START) and is_entry_id(raw):
-                self._replays.add(name.removeprefix(REPLAY_START))
-            elif name.startswith((READ_POSITION, REPLAY_START)):
-                unusable.append(name)
+        self.read_positions |= parse_positions(fields, READ_POSITION)
+        self._replays |= parse_positions(fields, REPLAY_START).keys()
+        positions = (name for name in fields if name.startswith((READ_POSITION, REPLAY_START)))
+        unusable = [name for name in positions if not is_entry_id(fields[name])]
         found: dict[str, Any] = {}
         for name, kind in (DONE_REQUESTS, list), (BROKEN, dict), (PAUSES, dict), (ADDRESSES, dict):
             found[name] = _parse_json(fields[name]) if name in fields else None
@@ -74,13 +70,10 @@ class NotifierState:
                 self._pauses[name] = max(0, pause[0]), float(pause[1])
         if found[ADDRESSES] is not None:
             self._addresses = {name: str(each) for name, each in found[ADDRESSES].items()}
-        return [*unusable, *self._restore_records(fields.get(CHANNEL_RECORDS))]
-
-    def _restore_records(self, raw: bytes | None) -> list[str]:
-        """Restore the records of channels; return the name of their field if they can't be parsed."""
-        found = parse_records(raw)
-        self.records = found or {}
-        return [] if raw is None or found is not None else [CHANNEL_RECORDS]
+        records = parse_records(fields.get(CHANNEL_RECORDS))
+        self.records = records or {}
+        unusable += [CHANNEL_RECORDS] if records is None and CHANNEL_RECORDS in fields else []
+        return unusable
 
     def record_addresses(self, digests: Mapping[str, str]) -> set[str]:
         """Record the addresses that the truth names; return the channels whose address is new.
@@ -181,6 +174,12 @@ class NotifierState:
         """Return the fields that changed since the last call; None for deleted ones."""
         changed, self._changed = self._changed, {}
         return changed
+
+
+def parse_positions(fields: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
+    """Return by bus the ids of entries in the fields with this prefix; leave out what is not an id."""
+    named = ((name, raw) for name, raw in fields.items() if name.startswith(prefix))
+    return {name.removeprefix(prefix): raw for name, raw in named if is_entry_id(raw)}
 
 
 def _parse_json(raw: bytes) -> Any:

@@ -12,12 +12,12 @@ from typing import Final
 import orjson
 
 from marketswarm.bus.stored_values import parse_object
-from marketswarm.bus.stream import entry_sort_key, is_entry_id
+from marketswarm.bus.stream import entry_sort_key
 from marketswarm.text import parse_digits
 from notifier.router.incident import Incident, parse_incident, parse_notice
 from notifier.router.incident_store import INCIDENT_FIELD
 from notifier.router.router import DIGEST_FIELD, END_FIELD, NOTICE_FIELD
-from notifier.state import READ_POSITION, REPLAY_START
+from notifier.state import READ_POSITION, parse_positions
 
 SEQ: Final = "seq"
 """The state's field with the sequence number of the last transaction."""
@@ -114,15 +114,6 @@ def merge_fields(newest: Mapping[str, bytes], apart: Mapping[str, bytes]) -> dic
     return merged
 
 
-def list_replay_starts(fields: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return by bus the entry after which its log is to be handled again: a merge said so, and was killed."""
-    return {
-        name.removeprefix(REPLAY_START): raw
-        for name, raw in fields.items()
-        if name.startswith(REPLAY_START) and is_entry_id(raw)
-    }
-
-
 def join_replay_starts(*found: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return by bus the earliest of these entries."""
     joined: dict[str, bytes] = {}
@@ -138,16 +129,9 @@ def find_replay_starts(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> 
     It is the last one that both had read: an event since then, such as the end of an outage that only one of
     them knows, may have meant nothing to the other one.
     """
-    starts: dict[str, bytes] = {}
-    for name in one.keys() & other.keys():
-        positions = one[name], other[name]
-        if (
-            name.startswith(READ_POSITION)
-            and positions[0] != positions[1]
-            and all(map(is_entry_id, positions))
-        ):
-            starts[name.removeprefix(READ_POSITION)] = min(positions, key=entry_sort_key)
-    return starts
+    ours, theirs = parse_positions(one, READ_POSITION), parse_positions(other, READ_POSITION)
+    differing = (bus for bus in ours.keys() & theirs.keys() if ours[bus] != theirs[bus])
+    return {bus: min(ours[bus], theirs[bus], key=entry_sort_key) for bus in differing}
 
 
 def _is_later_incident(name: str, raw: bytes, known: bytes | None) -> bool:

@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ from marketswarm.keys import (
 from marketswarm.operator.requests import ANSWERS_KEPT_SEC, REQUESTS_KEPT
 from marketswarm.text import parse_digits
 from notifier.inbox import CAPACITY
-from notifier.state import REPLAY_START
+from notifier.state import REPLAY_START, parse_positions
 from notifier.state_copies import (
     PAST,
     Lineage,
@@ -47,7 +47,6 @@ from notifier.state_copies import (
     find_replay_starts,
     join_lineages,
     join_replay_starts,
-    list_replay_starts,
     merge_fields,
 )
 
@@ -140,21 +139,13 @@ class Transaction:
     def acks(self, bus: str) -> tuple[list[bytes], list[bytes]]:
         return self.log_acks.get(bus, []), self.request_acks.get(bus, [])
 
-    def acks_count(self, bus: str) -> int:
-        return sum(map(len, self.acks(bus)))
-
     def of(self, bus: str) -> "Transaction":
-        """Return a copy for one bus: without the acknowledgements and deletions on other buses."""
-        return Transaction(
-            dict(self.fields),
-            dict(self.records),
-            {ask: list(lines) for ask, lines in self.answers.items()},
-            list(self.dead),
-            **{
-                name: {bus: list(entries)} if (entries := getattr(self, name).get(bus)) else {}
-                for name in _BY_BUS
-            },
-        )
+        """Return the part for one bus: without the acknowledgements and deletions on other buses.
+
+        It shares its lists with this transaction, and is only to be added to another one.
+        """
+        own: dict[str, Any] = {name: {bus: getattr(self, name).get(bus, [])} for name in _BY_BUS}
+        return replace(self, **own)
 
     def args(self, bus: str, changed: dict[str, bytes | None]) -> list[str | bytes | float]:
         """Return the arguments of `commit.lua`, in its order, with `changed` as the fields of the state."""
@@ -241,7 +232,7 @@ class Store:
         Each bus is waited for, LOAD_WITHIN_SEC long, or LOADING_WITHIN_SEC while it reads its data from disk.
         Raises BusError when no bus answers.
         """
-        replies = await asyncio.gather(*(_read_state(each.bus) for each in self.writers.values()))
+        replies = await asyncio.gather(*(_try_reading(each.bus) for each in self.writers.values()))
         found = {
             name: StateCopy.parse(reply)
             for name, reply in zip(self.writers, replies, strict=True)
@@ -253,12 +244,13 @@ class Store:
             self.writers[name].found = copy.by.encode(), copy.raw_seq
         self.loaded_from = find_newest(found)
         newest = found[self.loaded_from]
-        fields, starts = dict(newest.fields), list_replay_starts(newest.fields)
+        # an earlier merge may have been killed before a log was handled again
+        fields, starts = dict(newest.fields), parse_positions(newest.fields, REPLAY_START)
         for name in reversed(apart := find_apart(found)):
             other = found[name].fields
             fields = merge_fields(fields, other)
             since_both = find_replay_starts(newest.fields, other)
-            starts = join_replay_starts(starts, list_replay_starts(other), since_both)
+            starts = join_replay_starts(starts, parse_positions(other, REPLAY_START), since_both)
         self.replay_starts = starts
         fields |= {REPLAY_START + bus: start for bus, start in starts.items()}
         if apart:
@@ -305,9 +297,6 @@ class Store:
         """Wait until every bus that accepts writes has stored everything added so far."""
         await asyncio.gather(*(writer.add(Transaction()) for writer in self.writers.values()))
 
-    def refusals(self) -> dict[str, str]:
-        return {name: each.refusal for name, each in self.writers.items() if each.refusal is not None}
-
 
 class BusWriter:
     """Writes transactions to one bus, several at once if they wait.
@@ -343,7 +332,8 @@ class BusWriter:
     @property
     def unacknowledged(self) -> int:
         """Return how many entries of this bus's log are read, and not acknowledged yet."""
-        return sum(transaction.acks_count(self.bus.name) for transaction in (self._writing, self._next))
+        found = (*self._writing.acks(self.bus.name), *self._next.acks(self.bus.name))
+        return sum(map(len, found))
 
     async def wait_for_room(self) -> None:
         while self.unacknowledged >= CAPACITY:
@@ -423,9 +413,7 @@ class BusWriter:
 
     async def _report_ahead(self) -> None:
         """Have the term end, if the state on the bus can be read. Raises BusError."""
-        found = await _read_state(self.bus)
-        if isinstance(found, BusError):
-            raise found
+        await _read_state(self.bus)
         self.refusal = "ahead"
         log.warning("store.ahead", bus=self.bus.name, seq=self._store.seq)
         self._store.ahead(self.bus.name)
@@ -449,28 +437,28 @@ class BusWriter:
         return reply
 
 
-async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
-    """Return the fields of `notifier:state`, none if it is not a hash, or the error of a bus that fails.
+async def _try_reading(bus: Bus) -> dict[str, bytes] | BusError:
+    try:
+        return await _read_state(bus)
+    except BusError as error:
+        return error
+
+
+async def _read_state(bus: Bus) -> dict[str, bytes]:
+    """Return the fields of `notifier:state`, none if it is not a hash. Raises BusError.
 
     While the bus reads its data from disk, ask again, for LOADING_WITHIN_SEC.
     """
     give_up_at = time.monotonic() + LOADING_WITHIN_SEC
     while True:
-        found = await _read_state_once(bus)
-        is_loading = isinstance(found, BusError) and found.reason == "loading"
-        if not is_loading or time.monotonic() > give_up_at:
-            return found
+        try:
+            found = await bus.ask(bus.client.hgetall(NOTIFIER_STATE), LOAD_WITHIN_SEC)
+            return {name.decode("utf-8", "replace"): value for name, value in found.items()}
+        except BusError as error:
+            if is_wrong_type(error):
+                # a value of another type, written by another program, counts as an empty state
+                report_unusable(bus.name, NOTIFIER_STATE, "no hash")
+                return {}
+            if error.reason != "loading" or time.monotonic() > give_up_at:
+                raise
         await asyncio.sleep(LOADING_PAUSE_SEC)
-
-
-async def _read_state_once(bus: Bus) -> dict[str, bytes] | BusError:
-    """Return the fields of `notifier:state`, none if it is not a hash, or the error of a bus that fails."""
-    try:
-        found = await bus.ask(bus.client.hgetall(NOTIFIER_STATE), LOAD_WITHIN_SEC)
-    except BusError as error:
-        if not is_wrong_type(error):
-            return error
-        # a value of another type, written by another program, counts as an empty state
-        report_unusable(bus.name, NOTIFIER_STATE, "no hash")
-        return {}
-    return {name.decode("utf-8", "replace"): value for name, value in found.items()}

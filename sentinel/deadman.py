@@ -10,7 +10,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.channels import SendError
-from marketswarm.channels.http import Http, find_host
+from marketswarm.channels.http import Http, find_host, require_success
 
 POLL_SEC: Final = 0.5
 RETRY_SEC: Final = 10.0
@@ -32,7 +32,7 @@ async def ping_while_well(url: str, interval_sec: float, is_well: Callable[[], b
             if is_well() and clock() >= due:
                 due = clock() + interval_sec
                 try:
-                    await http.request("GET", url)
+                    require_success(await http.exchange("GET", url))
                 except SendError as error:
                     failures, due = failures + 1, min(due, clock() + RETRY_SEC)
                     if clock() - logged_at >= LOG_EVERY_SEC:

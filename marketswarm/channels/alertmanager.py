@@ -6,20 +6,19 @@ not. Alertmanager's own API takes another form.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
 import orjson
-from pydantic import Field
 
-from marketswarm.channels.channel import ChannelOptions, Receipt
-from marketswarm.channels.http import Http, HttpPartsChannel
+from marketswarm.channels.channel import Receipt
+from marketswarm.channels.http import Http, HttpPartsChannel, UrlOptions, require_success
 from marketswarm.channels.links import add_link_lines
-from marketswarm.channels.message import Message, MessageKind, make_plain_key
+from marketswarm.channels.message import AlertState, Message, MessageKind, make_plain_key
 from marketswarm.channels.text import replace_surrogates
 from marketswarm.event import Event, Kind, Severity
 from marketswarm.event_text import describe_event, severity_of
-from marketswarm.settings import HttpUrl
 from marketswarm.text import format_utc
 
 ALERTS_AT_MOST: Final = 1000
@@ -38,8 +37,8 @@ def encode_alert_groups(message: Message, receiver: str, anchor: str | None = No
     """
     known = Severity(anchor) if anchor in list(Severity) else None
     own, groups = message.thread or message.id, dict[str, list[dict[str, Any]]]()
-    for thread, alert in build_alerts(message, known):
-        groups.setdefault(thread or own, []).append(alert)
+    for alert in list_alerts(message, known):
+        groups.setdefault(alert.thread or own, []).append(build_alert(alert))
     ordered = {thread: groups[thread] for thread in sorted(groups, key=lambda thread: thread != own)}
     return {thread: _encode_group(message, receiver, thread, alerts) for thread, alerts in ordered.items()}
 
@@ -65,8 +64,8 @@ def _encode_group(message: Message, receiver: str, thread: str, every: list[dict
     return orjson.dumps(group)
 
 
-def build_alerts(message: Message, anchor: Severity | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the alerts of a message, each with its thread, which is empty for the message's own.
+def list_alerts(message: Message, anchor: Severity | None) -> Iterator[AlertState]:
+    """Yield the alerts of a message, each with the severity and the words that its receivers get.
 
     `anchor` is the severity that the message's own thread began with; None if it is the first one. Without
     states there is an alert for each event, and one for a message about flapping or without events.
@@ -81,17 +80,7 @@ def build_alerts(message: Message, anchor: Severity | None) -> Iterator[tuple[st
             own_words = words if is_alone else said.get((state.name, state.svc), known)
             is_own = state.thread in ("", message.thread or message.id)
             severity = (anchor if is_own else None) or state.severity
-            yield (
-                state.thread,
-                build_alert(
-                    state.name,
-                    state.svc,
-                    severity,
-                    own_words,
-                    started_at=state.started_at,
-                    ended_at=state.ended_at,
-                ),
-            )
+            yield replace(state, severity=severity, title=own_words[0], text=own_words[1])
         return
     for event in events:
         name = _name_of(event)
@@ -99,47 +88,36 @@ def build_alerts(message: Message, anchor: Severity | None) -> Iterator[tuple[st
         fires = event.type is opening
         severity = anchor or (message.severity if fires else severity_of(opening or event.type))
         own_words = words if len(events) == 1 else describe_event(event)
-        alert = build_alert(
-            name,
-            event.svc,
-            severity,
-            own_words,
-            started_at=event.outage_start(),
-            ended_at=None if fires else event.ts,
-        )
-        yield "", alert
+        started_at, ended_at = event.outage_start(), None if fires else event.ts
+        yield AlertState(name, event.svc, "", severity, started_at, ended_at, *own_words)
     flaps = message.kind in (MessageKind.FLAPPING, MessageKind.SETTLED)
     if not events or flaps:
         name = "flapping" if events else "marketswarm"
         fires = message.opens or message.kind in (MessageKind.FLAPPING, MessageKind.TEST)
         at, severity = message.timestamp, anchor or message.severity
         for svc in dict.fromkeys(event.svc for event in events) or [message.kind]:
-            alert = build_alert(name, svc, severity, words, started_at=at, ended_at=None if fires else at)
-            yield "", alert
+            yield AlertState(name, svc, "", severity, at, None if fires else at, *words)
 
 
 def _name_of(event: Event) -> str:
     return event.type.partition("_")[0]
 
 
-def build_alert(
-    name: str, svc: str, severity: str, words: tuple[str, str], *, started_at: float, ended_at: float | None
-) -> dict[str, Any]:
-    """Return one alert, resolved if it has an `ended_at`.
-
-    `words` are its summary and description; the times are epoch seconds.
-    """
-    labels = {"alertname": name, "severity": severity, "svc": replace_surrogates(svc)}
-    summary, description = map(replace_surrogates, words)
+def build_alert(alert: AlertState) -> dict[str, Any]:
+    """Return the JSON of one alert, resolved if it has ended."""
+    svc = replace_surrogates(alert.svc)
     return {
-        "status": "firing" if ended_at is None else "resolved",
-        "labels": labels,
-        "annotations": {"summary": summary, "description": description},
-        "startsAt": format_utc(started_at),
-        "endsAt": NOT_ENDED if ended_at is None else format_utc(ended_at),
+        "status": "firing" if alert.ended_at is None else "resolved",
+        "labels": {"alertname": alert.name, "severity": alert.severity, "svc": svc},
+        "annotations": {
+            "summary": replace_surrogates(alert.title),
+            "description": replace_surrogates(alert.text),
+        },
+        "startsAt": format_utc(alert.started_at),
+        "endsAt": NOT_ENDED if alert.ended_at is None else format_utc(alert.ended_at),
         "generatorURL": "",
         # made of the name and the service alone, because the severity may change while the alert fires
-        "fingerprint": sha256(f"{name}\n{labels['svc']}".encode()).hexdigest()[:16],
+        "fingerprint": sha256(f"{alert.name}\n{svc}".encode()).hexdigest()[:16],
     }
 
 
@@ -148,10 +126,8 @@ def find_common_fields(each: Iterable[dict[str, str]]) -> dict[str, str]:
     return {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
 
 
-class Options(ChannelOptions):
+class Options(UrlOptions):
     """The URL of a receiver of Alertmanager's webhooks."""
-
-    url: HttpUrl = Field(repr=False)
 
 
 class Alertmanager(HttpPartsChannel):
@@ -175,8 +151,8 @@ class Alertmanager(HttpPartsChannel):
 
     async def _post(self, body: bytes, request_id: str) -> str:
         headers = {"content-type": "application/json", "webhook-id": request_id}
-        answer = await self._http.request("POST", self._url, body=body, headers=headers)
-        return str(answer.status)
+        answer = await self._http.exchange("POST", self._url, body=body, headers=headers)
+        return str(require_success(answer).status)
 
 
 def _make_request_id(message: Message, thread: str) -> str:

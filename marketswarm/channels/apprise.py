@@ -36,38 +36,6 @@ BODY_AT_MOST: Final = 20_000
 _BETWEEN: Final = re.compile(r"(?<![\s,])[\s,]++(?=[A-Za-z0-9]+://)")
 
 
-class BackgroundCall:
-    """Makes one blocking call at a time in a daemon thread, which does not delay the program's end."""
-
-    def __init__(self) -> None:
-        self._busy = False
-
-    def begin(self, call: Callable[[], bool], done: Callable[[bool], object]) -> None:
-        """Make the call in a thread, and pass its result to `done` in the event loop.
-
-        The result is False if the call raised, and at once while an earlier call has not returned.
-        """
-        if self._busy:
-            done(False)
-            return
-        loop = asyncio.get_running_loop()
-
-        def end_call(answer: bool) -> None:
-            self._busy = False
-            done(answer)
-
-        def run_call() -> None:
-            try:
-                answer = call()
-            except Exception:  # noqa: BLE001 - a foreign library may raise anything
-                answer = False
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(end_call, answer)
-
-        self._busy = True
-        threading.Thread(target=run_call, name="apart", daemon=True).start()
-
-
 def neutralize_markup(text: str) -> str:
     """Return the text with each character that some markup may interpret replaced by one look-alike."""
     return _EDGES.sub(lambda found: _OTHER[found[0][0]] * len(found[0]), text.translate(_ACTIVE))
@@ -98,22 +66,41 @@ class Options(ChannelOptions):
 
 
 class AppriseTarget:
-    """One address, with its background thread."""
+    """One address, to which one message at a time is sent in a daemon thread.
+
+    Such a thread does not delay the program's end.
+    """
 
     def __init__(self, apprise: Any, longest: int) -> None:
-        self._apprise, self._background_call = apprise, BackgroundCall()
+        self._apprise, self._is_busy = apprise, False
         # half of what the service takes, since escaped text grows
         self._room = min(longest // 2, BODY_AT_MOST)
 
     def begin(self, message: Message, done: Callable[[bool], object]) -> None:
-        """Begin to send a message in the background; `done` gets True if it was accepted, otherwise False.
+        """Begin to send a message; `done` gets True in the event loop if it was accepted, otherwise False.
 
         That is False at once while an earlier message is still being sent.
         """
+        if self._is_busy:
+            done(False)
+            return
+        loop = asyncio.get_running_loop()
         notification = render_notification(message, self._room)
-        self._background_call.begin(
-            lambda: bool(self._apprise.notify(body_format="text", **notification)), done
-        )
+
+        def end_sending(answer: bool) -> None:
+            self._is_busy = False
+            done(answer)
+
+        def send_notification() -> None:
+            try:
+                answer = bool(self._apprise.notify(body_format="text", **notification))
+            except Exception:  # noqa: BLE001 - a foreign library may raise anything
+                answer = False
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(end_sending, answer)
+
+        self._is_busy = True
+        threading.Thread(target=send_notification, name="apart", daemon=True).start()
 
 
 class Apprise(Channel):

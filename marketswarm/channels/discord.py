@@ -6,22 +6,21 @@ import time
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from pydantic import Field
-
-from marketswarm.channels.channel import LONGEST_RETRY_SEC, ChannelOptions, Failure, Receipt, SendError
+from marketswarm.bus.stored_values import parse_object
+from marketswarm.channels.channel import LONGEST_RETRY_SEC, Failure, Receipt, SendError
 from marketswarm.channels.http import (
+    WITHIN_SEC,
     Http,
     HttpChannel,
+    UrlOptions,
     exchange_json,
     make_response_error,
-    parse_json_object,
     parse_pause_sec,
 )
 from marketswarm.channels.links import fit_links, list_links
 from marketswarm.channels.message import Message, MessageLink, choose_style, format_title
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
 from marketswarm.net.http import HttpResponse
-from marketswarm.settings import HttpUrl
 from marketswarm.text import format_utc
 
 TITLE_AT_MOST: Final = 256
@@ -45,10 +44,8 @@ _ENDS_LINK: Final = re.compile(r"[()<>\\\s]")
 _BETWEEN_LINKS: Final = " · "
 
 
-class Options(ChannelOptions):
+class Options(UrlOptions):
     """The webhook's URL; a URL with `?thread_id=` posts into that thread."""
-
-    url: HttpUrl = Field(repr=False)
 
 
 class Discord(HttpChannel):
@@ -57,7 +54,7 @@ class Discord(HttpChannel):
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         super().__init__(name, options.url, http)
         self._url = add_wait_parameter(options.url)
-        self.within_sec = PAUSE_AT_MOST + self._http.within_sec
+        self.within_sec = PAUSE_AT_MOST + WITHIN_SEC
         self._free_at = float("-inf")
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
@@ -68,13 +65,12 @@ class Discord(HttpChannel):
         if pause > 0:
             await asyncio.sleep(pause)
         answer = await exchange_json(self._http, self._url, build_payload(message))
-        after_sec = (
-            parse_pause_sec(parse_json_object(answer).get("retry_after")) if answer.status == 429 else None
-        )
+        found = parse_object(answer.body)
+        after_sec = parse_pause_sec(found.get("retry_after")) if answer.status == 429 else None
         self._record_rate_limit(answer, after_sec)
         if not 200 <= answer.status < 300:
             error = make_response_error(answer, after_sec)
-            if error.failure is Failure.REJECTED and parse_json_object(answer).get("code") in _GONE:
+            if error.failure is Failure.REJECTED and found.get("code") in _GONE:
                 raise SendError(error.reason, Failure.BROKEN)
             raise error
         return Receipt(str(answer.status))
@@ -97,7 +93,11 @@ def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message: one embed within Discord's limits, without mentions."""
     style = choose_style(message)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
-    links = _format_links(message)
+    # in one line of Markdown, because webhooks of no application have no buttons that act; those that don't
+    # fit are left out, the page last of all
+    between = len(_BETWEEN_LINKS)
+    shown = fit_links(list_links(message), LINKS_ROOM, utf16_length, show=_show_link, between=between)
+    links = _BETWEEN_LINKS.join(shown)
     lines = fit_lines(message.lines, DESCRIPTION_AT_MOST - _cost(text) - 2 - len(links) - 1, _cost)
     embed = {
         "title": _escape_markup(truncate(format_title(message), TITLE_AT_MOST, _cost)),
@@ -106,17 +106,6 @@ def build_payload(message: Message) -> dict[str, Any]:
         "timestamp": format_utc(message.timestamp),
     }
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}
-
-
-def _format_links(message: Message) -> str:
-    """Return the links in one line of Markdown: webhooks of no application have no buttons that act.
-
-    Those that don't fit are left out, the page last of all.
-    """
-    between = len(_BETWEEN_LINKS)
-    return _BETWEEN_LINKS.join(
-        fit_links(list_links(message), LINKS_ROOM, utf16_length, show=_show_link, between=between)
-    )
 
 
 def _show_link(link: MessageLink) -> str:

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from marketswarm import log as logs
 from marketswarm.channels.channel import Channel, ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.links import list_links
-from marketswarm.channels.message import Message, MessageLink, choose_style, format_links, make_plain_key
+from marketswarm.channels.message import Message, MessageLink, choose_style, format_link, make_plain_key
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf8_length
 from marketswarm.settings import MailAddresses, Name, Port, Tls
 from marketswarm.text import utc_datetime
@@ -59,7 +59,8 @@ def compose_mail(message: Message, sender: str, to: str, now: datetime) -> Email
     if len(parents) == 1:  # RFC 5322 advises against it in an answer to several mails
         mail["References"] = _fold_ids("References", *parents)
     # mail filters sort by this header (RFC 2919)
-    mail["List-Id"] = _fold_ids("List-Id", f"MarketSwarm <marketswarm.{_make_namespace(domain)}>")
+    namespace = domain if re.fullmatch(r"[A-Za-z0-9.-]{1,200}", domain) else "localhost"
+    mail["List-Id"] = _fold_ids("List-Id", f"MarketSwarm <marketswarm.{namespace}>")
     # automatic responders do not answer a mail with this header (RFC 3834)
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(_format_plain_text(message))
@@ -108,7 +109,7 @@ def _make_mail_id(ident: str, domain: str) -> str:
 
 
 def _format_plain_text(message: Message) -> str:
-    links = "\n".join(format_links(list_links(message)))
+    links = "\n".join(map(format_link, list_links(message)))
     parts = [printable_line(message.title), _format_body(message), links, "\n".join(_list_lines(message))]
     return (
         "\n\n".join(part for part in (*parts, f"at {_format_time_sent(message)}\n{message.key}") if part)
@@ -147,10 +148,6 @@ def _list_lines(message: Message) -> list[str]:
 
 def _format_time_sent(message: Message) -> str:
     return utc_datetime(message.timestamp).isoformat(sep=" ", timespec="seconds")
-
-
-def _make_namespace(domain: str) -> str:
-    return domain if re.fullmatch(r"[A-Za-z0-9.-]{1,200}", domain) else "localhost"
 
 
 log = logs.get("email")

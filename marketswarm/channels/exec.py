@@ -128,9 +128,7 @@ async def _run(
         (writing.abort if writing.get_write_buffer_size() else writing.close)()
 
 
-async def _wait_for_end(
-    process: asyncio.subprocess.Process, output: OutputTail, *, is_read: bool = False
-) -> int:
+async def _wait_for_end(process: asyncio.subprocess.Process, output: OutputTail, *, is_read: bool) -> int:
     """Wait for a process and return its exit code; when cancelled, kill its process group.
 
     After a failure, or if its output `is_read`, also wait for the rest of it, OUTPUT_WAIT_SEC at most.

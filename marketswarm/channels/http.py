@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 
 import anyio
 import orjson
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
-from marketswarm.bus.stored_values import parse_object
-from marketswarm.channels.channel import AcceptedParts, Channel, Failure, SendError
+from marketswarm.channels.channel import AcceptedParts, Channel, ChannelOptions, Failure, SendError
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import TOO_LONG, HttpClient, HttpError, HttpResponse
 from marketswarm.net.retry import resolve_pause_sec
+from marketswarm.settings import HttpUrl
 
 _LATER: Final = frozenset({302, 303, 307, 408, 425, 429})
 """Statuses that may succeed later, because the receiver is being moved or is too busy."""
@@ -55,33 +55,27 @@ def make_exception_error(error: HttpError) -> SendError:
 
 
 def require_success(answer: HttpResponse) -> HttpResponse:
+    """Return a response whose status is 2xx. Raises SendError for any other."""
     if not 200 <= answer.status < 300:
         raise make_response_error(answer)
     return answer
 
 
 class Http(HttpClient):
-    """An HTTP client that keeps its connections until it is closed; `within_sec` bounds each request."""
-
-    def __init__(self, *, within_sec: float = WITHIN_SEC) -> None:
-        super().__init__()
-        self.within_sec = within_sec
-
-    async def request(
-        self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> HttpResponse:
-        """Send one request within `within_sec`. Raises SendError unless the response is a 2xx."""
-        return require_success(await self.exchange(method, url, body=body, headers=headers))
+    """An HTTP client that keeps its connections until it is closed; WITHIN_SEC bounds each request."""
 
     async def exchange(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
-        """Return MAX_RESPONSE_BYTES of the body at most. Raises SendError only if there is no response."""
+        """Send one request within WITHIN_SEC, and return any response. Raises SendError if there is none.
+
+        Of its body, MAX_RESPONSE_BYTES are read at most.
+        """
         try:
             return await self.fetch(
                 method,
                 url,
-                within_sec=self.within_sec,
+                within_sec=WITHIN_SEC,
                 max_bytes=MAX_RESPONSE_BYTES,
                 headers=headers,
                 body=body,
@@ -92,6 +86,12 @@ class Http(HttpClient):
             raise make_exception_error(error) from None
 
 
+class UrlOptions(ChannelOptions):
+    """The URL that messages are sent to, which may be a secret."""
+
+    url: HttpUrl = Field(repr=False)
+
+
 class HttpChannel(Channel):
     """A channel that sends its messages to one host over HTTP. `url` is any URL there."""
 
@@ -99,7 +99,7 @@ class HttpChannel(Channel):
         self.name, self.where = name, find_host(url)
         self._url = url
         self._http = http or Http()
-        self.within_sec = self._http.within_sec
+        self.within_sec = WITHIN_SEC
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -141,26 +141,14 @@ def find_host(url: str) -> str:
         return "?"
 
 
-async def post_json(
-    http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None
-) -> HttpResponse:
-    """POST a JSON object, with a bearer token if given. Raises SendError unless the response is a 2xx."""
-    return require_success(await exchange_json(http, url, payload, token))
-
-
 async def exchange_json(
     http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None
 ) -> HttpResponse:
-    """POST a JSON object and return any response. Raises SendError only if there is none."""
+    """POST a JSON object, with a bearer token if given; return any response. Raises SendError if none."""
     headers = {"content-type": JSON}
     if token is not None:
         headers["authorization"] = f"Bearer {token.get_secret_value()}"
     return await http.exchange("POST", url, body=orjson.dumps(payload), headers=headers)
-
-
-def parse_json_object(answer: HttpResponse) -> dict[str, Any]:
-    """Return an empty object if the body is not an object."""
-    return parse_object(answer.body)
 
 
 def parse_pause_sec(value: Any) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from marketswarm.channels.message import Message, MessageLink, format_link, format_links
+from marketswarm.channels.message import Message, MessageLink, format_link
 from marketswarm.channels.text import Cost
 
 LINKS_AT_MOST: Final = 8
@@ -54,4 +54,4 @@ def fit_links(
 
 def add_link_lines(message: Message) -> str:
     """Return the text of a message, and its links as lines, for receivers that know no buttons."""
-    return "\n".join((message.text, *format_links(list_links(message))))
+    return "\n".join((message.text, *map(format_link, list_links(message))))

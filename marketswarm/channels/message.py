@@ -1,7 +1,6 @@
 """Define the message, its stored form, its JSON for webhooks and commands, and its style. Pure."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from enum import Enum, StrEnum
@@ -188,10 +187,6 @@ def format_link(link: MessageLink) -> str:
     return f"{link.label}: {link.url}"
 
 
-def format_links(links: Sequence[MessageLink]) -> list[str]:
-    return [*map(format_link, links)]
-
-
 def encode_webhook_body(message: Message) -> bytes:
     """Return the JSON of CONTRACTS section 8, the body of a webhook and the input of a command.
 
@@ -200,7 +195,7 @@ def encode_webhook_body(message: Message) -> bytes:
     """
     data = {
         "title": replace_surrogates(message.title),
-        "text": replace_surrogates("\n".join((message.text, *format_links(message.links)))),
+        "text": replace_surrogates("\n".join((message.text, *map(format_link, message.links)))),
         "severity": message.severity,
         "late": message.late,
         "events": [orjson.Fragment(event) for event in message.events],

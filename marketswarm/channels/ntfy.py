@@ -8,13 +8,13 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from marketswarm.channels.channel import ChannelOptions, Receipt
-from marketswarm.channels.http import Http, HttpChannel, post_json
+from marketswarm.channels.channel import Receipt
+from marketswarm.channels.http import Http, HttpChannel, UrlOptions, exchange_json, require_success
 from marketswarm.channels.message import APPROVE, Message, MessageLink, Style, choose_style
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate
-from marketswarm.settings import HttpUrl, Token
+from marketswarm.settings import Token
 
 TITLE_AT_MOST: Final = 250
 MESSAGE_AT_MOST: Final = 3800
@@ -35,10 +35,9 @@ _SHOWN: Final = {
 """The priority (3 is the default, 5 the highest), and the tag that is shown as a sign."""
 
 
-class Options(ChannelOptions):
+class Options(UrlOptions):
     """The topic's URL, and an access token for a protected topic."""
 
-    url: HttpUrl = Field(repr=False)
     token: Token | None = None
 
     @model_validator(mode="after")
@@ -57,8 +56,9 @@ class Ntfy(HttpChannel):
         self._token = options.token
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
-        answer = await post_json(self._http, self._url, build_payload(message, self._topic), self._token)
-        return Receipt(str(answer.status))
+        payload = build_payload(message, self._topic)
+        answer = await exchange_json(self._http, self._url, payload, self._token)
+        return Receipt(str(require_success(answer).status))
 
 
 def split_topic(url: str) -> tuple[str, str]:

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from pydantic import Field, StrictBool
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.http import (
     Http,
     HttpPartsChannel,
     exchange_json,
     make_response_error,
-    parse_json_object,
 )
 from marketswarm.channels.links import fit_links, list_links
 from marketswarm.channels.message import Message, MessageLink, Style, choose_style, format_title
@@ -105,7 +105,7 @@ def _require_success(answer: HttpResponse) -> str:
 
     Raise SendError for a refusal: BROKEN if it is about the token, the user, or a used-up quota.
     """
-    found = parse_json_object(answer)
+    found = parse_object(answer.body)
     if 200 <= answer.status < 300:
         if found.get("status") != 1:
             raise SendError("bad_answer")

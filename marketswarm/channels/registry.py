@@ -30,7 +30,10 @@ _SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")
 _DISCORD: Final = ("discord.com", "discordapp.com")
 _TEAMS: Final = ("webhook.office.com", "logic.azure.com", "powerplatform.com", "powerautomate.com")
 
-_BY_VARIABLES: Final = ("pagerduty", "alertmanager", "ntfy", "telegram", "pushover", "exec", "apprise")
+_BY_VARIABLES: Final = (
+    *("email", "pagerduty", "alertmanager", "ntfy"),
+    *("telegram", "pushover", "exec", "apprise"),
+)
 """The environment makes a channel of these kinds once the variable of their first option is set."""
 
 _ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is not an option of this kind"}
@@ -95,10 +98,6 @@ def _list_environment_channels(env: ChannelSettings) -> Iterator[tuple[str, str,
         kind = find_kind_of_url(env.webhook_url)
         secret = env.webhook_secret if kind == "webhook" else None
         yield "WEBHOOK_URL", kind, {"url": env.webhook_url, "secret": secret}
-    if env.smtp_host:
-        names = {"sender": "from", "to": "to", "host": "host", "port": "port", "user": "user", "tls": "tls"}
-        mail = {option: getattr(env, f"smtp_{name}") for option, name in names.items()}
-        yield "SMTP_HOST", "email", {**mail, "password": env.smtp_password}
     for kind in _BY_VARIABLES:
         variables = OPTION_VARIABLES[kind]
         options = {option: getattr(env, variable.lower()) for option, variable in variables.items()}

@@ -11,8 +11,9 @@ from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
-from marketswarm.channels.http import Http, HttpChannel, parse_json_object, post_json
+from marketswarm.channels.http import WITHIN_SEC, Http, HttpChannel, exchange_json, require_success
 from marketswarm.channels.links import fit_links, list_buttons, list_links
 from marketswarm.channels.message import Message, MessageLink, choose_style, format_title
 from marketswarm.channels.text import (
@@ -77,7 +78,7 @@ class Slack(HttpChannel):
         super().__init__(name, options.url or options.api, http)
         self._options = options
         self._url = options.url or f"{options.api.rstrip('/')}/chat.postMessage"
-        self.within_sec = 2 * self._http.within_sec  # one request in the thread, then one without it
+        self.within_sec = 2 * WITHIN_SEC  # one request in the thread, then one without it
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
         """Send a message; with a token and an `anchor` send it into its thread. Raises SendError.
@@ -99,10 +100,10 @@ class Slack(HttpChannel):
 
     async def _post(self, body: dict[str, Any], anchor: str | None = None) -> Receipt:
         """Return the receipt, with the `ts` of its thread if a token is used. Raises SendError."""
-        answer = await post_json(self._http, self._url, body, self._options.token)
+        answer = require_success(await exchange_json(self._http, self._url, body, self._options.token))
         if self._options.url is not None:
             return Receipt(str(answer.status))
-        found = parse_json_object(answer)
+        found = parse_object(answer.body)
         if found.get("ok") is not True:
             word = str(found.get("error"))
             if not re.fullmatch("[a-z_]{1,60}", word):

@@ -8,14 +8,18 @@ import json
 import re
 from typing import Any, Final
 
-from pydantic import Field
-
-from marketswarm.channels.channel import ChannelOptions, Receipt, SendError
-from marketswarm.channels.http import Http, HttpChannel, classify_status, post_json
+from marketswarm.channels.channel import Receipt, SendError
+from marketswarm.channels.http import (
+    Http,
+    HttpChannel,
+    UrlOptions,
+    classify_status,
+    exchange_json,
+    require_success,
+)
 from marketswarm.channels.links import list_links
 from marketswarm.channels.message import Message, MessageLink, Style, choose_style, format_title
 from marketswarm.channels.text import fit_lines, printable_line, truncate
-from marketswarm.settings import HttpUrl
 
 CARD_AT_MOST: Final = 24_000
 """The greatest length of a card, as JSON inside a string of JSON; Teams refuses 28,672 bytes and more."""
@@ -35,10 +39,8 @@ _FAILED: Final = re.compile(rb"HTTP error (\d{3})")
 """The text with which an older connector reports, with status 200, that Teams refused the message."""
 
 
-class Options(ChannelOptions):
+class Options(UrlOptions):
     """The URL of a workflow with the trigger "when a Teams webhook request is received"."""
-
-    url: HttpUrl = Field(repr=False)
 
 
 class Teams(HttpChannel):
@@ -48,7 +50,7 @@ class Teams(HttpChannel):
         super().__init__(name, options.url, http)
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
-        answer = await post_json(self._http, self._url, build_payload(message))
+        answer = require_success(await exchange_json(self._http, self._url, build_payload(message)))
         failed = _FAILED.search(answer.body)
         if failed:
             code = int(failed[1])

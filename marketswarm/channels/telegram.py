@@ -13,13 +13,14 @@ from urllib.parse import quote
 from pydantic import Field
 
 from marketswarm import log as logs
+from marketswarm.bus.stored_values import get_object, parse_object
 from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.http import (
+    WITHIN_SEC,
     Http,
     HttpChannel,
     exchange_json,
     make_response_error,
-    parse_json_object,
     parse_pause_sec,
 )
 from marketswarm.channels.links import fit_links, list_buttons, list_links
@@ -63,7 +64,7 @@ class Telegram(HttpChannel):
         token = quote(options.token.get_secret_value(), safe=":")
         self._url = f"{options.url.rstrip('/')}/bot{token}/sendMessage"
         self._chat = options.chat
-        self.within_sec = 2 * self._http.within_sec  # two requests if the chat has moved
+        self.within_sec = 2 * WITHIN_SEC  # two requests if the chat has moved
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
         """Send a message as a reply to the message `anchor`, again if the chat moved. Raises SendError."""
@@ -113,10 +114,9 @@ def _parse_receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
 
     Raises SendError if the response is not a success.
     """
-    found = parse_json_object(answer)
+    found = parse_object(answer.body)
     if found.get("ok") is True:
-        result = found.get("result")
-        ident = result.get("message_id") if isinstance(result, dict) else None
+        ident = get_object(found.get("result")).get("message_id")
         return Receipt("ok", anchor or (str(ident) if isinstance(ident, int) else None))
     code = found.get("error_code") if 200 <= answer.status < 300 else answer.status
     if not isinstance(code, int):
@@ -130,8 +130,7 @@ def _parse_receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
 
 
 def _parse_parameters(answer: HttpResponse) -> dict[str, Any]:
-    found = parse_json_object(answer).get("parameters")
-    return found if isinstance(found, dict) else {}
+    return get_object(parse_object(answer.body).get("parameters"))
 
 
 def _escape_markup(text: str) -> str:

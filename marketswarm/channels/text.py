@@ -7,6 +7,8 @@ function. Not here: escaping, which each channel does for itself.
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from marketswarm.pages import split_pages
+
 MORE: Final = "…"
 
 Cost = Callable[[str], int]
@@ -68,16 +70,8 @@ def format_remainder(count: int) -> str:
 
 def paginate(lines: Sequence[str], room: int, cost: Cost = utf16_length) -> list[str]:
     """Join lines to pages that cost `room` at most each; no line may cost more than `room`."""
-    found: list[str] = []
-    left = -1
-    for line in lines:
-        left -= cost(line) + 1
-        if left < 0:
-            found.append(line)
-            left = room - cost(line)
-        else:
-            found[-1] += f"\n{line}"
-    return found
+    pages = split_pages(lines, len(lines), room + 1, lambda line: cost(line) + 1)
+    return ["\n".join(page) for page in pages]
 
 
 def printable_lines(text: str) -> str:

@@ -5,18 +5,15 @@ import time
 from base64 import b64decode, b64encode
 from hashlib import sha256
 
-from pydantic import Field
-
-from marketswarm.channels.channel import ChannelOptions, Receipt
-from marketswarm.channels.http import Http, HttpChannel
+from marketswarm.channels.channel import Receipt
+from marketswarm.channels.http import Http, HttpChannel, UrlOptions, require_success
 from marketswarm.channels.message import Message, encode_webhook_body
-from marketswarm.settings import BASE64_PREFIX, HttpUrl, SigningSecret
+from marketswarm.settings import BASE64_PREFIX, SigningSecret
 
 
-class Options(ChannelOptions):
+class Options(UrlOptions):
     """The URL, and the secret with which requests are signed, if any."""
 
-    url: HttpUrl = Field(repr=False)
     secret: SigningSecret | None = None
 
 
@@ -31,8 +28,8 @@ class Webhook(HttpChannel):
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
         body = encode_webhook_body(message)
         headers = build_headers(message, body, round(time.time()), self._key)
-        answer = await self._http.request("POST", self._url, body=body, headers=headers)
-        return Receipt(str(answer.status))
+        answer = await self._http.exchange("POST", self._url, body=body, headers=headers)
+        return Receipt(str(require_success(answer).status))
 
 
 def build_headers(message: Message, body: bytes, at: int, key: bytes | None) -> dict[str, str]:

@@ -60,7 +60,7 @@ class ChannelWorker:
 
     Args:
         outcome: called after each attempt, and for each message that is given up.
-        prepare: returns a message as it is sent; None leaves it as it is queued.
+        prepare: returns a message as it is sent.
         is_wanted: returns, before each attempt, whether a message is still to be sent; otherwise it is
             dropped, without an outcome.
         anchor: returns the anchor of a message's thread on a channel, such as Slack's `ts`, or None.
@@ -75,7 +75,7 @@ class ChannelWorker:
         channel: Channel,
         *,
         outcome: Callable[[Outcome], None],
-        prepare: Callable[[Message], Message] | None = None,
+        prepare: Callable[[Message], Message] = lambda message: message,
         is_wanted: Callable[[Message], Awaitable[bool]] | None = None,
         anchor: Callable[[Message, str], str | None] = lambda *_: None,
         retry_for_sec: Callable[[], float] = lambda: NEVER,
@@ -178,9 +178,7 @@ class ChannelWorker:
         anchor = self._anchor(message, self.channel.name)
         try:
             async with asyncio.timeout(self.channel.within_sec + MARGIN_SEC):
-                prepared = mark_late(message, time.time())
-                if self._prepare is not None:
-                    prepared = self._prepare(prepared)
+                prepared = self._prepare(mark_late(message, time.time()))
                 return None, await self.channel.send(prepared, anchor)
         except SendError as refusal:
             return refusal, None

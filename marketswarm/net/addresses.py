@@ -134,7 +134,7 @@ def parse_literal_addresses(host: str) -> tuple[Address, ...]:
 
 def is_inside(address: Address) -> bool:
     """Return True unless the address and all that are embedded in it are public."""
-    return any(_is_not_public(one) for one in (address, *_find_embedded(address)))
+    return any(map(_is_not_public, _iterate_meant(address)))
 
 
 def _is_not_public(address: Address) -> bool:
@@ -147,8 +147,9 @@ def _is_not_public(address: Address) -> bool:
     return any(address.version == net.version and address in net for net in ALSO_INSIDE)
 
 
-def _find_embedded(address: Address) -> Iterator[Address]:
-    """Yield the addresses that are embedded in an IPv6 address: mapped, 6to4, Teredo, NAT64 or compatible."""
+def _iterate_meant(address: Address) -> Iterator[Address]:
+    """Yield an address, and those that are embedded in it: mapped, 6to4, Teredo, NAT64 or compatible."""
+    yield address
     if not isinstance(address, IPv6Address):
         return
     if address.ipv4_mapped is not None:
@@ -177,6 +178,4 @@ def is_allowed(host: str, address: Address, port: int, allowances: Iterable[Allo
 
 
 def _is_within(address: Address, network: Network) -> bool:
-    return any(
-        one.version == network.version and one in network for one in (address, *_find_embedded(address))
-    )
+    return any(one.version == network.version and one in network for one in _iterate_meant(address))

@@ -6,7 +6,7 @@ hold gigabytes.
 
 import zlib
 from collections.abc import Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 CHUNK_BYTES: Final = 65_536
 
@@ -19,21 +19,12 @@ class BadEncodingError(Exception):
     """The body is not compressed as its Content-Encoding declares, or is truncated."""
 
 
-class _Decoder(Protocol):
-    """Undo one Content-Encoding; `error` is what it raises for a broken body."""
-
-    error: type[Exception]
-
-    def decompress(self, data: bytes) -> Iterator[bytes]:
-        """Yield the data of one more chunk of the body, in pieces of about CHUNK_BYTES."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Return True if the end of the body was read, or if it has no data."""
-
-
 class _Identity:
-    """Return a body that is not compressed unchanged."""
+    """Return a body that is not compressed unchanged.
+
+    Each decoder yields the data of one more chunk of the body, in pieces of about CHUNK_BYTES. `error` is
+    what it raises for a broken body, `is_complete` says whether the end of the body was read.
+    """
 
     error: type[Exception] = ValueError  # never
     is_complete = True
@@ -50,20 +41,20 @@ class _Zlib:
     def __init__(self, *, gzip: bool) -> None:
         self._zlib = zlib.decompressobj(16 + zlib.MAX_WBITS if gzip else zlib.MAX_WBITS)
         self._may_lack_header = not gzip
-        self._has_data = False
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
         # some servers send deflate without the zlib header: the first byte shows which
-        if self._may_lack_header and not self._has_data and data and data[0] & 0x0F != 8:
-            self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._has_data = self._has_data or bool(data)
+        if data and self._may_lack_header:
+            self._may_lack_header = False
+            if data[0] & 0x0F != 8:
+                self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
         while data and not self._zlib.eof:
             yield self._zlib.decompress(data, CHUNK_BYTES)
             data = self._zlib.unconsumed_tail
 
     @property
     def is_complete(self) -> bool:
-        return self._zlib.eof or not self._has_data
+        return self._zlib.eof
 
 
 class _Brotli:
@@ -74,11 +65,9 @@ class _Brotli:
 
         self.error: type[Exception] = brotli.error
         self._brotli: Any = brotli.Decompressor()
-        self._has_data = False
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        self._has_data = self._has_data or bool(data)
-        if self._brotli.is_finished():
+        if self.is_complete:
             return
         # the library shows that it has no more output only by returning nothing
         while chunk := self._brotli.process(data, output_buffer_limit=CHUNK_BYTES):
@@ -87,7 +76,7 @@ class _Brotli:
 
     @property
     def is_complete(self) -> bool:
-        return bool(self._brotli.is_finished()) or not self._has_data
+        return bool(self._brotli.is_finished())
 
 
 class Decompressor:
@@ -119,12 +108,12 @@ class Decompressor:
 
     def finish(self) -> bytes:
         """Return the whole body, after the last chunk. Raises BadEncodingError if its end is missing."""
-        if not self._decoder.is_complete:
+        if self._received_bytes and not self._decoder.is_complete:
             raise BadEncodingError
         return bytes(self.body)
 
 
-def _make_decoder(encoding: str) -> _Decoder:
+def _make_decoder(encoding: str) -> _Identity | _Zlib | _Brotli:
     if encoding in ("", "identity"):
         return _Identity()
     if encoding in ("gzip", "x-gzip", "deflate"):

@@ -6,7 +6,6 @@ It is a module of its own so that `websockets` is imported only when there is so
 
 import contextlib
 import logging
-from types import TracebackType
 from typing import Final, Self
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -78,9 +77,7 @@ class WebSocketSession:
             raise ConnectionEnded(_describe_refusal(error)) from None
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._socket.close()
 
     async def receive(self) -> bytes:

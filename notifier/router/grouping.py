@@ -87,12 +87,8 @@ class Grouper:
         self._suppression.reset_dependents()
         self._rate_limited = [each for each in self._incidents.values() if each.kept]
         continued = {notice.thread for notice in notices if notice.thread}
-        if continued:
-            incidents = self._incidents.values()
-            self._open_threads = Counter(
-                each.thread for each in incidents if each.down and each.thread in continued
-            )
-            self._open_threads.update(each.flap_thread for each in incidents if each.flap_thread in continued)
+        threads = chain.from_iterable(map(_list_threads, self._incidents.values() if continued else ()))
+        self._open_threads = Counter(thread for thread in threads if thread in continued)
         self._open = self._find_open(continued)
         self._dead_hosts = find_dead_hosts(notices, self._incidents, now) if len(notices) > 1 else set()
         groups: list[tuple[tuple[str, ...], list[Notice]]] = []

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from marketswarm.bus.stored_values import get_object
 from marketswarm.operator.fields import STRICT, Epoch, JsonRecord
 from marketswarm.operator.healing import UNDONE
 from marketswarm.text import format_duration, format_time
@@ -105,7 +106,8 @@ class MedicState:
         repair = self.repairs.get(svc)
         tried = [] if repair is None else repair.list_remedies()[-TRIED_SHOWN:]
         words = (
-            f"{each.remedy} at {format_time(each.at, zone)} ({_describe_verdict(each)})" for each in tried
+            f"{each.remedy} at {format_time(each.at, zone)} ({VERDICTS.get(each.verdict, 'not verified')})"
+            for each in tried
         )
         return f"the medic tried: {', '.join(words)}" if tried else ""
 
@@ -121,17 +123,13 @@ class MedicState:
         return f"{PAST.get(remedy, remedy)} at {format_time(at, zone)}, up again after {lasted}"
 
 
-def _describe_verdict(attempt: HealingAttempt) -> str:
-    return VERDICTS.get(attempt.verdict, "not verified")
-
-
 def may_medic_act(truth: Truth, svc: str) -> bool:
     """Return True if the truth lets the medic apply a remedy to a service without asking a person."""
     settings = _read_settings(truth)
     if settings is None or svc not in truth.services:
         return False
-    target = _read_object(_read_object(settings, "targets"), svc)
-    modes = (target.get("mode", settings.get("mode")), *_read_object(target, "remedies").values())
+    target = get_object(get_object(settings.get("targets")).get(svc))
+    modes = (target.get("mode", settings.get("mode")), *get_object(target.get("remedies")).values())
     return any(_is_acting(mode) for mode in modes)
 
 
@@ -141,7 +139,7 @@ def may_medic_act_anywhere(truth: Truth) -> bool:
     if settings is None:
         return False
     return _is_acting(settings.get("mode")) or any(
-        may_medic_act(truth, svc) for svc in _read_object(settings, "targets")
+        may_medic_act(truth, svc) for svc in get_object(settings.get("targets"))
     )
 
 
@@ -153,8 +151,3 @@ def _read_settings(truth: Truth) -> dict[str, Any] | None:
     """Return the settings of the medic, which its own model checks; None without any, or while paused."""
     section = truth.services.get(MEDIC)
     return None if section is None or section.settings.get("paused") is True else section.settings
-
-
-def _read_object(value: dict[str, Any], name: str) -> dict[str, Any]:
-    found = value.get(name)
-    return found if isinstance(found, dict) else {}

@@ -43,9 +43,6 @@ def find_state(incident: Incident, pending: Iterable[Notice]) -> IncidentState:
         return IncidentState.QUEUED
     if incident.told_at is not None:
         return IncidentState.TOLD
-    return IncidentState.HELD if _is_held(incident) else IncidentState.LOST
-
-
-def _is_held(incident: Incident) -> bool:
-    """Return True if an outage is held back for a reason that is looked at again."""
-    return incident.held is not None and (incident.held is not Decision.RATE_LIMIT or incident.kept > 0)
+    # held back for a reason that is looked at again
+    is_held = incident.held is not None and (incident.held is not Decision.RATE_LIMIT or incident.kept > 0)
+    return IncidentState.HELD if is_held else IncidentState.LOST

@@ -5,7 +5,7 @@ can't be opened, its end waits here, for a day at most. It is sent when the chan
 channel that is told late that one outage is over must not read that as the end of another one.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Final
@@ -22,12 +22,27 @@ FORGOTTEN_SEC: Final = 86_400.0
 """How long an end is held, in seconds."""
 
 
-class HeldEnds(StoredNotices):
-    """Notices that something ended, each for one channel that heard of its beginning and can't be opened."""
+class LateEnds(StoredNotices):
+    """Notices that something ended, each for one channel that heard of its beginning and can't be opened.
 
-    def __init__(self, prefix: str) -> None:
+    It decides which are held, and when one may be sent.
+
+    Args:
+        prefix: what the name of a field of the stored state begins with; the notice's id follows.
+        incidents: those of the router, by key.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        incidents: Mapping[str, Incident],
+        pending: PendingNotices,
+        suppression: Suppression,
+    ) -> None:
         super().__init__(prefix)
+        self._incidents, self._pending, self._suppression = incidents, pending, suppression
         self._ids_by_channel: dict[str, dict[str, None]] = {}
+        self._checked_at = float("-inf")
 
     def put(self, notice: Notice) -> None:
         """Add a notice for one channel; drop the oldest one beyond MAX_HELD_ENDS. Ignore any other notice."""
@@ -56,7 +71,9 @@ class HeldEnds(StoredNotices):
         held = replace(notice, id=f"{LATE_END}{channel}.{notice.id}", say=say, channels=(channel,))
         self.put(held.with_events(events, ids))
 
-    def list_sendable(self, open_channels: Collection[str]) -> list[Notice]:
+    def list_sendable(self) -> list[Notice]:
+        """Return the notices of channels that are open now."""
+        open_channels = self._suppression.open_channels
         ids = chain.from_iterable(self._ids_by_channel.get(name, ()) for name in open_channels)
         return [self.notices[ident] for ident in ids]
 
@@ -64,26 +81,6 @@ class HeldEnds(StoredNotices):
         """Drop the notices that were queued more than FORGOTTEN_SEC ago."""
         while self.notices and (first := next(iter(self.notices.values()))).at < now - FORGOTTEN_SEC:
             self.drop(first.id)
-
-
-class LateEnds(HeldEnds):
-    """The held ends of a router: decides which are held, and when one may be sent.
-
-    Args:
-        prefix: what the name of a field of the stored state begins with; the notice's id follows.
-        incidents: those of the router, by key.
-    """
-
-    def __init__(
-        self,
-        prefix: str,
-        incidents: Mapping[str, Incident],
-        pending: PendingNotices,
-        suppression: Suppression,
-    ) -> None:
-        super().__init__(prefix)
-        self._incidents, self._pending, self._suppression = incidents, pending, suppression
-        self._checked_at = float("-inf")
 
     def shift_times(self, by_sec: float) -> None:
         super().shift_times(by_sec)
@@ -95,9 +92,7 @@ class LateEnds(HeldEnds):
 
     def due_at(self) -> float | None:
         """Return when to look again at those of channels that are open now; None without any."""
-        if not self.list_sendable(self._suppression.open_channels):
-            return None
-        return self._checked_at + CHECK_EVERY_SEC
+        return self._checked_at + CHECK_EVERY_SEC if self.list_sendable() else None
 
     def hold_for_closed(self, notice: Notice) -> bool:
         """Hold an end for those channels that heard of its beginning and can't be opened at present.
@@ -134,12 +129,11 @@ class LateEnds(HeldEnds):
         due_at = self.due_at()
         if due_at is not None and due_at <= now:
             self._checked_at = now
-            self._release(self.list_sendable(self._suppression.open_channels), now)
+            self._release(self.list_sendable(), now)
 
     def release_of(self, incident: Incident, now: float) -> None:
         """Queue the ends about one incident, if they may be sent."""
-        found = self.list_sendable(self._suppression.open_channels)
-        self._release([each for each in found if each.key == incident.key], now)
+        self._release([each for each in self.list_sendable() if each.key == incident.key], now)
 
     def _release(self, ends: Iterable[Notice], now: float) -> None:
         for notice in ends:

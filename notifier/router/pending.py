@@ -126,9 +126,6 @@ class PendingNotices(StoredNotices):
         self._held: dict[str, int] = {}  # event ids, and how many notices have them
         self._ids_by_key: dict[str, list[str]] = {}  # notices' ids by the key of their incident
 
-    def __len__(self) -> int:
-        return len(self.notices)
-
     def put(self, notice: Notice) -> None:
         self.drop(notice.id)
         super().put(notice)

@@ -9,20 +9,17 @@ from itertools import pairwise
 from typing import Annotated, Any, Final, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.channels import Severity
 from marketswarm.operator.maintenance import MaintenanceWindow, Names, ServiceFilter, StrictModel
 from marketswarm.truth import env_policy
 from marketswarm.truth.errors import Place
-from marketswarm.truth.schedule import ScheduleError, require_time_zone
+from marketswarm.truth.schedule import require_time_zone
 
 RATE_LIMIT_SEC: Final = 300.0
-RATE_LIMIT_MAX_HOLD_SEC: Final = 60.0
 RETRY_FOR_SEC: Final = 3600.0
-HEALING_MAX_HOLD_SEC: Final = 60.0
-DIGEST_SEC: Final = 86_400.0
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 """A duration above 0, of a year at most, in seconds."""
@@ -62,16 +59,16 @@ class Policy(ServiceConfig):
     rate_limit_sec: Limit | None = None
     """How long further misses of a service are held back after a message about one; 0 means no limit.
     Default: `RATE_LIMIT_SEC`, 300. Example: `600`."""
-    rate_limit_max_hold_sec: Limit = RATE_LIMIT_MAX_HOLD_SEC
+    rate_limit_max_hold_sec: Limit = 60.0
     """How long the limit holds back the message about a service that is still down; `rate_limit_sec` at most.
     Example: `120`."""
-    healing_max_hold_sec: Hold = HEALING_MAX_HOLD_SEC
+    healing_max_hold_sec: Hold = 60.0
     """How long the message about an outage waits at most while the medic works on it, in mode `act`; 0 means
     that none waits, and a `critical` one never does. Example: `0`."""
-    time_zone: Annotated[str, Field(max_length=100)] | None = None
+    time_zone: Annotated[str, Field(max_length=100), AfterValidator(require_time_zone)] | None = None
     """The time zone whose clocks messages show before UTC. Default: UTC alone. Example:
     `"Europe/Zurich"`."""
-    digest_sec: DigestWait = DIGEST_SEC
+    digest_sec: DigestWait = 86_400.0
     """How long the outages that were healed meanwhile are collected, from the first one on, to send all of
     them as one message; 0 means that each is sent at once. Example: `604800`."""
     retry_for_sec: Seconds = RETRY_FOR_SEC
@@ -100,14 +97,6 @@ class Policy(ServiceConfig):
         if any(later <= earlier for earlier, later in pairwise(value)):
             raise ValueError("must rise: each is counted from the first message")
         return value
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known_zone(cls, value: str | None) -> str | None:
-        try:
-            return value if value is None else require_time_zone(value)
-        except ScheduleError as error:
-            raise ValueError(str(error)) from None
 
     @property
     def zone(self) -> tzinfo | None:

@@ -126,6 +126,7 @@ def render_message(
     else:
         title, text = _title_and_text(notices, every, surroundings)
     kinds = {_words_of(notice).kind for notice in every}
+    is_of_one_kind = len(every) == 1 or kinds in ({MessageKind.REMINDER}, {MessageKind.NOTE})
     return Message(
         id=notices[0].id if len(notices) == 1 else f"group.{notices[0].id}",
         title=title,
@@ -133,7 +134,7 @@ def render_message(
         severity=urgency,
         timestamp=min(notice.ts for notice in every),
         events=tuple(event.encode() for notice in every for event in notice.events),
-        kind=kinds.pop() if len(every) == 1 else _kind_of_many(kinds),
+        kind=kinds.pop() if is_of_one_kind else MessageKind.GROUP,
         lines=tuple(_lines(notices, dependents, surroundings))
         if len(every) > 1 or surroundings.machines
         else (),
@@ -163,10 +164,6 @@ def render_plain_message(notice: Notice, error: str) -> Message:
 
 def list_names(notices: Sequence[Notice]) -> str:
     return format_names(dict.fromkeys(map(_name_of, notices)), NAMED)
-
-
-def _kind_of_many(kinds: set[MessageKind]) -> MessageKind:
-    return kinds.pop() if kinds in ({MessageKind.REMINDER}, {MessageKind.NOTE}) else MessageKind.GROUP
 
 
 # -- the states of alerts

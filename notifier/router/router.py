@@ -4,7 +4,8 @@
 (`pending.py`), and returns both as fields of the stored state.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -35,14 +36,10 @@ from notifier.router.policy import Policy
 from notifier.router.stages import (
     MUTABLE,
     OPENINGS,
-    GroupStage,
     HoldStage,
-    NoticeStage,
     QueueStage,
     StageName,
-    WaitReason,
     find_hold,
-    run_stages,
 )
 from notifier.router.suppression import Suppression
 from notifier.router.timers import CHECK_EVERY_SEC, Timers
@@ -72,11 +69,6 @@ class LogPosition:
     bus: str
     entry: bytes
 
-    def follows(self, entries: Mapping[str, str]) -> bool:
-        """Return True if this bus's log has one of these entries, and this one comes after it."""
-        last = entries.get(self.bus)
-        return last is not None and entry_sort_key(self.entry) > entry_sort_key(last.encode())
-
 
 class Router:
     """The incidents, by key, and the pending notices.
@@ -90,10 +82,21 @@ class Router:
         self._incident_store = IncidentStore(self._incidents)
         self._suppression = Suppression(self._incidents, self._pending)
         self._late_ends = LateEnds(END_FIELD, self._incidents, self._pending, self._suppression)
-        self.stages: Final = self._list_stages()
-        self._holds = [each for each in self.stages if isinstance(each, HoldStage)]
-        self._queue_stages = [each for each in self.stages if not isinstance(each, HoldStage)]
-        self._timers = Timers(self._suppression, self._holds)
+        self._stores = self._incident_store, self._pending, self._digest, self._late_ends
+        why = self._suppression
+        # the stages that a notice passes on its way to people: the first that stops it counts
+        self.holds: Final = (
+            HoldStage(StageName.SILENCE, MUTABLE, why.reason_to_mute),
+            HoldStage(StageName.FLAPPING, OPENINGS, why.reason_by_flapping),
+            HoldStage(StageName.CAUSE, OPENINGS, why.reason_by_cause),
+            HoldStage(StageName.RATE, OPENINGS, why.reason_by_rate),
+            HoldStage(StageName.HOLD, OPENINGS, why.reason_by_medic),
+        )
+        self.queue_stages: Final = (
+            QueueStage(StageName.SILENCE, self._take_back_muted),
+            QueueStage(StageName.ROUTE, self._route),
+        )
+        self._timers = Timers(self._suppression, self.holds)
         self._grouper = Grouper(self._incidents, self._suppression, self._timers)
         self._due_queue, self._check_all = DueQueue(), True
         self._defects: list[Defect] = []
@@ -101,20 +104,6 @@ class Router:
         self._healed: dict[str, tuple[Event, float]] = {}
         self._restored_at = NEVER  # until the rate limit is known, which caps what was restored
         self._began_at = float("-inf")  # when this router continued after an earlier one
-
-    def _list_stages(self) -> tuple[NoticeStage, ...]:
-        """Return the stages that a notice passes on its way to people: the first that stops it counts."""
-        why, incidents = self._suppression, self._incidents
-        return (
-            HoldStage(StageName.SILENCE, MUTABLE, why.reason_to_mute, incidents),
-            HoldStage(StageName.FLAPPING, OPENINGS, why.reason_by_flapping, incidents),
-            HoldStage(StageName.CAUSE, OPENINGS, why.reason_by_cause, incidents),
-            HoldStage(StageName.RATE, OPENINGS, why.reason_by_rate, incidents),
-            HoldStage(StageName.HOLD, OPENINGS, why.reason_by_medic, incidents),
-            GroupStage(StageName.GROUP, self._due_at),
-            QueueStage(StageName.SILENCE, self._take_back_muted),
-            QueueStage(StageName.ROUTE, self._route),
-        )
 
     # -- settings
 
@@ -124,16 +113,15 @@ class Router:
         If stored times are later than `now`, the clock was set back since: all are moved so that the latest
         is now, and what does not flap begins without changes. Call this once, before any other method.
         """
-        kept = self._incident_store, self._pending, self._digest, self._late_ends
-        unusable = [field for each in kept for field in each.restore(fields)]
+        unusable = [field for each in self._stores for field in each.restore(fields)]
         if now < NEVER:
             self._restored_at = self._began_at = now
             latest_at = now + CLOCK_ERROR_AT_MOST_SEC
-            times = (at for each in kept for at in each.list_past_times() if at <= latest_at)
+            times = (at for each in self._stores for at in each.list_past_times() if at <= latest_at)
             ahead_sec = max(times, default=now) - now
             if ahead_sec > 0:
                 self._incident_store.forget_changes()
-            for each in kept:
+            for each in self._stores:
                 if ahead_sec > 0:
                     each.shift_times(-ahead_sec)
                 each.cap_times(now)
@@ -151,9 +139,8 @@ class Router:
 
         Silences, maintenance windows and the times in events stay: they are by the wall clock.
         """
-        self._incident_store.shift_times(by_sec)
-        for notices in (self._pending, self._digest, self._late_ends):
-            notices.shift_times(by_sec)
+        for each in self._stores:
+            each.shift_times(by_sec)
         self._began_at += by_sec
         self._healed = {svc: (event, at + by_sec) for svc, (event, at) in self._healed.items()}
         self._suppression.shift_times(by_sec)
@@ -203,51 +190,29 @@ class Router:
         is as before; a notice that is lost by it is queued again by the next check.
         """
         key = find_key(event)
-        before = self._incidents.get(key)
-        kept = None if before is None else _copy_incident(before)
-        try:
-            return self._take_event(
-                before or Incident(key, event.svc),
-                event,
-                raw,
-                now,
-                position=position,
-                reported_by_sentinel=reported_by_sentinel,
-            )
-        except Exception:
-            self._put_back(key, kept, now)
-            raise
-
-    def _take_event(
-        self,
-        incident: Incident,
-        event: Event,
-        raw: bytes,
-        now: float,
-        *,
-        position: LogPosition | None,
-        reported_by_sentinel: bool,
-    ) -> Decision:
-        key = incident.key
-        if event.type in (Kind.HEARTBEAT_GAP, Kind.REACH_GAP):
-            return self._notify_gap(incident, event, raw, now, position)
-        if self._is_repeat(incident, event, position):
-            return Decision.REPEAT
-        if event.type in OPENS and not incident.down:
-            reason = self._open_incident(incident, event, raw, now, reported_by_sentinel=reported_by_sentinel)
-        elif event.type in CLOSES and incident.down:
-            reason = self._close_incident(incident, event, raw, now)
-        elif key in self._incidents:
-            reason = Decision.REPEAT if incident.down else Decision.NEWS
-        else:
-            return Decision.NEWS
-        incident.last_id, incident.last_ts = event.id, event.ts
-        incident.record_handled(event.id)
-        incident.last_entries = {} if position is None else {position.bus: position.entry.decode()}
-        incident.held_until = self._timers.held_until(incident)
-        self._due_queue.put_earlier(incident.key, now + CHECK_EVERY_SEC)
-        self._incident_store.changed(incident.key)
-        return reason
+        with self._undo_on_failure(key, now):
+            incident = self._incidents.get(key) or Incident(key, event.svc)
+            if event.type in (Kind.HEARTBEAT_GAP, Kind.REACH_GAP):
+                return self._notify_gap(incident, event, raw, now, position)
+            if self._is_repeat(incident, event, position):
+                return Decision.REPEAT
+            if event.type in OPENS and not incident.down:
+                reason = self._open_incident(
+                    incident, event, raw, now, reported_by_sentinel=reported_by_sentinel
+                )
+            elif event.type in CLOSES and incident.down:
+                reason = self._close_incident(incident, event, raw, now)
+            elif key in self._incidents:
+                reason = Decision.REPEAT if incident.down else Decision.NEWS
+            else:
+                return Decision.NEWS
+            incident.last_id, incident.last_ts = event.id, event.ts
+            incident.record_handled(event.id)
+            incident.last_entries = {} if position is None else {position.bus: position.entry.decode()}
+            incident.held_until = self._timers.held_until(incident)
+            self._due_queue.put_earlier(key, now + CHECK_EVERY_SEC)
+            self._incident_store.changed(key)
+            return reason
 
     def record_plain_message(self, message: Message, event: Event, raw: bytes, now: float) -> Message:
         """Record that a plain message is sent about an event that `handle_event` could not handle.
@@ -333,9 +298,10 @@ class Router:
                 self._pending.put(notice)
         due_at = self._due_at()
         if due_at is None or due_at > now:
-            return []  # GROUP stops all of them, and there may be thousands to look at
-        notices = self._pending.list_oldest(NOTICES_AT_ONCE)
-        sendable, _ = run_stages(self._queue_stages, notices, now)
+            return []  # all of them wait for their group, or for a channel
+        sendable = notices = self._pending.list_oldest(NOTICES_AT_ONCE)
+        for stage in self.queue_stages:
+            sendable = stage.sort(sendable, now)
         # what an end for one channel is of began before all else that this channel hears now
         sendable.sort(key=lambda notice: not notice.is_late_end)
         messages = self._grouper.group(sendable, now, undelivered_message_for)
@@ -376,8 +342,7 @@ class Router:
 
     def changes(self) -> dict[str, bytes | None]:
         """Return the fields that changed since the last call; None for deleted ones."""
-        kept = self._incident_store, self._pending, self._digest, self._late_ends
-        return {name: value for each in kept for name, value in each.changes().items()}
+        return {name: value for each in self._stores for name, value in each.changes().items()}
 
     # -- helpers
 
@@ -429,8 +394,7 @@ class Router:
             return Decision.REPORTED_BY_SENTINEL
         self._suppression.begin_flapping(incident, now)
         self._start_flapping(incident, now)
-        opening = self._timers.opening(incident, event.ts, now)
-        incident.held = self._find_hold(opening, now)
+        incident.held = find_hold(self.holds, NoticeKind.DOWN, incident, now)
         if incident.held is Decision.RATE_LIMIT:
             incident.kept += 1
         if incident.held in (Decision.RATE_LIMIT, Decision.HEALING):
@@ -438,6 +402,7 @@ class Router:
         if incident.held is not None:
             return incident.held
         dropped = self._drop_notices(incident, NoticeKind.AGAIN)  # the new notice mentions the same outages
+        opening = self._timers.opening(incident, event.ts, now)
         self._put_opening(incident, opening.in_place_of(dropped))
         return Decision.TELL
 
@@ -453,27 +418,24 @@ class Router:
             return Decision.FLAPPING
         self._late_ends.release_of(incident, now)
         key, svc, text = incident.key, incident.svc, raw.decode("utf-8", "replace")
+        end = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
         if opening is not None:
             say = NoticeKind.UP if ends_watch(event) else NoticeKind.BLIP
-            events, ids = (*opening.events, text), (*opening.ids, event.id)
-            self._pending.put(Notice(event.id, key, svc, say, opening.ts, opening.at, events, ids))
+            notice = end.with_events((*opening.events, text), (*opening.ids, event.id))
+            self._pending.put(replace(notice, say=say, ts=opening.ts, at=opening.at))
             return Decision.TELL
         if incident.told_at is None:
             if incident.held is Decision.HEALING and not ends_watch(event):
-                self._digest.put(self._make_healed(incident, event, text, now))
+                healed = end.with_events((incident.miss, text), (incident.id, event.id))
+                words = self._describe_healed(incident, event)
+                self._digest.put(replace(healed, say=NoticeKind.HEALED, words=words))
                 self._healed[incident.key] = event, now
                 return Decision.HEALED
             if incident.is_kept:
                 incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
             return Decision.NOT_NOTIFIED
-        notice = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
-        self._pending.put(notice.in_thread(incident.thread, incident.channels))
+        self._pending.put(end.in_thread(incident.thread, incident.channels))
         return Decision.TELL
-
-    def _find_hold(self, notice: Notice, now: float) -> Decision | None:
-        """Return why a notice is not queued; None if it passes all stages before GROUP."""
-        stopped = run_stages(self._holds, [notice], now).stopped
-        return next((each.reason for each in stopped if isinstance(each.reason, Decision)), None)
 
     def _find_begin_of_hold(self, event: Event, now: float) -> float:
         """Return since when an outage is held back: since its event, if that came while no notifier ran.
@@ -482,13 +444,6 @@ class Router:
         nothing, since the clock of its writer may be behind, and would then end each hold at once.
         """
         return event.ts if event.ts < min(self._began_at, now) else now
-
-    def _make_healed(self, incident: Incident, event: Event, text: str, now: float) -> Notice:
-        """Return the line of the digest about an outage that ended while its message waited for the medic."""
-        words = self._describe_healed(incident, event)
-        events, ids = (incident.miss, text), (incident.id, event.id)
-        key, svc = incident.key, incident.svc
-        return Notice(event.id, key, svc, NoticeKind.HEALED, event.ts, now, events, ids, words=words)
 
     def _describe_healed(self, incident: Incident, event: Event) -> str:
         medic, zone = self._suppression.medic, self._suppression.policy.zone
@@ -525,11 +480,11 @@ class Router:
         incident.gap_entries = {} if position is None else {position.bus: position.entry.decode()}
         self._incidents[incident.key] = incident
         self._incident_store.changed(incident.key)
-        notice = Notice(event.id, incident.key, incident.svc, NoticeKind.NOTE, event.ts, now)
-        muted = self._find_hold(notice, now)
+        muted = find_hold(self.holds, NoticeKind.NOTE, incident, now)
         if muted is not None:
             return muted
-        self._pending.put(notice.with_events((raw.decode("utf-8", "replace"),), (event.id,)))
+        key, svc, events = incident.key, incident.svc, (raw.decode("utf-8", "replace"),)
+        self._pending.put(Notice(event.id, key, svc, NoticeKind.NOTE, event.ts, now, events, (event.id,)))
         return Decision.TELL
 
     def _start_flapping(self, incident: Incident, now: float) -> bool:
@@ -542,7 +497,7 @@ class Router:
             return False
         if find_state(incident, self._pending.of(incident.key)) is not IncidentState.FLAPS_UNTOLD:
             return False
-        if find_hold(self._holds, NoticeKind.FLAPPING, incident, now) is not None:
+        if find_hold(self.holds, NoticeKind.FLAPPING, incident, now) is not None:
             return False
         replaced = NoticeKind.DOWN, NoticeKind.UP, NoticeKind.BLIP, NoticeKind.AGAIN
         dropped = self._drop_notices(incident, *replaced)
@@ -552,11 +507,6 @@ class Router:
         ends = next((notice for notice in dropped if notice.thread), None)
         self._pending.put(self._timers.flapping(incident, ends, now).in_place_of(dropped))
         return True
-
-    def _withdraw_flapping(self, incident: Incident, now: float) -> list[Notice]:
-        """Drop the notice that a service flaps; return notices that it ended for the threads it continues."""
-        dropped = self._drop_notices(incident, NoticeKind.FLAPPING)
-        return [self._timers.settled(incident, notice.thread, now) for notice in dropped if notice.thread]
 
     def _drop_notices(self, incident: Incident, *says: NoticeKind) -> list[Notice]:
         about = self._pending.of(incident.key)
@@ -573,12 +523,12 @@ class Router:
         every_sec = max(1.0, len(self._incidents) / CHECKED_EVERY_SECOND) * CHECK_EVERY_SEC
         due = [self._incidents.get(key) for key in self._due_queue.take(now, CHECKED_AT_ONCE)]
         for incident in filter(None, due):
-            before, kept = _suppression_state(incident), _copy_incident(incident)
+            before = _suppression_state(incident)
             try:
-                is_changed = self._check_incident(incident, now)
+                with self._undo_on_failure(incident.key, now + DEFECT_PAUSE_SEC):
+                    is_changed = self._check_incident(incident, now)
             except Exception as error:  # noqa: BLE001 - a defect with one incident must not stop the others
                 self._defects.append(Defect.of(DefectKind.CHECK, incident.key, error))
-                self._put_back(incident.key, kept, now + DEFECT_PAUSE_SEC)
                 continue
             incident.held_until = self._timers.held_until(incident)
             if is_changed or before != _suppression_state(incident):
@@ -594,7 +544,9 @@ class Router:
         A service that is down, and about which nobody would ever hear, is a defect: its notice is queued.
         """
         has_ended = self._suppression.end_flapping(incident, now)
-        withdrawn = self._withdraw_flapping(incident, now) if has_ended else []
+        dropped = self._drop_notices(incident, NoticeKind.FLAPPING) if has_ended else []
+        # what it ended is told in the threads that it would have continued
+        withdrawn = [self._timers.settled(incident, each.thread, now) for each in dropped if each.thread]
         for notice in withdrawn:
             self._pending.put(notice)
         if self._start_flapping(incident, now):
@@ -614,8 +566,8 @@ class Router:
             elif notice.id not in self._pending.notices:
                 # an outage that began since it was queued is in the next sum, which is the only one
                 is_sum = notice.say is NoticeKind.AGAIN
-                dropped = self._drop_notices(incident, NoticeKind.AGAIN) if is_sum else []
-                self._pending.put(notice.in_place_of(dropped))
+                replaced = self._drop_notices(incident, NoticeKind.AGAIN) if is_sum else []
+                self._pending.put(notice.in_place_of(replaced))
         return bool(withdrawn or notices)
 
     def _put_opening(self, incident: Incident, notice: Notice) -> None:
@@ -632,29 +584,36 @@ class Router:
         elif notice.id not in self._pending.notices:
             self._pending.put(notice)
 
-    def _put_back(self, key: str, kept: Incident | None, check_at: float) -> None:
-        """Make an incident again what it was before a change that failed; check it at `check_at`."""
-        if kept is None:
-            self._incidents.pop(key, None)
-        else:
-            self._incidents[key] = kept
-            self._due_queue.put_earlier(key, check_at)
-        self._incident_store.changed(key)
+    @contextmanager
+    def _undo_on_failure(self, key: str, check_at: float) -> Iterator[None]:
+        """Make an incident again what it was before the block, if that fails; check it at `check_at` then."""
+        before = self._incidents.get(key)
+        kept = None if before is None else _copy_incident(before)
+        try:
+            yield
+        except Exception:
+            if kept is None:
+                self._incidents.pop(key, None)
+            else:
+                self._incidents[key] = kept
+                self._due_queue.put_earlier(key, check_at)
+            self._incident_store.changed(key)
+            raise
 
     def _due_at(self) -> float | None:
         if not self._suppression.open_channels:
             return None  # no channel is open: the notices wait
         return self._pending.due_at(self._suppression.policy.group_wait_sec)
 
-    def _route(self, notice: Notice, now: float) -> Notice | WaitReason:
+    def _route(self, notice: Notice, now: float) -> Notice | None:
         """Return a notice with its channels: all open ones if its route can't be found.
 
-        Hold an end for those of its channels that can't be opened.
+        Hold an end for those of its channels that can't be opened; return None if there are no others.
         """
         if notice.is_late_end and self._late_ends.hold_again(notice, now):
-            return WaitReason.UNWELL
+            return None  # its service is down again, flaps or is muted
         if notice.channels and not self._late_ends.hold_for_closed(notice):
-            return WaitReason.CLOSED
+            return None
         incident = self._incidents.get(notice.key) or Incident(notice.key, notice.svc)
         try:
             channels = self._suppression.open_of(notice.channels) or self._suppression.route(incident)
@@ -663,7 +622,7 @@ class Router:
             channels = self._suppression.open_channels
         return replace(notice, channels=channels)
 
-    def _take_back_muted(self, notice: Notice, now: float) -> Notice | Decision:
+    def _take_back_muted(self, notice: Notice, now: float) -> Notice | None:
         """Take back a notice that is due in a mute which began since it was queued.
 
         It may have waited for its group, or for a channel that is open, longer than a person needs to set a
@@ -692,7 +651,7 @@ class Router:
                 pass
             case _:
                 return notice
-        return reason
+        return None
 
     def _digest_due_at(self) -> float | None:
         if not self._suppression.open_channels:
@@ -701,7 +660,10 @@ class Router:
 
 
 def _follows(position: LogPosition | None, entries: Mapping[str, str]) -> bool:
-    return position is not None and position.follows(entries)
+    """Return True if the log of its bus has one of these entries, and this one comes after it."""
+    if position is None or position.bus not in entries:
+        return False
+    return entry_sort_key(position.entry) > entry_sort_key(entries[position.bus].encode())
 
 
 def _suppression_state(incident: Incident) -> tuple[object, ...]:

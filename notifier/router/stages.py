@@ -1,14 +1,13 @@
-"""Name the stages that a notice passes on its way to people; their list, in order, is in `router.py`. Pure.
+"""Name the stages that a notice passes on its way to people; they are listed, in order, in `router.py`. Pure.
 
-A stage takes notices, and returns those that pass and, each with a named reason, those that it stops. The
-stages before GROUP stop a notice before it is queued: its incident stays in a state from which it is made
-again. Those from GROUP on sort what is queued. Times are epoch seconds.
+The first stages stop a notice before it is queued, each with a named reason: its incident stays in a state
+from which it is made again. The others sort what is queued, once its group is due. Times are epoch seconds.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 
@@ -21,118 +20,39 @@ MUTABLE: Final = tuple(
 
 
 class StageName(StrEnum):
-    """The stages, in the order in which a notice passes them; it passes SILENCE once more after GROUP."""
+    """The stages, in the order in which a notice passes them; it passes SILENCE once more before ROUTE."""
 
     SILENCE = "silence"  # a silence or a maintenance window covers it, or there is no channel
     FLAPPING = "flapping"  # its service flaps
     CAUSE = "cause"  # what its service depends on is down
     RATE = "rate"  # a message about its service was sent a short time ago
     HOLD = "hold"  # the medic works on the outage
-    GROUP = "group"  # it waits for others of its group
     ROUTE = "route"  # it gets its channels
-
-
-class WaitReason(StrEnum):
-    """Why a queued notice is not sent now, where that is no `Decision` about its incident."""
-
-    GROUP = "group_wait"  # it stays queued: others of its group may follow
-    CLOSED = "closed"  # an end, held until its channel is open
-    UNWELL = "unwell"  # an end for a channel that was closed: its service is down again, flaps or is muted
-
-
-class Stopped(NamedTuple):
-    """A notice that a stage stopped, and why."""
-
-    notice: Notice
-    stage: StageName
-    reason: Decision | WaitReason
-
-
-class Sorted(NamedTuple):
-    """The notices that pass, and those that are stopped."""
-
-    passed: list[Notice]
-    stopped: list[Stopped]
-
-
-class NoticeStage(Protocol):
-    """One stage."""
-
-    @property
-    def name(self) -> StageName: ...
-
-    def sort(self, notices: Sequence[Notice], now: float) -> Sorted: ...
 
 
 @dataclass(frozen=True, slots=True)
 class HoldStage:
-    """A stage that stops notices of some kinds (`says`) for a reason that lies in their incidents."""
+    """A stage that stops notices of some kinds (`says`) for a reason that lies in their incident."""
 
     name: StageName
     says: tuple[NoticeKind, ...]
     find_reason: Callable[[Incident, float], Decision | None]
-    incidents: Mapping[str, Incident]
-
-    def sort(self, notices: Sequence[Notice], now: float) -> Sorted:
-        found = Sorted([], [])
-        for notice in notices:
-            incident = self.incidents.get(notice.key) if notice.say in self.says else None
-            reason = None if incident is None else self.find_reason(incident, now)
-            if reason is None:
-                found.passed.append(notice)
-            else:
-                found.stopped.append(Stopped(notice, self.name, reason))
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class GroupStage:
-    """A stage that stops all queued notices until they are due.
-
-    `find_due_at` returns when that is, or None while no channel is open.
-    """
-
-    name: StageName
-    find_due_at: Callable[[], float | None]
-
-    def sort(self, notices: Sequence[Notice], now: float) -> Sorted:
-        due_at = self.find_due_at()
-        if due_at is not None and due_at <= now:
-            return Sorted(list(notices), [])
-        reason = Decision.NO_CHANNEL if due_at is None else WaitReason.GROUP
-        return Sorted([], [Stopped(notice, self.name, reason) for notice in notices])
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStage:
-    """A stage for queued notices: `handle` returns a notice that passes, otherwise the reason that stops it.
+    """A stage for queued notices: `handle` returns a notice that passes, otherwise None.
 
     It may record in the incident that the notice is stopped.
     """
 
     name: StageName
-    handle: Callable[[Notice, float], Notice | Decision | WaitReason]
+    handle: Callable[[Notice, float], Notice | None]
 
-    def sort(self, notices: Sequence[Notice], now: float) -> Sorted:
-        found = Sorted([], [])
-        for notice in notices:
-            result = self.handle(notice, now)
-            if isinstance(result, Notice):
-                found.passed.append(result)
-            else:
-                found.stopped.append(Stopped(notice, self.name, result))
-        return found
-
-
-def run_stages(stages: Iterable[NoticeStage], notices: Sequence[Notice], now: float) -> Sorted:
-    """Return the notices that pass all of these stages, and those that one of them stopped."""
-    passed, stopped = list(notices), list[Stopped]()
-    for stage in stages:
-        if not passed:
-            break
-        passed, more = stage.sort(passed, now)
-        stopped += more
-    return Sorted(passed, stopped)
+    def sort(self, notices: Iterable[Notice], now: float) -> list[Notice]:
+        """Return the notices that pass."""
+        handled = [self.handle(notice, now) for notice in notices]
+        return [notice for notice in handled if notice is not None]
 
 
 def find_hold(

@@ -23,6 +23,7 @@ from urllib.parse import urljoin
 
 import orjson
 
+from marketswarm.channels.text import printable_line, replace_surrogates
 from services.rss_agg.decode import decode_text
 
 if TYPE_CHECKING:
@@ -83,10 +84,7 @@ def text_to_line(value: Any, limit: int) -> str:
 
 
 def _make_printable(text: str) -> str:
-    valid = text.encode("utf-8", "replace").decode()
-    if not valid.isprintable():
-        valid = "".join(each if each.isprintable() else " " for each in valid)
-    return " ".join(valid.split())
+    return " ".join(printable_line(replace_surrogates(text)).split())
 
 
 # -- documents to entries

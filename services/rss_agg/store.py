@@ -168,13 +168,12 @@ def summarize(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> str | N
     failing = [f"{feed.name} ({state.error})" for feed, state in known if state.status == "failing"]
     gone = [feed.name for feed, state in known if state.gone_at]
     moved = [feed.name for feed, state in known if state.moved_to and not state.gone_at]
-    parts = []
-    if failing:
-        parts.append(f"{len(failing)} of {len(feeds)} feeds fail: {format_names(failing, SHOWN_FAILING)}")
-    if gone:
-        parts.append(f"{len(gone)} gone for good: {format_names(gone, SHOWN_OTHERS)}")
-    if moved:
-        parts.append(f"{len(moved)} moved: {format_names(moved, SHOWN_OTHERS)}")
+    groups = (
+        (failing, f"of {len(feeds)} feeds fail", SHOWN_FAILING),
+        (gone, "gone for good", SHOWN_OTHERS),
+        (moved, "moved", SHOWN_OTHERS),
+    )
+    parts = (f"{len(names)} {what}: {format_names(names, most)}" for names, what, most in groups if names)
     return "; ".join(parts) or None
 
 
@@ -264,7 +263,7 @@ class FeedStore:
         claims = [claim for feed in feeds for claim in _claims(feed)]
         known: dict[str, str] = {}
         for batch in split_pages(claims, FEEDS_PER_STEP):
-            keys = [self._scope_key(claim) for claim in batch]
+            keys = [feed_scope_key(self.stream, claim) for claim in batch]
             values = await read_strings(self.bus, keys, SCOPE_BYTES, report=True)
             found = zip(batch, values, strict=True)
             known |= {claim: scope.decode("ascii", "replace") for claim, scope in found if scope is not None}
@@ -274,7 +273,7 @@ class FeedStore:
         """Return the state of each feed, a new one where none is stored. Raises BusError."""
         states: list[FeedState] = []
         for batch in split_pages(feeds, FEEDS_PER_STEP):
-            keys = [self._state_key(known) for known in batch]
+            keys = [feed_state_key(self.stream, known.scope) for known in batch]
             values = await read_fields(self.bus, keys, STATE_FIELDS, FIELD_BYTES)
             now = time.time()
             states += [
@@ -291,14 +290,15 @@ class FeedStore:
         """
         batches = list(split_pages(items, ITEMS_PER_STEP)) or [[]]
         first, versions = False, dict[str, int]()
+        seen_key = feed_seen_key(self.stream, known.scope)
         for batch in batches:
             shown = items if batch is batches[-1] else None
             args = _publish_args(known, state, batch, shown, settings)
-            keys = [self.stream, self._seen_key(known), self._state_key(known)]
+            keys = [self.stream, seen_key, feed_state_key(self.stream, known.scope)]
             was_first, _overtaken, unusable, *words = await self.bus.script(PUBLISH, keys, args)
             first = bool(was_first)
             for _ in range(unusable):
-                report_unusable(self.bus.name, self._seen_key(known))
+                report_unusable(self.bus.name, seen_key)
             versions |= {
                 item_id.decode(): int(version)
                 for item_id, version in zip(words[::2], words[1::2], strict=True)
@@ -312,10 +312,11 @@ class FeedStore:
     async def save_state(self, known: KnownFeed, state: FeedState, settings: ReadSettings) -> None:
         """Save the state of a feed that has nothing to publish, and extend the life of its keys."""
         fields: dict[Any, Any] = dict(state.to_fields(known.address))
+        state_key = feed_state_key(self.stream, known.scope)
         pipe = self.bus.pipeline(transaction=True)
-        pipe.hset(self._state_key(known), mapping=fields)
-        pipe.pexpire(self._state_key(known), settings.keep_ms)
-        pipe.pexpire(self._seen_key(known), settings.keep_ms)
+        pipe.hset(state_key, mapping=fields)
+        pipe.pexpire(state_key, settings.keep_ms)
+        pipe.pexpire(feed_seen_key(self.stream, known.scope), settings.keep_ms)
         self._keep_scope(pipe, known, settings.keep_ms, state.moved_to)
         await self.bus.ask(pipe.execute())
 
@@ -328,18 +329,9 @@ class FeedStore:
 
     def _keep_scope(self, pipe: Pipeline, known: KnownFeed, keep_ms: int, moved_to: str) -> None:
         for claim in _claims(known.feed):
-            pipe.set(self._scope_key(claim), known.scope, px=keep_ms)
+            pipe.set(feed_scope_key(self.stream, claim), known.scope, px=keep_ms)
         if moved_to:  # the feed keeps its scope when the truth gets the new URL, unless another feed has that
-            pipe.set(self._scope_key(claim_by_url(moved_to)), known.scope, px=keep_ms, nx=True)
-
-    def _seen_key(self, known: KnownFeed) -> str:
-        return feed_seen_key(self.stream, known.scope)
-
-    def _state_key(self, known: KnownFeed) -> str:
-        return feed_state_key(self.stream, known.scope)
-
-    def _scope_key(self, claim: str) -> str:
-        return feed_scope_key(self.stream, claim)
+            pipe.set(feed_scope_key(self.stream, claim_by_url(moved_to)), known.scope, px=keep_ms, nx=True)
 
 
 def _claims(feed: Feed) -> tuple[str, ...]:

@@ -12,13 +12,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, Final
 
 import orjson
 
 from marketswarm.channels.text import truncate
+from marketswarm.text import utc_datetime
 from services.vexy_ai.notes import Note
 from services.vexy_ai.records import PriceMove, WindowContent
 
@@ -50,8 +51,7 @@ def group_similar(titles: Sequence[str], similar: float) -> list[list[int]]:
         text = normalize(title)
         if text:
             roots[at] = by_text.setdefault(text, at)
-    firsts = sorted(by_text.values())
-    texts = [normalize(titles[at]) for at in firsts]
+    texts, firsts = list(by_text), list(by_text.values())
     sketches = RMinHash.from_token_sets([sorted(shingles(text)) for text in texts], PERMUTATIONS, SEED)
     index = RMinHashLSH(similar, PERMUTATIONS, BANDS)
     for n, sketch in enumerate(sketches):
@@ -114,17 +114,12 @@ class Story:
         return self.titles[0]
 
     def to_json(self) -> dict[str, Any]:
-        found = {
-            "id": self.id,
-            "title": self.title,
-            "link": self.link,
-            "items": self.items,
-            "feeds": self.feeds,
-            "tickers": self.tickers,
-            "topics": self.topics,
-            "sentiment": round(self.sentiment, 3),
-        }
-        return found | ({"summary": self.summary} if self.summary else {})
+        """Return the fields in their order, with the first title alone, and no empty summary."""
+        found = {"id": self.id, "title": self.title, **asdict(self), "sentiment": round(self.sentiment, 3)}
+        del found["titles"]
+        if not self.summary:
+            del found["summary"]
+        return found
 
     def line(self) -> str:
         details = [f"{self.items} items from {', '.join(self.feeds)}"] if self.items > 1 else [*self.feeds]
@@ -162,8 +157,7 @@ def rank_stories(stories: Iterable[Story], most: int) -> list[Story]:
 
 
 def add_summaries(stories: Sequence[Story], summaries: Sequence[str | None]) -> list[Story]:
-    given = [*summaries, *[None] * len(stories)]
-    return [replace(story, summary=summary) for story, summary in zip(stories, given, strict=False)]
+    return [replace(story, summary=summary) for story, summary in zip_longest(stories, summaries)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +201,8 @@ class Digest:
         }
 
     def lines(self) -> Iterator[str]:
-        items, hours = self.content.notes, " to ".join(map(_format_time, self.window.split("-")))
+        times = (f"{utc_datetime(int(each)):%Y-%m-%d %H:%M:%S}" for each in self.window.split("-"))
+        items, hours = self.content.notes, " to ".join(times)
         yield f"{hours} UTC: {_count_noun(items, 'item')} in {_count_noun(self.count, 'story')}"
         if len(self.notes) < items:
             yield f"{items - len(self.notes):,} of them are not in here: they were trimmed off, or too many"
@@ -245,7 +240,3 @@ def _count_noun(count: int, what: str) -> str:
     if count == 1:
         return f"1 {what}"
     return f"{count:,} {what.removesuffix('y')}{'ies' if what[-1] == 'y' else 's'}"
-
-
-def _format_time(epoch_sec: str) -> str:
-    return datetime.fromtimestamp(int(epoch_sec), UTC).strftime("%Y-%m-%d %H:%M:%S")

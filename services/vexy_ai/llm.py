@@ -121,28 +121,23 @@ class Summarizer:
         await self._chat.aclose()
 
     async def _try_summary(self, story: Story, settings: LlmSettings, spend: Spend) -> str | None:
+        question = make_question(settings.model, story)
         try:
-            found = await self._request_summary(story, settings, spend)
-        except SendError as error:
-            self._record_failure(error.reason, after_sec=error.retry_after_sec, lasting=error.is_permanent)
+            found = parse_summary(await self._chat.ask(question, settings.timeout_sec, spend))
+        except HttpError as error:
+            self._record_failure(make_exception_error(error))
+        except ChatStatusError as error:
+            self._record_failure(make_response_error(error.response))
         except BadAnswerError as error:
-            self._record_failure(str(error))
+            self._record_failure(SendError(str(error)))
         else:
             self.breaker.record_success()
             self.metrics.llm_requests_total["ok"] += 1
             return found
         return None
 
-    async def _request_summary(self, story: Story, settings: LlmSettings, spend: Spend) -> str:
-        question = make_question(settings.model, story)
-        try:
-            return parse_summary(await self._chat.ask(question, settings.timeout_sec, spend))
-        except HttpError as error:
-            raise make_exception_error(error) from None
-        except ChatStatusError as error:
-            raise make_response_error(error.response) from None
-
-    def _record_failure(self, reason: str, *, after_sec: float | None = None, lasting: bool = False) -> None:
-        self.metrics.llm_requests_total[reason] += 1
-        self._log.warning("llm.failed", where=self.where, reason=reason)
-        self.breaker.record_failure(reason, time.monotonic(), after_sec=after_sec, lasting=lasting)
+    def _record_failure(self, error: SendError) -> None:
+        self.metrics.llm_requests_total[error.reason] += 1
+        self._log.warning("llm.failed", where=self.where, reason=error.reason)
+        after_sec, lasting = error.retry_after_sec, error.is_permanent
+        self.breaker.record_failure(error.reason, time.monotonic(), after_sec=after_sec, lasting=lasting)

@@ -169,22 +169,12 @@ def parse_note(fields: Fields, window: str) -> Note | None:
     )
 
 
-def parse_number_field(raw: bytes) -> float:
-    """Return the finite number in a field. Raises ValueError, whose text does not repeat the value."""
+def _parse_sentiment(raw: bytes) -> float:
     try:
         found = float(raw[:40])
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise ValueError("is not a number")
-    return found
-
-
-def _parse_sentiment(raw: bytes) -> float:
-    try:
-        return max(-1.0, min(1.0, parse_number_field(raw)))
-    except ValueError:
         return 0.0
+    return max(-1.0, min(1.0, found)) if math.isfinite(found) else 0.0
 
 
 def _parse_names(raw: bytes) -> tuple[str, ...]:

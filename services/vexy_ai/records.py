@@ -18,7 +18,8 @@ from marketswarm.channels.text import printable_line, truncate
 from marketswarm.text import parse_digits
 from services.market.entries import parse_bar
 from services.market.fields import EntryError
-from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity, parse_number_field
+from services.market.records import Bar
+from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity
 from services.vexy_ai.settings import StreamKind
 
 NAME_LIMIT: Final = 100
@@ -32,8 +33,8 @@ class UnusableError(Exception):
     """An entry can't become a record; `str()` is the reason."""
 
 
-def observe_bar(fields: Fields) -> tuple[str, bytes]:
-    """Return a bar's symbol, and its start and prices as a JSON object. Raises UnusableError."""
+def observe_bar(fields: Fields) -> tuple[Bar, bytes]:
+    """Return a bar, and its start and prices as a JSON object. Raises UnusableError."""
     try:
         bar = parse_bar(fields)
     except EntryError as error:
@@ -41,14 +42,15 @@ def observe_bar(fields: Fields) -> tuple[str, bytes]:
     found = {"start": bar.start_ms, "open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}
     if min(found.values()) <= 0:
         raise UnusableError("not a bar: a price or its time is not above 0")
-    return bar.symbol, orjson.dumps(found)
+    return bar, orjson.dumps(found)
 
 
-def is_history(fields: Fields, wall: float) -> bool:
-    """Return True if a bar was fetched by REST and began over HISTORY_SEC before `wall` (epoch seconds)."""
-    if fields.get(b"source") != b"rest":
-        return False  # a recording is of another time, and is treated as if it were now
-    return parse_number_field(fields.get(b"start", b"")) / 1000 < wall - HISTORY_SEC
+def is_history(bar: Bar, source: bytes | None, wall: float) -> bool:
+    """Return True if a bar was fetched by REST and began over HISTORY_SEC before `wall` (epoch seconds).
+
+    A recording is of another time, and is treated as if it were now.
+    """
+    return source == b"rest" and bar.start_ms / 1000 < wall - HISTORY_SEC
 
 
 def parse_probe(fields: Fields) -> tuple[str, bytes]:
@@ -174,11 +176,11 @@ def make_record(stream: InputStream, entry: bytes, fields: Fields, lexicon: Lexi
     """
     match stream.kind:
         case StreamKind.BARS:
-            symbol, kept = observe_bar(fields)
+            bar, kept = observe_bar(fields)
             # windows count minutes of today
             is_minute = fields.get(b"timeframe", b"1m") == b"1m" and fields.get(b"replay") != b"1"
-            is_counted = is_minute and not is_history(fields, wall)
-            return Record(entry, "bar" if is_counted else "none", symbol, kept)
+            is_counted = is_minute and not is_history(bar, fields.get(b"source"), wall)
+            return Record(entry, "bar" if is_counted else "none", bar.symbol, kept)
         case StreamKind.PROBES:
             return Record(entry, "probe", *parse_probe(fields))
         case _:

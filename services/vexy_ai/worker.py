@@ -154,8 +154,13 @@ class VexyWorker:
             except UnusableError as error:
                 await self._dead_letter(consumer, entry, str(error))
             except Exception as error:  # noqa: BLE001 - whatever an entry does to the libraries
-                reason = f"{type(error).__name__}: {error}"[:300]
-                await self._handle_failure(consumer, entry, reason, settings)
+                reason, tries = f"{type(error).__name__}: {error}"[:300], entry.deliveries
+                self._metrics.count(stream.key, "failed")
+                self._me.log.warning(
+                    "entry.failed", stream=stream.key, entry=entry.id.decode(), tries=tries, why=reason
+                )
+                if tries >= settings.tries:
+                    await self._dead_letter(consumer, entry, reason)
             await asyncio.sleep(0)  # let the beats be sent meanwhile
         return records
 
@@ -173,17 +178,6 @@ class VexyWorker:
             # probes and bars are too many for the log
             write = self._me.log.info if stream.kind == StreamKind.ITEMS else self._me.log.debug
             write("items.noted", stream=stream.key, items=len(records), new=new)
-
-    async def _handle_failure(
-        self, consumer: Consumer, entry: DeliveredEntry, reason: str, settings: NoteSettings
-    ) -> None:
-        self._metrics.count(entry.stream, "failed")
-        ident = entry.id.decode()
-        self._me.log.warning(
-            "entry.failed", stream=entry.stream, entry=ident, tries=entry.deliveries, why=reason
-        )
-        if entry.deliveries >= settings.tries:
-            await self._dead_letter(consumer, entry, reason)
 
     async def _dead_letter(self, consumer: Consumer, entry: DeliveredEntry, reason: str) -> None:
         key = dead_letter_key(self._me.section)

@@ -16,7 +16,7 @@ from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier import dispatcher as module
 from notifier.channel_pool import ChannelPool
-from notifier.dispatcher import AnswerTracker, Dispatcher, sentinel_may_report
+from notifier.dispatcher import AnswerTracker, Dispatcher, describe_pause, sentinel_may_report
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.router.defect import Defect, DefectKind
@@ -65,7 +65,7 @@ def test_each_channel_is_answered_for_once_and_the_last_line_says_that_it_is():
 def test_a_channel_that_pauses_keeps_nobody_waiting():
     answering = AnswerTracker()
     answering.expect("a", "m1", "one")
-    answering.answer_paused("a", "m1", "one", where="host", trouble="one: 500", pause_sec=60.4)
+    answering.answer_paused("a", "m1", "one", "host", describe_pause("one: 500", 60.4))
     assert said(answering) == [("one", False, "one: 500; it waits for 60 s more", True)]
     answering.record_outcome(outcome("one"))
     assert answering.take_answers() == {}

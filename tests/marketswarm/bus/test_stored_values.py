@@ -4,12 +4,23 @@ from marketswarm.bus import Bus, BusError, stored_values
 from marketswarm.bus.stored_values import (
     MAX_STRING_BYTES,
     count_unusable,
+    parse_object,
     read_fields,
     read_strings,
     replace_unusable,
 )
 from marketswarm.testing import MemoryBus
 from support.rig import Server
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"ok", b"[1]", b'"x"', b"null", b"{", b"\xff", b'{"a":NaN}'])
+def test_json_that_is_no_object_says_nothing(raw):
+    assert parse_object(raw) == {}
+
+
+def test_an_object_is_returned_unless_its_json_is_too_long():
+    assert parse_object(b'{"ok":false}', 12) == {"ok": False}
+    assert parse_object(b'{"ok":false}', 11) == {}
 
 
 async def test_no_more_is_read_of_a_value_than_it_may_have_whatever_lies_there():

@@ -4,6 +4,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from marketswarm.channels.http import WITHIN_SEC
 from marketswarm.channels.slack import Options, Slack
 from support.channel_kinds import URL, refused
 from support.channel_messages import MISS, OK
@@ -66,4 +67,4 @@ async def test_another_refusal_in_a_thread_is_not_tried_outside(bot, receiver):
 
 def test_an_attempt_may_take_two_requests(http):
     hook = Slack("slack", Options(url="https://hooks.slack.com/x"), http)
-    assert hook.within_sec == 2 * http.within_sec
+    assert hook.within_sec == 2 * WITHIN_SEC

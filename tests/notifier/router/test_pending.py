@@ -51,7 +51,7 @@ def test_an_event_is_held_while_any_line_has_it(waiting):
 def test_a_line_put_again_takes_the_place_of_the_first(waiting):
     waiting.put(line("1"))
     waiting.put(line("1", 105.0))
-    assert len(waiting) == 1
+    assert len(waiting.notices) == 1
     waiting.drop("1")
     assert not waiting.holds("1")
 

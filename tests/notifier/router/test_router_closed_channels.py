@@ -3,7 +3,9 @@
 import pytest
 
 from notifier.router.incident import Notice, NoticeKind
-from notifier.router.late_ends import MAX_HELD_ENDS, HeldEnds
+from notifier.router.late_ends import MAX_HELD_ENDS, LateEnds
+from notifier.router.pending import PendingNotices
+from notifier.router.suppression import Suppression
 from support.simulation.router import Town
 
 DAY = 86_400.0
@@ -167,10 +169,16 @@ def test_an_end_is_held_for_a_day(town):
     assert not [name for name in town.kept if name.startswith("r:e:")]
 
 
+def make_late_ends(suppression):
+    return LateEnds("r:e:", {}, PendingNotices("r:l:"), suppression)
+
+
 def test_what_is_held_is_bounded_and_a_field_that_names_no_channel_is_unusable():
-    held = HeldEnds("r:e:")
+    suppression = Suppression({}, PendingNotices("r:l:"))
+    suppression.set_channels(["pager"], [])
+    held = make_late_ends(suppression)
     for n in range(MAX_HELD_ENDS + 1):
         held.hold(Notice(f"n{n}", "a", "a", NoticeKind.UP, 1.0, 1.0), "pager")
-    assert len(held.notices) == len(held.list_sendable(["pager"])) == MAX_HELD_ENDS
+    assert len(held.notices) == len(held.list_sendable()) == MAX_HELD_ENDS
     fields = {"r:e:end.pager.x": Notice("end.pager.x", "a", "a", NoticeKind.UP, 1.0, 1.0).encode()}
-    assert HeldEnds("r:e:").restore(fields) == list(fields)
+    assert make_late_ends(suppression).restore(fields) == list(fields)

@@ -1,18 +1,12 @@
-"""A notice passes named stages in one order; each returns what passes, and a named reason for the others."""
-
-import pytest
+"""A notice passes named stages in one order; the first that stops it counts, with a named reason."""
 
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 from notifier.router.stages import (
     MUTABLE,
-    GroupStage,
     HoldStage,
     QueueStage,
     StageName,
-    Stopped,
-    WaitReason,
     find_hold,
-    run_stages,
 )
 from support.simulation.router import Town
 
@@ -24,59 +18,49 @@ def notice(key, say=NoticeKind.DOWN):
 
 
 def hold(name, reason, *keys, says=(NoticeKind.DOWN,)):
-    incidents = {key: Incident(key, key) for key in "abc"}
-    return HoldStage(name, says, lambda incident, _: reason if incident.key in keys else None, incidents)
+    return HoldStage(name, says, lambda incident, _: reason if incident.key in keys else None)
 
 
-def test_the_stages_are_one_list_in_this_order():
-    assert [each.name for each in Town().router.stages] == [
-        *("silence", "flapping", "cause", "rate", "hold"),
-        *("group", "silence", "route"),
-    ]
+def test_the_stages_are_listed_in_this_order():
+    router = Town().router
+    assert [each.name for each in router.holds] == ["silence", "flapping", "cause", "rate", "hold"]
+    assert [each.name for each in router.queue_stages] == ["silence", "route"]
 
 
 def test_the_first_stage_that_stops_a_notice_counts_and_the_others_never_see_it():
+    seen = []
     stages = [
         hold(StageName.SILENCE, Decision.SILENCED, "a"),
         hold(StageName.CAUSE, Decision.DEPENDS, "a", "b"),
-        hold(StageName.RATE, Decision.RATE_LIMIT, "a", "b"),
-    ]
-    passed, stopped = run_stages(stages, [notice("a"), notice("b"), notice("c")], NOW)
-    assert passed == [notice("c")]
-    assert stopped == [
-        Stopped(notice("a"), StageName.SILENCE, Decision.SILENCED),
-        Stopped(notice("b"), StageName.CAUSE, Decision.DEPENDS),
+        HoldStage(StageName.RATE, (NoticeKind.DOWN,), lambda incident, _: seen.append(incident.key)),
     ]
     found = [find_hold(stages, NoticeKind.DOWN, Incident(key, key), NOW) for key in "abc"]
     assert found == [Decision.SILENCED, Decision.DEPENDS, None]
+    assert seen == ["c"]
 
 
-def test_a_stage_lets_pass_what_is_of_another_kind_or_about_nothing_that_is_known():
-    stage = hold(StageName.SILENCE, Decision.SILENCED, "a", "z", says=MUTABLE)
-    notices = [notice("a", NoticeKind.UP), notice("a", NoticeKind.REMINDER), notice("z")]
-    passed, stopped = stage.sort(notices, NOW)
-    assert passed == [notices[0], notices[2]]
-    assert [each.notice for each in stopped] == [notices[1]]
+def test_a_stage_lets_pass_what_is_of_another_kind():
+    stages = [hold(StageName.SILENCE, Decision.SILENCED, "a", says=MUTABLE)]
+    says = NoticeKind.UP, NoticeKind.REMINDER
+    found = [find_hold(stages, say, Incident("a", "a"), NOW) for say in says]
+    assert found == [None, Decision.SILENCED]
 
 
-@pytest.mark.parametrize(
-    ("due_at", "reason"), [(NOW, None), (NOW + 0.1, WaitReason.GROUP), (None, Decision.NO_CHANNEL)]
-)
-def test_notices_wait_for_their_group_all_or_none(due_at, reason):
-    notices = [notice("a"), notice("b")]
-    passed, stopped = GroupStage(StageName.GROUP, lambda: due_at).sort(notices, NOW)
-    assert passed == (notices if reason is None else [])
-    assert [(each.notice, each.reason) for each in stopped] == (
-        [] if reason is None else [(each, reason) for each in notices]
-    )
-
-
-def test_a_stage_of_the_queue_returns_the_notice_that_goes_on_or_the_reason_that_it_does_not():
+def test_a_stage_of_the_queue_returns_the_notices_that_go_on():
     routed = notice("a").in_thread("", ("one",))
-    stage = QueueStage(StageName.ROUTE, lambda each, _: routed if each.key == "a" else WaitReason.CLOSED)
-    passed, stopped = stage.sort([notice("a"), notice("b")], NOW)
-    assert passed == [routed]
-    assert stopped == [Stopped(notice("b"), StageName.ROUTE, WaitReason.CLOSED)]
+    stage = QueueStage(StageName.ROUTE, lambda each, _: routed if each.key == "a" else None)
+    assert stage.sort([notice("a"), notice("b")], NOW) == [routed]
+
+
+def test_notices_wait_for_their_group_all_or_none_and_for_a_channel():
+    town = Town({"a": {}, "b": {}})
+    for svc in ("a", "b"):
+        town.down(svc)
+    assert town.router.take_due(town.now) == []
+    town.router.set_channels([])
+    assert town.router.take_due(town.now + 60) == []
+    town.router.set_channels(["one"])
+    assert [sorted(due.message.about) for due in town.router.take_due(town.now + 60)] == [["a", "b"]]
 
 
 def test_a_silence_counts_before_a_cause_a_cause_before_the_rate_and_each_is_the_decision():

@@ -10,7 +10,6 @@ from services.vexy_ai.notes import (
     make_note,
     note_identity,
     parse_note,
-    parse_number_field,
 )
 
 SYMBOLS = {
@@ -148,12 +147,9 @@ def test_a_huge_item_makes_a_short_note():
 
 
 @pytest.mark.parametrize("raw", [b"", b"x", b"nan", b"inf", b"-inf", b"1" * 400, b"\xff"])
-def test_what_is_no_number_is_refused(raw):
-    if raw.isdigit():
-        assert parse_number_field(raw) > 0  # cut, and finite
-    else:
-        with pytest.raises(ValueError, match="is not a number"):
-            parse_number_field(raw)
+def test_a_sentiment_that_is_no_number_is_0_and_a_great_one_1(raw):
+    note = parse_note({b"kind": b"note", b"window": WINDOW.encode(), b"sentiment": raw}, WINDOW)
+    assert note.sentiment == float(raw.isdigit())
 
 
 def test_what_others_write_to_the_notes_is_no_harm():

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.agent import InputStream
+from services.market.records import Bar
 from services.vexy_ai.notes import Lexicon
 from services.vexy_ai.records import (
     PriceMove,
@@ -21,8 +22,8 @@ BAR = {b"sym": b"AAPL", b"start": b"1000", b"open": b"10", b"high": b"12", b"low
 
 
 def test_a_bar_is_kept_by_its_symbol():
-    symbol, kept = observe_bar({**BAR, b"volume": b"5"})
-    assert symbol == "AAPL"
+    bar, kept = observe_bar({**BAR, b"volume": b"5"})
+    assert bar.symbol == "AAPL"
     assert orjson.loads(kept) == {"start": 1000.0, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0}
 
 
@@ -48,7 +49,8 @@ def test_what_is_no_bar_is_refused_with_the_reason(changed, reason):
 )
 def test_what_fills_a_gap_in_the_past_is_no_news(source, age_sec, history):
     now = 1_795_198_500.0
-    assert is_history({b"source": source, b"start": b"%d" % (1000 * (now - age_sec))}, now) is history
+    bar, _ = observe_bar({**BAR, b"start": b"%d" % (1000 * (now - age_sec))})
+    assert is_history(bar, source, now) is history
 
 
 def test_a_probe_is_kept_by_its_target_with_why_it_failed():
@@ -61,9 +63,10 @@ def test_a_probe_is_kept_by_its_target_with_why_it_failed():
 def test_whatever_an_entry_holds_it_is_kept_or_refused(fields):
     for read in (observe_bar, parse_probe):
         try:
-            name, kept = read(fields)
+            found, kept = read(fields)
         except UnusableError:
             continue
+        name = found.symbol if isinstance(found, Bar) else found
         assert name
         assert len(kept) < 1000
         assert name.isprintable()
