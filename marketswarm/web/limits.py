@@ -1,10 +1,11 @@
-"""Limit how often something may happen, by key (token buckets), and refuse what happens too often. Pure.
+"""Limit how often something may happen, by key (token buckets), and refuse what can't be done now. Pure.
 
 Times are monotonic seconds.
 """
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import ceil
@@ -13,6 +14,10 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from marketswarm.bus import BusError
+
+RETRY_SEC: Final = 5.0
+"""In how many seconds a client may try again where a bus did not answer."""
 MAX_KEYS: Final = 10_000  # beyond that, the key that was used longest ago is forgotten
 
 
@@ -31,6 +36,20 @@ class RefusedError(HTTPException):
 
     def __str__(self) -> str:
         return self.reason
+
+
+@contextlib.contextmanager
+def refuse_without_bus(role: str = "") -> Iterator[None]:
+    """Raise RefusedError (503) if a bus does not answer in the block.
+
+    `role` says for people what the bus is needed for, as in `keeps the tokens`.
+    """
+    try:
+        yield
+    except BusError as error:
+        which = f", which {role}," if role else ""
+        reason = f"bus {error.bus}{which} does not answer: {error.reason}"
+        raise RefusedError(503, reason, RETRY_SEC) from None
 
 
 class RateLimiter:

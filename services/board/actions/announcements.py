@@ -21,9 +21,8 @@ from marketswarm.operator.announcements import (
 from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Epoch, Name
 from marketswarm.web.audit import AuditLog
-from marketswarm.web.away import refuse_without_bus
 from marketswarm.web.cache import Cached
-from marketswarm.web.limits import RefusedError
+from marketswarm.web.limits import RefusedError, refuse_without_bus
 from marketswarm.web.tokens import Client
 from services.board.actions.steering import Line, VerbBody
 from services.board.settings import PublicSettings

@@ -39,8 +39,7 @@ from marketswarm.operator.silences import (
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth import Truth, describe_unknown
 from marketswarm.web.audit import AuditLog
-from marketswarm.web.away import RETRY_SEC
-from marketswarm.web.limits import RefusedError
+from marketswarm.web.limits import RETRY_SEC, RefusedError
 from marketswarm.web.tokens import Client
 from services.board.fleet.incident_record import IncidentRecord, ProposalView
 from services.board.fleet.snapshot import SilenceView, copy_fields

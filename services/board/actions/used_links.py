@@ -12,7 +12,7 @@ from marketswarm.bus import Bus
 from marketswarm.keys import board_link_key
 from marketswarm.operator.signed_link import SignedLink
 from marketswarm.text import parse_digits
-from marketswarm.web.away import refuse_without_bus
+from marketswarm.web.limits import refuse_without_bus
 
 CLAIMED: Final = b"claimed"
 CLAIM_SEC: Final = 60
