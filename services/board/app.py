@@ -22,7 +22,6 @@ from marketswarm.web.validation import describe_invalid
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
 from services.board.actions.links import LinkActs, make_link_site
-from services.board.actions.used_links import UsedLinks
 from services.board.board import Board
 from services.board.fleet.api import make_api
 from services.board.fleet.fleet_board import FleetBoard, NotReady
@@ -110,7 +109,7 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
         templates=fleet.templates,
     )
     app.include_router(forms)
-    acts = LinkActs(board.steering, board.healing, UsedLinks(board.steering.audit.bus))
+    acts = LinkActs(board.steering, board.healing)
     app.include_router(make_link_site(acts, fleet.me.settings.approval_link_key, fleet.templates))
     app.include_router(make_truth_pages(board.truth))
     app.include_router(make_add_pages(board.truth))
