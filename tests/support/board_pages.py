@@ -27,7 +27,14 @@ from marketswarm.truth.document_edit import EntryFields
 from marketswarm.truth.flows import FlowFault
 from marketswarm.web.responses import ErrorPage, PageModel
 from marketswarm.web.sessions import BrowserSession
-from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
+from services.board.fleet.alerts import (
+    AlertAnswer,
+    AlertPage,
+    AlertQuery,
+    AlertsAnswer,
+    AlertsPage,
+    AlertView,
+)
 from services.board.fleet.beats import BeatInterval, BeatTimes
 from services.board.fleet.frame import Frame
 from services.board.fleet.history import Past
@@ -446,15 +453,13 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
 
     def show_alerts(frame: Frame, params: dict[str, str]) -> PageModel:
         if params["rest"]:
-            return AlertPage(
-                replace(frame, title=events[0].title), events[0], text + hostile, ("system-redis",)
-            )
+            found = AlertAnswer(events[0], ("system-redis",))
+            return AlertPage(replace(frame, title=events[0].title), found, text + hostile)
         types = ("heartbeat_miss", "heartbeat_ok")
         chosen = AlertQuery(params.get("svc", ""), params.get("type", ""))
-        found = tuple(each for each in events if chosen.svc in ("", each.svc))
-        return AlertsPage(
-            frame, chosen, found, "/alerts?before=1", types, {"market-redis": hostile} if hostile else {}
-        )
+        some = tuple(each for each in events if chosen.svc in ("", each.svc))
+        away = {"market-redis": hostile} if hostile else {}
+        return AlertsPage(frame, chosen, AlertsAnswer(some, "1", away), types)
 
     def show_truth(frame: Frame, _params: dict[str, str]) -> PageModel:
         revisions = tuple(

@@ -16,9 +16,9 @@ from marketswarm.web.responses import answer_body, answer_fresh
 from services.board.fleet.alerts import (
     MAX_PAGE_EVENTS,
     PAGE_EVENTS,
+    AlertAnswer,
     AlertQuery,
     AlertsAnswer,
-    AlertView,
     find_alert,
     read_alerts,
 )
@@ -56,14 +56,6 @@ class NotificationsAnswer:
     statuses: tuple[ChannelStatus, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AlertAnswer:
-    """One event, and the buses whose log has it."""
-
-    event: AlertView
-    buses: tuple[str, ...]
-
-
 def make_api(board: FleetBoard) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
     _add_fleet(api, board)
@@ -84,7 +76,7 @@ def make_api(board: FleetBoard) -> APIRouter:
         found = await find_alert(board.buses, event_id)
         if found is None:
             raise HTTPException(404, "no such event")
-        return answer_fresh(AlertAnswer(found.event, found.buses))
+        return answer_fresh(found[0])
 
     @api.get("/stream", response_class=StreamingResponse, responses={200: {"content": {STREAM_TYPE: {}}}})
     async def follow(

@@ -261,9 +261,8 @@ def _add_alerts(site: APIRouter, board: FleetBoard) -> None:
     async def show_alerts(svc: Text = "", type: Text = "", before: Text = "") -> Response:  # noqa: A002 - the query's name
         query = AlertQuery(svc, type if type in TYPES else "", before)
         found = await read_alerts(board.buses, query)
-        older = None if found.older is None else query.url(before=found.older)
         frame = board.make_frame("Alerts", "/alerts")
-        return board.templates.answer(AlertsPage(frame, query, found.events, older, TYPES, found.away))
+        return board.templates.answer(AlertsPage(frame, query, found, TYPES))
 
     @site.get("/alerts/{event_id}")
     async def show_alert(event_id: str) -> Response:
@@ -272,8 +271,9 @@ def _add_alerts(site: APIRouter, board: FleetBoard) -> None:
             return board.templates.answer_error(
                 404, "No such event", "It is not on the alert log, or not any more."
             )
-        frame = board.make_frame(found.event.title, "/alerts")
-        return board.templates.answer(AlertPage(frame, found.event, format_raw(found.raw), found.buses))
+        answer, raw = found
+        frame = board.make_frame(answer.event.title, "/alerts")
+        return board.templates.answer(AlertPage(frame, answer, format_raw(raw)))
 
 
 def parse_fleet_query(params: Mapping[str, str]) -> FleetQuery:
