@@ -367,8 +367,8 @@ def make_rules(snapshot: FleetSnapshot, text: str = "") -> tuple[HeldRule, ...]:
 def make_targets(text: str = "") -> tuple[DownTarget, ...]:
     """Return a page and a source that are down."""
     return (
-        DownTarget("page", "massive/shop" + text, AT - 400, "HTTP 503" + text),
-        DownTarget("source", "source:kraken" + text, None, "refused" + text, is_alert=False),
+        DownTarget("massive", "massive/shop" + text, AT - 400, "HTTP 503" + text),
+        DownTarget("sources", "source:kraken" + text, None, "refused" + text, is_alert=False),
     )
 
 

@@ -6,9 +6,9 @@ what is shown here: all texts are escaped.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES, AlertRule, OutageState, parse_state
 from marketswarm.bus import Bus, BusError
@@ -119,10 +119,11 @@ class HeldRule:
 class DownTarget:
     """A page that massive probes, or a source of the market, that is down: since when (epoch seconds), why.
 
-    `key` is by what name messages call it, `massive/shop`. `is_alert` says that its loss was published.
+    `by` is the service that asks it, `massive` or `sources`, and `key` by what name messages call it,
+    `massive/shop`. `is_alert` says that its loss was published.
     """
 
-    kind: Literal["page", "source"]
+    by: str
     key: str
     since: float | None
     why: str
@@ -242,37 +243,24 @@ class IncidentRecord:
         self._unusable, self._has_new = 0, True
 
 
-async def read_held_rules(bus: Bus) -> HeldRules:
-    """Return the rules that hold, MAX_HELD at most; states that can't be parsed are skipped."""
-    try:
-        states = await _read_down(bus, MONITOR)
-    except BusError as error:
-        return HeldRules(away=f"bus {error.bus}: {error.reason}")
-    found = []
-    for name, state in states:
-        rule, _, subject = escape_text(name).partition("/")
-        found.append(HeldRule(rule, subject, state.since, escape_text(state.error or "")))
-    return HeldRules(tuple(found))
+async def read_held_rules(get_bus: Callable[[], Bus], services: Container[str]) -> HeldRules:
+    """Return the medic's rules that hold, and the pages and sources that are down, MAX_HELD of each at most.
 
-
-async def read_down_targets(bus: Bus) -> HeldRules:
-    """Return the pages and sources that are down, MAX_HELD of each at most; skip what can't be parsed."""
-    kinds: tuple[tuple[Literal["page", "source"], AlertRule], ...] = (("page", PROBES), ("source", SOURCES))
+    `services` are those of the truth: a medic that was taken out leaves its record. States that can't be
+    parsed are skipped. If the bus fails, there is what was read until then.
+    """
+    rules, targets, away = list[HeldRule](), list[DownTarget](), None
     try:
-        found = [
-            DownTarget(
-                kind,
-                escape_text(f"{rule.prefix}{name}"),
-                state.since,
-                escape_text(state.error or ""),
-                is_alert=bool(state.told),
-            )
-            for kind, rule in kinds
-            for name, state in await _read_down(bus, rule)
-        ]
+        for name, state in await _read_down(get_bus(), MONITOR) if MONITOR.by in services else ():
+            rule, _, subject = escape_text(name).partition("/")
+            rules.append(HeldRule(rule, subject, state.since, escape_text(state.error or "")))
+        for asked in (PROBES, SOURCES) if PROBES.by in services or SOURCES.by in services else ():
+            for name, state in await _read_down(get_bus(), asked):
+                key, why = escape_text(f"{asked.prefix}{name}"), escape_text(state.error or "")
+                targets.append(DownTarget(asked.by, key, state.since, why, is_alert=bool(state.told)))
     except BusError as error:
-        return HeldRules(away=f"bus {error.bus}: {error.reason}")
-    return HeldRules(targets=tuple(found))
+        away = f"bus {error.bus}: {error.reason}"
+    return HeldRules(tuple(rules), tuple(targets), away)
 
 
 async def _read_down(bus: Bus, rule: AlertRule) -> list[tuple[str, OutageState]]:

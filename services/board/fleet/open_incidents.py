@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.agent.outage_state import MONITOR
+from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES
 from marketswarm.operator.healing import FUSE, HealingIncident
 from marketswarm.operator.healing_text import HealingStand, describe_measurement, describe_stand
 from marketswarm.status.notifications import OpenIncident, describe_hold
@@ -38,21 +38,19 @@ _STATES: Final[Mapping[ServiceState, str]] = {
     ServiceState.UNWATCHABLE: "the healer can't watch it",
 }
 """What happened to a service that is neither up nor down, by its state."""
-_TARGETS: Final[Mapping[str, tuple[str, str, str, str]]] = {
-    "page": (
-        "massive",
+_TARGETS: Final[Mapping[str, tuple[str, str, str]]] = {
+    PROBES.by: (
         "probing",
         "its probes fail",
         "open its address, and see to what serves it; `marketswarm logs massive` shows the probes",
     ),
-    "source": (
-        "sources",
+    SOURCES.by: (
         "asking",
         "it serves nothing",
         "nothing while another source serves: `marketswarm source status` shows that, and why this one fails",
     ),
 }
-"""By kind of what is asked: who asks it, in which word, what happened to it, and what a person can do."""
+"""By the service that asks: in which word, what happened to what it asks, and what a person can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +177,15 @@ def _make_target_card(
     target: DownTarget, snapshot: FleetSnapshot, notified: Mapping[str, OpenIncident]
 ) -> IncidentCard:
     """Return the card of a page or a source: its program keeps asking, a person repairs the rest."""
-    asker, does, what, then = _TARGETS[target.kind]
-    known, service = notified.get(target.key), snapshot.find(asker)
+    does, what, then = _TARGETS[target.by]
+    known, service = notified.get(target.key), snapshot.find(target.by)
     why = f": {target.why}" if target.why else ""
     since = (
         (Phrase(f"{what}{why}"),) if target.since is None else (Phrase(f"{what}{why}, since", target.since),)
     )
-    done = f"{asker} keeps {does} it"
+    done = f"{target.by} keeps {does} it"
     if service is not None and service.state is not ServiceState.UP:
-        done = f"{asker} is {service.word}: nobody is {does} it"
+        done = f"{target.by} is {service.word}: nobody is {does} it"
     told = _list_told(snapshot, {target.key: ""}, notified, is_down=True)
     if not target.is_alert:
         told = ((Phrase("no one: the truth says that its loss is no alert"),),)
