@@ -40,6 +40,7 @@ from services.board.fleet.frame import Frame
 from services.board.fleet.history import Past
 from services.board.fleet.incident_pages import (
     HealingStatus,
+    IncidentDetails,
     IncidentsPage,
     RecordedIncidentPage,
     RecordPage,
@@ -416,7 +417,7 @@ def show_record(
             StepView(AT - 90 + number, what, what + text, sec)
             for number, (what, sec) in enumerate((("opened", None), ("acted", 0.2), ("verified", 4.0)))
         )
-        return RecordedIncidentPage(frame, make_outages(snapshot, text)[2], steps)
+        return RecordedIncidentPage(frame, IncidentDetails(make_outages(snapshot, text)[2], steps))
     frame = replace(frame, title="Past incidents", path="/incidents", session=session)
     return make_record_page(snapshot, frame, text)
 

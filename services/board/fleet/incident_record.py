@@ -7,7 +7,7 @@ what is shown here: all texts are escaped.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES, AlertRule, OutageState, parse_state
@@ -205,14 +205,17 @@ class IncidentRecord:
         self._looks.clear()
 
     async def _look(self) -> RecordedIncidents:
-        try:
-            async with self._lock:
+        incidents, away, blown_at = self._known.incidents, None, self._known.blown_at
+        async with self._lock:
+            try:
                 await self._follow()
                 blown_at = await read_blown_at(self._get_bus())
-                self._known = replace(self._known, blown_at=blown_at)
-        except BusError as error:
-            return replace(self._known, away=f"bus {error.bus}: {error.reason}")
-        return self._known
+            except BusError as error:
+                away = f"bus {error.bus}: {error.reason}"
+            if self._has_new:
+                incidents, self._has_new = tuple(fold_incidents(self._entries)), False
+            self._known = RecordedIncidents(incidents, self._unusable, away, blown_at)
+            return self._known
 
     async def _follow(self) -> None:
         """Read what is new. Raises BusError; what was read before that is kept."""
@@ -220,23 +223,17 @@ class IncidentRecord:
         if self._follower is None or self._follower.bus is not bus:
             self._follower = StreamFollower(bus, MEDIC_INCIDENTS)
             self._begin_anew()
-        try:
-            while True:
-                page, loss = await self._follower.read(_PAGE)
-                if loss is not None and loss.oldest is None:  # the stream was created again
-                    self._begin_anew()
-                if not page:
-                    break
-                raws = ((each.fields or {}).get(ENTRY_FIELD.encode(), b"") for each in page)
-                parsed = list(map(TimelineEntry.parse, raws))
-                self._entries += [each for each in parsed if each is not None]
-                self._unusable += parsed.count(None)
-                self._has_new = True
-        finally:
-            if self._has_new:
-                incidents = tuple(fold_incidents(self._entries))
-                self._known = replace(self._known, incidents=incidents, unusable=self._unusable)
-                self._has_new = False
+        while True:
+            page, loss = await self._follower.read(_PAGE)
+            if loss is not None and loss.oldest is None:  # the stream was created again
+                self._begin_anew()
+            if not page:
+                break
+            raws = ((each.fields or {}).get(ENTRY_FIELD.encode(), b"") for each in page)
+            parsed = list(map(TimelineEntry.parse, raws))
+            self._entries += [each for each in parsed if each is not None]
+            self._unusable += parsed.count(None)
+            self._has_new = True
 
     def _begin_anew(self) -> None:
         self._entries.clear()
