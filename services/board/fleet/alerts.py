@@ -67,10 +67,7 @@ class AlertQuery:
 
 @dataclass(frozen=True, slots=True)
 class AlertsAnswer:
-    """A page of the alert log, the newest first; `older` is the `before` of the next one, null at the end.
-
-    `away` has the reason for each bus whose log could not be read.
-    """
+    """A page of the alert log, the newest first; `older` is the `before` of the next one, null at the end."""
 
     events: tuple[AlertView, ...]
     older: str | None
@@ -79,7 +76,10 @@ class AlertsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AlertsPage:
-    """What was found on the alert log by a query; `types` are those to choose from."""
+    """What was found on the alert log by a query; `types` are those to choose from.
+
+    Its `away` has the reason for each bus whose log could not be read.
+    """
 
     template: ClassVar = "alerts.html"
     frame: Frame
