@@ -248,8 +248,8 @@ def make_service_parts(
         one.schedule is not None,
         make_job_view(
             (
-                RunView(AT - 30.0, None, None, None, None, text, text),
-                RunView(AT - 9000.0, AT - 8990.0, 10.0, False, 3, text, f"disk full\n{text}"),
+                RunView(AT - 30.0, None, None, None, None, text),
+                RunView(AT - 9000.0, AT - 8990.0, 10.0, False, 3, f"disk full\n{text}"),
                 RunView(AT - 20_000.0, AT - 19_996.0, 4.0, True, 0),
                 RunView(None, AT - 90_000.0, None, True, 0),
             ),
