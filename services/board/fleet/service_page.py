@@ -14,7 +14,7 @@ from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.history import Past, outline_past
 from services.board.fleet.job_runs import JobView, RunView, make_job_view, read_run_views
-from services.board.fleet.probe_records import ProbeView, list_probe_views
+from services.board.fleet.probe_pages import ProbeView, list_probe_views
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.fleet.visibility import is_public
 from services.board.truth_documents import read_document
