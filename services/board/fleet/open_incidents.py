@@ -180,9 +180,6 @@ def _make_target_card(
     does, what, then = _TARGETS[target.by]
     known, service = notified.get(target.key), snapshot.find(target.by)
     why = f": {target.why}" if target.why else ""
-    since = (
-        (Phrase(f"{what}{why}"),) if target.since is None else (Phrase(f"{what}{why}, since", target.since),)
-    )
     done = f"{target.by} keeps {does} it"
     if service is not None and service.state is not ServiceState.UP:
         done = f"{target.by} is {service.word}: nobody is {does} it"
@@ -193,7 +190,7 @@ def _make_target_card(
         target.key,
         "failed",
         "fails",
-        (since,),
+        (_say_since(f"{what}{why}", target.since),),
         (Phrase(done),),
         f"nothing: {escape_text(known.acked_by)} sees to it"
         if known is not None and known.acked_by
@@ -251,9 +248,11 @@ def _list_happened(of: _Subject) -> list[tuple[Phrase, ...]]:
 def _describe_rule(rule: HeldRule) -> tuple[Phrase, ...]:
     """Return `rule memory: the memory that it uses: 91 %, above 80 for 300 s, since 12:00`."""
     why = f": {describe_measurement(rule.why)}" if rule.why else ""
-    if rule.since is None:
-        return (Phrase(f"rule {rule.rule}{why}"),)
-    return (Phrase(f"rule {rule.rule}{why}, since", rule.since),)
+    return _say_since(f"rule {rule.rule}{why}", rule.since)
+
+
+def _say_since(text: str, at: float | None) -> tuple[Phrase, ...]:
+    return (Phrase(text if at is None else f"{text}, since", at),)
 
 
 def _say_rule(rule: HeldRule) -> str:
