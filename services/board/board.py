@@ -9,11 +9,9 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from marketswarm.agent import Agent
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.truth import SYSTEM, Truth
 from marketswarm.web.audit import AuditLog
-from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.sessions import BrowserSession, SessionGate
 from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
@@ -27,7 +25,7 @@ from services.board.market.feed import list_market_buses
 from services.board.pings.key_pages import KEYS
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.key_steering import KeySteering
-from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
+from services.board.settings import PublicSettings
 from services.board.templates import TEMPLATES
 from services.board.truth.editor import TruthEditor
 from services.board.truth.pages import TruthBoard
@@ -36,14 +34,8 @@ from services.board.truth.pages import TruthBoard
 class Board:
     """The parts that answer requests: what they read, and what steers the fleet and edits the truth."""
 
-    def __init__(
-        self,
-        me: Agent[BoardEnvironment],
-        settings_now: Callable[[], BoardSettings],
-        reader: FleetReader,
-        hub: StreamHub,
-        history_now: Callable[[], FleetHistory | None],
-    ) -> None:
+    def __init__(self, reader: FleetReader, history_now: Callable[[], FleetHistory | None]) -> None:
+        me, hub, settings_now = reader.me, reader.hub, reader.settings_now
         find_system = partial(me.bus, SYSTEM)
 
         def get_truth() -> Truth:

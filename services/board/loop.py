@@ -42,7 +42,7 @@ async def main() -> int:
         listening = open_socket(me.settings.board_host, port, "BOARD")
         tls_port = me.settings.board_tls_port or port
         tls = open_tls_listener(me.settings.board_tls_host, tls_port, me.settings.board_tls_pem, "BOARD")
-        board = Board(me, settings_now, reader, hub, lambda: recorder.history)
+        board = Board(reader, lambda: recorder.history)
         market = Market(me, lambda: settings_now().settings.market)
 
         def close_streams() -> None:
@@ -69,7 +69,7 @@ async def main() -> int:
         me.task(pings.keys.run(), name="ping keys")
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
-        me.expose(partial(collect_board, reader, hub, app, recorder, pings.writer, tls=tls))
+        me.expose(partial(collect_board, reader, app, recorder, pings.writer, tls=tls))
         me.expose(partial(collect_market, market))
         me.log.info("board.listening", host=me.settings.board_host, port=port)
         if tls is not None:

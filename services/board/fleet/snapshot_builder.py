@@ -147,10 +147,11 @@ def _build_service(
 ) -> ServiceSnapshot:
     section, away = reading.truth.services.get(row.svc, _NO_SECTION), reading.away
     job = row.job or _NO_JOB
+    texts: dict[str, Any] = {name: _escape(getattr(row, name)) for name in _TEXTS_OF_ROW}
     view = ServiceSnapshot(
         svc=row.svc,
         **{name: getattr(row, name) for name in _OF_ROW},
-        **{name: _escape(getattr(row, name)) for name in _TEXTS_OF_ROW},
+        **texts,
         **_describe_row(row),
         state=row.verdict,
         last_beat_at=_date_beat(row.silence_sec, reading.at, before),

@@ -40,8 +40,6 @@ def is_public_path(path: str, snapshot: FleetSnapshot | None, public: PublicSett
 
     Without a snapshot no badge of a service is public, because its tags are not known yet.
     """
-    if path.startswith("/static/"):
-        return True
     if path == PUBLIC_PATH or path.startswith(f"{PUBLIC_PATH}/"):
         return bool(public.services or public.tags)
     if path.startswith(TAG_BADGE_PATH):
