@@ -57,12 +57,10 @@ class TruthText:
 async def read_document(buses: Sequence[Bus], key: str) -> TruthText:
     """Return the document of the first bus that has one under `key`; an empty one if none has."""
     for bus in buses:
-        try:
+        with contextlib.suppress(BusError):
             raw = await bus.ask(bus.client.get(key), max_bytes=MAX_DOCUMENT_BYTES + 1024)
-        except BusError:
-            continue
-        if isinstance(raw, bytes):
-            return parse_document(raw)
+            if isinstance(raw, bytes):
+                return parse_document(raw)
     return TruthText()
 
 

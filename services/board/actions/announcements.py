@@ -66,20 +66,20 @@ class AnnouncementBoard:
     problem: str | None = field(default=None, init=False)
     """Why they could not be read the last time; None if they could."""
     _known: tuple[Announcement, ...] = field(default=(), init=False)
-    _looks: Cached[str, tuple[tuple[Announcement, ...], str | None]] = field(
+    _looks: Cached[str, tuple[Announcement, ...]] = field(
         default_factory=lambda: Cached(FRESH_SEC), init=False
     )
 
     async def read(self) -> tuple[Announcement, ...]:
         """Return what was read last if the bus does not answer."""
-        self._known, self.problem = await self._looks.find("", self._look)
-        return self._known
+        return await self._looks.find("", self._look)
 
-    async def _look(self) -> tuple[tuple[Announcement, ...], str | None]:
+    async def _look(self) -> tuple[Announcement, ...]:
         try:
-            return await read_announcements(self.bus()), None
+            self._known, self.problem = await read_announcements(self.bus()), None
         except BusError as error:
-            return self._known, f"bus {error.bus}: {error.reason}"
+            self.problem = f"bus {error.bus}: {error.reason}"
+        return self._known
 
     async def publish(self, client: Client, body: AnnouncementBody, now: float) -> Announcement:
         """Publish a new announcement at `now` (epoch seconds).

@@ -29,9 +29,6 @@ REFRESH_SEC: Final = 1.5  # how long the answer to a form waits until the board 
 class NotReady(Exception):  # noqa: N818 - becomes an answer
     """The board has not read the fleet yet, so there is nothing to show."""
 
-    def __init__(self) -> None:
-        super().__init__("the fleet was not read yet")
-
 
 @dataclass(frozen=True, slots=True)
 class FleetBoard:
@@ -58,7 +55,7 @@ class FleetBoard:
     def snapshot(self) -> FleetSnapshot:
         """The latest snapshot. Raises NotReady before the first one."""
         if self.reader.snapshot is None:
-            raise NotReady
+            raise NotReady("the fleet was not read yet")
         return self.reader.snapshot
 
     @property

@@ -4,6 +4,7 @@ All texts of others are escaped here. A bus that is away leaves what it has unkn
 """
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -177,11 +178,9 @@ async def list_probe_views(board: FleetBoard) -> tuple[ProbeView, ...]:
     """
     names, point = list_target_names(board.truth), find_probes_point(board.truth)
     found: dict[str, ProbeReading] = {}
-    try:
+    with contextlib.suppress(BusError):
         if point is not None and names:
             found = await read_readings(board.me.bus(point.bus), names)
-    except BusError:
-        found = {}
     return make_views(names, found)
 
 

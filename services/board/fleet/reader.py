@@ -171,10 +171,8 @@ class FleetReader:
     def buses(self) -> list[Bus]:
         found = []
         for name in self.me.truth.bus_names():
-            try:
+            with contextlib.suppress(BusError):  # `read_fleet_state` names it
                 found.append(self.me.bus(name))
-            except BusError:  # `read_fleet_state` names it
-                continue
         return found
 
     def _on_alert(self, payload: bytes | None) -> None:
