@@ -363,7 +363,7 @@ def write_moment(ts: float | None, now: float) -> Markup:
 
 def mark_commands(text: str) -> Markup:
     """Return a text in which what stands in backticks is code; nothing else of it is markup."""
-    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", escape(text)))  # noqa: S704 - escaped before
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
