@@ -38,12 +38,8 @@ def find_networks(text: str, routes: Path = _ROUTES) -> tuple[Network, ...]:
 
     `routes` is the file with the kernel's routes.
     """
-    found: list[Network] = []
-    for word in filter(None, text.split(",")):
-        address = read_gateway(routes) if word == GATEWAY else word
-        if address is not None:
-            found.append(ipaddress.ip_network(address, strict=False))
-    return tuple(found)
+    words = (read_gateway(routes) if word == GATEWAY else word for word in text.split(","))
+    return tuple(ipaddress.ip_network(word, strict=False) for word in words if word)
 
 
 def read_gateway(routes: Path = _ROUTES) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import ceil
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from marketswarm.bus import BusError
 RETRY_SEC: Final = 5.0
 """In how many seconds a client may try again where a bus did not answer."""
 MAX_KEYS: Final = 10_000  # beyond that, the key that was used longest ago is forgotten
+T = TypeVar("T")
 
 
 class RefusedError(HTTPException):
@@ -36,6 +37,13 @@ class RefusedError(HTTPException):
 
     def __str__(self) -> str:
         return self.reason
+
+
+def require_found(found: T | None, what: str) -> T:
+    """Return what was found, such as a `service`. Raises RefusedError (404) for None."""
+    if found is None:
+        raise RefusedError(404, f"no such {what}")
+    return found
 
 
 @contextlib.contextmanager

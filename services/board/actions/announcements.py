@@ -22,7 +22,7 @@ from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Epoch, Name
 from marketswarm.web.audit import AuditLog
 from marketswarm.web.cache import Cached
-from marketswarm.web.limits import RefusedError, refuse_without_bus
+from marketswarm.web.limits import RefusedError, refuse_without_bus, require_found
 from marketswarm.web.tokens import Client
 from services.board.actions.steering import Line, VerbBody
 from services.board.settings import PublicSettings
@@ -100,9 +100,7 @@ class AnnouncementBoard:
         """Publish an update of an announcement at `now` (epoch seconds). Raises as `publish`."""
         with refuse_without_bus():
             found = await read_announcements(self.bus())
-        known = next((one for one in found if one.latest.id == ident), None)
-        if known is None:
-            raise RefusedError(404, "no such announcement")
+        known = require_found(next((one for one in found if one.latest.id == ident), None), "announcement")
         changes = body.model_dump(exclude_none=True) | {"author": body.author or client.name}
         entry = replace(known.latest, ts=max(now, known.latest.ts), **changes)
         self._check_tags(entry)

@@ -58,6 +58,7 @@ _PAGES: Final[Mapping[str, str]] = {
     "announcements": "/announcements",
     "keys": "/keys",
 }
+_PAGES_OF_SERVICE: Final = {"service": "/services/", "entry": "/truth/entry?name="}
 _OVER: Final = "Your session has ended: sign in again."
 _LATER: Final = "The notifier has not answered yet: one that runs within a day does it."
 Act = Callable[[SentForm], Awaitable[PageNotice]]
@@ -240,12 +241,10 @@ def _describe_refused(refused: Mapping[str, str]) -> str:
 
 def find_way_back(fields: Mapping[str, str]) -> str:
     """Return the path of the page that a form was on; nothing in a form can lead anywhere else."""
-    svc = fields.get("svc", "")
-    if fields.get("back") == "service" and svc:
-        return f"/services/{quote(svc[:200], safe='')}"
-    if fields.get("back") == "entry" and svc:
-        return f"/truth/entry?name={quote(svc[:200], safe='')}"
-    return _PAGES.get(fields.get("back", ""), "/incidents")
+    svc, back = fields.get("svc", ""), fields.get("back", "")
+    if svc and back in _PAGES_OF_SERVICE:
+        return f"{_PAGES_OF_SERVICE[back]}{quote(svc[:200], safe='')}"
+    return _PAGES.get(back, "/incidents")
 
 
 def read_state(fields: Mapping[str, str]) -> AnnouncementState | None:

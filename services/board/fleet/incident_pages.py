@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.operator.healing_attempts import ApprovalStats, measure_approvals
@@ -18,6 +18,7 @@ from marketswarm.operator.healing_stats import (
 from marketswarm.text import escape_text
 from marketswarm.truth import MEDIC
 from marketswarm.web.cache import Cached
+from marketswarm.web.limits import require_found
 from marketswarm.web.responses import answer_fresh
 from services.board.fleet.alerts import AlertsAnswer
 from services.board.fleet.fleet_board import FleetBoard
@@ -206,10 +207,7 @@ def make_record_api(board: FleetBoard) -> APIRouter:
     @api.get("/monitor/incidents/{ident}", response_model=IncidentDetails)
     async def read_incident(ident: str) -> Response:
         """Return one outage with its timeline and diagnosis."""
-        found = await read_details(board, ident)
-        if found is None:
-            raise HTTPException(404, "no such incident")
-        return answer_fresh(found)
+        return answer_fresh(require_found(await read_details(board, ident), "incident"))
 
     @api.get("/alerts/stats", response_model=AlertStats)
     async def read_stats(hours: Annotated[int, Query(ge=1, le=MAX_HOURS)] = 24) -> Response:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 import orjson
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.agent.outage_state import UNKNOWN_STATE, OutageState, parse_state
@@ -32,6 +32,7 @@ from marketswarm.status.probe_past import (
 from marketswarm.text import escape_lines, escape_text
 from marketswarm.truth import Truth
 from marketswarm.truth.document_edit import MASSIVE, page_name
+from marketswarm.web.limits import require_found
 from marketswarm.web.responses import answer_fresh
 from services.board.fleet.alerts import AlertQuery, AlertView, read_alerts
 from services.board.fleet.fleet_board import FleetBoard
@@ -232,8 +233,7 @@ def make_probe_api(board: FleetBoard) -> APIRouter:
     @api.get("/probes/{target:path}", response_model=ProbeAnswer)
     async def read_one_probe(target: str) -> Response:
         """Return one target: its state, uptime, response times, last failures and certificate."""
-        if find_settings(board.truth, target) is None:
-            raise HTTPException(404, "no such target")
+        require_found(find_settings(board.truth, target), "target")
         return answer_fresh(await read_probe(board, target, board.snapshot.at))
 
     return api

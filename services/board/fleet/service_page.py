@@ -1,6 +1,7 @@
 """Put together the page of one service: what the board knows, and what it reads for this page alone."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 from urllib.parse import quote
@@ -86,11 +87,9 @@ async def make_service_page(
 
 
 async def _read_runs(board: FleetBoard, service: ServiceSnapshot) -> tuple[RunView, ...]:
-    try:
-        bus = board.me.bus(service.bus)
-    except BusError:
-        return ()
-    return await read_run_views(bus, service.svc, service.last_run)
+    with contextlib.suppress(BusError):
+        return await read_run_views(board.me.bus(service.bus), service.svc, service.last_run)
+    return ()
 
 
 def outline_beats(board: FleetBoard, service: ServiceSnapshot) -> BeatTimes | None:
