@@ -51,7 +51,7 @@ class TruthText:
     def section(self, svc: str) -> str:
         """Return a service's section as indented JSON; an empty text if it is missing."""
         found = (self.services or {}).get(svc)
-        return "" if found is None else _dump(found)
+        return "" if found is None else format_json(found)
 
 
 async def read_document(buses: Sequence[Bus], key: str) -> TruthText:
@@ -72,7 +72,7 @@ def parse_document(raw: bytes) -> TruthText:
         return TruthText("The document is not JSON.")
     hidden = hide_secrets(found)
     services = hidden.get("services") if isinstance(hidden, dict) else None
-    text = _dump(hidden) if len(raw) <= MAX_SHOWN_BYTES else _TOO_LONG
+    text = format_json(hidden) if len(raw) <= MAX_SHOWN_BYTES else _TOO_LONG
     return TruthText(text, services if isinstance(services, dict) else None)
 
 
@@ -123,5 +123,6 @@ def diff_documents(older: TruthText, newer: TruthText) -> tuple[DiffLine, ...]:
     return tuple(DiffLine(line[0], line[1:]) for line in shown)  # type: ignore[arg-type]
 
 
-def _dump(value: Any) -> str:
+def format_json(value: Any) -> str:
+    """Return JSON with indents, for people, in which every character can be shown."""
     return escape_lines(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())

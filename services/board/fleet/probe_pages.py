@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-import orjson
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse, Response
 
@@ -29,7 +28,7 @@ from marketswarm.status.probe_past import (
     read_readings,
     read_record,
 )
-from marketswarm.text import escape_lines, escape_text
+from marketswarm.text import escape_text
 from marketswarm.truth import Truth
 from marketswarm.truth.document_edit import MASSIVE, page_name
 from marketswarm.web.limits import require_found
@@ -38,6 +37,7 @@ from services.board.fleet.alerts import AlertQuery, AlertView, read_alerts
 from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.words import Phrase, escape_fields
+from services.board.truth_documents import format_json
 
 PROBE_EVENTS: Final = 20
 _EVERY_SEC: Final = 15.0
@@ -119,8 +119,7 @@ def find_settings(truth: Truth, name: str) -> ProbeSection | None:
             given = (each.get("every_sec"), section.settings.get("probe_sec"))
             known = filter(None, (parse_number(one, 0.0, math.inf) for one in given))
             every_sec = next(known, _EVERY_SEC)
-            text = orjson.dumps(each, option=orjson.OPT_INDENT_2).decode()
-            return ProbeSection(every_sec, escape_lines(text))
+            return ProbeSection(every_sec, format_json(each))
     return None
 
 

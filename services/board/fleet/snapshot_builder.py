@@ -41,9 +41,6 @@ _NO_SERVICE: Final = FleetSnapshot(0.0)
 _NO_SECTION: Final = Service(heartbeat=Heartbeat())
 """In place of the section of a service that only the healer's section names."""
 _NO_JOB: Final = JobStatus()
-_OF_ROW: Final = ("bus", "timeout_sec", "instances", "replicas", "rev", "restarts", "held_until", "paused")
-_TEXTS_OF_ROW: Final = ("boot", "status", "acked_by", "held")
-"""What a service has of its row: values, and texts, which others wrote."""
 _KEPT: Final = (
     *("last_beat_at", "instances", "boot", "rev", "restarts", "status", "detail"),
     *("last_run", "next_due_at", "running_since", "early_sec"),
@@ -147,15 +144,23 @@ def _build_service(
 ) -> ServiceSnapshot:
     section, away = reading.truth.services.get(row.svc, _NO_SECTION), reading.away
     job = row.job or _NO_JOB
-    texts: dict[str, Any] = {name: _escape(getattr(row, name)) for name in _TEXTS_OF_ROW}
     view = ServiceSnapshot(
         svc=row.svc,
-        **{name: getattr(row, name) for name in _OF_ROW},
-        **texts,
-        **_describe_row(row),
         state=row.verdict,
+        bus=row.bus,
+        timeout_sec=row.timeout_sec,
         last_beat_at=_date_beat(row.silence_sec, reading.at, before),
+        instances=row.instances,
+        replicas=row.replicas,
+        boot=_escape(row.boot),
+        rev=row.rev,
+        restarts=row.restarts,
+        status=_escape(row.status),
         detail=_escape(row.failure or row.detail),
+        **_describe_row(row),
+        acked_by=_escape(row.acked_by),
+        held=_escape(row.held),
+        held_until=row.held_until,
         hold=None if row.held is None else escape_text(describe_hold(row.held)),
         last_run=_build_run(row.last_run),
         schedule=_escape(job.schedule),
@@ -164,6 +169,7 @@ def _build_service(
         running_since=job.running_since,
         early_sec=job.early_sec,
         hosts=tuple(map(escape_text, row.hosts)) or (() if before is None else before.hosts),
+        paused=row.paused,
         recent=history.recent.get(row.svc, ()),
         uptime=history.uptime.get(row.svc, {}),
         tags=tuple(map(escape_text, section.tags)),
