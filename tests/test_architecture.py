@@ -127,7 +127,7 @@ BREACHES = [
     ("services.mesh.loop", "import typer", "typer, which is known in"),
     ("services.mesh", "from services import rss_agg", "another agent"),
     ("marketswarm.truth.models", "from services.market.records import Bar", "arrows point down"),
-    ("marketswarm.web.guard", "from services.board.menu import KEYS", "arrows point down"),
+    ("marketswarm.web.guard", "from services.board.board import KEYS", "arrows point down"),
     ("marketswarm.web.server", "from marketswarm.agent import agent", "arrows point down"),
     ("services.market.records", "from marketswarm.bus import Bus", "arrows point down"),
     ("services.market.records", "from services.bars import builder", "arrows point down"),

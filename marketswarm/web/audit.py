@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.operator.audit import Act, AuditOutcome, record_act
-from marketswarm.web.away import RETRY_SEC
-from marketswarm.web.limits import RefusedError
+from marketswarm.web.limits import RETRY_SEC, RefusedError
 
 log = logs.get()
 

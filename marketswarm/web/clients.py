@@ -38,17 +38,8 @@ def find_networks(text: str, routes: Path = _ROUTES) -> tuple[Network, ...]:
 
     `routes` is the file with the kernel's routes.
     """
-    found: list[Network] = []
-    for word in filter(None, text.split(",")):
-        address = read_gateway(routes) if word == GATEWAY else word
-        if address is not None:
-            found.append(ipaddress.ip_network(address, strict=False))
-    return tuple(found)
-
-
-def has_gateway(text: str) -> bool:
-    """Return True if a checked list of networks has the word `gateway`."""
-    return GATEWAY in text.split(",")
+    words = (read_gateway(routes) if word == GATEWAY else word for word in text.split(","))
+    return tuple(ipaddress.ip_network(word, strict=False) for word in words if word)
 
 
 def read_gateway(routes: Path = _ROUTES) -> str | None:
@@ -77,32 +68,23 @@ def is_in(address: Address | None, networks: Sequence[Network]) -> bool:
     return plain is not None and any(plain.version == one.version and plain in one for one in networks)
 
 
-class GatewayOverTls:
-    """An ASGI application that takes the client of a request for unknown if it is the gateway, over TLS.
+class ClientFinder:
+    """An ASGI application that hands requests on as those of the clients that trusted `proxies` name.
 
-    The port with TLS is for other machines. An engine may give all of them the gateway's address (a proxy of
-    its own, rootless containers), and they must not be taken for the browser on the host.
+    The client of a request that comes from `gateway` over TLS is taken for unknown, and not believed as a
+    proxy's either. The port with TLS is for other machines. An engine may give all of them the gateway's
+    address (a proxy of its own, rootless containers), and they must not be taken for the browser on the host.
     """
 
-    def __init__(self, app: ASGIApp, routes: Path = _ROUTES) -> None:
-        self._app, self._gateway = app, find_networks(GATEWAY, routes)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = scope.get("client") if scope.get("scheme") in ("https", "wss") else None
-        if client and is_in(_parse_address(client[0]), self._gateway):
-            scope = {**scope, "client": None}
-        await self._app(scope, receive, send)
-
-
-class ForwardedClients:
-    """An ASGI application that hands requests on as those of the clients that trusted `proxies` name."""
-
-    def __init__(self, app: ASGIApp, proxies: Sequence[Network]) -> None:
-        self._app, self._proxies = app, proxies
+    def __init__(self, app: ASGIApp, proxies: Sequence[Network], gateway: Sequence[Network] = ()) -> None:
+        self._app, self._proxies, self._gateway = app, proxies, gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client") if scope["type"] in ("http", "websocket") else None
-        if client and is_in(_parse_address(client[0]), self._proxies):
+        address = _parse_address(client[0]) if client else None
+        if scope.get("scheme") in ("https", "wss") and is_in(address, self._gateway):
+            scope = {**scope, "client": None}
+        elif client and is_in(address, self._proxies):
             scope = {**scope, **find_forwarded(scope["headers"], client, self._proxies)}
         await self._app(scope, receive, send)
 

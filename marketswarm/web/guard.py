@@ -189,8 +189,7 @@ class Guard:
             raise RefusedError(403, reason)
         if token is None:
             now, wall = time.monotonic(), time.time()
-            token = await self._verifier.verify(header, tokens.Scope.READ, find_address(scope), now, wall)
-            verified = token
+            verified = await self._verifier.verify(header, tokens.Scope.READ, find_address(scope), now, wall)
             return lambda: self._verifier.is_current(verified, time.time())
 
         async def has_session() -> bool:

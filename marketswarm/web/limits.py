@@ -1,19 +1,25 @@
-"""Limit how often something may happen, by key (token buckets), and refuse what happens too often. Pure.
+"""Limit how often something may happen, by key (token buckets), and refuse what can't be done now. Pure.
 
 Times are monotonic seconds.
 """
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import ceil
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from marketswarm.bus import BusError
+
+RETRY_SEC: Final = 5.0
+"""In how many seconds a client may try again where a bus did not answer."""
 MAX_KEYS: Final = 10_000  # beyond that, the key that was used longest ago is forgotten
+T = TypeVar("T")
 
 
 class RefusedError(HTTPException):
@@ -31,6 +37,27 @@ class RefusedError(HTTPException):
 
     def __str__(self) -> str:
         return self.reason
+
+
+def require_found(found: T | None, what: str) -> T:
+    """Return what was found, such as a `service`. Raises RefusedError (404) for None."""
+    if found is None:
+        raise RefusedError(404, f"no such {what}")
+    return found
+
+
+@contextlib.contextmanager
+def refuse_without_bus(role: str = "") -> Iterator[None]:
+    """Raise RefusedError (503) if a bus does not answer in the block.
+
+    `role` says for people what the bus is needed for, as in `keeps the tokens`.
+    """
+    try:
+        yield
+    except BusError as error:
+        which = f", which {role}," if role else ""
+        reason = f"bus {error.bus}{which} does not answer: {error.reason}"
+        raise RefusedError(503, reason, RETRY_SEC) from None
 
 
 class RateLimiter:

@@ -8,6 +8,7 @@ A session belongs to a token and to the origin of the page on which its token wa
 secret as a cookie; only the secret's hash is kept, in memory. The sessions end with the process.
 """
 
+import contextlib
 import secrets
 import time
 from collections import OrderedDict
@@ -148,15 +149,10 @@ class SessionGate:
         While the bus that keeps the tokens does not answer, the session is shown, and nothing can be done.
         """
         session = self._find(request)
-        if session is None:
-            return None
-        try:
-            is_current = await self.verifier.is_current(session.token, time.time())
-        except RefusedError:
-            is_current = True
-        if not is_current:
-            self._end(request, session)
-            return None
+        with contextlib.suppress(RefusedError):
+            if session is not None and not await self.verifier.is_current(session.token, time.time()):
+                self._end(request, session)
+                return None
         return session
 
     async def find_token(self, request: Request) -> Token | None:

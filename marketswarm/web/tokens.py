@@ -16,8 +16,7 @@ from starlette.requests import Request
 from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.operator.tokens import Scope, Token, TokenText, read_token
-from marketswarm.web.away import refuse_without_bus
-from marketswarm.web.limits import RateLimiter, RefusedError
+from marketswarm.web.limits import RateLimiter, RefusedError, refuse_without_bus
 
 FAILURES: Final = 10  # wrong tokens of an address that are answered with 401 at once; further ones get 429
 FAILURES_PER_SEC: Final = 0.2

@@ -20,9 +20,8 @@ from marketswarm.web.responses import Templates, make_sentence, redirect
 from marketswarm.web.sessions import SessionOver
 from marketswarm.web.validation import describe_invalid
 from services.board.actions.api import make_actions
-from services.board.actions.forms import make_forms
+from services.board.actions.forms import list_acts, list_announcement_acts, make_forms
 from services.board.actions.links import LinkActs, make_link_site
-from services.board.actions.used_links import UsedLinks
 from services.board.board import Board
 from services.board.fleet.api import make_api
 from services.board.fleet.fleet_board import FleetBoard, NotReady
@@ -101,17 +100,10 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
     app.include_router(make_badge_site(fleet))
     app.include_router(make_market_api(market))
     app.include_router(make_market_site(fleet, market, pages))
-    forms = make_forms(
-        board.gate,
-        board.steering,
-        fleet.refresh,
-        board.announcements,
-        board.healing,
-        templates=fleet.templates,
-    )
-    app.include_router(forms)
-    acts = LinkActs(board.steering, board.healing, UsedLinks(board.steering.audit.bus))
-    app.include_router(make_link_site(acts, fleet.me.settings.approval_link_key, fleet.templates))
+    acts = list_acts(board.steering, board.healing) | list_announcement_acts(board.announcements)
+    app.include_router(make_forms(fleet, acts))
+    links = LinkActs(board.steering, board.healing)
+    app.include_router(make_link_site(links, fleet.me.settings.approval_link_key, fleet.templates))
     app.include_router(make_truth_pages(board.truth))
     app.include_router(make_add_pages(board.truth))
     app.include_router(make_entry_pages(board.truth))

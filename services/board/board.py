@@ -9,11 +9,9 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from marketswarm.agent import Agent
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.truth import SYSTEM, Truth
 from marketswarm.web.audit import AuditLog
-from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.sessions import BrowserSession, SessionGate
 from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
@@ -22,11 +20,12 @@ from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Section
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.fleet.reader import FleetReader
-from services.board.menu import list_sections
+from services.board.fleet.topology import is_monitoring_key
+from services.board.market.feed import list_market_buses
 from services.board.pings.key_pages import KEYS
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.key_steering import KeySteering
-from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
+from services.board.settings import PublicSettings
 from services.board.templates import TEMPLATES
 from services.board.truth.editor import TruthEditor
 from services.board.truth.pages import TruthBoard
@@ -35,14 +34,8 @@ from services.board.truth.pages import TruthBoard
 class Board:
     """The parts that answer requests: what they read, and what steers the fleet and edits the truth."""
 
-    def __init__(
-        self,
-        me: Agent[BoardEnvironment],
-        settings_now: Callable[[], BoardSettings],
-        reader: FleetReader,
-        hub: StreamHub,
-        history_now: Callable[[], FleetHistory | None],
-    ) -> None:
+    def __init__(self, reader: FleetReader, history_now: Callable[[], FleetHistory | None]) -> None:
+        me, hub, settings_now = reader.me, reader.hub, reader.settings_now
         find_system = partial(me.bus, SYSTEM)
 
         def get_truth() -> Truth:
@@ -74,3 +67,31 @@ class Board:
             self._menu = truth, public, menu
         own = (KEYS,) if session is not None and session.may_write else ()
         return (*menu, *own)
+
+
+def list_sections(truth: Truth, public: PublicSettings, *, may_seed: bool = False) -> tuple[Section, ...]:
+    """Return the menu in its order.
+
+    The topology needs a service that passes something on to others, the market one that publishes prices, and
+    the public page one that it shows. `may_seed` says that the truth lets the board change it, which is to be
+    so for "Add". The pages answer all the same, and say what is missing.
+    """
+    beats = {watch.channel for watch in truth.watched()}
+    keys = (
+        point.key
+        for section in truth.services.values()
+        for point in (*section.access_points.publish_to, *section.access_points.subscribe_to)
+    )
+    has_work = any(not is_monitoring_key(key) and key not in beats for key in keys)
+    sections = (
+        (("/", "Fleet"), True),
+        (("/incidents", "Incidents"), True),
+        (("/alerts", "Alerts"), True),
+        (("/topology", "Topology"), has_work),
+        (("/truth", "Truth"), True),
+        (("/notifications", "Notifications"), True),
+        (("/truth/add", "Add"), may_seed),
+        (("/market", "Market"), list_market_buses(truth)),
+        (("/public", "Public"), public.services or public.tags),
+    )
+    return tuple(section for section, is_shown in sections if is_shown)

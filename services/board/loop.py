@@ -8,7 +8,7 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from marketswarm.agent import agent
-from marketswarm.web.clients import ForwardedClients, GatewayOverTls, find_networks, has_gateway
+from marketswarm.web.clients import GATEWAY, ClientFinder, find_networks
 from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.server import open_socket, open_tls_listener, serve
 from services.board.app import create_app
@@ -42,7 +42,7 @@ async def main() -> int:
         listening = open_socket(me.settings.board_host, port, "BOARD")
         tls_port = me.settings.board_tls_port or port
         tls = open_tls_listener(me.settings.board_tls_host, tls_port, me.settings.board_tls_pem, "BOARD")
-        board = Board(me, settings_now, reader, hub, lambda: recorder.history)
+        board = Board(reader, lambda: recorder.history)
         market = Market(me, lambda: settings_now().settings.market)
 
         def close_streams() -> None:
@@ -69,7 +69,7 @@ async def main() -> int:
         me.task(pings.keys.run(), name="ping keys")
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
-        me.expose(partial(collect_board, reader, hub, app, recorder, pings.writer, tls=tls))
+        me.expose(partial(collect_board, reader, app, recorder, pings.writer, tls=tls))
         me.expose(partial(collect_market, market))
         me.log.info("board.listening", host=me.settings.board_host, port=port)
         if tls is not None:
@@ -89,8 +89,6 @@ async def main() -> int:
 def add_clients(app: ASGIApp, settings: BoardEnvironment) -> ASGIApp:
     """Return the application with what finds out who the client of a request is, by the settings."""
     open_to, trusted = settings.board_open_to or "", settings.board_trusted_proxies or ""
+    gateway = find_networks(GATEWAY) if GATEWAY in f"{open_to},{trusted}".split(",") else ()
     proxies = find_networks(trusted)
-    if proxies:
-        app = ForwardedClients(app, proxies)
-    # outermost: what comes over TLS from the gateway's address is not believed as a proxy's either
-    return GatewayOverTls(app) if has_gateway(open_to) or has_gateway(trusted) else app
+    return ClientFinder(app, proxies, gateway) if proxies or gateway else app

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from marketswarm.metrics import Family, MetricTable
-from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.guard import Guard
 from marketswarm.web.tls_listener import TlsListener
 from services.board.fleet.reader import FleetReader
@@ -49,7 +48,6 @@ _METRICS: Final = MetricTable("marketswarm_board_", _HELP)
 
 def collect_board(
     reader: FleetReader,
-    hub: StreamHub,
     guard: Guard,
     recorder: HistoryRecorder,
     pings: PingWriter,
@@ -58,9 +56,9 @@ def collect_board(
 ) -> Iterator[Family]:
     """Yield the metrics of the board but those of the market, by what its parts have counted."""
     return _METRICS.collect(
-        streams=len(hub),
-        streams_cut_off_total=hub.cut_off,
-        events_total=hub.published,
+        streams=len(reader.hub),
+        streams_cut_off_total=reader.hub.cut_off,
+        events_total=reader.hub.published,
         responses_total=guard.responses,
         tls_refused_total=None if tls is None else tls.refused,
         pings_total=pings.acknowledged,

@@ -51,18 +51,16 @@ class TruthText:
     def section(self, svc: str) -> str:
         """Return a service's section as indented JSON; an empty text if it is missing."""
         found = (self.services or {}).get(svc)
-        return "" if found is None else _dump(found)
+        return "" if found is None else format_json(found)
 
 
 async def read_document(buses: Sequence[Bus], key: str) -> TruthText:
     """Return the document of the first bus that has one under `key`; an empty one if none has."""
     for bus in buses:
-        try:
+        with contextlib.suppress(BusError):
             raw = await bus.ask(bus.client.get(key), max_bytes=MAX_DOCUMENT_BYTES + 1024)
-        except BusError:
-            continue
-        if isinstance(raw, bytes):
-            return parse_document(raw)
+            if isinstance(raw, bytes):
+                return parse_document(raw)
     return TruthText()
 
 
@@ -74,7 +72,7 @@ def parse_document(raw: bytes) -> TruthText:
         return TruthText("The document is not JSON.")
     hidden = hide_secrets(found)
     services = hidden.get("services") if isinstance(hidden, dict) else None
-    text = _dump(hidden) if len(raw) <= MAX_SHOWN_BYTES else _TOO_LONG
+    text = format_json(hidden) if len(raw) <= MAX_SHOWN_BYTES else _TOO_LONG
     return TruthText(text, services if isinstance(services, dict) else None)
 
 
@@ -125,5 +123,6 @@ def diff_documents(older: TruthText, newer: TruthText) -> tuple[DiffLine, ...]:
     return tuple(DiffLine(line[0], line[1:]) for line in shown)  # type: ignore[arg-type]
 
 
-def _dump(value: Any) -> str:
+def format_json(value: Any) -> str:
+    """Return JSON with indents, for people, in which every character can be shown."""
     return escape_lines(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())

@@ -41,7 +41,7 @@ class Site:
         self.gate = gate = SessionGate(verifier, "board_test")
         app = FastAPI()
         app.include_router(make_api(SimpleNamespace(hub=self.events)))
-        app.include_router(make_forms(gate, None, None, None, None, templates=TEMPLATES))
+        app.include_router(make_forms(SimpleNamespace(gate=gate, templates=TEMPLATES), {}))
 
         @app.websocket("/ws")
         async def follow(socket: WebSocket) -> None:

@@ -110,9 +110,10 @@ def collect_of_mesh():
 
 
 def collect_of_the_board():
-    reader, writer = SimpleNamespace(took_sec=0.1), SimpleNamespace(acknowledged=Counter(), waiting=0)
+    reader = SimpleNamespace(took_sec=0.1, hub=StreamHub("boot"))
+    writer = SimpleNamespace(acknowledged=Counter(), waiting=0)
     guard, tls = Guard(None, SITE_RULES, None), SimpleNamespace(refused=0)
-    return collect_board(reader, StreamHub("boot"), guard, HistoryRecorder(None), writer, tls=tls)
+    return collect_board(reader, guard, HistoryRecorder(None), writer, tls=tls)
 
 
 def collect_of_its_market():

@@ -27,12 +27,20 @@ from marketswarm.truth.document_edit import EntryFields
 from marketswarm.truth.flows import FlowFault
 from marketswarm.web.responses import ErrorPage, PageModel
 from marketswarm.web.sessions import BrowserSession
-from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
+from services.board.fleet.alerts import (
+    AlertAnswer,
+    AlertPage,
+    AlertQuery,
+    AlertsAnswer,
+    AlertsPage,
+    AlertView,
+)
 from services.board.fleet.beats import BeatInterval, BeatTimes
 from services.board.fleet.frame import Frame
 from services.board.fleet.history import Past
 from services.board.fleet.incident_pages import (
     HealingStatus,
+    IncidentDetails,
     IncidentsPage,
     RecordedIncidentPage,
     RecordPage,
@@ -240,8 +248,8 @@ def make_service_parts(
         one.schedule is not None,
         make_job_view(
             (
-                RunView(AT - 30.0, None, None, None, None, text, text),
-                RunView(AT - 9000.0, AT - 8990.0, 10.0, False, 3, text, f"disk full\n{text}"),
+                RunView(AT - 30.0, None, None, None, None, text),
+                RunView(AT - 9000.0, AT - 8990.0, 10.0, False, 3, f"disk full\n{text}"),
                 RunView(AT - 20_000.0, AT - 19_996.0, 4.0, True, 0),
                 RunView(None, AT - 90_000.0, None, True, 0),
             ),
@@ -360,8 +368,8 @@ def make_rules(snapshot: FleetSnapshot, text: str = "") -> tuple[HeldRule, ...]:
 def make_targets(text: str = "") -> tuple[DownTarget, ...]:
     """Return a page and a source that are down."""
     return (
-        DownTarget("page", "massive/shop" + text, AT - 400, "HTTP 503" + text),
-        DownTarget("source", "source:kraken" + text, None, "refused" + text, is_alert=False),
+        DownTarget("massive", "massive/shop" + text, AT - 400, "HTTP 503" + text),
+        DownTarget("sources", "source:kraken" + text, None, "refused" + text, is_alert=False),
     )
 
 
@@ -409,7 +417,7 @@ def show_record(
             StepView(AT - 90 + number, what, what + text, sec)
             for number, (what, sec) in enumerate((("opened", None), ("acted", 0.2), ("verified", 4.0)))
         )
-        return RecordedIncidentPage(frame, make_outages(snapshot, text)[2], steps)
+        return RecordedIncidentPage(frame, IncidentDetails(make_outages(snapshot, text)[2], steps))
     frame = replace(frame, title="Past incidents", path="/incidents", session=session)
     return make_record_page(snapshot, frame, text)
 
@@ -446,15 +454,13 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
 
     def show_alerts(frame: Frame, params: dict[str, str]) -> PageModel:
         if params["rest"]:
-            return AlertPage(
-                replace(frame, title=events[0].title), events[0], text + hostile, ("system-redis",)
-            )
+            found = AlertAnswer(events[0], ("system-redis",))
+            return AlertPage(replace(frame, title=events[0].title), found, text + hostile)
         types = ("heartbeat_miss", "heartbeat_ok")
         chosen = AlertQuery(params.get("svc", ""), params.get("type", ""))
-        found = tuple(each for each in events if chosen.svc in ("", each.svc))
-        return AlertsPage(
-            frame, chosen, found, "/alerts?before=1", types, {"market-redis": hostile} if hostile else {}
-        )
+        some = tuple(each for each in events if chosen.svc in ("", each.svc))
+        away = {"market-redis": hostile} if hostile else {}
+        return AlertsPage(frame, chosen, AlertsAnswer(some, "1", away), types)
 
     def show_truth(frame: Frame, _params: dict[str, str]) -> PageModel:
         revisions = tuple(

@@ -13,8 +13,13 @@ from marketswarm.status.probe_past import (
 )
 from services.board.fleet.alerts import AlertView
 from services.board.fleet.frame import Frame
-from services.board.fleet.probe_pages import ProbePage
-from services.board.fleet.probe_records import ProbeSection, ProbeView, make_probe_answer, make_views
+from services.board.fleet.probe_pages import (
+    ProbePage,
+    ProbeSection,
+    ProbeView,
+    make_probe_answer,
+    make_views,
+)
 from support.board_examples import AT
 
 

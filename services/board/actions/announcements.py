@@ -21,9 +21,8 @@ from marketswarm.operator.announcements import (
 from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Epoch, Name
 from marketswarm.web.audit import AuditLog
-from marketswarm.web.away import refuse_without_bus
 from marketswarm.web.cache import Cached
-from marketswarm.web.limits import RefusedError
+from marketswarm.web.limits import RefusedError, refuse_without_bus, require_found
 from marketswarm.web.tokens import Client
 from services.board.actions.steering import Line, VerbBody
 from services.board.settings import PublicSettings
@@ -67,20 +66,20 @@ class AnnouncementBoard:
     problem: str | None = field(default=None, init=False)
     """Why they could not be read the last time; None if they could."""
     _known: tuple[Announcement, ...] = field(default=(), init=False)
-    _looks: Cached[str, tuple[tuple[Announcement, ...], str | None]] = field(
+    _looks: Cached[str, tuple[Announcement, ...]] = field(
         default_factory=lambda: Cached(FRESH_SEC), init=False
     )
 
     async def read(self) -> tuple[Announcement, ...]:
         """Return what was read last if the bus does not answer."""
-        self._known, self.problem = await self._looks.find("", self._look)
-        return self._known
+        return await self._looks.find("", self._look)
 
-    async def _look(self) -> tuple[tuple[Announcement, ...], str | None]:
+    async def _look(self) -> tuple[Announcement, ...]:
         try:
-            return await read_announcements(self.bus()), None
+            self._known, self.problem = await read_announcements(self.bus()), None
         except BusError as error:
-            return self._known, f"bus {error.bus}: {error.reason}"
+            self.problem = f"bus {error.bus}: {error.reason}"
+        return self._known
 
     async def publish(self, client: Client, body: AnnouncementBody, now: float) -> Announcement:
         """Publish a new announcement at `now` (epoch seconds).
@@ -101,9 +100,7 @@ class AnnouncementBoard:
         """Publish an update of an announcement at `now` (epoch seconds). Raises as `publish`."""
         with refuse_without_bus():
             found = await read_announcements(self.bus())
-        known = next((one for one in found if one.latest.id == ident), None)
-        if known is None:
-            raise RefusedError(404, "no such announcement")
+        known = require_found(next((one for one in found if one.latest.id == ident), None), "announcement")
         changes = body.model_dump(exclude_none=True) | {"author": body.author or client.name}
         entry = replace(known.latest, ts=max(now, known.latest.ts), **changes)
         self._check_tags(entry)

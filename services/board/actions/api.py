@@ -5,7 +5,7 @@ no other page in a browser can act for its user. The token is verified before th
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -38,6 +38,8 @@ _JSON: Final = "application/json"
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {415: {"description": "The body is not JSON"}}
 """The refusals that not every operation of the API has; `describe_failures` adds the others."""
 _LATER: Final = "Not answered in time: a notifier that runs within a day does it"
+_NO_OTHERS: Final[Mapping[int, str]] = {}
+Route = TypeVar("Route", bound=Callable[..., Any])
 A = TypeVar("A")
 B = TypeVar("B", bound=VerbBody)
 
@@ -50,19 +52,13 @@ def make_actions(
     _add_requests(api, steering, verifier)
     _add_announcements(api, announcements, verifier)
 
-    @api.post(
-        "/monitor/proposals/{ident}/approve",
-        response_model=ApprovalAnswer,
-        openapi_extra=_describe_body(ApproveBody),
-    )
+    @_add_verb(api, "POST", "/monitor/proposals/{ident}/approve", ApproveBody, ApprovalAnswer)
     async def approve(ident: str, request: Request) -> Response:
         """Have a proposal of the medic carried out, once; `fuse` lets it continue after too many remedies."""
         act = partial(healing.approve, ident=ident, now=time.time())
         return answer_fresh(await _act(request, verifier, ApproveBody, act))
 
-    @api.post(
-        "/silences", status_code=201, response_model=SilenceAnswer, openapi_extra=_describe_body(SilenceBody)
-    )
+    @_add_verb(api, "POST", "/silences", SilenceBody, SilenceAnswer, status=201)
     async def add_silence(request: Request) -> Response:
         """Send no notification on some services for a while; what is still down at the end is sent then."""
         act = partial(steering.add_silence, now=time.time())
@@ -78,15 +74,9 @@ def make_actions(
 
 
 def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
-    @api.post(
-        "/incidents/{svc:path}/ack",
-        response_model=RequestAnswer,
-        openapi_extra=_describe_body(AckBody),
-        responses={
-            202: {"description": _LATER},
-            409: {"description": "The notifier refused it: nothing is down under that name"},
-        },
-    )
+    refusals = {202: _LATER, 409: "The notifier refused it: nothing is down under that name"}
+
+    @_add_verb(api, "POST", "/incidents/{svc:path}/ack", AckBody, RequestAnswer, also=refusals)
     async def acknowledge(svc: str, request: Request) -> Response:
         """Say that somebody sees to an outage: no reminders and no escalation until it ends.
 
@@ -94,25 +84,18 @@ def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
         """
         return _answer_request(await _act(request, verifier, AckBody, partial(steering.acknowledge, svc=svc)))
 
-    @api.post(
-        "/notifications/test",
-        response_model=RequestAnswer,
-        openapi_extra=_describe_body(ChannelTestBody),
-        responses={504: {"description": "The notifier did not finish in time"}},
-    )
+    late = {504: "The notifier did not finish in time"}
+
+    @_add_verb(api, "POST", "/notifications/test", ChannelTestBody, RequestAnswer, also=late)
     async def send_test(request: Request) -> Response:
         """Send a test message through the notifier's own queue; the answer has what each receiver said."""
         found = await _act(request, verifier, ChannelTestBody, steering.send_test)
         return answer_fresh(found, 200 if found.done else 504)
 
-    @api.post(
-        "/notifications/resend",
-        response_model=RequestAnswer,
-        openapi_extra=_describe_body(ResendBody),
-        responses={
-            202: {"description": _LATER},
-            409: {"description": "Nothing that was given up has that id, or a channel did not take it again"},
-        },
+    refused = "Nothing that was given up has that id, or a channel did not take it again"
+
+    @_add_verb(
+        api, "POST", "/notifications/resend", ResendBody, RequestAnswer, also={202: _LATER, 409: refused}
     )
     async def resend(request: Request) -> Response:
         """Send again what was given up, under the same id, over the channels that did not take it."""
@@ -120,22 +103,13 @@ def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
 
 
 def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifier: TokenVerifier) -> None:
-    @api.post(
-        "/announcements",
-        status_code=201,
-        response_model=Announcement,
-        openapi_extra=_describe_body(AnnouncementBody),
-    )
+    @_add_verb(api, "POST", "/announcements", AnnouncementBody, Announcement, status=201)
     async def publish(request: Request) -> Response:
         """Tell the readers of the public page of an incident, or of maintenance."""
         act = partial(announcements.publish, now=time.time())
         return answer_fresh(await _act(request, verifier, AnnouncementBody, act), 201)
 
-    @api.patch(
-        "/announcements/{ident}",
-        response_model=Announcement,
-        openapi_extra=_describe_body(AnnouncementUpdateBody),
-    )
+    @_add_verb(api, "PATCH", "/announcements/{ident}", AnnouncementUpdateBody, Announcement)
     async def update(ident: str, request: Request) -> Response:
         """Add an update to an announcement; the state `withdrawn` takes it off the public page."""
         act = partial(announcements.update, ident=ident, now=time.time())
@@ -148,6 +122,33 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         It needs no token beyond the right to read.
         """
         return answer_fresh(await announcements.read())
+
+
+def _add_verb(
+    api: APIRouter,
+    method: str,
+    path: str,
+    model: type[VerbBody],
+    answer: type,
+    *,
+    status: int = 200,
+    also: Mapping[int, str] = _NO_OTHERS,
+) -> Callable[[Route], Route]:
+    """Return what adds a function that takes a `model` from the body of a request, by `_act`.
+
+    FastAPI would parse the body before the token is verified, so it is told only what to say of the body.
+    `also` has the meaning of each other status.
+    """
+    schema = model.model_json_schema()
+    body = {"required": "required" in schema, "content": {_JSON: {"schema": schema}}}
+    return api.api_route(
+        path,
+        methods=[method],
+        status_code=status,
+        response_model=answer,
+        responses={each: {"description": words} for each, words in also.items()},
+        openapi_extra={"requestBody": body},
+    )
 
 
 async def _act(
@@ -170,8 +171,3 @@ async def _act(
 
 def _answer_request(found: RequestAnswer) -> Response:
     return answer_fresh(found, 200 if found.ok else 409 if found.done else 202)
-
-
-def _describe_body(model: type[VerbBody]) -> dict[str, Any]:
-    schema = model.model_json_schema()
-    return {"requestBody": {"required": "required" in schema, "content": {_JSON: {"schema": schema}}}}

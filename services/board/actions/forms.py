@@ -43,6 +43,7 @@ from services.board.actions.steering import (
     Steering,
     VerbBody,
 )
+from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.words import format_age
 
 MAX_NOTICE_CHARS: Final = 500
@@ -57,6 +58,7 @@ _PAGES: Final[Mapping[str, str]] = {
     "announcements": "/announcements",
     "keys": "/keys",
 }
+_PAGES_OF_SERVICE: Final = {"service": "/services/", "entry": "/truth/entry?name="}
 _OVER: Final = "Your session has ended: sign in again."
 _LATER: Final = "The notifier has not answered yet: one that runs within a day does it."
 Act = Callable[[SentForm], Awaitable[PageNotice]]
@@ -79,28 +81,22 @@ class SignInPage:
     title: str = "Sign in"
 
 
-def make_forms(
-    gate: SessionGate,
-    steering: Steering,
-    refresh: Callable[[], Awaitable[None]],
-    announcements: AnnouncementBoard,
-    healing: HealingSteering,
-    *,
-    templates: Templates,
-) -> APIRouter:
-    """Return the routes of the forms; `refresh` returns when the board's snapshot includes what was done."""
+def make_forms(board: FleetBoard, acts: Mapping[str, Act]) -> APIRouter:
+    """Return the routes of the forms; `acts` has by the last word of its path (`/act/silence`) what one does.
+
+    After an act, the answer waits until the board's snapshot includes what was done.
+    """
     forms = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_sign_in(forms, gate, templates)
-    acts = list_acts(steering, healing) | list_announcement_acts(announcements)
+    _add_sign_in(forms, board.gate, board.templates)
 
     @forms.post("/act/{name}")
     async def act(name: str, request: Request) -> Response:
         if name not in acts:
-            return templates.answer_error(404, "No such form", "")
-        form = await gate.read_form(request)
-        notice = await run_act(gate, form, acts[name])
+            return board.templates.answer_error(404, "No such form", "")
+        form = await board.gate.read_form(request)
+        notice = await run_act(board.gate, form, acts[name])
         if not notice.is_bad:
-            await refresh()
+            await board.refresh()
         way = find_way_back(form.fields)
         return redirect(f"{way}{'&' if '?' in way else '?'}said={form.session.add_notice(notice)}")
 
@@ -146,7 +142,7 @@ async def run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
 
 
 def list_acts(steering: Steering, healing: HealingSteering) -> dict[str, Act]:
-    """Return by the last word of its path (`/act/silence`) what each form of the pages does on the buses.
+    """Return by its word what each form of the pages does on the buses.
 
     Each act takes a form that was sent, does it by `steering` or `healing`, which audit it, and returns the
     notice for the next page. It raises RefusedError for a body that is out of bounds.
@@ -245,12 +241,10 @@ def _describe_refused(refused: Mapping[str, str]) -> str:
 
 def find_way_back(fields: Mapping[str, str]) -> str:
     """Return the path of the page that a form was on; nothing in a form can lead anywhere else."""
-    svc = fields.get("svc", "")
-    if fields.get("back") == "service" and svc:
-        return f"/services/{quote(svc[:200], safe='')}"
-    if fields.get("back") == "entry" and svc:
-        return f"/truth/entry?name={quote(svc[:200], safe='')}"
-    return _PAGES.get(fields.get("back", ""), "/incidents")
+    svc, back = fields.get("svc", ""), fields.get("back", "")
+    if svc and back in _PAGES_OF_SERVICE:
+        return f"{_PAGES_OF_SERVICE[back]}{quote(svc[:200], safe='')}"
+    return _PAGES.get(back, "/incidents")
 
 
 def read_state(fields: Mapping[str, str]) -> AnnouncementState | None:

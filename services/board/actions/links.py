@@ -2,30 +2,39 @@
 
 A mail scanner or a chat's preview opens each link that it sees, so opening one does nothing. What links are
 for is `marketswarm/operator/signed_link.py`. A link needs no token: it is one, for a single act.
+
+Which links were used is on the bus of the audit log: a key `board:links:<id>` for each. A link is claimed
+before it acts and marked as used after that, until it counts no more. A claim without an act, of a board that
+was killed between them, ends by itself, and the link counts again.
 """
 
-import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from fastapi import APIRouter, Request
 from pydantic import SecretStr, ValidationError
 from starlette.responses import HTMLResponse, Response
 
+from marketswarm.bus import Bus
+from marketswarm.keys import board_link_key
 from marketswarm.operator.healing_text import describe_proposal
 from marketswarm.operator.signed_link import LINK_PATH, QUIET_SEC, LinkAction, SignedLink, read_link
 from marketswarm.operator.silences import is_pattern
-from marketswarm.text import format_moment
-from marketswarm.web.limits import RefusedError
+from marketswarm.text import format_moment, parse_digits
+from marketswarm.web.limits import RefusedError, refuse_without_bus
 from marketswarm.web.responses import Templates
 from marketswarm.web.sessions import find_origin
 from marketswarm.web.tokens import Client, find_address
 from services.board.actions.steering import AckBody, ApproveBody, HealingSteering, SilenceBody, Steering
-from services.board.actions.used_links import UsedLinks
 from services.board.fleet.incident_record import ProposalView
 
+CLAIMED: Final = b"claimed"
+CLAIM_SEC: Final = 60
+"""How long a claim lasts, in seconds: longer than any act takes."""
+MARGIN_SEC: Final = 60
+"""How much longer than its link the record of its use lasts, in seconds."""
 _UNKNOWN: Final = "this link is not one of ours, or it was changed: copy all of it from the message"
 _ASKED: Final = "The notifier has not answered yet: one that runs within a day does it."
 _APPROVED: Final = "The medic does it within seconds, once, unless something forbids it meanwhile."
@@ -34,72 +43,96 @@ _TITLES: Final = {
     LinkAction.ACK: ("I see to it", "You see to it"),
     LinkAction.QUIET: ("Quiet for 2 h", "Quiet for 2 h"),
 }
+"""By action, the heading before it is done, and after that."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class LinkPage:
-    """What a link would do at `now`, and until when it counts (epoch seconds), or its outcome.
+    """What a link would do at `now` (epoch seconds), or its outcome; `about` names its subjects for people.
 
     `used_at` is when it was used before, `done` what it has just done, in a sentence.
     """
 
     template: ClassVar = "link.html"
-    title: str
+    link: SignedLink
     now: float
-    until: float
-    action: LinkAction
-    author: str
+    about: str
     proposal: ProposalView | None = None
     used_at: float | None = None
     done: str = ""
     ends_at: float | None = None
 
+    @property
+    def title(self) -> str:
+        is_done = self.used_at is not None or self.done != ""
+        return f"{_TITLES[self.link.action][is_done]}: {self.about}"
+
 
 @dataclass(frozen=True, slots=True)
 class LinkActs:
-    """Does what links say, with the operations of tokens, on record in the audit log."""
+    """Does what links say, with the operations of tokens, on record in the audit log.
+
+    Every method raises RefusedError if the bus that has the audit log and the uses of links does not answer.
+    """
 
     steering: Steering
     healing: HealingSteering
-    used: UsedLinks
 
     async def show(self, link: SignedLink, now: float) -> LinkPage:
         """Return the page of a link that was not used yet, or when it was. Raises RefusedError."""
-        used_at = await self.used.find_use(link)
-        if used_at is not None:
-            return _make_page(link, now, is_done=True, used_at=used_at)
-        if link.action is not LinkAction.APPROVE:
-            return _make_page(link, now)
-        return _make_page(link, now, await self.healing.find_proposal(link.subjects[0]))
+        used_at = await self._find_use(link)
+        if used_at is not None or link.action is not LinkAction.APPROVE:
+            return LinkPage(link, now, link.about, used_at=used_at)
+        proposal = await self.healing.find_proposal(link.subjects[0])
+        return LinkPage(link, now, proposal.act, proposal)
 
     async def act(self, link: SignedLink, client: Client, now: float) -> LinkPage:
         """Do what a link says, unless it was used before; return its outcome. Raises RefusedError."""
-        if not await self.used.claim(link):
-            used_at = await self.used.find_use(link)
+        if not await self.claim(link):
+            used_at = await self._find_use(link)
             if used_at is None:
                 raise RefusedError(409, "this link is being used right now: load the page again")
-            return _make_page(link, now, is_done=True, used_at=used_at)
-        async with self._release_if_refused(link):
+            return LinkPage(link, now, link.about, used_at=used_at)
+        try:
             page = await self._do(link, client, now)
-        await self.used.mark_used(link, now)
+        except RefusedError:  # nothing was done, so the link may be used again
+            await self._release(link)
+            raise
+        await self._mark_used(link, now)
         return page
 
-    @contextlib.asynccontextmanager
-    async def _release_if_refused(self, link: SignedLink) -> AsyncIterator[None]:
-        """Give a link back if the block is refused: then nothing was done, and it may be used again."""
-        try:
-            yield
-        except RefusedError:
-            await self.used.release(link)
-            raise
+    async def claim(self, link: SignedLink) -> bool:
+        """Claim a link for CLAIM_SEC; return False if it is claimed or used."""
+        key = board_link_key(link.id)
+        return bool(await self._ask(lambda bus: bus.client.set(key, CLAIMED, nx=True, ex=CLAIM_SEC)))
+
+    async def _find_use(self, link: SignedLink) -> float | None:
+        """Return when a link was used, in epoch seconds; None if it was not."""
+        at = parse_digits(await self._ask(lambda bus: bus.client.get(board_link_key(link.id))))
+        return None if at is None else float(at)
+
+    async def _mark_used(self, link: SignedLink, now: float) -> None:
+        """Record that a link was used at `now` (epoch seconds), until it expires."""
+        left_sec, key = max(0, int(link.until - now)) + MARGIN_SEC, board_link_key(link.id)
+        await self._ask(lambda bus: bus.client.set(key, str(int(now)), ex=left_sec))
+
+    async def _release(self, link: SignedLink) -> None:
+        """Delete the claim of a link that did nothing, so that it counts again."""
+        await self._ask(lambda bus: bus.client.delete(board_link_key(link.id)))
+
+    async def _ask(self, request: Callable[[Bus], Awaitable[T]]) -> T:
+        bus = self.steering.audit.bus()
+        with refuse_without_bus("records the use of links"):
+            answer: T = await bus.ask(request(bus))
+        return answer
 
     async def _do(self, link: SignedLink, client: Client, now: float) -> LinkPage:
         if link.action is LinkAction.APPROVE:
             approval = await self.healing.approve(client, ApproveBody(by=link.author), link.subjects[0], now)
-            title = f"Approved: {describe_proposal(approval.remedy, approval.svc)}"
-            return LinkPage(title, now, link.until, link.action, link.author, done=_APPROVED)
+            return LinkPage(link, now, describe_proposal(approval.remedy, approval.svc), done=_APPROVED)
         if link.action is LinkAction.ACK:
-            return _make_page(link, now, is_done=True, done=await self._acknowledge(link, client))
+            return LinkPage(link, now, link.about, done=await self._acknowledge(link, client))
         return await self._silence(link, client, now)
 
     async def _acknowledge(self, link: SignedLink, client: Client) -> str:
@@ -122,22 +155,7 @@ class LinkActs:
         except ValidationError:
             raise RefusedError(422, "it can't be silenced by its name") from None
         silence = await self.steering.add_silence(client, body, now)
-        return _make_page(link, now, is_done=True, done="No messages about it", ends_at=silence.ends_at)
-
-
-def _make_page(
-    link: SignedLink,
-    now: float,
-    proposal: ProposalView | None = None,
-    *,
-    is_done: bool = False,
-    used_at: float | None = None,
-    done: str = "",
-    ends_at: float | None = None,
-) -> LinkPage:
-    about = link.about if proposal is None else proposal.act
-    title = f"{_TITLES[link.action][is_done]}: {about}"
-    return LinkPage(title, now, link.until, link.action, link.author, proposal, used_at, done, ends_at)
+        return LinkPage(link, now, link.about, done="No messages about it", ends_at=silence.ends_at)
 
 
 def make_link_site(acts: LinkActs, key: SecretStr | None, templates: Templates) -> APIRouter:

@@ -39,8 +39,7 @@ from marketswarm.operator.silences import (
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth import Truth, describe_unknown
 from marketswarm.web.audit import AuditLog
-from marketswarm.web.away import RETRY_SEC
-from marketswarm.web.limits import RefusedError
+from marketswarm.web.limits import RETRY_SEC, RefusedError, require_found
 from marketswarm.web.tokens import Client
 from services.board.fleet.incident_record import IncidentRecord, ProposalView
 from services.board.fleet.snapshot import SilenceView, copy_fields
@@ -151,11 +150,10 @@ class Steering:
     async def end_silence(self, client: Client, ident: str, now: float) -> SilenceAnswer:
         """End a silence at `now` (epoch seconds); one that is over stays as it is."""
         try:
-            found = (await read_silences(self.buses())).silences.get(ident)
+            known = await read_silences(self.buses())
         except NoBusError as error:
             raise RefusedError(503, str(error), RETRY_SEC) from None
-        if found is None:
-            raise RefusedError(404, "no such silence")
+        found = require_found(known.silences.get(ident), "silence")
         if found.has_ended(now):
             return _make_answer(found, self.truth(), {})
         return await self._write_silence(Action.UNSILENCE, client, found.end_at(now), now)

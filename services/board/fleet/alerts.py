@@ -5,7 +5,7 @@ event.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Final
 from urllib.parse import urlencode
@@ -66,33 +66,6 @@ class AlertQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class AlertsPage:
-    """The alert log, the newest event first. `older` is the path of the events before these, or None.
-
-    `away` has the reason for each bus whose log could not be read.
-    """
-
-    template: ClassVar = "alerts.html"
-    frame: Frame
-    query: AlertQuery
-    events: tuple[AlertView, ...] = ()
-    older: str | None = None
-    types: tuple[str, ...] = ()
-    away: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class AlertPage:
-    """One event by its id, with its indented JSON; `buses` are those whose log has it."""
-
-    template: ClassVar = "alert.html"
-    frame: Frame
-    event: AlertView
-    raw: str = ""
-    buses: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class AlertsAnswer:
     """A page of the alert log, the newest first; `older` is the `before` of the next one, null at the end."""
 
@@ -102,12 +75,35 @@ class AlertsAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class AlertFound:
-    """One event: its view, its JSON as it is on the log, and the buses whose log has it."""
+class AlertsPage:
+    """What was found on the alert log by a query; `types` are those to choose from.
+
+    Its `away` has the reason for each bus whose log could not be read.
+    """
+
+    template: ClassVar = "alerts.html"
+    frame: Frame
+    query: AlertQuery
+    found: AlertsAnswer
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AlertAnswer:
+    """One event, and the buses whose log has it."""
 
     event: AlertView
-    raw: bytes
     buses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPage:
+    """One event by its id, with its indented JSON."""
+
+    template: ClassVar = "alert.html"
+    frame: Frame
+    found: AlertAnswer
+    raw: str = ""
 
 
 def make_alert_view(event: Event, position: str = "") -> AlertView:
@@ -143,38 +139,36 @@ async def read_alerts(buses: Sequence[Bus], query: AlertQuery, limit: int = PAGE
     readers = [_BackwardReader(bus, before) for bus in buses]
     found: dict[str, AlertView] = {}
     last: str | None = None
-    for _ in range(MAX_CHUNKS):
-        await asyncio.gather(*(reader.fill() for reader in readers))
-        for entry in _merge(readers):
-            last = entry.id.decode()
-            event = parse_entry(entry)
-            if event is None or event.id in found:
-                continue
-            if query.svc in ("", event.svc) and query.type in ("", event.type):
-                found[event.id] = make_alert_view(event, last)
-                if len(found) >= limit:
-                    return _make_answer(found, last, readers)
+    async for entry in _read_merged(readers):
+        last = entry.id.decode()
+        event = parse_entry(entry)
+        if event is None or event.id in found:
+            continue
+        if query.svc in ("", event.svc) and query.type in ("", event.type):
+            found[event.id] = make_alert_view(event, last)
+            if len(found) >= limit:
+                break
+    else:
         if all(reader.is_done for reader in readers):
-            return _make_answer(found, None, readers)
-    return _make_answer(found, last, readers)
+            last = None
+    away = {reader.bus.name: reader.why for reader in readers if reader.why is not None}
+    return AlertsAnswer(tuple(found.values()), last, away)
 
 
-async def find_alert(buses: Sequence[Bus], event_id: str) -> AlertFound | None:
-    """The id ends with the event's time, so only that part of each log is read; None if no log has it."""
+async def find_alert(buses: Sequence[Bus], event_id: str) -> tuple[AlertAnswer, bytes] | None:
+    """Return an event, and its JSON as it is on the log; None if no log has it.
+
+    The id ends with the event's time, so only that part of each log is read.
+    """
     at_msec = parse_digits(event_id.rpartition(".")[2])
     if at_msec is None:
         return None
     found = await asyncio.gather(*(_find_on_bus(bus, event_id, at_msec) for bus in buses))
-    holders = [(bus.name, entry) for bus, entry in zip(buses, found, strict=True) if entry is not None]
+    holders = {bus.name: each for bus, each in zip(buses, found, strict=True) if each is not None}
     if not holders:
         return None
-    entry = holders[0][1]
-    event = parse_entry(entry)
-    if event is None or entry.fields is None:
-        return None
-    return AlertFound(
-        make_alert_view(event, entry.id.decode()), entry.fields[b"event"], tuple(name for name, _ in holders)
-    )
+    view, raw = next(iter(holders.values()))
+    return AlertAnswer(view, tuple(holders)), raw
 
 
 def parse_entry(entry: StreamEntry) -> Event | None:
@@ -214,25 +208,20 @@ class _BackwardReader:
             self.is_done = True
 
 
-def _merge(readers: Sequence[_BackwardReader]) -> Iterable[StreamEntry]:
-    """Yield the newest entry of all readers, until one of them must read on; remove what is yielded."""
-    while True:
+async def _read_merged(readers: Sequence[_BackwardReader]) -> AsyncIterator[StreamEntry]:
+    """Yield the entries of all readers, the newest first; all that are left after MAX_CHUNKS are not read."""
+    for _ in range(MAX_CHUNKS):
+        await asyncio.gather(*(reader.fill() for reader in readers))
         waiting = [reader for reader in readers if not reader.is_done]
-        if not waiting or any(not reader.entries for reader in waiting):
+        if not waiting:
             return
-        newest = max(waiting, key=lambda reader: entry_sort_key(reader.entries[0].id))
-        yield newest.entries.pop(0)
+        while all(reader.entries for reader in waiting):
+            newest = max(waiting, key=lambda reader: entry_sort_key(reader.entries[0].id))
+            yield newest.entries.pop(0)
 
 
-def _make_answer(
-    found: Mapping[str, AlertView], older: str | None, readers: Iterable[_BackwardReader]
-) -> AlertsAnswer:
-    away = {reader.bus.name: reader.why for reader in readers if reader.why is not None}
-    return AlertsAnswer(tuple(found.values()), older, away)
-
-
-async def _find_on_bus(bus: Bus, event_id: str, at_msec: int) -> StreamEntry | None:
-    """Return the entry of the event on one bus's log; None if it is not there or the bus fails."""
+async def _find_on_bus(bus: Bus, event_id: str, at_msec: int) -> tuple[AlertView, bytes] | None:
+    """Return the event as one bus's log has it, and its JSON; None if it is not there or the bus fails."""
     first, last = f"{max(0, at_msec - MAX_EARLY_MSEC)}", f"{at_msec + MAX_LATE_MSEC}"
     try:
         for _ in range(MAX_CHUNKS):
@@ -241,8 +230,8 @@ async def _find_on_bus(bus: Bus, event_id: str, at_msec: int) -> StreamEntry | N
                 return None
             for entry in entries:
                 event = parse_entry(entry)
-                if event is not None and event.id == event_id:
-                    return entry
+                if event is not None and event.id == event_id and entry.fields is not None:
+                    return make_alert_view(event, entry.id.decode()), entry.fields[b"event"]
             first = f"({entries[-1].id.decode()}"
     except BusError:
         return None

@@ -5,20 +5,21 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 import orjson
-from fastapi import APIRouter, Header, HTTPException, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from marketswarm.operator.dead_messages import UndeliveredMessage
 from marketswarm.status.channel_records import ChannelStatus
 from marketswarm.status.notifications import PendingDelivery
 from marketswarm.web.event_stream import StreamsFull
+from marketswarm.web.limits import RETRY_SEC, RefusedError, require_found
 from marketswarm.web.responses import answer_body, answer_fresh
 from services.board.fleet.alerts import (
     MAX_PAGE_EVENTS,
     PAGE_EVENTS,
+    AlertAnswer,
     AlertQuery,
     AlertsAnswer,
-    AlertView,
     find_alert,
     read_alerts,
 )
@@ -27,7 +28,6 @@ from services.board.fleet.notifications import read_dead_letters
 from services.board.fleet.snapshot import FleetSnapshot, IncidentView, ServiceSnapshot
 
 Text = Annotated[str, Query(max_length=300)]
-RETRY_SEC: Final = 5
 STREAM_TYPE: Final = "text/event-stream"
 STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -56,14 +56,6 @@ class NotificationsAnswer:
     statuses: tuple[ChannelStatus, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AlertAnswer:
-    """One event, and the buses whose log has it."""
-
-    event: AlertView
-    buses: tuple[str, ...]
-
-
 def make_api(board: FleetBoard) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
     _add_fleet(api, board)
@@ -81,10 +73,8 @@ def make_api(board: FleetBoard) -> APIRouter:
     @api.get("/alerts/{event_id}", response_model=AlertAnswer)
     async def read_alert(event_id: str) -> Response:
         """Return one event of the alert log."""
-        found = await find_alert(board.buses, event_id)
-        if found is None:
-            raise HTTPException(404, "no such event")
-        return answer_fresh(AlertAnswer(found.event, found.buses))
+        answer, _ = require_found(await find_alert(board.buses, event_id), "event")
+        return answer_fresh(answer)
 
     @api.get("/stream", response_class=StreamingResponse, responses={200: {"content": {STREAM_TYPE: {}}}})
     async def follow(
@@ -100,7 +90,7 @@ def make_api(board: FleetBoard) -> APIRouter:
         try:
             events = board.hub.follow(last_event_id or after)
         except StreamsFull:
-            raise HTTPException(503, "too many streams", {"Retry-After": str(RETRY_SEC)}) from None
+            raise RefusedError(503, "too many streams", RETRY_SEC) from None
         return StreamingResponse(events, headers=STREAM_HEADERS, media_type=STREAM_TYPE)
 
     return api
@@ -125,9 +115,7 @@ def _add_fleet(api: APIRouter, board: FleetBoard) -> None:
     @api.get("/services/{svc}", response_model=ServiceSnapshot)
     async def read_service(svc: str, request: Request) -> Response:
         """Return one service."""
-        found = board.snapshot.find(svc)
-        if found is None:
-            raise HTTPException(404, "no such service")
+        found = require_found(board.snapshot.find(svc), "service")
         return answer_body(request, orjson.dumps(found), f'W/"{board.hub.position}"')
 
     @api.get("/incidents", response_model=tuple[IncidentView, ...])

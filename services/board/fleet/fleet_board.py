@@ -8,37 +8,26 @@ from typing import Final
 from starlette.requests import Request
 
 from marketswarm.agent import Agent
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.keys import ALERTS
 from marketswarm.status.topology import read_topology
 from marketswarm.status.topology_view import TopologyView
-from marketswarm.truth import MEDIC, Truth
+from marketswarm.truth import Truth
 from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.responses import Templates
 from marketswarm.web.sessions import BrowserSession, SessionGate
 from services.board.fleet.frame import Frame, Section
-from services.board.fleet.incident_record import (
-    HeldRules,
-    IncidentRecord,
-    read_down_targets,
-    read_held_rules,
-)
+from services.board.fleet.incident_record import HeldRules, IncidentRecord, read_held_rules
 from services.board.fleet.reader import STALE_SEC, FleetReader
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
 
 REFRESH_SEC: Final = 1.5  # how long the answer to a form waits until the board has read what the form changed
 
-_PROBING: Final = frozenset({"massive", "sources"})
-"""The services that keep the state of what they ask, such as pages and sources of the market."""
-
 
 class NotReady(Exception):  # noqa: N818 - becomes an answer
     """The board has not read the fleet yet, so there is nothing to show."""
-
-    def __init__(self) -> None:
-        super().__init__("the fleet was not read yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +55,7 @@ class FleetBoard:
     def snapshot(self) -> FleetSnapshot:
         """The latest snapshot. Raises NotReady before the first one."""
         if self.reader.snapshot is None:
-            raise NotReady
+            raise NotReady("the fleet was not read yet")
         return self.reader.snapshot
 
     @property
@@ -107,16 +96,7 @@ class FleetBoard:
         They are on the bus of the alerts.
         """
         name, _ = self.truth.alert_target(ALERTS)
-        rules, targets = HeldRules(), HeldRules()
-        try:
-            bus = self.me.bus(name)
-        except BusError as error:
-            return HeldRules(away=f"bus {error.bus}: {error.reason}")
-        if MEDIC in self.truth.services:  # a medic that was taken out leaves its record
-            rules = await read_held_rules(bus)
-        if not _PROBING.isdisjoint(self.truth.services):
-            targets = await read_down_targets(bus)
-        return replace(rules, targets=targets.targets, away=rules.away or targets.away)
+        return await read_held_rules(lambda: self.me.bus(name), self.truth.services)
 
     async def read_topology(self) -> TopologyView:
         return await read_topology(self.truth, self.me.revision, self.me.bus)

@@ -11,6 +11,7 @@ at any time.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from marketswarm.history.fleet_history import FleetHistory
@@ -137,8 +138,6 @@ class HistoryBuilder:
         self._uptime: dict[str, Mapping[str, Uptime]] = {}
         self._uptime_at = self._begun_at = float("-inf")
         self._uptime_of: FleetHistory | None = None
-        self._views: dict[tuple[Span, ...], tuple[BarSpan, ...]] = {}
-        self._sums: dict[tuple[Seconds, int | None], Uptime] = {}
 
     async def build(self, history: FleetHistory | None, now: float) -> HistoryExtract:
         """Return the spans of the last hour and the uptime of each service; none without a history.
@@ -166,7 +165,7 @@ class HistoryBuilder:
             key = (*history.recent_key(svc, now), history.services[svc].timeline)
             known = self._recent.get(svc)
             if known is None or known.key != key or known.is_early(now):
-                spans = self._view_spans(tuple(history.recent(svc, now)), now)
+                spans = _share_spans(tuple(history.recent(svc, now)), now)
                 if known is not None and known.key == key:
                     known = _Recent(key, known.spans if known.spans == spans else spans, known.first_at, now)
                 else:
@@ -177,35 +176,31 @@ class HistoryBuilder:
             self._recent = {svc: self._recent[svc] for svc in found}
         return found
 
-    def _view_spans(self, spans: tuple[Span, ...], now: int) -> tuple[BarSpan, ...]:
-        """Return spans as the snapshot has them; equal ones are one object."""
-        if spans not in self._views:
-            if len(self._views) > _MAX_SHARED:
-                self._views.clear()
-            self._views[spans] = tuple(view_spans(spans, now))
-        return self._views[spans]
-
     async def _build_uptime(self, history: FleetHistory, now: int) -> dict[str, Mapping[str, Uptime]]:
-        self._sums.clear()
         starts = {window: (now // HOUR_SEC - hours) * HOUR_SEC for window, hours in WINDOWS.items()}
         found, time_slice = dict[str, Mapping[str, Uptime]](), TimeSlice()
         for svc, record in list(history.services.items()):
             await time_slice.pause()
             begin = record.first * HOUR_SEC
             found[svc] = {
-                window: self._view_sum(seconds, begin if begin > starts[window] else None)
+                window: _share_uptime(seconds, begin if begin > starts[window] else None)
                 for window, seconds in history.uptime(svc, now).items()
             }
         return found
 
-    def _view_sum(self, seconds: Seconds, begin: int | None) -> Uptime:
-        """Return seconds, and a history's begin in their window, as the snapshot has them; shared."""
-        key = seconds, begin
-        if key not in self._sums:
-            share = seconds.share
-            self._sums[key] = Uptime(
-                None if share is None else round(share, SHARE_DIGITS),
-                float(seconds.unknown),
-                None if begin is None else float(begin),
-            )
-        return self._sums[key]
+
+@lru_cache(_MAX_SHARED)
+def _share_spans(spans: tuple[Span, ...], now: int) -> tuple[BarSpan, ...]:
+    """Return spans as the snapshot has them; those of services with the same past are one object."""
+    return tuple(view_spans(spans, now))
+
+
+@lru_cache(_MAX_SHARED)
+def _share_uptime(seconds: Seconds, begin: int | None) -> Uptime:
+    """Return seconds, and a history's begin in their window, as the snapshot has them; shared as well."""
+    share = seconds.share
+    return Uptime(
+        None if share is None else round(share, SHARE_DIGITS),
+        float(seconds.unknown),
+        None if begin is None else float(begin),
+    )

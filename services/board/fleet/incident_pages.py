@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.operator.healing_attempts import ApprovalStats, measure_approvals
@@ -16,7 +16,9 @@ from marketswarm.operator.healing_stats import (
     measure_resolutions,
 )
 from marketswarm.text import escape_text
+from marketswarm.truth import MEDIC
 from marketswarm.web.cache import Cached
+from marketswarm.web.limits import require_found
 from marketswarm.web.responses import answer_fresh
 from services.board.fleet.alerts import AlertsAnswer
 from services.board.fleet.fleet_board import FleetBoard
@@ -37,7 +39,6 @@ from services.board.fleet.incident_record import (
 )
 from services.board.fleet.open_incidents import IncidentCard, make_cards, write_summary
 
-MEDIC: Final = "medic"
 SHOWN: Final = 50
 MAX_SHOWN: Final = 1000
 MAX_HOURS: Final = 24 * 31
@@ -139,9 +140,16 @@ class RecordedIncidentPage:
 
     template: ClassVar = "recorded_incident.html"
     frame: Frame
-    incident: IncidentSummary
-    timeline: tuple[StepView, ...]
-    diagnosis: DiagnosisView | None
+    found: IncidentDetails
+
+
+async def read_details(board: FleetBoard, ident: str) -> IncidentDetails | None:
+    """Return an outage that is on record; None if it is not, or not any more."""
+    found = (await board.record.read()).find(ident)
+    if found is None:
+        return None
+    diagnosis = await board.record.read_diagnosis(found)
+    return IncidentDetails(summarize_incident(found), make_steps(found), diagnosis)
 
 
 def make_status(board: FleetBoard, found: RecordedIncidents) -> HealingStatus:
@@ -199,11 +207,7 @@ def make_record_api(board: FleetBoard) -> APIRouter:
     @api.get("/monitor/incidents/{ident}", response_model=IncidentDetails)
     async def read_incident(ident: str) -> Response:
         """Return one outage with its timeline and diagnosis."""
-        found = (await board.record.read()).find(ident)
-        if found is None:
-            raise HTTPException(404, "no such incident")
-        diagnosis = await board.record.read_diagnosis(found)
-        return answer_fresh(IncidentDetails(summarize_incident(found), make_steps(found), diagnosis))
+        return answer_fresh(require_found(await read_details(board, ident), "incident"))
 
     @api.get("/alerts/stats", response_model=AlertStats)
     async def read_stats(hours: Annotated[int, Query(ge=1, le=MAX_HOURS)] = 24) -> Response:
@@ -257,15 +261,12 @@ def make_record_site(board: FleetBoard) -> APIRouter:
 
     @site.get("/incidents/past/{ident}")
     async def show_incident(ident: str) -> Response:
-        found = (await board.record.read()).find(ident)
+        found = await read_details(board, ident)
         if found is None:
             return board.templates.answer_error(
                 404, "No such incident", "It is not on record, or not any more."
             )
-        frame = board.make_frame(f"{escape_text(found.svc)}: outage on record", "/incidents")
-        diagnosis = await board.record.read_diagnosis(found)
-        return board.templates.answer(
-            RecordedIncidentPage(frame, summarize_incident(found), make_steps(found), diagnosis)
-        )
+        frame = board.make_frame(f"{found.incident.container_name}: outage on record", "/incidents")
+        return board.templates.answer(RecordedIncidentPage(frame, found))
 
     return site

@@ -6,9 +6,9 @@ what is shown here: all texts are escaped.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES, AlertRule, OutageState, parse_state
 from marketswarm.bus import Bus, BusError
@@ -119,10 +119,11 @@ class HeldRule:
 class DownTarget:
     """A page that massive probes, or a source of the market, that is down: since when (epoch seconds), why.
 
-    `key` is by what name messages call it, `massive/shop`. `is_alert` says that its loss was published.
+    `by` is the service that asks it, `massive` or `sources`, and `key` by what name messages call it,
+    `massive/shop`. `is_alert` says that its loss was published.
     """
 
-    kind: Literal["page", "source"]
+    by: str
     key: str
     since: float | None
     why: str
@@ -204,14 +205,17 @@ class IncidentRecord:
         self._looks.clear()
 
     async def _look(self) -> RecordedIncidents:
-        try:
-            async with self._lock:
+        incidents, away, blown_at = self._known.incidents, None, self._known.blown_at
+        async with self._lock:
+            try:
                 await self._follow()
                 blown_at = await read_blown_at(self._get_bus())
-                self._known = replace(self._known, blown_at=blown_at)
-        except BusError as error:
-            return replace(self._known, away=f"bus {error.bus}: {error.reason}")
-        return self._known
+            except BusError as error:
+                away = f"bus {error.bus}: {error.reason}"
+            if self._has_new:
+                incidents, self._has_new = tuple(fold_incidents(self._entries)), False
+            self._known = RecordedIncidents(incidents, self._unusable, away, blown_at)
+            return self._known
 
     async def _follow(self) -> None:
         """Read what is new. Raises BusError; what was read before that is kept."""
@@ -219,60 +223,41 @@ class IncidentRecord:
         if self._follower is None or self._follower.bus is not bus:
             self._follower = StreamFollower(bus, MEDIC_INCIDENTS)
             self._begin_anew()
-        try:
-            while True:
-                page, loss = await self._follower.read(_PAGE)
-                if loss is not None and loss.oldest is None:  # the stream was created again
-                    self._begin_anew()
-                if not page:
-                    break
-                raws = ((each.fields or {}).get(ENTRY_FIELD.encode(), b"") for each in page)
-                parsed = list(map(TimelineEntry.parse, raws))
-                self._entries += [each for each in parsed if each is not None]
-                self._unusable += parsed.count(None)
-                self._has_new = True
-        finally:
-            if self._has_new:
-                incidents = tuple(fold_incidents(self._entries))
-                self._known = replace(self._known, incidents=incidents, unusable=self._unusable)
-                self._has_new = False
+        while True:
+            page, loss = await self._follower.read(_PAGE)
+            if loss is not None and loss.oldest is None:  # the stream was created again
+                self._begin_anew()
+            if not page:
+                break
+            raws = ((each.fields or {}).get(ENTRY_FIELD.encode(), b"") for each in page)
+            parsed = list(map(TimelineEntry.parse, raws))
+            self._entries += [each for each in parsed if each is not None]
+            self._unusable += parsed.count(None)
+            self._has_new = True
 
     def _begin_anew(self) -> None:
         self._entries.clear()
         self._unusable, self._has_new = 0, True
 
 
-async def read_held_rules(bus: Bus) -> HeldRules:
-    """Return the rules that hold, MAX_HELD at most; states that can't be parsed are skipped."""
-    try:
-        states = await _read_down(bus, MONITOR)
-    except BusError as error:
-        return HeldRules(away=f"bus {error.bus}: {error.reason}")
-    found = []
-    for name, state in states:
-        rule, _, subject = escape_text(name).partition("/")
-        found.append(HeldRule(rule, subject, state.since, escape_text(state.error or "")))
-    return HeldRules(tuple(found))
+async def read_held_rules(get_bus: Callable[[], Bus], services: Container[str]) -> HeldRules:
+    """Return the medic's rules that hold, and the pages and sources that are down, MAX_HELD of each at most.
 
-
-async def read_down_targets(bus: Bus) -> HeldRules:
-    """Return the pages and sources that are down, MAX_HELD of each at most; skip what can't be parsed."""
-    kinds: tuple[tuple[Literal["page", "source"], AlertRule], ...] = (("page", PROBES), ("source", SOURCES))
+    `services` are those of the truth: a medic that was taken out leaves its record. States that can't be
+    parsed are skipped. If the bus fails, there is what was read until then.
+    """
+    rules, targets, away = list[HeldRule](), list[DownTarget](), None
     try:
-        found = [
-            DownTarget(
-                kind,
-                escape_text(f"{rule.prefix}{name}"),
-                state.since,
-                escape_text(state.error or ""),
-                is_alert=bool(state.told),
-            )
-            for kind, rule in kinds
-            for name, state in await _read_down(bus, rule)
-        ]
+        for name, state in await _read_down(get_bus(), MONITOR) if MONITOR.by in services else ():
+            rule, _, subject = escape_text(name).partition("/")
+            rules.append(HeldRule(rule, subject, state.since, escape_text(state.error or "")))
+        for asked in (PROBES, SOURCES) if PROBES.by in services or SOURCES.by in services else ():
+            for name, state in await _read_down(get_bus(), asked):
+                key, why = escape_text(f"{asked.prefix}{name}"), escape_text(state.error or "")
+                targets.append(DownTarget(asked.by, key, state.since, why, is_alert=bool(state.told)))
     except BusError as error:
-        return HeldRules(away=f"bus {error.bus}: {error.reason}")
-    return HeldRules(targets=tuple(found))
+        away = f"bus {error.bus}: {error.reason}"
+    return HeldRules(tuple(rules), tuple(targets), away)
 
 
 async def _read_down(bus: Bus, rule: AlertRule) -> list[tuple[str, OutageState]]:

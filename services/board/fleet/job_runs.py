@@ -4,7 +4,7 @@ The runs are read from the stream of the job's pings; what is made of them is pu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from statistics import median
 from typing import Final
@@ -12,9 +12,9 @@ from typing import Final
 from marketswarm.bus import Bus, BusError
 from marketswarm.pings import JobRun
 from marketswarm.status.job_runs import make_last_run, read_runs
-from marketswarm.text import escape_lines, escape_text
+from marketswarm.text import escape_lines
 from marketswarm.truth import Schedule
-from services.board.fleet.snapshot import LastRunView
+from services.board.fleet.snapshot import LastRunView, copy_fields
 
 SHOWN: Final = 10  # how many runs a page shows, the latest first
 FIRST_LINES: Final = 3  # how many lines of a run's output are shown before all of it is asked for
@@ -34,7 +34,6 @@ class RunView:
     took_sec: float | None
     ok: bool | None
     exit_code: int | None
-    rid: str = ""
     text: str = ""
 
     @property
@@ -69,15 +68,7 @@ def make_job_view(runs: Sequence[RunView], schedule: Schedule | None, now: float
 
 async def read_run_views(bus: Bus, svc: str, last_run: LastRunView | None) -> tuple[RunView, ...]:
     """Return the runs of a service, the latest first; the last one alone if the bus does not answer."""
-    last = None
-    if last_run is not None:
-        last = make_last_run(
-            last_run.ended_at,
-            last_run.took_sec,
-            last_run.text,
-            ok=last_run.ok,
-            exit_code=last_run.exit_code,
-        )
+    last = None if last_run is None else make_last_run(**asdict(last_run))
     try:
         runs = await read_runs(bus, svc, last)
     except BusError:
@@ -86,12 +77,4 @@ async def read_run_views(bus: Bus, svc: str, last_run: LastRunView | None) -> tu
 
 
 def view_run(run: JobRun) -> RunView:
-    return RunView(
-        run.started_at,
-        run.ended_at,
-        run.took_sec,
-        run.ok,
-        run.exit_code,
-        escape_text(run.rid or ""),
-        escape_lines(run.output.strip()),
-    )
+    return RunView(**copy_fields(run, RunView), text=escape_lines(run.output.strip()))

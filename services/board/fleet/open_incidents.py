@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.agent.outage_state import MONITOR
+from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES
 from marketswarm.operator.healing import FUSE, HealingIncident
 from marketswarm.operator.healing_text import HealingStand, describe_measurement, describe_stand
 from marketswarm.status.notifications import OpenIncident, describe_hold
@@ -25,6 +25,9 @@ from services.board.fleet.incident_record import (
 from services.board.fleet.snapshot import FleetSnapshot, IncidentView, ServiceSnapshot
 from services.board.fleet.words import Phrase
 
+Sentence = tuple[Phrase, ...]
+Notified = Mapping[str, OpenIncident]
+"""The outages that the notifier has, by its key for each."""
 NOTIFIER: Final = "notifier"
 DEGRADED: Final = "degraded"
 _OF_STEPS: Final[Mapping[str, str]] = {
@@ -38,21 +41,19 @@ _STATES: Final[Mapping[ServiceState, str]] = {
     ServiceState.UNWATCHABLE: "the healer can't watch it",
 }
 """What happened to a service that is neither up nor down, by its state."""
-_TARGETS: Final[Mapping[str, tuple[str, str, str, str]]] = {
-    "page": (
-        "massive",
+_TARGETS: Final[Mapping[str, tuple[str, str, str]]] = {
+    PROBES.by: (
         "probing",
         "its probes fail",
         "open its address, and see to what serves it; `marketswarm logs massive` shows the probes",
     ),
-    "source": (
-        "sources",
+    SOURCES.by: (
         "asking",
         "it serves nothing",
         "nothing while another source serves: `marketswarm source status` shows that, and why this one fails",
     ),
 }
-"""By kind of what is asked: who asks it, in which word, what happened to it, and what a person can do."""
+"""By the service that asks: in which word, what happened to what it asks, and what a person can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,10 @@ class IncidentCard:
     subject: str
     state: str
     word: str
-    what: tuple[tuple[Phrase, ...], ...]
-    medic: tuple[Phrase, ...]
+    what: tuple[Sentence, ...]
+    medic: Sentence
     then: str
-    told: tuple[tuple[Phrase, ...], ...]
+    told: tuple[Sentence, ...]
     service: ServiceSnapshot | None = None
     outage: IncidentView | None = None
     rules: tuple[HeldRule, ...] = ()
@@ -106,16 +107,12 @@ class _Subject:
 
 
 def make_cards(
-    snapshot: FleetSnapshot,
-    record: RecordedIncidents,
-    known: HeldRules,
-    notified: Mapping[str, OpenIncident],
+    snapshot: FleetSnapshot, record: RecordedIncidents, known: HeldRules, notified: Notified
 ) -> tuple[IncidentCard, ...]:
     """Return a card for each subject: first the medic that has stopped, then what is down, then the others.
 
-    `known` has the rules that hold, and the pages and sources that are down. `notified` are the
-    outages that the notifier has, by its key for each. What is down because of another service is named on
-    the card of that one, unless something waits for a person.
+    `known` has the rules that hold, and the pages and sources that are down. What is down because of another
+    service is named on the card of that one, unless something waits for a person.
     """
     held: dict[str, list[HeldRule]] = {}
     for rule in known.rules:
@@ -152,7 +149,7 @@ def make_cards(
     return (*fuse, *sorted(shown, key=lambda each: each.state != "down"))
 
 
-def _make_card(of: _Subject, snapshot: FleetSnapshot, notified: Mapping[str, OpenIncident]) -> IncidentCard:
+def _make_card(of: _Subject, snapshot: FleetSnapshot, notified: Notified) -> IncidentCard:
     shown = tuple(each for each in of.rules if each.rule not in _OF_STEPS)
     stand = None if of.recorded is None else describe_stand(of.recorded)
     state, word = _find_mark(of)
@@ -175,19 +172,14 @@ def _make_card(of: _Subject, snapshot: FleetSnapshot, notified: Mapping[str, Ope
     )
 
 
-def _make_target_card(
-    target: DownTarget, snapshot: FleetSnapshot, notified: Mapping[str, OpenIncident]
-) -> IncidentCard:
+def _make_target_card(target: DownTarget, snapshot: FleetSnapshot, notified: Notified) -> IncidentCard:
     """Return the card of a page or a source: its program keeps asking, a person repairs the rest."""
-    asker, does, what, then = _TARGETS[target.kind]
-    known, service = notified.get(target.key), snapshot.find(asker)
+    does, what, then = _TARGETS[target.by]
+    known, service = notified.get(target.key), snapshot.find(target.by)
     why = f": {target.why}" if target.why else ""
-    since = (
-        (Phrase(f"{what}{why}"),) if target.since is None else (Phrase(f"{what}{why}, since", target.since),)
-    )
-    done = f"{asker} keeps {does} it"
+    done = f"{target.by} keeps {does} it"
     if service is not None and service.state is not ServiceState.UP:
-        done = f"{asker} is {service.word}: nobody is {does} it"
+        done = f"{target.by} is {service.word}: nobody is {does} it"
     told = _list_told(snapshot, {target.key: ""}, notified, is_down=True)
     if not target.is_alert:
         told = ((Phrase("no one: the truth says that its loss is no alert"),),)
@@ -195,7 +187,7 @@ def _make_target_card(
         target.key,
         "failed",
         "fails",
-        (since,),
+        (_say_since(f"{what}{why}", target.since),),
         (Phrase(done),),
         f"nothing: {escape_text(known.acked_by)} sees to it"
         if known is not None and known.acked_by
@@ -205,9 +197,7 @@ def _make_target_card(
     )
 
 
-def _make_fuse_card(
-    fuse: ProposalView, snapshot: FleetSnapshot, notified: Mapping[str, OpenIncident]
-) -> IncidentCard:
+def _make_fuse_card(fuse: ProposalView, snapshot: FleetSnapshot, notified: Notified) -> IncidentCard:
     what = ((Phrase("it applied too many remedies in a short time, at", fuse.since),),)
     told = _list_told(snapshot, {f"{MONITOR.prefix}{FUSE}/fleet": ""}, notified, is_down=True)
     return IncidentCard(
@@ -233,13 +223,13 @@ def _find_mark(of: _Subject) -> tuple[str, str]:
     return ("up", "up again") if state is ServiceState.UP else ("unknown", "on record")
 
 
-def _list_happened(of: _Subject) -> list[tuple[Phrase, ...]]:
+def _list_happened(of: _Subject) -> list[Sentence]:
     """Return what happened to a service, without what its rules say."""
     one = of.service
     if one is not None and of.is_down:
         since = Phrase(one.outage or "down", one.outage_at)
         return [(since, Phrase(one.failure)) if one.failure else (since,)]
-    found: list[tuple[Phrase, ...]] = []
+    found: list[Sentence] = []
     if one is not None and one.state in _STATES:
         run = one.last_run
         found.append((Phrase(f"{_STATES[one.state]}{f': {run.text}' if run and run.text else ''}"),))
@@ -250,21 +240,21 @@ def _list_happened(of: _Subject) -> list[tuple[Phrase, ...]]:
     return found
 
 
-def _describe_rule(rule: HeldRule) -> tuple[Phrase, ...]:
+def _describe_rule(rule: HeldRule) -> Sentence:
     """Return `rule memory: the memory that it uses: 91 %, above 80 for 300 s, since 12:00`."""
     why = f": {describe_measurement(rule.why)}" if rule.why else ""
-    if rule.since is None:
-        return (Phrase(f"rule {rule.rule}{why}"),)
-    return (Phrase(f"rule {rule.rule}{why}, since", rule.since),)
+    return _say_since(f"rule {rule.rule}{why}", rule.since)
+
+
+def _say_since(text: str, at: float | None) -> Sentence:
+    return (Phrase(text if at is None else f"{text}, since", at),)
 
 
 def _say_rule(rule: HeldRule) -> str:
     return _OF_STEPS.get(rule.rule, f"rule {rule.rule}")
 
 
-def _describe_medic(
-    of: _Subject, medic: ServiceSnapshot | None, stand: HealingStand | None
-) -> tuple[Phrase, ...]:
+def _describe_medic(of: _Subject, medic: ServiceSnapshot | None, stand: HealingStand | None) -> Sentence:
     if medic is None:
         return (Phrase("This fleet has no medic: nothing is done about it by itself"),)
     said = "" if stand is None else escape_text(stand.text)
@@ -303,12 +293,8 @@ def _has_failed_run(one: ServiceSnapshot) -> bool:
 
 
 def _list_told(
-    snapshot: FleetSnapshot,
-    keys: Mapping[str, str],
-    notified: Mapping[str, OpenIncident],
-    *,
-    is_down: bool,
-) -> tuple[tuple[Phrase, ...], ...]:
+    snapshot: FleetSnapshot, keys: Mapping[str, str], notified: Notified, *, is_down: bool
+) -> tuple[Sentence, ...]:
     """Return who was told, a sentence for each key of the notifier's: `keys` has what its messages say."""
     found = tuple(
         _describe_told(notified[key], about, snapshot) for key, about in keys.items() if key in notified
@@ -322,7 +308,7 @@ def _list_told(
     return ((Phrase("no one yet" if is_down else "no one: only an outage or a rule sends a message"),),)
 
 
-def _describe_told(known: OpenIncident, about: str, snapshot: FleetSnapshot) -> tuple[Phrase, ...]:
+def _describe_told(known: OpenIncident, about: str, snapshot: FleetSnapshot) -> Sentence:
     head = f"{about}: " if about else ""
     acked = (Phrase(f"acknowledged by {escape_text(known.acked_by)}"),) if known.acked_by else ()
     if known.told_at is not None:

@@ -1,6 +1,6 @@
 """Answer the requests for pages: parse the query, read what the page needs, render it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 from urllib.parse import urlencode
@@ -23,7 +23,6 @@ from services.board.fleet.topology import TopologyPage
 TYPES: Final = tuple(Kind)
 Text = Annotated[str, Query(max_length=300)]
 Sort = Literal["state", "name", "silence", "uptime", "restarts"]
-SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 Group = Literal["", "tag", "bus", "state", "host"]
 GROUPS: Final[tuple[Group, ...]] = get_args(Group)
 NO_NAMES: Final = {"tag": "without a tag", "host": "no known host"}
@@ -164,23 +163,24 @@ def _matches(service: ServiceSnapshot, query: FleetQuery) -> bool:
 
 
 def sort_services(services: Sequence[ServiceSnapshot], query: FleetQuery) -> list[ServiceSnapshot]:
-    match query.sort:
-        case "name":
-            return sorted(services, key=lambda one: one.svc)
-        case "silence":
-            return sorted(services, key=lambda one: one.last_beat_at or 0.0)
-        case "restarts":
-            return sorted(services, key=lambda one: -(one.restarts or 0))
-        case "uptime":
-            return sorted(services, key=lambda one: _uptime_key(one, query.window))
-        case _:
-            return sorted(services, key=lambda one: URGENCY[one.state])
+    find_key = _SORT_KEYS[query.sort]
+    return sorted(services, key=lambda one: find_key(one, query.window))
 
 
-def _uptime_key(service: ServiceSnapshot, window: Window) -> float:
+def _find_uptime(service: ServiceSnapshot, window: Window) -> float:
     """Return the share of a window in which a service was up; an unknown one comes last."""
     uptime = service.uptime.get(window)
     return 2.0 if uptime is None or uptime.share is None else uptime.share
+
+
+_SORT_KEYS: Final[Mapping[Sort, Callable[[ServiceSnapshot, Window], Any]]] = {
+    "state": lambda one, _window: URGENCY[one.state],
+    "name": lambda one, _window: one.svc,
+    "silence": lambda one, _window: one.last_beat_at or 0.0,
+    "uptime": _find_uptime,
+    "restarts": lambda one, _window: -(one.restarts or 0),
+}
+"""By the order that a request asks for, what services are sorted by."""
 
 
 def group_services(services: Sequence[ServiceSnapshot], group: Group) -> list[Row]:
@@ -261,9 +261,8 @@ def _add_alerts(site: APIRouter, board: FleetBoard) -> None:
     async def show_alerts(svc: Text = "", type: Text = "", before: Text = "") -> Response:  # noqa: A002 - the query's name
         query = AlertQuery(svc, type if type in TYPES else "", before)
         found = await read_alerts(board.buses, query)
-        older = None if found.older is None else query.url(before=found.older)
         frame = board.make_frame("Alerts", "/alerts")
-        return board.templates.answer(AlertsPage(frame, query, found.events, older, TYPES, found.away))
+        return board.templates.answer(AlertsPage(frame, query, found, TYPES))
 
     @site.get("/alerts/{event_id}")
     async def show_alert(event_id: str) -> Response:
@@ -272,8 +271,9 @@ def _add_alerts(site: APIRouter, board: FleetBoard) -> None:
             return board.templates.answer_error(
                 404, "No such event", "It is not on the alert log, or not any more."
             )
-        frame = board.make_frame(found.event.title, "/alerts")
-        return board.templates.answer(AlertPage(frame, found.event, format_raw(found.raw), found.buses))
+        answer, raw = found
+        frame = board.make_frame(answer.event.title, "/alerts")
+        return board.templates.answer(AlertPage(frame, answer, format_raw(raw)))
 
 
 def parse_fleet_query(params: Mapping[str, str]) -> FleetQuery:
@@ -291,7 +291,7 @@ def parse_fleet_query(params: Mapping[str, str]) -> FleetQuery:
         states=states,
         tag=given.get("tag", ""),
         bus=given.get("bus", ""),
-        sort=next((each for each in SORTS if each == given.get("sort")), "state"),
+        sort=next((each for each in _SORT_KEYS if each == given.get("sort")), "state"),
         group=next((each for each in GROUPS if each == given.get("group", given.get("by"))), ""),
         window=next((each for each in WINDOWS if each == given.get("window")), "24h"),
         start=min(parse_digits(given.get("start"), 9) or 0, 1_000_000),

@@ -60,7 +60,7 @@ class FleetReader:
         self.problem: str | None = None
         self.notified: Mapping[str, OpenIncident] = {}
         self.beats = BeatLog()
-        self._me, self._settings_now, self._hub, self._history_now = me, settings_now, hub, history_now
+        self.me, self.settings_now, self.hub, self._history_now = me, settings_now, hub, history_now
         self._read_at = float("-inf")
         self._begun_at = float("-inf")
         self.took_sec = 0.0
@@ -83,7 +83,7 @@ class FleetReader:
 
     def interval_sec(self) -> float:
         count = len(self.snapshot.services) if self.snapshot is not None else 0
-        return self._settings_now().settings.read_sec * max(1.0, count / MANY_SERVICES)
+        return self.settings_now().settings.read_sec * max(1.0, count / MANY_SERVICES)
 
     async def read(self) -> None:
         """Look at all buses once, and publish what changed.
@@ -91,7 +91,7 @@ class FleetReader:
         Others write what is read, and an error of ours leaves the last snapshot, until it is too old.
         """
         try:
-            async with self._me.waiting(READ_SEC):
+            async with self.me.waiting(READ_SEC):
                 await self._read()
         except Exit:
             raise
@@ -100,16 +100,16 @@ class FleetReader:
         except Exception as error:
             problem = f"the fleet can't be read: {type(error).__name__}"
             if self.problem != problem:
-                self._me.log.exception("board.reading_failed")
+                self.me.log.exception("board.reading_failed")
             self.problem = problem
 
     async def _read(self) -> None:
         begun = time.monotonic()
         self._new_events.clear()
         history = await self._history_now()  # first: it may take long, and the buses' state should be new
-        truth, revision = self._me.truth, self._me.revision
+        truth, revision = self.me.truth, self.me.revision
         (state, away), notifications = await asyncio.gather(
-            read_fleet_state(truth, self._me.bus), read_notifications(self.buses())
+            read_fleet_state(truth, self.me.bus), read_notifications(self.buses())
         )
         reading = SnapshotInput(time.time(), truth, revision, state, away, notifications)
         before = self.snapshot or FleetSnapshot(0.0)
@@ -129,12 +129,12 @@ class FleetReader:
             self._ticked_at = self._read_at
             # when the next one is due, so that a browser knows when it is late
             every_sec = max(TICK_SEC, self.interval_sec())
-            self._hub.tick(orjson.dumps({"at": found.at, "every_sec": every_sec}))
+            self.hub.tick(orjson.dumps({"at": found.at, "every_sec": every_sec}))
 
     async def read_soon(self, within_sec: float) -> None:
         """Have the fleet read at once; return after a whole reading, or after `within_sec` without one."""
         asked_at = time.monotonic()
-        self._me.wake()
+        self.me.wake()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_sec):
                 while self._begun_at < asked_at:
@@ -145,48 +145,46 @@ class FleetReader:
 
         Readings for alerts have pauses between them, so that many alerts share one reading.
         """
-        if await self._me.rest(self.interval_sec()):
+        if await self.me.rest(self.interval_sec()):
             pause_sec = max(MIN_PAUSE_SEC, (SHARE_OF_TIME - 1) * self.took_sec)
             await asyncio.sleep(min(1.0, max(0.0, pause_sec - self.age_sec(time.monotonic()))))
 
     def follow(self, truth: Truth) -> None:
-        _, channel = truth.alert_target(self._me.settings.alert_channel or ALERTS)
+        _, channel = truth.alert_target(self.me.settings.alert_channel or ALERTS)
         wanted = {(bus, channel) for bus in truth.bus_names()}
         for place in self._followed.keys() - wanted:
             self._followed.pop(place).cancel()
         for bus, _ in wanted - self._followed.keys():
-            task = self._me.task(self._follow_alerts(bus, channel), name=f"{channel} of {bus}")
+            task = self.me.task(self._follow_alerts(bus, channel), name=f"{channel} of {bus}")
             self._followed[bus, channel] = task
 
     async def _follow_alerts(self, name: str, channel: str) -> None:
         """Publish each alert of a bus, and read the fleet at once, until cancelled."""
         try:
-            bus = self._me.bus(name)
+            bus = self.me.bus(name)
         except BusError as error:
-            self._me.log.warning("board.no_bus", bus=name, reason=error.reason)
+            self.me.log.warning("board.no_bus", bus=name, reason=error.reason)
             return
-        async with subscribe_inside(self._me.side_tasks, bus, channel, self._on_alert):
+        async with subscribe_inside(self.me.side_tasks, bus, channel, self._on_alert):
             await asyncio.Event().wait()
 
     def buses(self) -> list[Bus]:
         found = []
-        for name in self._me.truth.bus_names():
-            try:
-                found.append(self._me.bus(name))
-            except BusError:  # `read_fleet_state` names it
-                continue
+        for name in self.me.truth.bus_names():
+            with contextlib.suppress(BusError):  # `read_fleet_state` names it
+                found.append(self.me.bus(name))
         return found
 
     def _on_alert(self, payload: bytes | None) -> None:
         """Publish an alert once, from whichever bus it comes first; None is a new subscription."""
-        self._me.wake()
+        self.me.wake()
         event = None if payload is None else parse_event(payload)
         if event is None or isinstance(event, MalformedEvent) or event.id in self._known:
             return
         self._known[event.id] = None
         if len(self._known) > KNOWN_IDS:
             self._known.popitem(last=False)
-        self._hub.publish("alert", orjson.dumps(make_alert_view(event)))
+        self.hub.publish("alert", orjson.dumps(make_alert_view(event)))
         is_calm = len(self._new_events) < AT_ONCE
         self._new_events.append(event)
         if self.snapshot is not None and is_calm:
@@ -196,4 +194,4 @@ class FleetReader:
         before, self.snapshot, self._encoded = self.snapshot, found, None
         changed = None if before is None or before is found else diff(before, found)
         if changed:
-            self._hub.publish("delta", orjson.dumps(changed))
+            self.hub.publish("delta", orjson.dumps(changed))

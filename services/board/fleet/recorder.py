@@ -30,6 +30,7 @@ from marketswarm.history.store import (
     write_history,
 )
 from marketswarm.keys import ALERT_LOG, roster_key
+from marketswarm.pages import split_pages
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import HEALER, SYSTEM, Truth
 from services.board.fleet.alerts import parse_entry
@@ -90,10 +91,6 @@ class HistoryRecorder:
     def history(self) -> FleetHistory | None:
         """The history as it is known now; None until it was read for the first time."""
         return None if self._stored is None else self._stored.history
-
-    @property
-    def position(self) -> bytes:
-        return self._log.position
 
     def follow(self, truth: Truth) -> None:
         self._truth, self._is_truth_new = truth, True
@@ -174,8 +171,7 @@ class HistoryRecorder:
 
     async def _adopt(self, history: FleetHistory, services: Sequence[str]) -> None:
         """Take over the healer's stored verdicts on some services. Raises BusError."""
-        for at in range(0, len(services), NAMES_AT_ONCE):
-            some = services[at : at + NAMES_AT_ONCE]
+        for some in split_pages(services, NAMES_AT_ONCE):
             (roster,) = await read_fields(self._bus, [roster_key(HEALER)], some)
             for svc in some:
                 verdict = parse_verdict(roster.get(svc.encode(), b""))

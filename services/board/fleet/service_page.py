@@ -1,6 +1,7 @@
 """Put together the page of one service: what the board knows, and what it reads for this page alone."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.history import Past, outline_past
 from services.board.fleet.job_runs import JobView, RunView, make_job_view, read_run_views
-from services.board.fleet.probe_records import ProbeView, list_probe_views
+from services.board.fleet.probe_pages import ProbeView, list_probe_views
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.fleet.visibility import is_public
 from services.board.truth_documents import read_document
@@ -86,11 +87,9 @@ async def make_service_page(
 
 
 async def _read_runs(board: FleetBoard, service: ServiceSnapshot) -> tuple[RunView, ...]:
-    try:
-        bus = board.me.bus(service.bus)
-    except BusError:
-        return ()
-    return await read_run_views(bus, service.svc, service.last_run)
+    with contextlib.suppress(BusError):
+        return await read_run_views(board.me.bus(service.bus), service.svc, service.last_run)
+    return ()
 
 
 def outline_beats(board: FleetBoard, service: ServiceSnapshot) -> BeatTimes | None:

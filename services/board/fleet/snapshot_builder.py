@@ -46,6 +46,11 @@ _KEPT: Final = (
     *("last_run", "next_due_at", "running_since", "early_sec"),
 )
 """The fields that stay as they were while a bus is away."""
+_OF_OUTAGE: Final = (
+    *("since", "outage", "outage_at", "failure"),
+    *("acked_by", "held", "held_until", "hold", "cause"),
+)
+"""The fields that tell of an outage, None without one."""
 _MISSES: Final = (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS)
 _RECOVERIES: Final = (Kind.HEARTBEAT_OK, Kind.HEALER_OK)
 
@@ -123,22 +128,13 @@ def apply_event(snapshot: FleetSnapshot, event: Event) -> FleetSnapshot:
     is_down = event.type in _MISSES
     if (before.state is ServiceState.DOWN) == is_down and (is_down or before.state is ServiceState.UP):
         return snapshot
-    outage: dict[str, Any] = dict.fromkeys(("since", "outage", "outage_at", "failure"))
+    changes: dict[str, Any] = dict.fromkeys(_OF_OUTAGE) | {"state": ServiceState.UP, "detail": None}
     if is_down:
         since = parse_epoch(event.since) or before.last_beat_at
         down_since = parse_epoch(event.down_since)
-        outage = _describe_outage(event.reason, since, down_since, event.detail, event.exit_code)
-    after = replace(
-        before,
-        state=ServiceState.DOWN if is_down else ServiceState.UP,
-        **outage,
-        acked_by=None,
-        held=None,
-        held_until=None,
-        hold=None,
-        cause=None,
-        detail=(_escape(event.detail) or before.detail) if is_down else None,
-    )
+        changes |= _describe_outage(event.reason, since, down_since, event.detail, event.exit_code)
+        changes |= {"state": ServiceState.DOWN, "detail": _escape(event.detail) or before.detail}
+    after = replace(before, **changes)
     services = _set_causes([after if one is before else one for one in snapshot.services])
     return replace(snapshot, services=services, incidents=fold_incidents(services))
 

@@ -1,6 +1,5 @@
 """Decide what everyone may see: the services and tags that the truth marks public, and their paths. Pure."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from marketswarm.status.service_rows import ServiceState
@@ -12,12 +11,7 @@ BADGE_PATH: Final = "/badge/"
 TAG_BADGE_PATH: Final = "/badge/tag/"
 ALL_SERVICES: Final = "*"
 """Stands for a tag that every service has, in the path of a badge. That badge is never public."""
-_STATES: Final[Mapping[ServiceState, ServiceState]] = {
-    ServiceState.UP: ServiceState.UP,
-    ServiceState.FAILED: ServiceState.DOWN,
-    ServiceState.DOWN: ServiceState.DOWN,
-    ServiceState.SILENT: ServiceState.DOWN,
-}
+_DOWN: Final = (ServiceState.FAILED, ServiceState.DOWN, ServiceState.SILENT)
 
 
 def is_public(service: ServiceSnapshot, public: PublicSettings) -> bool:
@@ -30,7 +24,9 @@ def list_public(snapshot: FleetSnapshot, public: PublicSettings, tag: str = "") 
 
 def simplify_state(state: ServiceState) -> ServiceState:
     """Return up, down or unknown, all that the public sees. A job whose last run failed is down."""
-    return _STATES.get(state, ServiceState.UNKNOWN)
+    if state in _DOWN:
+        return ServiceState.DOWN
+    return ServiceState.UP if state is ServiceState.UP else ServiceState.UNKNOWN
 
 
 def split_badge(file: str) -> tuple[str, str]:
@@ -44,8 +40,6 @@ def is_public_path(path: str, snapshot: FleetSnapshot | None, public: PublicSett
 
     Without a snapshot no badge of a service is public, because its tags are not known yet.
     """
-    if path.startswith("/static/"):
-        return True
     if path == PUBLIC_PATH or path.startswith(f"{PUBLIC_PATH}/"):
         return bool(public.services or public.tags)
     if path.startswith(TAG_BADGE_PATH):

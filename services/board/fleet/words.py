@@ -1,5 +1,6 @@
 """Format values for pages: the filters of the templates. Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from markupsafe import Markup, escape
 
-from marketswarm.history.rollup import Seconds
+from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Seconds
 from marketswarm.operator.healing_text import describe_resolution
 from marketswarm.status.channel_records import describe_state
 from marketswarm.status.notifications import describe_hold
@@ -30,13 +31,10 @@ from services.board.fleet.snapshot import (
 NONE: Final = "\N{EN DASH}"  # what stands for a value that is not known
 AGES: Final = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (None, 86_400, "d"))
 """The units of ages: below so many seconds, an age counts so many of them as one. Scripts get this table."""
-HOUR_SEC: Final = 3600
 _BAR_WIDTH: Final = 3600
 _LEAST_OUTAGE: Final = 30  # the width of the shortest outage in a bar; a narrower one can't be seen
 _LEAST_UNKNOWN: Final = 0.01  # the share of unknown time in a window from which on it is shown
 _LEAST_KNOWN: Final = 10  # the hundredths of a window that must be known before its uptime is shown
-_WINDOW_SEC: Final[Mapping[str, float]] = {"24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000}
-_BAR_CLASSES: Final[tuple[tuple[SpanState, str], ...]] = (("unknown", "n"), ("up", "u"), ("down", "d"))
 DAY_WIDTH: Final = 10
 _DAY_HEIGHT: Final = 30
 _LEAST_DOWN: Final = 6  # the height of the shortest outage in the bar of a day
@@ -166,7 +164,7 @@ def find_known_part(uptime: Uptime | None, window: str, now: float) -> int | Non
     """Return how many hundredths of a window are known; None if all are, or nearly all."""
     if uptime is None or uptime.share is None:
         return None
-    length_sec = _WINDOW_SEC[window]
+    length_sec = WINDOWS[window] * HOUR_SEC
     before_sec = 0.0 if uptime.begins_at is None else max(0.0, uptime.begins_at - (now - length_sec))
     part = (uptime.unknown_sec + before_sec) / length_sec
     return None if part < _LEAST_UNKNOWN else max(0, min(99, int(100 * (1 - part))))
@@ -211,24 +209,20 @@ def _place(ts: float, now: float, length_sec: float) -> int:
 
 def describe_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> str:
     """Return a bar in words: `up`, or `down 4 min, unknown 2 min, otherwise up`."""
-    sums: dict[SpanState, float] = {"up": 0.0, "down": 0.0, "unknown": 0.0}
+    sums: dict[str, float] = {"up": 0.0, "down": 0.0, "unknown": 0.0}
     for span in spans:
         start = max(span.starts_at, now - length_sec)
         sums[span.state] += max(0.0, (now if span.ends_at is None else span.ends_at) - start)
     if sums["up"] + sums["down"] < 1:
         return "unknown"
-    words = []
-    if sums["down"] >= 1:
-        words.append(f"down {format_age(sums['down'])}")
-    if sums["unknown"] >= 1:
-        words.append(f"unknown {format_age(sums['unknown'])}")
+    words = [f"{state} {format_age(sums[state])}" for state in ("down", "unknown") if sums[state] >= 1]
     return ", ".join([*words, "otherwise up"]) if words else "up"
 
 
 def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> Markup:
     spans = tuple(spans)
     found = draw_paths(spans, now, length_sec)
-    paths = {name: found[state] for state, name in _BAR_CLASSES}
+    paths = {"n": found["unknown"], "u": found["up"], "d": found["down"]}
     return draw_svg("bar", (_BAR_WIDTH, 20), describe_bar(spans, now, length_sec), paths)
 
 
@@ -369,14 +363,7 @@ def write_moment(ts: float | None, now: float) -> Markup:
 
 def mark_commands(text: str) -> Markup:
     """Return a text in which what stands in backticks is code; nothing else of it is markup."""
-    drawn = Markup("")
-    while text:
-        plain, opening, rest = text.partition("`")
-        code, closing, after = rest.partition("`")
-        drawn += escape(plain)
-        drawn += Markup("<code>{}</code>").format(code) if closing else escape(opening + code)
-        text = after
-    return drawn
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {

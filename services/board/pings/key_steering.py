@@ -23,8 +23,7 @@ from marketswarm.operator.ping_keys import (
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth import Truth, describe_unknown
 from marketswarm.web.audit import AuditLog
-from marketswarm.web.away import refuse_without_bus
-from marketswarm.web.limits import RefusedError
+from marketswarm.web.limits import RefusedError, refuse_without_bus
 from marketswarm.web.tokens import Client
 from services.board.actions.steering import Line, VerbBody
 from services.board.pings.directory import NOT_PINGED

@@ -31,8 +31,7 @@ from marketswarm.truth import (
 from marketswarm.truth.document_text import find_lines, insert_service
 from marketswarm.truth.parse import MAX_BYTES
 from marketswarm.web.audit import AuditLog
-from marketswarm.web.away import RETRY_SEC
-from marketswarm.web.limits import RefusedError
+from marketswarm.web.limits import RETRY_SEC, RefusedError
 from marketswarm.web.tokens import Client
 
 MAX_PROBLEMS: Final = 200  # how many errors, warnings and changes of a document are shown

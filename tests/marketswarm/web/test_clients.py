@@ -3,10 +3,10 @@ import ipaddress
 import pytest
 
 from marketswarm.web.clients import (
-    GatewayOverTls,
+    GATEWAY,
+    ClientFinder,
     check_networks,
     find_networks,
-    has_gateway,
     may_read,
     read_gateway,
 )
@@ -59,7 +59,7 @@ async def find_client(scope, routes):
     async def app(scope, _receive, _send):
         seen.append(scope.get("client"))
 
-    await GatewayOverTls(app, routes)(scope, None, None)
+    await ClientFinder(app, (), find_networks(GATEWAY, routes))(scope, None, None)
     return seen
 
 
@@ -73,9 +73,3 @@ async def test_over_tls_the_gateway_may_be_any_other_machine_and_so_is_unknown(r
         assert await find_client(mapped, routes) == [None]
         assert await find_client(scope | {"scheme": secure, "client": other}, routes) == [other]
     assert await find_client({"type": "lifespan"}, routes) == [None]
-
-
-def test_the_gateway_is_found_among_networks():
-    assert has_gateway(check_networks("10.0.0.0/8, gateway"))
-    assert not has_gateway(check_networks("10.0.0.0/8"))
-    assert not has_gateway("")

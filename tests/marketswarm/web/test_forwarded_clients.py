@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.web.clients import ForwardedClients, find_forwarded
+from marketswarm.web.clients import ClientFinder, find_forwarded
 from services.board.settings import BoardEnvironment
 
 PROXIES = [ipaddress.ip_network(one) for one in ("127.0.0.0/8", "10.1.0.0/16", "fd00::/8")]
@@ -84,7 +84,7 @@ async def test_only_a_named_proxy_is_believed(client, kind, believed):
 
     scope = {"type": kind, "client": client, "scheme": "http"}
     scope["headers"] = headers(("x-forwarded-for", "203.0.113.5"), ("x-forwarded-proto", "https"))
-    await ForwardedClients(app, PROXIES)(scope, None, None)
+    await ClientFinder(app, PROXIES)(scope, None, None)
     assert (seen[0]["scheme"] == "https") is believed
     assert (seen[0]["client"] == ("203.0.113.5", 1)) is believed
 
@@ -110,3 +110,15 @@ def test_the_public_address_is_that_of_a_site(text):
 def test_what_is_no_address_of_a_site_is_refused(text):
     with pytest.raises(ValueError, match="must be https://name"):
         BoardEnvironment(board_public_url=text)
+
+
+async def test_over_tls_the_gateway_is_unknown_and_not_believed_as_a_proxy():
+    seen = []
+
+    async def app(scope, _receive, _send):
+        seen.append(scope["client"])
+
+    scope = {"type": "http", "client": PROXY, "headers": headers(("x-forwarded-for", "127.0.0.1"))}
+    for scheme in ("http", "https"):
+        await ClientFinder(app, PROXIES, PROXIES)(scope | {"scheme": scheme}, None, None)
+    assert seen == [("127.0.0.1", 4711), None]

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -30,7 +31,7 @@ class Site:
         verifier = TokenVerifier(lambda: self.bus, "board")
         gate = SessionGate(verifier, "board_8080")
         app = FastAPI()
-        app.include_router(make_forms(gate, None, None, None, None, templates=TEMPLATES))
+        app.include_router(make_forms(SimpleNamespace(gate=gate, templates=TEMPLATES), {}))
 
         @app.api_route("/{path:path}", methods=["GET", "POST", "PUT"])
         async def read(request: Request):

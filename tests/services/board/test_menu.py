@@ -2,7 +2,7 @@ import orjson
 import pytest
 
 from marketswarm.truth import parse_truth
-from services.board.menu import list_sections
+from services.board.board import list_sections
 from services.board.settings import PublicSettings
 
 

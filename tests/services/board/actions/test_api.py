@@ -34,7 +34,6 @@ from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.api import make_actions
 from services.board.actions.links import LinkActs, make_link_site
 from services.board.actions.steering import MAX_WAITING, HealingSteering, Steering
-from services.board.actions.used_links import UsedLinks
 from services.board.app import add_errors, describe_failures
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
@@ -484,7 +483,7 @@ class LinkSite:
 
     def __init__(self, client: Client) -> None:
         app = FastAPI()
-        acts = LinkActs(client.steering, client.healing, UsedLinks(lambda: client.system))
+        acts = LinkActs(client.steering, client.healing)
         app.include_router(make_link_site(acts, KEY, TEMPLATES))
         add_errors(app, TEMPLATES)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver")
@@ -626,7 +625,7 @@ async def test_a_link_whose_use_can_not_be_recorded_does_nothing(client, site):
 
 async def test_a_claim_of_a_board_that_was_killed_ends_by_itself(client, site):
     link = link_to(LinkAction.QUIET, "mesh")
-    assert await UsedLinks(lambda: client.system).claim(link)
+    assert await LinkActs(client.steering, client.healing).claim(link)
     assert (await site.ask("POST", link)).status_code == 409
     assert 0 < await client.system.client.pttl(board_link_key(link.id)) <= 60_000
     await client.system.client.delete(board_link_key(link.id))

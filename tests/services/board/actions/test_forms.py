@@ -23,7 +23,7 @@ from marketswarm.web.audit import AuditLog
 from marketswarm.web.sessions import SessionGate
 from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
-from services.board.actions.forms import find_way_back, make_forms
+from services.board.actions.forms import find_way_back, list_acts, list_announcement_acts, make_forms
 from services.board.actions.steering import HealingSteering, Steering
 from services.board.app import add_errors
 from services.board.fleet.incident_record import IncidentRecord
@@ -61,10 +61,9 @@ class Browser:
         healing = HealingSteering(lambda: self.system, audit, IncidentRecord(lambda: self.system))
         app = FastAPI()
         add_errors(app, TEMPLATES)
-        forms = make_forms(
-            self.gate, self.steering, self.refresh, announcements, healing, templates=TEMPLATES
-        )
-        app.include_router(forms)
+        board = SimpleNamespace(gate=self.gate, refresh=self.refresh, templates=TEMPLATES)
+        acts = list_acts(self.steering, healing) | list_announcement_acts(announcements)
+        app.include_router(make_forms(board, acts))
 
         @app.get("/view")
         async def show_view(request: Request):

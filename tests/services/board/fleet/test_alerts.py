@@ -58,7 +58,7 @@ async def test_logs_of_several_buses_are_one_log_and_an_event_on_both_is_shown_o
     await log(buses[1], 2, kind=Kind.BUS_MISS)
     last = await log(buses[1], 3)
     assert ids(await read_alerts(buses, AlertQuery())) == [last.id, both.id, first.id]
-    assert (await find_alert(buses, both.id)).buses == ("system-redis", "market-redis")
+    assert (await find_alert(buses, both.id))[0].buses == ("system-redis", "market-redis")
 
 
 async def test_a_filter_finds_what_is_rare_and_goes_on_where_it_stopped(buses, monkeypatch):
@@ -103,9 +103,9 @@ async def test_an_event_that_was_written_late_is_found(buses):
     event = make_event(0)
     late = f"{START_MSEC + 1_800_000}-0"
     await buses[0].client.xadd(ALERT_LOG, {"event": encode_event(event)}, id=late)
-    found = await find_alert(buses, event.id)
+    found, raw = await find_alert(buses, event.id)
     assert found.event.position == late
-    assert found.raw == encode_event(event)
+    assert raw == encode_event(event)
 
 
 def test_a_place_on_the_log_is_an_id_and_nothing_else():

@@ -16,7 +16,6 @@ from services.board.fleet.incident_record import (
     HeldRule,
     HeldRules,
     RecordedIncidents,
-    read_down_targets,
     read_held_rules,
 )
 from services.board.fleet.open_incidents import make_cards
@@ -127,8 +126,8 @@ def test_of_a_daemon_that_is_silent_no_run_is_read():
 
 def test_a_page_and_a_source_that_are_down_have_a_card_each():
     targets = (
-        DownTarget("page", "massive/shop", AT - 60, "HTTP 503"),
-        DownTarget("source", "source:kraken", None, "refused", is_alert=False),
+        DownTarget("massive", "massive/shop", AT - 60, "HTTP 503"),
+        DownTarget("sources", "source:kraken", None, "refused", is_alert=False),
     )
     told = OpenIncident("massive/shop", down=True, told_at=AT - 50, channels=("slack",))
     (page, source), text = show(make_service("massive"), targets=targets, notified=(told,))
@@ -144,7 +143,7 @@ def test_a_page_and_a_source_that_are_down_have_a_card_each():
 
 
 def test_a_page_that_nobody_asks_and_one_that_a_person_sees_to_say_so():
-    target = DownTarget("page", "massive/shop", AT - 60, "")
+    target = DownTarget("massive", "massive/shop", AT - 60, "")
     acked = OpenIncident("massive/shop", down=True, acked_by="kim", told_at=AT, channels=("slack",))
     cards, _ = show(make_service("massive", DOWN), targets=(target,), notified=(acked,))
     page = next(each for each in cards if each.target)
@@ -168,12 +167,12 @@ async def test_only_targets_that_are_down_are_read():
     for name, raw in ("shop", down), ("well", b'{"verdict":"up"}'), ("junk", b"{"):
         await bus.client.hset(MASSIVE_ROSTER, name, raw)
     await bus.client.hset(MARKET_OUTAGES, "kraken\x1b", quiet)
-    assert (await read_down_targets(bus)).targets == (
-        DownTarget("page", "massive/shop", 5.0, "503"),
-        DownTarget("source", r"source:kraken\x1b", None, "", is_alert=False),
+    assert (await read_held_rules(lambda: bus, {"massive"})).targets == (
+        DownTarget("massive", "massive/shop", 5.0, "503"),
+        DownTarget("sources", r"source:kraken\x1b", None, "", is_alert=False),
     )
     bus.connected = False
-    assert (await read_down_targets(bus)).away.startswith("bus system-redis: ")
+    assert (await read_held_rules(lambda: bus, {"massive"})).away.startswith("bus system-redis: ")
 
 
 @pytest.mark.parametrize(
@@ -261,11 +260,11 @@ async def test_only_rules_that_hold_are_read_and_what_can_not_be_parsed_is_none(
     over = b'{"verdict":"up"}'
     for name, raw in ("disk/host", held), ("memory/mesh", over), ("x\x1b/y", b"{"), ("noslash", held):
         await bus.client.hset(MEDIC_OUTAGES, name, raw)
-    found = await read_held_rules(bus)
+    found = await read_held_rules(lambda: bus, {"medic"})
     assert [(each.rule, each.subject) for each in found.rules] == [("disk", "host"), ("noslash", "")]
     assert all(each.why.isprintable() for each in found.rules)
     bus.connected = False
-    assert (await read_held_rules(bus)).away.startswith("bus system-redis: ")
+    assert (await read_held_rules(lambda: bus, {"medic"})).away.startswith("bus system-redis: ")
 
 
 def test_only_what_stands_in_backticks_is_code_and_nothing_else_is_markup():

@@ -20,7 +20,7 @@ def test_services_are_public_by_name_or_by_tag():
 @pytest.mark.parametrize(
     "path",
     [
-        *("/public", "/public/market", "/static/1234/board.css"),
+        *("/public", "/public/market"),
         *("/badge/mesh.svg", "/badge/prices.json", "/badge/tag/market.shields"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from marketswarm.agent.outage_state import UNKNOWN_STATE, OutageState
 from marketswarm.status.probe_past import FailureRun, ProbeReading, ProbeRecord
 from marketswarm.truth import parse_truth
-from services.board.fleet.probe_records import find_settings, make_probe_answer, make_views
+from services.board.fleet.probe_pages import find_settings, make_probe_answer, make_views
 
 AT = 1_795_402_800.0
 OK = ProbeReading(AT, True, total_sec=0.04)
