@@ -34,7 +34,8 @@ from marketswarm.agent.service_config import load_with_sections
 from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.keys import ALERTS
-from marketswarm.settings import AccessSettings, read_settings
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import AccessSettings
 from marketswarm.truth import MARKET, SYSTEM, Truth, TruthError, parse_truth
 
 BROUGHT: Final = ("notifier", "board", "medic")

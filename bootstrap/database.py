@@ -25,7 +25,8 @@ from marketswarm.access.passwords import (
 )
 from marketswarm.agent import Code, Exit, run
 from marketswarm.agent.service_config import load_with_sections
-from marketswarm.settings import AccessSettings, read_settings
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import AccessSettings
 from marketswarm.truth import Truth, TruthError
 
 NAME: Final = "access"

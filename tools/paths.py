@@ -42,7 +42,7 @@ from marketswarm.monitor.encoder import EncodedVerdict
 from marketswarm.monitor.publisher import PUBLISH_SCRIPT
 from marketswarm.monitor.verdict_queue import PendingVerdict
 from marketswarm.monitor.witness import StoredBeats
-from marketswarm.settings import NotifierSettings
+from marketswarm.settings.programs import NotifierSettings
 from marketswarm.testing import MemoryBus, MemoryBuses
 from marketswarm.truth import SYSTEM, Watch
 from notifier.app import notifier_heartbeat, run_notifier

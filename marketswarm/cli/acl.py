@@ -24,7 +24,8 @@ from marketswarm.cli.options import TRUTH, option
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Mistake
 from marketswarm.keys import ALERTS
-from marketswarm.settings import MonitorSettings, read_settings
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import Truth
 
 _READABLE = 0o644  # a server in a container is another user; what it reads there are hashes

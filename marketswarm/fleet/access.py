@@ -30,7 +30,8 @@ from marketswarm.exit import Code, Exit
 from marketswarm.fleet.data_folder import make_private_folder, require_private_files
 from marketswarm.fleet.plan import Plan
 from marketswarm.keys import ALERTS
-from marketswarm.settings import MonitorSettings, read_settings
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import Truth
 
 SECRETS: Final = "secrets"

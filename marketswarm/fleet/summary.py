@@ -18,7 +18,8 @@ from marketswarm.fleet.access import SECRETS
 from marketswarm.fleet.data_folder import format_data_option
 from marketswarm.fleet.plan import BOARD, Plan, find_board_host, find_missed, format_board_url
 from marketswarm.fleet.supervisor import DATABASE, WITHOUT_BOARD, FleetSpec
-from marketswarm.settings import ChannelSettings, read_settings
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import ChannelSettings
 from marketswarm.status.notifications import CHANNEL_REMEDY
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import HEALER, Truth, Watch
