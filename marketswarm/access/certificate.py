@@ -21,7 +21,6 @@ FOLDER: Final = "tls"
 _SELF_MADE: Final = "self-made.pem"
 _GIVEN: Final = "given.pem"
 _SHARED: Final = "certificate.pem"
-PRIVATE: Final = 0o600
 _DAYS: Final = 3650
 _RENEW_BEFORE_SEC: Final = 30 * 86_400
 _OPENSSL_WITHIN_SEC: Final = 60.0
@@ -68,7 +67,7 @@ def prepare_certificate(data: Path, name: str) -> Certificate:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / _SELF_MADE
     if not (file.exists() and _is_usable(file, name)):
-        write_files({file: _make(folder, name)}, PRIVATE)
+        write_files({file: _make(folder, name)})
     return _share(file)
 
 
@@ -83,7 +82,7 @@ def use_certificate(data: Path, name: str, certificate: Path, key: Path) -> Cert
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     texts = [_read(path) for path in (certificate, key)]
     file = folder / _GIVEN
-    write_files({file: "\n".join(texts)}, PRIVATE)
+    write_files({file: "\n".join(texts)})
     try:
         _require_pair(file, certificate, key)
         _require_name(file, certificate, name)
@@ -127,7 +126,7 @@ def _share(file: Path) -> Certificate:
     if der is None:
         raise CertificateError(f"{file} has no certificate: remove it")
     shared = file.with_name(_SHARED)
-    write_files({shared: ssl.DER_cert_to_PEM_cert(der)}, PRIVATE)
+    write_files({shared: ssl.DER_cert_to_PEM_cert(der)})
     return Certificate(file, shared, compute_fingerprint(der))
 
 
@@ -153,7 +152,7 @@ def _make(folder: Path, name: str) -> str:
     config, key = folder / "openssl.cnf", folder / "draft.key"
     names = ",".join(dict.fromkeys((f"{kind}:{name}", "IP:127.0.0.1", "DNS:localhost")))
     # the second is for us alone, before openssl writes the key into it
-    write_files({config: _CONFIG.format(names=names), key: ""}, PRIVATE)
+    write_files({config: _CONFIG.format(names=names), key: ""})
     try:
         words = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-sha256")
         done = _openssl("req", "-x509", *words, "-days", _DAYS, "-config", config, "-keyout", key)
