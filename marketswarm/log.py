@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping, MutableMapping
-from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import orjson
 
-from marketswarm.text import escape_json, escape_lines, escape_text
+from marketswarm.text import escape_json, escape_lines, escape_text, format_utc
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, Processor
@@ -90,9 +90,8 @@ class _HeaderProcessor:
         self.agent = agent
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         first = {
-            "ts": now,
+            "ts": format_utc(time.time()),
             "level": event.pop("level", "info"),
             "event": event.pop("event", ""),
             "agent": self.agent,

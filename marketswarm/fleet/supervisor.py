@@ -32,15 +32,8 @@ from marketswarm.fleet.plan import (
     ARCHIVE,
     BOARD,
     DATABASE_URL,
-    FLEET_LOGS,
-    FLEET_SOCKET,
-    GATE,
-    GATE_CLOSED,
-    MEDIC,
     SENTINEL,
     SOURCES,
-    STARTING_SERVICES,
-    STARTING_UNTIL,
     Plan,
     PlanError,
     PlannedAgent,
@@ -62,7 +55,7 @@ from marketswarm.fleet_control import ProcessState
 from marketswarm.net.retry import Backoff
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.tasks import end_tasks
-from marketswarm.truth import HEALER, Truth, suggest_name
+from marketswarm.truth import HEALER, MEDIC, Truth, suggest_name
 
 _POLL_EVERY_SEC = 0.01
 _READY_POLL_EVERY_SEC = 0.1
@@ -78,6 +71,17 @@ DATABASE = "postgres"
 """The name of the PostgreSQL of a fleet, among its servers and its folders."""
 WITHOUT_BOARD = "truth-without-board.json"
 """The file in the data folder with the truth that `up --no-board` seeds."""
+_FLEET_SOCKET = "MEDIC_FLEET_SOCKET"
+"""The variable with the control socket of the fleet, by which the medic restarts agents."""
+_FLEET_LOGS = "MEDIC_FLEET_LOGS"
+"""The variable with the folder of the agents' log files, which the medic reads."""
+_STARTING_SERVICES = "STARTING_SERVICES"
+_STARTING_UNTIL = "STARTING_UNTIL"
+"""The variables by which healer and sentinel know which services the fleet starts, and until when."""
+_GATE = "services.sources.gate"
+"""The one-shot program after which the services start that depend on SOURCES."""
+_GATE_CLOSED = 1
+"""The exit code of a gate that could load too little."""
 _GATE_BACKOFF = Backoff(first_sec=10.0, longest_sec=60.0)  # as marketswarm-gate.service
 _RESTART_AFTER_MISS_SEC = 2.0  # so that people can read the miss before the recovery
 
@@ -208,8 +212,8 @@ class FleetSupervisor:
         One that is started again later finds that this time has ended.
         """
         starting = {
-            STARTING_SERVICES: ",".join(sorted({agent.svc for agent in self._spec.plan.agents})),
-            STARTING_UNTIL: f"{time.time() + START_UP_SEC:.3f}",
+            _STARTING_SERVICES: ",".join(sorted({agent.svc for agent in self._spec.plan.agents})),
+            _STARTING_UNTIL: f"{time.time() + START_UP_SEC:.3f}",
         }
         for environ in self._monitor_environs:
             environ.update(starting)
@@ -233,7 +237,7 @@ class FleetSupervisor:
         code = await self._run_gate()
         if code == Code.DONE:
             self._start_readers()
-        elif code == GATE_CLOSED and self._tasks is not None:
+        elif code == _GATE_CLOSED and self._tasks is not None:
             self._gate_task = self._tasks.create_task(self._retry_gate(), name="gate")
         else:
             why = f"the gate of the sources did not run (exit code {code}); its last lines say why"
@@ -252,8 +256,8 @@ class FleetSupervisor:
         self._start_readers()
 
     async def _run_gate(self) -> int:
-        environ = self._make_environ(GATE, SOURCES, self._spec.truth)
-        program = Program("gate", [sys.executable, "-m", GATE], environ)
+        environ = self._make_environ(_GATE, SOURCES, self._spec.truth)
+        program = Program("gate", [sys.executable, "-m", _GATE], environ)
         return await self._make_child(program).run_once(self._kill)
 
     def _start_readers(self) -> None:
@@ -413,9 +417,9 @@ class FleetSupervisor:
             given["POSTGRES_BIN"] = str(database.programs.folder)
             given.setdefault("ARCHIVE_BACKUP_FOLDER", str(self._spec.data / "backups"))
         if svc == MEDIC:
-            given[FLEET_LOGS] = str((self._spec.data / LOGS_FOLDER).resolve())
+            given[_FLEET_LOGS] = str((self._spec.data / LOGS_FOLDER).resolve())
             if self._control_address:
-                given[FLEET_SOCKET] = self._control_address
+                given[_FLEET_SOCKET] = self._control_address
         return make_child_environ(module, svc, truth, given) | fixed | self._spec.bus_environ(svc)
 
     def _make_server(self, bus: PlannedBus) -> Child:

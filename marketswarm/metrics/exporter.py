@@ -27,7 +27,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final, Self
 
 from marketswarm import log as logs
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Mistake
 from marketswarm.metrics.family import Source
 from marketswarm.net.addresses import parse_address
 
@@ -95,7 +95,7 @@ class Exporter:
         try:
             self._server = _Server(host, port, self)
         except OSError as error:
-            raise Exit(Code.CONFIGURATION, _explain_listen_error(host, port, error)) from None
+            raise Mistake(_explain_listen_error(host, port, error)) from None
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_SEC,), name="metrics", daemon=True
         )

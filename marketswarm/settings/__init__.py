@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from marketswarm.bus_url import explain_bus_url, is_bus_url
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Mistake
 from marketswarm.keys import TRUTH_DOC
 from marketswarm.net.addresses import is_web_url
 
@@ -79,15 +79,13 @@ def _read_secret_file(variable_name: str, path: Path) -> str:
             raw = file.read(MAX_SECRET_FILE_BYTES + 1)
         text = raw.decode()
     except OSError as error:
-        raise Exit(
-            Code.CONFIGURATION, f"{variable_name}: the file can't be read ({error.strerror})"
-        ) from None
+        raise Mistake(f"{variable_name}: the file can't be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise Exit(Code.CONFIGURATION, f"{variable_name}: the file is not UTF-8 text") from None
-    if len(raw) > MAX_SECRET_FILE_BYTES or not text.strip():
-        is_too_long = len(raw) > MAX_SECRET_FILE_BYTES
-        problem = f"is longer than {MAX_SECRET_FILE_BYTES} bytes" if is_too_long else "is empty"
-        raise Exit(Code.CONFIGURATION, f"{variable_name}: the file {problem}")
+        raise Mistake(f"{variable_name}: the file is not UTF-8 text") from None
+    if len(raw) > MAX_SECRET_FILE_BYTES:
+        raise Mistake(f"{variable_name}: the file is longer than {MAX_SECRET_FILE_BYTES} bytes")
+    if not text.strip():
+        raise Mistake(f"{variable_name}: the file is empty")
     return text.strip()
 
 
@@ -244,4 +242,4 @@ def read_settings(cls: type[S]) -> S:
             f"{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_input=False)
         ]
-    raise Exit(Code.CONFIGURATION, "; ".join(problems).replace("Input should", "should"))
+    raise Mistake("; ".join(problems).replace("Input should", "should"))
