@@ -254,7 +254,7 @@ def _count_cancellations() -> int:
 
 
 def _raise_swallowed_cancellation(before: int) -> None:
-    """Raise CancelledError if the task was cancelled since `_cancels()` returned `before`.
+    """Raise CancelledError if the task was cancelled since `_count_cancellations()` returned `before`.
 
     The client library disconnects when it is cancelled, and may then raise an error of its own instead.
     """

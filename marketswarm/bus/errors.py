@@ -108,6 +108,11 @@ def find_bus_reason(error: BaseException) -> str:
     return reason
 
 
+def make_bus_error(bus: str, error: Exception) -> BusError:
+    """Return the error of a request to a bus: `error` itself if it is one already."""
+    return error if isinstance(error, BusError) else BusError(bus, find_bus_reason(error), first_line(error))
+
+
 def first_line(error: BaseException) -> str:
     """Return at most 200 characters."""
     return (str(error).splitlines() or [""])[0][:200]

@@ -11,12 +11,12 @@ new users yet, since Kubernetes restarts the buses with them while bootstrap run
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.outage import PAUSES
+from marketswarm.pages import split_pages
 from marketswarm.seeding.transaction import SeedError
 from marketswarm.truth import HEALER, Truth, Watch
 
@@ -110,8 +110,8 @@ async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[st
 
 async def _find_refused_on_bus(bus: Bus, watches: Sequence[Watch]) -> list[str]:
     """Return the services that one bus refuses; none if it has no such user or does not let us ask."""
-    found, remaining = [], iter(watches)
-    while batch := list(islice(remaining, CHECKS_PER_REQUEST)):
+    found = []
+    for batch in split_pages(watches, CHECKS_PER_REQUEST):
         pipeline = bus.client.pipeline(transaction=False)
         for watch in batch:
             pipeline.acl_dryrun(HEALER, "SUBSCRIBE", watch.channel)
