@@ -10,17 +10,6 @@ import redis.exceptions as redis_errors
 
 from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, ReasonTable, find_reason, iterate_causes
 
-GARBLED_REPLY_ERRORS: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
-"""Errors that the client library raises for malformed replies, which it unpacks without checking."""
-CLUSTER_DETAIL: Final = (
-    "part of a Redis Cluster; a bus is one server, with replicas and Redis Sentinel where one is not enough"
-)
-CLUSTER_ERRORS: Final = (
-    redis_errors.AskError,  # MovedError is derived from it
-    redis_errors.ClusterCrossSlotError,
-    redis_errors.ClusterDownError,
-)
-"""Errors that only a server of a Redis Cluster replies with."""
 # the client library has one type for all of these; only the server's message tells them apart
 _BY_WORD: Final = (
     ("NOAUTH", "auth"),
