@@ -19,18 +19,8 @@ from urllib.parse import urlsplit
 
 from bootstrap.database import NAME, READABLE, write_changed, write_database_files
 from marketswarm import log as logs
+from marketswarm.access import passwords
 from marketswarm.access.certificate import CertificateError, prepare_certificate
-from marketswarm.access.passwords import (
-    ACL_FILE,
-    SecretError,
-    admit_other_machines,
-    build_url_files,
-    close_default_user,
-    format_acl_files,
-    load_passwords,
-    make_folder_name,
-    replace_url_user,
-)
 from marketswarm.access.users import OPERATOR, AclError, user_names
 from marketswarm.agent import Code, create_bus, run
 from marketswarm.agent.service_config import load_with_sections
@@ -71,7 +61,7 @@ async def main() -> int:
         return Code.DONE
     try:
         await _write_users(truth, settings)
-    except (AclError, SecretError) as error:
+    except (AclError, passwords.SecretError) as error:
         raise Mistake(str(error)) from None
     except OSError as error:
         where = error.filename or settings.access_dir
@@ -104,13 +94,13 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
     folder = settings.access_dir
     published = settings.marketswarm_publish and require_published_address(settings.marketswarm_publish)
     if published:
-        admit_other_machines(folder / "secrets")
+        passwords.admit_other_machines(folder / "secrets")
     if settings.default_user == "off":
-        close_default_user(folder / "secrets")
-    known, made = load_passwords(folder / "secrets", user_names(truth), make_missing=True)
-    texts = format_acl_files(truth, known, settings, find_elsewhere(truth.services))
+        passwords.close_default_user(folder / "secrets")
+    known, made = passwords.load_passwords(folder / "secrets", user_names(truth), make_missing=True)
+    texts = passwords.format_acl_files(truth, known, settings, find_elsewhere(truth.services))
     urls = _find_urls(truth)
-    write_changed(build_url_files(folder / "urls", known, urls))
+    write_changed(passwords.build_url_files(folder / "urls", known, urls))
     for name in BROUGHT:
         (folder / "urls" / name).mkdir(exist_ok=True)
     write_database_files(folder, truth)
@@ -118,7 +108,7 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
     if published:  # after the users: a server that finds the certificate must find them, too
         publish_certificate(folder, published)
     log.info("access.written", users=len(known), new_passwords=made, buses=list(urls))
-    operators = {bus: replace_url_user(url, OPERATOR, known[OPERATOR]) for bus, url in urls.items()}
+    operators = {bus: passwords.replace_url_user(url, OPERATOR, known[OPERATOR]) for bus, url in urls.items()}
     await asyncio.gather(*(reload_users(bus, url, _acl_path(folder, bus)) for bus, url in operators.items()))
 
 
@@ -162,7 +152,7 @@ def _find_urls(truth: Truth) -> dict[str, str]:
 
 
 def _acl_path(folder: Path, bus: str) -> Path:
-    return folder / "acl" / make_folder_name(bus) / ACL_FILE
+    return folder / "acl" / passwords.make_folder_name(bus) / passwords.ACL_FILE
 
 
 async def reload_users(name: str, url: str, acl_file: Path) -> None:

@@ -5,7 +5,6 @@ key, for the fleet alone, and `certificate.pem` the certificate without the key,
 certificate of our own is made by the program `openssl`, and kept until it ends or the address is another one.
 """
 
-import ipaddress
 import shutil
 import ssl
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from marketswarm.access.passwords import write_files
+from marketswarm.net.addresses import parse_address
 from marketswarm.net.certificates import compute_fingerprint, extract_certificate
 from marketswarm.settings import MAX_SECRET_FILE_BYTES
 
@@ -141,14 +141,14 @@ def _is_usable(file: Path, name: str) -> bool:
 
 
 def _is_for(file: Path, name: str) -> bool:
-    option = "-checkip" if _is_address(name) else "-checkhost"
+    option = "-checkip" if parse_address(name) else "-checkhost"
     said = _openssl("x509", "-in", file, "-noout", option, name).stdout
     return "does match" in said
 
 
 def _make(folder: Path, name: str) -> str:
     """Make a key and a certificate with openssl; return both as PEM. Its draft files are deleted again."""
-    kind = "IP" if _is_address(name) else "DNS"
+    kind = "IP" if parse_address(name) else "DNS"
     config, key = folder / "openssl.cnf", folder / "draft.key"
     names = ",".join(dict.fromkeys((f"{kind}:{name}", "IP:127.0.0.1", "DNS:localhost")))
     # the second is for us alone, before openssl writes the key into it
@@ -180,11 +180,3 @@ def _openssl(*words: object) -> subprocess.CompletedProcess[str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CertificateError(f"openssl could not be run ({type(error).__name__})") from None
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

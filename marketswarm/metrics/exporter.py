@@ -156,7 +156,7 @@ class _Server(ThreadingMixIn, TCPServer):
         super().process_request(request, client_address)
 
     def move_limit(self, request: Any, since: float) -> None:
-        """Count the limit of a connection from then on, whose request was read; infinity stands for no limit."""
+        """Count the limit of a connection whose request was read from `since` on; infinity means no limit."""
         with self._lock:
             self._requests_read.add(request)
             if request in self._connections:

@@ -9,7 +9,6 @@ parsed is skipped; those of timelines are counted.
 
 from collections.abc import Iterable
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -187,12 +186,11 @@ _DECISIVE: Final = (EntryKind.ESCALATED, EntryKind.RECOVERED, EntryKind.VERIFIED
 
 def fold_incidents(entries: Iterable[TimelineEntry]) -> list[HealingIncident]:
     """Return the incidents in some entries, which are in order; the one that changed last comes first."""
-    found: dict[str, HealingIncident] = {}
+    found: dict[str, tuple[TimelineEntry, ...]] = {}
     for entry in entries:
-        known = found.pop(entry.incident, None)
-        timeline = (*known.timeline, entry)[-MAX_TIMELINE:] if known is not None else (entry,)
-        found[entry.incident] = replace(known, timeline=timeline) if known else HealingIncident(timeline)
-    return list(reversed(found.values()))
+        known = found.pop(entry.incident, ())
+        found[entry.incident] = (*known, entry)[-MAX_TIMELINE:]
+    return [HealingIncident(timeline) for timeline in reversed(found.values())]
 
 
 async def read_timeline(
