@@ -13,12 +13,11 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus.stored_values import parse_count, parse_number, parse_text
+from marketswarm.bus.stored_values import parse_count, parse_duration, parse_text
 
 _ANSWER_WITHIN_SEC: Final = 15.0
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _MAX_NAME: Final = 100
-_YEARS_SEC: Final = 1e9
 
 
 class NoFleetError(Exception):
@@ -114,7 +113,7 @@ def _parse_process(found: Any) -> FleetProcess | None:
         return None
     state = next((each for each in ProcessState if each == found.get("state")), None)
     name, identity = parse_text(found.get("name"), _MAX_NAME), parse_text(found.get("identity"), _MAX_NAME)
-    age_sec = parse_number(found.get("age_sec"), 0.0, _YEARS_SEC)
+    age_sec = parse_duration(found.get("age_sec"))
     restarts, is_wanted = parse_count(found.get("restarts")), found.get("wanted")
     if name is None or state is None or identity is None or age_sec is None or restarts is None:
         return None

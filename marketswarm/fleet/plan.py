@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from marketswarm.bus import get_url_variable
-from marketswarm.bus_url import pin_certificate
+from marketswarm.bus_url import format_host_port, pin_certificate
 from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, describe_unknown
 
 LAST_PORT: Final = 65_535
@@ -236,7 +236,7 @@ def format_board_url(port: int, host: str) -> str:
     """Return the URL of a board that listens on `host`, for a browser on this machine."""
     if host in ("0.0.0.0", "::", ""):  # noqa: S104 - it listens on all addresses
         host = LOOPBACK
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{format_host_port(host, port)}"
 
 
 def _board_port(svc: str, number: int, first: int | None) -> int | None:

@@ -21,7 +21,7 @@ from marketswarm.fleet.supervisor import DATABASE, WITHOUT_BOARD, FleetSpec
 from marketswarm.settings import read_settings
 from marketswarm.settings.programs import ChannelSettings
 from marketswarm.status.notifications import CHANNEL_REMEDY
-from marketswarm.text import escape_text, format_duration
+from marketswarm.text import describe_url, escape_text, format_duration
 from marketswarm.truth import HEALER, Truth, Watch
 
 NOTIFIER: Final = "notifier"
@@ -114,9 +114,7 @@ def _format_buses(spec: FleetSpec, facts: SummaryFacts) -> list[str]:
     lines = []
     for bus in spec.plan.buses:
         where = f"{program}, data in {facts.data}/{bus.name}" if bus.port else "not ours: used as it is"
-        parts = urlsplit(bus.url)
-        url = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()  # without credentials
-        lines.append(f"  {bus.name:<{width}}  {url}  ({where})")
+        lines.append(f"  {bus.name:<{width}}  {describe_url(bus.url)}  ({where})")
     database = "the one of DATABASE_URL, not ours" if spec.plan.needs_database else ""
     if spec.database is not None:
         url_file = Path(facts.data, DATABASE, spec.database.url_file.name)

@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
@@ -244,9 +243,3 @@ async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
                 yield connection
         finally:
             connection.terminate()
-
-
-def describe_url(url: str) -> str:
-    """Return a URL without its user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))

@@ -19,7 +19,6 @@ from marketswarm.operator.healing import (
     OutageEvidence,
     TimelineEntry,
 )
-from marketswarm.operator.ping_keys import PingKey
 from marketswarm.operator.requests import Answer, OperatorRequest, RequestKind
 from marketswarm.operator.service_reports import (
     BackupReport,
@@ -31,7 +30,7 @@ from marketswarm.operator.service_reports import (
     ServiceRequest,
 )
 from marketswarm.operator.silences import Silence
-from marketswarm.operator.tokens import Scope, Token
+from marketswarm.operator.tokens import PingKey, Scope, Token
 
 NOW = 1_762_433_458.25
 CREDENTIAL = {"id": "1f0c3a9e", "name": "deploy", "sha256": "0a" * 32, "author": "kim", "created_at": NOW}
