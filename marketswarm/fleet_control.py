@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus.stored_values import parse_count, parse_duration, parse_text
+from marketswarm.bus.stored_values import get_list, get_object, parse_count, parse_duration, parse_text
 
 _ANSWER_WITHIN_SEC: Final = 15.0
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -104,13 +104,11 @@ def request_restart(
 def read_processes(address: str) -> tuple[FleetProcess, ...]:
     """Return the agents of the fleet; one that can't be parsed is left out. Raises NoFleetError as above."""
     found = _ask(address, {"do": "state", "svc": ""}).get("processes")
-    parsed = map(_parse_process, found if isinstance(found, list) else ())
+    parsed = (_parse_process(get_object(each)) for each in get_list(found))
     return tuple(each for each in parsed if each is not None)
 
 
-def _parse_process(found: Any) -> FleetProcess | None:
-    if not isinstance(found, dict):
-        return None
+def _parse_process(found: Mapping[str, Any]) -> FleetProcess | None:
     state = next((each for each in ProcessState if each == found.get("state")), None)
     name, identity = parse_text(found.get("name"), _MAX_NAME), parse_text(found.get("identity"), _MAX_NAME)
     age_sec = parse_duration(found.get("age_sec"))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from marketswarm.access.certificate import FOLDER
 from marketswarm.access.users import JOIN
 from marketswarm.agent.service_modules import find_elsewhere
-from marketswarm.bus.stored_values import parse_object
+from marketswarm.bus.stored_values import get_object, parse_object
 from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.access import SECRETS
 from marketswarm.fleet.data_folder import format_data_option
@@ -274,10 +274,6 @@ async def describe_channels(truth: Truth) -> tuple[str, ...]:
 def _describe_truth_channels(truth: Truth) -> tuple[str, ...]:
     """Return the channels in the notifier's settings as `name (type)`, since their URLs may be secret."""
     section = truth.services.get(NOTIFIER)
-    found = section.settings.get("channels") if section else None
-    if not isinstance(found, dict):
-        return ()
-    kinds = {
-        name: options.get("type") if isinstance(options, dict) else None for name, options in found.items()
-    }
+    found = get_object(section.settings.get("channels")) if section else {}
+    kinds = {name: get_object(options).get("type") for name, options in found.items()}
     return tuple(name if kind in (None, name) else f"{name} ({kind})" for name, kind in kinds.items())

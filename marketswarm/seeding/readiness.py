@@ -88,9 +88,8 @@ async def wait_for_healer_access(
             refused = await _find_refused(buses, truth)
         except BusError as error:  # the bus restarts, perhaps with new users
             log.info("users.bus_away", bus=error.bus, reason=error.reason)
-        if not refused:  # also when a bus went away before it was asked: seeding reports that
-            return refused
-        if clock() >= deadline:
+        # none are refused also when a bus went away before it was asked: seeding reports that
+        if not refused or clock() >= deadline:
             return refused
         if not is_logged:
             is_logged = True
