@@ -23,7 +23,7 @@ BOARD_PORT: Final = 8080
 
 
 class PlanError(ValueError):
-    """The fleet can't be planned as requested; the message says what is right."""
+    """The fleet can't be planned as requested, or a service not be added to it; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from marketswarm.exit import Code, Exit
 from marketswarm.fleet.access import FleetAccess
 from marketswarm.fleet.agent_logs import LOGS_FOLDER
 from marketswarm.fleet.child import Child, LogEvent, Program
-from marketswarm.fleet.control import AddError
 from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
 from marketswarm.fleet.environment import make_child_environ, make_server_environ
@@ -286,27 +285,23 @@ class FleetSupervisor:
         return [name for name, child in self.agents.items() if child.is_wanted]
 
     async def add_service(self, svc: str) -> None:
-        """Supervise the agents of a service that does not run. Raises AddError if it can't be run."""
+        """Supervise the agents of a service that does not run. Raises PlanError if it can't be run."""
         truth, revision = await self._read_truth()
         if svc not in truth.services:
             hint = suggest_name(svc, [*self.agents, *truth.services], "there are")
             known = f"revision {revision}" if revision is not None else "its truth"
-            raise AddError(f"this fleet runs no {svc}, and {known} names none; {hint}")
+            raise PlanError(f"this fleet runs no {svc}, and {known} names none; {hint}")
         module = find_modules([svc]).get(svc)
         if module is None:
             package = f"services/{svc.replace('-', '_')}"
-            raise AddError(f"{svc} has no {package}/__main__.py here: it is started where it lives")
+            raise PlanError(f"{svc} has no {package}/__main__.py here: it is started where it lives")
         self._require_known_buses(truth)
         port = find_next_metrics_port(self._spec.truth, self._spec.metrics_port, self._added)
-        try:
-            added = plan_added_agents(truth, svc, module, port)
-        except PlanError as error:
-            raise AddError(str(error)) from None
-        self._supervise_added(added, truth)
+        self._supervise_added(plan_added_agents(truth, svc, module, port), truth)
 
     def _supervise_added(self, added: tuple[PlannedAgent, ...], truth: Truth) -> None:
         if self._is_stopping or self._tasks is None:
-            raise AddError("the fleet is stopping")
+            raise PlanError("the fleet is stopping")
         for agent in added:
             if agent.name not in self.agents:  # else another request has added it meanwhile
                 self._added.append(agent)
@@ -321,14 +316,14 @@ class FleetSupervisor:
         seen = await read_all_truths(buses, settings.truth_redis_key, None, _READ_TRUTH_WITHIN_SEC)
         found = find_first_valid(seen)
         if found is None:
-            raise AddError(f"no bus has a valid truth ({', '.join(format_reasons(seen))})")
+            raise PlanError(f"no bus has a valid truth ({', '.join(format_reasons(seen))})")
         return found.loaded.truth.with_default_timeout(settings.default_timeout_sec), found.revision
 
     def _require_known_buses(self, truth: Truth) -> None:
         known = {*find_external_buses(truth, os.environ), *(bus.name for bus in self._spec.plan.buses)}
         new = [name for name in truth.bus_names() if name not in known]
         if new:
-            raise AddError(
+            raise PlanError(
                 f"the truth names a new bus, {new[0]}: end the fleet, and `marketswarm up` runs it"
             )
 
