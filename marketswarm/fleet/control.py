@@ -31,8 +31,8 @@ RESTART, STATE = "restart", "state"
 class ControlledAgents:
     """Hold the agents of the fleet by name, and how to add those of a service that it doesn't run.
 
-    `add_service` adds them to the fleet and to `children`, or raises PlanError. `data_option` is ` --data DIR`
-    for commands in answers, or empty.
+    `add_service` adds them to the fleet and to `children`, or raises PlanError. `data_option` is
+    ` --data DIR` for commands in answers, or empty.
     """
 
     children: Mapping[str, Child]
