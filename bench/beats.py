@@ -14,7 +14,7 @@ import hiredis
 
 from bench.programs import wait_until
 from bench.server import connect, pack_command, send_commands
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 
 MAX_AT_ONCE: Final = 250
 """How many commands are sent at once, at most."""
@@ -30,7 +30,7 @@ def name_services(services: int) -> list[str]:
 
 
 def pack_beat(svc: str, i: int, ts: float) -> bytes:
-    payload = encode_beat(svc, i, ts, boot="b00700b", rev=3, every=10.0)
+    payload = encode_beat(Beat(svc, i, ts, boot="b00700b", rev=3, every=10.0))
     return pack_command("PUBLISH", f"{svc}:heartbeat", payload)
 
 
@@ -170,7 +170,9 @@ class Beats:
         return packed
 
     def _pack_garbage(self, chance: random.Random, svc: str, n: int, replays: bool) -> list[bytes]:
-        real = encode_beat(svc, FIRST_I + n // self.services, time.time(), boot="b00700b", rev=3, every=10.0)
+        real = encode_beat(
+            Beat(svc, FIRST_I + n // self.services, time.time(), boot="b00700b", rev=3, every=10.0)
+        )
         packed = [pack_command("PUBLISH", f"{svc}:heartbeat", make_garbage(chance, svc, real))]
         return [*packed, pack_beat(svc, 1, 1.0)] if replays else packed
 

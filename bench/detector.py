@@ -19,7 +19,7 @@ import hiredis
 
 from bench.beats import name_services
 from bench.programs import answer, read_result
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, restore_services
@@ -119,7 +119,9 @@ class SimulatedHealer:
                 (
                     b"message",
                     f"{svc}:heartbeat".encode(),
-                    encode_beat(svc, i, self.now.wall, boot=f"{svc}{1:024x}", rev=3, every=INTERVAL_SEC),
+                    encode_beat(
+                        Beat(svc, i, self.now.wall, boot=f"{svc}{1:024x}", rev=3, every=INTERVAL_SEC)
+                    ),
                 )
                 for svc in batch
             ]

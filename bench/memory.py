@@ -16,7 +16,7 @@ from bench.beats import Beats, make_garbage, name_services
 from bench.figures import Pair, Sample
 from bench.healer import run_fleet
 from bench.programs import Worker, answer, pss_mb
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, restore_services
 from marketswarm.truth import Watch
 
@@ -113,15 +113,15 @@ def _generate_messages(
             continue  # down for more than a minute
         channel = f"{svc}:heartbeat".encode()
         boot = f"boot{(i + n) // 300}.{n}"  # a new process every 50 minutes
-        real = encode_beat(svc, i, wall, boot=boot, rev=3, every=10.0)
+        real = encode_beat(Beat(svc, i, wall, boot=boot, rev=3, every=10.0))
         yield b"message", channel, real
         luck = chance.random()
         if luck < SHARE:
             yield b"message", channel, make_garbage(chance, svc, real)
         elif luck < 2 * SHARE:
-            yield b"message", channel, encode_beat(svc, i - 1, wall - 10, boot=boot, rev=3, every=10.0)
+            yield b"message", channel, encode_beat(Beat(svc, i - 1, wall - 10, boot=boot, rev=3, every=10.0))
         elif luck < 3 * SHARE:  # another instance, unknown so far
-            yield b"message", channel, encode_beat(svc, 1, wall, boot=f"{chance.getrandbits(48):x}")
+            yield b"message", channel, encode_beat(Beat(svc, 1, wall, boot=f"{chance.getrandbits(48):x}"))
 
 
 if __name__ == "__main__":

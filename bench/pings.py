@@ -15,7 +15,7 @@ from bench.figures import Pair, Sample
 from bench.programs import Usage, Worker, read_result, run_program, wait_until
 from bench.server import find_free_port, start_buses, wait_for_port
 from marketswarm.bus import Bus
-from marketswarm.operator.ping_keys import create_ping_key, write_ping_key
+from marketswarm.operator.tokens import create_ping_key, write_ping_key
 
 SERVICES: Final = 300
 """The board takes a hundred pings a second of each; a fast machine answers 10,000."""

@@ -3,7 +3,10 @@
 `python -m bootstrap.access` runs once before the buses start. All its files are in the folder ACCESS_DIR:
 `secrets/<user>` holds a password, made once; `urls/<user>/<bus>` the URL that a user connects with;
 `acl/<bus>/users.acl` the users that a server loads at its start. For a truth with an archive there are the
-files of its PostgreSQL, too (`bootstrap.database`). No password is logged. The rights of each user are
+files of its PostgreSQL, too (`bootstrap.database`). Where other machines reach the buses, at the host's
+address MARKETSWARM_PUBLISH, `tls/` has the certificate, and `secrets/join` the password of the user by which
+they beat; a server listens for them only once there is `bus-tls/tls.pem`, and every user has a password. No
+password is logged. The rights of each user are
 decided by `marketswarm.access`, and the truth is checked and seeded by `bootstrap`.
 """
 
@@ -14,32 +17,27 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from bootstrap.database import NAME, PRIVATE, READABLE, write_changed, write_database_files
-from bootstrap.publish import publish_certificate, require_published_address
+from bootstrap.database import NAME, READABLE, write_changed, write_database_files
 from marketswarm import log as logs
-from marketswarm.access.passwords import (
-    ACL_FILE,
-    SecretError,
-    admit_other_machines,
-    build_url_files,
-    close_default_user,
-    format_acl_files,
-    load_passwords,
-    make_folder_name,
-    replace_url_user,
-)
+from marketswarm.access import passwords
+from marketswarm.access.certificate import CertificateError, prepare_certificate
 from marketswarm.access.users import OPERATOR, AclError, user_names
-from marketswarm.agent import Code, Exit, create_bus, run
+from marketswarm.agent import Code, create_bus, run
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus import Bus, BusError, find_bus_url
-from marketswarm.keys import ALERTS
-from marketswarm.settings import AccessSettings, read_settings
+from marketswarm.exit import Mistake
+from marketswarm.net.addresses import explain_unreachable, parse_address, unmap_address
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import AccessSettings
 from marketswarm.truth import MARKET, SYSTEM, Truth, TruthError, parse_truth
 
 BROUGHT: Final = ("notifier", "board", "medic")
 """What compose.yaml starts with the healer. Each has a folder of URLs, which is empty if the truth does not
 name it: the engine refuses to mount a missing folder, and starts nothing then."""
+SERVER_FILE: Final = "bus-tls/tls.pem"
+"""The certificate with its key, which the servers read: in containers a volume of its own, since a program
+with the key can pose as the fleet."""
 _EMPTY_TRUTH: Final = b'{"services":{}}'
 _DIGEST_FILE: Final = "renewed"
 """The file beside an ACL file with the SHA-256 of the text that the server loaded last. ACL LOAD closes all
@@ -63,11 +61,11 @@ async def main() -> int:
         return Code.DONE
     try:
         await _write_users(truth, settings)
-    except (AclError, SecretError) as error:
-        raise Exit(Code.CONFIGURATION, str(error)) from None
+    except (AclError, passwords.SecretError) as error:
+        raise Mistake(str(error)) from None
     except OSError as error:
         where = error.filename or settings.access_dir
-        raise Exit(Code.CONFIGURATION, f"ACCESS_DIR: {where}: {error.strerror}") from None
+        raise Mistake(f"ACCESS_DIR: {where}: {error.strerror}") from None
     return Code.DONE
 
 
@@ -81,7 +79,7 @@ def _load_truth(path: Path, folder: Path) -> Truth | None:
     try:
         return load_with_sections(path.read_bytes()).truth
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, f"TRUTH_PATH: {path} can't be read ({error.strerror})") from None
+        raise Mistake(f"TRUTH_PATH: {path} can't be read ({error.strerror})") from None
     except TruthError as error:
         log.warning(
             "access.truth_unusable", path=str(path), mistakes=len(error.problems), next="see bootstrap"
@@ -96,19 +94,13 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
     folder = settings.access_dir
     published = settings.marketswarm_publish and require_published_address(settings.marketswarm_publish)
     if published:
-        admit_other_machines(folder / "secrets")
+        passwords.admit_other_machines(folder / "secrets")
     if settings.default_user == "off":
-        close_default_user(folder / "secrets")
-    known, made = load_passwords(folder / "secrets", user_names(truth), make_missing=True)
-    texts = format_acl_files(
-        truth,
-        known,
-        truth_key=settings.truth_redis_key,
-        alert_channel=settings.alert_channel or ALERTS,
-        joining=find_elsewhere(truth.services),
-    )
+        passwords.close_default_user(folder / "secrets")
+    known, made = passwords.load_passwords(folder / "secrets", user_names(truth), make_missing=True)
+    texts = passwords.format_acl_files(truth, known, settings, find_elsewhere(truth.services))
     urls = _find_urls(truth)
-    write_changed(build_url_files(folder / "urls", known, urls), PRIVATE)
+    write_changed(passwords.build_url_files(folder / "urls", known, urls))
     for name in BROUGHT:
         (folder / "urls" / name).mkdir(exist_ok=True)
     write_database_files(folder, truth)
@@ -116,8 +108,33 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
     if published:  # after the users: a server that finds the certificate must find them, too
         publish_certificate(folder, published)
     log.info("access.written", users=len(known), new_passwords=made, buses=list(urls))
-    operators = {bus: replace_url_user(url, OPERATOR, known[OPERATOR]) for bus, url in urls.items()}
+    operators = {bus: passwords.replace_url_user(url, OPERATOR, known[OPERATOR]) for bus, url in urls.items()}
     await asyncio.gather(*(reload_users(bus, url, _acl_path(folder, bus)) for bus, url in operators.items()))
+
+
+def require_published_address(text: str) -> str:
+    """Return the address in its usual form. Raise Exit, code 2, for one that no other machine can reach.
+
+    One of IPv6 may be in brackets, which Compose wants before a port.
+    """
+    address = parse_address(text[1:-1] if text[:1] + text[-1:] == "[]" else text)
+    if address is None:
+        raise Mistake(f"MARKETSWARM_PUBLISH: {text!r} is not an address")
+    address = unmap_address(address)
+    if problem := explain_unreachable(address, str(address)):
+        raise Mistake(f"MARKETSWARM_PUBLISH: {problem}")
+    return str(address)
+
+
+def publish_certificate(folder: Path, address: str) -> None:
+    """Write the certificate for the servers, for this address; make it if needed. Raises Exit, or OSError."""
+    try:
+        found = prepare_certificate(folder, address)
+    except CertificateError as error:
+        raise Mistake(f"MARKETSWARM_PUBLISH: {error}") from None
+    (folder / SERVER_FILE).parent.mkdir(exist_ok=True)  # in containers there already, as a volume
+    write_changed({folder / SERVER_FILE: found.file.read_text("ascii")}, READABLE)
+    log.info("access.published", address=address, fingerprint=found.fingerprint)
 
 
 def _find_urls(truth: Truth) -> dict[str, str]:
@@ -135,7 +152,7 @@ def _find_urls(truth: Truth) -> dict[str, str]:
 
 
 def _acl_path(folder: Path, bus: str) -> Path:
-    return folder / "acl" / make_folder_name(bus) / ACL_FILE
+    return folder / "acl" / passwords.make_folder_name(bus) / passwords.ACL_FILE
 
 
 async def reload_users(name: str, url: str, acl_file: Path) -> None:
@@ -175,7 +192,7 @@ async def _load_users(bus: Bus) -> bool:
                 return True
             if error.reason == "auth":
                 why = f"{bus.name} runs with other passwords than those in ACCESS_DIR"
-                raise Exit(Code.CONFIGURATION, f"{why}: restart it, then the agents") from None
+                raise Mistake(f"{why}: restart it, then the agents") from None
             if clock() >= deadline:
                 log.warning("access.not_renewed", bus=bus.name, reason=error.reason, detail=error.detail)
                 return False

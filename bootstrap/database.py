@@ -18,14 +18,17 @@ from urllib.parse import quote
 from marketswarm import log as logs
 from marketswarm.access.passwords import (
     DATABASE_READER,
+    PRIVATE,
     SecretError,
     load_passwords,
     make_folder_name,
     write_files,
 )
-from marketswarm.agent import Code, Exit, run
+from marketswarm.agent import Code, run
 from marketswarm.agent.service_config import load_with_sections
-from marketswarm.settings import AccessSettings, read_settings
+from marketswarm.exit import Mistake
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import AccessSettings
 from marketswarm.truth import Truth, TruthError
 
 NAME: Final = "access"
@@ -33,7 +36,6 @@ SERVER: Final = "postgres"
 """The server's name on the network of the fleet, and of its folder beside the folders of the buses."""
 READABLE: Final = 0o644
 """The permissions of what a server reads, as another user: verifiers and hashes of passwords alone."""
-PRIVATE: Final = 0o600
 _ARCHIVE: Final = "archive"
 ROLES: Final = {"password": "marketswarm", "reader": DATABASE_READER}
 """The name of a role, by the name of the file with its password."""
@@ -52,11 +54,11 @@ async def main() -> int:
     try:
         write_database_files(folder, load_with_sections(path.read_bytes()).truth)
     except TruthError as error:
-        raise Exit(Code.CONFIGURATION, f"TRUTH_PATH: {path} has {len(error.problems)} mistakes") from None
+        raise Mistake(f"TRUTH_PATH: {path} has {len(error.problems)} mistakes") from None
     except SecretError as error:
-        raise Exit(Code.CONFIGURATION, str(error)) from None
+        raise Mistake(str(error)) from None
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, f"{error.filename or folder}: {error.strerror}") from None
+        raise Mistake(f"{error.filename or folder}: {error.strerror}") from None
     return Code.DONE
 
 
@@ -70,8 +72,7 @@ def write_database_files(folder: Path, truth: Truth) -> None:
     }
     users = {svc: urls[name] for svc, name in _USERS.items() if svc in truth.services}
     write_changed(
-        {folder / "urls" / make_folder_name(svc) / "database": f"{url}\n" for svc, url in users.items()},
-        PRIVATE,
+        {folder / "urls" / make_folder_name(svc) / "database": f"{url}\n" for svc, url in users.items()}
     )
     verifiers = {name: f"{format_verifier(passwords[name])}\n" for name in ROLES}
     write_changed({folder / "acl" / SERVER / name: text for name, text in verifiers.items()}, READABLE)
@@ -92,7 +93,7 @@ def format_verifier(password: str, salt: bytes = b"") -> str:
     return f"SCRAM-SHA-256${_ITERATIONS}:{salt64}${stored64}:{server64}"
 
 
-def write_changed(texts: Mapping[Path, str], mode: int) -> None:
+def write_changed(texts: Mapping[Path, str], mode: int = PRIVATE) -> None:
     """Write each text, with the permissions `mode`, unless its file has that text already."""
     write_files({path: text for path, text in texts.items() if _read_text(path) != text}, mode)
 

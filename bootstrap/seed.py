@@ -17,6 +17,7 @@ from marketswarm.agent import Code, Exit, create_bus
 from marketswarm.agent.lifecycle import StopRequest
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, find_bus_url
+from marketswarm.exit import Mistake
 from marketswarm.seeding.readiness import wait_for_healer_access, wait_until_all_answer
 from marketswarm.seeding.transaction import SeedError, SeedResult, describe_seeding, seed_truth
 from marketswarm.settings import CommonSettings, read_settings
@@ -64,7 +65,7 @@ def _read_document(path: Path) -> tuple[bytes, ParsedTruth]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise Exit(Code.CONFIGURATION, f"TRUTH_PATH: {path} can't be read ({error.strerror})") from None
+        raise Mistake(f"TRUTH_PATH: {path} can't be read ({error.strerror})") from None
     try:
         loaded = load_with_sections(raw)
     except TruthError as error:
@@ -72,7 +73,7 @@ def _read_document(path: Path) -> tuple[bytes, ParsedTruth]:
             # the document's mistake, not the program's
             log.error("truth.error", path=problem.path, problem=str(problem))  # noqa: TRY400
         mistakes = "1 mistake" if len(error.problems) == 1 else f"{len(error.problems)} mistakes"
-        raise Exit(Code.CONFIGURATION, f"{path} has {mistakes}; nothing was written") from None
+        raise Mistake(f"{path} has {mistakes}; nothing was written") from None
     for warning in loaded.warnings:
         log.warning("truth.warning", path=warning.path, problem=str(warning))
     return raw, loaded
@@ -84,7 +85,7 @@ async def _open_buses(loaded: ParsedTruth) -> AsyncIterator[list[Bus]]:
     try:
         urls = {name: find_bus_url(name, os.environ, loaded.truth) for name in loaded.truth.bus_names()}
     except BusError as error:
-        raise Exit(Code.CONFIGURATION, str(error)) from None
+        raise Mistake(str(error)) from None
     buses = [create_bus(name, url) for name, url in urls.items()]
     try:
         yield buses

@@ -8,7 +8,7 @@ from healer.memory import return_free_memory, return_large_blocks
 from healer.watch import run_healer
 from marketswarm.agent import agent, run
 from marketswarm.monitor import make_healer_heartbeat
-from marketswarm.settings import HealerSettings
+from marketswarm.settings.programs import HealerSettings
 
 START_THRESHOLDS: Final = (1_000_000, 10, 10)
 """Thresholds of the garbage collector while the roster is built, and while its state is restored.

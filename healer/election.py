@@ -19,7 +19,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import replace_unusable, report_unusable
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.monitor import Fence, Monitor
-from marketswarm.settings import HealerSettings
+from marketswarm.settings.programs import HealerSettings
 
 LEASE_SCRIPT: Final = Script.beside("healer", "lease.lua")
 

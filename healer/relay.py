@@ -36,7 +36,7 @@ from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence, Leadership
 from marketswarm.monitor.publication_step import record_publication
 from marketswarm.monitor.publisher import LogLength
 from marketswarm.pages import split_pages
-from marketswarm.settings import HealerSettings
+from marketswarm.settings.programs import HealerSettings
 
 PAGE_SIZE: Final = 100
 FULL_PAUSE_SEC: Final = 0.25

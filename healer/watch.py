@@ -15,7 +15,7 @@ from marketswarm.agent.outage_state import RULES
 from marketswarm.bus import Bus
 from marketswarm.detector import RosterChange, plan_change
 from marketswarm.monitor import Monitor, VerdictEncoder, find_alert_target
-from marketswarm.settings import HealerSettings
+from marketswarm.settings.programs import HealerSettings
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 

@@ -227,52 +227,31 @@ def compute_beat_age_sec(timeout_sec: float, left_ms: float, beat: Beat | None =
     return max(0.0, life_ms - left_ms) / 1000 if 0 <= left_ms <= life_ms + 1 else None
 
 
-def encode_beat(
-    svc: str,
-    i: int,
-    ts: float,
-    *,
-    boot: str | None = None,
-    rev: int | None = None,
-    status: Status = "ok",
-    detail: str | None = None,
-    every: float | None = None,
-    exit_code: int | None = None,
-    run: RunReport | None = None,
-    rid: str | None = None,
-    via: str | None = None,
-    life: float | None = None,
-    sender: Sender | None = None,
-) -> bytes:
+def encode_beat(beat: Beat, sender: Sender | None = None) -> bytes:
     """Return a beat as canonical JSON: `svc`, `i` and `ts` first, and no key without a value.
 
     The parts that vary from beat to beat are adjacent, and `ts` always has three decimals, so a listener can
     compare all other bytes with those of the beat before. `detail` is cut to 200 characters.
     """
-    required: dict[str, Any] = {"svc": svc, "i": i}
+    required: dict[str, Any] = {"svc": beat.svc, "i": beat.i}
     fields = {
-        "boot": boot,
-        "rev": rev,
-        "status": status if status != "ok" or detail else None,
-        "detail": detail[:MAX_DETAIL_CHARS] if detail else None,
-        "every": None if every is None else round(every, 3),
-        "exit_code": exit_code,
-        "run": run,
-        "rid": rid[:MAX_RID_CHARS] if rid else None,
-        "via": via[:MAX_VIA_CHARS] if via else None,
-        "life": None if life is None else round(life, 3),
+        "boot": beat.boot,
+        "rev": beat.rev,
+        "status": beat.status if beat.status != "ok" or beat.detail else None,
+        "detail": beat.detail[:MAX_DETAIL_CHARS] if beat.detail else None,
+        "every": None if beat.every is None else round(beat.every, 3),
+        "exit_code": beat.exit_code,
+        "run": beat.run,
+        "rid": beat.rid[:MAX_RID_CHARS] if beat.rid else None,
+        "via": beat.via[:MAX_VIA_CHARS] if beat.via else None,
+        "life": None if beat.life is None else round(beat.life, 3),
     }
-    optional = {name: value for name, value in fields.items() if value is not None}
     if sender is not None:
-        optional |= _collect_sender_fields(sender)
+        fields |= {
+            "host": sender.host[:MAX_HOST_CHARS] if sender.host else None,
+            "version": sender.version[:MAX_VERSION_CHARS] if sender.version else None,
+            "started": round(sender.started, 3) if sender.started else None,
+        }
+    optional = {name: value for name, value in fields.items() if value is not None}
     rest = orjson.dumps(optional)[1:]
-    return b'%b,"ts":%.3f%b' % (orjson.dumps(required)[:-1], ts, b"," + rest if optional else rest)
-
-
-def _collect_sender_fields(sender: Sender) -> dict[str, Any]:
-    fields = {
-        "host": sender.host and sender.host[:MAX_HOST_CHARS],
-        "version": sender.version and sender.version[:MAX_VERSION_CHARS],
-        "started": None if sender.started is None else round(sender.started, 3),
-    }
-    return {name: value for name, value in fields.items() if value}
+    return b'%b,"ts":%.3f%b' % (orjson.dumps(required)[:-1], beat.ts, b"," + rest if optional else rest)

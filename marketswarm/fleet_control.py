@@ -13,12 +13,11 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus.stored_values import parse_count, parse_number, parse_text
+from marketswarm.bus.stored_values import get_list, get_object, parse_count, parse_duration, parse_text
 
 _ANSWER_WITHIN_SEC: Final = 15.0
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _MAX_NAME: Final = 100
-_YEARS_SEC: Final = 1e9
 
 
 class NoFleetError(Exception):
@@ -105,16 +104,14 @@ def request_restart(
 def read_processes(address: str) -> tuple[FleetProcess, ...]:
     """Return the agents of the fleet; one that can't be parsed is left out. Raises NoFleetError as above."""
     found = _ask(address, {"do": "state", "svc": ""}).get("processes")
-    parsed = map(_parse_process, found if isinstance(found, list) else ())
+    parsed = (_parse_process(get_object(each)) for each in get_list(found))
     return tuple(each for each in parsed if each is not None)
 
 
-def _parse_process(found: Any) -> FleetProcess | None:
-    if not isinstance(found, dict):
-        return None
+def _parse_process(found: Mapping[str, Any]) -> FleetProcess | None:
     state = next((each for each in ProcessState if each == found.get("state")), None)
     name, identity = parse_text(found.get("name"), _MAX_NAME), parse_text(found.get("identity"), _MAX_NAME)
-    age_sec = parse_number(found.get("age_sec"), 0.0, _YEARS_SEC)
+    age_sec = parse_duration(found.get("age_sec"))
     restarts, is_wanted = parse_count(found.get("restarts")), found.get("wanted")
     if name is None or state is None or identity is None or age_sec is None or restarts is None:
         return None

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping, MutableMapping
-from datetime import UTC, datetime
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import orjson
 
-from marketswarm.text import escape_json, escape_lines, escape_text
+from marketswarm.text import escape_json, escape_lines, escape_text, format_utc
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, Processor
@@ -39,7 +40,6 @@ def configure(name: str, settings: CommonSettings | None = None) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level if settings else "INFO"]
     log_format = settings.log_format if settings else None
     console = log_format == "console" or (log_format is None and sys.stderr.isatty())
-    add_header: Processor = _HeaderProcessor(name)
     render: Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="ts")
         if console
@@ -51,7 +51,7 @@ def configure(name: str, settings: CommonSettings | None = None) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
-            add_header,
+            partial(_add_header, name),
             *filters,
             render,
         ],
@@ -83,23 +83,17 @@ class _Logger:
         return getattr(structlog.get_logger(**self._values), method)
 
 
-class _HeaderProcessor:
-    """A processor that puts ts, level, event and agent before all other keys."""
-
-    def __init__(self, agent: str) -> None:
-        self.agent = agent
-
-    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        first = {
-            "ts": now,
-            "level": event.pop("level", "info"),
-            "event": event.pop("event", ""),
-            "agent": self.agent,
-        }
-        if event.get("part") == self.agent:
-            del event["part"]
-        return {**first, **event}
+def _add_header(agent: str, _logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Put ts, level, event and agent before all other keys; a part that is the agent's own is left out."""
+    first = {
+        "ts": format_utc(time.time()),
+        "level": event.pop("level", "info"),
+        "event": event.pop("event", ""),
+        "agent": agent,
+    }
+    if event.get("part") == agent:
+        del event["part"]
+    return {**first, **event}
 
 
 class _StderrLogger:

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -18,6 +17,8 @@ FILES: Final = 3
 """The largest number of files of an agent: the current one and two older ones."""
 SUFFIX: Final = ".log"
 _BLOCK_BYTES: Final = 65_536
+_REFUSALS: Final = {errno.ELOOP: "it is a link", errno.ENXIO: "it is a socket"}
+"""Why a file can't be opened as a log, by the number of the error."""
 
 
 def find_log_files(folder: Path) -> dict[str, Path]:
@@ -126,20 +127,15 @@ class LogFollower:
                     return [] if number == 0 and info.st_size == self._position else newer
         return newer
 
-    @contextlib.contextmanager
-    def _open_to_read(self, path: Path) -> Iterator[BinaryIO | None]:
-        """Yield a log file, or None if there is none or it must not be read; `refused` says why."""
+    def _open_to_read(self, path: Path) -> contextlib.AbstractContextManager[BinaryIO | None]:
+        """Open a log file; None if there is none or it must not be read: `refused` says why."""
         try:
-            file = _open_regular(path)
+            return _open_regular(path)
         except FileNotFoundError:
-            yield None
-            return
+            pass
         except OSError as error:
             self.refused[path] = error.strerror or type(error).__name__
-            yield None
-            return
-        with file:
-            yield file
+        return contextlib.nullcontext()
 
 
 def _open_regular(path: Path) -> BinaryIO:
@@ -150,10 +146,8 @@ def _open_regular(path: Path) -> BinaryIO:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise OSError(
-                error.errno, "it is a link" if error.errno == errno.ELOOP else "it is a socket"
-            ) from None
+        if error.errno in _REFUSALS:
+            raise OSError(error.errno, _REFUSALS[error.errno]) from None
         raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)

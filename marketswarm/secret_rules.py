@@ -13,6 +13,8 @@ from typing import Final
 
 Replacement = str | Callable[[re.Match[str]], str]
 REMOVED: Final = "[removed]"
+_KEEP_FIRST: Final = rf"\1{REMOVED}"
+_KEEP_TWO: Final = rf"\1\2{REMOVED}"
 _WORDS: Final = (
     r"pass|pw|passw(?:or)?ds?|passwd|passphrase|pwd|psk|secrets?|(?:auth|access|refresh|id|bearer|session|csrf|bot|api)?"
     r"[_-]?tokens?|(?:api|access|account|private|signing|encryption|master|shared[_-]?access|secret|routing|"
@@ -75,14 +77,6 @@ _LONG_LETTERS: Final = 24
 _LEAST_RATE: Final = 0.18
 """The share of places at which a random text changes its kind of character; names do so less often."""
 _LONG_RUN: Final = 20
-
-
-def _keep_first(match: re.Match[str]) -> str:
-    return match[1] + REMOVED
-
-
-def _keep_two(match: re.Match[str]) -> str:
-    return match[1] + match[2] + REMOVED
 
 
 def _remove_user(match: re.Match[str]) -> str:
@@ -168,12 +162,12 @@ RULES: Final = {
         r"(hooks\.slack\.com/(?:services|workflows)/|discord(?:app)?\.com/api/webhooks/|hc-ping\.com/|"
         r"webhook\.office\.com/|outlook\.office\.com/webhook/|api\.telegram\.org/(?:file/)?bot|"
         r"hooks\.zapier\.com/hooks/catch/|maker\.ifttt\.com/[^\s]{0,100}?/key/|/api/v1/ping/|/ping/)[^\s\"'<>?]+",
-        _keep_first,
+        _KEEP_FIRST,
         ("hooks.", "discord", "hc-ping.com/", "office.com/", "telegram.org/", "ifttt.com/", "/ping/"),
     ),
     "query": _compile(
         rf"(?i)([?&;](?:[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL})|key|code|X-Amz-[A-Za-z-]+|sv|se|sp)=)[^&\s\"'<>;#]+",
-        _keep_first,
+        _KEEP_FIRST,
         ("=",),
         ("?", "&", ";"),
     ),
@@ -181,24 +175,24 @@ RULES: Final = {
         r"(?i)(\b(?:proxy-)?authorization|\b(?:set-)?cookie|"
         r"\bx-(?:api|auth|access|amz|csrf|vault|goog|shopify)[a-z-]{0,60}+|\bapi-key|\bprivate-token|\bdd-api-key|\bstripe-signature)"
         rf"(\\?[\"']?\s{{0,20}}[:=]\s{{0,20}})(\\\"(?:[^\"\\])*\\\"|{_QUOTED}|[^\n]+)",
-        _keep_two,
+        _KEEP_TWO,
         ("authorization", "cookie", "x-", "api-key", "private-token", "stripe-signature"),
         (":", "="),
     ),
     "scheme": _compile(
         r"(?i)\b(bearer|basic|digest|negotiate|ntlm|apikey)(\s+)[A-Za-z0-9._~+/=:-]{6,}",
-        _keep_two,
+        _KEEP_TWO,
         ("bearer", "basic", "digest", "negotiate", "ntlm", "apikey"),
     ),
     "phrase": _compile(
         r"(?i)((?:passphrase|mnemonic|seed[ _-]?phrase|recovery[ _-]?(?:phrase|codes?))\\?[\"']?\s{0,20}"
         r"(?:[:=]|is)\s{0,20})[^\n]+",
-        _keep_first,
+        _KEEP_FIRST,
         ("passphrase", "mnemonic", "seed", "recovery"),
     ),
     "xml": _compile(
         rf"(?i)(<[\w.:-]{{0,40}}(?:{_NAME}|{_CAMEL})(?:\s[^<>]{{0,200}})?>)[^<]+",
-        _keep_first,
+        _KEEP_FIRST,
         ("<",),
         (">",),
         _NAME_STEMS,
@@ -230,21 +224,21 @@ RULES: Final = {
         REMOVED,
     ),
     "app_password": _compile(
-        r"(?is)(pass.{0,80}?(?<![A-Za-z]))(?-i:[a-z]{4}(?: [a-z]{4}){3})(?![A-Za-z])", _keep_first, ("pass",)
+        r"(?is)(pass.{0,80}?(?<![A-Za-z]))(?-i:[a-z]{4}(?: [a-z]{4}){3})(?![A-Za-z])", _KEEP_FIRST, ("pass",)
     ),
     "redis_wire": _compile(
         r"(?i)(\bAUTH\s{1,4}\$\d{1,9}\s{1,4})\S+(?:\s{1,4}\$\d{1,9}\s{1,4}\S+)?",
-        _keep_first,
+        _KEEP_FIRST,
         ("auth",),
         ("$",),
     ),
-    "redis_monitor": _compile(r"(?i)(\"(?:AUTH|HELLO)\"\s)[^\n]+", _keep_first, ('"auth"', '"hello"')),
+    "redis_monitor": _compile(r"(?i)(\"(?:AUTH|HELLO)\"\s)[^\n]+", _KEEP_FIRST, ('"auth"', '"hello"')),
     "redis_acl": _compile(
         r"(?i)(\bsetuser\b[^\n]*)", lambda match: _ACL_PASSWORD.sub(rf"\1{REMOVED}", match[0]), ("setuser",)
     ),
     "sql": _compile(
         r"(?i)(\b(?:identified\s+by|password)\s+)(?:'[^'\n]*'|\"[^\"\n]*\")",
-        _keep_first,
+        _KEEP_FIRST,
         ("identified", "password"),
     ),
     "insert": _compile(
@@ -255,12 +249,12 @@ RULES: Final = {
     ),
     "oracle": _compile(
         r"(?i)(\bjdbc:oracle:\w{1,20}:|\bsqlplus\s{1,9}(?:-\w\s{1,9})?)[^\s\"'@/]{1,100}/[^\s\"'@]{1,100}",
-        _keep_first,
+        _KEEP_FIRST,
         ("jdbc:oracle:", "sqlplus"),
     ),
     "made": _compile(
         r"(\b(?:Secret(?:Str|Bytes)?|(?:HTTP)?(?:Basic|Digest|Proxy)Auth)\()(?=[^)\n]{0,300}[\"'])[^)\n]{1,300}",
-        _keep_first,
+        _KEEP_FIRST,
         ("(",),
         ("secret", "auth"),
     ),
@@ -272,7 +266,7 @@ RULES: Final = {
     "pair": _compile(
         rf"(?i)([\[(]\s{{0,9}}\\?[\"'](?:[A-Za-z0-9_.-]{{0,40}}(?:{_NAME}|{_CAMEL}))\\?[\"']\s{{0,9}},\s{{0,9}})"
         rf"(?:\\\"[^\"\\]*\\\"|{_QUOTED})",
-        _keep_first,
+        _KEEP_FIRST,
         ("[", "("),
         _QUOTES,
         _NAME_STEMS,
@@ -280,7 +274,7 @@ RULES: Final = {
     "value_first": _compile(
         r"(?i)(\bvalue\\?[\"']?\s{0,9}[:=]\s{0,9})(?:\\?\"[^\"\n]{0,300}+\"|'[^'\n]{0,300}+'|[^\s\"',;]{1,300}+)"
         rf"(?=[\s,;]{{1,20}}\\?[\"']?(?:name|key)\\?[\"']?\s{{0,9}}[:=]\s{{0,9}}\\?[\"']?[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL}))",
-        _keep_first,
+        _KEEP_FIRST,
         ("value",),
         ("name", "key"),
         _NAME_STEMS,
@@ -288,48 +282,48 @@ RULES: Final = {
     "named": _compile(
         rf"(?i)(\b(?:name|key)\\?[\"']?\s{{0,9}}[:=]\s{{0,9}}\\?[\"']?[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL})\\?[\"']?"
         rf"[\s,;/-]{{0,40}}\\?[\"']?value\\?[\"']?\s{{0,9}}[:=]\s{{0,9}})(?:\\\"[^\"\\]*\\\"|{_QUOTED}|\S+)",
-        _keep_first,
+        _KEEP_FIRST,
         ("value",),
         ("name", "key"),
         _NAME_STEMS,
     ),
     "variable": _compile(
         r"(\b[A-Z0-9_]{0,40}(?:PASSWORD|PASSWD|SECRET|TOKEN|_KEY)[A-Z0-9_]{0,40}[ \t]+)[^\s=:\"']\S*",
-        _keep_first,
+        _KEEP_FIRST,
         ("password", "passwd", "secret", "token", "_key"),
     ),
     "netrc": _compile(
         r"(?i)(\b(?:machine|login)\s+\S{1,80}[^\n]{0,200}?\bpassword\s+)\S+",
-        _keep_first,
+        _KEEP_FIRST,
         ("machine", "login"),
         ("password",),
     ),
     "pgpass": _compile(
-        r"((?<![\w.-])[\w.-]{1,80}:(?:\d{2,5}|\*):[\w*-]{1,63}:[\w*-]{1,63}:)[^\s:]+", _keep_first, (":",)
+        r"((?<![\w.-])[\w.-]{1,80}:(?:\d{2,5}|\*):[\w*-]{1,63}:[\w*-]{1,63}:)[^\s:]+", _KEEP_FIRST, (":",)
     ),
     "redis": _compile(
         r"((?:^|[\s\"'>])(?:AUTH|HELLO[ \t]+[23][ \t]+AUTH|requirepass|masterauth|"
         r"CONFIG[ \t]+SET[ \t]+\w*pass\w*)[ \t]+)"
         r"(?:\"[^\"\n]*\"|[^\s\"']+(?:[ \t]+[^\s\"']+)?)",
-        _keep_first,
+        _KEEP_FIRST,
         ("auth", "requirepass", "masterauth", "config"),
     ),
     "glued": _compile(
         r"(\b(?:mysql|mysqldump|mariadb|sshpass)\b[^\n]{0,200}?\s-p)(?:\s{0,9})(?:['\"][^'\"]+['\"]|\S+)",
-        _keep_first,
+        _KEEP_FIRST,
         ("mysql", "mariadb", "sshpass"),
     ),
     "glued_user": _compile(
-        r"((?<![A-Za-z0-9-])-u)[^\s:\"'=-][^\s:\"']{0,60}:[^\s\"']+", _keep_first, ("-u",), (":",)
+        r"((?<![A-Za-z0-9-])-u)[^\s:\"'=-][^\s:\"']{0,60}:[^\s\"']+", _KEEP_FIRST, ("-u",), (":",)
     ),
     "flag": _compile(
         rf"(?i)((?<![A-Za-z0-9-])--?(?:[A-Za-z0-9-]{{0,40}}{_NAME}|user|u|a)(?:\s+|=))(?:{_QUOTED}|[^\s\"']+)",
-        _keep_first,
+        _KEEP_FIRST,
         ("-",),
     ),
     "password_number": _compile(
         rf"(?i)({_PASSWORDS}\\?[\"']\s{{0,20}}:\s{{0,20}})\d[\d.]*(?=\s{{0,20}}(?:,\s{{0,20}}\\?[\"']|[}}\]]))",
-        _keep_first,
+        _KEEP_FIRST,
         _PASSWORD_STEMS,
         (":",),
     ),
@@ -364,7 +358,7 @@ RULES: Final = {
     "after_word": _compile(
         r"(?i)(\b(?:password|passwd|passwort|passcode|secret|token|key)\s{1,9}(?:for\s[^\s:]{1,60}:\s{0,9})?)"
         r"(\"[^\"\n]+\"|'[^'\n]+'|(?<=:\s)\S+|(?=[^\s]{0,80}\d)(?=[^\s]{0,80}[A-Za-z])[^\s,;\"'()]{6,})",
-        _keep_first,
+        _KEEP_FIRST,
         ("pass", "secret", "token", "key"),
     ),
     "uuid": _compile(r"(?i)\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", REMOVED, ("-",)),

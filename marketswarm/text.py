@@ -165,6 +165,12 @@ def redact_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+def describe_url(url: str) -> str:
+    """Return a URL without its user, password and query."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
 def escape_text(text: str) -> str:
     r"""Return a text on one line, with characters that can't be printed as `\n`, `\x1b` or `\u202e`."""
     if text.isprintable():

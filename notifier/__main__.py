@@ -1,7 +1,7 @@
 """Run the notifier: `python -m notifier`."""
 
 from marketswarm.agent import agent, run
-from marketswarm.settings import NotifierSettings
+from marketswarm.settings.programs import NotifierSettings
 from notifier.app import NOTIFIER, notifier_heartbeat, run_notifier
 
 

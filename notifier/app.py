@@ -19,7 +19,7 @@ from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.exit import Exit, find_error
 from marketswarm.keys import NOTIFIER_STATE
-from marketswarm.settings import NotifierSettings
+from marketswarm.settings.programs import NotifierSettings
 from marketswarm.truth import SYSTEM, Heartbeat, Service
 from notifier.channel_pool import (
     ChannelAddress,

@@ -21,7 +21,8 @@ from marketswarm.channels import Channel, Message, SendError, Severity, create_e
 from marketswarm.channels.registry import ChannelError, create_channel
 from marketswarm.channels.worker import ChannelWorker, Outcome
 from marketswarm.exit import Code, Exit
-from marketswarm.settings import ChannelSettings, read_variable
+from marketswarm.settings import read_variable
+from marketswarm.settings.programs import ChannelSettings
 from marketswarm.tracing import Tracer
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import VariableRefused, parse_destination, resolve_options

@@ -28,7 +28,7 @@ from marketswarm.operator.signed_link import (
     make_link,
 )
 from marketswarm.operator.silences import is_pattern
-from marketswarm.settings import NotifierSettings
+from marketswarm.settings.programs import NotifierSettings
 from marketswarm.text import format_names
 
 MAX_APPROVALS: Final = 5

@@ -1,7 +1,7 @@
 """The entry point of `python -m sentinel`."""
 
 from marketswarm.agent import agent, run
-from marketswarm.settings import SentinelSettings
+from marketswarm.settings.programs import SentinelSettings
 from sentinel.watch import run_sentinel, sentinel_heartbeat
 
 

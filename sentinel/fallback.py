@@ -24,7 +24,7 @@ from marketswarm.event import Event, MalformedEvent, encode_event, parse_event
 from marketswarm.keys import ALERT_LOG, canary_key, roster_key
 from marketswarm.metrics import Family, MetricTable
 from marketswarm.monitor.encoder import BUS_FIELD
-from marketswarm.settings import SentinelSettings
+from marketswarm.settings.programs import SentinelSettings
 from marketswarm.tasks import run_until_first
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import HEALER, Truth

@@ -14,7 +14,7 @@ from marketswarm.bus.listener import read_clocks
 from marketswarm.channels import create_environment_channels
 from marketswarm.detector import NO_TIMEOUT, State
 from marketswarm.monitor import Monitor, VerdictEncoder, find_alert_target, make_healer_heartbeat
-from marketswarm.settings import SentinelSettings
+from marketswarm.settings.programs import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
 from sentinel.comparison import TruthComparison
 from sentinel.fallback import Fallback, collect_skipped

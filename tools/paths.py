@@ -42,7 +42,7 @@ from marketswarm.monitor.encoder import EncodedVerdict
 from marketswarm.monitor.publisher import PUBLISH_SCRIPT
 from marketswarm.monitor.verdict_queue import PendingVerdict
 from marketswarm.monitor.witness import StoredBeats
-from marketswarm.settings import NotifierSettings
+from marketswarm.settings.programs import NotifierSettings
 from marketswarm.testing import MemoryBus, MemoryBuses
 from marketswarm.truth import SYSTEM, Watch
 from notifier.app import notifier_heartbeat, run_notifier
@@ -249,8 +249,8 @@ async def follow_beat() -> Trace:
     """Follow a beat from the socket to the service's state."""
     scene = Scene()
     scene.prove()
-    await scene.hear(encode_beat(SVC, 1, time.time(), boot="x"))
-    payload = encode_beat(SVC, 2, time.time(), boot="x")
+    await scene.hear(encode_beat(Beat(SVC, 1, time.time(), boot="x")))
+    payload = encode_beat(Beat(SVC, 2, time.time(), boot="x"))
     trace = Trace(BEAT, payload, follows_messages=True)
     trace.start()
     await scene.hear(payload)
@@ -265,7 +265,7 @@ async def follow_miss() -> Trace:
     Raises RuntimeError if no bus took the miss within WITHIN_SEC.
     """
     scene, trace = Scene(), Trace(MISS, b'"svc":"a"')
-    monitor, payload = scene.monitor, encode_beat(SVC, 1, time.time(), boot="x")
+    monitor, payload = scene.monitor, encode_beat(Beat(SVC, 1, time.time(), boot="x"))
     publisher = monitor.links[scene.bus.name].publisher
     assert publisher is not None
     async with asyncio.TaskGroup() as group:
@@ -274,7 +274,7 @@ async def follow_miss() -> Trace:
         await scene.hear(payload)
         # an earlier beat, since the last one that was heard is known by its bytes and not parsed; without an
         # end, since on a busy machine the miss comes later than a beat's key lives
-        await scene.bus.client.set(last_beat_key(SVC), encode_beat(SVC, 0, time.time(), boot="x"))
+        await scene.bus.client.set(last_beat_key(SVC), encode_beat(Beat(SVC, 0, time.time(), boot="x")))
         tasks.append(group.create_task(monitor.evaluator.run(group)))
         await scene.wait_until_logged(f"{SVC} is up")
         trace.start()

@@ -5,7 +5,6 @@ key, for the fleet alone, and `certificate.pem` the certificate without the key,
 certificate of our own is made by the program `openssl`, and kept until it ends or the address is another one.
 """
 
-import ipaddress
 import shutil
 import ssl
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from marketswarm.access.passwords import write_files
+from marketswarm.net.addresses import parse_address
 from marketswarm.net.certificates import compute_fingerprint, extract_certificate
 from marketswarm.settings import MAX_SECRET_FILE_BYTES
 
@@ -21,7 +21,6 @@ FOLDER: Final = "tls"
 _SELF_MADE: Final = "self-made.pem"
 _GIVEN: Final = "given.pem"
 _SHARED: Final = "certificate.pem"
-PRIVATE: Final = 0o600
 _DAYS: Final = 3650
 _RENEW_BEFORE_SEC: Final = 30 * 86_400
 _OPENSSL_WITHIN_SEC: Final = 60.0
@@ -68,7 +67,7 @@ def prepare_certificate(data: Path, name: str) -> Certificate:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / _SELF_MADE
     if not (file.exists() and _is_usable(file, name)):
-        write_files({file: _make(folder, name)}, PRIVATE)
+        write_files({file: _make(folder, name)})
     return _share(file)
 
 
@@ -83,7 +82,7 @@ def use_certificate(data: Path, name: str, certificate: Path, key: Path) -> Cert
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     texts = [_read(path) for path in (certificate, key)]
     file = folder / _GIVEN
-    write_files({file: "\n".join(texts)}, PRIVATE)
+    write_files({file: "\n".join(texts)})
     try:
         _require_pair(file, certificate, key)
         _require_name(file, certificate, name)
@@ -127,7 +126,7 @@ def _share(file: Path) -> Certificate:
     if der is None:
         raise CertificateError(f"{file} has no certificate: remove it")
     shared = file.with_name(_SHARED)
-    write_files({shared: ssl.DER_cert_to_PEM_cert(der)}, PRIVATE)
+    write_files({shared: ssl.DER_cert_to_PEM_cert(der)})
     return Certificate(file, shared, compute_fingerprint(der))
 
 
@@ -142,18 +141,18 @@ def _is_usable(file: Path, name: str) -> bool:
 
 
 def _is_for(file: Path, name: str) -> bool:
-    option = "-checkip" if _is_address(name) else "-checkhost"
+    option = "-checkip" if parse_address(name) else "-checkhost"
     said = _openssl("x509", "-in", file, "-noout", option, name).stdout
     return "does match" in said
 
 
 def _make(folder: Path, name: str) -> str:
     """Make a key and a certificate with openssl; return both as PEM. Its draft files are deleted again."""
-    kind = "IP" if _is_address(name) else "DNS"
+    kind = "IP" if parse_address(name) else "DNS"
     config, key = folder / "openssl.cnf", folder / "draft.key"
     names = ",".join(dict.fromkeys((f"{kind}:{name}", "IP:127.0.0.1", "DNS:localhost")))
     # the second is for us alone, before openssl writes the key into it
-    write_files({config: _CONFIG.format(names=names), key: ""}, PRIVATE)
+    write_files({config: _CONFIG.format(names=names), key: ""})
     try:
         words = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-sha256")
         done = _openssl("req", "-x509", *words, "-days", _DAYS, "-config", config, "-keyout", key)
@@ -181,11 +180,3 @@ def _openssl(*words: object) -> subprocess.CompletedProcess[str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CertificateError(f"openssl could not be run ({type(error).__name__})") from None
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

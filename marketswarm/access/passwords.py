@@ -12,18 +12,23 @@ import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 
 from marketswarm.access.grant import format_acl_file
 from marketswarm.access.users import DEFAULT, JOIN, build_users
-from marketswarm.keys import ALERTS, TRUTH_DOC
+from marketswarm.keys import ALERTS
 from marketswarm.text import format_names
 from marketswarm.truth import Truth
+
+if TYPE_CHECKING:
+    from marketswarm.settings.programs import MonitorSettings
 
 ACL_FILE: Final = "users.acl"
 DATABASE_READER: Final = "marketswarm_reader"
 """The PostgreSQL role that reads the archive and can't write. It is made when a server is set up."""
+PRIVATE: Final = 0o600
+"""The permissions of a file with a password or a key."""
 MIN_PASSWORD_CHARS: Final = 16
 _MAX_PASSWORD_BYTES: Final = 4096
 _RANDOM_BYTES: Final = 32
@@ -75,18 +80,14 @@ def admit_other_machines(folder: Path) -> None:
 
 
 def format_acl_files(
-    truth: Truth,
-    passwords: Mapping[str, str],
-    *,
-    truth_key: str = TRUTH_DOC,
-    alert_channel: str = ALERTS,
-    joining: Collection[str] = (),
+    truth: Truth, passwords: Mapping[str, str], settings: "MonitorSettings", joining: Collection[str]
 ) -> dict[str, str]:
     """Return the text of each bus's ACL file, by the name of the bus.
 
     `passwords` is the password of each user. If `default` is one of them, every client needs a password. If
-    `join` is one of them, other machines may beat for the services in `joining`. Raises AclError if the
-    rights can't be derived from the truth.
+    `join` is one of them, other machines may beat for the services in `joining`. `settings` name the key of
+    the truth, and the channel of alerts if the truth names none. Raises AclError if the rights can't be
+    derived from the truth.
     """
     hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in passwords.items()}
     return {
@@ -94,8 +95,8 @@ def format_acl_files(
             build_users(
                 truth,
                 bus,
-                truth_key=truth_key,
-                alert_channel=alert_channel,
+                truth_key=settings.truth_redis_key,
+                alert_channel=settings.alert_channel or ALERTS,
                 closed=DEFAULT in passwords,
                 joining=joining if JOIN in passwords else None,
             ),
@@ -105,7 +106,7 @@ def format_acl_files(
     }
 
 
-def write_files(texts: Mapping[Path, str], mode: int) -> None:
+def write_files(texts: Mapping[Path, str], mode: int = PRIVATE) -> None:
     """Write the text of each path to its file with the permissions `mode`, or change no file on an error.
 
     If the replacement of a file itself fails, those before it are replaced already. Drafts that are left are
@@ -152,7 +153,7 @@ def find_url_file(folder: Path, user: str, bus: str) -> Path:
 
 def _create_password_file(path: Path, text: str) -> None:
     """Create a file for its owner alone, in one step; keep a file that exists by then. Delete the draft."""
-    draft = _write_draft(path, f"{text}\n", 0o600)
+    draft = _write_draft(path, f"{text}\n", PRIVATE)
     try:
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)

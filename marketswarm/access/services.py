@@ -8,7 +8,7 @@ acknowledge and skip the entries of all its groups. So only a service that reads
 for it, and on the alert log, by which people are notified, the notifier alone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -143,7 +143,7 @@ def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
     points = view.truth.services[svc].access_points.publish_to
     if svc == "massive":  # the healer publishes its alerts, so only older truths name the channel
         points = tuple(point for point in points if point.key not in (view.alerts, keys.ALERT_LOG))
-    found = [*_drop_heartbeats(points, view), *_find_missing_defaults(points, DEFAULT_WRITES.get(svc, ()))]
+    found = _complete_points(points, DEFAULT_WRITES.get(svc, ()), view)
     dead = next(
         (point.key for point in found if svc in _DEAD_LETTERS and _get_last_part(point.key) == "dead"), None
     )
@@ -221,30 +221,21 @@ def _may_read_by_group(svc: str, pattern: str) -> bool:
 
 def _find_read_points(svc: str, view: BusView) -> list[AccessPoint]:
     points = view.truth.services[svc].access_points.subscribe_to
-    return [*_drop_heartbeats(points, view), *_find_missing_defaults(points, _DEFAULT_READS.get(svc, ()))]
+    return _complete_points(points, _DEFAULT_READS.get(svc, ()), view)
 
 
-def _drop_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[AccessPoint]:
-    """Return those of `points` whose key is not a heartbeat channel.
+def _complete_points(
+    points: Collection[AccessPoint], defaults: Iterable[AccessPoint], view: BusView
+) -> list[AccessPoint]:
+    """Return `points` without heartbeat channels, and the `defaults` that they have no key for.
 
-    A heartbeat channel ends in `:heartbeat` or is the channel of a service's section.
-    """
-    return (
-        point
-        for point in points
-        if not point.key.endswith(keys.HEARTBEAT_SUFFIX) and point.key not in view.beat_channels
-    )
-
-
-def _find_missing_defaults(
-    points: Iterable[AccessPoint], defaults: Iterable[AccessPoint]
-) -> Iterator[AccessPoint]:
-    """Return the default keys that `points` has no key for.
-
-    `points` has a key for a default if both end with the same last part: `my:items` stands for `rss:items`.
+    A heartbeat channel ends in `:heartbeat` or is the channel of a service's section. There is a key for a
+    default if both end with the same last part: `my:items` stands for `rss:items`.
     """
     present = {_get_last_part(point.key) for point in points}
-    return (point for point in defaults if _get_last_part(point.key) not in present)
+    missing = [point for point in defaults if _get_last_part(point.key) not in present]
+    others = [point for point in points if not point.key.endswith(keys.HEARTBEAT_SUFFIX)]
+    return [point for point in others if point.key not in view.beat_channels] + missing
 
 
 def _get_last_part(key: str) -> str:

@@ -204,7 +204,7 @@ class HeartbeatSender:
         is_with_sender = self.i <= SENDER_IN_FIRST_BEATS or self.i % SENDER_EVERY_BEATS == 0
         is_goodbye = status == "stopping"
         life_sec = self._life_sec if is_goodbye else beat.compute_life_sec(target.timeout_sec)
-        payload = beat.encode_beat(
+        sent = beat.Beat(
             self.svc,
             self.i,
             time.time(),
@@ -214,8 +214,8 @@ class HeartbeatSender:
             detail=detail,
             every=every_sec,
             life=life_sec,
-            sender=self._sender if is_with_sender else None,
         )
+        payload = beat.encode_beat(sent, self._sender if is_with_sender else None)
         pipe = target.bus.pipeline()
         pipe.publish(target.channel, payload)
         if life_sec is None or is_goodbye:

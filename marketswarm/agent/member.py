@@ -23,7 +23,8 @@ from marketswarm.agent.truth_source import FoundTruth, TruthRefused
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.exit import Code, Exit
 from marketswarm.metrics import Source
-from marketswarm.settings import CommonSettings, TracingSettings, read_settings
+from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.settings.programs import TracingSettings
 from marketswarm.tracing import Tracer, open_tracer
 from marketswarm.truth import SYSTEM, Heartbeat, Service, Truth
 

@@ -18,7 +18,7 @@ from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import read_parsed, report_unusable
 from marketswarm.operator.fields import JsonRecord
 from marketswarm.operator.remedies import REQUEST_KEYS
-from marketswarm.operator.service_requests import (
+from marketswarm.operator.service_reports import (
     REPORT_VALID_SEC,
     REQUEST_VALID_SEC,
     RequestReport,

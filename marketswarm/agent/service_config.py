@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from marketswarm.bus import first_line
+from marketswarm.bus.errors import first_line
 from marketswarm.exit import Code, Exit
 from marketswarm.truth import ParsedTruth, Service, Truth, TruthError
 from marketswarm.truth.errors import (

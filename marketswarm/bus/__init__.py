@@ -7,14 +7,7 @@ Never: a request without a time limit, a reply without a limit of size, or a red
 
 from marketswarm.bus import redis_import  # noqa: F401 - before any other module imports redis-py
 from marketswarm.bus.bus import WITHIN_SEC, Bus, find_bus_url, get_url_variable
-from marketswarm.bus.errors import (
-    BusError,
-    ClusterError,
-    NoBusError,
-    ReplyTooLongError,
-    find_bus_reason,
-    first_line,
-)
+from marketswarm.bus.errors import BusError, ClusterError, NoBusError
 from marketswarm.bus.redis_import import Pipeline
 from marketswarm.bus.scripts import Script
 
@@ -25,10 +18,7 @@ __all__ = [
     "ClusterError",
     "NoBusError",
     "Pipeline",
-    "ReplyTooLongError",
     "Script",
-    "find_bus_reason",
     "find_bus_url",
-    "first_line",
     "get_url_variable",
 ]

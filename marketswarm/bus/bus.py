@@ -18,9 +18,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from marketswarm.bus.errors import (
-    CLUSTER_DETAIL,
-    CLUSTER_ERRORS,
-    GARBLED_REPLY_ERRORS,
     BusError,
     ClusterError,
     FunctionMissingError,
@@ -40,6 +37,17 @@ WITHIN_SEC: Final = 2.0
 RETRY_FUNCTION_SEC: Final = 300.0
 """How long a script is sent at once to a server that lacked its function: it may be seeded meanwhile."""
 SEED_FIRST: Final = "run bootstrap, or `marketswarm seed`, which loads the functions of this release"
+_GARBLED_REPLY_ERRORS: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
+"""Errors that the client library raises for malformed replies, which it unpacks without checking."""
+_CLUSTER_DETAIL: Final = (
+    "part of a Redis Cluster; a bus is one server, with replicas and Redis Sentinel where one is not enough"
+)
+_CLUSTER_ERRORS: Final = (
+    redis_errors.AskError,  # MovedError is derived from it
+    redis_errors.ClusterCrossSlotError,
+    redis_errors.ClusterDownError,
+)
+"""Errors that only a server of a Redis Cluster replies with."""
 _NO_FUNCTION: Final = r"(?i)function not found|unknown command|'?fcall'? command"
 """Matches the error reply of a server that lacks the function, lacks functions at all, or forbids FCALL."""
 
@@ -187,11 +195,11 @@ class Bus:
         except ReplyTooLong as error:
             _raise_swallowed_cancellation(cancellations)
             raise ReplyTooLongError(self.name, "error", first_line(error)) from error
-        except (redis_errors.RedisError, OSError, *GARBLED_REPLY_ERRORS) as error:
+        except (redis_errors.RedisError, OSError, *_GARBLED_REPLY_ERRORS) as error:
             _raise_swallowed_cancellation(cancellations)
             reason = find_bus_reason(error)
-            if reason == "error" and isinstance(error, CLUSTER_ERRORS):
-                raise ClusterError(self.name, reason, CLUSTER_DETAIL) from error
+            if reason == "error" and isinstance(error, _CLUSTER_ERRORS):
+                raise ClusterError(self.name, reason, _CLUSTER_DETAIL) from error
             if reason == "readonly":
                 # the server was demoted; its name or its sentinels may lead to the new master by now
                 await close_idle_connections(self.pool)
@@ -254,7 +262,7 @@ def _count_cancellations() -> int:
 
 
 def _raise_swallowed_cancellation(before: int) -> None:
-    """Raise CancelledError if the task was cancelled since `_cancels()` returned `before`.
+    """Raise CancelledError if the task was cancelled since `_count_cancellations()` returned `before`.
 
     The client library disconnects when it is cancelled, and may then raise an error of its own instead.
     """

@@ -15,6 +15,7 @@ from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError, ReplyTooLongError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import FIRST_ID, read_entries_by_id
+from marketswarm.pages import split_pages
 
 REPLY_BYTES: Final = 64 * 1024 * 1024
 """The most bytes of the reply to one reading."""
@@ -170,8 +171,7 @@ class Consumer:
         return DeliveredEntry(stream, ident, fields, deliveries), trimmed
 
     async def acknowledge(self, stream: str, idents: Sequence[bytes]) -> None:
-        for at in range(0, len(idents), _IDS_AT_ONCE):
-            batch = idents[at : at + _IDS_AT_ONCE]
+        for batch in split_pages(idents, _IDS_AT_ONCE):
             await self.bus.ask(self.bus.client.xack(stream, self.group, *batch))
 
     async def dead_letter(

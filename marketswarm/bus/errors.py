@@ -10,17 +10,6 @@ import redis.exceptions as redis_errors
 
 from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, ReasonTable, find_reason, iterate_causes
 
-GARBLED_REPLY_ERRORS: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
-"""Errors that the client library raises for malformed replies, which it unpacks without checking."""
-CLUSTER_DETAIL: Final = (
-    "part of a Redis Cluster; a bus is one server, with replicas and Redis Sentinel where one is not enough"
-)
-CLUSTER_ERRORS: Final = (
-    redis_errors.AskError,  # MovedError is derived from it
-    redis_errors.ClusterCrossSlotError,
-    redis_errors.ClusterDownError,
-)
-"""Errors that only a server of a Redis Cluster replies with."""
 # the client library has one type for all of these; only the server's message tells them apart
 _BY_WORD: Final = (
     ("NOAUTH", "auth"),
@@ -106,6 +95,11 @@ def find_bus_reason(error: BaseException) -> str:
         # a bus has one reason for refused, reset and closed
         reason = "refused" if is_unreachable else "error"
     return reason
+
+
+def make_bus_error(bus: str, error: Exception) -> BusError:
+    """Return the error of a request to a bus: `error` itself if it is one already."""
+    return error if isinstance(error, BusError) else BusError(bus, find_bus_reason(error), first_line(error))
 
 
 def first_line(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.exit import find_error
 from marketswarm.keys import canary_channel, canary_key
 from marketswarm.net.retry import Backoff
+from marketswarm.pages import split_pages
 from marketswarm.time_slice import TimeSlice, wait_until_due, wait_within
 
 OPEN_WITHIN_SEC: Final = 2.0
@@ -237,9 +238,9 @@ class Listener:
         try:
             async with asyncio.timeout(OPEN_WITHIN_SEC):
                 await session.connect()
-            for start in range(0, len(ordered), CHANNELS_AT_ONCE):
+            for chunk in split_pages(ordered, CHANNELS_AT_ONCE):
                 async with asyncio.timeout(OPEN_WITHIN_SEC):
-                    await session.subscribe(ordered[start : start + CHANNELS_AT_ONCE])
+                    await session.subscribe(chunk)
                     while not session.is_settled:
                         self.handle_messages(await session.read_batch())
                 self._require_accepted(session)

@@ -13,9 +13,9 @@ other error, and a cancellation, leave the loop. What is done at its own interva
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 from marketswarm.bus.errors import BusError
 from marketswarm.net.retry import Backoff
@@ -114,27 +114,17 @@ class Outage:
         return {name: value() if callable(value) else value for name, value in self._fields.items()}
 
 
-class Retrying:
-    """The turns of a loop without end; see `retrying`."""
-
-    def __init__(self, outage: Outage, rest: Callable[[float], Awaitable[Any]]) -> None:
-        self._outage, self._rest = outage, rest
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Outage:
-        if self._outage.failures:
-            await self._rest(PAUSES.pause_sec(self._outage.failures))
-        return self._outage
-
-
-def retrying(outage: Outage, rest: Callable[[float], Awaitable[Any]] = asyncio.sleep) -> Retrying:
-    """Return the turns of a loop without end, each with the outage; one after a failure begins after a pause.
+async def retrying(
+    outage: Outage, rest: Callable[[float], Awaitable[Any]] = asyncio.sleep
+) -> AsyncIterator[Outage]:
+    """Yield the outage for each turn of a loop without end; one after a failure begins after a pause.
 
     `rest` waits for some seconds: in a work loop it is `me.rest`, which counts as progress.
     """
-    return Retrying(outage, rest)
+    while True:
+        if outage.failures:
+            await rest(PAUSES.pause_sec(outage.failures))
+        yield outage
 
 
 async def retry(outage: Outage, work: Callable[[], Awaitable[T]], patience_sec: float = math.inf) -> T:

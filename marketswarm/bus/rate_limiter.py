@@ -1,4 +1,4 @@
-"""Hold all instances together to as many requests as something takes, such as a source.
+"""Hold all instances together to as many requests as something takes, such as a source, or as people set.
 
 The counts are on the bus. `take_request.lua` makes each step one step there, so no two processes overdraw a
 limit together, and a restart does not reset it.
@@ -12,6 +12,7 @@ from marketswarm.bus.bus import Bus
 from marketswarm.bus.scripts import Script
 
 TAKE_REQUEST: Final = Script.beside("marketswarm.bus", "take_request.lua")
+_SPEND: Final = Script.beside("marketswarm.bus", "hourly_budget.lua")
 SHORTEST_BLOCK_SEC: Final = 1.0
 """The shortest pause after a source asks for one, also if it names a time of 0."""
 
@@ -57,3 +58,17 @@ class SharedRateLimiter:
         numbers = [number for window in windows for number in window]
         args: list[str | bytes | float] = [word, round(1000 * pause_sec), *numbers]
         return await self._bus.script(TAKE_REQUEST, keys, args)
+
+
+class HourlyBudget:
+    """Spend what may be spent in this hour of the clock; `key` is where the count is.
+
+    `SharedRateLimiter` knows several windows that move; a budget is one number that people set.
+    """
+
+    def __init__(self, bus: Bus, key: str) -> None:
+        self._bus, self._key = bus, key
+
+    async def spend(self, per_hour: int) -> bool:
+        """Take one request from this hour's budget; return False if nothing is left. Raise BusError."""
+        return bool(await self._bus.script(_SPEND, [self._key], [per_hour]))

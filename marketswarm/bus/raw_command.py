@@ -66,10 +66,8 @@ def _is_waiting(words: Sequence[str]) -> bool:
 async def _read_reply(connection: Any) -> Reply:
     try:
         value = await connection.read_response(disconnect_on_error=False)
-    except (
-        ResponseError,
-        AuthenticationError,
-    ) as error:  # the latter is the answer to an AUTH that was typed
+    except (ResponseError, AuthenticationError) as error:
+        # the latter is the answer to an AUTH that was typed
         return Reply(error)
     parser: BoundedParser = connection._parser  # noqa: SLF001 - it alone knows how the reply came
     return Reply(value, isinstance(value, bytes) and parser.was_status(value))

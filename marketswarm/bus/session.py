@@ -16,8 +16,9 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import InvalidResponse, RedisError
 
 from marketswarm.bus.bus import Bus
-from marketswarm.bus.errors import BusError, find_bus_reason, first_line
+from marketswarm.bus.errors import BusError, find_bus_reason, make_bus_error
 from marketswarm.bus.parser import BatchParser
+from marketswarm.pages import split_pages
 
 READ_BYTES: Final = 64 * 1024
 """The most bytes of one read from the socket."""
@@ -108,7 +109,7 @@ class SubscriberConnection:
         try:
             await self._connection.connect()
         except Exception as error:  # the handshake raises errors of any type for malformed replies
-            raise self._make_bus_error(error) from error
+            raise make_bus_error(self._bus.name, error) from error
         transport = find_transport(self._connection)
         if transport is not None:
             # asyncio allocates so much for each read, however little has arrived: otherwise 256 KiB
@@ -133,9 +134,7 @@ class SubscriberConnection:
 
     async def _send(self, command: str, channels: Collection[str]) -> None:
         """Send `command` for all channels, 1000 at a time, and record each as pending."""
-        ordered = list(channels)
-        for start in range(0, len(ordered), CHANNELS_AT_ONCE):
-            chunk = ordered[start : start + CHANNELS_AT_ONCE]
+        for chunk in split_pages(channels, CHANNELS_AT_ONCE):
             if not self._pending:
                 self._oldest_since = time.monotonic()
             self._pending.append(_PendingCommand(command, command.lower().encode(), chunk, len(chunk)))
@@ -143,7 +142,7 @@ class SubscriberConnection:
             try:
                 await self._connection.send_packed_command(packed, check_health=False)
             except (RedisError, OSError) as error:
-                raise self._make_bus_error(error) from error
+                raise make_bus_error(self._bus.name, error) from error
 
     async def let_gather(self, gather: Gather, sec: float) -> None:
         """Let messages gather for so long, or until `gather` ends that, before they are read.
@@ -170,7 +169,7 @@ class SubscriberConnection:
         try:
             first = await parser.wait_for_reply()
         except Exception as error:  # as above
-            raise self._make_bus_error(error) from error
+            raise make_bus_error(self._bus.name, error) from error
         # while no command is pending, the server sends nothing but messages
         read_messages = self._collect_messages if self._pending else self._iterate_messages
         return read_messages(first, parser.get_reply_reader())
@@ -190,7 +189,9 @@ class SubscriberConnection:
                 reply = read_reply()
         except Exception as error:  # noqa: BLE001 - the reader raises any type; the caller's errors don't reach this
             # the caller must handle the messages before the error first, and then the session ends
-            self._batch_error = self._make_bus_error(reply if isinstance(reply, RedisError) else error)
+            self._batch_error = make_bus_error(
+                self._bus.name, reply if isinstance(reply, RedisError) else error
+            )
 
     def _collect_messages(self, reply: Any, read_reply: Callable[[], Any]) -> list[Any]:
         """Return the messages among `reply` and all replies that `read_reply` returns.
@@ -211,7 +212,7 @@ class SubscriberConnection:
                         self._acknowledge(kind, channel)
                 reply = read_reply()
         except Exception as error:  # noqa: BLE001 - as above
-            self._batch_error = self._make_bus_error(error)
+            self._batch_error = make_bus_error(self._bus.name, error)
         return found
 
     def _acknowledge(self, kind: Any, channel: Any) -> None:
@@ -250,8 +251,3 @@ class SubscriberConnection:
                 await self._connection.disconnect(nowait=True)
         except (RedisError, OSError):
             return
-
-    def _make_bus_error(self, error: BaseException) -> BusError:
-        if isinstance(error, BusError):
-            return error
-        return BusError(self._bus.name, find_bus_reason(error), first_line(error))

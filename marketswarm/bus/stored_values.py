@@ -244,9 +244,8 @@ async def delete_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:
 def has_ended(error: BusError) -> bool:
     """Return True if a stream takes no entry any more, since it has one with the last possible id."""
     said = str(error.__cause__ or error.detail)
-    return (
-        _ENDED.search(said.rpartition("caused error: ")[2]) is not None
-    )  # a pipeline puts its command first
+    # a pipeline puts its command first
+    return _ENDED.search(said.rpartition("caused error: ")[2]) is not None
 
 
 async def replace_unusable(error: BusError, bus: Bus, kinds: Mapping[str, str]) -> bool:

@@ -16,7 +16,7 @@ from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import InvalidResponse, RedisError
 
 from marketswarm.bus.bus import Bus
-from marketswarm.bus.errors import BusError, find_bus_reason, first_line
+from marketswarm.bus.errors import BusError, make_bus_error
 from marketswarm.bus.parser import (
     MAX_MESSAGE_BYTES,
     MAX_TRACED_BYTES,
@@ -73,10 +73,8 @@ async def subscribe(
             on_subscribed()
             failures = 0
             await _forward_messages(bus, pubsub, forward, ping_sec, gather_sec)
-        except BusError as error:
-            on_lost(error)
-        except (RedisError, OSError) as error:
-            on_lost(BusError(bus.name, find_bus_reason(error), first_line(error)))
+        except (BusError, RedisError, OSError) as error:
+            on_lost(make_bus_error(bus.name, error))
         finally:
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from marketswarm.channels.channel import Channel
 from marketswarm.exit import Code, Exit
-from marketswarm.settings import ChannelSettings
+from marketswarm.settings.programs import ChannelSettings
 from marketswarm.truth.env_policy import OPTION_VARIABLES
 
 # fmt: off

@@ -23,12 +23,11 @@ from marketswarm.cli import output
 from marketswarm.cli.options import TRUTH, option
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Mistake
-from marketswarm.keys import ALERTS
-from marketswarm.settings import MonitorSettings, read_settings
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import Truth
 
 _READABLE = 0o644  # a server in a container is another user; what it reads there are hashes
-_OWNER_ONLY = 0o600
 _NEXT_STEPS = [
     "Next: a server reads its file at its start (--aclfile), or when the operator says ACL LOAD.",
     "Each agent gets a URL of its own, redis://<service>:<password>@<host>:<port>, in the file that",
@@ -72,7 +71,7 @@ def acl(
         lines = _write_acl_files(document, known, out)
         if urls:
             urls.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_files(build_url_files(urls, known, {bus.name: bus.url for bus in buses}), _OWNER_ONLY)
+            write_files(build_url_files(urls, known, {bus.name: bus.url for bus in buses}))
             lines += [
                 f"{urls}/<user>/{make_folder_name(bus.name)}: as a user of {bus.where}" for bus in buses
             ]
@@ -87,14 +86,8 @@ def acl(
 
 
 def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str]:
-    settings = read_settings(MonitorSettings)
-    texts = format_acl_files(
-        truth,
-        known,
-        truth_key=settings.truth_redis_key,
-        alert_channel=settings.alert_channel or ALERTS,
-        joining=find_elsewhere(truth.services),
-    )
+    joining = find_elsewhere(truth.services)
+    texts = format_acl_files(truth, known, read_settings(MonitorSettings), joining)
     files = {out / make_folder_name(bus) / ACL_FILE: text for bus, text in texts.items()}
     write_files(files, _READABLE)
     return [f"{path}: {text.count(chr(10))} users" for path, text in files.items()]

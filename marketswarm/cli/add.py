@@ -45,8 +45,8 @@ from marketswarm.cli.truth_change import (
 )
 from marketswarm.exit import Exit
 from marketswarm.keys import last_beat_key, last_run_key, probe_key
-from marketswarm.operator.ping_keys import create_ping_key
 from marketswarm.operator.ping_lines import make_ping_lines
+from marketswarm.operator.tokens import create_ping_key
 from marketswarm.status.probe_past import ProbeReading, describe_reading, find_probes_point, parse_reading
 from marketswarm.text import escape_text, extract_line, format_duration
 from marketswarm.truth import MARKET, Truth

@@ -22,8 +22,7 @@ from marketswarm.agent.truth_source import (
     find_truth_buses,
     read_first_valid,
 )
-from marketswarm.beat import RunReport, Sender, Status, compute_life_sec
-from marketswarm.beat import encode_beat as make_beat
+from marketswarm.beat import Beat, RunReport, Sender, Status, compute_life_sec, encode_beat
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_bus_url
 from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.cli import event_loop, output
@@ -194,7 +193,7 @@ class BeatSender:
         self._i += 1  # failed ones count, because a beat whose answer was lost may have arrived
         is_goodbye = status == "stopping"
         life_sec = self._life_sec if is_goodbye else compute_life_sec(self.destination.timeout_sec)
-        payload = make_beat(
+        sent = Beat(
             self.svc,
             self._i,
             time.time(),
@@ -207,8 +206,8 @@ class BeatSender:
             run=run,
             rid=rid,
             life=life_sec,
-            sender=self._sender,
         )
+        payload = encode_beat(sent, self._sender)
         bus = self._find_answering_bus()
         pipe = bus.pipeline()
         pipe.publish(self.destination.channel, payload)

@@ -40,7 +40,8 @@ from marketswarm.net.certificates import (
     has_fingerprint,
     parse_fingerprint,
 )
-from marketswarm.settings import CommonSettings, JoinSettings, read_settings
+from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.settings.programs import JoinSettings
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import SYSTEM, Truth, describe_unknown
 

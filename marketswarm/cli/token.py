@@ -28,25 +28,23 @@ from marketswarm.cli.options import (
 )
 from marketswarm.cli.tables import OVER, show
 from marketswarm.exit import Code, Exit, Mistake
-from marketswarm.operator.ping_keys import (
-    MAX_PING_KEYS,
-    PingKey,
-    create_ping_key,
-    read_ping_keys,
-    revoke_ping_key,
-    rotate_ping_key,
-    wait_until_refused,
-    write_ping_key,
-)
 from marketswarm.operator.tokens import (
+    MAX_PING_KEYS,
     MAX_TOKENS,
+    PingKey,
     Scope,
     Token,
+    create_ping_key,
     create_token,
+    read_ping_keys,
     read_tokens,
     replace_token,
+    revoke_ping_key,
     revoke_token,
+    rotate_ping_key,
     rotate_token,
+    wait_until_refused,
+    write_ping_key,
     write_token,
 )
 from marketswarm.text import escape_text

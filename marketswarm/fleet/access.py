@@ -12,30 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from marketswarm.access.passwords import (
-    ACL_FILE,
-    SecretError,
-    admit_other_machines,
-    build_url_files,
-    close_default_user,
-    find_url_file,
-    format_acl_files,
-    load_passwords,
-    write_files,
-)
+from marketswarm.access import passwords
 from marketswarm.access.users import DEFAULT, OPERATOR, AclError, user_names
 from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus import Bus, BusError
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Mistake
 from marketswarm.fleet.data_folder import make_private_folder, require_private_files
 from marketswarm.fleet.plan import Plan
-from marketswarm.keys import ALERTS
-from marketswarm.settings import MonitorSettings, read_settings
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import Truth
 
 SECRETS: Final = "secrets"
 _URLS: Final = "urls"
-_PRIVATE_MODE: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +50,7 @@ class FleetAccess:
 
     def find_files(self, user: str) -> dict[str, Path]:
         """Return the files with a user's URLs, by bus."""
-        return {bus: find_url_file(self.folder, user, bus) for bus in self.variables}
+        return {bus: passwords.find_url_file(self.folder, user, bus) for bus in self.variables}
 
 
 def prepare_access(
@@ -75,11 +64,12 @@ def prepare_access(
     """
     own_buses = [bus for bus in plan.buses if bus.port is not None]
     if not own_buses:
-        raise Exit(Code.CONFIGURATION, "--acl: no server is started here; see `marketswarm acl` for your own")
+        raise Mistake("--acl: no server is started here; see `marketswarm acl` for your own")
     names = [bus.name for bus in own_buses]
     secrets, texts = _make_passwords_and_acls(truth, data, names, closed=closed, joined=joined)
-    files = build_url_files(data / _URLS, secrets, {bus.name: bus.url for bus in own_buses})
-    write_files(files | {data / bus.name / ACL_FILE: texts[bus.name] for bus in own_buses}, _PRIVATE_MODE)
+    files = passwords.build_url_files(data / _URLS, secrets, {bus.name: bus.url for bus in own_buses})
+    files |= {data / bus.name / passwords.ACL_FILE: texts[bus.name] for bus in own_buses}
+    passwords.write_files(files)
     variables = {bus.name: bus.variable for bus in own_buses}
     return FleetAccess(data / _URLS, variables, closed=DEFAULT in secrets)
 
@@ -102,7 +92,7 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
     if not operators:
         return False
     secrets, texts = _make_passwords_and_acls(truth, data, operators)
-    paths = {bus: data / bus / ACL_FILE for bus in operators if bus in texts}
+    paths = {bus: data / bus / passwords.ACL_FILE for bus in operators if bus in texts}
     before = {bus: path.read_text(encoding="utf-8") for bus, path in paths.items()}
     changed = {}
     for bus in paths:
@@ -113,15 +103,15 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
             text += "".join(f"{line}\n" for line in others)
         if sorted(text.split("\n")) != sorted(before[bus].split("\n")):
             changed[bus] = text
-    urls = build_url_files(data / _URLS, secrets, operators)
-    write_files({path: text for path, text in urls.items() if not path.exists()}, _PRIVATE_MODE)
-    write_files({paths[bus]: text for bus, text in changed.items()}, _PRIVATE_MODE)
+    urls = passwords.build_url_files(data / _URLS, secrets, operators)
+    passwords.write_files({path: text for path, text in urls.items() if not path.exists()})
+    passwords.write_files({paths[bus]: text for bus, text in changed.items()})
     for bus in changed:
         operator = Bus(bus, operators[bus])
         try:
             await operator.ask(operator.client.acl_load())
         except BusError:
-            write_files({paths[each]: before[each] for each in changed}, _PRIVATE_MODE)
+            passwords.write_files({paths[each]: before[each] for each in changed})
             raise
         finally:
             await operator.aclose()
@@ -136,22 +126,15 @@ def _make_passwords_and_acls(
         make_private_folder(data / SECRETS)
         require_private_files(data / SECRETS)
     settings = read_settings(MonitorSettings)
-    alerts = settings.alert_channel or ALERTS
     try:
         if closed:
-            close_default_user(data / SECRETS)
+            passwords.close_default_user(data / SECRETS)
         if joined:
-            admit_other_machines(data / SECRETS)
-        secrets, _ = load_passwords(data / SECRETS, user_names(truth), make_missing=True)
-        texts = format_acl_files(
-            truth,
-            secrets,
-            truth_key=settings.truth_redis_key,
-            alert_channel=alerts,
-            joining=find_elsewhere(truth.services),
-        )
-    except (AclError, SecretError) as error:
-        raise Exit(Code.CONFIGURATION, f"--acl: {error}") from None
+            passwords.admit_other_machines(data / SECRETS)
+        secrets, _ = passwords.load_passwords(data / SECRETS, user_names(truth), make_missing=True)
+        texts = passwords.format_acl_files(truth, secrets, settings, find_elsewhere(truth.services))
+    except (AclError, passwords.SecretError) as error:
+        raise Mistake(f"--acl: {error}") from None
     for folder in (data / _URLS, *(data / _URLS / user for user in secrets), *(data / bus for bus in buses)):
         make_private_folder(folder)
     return secrets, texts

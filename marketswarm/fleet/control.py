@@ -20,22 +20,19 @@ import orjson
 from marketswarm.agent.lease import is_in_time
 from marketswarm.bus.stored_values import parse_number
 from marketswarm.fleet.child import Child
+from marketswarm.fleet.plan import PlanError
 from marketswarm.truth import suggest_name
 
 ACTIONS = ("stop", "start", "kill")
 RESTART, STATE = "restart", "state"
 
 
-class AddError(Exception):
-    """A service can't be added to the fleet; the message says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class ControlledAgents:
     """Hold the agents of the fleet by name, and how to add those of a service that it doesn't run.
 
-    `add_service` adds them to the fleet and to `children`, or raises AddError. `data_option` is ` --data DIR`
-    for commands in answers, or empty.
+    `add_service` adds them to the fleet and to `children`, or raises PlanError. `data_option` is
+    ` --data DIR` for commands in answers, or empty.
     """
 
     children: Mapping[str, Child]
@@ -104,7 +101,7 @@ async def answer_request(line: bytes, agents: ControlledAgents) -> dict[str, Any
     if not found and action == "start" and "/" not in svc:
         try:
             await agents.add_service(svc)
-        except AddError as error:
+        except PlanError as error:
             return _refuse(str(error))
         found = find_processes(svc, agents.children)
     if not found:

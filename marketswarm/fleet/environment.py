@@ -11,13 +11,8 @@ from typing import Final
 
 from marketswarm.agent.service_config import find_model
 from marketswarm.bus import get_url_variable
-from marketswarm.settings import (
-    CommonSettings,
-    HealerSettings,
-    NotifierSettings,
-    SentinelSettings,
-    list_variables,
-)
+from marketswarm.settings import CommonSettings, list_variables
+from marketswarm.settings.programs import HealerSettings, NotifierSettings, SentinelSettings
 from marketswarm.truth import Truth
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import PREFIX, is_feed_variable

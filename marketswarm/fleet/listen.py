@@ -80,9 +80,7 @@ def find_listen_address(text: str) -> ListenAddress:
             probe.bind((str(address), 0))
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                raise ListenError(
-                    f"{_describe(name, address)} is not of this machine; {WHICH_ADDRESS}"
-                ) from None
+                raise ListenError(f"{described} is not of this machine; {WHICH_ADDRESS}") from None
             raise ListenError(f"{described}: {error.strerror}") from None
     return ListenAddress(name, str(address))
 

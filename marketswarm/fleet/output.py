@@ -19,7 +19,7 @@ import orjson
 
 from marketswarm.bus.stored_values import parse_object
 from marketswarm.fleet.agent_logs import LogFiles
-from marketswarm.text import escape_text
+from marketswarm.text import escape_text, format_utc
 
 FLEET = "fleet"  # the agent that the fleet's own events name
 _HEADER_FIELDS = ("ts", "level", "event", "agent", "exception", "part")
@@ -259,8 +259,8 @@ def _format_value(value: Any) -> str:
 
 
 def _make_record(name: str, event: str, level: str, facts: dict[str, Any]) -> bytes:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return orjson.dumps({"ts": now, "level": level, "event": event, "agent": name, **facts})
+    header = {"ts": format_utc(time.time()), "level": level, "event": event, "agent": name}
+    return orjson.dumps(header | facts)
 
 
 def _make_gap_record(dropped: int) -> bytes:

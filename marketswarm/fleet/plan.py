@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from marketswarm.bus import get_url_variable
-from marketswarm.bus_url import pin_certificate
+from marketswarm.bus_url import format_host_port, pin_certificate
 from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, describe_unknown
 
 LAST_PORT: Final = 65_535
@@ -16,18 +16,6 @@ LOOPBACK: Final = "127.0.0.1"
 SOURCES: Final = "sources"
 ARCHIVE: Final = "archive"
 """The services of the market that have a gate, and that need a PostgreSQL."""
-MEDIC: Final = "medic"
-FLEET_SOCKET: Final = "MEDIC_FLEET_SOCKET"
-"""The variable with the control socket of the fleet, by which the medic restarts agents."""
-FLEET_LOGS: Final = "MEDIC_FLEET_LOGS"
-"""The variable with the folder of the agents' log files, which the medic reads."""
-STARTING_SERVICES: Final = "STARTING_SERVICES"
-STARTING_UNTIL: Final = "STARTING_UNTIL"
-"""The variables by which healer and sentinel know which services the fleet starts, and until when."""
-GATE: Final = "services.sources.gate"
-"""The one-shot program after which the services start that depend on SOURCES."""
-GATE_CLOSED: Final = 1
-"""The exit code of a gate that could load too little."""
 DATABASE_URL: Final = "DATABASE_URL"
 """The variable with the URL of a PostgreSQL that runs already."""
 BOARD_PORT: Final = 8080
@@ -35,7 +23,7 @@ BOARD_PORT: Final = 8080
 
 
 class PlanError(ValueError):
-    """The fleet can't be planned as requested; the message says what is right."""
+    """The fleet can't be planned as requested, or a service not be added to it; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +236,7 @@ def format_board_url(port: int, host: str) -> str:
     """Return the URL of a board that listens on `host`, for a browser on this machine."""
     if host in ("0.0.0.0", "::", ""):  # noqa: S104 - it listens on all addresses
         host = LOOPBACK
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{format_host_port(host, port)}"
 
 
 def _board_port(svc: str, number: int, first: int | None) -> int | None:

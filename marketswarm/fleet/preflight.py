@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from marketswarm.bus import BusError, find_bus_url, get_url_variable
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Mistake
 from marketswarm.fleet.listen import ListenAddress, ListenError, find_listen_address
 from marketswarm.fleet.plan import LOOPBACK, Plan
 from marketswarm.fleet.server import knows_tls, read_output
@@ -36,7 +36,7 @@ def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, s
         try:
             url = find_bus_url(name, environ, truth)
         except BusError as error:
-            raise Exit(Code.CONFIGURATION, str(error)) from None
+            raise Mistake(str(error)) from None
         if is_variable_set(get_url_variable(name), environ) or urlsplit(url).hostname != name.lower():
             known[name] = url
     return known
@@ -50,22 +50,18 @@ def require_listening(text: str, plan: Plan, binary: Path | None, board_host: st
     try:
         at = find_listen_address(text)
     except ListenError as error:
-        raise Exit(Code.CONFIGURATION, f"--listen: {error}") from None
+        raise Mistake(f"--listen: {error}") from None
     own = [bus for bus in plan.buses if bus.port is not None]
     if binary is None or len(own) < len(plan.buses):
         others = format_names(bus.name for bus in plan.buses if bus.port is None)
-        raise Exit(
-            Code.CONFIGURATION, f"--listen: the fleet must run all of its buses, and {others} it does not"
-        )
+        raise Mistake(f"--listen: the fleet must run all of its buses, and {others} it does not")
     if not knows_tls(binary):
-        raise Exit(
-            Code.CONFIGURATION,
+        raise Mistake(
             f"--listen: {binary} was built without TLS, so others could read its passwords on the "
             "network. Install a server with it (for instance: apt install redis-server, brew install redis)",
         )
     if board_host != LOOPBACK and any(agent.board_port for agent in plan.agents):
-        raise Exit(
-            Code.CONFIGURATION,
+        raise Mistake(
             f"--listen: BOARD_HOST={board_host} would show the board without TLS; --listen lets it listen "
             f"at {at.address} with it: leave BOARD_HOST out",
         )
@@ -86,7 +82,7 @@ def require_free_ports(
         while not is_port_free(port, host):
             if time.monotonic() >= deadline:
                 holder = find_port_holder(port)
-                raise Exit(Code.CONFIGURATION, f"{subject} is taken by {holder}. {remedy}")
+                raise Mistake(f"{subject} is taken by {holder}. {remedy}")
             time.sleep(_POLL_EVERY_SEC)
 
 

@@ -8,14 +8,8 @@ from typing import Any
 
 from marketswarm.access.users import OPERATOR
 from marketswarm.exit import Exit, find_error
+from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import ControlledAgents, serve_control_socket
-from marketswarm.fleet.data_folder import (
-    RunningFleet,
-    choose_control_address,
-    format_data_option,
-    publish_fleet,
-    withdraw_fleet,
-)
 from marketswarm.fleet.output import LineWriter, LogFileWriter, LogFormatter, Output
 from marketswarm.fleet.plan import find_board_host, find_missed, format_board_url
 from marketswarm.fleet.summary import SummaryFacts, describe_listening, format_summary
@@ -44,22 +38,23 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, facts: Summ
     lines = LineWriter(_STDERR, lambda: loop.call_soon_threadsafe(stop.set))
     output = Output(lines, formatter, logs)
     _handle_signals(stop, kill)
-    address = choose_control_address(spec.data)
+    address = data_folder.choose_control_address(spec.data)
     fleet = FleetSupervisor(spec, output.log_event, output.write_line, kill, address)
     buses = {bus.name: bus.url for bus in spec.plan.buses}
-    agents = ControlledAgents(fleet.agents, fleet.add_service, format_data_option(spec.data))
+    agents = ControlledAgents(fleet.agents, fleet.add_service, data_folder.format_data_option(spec.data))
     try:
         async with fleet.supervise(), serve_control_socket(address, agents):
             by_bus = spec.access.find_files(OPERATOR) if spec.access else {}
             files = {bus: str(path) for bus, path in by_bus.items()}
-            publish_fleet(spec.data, RunningFleet(os.getpid(), address, buses, files, **_find_board(spec)))
+            running = data_folder.RunningFleet(os.getpid(), address, buses, files, **_find_board(spec))
+            data_folder.publish_fleet(spec.data, running)
             await run_until_first(_start_and_report(fleet, spec, output, facts, stop), stop.wait())
             output.log_event("fleet.stopping", agents=list(fleet.agents), servers=list(fleet.servers))
         output.log_event("fleet.stopped")
     except BaseExceptionGroup as group:
         raise (find_error(group, Exit) or group) from None
     finally:
-        withdraw_fleet(spec.data)
+        data_folder.withdraw_fleet(spec.data)
         lines.close()
         logs.close()
 

@@ -12,15 +12,16 @@ from urllib.parse import urlsplit
 from marketswarm.access.certificate import FOLDER
 from marketswarm.access.users import JOIN
 from marketswarm.agent.service_modules import find_elsewhere
-from marketswarm.bus.stored_values import parse_object
+from marketswarm.bus.stored_values import get_object, parse_object
 from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.access import SECRETS
 from marketswarm.fleet.data_folder import format_data_option
 from marketswarm.fleet.plan import BOARD, Plan, find_board_host, find_missed, format_board_url
 from marketswarm.fleet.supervisor import DATABASE, WITHOUT_BOARD, FleetSpec
-from marketswarm.settings import ChannelSettings, read_settings
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import ChannelSettings
 from marketswarm.status.notifications import CHANNEL_REMEDY
-from marketswarm.text import escape_text, format_duration
+from marketswarm.text import describe_url, escape_text, format_duration
 from marketswarm.truth import HEALER, Truth, Watch
 
 NOTIFIER: Final = "notifier"
@@ -113,9 +114,7 @@ def _format_buses(spec: FleetSpec, facts: SummaryFacts) -> list[str]:
     lines = []
     for bus in spec.plan.buses:
         where = f"{program}, data in {facts.data}/{bus.name}" if bus.port else "not ours: used as it is"
-        parts = urlsplit(bus.url)
-        url = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()  # without credentials
-        lines.append(f"  {bus.name:<{width}}  {url}  ({where})")
+        lines.append(f"  {bus.name:<{width}}  {describe_url(bus.url)}  ({where})")
     database = "the one of DATABASE_URL, not ours" if spec.plan.needs_database else ""
     if spec.database is not None:
         url_file = Path(facts.data, DATABASE, spec.database.url_file.name)
@@ -275,10 +274,6 @@ async def describe_channels(truth: Truth) -> tuple[str, ...]:
 def _describe_truth_channels(truth: Truth) -> tuple[str, ...]:
     """Return the channels in the notifier's settings as `name (type)`, since their URLs may be secret."""
     section = truth.services.get(NOTIFIER)
-    found = section.settings.get("channels") if section else None
-    if not isinstance(found, dict):
-        return ()
-    kinds = {
-        name: options.get("type") if isinstance(options, dict) else None for name, options in found.items()
-    }
+    found = get_object(section.settings.get("channels")) if section else {}
+    kinds = {name: get_object(options).get("type") for name, options in found.items()}
     return tuple(name if kind in (None, name) else f"{name} ({kind})" for name, kind in kinds.items())

@@ -22,7 +22,6 @@ from marketswarm.exit import Code, Exit
 from marketswarm.fleet.access import FleetAccess
 from marketswarm.fleet.agent_logs import LOGS_FOLDER
 from marketswarm.fleet.child import Child, LogEvent, Program
-from marketswarm.fleet.control import AddError
 from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
 from marketswarm.fleet.environment import make_child_environ, make_server_environ
@@ -32,15 +31,8 @@ from marketswarm.fleet.plan import (
     ARCHIVE,
     BOARD,
     DATABASE_URL,
-    FLEET_LOGS,
-    FLEET_SOCKET,
-    GATE,
-    GATE_CLOSED,
-    MEDIC,
     SENTINEL,
     SOURCES,
-    STARTING_SERVICES,
-    STARTING_UNTIL,
     Plan,
     PlanError,
     PlannedAgent,
@@ -62,7 +54,7 @@ from marketswarm.fleet_control import ProcessState
 from marketswarm.net.retry import Backoff
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.tasks import end_tasks
-from marketswarm.truth import HEALER, Truth, suggest_name
+from marketswarm.truth import HEALER, MEDIC, Truth, suggest_name
 
 _POLL_EVERY_SEC = 0.01
 _READY_POLL_EVERY_SEC = 0.1
@@ -78,6 +70,17 @@ DATABASE = "postgres"
 """The name of the PostgreSQL of a fleet, among its servers and its folders."""
 WITHOUT_BOARD = "truth-without-board.json"
 """The file in the data folder with the truth that `up --no-board` seeds."""
+_FLEET_SOCKET = "MEDIC_FLEET_SOCKET"
+"""The variable with the control socket of the fleet, by which the medic restarts agents."""
+_FLEET_LOGS = "MEDIC_FLEET_LOGS"
+"""The variable with the folder of the agents' log files, which the medic reads."""
+_STARTING_SERVICES = "STARTING_SERVICES"
+_STARTING_UNTIL = "STARTING_UNTIL"
+"""The variables by which healer and sentinel know which services the fleet starts, and until when."""
+_GATE = "services.sources.gate"
+"""The one-shot program after which the services start that depend on SOURCES."""
+_GATE_CLOSED = 1
+"""The exit code of a gate that could load too little."""
 _GATE_BACKOFF = Backoff(first_sec=10.0, longest_sec=60.0)  # as marketswarm-gate.service
 _RESTART_AFTER_MISS_SEC = 2.0  # so that people can read the miss before the recovery
 
@@ -208,8 +211,8 @@ class FleetSupervisor:
         One that is started again later finds that this time has ended.
         """
         starting = {
-            STARTING_SERVICES: ",".join(sorted({agent.svc for agent in self._spec.plan.agents})),
-            STARTING_UNTIL: f"{time.time() + START_UP_SEC:.3f}",
+            _STARTING_SERVICES: ",".join(sorted({agent.svc for agent in self._spec.plan.agents})),
+            _STARTING_UNTIL: f"{time.time() + START_UP_SEC:.3f}",
         }
         for environ in self._monitor_environs:
             environ.update(starting)
@@ -233,7 +236,7 @@ class FleetSupervisor:
         code = await self._run_gate()
         if code == Code.DONE:
             self._start_readers()
-        elif code == GATE_CLOSED and self._tasks is not None:
+        elif code == _GATE_CLOSED and self._tasks is not None:
             self._gate_task = self._tasks.create_task(self._retry_gate(), name="gate")
         else:
             why = f"the gate of the sources did not run (exit code {code}); its last lines say why"
@@ -252,8 +255,8 @@ class FleetSupervisor:
         self._start_readers()
 
     async def _run_gate(self) -> int:
-        environ = self._make_environ(GATE, SOURCES, self._spec.truth)
-        program = Program("gate", [sys.executable, "-m", GATE], environ)
+        environ = self._make_environ(_GATE, SOURCES, self._spec.truth)
+        program = Program("gate", [sys.executable, "-m", _GATE], environ)
         return await self._make_child(program).run_once(self._kill)
 
     def _start_readers(self) -> None:
@@ -282,27 +285,23 @@ class FleetSupervisor:
         return [name for name, child in self.agents.items() if child.is_wanted]
 
     async def add_service(self, svc: str) -> None:
-        """Supervise the agents of a service that does not run. Raises AddError if it can't be run."""
+        """Supervise the agents of a service that does not run. Raises PlanError if it can't be run."""
         truth, revision = await self._read_truth()
         if svc not in truth.services:
             hint = suggest_name(svc, [*self.agents, *truth.services], "there are")
             known = f"revision {revision}" if revision is not None else "its truth"
-            raise AddError(f"this fleet runs no {svc}, and {known} names none; {hint}")
+            raise PlanError(f"this fleet runs no {svc}, and {known} names none; {hint}")
         module = find_modules([svc]).get(svc)
         if module is None:
             package = f"services/{svc.replace('-', '_')}"
-            raise AddError(f"{svc} has no {package}/__main__.py here: it is started where it lives")
+            raise PlanError(f"{svc} has no {package}/__main__.py here: it is started where it lives")
         self._require_known_buses(truth)
         port = find_next_metrics_port(self._spec.truth, self._spec.metrics_port, self._added)
-        try:
-            added = plan_added_agents(truth, svc, module, port)
-        except PlanError as error:
-            raise AddError(str(error)) from None
-        self._supervise_added(added, truth)
+        self._supervise_added(plan_added_agents(truth, svc, module, port), truth)
 
     def _supervise_added(self, added: tuple[PlannedAgent, ...], truth: Truth) -> None:
         if self._is_stopping or self._tasks is None:
-            raise AddError("the fleet is stopping")
+            raise PlanError("the fleet is stopping")
         for agent in added:
             if agent.name not in self.agents:  # else another request has added it meanwhile
                 self._added.append(agent)
@@ -317,14 +316,14 @@ class FleetSupervisor:
         seen = await read_all_truths(buses, settings.truth_redis_key, None, _READ_TRUTH_WITHIN_SEC)
         found = find_first_valid(seen)
         if found is None:
-            raise AddError(f"no bus has a valid truth ({', '.join(format_reasons(seen))})")
+            raise PlanError(f"no bus has a valid truth ({', '.join(format_reasons(seen))})")
         return found.loaded.truth.with_default_timeout(settings.default_timeout_sec), found.revision
 
     def _require_known_buses(self, truth: Truth) -> None:
         known = {*find_external_buses(truth, os.environ), *(bus.name for bus in self._spec.plan.buses)}
         new = [name for name in truth.bus_names() if name not in known]
         if new:
-            raise AddError(
+            raise PlanError(
                 f"the truth names a new bus, {new[0]}: end the fleet, and `marketswarm up` runs it"
             )
 
@@ -413,9 +412,9 @@ class FleetSupervisor:
             given["POSTGRES_BIN"] = str(database.programs.folder)
             given.setdefault("ARCHIVE_BACKUP_FOLDER", str(self._spec.data / "backups"))
         if svc == MEDIC:
-            given[FLEET_LOGS] = str((self._spec.data / LOGS_FOLDER).resolve())
+            given[_FLEET_LOGS] = str((self._spec.data / LOGS_FOLDER).resolve())
             if self._control_address:
-                given[FLEET_SOCKET] = self._control_address
+                given[_FLEET_SOCKET] = self._control_address
         return make_child_environ(module, svc, truth, given) | fixed | self._spec.bus_environ(svc)
 
     def _make_server(self, bus: PlannedBus) -> Child:

@@ -27,7 +27,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final, Self
 
 from marketswarm import log as logs
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Mistake
 from marketswarm.metrics.family import Source
 from marketswarm.net.addresses import parse_address
 
@@ -95,7 +95,7 @@ class Exporter:
         try:
             self._server = _Server(host, port, self)
         except OSError as error:
-            raise Exit(Code.CONFIGURATION, _explain_listen_error(host, port, error)) from None
+            raise Mistake(_explain_listen_error(host, port, error)) from None
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_SEC,), name="metrics", daemon=True
         )
@@ -155,18 +155,12 @@ class _Server(ThreadingMixIn, TCPServer):
             self._connections[request] = time.monotonic()
         super().process_request(request, client_address)
 
-    def record_request_read(self, request: Any) -> None:
-        """Rendering the answer begins, which has no time limit."""
+    def move_limit(self, request: Any, since: float) -> None:
+        """Count the limit of a connection whose request was read from `since` on; infinity means no limit."""
         with self._lock:
             self._requests_read.add(request)
             if request in self._connections:
-                self._connections[request] = inf
-
-    def record_answer_rendered(self, request: Any) -> None:
-        """The time limit of sending it begins."""
-        with self._lock:
-            if request in self._connections:
-                self._connections[request] = time.monotonic()
+                self._connections[request] = since
 
     def service_actions(self) -> None:
         """Close connections whose time has ended; the library calls this every POLL_SEC."""
@@ -212,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
 
         A request during which a source fails gets 500.
         """
-        self.server.record_request_read(self.request)
+        self.server.move_limit(self.request, inf)  # to render the answer has no limit
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404, "there is /metrics here")
             return
@@ -231,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
                 log.exception("metrics.failed")
             self.send_error(500, "the metrics can't be read; the log says why")
             return
-        self.server.record_answer_rendered(self.request)
+        self.server.move_limit(self.request, time.monotonic())  # that of sending it
         self.send_response(200)
         self.send_header("Content-Type", CONTENT_TYPE)
         if gzip:

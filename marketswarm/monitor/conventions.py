@@ -4,7 +4,7 @@ A value in the truth precedes one in the environment, and that precedes the defa
 """
 
 from marketswarm.keys import ALERTS
-from marketswarm.settings import MonitorSettings
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import Heartbeat, Service, Truth
 
 

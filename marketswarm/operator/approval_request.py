@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from marketswarm.event import Event, Kind
+from marketswarm.event_text import is_proposal
 from marketswarm.text import format_moment
-from marketswarm.truth import MEDIC, PROPOSED_RULE
+from marketswarm.truth import MEDIC
 
 MAX_WAIT_SEC: Final = 86_400.0
 """How long after its event a request counts at most: a truth lets no proposal wait longer."""
@@ -37,7 +38,7 @@ def describe_request(request: ApprovalRequest) -> str:
 
 def find_request(event: Event) -> ApprovalRequest | None:
     """Return the proposal that an event is about; None for other events."""
-    if event.type is not Kind.MONITOR_MISS or not event.svc.startswith(f"{MEDIC}/{PROPOSED_RULE}/"):
+    if event.type is not Kind.MONITOR_MISS or not is_proposal(event.svc):
         return None
     reason = event.reason or ""
     found = _REQUEST.search(reason)

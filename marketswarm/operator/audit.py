@@ -66,9 +66,7 @@ class Act:
 
 async def record_act(bus: Bus, act: Act, outcome: AuditOutcome, now: float, detail: str = "") -> None:
     """Add an entry for an act at `now` (epoch seconds), and log it. Raises BusError."""
-    fields = {
-        "id": act.id,
-        "ts": f"{now:.3f}",
+    fields: dict[Any, Any] = {
         "outcome": outcome,
         "action": act.action,
         "target": act.target,
@@ -77,16 +75,7 @@ async def record_act(bus: Bus, act: Act, outcome: AuditOutcome, now: float, deta
         "client": act.client,
         "detail": detail or act.detail,
     }
-    entry: dict[Any, Any] = {name: str(value)[:MAX_CHARS] for name, value in fields.items()}
-    log.info(
-        "board.audit",
-        act=entry["id"],
-        outcome=entry["outcome"],
-        action=entry["action"],
-        target=entry["target"],
-        token=entry["token"],
-        name=entry["name"],
-        client=entry["client"],
-        detail=entry["detail"],
-    )
+    fields = {name: str(value)[:MAX_CHARS] for name, value in fields.items()}
+    log.info("board.audit", act=act.id, **fields)
+    entry = {"id": act.id, "ts": f"{now:.3f}", **fields}
     await bus.ask(bus.client.xadd(BOARD_AUDIT, entry, maxlen=KEPT, approximate=True))

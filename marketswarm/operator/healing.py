@@ -1,13 +1,14 @@
-"""Define the record of healed outages: the entries of their timelines, and the approval of a proposal.
+"""Define the record of healed outages: timelines, evidence, diagnoses, and the approval of a proposal.
 
-The medic adds entries to the stream `medic:incidents`; an incident is what its entries say together. People
-approve a proposal, once, by a field of `medic:approvals`. Both are on system-redis, and anyone who may write
-there can write entries, so each is parsed, and one that can't be parsed is skipped and counted.
+The medic adds entries to the stream `medic:incidents`; an incident is what its entries say together. What it
+knew of an outage before it did anything is in the stream `medic:evidence`, and its last diagnosis of a
+service in a field of `medic:state`. People approve a proposal, once, by a field of `medic:approvals`. All are
+on system-redis, and anyone who may write there can write entries, so each is parsed, and one that can't be
+parsed is skipped; those of timelines are counted.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -15,10 +16,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
-from marketswarm.bus.stored_values import parse_epoch, parse_object, read_fields
+from marketswarm.bus.stored_values import parse_epoch, parse_object, read_fields, report_unusable
 from marketswarm.bus.stream import read_entries_before
-from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
+from marketswarm.packed_log import MAX_PACKED
 
 ENTRY_FIELD: Final = "entry"
 """The field of the stream that holds an entry."""
@@ -36,7 +38,16 @@ RETIRED: Final = "retired"
 """The reason with which an incident is `resolved` whose service left the truth: it may be down still."""
 LEARNING: Final = "learning"
 """The field of the approvals by which a person has the medic forget what it learned until then."""
+EVIDENCE_KEPT: Final = 200
+"""About how many entries the stream of evidence is trimmed to."""
+MAX_DIAGNOSIS: Final = 2000
+MAX_PATCH: Final = 8000
+MAX_REMEDIES: Final = 5
 _PAGE: Final = 1000
+_EVIDENCE_PAGE: Final = 20
+
+Word = Annotated[str, Field(max_length=50)]
+Fact = Annotated[str, Field(max_length=500)] | float | int | None
 
 
 class EntryKind(StrEnum):
@@ -77,8 +88,8 @@ class TimelineEntry(JsonRecord):
     ts: Epoch
     svc: Name
     what: EntryKind
-    remedy: Annotated[str, Field(max_length=50)] = ""
-    reason: Annotated[str, Field(max_length=50)] = ""
+    remedy: Word = ""
+    reason: Word = ""
     text: Annotated[str, Field(max_length=MAX_ENTRY_TEXT)] = ""
     sec: Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False)] = None
     severity: Annotated[str, Field(max_length=20)] = ""
@@ -175,12 +186,11 @@ _DECISIVE: Final = (EntryKind.ESCALATED, EntryKind.RECOVERED, EntryKind.VERIFIED
 
 def fold_incidents(entries: Iterable[TimelineEntry]) -> list[HealingIncident]:
     """Return the incidents in some entries, which are in order; the one that changed last comes first."""
-    found: dict[str, HealingIncident] = {}
+    found: dict[str, tuple[TimelineEntry, ...]] = {}
     for entry in entries:
-        known = found.pop(entry.incident, None)
-        timeline = (*known.timeline, entry)[-MAX_TIMELINE:] if known is not None else (entry,)
-        found[entry.incident] = replace(known, timeline=timeline) if known else HealingIncident(timeline)
-    return list(reversed(found.values()))
+        known = found.pop(entry.incident, ())
+        found[entry.incident] = (*known, entry)[-MAX_TIMELINE:]
+    return [HealingIncident(timeline) for timeline in reversed(found.values())]
 
 
 async def read_timeline(
@@ -220,3 +230,73 @@ async def read_blown_at(bus: Bus) -> float | None:
     """
     (found,) = await read_fields(bus, [MEDIC_STATE], [FUSE])
     return parse_epoch(parse_object(found.get(FUSE.encode())).get("blown_at"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class DiagnosisRecord(JsonRecord):
+    """A diagnosis of the outage `incident` of a service, made at `ts` (epoch seconds).
+
+    `reason` is the word for why it was asked for. `remedies` are words that the planner knows; `patch` is a
+    text for people, which nothing applies. Raises ValueError when a field is out of bounds.
+    """
+
+    svc: Name
+    incident: Ident
+    ts: Epoch
+    reason: Word
+    text: Annotated[str, Field(min_length=1, max_length=MAX_DIAGNOSIS)]
+    remedies: Annotated[tuple[Word, ...], Field(max_length=MAX_REMEDIES, strict=False)] = ()
+    patch: Annotated[str, Field(max_length=MAX_PATCH)] = ""
+
+
+def make_diagnosis_field(svc: str) -> str:
+    """Return the field of `medic:state` for the last diagnosis of a service."""
+    return f"diagnosis:{svc}"
+
+
+async def read_diagnosis(bus: Bus, svc: str, incident: str) -> DiagnosisRecord | None:
+    """Return the diagnosis of an outage; None if there is none that can be used. Raises BusError.
+
+    That of a later outage of the service has replaced this one.
+    """
+    name = make_diagnosis_field(svc)
+    (found,) = await read_fields(bus, [MEDIC_STATE], [name])
+    raw = found.get(name.encode())
+    record = None if raw is None else DiagnosisRecord.parse(raw)
+    if raw is not None and (record is None or record.svc != svc):
+        report_unusable(bus.name, MEDIC_STATE, name)
+        return None
+    return record if record is not None and record.incident == incident else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class OutageEvidence(JsonRecord):
+    """What was known of the outage `incident` of a service at `ts` (epoch seconds).
+
+    `step` is the entry of the timeline with which it was taken: `intended restart`. `facts` are those of the
+    target and its process, `readings` what was measured last of its processes and of this machine, in percent
+    by metric. `packed_log` is the end of its log (`packed_log.py`). Raises ValueError when a field
+    is out of bounds.
+    """
+
+    svc: Name
+    incident: Ident
+    ts: Epoch
+    step: Annotated[str, Field(max_length=100)]
+    facts: Annotated[dict[Word, Fact], Field(max_length=30)]
+    readings: Annotated[
+        dict[Word, Annotated[float, Field(allow_inf_nan=False, strict=False)]], Field(max_length=50)
+    ]
+    packed_log: Annotated[str, Field(max_length=MAX_PACKED)] = ""
+
+
+async def read_evidence(bus: Bus, incident: str, stream: str = MEDIC_EVIDENCE) -> OutageEvidence | None:
+    """Return the newest evidence of an outage; None if there is none, or not any more. Raises BusError."""
+    before = "+"
+    while page := await read_entries_before(bus, stream, before.encode(), count=_EVIDENCE_PAGE):
+        for each in page:
+            found = OutageEvidence.parse((each.fields or {}).get(ENTRY_FIELD.encode(), b""))
+            if found is not None and found.incident == incident:
+                return found
+        before = f"({page[-1].id.decode()}"
+    return None

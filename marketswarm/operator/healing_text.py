@@ -82,15 +82,6 @@ _REMEDIES: Final[Mapping[str, str]] = {
 _IT: Final = " it"
 """With this end a remedy names the service."""
 _WORD: Final = re.compile(r"[a-z_]{1,40}", re.ASCII)
-_SYMPTOMS: Final[Mapping[str, str]] = {
-    "silent": "its beats are missing",
-    "degraded": "it has said for too long that it is degraded",
-    "alert": "a critical rule holds for it",
-}
-_ESCALATIONS: Final[Mapping[str, str]] = {
-    "crash_loop": "it ends again after each start",
-    "exhausted": "nothing that may be done has helped",
-}
 RESOLUTIONS: Final[Mapping[str, str]] = {
     "open": "open",
     "escalated": "needs a person",
@@ -99,19 +90,33 @@ RESOLUTIONS: Final[Mapping[str, str]] = {
     "restarted": "up again after a restart by others",
     "retired": "left the truth",
 }
-_ABANDONED: Final[Mapping[str, str]] = {
-    UNDONE: "it was not carried out",
-    "changed": "it was not carried out: the process is another one by now",
-    "refused": "it was refused",
-    "unknown": "whether it was carried out is not known",
+_REASONS: Final[Mapping[EntryKind, Mapping[str, str]]] = {
+    EntryKind.OPENED: {
+        "silent": "its beats are missing",
+        "degraded": "it has said for too long that it is degraded",
+        "alert": "a critical rule holds for it",
+    },
+    EntryKind.REFUSED: {reason: why for reason, (why, _) in REFUSALS.items()},
+    EntryKind.ESCALATED: {
+        "crash_loop": "it ends again after each start",
+        "exhausted": "nothing that may be done has helped",
+    },
+    EntryKind.RESTARTED: {
+        "up": "`marketswarm up`",
+        "medic": "the medic",
+        "engine": "the container engine",
+        "systemd": "systemd",
+        "elsewhere": "others",
+    },
+    EntryKind.RESOLVED: RESOLUTIONS,
+    EntryKind.ABANDONED: {
+        UNDONE: "it was not carried out",
+        "changed": "it was not carried out: the process is another one by now",
+        "refused": "it was refused",
+        "unknown": "whether it was carried out is not known",
+    },
 }
-_OWNERS: Final[Mapping[str, str]] = {
-    "up": "`marketswarm up`",
-    "medic": "the medic",
-    "engine": "the container engine",
-    "systemd": "systemd",
-    "elsewhere": "others",
-}
+"""By what an entry says: its reasons in words; of a restart, who did it."""
 _WITH_TEXT: Final = (EntryKind.APPROVED, EntryKind.TOLD, EntryKind.ACKED)
 """The entries whose text continues with the sentence: `by kim`, `to slack`."""
 
@@ -198,7 +203,7 @@ def describe_proposal(remedy: str, svc: str) -> str:
 
 def describe_refusal(reason: str) -> str:
     """Return why the medic does nothing, in words."""
-    return REFUSALS.get(reason, (reason, ""))[0]
+    return _REASONS[EntryKind.REFUSED].get(reason, reason)
 
 
 def describe_resolution(resolution: str) -> str:
@@ -208,20 +213,8 @@ def describe_resolution(resolution: str) -> str:
 
 def describe_reason(entry: TimelineEntry) -> str:
     """Return the reason of an entry in words; empty if it has none."""
-    match entry.what:
-        case EntryKind.OPENED:
-            return _SYMPTOMS.get(entry.reason, entry.reason)
-        case EntryKind.REFUSED:
-            return describe_refusal(entry.reason)
-        case EntryKind.ESCALATED:
-            return _ESCALATIONS.get(entry.reason, entry.reason)
-        case EntryKind.RESTARTED:
-            return f"by {_OWNERS.get(entry.reason, entry.reason)}"
-        case EntryKind.RESOLVED:
-            return describe_resolution(entry.reason)
-        case EntryKind.ABANDONED:
-            return _ABANDONED.get(entry.reason, entry.reason)
-    return entry.reason
+    words = _REASONS.get(entry.what, {}).get(entry.reason, entry.reason)
+    return f"by {words}" if entry.what is EntryKind.RESTARTED else words
 
 
 def describe_step(entry: TimelineEntry) -> str:

@@ -4,7 +4,7 @@ On another machine the program may also write to the bus itself; then it needs t
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,11 +31,34 @@ def make_ping_lines(
     `certificate` is the path of the file with the certificate that the board shows, if no authority that each
     machine knows vouches for it.
     """
-    make: Callable[[_Target, str, str], dict[str, str]] = _make_job_lines
+    target = _Target(url, certificate)
+    curl, comment = target.curl, ""
     if kind is AddedKind.DAEMON:
-        make = _make_daemon_lines
-    when = schedule if schedule and find_cron_fields(schedule) else _EXAMPLE_SCHEDULE
-    return make(_Target(url, certificate), svc, when)
+        cron = f'* * * * *  pgrep -x {svc} >/dev/null && {curl} "{url}"'
+        systemd = (
+            f"# {svc}-beat.service, which a timer with OnUnitActiveSec=60 starts\n"
+            f"[Service]\nType=oneshot\nExecCondition=/usr/bin/systemctl is-active --quiet {svc}.service\n"
+            f"ExecStart=/usr/bin/{curl} {url}"
+        )
+        docker = (
+            f"# in its Dockerfile, where the image has curl\n"
+            f'{_HEALTHCHECK} {curl.replace(_RETRY, "")} "{url}" || true'
+        )
+        comment = "  # in its loop"
+    else:
+        when = schedule if schedule and find_cron_fields(schedule) else _EXAMPLE_SCHEDULE
+        cron = f'{when}  /usr/local/bin/{svc}; {curl} "{url}/$?"'
+        state = '"$(test "$SERVICE_RESULT" = success && echo 0 || echo fail)"'
+        systemd = f"# systemctl edit {svc}.service\n[Service]\nExecStopPost=/bin/sh -c '{curl} {url}/{state}'"
+        docker = f'docker run --rm {svc.lower()}; {curl} "{url}/$?"'
+    return {
+        "curl": f'{curl} "{url}"',
+        "cron": cron,
+        "systemd": systemd,
+        "Docker": docker,
+        "Python": target.make_python(comment),
+        "PowerShell": target.make_powershell(),
+    }
 
 
 def make_bus_lines(kind: AddedKind, svc: str, buses: Iterable[str]) -> dict[str, str]:
@@ -65,7 +88,7 @@ class _Target:
         path = self.certificate if _PLAIN.fullmatch(self.certificate) else f'"{self.certificate}"'
         return f"{_CURL} --cacert {path}"
 
-    def make_python(self, comment: str = "") -> str:
+    def make_python(self, comment: str) -> str:
         if not self.certificate:
             return f'import urllib.request\n\nurllib.request.urlopen("{self.url}", timeout=10){comment}'
         return (
@@ -80,32 +103,3 @@ class _Target:
             f'# once: Import-Certificate -FilePath "{self.certificate}" {store}\n' if self.certificate else ""
         )
         return f'{once}Invoke-RestMethod -Uri "{self.url}" -TimeoutSec 10'
-
-
-def _make_job_lines(target: _Target, svc: str, when: str) -> dict[str, str]:
-    url, curl = target.url, target.curl
-    state = '"$(test "$SERVICE_RESULT" = success && echo 0 || echo fail)"'
-    return {
-        "curl": f'{curl} "{url}"',
-        "cron": f'{when}  /usr/local/bin/{svc}; {curl} "{url}/$?"',
-        "systemd": f"# systemctl edit {svc}.service\n[Service]\n"
-        f"ExecStopPost=/bin/sh -c '{curl} {url}/{state}'",
-        "Docker": f'docker run --rm {svc.lower()}; {curl} "{url}/$?"',
-        "Python": target.make_python(),
-        "PowerShell": target.make_powershell(),
-    }
-
-
-def _make_daemon_lines(target: _Target, svc: str, _when: str) -> dict[str, str]:
-    url, curl = target.url, target.curl
-    return {
-        "curl": f'{curl} "{url}"',
-        "cron": f'* * * * *  pgrep -x {svc} >/dev/null && {curl} "{url}"',
-        "systemd": f"# {svc}-beat.service, which a timer with OnUnitActiveSec=60 starts\n"
-        f"[Service]\nType=oneshot\nExecCondition=/usr/bin/systemctl is-active --quiet {svc}.service\n"
-        f"ExecStart=/usr/bin/{curl} {url}",
-        "Docker": f"# in its Dockerfile, where the image has curl\n"
-        f'{_HEALTHCHECK} {curl.replace(_RETRY, "")} "{url}" || true',
-        "Python": target.make_python("  # in its loop"),
-        "PowerShell": target.make_powershell(),
-    }

@@ -8,17 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from marketswarm.keys import (
-    ARCHIVE_RECONNECT,
-    ARCHIVE_RECONNECT_REQUEST,
-    BOARD_RECONNECT,
-    BOARD_RECONNECT_REQUEST,
-    MARKET_BARS,
-    SOURCES_RELOAD,
-    SOURCES_RELOAD_REQUEST,
-    chart_key,
-    quote_key,
-)
+from marketswarm import keys
 from marketswarm.truth import MARKET, MEDIC, AccessPoint, Truth, point_like
 
 SOURCES: Final = "sources"
@@ -44,16 +34,16 @@ class Remedy(StrEnum):
 
 
 CACHES: Final[Mapping[str, str]] = {
-    Remedy.QUOTES_CACHE: quote_key("*"),
-    Remedy.CHARTS_CACHE: chart_key("*", "*"),
+    Remedy.QUOTES_CACHE: keys.quote_key("*"),
+    Remedy.CHARTS_CACHE: keys.chart_key("*", "*"),
 }
 """By remedy, the pattern of the keys. A service makes each of them again when it needs it."""
 REQUEST_KEYS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     Remedy.RECONNECT: {
-        ARCHIVE: (ARCHIVE_RECONNECT, ARCHIVE_RECONNECT_REQUEST),
-        BOARD: (BOARD_RECONNECT, BOARD_RECONNECT_REQUEST),
+        ARCHIVE: (keys.ARCHIVE_RECONNECT, keys.ARCHIVE_RECONNECT_REQUEST),
+        BOARD: (keys.BOARD_RECONNECT, keys.BOARD_RECONNECT_REQUEST),
     },
-    Remedy.RELOAD_SERIES: {SOURCES: (SOURCES_RELOAD, SOURCES_RELOAD_REQUEST)},
+    Remedy.RELOAD_SERIES: {SOURCES: (keys.SOURCES_RELOAD, keys.SOURCES_RELOAD_REQUEST)},
 }
 """By remedy that a process carries out itself, by service: the keys of its report and of a request to it."""
 
@@ -81,8 +71,10 @@ def list_cleared_caches(truth: Truth, bus: str) -> list[str]:
 
 def find_sources_bus(truth: Truth) -> str | None:
     """Return the bus on which `sources` keeps its breakers; None if the truth does not name the service."""
-    section = truth.services.get(SOURCES)
-    return None if section is None else point_like(section.access_points.publish_to, MARKET, MARKET_BARS).bus
+    if SOURCES not in truth.services:
+        return None
+    written = truth.services[SOURCES].access_points.publish_to
+    return point_like(written, MARKET, keys.MARKET_BARS).bus
 
 
 def list_ladder(truth: Truth, svc: str) -> list[str]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
@@ -67,12 +66,10 @@ class ConnectionPool:
         self._opening = asyncio.Lock()
         self._lost = asyncio.Event()
         self.away: DatabaseAway | None = None
-        """Why the server can't be used, by the last statement that says so; None while it answers."""
+        """Why the server can't be used, by the last statement that says so; None while it answers.
 
-    @property
-    def is_away(self) -> bool:
-        """Whether no statement can succeed. `connect` tries all the same, so only `watch` should ask then."""
-        return self.away is not None
+        `connect` tries all the same, so only `watch` should ask while it is away.
+        """
 
     async def watch(self) -> AsyncIterator[DatabaseAway | None]:
         """Look without end whether the server answers; before and after each look, yield what is known.
@@ -231,14 +228,14 @@ class _OpenPool:
 
 
 @contextlib.asynccontextmanager
-async def open_connection(url: str, within_sec: float, *, search_path: str = "public") -> AsyncIterator[Any]:
+async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
     """Open one connection for the block, and terminate it at the end, after `within_sec` at the latest.
 
     The server's own limits of a statement, a transaction and an idle session don't apply to it: a backup
     holds its snapshot while pg_dump works. Raises PostgresAwayError.
     """
     with translated_errors():
-        options = {"timezone": "UTC", "search_path": search_path}
+        options = {"timezone": "UTC", "search_path": "public"}
         connection = await asyncpg.connect(url, timeout=CONNECT_SEC, server_settings=options)
         try:
             async with limit_work(connection, within_sec):
@@ -246,9 +243,3 @@ async def open_connection(url: str, within_sec: float, *, search_path: str = "pu
                 yield connection
         finally:
             connection.terminate()
-
-
-def describe_url(url: str) -> str:
-    """Return a URL without its user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))

@@ -11,12 +11,12 @@ new users yet, since Kubernetes restarts the buses with them while bootstrap run
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.outage import PAUSES
+from marketswarm.pages import split_pages
 from marketswarm.seeding.transaction import SeedError
 from marketswarm.truth import HEALER, Truth, Watch
 
@@ -88,9 +88,8 @@ async def wait_for_healer_access(
             refused = await _find_refused(buses, truth)
         except BusError as error:  # the bus restarts, perhaps with new users
             log.info("users.bus_away", bus=error.bus, reason=error.reason)
-        if not refused:  # also when a bus went away before it was asked: seeding reports that
-            return refused
-        if clock() >= deadline:
+        # none are refused also when a bus went away before it was asked: seeding reports that
+        if not refused or clock() >= deadline:
             return refused
         if not is_logged:
             is_logged = True
@@ -110,8 +109,8 @@ async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[st
 
 async def _find_refused_on_bus(bus: Bus, watches: Sequence[Watch]) -> list[str]:
     """Return the services that one bus refuses; none if it has no such user or does not let us ask."""
-    found, remaining = [], iter(watches)
-    while batch := list(islice(remaining, CHECKS_PER_REQUEST)):
+    found = []
+    for batch in split_pages(watches, CHECKS_PER_REQUEST):
         pipeline = bus.client.pipeline(transaction=False)
         for watch in batch:
             pipeline.acl_dryrun(HEALER, "SUBSCRIBE", watch.channel)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
 
-from marketswarm.settings.environment import (
+from marketswarm.settings import (
     CommonSettings,
     HttpUrl,
     Key,
@@ -29,6 +29,7 @@ _REQUIRED_BY: Final = {
     "pushover_user": "pushover_token",
     "board_public_url": "approval_link_key",
 }
+"""A field that is required, and the field that requires it, which is declared before it."""
 
 
 def _require_if_used(value: Any, info: ValidationInfo) -> Any:

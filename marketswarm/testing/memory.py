@@ -24,16 +24,13 @@ class MemoryBus(Bus):
             import fakeredis  # noqa: PLC0415 - only a test needs it
         except ImportError:
             raise ImportError("a bus in memory needs fakeredis: pip install 'fakeredis[lua]'") from None
-        self.name = name
-        self.url = url or f"redis://{name}:6379"
+        super().__init__(name, url or f"redis://{name}:6379", within_sec=within_sec)
         self.where = f"memory:{name}"
-        self.within_sec = within_sec
         self.server: Any = server if server is not None else fakeredis.FakeServer()
         # as in `Bus`: with a time-out of the client's own, Python 3.11 can lose a cancellation
         self.client: Redis = fakeredis.FakeAsyncRedis(server=self.server, socket_timeout=None)
         self.pool = self.client.connection_pool
         self._has_functions = False
-        self._missing_until = {}
 
     @property
     def connected(self) -> bool:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.settings import TracingSettings
+from marketswarm.settings.programs import TracingSettings
 from marketswarm.tracing.tracer import Tracer, show_endpoint
 
 TRACES_PATH: Final = "v1/traces"

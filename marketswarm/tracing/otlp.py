@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -19,15 +20,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.trace import (
-    Link,
-    NonRecordingSpan,
-    SpanContext,
-    SpanKind,
-    StatusCode,
-    TraceFlags,
-    set_span_in_context,
-)
 from opentelemetry.util.re import parse_env_headers
 
 from marketswarm import __version__
@@ -91,18 +83,18 @@ class OtlpTracer:
         self._ids.span_id = compute_first_span_id(first) if step.is_first else None
         parent = Context()
         if not step.is_first:
-            remote_span = NonRecordingSpan(self._make_context(trace_id, first, step.name))
-            parent = set_span_in_context(remote_span, parent)
+            remote_span = trace.NonRecordingSpan(self._make_context(trace_id, first, step.name))
+            parent = trace.set_span_in_context(remote_span, parent)
         span = self._tracer.start_span(
             step.name,
             context=parent,
-            kind=SpanKind[step.role.upper()],
+            kind=trace.SpanKind[step.role.upper()],
             attributes={key: _bound(value) for key, value in step.attributes.items() if value is not None},
-            links=[Link(self._make_context(compute_trace_id(key), key, step.name)) for key in others],
+            links=[trace.Link(self._make_context(compute_trace_id(key), key, step.name)) for key in others],
             start_time=_to_ns(min(step.started_at, step.ended_at)),
         )
         if step.error is not None:
-            span.set_status(StatusCode.ERROR, step.error[:MAX_TEXT_CHARS])
+            span.set_status(trace.StatusCode.ERROR, step.error[:MAX_TEXT_CHARS])
         span.end(_to_ns(step.ended_at))
 
     def close(self) -> None:
@@ -114,12 +106,12 @@ class OtlpTracer:
             log.warning("traces.unsent", where=self._where, within_sec=CLOSE_WITHIN_SEC)
             self._exporter.shutdown()  # ends the wait between two attempts
 
-    def _make_context(self, trace_id: int, key: str, name: str) -> SpanContext:
+    def _make_context(self, trace_id: int, key: str, name: str) -> trace.SpanContext:
         """Return the first span of an event's trace as another process records it, sampled by its id."""
         decision = self._provider.sampler.should_sample(None, trace_id, name).decision
         sampled = decision is Decision.RECORD_AND_SAMPLE
-        flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
-        return SpanContext(trace_id, compute_first_span_id(key), is_remote=True, trace_flags=flags)
+        flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if sampled else trace.TraceFlags.DEFAULT)
+        return trace.SpanContext(trace_id, compute_first_span_id(key), is_remote=True, trace_flags=flags)
 
 
 def split_credentials(endpoint: str) -> tuple[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from marketswarm.agent.requests import RequestLimits, RequestTaker
 from marketswarm.bus import Bus
 from marketswarm.keys import ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST
-from marketswarm.operator.backups import (
+from marketswarm.operator.service_reports import (
     BackupReport,
     BackupRequest,
     BackupResult,

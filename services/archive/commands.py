@@ -22,8 +22,9 @@ from marketswarm.cli.options import Data, Json, argument, option
 from marketswarm.cli.tables import show
 from marketswarm.exit import Exit, Mistake
 from marketswarm.postgres.errors import PostgresAwayError
-from marketswarm.postgres.pool import describe_url, open_connection
+from marketswarm.postgres.pool import open_connection
 from marketswarm.settings import read_settings
+from marketswarm.text import describe_url
 from services.archive.backup import Backup, BackupError, make_backup
 from services.archive.export import ExportedFile, ExportError, export_table
 from services.archive.reader import SYMBOL_TABLES, read_range

@@ -15,7 +15,7 @@ from typing import Any, Final
 import asyncpg
 import psutil
 
-from marketswarm.operator.database_report import DatabaseReport, DatedTable
+from marketswarm.operator.service_reports import DatabaseReport, DatedTable
 from marketswarm.postgres.transaction import transaction
 from services.archive.backup import SNAPSHOT_NAME
 from services.archive.database import Database

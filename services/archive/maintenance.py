@@ -18,8 +18,13 @@ from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.keys import ARCHIVE_DATABASE, MARKET_SOURCES
 from marketswarm.net.retry import Backoff
-from marketswarm.operator.backups import BackupResult, BackupState
-from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport, list_ruled_tables
+from marketswarm.operator.service_reports import (
+    DATABASE_REPORT_VALID_SEC,
+    BackupResult,
+    BackupState,
+    DatabaseReport,
+    list_ruled_tables,
+)
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError, ServerFaultError
 from marketswarm.postgres.migrations import SchemaError
 from marketswarm.truth import MARKET, SYSTEM
@@ -260,7 +265,7 @@ class Maintenance:
 
     async def _write_report(self, report: DatabaseReport) -> None:
         bus, encoded = self._me.bus(SYSTEM), replace(report, lag_sec=self._metrics.lag_sec).encode()
-        await bus.ask(bus.client.set(ARCHIVE_DATABASE, encoded, ex=REPORT_VALID_SEC))
+        await bus.ask(bus.client.set(ARCHIVE_DATABASE, encoded, ex=DATABASE_REPORT_VALID_SEC))
 
     async def _back_up(self, settings: WriteSettings) -> None:
         """Make the backup that is due by the schedule, and remove those that are too old; report both."""

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.agent.outage_state import PROBES, Thresholds
-from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.settings import list_variables
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth.cycles import find_cycles, format_cycle
 from marketswarm.truth.errors import Place
 from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings, key_refusal

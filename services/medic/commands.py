@@ -27,21 +27,23 @@ from marketswarm.keys import (
     dry_run_key,
     last_beat_key,
 )
-from marketswarm.operator.diagnosis import DiagnosisRecord, read_diagnosis
-from marketswarm.operator.evidence import OutageEvidence, read_evidence
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     FUSE,
     LEARNING,
+    DiagnosisRecord,
     HealingApproval,
     HealingIncident,
+    OutageEvidence,
     TimelineEntry,
     fold_incidents,
+    read_diagnosis,
+    read_evidence,
     read_forgotten_at,
     read_timeline,
     write_approval,
 )
-from marketswarm.operator.healing_attempts import ApprovalStats
+from marketswarm.operator.healing_stats import ApprovalStats
 from marketswarm.operator.healing_text import (
     describe_reason,
     describe_refusal,

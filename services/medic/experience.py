@@ -17,7 +17,7 @@ from marketswarm.operator.healing import (
     HealingIncident,
     TimelineEntry,
 )
-from marketswarm.operator.healing_attempts import ApprovalStats, JudgedAttempt, list_attempts
+from marketswarm.operator.healing_stats import ApprovalStats, JudgedAttempt, list_attempts
 from services.medic.learning import (
     Lesson,
     Outcomes,

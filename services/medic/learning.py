@@ -14,7 +14,7 @@ from math import exp, lgamma, log
 from typing import Final
 
 from marketswarm.operator.healing import HealingIncident
-from marketswarm.operator.healing_attempts import JudgedAttempt, list_attempts
+from marketswarm.operator.healing_stats import JudgedAttempt, list_attempts
 from services.medic.remedies import Remedy
 
 PRIOR_WEIGHT: Final = 4.0

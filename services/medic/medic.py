@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, Lease, LeaseLost
-from marketswarm.operator.evidence import OutageEvidence
-from marketswarm.operator.healing import EntryKind
+from marketswarm.operator.healing import EntryKind, OutageEvidence
 from marketswarm.redactor import list_secrets
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
 
-from marketswarm.operator.diagnosis import DiagnosisRecord
-from marketswarm.operator.evidence import OutageEvidence
-from marketswarm.operator.healing import FUSE, TimelineEntry
+from marketswarm.operator.healing import FUSE, DiagnosisRecord, OutageEvidence, TimelineEntry
 from services.medic.decision import advise, conclude, decide, find_window_sec, open_repair, retire
 from services.medic.experience import Experience
 from services.medic.facts import FleetFacts

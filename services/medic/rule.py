@@ -14,8 +14,8 @@ from marketswarm.access.services import find_written_key
 from marketswarm.agent import ServiceConfig
 from marketswarm.event import Severity
 from marketswarm.keys import RESERVED_PREFIXES
-from marketswarm.operator.database_report import DatedTable
 from marketswarm.operator.remedies import ARCHIVE, SOURCES
+from marketswarm.operator.service_reports import DatedTable
 from marketswarm.truth import ESCALATED_RULE, PROPOSED_RULE, Truth, find_probe_targets
 from services.medic.metric import (
     CONNECTION_METRICS,

@@ -14,7 +14,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from marketswarm.agent import ServiceConfig
 from marketswarm.net.addresses import require_encrypted_url
 from marketswarm.operator.remedies import ARCHIVE, CACHES, REQUEST_KEYS, SOURCES, Remedy, find_cache
-from marketswarm.settings import HttpUrl, MonitorSettings, Token, list_variables
+from marketswarm.settings import HttpUrl, Token, list_variables
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import Truth
 from marketswarm.truth.errors import Place, format_hint
 from services.medic.metric import Metric

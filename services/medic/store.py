@@ -21,14 +21,14 @@ from marketswarm.bus.stored_values import (
 )
 from marketswarm.bus.transaction import BusTransaction, commit
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE, dry_run_key
-from marketswarm.operator.diagnosis import make_diagnosis_field
-from marketswarm.operator.evidence import EVIDENCE_KEPT
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
+    EVIDENCE_KEPT,
     FUSE,
     HealingApproval,
     TimelineEntry,
     fold_incidents,
+    make_diagnosis_field,
     read_forgotten_at,
     read_timeline,
 )

@@ -20,7 +20,8 @@ from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.agent.service_config import require_file_below
 from marketswarm.keys import MARKET_BARS
 from marketswarm.net.addresses import require_encrypted_url
-from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.settings import list_variables
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.text import format_names
 from marketswarm.truth import Service, Truth
 from marketswarm.truth.errors import Place, find_nearest

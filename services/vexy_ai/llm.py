@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import orjson
 from pydantic import Field, SecretStr
 
-from marketswarm.bus.hourly_budget import HourlyBudget
+from marketswarm.bus.rate_limiter import HourlyBudget
 from marketswarm.channels import SendError
 from marketswarm.channels.http import MAX_RESPONSE_BYTES, find_host, make_exception_error, make_response_error
 from marketswarm.channels.text import printable_line, truncate

@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from marketswarm.operator.database_report import DatedTable
+from marketswarm.operator.service_reports import DatedTable
 from services.archive import database_observer
 from services.archive.backup import SNAPSHOT_NAME
 from services.archive.database_observer import (

@@ -10,8 +10,7 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from marketswarm.operator.evidence import OutageEvidence
-from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
+from marketswarm.operator.healing import EntryKind, OutageEvidence, TimelineEntry, fold_incidents
 from marketswarm.packed_log import pack_log
 from marketswarm.truth.parse import parse_truth
 from services.archive.backup import make_backup

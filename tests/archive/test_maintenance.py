@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marketswarm.operator.backups import BackupReport
+from marketswarm.operator.service_reports import BackupReport
 from services.archive.backup import list_backups
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database

@@ -12,6 +12,7 @@ from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.history.store import read_history
 from marketswarm.seeding.functions import load_functions
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import parse_truth
 from services.board.fleet.recorder import HistoryRecorder
 from support.rig import Server
@@ -25,7 +26,9 @@ TRUTH = parse_truth(orjson.dumps({"services": {"healer": {}, "board": {}, "shop"
 def enter(tmp_path):
     """Opens a bus as a user: `enter("board")`."""
     known, _ = load_passwords(tmp_path / "secrets", user_names(TRUTH), make_missing=True)
-    (tmp_path / "users.acl").write_text(format_acl_files(TRUTH, known)["system-redis"], encoding="utf-8")
+    (tmp_path / "users.acl").write_text(
+        format_acl_files(TRUTH, known, MonitorSettings(), ())["system-redis"], encoding="utf-8"
+    )
     with Server(tmp_path, aclfile="users.acl") as server:
         yield lambda user: Bus("system-redis", replace_url_user(server.url, user, known[user]))
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from marketswarm.agent.requests import RequestOutcome
-from marketswarm.operator.service_requests import RequestReport, ServiceRequest
+from marketswarm.operator.service_reports import RequestReport, ServiceRequest
 from marketswarm.tasks import end_tasks
 from services.board.market import archive_reader
 from services.board.market.api import find_quote_cursor

@@ -6,7 +6,7 @@ import signal
 import pytest
 from playwright.sync_api import expect
 
-from marketswarm.operator.diagnosis import DiagnosisRecord, make_diagnosis_field
+from marketswarm.operator.healing import DiagnosisRecord, make_diagnosis_field
 from support.rig.browser import PHONE, Tabs, find_violations, needs_chromium, sign_in
 from support.rig.process import descendants
 from support.rig.steered_fleet import BEATS, TRUTH, run_steered_fleet

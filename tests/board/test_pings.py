@@ -19,7 +19,7 @@ import orjson
 import pytest
 
 from marketswarm.keys import ALERT_LOG, NOTIFIER_REQUESTS, pings_key
-from marketswarm.operator.ping_keys import create_ping_key
+from marketswarm.operator.tokens import create_ping_key
 from support.fixtures import opened
 from support.rig.process import PLAIN, descendants
 from support.rig.steered_fleet import run_steered_fleet

@@ -14,7 +14,7 @@ import httpx
 import redis
 
 from marketswarm.bus import Bus
-from marketswarm.operator.ping_keys import create_ping_key, write_ping_key
+from marketswarm.operator.tokens import create_ping_key, write_ping_key
 
 CONNECTIONS = 32
 ANSWER_SEC = 10.0

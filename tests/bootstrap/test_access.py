@@ -8,8 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bootstrap.access import BROUGHT
-from bootstrap.publish import require_published_address
+from bootstrap.access import BROUGHT, require_published_address
 from marketswarm.bus import get_url_variable
 from support.rig import Proc, Server, free_port
 from support.scenes.seeding import truth

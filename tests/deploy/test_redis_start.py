@@ -8,7 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bootstrap.publish import SERVER_FILE, publish_certificate
+from bootstrap.access import SERVER_FILE, publish_certificate
 from support.fixtures import opened
 from support.rig import HOST, Process, free_port
 from support.rig.process import descendants

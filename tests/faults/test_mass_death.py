@@ -14,7 +14,7 @@ from itertools import count
 import orjson
 import redis
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.bus import Bus
 from marketswarm.detector import State
 from marketswarm.monitor import Monitor, VerdictEncoder
@@ -64,7 +64,7 @@ def beat(server: Server, i: int) -> None:
     with contextlib.closing(redis.Redis(HOST, server.port)) as client:
         pipe = client.pipeline(transaction=False)
         for svc in NAMES:
-            pipe.publish(f"{svc}:heartbeat", encode_beat(svc, i, time.time(), boot="x"))
+            pipe.publish(f"{svc}:heartbeat", encode_beat(Beat(svc, i, time.time(), boot="x")))
         pipe.execute()
 
 

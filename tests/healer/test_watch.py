@@ -12,7 +12,7 @@ from healer.watch import run_healer
 from marketswarm.monitor import Monitor
 from marketswarm.monitor.state import StateKeeper
 from marketswarm.monitor.store import StateStore
-from marketswarm.settings import HealerSettings
+from marketswarm.settings.programs import HealerSettings
 from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Truth, parse_truth

@@ -18,6 +18,7 @@ from marketswarm.access.users import user_names
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.transaction import TRANSACTION, BusTransaction
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import parse_truth
 from services.medic.remedies.leased_write import WRITE
 from support.acl_attempts import (
@@ -54,7 +55,7 @@ def guard(truth, folder):
     known, _ = load_passwords(folder / "secrets", user_names(truth), make_missing=True)
     with contextlib.ExitStack() as ends:
         servers = {}
-        for bus, text in format_acl_files(truth, known).items():
+        for bus, text in format_acl_files(truth, known, MonitorSettings(), ()).items():
             (folder / bus).mkdir()
             (folder / bus / "users.acl").write_text(text, encoding="utf-8")
             servers[bus] = ends.enter_context(Server(folder / bus, aclfile="users.acl"))

@@ -11,6 +11,7 @@ from marketswarm.access.users import user_names
 from marketswarm.agent.lease import clock
 from marketswarm.keys import BOARD_AUDIT
 from marketswarm.seeding.transaction import seed_truth
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import parse_truth
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
@@ -150,7 +151,7 @@ async def test_with_users_the_medics_own_may_do_all_that_it_takes(tmp_path):
     known, _ = load_passwords(tmp_path / "secrets", user_names(truth), make_missing=True)
     with contextlib.ExitStack() as ends:
         servers = {}
-        for bus, text in sorted(format_acl_files(truth, known).items(), reverse=True):
+        for bus, text in sorted(format_acl_files(truth, known, MonitorSettings(), ()).items(), reverse=True):
             (tmp_path / bus).mkdir()
             (tmp_path / bus / "users.acl").write_text(text, encoding="utf-8")
             servers[bus] = ends.enter_context(Server(tmp_path / bus, aclfile="users.acl"))

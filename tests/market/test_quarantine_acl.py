@@ -12,8 +12,9 @@ from marketswarm.access.users import user_names
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import load_all_scripts
-from marketswarm.keys import ALERTS, MARKET_BARS, MARKET_QUARANTINE, TRUTH_DOC
+from marketswarm.keys import MARKET_BARS, MARKET_QUARANTINE
 from marketswarm.seeding.functions import load_functions
+from marketswarm.settings.programs import MonitorSettings
 from services.bars.quarantine import find_record, read_quarantine, release_record
 from support.rig import HOST, Server
 
@@ -38,7 +39,7 @@ def guarded(tmp_path_factory):
     """The server of the market, on which every user has its name for a password."""
     folder = tmp_path_factory.mktemp("guarded")
     passwords = {name: name for name in user_names(TRUTH)}
-    texts = format_acl_files(TRUTH, passwords, truth_key=TRUTH_DOC, alert_channel=ALERTS)
+    texts = format_acl_files(TRUTH, passwords, MonitorSettings(), ())
     (folder / "users.acl").write_text(texts[MARKET], encoding="utf-8")
     with Server(folder, aclfile="users.acl") as server:
         yield server

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import BatchParser, BoundedParser
 from marketswarm.bus.scripts import Script
@@ -65,7 +65,7 @@ def test_no_server_whatever_breaks_a_session_or_a_request_in_another_way_than_a_
 
 
 ANSWERED = answer(b"a:heartbeat") + answer(CANARY, 2)
-BEATS = b"".join(message(encode_beat("a", i, 1e9 + i)) for i in range(1, 4))
+BEATS = b"".join(message(encode_beat(Beat("a", i, 1e9 + i))) for i in range(1, 4))
 LIES = {
     "no array": b":1\r\n",
     "a nil": b"*-1\r\n",
@@ -218,7 +218,7 @@ async def test_a_listener_whose_server_lied_in_every_way_hears_the_true_one_that
                 clock = feed.detector.buses["system-redis"].clock
                 await auntil(lambda: task.done() or (not lies and clock.is_listening), what="the true one")
                 assert not task.done(), task.exception()
-                server.cmd("PUBLISH", "a:heartbeat", encode_beat("a", 1000, 2e9))
+                server.cmd("PUBLISH", "a:heartbeat", encode_beat(Beat("a", 1000, 2e9)))
                 await auntil(lambda: feed.detector.services["a"].last_beat is not None, what="a beat")
             finally:
                 await end_tasks(task)

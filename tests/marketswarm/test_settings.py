@@ -2,14 +2,8 @@ import pytest
 from pydantic import SecretStr
 
 from marketswarm.exit import Exit
-from marketswarm.settings import (
-    MAX_SECRET_FILE_BYTES,
-    CommonSettings,
-    HealerSettings,
-    SentinelSettings,
-    read_settings,
-    read_variable,
-)
+from marketswarm.settings import MAX_SECRET_FILE_BYTES, CommonSettings, read_settings, read_variable
+from marketswarm.settings.programs import HealerSettings, SentinelSettings
 
 
 @pytest.fixture

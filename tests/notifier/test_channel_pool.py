@@ -8,7 +8,7 @@ import pytest
 from marketswarm.channels import Message, Severity
 from marketswarm.channels.worker import ChannelWorker
 from marketswarm.exit import Exit
-from marketswarm.settings import NotifierSettings
+from marketswarm.settings.programs import NotifierSettings
 from notifier.channel_pool import ChannelPool, open_configured, require_one_channel, resolve_channels
 from notifier.inbox import Inbox
 

@@ -26,7 +26,7 @@ from marketswarm.operator.signed_link import (
     make_link,
     read_link,
 )
-from marketswarm.settings import NotifierSettings
+from marketswarm.settings.programs import NotifierSettings
 from notifier.message_links import MAX_APPROVALS, make_link_adder
 
 UNTIL = 1_800_000_900.0

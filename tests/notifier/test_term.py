@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.agent import agent
-from marketswarm.settings import NotifierSettings
+from marketswarm.settings.programs import NotifierSettings
 from marketswarm.testing import MemoryBuses
 from notifier import app
 from notifier.dispatcher import Dispatcher

@@ -9,6 +9,7 @@ from redis.retry import Retry
 
 from marketswarm.access.passwords import close_default_user, format_acl_files, load_passwords
 from marketswarm.access.users import user_names
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Proc, Server, free_port
 from support.rig.shell import Shell
@@ -36,7 +37,9 @@ def refused(port: int) -> list[tuple[str, ...]]:
 def test_where_default_is_switched_off_nobody_looks_without_a_password(tmp_path):
     close_default_user(tmp_path / "secrets")
     known, _ = load_passwords(tmp_path / "secrets", user_names(TRUTH), make_missing=True)
-    (tmp_path / "users.acl").write_text(format_acl_files(TRUTH, known)[BUS], encoding="utf-8")
+    (tmp_path / "users.acl").write_text(
+        format_acl_files(TRUTH, known, MonitorSettings(), ())[BUS], encoding="utf-8"
+    )
     with Server(tmp_path, aclfile="users.acl") as server:
         server.password = known["default"]
         assert refused(server.port) == list(ASKED)

@@ -12,6 +12,7 @@ from marketswarm.access.passwords import format_acl_files, load_passwords
 from marketswarm.access.users import user_names
 from marketswarm.fleet.deferred_port import ACL_LINK, OPEN_ACL, SOCKET_NAME, defer_port
 from marketswarm.fleet.server import build_command, find_binary
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
 from support.waiting import until
@@ -53,7 +54,9 @@ def server(request, tmp_path):
     folder = tmp_path / "bus"
     folder.mkdir(mode=0o700)
     known, _ = load_passwords(tmp_path / "secrets", user_names(TRUTH), make_missing=True)
-    (folder / "users.acl").write_text(format_acl_files(TRUTH, known)[BUS], encoding="utf-8")
+    (folder / "users.acl").write_text(
+        format_acl_files(TRUTH, known, MonitorSettings(), ())[BUS], encoding="utf-8"
+    )
     with request.param(folder) as made, contextlib.ExitStack() as ends:
 
         def enter(user: str) -> redis.Redis:

@@ -10,6 +10,7 @@ import redis
 from marketswarm.access.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.access.users import user_names
 from marketswarm.event import Event, Kind, encode_event
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
 from support.rig.shell import Shell
@@ -27,7 +28,7 @@ def shell(tmp_path):
     known, _ = load_passwords(tmp_path / "secrets", user_names(truth), make_missing=True)
     shell = Shell(tmp_path)
     with contextlib.ExitStack() as ends:
-        for bus, text in format_acl_files(truth, known).items():
+        for bus, text in format_acl_files(truth, known, MonitorSettings(), ()).items():
             server = ends.enter_context(Server(tmp_path / bus))
             if bus == "system-redis":
                 server.cmd("HSET", "healer:roster", "alpha", orjson.dumps(SILENT))

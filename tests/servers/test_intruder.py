@@ -21,6 +21,7 @@ from marketswarm.access.users import user_names
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.seeding.functions import load_functions
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
 from support.waiting import until
@@ -120,7 +121,7 @@ class Buses:
     def __init__(self, folder, ends):
         self.known, _ = load_passwords(folder / "secrets", user_names(TRUTH), make_missing=True)
         self.servers, self._ends = {}, ends
-        for bus, text in format_acl_files(TRUTH, self.known).items():
+        for bus, text in format_acl_files(TRUTH, self.known, MonitorSettings(), ()).items():
             (folder / bus).mkdir()
             (folder / bus / "users.acl").write_text(text, encoding="utf-8")
             directives = {"aclfile": "users.acl", "lua_time_limit": "20"}
@@ -286,7 +287,7 @@ def test_a_password_is_changed_without_a_restart(buses, tmp_path):
     new, _ = load_passwords(tmp_path / "new", ["rss_agg"], make_missing=True)
     inside = buses.enter(MARKET, "rss_agg")
     assert inside.ping()
-    for bus, users in format_acl_files(TRUTH, others | new).items():
+    for bus, users in format_acl_files(TRUTH, others | new, MonitorSettings(), ()).items():
         (buses.servers[bus].folder / "users.acl").write_text(users, encoding="utf-8")
         buses.enter(bus, "operator").execute_command("ACL", "LOAD")
     for client in (inside, buses.enter(MARKET, "rss_agg")):  # who was inside is out as well

@@ -16,8 +16,7 @@ from marketswarm.operator.announcements import (
 )
 from marketswarm.operator.dead_messages import UndeliveredMessage
 from marketswarm.operator.healing import fold_incidents
-from marketswarm.operator.healing_attempts import ApprovalStats
-from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
+from marketswarm.operator.healing_stats import ApprovalStats, RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.status.service_rows import ServiceState

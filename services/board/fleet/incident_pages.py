@@ -8,10 +8,11 @@ from typing import Annotated, Any, ClassVar, Final
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
-from marketswarm.operator.healing_attempts import ApprovalStats, measure_approvals
 from marketswarm.operator.healing_stats import (
+    ApprovalStats,
     RemedyStats,
     ResolutionStats,
+    measure_approvals,
     measure_remedies,
     measure_resolutions,
 )

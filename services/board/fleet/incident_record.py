@@ -14,7 +14,6 @@ from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES, AlertRule, 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.keys import MEDIC_INCIDENTS
-from marketswarm.operator.diagnosis import read_diagnosis
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     ENTRY_FIELD,
@@ -24,6 +23,7 @@ from marketswarm.operator.healing import (
     TimelineEntry,
     fold_incidents,
     read_blown_at,
+    read_diagnosis,
 )
 from marketswarm.operator.healing_text import describe_proposal, describe_step
 from marketswarm.text import escape_lines, escape_text

@@ -8,9 +8,8 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.access.users import BOOTSTRAP, DEFAULT, OPERATOR
 from marketswarm.bus import Bus, NoBusError
-from marketswarm.operator.ping_keys import hash_ping_secret
 from marketswarm.operator.silences import MAX_SILENCE_SEC, Silence, read_silences
-from marketswarm.operator.tokens import Token
+from marketswarm.operator.tokens import Token, hash_ping_secret
 from marketswarm.pings import JobPing, PingKind
 from marketswarm.truth.model import SERVICE_NAME
 from marketswarm.web.limits import RateLimiter, RefusedError

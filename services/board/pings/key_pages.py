@@ -10,8 +10,8 @@ from typing import ClassVar, Final
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from marketswarm.operator.ping_keys import PingKey
 from marketswarm.operator.ping_lines import make_ping_lines
+from marketswarm.operator.tokens import PingKey
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth.document_edit import AddedKind
 from marketswarm.web.limits import RefusedError

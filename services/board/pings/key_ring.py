@@ -23,7 +23,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import delete_wrong_types
 from marketswarm.keys import BOARD_CHECKS
-from marketswarm.operator.ping_keys import (
+from marketswarm.operator.tokens import (
     FRESH_SEC,
     hash_ping_secret,
     is_key_text,

@@ -1,6 +1,6 @@
 """Make and revoke ping keys for clients with a token, and list them without their secrets.
 
-What a key is, and where it is kept, is `marketswarm/operator/ping_keys.py`.
+What a key is, and where it is kept, is `marketswarm/operator/tokens.py`.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from pydantic import Field
 from marketswarm.bus import Bus
 from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Name
-from marketswarm.operator.ping_keys import (
+from marketswarm.operator.tokens import (
     MAX_PING_KEYS,
     PingKey,
+    Scope,
     create_ping_key,
     read_ping_keys,
     revoke_ping_key,
     write_ping_key,
 )
-from marketswarm.operator.tokens import Scope
 from marketswarm.truth import Truth, describe_unknown
 from marketswarm.web.audit import AuditLog
 from marketswarm.web.limits import RefusedError, refuse_without_bus

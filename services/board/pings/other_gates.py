@@ -10,7 +10,7 @@ import orjson
 from starlette.types import Receive, Scope
 
 from marketswarm import log as logs
-from marketswarm.operator.ping_keys import is_key_text, normalize_uuid
+from marketswarm.operator.tokens import is_key_text, normalize_uuid
 from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.tasks import gather_all
 from marketswarm.text import extract_line

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive
 
 from marketswarm.beat import MAX_EXIT_CODE
-from marketswarm.operator.ping_keys import is_key_text, normalize_uuid
+from marketswarm.operator.tokens import is_key_text, normalize_uuid
 from marketswarm.pings import PingKind
 from marketswarm.tail_buffer import TAIL_BYTES, TailBuffer
 from services.board.pings.answers import BAD_URL, BAD_UUID, NOT_FOUND, TOO_LARGE, RefusedPingError

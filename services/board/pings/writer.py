@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm import log as logs
-from marketswarm.beat import RunReport, compute_life_sec, encode_beat
+from marketswarm.beat import Beat, RunReport, compute_life_sec, encode_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
@@ -209,7 +209,7 @@ class PingWriter:
         self._counts[svc] += 1  # failed ones count, because a beat whose answer was lost may have arrived
         is_life = ping.kind is PingKind.SUCCESS
         life_sec = compute_life_sec(to.timeout_sec) if is_life else None
-        beat = encode_beat(
+        sent = Beat(
             svc,
             self._counts[svc],
             ping.ts,
@@ -228,7 +228,8 @@ class PingWriter:
         beat_life = "" if life_sec is None else str(max(1, round(1000 * life_sec)))
         fields = [text for field in ping.encode().items() for text in field]
         run = self._encode_run(one)
-        return [to.channel, beat.decode(), life if is_new else "", beat_life, run.decode(), life, *fields]
+        beat = encode_beat(sent).decode()
+        return [to.channel, beat, life if is_new else "", beat_life, run.decode(), life, *fields]
 
     def _encode_run(self, one: _WaitingPing) -> bytes:
         """Return the run that a ping ends, or empty bytes; note the start of a run that it begins."""

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.text import printable_lines, replace_surrogates, truncate
 from marketswarm.net.chat import BadAnswerError, parse_json
-from marketswarm.operator.diagnosis import MAX_DIAGNOSIS, MAX_PATCH, MAX_REMEDIES
-from marketswarm.operator.healing import TimelineEntry
+from marketswarm.operator.healing import MAX_DIAGNOSIS, MAX_PATCH, MAX_REMEDIES, TimelineEntry
 from marketswarm.redactor import Redactor
 from marketswarm.text import map_texts
 from services.medic.facts import FleetFacts, TargetFacts

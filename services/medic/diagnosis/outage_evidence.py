@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from marketswarm.operator.evidence import OutageEvidence
-from marketswarm.operator.healing import EntryKind, TimelineEntry
+from marketswarm.operator.healing import EntryKind, OutageEvidence, TimelineEntry
 from marketswarm.packed_log import LOG_BYTES, pack_log
 from marketswarm.redactor import Redactor
 from marketswarm.tasks import gather_all

@@ -20,8 +20,7 @@ from marketswarm.bus import BusError
 from marketswarm.channels.exec import ENV_NAMES, read_command
 from marketswarm.net.chat import BadAnswerError, ChatClient, ChatQuestion, ChatStatusError
 from marketswarm.net.http import HttpError
-from marketswarm.operator.diagnosis import DiagnosisRecord
-from marketswarm.operator.healing import TimelineEntry
+from marketswarm.operator.healing import DiagnosisRecord, TimelineEntry
 from marketswarm.redactor import Redactor, list_secrets
 from marketswarm.status.revisions import read_revisions
 from marketswarm.tasks import end_tasks

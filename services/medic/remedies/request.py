@@ -12,20 +12,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.keys import ARCHIVE_BACKUP_REQUEST
-from marketswarm.operator.backups import REQUEST_VALID_SEC as BACKUP_REQUEST_VALID_SEC
-from marketswarm.operator.backups import (
+from marketswarm.operator.remedies import ARCHIVE, REQUEST_KEYS
+from marketswarm.operator.service_reports import (
+    REQUEST_VALID_SEC,
     BackupReport,
     BackupRequest,
     BackupResult,
     BackupState,
-    read_backup_report,
-)
-from marketswarm.operator.remedies import ARCHIVE, REQUEST_KEYS
-from marketswarm.operator.service_requests import (
-    REQUEST_VALID_SEC,
     RequestReport,
     RequestResult,
     ServiceRequest,
+    read_backup_report,
     read_request_report,
 )
 from marketswarm.truth import MEDIC, SYSTEM
@@ -133,7 +130,7 @@ class RepeatBackup(TracedRemedy):
             return OrderResult.CHANGED, "archive reports something else now"
         request = BackupRequest(id=order.identity, by=MEDIC, ts=now)
         writer = await LeasedWriter.begin(bus, context.until)
-        expiry = ("EX", str(BACKUP_REQUEST_VALID_SEC))
+        expiry = ("EX", str(REQUEST_VALID_SEC))
         await writer.write("SET", [ARCHIVE_BACKUP_REQUEST], request.encode(), *expiry)
         return OrderResult.DONE, f"asked {ARCHIVE} for the backup that is due"
 

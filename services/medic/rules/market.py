@@ -11,9 +11,8 @@ from marketswarm.agent import point_like
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import parse_count, parse_object, read_strings
 from marketswarm.keys import MARKET_QUARANTINE, MARKET_SOURCES, PRELOAD_STATUS
-from marketswarm.operator.backups import read_backup_report
-from marketswarm.operator.database_report import read_database_report
 from marketswarm.operator.remedies import ARCHIVE, BARS, SOURCES
+from marketswarm.operator.service_reports import read_backup_report, read_database_report
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint
 from services.medic.metric import DATABASE, FLEET, Metric, Readings, name_reading
 from services.medic.observer import FleetObservation

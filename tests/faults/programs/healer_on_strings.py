@@ -13,7 +13,7 @@ from healer.watch import run_healer
 from marketswarm.agent import agent, run
 from marketswarm.monitor import make_healer_heartbeat
 from marketswarm.monitor.monitor import Evaluator
-from marketswarm.settings import HealerSettings
+from marketswarm.settings.programs import HealerSettings
 
 judge = Evaluator.run
 

@@ -12,6 +12,7 @@ from marketswarm.access.passwords import (
     replace_url_user,
     write_files,
 )
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import parse_truth
 
 TRUTH = parse_truth(json.dumps({"services": {"a": {}}}).encode()).truth
@@ -60,11 +61,11 @@ def test_a_password_that_won_t_do_is_named_by_its_file_and_not_shown(tmp_path, c
 
 def test_no_password_is_in_the_file_of_a_bus(tmp_path):
     known, _ = load_passwords(tmp_path, ["a", "bootstrap", "operator"], make_missing=True)
-    texts = format_acl_files(TRUTH, known)
+    texts = format_acl_files(TRUTH, known, MonitorSettings(), ())
     assert list(texts) == ["system-redis", "market-redis"]
     assert not any(password in text for password in known.values() for text in texts.values())
-    assert texts == format_acl_files(TRUTH, known)
-    assert texts != format_acl_files(TRUTH, {**known, "a": "another password"})
+    assert texts == format_acl_files(TRUTH, known, MonitorSettings(), ())
+    assert texts != format_acl_files(TRUTH, {**known, "a": "another password"}, MonitorSettings(), ())
 
 
 def test_files_are_written_whole_or_none_of_them(tmp_path):

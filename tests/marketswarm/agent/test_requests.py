@@ -9,7 +9,7 @@ from marketswarm.agent import requests as module
 from marketswarm.agent.requests import REMEDY_LIMITS, RequestDesk, RequestOutcome
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import count_unusable
-from marketswarm.operator.service_requests import (
+from marketswarm.operator.service_reports import (
     REQUEST_VALID_SEC,
     RequestReport,
     RequestResult,

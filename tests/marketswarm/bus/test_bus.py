@@ -7,7 +7,8 @@ import pytest
 from redis.asyncio.connection import Connection
 from redis.exceptions import DataError, ResponseError
 
-from marketswarm.bus import Bus, BusError, find_bus_reason, find_bus_url
+from marketswarm.bus import Bus, BusError, find_bus_url
+from marketswarm.bus.errors import find_bus_reason
 from marketswarm.bus.scripts import Script
 from marketswarm.truth import parse_truth
 from support.fixtures import opened

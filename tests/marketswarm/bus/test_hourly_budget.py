@@ -2,7 +2,7 @@
 
 import asyncio
 
-from marketswarm.bus.hourly_budget import HourlyBudget
+from marketswarm.bus.rate_limiter import HourlyBudget
 
 KEY = "vexy:notes:llm"
 

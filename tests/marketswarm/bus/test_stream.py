@@ -2,7 +2,8 @@
 
 import pytest
 
-from marketswarm.bus import Bus, ReplyTooLongError
+from marketswarm.bus import Bus
+from marketswarm.bus.errors import ReplyTooLongError
 from marketswarm.bus.stream import (
     FIRST_ID,
     StreamEntry,

@@ -16,7 +16,7 @@ from marketswarm.channels.registry import (
     find_kind_of_url,
 )
 from marketswarm.exit import Exit
-from marketswarm.settings import ChannelSettings
+from marketswarm.settings.programs import ChannelSettings
 
 MAIL = {"smtp_host": "mail.example.org", "smtp_from": "a@example.org", "smtp_to": "b@example.org"}
 HOSTS = [
@@ -160,7 +160,7 @@ def test_a_variable_that_makes_no_channel_ends_with_2_and_its_name(monkeypatch):
 def test_a_kind_and_its_library_are_loaded_only_when_it_is_wanted():
     source = (
         "import sys; from marketswarm.channels import create_environment_channels as o; "
-        "from marketswarm.settings import ChannelSettings as S; "
+        "from marketswarm.settings.programs import ChannelSettings as S; "
         "o(S(smtp_host='a', smtp_from='a@b', smtp_to='a@b')); print(*sys.modules)"
     )
     done = subprocess.run(

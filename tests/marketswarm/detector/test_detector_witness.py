@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.beat import encode_beat, parse_beat
+from marketswarm.beat import Beat, encode_beat, parse_beat
 from marketswarm.detector import LastBeat, State, UnheardBeat
 from marketswarm.truth import JobRule
 from support.simulation.manual_detector import Hand, says, watch
@@ -88,7 +88,7 @@ def test_a_witness_whose_last_beat_before_the_goodbye_was_never_heard_gives_it_i
 @pytest.mark.parametrize("sent_ago_sec", [0.0, 0.2, 0.3, 3600.0])
 def test_a_witness_with_the_payload_that_was_heard_last_needs_no_parsing(age_sec, boot, sent_ago_sec):
     """The shortcut is taken only where the whole way ends the same."""
-    payload = encode_beat("a", 1, Hand().now.wall - sent_ago_sec, boot=boot)
+    payload = encode_beat(Beat("a", 1, Hand().now.wall - sent_ago_sec, boot=boot))
     hands = [due(raw=payload), due(raw=payload)]
     short, whole = (hand.detector for hand in hands)
     is_short = short.is_last_payload("a", payload)
@@ -104,7 +104,7 @@ def test_a_witness_with_the_payload_that_was_heard_last_needs_no_parsing(age_sec
 def test_what_is_not_the_last_payload_is_parsed():
     hand = Hand(watch(), replace(watch("job"), job=JobRule(max_run_sec=30.0)))
     detector, wall = hand.detector, hand.now.wall
-    first, second = (encode_beat("a", i, wall, boot="b") for i in (1, 2))
+    first, second = (encode_beat(Beat("a", i, wall, boot="b")) for i in (1, 2))
     assert not detector.is_last_payload("a", first), "nothing was heard"
     hand.beat(raw=first)
     assert detector.is_last_payload("a", first)
@@ -118,7 +118,7 @@ def test_what_is_not_the_last_payload_is_parsed():
     hand.run(29)  # which finds that it is none
     assert not detector.is_last_payload("a", forged)
     hand.beat("job", boot="b")
-    job = encode_beat("job", 1, hand.now.wall, boot="b")
+    job = encode_beat(Beat("job", 1, hand.now.wall, boot="b"))
     assert detector.services["job"].payload == job
     assert not detector.is_last_payload("job", job), "how old it is counts"
 
@@ -226,7 +226,7 @@ def test_what_only_looks_like_a_beat_is_taken_back_before_any_verdict_rests_on_i
     hand.beat(boot="b", i=10)
     hand.run(10)
     hand.beat(boot="b", i=11)
-    good = encode_beat("a", 12, hand.now.wall, boot="b")
+    good = encode_beat(Beat("a", 12, hand.now.wall, boot="b"))
     hand.run(10)
     hand.beat(raw=good.replace(b'"i":12', b'"i":1x'))
     assert hand.detector.services["a"].is_unparsed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.detector import Detector, Moment, State, Subject, restore_services
 from marketswarm.detector import flood as floods
 from marketswarm.detector.flood import OVER_AFTER_SEC
@@ -43,7 +43,7 @@ class Hand:
 
     def beat(self, svc):
         self.i += 1
-        return self.send(svc, encode_beat(svc, self.i, self.now.wall, boot=svc, rev=1, every=2.0))
+        return self.send(svc, encode_beat(Beat(svc, self.i, self.now.wall, boot=svc, rev=1, every=2.0)))
 
     def wait(self, sec, *, flood=0):
         """Let time pass, with so many payloads of alpha each quarter of a second; return all verdicts."""
@@ -105,7 +105,8 @@ def test_what_a_service_of_many_instances_beats_is_all_parsed():
     hand = Hand()
     hand.wait(1)
     beats = [
-        encode_beat("alpha", 1, hand.now.wall, boot=f"b{n}", rev=1, every=2.0) for n in range(PARSED_PER_SEC)
+        encode_beat(Beat("alpha", 1, hand.now.wall, boot=f"b{n}", rev=1, every=2.0))
+        for n in range(PARSED_PER_SEC)
     ]
     hand.send("alpha", *beats)
     assert hand.detector.counts.dropped == 0

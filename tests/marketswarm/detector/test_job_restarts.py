@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.detector import SavedJob, SavedService, State, adopt_state, is_miss_overruled
 from marketswarm.monitor.store import combine_service
 from marketswarm.truth import JobRule, Schedule
@@ -478,7 +478,7 @@ def test_a_failure_that_waited_while_this_process_stood_still_is_dated_by_its_se
     hand = hand_of()
     hand.at(5).beat(run="ended")
     hand.at(60).stall(30.0)
-    hand.beat(raw=encode_beat("a", 2, MIDNIGHT + sent, run="failed"))
+    hand.beat(raw=encode_beat(Beat("a", 2, MIDNIGHT + sent, run="failed")))
     hand.run(1.0)
     assert hand.verdicts[-1].reason == "failed"
     assert hand.verdicts[-1].down_since == pytest.approx(MIDNIGHT + want, abs=0.5)
@@ -486,7 +486,7 @@ def test_a_failure_that_waited_while_this_process_stood_still_is_dated_by_its_se
 
 def test_a_failure_that_is_heard_at_once_is_dated_by_the_healer():
     hand = hand_of()
-    hand.at(60).beat(raw=encode_beat("a", 1, MIDNIGHT, run="failed"))
+    hand.at(60).beat(raw=encode_beat(Beat("a", 1, MIDNIGHT, run="failed")))
     hand.run(1.0)
     assert hand.verdicts[-1].down_since == MIDNIGHT + 60
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.detector import EndedRun, SavedService, State, Verdict
 from marketswarm.detector.trouble import MAX_OPEN_FAILURES
 from marketswarm.monitor.encoder import VerdictEncoder
@@ -263,7 +263,7 @@ def test_a_flood_of_ways_opens_a_few_failures_alone():
     for n in range(1000):
         report(hand, "failed", f"way{n}")
     assert len(hand.detector.services["a"].trouble.open) == MAX_OPEN_FAILURES
-    raw = encode_beat("a", 5000, WALL, boot="board", run="failed").replace(b'"run"', b'"via":[1],"run"')
+    raw = encode_beat(Beat("a", 5000, WALL, boot="board", run="failed")).replace(b'"run"', b'"via":[1],"run"')
     hand.beat(raw=raw)
     hand.beat(boot="x", run="ended")
     assert states(hand)[-1] == "up"

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.detector import Publication, SavedService, State
 from marketswarm.detector.history import BeatBeforeGap
 from marketswarm.detector.restore import adopt_state
@@ -75,7 +75,7 @@ def hear_late(*pauses):
     hand.stall(sum(pauses) - 5)
     for pause in pauses:
         sent, i = sent + pause, i + 1
-        hand.beat(raw=encode_beat("a", i, sent, boot="old"))
+        hand.beat(raw=encode_beat(Beat("a", i, sent, boot="old")))
     hand.run(5)
     hand.beat(boot="old", i=i + 1)
     hand.run(5)

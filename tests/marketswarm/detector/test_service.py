@@ -229,7 +229,7 @@ def test_the_last_beat_is_no_news_though_its_age_looks_younger_under_a_shorter_t
 @pytest.mark.parametrize("behind_sec", [0.0, 10.0, 86_400.0])  # by which the clock of its sender is wrong
 def test_the_last_beat_is_no_news_after_a_shorter_timeout_whatever_its_clock_says(behind_sec):
     hand = Hand(watch(timeout=300))
-    payloads = [encode_beat("a", i, hand.now.wall + 10 * i - behind_sec) for i in (1, 2)]
+    payloads = [encode_beat(Beat("a", i, hand.now.wall + 10 * i - behind_sec)) for i in (1, 2)]
     hand.beat(raw=payloads[0])
     hand.run(100)
     hand.rewatch(watch(timeout=30))
@@ -240,7 +240,7 @@ def test_the_last_beat_is_no_news_after_a_shorter_timeout_whatever_its_clock_say
 
 def test_a_sender_that_always_says_the_same_is_heard_by_its_key_while_its_timeout_stays():
     hand = Hand(watch(timeout=300))
-    hand.beat(raw=encode_beat("a", 1, 0.0))
+    hand.beat(raw=encode_beat(Beat("a", 1, 0.0)))
     hand.run(100)
     found = hand.detector.services["a"]
     assert is_news(found, Beat("a", 1, 0.0), 1, 5.0, find_elapsed_sec(found, hand.now))
@@ -263,18 +263,18 @@ WHO = Sender("web1", "0.3.0", 1762430000.125)
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("more", "sender"),
     [
-        {},
-        {"boot": "b"},
-        {"boot": "b", "rev": 3, "every": 10.0},
-        {"boot": "b", "rev": 3, "every": 10.0, "sender": WHO},
+        ({}, None),
+        ({"boot": "b"}, None),
+        ({"boot": "b", "rev": 3, "every": 10.0}, None),
+        ({"boot": "b", "rev": 3, "every": 10.0}, WHO),
     ],
 )
-def test_a_canonical_beat_is_known_by_heart(more):
-    payload = encode_beat("a", 42, 1762433458.125, **more)
+def test_a_canonical_beat_is_known_by_heart(more, sender):
+    payload = encode_beat(Beat("a", 42, 1762433458.125, **more), sender)
     found = know(payload)
-    assert is_familiar(found, encode_beat("a", 43, 1762433468.127, **more))
+    assert is_familiar(found, encode_beat(Beat("a", 43, 1762433468.127, **more), sender))
 
 
 @pytest.mark.parametrize(
@@ -297,13 +297,16 @@ def test_what_might_mean_something_else_next_time_is_parsed_every_time(payload):
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**41), st.integers(0, 2**41))
 def test_two_beats_that_look_alike_differ_in_i_and_ts_alone(i, j, ts, then):
-    first, second = encode_beat("a", i, ts / 1000, boot="b"), encode_beat("a", j, then / 1000, boot="b")
+    first, second = (
+        encode_beat(Beat("a", i, ts / 1000, boot="b")),
+        encode_beat(Beat("a", j, then / 1000, boot="b")),
+    )
     found = know(first)
     if is_familiar(found, second):
         assert parsed(second, "a").boot == "b"
 
 
-FIRST = encode_beat("a", 11, 5.0, boot="b")
+FIRST = encode_beat(Beat("a", 11, 5.0, boot="b"))
 
 
 def hear_at_sight(*payloads: bytes) -> WatchedService:
@@ -320,9 +323,11 @@ def hear_at_sight(*payloads: bytes) -> WatchedService:
 @pytest.mark.parametrize(
     "payload",
     [
-        encode_beat("a", 12, 6.0, boot="b"),
-        encode_beat("a", 12, 6.0, boot="b").replace(b"6.000", b"6e+00"),  # written as no agent of ours does
-        encode_beat("a", 222, 6.0, boot="b").replace(b"6.000", b"6.00"),
+        encode_beat(Beat("a", 12, 6.0, boot="b")),
+        encode_beat(Beat("a", 12, 6.0, boot="b")).replace(
+            b"6.000", b"6e+00"
+        ),  # written as no agent of ours does
+        encode_beat(Beat("a", 222, 6.0, boot="b")).replace(b"6.000", b"6.00"),
     ],
 )
 def test_what_was_taken_at_sight_is_believed_when_its_parse_says_so(payload):
@@ -342,7 +347,7 @@ NO_BEATS = [
     FIRST.replace(b'1,"ts":', b'1,"tt":'),
     FIRST.replace(b'1,"ts":5.000', b'1x"ts":5.000'),
     FIRST.replace(b'"i":11', b'"i":1:'),
-    encode_beat("a", 11, 7.0, boot="b"),  # the same count again
+    encode_beat(Beat("a", 11, 7.0, boot="b")),  # the same count again
 ]
 
 
@@ -352,7 +357,7 @@ def test_what_was_taken_at_sight_and_was_no_new_beat_is_taken_back(payload):
     assert not found.confirm(9.0)
     assert found.last_beat == HeardAt(1, 1, 1)
     assert (found.parsed_i, found.parsed_ts) == (11, 5.0)
-    assert not is_familiar(found, encode_beat("a", 12, 9.0, boot="b")), "the next one is parsed"
+    assert not is_familiar(found, encode_beat(Beat("a", 12, 9.0, boot="b"))), "the next one is parsed"
     assert found.confirm(9.0), "said once"
 
 
@@ -365,7 +370,7 @@ def test_who_is_undone_has_an_interval_and_a_half_to_be_heard_and_a_timeout_at_m
 
 
 def test_the_wheel_confirms_who_beats_and_asks_for_nobody_else_to_be_confirmed():
-    found = hear_at_sight(encode_beat("a", 12, 6.0, boot="b"))
+    found = hear_at_sight(encode_beat(Beat("a", 12, 6.0, boot="b")))
     found.state = State.UP
     assert found.wheel_time() == 9 + 22.5
     assert not found.is_unparsed

@@ -1,6 +1,6 @@
 import pytest
 
-from marketswarm.beat import encode_beat, parse_beat
+from marketswarm.beat import Beat, encode_beat, parse_beat
 from marketswarm.detector import Moment, SavedService, Stage, State
 from marketswarm.detector.bus import WatchedBus
 from marketswarm.detector.clock import HeardAt
@@ -19,7 +19,7 @@ def service(stage: Stage = Stage.RESTORING) -> WatchedService:
 
 
 def hear(heard: WatchedService, i: int, boot: str, at: float = 1.0) -> None:
-    payload = encode_beat("a", i, WALL + at, boot=boot)
+    payload = encode_beat(Beat("a", i, WALL + at, boot=boot))
     heard.check_replay(boot, i)
     heard.take_beat(payload, parse_beat(payload, "a"), HeardAt(at, at, WALL + at))
 

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.fleet.readiness import InstanceCounter, find_ready
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
@@ -19,7 +19,7 @@ def counter():
 
 
 def beat(svc, boot=None, status="ok", i=1):
-    return encode_beat(svc, i, 1.0, boot=boot, status=status)
+    return encode_beat(Beat(svc, i, 1.0, boot=boot, status=status))
 
 
 def test_each_boot_counts_once(counter):
@@ -66,7 +66,7 @@ async def test_a_fleet_without_such_services_waits_for_nobody():
 async def test_a_service_that_beats_is_up_also_while_somebody_reports_a_failure_of_it(event, is_ready):
     truth, bus = parse_truth(orjson.dumps({"services": {"a": {}, "healer": {}}})).truth, MemoryBus()
     for svc in ("a", "healer"):
-        await bus.client.set(f"beat:{svc}", encode_beat(svc, 1, 100.0))
+        await bus.client.set(f"beat:{svc}", encode_beat(Beat(svc, 1, 100.0)))
     await bus.client.set("health:a", orjson.dumps(event))
     ready = await find_ready({"a": 99.0, "healer": 99.0}, truth, lambda _name: bus)
     assert ("a" in ready) is is_ready

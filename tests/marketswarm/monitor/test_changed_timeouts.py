@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from marketswarm.beat import compute_life_sec, encode_beat
+from marketswarm.beat import Beat, compute_life_sec, encode_beat
 from marketswarm.detector import SavedJob, SavedService, State
 from marketswarm.monitor.store import combine_service, encode_silence, parse_saved_silence
 from marketswarm.monitor.witness import read_last_beats
@@ -25,7 +25,7 @@ def hourly(grace: float) -> Watch:
 async def read_age(wrote: Watch, reads: Watch, ago_sec: float, **beat: Any) -> float | None:
     """How old a beat looks that was stored so long ago under one truth, and is read under another."""
     bus, life = MemoryBus(), compute_life_sec(wrote.timeout_sec)
-    payload = encode_beat("a", 7, 0.0, boot="z", life=life, **beat)
+    payload = encode_beat(Beat("a", 7, 0.0, boot="z", life=life, **beat))
     await bus.client.set("beat:a", payload, px=round(1000 * (life - ago_sec)))
     async for answer in read_last_beats(bus, {"a": reads.timeout_sec}):  # type: ignore[arg-type]
         return answer.found["a"].age_sec

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.monitor import make_healer_heartbeat
-from marketswarm.settings import HealerSettings, SentinelSettings
+from marketswarm.settings.programs import HealerSettings, SentinelSettings
 from marketswarm.truth import Watch, parse_truth
 from sentinel.watch import build_healer_watch
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.bus.listener import read_clocks
 from marketswarm.bus.stored_values import count_unusable
 from marketswarm.detector import Publication, State, Subject, UnheardBeat, Verdict
@@ -58,7 +58,9 @@ async def test_the_end_of_a_silence_is_saved_at_once(bus, moved_time):
     await asyncio.sleep(1.1 * state.SAVE_EVERY_SEC)
     begun_at = moved_time.ahead_sec
     monitor.feed.on_messages(
-        "system-redis", [[b"message", b"bare:heartbeat", encode_beat("bare", 1, time.time())]], read_clocks()
+        "system-redis",
+        [[b"message", b"bare:heartbeat", encode_beat(Beat("bare", 1, time.time()))]],
+        read_clocks(),
     )
     await saved(bus, there=False)
     assert moved_time.ahead_sec - begun_at < state.SAVE_EVERY_SEC / 2
@@ -175,7 +177,7 @@ async def test_a_standby_publishes_no_miss_of_a_service_that_its_leader_heard(
 
 def hear(monitor: Monitor, *numbers: int) -> None:
     """Have a monitor receive beats of the service together."""
-    beats = [encode_beat("bare", i, time.time(), boot="b") for i in numbers]
+    beats = [encode_beat(Beat("bare", i, time.time(), boot="b")) for i in numbers]
     messages = [(b"message", b"bare:heartbeat", beat) for beat in beats]
     monitor.feed.on_messages("system-redis", messages, read_clocks())
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.detector import SavedJob, Stage, State
 from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.job_entry import encode_job_entry
@@ -85,7 +85,7 @@ async def test_what_is_saved_of_one_that_was_up_is_restored_with_its_last_beat(
     await save(bus, "a")
     await bus.client.hset("healer:heard", "a", b'{"boot":"x","i":7,"ts":%.3f,"wall":%.3f}' % (TS, TS))
     await bus.client.hset("healer:heard", "gone", b"{}")
-    await bus.client.set("beat:a", encode_beat("a", 9, TS, boot="x"), px=55_000)
+    await bus.client.set("beat:a", encode_beat(Beat("a", 9, TS, boot="x")), px=55_000)
     monitor.set_roster([watch("a")], {HOME: 10.0}, [HOME])
     await monitor.state.restore(StateStore(bus, "healer"))
     service = monitor.detector.services["a"]

@@ -68,13 +68,13 @@ async def test_many_are_asked_in_turns_and_what_can_not_be_read_is_left_out():
     bus = MemoryBus()
     names = [f"svc{n}" for n in range(BATCH_SIZE + 10)]
     for name in names:
-        await bus.client.set(f"beat:{name}", encode_beat(name, 5, 1.0, boot="b"), px=55_000)
+        await bus.client.set(f"beat:{name}", encode_beat(Beat(name, 5, 1.0, boot="b")), px=55_000)
     await bus.client.set("beat:svc0", b"junk", px=1000)
     await bus.client.delete("beat:svc1")
-    await bus.client.set("beat:svc2", encode_beat("svc3", 1, 1.0), px=1000)
+    await bus.client.set("beat:svc2", encode_beat(Beat("svc3", 1, 1.0)), px=1000)
     await bus.client.delete("beat:svc3")
     await bus.client.rpush("beat:svc3", "no string")
-    await bus.client.set("beat:svc4", encode_beat("svc4", 5, 1.0))
+    await bus.client.set("beat:svc4", encode_beat(Beat("svc4", 5, 1.0)))
     found = await ask(bus, dict.fromkeys(names, 30.0))
     assert found.keys() == set(names[4:])
     assert found["svc4"].age_sec is None
@@ -85,7 +85,7 @@ async def test_many_are_asked_in_turns_and_what_can_not_be_read_is_left_out():
 
 async def test_what_is_known_is_not_parsed_and_in_no_answer_and_its_service_is_answered():
     bus, asked = MemoryBus(), []
-    payloads = {svc: encode_beat(svc, 5, 1.0, boot="b") for svc in ("heard", "news")}
+    payloads = {svc: encode_beat(Beat(svc, 5, 1.0, boot="b")) for svc in ("heard", "news")}
     for svc, payload in payloads.items():
         await bus.client.set(f"beat:{svc}", payload, px=1000)
 
@@ -103,7 +103,7 @@ async def test_what_is_known_is_not_parsed_and_in_no_answer_and_its_service_is_a
 
 async def test_what_is_no_beat_is_named_with_its_fault_and_never_read_whole():
     bus = MemoryBus()
-    await bus.client.set("beat:big", encode_beat("big", 5, 1.0)[:-1] + b" " * 1_000_000 + b"}", px=1000)
+    await bus.client.set("beat:big", encode_beat(Beat("big", 5, 1.0))[:-1] + b" " * 1_000_000 + b"}", px=1000)
     await bus.client.rpush("beat:list", "no string")
     replies = []
     script = bus.script
@@ -127,7 +127,7 @@ async def test_what_is_no_beat_is_named_with_its_fault_and_never_read_whole():
 async def test_after_a_batch_that_failed_each_is_asked_alone_and_one_that_fails_hides_no_other():
     bus = MemoryBus()
     for name in "abc":
-        await bus.client.set(f"beat:{name}", encode_beat(name, 5, 1.0), px=55_000)
+        await bus.client.set(f"beat:{name}", encode_beat(Beat(name, 5, 1.0)), px=55_000)
     script = bus.script
 
     async def refuses_b(known, keys, args):
@@ -211,7 +211,7 @@ async def test_a_last_run_that_is_none_is_reported_and_hides_no_other(raw):
     else:
         await bus.client.set("run:a", raw)
     await bus.client.set("run:b", orjson.dumps({**RUN, "svc": "b"}))
-    await bus.client.set("beat:b", encode_beat("b", 1, 2.0), px=1000)
+    await bus.client.set("beat:b", encode_beat(Beat("b", 1, 2.0)), px=1000)
     found = [found async for found in read_last_runs(bus, ["a", "b"])]
     assert found == [("b", FailedRun(5.0, 3, 2.0))]
     assert count_unusable() == before + 1

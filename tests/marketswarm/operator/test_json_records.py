@@ -11,17 +11,26 @@ from hypothesis import strategies as st
 
 from marketswarm import operator
 from marketswarm.operator.announcements import AnnouncementEntry, AnnouncementState
-from marketswarm.operator.backups import BackupReport, BackupRequest, BackupState
-from marketswarm.operator.database_report import DatabaseReport
-from marketswarm.operator.diagnosis import DiagnosisRecord
-from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.fields import MAX_BYTES, JsonRecord
-from marketswarm.operator.healing import EntryKind, HealingApproval, TimelineEntry
-from marketswarm.operator.ping_keys import PingKey
+from marketswarm.operator.healing import (
+    DiagnosisRecord,
+    EntryKind,
+    HealingApproval,
+    OutageEvidence,
+    TimelineEntry,
+)
 from marketswarm.operator.requests import Answer, OperatorRequest, RequestKind
-from marketswarm.operator.service_requests import RequestReport, RequestResult, ServiceRequest
+from marketswarm.operator.service_reports import (
+    BackupReport,
+    BackupRequest,
+    BackupState,
+    DatabaseReport,
+    RequestReport,
+    RequestResult,
+    ServiceRequest,
+)
 from marketswarm.operator.silences import Silence
-from marketswarm.operator.tokens import Scope, Token
+from marketswarm.operator.tokens import PingKey, Scope, Token
 
 NOW = 1_762_433_458.25
 CREDENTIAL = {"id": "1f0c3a9e", "name": "deploy", "sha256": "0a" * 32, "author": "kim", "created_at": NOW}

@@ -1,6 +1,6 @@
 import pytest
 
-from marketswarm.operator.ping_keys import (
+from marketswarm.operator.tokens import (
     MAX_PING_KEYS,
     PingKey,
     create_ping_key,

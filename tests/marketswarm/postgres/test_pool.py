@@ -34,7 +34,7 @@ async def test_a_server_that_takes_a_connection_and_does_not_answer_is_named_as_
         pool = ConnectionPool(url, {}, most=1, connect_sec=lambda: 0.2)
         with pytest.raises(PostgresAwayError, match=r"^TimeoutError: no answer within 0\.2 s$"):
             await ask(pool)
-        assert pool.is_away
+        assert pool.away is not None
         await pool.aclose()
 
 
@@ -43,7 +43,7 @@ async def test_a_statement_that_fails_by_itself_does_not_mean_that_the_server_is
     async with open_pool(archive_url) as pool:
         with pytest.raises(pool.failures):
             await ask(pool, sql)
-        assert not pool.is_away
+        assert pool.away is None
 
 
 async def test_a_database_that_is_missing_and_a_wrong_password_mean_that_no_statement_succeeds(postgres):
@@ -51,7 +51,7 @@ async def test_a_database_that_is_missing_and_a_wrong_password_mean_that_no_stat
         async with open_pool(url) as pool:
             with pytest.raises(PostgresAwayError):
                 await ask(pool)
-            assert pool.is_away, url
+            assert pool.away is not None, url
 
 
 async def test_an_outage_lasts_from_the_first_failure_until_a_statement_succeeds(
@@ -68,7 +68,7 @@ async def test_an_outage_lasts_from_the_first_failure_until_a_statement_succeeds
         assert found[0] == found[1]
         breakable_postgres.start()
         await ask(pool)
-        assert not pool.is_away
+        assert pool.away is None
 
 
 async def test_who_watches_hears_of_an_outage_at_once_and_of_its_end(

@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.exit import Exit
-from marketswarm.settings import TracingSettings, read_settings
+from marketswarm.settings import read_settings
+from marketswarm.settings.programs import TracingSettings
 from marketswarm.tracing import open_tracer, read_event_ids
 from marketswarm.tracing.endpoint import find_endpoint
 from marketswarm.tracing.tracer import (
@@ -101,7 +102,7 @@ def loaded_modules(code, **env):
 
 AGENTS = """
 import healer.watch, notifier.app, sentinel.watch
-from marketswarm.settings import TracingSettings
+from marketswarm.settings.programs import TracingSettings
 from marketswarm.tracing import open_tracer
 assert open_tracer("healer", "b00t", TracingSettings()) is None
 """

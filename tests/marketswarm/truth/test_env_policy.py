@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from marketswarm.channels import KINDS
-from marketswarm.settings import ChannelSettings
+from marketswarm.settings.programs import ChannelSettings
 from marketswarm.truth.env_policy import (
     OPTION_VARIABLES,
     VariableRefused,

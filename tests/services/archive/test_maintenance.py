@@ -12,8 +12,12 @@ from marketswarm.agent import LeaseLost
 from marketswarm.agent.requests import RequestLimits
 from marketswarm.bus import BusError
 from marketswarm.keys import ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST, ARCHIVE_DATABASE
-from marketswarm.operator.backups import BackupReport, BackupRequest
-from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport
+from marketswarm.operator.service_reports import (
+    DATABASE_REPORT_VALID_SEC,
+    BackupReport,
+    BackupRequest,
+    DatabaseReport,
+)
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError, ServerFaultError
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import SYSTEM, parse_truth
@@ -445,7 +449,7 @@ async def test_how_the_database_is_is_on_the_bus_for_a_while_and_only_tables_of_
         assert (report.lag_sec, report.connections) == (700.0, None), "PostgreSQL can't be used"
         assert scene.failures("database")
         assert scene.me.degraded == {}, "the workers report that"
-        assert 0 < await scene.me.system.client.ttl(ARCHIVE_DATABASE) <= REPORT_VALID_SEC
+        assert 0 < await scene.me.system.client.ttl(ARCHIVE_DATABASE) <= DATABASE_REPORT_VALID_SEC
         assert scene.observer.tables == ["quotes"]
         scene.observer.report = DatabaseReport(ts=5.0, connections=7, lag_sec=1.0)
         scene.metrics.lag_sec = None

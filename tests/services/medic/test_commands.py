@@ -1,8 +1,12 @@
 """What `marketswarm incident` prints of an outage."""
 
-from marketswarm.operator.diagnosis import DiagnosisRecord
-from marketswarm.operator.evidence import OutageEvidence
-from marketswarm.operator.healing import EntryKind, HealingIncident, TimelineEntry
+from marketswarm.operator.healing import (
+    DiagnosisRecord,
+    EntryKind,
+    HealingIncident,
+    OutageEvidence,
+    TimelineEntry,
+)
 from marketswarm.packed_log import pack_log
 from services.medic.commands import format_diagnosis, format_evidence, format_post_mortem
 

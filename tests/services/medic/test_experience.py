@@ -12,7 +12,7 @@ from marketswarm.operator.healing import (
     fold_incidents,
     write_approval,
 )
-from marketswarm.operator.healing_attempts import measure_approvals
+from marketswarm.operator.healing_stats import measure_approvals
 from marketswarm.testing import MemoryBus
 from services.medic.commands import find_present_mode
 from services.medic.experience import RETRIED_AFTER, Experience

@@ -12,7 +12,7 @@ from marketswarm.agent import LeaseLost
 from marketswarm.agent.lease import clock
 from marketswarm.bus.stream import StreamEntry
 from marketswarm.event import Event, Kind, encode_event
-from marketswarm.operator.diagnosis import DiagnosisRecord
+from marketswarm.operator.healing import DiagnosisRecord
 from marketswarm.testing import MemoryBus
 from services.medic.alert_follower import AlertFollower
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts

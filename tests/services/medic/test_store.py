@@ -9,14 +9,17 @@ import pytest
 
 from marketswarm.agent import LeaseLost
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
-from marketswarm.operator.diagnosis import DiagnosisRecord, read_diagnosis
-from marketswarm.operator.evidence import EVIDENCE_KEPT, OutageEvidence, read_evidence
 from marketswarm.operator.healing import (
+    EVIDENCE_KEPT,
     FUSE,
+    DiagnosisRecord,
     EntryKind,
     HealingApproval,
+    OutageEvidence,
     TimelineEntry,
     fold_incidents,
+    read_diagnosis,
+    read_evidence,
     read_forgotten_at,
     read_timeline,
     write_approval,

@@ -431,12 +431,12 @@ def hear(mesh, payload, now, *, may_be_familiar=True):
 
 
 FULL = {"boot": "one", "rev": 3, "every": 10.0}
-FIRST = encode_beat("a", 9, 1000.0, **FULL)
+FIRST = encode_beat(Beat("a", 9, 1000.0, **FULL))
 
 
 def test_a_payload_with_another_i_and_ts_alone_is_recorded_unparsed(mesh):
     hear(mesh, FIRST, 0.0)
-    assert mesh.record_familiar("a", "market-redis", encode_beat("a", 10, 1010.5, **FULL), 2.5, 1002.5)
+    assert mesh.record_familiar("a", "market-redis", encode_beat(Beat("a", 10, 1010.5, **FULL)), 2.5, 1002.5)
     one = mesh.instances_of("a")["one"]
     assert (one.i, one.ts, one.bus, one.last_ts, one.last.rev) == (10, 1010.5, "market-redis", 1002.5, 3)
     assert mesh.skewed == [("a", 8.0)]
@@ -453,10 +453,10 @@ def test_an_old_payload_is_a_replay_also_unparsed(mesh):
 @pytest.mark.parametrize(
     "payload",
     [
-        encode_beat("a", 10, 1010.0, **FULL | {"boot": "two"}),
-        encode_beat("a", 10, 1010.0, **FULL | {"rev": 4}),
-        encode_beat("a", 10, 1010.0, **FULL, status="stopping"),
-        encode_beat("b", 10, 1010.0, **FULL),
+        encode_beat(Beat("a", 10, 1010.0, **FULL | {"boot": "two"})),
+        encode_beat(Beat("a", 10, 1010.0, **FULL | {"rev": 4})),
+        encode_beat(Beat("a", 10, 1010.0, **FULL, status="stopping")),
+        encode_beat(Beat("b", 10, 1010.0, **FULL)),
         FIRST.replace(b'"i":9', b'"i":-10'),
         FIRST.replace(b'"i":9', b'"i":010'),
         FIRST.replace(b'"i":9', b'"i":10,"i":11'),
@@ -493,7 +493,7 @@ def test_any_other_payload_is_left_to_the_parser_and_changes_nothing(mesh, paylo
 def test_unparsed_beats_leave_the_topology_that_parsed_ones_leave(beats):
     unparsed, parsed = Topology(lambda _svc: 3.0), Topology(lambda _svc: 3.0)
     for now, (i, boot, rev, status, run, sender) in enumerate(beats):
-        payload = encode_beat("a", i, 1000.0 + i, boot=boot, rev=rev, status=status, run=run, sender=sender)
+        payload = encode_beat(Beat("a", i, 1000.0 + i, boot=boot, rev=rev, status=status, run=run), sender)
         assert hear(unparsed, payload, now) == hear(parsed, payload, now, may_be_familiar=False)
         assert unparsed.remove_silent(now, now) == parsed.remove_silent(now, now)
         shown = [[one.to_json(now, now) for one in mesh.instances()] for mesh in (unparsed, parsed)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.operator.evidence import OutageEvidence
+from marketswarm.operator.healing import OutageEvidence
 from marketswarm.packed_log import pack_log
 from services.market.entries import encode_entry
 from services.market.fields import MAX_MS

@@ -71,7 +71,9 @@ class Sender:
 
     def _next(self, wall: float, **more) -> bytes:
         self.i += 1
-        self.last = encode_beat(self.svc, max(0, self.i), wall, boot=self.boot, rev=3, every=10.0, **more)
+        self.last = encode_beat(
+            Beat(self.svc, max(0, self.i), wall, boot=self.boot, rev=3, every=10.0, **more)
+        )
         if len(self.old) < 50:
             self.old.append(self.last)
         return self.last

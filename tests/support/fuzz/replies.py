@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterat
 from types import SimpleNamespace
 from typing import Any
 
-from marketswarm.beat import encode_beat
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.bus.parser import BatchParser
@@ -47,8 +47,11 @@ def answer(channel: bytes, count: int = 1, kind: bytes = b"subscribe") -> bytes:
 
 
 SAMPLES = (
-    answer(b"a:heartbeat") + answer(CANARY, 2) + message(encode_beat("a", 1, 1.0)) + message(b"1", CANARY),
-    b"".join(message(encode_beat("a", i, 1e9 + i, boot="b00700b007aa")) for i in range(1, 9)),
+    answer(b"a:heartbeat")
+    + answer(CANARY, 2)
+    + message(encode_beat(Beat("a", 1, 1.0)))
+    + message(b"1", CANARY),
+    b"".join(message(encode_beat(Beat("a", i, 1e9 + i, boot="b00700b007aa"))) for i in range(1, 9)),
     message(b"1", CANARY) + message(b"9" * 5000, CANARY) + message(b"\xb2", CANARY) + message(b"2", b"else"),
     b"-ERR unknown command\r\n",
     b"-MOVED 1234 127.0.0.1:7000\r\n",
@@ -63,7 +66,8 @@ WORDS = (
     b"\r\n", b"*3\r\n", b"*-1\r\n", b"$7\r\nmessage\r\n", b"$-1\r\n", b":1\r\n", b"+OK\r\n", b"-ERR x\r\n",
     b"-MOVED x\r\n", b"-ASK\r\n", b"-LOADING\r\n", b"-\r\n", b"%2\r\n", b"~1\r\n", b">2\r\n", b"*2\r\n",
     b"*0\r\n", b"$9999999999999\r\n", b"*4294967296\r\n", b"_\r\n", b",inf\r\n", b"#f\r\n", answer(b"x"),
-    answer(b"a:heartbeat", 0, b"unsubscribe"), message(b"3", CANARY), message(encode_beat("a", 99, 1e9)),
+    answer(b"a:heartbeat", 0, b"unsubscribe"), message(b"3", CANARY),
+    message(encode_beat(Beat("a", 99, 1e9))),
 )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def examine_beat(raw: bytes) -> Hashable:
     assert found.status in ("ok", "degraded", "stopping")
     assert found.detail is None or 0 < len(found.detail) <= MAX_DETAIL_CHARS
     assert found.every is None or 0 < found.every < math.inf
-    again = beat.parse_beat(encode_beat(**asdict(found)), SVC)
+    again = beat.parse_beat(encode_beat(found), SVC)
     every = None if found.every is None else round(found.every, 3) or None
     assert again == replace(found, ts=float(f"{found.ts:.3f}"), every=every), again
     return tuple(value is None for value in asdict(found).values()), found.status
@@ -105,12 +105,12 @@ def _use(truth) -> None:
 
 
 _BEATS = (
-    encode_beat(SVC, 1, 1762433458.125),
-    encode_beat(SVC, 42, 1762433458.5, boot="b00700b007aa", rev=3, every=10.0),
+    encode_beat(Beat(SVC, 1, 1762433458.125)),
+    encode_beat(Beat(SVC, 42, 1762433458.5, boot="b00700b007aa", rev=3, every=10.0)),
     encode_beat(
-        SVC, 999, 1.0, boot="x" * 64, rev=2**53, status="stopping", detail="é\u2028" * 50, every=0.001
+        Beat(SVC, 999, 1.0, boot="x" * 64, rev=2**53, status="stopping", detail="é\u2028" * 50, every=0.001)
     ),
-    encode_beat(SVC, 7, 1762433458.0, status="degraded", detail="no feed"),
+    encode_beat(Beat(SVC, 7, 1762433458.0, status="degraded", detail="no feed")),
     b'{"svc":"rss_agg","i":1,"ts":1762433458}',
     b'{ "ts" : 1762433458, "i" : 0 , "svc" : "rss_agg", "new": {"a": [1, 2.5, null]} }',
 )

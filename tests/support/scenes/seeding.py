@@ -11,6 +11,7 @@ import redis
 from marketswarm.access.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.access.users import user_names
 from marketswarm.bus import Bus
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.truth import Truth, parse_truth
 from support.rig import HOST, Server
 from support.waiting import PATIENT_SEC
@@ -140,7 +141,7 @@ class GuardedServer:
 
     def write(self, truth: Truth) -> None:
         """Write the users of a truth for the server to read."""
-        text = format_acl_files(truth, self.known)[self.bus]
+        text = format_acl_files(truth, self.known, MonitorSettings(), ())[self.bus]
         (self.folder / "users.acl").write_text(text, encoding="utf-8")
 
     def load(self, server: Server) -> None:

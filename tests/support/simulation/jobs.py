@@ -13,7 +13,7 @@ from math import inf
 
 import orjson
 
-from marketswarm.beat import RunReport, compute_life_sec, encode_beat
+from marketswarm.beat import Beat, RunReport, compute_life_sec, encode_beat
 from marketswarm.keys import last_beat_key, last_run_key
 from marketswarm.truth import JobRule, Schedule, Watch
 from support.simulation.job_healer import Bus, Healer, Surroundings
@@ -164,7 +164,7 @@ class World(Surroundings):
         boot = f"{svc}-run{job.number}" if job.boot == "each" else job.boot
         ts = round(self.wall + t, 3)
         life_sec = compute_life_sec(job.watch.timeout_sec)
-        payload = encode_beat(svc, job.i, ts, boot=boot, run=what, rid=run.rid, life=life_sec)
+        payload = encode_beat(Beat(svc, job.i, ts, boot=boot, run=what, rid=run.rid, life=life_sec))
         if what == "failed" and run.ended is None:
             all_hear = all(bus.name in each.sessions and not each.asleep for each in healers)
             run.heard_by = tuple(each.hearing for each in healers) if all_hear else ()

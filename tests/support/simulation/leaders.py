@@ -26,7 +26,7 @@ import pytest
 
 import marketswarm.bus.listener
 from healer.election import LeaderElection
-from marketswarm.beat import encode_beat, parse_beat
+from marketswarm.beat import Beat, encode_beat, parse_beat
 from marketswarm.detector import Moment, State, Subject, Verdict
 from marketswarm.detector.rule import compute_warm_up_sec
 from marketswarm.monitor import Monitor, VerdictEncoder
@@ -223,7 +223,7 @@ class Instance(Service):
     def beat(self, bus: Server, now: float, status: str = "ok") -> None:
         self.i += 1
         boot = f"boot-{self.boot}" if self.modern else None
-        payload = encode_beat(self.svc, self.i, WALL + self.wall + now, boot=boot, status=status)
+        payload = encode_beat(Beat(self.svc, self.i, WALL + self.wall + now, boot=boot, status=status))
         bus.take(partial(self._arrive, bus, payload, status), now)
         self.next_at = now + self.watch.interval_sec
 

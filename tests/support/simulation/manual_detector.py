@@ -137,7 +137,9 @@ class Hand:
         """A beat is heard; `i` counts by itself."""
         boot = more.get("boot")
         self._i[svc, boot] = more.pop("i", self._i.get((svc, boot), 0) + 1)
-        payload = raw if raw is not None else encode_beat(svc, self._i[svc, boot], self.now.wall, **more)
+        sender = more.pop("sender", None)
+        sent = Beat(svc, self._i[svc, boot], self.now.wall, **more)
+        payload = raw if raw is not None else encode_beat(sent, sender)
         message = [b"message", f"{svc}:heartbeat".encode(), payload]
         self.record(self.detector.take_messages(bus, [message], self.now).verdicts)
 

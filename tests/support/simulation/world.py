@@ -7,7 +7,7 @@ say goodbye and come back. Whoever listens is in `healer.py`.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from marketswarm.beat import Status, compute_beat_age_sec, compute_life_sec, encode_beat, parse_beat
+from marketswarm.beat import Beat, Status, compute_beat_age_sec, compute_life_sec, encode_beat, parse_beat
 from marketswarm.detector import LastBeat
 from marketswarm.truth import Watch
 
@@ -117,7 +117,9 @@ class Service:
         boot = f"boot-{self.boot}" if self.modern else None
         if self.modern and status == "ok":
             self.life_sec = compute_life_sec(self.watch.timeout_sec)
-        payload = encode_beat(self.svc, self.i, WALL + now, boot=boot, status=status, life=self.life_sec)
+        payload = encode_beat(
+            Beat(self.svc, self.i, WALL + now, boot=boot, status=status, life=self.life_sec)
+        )
         if self.modern and status == "ok":
             self.sent.append(payload)
         watch = self.watch

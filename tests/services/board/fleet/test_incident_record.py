@@ -10,8 +10,7 @@ import pytest
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.keys import ALERT_LOG, MEDIC_INCIDENTS
 from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
-from marketswarm.operator.healing_attempts import measure_approvals
-from marketswarm.operator.healing_stats import measure_remedies, measure_resolutions
+from marketswarm.operator.healing_stats import measure_approvals, measure_remedies, measure_resolutions
 from marketswarm.testing import MemoryBus
 from services.board.fleet.incident_pages import find_modes, list_approvals
 from services.board.fleet.incident_record import (

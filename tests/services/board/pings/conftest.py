@@ -8,7 +8,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.operator.ping_keys import create_ping_key, write_ping_key
+from marketswarm.operator.tokens import create_ping_key, write_ping_key
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from marketswarm.web.server import WHOLE_ANSWER

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from marketswarm.operator.ping_keys import (
+from marketswarm.operator.tokens import (
     create_ping_key,
     revoke_ping_key,
     rotate_ping_key,
@@ -267,7 +267,7 @@ async def test_while_their_bus_is_away_keys_stay_valid_and_an_unknown_one_is_to_
 
 async def test_the_truth_may_name_keys_by_their_hash_or_by_a_variable(rig):
     _, uuid = await rig.make_key("backup")
-    from marketswarm.operator.ping_keys import hash_ping_secret
+    from marketswarm.operator.tokens import hash_ping_secret
 
     rig.follow(
         [

@@ -7,8 +7,7 @@ from pydantic import ValidationError
 
 from marketswarm.bus import BusError
 from marketswarm.keys import BOARD_AUDIT, BOARD_PING_KEYS
-from marketswarm.operator.ping_keys import MAX_PING_KEYS, hash_ping_secret, read_ping_keys
-from marketswarm.operator.tokens import Scope, create_token
+from marketswarm.operator.tokens import MAX_PING_KEYS, Scope, create_token, hash_ping_secret, read_ping_keys
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from marketswarm.web.audit import AuditLog

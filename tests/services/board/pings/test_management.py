@@ -9,9 +9,8 @@ import orjson
 import pytest
 
 from marketswarm.bus.scripts import Script
-from marketswarm.operator.ping_keys import hash_ping_secret
 from marketswarm.operator.silences import create_silence, read_silences, write_silence
-from marketswarm.operator.tokens import Scope, create_token, write_token
+from marketswarm.operator.tokens import Scope, create_token, hash_ping_secret, write_token
 from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.status.service_rows import ServiceState
 from marketswarm.web.audit import AuditLog

@@ -8,8 +8,7 @@ from itertools import pairwise
 import orjson
 import pytest
 
-from marketswarm.operator.evidence import OutageEvidence
-from marketswarm.operator.healing import EntryKind, TimelineEntry
+from marketswarm.operator.healing import EntryKind, OutageEvidence, TimelineEntry
 from marketswarm.packed_log import LOG_LINES, MAX_PACKED, pack_log, unpack_log
 from marketswarm.secret_rules import REMOVED
 from services.medic.diagnosis.outage_evidence import MOST, EvidenceCollector

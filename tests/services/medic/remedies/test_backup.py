@@ -8,7 +8,7 @@ import pytest
 
 from marketswarm.agent.lease import clock
 from marketswarm.keys import ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST
-from marketswarm.operator.backups import (
+from marketswarm.operator.service_reports import (
     REQUEST_VALID_SEC,
     BackupReport,
     BackupRequest,

@@ -9,7 +9,7 @@ import pytest
 from marketswarm.agent.lease import clock
 from marketswarm.agent.requests import RequestDesk, RequestOutcome
 from marketswarm.keys import ARCHIVE_RECONNECT, ARCHIVE_RECONNECT_REQUEST, last_beat_key
-from marketswarm.operator.service_requests import (
+from marketswarm.operator.service_reports import (
     REQUEST_VALID_SEC,
     RequestReport,
     RequestResult,

@@ -7,7 +7,7 @@ import orjson
 from marketswarm.agent.lease import clock
 from marketswarm.agent.requests import RequestDesk, RequestOutcome
 from marketswarm.keys import SOURCES_RELOAD_REQUEST, last_beat_key
-from marketswarm.operator.service_requests import ServiceRequest
+from marketswarm.operator.service_reports import ServiceRequest
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
 from services.medic.facts import FleetFacts, RemedyEvidence, TargetFacts

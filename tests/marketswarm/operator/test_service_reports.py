@@ -7,7 +7,7 @@ import pytest
 
 from marketswarm.bus.stored_values import count_unusable
 from marketswarm.keys import ARCHIVE_DATABASE
-from marketswarm.operator.database_report import (
+from marketswarm.operator.service_reports import (
     MAX_SKEW_SEC,
     MAX_TABLES,
     DatabaseReport,
