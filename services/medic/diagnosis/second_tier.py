@@ -17,7 +17,7 @@ import orjson
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
-from marketswarm.channels.exec import ENV_NAMES, read_command
+from marketswarm.channels.exec import read_command
 from marketswarm.net.chat import BadAnswerError, ChatClient, ChatQuestion, ChatStatusError
 from marketswarm.net.http import HttpError
 from marketswarm.operator.diagnosis import DiagnosisRecord
@@ -266,10 +266,9 @@ class SecondTier:
     async def _run(self, bundle: bytes) -> bytes:
         """Return what the command writes; it reads the instruction and the bundle. Raises BadAnswerError."""
         body = orjson.dumps({"instruction": INSTRUCTION, "bundle": orjson.Fragment(bundle)})
-        env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
         within_sec = self.me.settings.medic_diagnosis_sec
         try:
-            code, content = await read_command(self._command, body, env, within_sec, MAX_ANSWER_BYTES + 1)
+            code, content = await read_command(self._command, within_sec, MAX_ANSWER_BYTES + 1, body)
         except TimeoutError:
             raise BadAnswerError("timeout") from None
         except OSError:

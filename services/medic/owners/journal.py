@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from marketswarm.bus.stored_values import parse_text
-from marketswarm.channels.exec import ENV_NAMES, read_command
+from marketswarm.channels.exec import read_command
 from services.medic.owners.log_source import MAX_LOG_BYTES, LogEntry, LogError, LogTooLongError, PolledLogs
 from services.medic.owners.unit import make_unit_name
 
@@ -75,9 +75,8 @@ class JournalLogs(PolledLogs):
 
 async def _run(command: Sequence[str], within_sec: float) -> bytes:
     """Return what journalctl writes. Raises LogError."""
-    env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
     try:
-        code, output = await read_command(command, b"", env, within_sec, MAX_LOG_BYTES + 1)
+        code, output = await read_command(command, within_sec, MAX_LOG_BYTES + 1)
     except TimeoutError:
         raise LogError("journalctl does not end: timeout", "timeout") from None
     except OSError as error:
