@@ -252,12 +252,6 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
 """The rules that are in force unless the truth says otherwise."""
 
 
-def merge_rules(own: Mapping[str, MonitorRule | None], *, shipped: bool) -> dict[str, MonitorRule]:
-    """Return the rules in force: ours, and those of a truth in their place; None there takes a rule out."""
-    merged: dict[str, MonitorRule | None] = {**(SHIPPED if shipped else {}), **own}
-    return {name: rule for name, rule in merged.items() if rule is not None}
-
-
 def list_pairs(rules: Mapping[str, MonitorRule], truth: Truth) -> dict[str, tuple[str, MonitorRule]]:
     """Return by the name `<rule>/<subject>` each rule with each subject that the truth names.
 
