@@ -79,9 +79,8 @@ class BeatsInTurn:
 
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
-        self._replaced: dict[
-            str, dict[str, float]
-        ] = {}  # when a process was replaced as the last one to beat
+        self._replaced: dict[str, dict[str, float]] = {}
+        """When each process was replaced as the last one to beat."""
         self._in_turn: dict[str, float] = {}
 
     def forget(self, services: Collection[str]) -> None:

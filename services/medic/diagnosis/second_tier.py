@@ -9,7 +9,7 @@ import os
 import shlex
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -136,19 +136,11 @@ class SecondTier:
             self.questions = self.questions.add(BUDGET, now)
         return chosen
 
-    def begin(
-        self,
-        repair: Repair,
-        reason: str,
-        facts: FleetFacts,
-        notes: Collection[str],
-        readings: Mapping[str, float],
-    ) -> None:
+    def begin(self, repair: Repair, reason: str, facts: FleetFacts, known: DiagnosisEvidence) -> None:
         """Begin to ask for a diagnosis of a repair; `take` returns it later.
 
-        `notes` is what the service and the rules say, `readings` what was measured last (percent by metric).
+        `known` has what the service and the rules say, and what was measured last; the rest is read now.
         """
-        known = DiagnosisEvidence(notes=tuple(notes), readings=readings)
         self.me.log.info("medic.diagnosis_asked", svc=repair.svc, incident=repair.incident, reason=reason)
         self._asking = asyncio.ensure_future(self._ask(repair, reason, facts, known))
 
