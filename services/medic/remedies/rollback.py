@@ -17,7 +17,7 @@ from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.keys import TRUTH_META
 from marketswarm.operator.audit import Act, Action, AuditOutcome, record_act
 from marketswarm.seeding.transaction import REPLACED, SeedError, seed_truth
-from marketswarm.status.revisions import Revision, read_revisions
+from marketswarm.status.revisions import Revision, read_newest_revisions
 from marketswarm.truth import MEDIC, SYSTEM, TruthError, diff_truths
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, Symptom, TargetFacts
 from services.medic.refusal import PROTECTED, Refusal
@@ -64,7 +64,7 @@ class RollBackTruth(TracedRemedy):
     async def read_evidence(
         self, services: Collection[str], facts: FleetFacts, context: RemedyContext, now: float
     ) -> Mapping[str, RemedyEvidence]:
-        newest = await _read_newest(context.get_bus(SYSTEM))
+        newest = await read_newest_revisions(context.get_bus(SYSTEM), LOOKED_AT)
         # on every bus: a rollback whose medic ended may have reached some
         is_whole = len(newest) > 1 and all(
             await asyncio.gather(*(_holds(name, newest[0], context) for name in context.truth.bus_names()))
@@ -86,7 +86,7 @@ class RollBackTruth(TracedRemedy):
         try:
             buses = [context.get_bus(name) for name in context.truth.bus_names()]
             system = context.get_bus(SYSTEM)
-            rollback = find_rollback(await _read_newest(system), None)
+            rollback = find_rollback(await read_newest_revisions(system, LOOKED_AT), None)
             if rollback is None or make_identity(rollback.bad, rollback.good) != order.identity:
                 return OrderResult.CHANGED, "another truth is in force now"
             detail = f"by the {MEDIC} for {order.svc}: {self.describe(order.identity)}"
@@ -125,16 +125,6 @@ async def _seed(
         result = OrderResult.CHANGED if error.reason == REPLACED else OrderResult.REFUSED
         return result, f"not rolled back, nothing changed: {error}"[:150]
     return OrderResult.DONE, f"revision {rollback.good.number} is in force again, as revision {done.revision}"
-
-
-async def _read_newest(bus: Bus) -> list[Revision]:
-    """Return the newest revisions that a bus keeps, the newest first. Raises BusError."""
-    found = list[Revision]()
-    async for each in read_revisions(bus, page=LOOKED_AT):
-        found.append(each)
-        if len(found) == LOOKED_AT:
-            break
-    return found
 
 
 async def _holds(name: str, revision: Revision, context: RemedyContext) -> bool:
