@@ -248,6 +248,7 @@ class FleetObserver:
         status = None if beat is None else beat.status
         silence_sec = seen.find_silence(svc, timeout_sec)
         late_sec = max(LATE_INTERVALS * interval_sec, LATE_SHARE * timeout_sec)
+        in_turn_sec = max(IN_TURN_SEC, IN_TURN_INTERVALS * interval_sec)
         # it beats, and somebody else says that it fails: what an alert is about, no remedy of ours is for
         is_reported = entry is not None and entry.via is not None and not seen.is_silent(svc)
         is_up = entry is not None and (is_reported or entry.verdict is State.UP)
@@ -266,12 +267,7 @@ class FleetObserver:
             processes=tuple(each.facts for each in processes),
             is_cut_off=svc in seen.owned_by_silent,
             blocked=find_wish(svc, section, seen),
-            beats_in_turn=self._in_turn.note(
-                svc,
-                None if beat is None else beat.boot,
-                now,
-                max(IN_TURN_SEC, IN_TURN_INTERVALS * interval_sec),
-            ),
+            beats_in_turn=self._in_turn.note(svc, None if beat is None else beat.boot, now, in_turn_sec),
             replicas=section.replicas or 1,
             depends_on=section.depends_on,
             severity=section.severity,

@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import orjson
@@ -23,7 +24,7 @@ from marketswarm.net.http import HttpError
 from marketswarm.operator.diagnosis import DiagnosisRecord
 from marketswarm.operator.healing import TimelineEntry
 from marketswarm.redactor import Redactor, list_secrets
-from marketswarm.status.revisions import read_revisions
+from marketswarm.status.revisions import read_newest_revisions
 from marketswarm.tasks import end_tasks
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.diff import diff_truths, format_changes
@@ -76,12 +77,6 @@ def find_reason(repair: Repair, suspect: Mapping[str, str]) -> str | None:
         return suspect[repair.svc]
     last = repair.attempts[-FAILURES:]
     return "failures" if len(last) == FAILURES and all(each.verdict in _BAD for each in last) else None
-
-
-def _begin_to_redact() -> Callable[[], bool]:
-    """Return what says that REDACT_SEC are over from now on."""
-    until = time.monotonic() + REDACT_SEC
-    return lambda: time.monotonic() >= until
 
 
 class SecondTier:
@@ -181,16 +176,16 @@ class SecondTier:
 
     def _build_record(self, answer: DiagnosisAnswer, repair: Repair, reason: str) -> DiagnosisRecord:
         """Return an answer as it is stored. Raises BadAnswerError if it is too long for that."""
-        is_late = _begin_to_redact()
+        redact = self._begin_to_redact()
         try:
             record = DiagnosisRecord(
                 svc=repair.svc,
                 incident=repair.incident,
                 ts=time.time(),
                 reason=reason,
-                text=self._redactor.redact(answer.text, is_late=is_late),
+                text=redact(answer.text),
                 remedies=tuple(map(str, answer.remedies)),
-                patch=self._redactor.redact(answer.patch, is_late=is_late),
+                patch=redact(answer.patch),
             )
         except ValueError:  # what was removed can be shorter than the word in its place
             raise BadAnswerError("too_long") from None
@@ -229,27 +224,20 @@ class SecondTier:
             commits=await read_commits(folder),
         )
         # beside the event loop: the lease is renewed on it
-        return await asyncio.to_thread(
-            make_bundle,
-            repair,
-            reason,
-            facts,
-            evidence,
-            known=self._list_known(repair),
-            redactor=self._redactor,
-            is_late=_begin_to_redact(),
-        )
+        make = partial(make_bundle, known=self._list_known(repair), redact=self._begin_to_redact())
+        return await asyncio.to_thread(make, repair, reason, facts, evidence)
+
+    def _begin_to_redact(self) -> Callable[..., str]:
+        """Return what removes secrets from a text, until REDACT_SEC are over from now on."""
+        until = time.monotonic() + REDACT_SEC
+        return partial(self._redactor.redact, is_late=lambda: time.monotonic() >= until)
 
     async def _read_changes(self) -> list[str]:
         """Return the difference of the last two truths, a line each."""
-        documents: list[bytes] = []
         try:
-            async for revision in read_revisions(self.me.bus(SYSTEM)):
-                documents.append(revision.document)
-                if len(documents) > 1:
-                    break
-            if len(documents) > 1:
-                new, old = (parse_truth(each).truth for each in documents)
+            newest = await read_newest_revisions(self.me.bus(SYSTEM), 2)
+            if len(newest) > 1:
+                new, old = (parse_truth(each.document).truth for each in newest)
                 return list(format_changes(diff_truths(old, new)))
         except (BusError, ValueError):
             return ["the revisions can't be read"]

@@ -11,7 +11,7 @@ and of one in another state at once, of all others a few at a time.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Container
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, suppress
 from operator import attrgetter
 from typing import Any, ClassVar, Final
@@ -88,12 +88,7 @@ class SystemdUnits(InspectingOwner[ListedUnit, InspectedUnit]):
         self._address, self._pattern, self._log = address, pattern, log
         self._bus: MessageBus | None = None
         self._connecting = asyncio.Lock()
-        is_user = address.startswith(USER_BUS)
-
-        def list_services() -> Collection[str] | None:
-            return self.known.keys() if self.has_read else None
-
-        self.logs = JournalLogs(pattern, list_services, self.requests, log, is_user=is_user)
+        self.logs = JournalLogs(self, pattern, log, is_user=address.startswith(USER_BUS))
 
     async def end(self) -> None:
         """Disconnect from the D-Bus."""
