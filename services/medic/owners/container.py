@@ -61,7 +61,6 @@ class ContainerState(StrEnum):
 
 
 _WAITING: Final = frozenset({ContainerState.CREATED, ContainerState.RESTARTING})
-_RUNNING: Final = frozenset({ContainerState.RUNNING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class InspectedContainer:
         One that ended and that the engine does not start again was stopped, as far as the engine says: it
         keeps no record of who ended it.
         """
-        is_waiting, runs = self.state in _WAITING, self.state in _RUNNING
+        is_waiting, runs = self.state in _WAITING, self.state is ContainerState.RUNNING
         return ProcessFacts(
             self.identity,
             is_waiting=is_waiting,
