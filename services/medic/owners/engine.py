@@ -208,6 +208,7 @@ class ContainerEngine(InspectingOwner[ListedContainer, InspectedContainer]):
         return known.found.state is not listed.state
 
     def warn_unusable(self, listed: ListedContainer, why: str) -> None:
+        """Log a container that can't be used, once until it can be."""
         svc, short_id = listed.svc, listed.id[:12]
         self._log.warning("medic.container_unusable", svc=svc, container=short_id, reason=why)
 

@@ -125,7 +125,7 @@ class InspectingOwner(ProcessOwner, Generic[ListedT, InspectedT]):
 
     @abstractmethod
     def warn_unusable(self, listed: ListedT, why: str) -> None:
-        """Log that what is said of a process can't be used."""
+        """Log a process that can't be used. This is called once until it can be."""
 
     def has_changed(self, known: SeenProcess[ListedT, InspectedT], listed: ListedT) -> bool:
         """Return True if a list shows that this is another start, or another state, than was inspected."""

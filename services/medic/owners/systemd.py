@@ -166,6 +166,7 @@ class SystemdUnits(InspectingOwner[ListedUnit, InspectedUnit]):
     # --- what is inspected ---
 
     def warn_unusable(self, listed: ListedUnit, why: str) -> None:
+        """Log a unit that can't be used, once until it can be."""
         self._log.warning("medic.unit_unusable", svc=listed.svc, reason=why)
 
     async def _look(self, svc: str) -> _SeenUnit | None:
