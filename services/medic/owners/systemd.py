@@ -176,7 +176,7 @@ class SystemdUnits(InspectingOwner[ListedUnit, InspectedUnit]):
         """
         listed = await self._list(make_unit_name(self._pattern, svc), {svc})
         unit = await self._inspect(listed[0]) if listed else None
-        return None if unit is None else _SeenUnit(listed[0], unit, time.monotonic())
+        return None if unit is None else SeenProcess(listed[0], unit, time.monotonic())
 
     async def _list(self, pattern: str, services: Container[str]) -> list[ListedUnit]:
         try:
