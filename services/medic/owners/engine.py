@@ -71,7 +71,9 @@ _NOT_DONE: Final = frozenset({400, 401, 403, 405, 409})
 """The answers after which nothing was done; an engine that fails (500) may have ended the container."""
 
 
-KnownContainer = SeenProcess[ListedContainer, InspectedContainer]
+KnownContainer = SeenProcess[
+    ListedContainer, InspectedContainer
+]  # a type: its values are made by `SeenProcess`
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class _RefusedCallError(Exception):
         self.name = name
 
 
-_SeenUnit = SeenProcess[ListedUnit, InspectedUnit]
+_SeenUnit = SeenProcess[ListedUnit, InspectedUnit]  # a type: its values are made by `SeenProcess`
 
 
 class SystemdUnits(InspectingOwner[ListedUnit, InspectedUnit]):

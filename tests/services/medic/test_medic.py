@@ -444,8 +444,8 @@ class Tier:
     def choose(self, repairs, suspect, _now):
         return next(((each, suspect[each.svc]) for each in repairs if each.asked_at is None), None)
 
-    def begin(self, repair, reason, _facts, _notes, readings):
-        assert (reason, readings) == ("unknown_errors", {"host_cpu": 12.5})
+    def begin(self, repair, reason, _facts, known):
+        assert (reason, known.readings) == ("unknown_errors", {"host_cpu": 12.5})
         stored = self.scene.store.saved[-1][0]
         self.asked.append((repair.svc, stored.repairs["feed"].asked_at is not None, stored.questions))
 
