@@ -75,16 +75,6 @@ async def read_revisions(bus: Bus, page: int = _PAGE_ENTRIES) -> AsyncIterator[R
         before, entries_read = f"({entries[-1][0].decode()}", entries_read + len(entries)
 
 
-async def read_newest_revisions(bus: Bus, most: int) -> list[Revision]:
-    """Return the newest revisions that a bus keeps, `most` at most, the newest first. Raises as above."""
-    found = list[Revision]()
-    async for each in read_revisions(bus, page=most):
-        found.append(each)
-        if len(found) == most:
-            break
-    return found
-
-
 def parse_revision(ident: bytes, fields: Mapping[bytes, bytes] | None) -> Revision | None:
     """Return the revision in an entry of the history; None if the entry is not a revision."""
     if not fields:  # deleted meanwhile

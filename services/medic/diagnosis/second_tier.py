@@ -24,7 +24,6 @@ from marketswarm.net.http import HttpError
 from marketswarm.operator.diagnosis import DiagnosisRecord
 from marketswarm.operator.healing import TimelineEntry
 from marketswarm.redactor import Redactor, list_secrets
-from marketswarm.status.revisions import read_newest_revisions
 from marketswarm.tasks import end_tasks
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.diff import diff_truths, format_changes
@@ -43,6 +42,7 @@ from services.medic.guards import Fuse
 from services.medic.owners.log_source import LogSource, read_log_end
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
+from services.medic.remedies.rollback import read_newest_revisions
 from services.medic.repair import AttemptVerdict, Repair, RepairState
 from services.medic.settings import FuseSettings, MedicEnvironment
 

@@ -17,7 +17,7 @@ from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.keys import TRUTH_META
 from marketswarm.operator.audit import Act, Action, AuditOutcome, record_act
 from marketswarm.seeding.transaction import REPLACED, SeedError, seed_truth
-from marketswarm.status.revisions import Revision, read_newest_revisions
+from marketswarm.status.revisions import Revision, read_revisions
 from marketswarm.truth import MEDIC, SYSTEM, TruthError, diff_truths
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, Symptom, TargetFacts
 from services.medic.refusal import PROTECTED, Refusal
@@ -125,6 +125,16 @@ async def _seed(
         result = OrderResult.CHANGED if error.reason == REPLACED else OrderResult.REFUSED
         return result, f"not rolled back, nothing changed: {error}"[:150]
     return OrderResult.DONE, f"revision {rollback.good.number} is in force again, as revision {done.revision}"
+
+
+async def read_newest_revisions(bus: Bus, most: int) -> list[Revision]:
+    """Return the newest revisions that a bus keeps, `most` at most, the newest first. Raises BusError."""
+    found = list[Revision]()
+    async for each in read_revisions(bus, page=most):
+        found.append(each)
+        if len(found) == most:
+            break
+    return found
 
 
 async def _holds(name: str, revision: Revision, context: RemedyContext) -> bool:
