@@ -71,9 +71,8 @@ _NOT_DONE: Final = frozenset({400, 401, 403, 405, 409})
 """The answers after which nothing was done; an engine that fails (500) may have ended the container."""
 
 
-KnownContainer = SeenProcess[
-    ListedContainer, InspectedContainer
-]  # a type: its values are made by `SeenProcess`
+# a type alone: its values are made by `SeenProcess`, since a frozen value with slots keeps no parameters
+KnownContainer = SeenProcess[ListedContainer, InspectedContainer]
 
 
 @dataclass(frozen=True, slots=True)
