@@ -64,11 +64,12 @@ class OutputTail(asyncio.Protocol):
 
 
 async def run_command(
-    command: Sequence[str], body: bytes, env: Mapping[str, str], within_sec: float
+    command: Sequence[str], within_sec: float, body: bytes = b"", env: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
     """Run a command with `body` on its stdin; return its exit code and the last line of its output.
 
-    An exit code below 0 is the negative number of the signal that ended the command.
+    An exit code below 0 is the negative number of the signal that ended the command. Without `env`, the
+    command inherits the variables of ENV_NAMES alone.
 
     Raises:
         TimeoutError: after `within_sec`; the command and its processes are killed then.
@@ -81,27 +82,30 @@ async def run_command(
 
 
 async def read_command(
-    command: Sequence[str], body: bytes, env: Mapping[str, str], within_sec: float, max_bytes: int
+    command: Sequence[str], within_sec: float, max_bytes: int, body: bytes = b""
 ) -> tuple[int, bytes]:
     """Run a command with `body` on its stdin; return its exit code and the last `max_bytes` of its stdout.
 
-    What it writes to stderr is dropped. Raises as `run_command` does.
+    It inherits the variables of ENV_NAMES alone. What it writes to stderr is dropped. Raises as `run_command`
+    does.
     """
     output = OutputTail(max_bytes)
     async with asyncio.timeout(within_sec):
-        code = await _run(command, body, env, output, stderr=asyncio.subprocess.DEVNULL)
+        code = await _run(command, body, None, output, stderr=asyncio.subprocess.DEVNULL)
     return code, output.kept
 
 
 async def _run(
     command: Sequence[str],
     body: bytes,
-    env: Mapping[str, str],
+    env: Mapping[str, str] | None,
     output: OutputTail,
     stderr: int | None = None,
 ) -> int:
     """Run a command; its stderr goes where its stdout goes unless `stderr` says otherwise."""
     loop = asyncio.get_running_loop()
+    if env is None:
+        env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
     # our own pipes, since with asyncio's we would wait for processes that the command leaves behind
     (stdin, into), (out, stdout) = os.pipe(), os.pipe()
     reading, _ = await loop.connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
@@ -182,9 +186,9 @@ class Exec(Channel):
         try:
             code, last_line = await run_command(
                 options.command,
+                options.within_sec,
                 encode_webhook_body(message),
                 make_environment(os.environ),
-                options.within_sec,
             )
         except TimeoutError:
             raise SendError("timeout") from None

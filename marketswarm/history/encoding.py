@@ -78,7 +78,6 @@ def parse_service(raw: bytes) -> ServiceHistory:
     if before > MAX_EPOCH:
         raise UnreadableHistoryError("an outage is beyond the last time")
     timeline = _parse_timeline(numbers)
-    _require_end(numbers)
     if timeline.begin < first * HOUR_SEC:
         raise UnreadableHistoryError("it begins before its first hour")
     gone_at, bus_number = (each - 1 if each else None for each in (gone, bus))
@@ -94,9 +93,7 @@ def parse_timeline(raw: bytes) -> Timeline:
     numbers = _read_numbers(raw, MAX_RECORD_BYTES)
     if _next(numbers, _FORMAT) != _FORMAT:
         raise UnreadableHistoryError("no such format")
-    timeline = _parse_timeline(numbers)
-    _require_end(numbers)
-    return timeline
+    return _parse_timeline(numbers)
 
 
 def encode_hours(runs: Sequence[Run], period: int) -> bytes:
@@ -156,6 +153,7 @@ def _timeline_numbers(timeline: Timeline) -> Iterator[int]:
 
 
 def _parse_timeline(numbers: Iterator[int]) -> Timeline:
+    """Parse the timeline that ends a value."""
     begin, flags = _next(numbers, MAX_EPOCH), _next(numbers, 2 * len(_STATES) - 1)
     facts, at = list[Fact](), begin
     for _ in range(_next(numbers, MAX_FACTS)):
@@ -166,6 +164,8 @@ def _parse_timeline(numbers: Iterator[int]) -> Timeline:
         if start < 0 or at > MAX_EPOCH or not number & 7:
             raise UnreadableHistoryError("a fact is out of its bounds")
         facts.append(Fact(at, Change(number & 7), start, end))
+    if next(numbers, None) is not None:
+        raise UnreadableHistoryError("there is more than there should be")
     return Timeline(begin, _STATES[flags >> 1], facts, refused=bool(flags & 1))
 
 
@@ -201,8 +201,3 @@ def _next(numbers: Iterator[int], most: int) -> int:
     if not 0 <= number <= most:
         raise UnreadableHistoryError("a number is missing, or too large")
     return number
-
-
-def _require_end(numbers: Iterator[int]) -> None:
-    if next(numbers, None) is not None:
-        raise UnreadableHistoryError("there is more than there should be")

@@ -145,11 +145,10 @@ def find_differences(runs: Sequence[Run], shared: Sequence[Run]) -> list[Run]:
 
 
 def sum_runs(runs: Iterable[Run]) -> Seconds:
-    up = down = unknown = 0
+    total = Seconds()
     for run in runs:
-        seconds = run.seconds(run.hours)
-        up, down, unknown = up + seconds.up, down + seconds.down, unknown + seconds.unknown
-    return Seconds(up, down, unknown)
+        total = total.plus(run.seconds(run.hours))
+    return total
 
 
 def make_down(runs: Sequence[Run], start: int, end: int) -> list[Run]:

@@ -139,7 +139,7 @@ class Timeline:
         refused: whether the bus refused the healer its channel then.
     """
 
-    __slots__ = ("_facts", "_found", "begin", "refused", "state", "version")
+    __slots__ = ("_found", "begin", "facts", "refused", "state", "version")
 
     def __init__(
         self,
@@ -150,32 +150,28 @@ class Timeline:
         refused: bool = False,
     ) -> None:
         self.begin, self.state, self.refused = begin, state, refused
-        self._facts = sorted({fact for fact in facts if fact.at >= begin})
+        self.facts = sorted({fact for fact in facts if fact.at >= begin})
         self._found: tuple[list[Span], list[Span], list[Span]] | None = None
         self.version = 0
         """Counts the changes of this timeline."""
 
     @property
-    def facts(self) -> Sequence[Fact]:
-        return self._facts
-
-    @property
     def is_quiet(self) -> bool:
         """True if the subject was up all the time."""
-        return not self._facts and self.state is KnownState.UP and not self.refused
+        return not self.facts and self.state is KnownState.UP and not self.refused
 
     def add(self, fact: Fact) -> bool:
         """Add a fact; return False if it is known already, or older than this timeline."""
-        at = bisect_left(self._facts, fact)
-        if fact.at < self.begin or self._facts[at : at + 1] == [fact]:
+        at = bisect_left(self.facts, fact)
+        if fact.at < self.begin or self.facts[at : at + 1] == [fact]:
             return False
-        self._facts.insert(at, fact)
+        self.facts.insert(at, fact)
         self._found = None
         self.version += 1
         return True
 
     def reaches_back(self) -> bool:
-        outages = (fact for fact in self._facts if fact.change in (Change.DOWN, Change.UP))
+        outages = (fact for fact in self.facts if fact.change in (Change.DOWN, Change.UP))
         return any(fact.start < self.begin and fact.start < fact.at for fact in outages)
 
     def advance(self, begin: int) -> None:
@@ -184,7 +180,7 @@ class Timeline:
         lives, refusals, _ = self._derive()
         self.state, self.refused = _state_at(lives, begin), _state_at(refusals, begin) is KnownState.UNKNOWN
         self.begin = begin
-        self._facts = [fact for fact in self._facts if fact.at >= begin]
+        self.facts = [fact for fact in self.facts if fact.at >= begin]
         self._found = None
 
     def current(self) -> KnownState:
@@ -225,7 +221,7 @@ class Timeline:
             lives = [(self.begin, self.state)]
             refusals = [(self.begin, KnownState.UNKNOWN if self.refused else KnownState.UP)]
             overlays, floor = list[Span](), self.begin
-            for fact in self._facts:
+            for fact in self.facts:
                 floor = _apply_to_life(fact, floor, lives)
                 if fact.change in _REFUSALS:
                     _set_from(refusals, fact.start, _REFUSALS[fact.change])

@@ -48,6 +48,7 @@ from marketswarm.history.fleet_history import (
 )
 from marketswarm.history.rollup import HOUR_SEC, join_runs
 from marketswarm.keys import BOARD_HISTORY, BOARD_SPANS, board_hours_key
+from marketswarm.pages import split_pages
 from marketswarm.time_slice import TimeSlice
 
 CHANGES_AT_ONCE: Final = 1000
@@ -226,8 +227,7 @@ async def _parse_fields(
     bus: Bus, key: str, names: Sequence[str], longest: int, parse: Callable[[bytes], T]
 ) -> AsyncIterator[tuple[str, T]]:
     """Yield what `parse` makes of each field of a hash, by its name; what can't be used is reported."""
-    for at in range(0, len(names), NAMES_AT_ONCE):
-        some = names[at : at + NAMES_AT_ONCE]
+    for some in split_pages(names, NAMES_AT_ONCE):
         for name, raw in zip(some, await _read_fields(bus, key, some, longest), strict=True):
             if raw is not None:
                 try:

@@ -50,16 +50,13 @@ class AlertFollower:
 
     def count(self, entries: list[StreamEntry], now: float) -> None:
         """Count entries, and wake the medic if one of them is a new alert; `now` is in epoch seconds."""
-        old_sec = self._get_settings().old_sec
-        has_new = False
+        old_sec, before = self._get_settings().old_sec, self.seen["new"]
         for entry in entries:
             event = parse_event((entry.fields or {}).get(b"event", b""))
             if isinstance(event, MalformedEvent):
-                self.seen["malformed"] += 1
-            elif now - event.ts > old_sec:
-                self.seen["old"] += 1
+                what = "malformed"
             else:
-                self.seen["new"] += 1
-                has_new = True
-        if has_new:
+                what = "old" if now - event.ts > old_sec else "new"
+            self.seen[what] += 1
+        if self.seen["new"] > before:
             self._wake()

@@ -12,13 +12,13 @@ import typer
 from marketswarm.agent.outage_state import OutageState, parse_state
 from marketswarm.beat import Beat, parse_beat
 from marketswarm.bus.stored_values import read_strings
-from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli import output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
-from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.health import select_services
 from marketswarm.cli.local_time import format_date, format_moment, format_time
-from marketswarm.cli.options import By, Data, Json, author_name
-from marketswarm.exit import Code, Exit
+from marketswarm.cli.options import By, Data, Json, argument, author_name, option
+from marketswarm.exit import Mistake
 from marketswarm.keys import (
     ALERTS,
     MEDIC_EVIDENCE,
@@ -51,7 +51,7 @@ from marketswarm.operator.healing_text import (
     describe_resolution,
 )
 from marketswarm.packed_log import unpack_log
-from marketswarm.text import escape_text, format_duration
+from marketswarm.text import escape_text, format_duration, format_names
 from marketswarm.truth import ESCALATED_RULE, MEDIC, PROPOSED_RULE, SYSTEM, Truth, suggest_name
 from services.medic.experience import Experience
 from services.medic.guards import Fuse, find_mode
@@ -66,8 +66,6 @@ T = TypeVar("T")
 
 _MOST: Final = 1000
 DAY_SEC: Final = 86_400.0
-NAMED: Final = 5
-"""How many services are named in one place of the summary."""
 PATTERNS_SHOWN: Final = 20
 """How many services and symptoms `medic report` shows; `--json` has all."""
 LESSONS_SHOWN: Final = 20
@@ -80,9 +78,8 @@ _LINKS: Final = re.compile(
 """Where a forge sees a link, a mention or a number of an issue, of which Markdown knows no escape."""
 _JOINER: Final = "<!-- -->"
 """A comment: it is not shown, and what is before and after it are two texts."""
-_NO_SECTION: Final = f"the truth has no section for {MEDIC}: no outage is on record"
 
-Ident = Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm incidents` shows it.")]
+Ident = Annotated[str, argument("ID", "Which, as `marketswarm incidents` shows it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="What a medic in a dry run would have done.")]
 
 
@@ -108,10 +105,8 @@ class _Status:
 
 
 def incidents(
-    svc: Annotated[str | None, typer.Option("--svc", metavar="SVC", help="Of this service only.")] = None,
-    count: Annotated[
-        int, typer.Option("--count", metavar="20", min=1, max=_MOST, help="How many, from the newest.")
-    ] = 20,
+    svc: Annotated[str | None, option("--svc", "SVC", "Of this service only.")] = None,
+    count: Annotated[int, option("--count", "20", "How many, from the newest.", min=1, max=_MOST)] = 20,
     is_dry_run: DryRun = False,
     as_json: Json = False,
     data: Data = DATA,
@@ -145,8 +140,8 @@ def incident(ident: Ident, is_dry_run: DryRun = False, as_json: Json = False, da
     found = next((each for each in known if each.id == ident), None)
     if found is None:
         hint = suggest_name(ident, [each.id for each in known], "`marketswarm incidents` lists them:")
-        raise Exit(Code.CONFIGURATION, f"no incident {ident} is on record; {hint}")
-    evidence, diagnosis = event_loop.run(_read_records(data, found, is_dry_run))
+        raise Mistake(f"no incident {ident} is on record; {hint}")
+    evidence, diagnosis = ask_fleet(data, lambda fleet: _read_records(fleet, found, is_dry_run))
     if as_json:
         records = {
             "evidence": evidence
@@ -164,7 +159,7 @@ def incident(ident: Ident, is_dry_run: DryRun = False, as_json: Json = False, da
 
 def status(as_json: Json = False, data: Data = DATA) -> None:
     """Show what waits for a person, what the medic works on and may do, and the rules that hold."""
-    found, now = event_loop.run(_read_status(data)), time.time()
+    found, now = ask_fleet(data, _read_status), time.time()
     summary = write_summary(found.settings, found.repairs, found.fuse, list(found.holding))
     if as_json:
         output.print_json(_status_to_json(found, summary))
@@ -222,18 +217,13 @@ def write_summary(
     parts = [
         "the medic has stopped, and waits for you" if fuse.blown_at is not None else "",
         "the medic is paused" if settings.paused and not repairs else "",
-        f"waits for your approval: {_name_some(asks)}" if asks else "",
-        f"needs you: {_name_some(lost)}" if lost else "",
-        f"nothing is done about {_name_some(left)}" if left else "",
-        f"the medic works on {_name_some(works)}" if works else "",
-        f"{'rule holds' if len(others) == 1 else 'rules hold'}: {_name_some(others)}" if others else "",
+        f"waits for your approval: {format_names(asks)}" if asks else "",
+        f"needs you: {format_names(lost)}" if lost else "",
+        f"nothing is done about {format_names(left)}" if left else "",
+        f"the medic works on {format_names(works)}" if works else "",
+        f"{'rule holds' if len(others) == 1 else 'rules hold'}: {format_names(others)}" if others else "",
     ]
     return "; ".join(filter(None, parts)) or "all is well: no outage is open, and no rule holds"
-
-
-def _name_some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def describe_state(repair: Repair) -> str:
@@ -273,8 +263,7 @@ def _print_experience(found: _Status) -> None:
 
 def _status_to_json(found: _Status, summary: str) -> dict[str, Any]:
     return {
-        "mode": found.settings.mode,
-        "paused": found.settings.paused,
+        **output.pick(found.settings, "mode", "paused"),
         "fuse_blown_at": found.fuse.blown_at,
         "said": found.said,
         "summary": summary,
@@ -289,16 +278,13 @@ def _status_to_json(found: _Status, summary: str) -> dict[str, Any]:
 
 
 def report(
-    days: Annotated[
-        int,
-        typer.Option("--days", metavar="7", min=1, max=366, help="The days until now that are summed up."),
-    ] = 7,
+    days: Annotated[int, option("--days", "7", "The days until now that are summed up.", min=1, max=366)] = 7,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
     """Sum up the outages of a week: how many were healed, how long they took, and what helped."""
     now = time.time()
-    entries, unusable = event_loop.run(_read_entries(data, None, is_dry_run=False))
+    entries, unusable = ask_fleet(data, _read_entries)
     # a record with fewer entries than it may have was never trimmed
     oldest = entries[0].ts if entries and len(entries) + unusable >= ENTRIES_KEPT else None
     found = make_report(fold_incidents(entries), now - days * DAY_SEC, oldest)
@@ -343,9 +329,7 @@ def format_report(found: HealingReport, days: int, now: float) -> list[str]:
 
 
 def approve(
-    ident: Annotated[
-        str, typer.Argument(metavar="ID", help="The proposal, as `marketswarm medic status` shows it.")
-    ],
+    ident: Annotated[str, argument("ID", "The proposal, as `marketswarm medic status` shows it.")],
     by: By = None,
     as_json: Json = False,
     data: Data = DATA,
@@ -355,7 +339,7 @@ def approve(
     JSON has the `id`, the `svc` that it is about (null for `fuse`), and `by` whom it was approved.
     """
     author = author_name(by)
-    svc = event_loop.run(_approve(data, ident, author))
+    svc = ask_fleet(data, lambda fleet: _approve(fleet, ident, author))
     if as_json:
         output.print_json({"id": ident, "svc": svc or None, "by": author})
         return
@@ -364,15 +348,14 @@ def approve(
 
 def forget(by: By = None, data: Data = DATA) -> None:
     """Delete what the medic has learned. Earlier incidents no longer count."""
-    event_loop.run(_forget(data, author_name(by)))
+    author = author_name(by)
+    ask_fleet(data, lambda fleet: _forget(fleet, author))
     output.print_line("forgotten: earlier incidents no longer count")
 
 
-async def _forget(data: Path, author: str) -> None:
-    async with open_fleet(data) as fleet:
-        _find_settings(fleet.truth)
-        approval = HealingApproval(id=LEARNING, by=author, ts=time.time())
-        await write_approval(fleet.bus(SYSTEM), approval)
+async def _forget(fleet: FleetView, author: str) -> None:
+    _find_settings(fleet)
+    await write_approval(fleet.bus(SYSTEM), HealingApproval(id=LEARNING, by=author, ts=time.time()))
 
 
 def find_present_mode(
@@ -390,22 +373,23 @@ def find_present_mode(
 
 
 def _read_incidents(data: Path, svc: str | None = None, *, is_dry_run: bool) -> list[HealingIncident]:
-    entries, unusable = event_loop.run(_read_entries(data, svc, is_dry_run=is_dry_run))
+    entries, unusable = ask_fleet(data, lambda fleet: _read_entries(fleet, svc, is_dry_run=is_dry_run))
     _warn_of_unusable(unusable)
     return fold_incidents(entries)
 
 
-async def _read_entries(data: Path, svc: str | None, *, is_dry_run: bool) -> tuple[list[TimelineEntry], int]:
+async def _read_entries(
+    fleet: FleetView, svc: str | None = None, *, is_dry_run: bool = False
+) -> tuple[list[TimelineEntry], int]:
     """Return the whole record, and how many of its entries can't be used.
 
     Raises Exit, also if neither the record nor the truth has the service `svc`.
     """
-    async with open_fleet(data) as fleet:
-        stream = dry_run_key(MEDIC_INCIDENTS) if is_dry_run else MEDIC_INCIDENTS
-        entries, unusable = await read_timeline(fleet.bus(SYSTEM), stream=stream)
-        if svc is not None and fleet.found is not None and all(each.svc != svc for each in entries):
-            select_services(svc, fleet)
-        return entries, unusable
+    stream = dry_run_key(MEDIC_INCIDENTS) if is_dry_run else MEDIC_INCIDENTS
+    entries, unusable = await read_timeline(fleet.bus(SYSTEM), stream=stream)
+    if svc is not None and fleet.found is not None and all(each.svc != svc for each in entries):
+        select_services(svc, fleet)
+    return entries, unusable
 
 
 def _warn_of_unusable(count: int) -> None:
@@ -414,31 +398,28 @@ def _warn_of_unusable(count: int) -> None:
 
 
 async def _read_records(
-    data: Path, incident: HealingIncident, is_dry_run: bool
+    fleet: FleetView, incident: HealingIncident, is_dry_run: bool
 ) -> tuple[OutageEvidence | None, DiagnosisRecord | None]:
     """Return the evidence and the diagnosis of an incident; None for what there is not, or not any more.
 
     Raises Exit.
     """
-    async with open_fleet(data) as fleet:
-        bus = fleet.bus(SYSTEM)
-        if is_dry_run:  # which asks for no diagnosis
-            return await read_evidence(bus, incident.id, dry_run_key(MEDIC_EVIDENCE)), None
-        return await read_evidence(bus, incident.id), await read_diagnosis(bus, incident.svc, incident.id)
+    bus = fleet.bus(SYSTEM)
+    if is_dry_run:  # which asks for no diagnosis
+        return await read_evidence(bus, incident.id, dry_run_key(MEDIC_EVIDENCE)), None
+    return await read_evidence(bus, incident.id), await read_diagnosis(bus, incident.svc, incident.id)
 
 
-async def _read_status(data: Path) -> _Status:
+async def _read_status(fleet: FleetView) -> _Status:
     """Read the state of the medic, the rules that hold, and the record. Raises Exit."""
-    experience = Experience()
-    async with open_fleet(data) as fleet:
-        truth, system = fleet.truth, fleet.bus(SYSTEM)
-        settings = _find_settings(truth)
-        repairs, fuse, _ = await read_state(system, truth.services)
-        bus = fleet.bus(truth.alert_target(ALERTS)[0])
-        stored = await bus.ask(bus.client.hgetall(MEDIC_OUTAGES))
-        entries, unusable = await read_timeline(system)
-        experience.load(entries, await read_forgotten_at(system))
-        (raw,) = await read_strings(fleet.bus(truth.bus_of(MEDIC)), [last_beat_key(MEDIC)])
+    truth, system, experience = fleet.truth, fleet.bus(SYSTEM), Experience()
+    settings = _find_settings(fleet)
+    repairs, fuse, _ = await read_state(system, truth.services)
+    bus = fleet.bus(truth.alert_target(ALERTS)[0])
+    stored = await bus.ask(bus.client.hgetall(MEDIC_OUTAGES))
+    entries, unusable = await read_timeline(system)
+    experience.load(entries, await read_forgotten_at(system))
+    (raw,) = await read_strings(fleet.bus(truth.bus_of(MEDIC)), [last_beat_key(MEDIC)])
     beat = None if raw is None else parse_beat(raw, MEDIC)
     said = beat.detail if isinstance(beat, Beat) else None
     _warn_of_unusable(unusable)
@@ -456,26 +437,22 @@ async def _read_status(data: Path) -> _Status:
     )
 
 
-async def _approve(data: Path, ident: str, author: str) -> str:
+async def _approve(fleet: FleetView, ident: str, author: str) -> str:
     """Write an approval; return the service that it is about, empty for the fuse. Raises Exit."""
-    async with open_fleet(data) as fleet:
-        _find_settings(fleet.truth)
-        bus = fleet.bus(SYSTEM)
-        repairs, fuse, _ = await read_state(bus, fleet.truth.services)
-        proposals = {found.ident: each.svc for each in repairs if (found := find_proposal(each)) is not None}
-        is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
-        if not is_known:
-            waiting = [*proposals, *([FUSE] if fuse.blown_at is not None else [])]
-            hint = suggest_name(ident, waiting, "those that wait, as `marketswarm medic status` shows them:")
-            raise Exit(Code.CONFIGURATION, f"{ident} waits for no one; {hint}")
-        await write_approval(bus, HealingApproval(id=ident, by=author, ts=time.time()))
-    return proposals.get(ident, "")
+    _find_settings(fleet)
+    bus = fleet.bus(SYSTEM)
+    repairs, fuse, _ = await read_state(bus, fleet.truth.services)
+    waiting = {found.ident: each.svc for each in repairs if (found := find_proposal(each)) is not None}
+    waiting |= {FUSE: ""} if fuse.blown_at is not None else {}
+    if ident not in waiting:
+        hint = suggest_name(ident, waiting, "those that wait, as `marketswarm medic status` shows them:")
+        raise Mistake(f"{ident} waits for no one; {hint}")
+    await write_approval(bus, HealingApproval(id=ident, by=author, ts=time.time()))
+    return waiting[ident]
 
 
-def _find_settings(truth: Truth) -> HealingSettings:
-    section = truth.services.get(MEDIC)
-    if section is None:
-        raise Exit(Code.CONFIGURATION, _NO_SECTION)
+def _find_settings(fleet: FleetView) -> HealingSettings:
+    section = fleet.require_section(MEDIC, ": no outage is on record")
     return MedicSettings.model_validate({"settings": section.settings}).settings
 
 
@@ -575,18 +552,13 @@ def _print_lessons(lessons: Sequence[Lesson], decisions: Mapping[Treatment, str]
 def _to_json(found: HealingIncident) -> dict[str, Any]:
     end = found.end
     return {
-        "id": found.id,
-        "svc": found.svc,
-        "symptom": found.symptom,
-        "opened_at": found.opened_at,
-        "resolution": found.resolution,
+        **output.pick(found, "id", "svc", "symptom", "opened_at", "resolution"),
         "resolved_at": None if end is None else end.ts,
         "resolution_time_seconds": None if end is None else end.sec,
         "escalated": found.is_escalated,
         "remedies": list(found.remedies()),
         "timeline": [
-            {name: getattr(each, name) for name in ("ts", "what", "remedy", "reason", "text", "sec")}
-            for each in found.timeline
+            output.pick(each, "ts", "what", "remedy", "reason", "text", "sec") for each in found.timeline
         ],
     }
 
@@ -594,11 +566,9 @@ def _to_json(found: HealingIncident) -> dict[str, Any]:
 def _lesson_to_json(lesson: Lesson, decisions: Mapping[Treatment, str] | None = None) -> dict[str, Any]:
     treatment, posterior = lesson.treatment, lesson.posterior
     return {
-        "symptom": treatment.symptom,
-        "remedy": treatment.remedy,
+        **output.pick(treatment, "symptom", "remedy"),
         "svc": treatment.svc or None,
-        "helped": posterior.helped,
-        "failed": posterior.failed,
+        **output.pick(posterior, "helped", "failed"),
         "estimate": posterior.mean,
         "better_than_wait": lesson.better,
         **({} if decisions is None else {"decision": decisions.get(treatment)}),
@@ -608,12 +578,7 @@ def _lesson_to_json(lesson: Lesson, decisions: Mapping[Treatment, str] | None = 
 def _repair_to_json(repair: Repair) -> dict[str, Any]:
     proposal = find_proposal(repair)
     return {
-        "svc": repair.svc,
-        "incident": repair.incident,
-        "symptom": repair.symptom,
-        "state": repair.state,
-        "refusal": repair.refusal,
-        "down_since": repair.down_since,
+        **output.pick(repair, "svc", "incident", "symptom", "state", "refusal", "down_since"),
         "attempts": repair.count_remedies(),
         "owner_restarts": repair.owner_restarts,
         "proposal": None if proposal is None else proposal.ident,

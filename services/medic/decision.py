@@ -285,9 +285,8 @@ def _look_again(repair: Repair, target: TargetFacts, here: Situation) -> RepairS
     if not kind.is_undone(attempt.identity, target) or undone >= kind.attempts:
         return conclude(repair, OrderResult.UNKNOWN, text, here)
     if here.now < here.resumed_at + LEASE_SEC:
-        return RepairStep(
-            repair
-        )  # a medic that was stopped gave its lease back, and its request may come yet
+        # a medic that was stopped gave its lease back, and its request may come yet
+        return RepairStep(repair)
     return conclude(repair, UNDONE, text, here)
 
 

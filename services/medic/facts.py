@@ -1,6 +1,6 @@
 """Define what the medic knows about a target and its fleet at one moment. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -188,19 +188,11 @@ class FleetFacts:
         is_down = down >= FEW and down > down_share * known
         return self.blocked or (Refusal.FLEET_DOWN if is_down else None)
 
-    def find_down_dependency(self, svc: str) -> str | None:
-        """Return a service that is down and that `svc` needs, itself or through others; None without one."""
-        open_names, seen = list(self.targets[svc].depends_on) if svc in self.targets else [], {svc}
-        while open_names:
-            name = open_names.pop()
-            target = self.targets.get(name)
-            if target is None or name in seen:
-                continue
-            if target.health is Health.DOWN:
-                return name
-            seen.add(name)
-            open_names += target.depends_on
-        return None
+    def has_down_dependency(self, svc: str) -> bool:
+        """Return True if a service is down that `svc` needs, itself or through others."""
+        known = self.targets
+        found = _reach(svc, lambda name: known[name].depends_on if name in known else ())
+        return any(known[name].health is Health.DOWN for name in found & known.keys())
 
     def find_dependants(self, svc: str) -> tuple[str, ...]:
         """Return the services that are up and that need `svc`, themselves or through others, in order."""
@@ -208,9 +200,15 @@ class FleetFacts:
         for each in self.targets.values():
             for name in each.depends_on:
                 users.setdefault(name, []).append(each.svc)
-        found, open_names = set[str](), [svc]
-        while open_names:
-            new = set(users.get(open_names.pop(), ())) - found - {svc}
-            found |= new
-            open_names += new
+        found = _reach(svc, lambda name: users.get(name, ()))
         return tuple(sorted(name for name in found if self.targets[name].health is Health.UP))
+
+
+def _reach(svc: str, list_next: Callable[[str], Iterable[str]]) -> set[str]:
+    """Return all services to which a path leads from `svc`, without itself."""
+    found, open_names = set[str](), [svc]
+    while open_names:
+        new = set(list_next(open_names.pop())) - found - {svc}
+        found |= new
+        open_names += new
+    return found

@@ -203,5 +203,5 @@ def _list_wishes(
         yield Refusal.STOPPED
     if repair.opened_at - repair.down_since > here.settings.old_sec:
         yield Refusal.TOO_OLD
-    if here.fleet.find_down_dependency(target.svc) is not None:
+    if here.fleet.has_down_dependency(target.svc):
         yield Refusal.DEPENDENCY_DOWN

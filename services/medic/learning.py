@@ -94,17 +94,18 @@ def estimate(counts: Outcomes) -> dict[Treatment, Posterior]:
     total = Outcomes()
     for (each, is_helped), count in counts.items():
         total[Treatment(each.symptom, each.remedy), is_helped] += count
-    slow: dict[Treatment, Posterior] = {}
-    for each, _ in total:
-        helped, failed = total[each, True], total[each, False]
-        slow[each] = Posterior(1.0 + helped, 1.0 + failed, helped, failed)
+    slow = {each: _update(1.0, 1.0, each, total) for each, _ in total}
     fast: dict[Treatment, Posterior] = {}
     for each, _ in counts:
         mean = slow[Treatment(each.symptom, each.remedy)].mean
-        helped, failed = counts[each, True], counts[each, False]
-        prior = PRIOR_WEIGHT * mean, PRIOR_WEIGHT * (1 - mean)
-        fast[each] = Posterior(prior[0] + helped, prior[1] + failed, helped, failed)
+        fast[each] = _update(PRIOR_WEIGHT * mean, PRIOR_WEIGHT * (1 - mean), each, counts)
     return slow | fast
+
+
+def _update(alpha: float, beta: float, treatment: Treatment, counts: Outcomes) -> Posterior:
+    """Return the posterior that follows from a prior and what was counted of a treatment."""
+    helped, failed = counts[treatment, True], counts[treatment, False]
+    return Posterior(alpha + helped, beta + failed, helped, failed)
 
 
 def make_lessons(posteriors: Mapping[Treatment, Posterior]) -> list[Lesson]:

@@ -1,8 +1,12 @@
-"""The main loop of medic: the work of the leader as a task, and what the beats say of it."""
+"""The main loop of medic: the work of the leader as a task, what the beats say of it, and its metrics.
+
+Another thread than the event loop's reads the metrics, on METRICS_PORT.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -13,15 +17,17 @@ from marketswarm.agent.outage_state import MONITOR, AlertRule
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.keys import MEDIC_DRY, MEDIC_LEASE, dry_run_key, own_lease_key
+from marketswarm.metrics import Family, MetricTable
 from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.alert_follower import AlertFollower
 from services.medic.decision import LEASE_SEC
+from services.medic.facts import RestartOwner
 from services.medic.medic import Medic
-from services.medic.metrics import collect_metrics
 from services.medic.owners.embedded_fleet import EmbeddedFleet, FleetLogs
 from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
 from services.medic.remedies import Remedy
+from services.medic.repair import RepairState
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment, MedicSettings
 
@@ -34,6 +40,21 @@ _DRY_MONITOR: Final[AlertRule] = replace(
     MONITOR, stream=dry_run_key(MONITOR.stream), states=dry_run_key(MONITOR.states)
 )
 """Where a dry run keeps what its rules find: the healer copies nothing from there, so no person is told."""
+_HELP: Final = {
+    "repairs{state}": "Open repairs, by their state.",
+    "entries_total{what}": "Entries of timelines that were written, by what they say.",
+    "orders_total{remedy,result}": "Remedies that were ordered, by the remedy and the outcome.",
+    "alerts_total{what}": "Entries of the alert log that were seen, by what they were.",
+    "rules_holding{rule}": "For how many subjects a rule holds.",
+    "events_total{kind}": "Events put on medic:alerts, which the healer copies: miss, ok, unwatched.",
+    "diagnoses_total{result}": "Questions to the second tier, by outcome.",
+    "engine_requests_total{request,result}": "Requests to the container engine, by outcome.",
+    "systemd_requests_total{request,result}": "Calls to systemd, by outcome.",
+    "leading": "1 while this process is the one that acts.",
+    "fuse_blown": "1 after too many remedies, until a person approves.",
+    "round_seconds": "The processor time of the last look at the fleet.",
+}
+_METRICS: Final = MetricTable("marketswarm_medic_", _HELP)
 
 
 async def main() -> int:
@@ -150,3 +171,27 @@ def make_second_tier(
     from services.medic.diagnosis.second_tier import SecondTier  # noqa: PLC0415 - loads httpx, 9 MB
 
     return SecondTier(me, get_ladder, logs)
+
+
+def collect_metrics(medic: Medic, alerts: AlertFollower) -> Iterator[Family]:
+    states = Counter(repair.state for repair in list(medic.planner.repairs.values()))
+    holding = Counter(name.partition("/")[0] for name in medic.rules.holding.copy())
+    return _METRICS.collect(
+        repairs={state: states[state] for state in RepairState if state is not RepairState.RESOLVED},
+        entries_total=medic.entries,
+        orders_total=medic.orders,
+        alerts_total=alerts.seen,
+        rules_holding={rule: holding[rule] for rule in medic.rules.names},
+        events_total=medic.rules.alerts.published,
+        diagnoses_total=medic.second_tier.counts if medic.second_tier else {},
+        engine_requests_total=_count_requests(medic, RestartOwner.ENGINE),
+        systemd_requests_total=_count_requests(medic, RestartOwner.SYSTEMD),
+        leading=medic.is_leading,
+        fuse_blown=medic.planner.fuse.blown_at is not None,
+        round_seconds=medic.round_sec,
+    )
+
+
+def _count_requests(medic: Medic, kind: RestartOwner) -> Counter[tuple[str, str]]:
+    owners = (owner for owner in medic.owners if kind in owner.restarts_for)
+    return sum((owner.requests.copy() for owner in owners), Counter())

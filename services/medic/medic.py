@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, Lease, LeaseLost
-from marketswarm.operator.healing import EntryKind, OutageEvidence
+from marketswarm.operator.healing import EntryKind, OutageEvidence, read_forgotten_at
 from marketswarm.redactor import list_secrets
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
+from services.medic.diagnosis.bundle import DiagnosisEvidence
 from services.medic.diagnosis.outage_evidence import EvidenceCollector
 from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
@@ -204,7 +205,7 @@ class Medic:
         experience = self.planner.experience
         if not self._get_settings().uses_record or (experience.is_loaded and not self.planner.repairs):
             return
-        since = await store.load_forgotten_at()
+        since = await read_forgotten_at(store.bus)
         if experience.is_loaded:
             experience.forget(since)
         else:
@@ -232,7 +233,7 @@ class Medic:
             beat = None if seen is None else seen.state.beats.get(repair.svc)
             notes = [f"the service says: {beat.detail}"] if beat is not None and beat.detail else []
             notes += [f"rule {name} holds: {why}" for name, why in self.rules.list_holding(repair.svc)]
-            tier.begin(repair, reason, self.facts, notes, readings)
+            tier.begin(repair, reason, self.facts, DiagnosisEvidence(notes=notes, readings=readings))
 
     def report_work(self, now: float) -> None:
         """Have the rules evaluated that are about the medic's own work, if it is time."""

@@ -12,7 +12,6 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError, NoBusError
 from marketswarm.detector import Reason, State
-from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.operator.maintenance import MaintenanceWindow, find_windows, is_window_open
 from marketswarm.operator.silences import Silence, read_silences
 from marketswarm.status.fleet_state import FleetState, read_fleet_state
@@ -31,7 +30,7 @@ MAX_BOOTS: Final = 50
 LATE_INTERVALS: Final = 1.5
 LATE_SHARE: Final = 0.6
 """A service that is up is late after so many intervals without a beat, and so much of its timeout."""
-_HEALTH = {State.UP: Health.UP, State.DOWN: Health.DOWN}
+_HEALTH: Final[Mapping[State | None, Health]] = {State.UP: Health.UP, State.DOWN: Health.DOWN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,8 @@ class BeatsInTurn:
 
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
-        self._replaced: dict[
-            str, dict[str, float]
-        ] = {}  # when a process was replaced as the last one to beat
+        self._replaced: dict[str, dict[str, float]] = {}
+        """When each process was replaced as the last one to beat."""
         self._in_turn: dict[str, float] = {}
 
     def forget(self, services: Collection[str]) -> None:
@@ -249,13 +247,16 @@ class FleetObserver:
         status = None if beat is None else beat.status
         silence_sec = seen.find_silence(svc, timeout_sec)
         late_sec = max(LATE_INTERVALS * interval_sec, LATE_SHARE * timeout_sec)
+        in_turn_sec = max(IN_TURN_SEC, IN_TURN_INTERVALS * interval_sec)
         # it beats, and somebody else says that it fails: what an alert is about, no remedy of ours is for
         is_reported = entry is not None and entry.via is not None and not seen.is_silent(svc)
-        is_up = entry is not None and (is_reported or entry.verdict is State.UP)
+        verdict = None if entry is None else entry.verdict
+        health = Health.UP if is_reported else _HEALTH.get(verdict, Health.UNKNOWN)
+        is_up = health is Health.UP
         down_since = entry.down_since() or entry.since or entry.ts or None if entry and not is_up else None
         return TargetFacts(
             svc=svc,
-            health=_find_health(entry, is_reported=is_reported),
+            health=health,
             down_since=down_since,
             down_sec=None if down_since is None else max(0.0, seen.wall - down_since),
             boot=boot,
@@ -267,12 +268,7 @@ class FleetObserver:
             processes=tuple(each.facts for each in processes),
             is_cut_off=svc in seen.owned_by_silent,
             blocked=find_wish(svc, section, seen),
-            beats_in_turn=self._in_turn.note(
-                svc,
-                None if beat is None else beat.boot,
-                now,
-                max(IN_TURN_SEC, IN_TURN_INTERVALS * interval_sec),
-            ),
+            beats_in_turn=self._in_turn.note(svc, None if beat is None else beat.boot, now, in_turn_sec),
             replicas=section.replicas or 1,
             depends_on=section.depends_on,
             severity=section.severity,
@@ -286,12 +282,6 @@ class FleetObserver:
             each = {svc: (truth.timeout_of(svc), truth.interval_of(svc)) for svc in truth.services}
             self._timings = truth, each
         return self._timings[1][svc]
-
-
-def _find_health(entry: RosterEntry | None, *, is_reported: bool) -> Health:
-    if entry is None:
-        return Health.UNKNOWN
-    return Health.UP if is_reported else _HEALTH.get(entry.verdict, Health.UNKNOWN)
 
 
 def find_wish(svc: str, section: Service, seen: FleetObservation) -> Refusal | None:

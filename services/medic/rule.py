@@ -16,7 +16,9 @@ from marketswarm.event import Severity
 from marketswarm.keys import RESERVED_PREFIXES
 from marketswarm.operator.remedies import ARCHIVE, SOURCES
 from marketswarm.operator.service_reports import DatedTable
+from marketswarm.status.probe_past import list_target_names
 from marketswarm.truth import ESCALATED_RULE, PROPOSED_RULE, Truth, find_probe_targets
+from marketswarm.truth.document_edit import MASSIVE
 from services.medic.metric import (
     CONNECTION_METRICS,
     COUNTERS,
@@ -46,8 +48,6 @@ _REPEAT: Final = re.compile(r"\{(\d*+),?(\d*+)\}")
 
 STOPPED_RULE: Final = "stopped"
 """The rule of ours that no medic can act, which a medic that waits for a leader tells of, too."""
-MASSIVE: Final = "massive"
-"""The service whose targets are the probes."""
 
 RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
 Limit = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
@@ -252,12 +252,6 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
 """The rules that are in force unless the truth says otherwise."""
 
 
-def merge_rules(own: Mapping[str, MonitorRule | None], *, shipped: bool) -> dict[str, MonitorRule]:
-    """Return the rules in force: ours, and those of a truth in their place; None there takes a rule out."""
-    merged: dict[str, MonitorRule | None] = {**(SHIPPED if shipped else {}), **own}
-    return {name: rule for name, rule in merged.items() if rule is not None}
-
-
 def list_pairs(rules: Mapping[str, MonitorRule], truth: Truth) -> dict[str, tuple[str, MonitorRule]]:
     """Return by the name `<rule>/<subject>` each rule with each subject that the truth names.
 
@@ -267,7 +261,7 @@ def list_pairs(rules: Mapping[str, MonitorRule], truth: Truth) -> dict[str, tupl
     subjects = {
         MetricSubject.SERVICE: tuple(truth.services),
         MetricSubject.BUS: tuple(truth.bus_names()),
-        MetricSubject.PROBE: list_probes(truth),
+        MetricSubject.PROBE: list_target_names(truth),
         MetricSubject.HOST: (HOST,),
         MetricSubject.FLEET: (FLEET,),
         MetricSubject.DATABASE: (DATABASE,) if ARCHIVE in truth.services else (),
@@ -282,21 +276,11 @@ def list_pairs(rules: Mapping[str, MonitorRule], truth: Truth) -> dict[str, tupl
     return {name: pair for _, (name, pair) in zip(range(MAX_PAIRS), pairs, strict=False)}
 
 
-def list_probes(truth: Truth) -> tuple[str, ...]:
-    """Return the names of massive's targets."""
-    return tuple(name for name, _ in _find_probes(truth))
-
-
 def list_probes_by_service(truth: Truth) -> dict[str, list[str]]:
     """Return by service the names of massive's targets that depend on it, and so show whether it works."""
+    needed = {target.svc: target.depends_on for target in find_probe_targets(truth)}
     found: dict[str, list[str]] = {}
-    for name, needed in _find_probes(truth):
-        for svc in needed:
+    for name in list_target_names(truth):
+        for svc in needed[f"{MASSIVE}/{name}"]:
             found.setdefault(svc, []).append(name)
     return found
-
-
-def _find_probes(truth: Truth) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the name of each target of massive, once, and what it depends on."""
-    owned = ((*target.svc.partition("/"), target.depends_on) for target in find_probe_targets(truth))
-    return list({name: needed for owner, _, name, needed in owned if owner == MASSIVE}.items())

@@ -29,7 +29,6 @@ from services.medic.rule import (
     MonitorRule,
     RuleName,
     list_pairs,
-    merge_rules,
 )
 
 MAX_GAP_SEC: Final = 10.0
@@ -259,7 +258,9 @@ class HealingSettings(ServiceConfig):
         return rules
 
     def rules_in_force(self) -> dict[str, MonitorRule]:
-        return merge_rules(self.rules, shipped=self.shipped_rules)
+        """Return our rules, and those of the truth in their place; None there takes a rule out."""
+        merged: dict[str, MonitorRule | None] = {**(SHIPPED if self.shipped_rules else {}), **self.rules}
+        return {name: rule for name, rule in merged.items() if rule is not None}
 
     @property
     def reject_limit(self) -> float | None:

@@ -29,9 +29,9 @@ from marketswarm.operator.healing import (
     TimelineEntry,
     fold_incidents,
     make_diagnosis_field,
-    read_forgotten_at,
     read_timeline,
 )
+from marketswarm.pages import split_pages
 from services.medic.guards import Fuse
 from services.medic.planner import RepairPlan
 from services.medic.repair import Repair, RepairState, find_proposal
@@ -92,8 +92,7 @@ async def read_state(
     """
     repairs: list[Repair] = []
     unusable: list[str] = []
-    wanted = list(services)
-    for names in (wanted[at : at + _NAMES_AT_ONCE] for at in range(0, len(wanted), _NAMES_AT_ONCE)):
+    for names in split_pages(services, _NAMES_AT_ONCE):
         (found,) = await read_fields(bus, [key], [make_repair_field(svc) for svc in names])
         for svc in names:
             raw = found.get(make_repair_field(svc).encode())
@@ -232,10 +231,6 @@ class MedicStore:
         if unusable:
             report_unusable(self.bus.name, MEDIC_INCIDENTS, f"{unusable} entries")
         return entries
-
-    async def load_forgotten_at(self) -> float:
-        """Return until when incidents teach nothing, in epoch seconds."""
-        return await read_forgotten_at(self.bus)
 
     async def load_questions(self) -> Fuse:
         """Return the last questions to the second tier; none if they can't be used."""

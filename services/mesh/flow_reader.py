@@ -3,12 +3,13 @@
 The cost of one reading for the server is limited.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
+from marketswarm.pages import split_pages
 
 READ_FLOW: Final = Script.beside("services.mesh", "read_flow.lua")
 KEYS_PER_STEP: Final = 25  # half a millisecond of the server's time
@@ -60,7 +61,7 @@ async def read_keys(
 ) -> dict[str, KeyReading]:
     """Return a reading of each key; of the streams in `length_only` their length alone. Raises BusError."""
     seen: dict[str, KeyReading] = {}
-    for batch in _batches(names):
+    for batch in split_pages(names, KEYS_PER_STEP):
         flags = [int(name in length_only) for name in batch]
         at_ms, *found = await bus.script(READ_FLOW, batch, [MAX_GROUPS, MAX_ENTRY_BYTES, *flags])
         try:
@@ -68,15 +69,11 @@ async def read_keys(
         except (TypeError, ValueError, AttributeError) as error:
             raise BusError(bus.name, "error", f"an unexpected answer ({type(error).__name__})") from None
     absent = [name for name, one in seen.items() if one.kind == "none"]
-    for batch in _batches(absent):
+    for batch in split_pages(absent, KEYS_PER_STEP):
         for name, count in await bus.ask(bus.client.pubsub_numsub(*batch)):
             if count:
                 seen[name.decode("utf-8", "replace")] = KeyReading("channel", int(count))
     return seen
-
-
-def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (names[at : at + KEYS_PER_STEP] for at in range(0, len(names), KEYS_PER_STEP))
 
 
 def parse_key(found: Any, at_ms: int) -> KeyReading:

@@ -5,11 +5,12 @@ restarted once each are a deployment, and one that is restarted ten times is a c
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from marketswarm.beat import Beat, BeatForm, Sender
+from marketswarm.bus.stored_values import get_list, parse_count
 
 HOUR_SEC: Final = 3600.0
 MAX_RESTARTS_PER_HOUR: Final = 5
@@ -17,6 +18,8 @@ MAX_RESTARTS_PER_HOUR: Final = 5
 CALM_RESTARTS_PER_HOUR: Final = 2
 """A crash loop ends at this many: with one limit for both, it would begin and end again and again."""
 MAX_RESTART_TIMES: Final = 100  # times that are kept: a process may restart each second
+MAX_RESTARTS: Final = 2**52
+"""A stored count above this is invalid: it must be possible to keep counting within the range of JSON."""
 SKEW_SEC: Final = 5.0
 OVERDUE: Final = 1.5  # intervals of silence after which an instance may have been replaced
 
@@ -51,17 +54,20 @@ class RestartHistory:
         return {"restarts": self.restarts, "restarted_at": times, "crash_loop": self.is_looping}
 
 
-def restore_history(
-    restarts: int, times: Iterable[float], is_looping: bool, now: float, wall: float
-) -> RestartHistory:
+def parse_history(found: Mapping[str, Any], now: float, wall: float) -> RestartHistory | None:
     """Return the restart history that `to_json` wrote, without restarts that are over an hour old.
 
     A crash loop that grew calm since then has ended. If the wall clock was set back meanwhile, a time in the
-    future counts as now.
+    future counts as now. None stands for a history without a usable count.
     """
-    ago = sorted((max(0.0, wall - at) for at in times), reverse=True)
+    restarts = parse_count(found.get("restarts"))
+    if restarts is None or restarts > MAX_RESTARTS:
+        return None
+    stored = get_list(found.get("restarted_at"))[-MAX_RESTART_TIMES:]
+    ago = sorted((max(0.0, wall - at) for at in stored if isinstance(at, (int, float))), reverse=True)
     recent = deque((now - each for each in ago if each < HOUR_SEC), MAX_RESTART_TIMES)
-    return RestartHistory(restarts, recent, is_looping and len(recent) > CALM_RESTARTS_PER_HOUR)
+    is_looping = found.get("crash_loop") is True and len(recent) > CALM_RESTARTS_PER_HOUR
+    return RestartHistory(restarts, recent, is_looping)
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
 from marketswarm.settings import CommonSettings
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import AccessPoint
-from services.mesh.instance import MAX_RESTART_TIMES, Instance, RestartHistory, restore_history
+from services.mesh.instance import Instance, parse_history
 from services.mesh.listener import MAX_EVENTS, BeatListener, UnknownServices
 from services.mesh.topology import MAX_DEPARTED, MAX_INSTANCES, Departed, MeshEvent, Topology
 
@@ -26,8 +26,6 @@ BUS_SEC: Final = 10.0
 """Longer than a read or write may take: waiting for a bus must not count as hanging."""
 KEPT_SEC: Final = 86_400
 """The seconds for which the topology is kept after its last write; readers compute its age from the rest."""
-MAX_RESTARTS: Final = 2**52
-"""A stored count above this is invalid: it must be possible to keep counting within the range of JSON."""
 MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024  # more than a hundred thousand services need
 BEAT_KEYS: Final = ("i", "boot", "rev", "status", "detail", "every", "host", "version", "started")
 Number = (int, float)
@@ -104,7 +102,7 @@ def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) ->
     plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
     payload = orjson.dumps({"svc": svc, "ts": last_ts if isinstance(last_ts, Number) else None, **plain})
     last = parse_beat(payload, svc)
-    history = _parse_history(found, now, wall)
+    history = parse_history(found, now, wall)
     if isinstance(last, MalformedBeat) or history is None or first_ts is None:
         return None
     boot, who = last.boot or "", parse_sender(payload)
@@ -113,20 +111,10 @@ def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) ->
 
 def _parse_departed(stored: Any, now: float, wall: float) -> Departed | None:
     found = get_object(stored)
-    boot, ts, history = found.get("boot"), parse_epoch(found.get("ts")), _parse_history(found, now, wall)
+    boot, ts, history = found.get("boot"), parse_epoch(found.get("ts")), parse_history(found, now, wall)
     if not isinstance(boot, str) or ts is None or history is None:
         return None
     return Departed(boot[:100], history, ts)
-
-
-def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> RestartHistory | None:
-    restarts = parse_count(found.get("restarts"))
-    if restarts is None or restarts > MAX_RESTARTS:
-        return None
-    times = [
-        float(at) for at in get_list(found.get("restarted_at"))[-MAX_RESTART_TIMES:] if isinstance(at, Number)
-    ]
-    return restore_history(restarts, times, found.get("crash_loop") is True, now, wall)
 
 
 def compute_pause_sec(topology: Topology) -> float:

@@ -32,8 +32,8 @@ from services.massive.market.status import MarketStatus
 from services.massive.probes.monitor import collect_metrics
 from services.massive.probes.publish import ResultPublisher
 from services.medic.alert_follower import AlertFollower
+from services.medic.loop import collect_metrics as collect_medic_metrics
 from services.medic.medic import Medic
-from services.medic.metrics import collect_metrics as collect_medic_metrics
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment
 from services.mesh.listener import BeatListener

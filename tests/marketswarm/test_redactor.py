@@ -45,7 +45,7 @@ def bundle_of(evidence, redactor=None):
         {"feed": target, "mesh": TargetFacts(svc="mesh", health=Health.UP, depends_on=("feed",))}
     )
     return make_bundle(
-        escalated(), "escalated", facts, evidence, known=Remedy, redactor=redactor or Redactor()
+        escalated(), "escalated", facts, evidence, known=Remedy, redact=(redactor or Redactor()).redact
     ).decode()
 
 
@@ -400,7 +400,7 @@ def test_a_bundle_is_bounded_and_says_what_is_known():
         notes=["x " * 5000] * 500, changes=["~ a"] * 500, logs="l " * 20_000, commits="c\n" * 9000
     )
     facts = FleetFacts({"feed": TargetFacts(svc="feed", health=Health.DOWN)})
-    raw = make_bundle(repair, "escalated", facts, evidence, known=[Remedy.WAIT], redactor=Redactor())
+    raw = make_bundle(repair, "escalated", facts, evidence, known=[Remedy.WAIT], redact=Redactor().redact)
     assert len(raw) < 64 * 1024
     assert orjson.loads(bundle_of(DiagnosisEvidence(logs="a line\n" * 3000 + "the last")))["logs"].endswith(
         "a line\nthe last"

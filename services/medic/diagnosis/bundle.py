@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from marketswarm.channels.text import printable_lines, replace_surrogates, truncate
 from marketswarm.net.chat import BadAnswerError, parse_json
 from marketswarm.operator.healing import MAX_DIAGNOSIS, MAX_PATCH, MAX_REMEDIES, TimelineEntry
-from marketswarm.redactor import Redactor
 from marketswarm.text import map_texts
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.remedies import Remedy
@@ -60,12 +59,11 @@ def make_bundle(
     evidence: DiagnosisEvidence,
     *,
     known: Iterable[Remedy],
-    redactor: Redactor,
-    is_late: Callable[[], bool] = lambda: False,
+    redact: Callable[..., str],
 ) -> bytes:
-    """Return the bundle of a repair as JSON. All text in it was redacted before it was cut.
+    """Return the bundle of a repair as JSON, with `known` as the remedies that an answer may name.
 
-    What is not redacted when `is_late` returns True is left out.
+    All text in it was redacted before it was cut; `redact` is that of a `Redactor`.
     """
     target = facts.targets.get(repair.svc)
     attempts = [{"remedy": each.remedy, "verdict": each.verdict} for each in repair.attempts]
@@ -84,16 +82,16 @@ def make_bundle(
         "notes": list(evidence.notes)[:MAX_LINES],
         "truth_changes": list(evidence.changes)[:MAX_LINES],
     }
-    logs = redactor.redact(evidence.logs, is_late=is_late)  # the last whole lines of it are kept
+    logs = redact(evidence.logs)  # the last whole lines of it are kept
 
     # ten times as much is redacted as is kept: what is removed may be most of it
     def clean(text: str) -> str:
-        return truncate(redactor.redact(text, 10 * MAX_LINE, is_late), MAX_LINE, len)
+        return truncate(redact(text, 10 * MAX_LINE), MAX_LINE, len)
 
     cleaned = map_texts(bundle, clean)
     cleaned["logs"] = logs if len(logs) <= MAX_BLOCK else logs[-MAX_BLOCK:].partition("\n")[2]
-    cleaned["source"] = truncate(redactor.redact(evidence.source, is_late=is_late), MAX_BLOCK, len)
-    cleaned["commits"] = truncate(redactor.redact(evidence.commits, is_late=is_late), MAX_BLOCK, len)
+    cleaned["source"] = truncate(redact(evidence.source), MAX_BLOCK, len)
+    cleaned["commits"] = truncate(redact(evidence.commits), MAX_BLOCK, len)
     return orjson.dumps({"target": repair.svc, "remedies": sorted(map(str, known)), **cleaned})
 
 

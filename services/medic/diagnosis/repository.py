@@ -4,12 +4,11 @@ A log may name any file, since others write it. So only what the last commit hol
 read, by `git cat-file`: no other file, no link that leads out of it, and nothing that was never committed.
 """
 
-import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from marketswarm.channels.exec import ENV_NAMES, read_command
+from marketswarm.channels.exec import read_command
 
 COMMITS: Final = 20
 GIT_SEC: Final = 10.0
@@ -59,10 +58,9 @@ def find_frames(logs: str, folder: Path) -> list[tuple[str, int]]:
 
 async def _run_git(folder: Path, *words: str) -> str | None:
     """Return what Git writes; None if it can't be run, fails, or writes too much."""
-    env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
     command = ("git", "-C", str(folder), *words)
     try:
-        code, output = await read_command(command, b"", env, GIT_SEC, MAX_OUTPUT_BYTES + 1)
+        code, output = await read_command(command, GIT_SEC, MAX_OUTPUT_BYTES + 1)
     except (OSError, TimeoutError):
         return None
     return output.decode("utf-8", "replace") if code == 0 and len(output) <= MAX_OUTPUT_BYTES else None

@@ -9,20 +9,20 @@ import os
 import shlex
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import orjson
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
-from marketswarm.channels.exec import ENV_NAMES, read_command
+from marketswarm.channels.exec import read_command
 from marketswarm.net.chat import BadAnswerError, ChatClient, ChatQuestion, ChatStatusError
 from marketswarm.net.http import HttpError
 from marketswarm.operator.healing import DiagnosisRecord, TimelineEntry
 from marketswarm.redactor import Redactor, list_secrets
-from marketswarm.status.revisions import read_revisions
 from marketswarm.tasks import end_tasks
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.diff import diff_truths, format_changes
@@ -41,6 +41,7 @@ from services.medic.guards import Fuse
 from services.medic.owners.log_source import LogSource, read_log_end
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
+from services.medic.remedies.rollback import read_newest_revisions
 from services.medic.repair import AttemptVerdict, Repair, RepairState
 from services.medic.settings import FuseSettings, MedicEnvironment
 
@@ -75,12 +76,6 @@ def find_reason(repair: Repair, suspect: Mapping[str, str]) -> str | None:
         return suspect[repair.svc]
     last = repair.attempts[-FAILURES:]
     return "failures" if len(last) == FAILURES and all(each.verdict in _BAD for each in last) else None
-
-
-def _begin_to_redact() -> Callable[[], bool]:
-    """Return what says that REDACT_SEC are over from now on."""
-    until = time.monotonic() + REDACT_SEC
-    return lambda: time.monotonic() >= until
 
 
 class SecondTier:
@@ -135,19 +130,11 @@ class SecondTier:
             self.questions = self.questions.add(BUDGET, now)
         return chosen
 
-    def begin(
-        self,
-        repair: Repair,
-        reason: str,
-        facts: FleetFacts,
-        notes: Collection[str],
-        readings: Mapping[str, float],
-    ) -> None:
+    def begin(self, repair: Repair, reason: str, facts: FleetFacts, known: DiagnosisEvidence) -> None:
         """Begin to ask for a diagnosis of a repair; `take` returns it later.
 
-        `notes` is what the service and the rules say, `readings` what was measured last (percent by metric).
+        `known` has what the service and the rules say, and what was measured last; the rest is read now.
         """
-        known = DiagnosisEvidence(notes=tuple(notes), readings=readings)
         self.me.log.info("medic.diagnosis_asked", svc=repair.svc, incident=repair.incident, reason=reason)
         self._asking = asyncio.ensure_future(self._ask(repair, reason, facts, known))
 
@@ -188,16 +175,16 @@ class SecondTier:
 
     def _build_record(self, answer: DiagnosisAnswer, repair: Repair, reason: str) -> DiagnosisRecord:
         """Return an answer as it is stored. Raises BadAnswerError if it is too long for that."""
-        is_late = _begin_to_redact()
+        redact = self._begin_to_redact()
         try:
             record = DiagnosisRecord(
                 svc=repair.svc,
                 incident=repair.incident,
                 ts=time.time(),
                 reason=reason,
-                text=self._redactor.redact(answer.text, is_late=is_late),
+                text=redact(answer.text),
                 remedies=tuple(map(str, answer.remedies)),
-                patch=self._redactor.redact(answer.patch, is_late=is_late),
+                patch=redact(answer.patch),
             )
         except ValueError:  # what was removed can be shorter than the word in its place
             raise BadAnswerError("too_long") from None
@@ -236,27 +223,20 @@ class SecondTier:
             commits=await read_commits(folder),
         )
         # beside the event loop: the lease is renewed on it
-        return await asyncio.to_thread(
-            make_bundle,
-            repair,
-            reason,
-            facts,
-            evidence,
-            known=self._list_known(repair),
-            redactor=self._redactor,
-            is_late=_begin_to_redact(),
-        )
+        make = partial(make_bundle, known=self._list_known(repair), redact=self._begin_to_redact())
+        return await asyncio.to_thread(make, repair, reason, facts, evidence)
+
+    def _begin_to_redact(self) -> Callable[..., str]:
+        """Return what removes secrets from a text, until REDACT_SEC are over from now on."""
+        until = time.monotonic() + REDACT_SEC
+        return partial(self._redactor.redact, is_late=lambda: time.monotonic() >= until)
 
     async def _read_changes(self) -> list[str]:
         """Return the difference of the last two truths, a line each."""
-        documents: list[bytes] = []
         try:
-            async for revision in read_revisions(self.me.bus(SYSTEM)):
-                documents.append(revision.document)
-                if len(documents) > 1:
-                    break
-            if len(documents) > 1:
-                new, old = (parse_truth(each).truth for each in documents)
+            newest = await read_newest_revisions(self.me.bus(SYSTEM), 2)
+            if len(newest) > 1:
+                new, old = (parse_truth(each.document).truth for each in newest)
                 return list(format_changes(diff_truths(old, new)))
         except (BusError, ValueError):
             return ["the revisions can't be read"]
@@ -265,10 +245,9 @@ class SecondTier:
     async def _run(self, bundle: bytes) -> bytes:
         """Return what the command writes; it reads the instruction and the bundle. Raises BadAnswerError."""
         body = orjson.dumps({"instruction": INSTRUCTION, "bundle": orjson.Fragment(bundle)})
-        env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
         within_sec = self.me.settings.medic_diagnosis_sec
         try:
-            code, content = await read_command(self._command, body, env, within_sec, MAX_ANSWER_BYTES + 1)
+            code, content = await read_command(self._command, within_sec, MAX_ANSWER_BYTES + 1, body)
         except TimeoutError:
             raise BadAnswerError("timeout") from None
         except OSError:

@@ -19,6 +19,7 @@ import orjson
 from marketswarm.bus.stored_values import parse_count, parse_epoch, parse_text
 from services.medic.facts import ProcessFacts
 from services.medic.owners.log_source import LogEntry
+from services.medic.owners.owner import UnusableAnswerError
 
 MAX_CONTAINERS: Final = 500
 """The most containers that an engine may list for one fleet."""
@@ -60,11 +61,6 @@ class ContainerState(StrEnum):
 
 
 _WAITING: Final = frozenset({ContainerState.CREATED, ContainerState.RESTARTING})
-_RUNNING: Final = frozenset({ContainerState.RUNNING})
-
-
-class BadAnswerOfEngineError(Exception):
-    """An answer of the engine can't be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,8 @@ class ListedContainer:
 class InspectedContainer:
     """A container as the engine knows it. `started_at` is the engine's text, `started` its epoch seconds.
 
-    `has_terminal` says that its log comes as it is, and not in frames.
+    `has_terminal` says that its log comes as it is, and not in frames. `age_sec` is the time since its start
+    when it was inspected.
     """
 
     id: str
@@ -97,6 +94,7 @@ class InspectedContainer:
     exit_code: int
     is_oom_killed: bool
     has_terminal: bool
+    age_sec: float = 0.0
 
     @property
     def identity(self) -> str:
@@ -109,7 +107,7 @@ class InspectedContainer:
         One that ended and that the engine does not start again was stopped, as far as the engine says: it
         keeps no record of who ended it.
         """
-        is_waiting, runs = self.state in _WAITING, self.state in _RUNNING
+        is_waiting, runs = self.state in _WAITING, self.state is ContainerState.RUNNING
         return ProcessFacts(
             self.identity,
             is_waiting=is_waiting,
@@ -148,17 +146,17 @@ def parse_listing(body: bytes, services: Container[str], project: str | None) ->
     """Return the containers that are labelled as these services; one that was run by hand is left out.
 
     With a project, only its containers count, whatever the engine, or a proxy before it, made of the filter.
-    Raises BadAnswerOfEngineError, also if one entry can't be used: it may be that of any service.
+    Raises UnusableAnswerError, also if one entry can't be used: it may be that of any service.
     """
     found = _parse_json(body)
     if not isinstance(found, list):
-        raise BadAnswerOfEngineError("no list")
+        raise UnusableAnswerError("no list")
     if len(found) > MAX_CONTAINERS:
-        raise BadAnswerOfEngineError(f"more than {MAX_CONTAINERS} containers")
+        raise UnusableAnswerError(f"more than {MAX_CONTAINERS} containers")
     entries = (_parse_listed(each, project) for each in found)
     listed = [each for each in entries if each is not None and each.svc in services]
     if len({each.id for each in listed}) < len(listed):
-        raise BadAnswerOfEngineError("an id twice")
+        raise UnusableAnswerError("an id twice")
     return listed
 
 
@@ -166,7 +164,7 @@ def _parse_listed(entry: Any, project: str | None) -> ListedContainer | None:
     labels = entry.get("Labels") if isinstance(entry, dict) else None
     found = entry.get("Id") if isinstance(labels, dict) else None
     if not isinstance(labels, dict) or type(found) is not str or not _ID.fullmatch(found):
-        raise BadAnswerOfEngineError("an entry without an id or labels")
+        raise UnusableAnswerError("an entry without an id or labels")
     if project is not None and labels.get(COMPOSE_PROJECT) != project:
         return None
     named = labels.get(SERVICE_LABEL) or (None if project is None else labels.get(COMPOSE_SERVICE))
@@ -187,20 +185,20 @@ def _is_agent(entry: Mapping[str, Any], labels: Mapping[str, Any]) -> bool | Non
 
 
 def parse_inspected(body: bytes, container_id: str) -> InspectedContainer:
-    """Return the container with this id. Raises BadAnswerOfEngineError."""
+    """Return the container with this id. Raises UnusableAnswerError."""
     found = _parse_json(body)
     if not isinstance(found, dict) or found.get("Id") != container_id:
-        raise BadAnswerOfEngineError("another container")
+        raise UnusableAnswerError("another container")
     said = found.get("State")
     if not isinstance(said, dict):
-        raise BadAnswerOfEngineError("no state")
+        raise UnusableAnswerError("no state")
     state, restarts = _parse_state(said.get("Status")), parse_count(found.get("RestartCount"))
     exit_code, is_oom_killed = parse_count(said.get("ExitCode")), said.get("OOMKilled")
     started_at = said.get("StartedAt")
     if state is None or restarts is None or exit_code is None or exit_code > _MAX_EXIT_CODE:
-        raise BadAnswerOfEngineError("a state, a count or an exit code that can't be used")
+        raise UnusableAnswerError("a state, a count or an exit code that can't be used")
     if type(is_oom_killed) is not bool or type(started_at) is not str or not _MOMENT.fullmatch(started_at):
-        raise BadAnswerOfEngineError("a start or an OOM kill that can't be used")
+        raise UnusableAnswerError("a start or an OOM kill that can't be used")
     started, config = _parse_moment(started_at), found.get("Config")
     has_terminal = isinstance(config, dict) and config.get("Tty") is True
     return InspectedContainer(
@@ -209,16 +207,16 @@ def parse_inspected(body: bytes, container_id: str) -> InspectedContainer:
 
 
 def parse_usage(body: bytes, container_id: str) -> ContainerUsage:
-    """Return what the container with this id takes. Raises BadAnswerOfEngineError."""
+    """Return what the container with this id takes. Raises UnusableAnswerError."""
     found = _parse_json(body)
     if not isinstance(found, dict) or found.get("id", container_id) not in (container_id, ""):
-        raise BadAnswerOfEngineError("another container")
+        raise UnusableAnswerError("another container")
     memory, cpu = found.get("memory_stats"), found.get("cpu_stats")
     if not isinstance(memory, dict) or not isinstance(cpu, dict):
-        raise BadAnswerOfEngineError("no memory or processor time")
+        raise UnusableAnswerError("no memory or processor time")
     details, times = memory.get("stats", {}), cpu.get("cpu_usage", {})
     if not isinstance(details, dict) or not isinstance(times, dict):
-        raise BadAnswerOfEngineError("details of memory or processor time that can't be used")
+        raise UnusableAnswerError("details of memory or processor time that can't be used")
     usage, limit = _parse_amount(memory.get("usage")), _parse_amount(memory.get("limit"))
     cache = next((_parse_amount(details[name]) or 0 for name in _CACHES if name in details), 0)
     if usage is not None and cache < usage:
@@ -228,11 +226,11 @@ def parse_usage(body: bytes, container_id: str) -> ContainerUsage:
 
 
 def _parse_amount(value: Any) -> int | None:
-    """Return a number of bytes or nanoseconds. Raises BadAnswerOfEngineError if it is not one."""
+    """Return a number of bytes or nanoseconds. Raises UnusableAnswerError if it is not one."""
     if value is None:
         return None
     if type(value) is not int or not 0 <= value <= _MAX_AMOUNT:
-        raise BadAnswerOfEngineError("an amount that can't be used")
+        raise UnusableAnswerError("an amount that can't be used")
     return value
 
 
@@ -240,7 +238,7 @@ def find_complaint(body: bytes) -> str:
     """Return what an engine says of a request that it did not follow; empty if it says nothing."""
     try:
         found = _parse_json(body)
-    except BadAnswerOfEngineError:
+    except UnusableAnswerError:
         return ""
     return str(found["message"]) if isinstance(found, dict) and type(found.get("message")) is str else ""
 
@@ -255,7 +253,7 @@ def _parse_json(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise BadAnswerOfEngineError("no JSON") from None
+        raise UnusableAnswerError("no JSON") from None
 
 
 def _parse_state(value: Any) -> ContainerState | None:
@@ -267,11 +265,11 @@ def _parse_moment(text: str) -> float:
     try:
         return parse_epoch(datetime.fromisoformat(text).timestamp()) or 0.0
     except (ValueError, OverflowError):
-        raise BadAnswerOfEngineError("an invalid time") from None
+        raise UnusableAnswerError("an invalid time") from None
 
 
 def parse_log(body: bytes, *, has_terminal: bool) -> list[LogEntry]:
-    """Return the entries of an answer with times. Raises BadAnswerOfEngineError."""
+    """Return the entries of an answer with times. Raises UnusableAnswerError."""
     texts = [body] if has_terminal else _split_frames(body)
     return [_parse_line(line) for text in texts for line in text.split(b"\n") if line]
 
@@ -283,14 +281,14 @@ def _split_frames(body: bytes) -> Iterator[bytes]:
         head = body[at : at + _HEAD_BYTES]
         end = at + _HEAD_BYTES + int.from_bytes(head[4:], "big")
         if len(head) < _HEAD_BYTES or head[0] not in _STREAMS or any(head[1:4]) or end > len(body):
-            raise BadAnswerOfEngineError("a log that is not in frames")
+            raise UnusableAnswerError("a log that is not in frames")
         yield body[at + _HEAD_BYTES : end]
         at = end
 
 
 def _parse_line(line: bytes) -> LogEntry:
-    """Return the entry of a line, whose key is the line with its time. Raises BadAnswerOfEngineError."""
+    """Return the entry of a line, whose key is the line with its time. Raises UnusableAnswerError."""
     stamp = _STAMP.match(line)
     if stamp is None:
-        raise BadAnswerOfEngineError("a line of a log without a time")
+        raise UnusableAnswerError("a line of a log without a time")
     return LogEntry(line, _parse_moment((stamp[1] + stamp[2]).decode()), line[stamp.end() :])

@@ -16,10 +16,10 @@ others a few at a time.
 import asyncio
 import os
 import time
-from collections import Counter
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
@@ -27,12 +27,10 @@ from urllib.parse import quote
 from marketswarm.agent.lease import is_in_time
 from marketswarm.agent.service_modules import find_modules
 from marketswarm.fleet_control import RestartAnswer
-from marketswarm.tasks import gather_all
 from marketswarm.text import escape_text, format_duration
 from services.medic.facts import RestartOwner
 from services.medic.metric import Metric, Readings, find_most
 from services.medic.owners.container import (
-    BadAnswerOfEngineError,
     ContainerState,
     ContainerUsage,
     InspectedContainer,
@@ -48,14 +46,14 @@ from services.medic.owners.container import (
 from services.medic.owners.log_source import MAX_LOG_BYTES, LogEntry, LogError, LogTooLongError, PolledLogs
 from services.medic.owners.owner import (
     ASKED_AT_ONCE,
-    INSPECTED_AGAIN,
     LOOK_SEC,
     MAX_SAID,
     RESTART_SEC,
-    SEEN_AGAIN_SEC,
+    InspectingOwner,
     NoOwnerError,
     OwnedProcess,
-    ProcessOwner,
+    SeenProcess,
+    UnusableAnswerError,
 )
 from services.medic.owners.socket_http import TOO_LONG, SocketAnswer, SocketHttpClient, SocketHttpError
 
@@ -73,14 +71,8 @@ _NOT_DONE: Final = frozenset({400, 401, 403, 405, 409})
 """The answers after which nothing was done; an engine that fails (500) may have ended the container."""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownContainer:
-    """A container as it was when it was inspected last, at `at` by the monotonic clock."""
-
-    listed: ListedContainer
-    container: InspectedContainer
-    at: float
-    age_sec: float
+# a type alone: its values are made by `SeenProcess`, since a frozen value with slots keeps no parameters
+KnownContainer = SeenProcess[ListedContainer, InspectedContainer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,27 +89,26 @@ class _Measured:
     cpu_percent: float | None
 
 
-class ContainerEngine(ProcessOwner):
+class ContainerEngine(InspectingOwner[ListedContainer, InspectedContainer]):
     """The engine behind one Unix socket, or what a proxy before it lets through.
 
-    `known` are the containers of the last look by their ids, running or not; none before `has_read`.
+    `known` are the containers by their ids, running or not.
 
     Args:
         project: the project of Compose; without it, containers are found by `marketswarm.service` alone.
     """
 
     restarts_for: ClassVar = frozenset({RestartOwner.ENGINE})
+    inspecting: ClassVar = "inspect"
 
     def __init__(self, socket: Path, project: str | None, log: Any) -> None:
+        super().__init__(attrgetter("id"))
         self._project, self._log = project, log
         self._http = SocketHttpClient(socket)
-        self.known: dict[str, KnownContainer] = {}
         self._listing: tuple[bytes, Container[str], list[ListedContainer]] = (b"", (), [])
         self._unusable: Collection[str] = ()
         self._measured: dict[str, _Measured] = {}
-        self._complained = set[str]()
-        self._is_unmeasured = self.has_read = False
-        self.requests = Counter()
+        self._is_unmeasured = False
         self.logs = ContainerLogs(self, log)
 
     async def end(self) -> None:
@@ -130,17 +121,14 @@ class ContainerEngine(ProcessOwner):
         if answer.status != 200:
             raise _make_error("list", f"it answers {answer.status}")
         listed = self._parse_listing(answer.body, services)
-        ids = {each.id for each in listed}
-        self.known = {name: each for name, each in self.known.items() if name in ids}
-        self._complained &= ids
-        self._unusable = unusable = await self._inspect_all(self._choose(listed), ends_at)
-        self.has_read = True
+        left_out = await self.inspect_some(listed, partial(self._inspect_listed, ends_at=ends_at))
+        self._unusable = unusable = {each.svc for each in left_out}
         owned = list[OwnedProcess]()
         for each in listed:
             if (known := self.known.get(each.id)) is not None and each.svc not in unusable:
-                facts = known.container.make_facts(known.age_sec + time.monotonic() - known.at)
+                facts = known.found.make_facts(known.found.age_sec + time.monotonic() - known.at)
                 facts = replace(facts, is_protected=_is_protected(each))
-                owned.append(OwnedProcess(each.svc, RestartOwner.ENGINE, facts, known.container.restarts))
+                owned.append(OwnedProcess(each.svc, RestartOwner.ENGINE, facts, known.found.restarts))
         return tuple(owned)
 
     def _parse_listing(self, body: bytes, services: Container[str]) -> list[ListedContainer]:
@@ -148,7 +136,7 @@ class ContainerEngine(ProcessOwner):
         if body != self._listing[0] or services is not self._listing[1]:
             try:
                 self._listing = body, services, parse_listing(body, services, self._project)
-            except BadAnswerOfEngineError as error:
+            except UnusableAnswerError as error:
                 self.requests["list", "unusable"] += 1
                 raise _make_error("list", str(error)) from None
         return self._listing[2]
@@ -162,16 +150,16 @@ class ContainerEngine(ProcessOwner):
         running = [
             each
             for each in self.known.values()
-            if each.container.state is ContainerState.RUNNING
+            if each.found.state is ContainerState.RUNNING
             and each.listed.svc in services
             and each.listed.svc not in self._unusable
         ]
-        ids = {each.container.id for each in running}
+        ids = {each.found.id for each in running}
         self._measured = {name: each for name, each in self._measured.items() if name in ids}
         await self._measure_all(running, time.monotonic() + MEASURE_SEC)
         memory, busy = dict[str, list[float | None]](), dict[str, list[float | None]]()
         for each in running:
-            measured = self._measured.get(each.container.id)
+            measured = self._measured.get(each.found.id)
             memory.setdefault(each.listed.svc, []).append(measured.memory_percent if measured else None)
             busy.setdefault(each.listed.svc, []).append(measured.cpu_percent if measured else None)
         return {
@@ -193,7 +181,7 @@ class ContainerEngine(ProcessOwner):
             return RestartAnswer.REFUSED, "the container runs no agent that may be restarted"
         try:
             found = await self._inspect(container_id, LOOK_SEC)
-        except (NoOwnerError, BadAnswerOfEngineError) as error:
+        except (NoOwnerError, UnusableAnswerError) as error:
             return RestartAnswer.REFUSED, f"not done: {error}"
         if found is None or found.identity != identity:
             return RestartAnswer.CHANGED, "the container was restarted, or is gone"
@@ -216,60 +204,36 @@ class ContainerEngine(ProcessOwner):
 
     # --- what is inspected ---
 
-    def _choose(self, listed: Iterable[ListedContainer]) -> list[ListedContainer]:
-        """Return the containers to inspect: those in another state, and a few others.
+    def has_changed(self, known: KnownContainer, listed: ListedContainer) -> bool:
+        """Return True if its state is another one: its status in words changes by itself as time passes."""
+        return known.found.state is not listed.state
 
-        A status in words is another one after each start, and by itself as time passes: those come first,
-        then what was inspected longest ago.
-        """
-        now = time.monotonic()
-        changed, others = list[ListedContainer](), list[tuple[bool, float, ListedContainer]]()
-        for each in listed:
-            known = self.known.get(each.id)
-            if known is None or known.container.state is not each.state:
-                changed.append(each)
-            elif known.listed != each or now - known.at >= SEEN_AGAIN_SEC:
-                others.append((known.listed == each, known.at, each))
-        others.sort(key=lambda each: each[:2])
-        return changed + [each for _, _, each in others[:INSPECTED_AGAIN]]
+    def warn_unusable(self, listed: ListedContainer, why: str) -> None:
+        """Log a container that can't be used, once until it can be."""
+        svc, short_id = listed.svc, listed.id[:12]
+        self._log.warning("medic.container_unusable", svc=svc, container=short_id, reason=why)
 
-    async def _inspect_all(self, chosen: Iterable[ListedContainer], ends_at: float) -> set[str]:
-        """Inspect containers; return the services of those that can't be used. Raises NoOwnerError."""
-        unusable, limit = set[str](), asyncio.Semaphore(ASKED_AT_ONCE)
-
-        async def inspect(each: ListedContainer) -> None:
-            async with limit:
-                left_sec = ends_at - time.monotonic()
-                if left_sec <= 0:
-                    raise NoOwnerError("the engine does not answer: timeout")
-                try:
-                    container = await self._inspect(each.id, left_sec)
-                except BadAnswerOfEngineError as error:
-                    unusable.add(each.svc)
-                    self.known.pop(each.id, None)  # it is inspected again in the next look
-                    self._complain(each, str(error))
-                    return
-            if container is None:
-                self.known.pop(each.id, None)
-                return
-            self._complained.discard(each.id)
-            age_sec = max(0.0, time.time() - container.started) if container.started else 0.0
-            known = self.known.get(each.id)
-            if known is not None and known.container.identity == container.identity:
-                age_sec = known.age_sec + time.monotonic() - known.at  # the clock may have been set
-            self.known[each.id] = KnownContainer(each, container, time.monotonic(), age_sec)
-
-        await gather_all(map(inspect, chosen))
-        return unusable
+    async def _inspect_listed(self, each: ListedContainer, ends_at: float) -> InspectedContainer | None:
+        """Return a container with its age; None if it is gone. Raises as `_inspect` does."""
+        found = await self._inspect(each.id, ends_at - time.monotonic())
+        known = self.known.get(each.id)
+        if found is None:
+            return None
+        age_sec = max(0.0, time.time() - found.started) if found.started else 0.0
+        if known is not None and known.found.identity == found.identity:
+            age_sec = known.found.age_sec + time.monotonic() - known.at  # the clock may have been set
+        return replace(found, age_sec=age_sec)
 
     async def _inspect(self, container_id: str, within_sec: float) -> InspectedContainer | None:
-        """Return a container; None if it is gone. Raises NoOwnerError and BadAnswerOfEngineError."""
+        """Return a container; None if it is gone. Raises NoOwnerError and UnusableAnswerError."""
+        if within_sec <= 0:
+            raise NoOwnerError("the engine does not answer: timeout")
         path = f"/containers/{container_id}/json"
         answer = await self.ask("inspect", "GET", path, within_sec, MAX_INSPECT_BYTES)
         if answer.status == 404:
             return None
         if answer.status == 500:  # the engine answers, and can't show this one: what is left of it is broken
-            raise BadAnswerOfEngineError("it answers 500")
+            raise UnusableAnswerError("it answers 500")
         if answer.status != 200:
             raise _make_error("inspect", f"it answers {answer.status}")
         return parse_inspected(answer.body, container_id)
@@ -284,22 +248,22 @@ class ContainerEngine(ProcessOwner):
         failed = list[tuple[str, str]]()
 
         async def measure_one(each: KnownContainer) -> None:
-            identity, now = each.container.identity, time.monotonic()
-            before = self._measured.get(each.container.id)
+            identity, now = each.found.identity, time.monotonic()
+            before = self._measured.get(each.found.id)
             if before is not None and before.identity != identity:
                 before = None
             if before is not None and now - before.at < MEASURED_AGAIN_SEC:
                 return
-            self._measured.pop(each.container.id, None)
+            self._measured.pop(each.found.id, None)
             async with limit:
                 try:
-                    usage = await self._read_usage(each.container.id, ends_at - time.monotonic())
-                except (NoOwnerError, BadAnswerOfEngineError) as error:
+                    usage = await self._read_usage(each.found.id, ends_at - time.monotonic())
+                except (NoOwnerError, UnusableAnswerError) as error:
                     failed.append((each.listed.svc, str(error)))
                     return
             if usage is not None:
                 found = make_measured(identity, usage, machine_bytes, before, time.monotonic())
-                self._measured[each.container.id] = found
+                self._measured[each.found.id] = found
 
         await asyncio.gather(*map(measure_one, running))
         if failed and not self._is_unmeasured:
@@ -319,7 +283,7 @@ class ContainerEngine(ProcessOwner):
             raise _make_error("stats", f"it answers {answer.status}")
         try:
             return parse_usage(answer.body, container_id)
-        except BadAnswerOfEngineError:
+        except UnusableAnswerError:
             self.requests["stats", "unusable"] += 1
             raise
 
@@ -335,13 +299,6 @@ class ContainerEngine(ProcessOwner):
         is_ok = answer.status in (200, 204)
         self.requests[kind, "ok" if is_ok else str(answer.status)] += 1
         return answer
-
-    def _complain(self, each: ListedContainer, why: str) -> None:
-        """Count a container that can't be used, and log it once until it can be."""
-        self.requests["inspect", "unusable"] += 1
-        if each.id not in self._complained:
-            self._complained.add(each.id)
-            self._log.warning("medic.container_unusable", svc=each.svc, container=each.id[:12], reason=why)
 
 
 def _is_protected(listed: ListedContainer) -> bool:
@@ -395,8 +352,8 @@ class ContainerLogs(PolledLogs):
                 return []
             if answer.status != 200:
                 raise _make_error("logs", f"it answers {answer.status}")
-            return parse_log(answer.body, has_terminal=known.container.has_terminal)
-        except (NoOwnerError, BadAnswerOfEngineError) as error:
+            return parse_log(answer.body, has_terminal=known.found.has_terminal)
+        except (NoOwnerError, UnusableAnswerError) as error:
             cause = error.__cause__
             if isinstance(cause, SocketHttpError) and cause.reason == TOO_LONG:
                 raise LogTooLongError from None

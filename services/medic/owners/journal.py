@@ -6,15 +6,15 @@ and `--lines`, journalctl 252 leaves the newest out, unless it is asked for the 
 
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import orjson
 
 from marketswarm.bus.stored_values import parse_text
-from marketswarm.channels.exec import ENV_NAMES, read_command
+from marketswarm.channels.exec import read_command
 from services.medic.owners.log_source import MAX_LOG_BYTES, LogEntry, LogError, LogTooLongError, PolledLogs
+from services.medic.owners.owner import InspectingOwner
 from services.medic.owners.unit import make_unit_name
 
 USER_BUS: Final = "unix:path=/run/user/"
@@ -29,34 +29,24 @@ class JournalLogs(PolledLogs):
     """The journal of the units that systemd showed in the last look, by their names.
 
     Args:
+        systemd: knows by service which units were started here, and counts the outcome of each `journalctl`.
         pattern: the name of a service's unit, with `%s` in place of the service.
-        get_services: returns the services whose units were started here; None if that is not known yet.
-        requests: counts the outcome of each `journalctl`.
         is_user: whether these are units of a user.
     """
 
     at_once: ClassVar = 2
     per_look: ClassVar = 10
 
-    def __init__(
-        self,
-        pattern: str,
-        get_services: Callable[[], Collection[str] | None],
-        requests: Counter[tuple[str, str]],
-        log: Any,
-        *,
-        is_user: bool,
-    ) -> None:
+    def __init__(self, systemd: InspectingOwner[Any, Any], pattern: str, log: Any, *, is_user: bool) -> None:
         super().__init__(log)
-        self._pattern, self._get_services, self._requests = pattern, get_services, requests
+        self._systemd, self._pattern = systemd, pattern
         self._option = "--user-unit" if is_user else "--unit"
 
     def find_logs(self, svc: str) -> Sequence[str] | None:
         """Return the unit of a service, none if systemd has none; None while that is not known."""
-        services = self._get_services()
-        if services is None:
+        if not self._systemd.has_read:
             return None
-        return [make_unit_name(self._pattern, svc)] if svc in services else []
+        return [make_unit_name(self._pattern, svc)] if svc in self._systemd.known else []
 
     async def ask(self, name: str, since: int | None, lines: int, within_sec: float) -> Sequence[LogEntry]:
         if not _UNIT.fullmatch(name):
@@ -67,17 +57,16 @@ class JournalLogs(PolledLogs):
         try:
             entries = parse_journal(await _run(command, within_sec))
         except LogError as error:
-            self._requests["journal", error.reason] += 1
+            self._systemd.requests["journal", error.reason] += 1
             raise
-        self._requests["journal", "ok"] += 1
+        self._systemd.requests["journal", "ok"] += 1
         return entries
 
 
 async def _run(command: Sequence[str], within_sec: float) -> bytes:
     """Return what journalctl writes. Raises LogError."""
-    env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
     try:
-        code, output = await read_command(command, b"", env, within_sec, MAX_LOG_BYTES + 1)
+        code, output = await read_command(command, within_sec, MAX_LOG_BYTES + 1)
     except TimeoutError:
         raise LogError("journalctl does not end: timeout", "timeout") from None
     except OSError as error:

@@ -11,10 +11,9 @@ and of one in another state at once, of all others a few at a time.
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Collection, Container, Iterable
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 from dbus_fast import Message, MessageFlag, MessageType, Variant
@@ -28,20 +27,18 @@ from marketswarm.text import escape_text, format_duration
 from services.medic.facts import RestartOwner
 from services.medic.owners.journal import USER_BUS, JournalLogs
 from services.medic.owners.owner import (
-    ASKED_AT_ONCE,
-    INSPECTED_AGAIN,
     LOOK_SEC,
     MAX_SAID,
     RESTART_SEC,
-    SEEN_AGAIN_SEC,
+    InspectingOwner,
     NoOwnerError,
     OwnedProcess,
-    ProcessOwner,
+    SeenProcess,
+    UnusableAnswerError,
 )
 from services.medic.owners.unit import (
     PLACE,
     PROPERTIES,
-    BadUnitError,
     InspectedUnit,
     ListedUnit,
     make_unit_name,
@@ -72,16 +69,10 @@ class _RefusedCallError(Exception):
         self.name = name
 
 
-@dataclass(frozen=True, slots=True)
-class _SeenUnit:
-    """A unit as it was when it was inspected last, at `at` by the monotonic clock."""
-
-    listed: ListedUnit
-    unit: InspectedUnit
-    at: float
+_SeenUnit = SeenProcess[ListedUnit, InspectedUnit]  # a type: its values are made by `SeenProcess`
 
 
-class SystemdUnits(ProcessOwner):
+class SystemdUnits(InspectingOwner[ListedUnit, InspectedUnit]):
     """The systemd behind one D-Bus: that of the machine, or that of a user.
 
     Args:
@@ -90,21 +81,14 @@ class SystemdUnits(ProcessOwner):
     """
 
     restarts_for: ClassVar = frozenset({RestartOwner.SYSTEMD})
+    inspecting: ClassVar = "unit"
 
     def __init__(self, address: str, pattern: str, log: Any) -> None:
+        super().__init__(attrgetter("svc"))
         self._address, self._pattern, self._log = address, pattern, log
         self._bus: MessageBus | None = None
         self._connecting = asyncio.Lock()
-        self._known: dict[str, _SeenUnit] = {}
-        self._complained = set[str]()
-        self._has_read = False
-        self.requests = Counter()
-        is_user = address.startswith(USER_BUS)
-
-        def list_services() -> Collection[str] | None:
-            return self._known.keys() if self._has_read else None
-
-        self.logs = JournalLogs(pattern, list_services, self.requests, log, is_user=is_user)
+        self.logs = JournalLogs(self, pattern, log, is_user=address.startswith(USER_BUS))
 
     async def end(self) -> None:
         """Disconnect from the D-Bus."""
@@ -119,14 +103,10 @@ class SystemdUnits(ProcessOwner):
     async def read(self, services: Container[str]) -> tuple[OwnedProcess, ...]:
         async with self._within(LOOK_SEC):
             listed = await self._list(self._pattern.replace(PLACE, "*"), services)
-            names = {each.svc for each in listed}
-            self._known = {svc: each for svc, each in self._known.items() if svc in names}
-            self._complained &= names
-            await self._inspect_all(self._choose(listed))
-        self._has_read = True
+            await self.inspect_some(listed, self._inspect)
         now = time.monotonic()
         # one that was never started here is that of another machine, and one that can't be used is not known
-        return tuple(_make_owned(self._known[each.svc], now) for each in listed if each.svc in self._known)
+        return tuple(_make_owned(self.known[each.svc], now) for each in listed if each.svc in self.known)
 
     async def restart(self, svc: str, identity: str, until: float | None) -> tuple[RestartAnswer, str]:
         """Restart the unit of a service, if the invocation runs that the identity says.
@@ -135,16 +115,16 @@ class SystemdUnits(ProcessOwner):
         after systemd has shown that it answers. The mode `fail` cancels nothing that a person has begun.
         """
         name = make_unit_name(self._pattern, svc)
-        self._known.pop(svc, None)
+        self.known.pop(svc, None)
         try:
             async with self._within(LOOK_SEC):
-                found = await self._look(svc)
-        except (NoOwnerError, BadUnitError) as error:
+                seen = await self._look(svc)
+        except (NoOwnerError, UnusableAnswerError) as error:
             return RestartAnswer.REFUSED, f"not done: {error}"
-        if found is None or found.unit.identity != identity:
+        if seen is None or seen.found.identity != identity:
             return RestartAnswer.CHANGED, "the unit was restarted, or is gone"
-        if not found.listed.runs:
-            return RestartAnswer.REFUSED, f"the unit is {_describe(found.listed)}"
+        if not seen.listed.runs:
+            return RestartAnswer.REFUSED, f"the unit is {_describe(seen.listed)}"
         if not is_in_time(until):
             return RestartAnswer.REFUSED, "the request came too late"
         began = time.monotonic()
@@ -159,7 +139,7 @@ class SystemdUnits(ProcessOwner):
         try:
             async with self._within(RESTART_SEC):
                 answer = await self._await_start(svc, identity)
-        except BadUnitError as error:
+        except UnusableAnswerError as error:
             raise NoOwnerError(f"not known whether it was restarted: {error}") from error
         if answer is RestartAnswer.REFUSED:
             return answer, f"{svc}: unit {name} still runs: the restart was cancelled"
@@ -168,78 +148,53 @@ class SystemdUnits(ProcessOwner):
     async def _await_start(self, svc: str, identity: str) -> RestartAnswer:
         """Return DONE once another invocation began, REFUSED if nothing was done and nothing is about to be.
 
-        Raises NoOwnerError, also if the unit ended and is not started again, and BadUnitError.
+        Raises NoOwnerError, also if the unit ended and is not started again, and UnusableAnswerError.
         """
         while True:
-            found = await self._look(svc)
-            if found is None:
+            seen = await self._look(svc)
+            if seen is None:
                 raise NoOwnerError("the unit is gone")
-            if found.unit.identity != identity:
+            if seen.found.identity != identity:
                 return RestartAnswer.DONE
-            facts = found.unit.make_facts(found.listed, time.monotonic())
+            facts = seen.found.make_facts(seen.listed, time.monotonic())
             if facts.is_stopped:
-                raise NoOwnerError(f"the unit is {_describe(found.listed)}, and not started again")
+                raise NoOwnerError(f"the unit is {_describe(seen.listed)}, and not started again")
             if not facts.is_waiting:
                 return RestartAnswer.REFUSED
             await asyncio.sleep(RESTART_POLL_SEC)
 
     # --- what is inspected ---
 
-    def _choose(self, listed: Iterable[ListedUnit]) -> list[ListedUnit]:
-        """Return the units to inspect: those in another state, and what was inspected longest ago."""
-        now = time.monotonic()
-        changed, others = list[ListedUnit](), list[tuple[float, ListedUnit]]()
-        for each in listed:
-            known = self._known.get(each.svc)
-            if known is None or known.listed != each:
-                changed.append(each)
-            elif now - known.at >= SEEN_AGAIN_SEC:
-                others.append((known.at, each))
-        others.sort(key=lambda each: each[0])
-        return changed + [each for _, each in others[:INSPECTED_AGAIN]]
-
-    async def _inspect_all(self, chosen: Iterable[ListedUnit]) -> None:
-        limit = asyncio.Semaphore(ASKED_AT_ONCE)
-
-        async def inspect(each: ListedUnit) -> None:
-            async with limit:
-                try:
-                    unit = await self._inspect(each)
-                except BadUnitError as error:
-                    self._known.pop(each.svc, None)  # it is inspected again in the next look
-                    self._complain(each.svc, str(error))
-                    return
-            self._complained.discard(each.svc)
-            if unit is None:
-                self._known.pop(each.svc, None)
-            else:
-                self._known[each.svc] = _SeenUnit(each, unit, time.monotonic())
-
-        await gather_all(map(inspect, chosen))
+    def warn_unusable(self, listed: ListedUnit, why: str) -> None:
+        """Log a unit that can't be used, once until it can be."""
+        self._log.warning("medic.unit_unusable", svc=listed.svc, reason=why)
 
     async def _look(self, svc: str) -> _SeenUnit | None:
         """Return the unit of one service as it is now; None if it is gone.
 
-        Raises NoOwnerError and BadUnitError.
+        Raises NoOwnerError and UnusableAnswerError.
         """
         listed = await self._list(make_unit_name(self._pattern, svc), {svc})
         unit = await self._inspect(listed[0]) if listed else None
-        return None if unit is None else _SeenUnit(listed[0], unit, time.monotonic())
+        return None if unit is None else SeenProcess(listed[0], unit, time.monotonic())
 
     async def _list(self, pattern: str, services: Container[str]) -> list[ListedUnit]:
         try:
             answer = await self._call("list", "ListUnitsByPatterns", "asas", [[], [pattern]])
             return parse_units(answer.signature, answer.body, services, self._pattern)
-        except BadUnitError as error:
+        except UnusableAnswerError as error:
             self.requests["list", "unusable"] += 1
             raise _make_error("list", error) from None
         except _RefusedCallError as error:
             raise _make_error("list", error) from None
 
     async def _inspect(self, each: ListedUnit) -> InspectedUnit | None:
-        """Return what the properties say; None if the unit is gone. Raises NoOwnerError and BadUnitError."""
+        """Return what the properties say; None if the unit is gone.
+
+        Raises NoOwnerError and UnusableAnswerError.
+        """
         if each.state is None:
-            raise BadUnitError("an invalid state")
+            raise UnusableAnswerError("an invalid state")
         try:
             values = await gather_all(self._get(each.path, name) for name in PROPERTIES)
         except _RefusedCallError as error:
@@ -253,7 +208,7 @@ class SystemdUnits(ProcessOwner):
         body = [f"{SYSTEMD}.{PROPERTIES[name][0]}", name]
         answer = await self._call("unit", "Get", "ss", body, path=path, interface=_BUS_PROPERTIES)
         if answer.signature != "v" or not isinstance(answer.body[0], Variant):
-            raise BadUnitError("no property")
+            raise UnusableAnswerError("no property")
         return answer.body[0].signature, answer.body[0].value
 
     # --- one call ---
@@ -314,17 +269,10 @@ class SystemdUnits(ProcessOwner):
                 self._bus = await MessageBus(bus_address=self._address).connect()
             return self._bus
 
-    def _complain(self, svc: str, why: str) -> None:
-        """Count a unit that can't be used, and log it once until it can be."""
-        self.requests["unit", "unusable"] += 1
-        if svc not in self._complained:
-            self._complained.add(svc)
-            self._log.warning("medic.unit_unusable", svc=svc, reason=why)
-
 
 def _make_owned(known: _SeenUnit, now_sec: float) -> OwnedProcess:
-    facts = known.unit.make_facts(known.listed, now_sec)
-    return OwnedProcess(known.listed.svc, RestartOwner.SYSTEMD, facts, known.unit.restarts, known.unit.pid)
+    facts = known.found.make_facts(known.listed, now_sec)
+    return OwnedProcess(known.listed.svc, RestartOwner.SYSTEMD, facts, known.found.restarts, known.found.pid)
 
 
 def _describe(listed: ListedUnit) -> str:

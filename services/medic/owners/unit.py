@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from marketswarm.bus.stored_values import parse_count
 from services.medic.facts import ProcessFacts
+from services.medic.owners.owner import UnusableAnswerError
 
 MAX_UNITS: Final = 500
 """The most units that one pattern may find."""
@@ -76,10 +77,6 @@ _RUNNING: Final = frozenset({ActiveState.ACTIVE, ActiveState.RELOADING, ActiveSt
 _BETWEEN: Final = frozenset({ActiveState.ACTIVATING, ActiveState.DEACTIVATING})
 
 
-class BadUnitError(Exception):
-    """What systemd says can't be used; the message says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class ListedUnit:
     """A unit as a list shows it. `job` is what systemd is about to do with it, such as `restart`."""
@@ -136,12 +133,12 @@ def make_unit_name(pattern: str, svc: str) -> str:
 
 
 def parse_units(kind: str, body: Sequence[Any], services: Container[str], pattern: str) -> list[ListedUnit]:
-    """Return the units that are named as these services. Raises BadUnitError.
+    """Return the units that are named as these services. Raises UnusableAnswerError.
 
     `kind` is the type of the answer, in D-Bus' words; the library has checked that the body has it.
     """
     if kind != LISTED:
-        raise BadUnitError("no list of units")
+        raise UnusableAnswerError("no list of units")
     before, after = pattern.split(PLACE)
     found = list[ListedUnit]()
     for name, _, load, active, sub, _, path, _, job, _ in body[0]:
@@ -151,29 +148,29 @@ def parse_units(kind: str, body: Sequence[Any], services: Container[str], patter
         state = next((each for each in ActiveState if each == active), None)
         found.append(ListedUnit(svc, path, state, sub, job, load == "masked"))
     if len(found) > MAX_UNITS:
-        raise BadUnitError(f"more than {MAX_UNITS} units")
+        raise UnusableAnswerError(f"more than {MAX_UNITS} units")
     if len({each.svc for each in found}) < len(found):
-        raise BadUnitError("a unit twice")
+        raise UnusableAnswerError("a unit twice")
     return found
 
 
 def parse_properties(said: Mapping[str, tuple[str, Any]]) -> InspectedUnit | None:
     """Return what the properties say, each with its type; None of a unit that was not started here yet.
 
-    Raises BadUnitError.
+    Raises UnusableAnswerError.
     """
     for name, (_, kind) in PROPERTIES.items():
         if said[name][0] != kind:
-            raise BadUnitError(f"{name} is not of the type {kind}")
+            raise UnusableAnswerError(f"{name} is not of the type {kind}")
     value = {name: each for name, (_, each) in said.items()}
     identity = bytes(value["InvocationID"]).hex()
     if not identity:
         return None
     if not _INVOCATION.fullmatch(identity):
-        raise BadUnitError("an invalid invocation")
+        raise UnusableAnswerError("an invalid invocation")
     restarts, pid, result = parse_count(value["NRestarts"]), value["MainPID"], value["Result"]
     if restarts is None or pid > _MAX_PID or result not in RESULTS:
-        raise BadUnitError("a count, a pid or a result that can't be used")
+        raise UnusableAnswerError("a count, a pid or a result that can't be used")
     exit_code = _parse_end(value["ExecMainCode"], value["ExecMainStatus"])
     started_sec = value["ExecMainStartTimestampMonotonic"] / 1e6
     return InspectedUnit(identity, restarts, pid or None, exit_code, result, started_sec)
@@ -182,7 +179,7 @@ def parse_properties(said: Mapping[str, tuple[str, Any]]) -> InspectedUnit | Non
 def _parse_end(code: int, status: int) -> int | None:
     """Return the exit code as a shell shows it, 137 for SIGKILL; None of what has not ended.
 
-    Raises BadUnitError.
+    Raises UnusableAnswerError.
     """
     if code == _EXITED and 0 <= status <= _MAX_EXIT_CODE:
         return status
@@ -190,4 +187,4 @@ def _parse_end(code: int, status: int) -> int | None:
         return 128 + status
     if code == 0:
         return None
-    raise BadUnitError("an end that can't be used")
+    raise UnusableAnswerError("an end that can't be used")

@@ -6,14 +6,10 @@ from typing import Any, Final
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import (
-    parse_epoch,
-    parse_object,
-    read_fields,
-    report_unusable,
-)
+from marketswarm.bus.stored_values import parse_epoch, parse_object, read_fields, report_unusable
 from marketswarm.keys import MARKET_SERIES, source_breaker_key
 from marketswarm.operator.remedies import SOURCES, find_sources_bus
+from marketswarm.pages import split_pages
 from marketswarm.text import format_duration
 from services.medic.facts import FleetFacts, RemedyEvidence
 from services.medic.remedies.leased_write import LeasedWriter
@@ -118,8 +114,7 @@ async def read_series(bus: Bus) -> list[KnownSeries] | None:
         return None
     names = [raw.decode("utf-8", "replace") for raw in await bus.ask(bus.client.hkeys(MARKET_SERIES))]
     found = list[KnownSeries]()
-    for at in range(0, len(names), 500):
-        page = names[at : at + 500]
+    for page in split_pages(names, 500):
         (stored,) = await read_fields(bus, [MARKET_SERIES], page, _MAX_STATE_BYTES)
         found += [parse_series(parse_object(raw)) for raw in stored.values()]
     return found

@@ -1,11 +1,10 @@
 """Replace the process of a target: by what runs it, or by a command."""
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from marketswarm.channels.exec import ENV_NAMES, run_command
+from marketswarm.channels.exec import run_command
 from marketswarm.text import escape_text, format_duration
 from services.medic.facts import RestartOwner, TargetFacts
 from services.medic.owners.container import parse_identity
@@ -106,10 +105,9 @@ class RunCommand(Restart):
         """Run the command. One that fails or takes too long may have done a part of it."""
         if not context.command:
             return OrderResult.REFUSED, "MEDIC_COMMAND is not set"
-        env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
         began = time.monotonic()
         try:
-            code, said = await run_command((*context.command, order.svc), b"", env, context.command_sec)
+            code, said = await run_command((*context.command, order.svc), context.command_sec)
         except TimeoutError:
             return OrderResult.UNKNOWN, f"the command had not ended after {context.command_sec:g} s: killed"
         except OSError as error:

@@ -64,7 +64,7 @@ class RollBackTruth(TracedRemedy):
     async def read_evidence(
         self, services: Collection[str], facts: FleetFacts, context: RemedyContext, now: float
     ) -> Mapping[str, RemedyEvidence]:
-        newest = await _read_newest(context.get_bus(SYSTEM))
+        newest = await read_newest_revisions(context.get_bus(SYSTEM), LOOKED_AT)
         # on every bus: a rollback whose medic ended may have reached some
         is_whole = len(newest) > 1 and all(
             await asyncio.gather(*(_holds(name, newest[0], context) for name in context.truth.bus_names()))
@@ -86,7 +86,7 @@ class RollBackTruth(TracedRemedy):
         try:
             buses = [context.get_bus(name) for name in context.truth.bus_names()]
             system = context.get_bus(SYSTEM)
-            rollback = find_rollback(await _read_newest(system), None)
+            rollback = find_rollback(await read_newest_revisions(system, LOOKED_AT), None)
             if rollback is None or make_identity(rollback.bad, rollback.good) != order.identity:
                 return OrderResult.CHANGED, "another truth is in force now"
             detail = f"by the {MEDIC} for {order.svc}: {self.describe(order.identity)}"
@@ -127,12 +127,12 @@ async def _seed(
     return OrderResult.DONE, f"revision {rollback.good.number} is in force again, as revision {done.revision}"
 
 
-async def _read_newest(bus: Bus) -> list[Revision]:
-    """Return the newest revisions that a bus keeps, the newest first. Raises BusError."""
+async def read_newest_revisions(bus: Bus, most: int) -> list[Revision]:
+    """Return the newest revisions that a bus keeps, `most` at most, the newest first. Raises BusError."""
     found = list[Revision]()
-    async for each in read_revisions(bus, page=LOOKED_AT):
+    async for each in read_revisions(bus, page=most):
         found.append(each)
-        if len(found) == LOOKED_AT:
+        if len(found) == most:
             break
     return found
 

@@ -4,88 +4,71 @@ Nothing is probed here. Only while massive is up: a result that it left says not
 """
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from marketswarm.bus import Bus, BusError, NoBusError
-from marketswarm.bus.stored_values import parse_epoch, parse_number, parse_object, read_strings
-from marketswarm.keys import MASSIVE_PROBES, probe_key
+from marketswarm.keys import MASSIVE_PROBES
+from marketswarm.status.probe_past import ProbeReading, list_target_names, read_readings
+from marketswarm.truth.document_edit import MASSIVE
 from services.medic.metric import Metric, Readings
 from services.medic.observer import FleetObservation
-from services.medic.rule import MASSIVE, list_probes
 from services.medic.rules.market import find_point
 
 MAX_TARGETS: Final = 500
-MOST_MS: Final = 86_400_000.0
-MOST_DAYS: Final = 100_000.0
 
-
-@dataclass(frozen=True, slots=True)
-class _ProbeAnswer:
-    """When a probe that succeeded began, how long it took, and the one before it if that succeeded, too."""
-
-    ts: float
-    sec: float
-    before: tuple[float, float] | None = None
+_Answer = tuple[float, float]
+"""When a probe that succeeded began, in epoch seconds, and how long it took."""
 
 
 class ProbeObserver:
     """Read the latest results of all targets of the truth."""
 
     def __init__(self) -> None:
-        self._answers: dict[str, _ProbeAnswer] = {}
+        self._answers: dict[str, tuple[_Answer, ...]] = {}
+        """The last two answers in a row of each target, the newest one last."""
 
     def list_begun(self, name: str) -> tuple[float, ...]:
         """Return when the last two probes of a target began, in epoch seconds by massive's clock.
 
         There are as many as were answered in a row.
         """
-        answer = self._answers.get(name)
-        if answer is None:
-            return ()
-        return (answer.ts,) if answer.before is None else (answer.before[0], answer.ts)
+        return tuple(at for at, _ in self._answers.get(name, ()))
 
     async def read(self, seen: FleetObservation, get_bus: Callable[[str], Bus]) -> Readings:
         point = find_point(seen, MASSIVE, MASSIVE_PROBES)
-        names = list_probes(seen.truth)[:MAX_TARGETS]
-        found: list[bytes | None] = []
+        names = list_target_names(seen.truth)[:MAX_TARGETS]
+        found: dict[str, ProbeReading] = {}
         if point is not None and names:
             with contextlib.suppress(BusError, NoBusError):  # what does not answer is not known
-                found = await read_strings(get_bus(point.bus), list(map(probe_key, names)))
-        return self.read_results(dict(zip(names, found, strict=False)))
+                found = await read_readings(get_bus(point.bus), names)
+        return self.note_results(found)
 
-    def read_results(self, results: dict[str, bytes | None]) -> Readings:
-        """Return what these results say, by target. What is not a result of that target is not known."""
-        documents = {name: parse_object(raw) for name, raw in results.items()}
-        documents = {name: each for name, each in documents.items() if each.get("target") == name}
+    def note_results(self, results: Mapping[str, ProbeReading]) -> Readings:
+        """Return what these results say, by target."""
         self._answers = {
-            name: answer
-            for name, each in documents.items()
-            if (answer := _take_answer(each, self._answers.get(name))) is not None
+            name: answers
+            for name, each in results.items()
+            if (answers := _add_answer(self._answers.get(name, ()), each))
         }
         return {
             # the faster of two answers, since a single slow one is a spike
             Metric.PROBE_SEC: {
-                name: None if each.before is None else min(each.sec, each.before[1])
+                name: min(sec for _, sec in each) if len(each) > 1 else None
                 for name, each in self._answers.items()
             },
-            Metric.PROBE_FAILING: {
-                name: float(not each["ok"]) if isinstance(each.get("ok"), bool) else None
-                for name, each in documents.items()
-            },
-            Metric.CERTIFICATE_DAYS: {
-                name: parse_number(each.get("days_left"), -MOST_DAYS, MOST_DAYS)
-                for name, each in documents.items()
-            },
+            Metric.PROBE_FAILING: {name: float(not each.ok) for name, each in results.items()},
+            Metric.CERTIFICATE_DAYS: {name: each.days_left for name, each in results.items()},
         }
 
 
-def _take_answer(document: dict[str, object], last: _ProbeAnswer | None) -> _ProbeAnswer | None:
-    """Return the last answer of a target after this result; None if the probe failed, or is not known."""
-    ts, ms = parse_epoch(document.get("ts")), parse_number(document.get("total_ms"), 0.0, MOST_MS)
-    if document.get("ok") is not True or ts is None or ms is None:
-        return None
-    if last is not None and last.ts == ts:
-        return last
-    return _ProbeAnswer(ts, ms / 1000, None if last is None else (last.ts, last.sec))
+def _add_answer(answers: tuple[_Answer, ...], result: ProbeReading) -> tuple[_Answer, ...]:
+    """Return the last two answers of a target after this result.
+
+    There are none if the probe failed, or if it is not known how long it took.
+    """
+    if not result.ok or result.total_sec is None:
+        return ()
+    if answers and answers[-1][0] == result.at:
+        return answers
+    return (*answers, (result.at, result.total_sec))[-2:]

@@ -10,6 +10,7 @@ from marketswarm.operator.healing import (
     EntryKind,
     HealingApproval,
     fold_incidents,
+    read_forgotten_at,
     write_approval,
 )
 from marketswarm.operator.healing_stats import measure_approvals
@@ -526,6 +527,6 @@ async def test_the_medic_that_takes_over_reads_what_the_one_before_wrote_and_wha
     await store.save(RepairPlan(entries=tuple(record)), 7)
     await store.bus.client.xadd("medic:incidents", {"entry": "junk"})
     await write_approval(store.bus, HealingApproval(id=LEARNING, by="ann", ts=17.5))
-    read = experience(await store.load_record(), await store.load_forgotten_at())
+    read = experience(await store.load_record(), await read_forgotten_at(store.bus))
     assert read.list_lessons() == experience(record, 17.5).list_lessons()
     assert read.list_approvals() == experience(record, 17.5).list_approvals()

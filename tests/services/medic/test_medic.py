@@ -12,7 +12,7 @@ from marketswarm.agent import LeaseLost
 from marketswarm.agent.lease import clock
 from marketswarm.bus.stream import StreamEntry
 from marketswarm.event import Event, Kind, encode_event
-from marketswarm.operator.healing import DiagnosisRecord
+from marketswarm.operator.healing import LEARNING, DiagnosisRecord, HealingApproval, write_approval
 from marketswarm.testing import MemoryBus
 from services.medic.alert_follower import AlertFollower
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
@@ -36,7 +36,7 @@ class Store:
 
     def __init__(self):
         self.saved, self.is_stale, self.approvals = [], False, {}
-        self.record, self.forgotten_at, self.reads = [], 0.0, 0
+        self.record, self.reads = [], 0
         self.bus, self.changed = MemoryBus(), None
 
     async def find_changed(self, _epoch):
@@ -53,9 +53,6 @@ class Store:
     async def load_record(self):
         self.reads += 1
         return self.record
-
-    async def load_forgotten_at(self):
-        return self.forgotten_at
 
 
 class Rules:
@@ -174,7 +171,7 @@ async def test_what_a_person_had_forgotten_while_the_outage_is_open_decides_noth
     scene.health, scene.more = Health.DOWN, {"learning": True}
     scene.store.record = make_record(waits=20, restart=(0, 25))
     await scene.rounds(1)
-    scene.store.forgotten_at = 50_000.0
+    await write_approval(scene.store.bus, HealingApproval(id=LEARNING, by="ann", ts=50_000.0))
     await scene.rounds(2)
     assert len(scene.asked) == 1
 
@@ -446,8 +443,8 @@ class Tier:
     def choose(self, repairs, suspect, _now):
         return next(((each, suspect[each.svc]) for each in repairs if each.asked_at is None), None)
 
-    def begin(self, repair, reason, _facts, _notes, readings):
-        assert (reason, readings) == ("unknown_errors", {"host_cpu": 12.5})
+    def begin(self, repair, reason, _facts, known):
+        assert (reason, known.readings) == ("unknown_errors", {"host_cpu": 12.5})
         stored = self.scene.store.saved[-1][0]
         self.asked.append((repair.svc, stored.repairs["feed"].asked_at is not None, stored.questions))
 

@@ -4,7 +4,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 from services.medic.facts import RestartOwner
-from services.medic.metrics import collect_metrics
+from services.medic.loop import collect_metrics
 
 
 def test_requests_to_an_engine_and_to_systemd_are_counted_apart():

@@ -13,7 +13,6 @@ from services.medic.rule import (
     MonitorRule,
     RuleSeverity,
     list_pairs,
-    merge_rules,
 )
 from services.medic.settings import HealingSettings, MedicSettings
 
@@ -69,7 +68,7 @@ def test_a_truth_changes_takes_out_and_adds_rules():
     rules = HealingSettings.model_validate({"rules": own}).rules_in_force()
     assert set(rules) == set(SHIPPED) - {"disk"}
     assert rules["memory"].above == 50
-    assert merge_rules({}, shipped=False) == {}
+    assert HealingSettings(shipped_rules=False).rules_in_force() == {}
 
 
 def test_each_metric_is_measured_of_something_and_each_shipped_rule_is_valid():

@@ -15,6 +15,7 @@ from marketswarm.operator.healing import EntryKind, TimelineEntry
 from marketswarm.settings import read_settings
 from marketswarm.testing import MemoryBus
 from services.medic.decision import CRASH_LOOP
+from services.medic.diagnosis.bundle import DiagnosisEvidence
 from services.medic.diagnosis.second_tier import BUDGET, SecondTier
 from services.medic.facts import FleetFacts, Health, TargetFacts
 from services.medic.guards import Fuse
@@ -63,7 +64,7 @@ def escalated():
 async def ask(tier, patient, notes=()):
     tier.questions = Fuse()
     repair, reason = tier.choose(patient.planner.repairs.values(), {}, patient.now)
-    tier.begin(repair, reason, FACTS, list(notes), {"host_cpu": 12.5})
+    tier.begin(repair, reason, FACTS, DiagnosisEvidence(notes=list(notes), readings={"host_cpu": 12.5}))
     async with asyncio.timeout(250):
         await tier.wait()
     return tier.take()

@@ -6,7 +6,6 @@ import pytest
 
 from services.medic.owners.container import (
     MAX_CONTAINERS,
-    BadAnswerOfEngineError,
     ContainerState,
     find_complaint,
     make_filters,
@@ -15,6 +14,7 @@ from services.medic.owners.container import (
     parse_listing,
     parse_usage,
 )
+from services.medic.owners.owner import UnusableAnswerError
 
 ID = "ab" * 32
 MINE = {"com.docker.compose.project": "shop", "com.docker.compose.service": "feed"}
@@ -105,7 +105,7 @@ def test_a_container_that_is_of_no_service_of_the_truth_is_left_out(labels):
     ids=lambda body: body[:40].decode(),
 )
 def test_a_list_with_an_entry_that_could_be_of_any_service_is_not_used_at_all(body):
-    with pytest.raises(BadAnswerOfEngineError):
+    with pytest.raises(UnusableAnswerError):
         parse_listing(body, ("feed",), "shop")
 
 
@@ -168,7 +168,7 @@ def test_a_container_that_was_never_started_has_no_start():
     ],
 )
 def test_an_inspection_with_a_wrong_type_or_value_is_not_used(body, state):
-    with pytest.raises(BadAnswerOfEngineError):
+    with pytest.raises(UnusableAnswerError):
         inspected(body, **state)
 
 
@@ -223,13 +223,13 @@ def test_what_has_just_ended_takes_nothing_that_is_known():
     ids=str,
 )
 def test_a_usage_with_a_wrong_type_or_value_is_not_used(more):
-    with pytest.raises(BadAnswerOfEngineError):
+    with pytest.raises(UnusableAnswerError):
         used(**more)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b'{"memory_stats": {"usage": NaN}}'])
 def test_what_is_no_usage_is_not_used(body):
-    with pytest.raises(BadAnswerOfEngineError):
+    with pytest.raises(UnusableAnswerError):
         parse_usage(body, ID)
 
 

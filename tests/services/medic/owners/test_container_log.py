@@ -10,9 +10,10 @@ from marketswarm.packed_log import LOG_LINES
 from services.medic.diagnosis.second_tier import LOG_BYTES
 from services.medic.metric import Metric
 from services.medic.owners import log_source
-from services.medic.owners.container import BadAnswerOfEngineError, parse_log
+from services.medic.owners.container import parse_log
 from services.medic.owners.engine import ContainerEngine
 from services.medic.owners.log_source import read_log_end
+from services.medic.owners.owner import UnusableAnswerError
 from services.medic.rules import logs
 from services.medic.rules.logs import WARM_UP_SEC, LogObserver, LogOrder
 from support.rig.container_engine import ContainerEngineStandIn
@@ -50,7 +51,7 @@ def test_frames_of_both_streams_are_lines_and_a_terminal_has_lines_alone():
     ],
 )
 def test_what_is_no_log_can_not_be_used(body):
-    with pytest.raises(BadAnswerOfEngineError):
+    with pytest.raises(UnusableAnswerError):
         parse_log(body, has_terminal=False)
 
 

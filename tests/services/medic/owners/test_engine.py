@@ -11,8 +11,9 @@ from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import RestartOwner
 from services.medic.metric import Metric
 from services.medic.owners import engine as engine_module
-from services.medic.owners.engine import ASKED_AT_ONCE, INSPECTED_AGAIN, ContainerEngine
-from services.medic.owners.owner import NoOwnerError
+from services.medic.owners import owner as owner_module
+from services.medic.owners.engine import ContainerEngine
+from services.medic.owners.owner import ASKED_AT_ONCE, INSPECTED_AGAIN, NoOwnerError
 from support.recording_log import RecordingLog
 from support.rig.container_engine import ContainerEngineStandIn
 
@@ -69,7 +70,7 @@ async def test_only_a_new_container_and_one_that_seems_to_be_another_is_inspecte
     inspected = [path.split("/")[3] for _, path in stand_in.asked[1:]]
     assert sorted(inspected) == sorted(each.id for each in (*changed, again))
     assert sum(each.facts.is_stopped for each in found) == len(changed), "more than are inspected again"
-    monkeypatch.setattr(engine_module, "SEEN_AGAIN_SEC", 0.0)
+    monkeypatch.setattr(owner_module, "SEEN_AGAIN_SEC", 0.0)
     stand_in.asked.clear()
     for _ in range(3):
         await owner.read(SERVICES)
@@ -78,7 +79,7 @@ async def test_only_a_new_container_and_one_that_seems_to_be_another_is_inspecte
 
 
 async def test_the_age_of_a_start_goes_on_though_the_clock_is_set(stand_in, owner, monkeypatch):
-    monkeypatch.setattr(engine_module, "SEEN_AGAIN_SEC", 0.0)
+    monkeypatch.setattr(owner_module, "SEEN_AGAIN_SEC", 0.0)
     stand_in.add("feed")
     (before,) = await owner.read(SERVICES)
     real = time.time

@@ -43,13 +43,11 @@ class Scene:
     """The journal of a machine, and the counts of a rule; `look` is one measurement, as the medic does it."""
 
     def __init__(self, folder, **options):
-        self.now, self.events, self.requests, self.written = 1000.0, [], Counter(), 0
-        self.folder, self.services = folder, {"feed", "mesh"}
+        self.now, self.events, self.written, self.folder = 1000.0, [], 0, folder
+        self.systemd = SimpleNamespace(known={"feed", "mesh"}, has_read=True, requests=Counter())
         self.program, self.entries = folder / "journalctl", folder / "entries"
         self.log = SimpleNamespace(warning=lambda event, **fields: self.events.append((event, fields)))
-        self.source = JournalLogs(
-            "marketswarm@%s.service", lambda: self.services, self.requests, self.log, **options
-        )
+        self.source = JournalLogs(self.systemd, "marketswarm@%s.service", self.log, **options)
         self.observer = LogObserver([self.source])
         self.install(STAND_IN.format(python=sys.executable))
         self.entries.touch()
@@ -96,7 +94,7 @@ async def test_lines_of_a_unit_are_counted_once_from_the_first_look_on(scene):
     assert first == [*FIXED, f"--lines={LOG_LINES}", f"--unit={UNIT}"]
     assert second[:-1] == first
     assert second[-1].startswith("--since=@")
-    assert scene.requests == {("journal", "ok"): 3}
+    assert scene.systemd.requests == {("journal", "ok"): 3}
     assert scene.events == []
 
 
@@ -104,10 +102,10 @@ async def test_lines_of_a_unit_are_counted_once_from_the_first_look_on(scene):
 async def test_a_unit_that_was_not_started_here_is_not_asked_for_and_nothing_is_before_systemd_was_seen(
     scene,
 ):
-    scene.services = None
+    scene.systemd.has_read = False
     scene.write("refused")
     assert await scene.look() == "unknown"
-    scene.services = {"feed"}
+    scene.systemd.has_read, scene.systemd.known = True, {"feed"}
     assert await scene.look("feed", "mesh") == 0, "the first look at it"
     assert [command[-1] for command in scene.read_asked()] == [f"--unit={UNIT}"]
 
@@ -147,7 +145,7 @@ async def test_a_journal_that_can_not_be_read_is_not_known_counted_and_logged_on
     if result == "timeout":
         monkeypatch.setattr(log_source, "FETCH_SEC", 0.2)
     assert [await scene.look() for _ in range(2)] == ["unknown"] * 2
-    assert scene.requests == {("journal", result): 2}
+    assert scene.systemd.requests == {("journal", result): 2}
     assert scene.events == [("medic.log_unreadable", {"svc": "feed", "reason": reason, "logs": 1})]
     assert await read_log_end([scene.source], "feed", MAX_LOG_BYTES, 5.0) == ""
 
@@ -156,7 +154,7 @@ async def test_a_journal_that_can_not_be_read_is_not_known_counted_and_logged_on
 async def test_few_units_are_asked_for_in_a_look_and_each_one_in_its_turn(scene, monkeypatch):
     monkeypatch.setattr(JournalLogs, "per_look", 2)
     services = [f"s{number}" for number in range(5)]
-    scene.services = set(services)
+    scene.systemd.known = set(services)
     for _ in range(3):
         await scene.look(*services)
     asked = [each for command in scene.read_asked() for each in command if each.startswith("--unit=")]
@@ -199,7 +197,8 @@ async def test_the_last_lines_of_a_unit_are_evidence_and_a_user_has_units_of_the
 
 @pytest.mark.parametrize("svc", ["*", "a b", "x[1]", "--file=", "é", "x\n"])
 def test_a_name_that_journalctl_might_read_as_something_else_is_not_asked_for(svc):
-    source = JournalLogs("%s.service", lambda: {svc}, Counter(), None, is_user=False)
+    systemd = SimpleNamespace(known={svc}, has_read=True)
+    source = JournalLogs(systemd, "%s.service", None, is_user=False)
     (name,) = source.find_logs(svc)
     with pytest.raises(LogError, match="can't be asked for"):
         asyncio.run(source.ask(name, None, 5, 1.0))

@@ -10,9 +10,10 @@ from dbus_fast import Message, MessageType, Variant
 from marketswarm.agent.lease import clock
 from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import RestartOwner
+from services.medic.owners import owner as owner_module
 from services.medic.owners import systemd as systemd_module
-from services.medic.owners.owner import NoOwnerError
-from services.medic.owners.systemd import INSPECTED_AGAIN, SystemdUnits
+from services.medic.owners.owner import INSPECTED_AGAIN, NoOwnerError
+from services.medic.owners.systemd import SystemdUnits
 from services.medic.owners.unit import PROPERTIES
 from support.recording_log import RecordingLog
 from support.rig.systemd_bus import run_bus, stand_in
@@ -87,7 +88,7 @@ async def test_only_a_new_unit_and_one_in_another_state_is_inspected_at_once(sys
     found = await owner.read(SERVICES)
     assert systemd.count("Get") == 2 * len(PROPERTIES)
     assert sum(each.facts.is_waiting for each in found) == 2
-    monkeypatch.setattr(systemd_module, "SEEN_AGAIN_SEC", 0.0)
+    monkeypatch.setattr(owner_module, "SEEN_AGAIN_SEC", 0.0)
     before = [each.invocation for each in units]
     for each in units:
         each.start_again()

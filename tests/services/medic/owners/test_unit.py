@@ -2,12 +2,12 @@
 
 import pytest
 
+from services.medic.owners.owner import UnusableAnswerError
 from services.medic.owners.unit import (
     LISTED,
     MAX_UNITS,
     PROPERTIES,
     ActiveState,
-    BadUnitError,
     ListedUnit,
     make_unit_name,
     parse_properties,
@@ -67,14 +67,14 @@ def test_a_unit_is_that_of_the_service_that_its_whole_name_names():
 
 @pytest.mark.parametrize("kind", ["", "s", "as", "a(ssssssous)"])
 def test_a_list_of_another_type_is_not_used(kind):
-    with pytest.raises(BadUnitError):
+    with pytest.raises(UnusableAnswerError):
         listing(entry(), kind=kind)
 
 
 def test_a_list_with_a_unit_twice_or_with_too_many_is_not_used():
-    with pytest.raises(BadUnitError, match="twice"):
+    with pytest.raises(UnusableAnswerError, match="twice"):
         listing(entry(), entry())
-    with pytest.raises(BadUnitError, match="more than"):
+    with pytest.raises(UnusableAnswerError, match="more than"):
         listing(*[entry()] * (MAX_UNITS + 1))
 
 
@@ -146,7 +146,7 @@ def test_a_start_in_the_future_and_none_have_no_age():
 @pytest.mark.parametrize("name", PROPERTIES)
 def test_a_property_of_another_type_is_not_used(name):
     said = {each: (PROPERTIES[each][1], value) for each, value in SAID.items()}
-    with pytest.raises(BadUnitError, match=name):
+    with pytest.raises(UnusableAnswerError, match=name):
         parse_properties({**said, name: ("as", ["x"])})
 
 
@@ -166,5 +166,5 @@ def test_a_property_of_another_type_is_not_used(name):
     ],
 )
 def test_a_property_with_a_wrong_value_is_not_used(said):
-    with pytest.raises(BadUnitError):
+    with pytest.raises(UnusableAnswerError):
         inspected(**said)
