@@ -291,32 +291,26 @@ def _is_listed(destination: Destination, listed: str) -> bool:
     `listed` has entries with commas between them: `host`, `host:port`, or a URL. Without encryption, a host
     must be listed as a URL (`http://host`), unless it is this machine.
     """
+    host, port = destination.host, destination.port
+    by_host = destination.scheme not in _UNENCRYPTED or _THIS_MACHINE.fullmatch(host) is not None
     for entry in filter(None, map(str.strip, listed.split(","))):
-        listed_url = parse_destination(entry) if "://" in entry else None
-        if listed_url == destination:
-            return True
-        listed_host = _parse_host_entry(entry)
-        is_same_host = (
-            listed_host is not None
-            and listed_host.host == destination.host
-            and listed_host.port in (0, destination.port)
-        )
-        if (
-            "://" not in entry
-            and is_same_host
-            and (destination.scheme not in _UNENCRYPTED or _THIS_MACHINE.fullmatch(destination.host))
-        ):
+        if "://" in entry:
+            is_same = parse_destination(entry) == destination
+        else:
+            is_same = by_host and _parse_host_entry(entry) in ((host, 0), (host, port))
+        if is_same:
             return True
     return False
 
 
-def _parse_host_entry(entry: str) -> Destination | None:
+def _parse_host_entry(entry: str) -> tuple[str, int] | None:
     """Parse `host` or `host:port`; the port is 0 if there is none. Return None if there is no host."""
     try:
         parts = urlsplit(f"//{entry}")
-        return Destination("", parts.hostname, parts.port or 0) if parts.hostname else None
+        port = parts.port or 0
     except ValueError:
         return None
+    return (parts.hostname, port) if parts.hostname else None
 
 
 def _format_remedy(name: str) -> str:
