@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
@@ -34,7 +33,7 @@ from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.keys import heartbeat_channel, last_beat_key, pings_key
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.time_slice import wait_within
-from marketswarm.truth import SYSTEM, JobRule, Truth, describe_unknown
+from marketswarm.truth import SYSTEM, Truth, Watch, describe_unknown
 
 if TYPE_CHECKING:
     from marketswarm.pings import JobPing
@@ -95,50 +94,21 @@ class BeatText(NamedTuple):
 _NO_TEXT: Final = BeatText()
 
 
-@dataclass(frozen=True, slots=True)
-class BeatDestination:
-    """Hold the bus, the channel and the interval of one service's beats, by the truth.
-
-    `known` is False for a service that the truth does not name; its beats have the defaults, and no healer
-    monitors it. `alert_on_failure` is True if the healer is to alert on a failed run at once.
-    """
-
-    bus: str
-    channel: str
-    interval_sec: float
-    timeout_sec: float
-    known: bool
-    alert_on_failure: bool = False
-    job: JobRule | None = None
-
-
-def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> BeatDestination:
-    """Return where a service's beats go: by its section, the healer's `subscribe_to`, or the defaults."""
-    if truth is not None and svc in truth.services:
-        section, timeout_sec = truth.services[svc], truth.timeout_of(svc)
-        return BeatDestination(
-            truth.bus_of(svc),
-            truth.channel_of(svc),
-            truth.interval_of(svc),
-            timeout_sec,
-            known=True,
-            alert_on_failure=section.alert_on_failure,
-            job=truth.job_of(svc),
-        )
-    for watch in truth.watched() if truth else ():
-        if watch.svc == svc:
-            return BeatDestination(
-                watch.bus, watch.channel, watch.interval_sec, watch.timeout_sec, known=True
-            )
+def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> tuple[Watch, bool]:
+    """Return where a service's beats go, by the truth or by the defaults, and whether the truth names it."""
+    watch = truth.find_watch(svc) if truth else None
+    if watch is not None:
+        return watch, True
     timeout_sec = truth.timeout_of(svc) if truth else default_timeout_sec
-    return BeatDestination(SYSTEM, heartbeat_channel(svc), _DEFAULT_INTERVAL_SEC, timeout_sec, known=False)
+    return Watch(svc, SYSTEM, heartbeat_channel(svc), _DEFAULT_INTERVAL_SEC, timeout_sec), False
 
 
 class BeatSender:
     """Publish the beats of `svc`, by the truth that the buses hold, or by defaults while none does.
 
     With a `boot` they are the beats of a process: counted, and with the revision of the truth in force. Where
-    a variable or the URL of a bus is wrong, it raises Exit, code 2.
+    a variable or the URL of a bus is wrong, it raises Exit, code 2. `is_known` is False for a service that
+    the truth does not name: its beats have the defaults, and no healer monitors it.
     """
 
     def __init__(self, svc: str, data: Path, boot: str | None = None) -> None:
@@ -152,7 +122,7 @@ class BeatSender:
         self._i = 0
         self._life_sec: float | None = None  # that of the last-beat key, if this process wrote it
         self._open_truth_buses()
-        self.destination = self._find_destination()
+        self.destination, self.is_known = self._find_destination()
 
     @property
     def where(self) -> str:
@@ -171,7 +141,7 @@ class BeatSender:
         if found is None:
             return False
         self._found = found
-        self.destination = self._find_destination()
+        self.destination, self.is_known = self._find_destination()
         return True
 
     async def refresh_truth_at_end(self, within_sec: float) -> None:
@@ -277,7 +247,7 @@ class BeatSender:
     def _make_environ(self) -> dict[str, str]:
         return with_embedded_buses(os.environ, self._embedded, self.truth)
 
-    def _find_destination(self) -> BeatDestination:
+    def _find_destination(self) -> tuple[Watch, bool]:
         return find_destination(self.truth, self.svc, self._settings.default_timeout_sec)
 
     def _open_destination_bus(self) -> Bus:
@@ -325,7 +295,7 @@ async def _beat(sender: BeatSender, text: BeatText, parent: int, *, verbose: boo
         raise Exit(Code.NO_BUS, message) from None
     to = sender.destination
     sent = f" (sent to {to.channel} on {sender.where})"
-    if not to.known:
+    if not sender.is_known:
         print_unknown_service(sender.svc, sender.truth, sent)
     elif verbose:
         output.print_line(f"{sender.svc} beats on {to.channel}, {sender.where}: heard by {heard}")
@@ -333,7 +303,7 @@ async def _beat(sender: BeatSender, text: BeatText, parent: int, *, verbose: boo
         stopped = catch_end_signals()
         await beat_until_stopped(sender, stopped, text, goes_on=lambda: os.getppid() == parent)
     await sender.aclose()
-    if sender.truth is not None and not sender.destination.known:
+    if sender.truth is not None and not sender.is_known:
         raise Exit(Code.NOT_WATCHED, "")
 
 

@@ -107,7 +107,7 @@ def execute(
         output.print_error(f"the end of {svc} could not be told ({trouble})")
     elif reporter.ping_trouble:
         output.print_error(f"what {svc} wrote could not be kept ({reporter.ping_trouble})")
-    elif not sender.destination.known:
+    elif not sender.is_known:
         print_unknown_service(svc, sender.truth)
     raise Exit(run.code, f"{command[0]}: {run.why}" if run.why else "")
 

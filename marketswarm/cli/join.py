@@ -296,7 +296,7 @@ def _find_password(joined: JoinedFleet, data: Path) -> str:
 
 def _require_watched(senders: Sequence[BeatSender], joined: JoinedFleet) -> None:
     """Raise Exit unless the truth names each service, and none of them is a job with a schedule."""
-    unknown = [sender for sender in senders if not sender.destination.known]
+    unknown = [sender for sender in senders if not sender.is_known]
     if unknown and unknown[0].truth is None:
         raise Exit(Code.NO_BUS, f"no bus of the fleet at {escape_text(joined.where)} answered with a truth")
     if unknown:
