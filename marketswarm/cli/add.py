@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlsplit
 
-import typer
-
 from marketswarm.beat import Beat, parse_beat
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import parse_object, read_strings
@@ -30,6 +28,7 @@ from marketswarm.cli.options import (
     Yes,
     argument,
     author_name,
+    flag,
     option,
     time_option,
 )
@@ -66,9 +65,7 @@ _COMMON: Final = "tags depends_on severity"
 class AddOptions:
     """How a command adds an entry: whether it asks, how long it waits for the first sign, who does it."""
 
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the first sign of life.")] = (
-        False
-    )
+    no_wait: Annotated[bool, flag("--no-wait", "Do not wait for the first sign of life.")] = False
     wait: Annotated[
         float | None,
         time_option("--wait", "10m", "How long to wait for it; 10m on a terminal, elsewhere not at all."),

@@ -28,7 +28,7 @@ from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import add_remedy, embedded_buses, with_embedded_buses
-from marketswarm.cli.options import Data, Svc, option, require_service_name, time_option
+from marketswarm.cli.options import Data, Svc, flag, option, require_service_name, time_option
 from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.keys import heartbeat_channel, last_beat_key, pings_key
 from marketswarm.settings import CommonSettings, read_settings
@@ -67,7 +67,7 @@ def beat(
             "--every", "10s", "Go on beating, until Ctrl-C or until the program that started this is gone."
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print where it went.")] = False,
+    verbose: Annotated[bool, flag("--verbose", "Print where it went.", "-v")] = False,
     data: Data = DATA,
 ) -> None:
     """Send one beat for a service, to the bus and channel that the truth has for it.

@@ -12,8 +12,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import typer
-
 from marketswarm.beat import Beat, parse_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_strings
@@ -22,7 +20,7 @@ from marketswarm.cli.alerts import follow_log, format_event_line
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.local_time import format_time
-from marketswarm.cli.options import Data, Json, Svc
+from marketswarm.cli.options import Data, Json, Svc, flag
 from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.fleet import data_folder
 from marketswarm.fleet_control import NoFleetError, send_request
@@ -58,7 +56,7 @@ def kill(svc: Svc, data: Data = DATA) -> None:
 def simulate(
     svc: Svc,
     by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="Say when to stop it and when to start it; somebody else does.")
+        bool, flag("--by-hand", "Say when to stop it and when to start it; somebody else does.")
     ] = False,
     as_json: Json = False,
     data: Data = DATA,

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Annotated
 
 from marketswarm.cli import output
-from marketswarm.cli.completion import complete_service
 from marketswarm.cli.entry_options import ChangeOptions, choose_fields
-from marketswarm.cli.options import OptionGroup, argument, parse_duration
+from marketswarm.cli.options import OptionGroup, parse_duration, service_argument
 from marketswarm.cli.truth_change import carry_out, confirm_change, encode_change, find_in_force, plan_change
 from marketswarm.truth.document_edit import EntryFields, edit_entry, pause_entry, remove_entry, resume_entry
 
@@ -26,12 +25,7 @@ NewFields = Annotated[
     ),
 ]
 Name = Annotated[
-    str,
-    argument(
-        "NAME",
-        "The service, as truth.json names it, or the page: massive/shop.",
-        autocompletion=complete_service,
-    ),
+    str, service_argument("NAME", "The service, as truth.json names it, or the page: massive/shop.")
 ]
 
 

@@ -42,7 +42,7 @@ from marketswarm.cli import event_loop, output
 from marketswarm.cli.beat import TRUTH_AT_END_SEC, BeatSender, print_unknown_service
 from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.options import Data, argument, option, require_service_name, time_option
+from marketswarm.cli.options import Data, argument, flag, option, require_service_name, time_option
 from marketswarm.cli.output_copier import KeptOutput, OutputCopier
 from marketswarm.exit import Exit
 from marketswarm.keys import last_run_key
@@ -78,15 +78,13 @@ def execute(
         ),
     ],
     on_success_only: Annotated[
-        bool,
-        typer.Option("--on-success-only", help="No beats while it runs; one if it ends with 0. For cron."),
+        bool, flag("--on-success-only", "No beats while it runs; one if it ends with 0. For cron.")
     ] = False,
     limit: Annotated[
         float | None, time_option("--limit", "2h", "End it after that time; the exit code is 124.")
     ] = None,
     no_output: Annotated[
-        bool,
-        typer.Option("--no-output", help="Keep nothing of what it writes, and do not copy it."),
+        bool, flag("--no-output", "Keep nothing of what it writes, and do not copy it.")
     ] = False,
     data: Data = DATA,
 ) -> None:

@@ -23,7 +23,7 @@ from marketswarm.bus_url import explain_bus_url, format_host, is_bus_url
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.beat import BeatSender, beat_until_stopped, catch_end_signals
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.options import Data, argument, option, port_option, require_service_name
+from marketswarm.cli.options import Data, argument, flag, option, port_option, require_service_name
 from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.fleet.data_folder import find_fleet, format_data_option
 from marketswarm.fleet.joined import (
@@ -74,7 +74,7 @@ def join(
         option("--fingerprint", "SHA256", "That of the fleet's certificate: it must show this one."),
     ] = None,
     print_curl: Annotated[
-        bool, typer.Option("--print-curl", help="Print the line for curl instead; no password is needed.")
+        bool, flag("--print-curl", "Print the line for curl instead; no password is needed.")
     ] = False,
     board_port: Annotated[
         int, port_option("--board-port", "Port of the fleet's board, for that line.")

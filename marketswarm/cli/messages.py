@@ -12,7 +12,7 @@ from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notification_text import describe_delay
 from marketswarm.cli.notifier import request_notifier
-from marketswarm.cli.options import WITHIN_SEC, By, Data, Json, Within, argument, author_name
+from marketswarm.cli.options import WITHIN_SEC, By, Data, Json, Within, argument, author_name, flag
 from marketswarm.cli.tables import show
 from marketswarm.operator.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.operator.requests import ALL, RequestKind
@@ -74,7 +74,7 @@ def dead(as_json: Json = False, data: Data = DATA) -> None:
 
 def resend(
     ident: Annotated[str | None, argument("[ID]", "Which, as `marketswarm dead` shows it.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    every: Annotated[bool, flag("--all", "All of them.")] = False,
     by: By = None,
     within: Within = WITHIN_SEC,
     data: Data = DATA,

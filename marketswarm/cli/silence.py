@@ -10,12 +10,21 @@ import typer
 from pydantic import ValidationError
 
 from marketswarm.cli import output
-from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away, describe_refusals
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notification_text import describe_targets
-from marketswarm.cli.options import By, Data, Json, argument, author_name, option, time_option
+from marketswarm.cli.options import (
+    By,
+    Data,
+    Json,
+    argument,
+    author_name,
+    flag,
+    option,
+    service_argument,
+    time_option,
+)
 from marketswarm.cli.tables import OVER, show
 from marketswarm.exit import Mistake
 from marketswarm.operator.silences import (
@@ -38,9 +47,7 @@ _SERVICES_NAMED = 12  # the others that a silence matches are counted
 def silence(
     patterns: Annotated[
         list[str] | None,
-        argument(
-            "PATTERN", "Services, by name or pattern: rss_agg, 'feed-*'.", autocompletion=complete_service
-        ),
+        service_argument("PATTERN", "Services, by name or pattern: rss_agg, 'feed-*'."),
     ] = None,
     *,
     for_sec: Annotated[float, time_option("--for", "2h", "For how long: 30m, 2h, 1d.")],
@@ -81,7 +88,7 @@ def unsilence(
 
 
 def silences(
-    every: Annotated[bool, typer.Option("--all", help="Also silences that have ended, for a month.")] = False,
+    every: Annotated[bool, flag("--all", "Also silences that have ended, for a month.")] = False,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:

@@ -17,7 +17,7 @@ from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away, open_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notification_text import describe_delay, describe_targets
-from marketswarm.cli.options import Data, Json
+from marketswarm.cli.options import Data, Json, flag
 from marketswarm.detector import FLOOD, Reason
 from marketswarm.event_text import SOME_FAILURE, describe_failure, describe_outage
 from marketswarm.exit import Code, Exit
@@ -130,11 +130,9 @@ def _name_some(services: Sequence[str]) -> str:
 
 
 def status(
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")
-    ] = False,
+    watch: Annotated[bool, flag("--watch", "Look again every second, until Ctrl-C.", "-w")] = False,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="End with 1 unless every service is up, for scripts.")
+        bool, flag("--exit-code", "End with 1 unless every service is up, for scripts.")
     ] = False,
     by: Annotated[
         Grouping | None, typer.Option("--by", help="Group the services, by the machine that they run on.")

@@ -22,6 +22,7 @@ from marketswarm.cli.options import (
     Json,
     argument,
     author_name,
+    flag,
     option,
     require_service_name,
     time_option,
@@ -77,7 +78,7 @@ def create(
         ),
     ] = None,
     ping_key: Annotated[
-        bool, typer.Option("--ping-key", help="Make a key by which every service is pinged over HTTP.")
+        bool, flag("--ping-key", "Make a key by which every service is pinged over HTTP.")
     ] = False,
     by: By = None,
     as_json: Json = False,

@@ -13,7 +13,7 @@ from rich.text import Text
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import Data, Json
+from marketswarm.cli.options import Data, Json, flag, option
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
 from marketswarm.status import topology as topology_reading
@@ -27,14 +27,11 @@ _STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
 
 def topology(
     *,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")
-    ] = False,
-    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="The flow as a Mermaid flowchart.")] = False,
-    as_dot: Annotated[bool, typer.Option("--dot", help="The flow as a digraph for Graphviz.")] = False,
+    watch: Annotated[bool, flag("--watch", "Look again every second, until Ctrl-C.", "-w")] = False,
+    as_mermaid: Annotated[bool, flag("--mermaid", "The flow as a Mermaid flowchart.")] = False,
+    as_dot: Annotated[bool, flag("--dot", "The flow as a digraph for Graphviz.")] = False,
     file: Annotated[
-        Path | None,
-        typer.Option("--file", metavar="TRUTH", help="Draw a truth file alone; no server is asked."),
+        Path | None, option("--file", "TRUTH", "Draw a truth file alone; no server is asked.")
     ] = None,
     as_json: Json = False,
     data: Data = DATA,

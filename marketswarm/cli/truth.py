@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import typer
 from rich.text import Text
 
 from marketswarm.bus import Bus, BusError
@@ -17,7 +16,7 @@ from marketswarm.cli import output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away
 from marketswarm.cli.local_time import format_moment
-from marketswarm.cli.options import Data, Json, Yes, argument, require_yes
+from marketswarm.cli.options import Data, Json, Yes, argument, flag, require_yes
 from marketswarm.cli.output import pick
 from marketswarm.cli.seed import seed_document
 from marketswarm.cli.validate import load_document, read_bytes
@@ -117,7 +116,7 @@ def diff(
     ] = None,
     *,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="End with 1 if they are not the same, for scripts.")
+        bool, flag("--exit-code", "End with 1 if they are not the same, for scripts.")
     ] = False,
     as_json: Json = False,
     data: Data = DATA,
