@@ -39,7 +39,6 @@ from marketswarm.cli.truth_change import (
     carry_out,
     confirm_change,
     encode_change,
-    find_in_force,
     plan_change,
 )
 from marketswarm.exit import Exit
@@ -219,11 +218,10 @@ def carry_out_add(request: AddRequest) -> None:
     planned = plan_change(
         how.truth, lambda text: add_entry(text, request.kind, request.name, request.fields), how.data
     )
-    in_force = find_in_force(planned, how.data)
     confirm_change(planned, yes=how.yes, as_json=how.as_json)
     place = find_sign_place(request.kind, request.name, planned.truth)
-    known = read_signs(place, planned.truth, how.data) if in_force.is_bus_there else []
-    done = carry_out(planned, in_force, how.data)
+    known = read_signs(place, planned.truth, how.data) if planned.is_bus_there else []
+    done = carry_out(planned, how.data)
     say(done.lines)
     has_key = done.seeded and request.kind is not AddedKind.PAGE
     key = _make_key(request, author, planned) if has_key else None

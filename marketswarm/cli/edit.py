@@ -6,7 +6,7 @@ from typing import Annotated
 from marketswarm.cli import output
 from marketswarm.cli.entry_options import ChangeOptions, choose_fields
 from marketswarm.cli.options import OptionGroup, parse_duration, service_argument
-from marketswarm.cli.truth_change import carry_out, confirm_change, encode_change, find_in_force, plan_change
+from marketswarm.cli.truth_change import carry_out, confirm_change, encode_change, plan_change
 from marketswarm.truth.document_edit import EntryFields, edit_entry, pause_entry, remove_entry, resume_entry
 
 
@@ -67,9 +67,8 @@ def remove(name: Name, how: How) -> None:
 def _change(name: str, edit: Callable[[str], str], how: ChangeOptions) -> None:
     """Once it is confirmed, write the truth file as `edit` returns it, seed it, and print that."""
     planned = plan_change(how.truth, edit, how.data)
-    in_force = find_in_force(planned, how.data)
     confirm_change(planned, yes=how.yes, as_json=how.as_json)
-    done = carry_out(planned, in_force, how.data)
+    done = carry_out(planned, how.data)
     if how.as_json:
         output.print_json(encode_change(name, planned, done))
     else:
