@@ -159,6 +159,22 @@ def ask_fleet(data: Path, request: Callable[[FleetView], Awaitable[T]]) -> T:
     return event_loop.run(ask())
 
 
+async def ask_or_explain(
+    data: Path, request: Callable[[FleetView], Awaitable[T]], explain: Callable[[str], T]
+) -> T:
+    """Return what `request` returns, for a look that goes on: what `explain` makes of the reason if it fails.
+
+    Raises Exit, code 2, for a wrong configuration.
+    """
+    try:
+        async with open_fleet(data) as fleet:
+            return await request(fleet)
+    except Exit as end:
+        if end.code == Code.CONFIGURATION:
+            raise
+        return explain(end.message)
+
+
 @contextlib.contextmanager
 def needed(bus: Bus, why: str) -> Iterator[None]:
     """Make a failure of a bus in the block an Exit, code 3, that says why the bus is needed."""
