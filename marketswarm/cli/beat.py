@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -46,20 +45,10 @@ TRUTH_AT_END_SEC: Final = 0.5
 """How long a last beat waits for the truth, in case a reseed has moved its service since the beat before."""
 
 
-class StatusOption(StrEnum):
-    """List the values of --status."""
-
-    OK = "ok"
-    DEGRADED = "degraded"
-    STOPPING = "stopping"
-
-
 def beat(
     svc: Svc,
     *,
-    status: Annotated[
-        StatusOption, typer.Option("--status", help="How it is; stopping is a goodbye.")
-    ] = StatusOption.OK,
+    status: Annotated[Status, typer.Option("--status", help="How it is; stopping is a goodbye.")] = "ok",
     detail: Annotated[str | None, option("--detail", "TEXT", "Why, or what else is worth knowing.")] = None,
     every: Annotated[
         float | None,
@@ -80,7 +69,7 @@ def beat(
         raise typer.BadParameter(f"--every: at least {_MIN_EVERY_SEC:g} s")
     parent = os.getppid()  # asked before the first beat: the program that started this may end with it
     sender = BeatSender(svc, data, None if every is None else secrets.token_hex(6))
-    event_loop.run(_beat(sender, BeatText(status.value, detail, every), parent, verbose=verbose))
+    event_loop.run(_beat(sender, BeatText(status, detail, every), parent, verbose=verbose))
 
 
 class BeatText(NamedTuple):

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -60,10 +59,8 @@ NO_HOST: Final = "no known host"
 _HOSTS_SHOWN: Final = 3  # of one service, in a heading
 
 
-class Grouping(StrEnum):
-    """By what the services of a status are grouped."""
-
-    HOST = "host"
+Grouping = Literal["host"]
+"""By what the services of a status are grouped."""
 
 
 @dataclass(slots=True)
@@ -216,7 +213,7 @@ def _print(report: StatusReport, by: Grouping | None, *, as_json: bool) -> None:
         "waiting": report.notifications.pending,
         "notes": report.notes(),
     }
-    if by is Grouping.HOST:
+    if by == "host":
         groups = group_by_host(_sort_by_urgency(report.rows))
         found["by_host"] = [{"hosts": hosts, "services": [row.svc for row in rows]} for hosts, rows in groups]
     output.print_json(found)
@@ -251,7 +248,7 @@ class StatusDrawing:
     ) -> None:
         self._report, self._fit_height = report, fit_height
         sorted_rows = _sort_by_urgency(report.rows) if rows is None else list(rows)
-        self._rows = _add_headings(sorted_rows) if by is Grouping.HOST else sorted_rows
+        self._rows = _add_headings(sorted_rows) if by == "host" else sorted_rows
         self._footer = footer
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
