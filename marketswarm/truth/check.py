@@ -51,10 +51,8 @@ def _may_share_channels(truth: Truth) -> bool:
         channel = service.heartbeat.channel
         if channel is None:
             continue
-        place, named = (
-            (truth.bus_of(svc), channel),
-            truth.services.get(channel.removesuffix(HEARTBEAT_SUFFIX)),
-        )
+        place = (truth.bus_of(svc), channel)
+        named = truth.services.get(channel.removesuffix(HEARTBEAT_SUFFIX))
         if place in known or (named is not None and named.heartbeat.channel is None):
             return True
         known.add(place)

@@ -142,15 +142,10 @@ def read_entry(text: str, name: str) -> TruthEntry:
     """Return what a valid truth says of a service or a page. Raises EditError for another name."""
     place = _find_place(text, name)
     is_page = place[:-1] == _TARGETS
-    section = _read(text, place)
-    known = {
-        field: _find(section, at) for field, at in (_PAGE_PLACES if is_page else _SERVICE_PLACES).items()
-    }
-    return TruthEntry(
-        is_page,
-        _read(text, _find_switch(place)) is False,
-        {field: value for field, value in known.items() if value is not None},
-    )
+    places, section = _PAGE_PLACES if is_page else _SERVICE_PLACES, _read(text, place)
+    known = {field: _find(section, at) for field, at in places.items()}
+    given = {field: value for field, value in known.items() if value is not None}
+    return TruthEntry(is_page, _read(text, _find_switch(place)) is False, given)
 
 
 def edit_entry(text: str, name: str, given: EntryFields) -> str:
@@ -202,10 +197,9 @@ def remove_entry(text: str, name: str) -> str:
     found = _read(text, (*place, "heartbeat", "channel"))
     channel = found if isinstance(found, str) else heartbeat_channel(name)
     heard = ("services", HEALER, "access_points", "subscribe_to")
-    points = _read(text, heard) if name != HEALER else None
-    for index in reversed(range(len(points) if isinstance(points, list) else 0)):
-        if isinstance(points, list) and points[index].get("key") == channel:
-            text = remove_value(text, (*heard, index))
+    points = enumerate(_read(text, heard) or ()) if name != HEALER else ()
+    for index in reversed([index for index, point in points if point.get("key") == channel]):
+        text = remove_value(text, (*heard, index))
     return remove_value(text, place)
 
 
