@@ -382,8 +382,9 @@ class _ServiceSections:
 def _mark_default_channel(name: str, section: dict[str, Any]) -> dict[str, Any]:
     """Return a section in which a channel that is the default one is `DEFAULT_CHANNEL`."""
     beat = section.get("heartbeat")
-    is_default = isinstance(beat, dict) and beat.get("channel") == heartbeat_channel(name)
-    if not is_default or not SERVICE_NAME.fullmatch(name):
+    if not isinstance(beat, dict) or beat.get("channel") != heartbeat_channel(name):
+        return section
+    if not SERVICE_NAME.fullmatch(name):
         return section
     return {**section, "heartbeat": {**beat, "channel": DEFAULT_CHANNEL}}
 
