@@ -67,13 +67,10 @@ class ChannelRecord:
 
     def add_failure(self, title: str, at: float, reason: str, *, is_final: bool) -> "ChannelRecord":
         """Return the record with one more failure; `is_final` says that the message is not tried again."""
-        failed, refused = (
-            (self.failed, _count(self.refused)) if is_final else (_count(self.failed), self.refused)
-        )
         return replace(
             self,
-            failed=failed,
-            refused=refused,
+            failed=self.failed if is_final else _count(self.failed),
+            refused=_count(self.refused) if is_final else self.refused,
             failed_at=at,
             failed_title=title[:MAX_TITLE],
             reason=reason[:MAX_REASON],
