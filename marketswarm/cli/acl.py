@@ -58,11 +58,8 @@ def acl(
         if no_default:
             close_default_user(secrets)
         # no connection is made, but a wrong URL ends the command before anything is written
-        buses = (
-            [Bus(bus, find_bus_url(bus, os.environ, document)) for bus in document.bus_names()]
-            if urls
-            else []
-        )
+        names = document.bus_names() if urls else ()
+        buses = [Bus(name, find_bus_url(name, os.environ, document)) for name in names]
         known, made = load_passwords(secrets, user_names(document), make_missing=make_secrets)
         lines = _write_acl_files(document, known, out)
         if urls:

@@ -230,9 +230,9 @@ def suggest_remedies(troubles: Iterable[tuple[str, str]]) -> list[str]:
     """Return a line for each reason among these (bus, reason) that has a remedy, each reason once."""
     first: dict[str, str] = {}
     for bus, reason in troubles:
-        first.setdefault(reason, bus)
-    known = {reason: bus for reason, bus in first.items() if reason in _REMEDIES}
-    return [f"{reason}: {_format_remedy(reason, bus)}" for reason, bus in known.items()]
+        if reason in _REMEDIES:
+            first.setdefault(reason, bus)
+    return [f"{reason}: {_format_remedy(reason, bus)}" for reason, bus in first.items()]
 
 
 def add_remedy(message: str, bus: str, reason: str) -> str:

@@ -89,7 +89,7 @@ def join(
     """
     if find_fleet(data) is not None:
         raise Mistake(f"a fleet runs in {data} itself: join another one in another folder")
-    url, names = _split_words(words or [])
+    url, names = (words[0], words[1:]) if words and "://" in words[0] else (None, words or [])
     services = [_parse_local(word) for word in names]
     if url is None and fingerprint is not None:
         raise typer.BadParameter("--fingerprint belongs to a URL")
@@ -128,10 +128,6 @@ def is_process_alive(pid_file: Path) -> bool:
     except (OSError, OverflowError):
         return False
     return True
-
-
-def _split_words(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
-    return (words[0], words[1:]) if words and "://" in words[0] else (None, words)
 
 
 def _parse_local(word: str) -> Local:

@@ -1,8 +1,8 @@
 """Implement `marketswarm dead`, `resend` and `notify list`: what the notifier sent, and what it could not."""
 
 import time
-from collections.abc import Mapping
-from typing import Annotated, Final
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -41,28 +41,13 @@ def dead(as_json: Json = False, data: Data = DATA) -> None:
     pending, now = found.pending, time.time()
     if pending:
         output.print_line(f"{len(pending)} not delivered yet:")
-        show(
-            pending,
-            {
-                "id": lambda each: each.id,
-                "channel": lambda each: each.channel,
-                "since": lambda each: format_moment(each.ts, now),
-                "why": lambda each: describe_delay(each, now),
-                "what": lambda each: each.title,
-            },
-        )
+        show(pending, _make_columns(lambda each: describe_delay(each, now), now))
     if messages:
         output.print_lines([f"\n{len(messages)} given up:"] if pending else [])
         one, every = suggest_command("resend ID", data), suggest_command("resend --all", data)
         show(
             messages,
-            {
-                "id": lambda each: each.id,
-                "channel": lambda each: each.channel,
-                "since": lambda each: "-" if each.ts is None else format_moment(each.ts, now),
-                "why": lambda each: each.reason,
-                "what": lambda each: each.title,
-            },
+            _make_columns(lambda each: each.reason, now),
             hint=f"{one} sends one again, {every} all of them",
         )
     if found.channels is not None and not found.channels:
@@ -70,6 +55,17 @@ def dead(as_json: Json = False, data: Data = DATA) -> None:
     elif not (messages or pending):
         output.print_line("everything was delivered")
     output.print_lines(describe_away(failed), output.YELLOW)
+
+
+def _make_columns(why: Callable[[Any], str], now: float) -> dict[str, Callable[[Any], str]]:
+    """Return the columns for messages of both kinds; `why` says of one why it is not delivered."""
+    return {
+        "id": lambda each: each.id,
+        "channel": lambda each: each.channel,
+        "since": lambda each: "-" if each.ts is None else format_moment(each.ts, now),
+        "why": why,
+        "what": lambda each: each.title,
+    }
 
 
 def resend(

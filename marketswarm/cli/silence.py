@@ -151,18 +151,29 @@ class AddedSilence:
 
 
 async def _add_silence(made: Silence, fleet: FleetView) -> AddedSilence:
-    _require_known_names(made, fleet)
-    buses = fleet.buses()
+    targets = None if fleet.found is None else list_targets(fleet.truth)
+    if targets is not None and (unknown := find_unknown_target(made, targets)) is not None:
+        raise Mistake(f"no silence was set: {describe_unknown(unknown, targets)}")
+    buses, on = fleet.buses(), describe_targets(made)
     failed = await write_silence(buses, await read_silences(buses), made, made.starts_at)
     length = format_duration(made.ends_at - made.starts_at)
-    matches, warning = _describe_matches(made, fleet)
-    lines = [
-        f"silence {made.id} until {format_moment(made.ends_at, made.starts_at)}, {length} from now",
-        *matches,
-        *describe_refusals(failed),
-    ]
-    matched = None if fleet.found is None else match_targets(made, list_targets(fleet.truth))
-    return AddedSilence(lines, warning, matched, failed)
+    lines = [f"silence {made.id} until {format_moment(made.ends_at, made.starts_at)}, {length} from now"]
+    matched = None if targets is None else match_targets(made, targets)
+    warning = ""
+    if targets is None:
+        lines.append(f"on {on}; there is no truth that tells which services these are")
+    elif matched:
+        lines.append(f"on {format_names(matched, _SERVICES_NAMED)}")
+    else:
+        warning = f"it is on nothing: nothing in the truth is {on}{_suggest_target(made, targets)}"
+    return AddedSilence([*lines, *describe_refusals(failed)], warning, matched, failed)
+
+
+def _suggest_target(silence: Silence, targets: Mapping[str, Sequence[str]]) -> str:
+    """Return which name or tag was perhaps meant by a silence that matches none."""
+    known = {*targets, *(tag for each in targets.values() for tag in each)}
+    near = (find_nearest(word, known) for word in (*silence.services, *silence.tags))
+    return next((f"; did you mean {each}?" for each in near if each), "")
 
 
 async def _end_silence(ident: str, fleet: FleetView) -> list[str]:
@@ -178,29 +189,3 @@ async def _end_silence(ident: str, fleet: FleetView) -> list[str]:
         return [f"{head} ended at {format_moment(found.ends_at, now)}"]
     failed = await write_silence(buses, stored, found.end_at(now), now)
     return [f"{head} has ended: notifications on what is still down are sent", *describe_refusals(failed)]
-
-
-def _require_known_names(silence: Silence, fleet: FleetView) -> None:
-    if fleet.found is None:
-        return
-    known = list_targets(fleet.truth)
-    name = find_unknown_target(silence, known)
-    if name is not None:
-        raise Mistake(f"no silence was set: {describe_unknown(name, known)}")
-
-
-def _describe_matches(silence: Silence, fleet: FleetView) -> tuple[list[str], str]:
-    """Return a line about what is silenced, or none and a warning if that is nothing yet."""
-    targets = describe_targets(silence)
-    if fleet.found is None:
-        return [f"on {targets}; there is no truth that tells which services these are"], ""
-    tags = list_targets(fleet.truth)
-    matched = match_targets(silence, tags)
-    if matched:
-        return [f"on {format_names(matched, _SERVICES_NAMED)}"], ""
-    known = {*tags, *(tag for each in tags.values() for tag in each)}
-    near = next(
-        filter(None, (find_nearest(word, known) for word in (*silence.services, *silence.tags))), None
-    )
-    hint = f"; did you mean {near}?" if near else ""
-    return [], f"it is on nothing: nothing in the truth is {targets}{hint}"
