@@ -92,12 +92,11 @@ def notify_list(as_json: Json = False, data: Data = DATA) -> None:
     """Show the channels that the notifier opened, what each sent and failed last, and how to add one."""
     found = ask_fleet(data, lambda fleet: read_notifications(fleet.buses()))
     if as_json:
-        channels = None if found.channels is None else found.statuses
-        output.print_json({"channels": channels, "add": ADD_CHANNEL})
+        output.print_json({"channels": found.channels, "add": ADD_CHANNEL})
         return
-    if found.statuses:
+    if found.channels:
         now = time.time()
-        for one in found.statuses:
+        for one in found.channels:
             output.print_lines(describe_channel(one, now))
         test = suggest_command("notify test CHANNEL", data)
         output.print_line(f"{test} sends a test over one")
