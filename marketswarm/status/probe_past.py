@@ -8,12 +8,13 @@ was not probed there is no record, and nothing here makes one up.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from marketswarm.bus import Bus
-from marketswarm.bus.errors import ReplyTooLongError
+from marketswarm.bus.errors import BusError, ReplyTooLongError
 from marketswarm.bus.stored_values import (
     MAX_STRING_BYTES,
+    is_wrong_type,
     parse_epoch,
     parse_number,
     parse_object,
@@ -179,18 +180,12 @@ async def read_record(bus: Bus, stream: str, name: str, now: float) -> ProbeReco
 
 async def _read_failures(bus: Bus, key: str) -> tuple[FailureRun, ...]:
     """Return the failures in a list, the latest first; none if it is of another type or too long."""
-
-    async def read() -> Any:
-        pipe = bus.pipeline()
-        pipe.lrange(key, 0, KEPT_FAILURES - 1)
-        (found,) = await pipe.execute(raise_on_error=False)
-        if isinstance(found, Exception) and "WRONGTYPE" not in str(found):
-            raise found
-        return found
-
+    asked, most = bus.client.lrange(key, 0, KEPT_FAILURES - 1), KEPT_FAILURES * _ITEM_BYTES + MAX_STRING_BYTES
     try:
-        found = await bus.ask(read(), max_bytes=KEPT_FAILURES * _ITEM_BYTES + MAX_STRING_BYTES)
-    except ReplyTooLongError:
+        found = await bus.ask(asked, max_bytes=most)
+    except BusError as error:
+        if not (isinstance(error, ReplyTooLongError) or is_wrong_type(error)):
+            raise
         found = None
     if not isinstance(found, list):
         report_unusable(bus.name, key, "no list of failures")

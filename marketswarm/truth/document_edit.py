@@ -214,15 +214,13 @@ def _add_page(text: str, name: str, given: EntryFields) -> str:
         raise EditError("a page needs its address: https://shop.example/health")
     if MASSIVE not in _read_services(text):
         text = set_value(text, ("services", MASSIVE), _MASSIVE_SECTION)
-    targets = _read(text, _TARGETS)
-    known = targets if isinstance(targets, list) else []
-    if any(each.get("name") == name for each in known if isinstance(each, dict)):
+    if page_name(name) in dict(_find_pages(text)):
         raise EditError(f"the truth has a page {page_name(name)} already: edit it, or remove it first")
     target: dict[str, Any] = {"name": name}
     for field, value in given.list_given().items():
         _put(target, _PAGE_PLACES, field, value, page_name(name))
     target = {key: target[key] for key in ("name", "url", *target) if key in target}
-    return set_value(text, (*_TARGETS, len(known)), target)
+    return set_value(text, (*_TARGETS, len(_read_targets(text))), target)
 
 
 def _find_defaults(kind: AddedKind, given: EntryFields) -> dict[str, Any]:
@@ -276,10 +274,14 @@ def _find_place(text: str, name: str) -> Place:
 
 
 def _find_pages(text: str) -> Iterator[tuple[str, int]]:
-    targets = _read(text, _TARGETS)
-    for index, each in enumerate(targets if isinstance(targets, list) else ()):
+    for index, each in enumerate(_read_targets(text)):
         if isinstance(each, dict) and isinstance(each.get("name"), str):
             yield page_name(each["name"]), index
+
+
+def _read_targets(text: str) -> list[Any]:
+    found = _read(text, _TARGETS)
+    return found if isinstance(found, list) else []
 
 
 def _read_services(text: str) -> dict[str, Any]:
