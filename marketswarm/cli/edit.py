@@ -69,7 +69,4 @@ def _change(name: str, edit: Callable[[str], str], how: ChangeOptions) -> None:
     planned = plan_change(how.truth, edit, how.data)
     confirm_change(planned, yes=how.yes, as_json=how.as_json)
     done = carry_out(planned, how.data)
-    if how.as_json:
-        output.print_json(encode_change(name, planned, done))
-    else:
-        output.print_lines(done.lines)
+    output.print_result(encode_change(name, planned, done), done.lines, as_json=how.as_json)

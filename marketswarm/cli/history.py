@@ -71,13 +71,11 @@ def history(svc: Svc, as_json: Json = False, data: Data = DATA) -> None:
     which share of them succeeded in an hour, a day and 30 days, and the last failures.
     """
     report, now = ask_fleet(data, lambda fleet: _read_report(svc, fleet)), time.time()
-    if as_json:
-        encoded = encode_target(svc, report, now) if isinstance(report, ProbeRecord) else report.to_json()
-        output.print_json(encoded)
-    elif isinstance(report, ProbeRecord):
-        output.print_lines(describe_target(svc, report, now))
+    if isinstance(report, ProbeRecord):
+        found, lines = encode_target(svc, report, now), describe_target(svc, report, now)
     else:
-        output.print_lines(describe_report(report, now))
+        found, lines = report.to_json(), describe_report(report, now)
+    output.print_result(found, lines, as_json=as_json)
 
 
 async def _read_report(svc: str, fleet: FleetView) -> ServiceReport | ProbeRecord:

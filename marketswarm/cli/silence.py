@@ -70,11 +70,8 @@ def silence(
         tuple(patterns or ()), tuple(tags or ()), for_sec, by=author_name(by), why=why.strip()
     )
     added = ask_fleet(data, lambda fleet: _add_silence(made, fleet))
-    if as_json:
-        record = _encode_silence(made, made.starts_at)
-        output.print_json(record | {"matched": added.matched, "failed": added.failed})
-    else:
-        output.print_lines(added.lines)
+    record = _encode_silence(made, made.starts_at) | {"matched": added.matched, "failed": added.failed}
+    output.print_result(record, added.lines, as_json=as_json)
     if added.warning:
         output.print_error(added.warning)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,7 @@ from marketswarm.cli.seed import seed_document
 from marketswarm.cli.validate import load_document, read_bytes
 from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.status.revisions import Revision, read_revisions
-from marketswarm.text import escape_json, escape_text, parse_digits
+from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import Changes, ParsedTruth, diff_truths, format_changes, parse_truth
 
 DIFFERENT: Final = 1
@@ -103,8 +102,7 @@ def show(
 ) -> None:
     """Print the document of a revision, byte for byte: `marketswarm truth show 3 > truth.json`."""
     _, raw = _fetch_document(revision, data)
-    sys.stdout.buffer.write(escape_json(raw) if sys.stdout.isatty() else raw)
-    sys.stdout.buffer.flush()
+    output.print_json_bytes(raw, end=b"")
 
 
 def diff(
@@ -129,11 +127,9 @@ def diff(
     old, new = (load_document(raw, name, parse_truth) for name, raw in documents)
     changes, is_same = diff_truths(old.truth, new.truth), old.sha256 == new.sha256
     names = [escape_text(name) for name, _ in documents]
-    if as_json:
-        output.print_json({"old": names[0], "new": names[1], "same": is_same, **asdict(changes)})
-    else:
-        output.print_line(" → ".join(names))
-        output.print_lines(_describe_changes(changes, is_same=is_same))
+    found = {"old": names[0], "new": names[1], "same": is_same, **asdict(changes)}
+    lines = [" → ".join(names), *_describe_changes(changes, is_same=is_same)]
+    output.print_result(found, lines, as_json=as_json)
     if exit_code and not is_same:
         raise Exit(DIFFERENT, "")
 

@@ -194,7 +194,11 @@ def _prepare(spec: FleetSpec, options: UpOptions, settings: CommonSettings) -> F
             spec.plan, spec.truth, spec.data, closed=options.no_default, joined=at is not None
         )
         spec = replace(spec, access=users)
-    _prepare_database(spec.database)
+    try:
+        if spec.database is not None:
+            spec.database.prepare()
+    except (server.NoServerError, PostgresError) as error:
+        raise Mistake(f"PostgreSQL, which archive needs: {error}") from None
     return spec
 
 
@@ -209,15 +213,6 @@ def _listen(spec: FleetSpec, at: ListenAddress, cert: Path | None, key: Path | N
     except certificate.CertificateError as error:
         raise Mistake(str(error)) from None
     return replace(spec, plan=spec.plan.use_tls(found.shared), listening=ListenSetup(at, found))
-
-
-def _prepare_database(database: PostgresServer | None) -> None:
-    if database is None:
-        return
-    try:
-        database.prepare()
-    except (server.NoServerError, PostgresError) as error:
-        raise Mistake(f"PostgreSQL, which archive needs: {error}") from None
 
 
 def _leave_out_board(spec: FleetSpec) -> FleetSpec:

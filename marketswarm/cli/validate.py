@@ -33,10 +33,8 @@ def validate(
         _print_findings(file)
         return
     _, loaded = read_truth_file(file)
-    for warning in loaded.warnings:
-        output.print_line(f"  warning  {warning}")
-    for line in list_next_runs(loaded.truth, time.time()):
-        output.print_line(f"  {line}")
+    output.print_lines(f"  warning  {warning}" for warning in loaded.warnings)
+    output.print_lines(f"  {line}" for line in list_next_runs(loaded.truth, time.time()))
     services, warnings = len(loaded.truth.services), len(loaded.warnings)
     output.print_line(
         f"{file} is valid: {_format_count(services, 'service')}, {_format_count(warnings, 'warning')}"
