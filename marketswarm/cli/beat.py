@@ -22,13 +22,13 @@ from marketswarm.agent.truth_source import (
 )
 from marketswarm.beat import RunReport, Sender, Status, compute_life_sec
 from marketswarm.beat import encode_beat as make_beat
-from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_bus_url
+from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import add_remedy, embedded_buses, with_embedded_buses
+from marketswarm.cli.fleet_view import add_remedy, embedded_buses, find_url, with_embedded_buses
 from marketswarm.cli.options import Data, Svc, flag, option, require_service_name, time_option
-from marketswarm.exit import Code, Exit, Mistake
+from marketswarm.exit import Code, Exit
 from marketswarm.keys import heartbeat_channel, last_beat_key, pings_key
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.time_slice import wait_within
@@ -241,10 +241,7 @@ class BeatSender:
 
     def _open_destination_bus(self) -> Bus:
         name = self.destination.bus
-        try:
-            return self._open_bus(name, find_bus_url(name, self._make_environ(), self.truth))
-        except BusError as error:
-            raise Mistake(str(error)) from None
+        return self._open_bus(name, find_url(name, self._make_environ(), self.truth))
 
     def _find_answering_bus(self) -> Bus:
         """Return the destination's bus. Raises BusError if it did not answer a moment ago."""

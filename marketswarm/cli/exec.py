@@ -40,9 +40,8 @@ from marketswarm.beat import MAX_DETAIL_CHARS, RunReport
 from marketswarm.bus import WITHIN_SEC, BusError
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.beat import TRUTH_AT_END_SEC, BeatSender, print_unknown_service
-from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.options import Data, argument, flag, option, require_service_name, time_option
+from marketswarm.cli.options import Data, argument, flag, require_service_name, service_option, time_option
 from marketswarm.cli.output_copier import KeptOutput, OutputCopier
 from marketswarm.exit import Exit
 from marketswarm.keys import last_run_key
@@ -67,16 +66,7 @@ _KILL_AFTER_SEC: Final = 10.0  # from SIGTERM to SIGKILL, once the time limit ha
 def execute(
     command: Annotated[list[str], argument("COMMAND", "The command and its arguments, after --.")],
     *,
-    svc: Annotated[
-        str,
-        option(
-            "--svc",
-            "SVC",
-            "The service, as truth.json names it.",
-            show_default=False,
-            autocompletion=complete_service,
-        ),
-    ],
+    svc: Annotated[str, service_option("--svc", "The service, as truth.json names it.")],
     on_success_only: Annotated[
         bool, flag("--on-success-only", "No beats while it runs; one if it ends with 0. For cron.")
     ] = False,

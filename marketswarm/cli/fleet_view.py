@@ -91,11 +91,7 @@ class FleetView:
         """Return a bus by its name, at the URL that `truth`, or otherwise the fleet's own, gives."""
         truth = truth or (self.found.loaded.truth if self.found else None)
         if name not in self._buses:
-            try:
-                url = find_bus_url(name, self.environ, truth)
-            except BusError as error:
-                raise Mistake(str(error)) from None
-            self._buses[name] = create_bus(name, url)
+            self._buses[name] = create_bus(name, find_url(name, self.environ, truth))
         return self._buses[name]
 
     def buses(self) -> list[Bus]:
@@ -215,6 +211,14 @@ def with_embedded_buses(
         if has_bus_as_host(known, name) and not is_variable_set(variable, environ):
             extended[variable] = url
     return extended
+
+
+def find_url(name: str, environ: Mapping[str, str], truth: Truth | None) -> str:
+    """Return the URL of a bus as `find_bus_url` does. Raises Exit, code 2, if a given URL is wrong."""
+    try:
+        return find_bus_url(name, environ, truth)
+    except BusError as error:
+        raise Mistake(str(error)) from None
 
 
 def describe_away(failed: Mapping[str, str]) -> list[str]:

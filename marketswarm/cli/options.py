@@ -102,6 +102,11 @@ def service_argument(metavar: str, what: str) -> Any:
     return argument(metavar, what, autocompletion=complete_service)
 
 
+def service_option(name: str, what: str) -> Any:
+    """Return the definition of an option whose value a shell completes to the name of a service."""
+    return option(name, "SVC", what, show_default=False, autocompletion=complete_service)
+
+
 @dataclass(frozen=True, slots=True)
 class OptionGroup:
     """Options that commands take together: `make` turns their values into the one value that a command gets.
