@@ -173,9 +173,8 @@ class BeatSender:
         pipe.publish(self.destination.channel, payload)
         if run not in (None, "ended"):  # no sign of life, so the key keeps the last one
             pipe.ping()
-        elif (
-            life_sec is None or is_goodbye
-        ):  # this beat must not extend the life of the key, which measures silence
+        elif life_sec is None or is_goodbye:
+            # this beat must not extend the life of the key, which measures silence
             pipe.set(last_beat_key(self.svc), payload, xx=True, keepttl=True)
         else:
             pipe.set(last_beat_key(self.svc), payload, px=max(1, round(1000 * life_sec)))
