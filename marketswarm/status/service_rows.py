@@ -30,27 +30,21 @@ UNMONITORED: Final = "paused: not monitored"
 class ServiceState(StrEnum):
     """Name the states of a service: the healer's verdicts, and what follows for others from their beats.
 
+    The worst one is the first.
     `failed` is up by its beats, but its last run failed; `silent` is without beats for too long, and not
     evaluated by the healer; `unwatchable` can't be heard by the healer; `unknown` is a service whose bus
     can't be heard, or that never sent a beat.
     """
 
-    UP = "up"
     DOWN = "down"
     FAILED = "failed"
-    SILENT = "silent"
     UNWATCHABLE = "unwatchable"
+    SILENT = "silent"
     UNKNOWN = "unknown"
+    UP = "up"
 
 
-URGENCY: Final[Mapping[ServiceState, int]] = {
-    ServiceState.DOWN: 0,
-    ServiceState.FAILED: 1,
-    ServiceState.UNWATCHABLE: 2,
-    ServiceState.SILENT: 3,
-    ServiceState.UNKNOWN: 4,
-    ServiceState.UP: 5,
-}
+URGENCY: Final[Mapping[ServiceState, int]] = {state: place for place, state in enumerate(ServiceState)}
 """By state, its place in a list that has the worst first."""
 _OTHERS: Final = (
     *(str(each) for each in URGENCY if each not in (ServiceState.UP, ServiceState.DOWN)),
