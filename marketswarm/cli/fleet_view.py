@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -25,7 +25,6 @@ from marketswarm.fleet import data_folder
 from marketswarm.fleet.joined import read_joined_buses
 from marketswarm.settings import CommonSettings, is_variable_set, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Service, Truth
-from marketswarm.truth.model import DEFAULT_TIMEOUT_SEC
 
 T = TypeVar("T")
 
@@ -51,21 +50,14 @@ _OTHER_FLEETS = (
 class FleetView:
     """Hold the open buses and the truth of one fleet.
 
-    `found` is its truth, None while no bus holds a valid one; `why` is then the reason. By
-    `default_timeout_sec` a service is missed for which the truth has no timeout.
+    `found` is its truth, None while no bus holds a valid one; `why` is then the reason.
     """
 
     environ: Mapping[str, str]
     found: FoundTruth | None
     why: str
     data: Path
-    default_timeout_sec: float = DEFAULT_TIMEOUT_SEC
     _buses: dict[str, Bus] = field(default_factory=dict)
-    _truth: Truth = field(init=False)
-
-    def __post_init__(self) -> None:
-        if self.found is not None:
-            self._truth = self.found.loaded.truth.with_default_timeout(self.default_timeout_sec)
 
     @property
     def truth(self) -> Truth:
@@ -74,7 +66,7 @@ class FleetView:
                 Code.NO_TRUTH,
                 f"no bus has a valid truth ({self.why}): {suggest_command('seed', self.data)} puts one there",
             )
-        return self._truth
+        return self.found.loaded.truth
 
     @property
     def revision(self) -> int | None:
@@ -131,7 +123,9 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
             raise Mistake(", ".join(tried))
         if found:
             environ = with_embedded_buses(os.environ, embedded, found.loaded.truth)
-        view = FleetView(environ, found, ", ".join(format_reasons(seen)), data, settings.default_timeout_sec)
+            truth = found.loaded.truth.with_default_timeout(settings.default_timeout_sec)
+            found = replace(found, loaded=replace(found.loaded, truth=truth))
+        view = FleetView(environ, found, ", ".join(format_reasons(seen)), data)
         try:
             yield view
         except BusError as error:

@@ -170,11 +170,8 @@ def _check_timeouts(truth: Truth, findings: Findings) -> None:
             continue
         has_own_timeout = beat.timeout_sec is not None
         cadence = ("services", HEALER, "threshold", "heartbeat_cadence")
-        if findings.has_error_at(
-            _heartbeat_place(svc, "interval_sec"),
-            _heartbeat_place(svc, "timeout_sec"),
-            *(() if has_own_timeout else (cadence,)),
-        ):
+        places = [_heartbeat_place(svc, key) for key in ("interval_sec", "timeout_sec")]
+        if findings.has_error_at(*places, *(() if has_own_timeout else (cadence,))):
             continue
         if not has_own_timeout and (svc == HEALER or not beat.monitored):
             continue  # the sentinel has a timeout of its own for the healer; unmonitored services have none
