@@ -216,10 +216,9 @@ def _add_page(text: str, name: str, given: EntryFields) -> str:
         text = set_value(text, ("services", MASSIVE), _MASSIVE_SECTION)
     if page_name(name) in dict(_find_pages(text)):
         raise EditError(f"the truth has a page {page_name(name)} already: edit it, or remove it first")
-    target: dict[str, Any] = {"name": name}
+    target: dict[str, Any] = {"name": name, "url": given.url}  # the first ones in the text
     for field, value in given.list_given().items():
         _put(target, _PAGE_PLACES, field, value, page_name(name))
-    target = {key: target[key] for key in ("name", "url", *target) if key in target}
     return set_value(text, (*_TARGETS, len(_read_targets(text))), target)
 
 
