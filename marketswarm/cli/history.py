@@ -145,9 +145,8 @@ def describe_target(svc: str, record: ProbeRecord, now: float) -> list[str]:
     state = "no result of it was stored lately" if latest is None else describe_reading(latest)
     lines = [escape_text(f"{svc}: {state}"), ""]
     lines.append(f"{'':>6}  {'uptime':>9}  {'probes':>8}  {'average':>9}  {'slowest':>9}")
-    bins = {"1h": record.past.hour, "24h": record.past.day, "30d": record.past.month}
     for window, uptime in record.uptime.items():
-        mean, most = _find_times(bins[window])
+        mean, most = _find_times(record.past.windows[window])
         probes = uptime.probes or "-"
         lines.append(f"{window:>6}  {format_share(uptime.share):>9}  {probes:>8}  {mean:>9}  {most:>9}")
     lines.append("")

@@ -69,6 +69,11 @@ class ProbePast:
     day: tuple[ProbeBin, ...] = ()
     month: tuple[ProbeBin, ...] = ()
 
+    @property
+    def windows(self) -> dict[str, tuple[ProbeBin, ...]]:
+        """The bins by window: `1h`, `24h`, `30d`."""
+        return {"1h": self.hour, "24h": self.day, "30d": self.month}
+
 
 @dataclass(frozen=True, slots=True)
 class FailureRun:
@@ -130,11 +135,7 @@ class ProbeRecord:
     @property
     def uptime(self) -> dict[str, ProbeUptime]:
         """By window: `1h`, `24h`, `30d`."""
-        return {
-            "1h": sum_uptime(self.past.hour),
-            "24h": sum_uptime(self.past.day),
-            "30d": sum_uptime(self.past.month),
-        }
+        return {window: sum_uptime(bins) for window, bins in self.past.windows.items()}
 
 
 def encode_days(days_left: object) -> int:

@@ -150,15 +150,12 @@ def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> d
     variables = _find_variables(options)
     resolved = {**options, **{option: resolve_references(options[option], environ) for option in variables}}
     destination = _find_destination(kind, resolved)
+    if destination is None:
+        return resolved
     for option, name in variables.items():
-        if (
-            option not in _DESTINATION_OPTIONS
-            and destination is not None
-            and not _may_be_sent(kind, name, destination, environ)
-        ):
-            raise VariableRefused(
-                f"{option}: {name} may not be sent to {destination}: {_format_remedy(name)}"
-            )
+        if option not in _DESTINATION_OPTIONS and not _may_be_sent(kind, name, destination, environ):
+            why = f"{name} may not be sent to {destination}: {_format_remedy(name)}"
+            raise VariableRefused(f"{option}: {why}")
     return resolved
 
 
