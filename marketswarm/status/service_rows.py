@@ -222,11 +222,12 @@ def _verdict(
     A service that was up on a bus that the healer no longer hears is `unknown`. One that is up, but whose
     last run failed, is `failed`.
     """
-    if _has_verdict(state, WATCH_FIELD + svc, State.DOWN):
+    watch, entry = state.roster.get(WATCH_FIELD + svc), state.roster.get(svc)
+    if watch is not None and watch.verdict is State.DOWN:
         return ServiceState.UNWATCHABLE
-    if _has_verdict(state, svc, State.DOWN):
+    if entry is not None and entry.verdict is State.DOWN:
         return ServiceState.DOWN
-    if _has_verdict(state, svc, State.UP):
+    if entry is not None and entry.verdict is State.UP:
         if _is_failed_run(state.runs.get(svc), state.beats.get(svc)):
             return ServiceState.FAILED
         return ServiceState.UP if bus_is_heard else ServiceState.UNKNOWN
@@ -236,11 +237,6 @@ def _verdict(
     if silence_sec is None:
         return ServiceState.UNKNOWN
     return ServiceState.UP if silence_sec <= timeout_sec else ServiceState.SILENT
-
-
-def _has_verdict(state: FleetState, name: str, verdict: State) -> bool:
-    entry = state.roster.get(name)
-    return entry is not None and entry.verdict is verdict
 
 
 def write_headline(words: Iterable[str]) -> str:
