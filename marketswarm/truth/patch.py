@@ -39,13 +39,13 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(strict=True, extra="ignore", defer_build=True))
-class _Message:
+class _ChangedMessage:
     """What is read of a message on `truth:changed`."""
 
     patch: Patch
 
 
-_MESSAGE: Final = TypeAdapter(_Message)
+_CHANGED: Final = TypeAdapter(_ChangedMessage)
 
 
 def make_patch(before: bytes, before_sha256: str, after: bytes) -> Patch | None:
@@ -66,6 +66,6 @@ def parse_patch(message: bytes) -> Patch | None:
     if len(message) > MAX_MESSAGE_BYTES:
         return None
     try:
-        return _MESSAGE.validate_json(message).patch
+        return _CHANGED.validate_json(message).patch
     except ValidationError:
         return None
