@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from marketswarm.access.passwords import (
     ACL_FILE,
     SecretError,
@@ -20,7 +18,7 @@ from marketswarm.access.users import AclError, user_names
 from marketswarm.agent.service_modules import find_elsewhere
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.cli import output
-from marketswarm.cli.options import TRUTH, option
+from marketswarm.cli.options import TRUTH, flag, option
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Mistake
 from marketswarm.settings import read_settings
@@ -48,12 +46,9 @@ def acl(
         Path | None, option("--urls", "DIR", "Write each user's URLs too, as <user>/<bus>.")
     ] = None,
     *,
-    make_secrets: Annotated[
-        bool, typer.Option("--make-secrets", help="Make the passwords that are missing.")
-    ] = False,
+    make_secrets: Annotated[bool, flag("--make-secrets", "Make the passwords that are missing.")] = False,
     no_default: Annotated[
-        bool,
-        typer.Option("--no-default", help="Give `default` a password, too: without one, no client can read."),
+        bool, flag("--no-default", "Give `default` a password, too: without one, no client can read.")
     ] = False,
 ) -> None:
     """Write an ACL file for each bus: a user a service, with no more than its part takes."""
@@ -62,11 +57,8 @@ def acl(
         if no_default:
             close_default_user(secrets)
         # no connection is made, but a wrong URL ends the command before anything is written
-        buses = (
-            [Bus(bus, find_bus_url(bus, os.environ, document)) for bus in document.bus_names()]
-            if urls
-            else []
-        )
+        names = document.bus_names() if urls else ()
+        buses = [Bus(name, find_bus_url(name, os.environ, document)) for name in names]
         known, made = load_passwords(secrets, user_names(document), make_missing=make_secrets)
         lines = _write_acl_files(document, known, out)
         if urls:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlsplit
 
-import typer
-
 from marketswarm.beat import Beat, parse_beat
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import parse_object, read_strings
@@ -30,6 +28,7 @@ from marketswarm.cli.options import (
     Yes,
     argument,
     author_name,
+    flag,
     option,
     time_option,
 )
@@ -40,7 +39,6 @@ from marketswarm.cli.truth_change import (
     carry_out,
     confirm_change,
     encode_change,
-    find_in_force,
     plan_change,
 )
 from marketswarm.exit import Exit
@@ -66,9 +64,7 @@ _COMMON: Final = "tags depends_on severity"
 class AddOptions:
     """How a command adds an entry: whether it asks, how long it waits for the first sign, who does it."""
 
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the first sign of life.")] = (
-        False
-    )
+    no_wait: Annotated[bool, flag("--no-wait", "Do not wait for the first sign of life.")] = False
     wait: Annotated[
         float | None,
         time_option("--wait", "10m", "How long to wait for it; 10m on a terminal, elsewhere not at all."),
@@ -222,11 +218,10 @@ def carry_out_add(request: AddRequest) -> None:
     planned = plan_change(
         how.truth, lambda text: add_entry(text, request.kind, request.name, request.fields), how.data
     )
-    in_force = find_in_force(planned, how.data)
     confirm_change(planned, yes=how.yes, as_json=how.as_json)
     place = find_sign_place(request.kind, request.name, planned.truth)
-    known = read_signs(place, planned.truth, how.data) if in_force.is_bus_there else []
-    done = carry_out(planned, in_force, how.data)
+    known = read_signs(place, planned.truth, how.data) if planned.is_bus_there else []
+    done = carry_out(planned, how.data)
     say(done.lines)
     has_key = done.seeded and request.kind is not AddedKind.PAGE
     key = _make_key(request, author, planned) if has_key else None

@@ -27,7 +27,7 @@ from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, ask_fleet, open_fleet
 from marketswarm.cli.local_time import format_date, format_time
-from marketswarm.cli.options import Data, Json, time_option
+from marketswarm.cli.options import Data, Json, flag, time_option
 from marketswarm.event import MalformedEvent, parse_event_object
 from marketswarm.event_text import describe_event, join_words
 from marketswarm.keys import ALERT_LOG
@@ -51,9 +51,7 @@ def alerts(
     since: Annotated[
         float | None, time_option("--since", "1h", "Begin that long ago: 30s, 10m, 1h, 2d.")
     ] = None,
-    no_follow: Annotated[
-        bool, typer.Option("--no-follow", help="With --since: print what there is and end.")
-    ] = False,
+    no_follow: Annotated[bool, flag("--no-follow", "With --since: print what there is and end.")] = False,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:

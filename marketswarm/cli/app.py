@@ -254,31 +254,22 @@ class UnloadedCommand(Command):
 
 
 class LazyGroup(TyperGroup):
-    """Hold a group of commands that are imported when they run."""
+    """Hold a group of commands that are imported when they run: those whose names begin with `prefix`.
 
-    def __init__(self, *, entries: tuple[CommandEntry, ...] = COMMANDS, **options: Any) -> None:
+    The first of two more words is that of an inner group.
+    """
+
+    def __init__(self, *, prefix: str = "", **options: Any) -> None:
         super().__init__(**options)
-        for entry in entries:
-            self._add(entry)
-
-    def _add(self, entry: CommandEntry) -> None:
-        """Register a command. The first of two words is that of an inner group, made if it is new."""
-        words = entry.name.split()
-        if len(words) == 1:
-            self.commands[entry.name] = UnloadedCommand(entry)
-            return
-        inner = self.commands.setdefault(
-            words[0],
-            LazyGroup(
-                entries=(),
-                name=words[0],
-                help=GROUPS[words[0]],
-                rich_help_panel=entry.group,
-                context_settings=_SETTINGS,
-            ),
-        )
-        assert isinstance(inner, LazyGroup)  # noqa: S101 - no command has the name of a group
-        inner.commands[words[1]] = UnloadedCommand(entry)
+        for entry in COMMANDS:
+            if not entry.name.startswith(prefix):
+                continue
+            word, is_of_group, _ = entry.name.removeprefix(prefix).partition(" ")
+            if not is_of_group:
+                self.commands[word] = UnloadedCommand(entry)
+            elif word not in self.commands:
+                panel = {"rich_help_panel": entry.group, "context_settings": _SETTINGS}
+                self.commands[word] = LazyGroup(prefix=f"{word} ", name=word, help=GROUPS[word], **panel)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help if nothing was typed."""

@@ -8,8 +8,6 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -23,17 +21,17 @@ from marketswarm.agent.truth_source import (
     read_first_valid,
 )
 from marketswarm.beat import Beat, RunReport, Sender, Status, compute_life_sec, encode_beat
-from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_bus_url
+from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import add_remedy, embedded_buses, with_embedded_buses
-from marketswarm.cli.options import Data, Svc, option, require_service_name, time_option
-from marketswarm.exit import Code, Exit, Mistake
+from marketswarm.cli.fleet_view import add_remedy, embedded_buses, find_url, with_embedded_buses
+from marketswarm.cli.options import Data, Svc, flag, option, require_service_name, time_option
+from marketswarm.exit import Code, Exit
 from marketswarm.keys import heartbeat_channel, last_beat_key, pings_key
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.time_slice import wait_within
-from marketswarm.truth import SYSTEM, JobRule, Truth, describe_unknown
+from marketswarm.truth import SYSTEM, Truth, Watch, describe_unknown
 
 if TYPE_CHECKING:
     from marketswarm.pings import JobPing
@@ -46,20 +44,10 @@ TRUTH_AT_END_SEC: Final = 0.5
 """How long a last beat waits for the truth, in case a reseed has moved its service since the beat before."""
 
 
-class StatusOption(StrEnum):
-    """List the values of --status."""
-
-    OK = "ok"
-    DEGRADED = "degraded"
-    STOPPING = "stopping"
-
-
 def beat(
     svc: Svc,
     *,
-    status: Annotated[
-        StatusOption, typer.Option("--status", help="How it is; stopping is a goodbye.")
-    ] = StatusOption.OK,
+    status: Annotated[Status, typer.Option("--status", help="How it is; stopping is a goodbye.")] = "ok",
     detail: Annotated[str | None, option("--detail", "TEXT", "Why, or what else is worth knowing.")] = None,
     every: Annotated[
         float | None,
@@ -67,7 +55,7 @@ def beat(
             "--every", "10s", "Go on beating, until Ctrl-C or until the program that started this is gone."
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print where it went.")] = False,
+    verbose: Annotated[bool, flag("--verbose", "Print where it went.", "-v")] = False,
     data: Data = DATA,
 ) -> None:
     """Send one beat for a service, to the bus and channel that the truth has for it.
@@ -80,7 +68,7 @@ def beat(
         raise typer.BadParameter(f"--every: at least {_MIN_EVERY_SEC:g} s")
     parent = os.getppid()  # asked before the first beat: the program that started this may end with it
     sender = BeatSender(svc, data, None if every is None else secrets.token_hex(6))
-    event_loop.run(_beat(sender, BeatText(status.value, detail, every), parent, verbose=verbose))
+    event_loop.run(_beat(sender, BeatText(status, detail, every), parent, verbose=verbose))
 
 
 class BeatText(NamedTuple):
@@ -94,50 +82,21 @@ class BeatText(NamedTuple):
 _NO_TEXT: Final = BeatText()
 
 
-@dataclass(frozen=True, slots=True)
-class BeatDestination:
-    """Hold the bus, the channel and the interval of one service's beats, by the truth.
-
-    `known` is False for a service that the truth does not name; its beats have the defaults, and no healer
-    monitors it. `alert_on_failure` is True if the healer is to alert on a failed run at once.
-    """
-
-    bus: str
-    channel: str
-    interval_sec: float
-    timeout_sec: float
-    known: bool
-    alert_on_failure: bool = False
-    job: JobRule | None = None
-
-
-def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> BeatDestination:
-    """Return where a service's beats go: by its section, the healer's `subscribe_to`, or the defaults."""
-    if truth is not None and svc in truth.services:
-        section, timeout_sec = truth.services[svc], truth.timeout_of(svc)
-        return BeatDestination(
-            truth.bus_of(svc),
-            truth.channel_of(svc),
-            truth.interval_of(svc),
-            timeout_sec,
-            known=True,
-            alert_on_failure=section.alert_on_failure,
-            job=truth.job_of(svc),
-        )
-    for watch in truth.watched() if truth else ():
-        if watch.svc == svc:
-            return BeatDestination(
-                watch.bus, watch.channel, watch.interval_sec, watch.timeout_sec, known=True
-            )
+def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> tuple[Watch, bool]:
+    """Return where a service's beats go, by the truth or by the defaults, and whether the truth names it."""
+    watch = truth.find_watch(svc) if truth else None
+    if watch is not None:
+        return watch, True
     timeout_sec = truth.timeout_of(svc) if truth else default_timeout_sec
-    return BeatDestination(SYSTEM, heartbeat_channel(svc), _DEFAULT_INTERVAL_SEC, timeout_sec, known=False)
+    return Watch(svc, SYSTEM, heartbeat_channel(svc), _DEFAULT_INTERVAL_SEC, timeout_sec), False
 
 
 class BeatSender:
     """Publish the beats of `svc`, by the truth that the buses hold, or by defaults while none does.
 
     With a `boot` they are the beats of a process: counted, and with the revision of the truth in force. Where
-    a variable or the URL of a bus is wrong, it raises Exit, code 2.
+    a variable or the URL of a bus is wrong, it raises Exit, code 2. `is_known` is False for a service that
+    the truth does not name: its beats have the defaults, and no healer monitors it.
     """
 
     def __init__(self, svc: str, data: Path, boot: str | None = None) -> None:
@@ -151,7 +110,7 @@ class BeatSender:
         self._i = 0
         self._life_sec: float | None = None  # that of the last-beat key, if this process wrote it
         self._open_truth_buses()
-        self.destination = self._find_destination()
+        self.destination, self.is_known = self._find_destination()
 
     @property
     def where(self) -> str:
@@ -170,7 +129,7 @@ class BeatSender:
         if found is None:
             return False
         self._found = found
-        self.destination = self._find_destination()
+        self.destination, self.is_known = self._find_destination()
         return True
 
     async def refresh_truth_at_end(self, within_sec: float) -> None:
@@ -213,9 +172,8 @@ class BeatSender:
         pipe.publish(self.destination.channel, payload)
         if run not in (None, "ended"):  # no sign of life, so the key keeps the last one
             pipe.ping()
-        elif (
-            life_sec is None or is_goodbye
-        ):  # this beat must not extend the life of the key, which measures silence
+        elif life_sec is None or is_goodbye:
+            # this beat must not extend the life of the key, which measures silence
             pipe.set(last_beat_key(self.svc), payload, xx=True, keepttl=True)
         else:
             pipe.set(last_beat_key(self.svc), payload, px=max(1, round(1000 * life_sec)))
@@ -276,15 +234,12 @@ class BeatSender:
     def _make_environ(self) -> dict[str, str]:
         return with_embedded_buses(os.environ, self._embedded, self.truth)
 
-    def _find_destination(self) -> BeatDestination:
+    def _find_destination(self) -> tuple[Watch, bool]:
         return find_destination(self.truth, self.svc, self._settings.default_timeout_sec)
 
     def _open_destination_bus(self) -> Bus:
         name = self.destination.bus
-        try:
-            return self._open_bus(name, find_bus_url(name, self._make_environ(), self.truth))
-        except BusError as error:
-            raise Mistake(str(error)) from None
+        return self._open_bus(name, find_url(name, self._make_environ(), self.truth))
 
     def _find_answering_bus(self) -> Bus:
         """Return the destination's bus. Raises BusError if it did not answer a moment ago."""
@@ -324,7 +279,7 @@ async def _beat(sender: BeatSender, text: BeatText, parent: int, *, verbose: boo
         raise Exit(Code.NO_BUS, message) from None
     to = sender.destination
     sent = f" (sent to {to.channel} on {sender.where})"
-    if not to.known:
+    if not sender.is_known:
         print_unknown_service(sender.svc, sender.truth, sent)
     elif verbose:
         output.print_line(f"{sender.svc} beats on {to.channel}, {sender.where}: heard by {heard}")
@@ -332,7 +287,7 @@ async def _beat(sender: BeatSender, text: BeatText, parent: int, *, verbose: boo
         stopped = catch_end_signals()
         await beat_until_stopped(sender, stopped, text, goes_on=lambda: os.getppid() == parent)
     await sender.aclose()
-    if sender.truth is not None and not sender.destination.known:
+    if sender.truth is not None and not sender.is_known:
         raise Exit(Code.NOT_WATCHED, "")
 
 

@@ -7,19 +7,16 @@ import os
 import time
 from typing import Annotated
 
-import typer
-
 from marketswarm import alive_file, cli
 from marketswarm.cli import output
-from marketswarm.cli.options import Json
+from marketswarm.cli.options import Json, flag
 from marketswarm.exit import Code, Exit
 
 
 def check(
     *,
     ready: Annotated[
-        bool,
-        typer.Option("--ready", help="Ask whether it has joined: it has the truth, and a bus took a beat."),
+        bool, flag("--ready", "Ask whether it has joined: it has the truth, and a bus took a beat.")
     ] = False,
     as_json: Json = False,
 ) -> None:

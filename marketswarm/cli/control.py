@@ -12,21 +12,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import typer
-
-from marketswarm.beat import Beat, parse_beat
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.alerts import follow_log, format_event_line
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.local_time import format_time
-from marketswarm.cli.options import Data, Json, Svc
+from marketswarm.cli.options import Data, Json, Svc, flag
 from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.fleet import data_folder
 from marketswarm.fleet_control import NoFleetError, send_request
-from marketswarm.keys import last_beat_key
+from marketswarm.status.fleet_state import read_beats
 from marketswarm.status.service_rows import derive_silence
 from marketswarm.tasks import end_tasks
 from marketswarm.text import format_duration
@@ -58,7 +54,7 @@ def kill(svc: Svc, data: Data = DATA) -> None:
 def simulate(
     svc: Svc,
     by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="Say when to stop it and when to start it; somebody else does.")
+        bool, flag("--by-hand", "Say when to stop it and when to start it; somebody else does.")
     ] = False,
     as_json: Json = False,
     data: Data = DATA,
@@ -130,12 +126,10 @@ def request_fleet(action: str, svc: str, data: Path) -> str:
 
 async def _read_silence(bus: Bus, svc: str, timeout_sec: float) -> float | None:
     try:
-        (raw,) = await read_strings(bus, [last_beat_key(svc)])
-        left_msec = await bus.ask(bus.client.pttl(last_beat_key(svc)))
+        stored = (await read_beats(bus, [svc], with_runs=False))[svc]
     except BusError:
         return None
-    beat = None if raw is None else parse_beat(raw, svc)
-    return derive_silence(left_msec / 1000, timeout_sec, beat if isinstance(beat, Beat) else None)
+    return derive_silence(stored.ttl_sec, timeout_sec, stored.beat)
 
 
 def _describe_wait(silence_sec: float | None, timeout_sec: float) -> str:

@@ -7,18 +7,18 @@ from typing import Any, Final
 
 from marketswarm.agent.truth_source import TruthReading, read_all_truths
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import read_time
 from marketswarm.cli import output
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.findings import BusReading, CheckResult, FleetReading, Level, judge_all
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.options import Data, Json
+from marketswarm.cli.status import read_status
 from marketswarm.exit import Exit
 from marketswarm.history.store import read_history
 from marketswarm.keys import ALERT_LOG, ALERTS, NOTIFIER_GROUP, TRUTH_CHANGED
+from marketswarm.pages import split_pages
 from marketswarm.settings import CommonSettings, read_settings
-from marketswarm.status.fleet_state import read_fleet_state
-from marketswarm.status.notifications import read_notifications
-from marketswarm.status.service_rows import make_service_rows
 from marketswarm.text import escape_text
 from marketswarm.truth import SYSTEM
 
@@ -67,8 +67,7 @@ async def _read_bus(fleet: FleetView, seen: TruthReading) -> BusReading:
     bus = seen.bus
     try:
         begun = time.time()
-        sec, usec = await bus.ask(bus.client.time())
-        ahead_sec = sec + usec / 1e6 - (begun + time.time()) / 2
+        ahead_sec = await read_time(bus) - (begun + time.time()) / 2
         info = await _ask_if_allowed(bus, bus.client.info())
         config = await _read_config(bus)
         listeners = await _read_listeners(fleet, bus)
@@ -115,13 +114,12 @@ async def _read_listeners(fleet: FleetView, bus: Bus) -> dict[str, int] | None:
     """Return the number of subscribers of each watched service of a bus; None if PUBSUB is refused."""
     watched = [watch for watch in fleet.truth.watched() if watch.bus == bus.name] if fleet.found else []
     found: dict[str, int] = {}
-    for at in range(0, len(watched), CHANNELS_AT_ONCE):
-        some = watched[at : at + CHANNELS_AT_ONCE]
-        asked = bus.client.pubsub_numsub(*(watch.channel for watch in some))
+    for page in split_pages(watched, CHANNELS_AT_ONCE):
+        asked = bus.client.pubsub_numsub(*(watch.channel for watch in page))
         counts = await _ask_if_allowed(bus, asked)
         if counts is None:
             return None
-        found |= {watch.svc: int(count) for watch, (_, count) in zip(some, counts, strict=False)}
+        found |= {watch.svc: int(count) for watch, (_, count) in zip(page, counts, strict=False)}
     return found
 
 
@@ -141,15 +139,13 @@ async def _read_log(bus: Bus) -> tuple[int | None, int | None]:
 
 async def _read_fleet(fleet: FleetView) -> FleetReading:
     truth = fleet.truth
-    (state, _), notifications = await asyncio.gather(
-        read_fleet_state(truth, fleet.bus), read_notifications(fleet.buses())
-    )
-    rows = make_service_rows(truth, state, notifications.incidents)
+    report = await read_status(fleet)
+    rows, leader, notifications = report.rows, report.leader, report.notifications
     section = truth.services.get(_NOTIFIER)
     channels = section.settings.get("channels") if section else None
     return FleetReading(
-        leader=None if state.leader is None else escape_text(state.leader.boot),
-        lapsed_sec=state.leader.lapsed_sec if state.leader else 0.0,
+        leader=None if leader is None else escape_text(leader.boot),
+        lapsed_sec=leader.lapsed_sec if leader else 0.0,
         down=[row.svc for row in rows if row.verdict != "up"],
         degraded={row.svc: row.detail or "" for row in rows if row.status == "degraded"},
         has_notifier=section is not None,

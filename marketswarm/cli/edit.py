@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Annotated
 
 from marketswarm.cli import output
-from marketswarm.cli.completion import complete_service
 from marketswarm.cli.entry_options import ChangeOptions, choose_fields
-from marketswarm.cli.options import OptionGroup, argument, parse_duration
-from marketswarm.cli.truth_change import carry_out, confirm_change, encode_change, find_in_force, plan_change
+from marketswarm.cli.options import OptionGroup, parse_duration, service_argument
+from marketswarm.cli.truth_change import carry_out, confirm_change, encode_change, plan_change
 from marketswarm.truth.document_edit import EntryFields, edit_entry, pause_entry, remove_entry, resume_entry
 
 
@@ -26,12 +25,7 @@ NewFields = Annotated[
     ),
 ]
 Name = Annotated[
-    str,
-    argument(
-        "NAME",
-        "The service, as truth.json names it, or the page: massive/shop.",
-        autocompletion=complete_service,
-    ),
+    str, service_argument("NAME", "The service, as truth.json names it, or the page: massive/shop.")
 ]
 
 
@@ -73,10 +67,6 @@ def remove(name: Name, how: How) -> None:
 def _change(name: str, edit: Callable[[str], str], how: ChangeOptions) -> None:
     """Once it is confirmed, write the truth file as `edit` returns it, seed it, and print that."""
     planned = plan_change(how.truth, edit, how.data)
-    in_force = find_in_force(planned, how.data)
     confirm_change(planned, yes=how.yes, as_json=how.as_json)
-    done = carry_out(planned, in_force, how.data)
-    if how.as_json:
-        output.print_json(encode_change(name, planned, done))
-    else:
-        output.print_lines(done.lines)
+    done = carry_out(planned, how.data)
+    output.print_result(encode_change(name, planned, done), done.lines, as_json=how.as_json)

@@ -40,9 +40,8 @@ from marketswarm.beat import MAX_DETAIL_CHARS, RunReport
 from marketswarm.bus import WITHIN_SEC, BusError
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.beat import TRUTH_AT_END_SEC, BeatSender, print_unknown_service
-from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.options import Data, argument, option, require_service_name, time_option
+from marketswarm.cli.options import Data, argument, flag, require_service_name, service_option, time_option
 from marketswarm.cli.output_copier import KeptOutput, OutputCopier
 from marketswarm.exit import Exit
 from marketswarm.keys import last_run_key
@@ -67,26 +66,15 @@ _KILL_AFTER_SEC: Final = 10.0  # from SIGTERM to SIGKILL, once the time limit ha
 def execute(
     command: Annotated[list[str], argument("COMMAND", "The command and its arguments, after --.")],
     *,
-    svc: Annotated[
-        str,
-        option(
-            "--svc",
-            "SVC",
-            "The service, as truth.json names it.",
-            show_default=False,
-            autocompletion=complete_service,
-        ),
-    ],
+    svc: Annotated[str, service_option("--svc", "The service, as truth.json names it.")],
     on_success_only: Annotated[
-        bool,
-        typer.Option("--on-success-only", help="No beats while it runs; one if it ends with 0. For cron."),
+        bool, flag("--on-success-only", "No beats while it runs; one if it ends with 0. For cron.")
     ] = False,
     limit: Annotated[
         float | None, time_option("--limit", "2h", "End it after that time; the exit code is 124.")
     ] = None,
     no_output: Annotated[
-        bool,
-        typer.Option("--no-output", help="Keep nothing of what it writes, and do not copy it."),
+        bool, flag("--no-output", "Keep nothing of what it writes, and do not copy it.")
     ] = False,
     data: Data = DATA,
 ) -> None:
@@ -107,7 +95,7 @@ def execute(
         output.print_error(f"the end of {svc} could not be told ({trouble})")
     elif reporter.ping_trouble:
         output.print_error(f"what {svc} wrote could not be kept ({reporter.ping_trouble})")
-    elif not sender.destination.known:
+    elif not sender.is_known:
         print_unknown_service(svc, sender.truth)
     raise Exit(run.code, f"{command[0]}: {run.why}" if run.why else "")
 

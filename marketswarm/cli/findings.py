@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from itertools import chain, pairwise
 from typing import Any, Final
 
@@ -83,16 +84,9 @@ class FleetReading:
     recorded_ago_sec: float | None = None
 
 
-def _right(about: str, text: str) -> CheckResult:
-    return CheckResult(Level.RIGHT, about, text)
-
-
-def _note(about: str, text: str, remedy: str) -> CheckResult:
-    return CheckResult(Level.NOTE, about, text, remedy)
-
-
-def _wrong(about: str, text: str, remedy: str) -> CheckResult:
-    return CheckResult(Level.WRONG, about, text, remedy)
+_right: Final = partial(CheckResult, Level.RIGHT)
+_note: Final = partial(CheckResult, Level.NOTE)
+_wrong: Final = partial(CheckResult, Level.WRONG)
 
 
 def judge_all(buses: Sequence[BusReading], fleet: FleetReading | None) -> list[CheckResult]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -25,7 +25,6 @@ from marketswarm.fleet import data_folder
 from marketswarm.fleet.joined import read_joined_buses
 from marketswarm.settings import CommonSettings, is_variable_set, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Service, Truth
-from marketswarm.truth.model import DEFAULT_TIMEOUT_SEC
 
 T = TypeVar("T")
 
@@ -51,21 +50,14 @@ _OTHER_FLEETS = (
 class FleetView:
     """Hold the open buses and the truth of one fleet.
 
-    `found` is its truth, None while no bus holds a valid one; `why` is then the reason. By
-    `default_timeout_sec` a service is missed for which the truth has no timeout.
+    `found` is its truth, None while no bus holds a valid one; `why` is then the reason.
     """
 
     environ: Mapping[str, str]
     found: FoundTruth | None
     why: str
     data: Path
-    default_timeout_sec: float = DEFAULT_TIMEOUT_SEC
     _buses: dict[str, Bus] = field(default_factory=dict)
-    _truth: Truth = field(init=False)
-
-    def __post_init__(self) -> None:
-        if self.found is not None:
-            self._truth = self.found.loaded.truth.with_default_timeout(self.default_timeout_sec)
 
     @property
     def truth(self) -> Truth:
@@ -74,7 +66,7 @@ class FleetView:
                 Code.NO_TRUTH,
                 f"no bus has a valid truth ({self.why}): {suggest_command('seed', self.data)} puts one there",
             )
-        return self._truth
+        return self.found.loaded.truth
 
     @property
     def revision(self) -> int | None:
@@ -91,11 +83,7 @@ class FleetView:
         """Return a bus by its name, at the URL that `truth`, or otherwise the fleet's own, gives."""
         truth = truth or (self.found.loaded.truth if self.found else None)
         if name not in self._buses:
-            try:
-                url = find_bus_url(name, self.environ, truth)
-            except BusError as error:
-                raise Mistake(str(error)) from None
-            self._buses[name] = create_bus(name, url)
+            self._buses[name] = create_bus(name, find_url(name, self.environ, truth))
         return self._buses[name]
 
     def buses(self) -> list[Bus]:
@@ -135,7 +123,9 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
             raise Mistake(", ".join(tried))
         if found:
             environ = with_embedded_buses(os.environ, embedded, found.loaded.truth)
-        view = FleetView(environ, found, ", ".join(format_reasons(seen)), data, settings.default_timeout_sec)
+            truth = found.loaded.truth.with_default_timeout(settings.default_timeout_sec)
+            found = replace(found, loaded=replace(found.loaded, truth=truth))
+        view = FleetView(environ, found, ", ".join(format_reasons(seen)), data)
         try:
             yield view
         except BusError as error:
@@ -157,6 +147,22 @@ def ask_fleet(data: Path, request: Callable[[FleetView], Awaitable[T]]) -> T:
             return await request(fleet)
 
     return event_loop.run(ask())
+
+
+async def ask_or_explain(
+    data: Path, request: Callable[[FleetView], Awaitable[T]], explain: Callable[[str], T]
+) -> T:
+    """Return what `request` returns, for a look that goes on: what `explain` makes of the reason if it fails.
+
+    Raises Exit, code 2, for a wrong configuration.
+    """
+    try:
+        async with open_fleet(data) as fleet:
+            return await request(fleet)
+    except Exit as end:
+        if end.code == Code.CONFIGURATION:
+            raise
+        return explain(end.message)
 
 
 @contextlib.contextmanager
@@ -201,6 +207,14 @@ def with_embedded_buses(
     return extended
 
 
+def find_url(name: str, environ: Mapping[str, str], truth: Truth | None) -> str:
+    """Return the URL of a bus as `find_bus_url` does. Raises Exit, code 2, if a given URL is wrong."""
+    try:
+        return find_bus_url(name, environ, truth)
+    except BusError as error:
+        raise Mistake(str(error)) from None
+
+
 def describe_away(failed: Mapping[str, str]) -> list[str]:
     return [f"bus {bus} does not answer: {reason}" for bus, reason in failed.items()]
 
@@ -214,9 +228,9 @@ def suggest_remedies(troubles: Iterable[tuple[str, str]]) -> list[str]:
     """Return a line for each reason among these (bus, reason) that has a remedy, each reason once."""
     first: dict[str, str] = {}
     for bus, reason in troubles:
-        first.setdefault(reason, bus)
-    known = {reason: bus for reason, bus in first.items() if reason in _REMEDIES}
-    return [f"{reason}: {_format_remedy(reason, bus)}" for reason, bus in known.items()]
+        if reason in _REMEDIES:
+            first.setdefault(reason, bus)
+    return [f"{reason}: {_format_remedy(reason, bus)}" for reason, bus in first.items()]
 
 
 def add_remedy(message: str, bus: str, reason: str) -> str:

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 from marketswarm.bus.stored_values import parse_object, read_strings
 from marketswarm.cli import output
 from marketswarm.cli.alerts import format_event_line
-from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, ask_fleet, needed
-from marketswarm.cli.options import Data, Json, argument
+from marketswarm.cli.options import Data, Json, service_argument
 from marketswarm.exit import Mistake
 from marketswarm.keys import health_key
 from marketswarm.text import format_duration
@@ -17,9 +16,7 @@ from marketswarm.truth import SYSTEM, describe_unknown
 
 
 def health(
-    svc: Annotated[
-        str | None, argument("[SVC]", "One service; all without it.", autocompletion=complete_service)
-    ] = None,
+    svc: Annotated[str | None, service_argument("[SVC]", "One service; all without it.")] = None,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:

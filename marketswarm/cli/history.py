@@ -71,13 +71,11 @@ def history(svc: Svc, as_json: Json = False, data: Data = DATA) -> None:
     which share of them succeeded in an hour, a day and 30 days, and the last failures.
     """
     report, now = ask_fleet(data, lambda fleet: _read_report(svc, fleet)), time.time()
-    if as_json:
-        encoded = encode_target(svc, report, now) if isinstance(report, ProbeRecord) else report.to_json()
-        output.print_json(encoded)
-    elif isinstance(report, ProbeRecord):
-        output.print_lines(describe_target(svc, report, now))
+    if isinstance(report, ProbeRecord):
+        found, lines = encode_target(svc, report, now), describe_target(svc, report, now)
     else:
-        output.print_lines(describe_report(report, now))
+        found, lines = report.to_json(), describe_report(report, now)
+    output.print_result(found, lines, as_json=as_json)
 
 
 async def _read_report(svc: str, fleet: FleetView) -> ServiceReport | ProbeRecord:
@@ -147,9 +145,8 @@ def describe_target(svc: str, record: ProbeRecord, now: float) -> list[str]:
     state = "no result of it was stored lately" if latest is None else describe_reading(latest)
     lines = [escape_text(f"{svc}: {state}"), ""]
     lines.append(f"{'':>6}  {'uptime':>9}  {'probes':>8}  {'average':>9}  {'slowest':>9}")
-    bins = {"1h": record.past.hour, "24h": record.past.day, "30d": record.past.month}
     for window, uptime in record.uptime.items():
-        mean, most = _find_times(bins[window])
+        mean, most = _find_times(record.past.windows[window])
         probes = uptime.probes or "-"
         lines.append(f"{window:>6}  {format_share(uptime.share):>9}  {probes:>8}  {mean:>9}  {most:>9}")
     lines.append("")

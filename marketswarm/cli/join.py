@@ -18,12 +18,13 @@ import typer
 
 from marketswarm.access.users import JOIN
 from marketswarm.agent.truth_source import create_bus, read_truth
+from marketswarm.alive_file import read_process_state
 from marketswarm.bus import BusError
 from marketswarm.bus_url import explain_bus_url, format_host, is_bus_url
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.beat import BeatSender, beat_until_stopped, catch_end_signals
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.options import Data, argument, option, port_option, require_service_name
+from marketswarm.cli.options import Data, argument, flag, option, port_option, require_service_name
 from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.fleet.data_folder import find_fleet, format_data_option
 from marketswarm.fleet.joined import (
@@ -75,7 +76,7 @@ def join(
         option("--fingerprint", "SHA256", "That of the fleet's certificate: it must show this one."),
     ] = None,
     print_curl: Annotated[
-        bool, typer.Option("--print-curl", help="Print the line for curl instead; no password is needed.")
+        bool, flag("--print-curl", "Print the line for curl instead; no password is needed.")
     ] = False,
     board_port: Annotated[
         int, port_option("--board-port", "Port of the fleet's board, for that line.")
@@ -90,7 +91,7 @@ def join(
     """
     if find_fleet(data) is not None:
         raise Mistake(f"a fleet runs in {data} itself: join another one in another folder")
-    url, names = _split_words(words or [])
+    url, names = (words[0], words[1:]) if words and "://" in words[0] else (None, words or [])
     services = [_parse_local(word) for word in names]
     if url is None and fingerprint is not None:
         raise typer.BadParameter("--fingerprint belongs to a URL")
@@ -111,28 +112,17 @@ def join(
 
 
 def is_process_alive(pid_file: Path) -> bool:
-    """Return True if a process has the id that is in a regular file. Signal 0 asks: it does nothing to it."""
+    """Return True if a process has the id that is in a regular file."""
     try:
         # the service's user may have put a pipe there: to wait for a writer would hold all other beats back
         with os.fdopen(os.open(pid_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return False
             pid = int(file.read(_MAX_PID_BYTES))
-    except (OSError, ValueError):
+        # one that is not above 0 is a group of processes
+        return pid > 0 and read_process_state(pid) is not None
+    except (OSError, ValueError, OverflowError):
         return False
-    if pid <= 0:  # a group of processes
-        return False
-    try:
-        os.kill(pid, 0)
-    except PermissionError:  # it is another user's
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True
-
-
-def _split_words(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
-    return (words[0], words[1:]) if words and "://" in words[0] else (None, words)
 
 
 def _parse_local(word: str) -> Local:
@@ -297,7 +287,7 @@ def _find_password(joined: JoinedFleet, data: Path) -> str:
 
 def _require_watched(senders: Sequence[BeatSender], joined: JoinedFleet) -> None:
     """Raise Exit unless the truth names each service, and none of them is a job with a schedule."""
-    unknown = [sender for sender in senders if not sender.destination.known]
+    unknown = [sender for sender in senders if not sender.is_known]
     if unknown and unknown[0].truth is None:
         raise Exit(Code.NO_BUS, f"no bus of the fleet at {escape_text(joined.where)} answered with a truth")
     if unknown:

@@ -12,10 +12,9 @@ import typer
 
 from marketswarm.bus.stored_values import parse_object
 from marketswarm.cli import output
-from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.event_loop import INTERRUPTED
-from marketswarm.cli.options import Data, Json, argument
+from marketswarm.cli.options import Data, Json, flag, service_argument
 from marketswarm.exit import Exit, Mistake
 from marketswarm.fleet.agent_logs import find_logs
 from marketswarm.fleet.output import LogFormatter
@@ -31,14 +30,11 @@ _Line = tuple[str, bytes]
 
 
 def logs(
-    svcs: Annotated[
-        list[str] | None,
-        argument("[SVC]...", "The services; by default all.", autocompletion=complete_service),
-    ] = None,
+    svcs: Annotated[list[str] | None, service_argument("[SVC]...", "The services; by default all.")] = None,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many lines of each process.")
     ] = 50,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show each new line, until Ctrl-C.")] = False,
+    follow: Annotated[bool, flag("--follow", "Show each new line, until Ctrl-C.", "-f")] = False,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:

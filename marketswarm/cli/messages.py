@@ -1,8 +1,8 @@
 """Implement `marketswarm dead`, `resend` and `notify list`: what the notifier sent, and what it could not."""
 
 import time
-from collections.abc import Mapping
-from typing import Annotated, Final
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -12,7 +12,7 @@ from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notification_text import describe_delay
 from marketswarm.cli.notifier import request_notifier
-from marketswarm.cli.options import WITHIN_SEC, By, Data, Json, Within, argument, author_name
+from marketswarm.cli.options import WITHIN_SEC, By, Data, Json, Within, argument, author_name, flag
 from marketswarm.cli.tables import show
 from marketswarm.operator.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.operator.requests import ALL, RequestKind
@@ -41,28 +41,13 @@ def dead(as_json: Json = False, data: Data = DATA) -> None:
     pending, now = found.pending, time.time()
     if pending:
         output.print_line(f"{len(pending)} not delivered yet:")
-        show(
-            pending,
-            {
-                "id": lambda each: each.id,
-                "channel": lambda each: each.channel,
-                "since": lambda each: format_moment(each.ts, now),
-                "why": lambda each: describe_delay(each, now),
-                "what": lambda each: each.title,
-            },
-        )
+        show(pending, _make_columns(lambda each: describe_delay(each, now), now))
     if messages:
         output.print_lines([f"\n{len(messages)} given up:"] if pending else [])
         one, every = suggest_command("resend ID", data), suggest_command("resend --all", data)
         show(
             messages,
-            {
-                "id": lambda each: each.id,
-                "channel": lambda each: each.channel,
-                "since": lambda each: "-" if each.ts is None else format_moment(each.ts, now),
-                "why": lambda each: each.reason,
-                "what": lambda each: each.title,
-            },
+            _make_columns(lambda each: each.reason, now),
             hint=f"{one} sends one again, {every} all of them",
         )
     if found.channels is not None and not found.channels:
@@ -72,9 +57,20 @@ def dead(as_json: Json = False, data: Data = DATA) -> None:
     output.print_lines(describe_away(failed), output.YELLOW)
 
 
+def _make_columns(why: Callable[[Any], str], now: float) -> dict[str, Callable[[Any], str]]:
+    """Return the columns for messages of both kinds; `why` says of one why it is not delivered."""
+    return {
+        "id": lambda each: each.id,
+        "channel": lambda each: each.channel,
+        "since": lambda each: "-" if each.ts is None else format_moment(each.ts, now),
+        "why": why,
+        "what": lambda each: each.title,
+    }
+
+
 def resend(
     ident: Annotated[str | None, argument("[ID]", "Which, as `marketswarm dead` shows it.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    every: Annotated[bool, flag("--all", "All of them.")] = False,
     by: By = None,
     within: Within = WITHIN_SEC,
     data: Data = DATA,
@@ -96,12 +92,11 @@ def notify_list(as_json: Json = False, data: Data = DATA) -> None:
     """Show the channels that the notifier opened, what each sent and failed last, and how to add one."""
     found = ask_fleet(data, lambda fleet: read_notifications(fleet.buses()))
     if as_json:
-        channels = None if found.channels is None else found.statuses
-        output.print_json({"channels": channels, "add": ADD_CHANNEL})
+        output.print_json({"channels": found.channels, "add": ADD_CHANNEL})
         return
-    if found.statuses:
+    if found.channels:
         now = time.time()
-        for one in found.statuses:
+        for one in found.channels:
             output.print_lines(describe_channel(one, now))
         test = suggest_command("notify test CHANNEL", data)
         output.print_line(f"{test} sends a test over one")

@@ -102,8 +102,7 @@ def new(
     else:
         drafts[truth] = _to_json(_add_section(STARTER_TRUTH, svc, _make_section(svc, _DEFAULT_INTERVAL_SEC)))
     _write_files(drafts)
-    for path in drafts:
-        output.print_line(f"wrote {path}")
+    output.print_lines(f"wrote {path}" for path in drafts)
     if section is not None:
         _print_snippet(f'put this into "services" of {truth}:', _to_json({svc: section})[2:-3])
     compose = Path("compose.yaml")
@@ -203,8 +202,7 @@ def compose_entry(compose: Path, svc: str, module: str) -> str:
 
 
 def _print_snippet(head: str, text: str) -> None:
-    for line in ["", head, "", *textwrap.dedent(text).rstrip().splitlines()]:
-        output.print_line(line if line in ("", head) else f"  {line}")
+    output.print_lines(["", head, "", *textwrap.indent(textwrap.dedent(text), "  ").rstrip().splitlines()])
 
 
 def _print_next_steps(svc: str, module: str) -> None:

@@ -11,10 +11,19 @@ from typing import Annotated, Final
 import typer
 
 from marketswarm.cli import output
-from marketswarm.cli.completion import complete_channel, complete_service
+from marketswarm.cli.completion import complete_channel
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_refusals
-from marketswarm.cli.options import WITHIN_SEC, By, Data, Json, Within, argument, author_name
+from marketswarm.cli.options import (
+    WITHIN_SEC,
+    By,
+    Data,
+    Json,
+    Within,
+    argument,
+    author_name,
+    service_argument,
+)
 from marketswarm.cli.output import pick
 from marketswarm.exit import Exit
 from marketswarm.operator.requests import (
@@ -34,12 +43,7 @@ _NOTIFIER: Final = "notifier"
 
 
 def ack(
-    incident: Annotated[
-        str,
-        argument(
-            "INCIDENT", "A service that is down, or the id of its miss.", autocompletion=complete_service
-        ),
-    ],
+    incident: Annotated[str, service_argument("INCIDENT", "A service that is down, or the id of its miss.")],
     by: By = None,
     within: Within = WITHIN_SEC,
     as_json: Json = False,

@@ -87,9 +87,24 @@ def port_option(name: str, what: str, **more: Any) -> Any:
     return option(name, "N", what, min=1, max=65_535, **more)
 
 
+def flag(name: str, what: str, *short: str) -> Any:
+    """Return the definition of an option without a value; `short` is its name of one letter."""
+    return typer.Option(name, *short, help=what)
+
+
 def argument(metavar: str, what: str, **more: Any) -> Any:
     """Return the definition of an argument, which help and errors call `metavar`."""
     return typer.Argument(metavar=metavar, help=what, **more)
+
+
+def service_argument(metavar: str, what: str) -> Any:
+    """Return the definition of an argument that a shell completes to the name of a service."""
+    return argument(metavar, what, autocompletion=complete_service)
+
+
+def service_option(name: str, what: str) -> Any:
+    """Return the definition of an option whose value a shell completes to the name of a service."""
+    return option(name, "SVC", what, show_default=False, autocompletion=complete_service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +148,15 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-Svc = Annotated[str, argument("SVC", "The service, as truth.json names it.", autocompletion=complete_service)]
+Svc = Annotated[str, service_argument("SVC", "The service, as truth.json names it.")]
 
 Data = Annotated[
     Path, option("--data", "DIR", "Folder with the data of the embedded fleet.", envvar="MARKETSWARM_DATA")
 ]
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Json = Annotated[bool, flag("--json", "Print JSON, for programs.")]
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, flag("--yes", "Do not ask.", "-y")]
 
 By = Annotated[str | None, option("--by", "NAME", "Who does it; by default your login's name.")]
 

@@ -74,14 +74,22 @@ def print_json(value: Any) -> None:
     print_json_bytes(orjson.dumps(value))
 
 
+def print_result(value: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print a result as JSON, or as lines for people."""
+    if as_json:
+        print_json(value)
+    else:
+        print_lines(lines)
+
+
 def pick(value: object, *names: str) -> dict[str, Any]:
     """Return some attributes of a value by their names, for JSON."""
     return {name: getattr(value, name) for name in names}
 
 
-def print_json_bytes(raw: bytes) -> None:
-    """Print one line of JSON unchanged; on a terminal, control characters become escapes of JSON."""
-    sys.stdout.buffer.write((escape_json(raw) if sys.stdout.isatty() else raw) + b"\n")
+def print_json_bytes(raw: bytes, end: bytes = b"\n") -> None:
+    """Print JSON unchanged, and `end`; on a terminal, control characters become escapes of JSON."""
+    sys.stdout.buffer.write((escape_json(raw) if sys.stdout.isatty() else raw) + end)
     sys.stdout.buffer.flush()
 
 

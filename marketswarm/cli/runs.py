@@ -44,10 +44,9 @@ def runs(
         raise Exit(NO_RUNS, f"no run of {svc} is on record: `marketswarm exec` and pings report them")
     if number is not None:
         _print_output(svc, found, number)
-    elif as_json:
-        output.print_json([{"n": n, **pick(run, *_IN_JSON)} for n, run in enumerate(found[:limit], 1)])
     else:
-        output.print_lines(describe_runs(found[:limit], time.time()))
+        last = [{"n": n, **pick(run, *_IN_JSON)} for n, run in enumerate(found[:limit], 1)]
+        output.print_result(last, describe_runs(found[:limit], time.time()), as_json=as_json)
 
 
 async def _read(svc: str, fleet: FleetView) -> list[JobRun]:

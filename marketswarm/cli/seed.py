@@ -83,10 +83,7 @@ def seed(
     except Exit as refusal:
         raise Exit(refusal.code, f"not seeded, nothing changed: {refusal.message}") from None
     report = seed_document(raw, loaded, str(file), data)
-    if as_json:
-        output.print_json(report.encode())
-    else:
-        output.print_lines(report.describe())
+    output.print_result(report.encode(), report.describe(), as_json=as_json)
 
 
 def seed_document(

@@ -10,12 +10,21 @@ import typer
 from pydantic import ValidationError
 
 from marketswarm.cli import output
-from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away, describe_refusals
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notification_text import describe_targets
-from marketswarm.cli.options import By, Data, Json, argument, author_name, option, time_option
+from marketswarm.cli.options import (
+    By,
+    Data,
+    Json,
+    argument,
+    author_name,
+    flag,
+    option,
+    service_argument,
+    time_option,
+)
 from marketswarm.cli.tables import OVER, show
 from marketswarm.exit import Mistake
 from marketswarm.operator.silences import (
@@ -38,9 +47,7 @@ _SERVICES_NAMED = 12  # the others that a silence matches are counted
 def silence(
     patterns: Annotated[
         list[str] | None,
-        argument(
-            "PATTERN", "Services, by name or pattern: rss_agg, 'feed-*'.", autocompletion=complete_service
-        ),
+        service_argument("PATTERN", "Services, by name or pattern: rss_agg, 'feed-*'."),
     ] = None,
     *,
     for_sec: Annotated[float, time_option("--for", "2h", "For how long: 30m, 2h, 1d.")],
@@ -63,11 +70,8 @@ def silence(
         tuple(patterns or ()), tuple(tags or ()), for_sec, by=author_name(by), why=why.strip()
     )
     added = ask_fleet(data, lambda fleet: _add_silence(made, fleet))
-    if as_json:
-        record = _encode_silence(made, made.starts_at)
-        output.print_json(record | {"matched": added.matched, "failed": added.failed})
-    else:
-        output.print_lines(added.lines)
+    record = _encode_silence(made, made.starts_at) | {"matched": added.matched, "failed": added.failed}
+    output.print_result(record, added.lines, as_json=as_json)
     if added.warning:
         output.print_error(added.warning)
 
@@ -81,7 +85,7 @@ def unsilence(
 
 
 def silences(
-    every: Annotated[bool, typer.Option("--all", help="Also silences that have ended, for a month.")] = False,
+    every: Annotated[bool, flag("--all", "Also silences that have ended, for a month.")] = False,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
@@ -144,18 +148,29 @@ class AddedSilence:
 
 
 async def _add_silence(made: Silence, fleet: FleetView) -> AddedSilence:
-    _require_known_names(made, fleet)
-    buses = fleet.buses()
+    targets = None if fleet.found is None else list_targets(fleet.truth)
+    if targets is not None and (unknown := find_unknown_target(made, targets)) is not None:
+        raise Mistake(f"no silence was set: {describe_unknown(unknown, targets)}")
+    buses, on = fleet.buses(), describe_targets(made)
     failed = await write_silence(buses, await read_silences(buses), made, made.starts_at)
     length = format_duration(made.ends_at - made.starts_at)
-    matches, warning = _describe_matches(made, fleet)
-    lines = [
-        f"silence {made.id} until {format_moment(made.ends_at, made.starts_at)}, {length} from now",
-        *matches,
-        *describe_refusals(failed),
-    ]
-    matched = None if fleet.found is None else match_targets(made, list_targets(fleet.truth))
-    return AddedSilence(lines, warning, matched, failed)
+    lines = [f"silence {made.id} until {format_moment(made.ends_at, made.starts_at)}, {length} from now"]
+    matched = None if targets is None else match_targets(made, targets)
+    warning = ""
+    if targets is None:
+        lines.append(f"on {on}; there is no truth that tells which services these are")
+    elif matched:
+        lines.append(f"on {format_names(matched, _SERVICES_NAMED)}")
+    else:
+        warning = f"it is on nothing: nothing in the truth is {on}{_suggest_target(made, targets)}"
+    return AddedSilence([*lines, *describe_refusals(failed)], warning, matched, failed)
+
+
+def _suggest_target(silence: Silence, targets: Mapping[str, Sequence[str]]) -> str:
+    """Return which name or tag was perhaps meant by a silence that matches none."""
+    known = {*targets, *(tag for each in targets.values() for tag in each)}
+    near = (find_nearest(word, known) for word in (*silence.services, *silence.tags))
+    return next((f"; did you mean {each}?" for each in near if each), "")
 
 
 async def _end_silence(ident: str, fleet: FleetView) -> list[str]:
@@ -171,29 +186,3 @@ async def _end_silence(ident: str, fleet: FleetView) -> list[str]:
         return [f"{head} ended at {format_moment(found.ends_at, now)}"]
     failed = await write_silence(buses, stored, found.end_at(now), now)
     return [f"{head} has ended: notifications on what is still down are sent", *describe_refusals(failed)]
-
-
-def _require_known_names(silence: Silence, fleet: FleetView) -> None:
-    if fleet.found is None:
-        return
-    known = list_targets(fleet.truth)
-    name = find_unknown_target(silence, known)
-    if name is not None:
-        raise Mistake(f"no silence was set: {describe_unknown(name, known)}")
-
-
-def _describe_matches(silence: Silence, fleet: FleetView) -> tuple[list[str], str]:
-    """Return a line about what is silenced, or none and a warning if that is nothing yet."""
-    targets = describe_targets(silence)
-    if fleet.found is None:
-        return [f"on {targets}; there is no truth that tells which services these are"], ""
-    tags = list_targets(fleet.truth)
-    matched = match_targets(silence, tags)
-    if matched:
-        return [f"on {format_names(matched, _SERVICES_NAMED)}"], ""
-    known = {*tags, *(tag for each in tags.values() for tag in each)}
-    near = next(
-        filter(None, (find_nearest(word, known) for word in (*silence.services, *silence.tags))), None
-    )
-    hint = f"; did you mean {near}?" if near else ""
-    return [], f"it is on nothing: nothing in the truth is {targets}{hint}"

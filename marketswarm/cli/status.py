@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -14,13 +14,13 @@ from rich.text import Text
 
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
-from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away, open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet, ask_or_explain, describe_away
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notification_text import describe_delay, describe_targets
-from marketswarm.cli.options import Data, Json
+from marketswarm.cli.options import Data, Json, flag
 from marketswarm.detector import FLOOD, Reason
 from marketswarm.event_text import SOME_FAILURE, describe_failure, describe_outage
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Exit
 from marketswarm.status.fleet_state import Leader, read_fleet_state
 from marketswarm.status.job_text import describe_job
 from marketswarm.status.notifications import (
@@ -41,8 +41,6 @@ from marketswarm.status.service_rows import (
 )
 from marketswarm.text import escape_text, extract_line, format_duration, format_names
 
-REFRESH_SEC: Final = 1.0
-"""How often a status that is shown live is read."""
 _SILENCES_SHOWN: Final = 3
 _UNWATCHABLE_SHOWN: Final = 5
 _VERDICT_STYLES: Final = {
@@ -56,16 +54,13 @@ _VERDICT_STYLES: Final = {
 _HEAD_LINES: Final = 2  # the headline and the head of the table
 NOT_ALL_UP: Final = 1
 """The exit code of --exit-code when some service is not up."""
-_STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
 NO_HOST: Final = "no known host"
 """The heading of services whose beats name no host."""
 _HOSTS_SHOWN: Final = 3  # of one service, in a heading
 
 
-class Grouping(StrEnum):
-    """By what the services of a status are grouped."""
-
-    HOST = "host"
+Grouping = Literal["host"]
+"""By what the services of a status are grouped."""
 
 
 @dataclass(slots=True)
@@ -130,11 +125,9 @@ def _name_some(services: Sequence[str]) -> str:
 
 
 def status(
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")
-    ] = False,
+    watch: Annotated[bool, flag("--watch", "Look again every second, until Ctrl-C.", "-w")] = False,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="End with 1 unless every service is up, for scripts.")
+        bool, flag("--exit-code", "End with 1 unless every service is up, for scripts.")
     ] = False,
     by: Annotated[
         Grouping | None, typer.Option("--by", help="Group the services, by the machine that they run on.")
@@ -146,25 +139,18 @@ def status(
     if watch and exit_code:
         raise typer.BadParameter("--watch and --exit-code exclude each other")
     if watch:
-        event_loop.run(_watch_status(by, as_json, data))
+        showing = tables.show_again(
+            partial(read_status_or_why_not, data),
+            lambda report: StatusDrawing(report, fit_height=True, by=by),
+            lambda report: _print(report, by, as_json=as_json),
+            as_json=as_json,
+        )
+        event_loop.run(showing)
         return
     report = ask_fleet(data, read_status)
     _print(report, by, as_json=as_json)
     if exit_code and not report.all_up:
         raise Exit(NOT_ALL_UP, "")
-
-
-async def _watch_status(by: Grouping | None, as_json: bool, data: Path) -> None:
-    def draw(report: StatusReport) -> StatusDrawing:
-        return StatusDrawing(report, fit_height=True, by=by)
-
-    def print_plain(report: StatusReport) -> None:
-        _print(report, by, as_json=as_json)
-
-    with tables.open_screen(draw, print_plain, as_json=as_json) as show:
-        while True:
-            show(await read_status_or_why_not(data))
-            await asyncio.sleep(REFRESH_SEC)
 
 
 async def read_status(fleet: FleetView) -> StatusReport:
@@ -184,17 +170,8 @@ async def read_status(fleet: FleetView) -> StatusReport:
 
 
 async def read_status_or_why_not(data: Path) -> StatusReport:
-    """Read the status; if that fails, return an empty report with the reason.
-
-    Raises Exit, code 2, for a wrong configuration.
-    """
-    try:
-        async with open_fleet(data) as fleet:
-            return await read_status(fleet)
-    except Exit as end:
-        if end.code == Code.CONFIGURATION:
-            raise
-        return StatusReport([], None, why=end.message)
+    """Read the status; if that fails, return an empty report with the reason, as `ask_or_explain` does."""
+    return await ask_or_explain(data, read_status, lambda why: StatusReport([], None, why=why))
 
 
 def _notification_notes(found: Notifications, data: Path) -> list[str]:
@@ -236,7 +213,7 @@ def _print(report: StatusReport, by: Grouping | None, *, as_json: bool) -> None:
         "waiting": report.notifications.pending,
         "notes": report.notes(),
     }
-    if by is Grouping.HOST:
+    if by == "host":
         groups = group_by_host(_sort_by_urgency(report.rows))
         found["by_host"] = [{"hosts": hosts, "services": [row.svc for row in rows]} for hosts, rows in groups]
     output.print_json(found)
@@ -271,7 +248,7 @@ class StatusDrawing:
     ) -> None:
         self._report, self._fit_height = report, fit_height
         sorted_rows = _sort_by_urgency(report.rows) if rows is None else list(rows)
-        self._rows = _add_headings(sorted_rows) if by is Grouping.HOST else sorted_rows
+        self._rows = _add_headings(sorted_rows) if by == "host" else sorted_rows
         self._footer = footer
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
@@ -365,7 +342,7 @@ _FACTS: Final[tuple[tuple[str, int, Callable[[ServiceRow], object], Literal["lef
 def _state_style(row: ServiceRow) -> str:
     failed = row.last_run is not None and row.last_run.ok is False
     failed = failed or (row.job is not None and row.job.early_sec is not None)
-    return "yellow" if failed else _STATUS_STYLES.get(row.status or "", "")
+    return "yellow" if failed else tables.STATUS_STYLES.get(row.status or "", "")
 
 
 def _describe_state(row: ServiceRow, now: float) -> str:

@@ -1,9 +1,10 @@
 """Show rows as a table as wide as the terminal, or as JSON; foreign text can't control a terminal."""
 
+import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
@@ -17,6 +18,10 @@ from marketswarm.text import escape_lines, escape_text
 PIPE_COLUMNS: Final = 4_000
 """The width of a table that goes into a pipe or a file, where nothing is to be wrapped or cut."""
 
+REFRESH_SEC: Final = 1.0
+"""How often what is shown live is read."""
+STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
+"""The style of a status that a beat tells, if that is not `ok`."""
 OVER: Final = Text("over", "dim")
 """The cell of something that is no longer valid."""
 
@@ -111,3 +116,17 @@ def open_screen(
 
     with Live(console=console, auto_refresh=False, screen=True) as live:
         yield lambda state: live.update(draw(state), refresh=True)
+
+
+async def show_again(
+    read: Callable[[], Awaitable[T]],
+    draw: Callable[[T], RenderableType],
+    print_one: Callable[[T], None],
+    *,
+    as_json: bool,
+) -> None:
+    """Read a state and show it as `open_screen` does, again and again, until Ctrl-C."""
+    with open_screen(draw, print_one, as_json=as_json) as show:
+        while True:
+            show(await read())
+            await asyncio.sleep(REFRESH_SEC)

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import output
 from marketswarm.cli.beat import print_unknown_service
-from marketswarm.cli.completion import complete_service
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import FleetView, add_remedy, ask_fleet
 from marketswarm.cli.local_time import format_moment
@@ -22,8 +21,9 @@ from marketswarm.cli.options import (
     Json,
     argument,
     author_name,
-    option,
+    flag,
     require_service_name,
+    service_option,
     time_option,
 )
 from marketswarm.cli.tables import OVER, show
@@ -66,16 +66,10 @@ def create(
     ] = None,
     for_sec: Annotated[float | None, time_option("--for", "90d", "For how long; without it, always.")] = None,
     ping: Annotated[
-        str | None,
-        option(
-            "--ping",
-            "SVC",
-            "Make a UUID by which this service is pinged over HTTP.",
-            autocompletion=complete_service,
-        ),
+        str | None, service_option("--ping", "Make a UUID by which this service is pinged over HTTP.")
     ] = None,
     ping_key: Annotated[
-        bool, typer.Option("--ping-key", help="Make a key by which every service is pinged over HTTP.")
+        bool, flag("--ping-key", "Make a key by which every service is pinged over HTTP.")
     ] = False,
     by: By = None,
     as_json: Json = False,

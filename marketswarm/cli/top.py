@@ -15,7 +15,6 @@ from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.keyboard import NamedKey, open_keyboard
 from marketswarm.cli.options import Data
 from marketswarm.cli.status import (
-    REFRESH_SEC,
     StatusDrawing,
     StatusReport,
     find_silence,
@@ -61,6 +60,9 @@ class View:
     first: int = 0
 
 
+Shown = tuple[StatusReport, View]
+
+
 def top(data: Data = DATA) -> None:
     """Show every service live, sorted by keys: w worst first, n name, s silence, r restarts; q ends it.
 
@@ -77,18 +79,13 @@ def top(data: Data = DATA) -> None:
 
 
 async def _run_top(data: Path) -> None:
-    def draw(shown: tuple[StatusReport, View]) -> StatusDrawing:
-        return draw_top(*shown)
-
     news: asyncio.Queue[StatusReport | str] = asyncio.Queue()
     news.put_nowait(await read_status_or_why_not(data))
-    with tables.open_screen(draw, lambda _: None, as_json=False) as show, open_keyboard(news):
+    with tables.open_screen(draw_top, lambda _: None, as_json=False) as show, open_keyboard(news):
         await run_until_first(_show_news(news, show), _read_again(data, news))
 
 
-async def _show_news(
-    news: asyncio.Queue[StatusReport | str], show: Callable[[tuple[StatusReport, View]], None]
-) -> None:
+async def _show_news(news: asyncio.Queue[StatusReport | str], show: Callable[[Shown], None]) -> None:
     """Show each report and what each key makes of the view, until a key ends that."""
     report, view = StatusReport([], None), View()
     while True:
@@ -104,7 +101,7 @@ async def _show_news(
 
 async def _read_again(data: Path, news: asyncio.Queue[StatusReport | str]) -> NoReturn:
     while True:
-        await asyncio.sleep(REFRESH_SEC)
+        await asyncio.sleep(tables.REFRESH_SEC)
         news.put_nowait(await read_status_or_why_not(data))
 
 
@@ -147,7 +144,8 @@ def choose_rows(report: StatusReport, view: View) -> list[ServiceRow]:
     return rows[::-1] if view.is_reversed else rows
 
 
-def draw_top(report: StatusReport, view: View) -> StatusDrawing:
+def draw_top(shown: Shown) -> StatusDrawing:
+    report, view = shown
     rows = choose_rows(report, view)
     first = min(view.first, max(0, len(rows) - 1))
     return StatusDrawing(report, fit_height=True, rows=rows[first:], footer=_describe_keys(view, first))

@@ -1,9 +1,9 @@
 """Implement `marketswarm topology`: show who runs and what flows between services, as tables or graphs."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
@@ -12,29 +12,22 @@ from rich.text import Text
 
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import Data, Json
+from marketswarm.cli.fleet_view import FleetView, ask_fleet, ask_or_explain
+from marketswarm.cli.options import Data, Json, flag, option
 from marketswarm.cli.validate import read_valid_truth
-from marketswarm.exit import Code, Exit
-from marketswarm.status import topology as topology_reading
+from marketswarm.status.topology import read_topology
 from marketswarm.status.topology_graph import build_graph, format_dot, format_mermaid
 from marketswarm.status.topology_view import MeshSnapshot, ServiceView, TopologyView, build_topology
 from marketswarm.text import format_duration
 
-_REFRESH_SEC: Final = 1.0
-_STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
-
 
 def topology(
     *,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")
-    ] = False,
-    as_mermaid: Annotated[bool, typer.Option("--mermaid", help="The flow as a Mermaid flowchart.")] = False,
-    as_dot: Annotated[bool, typer.Option("--dot", help="The flow as a digraph for Graphviz.")] = False,
+    watch: Annotated[bool, flag("--watch", "Look again every second, until Ctrl-C.", "-w")] = False,
+    as_mermaid: Annotated[bool, flag("--mermaid", "The flow as a Mermaid flowchart.")] = False,
+    as_dot: Annotated[bool, flag("--dot", "The flow as a digraph for Graphviz.")] = False,
     file: Annotated[
-        Path | None,
-        typer.Option("--file", metavar="TRUTH", help="Draw a truth file alone; no server is asked."),
+        Path | None, option("--file", "TRUTH", "Draw a truth file alone; no server is asked.")
     ] = None,
     as_json: Json = False,
     data: Data = DATA,
@@ -47,14 +40,19 @@ def topology(
         no_mesh = MeshSnapshot(why=f"from {file} alone")
         print_one(build_topology(read_valid_truth(file), None, no_mesh, no_mesh))
     elif watch:
-        event_loop.run(_watch_topology(data, print_one, as_json=as_json))
+        draw = partial(draw_topology, problems_first=True)
+        read = partial(ask_or_explain, data, _read, _explain)
+        event_loop.run(tables.show_again(read, draw, print_one, as_json=as_json))
     else:
-        print_one(event_loop.run(read_topology(data)))
+        print_one(ask_fleet(data, _read))
 
 
-async def read_topology(data: Path) -> TopologyView:
-    async with open_fleet(data) as fleet:
-        return await topology_reading.read_topology(fleet.truth, fleet.revision, fleet.bus)
+async def _read(fleet: FleetView) -> TopologyView:
+    return await read_topology(fleet.truth, fleet.revision, fleet.bus)
+
+
+def _explain(why: str) -> TopologyView:
+    return TopologyView(None, False, [], [], [], why.splitlines())
 
 
 def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callable[[TopologyView], None]:
@@ -67,22 +65,6 @@ def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callabl
     return lambda found: tables.print_drawing(draw_topology(found))
 
 
-async def _watch_topology(data: Path, print_one: Callable[[TopologyView], None], *, as_json: bool) -> None:
-    def draw(found: TopologyView) -> RenderableType:
-        return draw_topology(found, problems_first=True)
-
-    with tables.open_screen(draw, print_one, as_json=as_json) as show:
-        while True:
-            try:
-                found = await read_topology(data)
-            except Exit as end:
-                if end.code == Code.CONFIGURATION:
-                    raise
-                found = TopologyView(None, False, [], [], [], end.message.splitlines())
-            show(found)
-            await asyncio.sleep(_REFRESH_SEC)
-
-
 def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group:
     """Return the notes, the tables of services and flows, and the problems, as one drawing.
 
@@ -90,18 +72,18 @@ def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group
     off what does not fit.
     """
     notes = [Text(note, style="yellow") for note in found.notes]
-    tables = [_draw_services(found.services), *_draw_flows(found)]
+    drawn = [_draw_services(found.services), *_draw_flows(found)]
     problems = [Text(f"✗ {each.key} on {each.bus}: {each.text}", style="red") for each in found.wrong]
     if problems_first:
         head = [*problems, *notes]
-        return Group(*head, *([Text()] if head else []), *tables)
-    return Group(*notes, *([Text()] if notes else []), *tables, *([Text()] if problems else []), *problems)
+        return Group(*head, *([Text()] if head else []), *drawn)
+    return Group(*notes, *([Text()] if notes else []), *drawn, *([Text()] if problems else []), *problems)
 
 
 def _draw_services(services: Sequence[ServiceView]) -> RenderableType:
     if all(service.instances is None for service in services):
         return Text("services: " + ", ".join(service.svc for service in services))
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = tables.make_table()
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
     for head, most in (("boot", 8), ("host", 12), ("version", 12)):
         table.add_column(head, no_wrap=True, overflow="ellipsis", max_width=most)
@@ -121,7 +103,7 @@ def _list_instance_cells(service: ServiceView) -> Iterator[Sequence[str | Text]]
         yield (*["-"] * 6, Text("nobody beats" if known else "-", style="yellow" if known else "dim"))
         return
     for number, instance in enumerate(service.instances):
-        words, style = instance.words, _STATUS_STYLES.get(instance.status or "", "")
+        words, style = instance.words, tables.STATUS_STYLES.get(instance.status or "", "")
         if number == 0 and (service.conflict or (service.replicas or 1) != 1):
             words += "; " + "conflict: " * service.conflict + service.words
         if service.conflict or instance.crash_loop:

@@ -2,14 +2,12 @@
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import typer
 from rich.text import Text
 
 from marketswarm.bus import Bus, BusError
@@ -17,13 +15,13 @@ from marketswarm.cli import output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away
 from marketswarm.cli.local_time import format_moment
-from marketswarm.cli.options import Data, Json, Yes, argument, require_yes
+from marketswarm.cli.options import Data, Json, Yes, argument, flag, require_yes
 from marketswarm.cli.output import pick
 from marketswarm.cli.seed import seed_document
 from marketswarm.cli.validate import load_document, read_bytes
 from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.status.revisions import Revision, read_revisions
-from marketswarm.text import escape_json, escape_text, parse_digits
+from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import Changes, ParsedTruth, diff_truths, format_changes, parse_truth
 
 DIFFERENT: Final = 1
@@ -104,8 +102,7 @@ def show(
 ) -> None:
     """Print the document of a revision, byte for byte: `marketswarm truth show 3 > truth.json`."""
     _, raw = _fetch_document(revision, data)
-    sys.stdout.buffer.write(escape_json(raw) if sys.stdout.isatty() else raw)
-    sys.stdout.buffer.flush()
+    output.print_json_bytes(raw, end=b"")
 
 
 def diff(
@@ -117,7 +114,7 @@ def diff(
     ] = None,
     *,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="End with 1 if they are not the same, for scripts.")
+        bool, flag("--exit-code", "End with 1 if they are not the same, for scripts.")
     ] = False,
     as_json: Json = False,
     data: Data = DATA,
@@ -130,11 +127,9 @@ def diff(
     old, new = (load_document(raw, name, parse_truth) for name, raw in documents)
     changes, is_same = diff_truths(old.truth, new.truth), old.sha256 == new.sha256
     names = [escape_text(name) for name, _ in documents]
-    if as_json:
-        output.print_json({"old": names[0], "new": names[1], "same": is_same, **asdict(changes)})
-    else:
-        output.print_line(" → ".join(names))
-        output.print_lines(_describe_changes(changes, is_same=is_same))
+    found = {"old": names[0], "new": names[1], "same": is_same, **asdict(changes)}
+    lines = [" → ".join(names), *_describe_changes(changes, is_same=is_same)]
+    output.print_result(found, lines, as_json=as_json)
     if exit_code and not is_same:
         raise Exit(DIFFERENT, "")
 

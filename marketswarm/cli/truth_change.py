@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +34,11 @@ NOTHING_CHANGED: Final = "nothing changed"
 
 @dataclass(frozen=True, slots=True)
 class PlannedChange:
-    """A valid document that is to replace the one in a file; `lines` say for people what it changes."""
+    """A valid document that is to replace the one in a file; `lines` say for people what it changes.
+
+    `is_bus_there` says whether a bus answers, and `in_force` is the truth in force: None if no bus has a
+    valid one.
+    """
 
     path: Path
     before: bytes
@@ -42,19 +46,12 @@ class PlannedChange:
     loaded: ParsedTruth
     difference: tuple[str, ...]
     lines: tuple[str, ...]
-    old_truth: Truth = field(repr=False)
+    is_bus_there: bool
+    in_force: FoundTruth | None
 
     @property
     def truth(self) -> Truth:
         return self.loaded.truth
-
-
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """Say whether a bus answers, and which truth is in force; None if no bus has a valid one."""
-
-    is_bus_there: bool
-    found: FoundTruth | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +76,9 @@ def encode_change(name: str, planned: PlannedChange, done: CarriedOut) -> dict[s
 def plan_change(path: Path, edit: Callable[[str], str], data: Path) -> PlannedChange:
     """Return what `edit` makes of the document in a file.
 
-    Raises Exit, code 2, if the result is refused. It also says whether the truth in force is another one,
-    since that may have what the file lacks.
+    Raises Exit, code 2, if the result is refused: its message also says whether the truth in force is another
+    one, since that may have what the file lacks. It is raised, too, if the truth in force is not what the
+    file says, since seeding would change more than is shown.
     """
     raw, old = read_truth_file(path)
     try:
@@ -88,9 +86,13 @@ def plan_change(path: Path, edit: Callable[[str], str], data: Path) -> PlannedCh
     except EditError as error:
         why = f"{NOTHING_CHANGED}: {escape_text(str(error))}"
         with contextlib.suppress(Exit):  # a fleet that can't be found is not what is wrong here
-            why = "\n".join([why, *_describe_drift(_read_in_force(data), path, old.truth, data)])
+            why = "\n".join([why, *_describe_drift(_read_in_force(data)[1], path, old.truth, data)])
         raise Mistake(why) from None
     loaded = load_document(after, f"{NOTHING_CHANGED}: {path}")
+    is_bus_there, in_force = _read_in_force(data)
+    drift = "\n".join(_describe_drift(in_force, path, old.truth, data))
+    if drift:
+        raise Mistake(f"{NOTHING_CHANGED}: {drift}")
     difference = diff_texts(raw.decode("utf-8"), after.decode("utf-8"))
     known = set(old.warnings)
     warnings = [f"  warning  {each}" for each in loaded.warnings if each not in known]
@@ -98,7 +100,7 @@ def plan_change(path: Path, edit: Callable[[str], str], data: Path) -> PlannedCh
     runs_before = set(list_next_runs(old.truth, now))
     runs = [f"  {run}" for run in list_next_runs(loaded.truth, now) if run not in runs_before]
     lines = (f"{path}:", *(f"  {escape_text(line)}" for line in difference), *warnings, *runs)
-    return PlannedChange(path, raw, after, loaded, difference, lines, old.truth)
+    return PlannedChange(path, raw, after, loaded, difference, lines, is_bus_there, in_force)
 
 
 def confirm_change(planned: PlannedChange, *, yes: bool, as_json: bool) -> None:
@@ -109,21 +111,11 @@ def confirm_change(planned: PlannedChange, *, yes: bool, as_json: bool) -> None:
     require_yes(question, NOTHING_CHANGED, yes=yes, may_ask=not as_json)
 
 
-def find_in_force(planned: PlannedChange, data: Path) -> InForce:
-    """Return the truth in force.
+def _describe_drift(found: FoundTruth | None, path: Path, truth: Truth, data: Path) -> list[str]:
+    """Return what a file with this truth would change beside the edit, and what to do; empty if nothing.
 
-    Raises Exit, code 2, if it is not what the file says: seeding would change more than was shown.
+    `found` is the truth in force.
     """
-    in_force = _read_in_force(data)
-    lines = _describe_drift(in_force, planned.path, planned.old_truth, data)
-    if lines:
-        raise Mistake("\n".join([f"{NOTHING_CHANGED}: {lines[0]}", *lines[1:]]))
-    return in_force
-
-
-def _describe_drift(in_force: InForce, path: Path, truth: Truth, data: Path) -> list[str]:
-    """Return what a file with this truth would change beside the edit, and what to do; empty if nothing."""
-    found = in_force.found
     changes = None if found is None else diff_truths(found.loaded.truth, truth)
     if found is None or not changes:
         return []
@@ -140,18 +132,18 @@ def _describe_drift(in_force: InForce, path: Path, truth: Truth, data: Path) -> 
     ]
 
 
-def carry_out(planned: PlannedChange, in_force: InForce, data: Path) -> CarriedOut:
+def carry_out(planned: PlannedChange, data: Path) -> CarriedOut:
     """Seed the changed document if a bus answers, and then replace the file.
 
     Raises Exit if a bus refuses it, or the file was changed meanwhile; then nothing was changed.
     """
     path = planned.path
     with _staged(planned) as replace_file:
-        if not in_force.is_bus_there:
+        if not planned.is_bus_there:
             replace_file()
             seed = suggest_command(f"seed {path}", data)
             return CarriedOut(False, (f"{path} is written; no bus answers, so seed it later: {seed}",))
-        replaces = None if in_force.found is None else in_force.found.loaded.sha256
+        replaces = None if planned.in_force is None else planned.in_force.loaded.sha256
         report = seed_document(planned.after, planned.loaded, str(path), data, replaces=replaces)
         replace_file()
         return CarriedOut(True, tuple(report.describe()))
@@ -196,15 +188,15 @@ def _require_same(real: Path, planned: PlannedChange) -> None:
         raise Mistake(f"{planned.path} is not written: it was changed meanwhile")
 
 
-def _read_in_force(data: Path) -> InForce:
-    """Read the truth from the fleet's bus; without a bus, return that there is none. May raise Exit."""
+def _read_in_force(data: Path) -> tuple[bool, FoundTruth | None]:
+    """Return whether a bus answers, and the truth in force. May raise Exit."""
 
-    async def read(fleet: FleetView) -> InForce:
-        return InForce(True, fleet.found)
+    async def read(fleet: FleetView) -> FoundTruth | None:
+        return fleet.found
 
     try:
-        return ask_fleet(data, read)
+        return True, ask_fleet(data, read)
     except Exit as error:
         if error.code != Code.NO_BUS:
             raise
-        return InForce(False)
+        return False, None

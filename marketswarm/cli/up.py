@@ -15,7 +15,7 @@ import typer
 from marketswarm.access import certificate
 from marketswarm.agent.service_modules import find_modules
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.options import TRUTH, Data, OptionGroup, option, port_option
+from marketswarm.cli.options import TRUTH, Data, OptionGroup, flag, option, port_option
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Mistake
 from marketswarm.fleet import access, data_folder, plan, preflight, server
@@ -44,7 +44,7 @@ class UpOptions:
         int,
         port_option("--port", "Port of system-redis; market-redis has the next.", envvar="MARKETSWARM_PORT"),
     ] = 6379
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every log line.")] = False
+    verbose: Annotated[bool, flag("--verbose", "Show every log line.", "-v")] = False
     maxmemory: Annotated[
         str,
         option(
@@ -55,11 +55,9 @@ class UpOptions:
         ),
     ] = MAXMEMORY
     acl: Annotated[
-        bool, typer.Option("--acl", help="Servers with a user a service; who has no password may only look.")
+        bool, flag("--acl", "Servers with a user a service; who has no password may only look.")
     ] = False
-    no_default: Annotated[
-        bool, typer.Option("--no-default", help="With --acl: reading needs a password, too.")
-    ] = False
+    no_default: Annotated[bool, flag("--no-default", "With --acl: reading needs a password, too.")] = False
     board_port: Annotated[
         int,
         port_option("--board-port", "Port of the board, the page that shows the fleet.", envvar="BOARD_PORT"),
@@ -77,9 +75,7 @@ class UpOptions:
         option("--tls-cert", "FILE", "With --listen: a certificate for ADDRESS; without it one is made."),
     ] = None
     tls_key: Annotated[Path | None, option("--tls-key", "FILE", "The key of that certificate.")] = None
-    no_board: Annotated[
-        bool, typer.Option("--no-board", help="Start no board, and seed the truth without it.")
-    ] = False
+    no_board: Annotated[bool, flag("--no-board", "Start no board, and seed the truth without it.")] = False
 
 
 def up(options: Annotated[UpOptions, OptionGroup.of(UpOptions)]) -> None:
@@ -198,7 +194,11 @@ def _prepare(spec: FleetSpec, options: UpOptions, settings: CommonSettings) -> F
             spec.plan, spec.truth, spec.data, closed=options.no_default, joined=at is not None
         )
         spec = replace(spec, access=users)
-    _prepare_database(spec.database)
+    try:
+        if spec.database is not None:
+            spec.database.prepare()
+    except (server.NoServerError, PostgresError) as error:
+        raise Mistake(f"PostgreSQL, which archive needs: {error}") from None
     return spec
 
 
@@ -213,15 +213,6 @@ def _listen(spec: FleetSpec, at: ListenAddress, cert: Path | None, key: Path | N
     except certificate.CertificateError as error:
         raise Mistake(str(error)) from None
     return replace(spec, plan=spec.plan.use_tls(found.shared), listening=ListenSetup(at, found))
-
-
-def _prepare_database(database: PostgresServer | None) -> None:
-    if database is None:
-        return
-    try:
-        database.prepare()
-    except (server.NoServerError, PostgresError) as error:
-        raise Mistake(f"PostgreSQL, which archive needs: {error}") from None
 
 
 def _leave_out_board(spec: FleetSpec) -> FleetSpec:

@@ -1,10 +1,10 @@
 """Implement `marketswarm validate`, and read a truth file for every command, with all of its problems."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -14,7 +14,7 @@ from marketswarm.cli.options import TRUTH, Json
 from marketswarm.exit import Mistake
 from marketswarm.status.job_text import format_scheduled
 from marketswarm.text import format_duration
-from marketswarm.truth import ParsedTruth, Problem, Truth, TruthError
+from marketswarm.truth import ParsedTruth, Truth, TruthError
 
 NEXT_RUNS: Final = 3
 """The runs of each job that are shown."""
@@ -33,10 +33,8 @@ def validate(
         _print_findings(file)
         return
     _, loaded = read_truth_file(file)
-    for warning in loaded.warnings:
-        output.print_line(f"  warning  {warning}")
-    for line in list_next_runs(loaded.truth, time.time()):
-        output.print_line(f"  {line}")
+    output.print_lines(f"  warning  {warning}" for warning in loaded.warnings)
+    output.print_lines(f"  {line}" for line in list_next_runs(loaded.truth, time.time()))
     services, warnings = len(loaded.truth.services), len(loaded.warnings)
     output.print_line(
         f"{file} is valid: {_format_count(services, 'service')}, {_format_count(warnings, 'warning')}"
@@ -45,22 +43,14 @@ def validate(
 
 def _print_findings(file: Path) -> None:
     """Print as JSON what a check found. Raises Exit, code 2, if the truth is not valid."""
-    problems: Sequence[Problem] = ()
-    loaded: ParsedTruth | None = None
+    found: dict[str, Any] = {"valid": False, "services": None, "problems": (), "warnings": ()}
     try:
         loaded = load_with_sections(read_bytes(file))
+        found |= {"valid": True, "services": len(loaded.truth.services), "warnings": loaded.warnings}
     except TruthError as error:
-        problems = error.problems
-    output.print_json(
-        {
-            "file": str(file),
-            "valid": loaded is not None,
-            "services": None if loaded is None else len(loaded.truth.services),
-            "problems": problems,
-            "warnings": () if loaded is None else loaded.warnings,
-        }
-    )
-    if loaded is None:
+        found["problems"] = error.problems
+    output.print_json({"file": str(file), **found})
+    if not found["valid"]:
         raise Mistake("")
 
 

@@ -67,13 +67,10 @@ class ChannelRecord:
 
     def add_failure(self, title: str, at: float, reason: str, *, is_final: bool) -> "ChannelRecord":
         """Return the record with one more failure; `is_final` says that the message is not tried again."""
-        failed, refused = (
-            (self.failed, _count(self.refused)) if is_final else (_count(self.failed), self.refused)
-        )
         return replace(
             self,
-            failed=failed,
-            refused=refused,
+            failed=self.failed if is_final else _count(self.failed),
+            refused=_count(self.refused) if is_final else self.refused,
             failed_at=at,
             failed_title=title[:MAX_TITLE],
             reason=reason[:MAX_REASON],
@@ -123,12 +120,15 @@ def list_channels(
     broken: Mapping[str, str],
     retry_at: Mapping[str, float],
     pending: Iterable[str],
-) -> tuple[ChannelStatus, ...]:
-    """Return the open channels in the notifier's order.
+) -> tuple[ChannelStatus, ...] | None:
+    """Return the open channels in the notifier's order; None if it has not said which are open.
 
     `state` is `notifier:state`; `broken` and `retry_at` are by channel, `pending` has the channel of each
     message that waits.
     """
+    channels = parse_stored(_CHANNELS_TYPE, state.get(CHANNELS))
+    if channels is None:
+        return None
     waiting, records = Counter(pending), parse_records(state.get(RECORDS)) or {}
     return tuple(
         ChannelStatus(
@@ -140,17 +140,12 @@ def list_channels(
             broken.get(name),
             retry_at.get(name),
         )
-        for name, where in (parse_channels(state) or {}).items()
+        for name, where in channels.items()
     )
 
 
 def describe_state(state: ChannelState) -> str:
     return "nothing sent yet" if state is ChannelState.UNUSED else str(state)
-
-
-def parse_channels(state: Mapping[bytes, bytes]) -> dict[str, str] | None:
-    """Return the host of each open channel in `notifier:state`, by name; None if it is not known."""
-    return parse_stored(_CHANNELS_TYPE, state.get(CHANNELS))
 
 
 def parse_records(raw: bytes | None) -> dict[str, ChannelRecord] | None:

@@ -28,6 +28,7 @@ from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.monitor.job_entry import parse_job_entry
 from marketswarm.monitor.last_run import LastRun, parse_last_run
 from marketswarm.monitor.roster_entry import RosterEntry, parse_entry_parts
+from marketswarm.pages import split_pages
 from marketswarm.truth import HEALER, SYSTEM, Truth
 
 T = TypeVar("T")
@@ -200,7 +201,9 @@ async def _read_judgement(bus: Bus, services: Iterable[str], failed: dict[str, s
 
 
 @dataclass(frozen=True, slots=True)
-class _StoredBeat:
+class StoredBeat:
+    """Hold the last beat of a service, the remaining life of its key, and its last run under `exec`."""
+
     beat: Beat | None
     ttl_sec: float | None
     run: LastRun | None
@@ -208,23 +211,22 @@ class _StoredBeat:
 
 async def _read_beats(
     bus: Bus, services: list[str], failed: dict[str, str], *, with_runs: bool
-) -> dict[str, _StoredBeat]:
+) -> dict[str, StoredBeat]:
     """Return what a bus has of each service; of none if it fails.
 
     Between two batches others have their turn: to send and to parse what is asked of thousands takes long.
     """
-    found: dict[str, _StoredBeat] = {}
-    for first in range(0, len(services), _AT_ONCE):
-        batch = await _ask(
-            bus, _read_batch(bus, services[first : first + _AT_ONCE], with_runs=with_runs), None, failed
-        )
+    found: dict[str, StoredBeat] = {}
+    for page in split_pages(services, _AT_ONCE):
+        batch = await _ask(bus, read_beats(bus, page, with_runs=with_runs), None, failed)
         if batch is None:
             return {}
         found |= batch
     return found
 
 
-async def _read_batch(bus: Bus, services: list[str], *, with_runs: bool) -> dict[str, _StoredBeat]:
+async def read_beats(bus: Bus, services: list[str], *, with_runs: bool) -> dict[str, StoredBeat]:
+    """Return what a bus has of each of a few services. Raises BusError."""
     pipe = bus.pipeline()
     for svc in services:
         pipe.pttl(last_beat_key(svc))
@@ -233,7 +235,7 @@ async def _read_batch(bus: Bus, services: list[str], *, with_runs: bool) -> dict
     beats, runs = values[:count], values[count:] or [None] * count
     ttls_msec = await bus.ask(pipe.execute())
     return {
-        svc: _StoredBeat(
+        svc: StoredBeat(
             _parse_beat(beat, svc), None if beat is None else ttl_msec / 1000, parse_last_run(run)
         )
         for svc, beat, run, ttl_msec in zip(services, beats, runs, ttls_msec, strict=False)

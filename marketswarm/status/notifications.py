@@ -20,7 +20,7 @@ from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.operator.fields import LATER, STRICT, Epoch
 from marketswarm.operator.silences import Silence, merge_silences, parse_silences
-from marketswarm.status.channel_records import ChannelStatus, list_channels, parse_channels, parse_stored
+from marketswarm.status.channel_records import ChannelStatus, list_channels, parse_stored
 from marketswarm.text import parse_digits
 
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
@@ -104,8 +104,8 @@ class Notifications:
 
     `silences` are those in force, the one that ends first at the front; `incidents` the open ones by service;
     `pending` the pending deliveries, the oldest message first; `dead` the number of entries in
-    `notifier:dead`. `channels` has the host of each channel that the notifier opened last; None if it has
-    not said so. `statuses` say of each of them what it sent and failed last.
+    `notifier:dead`. `channels` are those that the notifier opened last, with what each sent and failed last;
+    None if it has not said so.
     """
 
     silences: tuple[Silence, ...] = ()
@@ -113,8 +113,7 @@ class Notifications:
     pending: tuple[PendingDelivery, ...] = ()
     dead: int = 0
     at: float = 0.0
-    channels: Mapping[str, str] | None = None
-    statuses: tuple[ChannelStatus, ...] = ()
+    channels: tuple[ChannelStatus, ...] | None = None
 
 
 async def read_notifications(buses: Sequence[Bus]) -> Notifications:
@@ -136,7 +135,6 @@ async def read_notifications(buses: Sequence[Bus]) -> Notifications:
         pending,
         max((count for _, count, _ in found), default=0),
         now,
-        parse_channels(state),
         list_channels(state, broken, retry_at, (each.channel for each in pending)),
     )
 

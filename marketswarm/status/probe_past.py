@@ -8,12 +8,13 @@ was not probed there is no record, and nothing here makes one up.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from marketswarm.bus import Bus
-from marketswarm.bus.errors import ReplyTooLongError
+from marketswarm.bus.errors import BusError, ReplyTooLongError
 from marketswarm.bus.stored_values import (
     MAX_STRING_BYTES,
+    is_wrong_type,
     parse_epoch,
     parse_number,
     parse_object,
@@ -67,6 +68,11 @@ class ProbePast:
     hour: tuple[ProbeBin, ...] = ()
     day: tuple[ProbeBin, ...] = ()
     month: tuple[ProbeBin, ...] = ()
+
+    @property
+    def windows(self) -> dict[str, tuple[ProbeBin, ...]]:
+        """The bins by window: `1h`, `24h`, `30d`."""
+        return {"1h": self.hour, "24h": self.day, "30d": self.month}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +135,7 @@ class ProbeRecord:
     @property
     def uptime(self) -> dict[str, ProbeUptime]:
         """By window: `1h`, `24h`, `30d`."""
-        return {
-            "1h": sum_uptime(self.past.hour),
-            "24h": sum_uptime(self.past.day),
-            "30d": sum_uptime(self.past.month),
-        }
+        return {window: sum_uptime(bins) for window, bins in self.past.windows.items()}
 
 
 def encode_days(days_left: object) -> int:
@@ -179,18 +181,12 @@ async def read_record(bus: Bus, stream: str, name: str, now: float) -> ProbeReco
 
 async def _read_failures(bus: Bus, key: str) -> tuple[FailureRun, ...]:
     """Return the failures in a list, the latest first; none if it is of another type or too long."""
-
-    async def read() -> Any:
-        pipe = bus.pipeline()
-        pipe.lrange(key, 0, KEPT_FAILURES - 1)
-        (found,) = await pipe.execute(raise_on_error=False)
-        if isinstance(found, Exception) and "WRONGTYPE" not in str(found):
-            raise found
-        return found
-
+    asked, most = bus.client.lrange(key, 0, KEPT_FAILURES - 1), KEPT_FAILURES * _ITEM_BYTES + MAX_STRING_BYTES
     try:
-        found = await bus.ask(read(), max_bytes=KEPT_FAILURES * _ITEM_BYTES + MAX_STRING_BYTES)
-    except ReplyTooLongError:
+        found = await bus.ask(asked, max_bytes=most)
+    except BusError as error:
+        if not (isinstance(error, ReplyTooLongError) or is_wrong_type(error)):
+            raise
         found = None
     if not isinstance(found, list):
         report_unusable(bus.name, key, "no list of failures")

@@ -30,27 +30,21 @@ UNMONITORED: Final = "paused: not monitored"
 class ServiceState(StrEnum):
     """Name the states of a service: the healer's verdicts, and what follows for others from their beats.
 
+    The worst one is the first.
     `failed` is up by its beats, but its last run failed; `silent` is without beats for too long, and not
     evaluated by the healer; `unwatchable` can't be heard by the healer; `unknown` is a service whose bus
     can't be heard, or that never sent a beat.
     """
 
-    UP = "up"
     DOWN = "down"
     FAILED = "failed"
-    SILENT = "silent"
     UNWATCHABLE = "unwatchable"
+    SILENT = "silent"
     UNKNOWN = "unknown"
+    UP = "up"
 
 
-URGENCY: Final[Mapping[ServiceState, int]] = {
-    ServiceState.DOWN: 0,
-    ServiceState.FAILED: 1,
-    ServiceState.UNWATCHABLE: 2,
-    ServiceState.SILENT: 3,
-    ServiceState.UNKNOWN: 4,
-    ServiceState.UP: 5,
-}
+URGENCY: Final[Mapping[ServiceState, int]] = {state: place for place, state in enumerate(ServiceState)}
 """By state, its place in a list that has the worst first."""
 _OTHERS: Final = (
     *(str(each) for each in URGENCY if each not in (ServiceState.UP, ServiceState.DOWN)),
@@ -228,11 +222,12 @@ def _verdict(
     A service that was up on a bus that the healer no longer hears is `unknown`. One that is up, but whose
     last run failed, is `failed`.
     """
-    if _has_verdict(state, WATCH_FIELD + svc, State.DOWN):
+    watch, entry = state.roster.get(WATCH_FIELD + svc), state.roster.get(svc)
+    if watch is not None and watch.verdict is State.DOWN:
         return ServiceState.UNWATCHABLE
-    if _has_verdict(state, svc, State.DOWN):
+    if entry is not None and entry.verdict is State.DOWN:
         return ServiceState.DOWN
-    if _has_verdict(state, svc, State.UP):
+    if entry is not None and entry.verdict is State.UP:
         if _is_failed_run(state.runs.get(svc), state.beats.get(svc)):
             return ServiceState.FAILED
         return ServiceState.UP if bus_is_heard else ServiceState.UNKNOWN
@@ -242,11 +237,6 @@ def _verdict(
     if silence_sec is None:
         return ServiceState.UNKNOWN
     return ServiceState.UP if silence_sec <= timeout_sec else ServiceState.SILENT
-
-
-def _has_verdict(state: FleetState, name: str, verdict: State) -> bool:
-    entry = state.roster.get(name)
-    return entry is not None and entry.verdict is verdict
 
 
 def write_headline(words: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ Each rule is a function over the whole document. A value that is already known t
 here: the rules of single fields (`model.py`).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -28,7 +28,6 @@ def check_sections(truth: Truth, findings: Findings) -> None:
     _check_buses(truth, findings)
     _check_timeouts(truth, findings)
     _check_schedules(truth, findings)
-    _measure_schedules(truth, findings)
     _check_dependencies(truth, findings)
 
 
@@ -52,10 +51,8 @@ def _may_share_channels(truth: Truth) -> bool:
         channel = service.heartbeat.channel
         if channel is None:
             continue
-        place, named = (
-            (truth.bus_of(svc), channel),
-            truth.services.get(channel.removesuffix(HEARTBEAT_SUFFIX)),
-        )
+        place = (truth.bus_of(svc), channel)
+        named = truth.services.get(channel.removesuffix(HEARTBEAT_SUFFIX))
         if place in known or (named is not None and named.heartbeat.channel is None):
             return True
         known.add(place)
@@ -173,11 +170,8 @@ def _check_timeouts(truth: Truth, findings: Findings) -> None:
             continue
         has_own_timeout = beat.timeout_sec is not None
         cadence = ("services", HEALER, "threshold", "heartbeat_cadence")
-        if findings.has_error_at(
-            _heartbeat_place(svc, "interval_sec"),
-            _heartbeat_place(svc, "timeout_sec"),
-            *(() if has_own_timeout else (cadence,)),
-        ):
+        places = [_heartbeat_place(svc, key) for key in ("interval_sec", "timeout_sec")]
+        if findings.has_error_at(*places, *(() if has_own_timeout else (cadence,))):
             continue
         if not has_own_timeout and (svc == HEALER or not beat.monitored):
             continue  # the sentinel has a timeout of its own for the healer; unmonitored services have none
@@ -201,40 +195,34 @@ def _check_timeouts(truth: Truth, findings: Findings) -> None:
             )
 
 
-def _measure_schedules(truth: Truth, findings: Findings) -> None:
-    """Measure the longest pause of each schedule, which is kept: here, and not later on an event loop."""
-    for svc, service in _iterate_different(truth, findings):
-        beat = service.heartbeat
-        places = (_heartbeat_place(svc, key) for key in ("schedule", "time_zone"))
-        if beat.schedule is not None and not findings.has_error_at(*places):
-            Schedule(beat.schedule, beat.time_zone).longest_pause_sec()
-
-
 def _check_schedules(truth: Truth, findings: Findings) -> None:
-    """Check what a heartbeat sets beside its schedule.
+    """Check what a heartbeat sets beside its schedule, and measure the schedule.
 
     An interval or a timeout beside one is an error, and so is a key that is read with a schedule only, and a
-    schedule of the healer, which must beat all the time.
+    schedule of the healer, which must beat all the time. The longest pause of a right schedule is measured
+    here, and not later on an event loop: it is kept.
     """
     for svc, service in _iterate_different(truth, findings):
         beat = service.heartbeat
         place = _heartbeat_place(svc, "schedule")
         if findings.has_error_at(place):
             continue
+        wrong_keys = ("time_zone", "grace_sec") if beat.schedule is None else ("interval_sec", "timeout_sec")
+        for key in wrong_keys:
+            where = _heartbeat_place(svc, key)
+            if key not in beat.said or findings.has_error_at(where):
+                continue
+            if beat.schedule is None:
+                message = "is read with a schedule only: write one, or leave this out"
+            else:
+                message = f"{getattr(beat, key):g} beside a schedule, which says when: leave it out"
+            findings.add_error(where, message)
         if beat.schedule is None:
-            for key in ("time_zone", "grace_sec"):
-                if key in beat.said and not findings.has_error_at(_heartbeat_place(svc, key)):
-                    where = _heartbeat_place(svc, key)
-                    findings.add_error(where, "is read with a schedule only: write one, or leave this out")
             continue
-        for key in ("interval_sec", "timeout_sec"):
-            if key in beat.said:
-                where = _heartbeat_place(svc, key)
-                if not findings.has_error_at(where):
-                    found = f"{getattr(beat, key):g}"
-                    findings.add_error(where, f"{found} beside a schedule, which says when: leave it out")
         if svc == HEALER:
             findings.add_error(place, f"{format_value(beat.schedule)}: the healer is no job, it beats")
+        elif not findings.has_error_at(_heartbeat_place(svc, "time_zone")):
+            Schedule(beat.schedule, beat.time_zone).longest_pause_sec()
 
 
 def _check_dependencies(truth: Truth, findings: Findings) -> None:
@@ -261,14 +249,9 @@ def _check_dependencies(truth: Truth, findings: Findings) -> None:
 def _find_access_points(truth: Truth, svc: str, kind: str) -> Iterator[tuple[Place, AccessPoint]]:
     """Yield place and access point; none if the service has no section. `kind` is the name of a list."""
     service = truth.services.get(svc)
-    if service is None:
-        return
-    points = (
-        service.access_points.subscribe_to if kind == "subscribe_to" else service.access_points.publish_to
-    )
-    place: Place = ("services", svc, "access_points", kind)
+    points: Sequence[AccessPoint] = getattr(service.access_points, kind) if service else ()
     for index, point in enumerate(points):
-        yield (*place, index), point
+        yield ("services", svc, "access_points", kind, index), point
 
 
 def _heartbeat_place(svc: str, *key: str) -> Place:

@@ -142,15 +142,10 @@ def read_entry(text: str, name: str) -> TruthEntry:
     """Return what a valid truth says of a service or a page. Raises EditError for another name."""
     place = _find_place(text, name)
     is_page = place[:-1] == _TARGETS
-    section = _read(text, place)
-    known = {
-        field: _find(section, at) for field, at in (_PAGE_PLACES if is_page else _SERVICE_PLACES).items()
-    }
-    return TruthEntry(
-        is_page,
-        _read(text, _find_switch(place)) is False,
-        {field: value for field, value in known.items() if value is not None},
-    )
+    places, section = _PAGE_PLACES if is_page else _SERVICE_PLACES, _read(text, place)
+    known = {field: _find(section, at) for field, at in places.items()}
+    given = {field: value for field, value in known.items() if value is not None}
+    return TruthEntry(is_page, _read(text, _find_switch(place)) is False, given)
 
 
 def edit_entry(text: str, name: str, given: EntryFields) -> str:
@@ -202,10 +197,9 @@ def remove_entry(text: str, name: str) -> str:
     found = _read(text, (*place, "heartbeat", "channel"))
     channel = found if isinstance(found, str) else heartbeat_channel(name)
     heard = ("services", HEALER, "access_points", "subscribe_to")
-    points = _read(text, heard) if name != HEALER else None
-    for index in reversed(range(len(points) if isinstance(points, list) else 0)):
-        if isinstance(points, list) and points[index].get("key") == channel:
-            text = remove_value(text, (*heard, index))
+    points = enumerate(_read(text, heard) or ()) if name != HEALER else ()
+    for index in reversed([index for index, point in points if point.get("key") == channel]):
+        text = remove_value(text, (*heard, index))
     return remove_value(text, place)
 
 
@@ -220,15 +214,12 @@ def _add_page(text: str, name: str, given: EntryFields) -> str:
         raise EditError("a page needs its address: https://shop.example/health")
     if MASSIVE not in _read_services(text):
         text = set_value(text, ("services", MASSIVE), _MASSIVE_SECTION)
-    targets = _read(text, _TARGETS)
-    known = targets if isinstance(targets, list) else []
-    if any(each.get("name") == name for each in known if isinstance(each, dict)):
+    if page_name(name) in dict(_find_pages(text)):
         raise EditError(f"the truth has a page {page_name(name)} already: edit it, or remove it first")
-    target: dict[str, Any] = {"name": name}
+    target: dict[str, Any] = {"name": name, "url": given.url}  # the first ones in the text
     for field, value in given.list_given().items():
         _put(target, _PAGE_PLACES, field, value, page_name(name))
-    target = {key: target[key] for key in ("name", "url", *target) if key in target}
-    return set_value(text, (*_TARGETS, len(known)), target)
+    return set_value(text, (*_TARGETS, len(_read_targets(text))), target)
 
 
 def _find_defaults(kind: AddedKind, given: EntryFields) -> dict[str, Any]:
@@ -282,10 +273,14 @@ def _find_place(text: str, name: str) -> Place:
 
 
 def _find_pages(text: str) -> Iterator[tuple[str, int]]:
-    targets = _read(text, _TARGETS)
-    for index, each in enumerate(targets if isinstance(targets, list) else ()):
+    for index, each in enumerate(_read_targets(text)):
         if isinstance(each, dict) and isinstance(each.get("name"), str):
             yield page_name(each["name"]), index
+
+
+def _read_targets(text: str) -> list[Any]:
+    found = _read(text, _TARGETS)
+    return found if isinstance(found, list) else []
 
 
 def _read_services(text: str) -> dict[str, Any]:

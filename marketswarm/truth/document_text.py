@@ -54,13 +54,6 @@ def find_lines(text: str, problems: Iterable[Problem]) -> dict[Problem, int]:
     return found
 
 
-def insert_service(text: str, svc: str, section: Mapping[str, Any]) -> str | None:
-    """Return the text of a valid document with one more service after all others; None without `services`."""
-    if not any(mark.is_end and mark.place == ("services",) for mark in _walk(text)):
-        return None
-    return set_value(text, ("services", svc), section)
-
-
 def set_value(text: str, place: Place, value: Any) -> str:
     """Return the text of a valid document with another value at a place.
 

@@ -104,17 +104,15 @@ def parse_destination(url: str) -> Destination | None:
 
 def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield option and reason for each option of a channel that no environment can permit."""
-    kind = options.get("type")
-    names = OPTION_VARIABLES.get(kind) if isinstance(kind, str) else None
-    if names is None:
+    kind = _find_kind(options)
+    if kind is None:
         return
+    names = OPTION_VARIABLES[kind]
     for option, value in options.items():
         name = parse_reference(value)
         if kind == "exec" and option == "command" and name != COMMAND:
-            yield (
-                option,
-                f'a truth names no command: write "env:{COMMAND}" and set {COMMAND} in the environment',
-            )
+            remedy = f'write "env:{COMMAND}" and set {COMMAND} in the environment'
+            yield option, f"a truth names no command: {remedy}"
         elif kind == "apprise" and option == "urls" and name is None:
             own_variable = f"{PREFIX}APPRISE_URLS"
             yield option, f'an address may name files here: write "env:APPRISE_URLS" or "env:{own_variable}"'
@@ -128,24 +126,14 @@ def find_conditional_options(options: Mapping[str, Any]) -> Iterator[tuple[str, 
     These are the variables in a channel whose `url` or `host` the truth itself gives. Yield nothing if
     `find_refusals` yields anything.
     """
-    destination_option = next((each for each in ("url", "host") if isinstance(options.get(each), str)), None)
-    if (
-        destination_option is None
-        or parse_reference(options[destination_option]) is not None
-        or any(find_refusals(options))
-    ):
+    destinations = [options[each] for each in ("url", "host") if isinstance(options.get(each), str)]
+    is_in_truth = bool(destinations) and parse_reference(destinations[0]) is None
+    if not is_in_truth or _find_kind(options) is None or any(find_refusals(options)):
         return
-    for option, value in options.items():
-        name = parse_reference(value)
-        if (
-            name is not None
-            and option not in _DESTINATION_OPTIONS
-            and options.get("type") in OPTION_VARIABLES
-        ):
-            yield (
-                option,
-                f"{name} goes there only if the notifier's environment says so: {_format_remedy(name)}",
-            )
+    for option, name in _find_variables(options).items():
+        if option not in _DESTINATION_OPTIONS:
+            condition = "only if the notifier's environment says so"
+            yield option, f"{name} goes there {condition}: {_format_remedy(name)}"
 
 
 def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -156,23 +144,18 @@ def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> d
     """
     for option, why in find_refusals(options):
         raise VariableRefused(f"{option}: {why}")
-    kind = options.get("type")
-    if not isinstance(kind, str) or kind not in OPTION_VARIABLES:
+    kind = _find_kind(options)
+    if kind is None:
         return dict(options)  # the code that builds the channel reports the wrong type
-    variables = {
-        option: name for option, value in options.items() if (name := parse_reference(value)) is not None
-    }
+    variables = _find_variables(options)
     resolved = {**options, **{option: resolve_references(options[option], environ) for option in variables}}
     destination = _find_destination(kind, resolved)
+    if destination is None:
+        return resolved
     for option, name in variables.items():
-        if (
-            option not in _DESTINATION_OPTIONS
-            and destination is not None
-            and not _may_be_sent(kind, name, destination, environ)
-        ):
-            raise VariableRefused(
-                f"{option}: {name} may not be sent to {destination}: {_format_remedy(name)}"
-            )
+        if option not in _DESTINATION_OPTIONS and not _may_be_sent(kind, name, destination, environ):
+            why = f"{name} may not be sent to {destination}: {_format_remedy(name)}"
+            raise VariableRefused(f"{option}: {why}")
     return resolved
 
 
@@ -191,6 +174,18 @@ def may_take_market_key(url: str, environment: tuple[str | None, ...]) -> bool:
         and destination.port == 443
         and destination.scheme not in _UNENCRYPTED
     )
+
+
+def _find_kind(options: Mapping[str, Any]) -> str | None:
+    """Return the type of a channel; None for an unknown one."""
+    kind = options.get("type")
+    return kind if isinstance(kind, str) and kind in OPTION_VARIABLES else None
+
+
+def _find_variables(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variable that an option names, by option."""
+    named = {option: parse_reference(value) for option, value in options.items()}
+    return {option: name for option, name in named.items() if name is not None}
 
 
 def _is_allowed_variable(kind: Any, option: str, name: str, names: Mapping[str, str]) -> bool:
@@ -291,32 +286,26 @@ def _is_listed(destination: Destination, listed: str) -> bool:
     `listed` has entries with commas between them: `host`, `host:port`, or a URL. Without encryption, a host
     must be listed as a URL (`http://host`), unless it is this machine.
     """
+    host, port = destination.host, destination.port
+    by_host = destination.scheme not in _UNENCRYPTED or _THIS_MACHINE.fullmatch(host) is not None
     for entry in filter(None, map(str.strip, listed.split(","))):
-        listed_url = parse_destination(entry) if "://" in entry else None
-        if listed_url == destination:
-            return True
-        listed_host = _parse_host_entry(entry)
-        is_same_host = (
-            listed_host is not None
-            and listed_host.host == destination.host
-            and listed_host.port in (0, destination.port)
-        )
-        if (
-            "://" not in entry
-            and is_same_host
-            and (destination.scheme not in _UNENCRYPTED or _THIS_MACHINE.fullmatch(destination.host))
-        ):
+        if "://" in entry:
+            is_same = parse_destination(entry) == destination
+        else:
+            is_same = by_host and _parse_host_entry(entry) in ((host, 0), (host, port))
+        if is_same:
             return True
     return False
 
 
-def _parse_host_entry(entry: str) -> Destination | None:
+def _parse_host_entry(entry: str) -> tuple[str, int] | None:
     """Parse `host` or `host:port`; the port is 0 if there is none. Return None if there is no host."""
     try:
         parts = urlsplit(f"//{entry}")
-        return Destination("", parts.hostname, parts.port or 0) if parts.hostname else None
+        port = parts.port or 0
     except ValueError:
         return None
+    return (parts.hostname, port) if parts.hostname else None
 
 
 def _format_remedy(name: str) -> str:

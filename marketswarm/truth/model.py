@@ -99,10 +99,8 @@ def _parse_redis_url(value: Any) -> str:
 
 def _parse_severity(value: Any) -> str:
     if not isinstance(value, str) or value not in SEVERITIES:
-        remedy = (
-            format_hint(value, SEVERITIES) if isinstance(value, str) else f" (known: {', '.join(SEVERITIES)})"
-        )
-        raise make_field_error(f"is not a severity{remedy}")
+        hint = format_hint(value if isinstance(value, str) else "", SEVERITIES)
+        raise make_field_error(f"is not a severity{hint}")
     return SEVERITIES[SEVERITIES.index(value)]  # one shared string for all services
 
 
@@ -291,7 +289,7 @@ class Service:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Watch:
-    """One service that the healer monitors: its bus, channel, interval and timeout (in seconds).
+    """One service that beats: its bus, channel, interval and timeout (in seconds).
 
     With `alert_on_failure`, a last beat with an exit code other than 0 is a miss at once. `job` is the rule
     of a job; if that has a schedule, the interval is its longest pause, and the timeout that and its grace.
@@ -435,7 +433,7 @@ class Truth:
         otherwise system-redis and `default_channel`.
         """
         channels = self._own_channels()
-        for point in self._healer_points("publish_to"):
+        for point in self._healer_points().publish_to:
             if point.key not in channels and not point.key.endswith(HEARTBEAT_SUFFIX):
                 return point.bus, point.key
         return SYSTEM, default_channel
@@ -455,30 +453,32 @@ class Truth:
             timing = timings.get(id(service))
             if timing is None:
                 timing = timings[id(service)] = self._find_timing(service)
-            bus, interval_sec, timeout_sec, alert_on_failure, job = timing
-            channel = beat.channel_for(svc)
-            roster.append(Watch(svc, bus, channel, interval_sec, timeout_sec, alert_on_failure, job))
+            roster.append(Watch(svc, timing.bus, beat.channel_for(svc), *timing[1:]))
         return (*roster, *self.subscribed())
+
+    def find_watch(self, svc: str) -> Watch | None:
+        """Return how a service beats, whether the healer monitors it or not; None for an unknown one."""
+        service = self.services.get(svc)
+        if service is None:
+            return next((watch for watch in self.subscribed() if watch.svc == svc), None)
+        timing = self._find_timing(service)
+        return Watch(svc, timing.bus, service.heartbeat.channel_for(svc), *timing[1:])
 
     def subscribed(self) -> tuple[Watch, ...]:
         """Return the services that only the healer's `subscribe_to` names."""
         timeout_sec = self.cadence_sec() or self._default_timeout_sec
         found: dict[str, Watch] = {}
         channels = self._own_channels()
-        for point in self._healer_points("subscribe_to"):
+        for point in self._healer_points().subscribe_to:
             svc = point.key.removesuffix(HEARTBEAT_SUFFIX)
             is_known = svc in self.services or svc in found or point.key in channels
             if svc != point.key and not is_known:
                 found[svc] = Watch(svc, point.bus, point.key, timeout_sec / 3, timeout_sec)
         return tuple(found.values())
 
-    def _healer_points(self, kind: str) -> tuple[AccessPoint, ...]:
-        """`kind` is `subscribe_to` or `publish_to`."""
+    def _healer_points(self) -> AccessPoints:
         healer = self.services.get(HEALER)
-        if healer is None:
-            return ()
-        points = healer.access_points
-        return points.subscribe_to if kind == "subscribe_to" else points.publish_to
+        return _NO_ACCESS_POINTS if healer is None else healer.access_points
 
     def _own_channels(self) -> set[str]:
         """Return the heartbeat channels that are not `<service>:heartbeat`."""

@@ -21,6 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from marketswarm.keys import heartbeat_channel
+from marketswarm.text import map_texts
 from marketswarm.truth.check import check_sections
 from marketswarm.truth.credentials import (
     CREDENTIAL_IN_URL,
@@ -134,9 +135,8 @@ def check_document(raw: bytes) -> CheckedDocument:
     """Parse a document; return its errors, and a truth of its right parts. Raises TruthError."""
     document, duplicates = decode_document(raw)
     findings = Findings()
-    if isinstance(
-        document, (dict, list)
-    ):  # without the services: `build_truth` checks each different section
+    if isinstance(document, (dict, list)):
+        # without the services: `build_truth` checks each different section
         _ValueChecker(duplicates, findings).check_entries((), document, secret=False, number=False)
     truth = build_truth(document, duplicates, findings)
     check_sections(truth, findings)
@@ -276,9 +276,6 @@ def _parse_number(digits: str) -> int | float:
 
 def _make_document_error(message: str) -> TruthError:
     return TruthError([Problem(WHOLE_DOCUMENT, message)])
-
-
-NoteProblem = Callable[[Place, str], None]
 
 
 def build_truth(document: Any, duplicates: Duplicates, findings: Findings) -> Truth:
@@ -440,7 +437,9 @@ def _build_bus(place: Place, section: dict[str, Any], findings: Findings) -> Bus
     return _validate(_BUS, place, section, findings)
 
 
-def _note_unknown_keys(place: Place, values: Any, known: Sequence[str], note: NoteProblem) -> None:
+def _note_unknown_keys(
+    place: Place, values: Any, known: Sequence[str], note: Callable[[Place, str], None]
+) -> None:
     if isinstance(values, dict) and not values.keys() <= set(known):
         for key in values.keys() - set(known):
             note((*place, key), "is not a known key" + format_hint(key, known))
@@ -482,7 +481,7 @@ def _remove_wrong_values(values: Any, errors: Iterable[ErrorDetails]) -> Any:
     In a list, a wrong access point becomes `_PLACEHOLDER_POINT` and any other item an empty text, so that no
     index shifts.
     """
-    right_values = _copy_value(values)
+    right_values = map_texts(values, str)  # a copy: no text is another one
     places = [error["loc"] for error in errors]
     for place in sorted(places, key=len):
         points = place[:1] == ("access_points",) and len(place) > 2
@@ -495,9 +494,3 @@ def _remove_wrong_values(values: Any, errors: Iterable[ErrorDetails]) -> Any:
         else:
             holder.pop(last, None)
     return right_values
-
-
-def _copy_value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy_value(inner) for key, inner in value.items()}
-    return [_copy_value(inner) for inner in value] if isinstance(value, list) else value

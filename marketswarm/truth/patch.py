@@ -6,37 +6,46 @@ and the SHA-256 in `truth:meta`. Otherwise the patch is wrong, or the agent has 
 the whole one.
 """
 
-import re
 from bisect import bisect_left
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, Final
 
-import orjson
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 MAX_TEXT_BYTES: Final = 4096
 """The most bytes that a patch puts in: a message reaches every agent, whether it can use the patch or not."""
 MAX_MESSAGE_BYTES: Final = 32 * 1024
 """A longer message is not parsed. JSON writes some bytes as six characters."""
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
+@plain_dataclass(frozen=True, slots=True)
 class Patch:
     """What stands between the first `begin` and the last `end` bytes of the document whose SHA-256 is `of`.
 
     Each character of `text` is a byte, from U+0000 to U+00FF, since a change may begin inside a character.
     """
 
-    of: str
-    begin: int
-    end: int
-    text: str
+    of: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    begin: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(ge=0)]
+    text: Annotated[str, Field(max_length=MAX_TEXT_BYTES, pattern=r"^[\x00-\xff]*$")]
 
     def apply(self, document: bytes) -> bytes | None:
         """Return the next document; None if this one is too short."""
         if self.begin + self.end > len(document):
             return None
         return document[: self.begin] + self.text.encode("latin-1") + document[len(document) - self.end :]
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(strict=True, extra="ignore", defer_build=True))
+class _ChangedMessage:
+    """What is read of a message on `truth:changed`."""
+
+    patch: Patch
+
+
+_CHANGED: Final = TypeAdapter(_ChangedMessage)
 
 
 def make_patch(before: bytes, before_sha256: str, after: bytes) -> Patch | None:
@@ -57,17 +66,6 @@ def parse_patch(message: bytes) -> Patch | None:
     if len(message) > MAX_MESSAGE_BYTES:
         return None
     try:
-        document: Any = orjson.loads(message)
-    except orjson.JSONDecodeError:
+        return _CHANGED.validate_json(message).patch
+    except ValidationError:
         return None
-    found = document.get("patch") if type(document) is dict else None
-    if type(found) is not dict:
-        return None
-    of, begin, end, text = (found.get(name) for name in ("of", "begin", "end", "text"))
-    if type(of) is not str or _SHA256.fullmatch(of) is None:
-        return None
-    if type(begin) is not int or type(end) is not int or begin < 0 or end < 0:
-        return None
-    if type(text) is not str or len(text) > MAX_TEXT_BYTES or any(character > "\xff" for character in text):
-        return None
-    return Patch(of, begin, end, text)

@@ -9,6 +9,7 @@ follows the elapsed time; a systemd timer leaves the skipped hour out.
 All times are epoch seconds.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -239,14 +240,10 @@ def _find_day_before(plain: Schedule, day: int, following: float) -> float:
     Between the midnight that begins `day` and `following` there is no run; the one before lies at most a step
     earlier, or this pause was measured from there already.
     """
-    low, high = day - _FAR_STEP_DAYS, day
-    while high - low > 1:
-        middle = (low + high) // 2
-        if plain.next_run(REFERENCE + middle * DAY_SEC) == following:
-            high = middle
-        else:
-            low = middle
-    return REFERENCE + low * DAY_SEC
+    first = day - _FAR_STEP_DAYS
+    days = range(first + 1, day)
+    passed = bisect_left(days, True, key=lambda each: plain.next_run(REFERENCE + each * DAY_SEC) == following)
+    return REFERENCE + (first + passed) * DAY_SEC
 
 
 @lru_cache(maxsize=MAX_KNOWN)

@@ -28,8 +28,7 @@ class ProbeTarget:
 def find_probe_targets(truth: Truth) -> Iterator[ProbeTarget]:
     """Skip entries that are not objects with a `name`."""
     for owner, section in truth.services.items():
-        for target in _find_target_objects(section):
-            yield _build_probe_target(owner, section, target)
+        yield from _list_targets(owner, section)
 
 
 def find_probe_target(truth: Truth, svc: str) -> ProbeTarget | None:
@@ -38,8 +37,7 @@ def find_probe_target(truth: Truth, svc: str) -> ProbeTarget | None:
     section = truth.services.get(owner)
     if not name or section is None:
         return None
-    found = (target for target in _find_target_objects(section) if target["name"] == name)
-    return next((_build_probe_target(owner, section, target) for target in found), None)
+    return next((target for target in _list_targets(owner, section) if target.svc == svc), None)
 
 
 def find_rule_target(truth: Truth, svc: str) -> ProbeTarget | None:
@@ -63,27 +61,24 @@ def find_rule_target(truth: Truth, svc: str) -> ProbeTarget | None:
     )
 
 
-def _find_target_objects(section: Service) -> Iterator[dict[str, Any]]:
-    """Yield the objects in a service's `settings.targets` that have a text as `name`."""
+def _list_targets(owner: str, section: Service) -> Iterator[ProbeTarget]:
+    """Yield what the objects in a service's `settings.targets` describe that have a text as `name`.
+
+    A target has the tags of its service and its own, and the severity of its service unless it has a valid
+    one.
+    """
     targets = section.settings.get("targets")
     for target in targets if isinstance(targets, list) else ():
-        if isinstance(target, dict) and isinstance(target.get("name"), str):
-            yield target
-
-
-def _build_probe_target(owner: str, section: Service, target: dict[str, Any]) -> ProbeTarget:
-    """Return the probe target that an object in a service's `settings.targets` describes.
-
-    It has the tags of its service and its own, and the severity of its service unless it has a valid one.
-    """
-    severity, bus = target.get("severity"), target.get("bus")
-    buses = (f"bus:{bus}",) if isinstance(bus, str) else ()
-    return ProbeTarget(
-        f"{owner}/{target['name']}",
-        severity if severity in SEVERITIES else section.severity,
-        (*section.tags, *_keep_texts(target.get("tags"))),
-        (*buses, *_keep_texts(target.get("depends_on"))),
-    )
+        if not isinstance(target, dict) or not isinstance(target.get("name"), str):
+            continue
+        severity, bus = target.get("severity"), target.get("bus")
+        buses = (f"bus:{bus}",) if isinstance(bus, str) else ()
+        yield ProbeTarget(
+            f"{owner}/{target['name']}",
+            severity if severity in SEVERITIES else section.severity,
+            (*section.tags, *_keep_texts(target.get("tags"))),
+            (*buses, *_keep_texts(target.get("depends_on"))),
+        )
 
 
 def _keep_texts(value: Any) -> tuple[str, ...]:

@@ -115,8 +115,8 @@ def build_snapshot(
         notes=_build_notes(services, away, unheard, state.leader),
         channels=None
         if notifications.channels is None
-        else {escape_text(name): escape_text(where) for name, where in notifications.channels.items()},
-        channel_statuses=tuple(map(_escape_channel, notifications.statuses)),
+        else {escape_text(one.name): escape_text(one.where) for one in notifications.channels},
+        channel_statuses=tuple(map(_escape_channel, notifications.channels or ())),
     )
 
 

@@ -28,7 +28,7 @@ from marketswarm.truth import (
     format_changes,
     parse_truth,
 )
-from marketswarm.truth.document_text import find_lines, insert_service
+from marketswarm.truth.document_text import find_lines, set_value
 from marketswarm.truth.parse import MAX_BYTES
 from marketswarm.web.audit import AuditLog
 from marketswarm.web.limits import RETRY_SEC, RefusedError
@@ -172,8 +172,7 @@ class TruthEditor:
                 raise RefusedError(409, "the truth in force is not valid")
             if svc in current.truth.services:
                 return False
-            text = insert_service(current.raw.decode(), svc, PINGED)
-            raw = b"" if text is None else text.encode()
+            raw = set_value(current.raw.decode(), ("services", svc), PINGED).encode()
             loaded = await self._require_seedable(raw)
             act = Act(Action.SEED, loaded.sha256, None, "", f"service {svc} added by {author}")
             try:

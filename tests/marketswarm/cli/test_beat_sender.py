@@ -8,9 +8,9 @@ import pytest
 
 from marketswarm.bus import BusError
 from marketswarm.cli import beat
-from marketswarm.cli.beat import BeatDestination, BeatSender, find_destination
+from marketswarm.cli.beat import BeatSender, find_destination
 from marketswarm.exit import Exit
-from marketswarm.truth import parse_truth
+from marketswarm.truth import Watch, parse_truth
 from support.fuzz.replies import serving
 from support.waiting import PATIENT_SEC
 
@@ -32,21 +32,20 @@ def test_a_service_beats_where_its_section_says():
         "redis_url": "redis://market-redis:6379",
     }
     found = destination({"a": {"heartbeat": heartbeat}}, "a")
-    assert found == BeatDestination("market-redis", "team:a", 0.5, 90, known=True)
-    assert destination({"a": {"alert_on_failure": True}}, "a").alert_on_failure
+    assert found == (Watch("a", "market-redis", "team:a", 0.5, 90), True)
+    assert destination({"a": {"heartbeat": {**heartbeat, "monitored": False}}}, "a") == found
+    assert destination({"a": {"alert_on_failure": True}}, "a")[0].alert_on_failure
 
 
 def test_one_that_the_healer_alone_knows_beats_where_the_healer_listens():
     found = destination({"healer": HEALER}, "shell")
-    assert found == BeatDestination("market-redis", "shell:heartbeat", 40 / 3, 40, known=True)
+    assert found == (Watch("shell", "market-redis", "shell:heartbeat", 40 / 3, 40), True)
 
 
 def test_a_service_that_the_truth_does_not_know_has_the_defaults():
-    assert destination({"b": {}}, "a") == BeatDestination("system-redis", "a:heartbeat", 10, 30, known=False)
-    assert destination({"healer": HEALER}, "a").timeout_sec == 40
-    assert find_destination(None, "a", 7.0) == BeatDestination(
-        "system-redis", "a:heartbeat", 10, 7, known=False
-    )
+    assert destination({"b": {}}, "a") == (Watch("a", "system-redis", "a:heartbeat", 10, 30), False)
+    assert destination({"healer": HEALER}, "a")[0].timeout_sec == 40
+    assert find_destination(None, "a", 7.0) == (Watch("a", "system-redis", "a:heartbeat", 10, 7), False)
 
 
 def test_a_url_may_come_from_a_file_and_a_wrong_one_is_named_without_its_value(tmp_path, monkeypatch):
@@ -90,5 +89,5 @@ async def test_whatever_a_server_answers_a_beat_is_sent_or_fails_in_time(tmp_pat
             await sender.refresh_truth()
             with suppress(BusError):
                 assert await sender.publish() >= 0
-        assert not sender.destination.known
+        assert not sender.is_known
         await sender.aclose()

@@ -8,7 +8,6 @@ from rich.console import Console
 
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.cli.status import (
-    Grouping,
     StatusDrawing,
     StatusReport,
     describe_leader,
@@ -85,7 +84,7 @@ def test_by_host_each_machine_has_a_line_and_those_on_no_known_one_have_theirs()
         row("d", hosts=("db1",)),
         row("e", hosts=("db1", "web1")),
     ]
-    lines = [line.split("  -")[0].rstrip() for line in drawn(rows, 200, by=Grouping.HOST)[2:]]
+    lines = [line.split("  -")[0].rstrip() for line in drawn(rows, 200, by="host")[2:]]
     assert [re.sub(r" {2,}", " | ", line) for line in lines] == [
         "db1 | 1 of 2 down",
         "b | down",
@@ -101,7 +100,7 @@ def test_by_host_each_machine_has_a_line_and_those_on_no_known_one_have_theirs()
 
 def test_by_host_a_short_screen_counts_services_and_no_headings():
     rows = [row(f"s{number}", hosts=(f"h{number}",)) for number in range(30)]
-    lines = [line for line in drawn(rows, 80, 9, fit=True, by=Grouping.HOST) if line]
+    lines = [line for line in drawn(rows, 80, 9, fit=True, by="host") if line]
     shown = sum(line.startswith("s") for line in lines) - 1
     assert lines[-1] == f"{30 - shown} more"
 

@@ -52,7 +52,7 @@ def names(*keys):
 def drawn(view, report=REPORT, width=100, height=20):
     console = Console(width=width, height=height, highlight=False, no_color=True)
     with console.capture() as captured:
-        console.print(draw_top(report, view), height=height)
+        console.print(draw_top((report, view)), height=height)
     return [line.rstrip() for line in captured.get().splitlines()]
 
 

@@ -120,7 +120,8 @@ async def test_the_channels_are_those_that_the_notifier_opened_last_and_unknown_
     for places in ({}, {"webhook": "hooks.example.org"}):
         state.record_channels(places)
         await bus.client.hset(NOTIFIER_STATE, mapping=state.changes())
-        assert (await read_notifications([bus])).channels == places
+        found = (await read_notifications([bus])).channels
+        assert {each.name: each.where for each in found} == places
         state.record_channels(places)
         assert state.changes() == {}
     for odd in (b"{", b"[]", b'{"a":1}', orjson.dumps({"a": "x" * 301})):
@@ -140,7 +141,7 @@ async def test_each_open_channel_has_what_it_sent_and_failed_last_and_how_it_is(
     state.record_attempt("ntfy", "a is down", NOW - 40, "503", is_final=False)
     outbox.add(message("m1"), ["ntfy"])
     await bus.client.hset(NOTIFIER_STATE, mapping=encoded(outbox.changes() | state.changes()))
-    statuses = (await read_notifications([bus])).statuses
+    statuses = (await read_notifications([bus])).channels
     found = {each.name: (str(each.state), each.record.sent, each.waiting, each.broken) for each in statuses}
     assert found == {
         "slack": ("broken", 1, 0, "404: no such channel"),
@@ -158,5 +159,5 @@ async def test_records_that_can_not_be_used_leave_the_channels(raw):
     bus = MemoryBus()
     fields = {b"d:channels": b'{"slack":"example.org"}', b"d:records": raw}
     await bus.client.hset(NOTIFIER_STATE, mapping=fields)
-    (status,) = (await read_notifications([bus])).statuses
+    (status,) = (await read_notifications([bus])).channels
     assert (status.where, status.state, status.record.sent) == ("example.org", "unused", 0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.truth import Problem, TruthError, parse_truth
-from marketswarm.truth.document_text import find_lines, insert_service
+from marketswarm.truth.document_text import find_lines, remove_value, set_value
 
 TEXT = """{
   "services": {
@@ -64,13 +64,14 @@ def test_a_text_that_is_no_json_has_the_line_that_the_parser_names():
 @given(st.text(alphabet='{}[]:,"\\ \nab1', max_size=60))
 def test_no_text_is_too_strange(text: str):
     find_lines(text, [Problem("a.b[0]", "x"), Problem("truth", "x")])
-    insert_service(text, "a", {})
+    remove_value(text, ("services", "a"))
+    remove_value(text, ("a", "b"))
 
 
 @pytest.mark.parametrize("text", [TEXT.replace("7]", '"b"]').replace('"}{[]', '"'), '{"services": {}}'])
 def test_a_service_is_added_after_the_others(text: str):
     before, section = json.loads(text), {"tags": ["pinged"]}
-    added = insert_service(text, 'new "one"', section)
+    added = set_value(text, ("services", 'new "one"'), section)
     after = json.loads(added)
     assert list(after["services"]) == [*before["services"], 'new "one"']
     assert after["services"].pop('new "one"') == section
@@ -78,5 +79,8 @@ def test_a_service_is_added_after_the_others(text: str):
     assert added.startswith(text[: text.index("services") + 10])
 
 
-def test_nothing_is_added_where_no_services_are():
-    assert insert_service('{"version": 1}', "a", {}) is None
+def test_services_are_added_where_there_are_none():
+    assert json.loads(set_value('{"version": 1}', ("services", "a"), {})) == {
+        "version": 1,
+        "services": {"a": {}},
+    }

@@ -257,3 +257,9 @@ def test_the_markets_key_goes_to_its_own_hosts_and_where_the_environment_has_it(
         "no url",
     ):
         assert not may_take_market_key(url, ours), url
+
+
+def test_a_channel_whose_type_is_no_text_names_no_variable_that_only_the_environment_permits():
+    options = {"type": ["ntfy"], "url": "https://ntfy.example", "token": "env:NTFY_TOKEN"}
+    assert list(find_conditional_options(options)) == []
+    assert resolve_options(options, {}) == options
