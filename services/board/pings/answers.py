@@ -1,10 +1,13 @@
 """Name the answers to pings: statuses and texts as Healthchecks has them."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import ceil
 from typing import Final
+
+from marketswarm.web.limits import RateLimiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,16 @@ TOO_MANY: Final = PingAnswer(503, b"too many pings wait", 1.0)
 NOT_READY: Final = PingAnswer(503, b"the keys can't be read now", 1.0)
 
 
-def make_rate_limited(wait_sec: float) -> PingAnswer:
-    return PingAnswer(429, b"rate limited", wait_sec)
-
-
 class RefusedPingError(Exception):
     """A ping is refused; `answer` is what the client gets."""
 
     def __init__(self, answer: PingAnswer) -> None:
         super().__init__(answer.body.decode())
         self.answer = answer
+
+
+def spend_turn(limiter: RateLimiter, key: str) -> None:
+    """Use up one of the turns that a limiter leaves to `key`. Raises RefusedPingError, 429, without any."""
+    wait_sec = limiter.take(key, time.monotonic())
+    if wait_sec:
+        raise RefusedPingError(PingAnswer(429, b"rate limited", wait_sec))

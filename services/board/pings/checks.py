@@ -14,6 +14,7 @@ from urllib.parse import quote
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import pings_key
+from marketswarm.pages import split_pages
 from marketswarm.pings import PINGS_KEPT, JobPing, PingForm, PingKind, parse_ping
 from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.alerts import AlertView
@@ -70,8 +71,7 @@ async def read_pings(bus: Bus, svc: str) -> StoredPings:
 async def read_last_pings(bus: Bus, services: Sequence[str]) -> dict[str, StoredPings]:
     """Return the last few pings of services on one bus, by service, without bodies. Raises BusError."""
     found: dict[str, StoredPings] = {}
-    for at in range(0, len(services), SERVICES_AT_ONCE):
-        some = services[at : at + SERVICES_AT_ONCE]
+    for some in split_pages(services, SERVICES_AT_ONCE):
         found.update(zip(some, await _read(bus, some, LAST, ""), strict=True))
     return found
 

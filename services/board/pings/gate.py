@@ -5,14 +5,14 @@ sent is the secret in that address alone, and the page's rules on who may read d
 sizes and headers do. A ping is answered with 200 only when the bus has it.
 """
 
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from marketswarm.pings import MAX_BODY_BYTES, JobPing
+from marketswarm.pings import MAX_BODY_BYTES
+from marketswarm.truth import Watch
 from marketswarm.web.guard import HEADERS, SiteRules, find_refusal
 from marketswarm.web.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
 from marketswarm.web.tokens import find_address
@@ -27,7 +27,6 @@ from services.board.pings.answers import (
     make_head,
 )
 from services.board.pings.desk import PingDesk
-from services.board.pings.directory import PingDestination
 from services.board.pings.management import ManagementApi
 from services.board.pings.other_gates import ALERTMANAGER_PATH, KUMA_PREFIX, OtherGates, find_gatus_key
 from services.board.pings.requests import (
@@ -37,7 +36,7 @@ from services.board.pings.requests import (
     PingBody,
     announces_body,
     announces_too_much,
-    find_header,
+    make_ping,
     parse_ping_path,
     parse_query,
     parse_run_id,
@@ -125,37 +124,22 @@ class PingGate:
 
         Raise RefusedPingError if it is not a ping, its key is unknown, or there are too many.
         """
-        method = scope["method"]
-        if method not in _METHODS:
+        if scope["method"] not in _METHODS:
             raise RefusedPingError(BAD_METHOD)
-        client = find_address(scope)
         address = parse_ping_path(scope["path"])
         fields = parse_query(scope["query_string"])
-        to = await self._find_destination(address, client, may_create=fields.get("create") == "1")
+        may_create = fields.get("create") == "1"
+        to = await self._find_destination(address, find_address(scope), may_create=may_create)
         rid = parse_run_id(fields)
-        headers = scope["headers"]
-        body = await read_ping_body(receive) if announces_body(headers) else _NO_BODY
-        ping = JobPing(
-            kind=address.kind,
-            ts=time.time(),
-            rid=rid,
-            exit_code=address.exit_code,
-            method=method,
-            client=client,
-            user_agent=find_header(headers, b"user-agent"),
-            body=body.tail,
-            head=body.head,
-            size=body.size,
-        )
+        body = await read_ping_body(receive) if announces_body(scope["headers"]) else _NO_BODY
+        ping = make_ping(scope, address.kind, body, rid=rid, exit_code=address.exit_code)
         is_new = to is None
         await self._desk.take(
             ping, to or await self._desk.create_destination(address.secret, address.slug or "")
         )
         return CREATED if is_new else OK
 
-    async def _find_destination(
-        self, address: PingAddress, client: str, *, may_create: bool
-    ) -> PingDestination | None:
+    async def _find_destination(self, address: PingAddress, client: str, *, may_create: bool) -> Watch | None:
         """Return the service of an address; None if it is to be created. Raises RefusedPingError."""
         try:
             return await self._desk.find_destination(address.secret, address.slug, client)

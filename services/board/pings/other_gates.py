@@ -14,17 +14,18 @@ from marketswarm.operator.ping_keys import is_key_text, normalize_uuid
 from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.tasks import gather_all
 from marketswarm.text import extract_line
+from marketswarm.truth import Watch
 from marketswarm.web.limits import RateLimiter
 from marketswarm.web.tokens import find_address
 from services.board.pings.answers import AMBIGUOUS, BAD_METHOD, NOT_FOUND, PingAnswer, RefusedPingError
 from services.board.pings.desk import PingDesk
-from services.board.pings.directory import PingDestination
 from services.board.pings.key_ring import KnownKey
 from services.board.pings.requests import (
     MAX_BYTES,
     announces_body,
     cut_body,
     find_header,
+    make_ping,
     parse_query,
     read_body,
 )
@@ -175,7 +176,7 @@ class OtherGates:
                 raise RefusedPingError(NOT_FOUND)  # noqa: TRY301 - answered in Kuma's form below
             to = await self._desk.find_destination(secret, None, find_address(scope))
             said = parse_kuma(parse_query(scope["query_string"]))
-            await self._desk.take(make_ping(scope, said, PingForm.KUMA), to)
+            await self._desk.take(_make_ping(scope, said, PingForm.KUMA), to)
         except RefusedPingError as refused:
             answer = refused.answer
             reason = "Monitor not found or not active." if answer is NOT_FOUND else answer.body.decode()
@@ -198,7 +199,7 @@ class OtherGates:
                 if refused.answer is not NOT_FOUND:
                     raise
             else:
-                await self._desk.take(make_ping(scope, said, PingForm.GATUS), to)
+                await self._desk.take(_make_ping(scope, said, PingForm.GATUS), to)
                 return GATUS_OK
         raise RefusedPingError(NOT_FOUND)
 
@@ -212,9 +213,9 @@ class OtherGates:
             raise RefusedPingError(BAD_METHOD)
         secret = parse_bearer(find_header(scope["headers"], b"authorization"))
         await self._check_secret(secret, scope)
-        body, _ = await read_body(receive, MAX_BYTES)
+        body = await read_body(receive, MAX_BYTES)
         key = await self._check_secret(secret, scope)  # it may have been revoked meanwhile
-        found: dict[PingDestination, list[FormPing]] = {}
+        found: dict[Watch, list[FormPing]] = {}
         unknown: list[str] = []
         for said in parse_alertmanager(body):
             try:
@@ -225,7 +226,7 @@ class OtherGates:
                 unknown.append(said.slug or "")
         self._log_unknown(unknown, find_address(scope))
         takes = (
-            self._desk.take(make_ping(scope, join_alerts(alerts), PingForm.ALERTMANAGER), to)
+            self._desk.take(_make_ping(scope, join_alerts(alerts), PingForm.ALERTMANAGER), to)
             for to, alerts in found.items()
         )
         await gather_all(takes)
@@ -250,17 +251,6 @@ class OtherGates:
             ) from None
 
 
-def make_ping(scope: Scope, said: FormPing, form: PingForm) -> JobPing:
+def _make_ping(scope: Scope, said: FormPing, form: PingForm) -> JobPing:
     """Return the ping that a request says; its text is the ping's body."""
-    body = cut_body(said.text.encode("utf-8", "replace"))
-    return JobPing(
-        kind=said.kind,
-        ts=time.time(),
-        form=form,
-        method=scope["method"],
-        client=find_address(scope),
-        user_agent=find_header(scope["headers"], b"user-agent"),
-        body=body.tail,
-        head=body.head,
-        size=body.size,
-    )
+    return make_ping(scope, said.kind, cut_body(said.text.encode("utf-8", "replace")), form=form)
