@@ -28,12 +28,7 @@ from services.archive.backup import Backup, BackupError, make_backup
 from services.archive.export import ExportedFile, ExportError, export_table
 from services.archive.reader import SYMBOL_TABLES, read_range
 from services.archive.restore import restore_backup, verify_backup
-from services.archive.settings import (
-    ArchiveEnvironment,
-    find_dead_letter_key,
-    find_followed_streams,
-    find_streams,
-)
+from services.archive.settings import ArchiveEnvironment, find_dead_letter_key, find_streams
 
 T = TypeVar("T")
 
@@ -111,7 +106,7 @@ def export(
     if table not in SYMBOL_TABLES:
         raise typer.BadParameter(f"{table!r} is not one of {', '.join(SYMBOL_TABLES)}", param_hint="TABLE")
     url, _ = find_database(data)
-    files = _run(_export_all(url, table, to, since=since, until=until, symbols=symbol or ()))
+    files = _run(_export_all(url, table, to, (since, until), symbol or ()))
     if as_json:
         output.print_json([{"file": str(each.path), "rows": each.rows} for each in files])
         return
@@ -185,7 +180,10 @@ async def read_dead_letters(bus: Bus, key: str, count: int) -> list[DeadLetter]:
 async def _read_refused(fleet: FleetView, count: int) -> list[DeadLetter]:
     section = fleet.require_section(SERVICE, ", which keeps these entries")
     points = section.access_points.subscribe_to
-    key, streams = find_dead_letter_key(section), (*find_streams(points), *find_followed_streams(points))
+    key, streams = (
+        find_dead_letter_key(section),
+        (*find_streams(points), *find_streams(points, followed=True)),
+    )
     found = [
         letter
         for bus in dict.fromkeys(stream.bus for stream in streams)
@@ -195,19 +193,14 @@ async def _read_refused(fleet: FleetView, count: int) -> list[DeadLetter]:
 
 
 async def _export_all(
-    url: str,
-    table: str,
-    folder: Path,
-    *,
-    since: datetime | None,
-    until: datetime | None,
-    symbols: Sequence[str],
+    url: str, table: str, folder: Path, days: tuple[datetime | None, datetime | None], symbols: Sequence[str]
 ) -> list[ExportedFile]:
+    """Export the rows from the first day on and before the second one; None sets no bound."""
     async with open_connection(url, _EXPORT_SEC) as connection:
         found = await read_range(connection, table)
         if found is None:
             return []
-        first, last = found
+        (first, last), (since, until) = found, days
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
         return [each async for each in export_table(connection, table, folder, (first, end), symbols)]

@@ -13,7 +13,7 @@ import orjson
 from services.archive.partitions import next_month
 from services.archive.reader import iterate_rows
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
-from services.tables.rows import ColumnType
+from services.tables.rows import find_polars_type
 from services.tables.tables import TABLES
 
 if TYPE_CHECKING:
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 _ROWS_IN_GROUP: Final = 5000
 """The rows of one row group; while the parts of a month are joined, a few of them are in memory."""
-_TYPES: Final = {
-    ColumnType.NUMBER: "Float64",
-    ColumnType.COUNT: "Int64",
-    ColumnType.FLAG: "Boolean",
-    ColumnType.DATE: "Date",
-}
-"""The types of Parquet, by those of columns; others are texts, and times are times."""
 _VALUES: Final = {"indicators": INDICATOR_NAMES, "features": FEATURE_NAMES}
 """By table, the names in its column of JSON that have columns of their own, after those of the table."""
 
@@ -128,20 +121,16 @@ def make_frame(table: str, rows: Sequence[Any]) -> "pl.DataFrame":
     import polars as pl  # noqa: PLC0415 - takes a second to import, and only this command needs it
 
     types = next(each.types for each in TABLES if each.name == table)
-    schema = {
-        name: pl.Datetime("us", "UTC")
-        if types[name] is ColumnType.TIME
-        else getattr(pl, _TYPES.get(types[name], "String"))
-        for name in rows[0].keys()  # noqa: SIM118 - a Record iterates over its values
-    }
+    names = rows[0].keys()  # a Record iterates over its values
+    schema = {name: find_polars_type(types[name], "us") for name in names}
     if "rev" in schema:
         schema["rev"] = pl.Int32()
-    if (names := _VALUES.get(table)) is None:
+    if (values := _VALUES.get(table)) is None:
         return pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
     del schema["values"]
     own = tuple(schema)
-    schema |= dict.fromkeys(names, pl.Float64()) | {"other_values": pl.String()}
-    spread = [(*(row[name] for name in own), *_split_values(row["values"], names)) for row in rows]
+    schema |= dict.fromkeys(values, pl.Float64()) | {"other_values": pl.String()}
+    spread = [(*(row[name] for name in own), *_split_values(row["values"], values)) for row in rows]
     return pl.DataFrame(spread, schema=schema, orient="row")
 
 

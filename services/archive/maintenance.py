@@ -37,7 +37,8 @@ from services.archive.correlations import compute_correlations, forget_expired_d
 from services.archive.database import Database
 from services.archive.database_observer import DatabaseObserver
 from services.archive.metrics import ArchiveMetrics
-from services.archive.partitions import drop_expired, list_ahead, make_partitions
+from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
+from services.archive.reader import ROW_TIMES
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
 from services.archive.source_states import MAX_STATE_BYTES, parse_source_states, write_source_states
 from services.archive.writer import Writer
@@ -55,17 +56,8 @@ DATABASE_EVERY_SEC: Final = 5.0
 RETRY_SEC: Final = 60.0
 BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
 """The pauses after failed backups, because each backup may read all tables."""
-DELETED_BY: Final = {
-    "features": "start",
-    "correlations": "day",
-    "downloads": "asked_at",
-    "source_health": "at",
-    "alerts": "at",
-    "alert_counts": "day",
-    "incidents": "changed_at",
-    "incident_evidence": "at",
-}
-"""The tables from which retention deletes rows, and the column of the time."""
+_DELETED_BY: Final = {**ROW_TIMES, "incidents": "changed_at"}
+"""By table, the column of the time by which retention deletes rows."""
 _TABLES: Final = {"alerts": "alert_log"}
 """The tables that the settings call otherwise."""
 _EXPIRES_IF: Final = {
@@ -220,7 +212,7 @@ class Maintenance:
                 self._writer.forget_partitions()
                 self._metrics.partitions_dropped_total += len(found.dropped)
                 self._me.log.info("partitions.dropped", partitions=found.dropped)
-            for table in (each for each in DELETED_BY if each in since):
+            for table in sorted(since.keys() - TIME_COLUMNS.keys()):
                 await delete_expired(connection, table, since[table])
             await forget_expired_days(connection)
         if found.locked:
@@ -325,7 +317,7 @@ class Maintenance:
 
 
 async def delete_expired(connection: Any, table: str, since: datetime) -> None:
-    """Delete the rows of a table of DELETED_BY that are from before `since` and need not be kept."""
+    """Delete the rows of a table of the settings that are from before `since` and need not be kept."""
     name, condition = _TABLES.get(table, table), _EXPIRES_IF.get(table, "true")
-    sql = f"DELETE FROM {name} old WHERE {DELETED_BY[table]} < $1::timestamptz AND {condition}"  # noqa: S608 - our own names
+    sql = f"DELETE FROM {name} old WHERE {_DELETED_BY[name]} < $1::timestamptz AND {condition}"  # noqa: S608 - our own names
     await connection.execute(sql, since)

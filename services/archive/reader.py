@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from marketswarm.postgres.transaction import transaction
+from services.tables.tables import TABLES
 
 TABLE_NAMES: Final = (
     *("bars", "quotes", "observations", "indicators", "features", "symbols", "sources", "source_health"),
@@ -13,14 +14,16 @@ TABLE_NAMES: Final = (
     *("alert_counts", "incidents", "incident_events", "incident_evidence"),
 )
 """Every table of the schema."""
-SYMBOL_TABLES: Final[Mapping[str, str]] = {
-    "bars": "start",
-    "quotes": "at",
-    "observations": "start",
-    "indicators": "start",
-    "features": "start",
+ROW_TIMES: Final[Mapping[str, str]] = {
+    **{table.name: table.time_columns[0][0] for table in TABLES if table.time_columns},
+    "correlations": "day",
+    "source_health": "at",
+    "alert_counts": "day",
+    "incidents": "opened_at",
 }
-"""The tables that can be exported, and the column of each by which a range is chosen."""
+"""By table, the column that says how new a row is."""
+SYMBOL_TABLES: Final = ("bars", "quotes", "observations", "indicators", "features")
+"""The tables that can be exported."""
 ROWS_AT_ONCE: Final = 5000
 
 
@@ -56,7 +59,7 @@ async def iterate_rows(
 
     They are in the order of time and symbol. Without `symbols`, those of all symbols are read.
     """
-    column = SYMBOL_TABLES[table]
+    column = ROW_TIMES[table]
     query = (
         f"SELECT * FROM {table} WHERE {column} >= $1 AND {column} < $2 "  # noqa: S608 - our own names
         f'AND ($3::text[] IS NULL OR symbol = ANY($3)) ORDER BY {column}, symbol COLLATE "C"'
@@ -69,6 +72,6 @@ async def iterate_rows(
 
 async def read_range(connection: Any, table: str) -> tuple[datetime, datetime] | None:
     """Return the first and the last time; None for an empty table."""
-    column = SYMBOL_TABLES[table]
+    column = ROW_TIMES[table]
     first, last = await connection.fetchrow(f"SELECT min({column}), max({column}) FROM {table}")  # noqa: S608 - our own names
     return None if first is None else (first, last)

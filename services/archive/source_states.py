@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import orjson
-
 from marketswarm.postgres.transaction import transaction
+from services.market.fields import EntryError
+from services.tables.rows import parse_object
 
 MAX_SOURCES: Final = 1000
 MAX_STATE_BYTES: Final = 64 * 1024
@@ -51,14 +51,11 @@ def parse_source_states(fields: Mapping[bytes, bytes]) -> tuple[list[SourceState
 def _parse_state(name: bytes, raw: bytes) -> SourceState | None:
     """Return None if the state is invalid, too long, or has text that PostgreSQL can't hold."""
     source = name[:128].decode("utf-8", "replace").replace("\0", "")
-    if not source or len(raw) > MAX_STATE_BYTES or b"\\u0000" in raw:
-        return None
     try:
-        document = orjson.loads(raw)
-        written = orjson.dumps(document).decode()
-    except (orjson.JSONDecodeError, TypeError):  # it reads what is nested deeper than it writes
+        document, written = parse_object("state", raw, MAX_STATE_BYTES)
+    except EntryError:
         return None
-    if not isinstance(document, dict):
+    if not source:
         return None
     state, reason = document.get("state"), document.get("reason")
     return SourceState(

@@ -27,7 +27,7 @@ from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
 from services.archive.writer import TypedEntry, Writer
 from services.market.fields import EntryError
-from services.tables.tables import STREAMS
+from services.tables.tables import make_row
 
 BLOCK_SEC: Final = 0.8  # how long the server blocks a reading without entries; a reseed waits for it
 WRITE_SEC: Final = 300.0
@@ -86,7 +86,8 @@ class ArchiveWorker:
         config = self._settings_now()
         settings = config.settings
         await self._update_backlogs(consumer)
-        await self._commit(consumer, make_batch(await self._read_own(consumer), streams, time.time()))
+        pending = await self._read_pending(consumer, consumer.read_own)
+        await self._commit(consumer, make_batch(pending, streams, time.time()))
         claimed = await self._claim(consumer, settings.claim_sec)
         await self._commit(consumer, make_batch(claimed, streams, time.time()))
         # while there is other work to do, new entries are not waited for
@@ -131,12 +132,14 @@ class ArchiveWorker:
         if entries:
             self._me.log.error("stream.lost", stream=stream, entries=entries, why=why)
 
-    async def _read_own(self, consumer: Consumer) -> list[DeliveredEntry]:
-        """After an error, return entries that are pending for us and not in hand; otherwise an empty list."""
+    async def _read_pending(
+        self, consumer: Consumer, read: Callable[[str], Awaitable[tuple[list[DeliveredEntry], int]]]
+    ) -> list[DeliveredEntry]:
+        """Return the entries that `read` returns of each stream; note those that were trimmed."""
         found: list[DeliveredEntry] = []
         for stream in consumer.streams:
             async with self._me.waiting(BUS_SEC):
-                entries, trimmed = await consumer.read_own(stream)
+                entries, trimmed = await read(stream)
             self._note_trimmed(stream, trimmed)
             found += entries
         return found
@@ -145,13 +148,9 @@ class ArchiveWorker:
         """Claim entries that were not committed within `claim_sec`; do this every half of that."""
         if time.monotonic() - self._claimed_at < claim_sec / 2:
             return []
-        found: list[DeliveredEntry] = []
-        for stream in consumer.streams:
-            async with self._me.waiting(BUS_SEC):
-                entries, trimmed = await consumer.claim(stream, claim_sec)
-            self._note_trimmed(stream, trimmed)
-            self._metrics.count(stream, "claimed", len(entries))
-            found += entries
+        found = await self._read_pending(consumer, lambda stream: consumer.claim(stream, claim_sec))
+        for entry in found:
+            self._metrics.count(entry.stream, "claimed")
         if not found:  # else there may be more
             self._claimed_at = time.monotonic()
             async with self._me.waiting(BUS_SEC):
@@ -250,7 +249,4 @@ def make_typed(entry: DeliveredEntry, kind: str, now: float) -> TypedEntry:
     """Return what an entry of a stream of this kind becomes at `now`. Raise EntryError if it is invalid."""
     if entry.fields is None or entry.size > ENTRY_BYTES:
         raise EntryError("too large")
-    table, make = STREAMS[kind]
-    row, symbol = make(entry.id, entry.fields)
-    table.require_past(row, 1000 * now)
-    return TypedEntry(entry.stream, entry.id, table, row, symbol)
+    return TypedEntry(entry.stream, entry.id, *make_row(kind, entry.id, entry.fields, now))

@@ -8,7 +8,7 @@ PostgreSQL has nothing to refuse.
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -94,6 +94,23 @@ class ColumnType(StrEnum):
     """Epoch milliseconds."""
     JSON = "json"
     """A text of JSON; of values by name also the mapping of names to numbers or None."""
+
+
+_POLARS_TYPES: Final = {
+    ColumnType.NUMBER: "Float64",
+    ColumnType.COUNT: "Int64",
+    ColumnType.FLAG: "Boolean",
+    ColumnType.DATE: "Date",
+}
+
+
+def find_polars_type(kind: ColumnType, time_unit: Literal["ms", "us"]) -> Any:
+    """Return the type that a column has in a table of polars; texts and JSON are strings."""
+    import polars as pl  # noqa: PLC0415 - takes a second and 30 MB, and few processes need it
+
+    if kind is ColumnType.TIME:
+        return pl.Datetime(time_unit, "UTC")
+    return getattr(pl, _POLARS_TYPES.get(kind, "String"))
 
 
 Time = Annotated[int, ColumnType.TIME]
@@ -295,8 +312,6 @@ BAR_CELLS: Final = BarRow._fields[2:-1]
 """The columns of a bar in an answer about one symbol and timeframe."""
 QUOTE_CELLS: Final = QuoteRow._fields[:-1]
 INDICATOR_CELLS: Final = IndicatorRow._fields[2:-1]
-FEATURE_CELLS: Final = FeatureRow._fields[1:-1]
-OBSERVATION_CELLS: Final = ObservationRow._fields[1:-1]
 
 
 def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
@@ -370,7 +385,7 @@ def make_download_row(entry: bytes, fields: Fields) -> tuple[DownloadRow, None]:
 
 
 def make_alert_row(entry: bytes, fields: Fields) -> tuple[AlertRow, None]:
-    event, written = _parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
+    event, written = parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
     kind, svc, at = event.get("type"), event.get("svc"), event.get("ts")
     ident = event.get("id", entry.decode("ascii", "replace"))
     at_ms = _require_time("event.ts", at)
@@ -410,7 +425,7 @@ def _parse_of_outage(
     fields: Fields, bounds: Mapping[str, tuple[int, int]]
 ) -> tuple[Mapping[str, Any], list[str]]:
     """Return an entry about an outage, and its texts in the order of `bounds`: the id is the first."""
-    found, _ = _parse_object("entry", fields.get(b"entry", b""), MAX_EVENT_BYTES)
+    found, _ = parse_object("entry", fields.get(b"entry", b""), MAX_EVENT_BYTES)
     texts = [found.get(name, "") for name in bounds]
     for (name, (least, most)), text in zip(bounds.items(), texts, strict=True):
         if not isinstance(text, str) or not least <= len(text) <= most:
@@ -456,7 +471,7 @@ def _read_revision(fields: Fields) -> tuple[int, int]:
 
 def _read_values(fields: Fields) -> str:
     """Return the JSON object of numbers and nulls in `values`, written again."""
-    found, written = _parse_object("values", fields.get(b"values", b""), MAX_VALUES_BYTES)
+    found, written = parse_object("values", fields.get(b"values", b""), MAX_VALUES_BYTES)
     if len(found) > MAX_VALUES:
         raise EntryError(f"values: more than {MAX_VALUES}")
     for name, value in found.items():
@@ -467,7 +482,7 @@ def _read_values(fields: Fields) -> str:
     return written
 
 
-def _parse_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str, Any], str]:
+def parse_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str, Any], str]:
     """Return a JSON object of up to `most` bytes that PostgreSQL can hold, and its JSON written again."""
     if len(raw) > most:
         raise EntryError(f"{name}: too long")

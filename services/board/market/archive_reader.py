@@ -214,11 +214,9 @@ class ArchiveReader:
         except TimeoutError:
             raise DatabaseAwayError(TOO_BUSY) from None
 
-    async def read_range(
-        self, table: TableSchema, names: Sequence[str], key: Sequence[str], query: TableQuery
-    ) -> list[Cells]:
-        """Return cells of the newest rows that a query asks for, the oldest first: by key and start."""
-        sql = _select_range(table, names)
+    async def read_range(self, table: TableSchema, key: Sequence[str], query: TableQuery) -> list[Cells]:
+        """Return the answered cells of the newest rows of a query, by key and start, the oldest first."""
+        sql = _select_range(table)
         return (await self._fetch(sql, *key, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_quotes(self, symbol: str, query: TableQuery) -> list[Cells]:
@@ -334,12 +332,12 @@ def explain(error: BaseException) -> str:
     return f"the database is away ({kind})" if is_away else f"the database refused: {kind}"
 
 
-def _select_range(table: TableSchema, names: Sequence[str]) -> str:
+def _select_range(table: TableSchema) -> str:
     """Return the SELECT of rows by all columns of the key but `start`, bounds of that, and the most rows."""
     key = [f"{name} = ${n}" for n, name in enumerate(table.key[:-1], 1)]
     first, end, most = (f"${len(key) + n}" for n in (1, 2, 3))
     return f"""
-select {table.list_selected(names)} from {table.name} where {" and ".join(key)}
+select {table.list_selected(table.answered)} from {table.name} where {" and ".join(key)}
 and ({first}::bigint is null or start >= to_timestamp({first}::bigint / 1000.0))
 and ({end}::bigint is null or start < to_timestamp({end}::bigint / 1000.0))
 order by start desc limit {most}"""  # noqa: S608 - our own names

@@ -24,7 +24,7 @@ from services.board.market.live import NEVER, Chart, LiveMarket, is_bar, merge_l
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
 from services.market.fields import MIN_MS
-from services.tables.rows import BAR_CELLS, BarRow, Cells
+from services.tables.rows import BarRow, Cells
 from services.tables.tables import BAR_TABLE
 
 CHART_SEC: Final = 300  # how long the database's bars of a chart are kept
@@ -88,7 +88,7 @@ class ChartFinder:
         """Return the page of bars that a query asks for. Raises DatabaseAwayError, QueryError."""
         archived_at = self._live.archived_at  # the database has more by the time it answers
         async with self._archive.limit_answer():
-            archived = await self._archive.read_range(BAR_TABLE, BAR_CELLS, (symbol, timeframe), query)
+            archived = await self._archive.read_range(BAR_TABLE, (symbol, timeframe), query)
             asset = await self._archive.find_asset(symbol) or ""
         first, end = query.from_ms, query.before_ms
         live = (
@@ -112,7 +112,7 @@ class ChartFinder:
         made_at, archived_at = time.time(), self._live.archived_at
         async with self._archive.limit_answer():
             newest = TableQuery(limit=ROWS)
-            rows = await self._archive.read_range(BAR_TABLE, BAR_CELLS, (symbol, timeframe), newest)
+            rows = await self._archive.read_range(BAR_TABLE, (symbol, timeframe), newest)
             return ChartBase(made_at, archived_at, await self._archive.find_asset(symbol) or "", rows)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 import orjson
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.event import dump_compact
 from services.tables.rows import (
     BAR_CELLS,
@@ -238,9 +239,5 @@ def _has_types(cells: Cells, types: Sequence[tuple[type, ...]]) -> bool:
 
 def parse_quote(symbol: str, text: bytes) -> Cells | None:
     """Return a quote as it is kept in Redis; None if the text is not a quote of this symbol."""
-    try:
-        value = orjson.loads(text) if len(text) <= MAX_QUOTE_BYTES else None
-        row = None if value is None else tuple(value[name] for name in QUOTE_CELLS)
-    except (orjson.JSONDecodeError, TypeError, KeyError):
-        return None
-    return row if row is not None and row[0] == symbol and _has_types(row, _QUOTE_TYPES) else None
+    row = tuple(map(parse_object(text, MAX_QUOTE_BYTES).get, QUOTE_CELLS))
+    return row if row[0] == symbol and _has_types(row, _QUOTE_TYPES) else None

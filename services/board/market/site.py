@@ -77,14 +77,20 @@ class TileGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class MarketPage:
+class _Page:
+    """What every page of the market has."""
+
+    frame: Frame
+    notice: MarketNotice
+
+
+@dataclass(frozen=True, slots=True)
+class MarketPage(_Page):
     """The overview: the groups as small multiples."""
 
     template: ClassVar = "market_overview.html"
-    frame: Frame
-    notice: MarketNotice
+    tab: ClassVar = "/market"
     groups: tuple[TileGroup, ...]
-    tab: str = "/market"
 
     @property
     def every_sec(self) -> int:
@@ -124,19 +130,17 @@ OVERLAYS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class SymbolPage:
+class SymbolPage(_Page):
     """One symbol: its chart, its indicators, and who serves it."""
 
     template: ClassVar = "market_symbol.html"
-    frame: Frame
-    notice: MarketNotice
+    tab: ClassVar = ""
     symbol: str
     timeframe: str
     tile: TileView
     series: tuple[StoredSeries, ...] = ()
     timeframes: tuple[str, ...] = TIMEFRAMES
     overlays: tuple[Overlay, ...] = OVERLAYS
-    tab: str = ""
 
     @property
     def every_sec(self) -> int:
@@ -158,22 +162,20 @@ class QuarantinedView:
 
 
 @dataclass(frozen=True, slots=True)
-class SourcesPage:
+class SourcesPage(_Page):
     """The sources: their health and limits, the cascade in force, the quarantine, and the gate.
 
     `limits_away` says why it is not known what is left of the limits.
     """
 
     template: ClassVar = "market_sources.html"
-    frame: Frame
-    notice: MarketNotice
+    tab: ClassVar = "/market/sources"
     sources: tuple[SourceView, ...]
     series: tuple[StoredSeries, ...]
     quarantine: tuple[QuarantinedView, ...] = ()
     quarantined: int | None = None
     downloads: Sequence[Download] = ()
     limits_away: str | None = None
-    tab: str = "/market/sources"
 
     @property
     def fallbacks(self) -> tuple[FallbackCount, ...]:
@@ -181,25 +183,21 @@ class SourcesPage:
 
 
 @dataclass(frozen=True, slots=True)
-class CorrelationsPage:
+class CorrelationsPage(_Page):
     """The correlations of daily returns as a heat map."""
 
     template: ClassVar = "market_correlations.html"
-    frame: Frame
-    notice: MarketNotice
+    tab: ClassVar = "/market/correlations"
     heat: HeatMap
-    tab: str = "/market/correlations"
 
 
 @dataclass(frozen=True, slots=True)
-class EconomyPage:
+class EconomyPage(_Page):
     """The economic series, each with its latest values."""
 
     template: ClassVar = "market_economy.html"
-    frame: Frame
-    notice: MarketNotice
+    tab: ClassVar = "/market/economy"
     tiles: tuple[TileView, ...]
-    tab: str = "/market/economy"
 
     @property
     def every_sec(self) -> int:

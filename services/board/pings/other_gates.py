@@ -10,6 +10,7 @@ import orjson
 from starlette.types import Receive, Scope
 
 from marketswarm import log as logs
+from marketswarm.bus.stored_values import get_object, parse_object
 from marketswarm.operator.ping_keys import is_key_text, normalize_uuid
 from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.tasks import gather_all
@@ -120,11 +121,7 @@ def parse_alertmanager(body: bytes) -> list[FormPing]:
     The label `svc` names the service, or `alertname` if `svc` is missing. The slug is empty if both are, or
     the status. An alert that is resolved is a success.
     """
-    try:
-        found: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        found = None
-    alerts = found.get("alerts") if isinstance(found, dict) else None
+    alerts = parse_object(body).get("alerts")
     if not isinstance(alerts, list) or len(alerts) > MAX_ALERTS:
         raise RefusedPingError(PingAnswer(400, b"not a webhook of version 4: it has no list of alerts"))
     return [_parse_alert(alert) for alert in alerts]
@@ -157,8 +154,7 @@ def join_alerts(alerts: Sequence[FormPing]) -> FormPing:
 
 
 def _keep_texts(value: Any) -> dict[str, str]:
-    items = value.items() if isinstance(value, dict) else ()
-    return {key: text for key, text in items if isinstance(text, str)}
+    return {key: text for key, text in get_object(value).items() if isinstance(text, str)}
 
 
 class OtherGates:

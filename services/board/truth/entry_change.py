@@ -57,6 +57,10 @@ class Verb(StrEnum):
     REMOVE = "remove"
 
 
+_SWITCHES: Final = {Verb.PAUSE: pause_entry, Verb.RESUME: resume_entry, Verb.REMOVE: remove_entry}
+"""What makes the changes that need only the name of an entry."""
+
+
 @dataclass(frozen=True, slots=True, config=STRICT)
 class EntryChange:
     """What is done to an entry of the truth. `fields` are for `add` and `edit`, and `kind` is for `add`.
@@ -73,17 +77,11 @@ class EntryChange:
 
     def apply(self, text: str) -> str:
         """Return the changed text of a valid document. Raises EditError."""
-        match self.verb:
-            case Verb.ADD:
-                return add_entry(text, self.kind, self.name, self.fields)
-            case Verb.EDIT:
-                return edit_entry(text, self.name, self.fields)
-            case Verb.PAUSE:
-                return pause_entry(text, self.name)
-            case Verb.RESUME:
-                return resume_entry(text, self.name)
-            case Verb.REMOVE:
-                return remove_entry(text, self.name)
+        if self.verb is Verb.ADD:
+            return add_entry(text, self.kind, self.name, self.fields)
+        if self.verb is Verb.EDIT:
+            return edit_entry(text, self.name, self.fields)
+        return _SWITCHES[self.verb](text, self.name)
 
     def encode(self) -> str:
         """Return the change as JSON in which no character hides others."""
