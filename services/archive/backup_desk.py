@@ -7,7 +7,6 @@ backup that is not due is not made, however often somebody asks.
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf
 from typing import Any, Final
 
 from marketswarm.agent.requests import RequestLimits, RequestTaker
@@ -21,7 +20,6 @@ from marketswarm.operator.backups import (
     read_backup_report,
 )
 
-LOOK_EVERY_SEC: Final = 2.0
 LIMITS: Final = RequestLimits(take_every_sec=60.0)
 """Each attempt may read the whole database."""
 
@@ -36,18 +34,13 @@ class BackupDesk(RequestTaker[BackupRequest]):
         super().__init__((ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST), BackupRequest, get_bus, LIMITS)
         self.state = BackupReport(state=BackupState.IDLE, ts=0.0)
         self._is_known = False
-        self._looked_at = -inf
 
     def begin_term(self) -> None:
         """Read again which request was taken last: another instance has made the backups meanwhile."""
-        self._is_known, self._looked_at = False, -inf
+        self._is_known = False
 
     async def take(self) -> BackupRequest | None:
         """Return a request that was not taken yet; it is being carried out from now on."""
-        now = time.monotonic()
-        if now - self._looked_at < LOOK_EVERY_SEC:
-            return None
-        self._looked_at = now
         request = await super().take()
         if request is not None:
             self.state = replace(self.state, request=request.id, result=None)

@@ -48,22 +48,22 @@ async def export_table(
     at, until = span
     while at < until:
         ends = min(next_month(at), until)
-        rows = await _export_month(connection, table, folder, (at, ends), symbols)
+        path = folder / f"{table}-{at:%Y-%m}.parquet"
+        rows = await _export_month(connection, table, path, (at, ends), symbols)
         if rows:
-            yield ExportedFile(_name_file(folder, table, at), rows)
+            yield ExportedFile(path, rows)
         at = ends
 
 
 async def _export_month(
-    connection: Any, table: str, folder: Path, span: tuple[datetime, datetime], symbols: Sequence[str]
+    connection: Any, table: str, path: Path, span: tuple[datetime, datetime], symbols: Sequence[str]
 ) -> int:
     """Write the file of one month, if the table has rows of it; return how many.
 
     Each page of rows is a file of its own first, so that a month of any length needs the memory of a page.
     """
-    path = _name_file(folder, table, span[0])
     with _file_errors(path):
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         _remove_parts(path)
     parts: list[Path] = []
     count = 0
@@ -89,10 +89,6 @@ def _file_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ExportError(f"{path} can't be written: {error.strerror or error}") from error
-
-
-def _name_file(folder: Path, table: str, at: datetime) -> Path:
-    return folder / f"{table}-{at:%Y-%m}.parquet"
 
 
 def _join(parts: list[Path], path: Path) -> None:

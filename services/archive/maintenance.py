@@ -46,6 +46,7 @@ from services.archive.writer import Writer
 LEASE: Final = "maintenance"
 _FORMER_LEASE: Final = "archive"
 STEP_SEC: Final = 0.5
+LOOK_EVERY_SEC: Final = 2.0  # for requests to make a backup
 SOURCES_EVERY_SEC: Final = 2.0
 CORRELATIONS_EVERY_SEC: Final = 30.0
 CORRELATIONS_AT_ONCE: Final = 10  # days, the newest first, because other jobs wait meanwhile
@@ -175,7 +176,7 @@ class Maintenance:
                 self._backup.due_at = float("-inf")
             if time.monotonic() >= self._backup.due_at:
                 await self._do(self._backup)
-            await asyncio.sleep(STEP_SEC)
+            await asyncio.sleep(LOOK_EVERY_SEC)
 
     async def _do(self, job: MaintenanceJob) -> None:
         before = job.problem

@@ -66,17 +66,13 @@ def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> d
     for name, number in zip(names, numbers, strict=True):
         if number is not None:
             fields[name] = format_number(number)
-    fields.update(_list_origin(provenance))
+    fields.update(encode_provenance(provenance))
     return fields
 
 
-def encode_provenance(provenance: Provenance) -> dict[str, str]:
-    """Return the fields of an entry that say which source its record is from, and when that was asked."""
-    return dict(_list_origin(provenance))
-
-
 @lru_cache(maxsize=_ORIGINS)  # one answer has many records, and a minute is in six bars
-def _list_origin(provenance: Provenance) -> tuple[tuple[str, str], ...]:
+def encode_provenance(provenance: Provenance) -> tuple[tuple[str, str], ...]:
+    """Return the fields of an entry that say which source its record is from, and when that was asked."""
     fields = {"source": provenance.source}
     if provenance.asked_at:
         fields["asked_at"] = format(provenance.asked_at, ".3f")
@@ -149,16 +145,17 @@ def check_bar(bar: Bar, asset: AssetClass) -> None:
     # a commodity may cost less than nothing, as oil did in April 2020
     if asset is not AssetClass.COMMODITIES and (bar.low <= 0 or (bar.vwap is not None and bar.vwap <= 0)):
         raise EntryError("a price or the vwap: not above 0")
-    if bar.volume is not None and bar.volume < 0:
-        raise EntryError("volume: less than 0")
-    if bar.trades is not None and bar.trades < 0:
-        raise EntryError("trades: less than 0")
+    _require_not_negative(bar, "volume", "trades")
 
 
 def check_quote(quote: Quote) -> None:
     """Raise EntryError if a volume, an open interest or an implied volatility is negative."""
-    for name in ("volume", "open_interest", "implied_volatility"):
-        number = getattr(quote, name)
+    _require_not_negative(quote, "volume", "open_interest", "implied_volatility")
+
+
+def _require_not_negative(record: Record, *names: str) -> None:
+    for name in names:
+        number = getattr(record, name)
         if number is not None and number < 0:
             raise EntryError(f"{name}: less than 0")
 

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from marketswarm.pages import split_pages
 from services.market.records import MINUTE_MS, Bar
 
 SYMBOLS_PER_REQUEST: Final = 100
@@ -177,8 +178,7 @@ class ProtocolMachine:
 
 def _make_requests(action: Action, symbols: Collection[str]) -> list[Request]:
     names = [CHANNEL + sym for sym in sorted(symbols)]
-    size = SYMBOLS_PER_REQUEST
-    return [Request(action, ",".join(names[at : at + size])) for at in range(0, len(names), size)]
+    return [Request(action, ",".join(page)) for page in split_pages(names, SYMBOLS_PER_REQUEST)]
 
 
 def parse_rest_bar(sym: str, result: Mapping[str, Any]) -> Bar | None:

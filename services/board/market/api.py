@@ -166,7 +166,7 @@ def make_market_api(market: Market) -> APIRouter:
 
     @whole.websocket("/ws")
     async def follow(socket: WebSocket) -> None:
-        await serve_client(socket, market.hub, market)
+        await serve_client(socket, market)
 
     return whole
 

@@ -118,21 +118,15 @@ select symbol from (
   where one.a = any(array(select symbol from firsts))
 ) as known order by symbol limit $2"""
 )
-_SPARKS: Final = """
-select wanted.symbol, (extract(epoch from b.start) * 1000)::bigint, b.close, b.source, b.replay
+_NEWEST: Final = """
+select symbol, (extract(epoch from start) * 1000)::bigint, {value}, source, replay
 from unnest($1::text[]) as wanted(symbol)
 cross join lateral (
-  select start, close, source, replay from bars
-  where symbol = wanted.symbol and timeframe = $2
-  order by start desc limit $3
-) as b"""
-_OBSERVED: Final = """
-select wanted.symbol, (extract(epoch from o.start) * 1000)::bigint, o.value, o.source, o.replay
-from unnest($1::text[]) as wanted(symbol)
-cross join lateral (
-  select start, value, source, replay from observations where symbol = wanted.symbol
+  select start, {value}, source, replay from {table} where symbol = wanted.symbol {condition}
   order by start desc limit $2
-) as o"""
+) as found"""
+_NEWEST_BARS: Final = _NEWEST.format(table="bars", value="close", condition="and timeframe = $3")
+_NEWEST_OBSERVATIONS: Final = _NEWEST.format(table="observations", value="value", condition="")
 
 
 class Download(NamedTuple):
@@ -262,13 +256,14 @@ class ArchiveReader:
         """Return the first symbols by name that have correlations on the last ten days."""
         return [row[0] for row in await self._fetch(_CORRELATED, None, limit)]
 
-    async def read_sparks(self, symbols: Sequence[str], timeframe: str, points: int) -> list[Cells]:
-        """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first."""
-        return await self._fetch(_SPARKS, list(symbols), timeframe, points)
+    async def read_newest(self, symbols: Sequence[str], timeframe: str | None, points: int) -> list[Cells]:
+        """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first.
 
-    async def read_observed(self, series: Sequence[str], points: int) -> list[Cells]:
-        """Return symbol, start, value, source and replay of the newest observations of each series."""
-        return await self._fetch(_OBSERVED, list(series), points)
+        Without a timeframe, those of observations, with their value for the close.
+        """
+        if timeframe is None:
+            return await self._fetch(_NEWEST_OBSERVATIONS, list(symbols), points)
+        return await self._fetch(_NEWEST_BARS, list(symbols), points, timeframe)
 
     async def read_downloads(self, limit: int) -> list[Download]:
         """Return the last requests to sources, the newest first."""

@@ -292,14 +292,13 @@ class MarketFeed:
         by_symbol: dict[str, tuple[StoredSeries, ...]] = {}
         for one in series:
             by_symbol[one.symbol] = (*by_symbol.get(one.symbol, ()), one)
-        found = MarketStates(series, sources, parse_gate(raw_gate), broken, time.time(), by_symbol)
         known = {one.id: one for one in self.states.series}
         for one in series:
             before = known.get(one.id)
             if before is not one and before != one:
                 topic = TopicKind.SERIES
                 self._hub.publish(topic, dump_compact(one.as_json()), subject=f"{topic}:{one.id}")
-        self.states = found
+        self.states = MarketStates(series, sources, parse_gate(raw_gate), broken, time.time(), by_symbol)
 
 
 async def _read_newest(bus: Bus, stream: str) -> list[StreamEntry]:

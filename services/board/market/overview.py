@@ -116,11 +116,7 @@ async def _read_each(
         wanted.setdefault(find_timeframe(one), set()).add(one.symbol)
     found: dict[tuple[str | None, str], list[Cells]] = {}
     for timeframe, symbols in wanted.items():
-        if timeframe is None:
-            rows = await archive.read_observed(sorted(symbols), points)
-        else:
-            rows = await archive.read_sparks(sorted(symbols), timeframe, points)
-        for row in rows:
+        for row in await archive.read_newest(sorted(symbols), timeframe, points):
             found.setdefault((timeframe, row[0]), []).append(row)
     return {one.id: found.get((find_timeframe(one), one.symbol), []) for one in series}
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, params
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.bus import BusError
@@ -215,9 +215,11 @@ def make_market_site(board: FleetBoard, market: Market, pages: PageStore) -> API
 def _add_overviews(site: APIRouter, board: FleetBoard, market: Market, pages: PageStore) -> None:
     """Add the pages that are kept, at most as long as the states that they show."""
 
-    async def answer(request: Request, title: str, make: MakePage) -> Response:
-        frame = await board.make_session_frame(request, title, NAV)
-        return await pages.answer(request, frame, market.states.read_at, lambda: make(frame))
+    def add_page(path: str, title: str, make: MakePage, *dependencies: params.Depends) -> None:
+        @site.get(path, dependencies=dependencies)
+        async def show(request: Request) -> Response:
+            frame = await board.make_session_frame(request, title, NAV)
+            return await pages.answer(request, frame, market.states.read_at, lambda: make(frame))
 
     async def make_overview(frame: Frame) -> PageModel:
         names = list_groups(market.states)
@@ -234,18 +236,6 @@ def _add_overviews(site: APIRouter, board: FleetBoard, market: Market, pages: Pa
         heat, away = await try_archive(market.find_heat_map(), HeatMap())
         return CorrelationsPage(frame, make_notice(market, away), heat)
 
-    @site.get("/market")
-    async def show_market(request: Request) -> Response:
-        return await answer(request, "Market", make_overview)
-
-    @site.get("/market/economy")
-    async def show_economy(request: Request) -> Response:
-        return await answer(request, "Economy", make_economy)
-
-    @site.get("/market/correlations", dependencies=[Depends(make_limit(market))])
-    async def show_correlations(request: Request) -> Response:
-        return await answer(request, "Correlations", make_correlations)
-
     async def make_sources(frame: Frame) -> PageModel:
         (downloads, away), (quarantine, count), (accounts, limits_away) = await asyncio.gather(
             try_archive(market.archive.read_downloads(DOWNLOADS), []),
@@ -257,9 +247,10 @@ def _add_overviews(site: APIRouter, board: FleetBoard, market: Market, pages: Pa
         series = sort_series(states.series)
         return SourcesPage(frame, notice, views, series, quarantine, count, downloads, limits_away)
 
-    @site.get("/market/sources")
-    async def show_sources(request: Request) -> Response:
-        return await answer(request, "Sources", make_sources)
+    add_page("/market", "Market", make_overview)
+    add_page("/market/economy", "Economy", make_economy)
+    add_page("/market/correlations", "Correlations", make_correlations, Depends(make_limit(market)))
+    add_page("/market/sources", "Sources", make_sources)
 
 
 def _add_symbol(site: APIRouter, board: FleetBoard, market: Market) -> None:

@@ -96,8 +96,8 @@ def _find_same(rows: Sequence[Any], before: Sequence[Any]) -> tuple[int, int]:
 def _encode_csv(table: AnswerTable) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names, cells = _flatten(table)
-    writer.writerow(names)
+    cells = _flatten(table)
+    writer.writerow(name for name, _, _ in cells)
     formats = [_CSV_CELLS.get(kind, lambda value: value) for _, kind, _ in cells]
     for row in table.rows:
         writer.writerow(
@@ -111,7 +111,7 @@ def _encode_arrow(table: AnswerTable) -> bytes:
     """Return a table as an Arrow file. The library is imported by the first request for one."""
     import polars as pl  # noqa: PLC0415 - 30 MB that most boards never need
 
-    _, cells = _flatten(table)
+    cells = _flatten(table)
     frame = pl.DataFrame(
         [
             pl.Series(
@@ -128,15 +128,15 @@ def _encode_arrow(table: AnswerTable) -> bytes:
 Cell = tuple[str, ColumnType, Callable[[Sequence[Any]], Any]]
 
 
-def _flatten(table: AnswerTable) -> tuple[list[str], list[Cell]]:
-    """Return the names and the cells of a table in which each value of a JSON column has its own column."""
+def _flatten(table: AnswerTable) -> list[Cell]:
+    """Return the cells of a table in which each value of a JSON column has its own column."""
     cells: list[Cell] = []
     for index, (column, kind) in enumerate(table.columns.items()):
         if kind is ColumnType.JSON:
             cells += ((name, ColumnType.NUMBER, _read_value(index, name)) for name in table.values)
         else:
             cells.append((column, kind, itemgetter(index)))
-    return [name for name, _, _ in cells], cells
+    return cells
 
 
 def _read_value(index: int, name: str) -> Callable[[Sequence[Any]], Any]:

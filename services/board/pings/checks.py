@@ -35,16 +35,8 @@ _STATUSES: Final[Mapping[ServiceState, str]] = {
 }
 _FILTERS: Final[Mapping[str, Any]] = {
     "manual_resume": False,  # the next ping ends a pause
-    "methods": "",
-    "subject": "",
-    "subject_fail": "",
-    "start_kw": "",
-    "success_kw": "",
-    "failure_kw": "",
-    "filter_subject": False,
-    "filter_body": False,
-    "filter_http_body": False,
-    "filter_default_fail": False,
+    **dict.fromkeys(("methods", "subject", "subject_fail", "start_kw", "success_kw", "failure_kw"), ""),
+    **dict.fromkeys(("filter_subject", "filter_body", "filter_http_body", "filter_default_fail"), False),
 }
 """What Healthchecks can be told to do with a ping, and the board does not."""
 _FLIPS: Final = ("heartbeat_miss", "heartbeat_ok", "heartbeat_unwatched")

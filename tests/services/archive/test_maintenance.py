@@ -125,7 +125,7 @@ class Scene:
         self.observer = Observer()
         monkeypatch.setattr(maintenance, "DatabaseObserver", lambda _database: self.observer)
         monkeypatch.setattr(maintenance, "STEP_SEC", 0.01)
-        monkeypatch.setattr(backup_desk, "LOOK_EVERY_SEC", 0.05)
+        monkeypatch.setattr(maintenance, "LOOK_EVERY_SEC", 0.05)
         monkeypatch.setattr(backup_desk, "LIMITS", RequestLimits(take_every_sec=TAKE_EVERY_SEC))
         for name in ("SOURCES_EVERY_SEC", "PARTITIONS_EVERY_SEC", "BACKUP_EVERY_SEC", "DATABASE_EVERY_SEC"):
             monkeypatch.setattr(maintenance, name, 0.02)

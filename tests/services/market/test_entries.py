@@ -189,7 +189,7 @@ def test_a_quote_and_an_observation_need_their_price_and_value():
 
 def test_nobody_knows_where_a_record_came_from_that_does_not_say():
     assert parse_provenance({}) == Provenance("unknown")
-    assert encode_provenance(Provenance("kraken")) == {"source": "kraken"}
+    assert dict(encode_provenance(Provenance("kraken"))) == {"source": "kraken"}
     with pytest.raises(EntryError, match="source: "):
         parse_provenance({b"source": b"k" * 129})
 
