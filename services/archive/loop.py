@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from marketswarm.agent import Code, Exit, agent
-from marketswarm.agent.requests import RequestDesk, RequestOutcome
+from marketswarm.agent.requests import RequestDesk
 from marketswarm.agent.worker_pool import WorkerPool
 from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
@@ -25,7 +25,6 @@ from services.archive.database import Database
 from services.archive.maintenance import Maintenance
 from services.archive.metrics import ArchiveMetrics
 from services.archive.position_consumer import PositionConsumer
-from services.archive.reconnect import reconnect
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
 from services.archive.worker import ArchiveWorker
 from services.archive.writer import Writer
@@ -69,13 +68,8 @@ async def main() -> int:
         maintenance = Maintenance(me, settings_now, database, writer, metrics)
         me.task(maintenance.run(), name="maintenance")
 
-        async def connect_anew() -> RequestOutcome:
-            done = await reconnect(database, settings_now().settings.end_idle_sec)
-            maintenance.report_soon()
-            return done
-
         desk = RequestDesk(
-            Remedy.RECONNECT, ARCHIVE, me.boot, lambda: me.bus(SYSTEM), connect_anew, log=me.log
+            Remedy.RECONNECT, ARCHIVE, me.boot, lambda: me.bus(SYSTEM), maintenance.reconnect, log=me.log
         )
         me.task(desk.run(), name="reconnect")
         while True:

@@ -1,6 +1,9 @@
 """Do what one instance does for all, under a lease: partitions, retention, sources, correlations, backups.
 
-It also says on the bus how the database and the backups are.
+It also says on the bus how the database and the backups are, and takes requests: to connect to PostgreSQL
+again, and to make the backup that is due before its time. Archive pauses after a backup that failed, for up
+to an hour. A request ends that pause, and does no more: a backup that is not due is not made, however often
+somebody asks.
 """
 
 import asyncio
@@ -14,11 +17,18 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent, point_like
 from marketswarm.agent.loops import lead
-from marketswarm.bus import BusError
+from marketswarm.agent.requests import RequestLimits, RequestOutcome, RequestTaker
+from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage
-from marketswarm.keys import ARCHIVE_DATABASE, MARKET_SOURCES
+from marketswarm.keys import ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST, ARCHIVE_DATABASE, MARKET_SOURCES
 from marketswarm.net.retry import Backoff
-from marketswarm.operator.backups import BackupResult, BackupState
+from marketswarm.operator.backups import (
+    BackupReport,
+    BackupRequest,
+    BackupResult,
+    BackupState,
+    read_backup_report,
+)
 from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport, list_ruled_tables
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError, ServerFaultError
 from marketswarm.postgres.migrations import SchemaError
@@ -32,9 +42,8 @@ from services.archive.backup import (
     read_newest_backup,
     remove_old_backups,
 )
-from services.archive.backup_desk import BackupDesk
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
-from services.archive.database import Database
+from services.archive.database import Database, reconnect
 from services.archive.database_observer import DatabaseObserver
 from services.archive.metrics import ArchiveMetrics
 from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
@@ -57,6 +66,8 @@ DATABASE_EVERY_SEC: Final = 5.0
 RETRY_SEC: Final = 60.0
 BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
 """The pauses after failed backups, because each backup may read all tables."""
+BACKUP_LIMITS: Final = RequestLimits(take_every_sec=60.0)
+"""How often a request ends such a pause, because each attempt may read the whole database."""
 _DELETED_BY: Final = {**ROW_TIMES, "incidents": "changed_at"}
 """By table, the column of the time by which retention deletes rows."""
 _TABLES: Final = {"alerts": "alert_log"}
@@ -74,6 +85,61 @@ _EXPIRES_IF: Final = {
 _HASH_BYTES: Final = 200 * MAX_STATE_BYTES
 _FAILURES: Final = (PostgresAwayError, RefusedRowsError, SchemaError, BusError, BackupError)
 _JOB_SEC: Final = 1800.0  # a job may read a whole table
+
+
+class BackupDesk(RequestTaker[BackupRequest]):
+    """Hold the report of the instance that makes the backups, and the request that it carries out.
+
+    `get_bus` returns system-redis.
+    """
+
+    def __init__(self, get_bus: Callable[[], Bus]) -> None:
+        super().__init__((ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST), BackupRequest, get_bus, BACKUP_LIMITS)
+        self.state = BackupReport(state=BackupState.IDLE, ts=0.0)
+        self._is_known = False
+
+    def begin_term(self) -> None:
+        """Read again which request was taken last: another instance has made the backups meanwhile."""
+        self._is_known = False
+
+    async def take(self) -> BackupRequest | None:
+        """Return a request that was not taken yet; it is being carried out from now on."""
+        request = await super().take()
+        if request is not None:
+            self.state = replace(self.state, request=request.id, result=None)
+        return request
+
+    async def prepare(self, bus: Bus) -> None:
+        """Read at the start of a term which request was taken last; then write, as a desk does.
+
+        A request without a result gets the result of the next backup.
+        """
+        if not self._is_known:
+            known = await read_backup_report(bus)
+            if known is not None:
+                damaged = self.state.damaged or known.damaged
+                self.state = replace(self.state, request=known.request, result=known.result, damaged=damaged)
+            self.last, self._is_known = self.state.request, True
+            self.unwritten = self.unwritten and self.state.encode()
+        await super().prepare(bus)
+
+    async def note_damaged(self, file: str) -> None:
+        """Report the name of a dump that is damaged; empty if there is none any more."""
+        await self._note(replace(self.state, damaged=file))
+
+    async def note(
+        self, state: BackupState, result: BackupResult | None = None, *, why: str = "", **times: Any
+    ) -> None:
+        """Report a state, with the `times` that it changes; `result` is for a request that has none yet."""
+        result = self.state.result or result
+        await self._note(replace(self.state, state=state, result=result, why=why[:200], **times))
+
+    async def _note(self, report: BackupReport) -> None:
+        if not report.request:
+            report = replace(report, result=None)
+        if replace(report, ts=self.state.ts) != self.state or self.unwritten is not None:
+            self.state = replace(report, ts=time.time())
+            await self.report(self.state)
 
 
 @dataclass(slots=True)
@@ -141,9 +207,11 @@ class Maintenance:
         outage = Outage(self._me.log, "maintenance.waiting", "maintenance.resumed")
         await lead(self._me, LEASE, lambda _lease: self._do_jobs(), outage, former=_FORMER_LEASE)
 
-    def report_soon(self) -> None:
-        """Have the database observed again at once, by the instance that does that."""
+    async def reconnect(self) -> RequestOutcome:
+        """Connect to PostgreSQL again; then the instance that observes the database does so at once."""
+        done = await reconnect(self._database, self._settings_now().settings.end_idle_sec)
         self._report.due_at = float("-inf")
+        return done
 
     async def _do_jobs(self) -> None:
         try:

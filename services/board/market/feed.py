@@ -139,7 +139,7 @@ class MarketFeed:
             return None
 
     async def run(self) -> None:
-        takers = {
+        takers: dict[str, Take] = {
             CHECKED_BARS: self._take_bar,
             MARKET_QUOTES: self._take_quote,
             INDICATORS: self._take_values,

@@ -59,9 +59,9 @@ def draw_sparkline(points: Sequence[Point], change: float | None = None) -> Mark
     traced = trace_sparkline(points)
     if traced is None:
         return Markup("")
-    line, area = traced
+    (line, area), direction = traced, find_direction(change)
     return Markup(  # noqa: S704 - made of numbers
-        f'<svg class="spark {find_direction(change)}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none"'
+        f'<svg class="spark {direction}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none"'
         ' aria-hidden="true">'
         f'<path class="a" d="{area}"/><path class="l" d="{line}"/></svg>'
     )
