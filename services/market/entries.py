@@ -138,28 +138,6 @@ def parse_entry(parse_record: Callable[[Fields], R], fields: Fields) -> tuple[R,
     return record, asset, provenance
 
 
-def check_bar(bar: Bar, asset: AssetClass) -> None:
-    """Check what the archive demands of a bar that bars has checked. Raise EntryError."""
-    if not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
-        raise EntryError("low, open, close and high: not in this order")
-    # a commodity may cost less than nothing, as oil did in April 2020
-    if asset is not AssetClass.COMMODITIES and (bar.low <= 0 or (bar.vwap is not None and bar.vwap <= 0)):
-        raise EntryError("a price or the vwap: not above 0")
-    _require_not_negative(bar, "volume", "trades")
-
-
-def check_quote(quote: Quote) -> None:
-    """Raise EntryError if a volume, an open interest or an implied volatility is negative."""
-    _require_not_negative(quote, "volume", "open_interest", "implied_volatility")
-
-
-def _require_not_negative(record: Record, *names: str) -> None:
-    for name in names:
-        number = getattr(record, name)
-        if number is not None and number < 0:
-            raise EntryError(f"{name}: less than 0")
-
-
 @lru_cache(maxsize=_ORIGINS)  # one answer has many records
 def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
     fields = {name: value for name, value in zip(_ORIGIN, values, strict=True) if value is not None}

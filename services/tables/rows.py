@@ -14,14 +14,7 @@ import orjson
 
 from marketswarm.event import MAX_EVENT_BYTES
 from marketswarm.packed_log import MAX_PACKED, unpack_log
-from services.market.entries import (
-    check_bar,
-    check_quote,
-    parse_bar,
-    parse_entry,
-    parse_observation,
-    parse_quote,
-)
+from services.market.entries import parse_bar, parse_entry, parse_observation, parse_quote
 from services.market.fields import (
     MAX_COUNT,
     MAX_MS,
@@ -37,7 +30,7 @@ from services.market.fields import (
     read_text,
     read_time,
 )
-from services.market.records import TIMEFRAME_SEC, Provenance, RecordKind
+from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance, Record, RecordKind
 
 MAX_VALUES: Final = 300
 """The most indicators or features of one entry."""
@@ -311,7 +304,6 @@ RowMaker = Callable[[bytes, Fields], MadeRow]
 BAR_CELLS: Final = BarRow._fields[2:-1]
 """The columns of a bar in an answer about one symbol and timeframe."""
 QUOTE_CELLS: Final = QuoteRow._fields[:-1]
-INDICATOR_CELLS: Final = IndicatorRow._fields[2:-1]
 
 
 def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
@@ -329,7 +321,7 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
 
 def make_quote_row(entry: bytes, fields: Fields) -> tuple[QuoteRow, SymbolRow]:
     quote, asset, provenance = parse_entry(parse_quote, fields)
-    check_quote(quote)
+    _require_not_negative(quote, "volume", "open_interest", "implied_volatility")
     row = QuoteRow(
         *(quote.symbol, quote.at_ms, quote.price, quote.bid, quote.ask, quote.volume, quote.open_interest),
         quote.implied_volatility,
@@ -412,6 +404,23 @@ def make_evidence_row(entry: bytes, fields: Fields) -> tuple[EvidenceRow, None]:
     at_ms = _require_time("entry.ts", found.get("ts"))
     text = "\n".join(unpack_log(packed)).replace("\0", "�")
     return EvidenceRow(entry.decode(), incident, at_ms, svc, step, facts, readings, text), None
+
+
+def check_bar(bar: Bar, asset: AssetClass) -> None:
+    """Check what the archive demands of a bar that bars has checked. Raise EntryError."""
+    if not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
+        raise EntryError("low, open, close and high: not in this order")
+    # a commodity may cost less than nothing, as oil did in April 2020
+    if asset is not AssetClass.COMMODITIES and (bar.low <= 0 or (bar.vwap is not None and bar.vwap <= 0)):
+        raise EntryError("a price or the vwap: not above 0")
+    _require_not_negative(bar, "volume", "trades")
+
+
+def _require_not_negative(record: Record, *names: str) -> None:
+    for name in names:
+        number = getattr(record, name)
+        if number is not None and number < 0:
+            raise EntryError(f"{name}: less than 0")
 
 
 def _write_values(found: Any, name: str) -> str:

@@ -31,8 +31,6 @@ CHART_SEC: Final = 300  # how long the database's bars of a chart are kept
 PACK_LEVEL: Final = 1
 MAX_CHART_BYTES: Final = 1024 * 1024
 MAX_BASES: Final = 200
-MAX_ANSWERS: Final = 2000
-ANSWER_BYTES: Final = 64 * 1024 * 1024  # the most bytes of answers that are kept in memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,7 @@ import orjson
 
 from marketswarm.bus.stored_values import parse_object
 from marketswarm.event import dump_compact
-from services.tables.rows import (
-    BAR_CELLS,
-    INDICATOR_CELLS,
-    QUOTE_CELLS,
-    BarRow,
-    Cells,
-    IndicatorRow,
-    QuoteRow,
-)
+from services.tables.rows import BAR_CELLS, QUOTE_CELLS, BarRow, Cells, IndicatorRow, QuoteRow
 from services.tables.tables import BAR_TABLE, INDICATOR_TABLE
 
 MAX_QUOTES: Final = 5000
@@ -53,7 +45,7 @@ def encode_quote(cells: Cells) -> bytes:
 
 
 def describe_values(one: IndicatorRow) -> dict[str, Any]:
-    named = dict(zip(INDICATOR_CELLS, one.cells, strict=True))
+    named = dict(zip(INDICATOR_TABLE.answered, one.cells, strict=True))
     return named | {"values": orjson.Fragment(one.values)}
 
 

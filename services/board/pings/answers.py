@@ -1,13 +1,8 @@
 """Name the answers to pings: statuses and texts as Healthchecks has them."""
 
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
 from math import ceil
 from typing import Final
-
-from marketswarm.web.limits import RateLimiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +21,8 @@ class PingAnswer:
         return headers
 
 
-def make_head(answer: PingAnswer, more: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the status line and the headers of an answer, with `more` headers, as HTTP/1.1 has them."""
-    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}".encode()]
-    lines += [b"%b: %b" % header for header in (*answer.make_headers(), *more)]
-    return b"".join(line + b"\r\n" for line in lines)
-
-
 OK: Final = PingAnswer(200, b"OK")
 CREATED: Final = PingAnswer(201, b"Created")
-NO_CONTENT: Final = PingAnswer(204, b"")
 BAD_URL: Final = PingAnswer(400, b"invalid url format")
 BAD_UUID: Final = PingAnswer(400, b"invalid uuid format")
 NOT_FOUND: Final = PingAnswer(404, b"not found")
@@ -53,10 +40,3 @@ class RefusedPingError(Exception):
     def __init__(self, answer: PingAnswer) -> None:
         super().__init__(answer.body.decode())
         self.answer = answer
-
-
-def spend_turn(limiter: RateLimiter, key: str) -> None:
-    """Use up one of the turns that a limiter leaves to `key`. Raises RefusedPingError, 429, without any."""
-    wait_sec = limiter.take(key, time.monotonic())
-    if wait_sec:
-        raise RefusedPingError(PingAnswer(429, b"rate limited", wait_sec))

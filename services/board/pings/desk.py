@@ -18,14 +18,7 @@ from marketswarm.web.limits import RateLimiter, RefusedError
 from marketswarm.web.tokens import Client
 from services.board.actions.steering import SilenceBody, Steering
 from services.board.fleet.snapshot import FleetSnapshot
-from services.board.pings.answers import (
-    NO_BUS,
-    NOT_FOUND,
-    NOT_READY,
-    PingAnswer,
-    RefusedPingError,
-    spend_turn,
-)
+from services.board.pings.answers import NO_BUS, NOT_FOUND, NOT_READY, PingAnswer, RefusedPingError
 from services.board.pings.directory import NOT_PINGED, PingDirectory
 from services.board.pings.key_ring import KeyRing, KnownKey
 from services.board.pings.writer import PingWriter
@@ -50,6 +43,13 @@ log = logs.get("board")
 
 AddService = Callable[[str, str], Awaitable[bool]]
 """Adds a service to the truth by its name, for an author; returns False if the truth has it already."""
+
+
+def spend_turn(limiter: RateLimiter, key: str) -> None:
+    """Use up one of the turns that a limiter leaves to `key`. Raises RefusedPingError, 429, without any."""
+    wait_sec = limiter.take(key, time.monotonic())
+    if wait_sec:
+        raise RefusedPingError(PingAnswer(429, b"rate limited", wait_sec))
 
 
 class ServiceCreator:

@@ -6,7 +6,8 @@ sizes and headers do. A ping is answered with 200 only when the bus has it.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,16 +17,7 @@ from marketswarm.truth import Watch
 from marketswarm.web.guard import HEADERS, SiteRules, find_refusal
 from marketswarm.web.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
 from marketswarm.web.tokens import find_address
-from services.board.pings.answers import (
-    BAD_METHOD,
-    CREATED,
-    NO_CONTENT,
-    NOT_FOUND,
-    OK,
-    PingAnswer,
-    RefusedPingError,
-    make_head,
-)
+from services.board.pings.answers import BAD_METHOD, CREATED, NOT_FOUND, OK, PingAnswer, RefusedPingError
 from services.board.pings.desk import PingDesk
 from services.board.pings.management import ManagementApi
 from services.board.pings.other_gates import ALERTMANAGER_PATH, KUMA_PREFIX, OtherGates, find_gatus_key
@@ -60,11 +52,18 @@ _PREFLIGHT: Final = (
     (b"access-control-allow-headers", b"X-Api-Key"),
     (b"access-control-max-age", b"600"),
 )
+_NO_CONTENT: Final = PingAnswer(204, b"")
+"""The answer to a preflight request."""
+
+
+def make_head(answer: PingAnswer, more: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the status line and the headers of an answer, with `more` headers, as HTTP/1.1 has them."""
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}".encode()]
+    lines += [b"%b: %b" % header for header in (*answer.make_headers(), *more)]
+    return b"".join(line + b"\r\n" for line in lines)
 
 
 _OK_HEAD: Final = make_head(OK, _ALL_HEADERS)
-
-
 PathAnswer = Callable[[Scope, Receive], Awaitable[PingAnswer]]
 """Answers the requests of one form of pings. Raises RefusedPingError."""
 
@@ -117,7 +116,7 @@ class PingGate:
         refusal = find_refusal(scope, self._rules, MAX_HEAD_BYTES)
         if refusal is not None and (refusal[0] != 413 or announces_too_much(scope["headers"])):
             return PingAnswer(refusal[0], f"{refusal[1]}\n".encode())
-        return NO_CONTENT if scope["method"] == "OPTIONS" else None
+        return _NO_CONTENT if scope["method"] == "OPTIONS" else None
 
     async def _answer_ping(self, scope: Scope, receive: Receive) -> PingAnswer:
         """Store the ping that a request asks for, and create its check if the request may.
@@ -151,7 +150,7 @@ class PingGate:
 
 async def _send_answer(answer: PingAnswer, scope: Scope, send: Send) -> None:
     """Send an answer, in one write where the server can do that: clients ping by the thousand."""
-    more = (*_ALL_HEADERS, *_PREFLIGHT) if answer is NO_CONTENT else _ALL_HEADERS
+    more = (*_ALL_HEADERS, *_PREFLIGHT) if answer is _NO_CONTENT else _ALL_HEADERS
     send_whole: WholeAnswer | None = scope.get("extensions", _NOTHING).get(WHOLE_ANSWER)
     if send_whole is not None:
         await send_whole(_OK_HEAD if answer is OK else make_head(answer, more), answer.body)

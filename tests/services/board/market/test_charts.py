@@ -40,7 +40,7 @@ class Archive:
     def __init__(self, *bars):
         self.rows, self.asked = [one.cells for one in bars], 0
 
-    async def read_range(self, _table, _names, _key, query):
+    async def read_range(self, _table, _key, query):
         self.asked += 1
         end = MAX_MS if query.before_ms is None else query.before_ms
         return [row for row in self.rows if (query.from_ms or 0) <= row[0] < end][-query.limit :]
