@@ -37,7 +37,7 @@ FAILED: Final = 1
 """The exit code of a backup that can't be made, verified or restored."""
 _EXPORT_SEC: Final = 6 * 3600.0
 _MOST: Final = 10_000
-_WORDS: Final = ("stream", "entry", "reason")
+_WORDS: Final = (b"stream", b"entry", b"reason")
 
 File = Annotated[Path, argument("FILE", "The dump, or its manifest, of a backup.")]
 
@@ -155,10 +155,10 @@ def find_database(data: Path) -> tuple[str, Path | None]:
 
 
 def parse_dead_letter(entry: StreamEntry) -> DeadLetter | None:
-    text = {name.decode("utf-8", "replace"): raw for name, raw in (entry.fields or {}).items()}
+    raw = entry.fields or {}
     try:
-        fields, refused_at = orjson.loads(text["fields"]), float(text["ts"])
-        stream, ident, reason = (text[name].decode("utf-8", "replace") for name in _WORDS)
+        fields, refused_at = orjson.loads(raw[b"fields"]), float(raw[b"ts"])
+        stream, ident, reason = (raw[name].decode("utf-8", "replace") for name in _WORDS)
         is_letter = isinstance(fields, dict) and all(isinstance(value, str) for value in fields.values())
         if not is_letter or not isfinite(refused_at):
             return None

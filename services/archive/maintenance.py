@@ -8,7 +8,7 @@ somebody asks.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -32,6 +32,7 @@ from marketswarm.operator.backups import (
 from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport, list_ruled_tables
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError, ServerFaultError
 from marketswarm.postgres.migrations import SchemaError
+from marketswarm.postgres.transaction import transaction
 from marketswarm.truth import MARKET, SYSTEM
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import (
@@ -49,8 +50,9 @@ from services.archive.metrics import ArchiveMetrics
 from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
 from services.archive.reader import ROW_TIMES
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
-from services.archive.source_states import MAX_STATE_BYTES, parse_source_states, write_source_states
 from services.archive.writer import Writer
+from services.market.fields import EntryError
+from services.tables.rows import parse_object
 
 LEASE: Final = "maintenance"
 _FORMER_LEASE: Final = "archive"
@@ -82,9 +84,39 @@ _EXPIRES_IF: Final = {
     ),
 }
 """The condition besides its age on which a row is deleted."""
-_HASH_BYTES: Final = 200 * MAX_STATE_BYTES
 _FAILURES: Final = (PostgresAwayError, RefusedRowsError, SchemaError, BusError, BackupError)
 _JOB_SEC: Final = 1800.0  # a job may read a whole table
+MAX_SOURCES: Final = 1000
+MAX_STATE_BYTES: Final = 64 * 1024
+_HASH_BYTES: Final = 200 * MAX_STATE_BYTES
+_UNKNOWN: Final = "unknown"
+
+_WRITE_SOURCE: Final = """
+INSERT INTO sources AS old (source, state, updated) VALUES ($1, $2, $3)
+ON CONFLICT (source) DO UPDATE SET state = excluded.state, updated = excluded.updated
+WHERE old.state <> excluded.state AND old.updated <= excluded.updated
+"""
+# a change is a row; the same state again adds no row
+_WRITE_HEALTH: Final = """
+INSERT INTO source_health (source, at, state, reason)
+SELECT $1::text, $2::timestamptz, $3::text, $4::text
+WHERE NOT EXISTS (
+    SELECT FROM (
+        SELECT state, reason FROM source_health WHERE source = $1::text ORDER BY at DESC LIMIT 1
+    ) last WHERE state = $3::text AND reason = $4::text
+)
+ON CONFLICT (source, at) DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """Hold the state of one source as its service wrote it; `document` is JSON."""
+
+    source: str
+    document: str
+    state: str
+    reason: str
 
 
 class BackupDesk(RequestTaker[BackupRequest]):
@@ -390,3 +422,36 @@ async def delete_expired(connection: Any, table: str, since: datetime) -> None:
     name, condition = _TABLES.get(table, table), _EXPIRES_IF.get(table, "true")
     sql = f"DELETE FROM {name} old WHERE {_DELETED_BY[name]} < $1::timestamptz AND {condition}"  # noqa: S608 - our own names
     await connection.execute(sql, since)
+
+
+def parse_source_states(fields: Mapping[bytes, bytes]) -> tuple[list[SourceState], int]:
+    """Return the states in the hash, and how many are left out: invalid ones, and those after MAX_SOURCES."""
+    parsed = (_parse_state(name, raw) for name, raw in sorted(fields.items())[:MAX_SOURCES])
+    found = [state for state in parsed if state is not None]
+    return found, len(fields) - len(found)
+
+
+def _parse_state(name: bytes, raw: bytes) -> SourceState | None:
+    """Return None if the state is invalid, too long, or has text that PostgreSQL can't hold."""
+    source = name[:128].decode("utf-8", "replace").replace("\0", "")
+    try:
+        document, written = parse_object("state", raw, MAX_STATE_BYTES)
+    except EntryError:
+        return None
+    if not source:
+        return None
+    state, reason = document.get("state"), document.get("reason")
+    return SourceState(
+        source,
+        written,
+        state[:64] if isinstance(state, str) and state else _UNKNOWN,
+        reason[:500] if isinstance(reason, str) else "",
+    )
+
+
+async def write_source_states(connection: Any, states: list[SourceState], now: float) -> None:
+    at = datetime.fromtimestamp(now, UTC)
+    async with transaction(connection):
+        for each in states:
+            await connection.execute(_WRITE_SOURCE, each.source, each.document, at)
+            await connection.execute(_WRITE_HEALTH, each.source, at, each.state, each.reason)

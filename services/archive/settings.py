@@ -36,8 +36,7 @@ def _require_database_url(url: str) -> str:
     if not usable or parts.scheme not in ("postgresql", "postgres") or not url.isprintable():
         raise ValueError(f"must be {_FORM}")
     if options & _SECRET_OPTIONS:  # the rest of the URL is an argument of pg_dump, for all users to read
-        why = f"must be {_FORM}, with no password after the ?"
-        raise ValueError(why)
+        raise ValueError(f"must be {_FORM}, with no password after the ?")
     return url
 
 

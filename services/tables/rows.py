@@ -51,6 +51,8 @@ _DOWNLOAD_TEXTS: Final = {
     "digest": 128,
 }
 """The texts of a download, and the most characters of each."""
+_ALERT_TEXTS: Final = {"type": (1, 64), "svc": (1, 200), "id": (1, 300)}
+"""The texts of an event, and the least and most characters of each."""
 _TIMELINE_TEXTS: Final = {
     "incident": (1, 200),
     "svc": (1, 200),
@@ -378,13 +380,10 @@ def make_download_row(entry: bytes, fields: Fields) -> tuple[DownloadRow, None]:
 
 def make_alert_row(entry: bytes, fields: Fields) -> tuple[AlertRow, None]:
     event, written = parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
-    kind, svc, at = event.get("type"), event.get("svc"), event.get("ts")
-    ident = event.get("id", entry.decode("ascii", "replace"))
-    at_ms = _require_time("event.ts", at)
-    for name, text, most in (("type", kind, 64), ("svc", svc, 200), ("id", ident, 300)):
-        if not isinstance(text, str) or not 1 <= len(text) <= most:
-            raise EntryError(f"event.{name}: no text, or too long")
-    return AlertRow(str(ident), at_ms, str(kind), str(svc), written), None
+    at_ms = _require_time("event.ts", event.get("ts"))
+    known = {"id": entry.decode("ascii", "replace"), **event}
+    kind, svc, ident = _require_texts("event", known, _ALERT_TEXTS)
+    return AlertRow(ident, at_ms, kind, svc, written), None
 
 
 def make_incident_event_row(entry: bytes, fields: Fields) -> tuple[IncidentEventRow, None]:
@@ -435,13 +434,19 @@ def _parse_of_outage(
 ) -> tuple[Mapping[str, Any], list[str]]:
     """Return an entry about an outage, and its texts in the order of `bounds`: the id is the first."""
     found, _ = parse_object("entry", fields.get(b"entry", b""), MAX_EVENT_BYTES)
-    texts = [found.get(name, "") for name in bounds]
-    for (name, (least, most)), text in zip(bounds.items(), texts, strict=True):
-        if not isinstance(text, str) or not least <= len(text) <= most:
-            raise EntryError(f"entry.{name}: no text, or too long")
+    texts = _require_texts("entry", found, bounds)
     if _INCIDENT.fullmatch(texts[0]) is None:
         raise EntryError("entry.incident: no id")
     return found, texts
+
+
+def _require_texts(place: str, found: Mapping[str, Any], bounds: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Return texts of an object, in the order of `bounds`; one that is missing is empty."""
+    texts = [found.get(name, "") for name in bounds]
+    for (name, (least, most)), text in zip(bounds.items(), texts, strict=True):
+        if not isinstance(text, str) or not least <= len(text) <= most:
+            raise EntryError(f"{place}.{name}: no text, or too long")
+    return texts
 
 
 def _require_time(name: str, value: Any) -> int:

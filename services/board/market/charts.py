@@ -68,7 +68,7 @@ class ChartFinder:
         shelf = RedisShelf[Chart, ChartBase](
             find_bus,
             lambda chart: chart_key(*chart),
-            encode_base,
+            orjson.dumps,  # NEVER becomes null
             lambda _chart, text: parse_base(text),
             CHART_SEC,
             MAX_CHART_BYTES,
@@ -127,13 +127,6 @@ def parse_base(text: bytes) -> ChartBase | None:
     except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
         return None
     return base if all(map(is_bar, base.rows)) else None
-
-
-def encode_base(base: ChartBase) -> bytes:
-    archived_at = None if base.archived_at == NEVER else base.archived_at
-    return orjson.dumps(
-        {"made_at": base.made_at, "archived_at": archived_at, "asset": base.asset, "rows": base.rows}
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class SeriesPast:
     points: tuple[Point, ...] = ()
     newest: KnownPrice | None = None
     daily: tuple[Point, ...] = ()
-    quote: KnownPrice | None = None
+    quote: QuoteRow | None = None
 
 
 async def _read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
@@ -88,20 +88,16 @@ async def _read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> 
     quotes = await _read_quotes(archive, priced)
     return {
         one.id: make_past(
-            sparks[one.id],
-            newest.get(one.id, []),
-            days.get(one.id, []),
-            None if one.kind == OBSERVATIONS else quotes.get(one.symbol),
+            sparks[one.id], newest.get(one.id, []), days.get(one.id, []), quotes.get(one.symbol)
         )
         for one in series
     }
 
 
-async def _read_quotes(archive: ArchiveReader, series: Sequence[StoredSeries]) -> dict[str, KnownPrice]:
+async def _read_quotes(archive: ArchiveReader, series: Sequence[StoredSeries]) -> dict[str, QuoteRow]:
     symbols = sorted({one.symbol for one in series})
     rows = await archive.read_latest_quotes(symbols) if symbols else []
-    quotes = (QuoteRow(*row) for row in rows)
-    return {one.symbol: KnownPrice(one.at, one.price, one.source, one.replay) for one in quotes}
+    return {one.symbol: one for one in (QuoteRow(*row) for row in rows)}
 
 
 async def _read_each(
@@ -132,7 +128,7 @@ def _find_spark_timeframe(one: StoredSeries) -> str | None:
 
 
 def make_past(
-    sparks: Sequence[Cells], newest: Sequence[Cells], days: Sequence[Cells], quote: KnownPrice | None = None
+    sparks: Sequence[Cells], newest: Sequence[Cells], days: Sequence[Cells], quote: QuoteRow | None
 ) -> SeriesPast:
     """Return the past of a symbol from rows of symbol, start, value, source and replay, the newest first."""
     last = max((*sparks[:1], *newest[:1]), key=lambda row: row[1], default=None)
@@ -207,10 +203,8 @@ def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[
         found.append(replace(past.newest, is_daily=is_daily))
     if one.kind == OBSERVATIONS:
         return found
-    if past.quote is not None:
-        found.append(past.quote)
-    if (quote := live.quotes.get(one.symbol)) is not None:
-        found.append(KnownPrice(quote.at, quote.price, quote.source, quote.replay))
+    quotes = filter(None, (past.quote, live.quotes.get(one.symbol)))
+    found += [KnownPrice(quote.at, quote.price, quote.source, quote.replay) for quote in quotes]
     for timeframe in dict.fromkeys(("1m", _find_timeframe(one))):
         chart = live.find_chart(one.symbol, timeframe)
         if chart is not None and (bar := chart.newest) is not None:

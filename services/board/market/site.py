@@ -30,9 +30,9 @@ from services.board.market.overview import (
     make_symbol_tile,
     make_tiles,
 )
-from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import GateState, StoredSeries, list_observations
 from services.board.market.topics import TopicKind, name_topic
+from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAMES
 
 NAV: Final = "/market"
@@ -256,9 +256,7 @@ def _add_overviews(site: APIRouter, board: FleetBoard, market: Market, pages: Pa
 def _add_symbol(site: APIRouter, board: FleetBoard, market: Market) -> None:
     @site.get("/market/symbol/{symbol:path}")  # of one tile, so it is not kept
     async def show_symbol(symbol: str, request: Request, timeframe: Text = "") -> Response:
-        try:
-            require_symbol(symbol)
-        except QueryError:
+        if SYMBOL.fullmatch(symbol) is None:
             return board.templates.answer_error(
                 404, "No such symbol", f"{escape_text(symbol[:100])} is not a symbol."
             )

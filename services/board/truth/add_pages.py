@@ -57,14 +57,13 @@ _TITLES: Final = {
     Choice.PAGE: "Add a web page",
     Choice.ELSEWHERE: "Add from another machine",
 }
+_ADD_JOB: Final = "marketswarm add job backup --schedule '0 3 * * *'"
+_ADD_DAEMON: Final = "marketswarm add daemon worker --every 60s"
 _COMMANDS: Final = {
-    Choice.JOB: ("marketswarm add job backup --schedule '0 3 * * *'",),
-    Choice.DAEMON: ("marketswarm add daemon worker --every 60s",),
+    Choice.JOB: (_ADD_JOB,),
+    Choice.DAEMON: (_ADD_DAEMON,),
     Choice.PAGE: ("marketswarm add page shop https://shop.example/health",),
-    Choice.ELSEWHERE: (
-        "marketswarm add job backup --schedule '0 3 * * *'",
-        "marketswarm add daemon worker --every 60s",
-    ),
+    Choice.ELSEWHERE: (_ADD_JOB, _ADD_DAEMON),
 }
 """The commands that do the same in a terminal, as examples."""
 

@@ -5,12 +5,10 @@ force when it is seeded, and what others have changed meanwhile is not undone.
 """
 
 import shlex
-from dataclasses import fields as dataclass_fields
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -85,8 +83,7 @@ class EntryChange:
 
     def encode(self) -> str:
         """Return the change as JSON in which no character hides others."""
-        found = {each.name: getattr(self, each.name) for each in dataclass_fields(self)}
-        return escape_json(orjson.dumps({**found, "fields": self.fields.list_given()})).decode()
+        return escape_json(_ADAPTER.dump_json(self, exclude_none=True)).decode()
 
     def write_command(self) -> str:
         """Return the command that does the same, each word quoted for a shell."""

@@ -236,8 +236,7 @@ async def _apply_change(board: TruthBoard, change: EntryChange, current: TruthIn
 async def make_truth_page(board: TruthBoard, frame: Frame, older: int | None, newer: int | None) -> TruthPage:
     """Return the page of the truth, with the difference of two revisions if both are known."""
     document = await read_document(board.fleet.buses, board.fleet.me.settings.truth_redis_key)
-    may_edit = board.editor.may_seed()
-    page = TruthPage(frame, document.text, may_edit=may_edit)
+    page = TruthPage(frame, document.text, may_edit=board.editor.may_seed())
     try:
         bus = board.fleet.me.bus(SYSTEM)
         page = replace(page, revisions=await read_revisions(bus))

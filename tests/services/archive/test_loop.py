@@ -21,8 +21,8 @@ from services.archive.loop import (
     find_lag,
     require_url,
 )
+from services.archive.maintenance import MAX_SOURCES, parse_source_states
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
-from services.archive.source_states import MAX_SOURCES, parse_source_states
 
 
 def test_an_outage_names_the_stream_that_holds_for_the_shortest_time():

@@ -17,7 +17,6 @@ from services.board.market.charts import (
     CHART_SEC,
     ChartBase,
     ChartFinder,
-    encode_base,
     parse_base,
 )
 from services.board.market.live import NEVER, LiveMarket
@@ -196,7 +195,7 @@ async def test_without_redis_the_database_answers_and_without_a_database_the_rea
 @pytest.mark.parametrize("archived_at", [NEVER, 4.5])
 def test_what_is_kept_of_a_chart_is_read_as_it_was(archived_at):
     base = ChartBase(5.0, archived_at, "stocks", [make_bar(1).cells])
-    assert parse_base(encode_base(base)) == base
+    assert parse_base(orjson.dumps(base)) == base
 
 
 WRONG_CELLS = (
