@@ -25,8 +25,7 @@ from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.pool import describe_url, open_connection
 from marketswarm.settings import read_settings
 from services.archive.backup import Backup, BackupError, make_backup
-from services.archive.export import ExportedFile, ExportError, export_table
-from services.archive.reader import SYMBOL_TABLES, read_range
+from services.archive.export import SYMBOL_TABLES, ExportedFile, ExportError, export_table, read_range
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.settings import ArchiveEnvironment, find_dead_letter_key, find_streams
 

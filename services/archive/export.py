@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from marketswarm.postgres.transaction import transaction
 from services.archive.partitions import next_month
-from services.archive.reader import iterate_rows
+from services.archive.reader import ROW_TIMES
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.tables.rows import find_polars_type
 from services.tables.tables import TABLES
@@ -19,6 +20,9 @@ from services.tables.tables import TABLES
 if TYPE_CHECKING:
     import polars as pl
 
+SYMBOL_TABLES: Final = ("bars", "quotes", "observations", "indicators", "features")
+"""The tables that can be exported."""
+ROWS_AT_ONCE: Final = 5000
 _ROWS_IN_GROUP: Final = 5000
 """The rows of one row group; while the parts of a month are joined, a few of them are in memory."""
 _VALUES: Final = {"indicators": INDICATOR_NAMES, "features": FEATURE_NAMES}
@@ -35,6 +39,31 @@ class ExportedFile:
 
     path: Path
     rows: int
+
+
+async def iterate_rows(
+    connection: Any, table: str, since: datetime, until: datetime, symbols: Sequence[str] = ()
+) -> AsyncIterator[list[Any]]:
+    """Yield the rows of a table with times from `since` on and before `until`, ROWS_AT_ONCE at a time.
+
+    They are in the order of time and symbol. Without `symbols`, those of all symbols are read.
+    """
+    column = ROW_TIMES[table]
+    query = (
+        f"SELECT * FROM {table} WHERE {column} >= $1 AND {column} < $2 "  # noqa: S608 - our own names
+        f'AND ($3::text[] IS NULL OR symbol = ANY($3)) ORDER BY {column}, symbol COLLATE "C"'
+    )
+    async with transaction(connection, readonly=True):
+        cursor = await connection.cursor(query, since, until, list(symbols) or None)
+        while rows := await cursor.fetch(ROWS_AT_ONCE):
+            yield rows
+
+
+async def read_range(connection: Any, table: str) -> tuple[datetime, datetime] | None:
+    """Return the first and the last time; None for an empty table."""
+    column = ROW_TIMES[table]
+    first, last = await connection.fetchrow(f"SELECT min({column}), max({column}) FROM {table}")  # noqa: S608 - our own names
+    return None if first is None else (first, last)
 
 
 async def export_table(

@@ -156,7 +156,7 @@ class ProtocolMachine:
 
     def _add_bar(self, event: Mapping[str, Any], now_ms: float, content: FrameContent) -> None:
         """Add the bar of an event to the content, if it is valid and wanted; it also confirms its symbol."""
-        bar = _make_bar(event.get("sym"), event.get("s"), event)
+        bar = make_bar(event.get("sym"), event.get("s"), event)
         if self.state is not ConnectionState.STREAMING:
             self.anomalies["unexpected"] += 1
         elif bar is None:
@@ -181,18 +181,16 @@ def _make_requests(action: Action, symbols: Collection[str]) -> list[Request]:
     return [Request(action, ",".join(page)) for page in split_pages(names, SYMBOLS_PER_REQUEST)]
 
 
-def parse_rest_bar(sym: str, result: Mapping[str, Any]) -> Bar | None:
-    """Return the bar of `sym` in one of the `results` of the REST API, or None if it holds no valid bar."""
-    return _make_bar(sym, result.get("t"), result)
-
-
 def find_end(bar: Bar) -> int:
     """Return the first epoch millisecond after a bar."""
     return bar.start_ms + MINUTE_MS
 
 
-def _make_bar(sym: Any, start: Any, values: Mapping[str, Any]) -> Bar | None:
-    """Return the bar with the prices and volume in `values`, or None if any of these is invalid."""
+def make_bar(sym: Any, start: Any, values: Mapping[str, Any]) -> Bar | None:
+    """Return the bar with the prices and volume in `values`, or None if any of these is invalid.
+
+    `values` are an event of the stream, or one of the `results` of the REST API.
+    """
     prices = [_parse_number(values.get(name)) for name in "ohlcv"]
     if not isinstance(sym, str) or not SYMBOL.fullmatch(sym) or None in prices:
         return None

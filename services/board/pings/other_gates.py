@@ -40,8 +40,6 @@ _GATUS_PATH: Final = re.compile(r"/api/v1/endpoints/([^/]{1,200})/external/?")
 _JSON: Final = b"application/json"
 _DURATION: Final = re.compile(r"([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+")
 _BEARER: Final = "Bearer "
-KUMA_OK: Final = PingAnswer(200, b'{"ok":true}', content_type=_JSON)
-GATUS_OK: Final = PingAnswer(200, b"")
 NAMES_LOGGED: Final = 10  # how many unknown names a line of the log has
 MAX_NAME_CHARS: Final = 100
 _INVALID_TOKEN: Final = PingAnswer(401, b"invalid token")
@@ -178,7 +176,7 @@ class OtherGates:
             reason = "Monitor not found or not active." if answer is NOT_FOUND else answer.body.decode()
             body = orjson.dumps({"ok": False, "msg": reason})
             return PingAnswer(answer.status, body, answer.retry_sec, _JSON)
-        return KUMA_OK
+        return PingAnswer(200, b'{"ok":true}', content_type=_JSON)
 
     async def answer_gatus(self, scope: Scope, receive: Receive) -> PingAnswer:
         if scope["method"] != "POST":
@@ -196,7 +194,7 @@ class OtherGates:
                     raise
             else:
                 await self._desk.take(_make_ping(scope, said, PingForm.GATUS), to)
-                return GATUS_OK
+                return PingAnswer(200, b"")
         raise RefusedPingError(NOT_FOUND)
 
     async def answer_alertmanager(self, scope: Scope, receive: Receive) -> PingAnswer:

@@ -23,10 +23,9 @@ from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.answers import RefusedPingError
 from services.board.pings.directory import NOT_PINGED
 from services.board.pings.requests import PREFIX
-from services.board.truth.editor import ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_fields import FormField, list_form, parse_fields
-from services.board.truth.pages import TruthBoard, TruthReviewPage, read_seed_form, review_form
+from services.board.truth.pages import FormPage, TruthBoard, TruthReviewPage, read_seed_form, review_form
 
 NAV: Final = "/truth/add"
 JOB_SEC: Final = 3600.0
@@ -69,16 +68,12 @@ _COMMANDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class AddPage:
+class AddPage(FormPage):
     """The form for one kind of thing, with what was typed and what is wrong with it."""
 
     template: ClassVar = "truth_add.html"
-    frame: Frame
     kind: Choice
     typed: dict[str, str]
-    problem: str = ""
-    errors: tuple[ProblemView, ...] = ()
-    may_edit: bool = False
     titles: ClassVar = _TITLES
 
     @property

@@ -18,12 +18,12 @@ from marketswarm.truth.targets import find_probe_targets
 from marketswarm.web.limits import RefusedError
 from marketswarm.web.sessions import SentForm
 from services.board.fleet.frame import Frame
-from services.board.truth.editor import ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_fields import FormField, format_field, list_form, parse_fields
 from services.board.truth.pages import (
     INVALID,
     NAV,
+    FormPage,
     TruthBoard,
     TruthReviewPage,
     read_seed_form,
@@ -48,7 +48,7 @@ _CHANGED: Final = "It was changed meanwhile. These are its values now; what you 
 
 
 @dataclass(frozen=True, slots=True)
-class EntryPage:
+class EntryPage(FormPage):
     """The form about one entry of the truth, with what was typed and what is wrong with it.
 
     Without a session that may seed there is no form, and so `typed` is empty. `base` is the digest of the
@@ -56,14 +56,10 @@ class EntryPage:
     """
 
     template: ClassVar = "truth_entry.html"
-    frame: Frame
     name: str
     entry: TruthEntry
     typed: dict[str, str]
     base: str = ""
-    problem: str = ""
-    errors: tuple[ProblemView, ...] = ()
-    may_edit: bool = False
     pages: tuple[str, ...] = ()
 
     @property
