@@ -179,10 +179,8 @@ async def read_dead_letters(bus: Bus, key: str, count: int) -> list[DeadLetter]:
 async def _read_refused(fleet: FleetView, count: int) -> list[DeadLetter]:
     section = fleet.require_section(SERVICE, ", which keeps these entries")
     points = section.access_points.subscribe_to
-    key, streams = (
-        find_dead_letter_key(section),
-        (*find_streams(points), *find_streams(points, followed=True)),
-    )
+    key = find_dead_letter_key(section)
+    streams = (*find_streams(points), *find_streams(points, followed=True))
     found = [
         letter
         for bus in dict.fromkeys(stream.bus for stream in streams)

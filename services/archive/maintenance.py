@@ -52,7 +52,7 @@ from services.archive.reader import ROW_TIMES
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
 from services.archive.writer import Writer
 from services.market.fields import EntryError
-from services.tables.rows import parse_object
+from services.tables.rows import parse_storable_object
 
 LEASE: Final = "maintenance"
 _FORMER_LEASE: Final = "archive"
@@ -435,7 +435,7 @@ def _parse_state(name: bytes, raw: bytes) -> SourceState | None:
     """Return None if the state is invalid, too long, or has text that PostgreSQL can't hold."""
     source = name[:128].decode("utf-8", "replace").replace("\0", "")
     try:
-        document, written = parse_object("state", raw, MAX_STATE_BYTES)
+        document, written = parse_storable_object("state", raw, MAX_STATE_BYTES)
     except EntryError:
         return None
     if not source:

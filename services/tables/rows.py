@@ -379,7 +379,7 @@ def make_download_row(entry: bytes, fields: Fields) -> tuple[DownloadRow, None]:
 
 
 def make_alert_row(entry: bytes, fields: Fields) -> tuple[AlertRow, None]:
-    event, written = parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
+    event, written = parse_storable_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
     at_ms = _require_time("event.ts", event.get("ts"))
     known = {"id": entry.decode("ascii", "replace"), **event}
     kind, svc, ident = _require_texts("event", known, _ALERT_TEXTS)
@@ -433,7 +433,7 @@ def _parse_of_outage(
     fields: Fields, bounds: Mapping[str, tuple[int, int]]
 ) -> tuple[Mapping[str, Any], list[str]]:
     """Return an entry about an outage, and its texts in the order of `bounds`: the id is the first."""
-    found, _ = parse_object("entry", fields.get(b"entry", b""), MAX_EVENT_BYTES)
+    found, _ = parse_storable_object("entry", fields.get(b"entry", b""), MAX_EVENT_BYTES)
     texts = _require_texts("entry", found, bounds)
     if _INCIDENT.fullmatch(texts[0]) is None:
         raise EntryError("entry.incident: no id")
@@ -485,7 +485,7 @@ def _read_revision(fields: Fields) -> tuple[int, int]:
 
 def _read_values(fields: Fields) -> str:
     """Return the JSON object of numbers and nulls in `values`, written again."""
-    found, written = parse_object("values", fields.get(b"values", b""), MAX_VALUES_BYTES)
+    found, written = parse_storable_object("values", fields.get(b"values", b""), MAX_VALUES_BYTES)
     if len(found) > MAX_VALUES:
         raise EntryError(f"values: more than {MAX_VALUES}")
     for name, value in found.items():
@@ -496,7 +496,7 @@ def _read_values(fields: Fields) -> str:
     return written
 
 
-def parse_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str, Any], str]:
+def parse_storable_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str, Any], str]:
     """Return a JSON object of up to `most` bytes that PostgreSQL can hold, and its JSON written again."""
     if len(raw) > most:
         raise EntryError(f"{name}: too long")

@@ -24,7 +24,7 @@ from services.board.market.live import NEVER, Chart, LiveMarket, is_bar, merge_l
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
 from services.market.fields import MIN_MS
-from services.tables.rows import BarRow, Cells
+from services.tables.rows import Cells
 from services.tables.tables import BAR_TABLE
 
 CHART_SEC: Final = 300  # how long the database's bars of a chart are kept
@@ -77,7 +77,7 @@ class ChartFinder:
 
     async def find_newest(self, symbol: str, timeframe: str, limit: int) -> FoundChart:
         base = await self.bases.find((symbol, timeframe), partial(self._read_archive, symbol, timeframe))
-        rows = merge_live(base.rows, self._list_live(symbol, timeframe), limit)
+        rows = merge_live(base.rows, self._live.list_bars(symbol, timeframe), limit)
         if self._live.covers(symbol, timeframe, base.archived_at):
             return FoundChart(rows, base.asset, keep_until=base.made_at + CHART_SEC)
         return FoundChart(rows, base.asset, _find_newest_start(base.rows))
@@ -91,16 +91,12 @@ class ChartFinder:
         first, end = query.from_ms, query.before_ms
         live = (
             one
-            for one in self._list_live(symbol, timeframe)
+            for one in self._live.list_bars(symbol, timeframe)
             if (first is None or one.start >= first) and (end is None or one.start < end)
         )
         is_whole = self._live.covers(symbol, timeframe, archived_at)
         whole_until = None if is_whole else _find_newest_start(archived)
         return FoundChart(merge_live(archived, live, query.limit), asset, whole_until)
-
-    def _list_live(self, symbol: str, timeframe: str) -> Sequence[BarRow]:
-        chart = self._live.find_chart(symbol, timeframe)
-        return () if chart is None else chart.list_bars()
 
     def _is_current(self, chart: Chart, base: ChartBase) -> bool:
         is_young = 0 <= time.time() - base.made_at < CHART_SEC

@@ -174,6 +174,10 @@ class LiveMarket:
     def find_chart(self, symbol: str, timeframe: str) -> RecentBars | None:
         return self._charts.get((symbol, timeframe))
 
+    def list_bars(self, symbol: str, timeframe: str) -> list[BarRow]:
+        chart = self.find_chart(symbol, timeframe)
+        return [] if chart is None else chart.list_bars()
+
     def list_newest(self, timeframe: str) -> list[BarRow]:
         charts = (chart for (_, frame), chart in self._charts.items() if frame == timeframe)
         return [bar for chart in charts if (bar := chart.newest) is not None]

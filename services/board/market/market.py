@@ -236,6 +236,5 @@ class Market:
         if not symbol:
             newest = self.live.list_newest(timeframe)
             return {one.symbol: describe_bar(one.cells) for one in newest}
-        chart = self.live.find_chart(symbol, timeframe)
-        bars = () if chart is None else chart.list_bars()[-SNAPSHOT_BARS:]
+        bars = self.live.list_bars(symbol, timeframe)[-SNAPSHOT_BARS:]
         return [describe_bar(one.cells) for one in bars]

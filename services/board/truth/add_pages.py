@@ -31,7 +31,6 @@ NAV: Final = "/truth/add"
 JOB_SEC: Final = 3600.0
 """A service without a schedule that beats less often than this gets the lines of a job."""
 _COMMON: Final = ("tags", "severity")
-Place = Literal["", "elsewhere"]
 
 
 class Choice(StrEnum):
@@ -120,7 +119,7 @@ def make_add_pages(board: TruthBoard) -> APIRouter:
         return board.fleet.templates.answer(await _review(board, frame, kind, form))
 
     @site.get("/truth/added")
-    async def show_added(request: Request, svc: str, place: Place = "") -> Response:
+    async def show_added(request: Request, svc: str, place: Literal["", "elsewhere"] = "") -> Response:
         frame = await board.fleet.make_session_frame(request, "Added", NAV)
         url = board.fleet.me.settings.board_public_url or f"{request.url.scheme}://{request.url.netloc}"
         return board.fleet.templates.answer(
