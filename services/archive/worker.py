@@ -86,8 +86,7 @@ class ArchiveWorker:
         config = self._settings_now()
         settings = config.settings
         await self._update_backlogs(consumer)
-        pending = await self._read_pending(consumer, consumer.read_own)
-        await self._commit(consumer, make_batch(pending, streams, time.time()))
+        await self._commit(consumer, make_batch(await self._read_own(consumer), streams, time.time()))
         claimed = await self._claim(consumer, settings.claim_sec)
         await self._commit(consumer, make_batch(claimed, streams, time.time()))
         # while there is other work to do, new entries are not waited for
@@ -132,14 +131,12 @@ class ArchiveWorker:
         if entries:
             self._me.log.error("stream.lost", stream=stream, entries=entries, why=why)
 
-    async def _read_pending(
-        self, consumer: Consumer, read: Callable[[str], Awaitable[tuple[list[DeliveredEntry], int]]]
-    ) -> list[DeliveredEntry]:
-        """Return the entries that `read` returns of each stream; note those that were trimmed."""
+    async def _read_own(self, consumer: Consumer) -> list[DeliveredEntry]:
+        """After an error, return entries that are pending for us and not in hand; otherwise an empty list."""
         found: list[DeliveredEntry] = []
         for stream in consumer.streams:
             async with self._me.waiting(BUS_SEC):
-                entries, trimmed = await read(stream)
+                entries, trimmed = await consumer.read_own(stream)
             self._note_trimmed(stream, trimmed)
             found += entries
         return found
@@ -148,9 +145,13 @@ class ArchiveWorker:
         """Claim entries that were not committed within `claim_sec`; do this every half of that."""
         if time.monotonic() - self._claimed_at < claim_sec / 2:
             return []
-        found = await self._read_pending(consumer, lambda stream: consumer.claim(stream, claim_sec))
-        for entry in found:
-            self._metrics.count(entry.stream, "claimed")
+        found: list[DeliveredEntry] = []
+        for stream in consumer.streams:
+            async with self._me.waiting(BUS_SEC):
+                entries, trimmed = await consumer.claim(stream, claim_sec)
+            self._note_trimmed(stream, trimmed)
+            self._metrics.count(stream, "claimed", len(entries))
+            found += entries
         if not found:  # else there may be more
             self._claimed_at = time.monotonic()
             async with self._me.waiting(BUS_SEC):
