@@ -147,7 +147,7 @@ def make_frame(table: str, rows: Sequence[Any]) -> "pl.DataFrame":
 
     types = next(each.types for each in TABLES if each.name == table)
     names = rows[0].keys()  # a Record iterates over its values
-    schema = {name: find_polars_type(types[name], "us") for name in names}
+    schema = {name: find_polars_type(pl, types[name], "us") for name in names}
     if "rev" in schema:
         schema["rev"] = pl.Int32()
     if (values := _VALUES.get(table)) is None:

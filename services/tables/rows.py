@@ -99,13 +99,11 @@ _POLARS_TYPES: Final = {
 }
 
 
-def find_polars_type(kind: ColumnType, time_unit: Literal["ms", "us"]) -> Any:
-    """Return the type that a column has in a table of polars; texts and JSON are strings."""
-    import polars as pl  # noqa: PLC0415 - takes a second and 30 MB, and few processes need it
-
+def find_polars_type(polars: Any, kind: ColumnType, time_unit: Literal["ms", "us"]) -> Any:
+    """Return the type that a column has in a table of `polars`, the library; texts and JSON are strings."""
     if kind is ColumnType.TIME:
-        return pl.Datetime(time_unit, "UTC")
-    return getattr(pl, _POLARS_TYPES.get(kind, "String"))
+        return polars.Datetime(time_unit, "UTC")
+    return getattr(polars, _POLARS_TYPES.get(kind, "String"))
 
 
 Time = Annotated[int, ColumnType.TIME]

@@ -115,7 +115,7 @@ def _encode_arrow(table: AnswerTable) -> bytes:
     frame = pl.DataFrame(
         [
             pl.Series(
-                name, [read(row) for row in table.rows], dtype=find_polars_type(kind, "ms"), strict=False
+                name, [read(row) for row in table.rows], dtype=find_polars_type(pl, kind, "ms"), strict=False
             )
             for name, kind, read in cells
         ]

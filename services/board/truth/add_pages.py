@@ -31,6 +31,8 @@ NAV: Final = "/truth/add"
 JOB_SEC: Final = 3600.0
 """A service without a schedule that beats less often than this gets the lines of a job."""
 _COMMON: Final = ("tags", "severity")
+_ADD_JOB: Final = "marketswarm add job backup --schedule '0 3 * * *'"
+_ADD_DAEMON: Final = "marketswarm add daemon worker --every 60s"
 
 
 class Choice(StrEnum):
@@ -55,8 +57,6 @@ _TITLES: Final = {
     Choice.PAGE: "Add a web page",
     Choice.ELSEWHERE: "Add from another machine",
 }
-_ADD_JOB: Final = "marketswarm add job backup --schedule '0 3 * * *'"
-_ADD_DAEMON: Final = "marketswarm add daemon worker --every 60s"
 _COMMANDS: Final = {
     Choice.JOB: (_ADD_JOB,),
     Choice.DAEMON: (_ADD_DAEMON,),
