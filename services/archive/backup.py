@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,7 +93,12 @@ async def make_backup(url: str, folder: Path, now: float, programs: Path | None 
 
 async def _dump(url: str, draft: Path, programs: Path | None) -> dict[str, Any]:
     """Have pg_dump save a database in a file; return what it contains, by the same snapshot."""
-    async with _snapshot(url) as (connection, snapshot):
+    async with (
+        open_connection(url, PROGRAM_SEC) as connection,
+        transaction(connection, isolation="repeatable_read", readonly=True),
+    ):
+        await connection.execute(f"SET application_name = '{SNAPSHOT_NAME}'")
+        snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
         options = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
         try:
             async with asyncio.TaskGroup() as group:
@@ -211,16 +216,6 @@ def remove_old_backups(folder: Path, before: float) -> list[str]:
                 raise BackupError(f"{dump} can't be removed: {error.strerror}") from error
             removed.append(each.file)
     return removed
-
-
-@contextlib.asynccontextmanager
-async def _snapshot(url: str) -> AsyncIterator[tuple[Any, str]]:
-    async with (
-        open_connection(url, PROGRAM_SEC) as connection,
-        transaction(connection, isolation="repeatable_read", readonly=True),
-    ):
-        await connection.execute(f"SET application_name = '{SNAPSHOT_NAME}'")
-        yield connection, await connection.fetchval("SELECT pg_export_snapshot()")
 
 
 def hash_file(path: Path) -> str:

@@ -26,15 +26,9 @@ from marketswarm.postgres.pool import open_connection
 from marketswarm.settings import read_settings
 from marketswarm.text import describe_url
 from services.archive.backup import Backup, BackupError, make_backup
-from services.archive.export import ExportedFile, ExportError, export_table
-from services.archive.reader import SYMBOL_TABLES, read_range
+from services.archive.export import SYMBOL_TABLES, ExportedFile, ExportError, export_table, read_range
 from services.archive.restore import restore_backup, verify_backup
-from services.archive.settings import (
-    ArchiveEnvironment,
-    find_dead_letter_key,
-    find_followed_streams,
-    find_streams,
-)
+from services.archive.settings import ArchiveEnvironment, find_dead_letter_key, find_streams
 
 T = TypeVar("T")
 
@@ -43,7 +37,7 @@ FAILED: Final = 1
 """The exit code of a backup that can't be made, verified or restored."""
 _EXPORT_SEC: Final = 6 * 3600.0
 _MOST: Final = 10_000
-_WORDS: Final = ("stream", "entry", "reason")
+_WORDS: Final = (b"stream", b"entry", b"reason")
 
 File = Annotated[Path, argument("FILE", "The dump, or its manifest, of a backup.")]
 
@@ -112,7 +106,7 @@ def export(
     if table not in SYMBOL_TABLES:
         raise typer.BadParameter(f"{table!r} is not one of {', '.join(SYMBOL_TABLES)}", param_hint="TABLE")
     url, _ = find_database(data)
-    files = _run(_export_all(url, table, to, since=since, until=until, symbols=symbol or ()))
+    files = _run(_export_all(url, table, to, (since, until), symbol or ()))
     if as_json:
         output.print_json([{"file": str(each.path), "rows": each.rows} for each in files])
         return
@@ -161,10 +155,10 @@ def find_database(data: Path) -> tuple[str, Path | None]:
 
 
 def parse_dead_letter(entry: StreamEntry) -> DeadLetter | None:
-    text = {name.decode("utf-8", "replace"): raw for name, raw in (entry.fields or {}).items()}
+    raw = entry.fields or {}
     try:
-        fields, refused_at = orjson.loads(text["fields"]), float(text["ts"])
-        stream, ident, reason = (text[name].decode("utf-8", "replace") for name in _WORDS)
+        fields, refused_at = orjson.loads(raw[b"fields"]), float(raw[b"ts"])
+        stream, ident, reason = (raw[name].decode("utf-8", "replace") for name in _WORDS)
         is_letter = isinstance(fields, dict) and all(isinstance(value, str) for value in fields.values())
         if not is_letter or not isfinite(refused_at):
             return None
@@ -186,7 +180,8 @@ async def read_dead_letters(bus: Bus, key: str, count: int) -> list[DeadLetter]:
 async def _read_refused(fleet: FleetView, count: int) -> list[DeadLetter]:
     section = fleet.require_section(SERVICE, ", which keeps these entries")
     points = section.access_points.subscribe_to
-    key, streams = find_dead_letter_key(section), (*find_streams(points), *find_followed_streams(points))
+    key = find_dead_letter_key(section)
+    streams = (*find_streams(points), *find_streams(points, followed=True))
     found = [
         letter
         for bus in dict.fromkeys(stream.bus for stream in streams)
@@ -196,19 +191,14 @@ async def _read_refused(fleet: FleetView, count: int) -> list[DeadLetter]:
 
 
 async def _export_all(
-    url: str,
-    table: str,
-    folder: Path,
-    *,
-    since: datetime | None,
-    until: datetime | None,
-    symbols: Sequence[str],
+    url: str, table: str, folder: Path, days: tuple[datetime | None, datetime | None], symbols: Sequence[str]
 ) -> list[ExportedFile]:
+    """Export the rows from the first day on and before the second one; None sets no bound."""
     async with open_connection(url, _EXPORT_SEC) as connection:
         found = await read_range(connection, table)
         if found is None:
             return []
-        first, last = found
+        (first, last), (since, until) = found, days
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
         return [each async for each in export_table(connection, table, folder, (first, end), symbols)]

@@ -9,7 +9,7 @@ connection of ours is known by that, and with its parent all the others.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Final
 
 import asyncpg
@@ -19,6 +19,7 @@ from marketswarm.operator.service_reports import DatabaseReport, DatedTable
 from marketswarm.postgres.transaction import transaction
 from services.archive.backup import SNAPSHOT_NAME
 from services.archive.database import Database
+from services.archive.reader import ROW_TIMES
 
 WITHIN_SEC: Final = 5.0
 """How long a connection may take for its statements."""
@@ -33,19 +34,6 @@ PUT_OFF_SEC: Final = 600.0
 WINDOWS_SEC: Final = (3600.0, 86_400.0, 7 * 86_400.0, 60 * 86_400.0, 730 * 86_400.0, float("inf"))
 """How far back the newest row is looked for, one after the other: the long tables have no index that ends
 with their last row, and the blocks of a short time are found by their BRIN index, or are one partition."""
-TIME_COLUMNS: Final[Mapping[DatedTable, str]] = {
-    DatedTable.BARS: "start",
-    DatedTable.QUOTES: "at",
-    DatedTable.INDICATORS: "start",
-    DatedTable.FEATURES: "start",
-    DatedTable.OBSERVATIONS: "start",
-    DatedTable.CORRELATIONS: "day",
-    DatedTable.DOWNLOADS: "asked_at",
-    DatedTable.SOURCE_HEALTH: "at",
-    DatedTable.ALERT_LOG: "at",
-    DatedTable.INCIDENTS: "opened_at",
-}
-"""By table, the column that says how new a row is."""
 
 # The type of another role's session is null; an autovacuum worker has a database and no role.
 _SERVER: Final = """
@@ -131,7 +119,7 @@ class DatabaseObserver:
 
 async def _find_newest(connection: Any, table: DatedTable, since: float) -> tuple[float, float] | None:
     """Return the time of the newest row since then that is not ahead of the server's clock, and its age."""
-    column = TIME_COLUMNS[table]
+    column = ROW_TIMES[table]
     sql = (
         "SELECT extract(epoch FROM newest)::float8, extract(epoch FROM now() - newest)::float8 "  # noqa: S608 - our own names
         f"FROM (SELECT max({column})::timestamptz AS newest FROM {table} "

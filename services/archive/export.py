@@ -10,24 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from marketswarm.postgres.transaction import transaction
 from services.archive.partitions import next_month
-from services.archive.reader import iterate_rows
+from services.archive.reader import ROW_TIMES
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
-from services.tables.rows import ColumnType
+from services.tables.rows import find_polars_type
 from services.tables.tables import TABLES
 
 if TYPE_CHECKING:
     import polars as pl
 
+SYMBOL_TABLES: Final = ("bars", "quotes", "observations", "indicators", "features")
+"""The tables that can be exported."""
+ROWS_AT_ONCE: Final = 5000
 _ROWS_IN_GROUP: Final = 5000
 """The rows of one row group; while the parts of a month are joined, a few of them are in memory."""
-_TYPES: Final = {
-    ColumnType.NUMBER: "Float64",
-    ColumnType.COUNT: "Int64",
-    ColumnType.FLAG: "Boolean",
-    ColumnType.DATE: "Date",
-}
-"""The types of Parquet, by those of columns; others are texts, and times are times."""
 _VALUES: Final = {"indicators": INDICATOR_NAMES, "features": FEATURE_NAMES}
 """By table, the names in its column of JSON that have columns of their own, after those of the table."""
 
@@ -44,6 +41,31 @@ class ExportedFile:
     rows: int
 
 
+async def iterate_rows(
+    connection: Any, table: str, since: datetime, until: datetime, symbols: Sequence[str] = ()
+) -> AsyncIterator[list[Any]]:
+    """Yield the rows of a table with times from `since` on and before `until`, ROWS_AT_ONCE at a time.
+
+    They are in the order of time and symbol. Without `symbols`, those of all symbols are read.
+    """
+    column = ROW_TIMES[table]
+    query = (
+        f"SELECT * FROM {table} WHERE {column} >= $1 AND {column} < $2 "  # noqa: S608 - our own names
+        f'AND ($3::text[] IS NULL OR symbol = ANY($3)) ORDER BY {column}, symbol COLLATE "C"'
+    )
+    async with transaction(connection, readonly=True):
+        cursor = await connection.cursor(query, since, until, list(symbols) or None)
+        while rows := await cursor.fetch(ROWS_AT_ONCE):
+            yield rows
+
+
+async def read_range(connection: Any, table: str) -> tuple[datetime, datetime] | None:
+    """Return the first and the last time; None for an empty table."""
+    column = ROW_TIMES[table]
+    first, last = await connection.fetchrow(f"SELECT min({column}), max({column}) FROM {table}")  # noqa: S608 - our own names
+    return None if first is None else (first, last)
+
+
 async def export_table(
     connection: Any, table: str, folder: Path, span: tuple[datetime, datetime], symbols: Sequence[str] = ()
 ) -> AsyncIterator[ExportedFile]:
@@ -55,22 +77,22 @@ async def export_table(
     at, until = span
     while at < until:
         ends = min(next_month(at), until)
-        rows = await _export_month(connection, table, folder, (at, ends), symbols)
+        path = folder / f"{table}-{at:%Y-%m}.parquet"
+        rows = await _export_month(connection, table, path, (at, ends), symbols)
         if rows:
-            yield ExportedFile(_name_file(folder, table, at), rows)
+            yield ExportedFile(path, rows)
         at = ends
 
 
 async def _export_month(
-    connection: Any, table: str, folder: Path, span: tuple[datetime, datetime], symbols: Sequence[str]
+    connection: Any, table: str, path: Path, span: tuple[datetime, datetime], symbols: Sequence[str]
 ) -> int:
     """Write the file of one month, if the table has rows of it; return how many.
 
     Each page of rows is a file of its own first, so that a month of any length needs the memory of a page.
     """
-    path = _name_file(folder, table, span[0])
     with _file_errors(path):
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         _remove_parts(path)
     parts: list[Path] = []
     count = 0
@@ -96,10 +118,6 @@ def _file_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ExportError(f"{path} can't be written: {error.strerror or error}") from error
-
-
-def _name_file(folder: Path, table: str, at: datetime) -> Path:
-    return folder / f"{table}-{at:%Y-%m}.parquet"
 
 
 def _join(parts: list[Path], path: Path) -> None:
@@ -128,20 +146,16 @@ def make_frame(table: str, rows: Sequence[Any]) -> "pl.DataFrame":
     import polars as pl  # noqa: PLC0415 - takes a second to import, and only this command needs it
 
     types = next(each.types for each in TABLES if each.name == table)
-    schema = {
-        name: pl.Datetime("us", "UTC")
-        if types[name] is ColumnType.TIME
-        else getattr(pl, _TYPES.get(types[name], "String"))
-        for name in rows[0].keys()  # noqa: SIM118 - a Record iterates over its values
-    }
+    names = rows[0].keys()  # a Record iterates over its values
+    schema = {name: find_polars_type(pl, types[name], "us") for name in names}
     if "rev" in schema:
         schema["rev"] = pl.Int32()
-    if (names := _VALUES.get(table)) is None:
+    if (values := _VALUES.get(table)) is None:
         return pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
     del schema["values"]
     own = tuple(schema)
-    schema |= dict.fromkeys(names, pl.Float64()) | {"other_values": pl.String()}
-    spread = [(*(row[name] for name in own), *_split_values(row["values"], names)) for row in rows]
+    schema |= dict.fromkeys(values, pl.Float64()) | {"other_values": pl.String()}
+    spread = [(*(row[name] for name in own), *_split_values(row["values"], values)) for row in rows]
     return pl.DataFrame(spread, schema=schema, orient="row")
 
 

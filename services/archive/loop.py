@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from marketswarm.agent import Code, Exit, agent
-from marketswarm.agent.requests import RequestDesk, RequestOutcome
+from marketswarm.agent.requests import RequestDesk
 from marketswarm.agent.worker_pool import WorkerPool
 from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
@@ -24,8 +24,7 @@ from services.archive.database import Database
 from services.archive.maintenance import Maintenance
 from services.archive.metrics import ArchiveMetrics
 from services.archive.position_consumer import PositionConsumer
-from services.archive.reconnect import reconnect
-from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
+from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
 from services.archive.worker import ArchiveWorker
 from services.archive.writer import Writer
 
@@ -53,41 +52,34 @@ async def main() -> int:
         gc.freeze()
         gc.set_threshold(_GC_OBJECTS)
         writer = Writer(database)
-        pools = [
-            WorkerPool(
+
+        def make_pool(make_consumer: type[Consumer], *, followed: bool) -> WorkerPool[ArchiveWorker]:
+            return WorkerPool(
                 me,
-                streams_now=streams_now,
+                streams_now=lambda: find_streams(me.section.access_points.subscribe_to, followed=followed),
                 group_now=lambda: settings_now().settings.group,
                 make_worker=lambda: ArchiveWorker(me, settings_now, writer, metrics),
                 make_outage=lambda: Outage(me.log, "entries.unread", "entries.read"),
                 make_consumer=make_consumer,
             )
-            for streams_now, make_consumer in (
-                (lambda: find_streams(me.section.access_points.subscribe_to), Consumer),
-                (lambda: find_followed_streams(me.section.access_points.subscribe_to), PositionConsumer),
-            )
-        ]
+
+        pools = make_pool(Consumer, followed=False), make_pool(PositionConsumer, followed=True)
         maintenance = Maintenance(me, settings_now, database, writer, metrics)
         me.task(maintenance.run(), name="maintenance")
 
-        async def connect_anew() -> RequestOutcome:
-            done = await reconnect(database, settings_now().settings.end_idle_sec)
-            maintenance.report_soon()
-            return done
-
-        desk = RequestDesk(Remedy.RECONNECT, me, connect_anew)
+        desk = RequestDesk(Remedy.RECONNECT, me, maintenance.reconnect)
         me.task(desk.run(), name="reconnect")
         while True:
             for pool in pools:
                 pool.start_workers()
-            outages = [each.outage for pool in pools for each in pool.workers if each.outage is not None]
+            workers = [worker for pool in pools for worker in pool.workers]
+            outages = [each.outage for each in workers if each.outage is not None]
             outage = min(outages, key=lambda each: each.since, default=None)
             metrics.backlogs = {stream: each for pool in pools for stream, each in pool.backlogs.items()}
-            workers = [worker for pool in pools for worker in pool.workers]
-            metrics.lag_sec = find_lag(workers, time.monotonic())
+            now = time.monotonic()
+            metrics.lag_sec = find_lag(workers, now)
             metrics.database_up = outage is None
             behind = describe_backlog(metrics.backlogs, settings_now().settings.behind_sec)
-            now = time.monotonic()
             away = describe_outage(outage, metrics.backlogs, now)
             me.set_degraded(
                 describe_migration(database.migrating_since, now)

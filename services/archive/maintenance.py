@@ -1,11 +1,14 @@
 """Do what one instance does for all, under a lease: partitions, retention, sources, correlations, backups.
 
-It also says on the bus how the database and the backups are.
+It also says on the bus how the database and the backups are, and takes requests: to connect to PostgreSQL
+again, and to make the backup that is due before its time. Archive pauses after a backup that failed, for up
+to an hour. A request ends that pause, and does no more: a backup that is not due is not made, however often
+somebody asks.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -14,19 +17,24 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent, point_like
 from marketswarm.agent.loops import lead
-from marketswarm.bus import BusError
+from marketswarm.agent.requests import RequestLimits, RequestOutcome, RequestTaker
+from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage
-from marketswarm.keys import ARCHIVE_DATABASE, MARKET_SOURCES
+from marketswarm.keys import ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST, ARCHIVE_DATABASE, MARKET_SOURCES
 from marketswarm.net.retry import Backoff
 from marketswarm.operator.service_reports import (
     DATABASE_REPORT_VALID_SEC,
+    BackupReport,
+    BackupRequest,
     BackupResult,
     BackupState,
     DatabaseReport,
     list_ruled_tables,
+    read_backup_report,
 )
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError, ServerFaultError
 from marketswarm.postgres.migrations import SchemaError
+from marketswarm.postgres.transaction import transaction
 from marketswarm.truth import MARKET, SYSTEM
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import (
@@ -37,19 +45,21 @@ from services.archive.backup import (
     read_newest_backup,
     remove_old_backups,
 )
-from services.archive.backup_desk import BackupDesk
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
-from services.archive.database import Database
+from services.archive.database import Database, reconnect
 from services.archive.database_observer import DatabaseObserver
 from services.archive.metrics import ArchiveMetrics
-from services.archive.partitions import drop_expired, list_ahead, make_partitions
+from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
+from services.archive.reader import ROW_TIMES
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
-from services.archive.source_states import MAX_STATE_BYTES, parse_source_states, write_source_states
 from services.archive.writer import Writer
+from services.market.fields import EntryError
+from services.tables.rows import parse_storable_object
 
 LEASE: Final = "maintenance"
 _FORMER_LEASE: Final = "archive"
 STEP_SEC: Final = 0.5
+LOOK_EVERY_SEC: Final = 2.0  # for requests to make a backup
 SOURCES_EVERY_SEC: Final = 2.0
 CORRELATIONS_EVERY_SEC: Final = 30.0
 CORRELATIONS_AT_ONCE: Final = 10  # days, the newest first, because other jobs wait meanwhile
@@ -60,17 +70,10 @@ DATABASE_EVERY_SEC: Final = 5.0
 RETRY_SEC: Final = 60.0
 BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
 """The pauses after failed backups, because each backup may read all tables."""
-DELETED_BY: Final = {
-    "features": "start",
-    "correlations": "day",
-    "downloads": "asked_at",
-    "source_health": "at",
-    "alerts": "at",
-    "alert_counts": "day",
-    "incidents": "changed_at",
-    "incident_evidence": "at",
-}
-"""The tables from which retention deletes rows, and the column of the time."""
+BACKUP_LIMITS: Final = RequestLimits(take_every_sec=60.0)
+"""How often a request ends such a pause, because each attempt may read the whole database."""
+_DELETED_BY: Final = {**ROW_TIMES, "incidents": "changed_at"}
+"""By table, the column of the time by which retention deletes rows."""
 _TABLES: Final = {"alerts": "alert_log"}
 """The tables that the settings call otherwise."""
 _EXPIRES_IF: Final = {
@@ -83,9 +86,94 @@ _EXPIRES_IF: Final = {
     ),
 }
 """The condition besides its age on which a row is deleted."""
-_HASH_BYTES: Final = 200 * MAX_STATE_BYTES
 _FAILURES: Final = (PostgresAwayError, RefusedRowsError, SchemaError, BusError, BackupError)
 _JOB_SEC: Final = 1800.0  # a job may read a whole table
+MAX_SOURCES: Final = 1000
+MAX_STATE_BYTES: Final = 64 * 1024
+_HASH_BYTES: Final = 200 * MAX_STATE_BYTES
+_UNKNOWN: Final = "unknown"
+
+_WRITE_SOURCE: Final = """
+INSERT INTO sources AS old (source, state, updated) VALUES ($1, $2, $3)
+ON CONFLICT (source) DO UPDATE SET state = excluded.state, updated = excluded.updated
+WHERE old.state <> excluded.state AND old.updated <= excluded.updated
+"""
+# a change is a row; the same state again adds no row
+_WRITE_HEALTH: Final = """
+INSERT INTO source_health (source, at, state, reason)
+SELECT $1::text, $2::timestamptz, $3::text, $4::text
+WHERE NOT EXISTS (
+    SELECT FROM (
+        SELECT state, reason FROM source_health WHERE source = $1::text ORDER BY at DESC LIMIT 1
+    ) last WHERE state = $3::text AND reason = $4::text
+)
+ON CONFLICT (source, at) DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """Hold the state of one source as its service wrote it; `document` is JSON."""
+
+    source: str
+    document: str
+    state: str
+    reason: str
+
+
+class BackupDesk(RequestTaker[BackupRequest]):
+    """Hold the report of the instance that makes the backups, and the request that it carries out.
+
+    `get_bus` returns system-redis.
+    """
+
+    def __init__(self, get_bus: Callable[[], Bus]) -> None:
+        super().__init__((ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST), BackupRequest, get_bus, BACKUP_LIMITS)
+        self.state = BackupReport(state=BackupState.IDLE, ts=0.0)
+        self._is_known = False
+
+    def begin_term(self) -> None:
+        """Read again which request was taken last: another instance has made the backups meanwhile."""
+        self._is_known = False
+
+    async def take(self) -> BackupRequest | None:
+        """Return a request that was not taken yet; it is being carried out from now on."""
+        request = await super().take()
+        if request is not None:
+            self.state = replace(self.state, request=request.id, result=None)
+        return request
+
+    async def prepare(self, bus: Bus) -> None:
+        """Read at the start of a term which request was taken last; then write, as a desk does.
+
+        A request without a result gets the result of the next backup.
+        """
+        if not self._is_known:
+            known = await read_backup_report(bus)
+            if known is not None:
+                damaged = self.state.damaged or known.damaged
+                self.state = replace(self.state, request=known.request, result=known.result, damaged=damaged)
+            self.last, self._is_known = self.state.request, True
+            self.unwritten = self.unwritten and self.state.encode()
+        await super().prepare(bus)
+
+    async def note_damaged(self, file: str) -> None:
+        """Report the name of a dump that is damaged; empty if there is none any more."""
+        await self._note(replace(self.state, damaged=file))
+
+    async def note(
+        self, state: BackupState, result: BackupResult | None = None, *, why: str = "", **times: Any
+    ) -> None:
+        """Report a state, with the `times` that it changes; `result` is for a request that has none yet."""
+        result = self.state.result or result
+        await self._note(replace(self.state, state=state, result=result, why=why[:200], **times))
+
+    async def _note(self, report: BackupReport) -> None:
+        if not report.request:
+            report = replace(report, result=None)
+        if replace(report, ts=self.state.ts) != self.state or self.unwritten is not None:
+            self.state = replace(report, ts=time.time())
+            await self.report(self.state)
 
 
 @dataclass(slots=True)
@@ -153,9 +241,11 @@ class Maintenance:
         outage = Outage(self._me.log, "maintenance.waiting", "maintenance.resumed")
         await lead(self._me, LEASE, lambda _lease: self._do_jobs(), outage, former=_FORMER_LEASE)
 
-    def report_soon(self) -> None:
-        """Have the database observed again at once, by the instance that does that."""
+    async def reconnect(self) -> RequestOutcome:
+        """Connect to PostgreSQL again; then the instance that observes the database does so at once."""
+        done = await reconnect(self._database, self._settings_now().settings.end_idle_sec)
         self._report.due_at = float("-inf")
+        return done
 
     async def _do_jobs(self) -> None:
         try:
@@ -188,7 +278,7 @@ class Maintenance:
                 self._backup.due_at = float("-inf")
             if time.monotonic() >= self._backup.due_at:
                 await self._do(self._backup)
-            await asyncio.sleep(STEP_SEC)
+            await asyncio.sleep(LOOK_EVERY_SEC)
 
     async def _do(self, job: MaintenanceJob) -> None:
         before = job.problem
@@ -225,7 +315,7 @@ class Maintenance:
                 self._writer.forget_partitions()
                 self._metrics.partitions_dropped_total += len(found.dropped)
                 self._me.log.info("partitions.dropped", partitions=found.dropped)
-            for table in (each for each in DELETED_BY if each in since):
+            for table in sorted(since.keys() - TIME_COLUMNS.keys()):
                 await delete_expired(connection, table, since[table])
             await forget_expired_days(connection)
         if found.locked:
@@ -330,7 +420,40 @@ class Maintenance:
 
 
 async def delete_expired(connection: Any, table: str, since: datetime) -> None:
-    """Delete the rows of a table of DELETED_BY that are from before `since` and need not be kept."""
+    """Delete the rows of a table of the settings that are from before `since` and need not be kept."""
     name, condition = _TABLES.get(table, table), _EXPIRES_IF.get(table, "true")
-    sql = f"DELETE FROM {name} old WHERE {DELETED_BY[table]} < $1::timestamptz AND {condition}"  # noqa: S608 - our own names
+    sql = f"DELETE FROM {name} old WHERE {_DELETED_BY[name]} < $1::timestamptz AND {condition}"  # noqa: S608 - our own names
     await connection.execute(sql, since)
+
+
+def parse_source_states(fields: Mapping[bytes, bytes]) -> tuple[list[SourceState], int]:
+    """Return the states in the hash, and how many are left out: invalid ones, and those after MAX_SOURCES."""
+    parsed = (_parse_state(name, raw) for name, raw in sorted(fields.items())[:MAX_SOURCES])
+    found = [state for state in parsed if state is not None]
+    return found, len(fields) - len(found)
+
+
+def _parse_state(name: bytes, raw: bytes) -> SourceState | None:
+    """Return None if the state is invalid, too long, or has text that PostgreSQL can't hold."""
+    source = name[:128].decode("utf-8", "replace").replace("\0", "")
+    try:
+        document, written = parse_storable_object("state", raw, MAX_STATE_BYTES)
+    except EntryError:
+        return None
+    if not source:
+        return None
+    state, reason = document.get("state"), document.get("reason")
+    return SourceState(
+        source,
+        written,
+        state[:64] if isinstance(state, str) and state else _UNKNOWN,
+        reason[:500] if isinstance(reason, str) else "",
+    )
+
+
+async def write_source_states(connection: Any, states: list[SourceState], now: float) -> None:
+    at = datetime.fromtimestamp(now, UTC)
+    async with transaction(connection):
+        for each in states:
+            await connection.execute(_WRITE_SOURCE, each.source, each.document, at)
+            await connection.execute(_WRITE_HEALTH, each.source, at, each.state, each.reason)

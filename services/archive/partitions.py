@@ -18,8 +18,9 @@ import asyncpg
 
 from marketswarm.postgres.transaction import transaction
 from services.archive.database import SCHEMA
+from services.archive.reader import ROW_TIMES
 
-TIME_COLUMNS: Final[Mapping[str, str]] = {"bars": "start", "quotes": "at", "indicators": "start"}
+TIME_COLUMNS: Final = {table: ROW_TIMES[table] for table in ("bars", "quotes", "indicators")}
 """The tables that are divided, and the column by which."""
 MONTHS_AHEAD: Final = 2
 _MONTHS_SINCE, _YEARS_SINCE, _DECADES_SINCE = 2020, 2010, 1970

@@ -1,11 +1,10 @@
-"""Read what the commands and backups need: digests of tables, and their rows in order."""
+"""Say which tables there are, and which column dates their rows; read their digests."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
-from marketswarm.postgres.transaction import transaction
+from services.tables.tables import TABLES
 
 TABLE_NAMES: Final = (
     *("bars", "quotes", "observations", "indicators", "features", "symbols", "sources", "source_health"),
@@ -13,15 +12,14 @@ TABLE_NAMES: Final = (
     *("alert_counts", "incidents", "incident_events", "incident_evidence"),
 )
 """Every table of the schema."""
-SYMBOL_TABLES: Final[Mapping[str, str]] = {
-    "bars": "start",
-    "quotes": "at",
-    "observations": "start",
-    "indicators": "start",
-    "features": "start",
+ROW_TIMES: Final[Mapping[str, str]] = {
+    **{table.name: table.time_columns[0][0] for table in TABLES if table.time_columns},
+    "correlations": "day",
+    "source_health": "at",
+    "alert_counts": "day",
+    "incidents": "opened_at",
 }
-"""The tables that can be exported, and the column of each by which a range is chosen."""
-ROWS_AT_ONCE: Final = 5000
+"""By table, the column that says how new a row is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +45,3 @@ async def read_digests(connection: Any, tables: Iterable[str] = TABLE_NAMES) -> 
 async def read_timescaledb_version(connection: Any) -> str | None:
     version = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
     return None if version is None else str(version)
-
-
-async def iterate_rows(
-    connection: Any, table: str, since: datetime, until: datetime, symbols: Sequence[str] = ()
-) -> AsyncIterator[list[Any]]:
-    """Yield the rows of a table with times from `since` on and before `until`, ROWS_AT_ONCE at a time.
-
-    They are in the order of time and symbol. Without `symbols`, those of all symbols are read.
-    """
-    column = SYMBOL_TABLES[table]
-    query = (
-        f"SELECT * FROM {table} WHERE {column} >= $1 AND {column} < $2 "  # noqa: S608 - our own names
-        f'AND ($3::text[] IS NULL OR symbol = ANY($3)) ORDER BY {column}, symbol COLLATE "C"'
-    )
-    async with transaction(connection, readonly=True):
-        cursor = await connection.cursor(query, since, until, list(symbols) or None)
-        while rows := await cursor.fetch(ROWS_AT_ONCE):
-            yield rows
-
-
-async def read_range(connection: Any, table: str) -> tuple[datetime, datetime] | None:
-    """Return the first and the last time; None for an empty table."""
-    column = SYMBOL_TABLES[table]
-    first, last = await connection.fetchrow(f"SELECT min({column}), max({column}) FROM {table}")  # noqa: S608 - our own names
-    return None if first is None else (first, last)

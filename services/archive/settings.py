@@ -1,6 +1,6 @@
 """Define the settings of archive in the truth and the environment, and the streams that it reads. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
@@ -36,8 +36,7 @@ def _require_database_url(url: str) -> str:
     if not usable or parts.scheme not in ("postgresql", "postgres") or not url.isprintable():
         raise ValueError(f"must be {_FORM}")
     if options & _SECRET_OPTIONS:  # the rest of the URL is an argument of pg_dump, for all users to read
-        why = f"must be {_FORM}, with no password after the ?"
-        raise ValueError(why)
+        raise ValueError(f"must be {_FORM}, with no password after the ?")
     return url
 
 
@@ -140,23 +139,14 @@ class ArchiveSettings(ServiceConfig):
     """How archive writes, how long it keeps what it wrote, and when it makes a backup."""
 
 
-def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
-    """Return the streams to read by a consumer group.
+def find_streams(points: Sequence[AccessPoint], *, followed: bool = False) -> tuple[InputStream, ...]:
+    """Return the streams to read by a consumer group; those of FOLLOWED, by a position, if `followed`.
 
     The `points` of `subscribe_to` may name other keys for them, with the same last word as our own key.
     """
-    return _find_kinds(points, (kind for kind in STREAMS if kind not in FOLLOWED), MARKET)
-
-
-def find_followed_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
-    """Return the alert log, and the timelines and the evidence of outages: those are read by a position."""
-    return _find_kinds(points, FOLLOWED, SYSTEM)
-
-
-def _find_kinds(points: Iterable[AccessPoint], kinds: Iterable[str], bus: str) -> tuple[InputStream, ...]:
-    points = tuple(points)
-    found = ((point_like(points, bus, kind), kind) for kind in kinds)
-    return tuple(InputStream(point.bus, point.key, kind) for point, kind in found)
+    bus = SYSTEM if followed else MARKET
+    kinds = {kind: point_like(points, bus, kind) for kind in STREAMS if (kind in FOLLOWED) is followed}
+    return tuple(InputStream(point.bus, point.key, kind) for kind, point in kinds.items())
 
 
 def find_dead_letter_key(section: Service) -> str:

@@ -27,7 +27,7 @@ from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
 from services.archive.writer import TypedEntry, Writer
 from services.market.fields import EntryError
-from services.tables.tables import STREAMS
+from services.tables.tables import make_row
 
 BLOCK_SEC: Final = 0.8  # how long the server blocks a reading without entries; a reseed waits for it
 WRITE_SEC: Final = 300.0
@@ -250,7 +250,4 @@ def make_typed(entry: DeliveredEntry, kind: str, now: float) -> TypedEntry:
     """Return what an entry of a stream of this kind becomes at `now`. Raise EntryError if it is invalid."""
     if entry.fields is None or entry.size > ENTRY_BYTES:
         raise EntryError("too large")
-    table, make = STREAMS[kind]
-    row, symbol = make(entry.id, entry.fields)
-    table.require_past(row, 1000 * now)
-    return TypedEntry(entry.stream, entry.id, table, row, symbol)
+    return TypedEntry(entry.stream, entry.id, *make_row(kind, entry.id, entry.fields, now))

@@ -66,17 +66,13 @@ def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> d
     for name, number in zip(names, numbers, strict=True):
         if number is not None:
             fields[name] = format_number(number)
-    fields.update(_list_origin(provenance))
+    fields.update(encode_provenance(provenance))
     return fields
 
 
-def encode_provenance(provenance: Provenance) -> dict[str, str]:
-    """Return the fields of an entry that say which source its record is from, and when that was asked."""
-    return dict(_list_origin(provenance))
-
-
 @lru_cache(maxsize=_ORIGINS)  # one answer has many records, and a minute is in six bars
-def _list_origin(provenance: Provenance) -> tuple[tuple[str, str], ...]:
+def encode_provenance(provenance: Provenance) -> tuple[tuple[str, str], ...]:
+    """Return the fields of an entry that say which source its record is from, and when that was asked."""
     fields = {"source": provenance.source}
     if provenance.asked_at:
         fields["asked_at"] = format(provenance.asked_at, ".3f")
@@ -140,27 +136,6 @@ def parse_entry(parse_record: Callable[[Fields], R], fields: Fields) -> tuple[R,
     if asset is None:
         raise EntryError("asset: unknown")
     return record, asset, provenance
-
-
-def check_bar(bar: Bar, asset: AssetClass) -> None:
-    """Check what the archive demands of a bar that bars has checked. Raise EntryError."""
-    if not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
-        raise EntryError("low, open, close and high: not in this order")
-    # a commodity may cost less than nothing, as oil did in April 2020
-    if asset is not AssetClass.COMMODITIES and (bar.low <= 0 or (bar.vwap is not None and bar.vwap <= 0)):
-        raise EntryError("a price or the vwap: not above 0")
-    if bar.volume is not None and bar.volume < 0:
-        raise EntryError("volume: less than 0")
-    if bar.trades is not None and bar.trades < 0:
-        raise EntryError("trades: less than 0")
-
-
-def check_quote(quote: Quote) -> None:
-    """Raise EntryError if a volume, an open interest or an implied volatility is negative."""
-    for name in ("volume", "open_interest", "implied_volatility"):
-        number = getattr(quote, name)
-        if number is not None and number < 0:
-            raise EntryError(f"{name}: less than 0")
 
 
 @lru_cache(maxsize=_ORIGINS)  # one answer has many records

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from marketswarm.pages import split_pages
 from services.market.records import MINUTE_MS, Bar
 
 SYMBOLS_PER_REQUEST: Final = 100
@@ -155,7 +156,7 @@ class ProtocolMachine:
 
     def _add_bar(self, event: Mapping[str, Any], now_ms: float, content: FrameContent) -> None:
         """Add the bar of an event to the content, if it is valid and wanted; it also confirms its symbol."""
-        bar = _make_bar(event.get("sym"), event.get("s"), event)
+        bar = make_bar(event.get("sym"), event.get("s"), event)
         if self.state is not ConnectionState.STREAMING:
             self.anomalies["unexpected"] += 1
         elif bar is None:
@@ -177,13 +178,7 @@ class ProtocolMachine:
 
 def _make_requests(action: Action, symbols: Collection[str]) -> list[Request]:
     names = [CHANNEL + sym for sym in sorted(symbols)]
-    size = SYMBOLS_PER_REQUEST
-    return [Request(action, ",".join(names[at : at + size])) for at in range(0, len(names), size)]
-
-
-def parse_rest_bar(sym: str, result: Mapping[str, Any]) -> Bar | None:
-    """Return the bar of `sym` in one of the `results` of the REST API, or None if it holds no valid bar."""
-    return _make_bar(sym, result.get("t"), result)
+    return [Request(action, ",".join(page)) for page in split_pages(names, SYMBOLS_PER_REQUEST)]
 
 
 def find_end(bar: Bar) -> int:
@@ -191,8 +186,11 @@ def find_end(bar: Bar) -> int:
     return bar.start_ms + MINUTE_MS
 
 
-def _make_bar(sym: Any, start: Any, values: Mapping[str, Any]) -> Bar | None:
-    """Return the bar with the prices and volume in `values`, or None if any of these is invalid."""
+def make_bar(sym: Any, start: Any, values: Mapping[str, Any]) -> Bar | None:
+    """Return the bar with the prices and volume in `values`, or None if any of these is invalid.
+
+    `values` are an event of the stream, or one of the `results` of the REST API.
+    """
     prices = [_parse_number(values.get(name)) for name in "ohlcv"]
     if not isinstance(sym, str) or not SYMBOL.fullmatch(sym) or None in prices:
         return None

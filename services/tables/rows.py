@@ -8,20 +8,13 @@ PostgreSQL has nothing to refuse.
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import orjson
 
 from marketswarm.event import MAX_EVENT_BYTES
 from marketswarm.packed_log import MAX_PACKED, unpack_log
-from services.market.entries import (
-    check_bar,
-    check_quote,
-    parse_bar,
-    parse_entry,
-    parse_observation,
-    parse_quote,
-)
+from services.market.entries import parse_bar, parse_entry, parse_observation, parse_quote
 from services.market.fields import (
     MAX_COUNT,
     MAX_MS,
@@ -37,7 +30,7 @@ from services.market.fields import (
     read_text,
     read_time,
 )
-from services.market.records import TIMEFRAME_SEC, Provenance, RecordKind
+from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance, Record, RecordKind
 
 MAX_VALUES: Final = 300
 """The most indicators or features of one entry."""
@@ -58,6 +51,8 @@ _DOWNLOAD_TEXTS: Final = {
     "digest": 128,
 }
 """The texts of a download, and the most characters of each."""
+_ALERT_TEXTS: Final = {"type": (1, 64), "svc": (1, 200), "id": (1, 300)}
+"""The texts of an event, and the least and most characters of each."""
 _TIMELINE_TEXTS: Final = {
     "incident": (1, 200),
     "svc": (1, 200),
@@ -94,6 +89,21 @@ class ColumnType(StrEnum):
     """Epoch milliseconds."""
     JSON = "json"
     """A text of JSON; of values by name also the mapping of names to numbers or None."""
+
+
+_POLARS_TYPES: Final = {
+    ColumnType.NUMBER: "Float64",
+    ColumnType.COUNT: "Int64",
+    ColumnType.FLAG: "Boolean",
+    ColumnType.DATE: "Date",
+}
+
+
+def find_polars_type(polars: Any, kind: ColumnType, time_unit: Literal["ms", "us"]) -> Any:
+    """Return the type that a column has in a table of `polars`, the library; texts and JSON are strings."""
+    if kind is ColumnType.TIME:
+        return polars.Datetime(time_unit, "UTC")
+    return getattr(polars, _POLARS_TYPES.get(kind, "String"))
 
 
 Time = Annotated[int, ColumnType.TIME]
@@ -294,9 +304,6 @@ RowMaker = Callable[[bytes, Fields], MadeRow]
 BAR_CELLS: Final = BarRow._fields[2:-1]
 """The columns of a bar in an answer about one symbol and timeframe."""
 QUOTE_CELLS: Final = QuoteRow._fields[:-1]
-INDICATOR_CELLS: Final = IndicatorRow._fields[2:-1]
-FEATURE_CELLS: Final = FeatureRow._fields[1:-1]
-OBSERVATION_CELLS: Final = ObservationRow._fields[1:-1]
 
 
 def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
@@ -314,7 +321,7 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
 
 def make_quote_row(entry: bytes, fields: Fields) -> tuple[QuoteRow, SymbolRow]:
     quote, asset, provenance = parse_entry(parse_quote, fields)
-    check_quote(quote)
+    _require_not_negative(quote, "volume", "open_interest", "implied_volatility")
     row = QuoteRow(
         *(quote.symbol, quote.at_ms, quote.price, quote.bid, quote.ask, quote.volume, quote.open_interest),
         quote.implied_volatility,
@@ -370,14 +377,11 @@ def make_download_row(entry: bytes, fields: Fields) -> tuple[DownloadRow, None]:
 
 
 def make_alert_row(entry: bytes, fields: Fields) -> tuple[AlertRow, None]:
-    event, written = _parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
-    kind, svc, at = event.get("type"), event.get("svc"), event.get("ts")
-    ident = event.get("id", entry.decode("ascii", "replace"))
-    at_ms = _require_time("event.ts", at)
-    for name, text, most in (("type", kind, 64), ("svc", svc, 200), ("id", ident, 300)):
-        if not isinstance(text, str) or not 1 <= len(text) <= most:
-            raise EntryError(f"event.{name}: no text, or too long")
-    return AlertRow(str(ident), at_ms, str(kind), str(svc), written), None
+    event, written = parse_storable_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
+    at_ms = _require_time("event.ts", event.get("ts"))
+    known = {"id": entry.decode("ascii", "replace"), **event}
+    kind, svc, ident = _require_texts("event", known, _ALERT_TEXTS)
+    return AlertRow(ident, at_ms, kind, svc, written), None
 
 
 def make_incident_event_row(entry: bytes, fields: Fields) -> tuple[IncidentEventRow, None]:
@@ -399,6 +403,23 @@ def make_evidence_row(entry: bytes, fields: Fields) -> tuple[EvidenceRow, None]:
     return EvidenceRow(entry.decode(), incident, at_ms, svc, step, facts, readings, text), None
 
 
+def check_bar(bar: Bar, asset: AssetClass) -> None:
+    """Check what the archive demands of a bar that bars has checked. Raise EntryError."""
+    if not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
+        raise EntryError("low, open, close and high: not in this order")
+    # a commodity may cost less than nothing, as oil did in April 2020
+    if asset is not AssetClass.COMMODITIES and (bar.low <= 0 or (bar.vwap is not None and bar.vwap <= 0)):
+        raise EntryError("a price or the vwap: not above 0")
+    _require_not_negative(bar, "volume", "trades")
+
+
+def _require_not_negative(record: Record, *names: str) -> None:
+    for name in names:
+        number = getattr(record, name)
+        if number is not None and number < 0:
+            raise EntryError(f"{name}: less than 0")
+
+
 def _write_values(found: Any, name: str) -> str:
     """Return an object of single values as JSON."""
     if not isinstance(found, dict) or any(isinstance(each, dict | list) for each in found.values()):
@@ -410,14 +431,20 @@ def _parse_of_outage(
     fields: Fields, bounds: Mapping[str, tuple[int, int]]
 ) -> tuple[Mapping[str, Any], list[str]]:
     """Return an entry about an outage, and its texts in the order of `bounds`: the id is the first."""
-    found, _ = _parse_object("entry", fields.get(b"entry", b""), MAX_EVENT_BYTES)
-    texts = [found.get(name, "") for name in bounds]
-    for (name, (least, most)), text in zip(bounds.items(), texts, strict=True):
-        if not isinstance(text, str) or not least <= len(text) <= most:
-            raise EntryError(f"entry.{name}: no text, or too long")
+    found, _ = parse_storable_object("entry", fields.get(b"entry", b""), MAX_EVENT_BYTES)
+    texts = _require_texts("entry", found, bounds)
     if _INCIDENT.fullmatch(texts[0]) is None:
         raise EntryError("entry.incident: no id")
     return found, texts
+
+
+def _require_texts(place: str, found: Mapping[str, Any], bounds: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Return texts of an object, in the order of `bounds`; one that is missing is empty."""
+    texts = [found.get(name, "") for name in bounds]
+    for (name, (least, most)), text in zip(bounds.items(), texts, strict=True):
+        if not isinstance(text, str) or not least <= len(text) <= most:
+            raise EntryError(f"{place}.{name}: no text, or too long")
+    return texts
 
 
 def _require_time(name: str, value: Any) -> int:
@@ -456,7 +483,7 @@ def _read_revision(fields: Fields) -> tuple[int, int]:
 
 def _read_values(fields: Fields) -> str:
     """Return the JSON object of numbers and nulls in `values`, written again."""
-    found, written = _parse_object("values", fields.get(b"values", b""), MAX_VALUES_BYTES)
+    found, written = parse_storable_object("values", fields.get(b"values", b""), MAX_VALUES_BYTES)
     if len(found) > MAX_VALUES:
         raise EntryError(f"values: more than {MAX_VALUES}")
     for name, value in found.items():
@@ -467,7 +494,7 @@ def _read_values(fields: Fields) -> str:
     return written
 
 
-def _parse_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str, Any], str]:
+def parse_storable_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str, Any], str]:
     """Return a JSON object of up to `most` bytes that PostgreSQL can hold, and its JSON written again."""
     if len(raw) > most:
         raise EntryError(f"{name}: too long")

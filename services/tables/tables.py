@@ -22,7 +22,7 @@ from marketswarm.keys import (
     MEDIC_EVIDENCE,
     MEDIC_INCIDENTS,
 )
-from services.market.fields import MAX_AHEAD_MS, EntryError
+from services.market.fields import MAX_AHEAD_MS, EntryError, Fields
 from services.tables import rows
 from services.tables.rows import ColumnType, Row, RowMaker, SymbolRow
 
@@ -90,6 +90,12 @@ class TableSchema:
         hints = get_type_hints(self.row, include_extras=True)
         return {name: _find_type(hint) for name, hint in hints.items()}
 
+    @cached_property
+    def answered(self) -> Mapping[str, ColumnType]:
+        """The columns of an answer about one key without its last column, such as all starts of a chart."""
+        names = self.columns[len(self.key) - 1 : -1]
+        return {name: self.types[name] for name in names}
+
     @property
     def stage(self) -> str:
         return f"stage_{self.name}"
@@ -116,7 +122,7 @@ class TableSchema:
             f"ON CONFLICT ({', '.join(self.key)}) DO {action}"
         )
 
-    def list_selected(self, names: Sequence[str]) -> str:
+    def list_selected(self, names: Iterable[str]) -> str:
         """Return what a SELECT lists so that these columns come as they are in a row."""
         return self._list(names, _SELECTED)
 
@@ -155,7 +161,7 @@ class TableSchema:
         )
         return "({}) > ({})".format(*sides) if self.rank else ""
 
-    def _list(self, names: Sequence[str], forms: Mapping[ColumnType, str]) -> str:
+    def _list(self, names: Iterable[str], forms: Mapping[ColumnType, str]) -> str:
         """Return columns in SQL, each in the form of its type, and quoted: `values` is a word of SQL."""
         return ", ".join(forms.get(self.types[name], '"{0}"').format(name) for name in names)
 
@@ -205,6 +211,19 @@ STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
 }
 """What the entries of each stream become, by the stream's own key."""
 TABLES: Final = (*(table for table, _ in STREAMS.values()), SYMBOL_TABLE)
+
+
+def make_row(
+    stream: str, ident: bytes, fields: Fields, now: float
+) -> tuple[TableSchema, Row, SymbolRow | None]:
+    """Return the table and the row of an entry of a stream at `now` (epoch seconds), and that of its symbol.
+
+    Raises EntryError if the entry is invalid.
+    """
+    table, make = STREAMS[stream]
+    row, symbol = make(ident, fields)
+    table.require_past(row, 1000 * now)
+    return table, row, symbol
 
 
 def keep_highest(table: TableSchema, found: Iterable[Row]) -> list[Row]:

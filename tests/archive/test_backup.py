@@ -415,7 +415,7 @@ def test_old_backups_are_removed_and_the_newest_stays(postgres, archive_url, tmp
 async def test_a_month_is_one_file_of_many_pages_and_its_memory_does_not_grow_with_it(
     archive_url, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("services.archive.reader.ROWS_AT_ONCE", 50)
+    monkeypatch.setattr("services.archive.export.ROWS_AT_ONCE", 50)
     folder = tmp_path / "files [1]"  # no pattern
     folder.mkdir()
     stale = folder / "bars-2026-10.00007.part"
@@ -435,7 +435,7 @@ async def test_a_month_is_one_file_of_many_pages_and_its_memory_does_not_grow_wi
 
 
 async def test_an_export_that_fails_leaves_the_file_that_is_there(archive_url, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.archive.reader.ROWS_AT_ONCE", 50)
+    monkeypatch.setattr("services.archive.export.ROWS_AT_ONCE", 50)
     await fill(archive_url)
     connection = await asyncpg.connect(archive_url, server_settings={"timezone": "UTC"})
     span = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)

@@ -20,9 +20,8 @@ from marketswarm.operator.service_reports import BackupReport
 from services.archive.backup import list_backups
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
-from services.archive.maintenance import delete_expired
+from services.archive.maintenance import SourceState, delete_expired, write_source_states
 from services.archive.restore import verify_backup
-from services.archive.source_states import SourceState, write_source_states
 from services.archive.writer import TypedEntry, Writer
 from services.market.sessions import get_session
 from services.tables.rows import BarRow, EntryError, SymbolRow

@@ -10,10 +10,9 @@ import pytest
 
 from marketswarm.fleet.postgres import ROLE
 from marketswarm.postgres.errors import PostgresAwayError
-from services.archive import reconnect as module
+from services.archive import database as module
 from services.archive.backup import SNAPSHOT_NAME
-from services.archive.database import Database
-from services.archive.reconnect import reconnect
+from services.archive.database import Database, reconnect
 from support.waiting import auntil
 
 RIGHTS = "pg_read_all_stats, pg_signal_backend"

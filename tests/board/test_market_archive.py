@@ -17,7 +17,6 @@ from services.board.market.api import find_quote_cursor
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.live import REPLAY, is_bar
 from services.board.market.query import TableQuery
-from services.tables.rows import BAR_CELLS, FEATURE_CELLS, INDICATOR_CELLS
 from services.tables.tables import BAR_TABLE, FEATURE_TABLE, INDICATOR_TABLE
 from support.market_board import run_apart
 from support.postgres import Postgres, archive_url
@@ -275,9 +274,9 @@ async def test_rows_have_their_day_and_say_whether_they_are_of_a_replay(archive_
     await connection.close()
     async with read_archive(archive_url) as reader:
         query, chart = TableQuery(), ("EUR/USD", "1d")
-        (bar,) = await reader.read_range(BAR_TABLE, BAR_CELLS, chart, query)
-        (values,) = await reader.read_range(INDICATOR_TABLE, INDICATOR_CELLS, chart, query)
-        (features,) = await reader.read_range(FEATURE_TABLE, FEATURE_CELLS, ("EUR/USD",), query)
+        (bar,) = await reader.read_range(BAR_TABLE, chart, query)
+        (values,) = await reader.read_range(INDICATOR_TABLE, chart, query)
+        (features,) = await reader.read_range(FEATURE_TABLE, ("EUR/USD",), query)
         (pair,) = await reader.read_correlations(None, None, 5)
     assert bar[REPLAY:] == (True, "2026-01-05")
     assert is_bar(bar)

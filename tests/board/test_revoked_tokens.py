@@ -36,7 +36,7 @@ class Site:
     """A board with its streams alone; `url` and `socket_url` lead to it as from another machine."""
 
     def __init__(self, bus):
-        self.bus, self.events, self.market = bus, StreamHub("boot"), UpdateHub("boot")
+        self.bus, self.events, self.hub = bus, StreamHub("boot"), UpdateHub("boot")
         verifier = TokenVerifier(lambda: bus, "board")
         self.gate = gate = SessionGate(verifier, "board_test")
         app = FastAPI()
@@ -45,7 +45,7 @@ class Site:
 
         @app.websocket("/ws")
         async def follow(socket: WebSocket) -> None:
-            await serve_client(socket, self.market, self)
+            await serve_client(socket, self)
 
         self._guard = Guard(app, replace(SITE_RULES, names=("127.0.0.1",)), verifier, gate=gate)
 
@@ -54,7 +54,7 @@ class Site:
 
     def close(self):
         self.events.close()
-        self.market.close()
+        self.hub.close()
 
     async def prepare_snapshots(self, topics):
         pass
@@ -100,7 +100,7 @@ async def test_a_websocket_is_closed_with_its_token_and_another_one_stays(site):
             TOKEN_REFUSED,
             "the token is not valid any more",
         )
-        await wait_for_followers(site.market, 1)
+        await wait_for_followers(site.hub, 1)
         await valid.send(orjson.dumps({"subscribe": ["quotes"]}).decode())
         assert orjson.loads(await valid.recv())["type"] == "snapshot"
 

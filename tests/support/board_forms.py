@@ -28,7 +28,8 @@ def show_add(
     frame = replace(frame, title="Add a job", path="/truth/add", session=session)
     typed = {"name": "backup" + hostile, "schedule": "0 3 * *" + hostile}
     kind = Choice(params.get("kind", "job"))
-    return AddPage(frame, kind, typed, "1 problem: nothing was seeded." + hostile, problems)
+    said = "1 problem: nothing was seeded." + hostile
+    return AddPage(frame, kind, typed, problem=said, errors=problems)
 
 
 def show_added(
@@ -68,8 +69,8 @@ def show_entry(
         entry,
         typed,
         "0",
-        "1 problem: nothing was seeded." + hostile,
-        problems,
+        problem="1 problem: nothing was seeded." + hostile,
+        errors=problems,
         pages=("massive/shop" + hostile,),
     )
 

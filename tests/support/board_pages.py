@@ -482,7 +482,8 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
 
     def edit_truth(frame: Frame, _params: dict[str, str]) -> PageModel:
         frame = replace(frame, title="Edit the truth", path="/truth", session=session)
-        return TruthEditPage(frame, text + hostile, "0", problems, "2 problems: nothing was seeded.")
+        said = "2 problems: nothing was seeded."
+        return TruthEditPage(frame, text + hostile, "0", problem=said, errors=problems)
 
     def review_truth(frame: Frame, _params: dict[str, str]) -> PageModel:
         frame = replace(frame, title="Edit the truth", path="/truth", session=session)

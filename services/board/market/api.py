@@ -6,7 +6,7 @@ as much as to find the answer, so requests for its newest bars are then answered
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from http import HTTPStatus
@@ -41,24 +41,17 @@ from services.board.market.query import (
     require_timeframe,
 )
 from services.board.market.states import StoredSeries, StoredSource, list_group
-from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable, make_columns
+from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass
-from services.tables.rows import (
-    FEATURE_CELLS,
-    INDICATOR_CELLS,
-    OBSERVATION_CELLS,
-    QUOTE_CELLS,
-    Cells,
-    ColumnType,
-    QuoteRow,
-)
+from services.tables.rows import QUOTE_CELLS, Cells, ColumnType, QuoteRow
 from services.tables.tables import (
     FEATURE_TABLE,
     INDICATOR_TABLE,
     OBSERVATION_TABLE,
     QUOTE_TABLE,
     SYMBOL_TABLE,
+    TableSchema,
 )
 
 DEFAULT_TIMEFRAME: Final = "1m"
@@ -66,11 +59,7 @@ PREFIX: Final = "/api/v1/bars/"
 _QUERY: Final = re.compile(rb"(?:timeframe=([0-9a-z]{1,4}))?(?:&?limit=([1-9][0-9]{0,3}))?")
 
 Symbol = Annotated[str, Path(max_length=40, description="A symbol, such as SPY or EUR/USD.")]
-QUOTE_COLUMNS: Final = make_columns(QUOTE_TABLE, QUOTE_CELLS)
-OBSERVATION_COLUMNS: Final = make_columns(OBSERVATION_TABLE, OBSERVATION_CELLS)
-INDICATOR_COLUMNS: Final = make_columns(INDICATOR_TABLE, INDICATOR_CELLS)
-FEATURE_COLUMNS: Final = make_columns(FEATURE_TABLE, FEATURE_CELLS)
-SYMBOL_COLUMNS: Final = make_columns(SYMBOL_TABLE, SYMBOL_TABLE.columns)
+QUOTE_COLUMNS: Final = {name: QUOTE_TABLE.types[name] for name in QUOTE_CELLS}
 CORRELATIONS: Final = {
     "day": ColumnType.DATE,
     "a": ColumnType.TEXT,
@@ -177,7 +166,7 @@ def make_market_api(market: Market) -> APIRouter:
 
     @whole.websocket("/ws")
     async def follow(socket: WebSocket) -> None:
-        await serve_client(socket, market.hub, market)
+        await serve_client(socket, market)
 
     return whole
 
@@ -207,39 +196,34 @@ def _add_charts(api: APIRouter, market: Market) -> None:
     ) -> Response:
         """Return the indicators of bars; a value is null until its indicator is warm."""
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
-        rows = await market.archive.read_range(INDICATOR_TABLE, INDICATOR_CELLS, (name, frame), params)
-        about, known = {"symbol": name, "timeframe": frame}, (INDICATOR_COLUMNS, INDICATOR_NAMES)
-        return send_table(request, _make_computed("indicators", known, rows, about, params))
+        rows = await market.archive.read_range(INDICATOR_TABLE, (name, frame), params)
+        about = {"symbol": name, "timeframe": frame}
+        return send_table(request, _make_computed(INDICATOR_TABLE, INDICATOR_NAMES, rows, about, params))
 
     @api.get("/features/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_features(symbol: Symbol, request: Request, params: Params) -> Response:
         """Return the features of days, for models; none of them looks ahead."""
         name = require_symbol(symbol)
-        rows = await market.archive.read_range(FEATURE_TABLE, FEATURE_CELLS, (name,), params)
-        known = FEATURE_COLUMNS, FEATURE_NAMES
-        return send_table(request, _make_computed("features", known, rows, {"symbol": name}, params))
+        rows = await market.archive.read_range(FEATURE_TABLE, (name,), params)
+        answer = _make_computed(FEATURE_TABLE, FEATURE_NAMES, rows, {"symbol": name}, params)
+        return send_table(request, answer)
 
 
 def _make_computed(
-    name: str,
-    known: tuple[Mapping[str, ColumnType], tuple[str, ...]],
-    rows: list[Any],
-    about: dict[str, Any],
-    query: TableQuery,
+    table: TableSchema, usual: Sequence[str], rows: list[Any], about: dict[str, Any], query: TableQuery
 ) -> EncodedAnswer:
     """Return rows whose last cell is a JSON text with values by name.
 
-    `known` are the other columns, and the names of values: each page has all of these as columns, in this
-    order, and after them what its rows have besides.
+    Each page has the `usual` names of values as columns, in this order, and after them what its rows have
+    besides.
     """
-    columns, usual = known
     about |= {"cursor": find_cursor([row[0] for row in rows], query)}
     if query.format is TableFormat.JSON:
         whole = [(*row[:-1], orjson.Fragment(row[-1])) for row in rows]
-        return make_answer(AnswerTable(name, columns, whole, about), query.format)
+        return make_answer(AnswerTable(table.name, table.answered, whole, about), query.format)
     parsed = [(*row[:-1], orjson.loads(row[-1])) for row in rows]
     names = tuple(dict.fromkeys([*usual, *(key for row in parsed for key in row[-1])]))
-    return make_answer(AnswerTable(name, columns, parsed, about, names), query.format)
+    return make_answer(AnswerTable(table.name, table.answered, parsed, about, names), query.format)
 
 
 def _add_quotes(api: APIRouter, market: Market) -> None:
@@ -290,9 +274,9 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
     ) -> Response:
         """Return the values of an economic series, each at the begin of its period."""
         name = require_symbol(series)
-        rows = await market.archive.read_range(OBSERVATION_TABLE, OBSERVATION_CELLS, (name,), params)
+        rows = await market.archive.read_range(OBSERVATION_TABLE, (name,), params)
         about = {"series": name, "cursor": find_cursor([row[0] for row in rows], params)}
-        table = AnswerTable("observations", OBSERVATION_COLUMNS, rows, about)
+        table = AnswerTable("observations", OBSERVATION_TABLE.answered, rows, about)
         return send_table(request, make_answer(table, params.format))
 
     @api.get("/symbols", response_model=TableAnswer, responses=_FORMATS)
@@ -302,7 +286,7 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
         rows = await market.archive.read_symbols(after, asset, params.limit)
         about = {"cursor": rows[-1][0] if len(rows) == params.limit else None}
         return send_table(
-            request, make_answer(AnswerTable("symbols", SYMBOL_COLUMNS, rows, about), params.format)
+            request, make_answer(AnswerTable("symbols", SYMBOL_TABLE.types, rows, about), params.format)
         )
 
     @api.get("/correlations", response_model=TableAnswer, responses=_FORMATS)

@@ -118,21 +118,15 @@ select symbol from (
   where one.a = any(array(select symbol from firsts))
 ) as known order by symbol limit $2"""
 )
-_SPARKS: Final = """
-select wanted.symbol, (extract(epoch from b.start) * 1000)::bigint, b.close, b.source, b.replay
+_NEWEST: Final = """
+select symbol, (extract(epoch from start) * 1000)::bigint, {value}, source, replay
 from unnest($1::text[]) as wanted(symbol)
 cross join lateral (
-  select start, close, source, replay from bars
-  where symbol = wanted.symbol and timeframe = $2
-  order by start desc limit $3
-) as b"""
-_OBSERVED: Final = """
-select wanted.symbol, (extract(epoch from o.start) * 1000)::bigint, o.value, o.source, o.replay
-from unnest($1::text[]) as wanted(symbol)
-cross join lateral (
-  select start, value, source, replay from observations where symbol = wanted.symbol
+  select start, {value}, source, replay from {table} where symbol = wanted.symbol {condition}
   order by start desc limit $2
-) as o"""
+) as found"""
+_NEWEST_BARS: Final = _NEWEST.format(table="bars", value="close", condition="and timeframe = $3")
+_NEWEST_OBSERVATIONS: Final = _NEWEST.format(table="observations", value="value", condition="")
 
 
 class Download(NamedTuple):
@@ -214,11 +208,9 @@ class ArchiveReader:
         except TimeoutError:
             raise DatabaseAwayError(TOO_BUSY) from None
 
-    async def read_range(
-        self, table: TableSchema, names: Sequence[str], key: Sequence[str], query: TableQuery
-    ) -> list[Cells]:
-        """Return cells of the newest rows that a query asks for, the oldest first: by key and start."""
-        sql = _select_range(table, names)
+    async def read_range(self, table: TableSchema, key: Sequence[str], query: TableQuery) -> list[Cells]:
+        """Return the answered cells of the newest rows of a query, by key and start, the oldest first."""
+        sql = _select_range(table)
         return (await self._fetch(sql, *key, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_quotes(self, symbol: str, query: TableQuery) -> list[Cells]:
@@ -264,13 +256,14 @@ class ArchiveReader:
         """Return the first symbols by name that have correlations on the last ten days."""
         return [row[0] for row in await self._fetch(_CORRELATED, None, limit)]
 
-    async def read_sparks(self, symbols: Sequence[str], timeframe: str, points: int) -> list[Cells]:
-        """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first."""
-        return await self._fetch(_SPARKS, list(symbols), timeframe, points)
+    async def read_newest(self, symbols: Sequence[str], timeframe: str | None, points: int) -> list[Cells]:
+        """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first.
 
-    async def read_observed(self, series: Sequence[str], points: int) -> list[Cells]:
-        """Return symbol, start, value, source and replay of the newest observations of each series."""
-        return await self._fetch(_OBSERVED, list(series), points)
+        Without a timeframe, those of observations, with their value for the close.
+        """
+        if timeframe is None:
+            return await self._fetch(_NEWEST_OBSERVATIONS, list(symbols), points)
+        return await self._fetch(_NEWEST_BARS, list(symbols), points, timeframe)
 
     async def read_downloads(self, limit: int) -> list[Download]:
         """Return the last requests to sources, the newest first."""
@@ -334,12 +327,12 @@ def explain(error: BaseException) -> str:
     return f"the database is away ({kind})" if is_away else f"the database refused: {kind}"
 
 
-def _select_range(table: TableSchema, names: Sequence[str]) -> str:
+def _select_range(table: TableSchema) -> str:
     """Return the SELECT of rows by all columns of the key but `start`, bounds of that, and the most rows."""
     key = [f"{name} = ${n}" for n, name in enumerate(table.key[:-1], 1)]
     first, end, most = (f"${len(key) + n}" for n in (1, 2, 3))
     return f"""
-select {table.list_selected(names)} from {table.name} where {" and ".join(key)}
+select {table.list_selected(table.answered)} from {table.name} where {" and ".join(key)}
 and ({first}::bigint is null or start >= to_timestamp({first}::bigint / 1000.0))
 and ({end}::bigint is null or start < to_timestamp({end}::bigint / 1000.0))
 order by start desc limit {most}"""  # noqa: S608 - our own names

@@ -9,15 +9,14 @@ from typing import Final
 from services.board.market.charts import FoundChart
 from services.board.market.live import CLOSE, REPLAY, Chart
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
-from services.board.market.tables import AnswerTable, make_columns
+from services.board.market.tables import AnswerTable
 from services.market.records import DAY_MS, TIMEFRAME_SEC
 from services.market.sessions import OutsideCalendarError, Session, TradingDay
-from services.tables.rows import BAR_CELLS, Cells, ColumnType
+from services.tables.rows import Cells, ColumnType
 from services.tables.tables import BAR_TABLE
 
 MAX_GAPS: Final = 1000
-BAR_COLUMNS: Final = make_columns(BAR_TABLE, BAR_CELLS)
-FILLED_COLUMNS: Final = {**BAR_COLUMNS, "filled": ColumnType.FLAG}
+FILLED_COLUMNS: Final = {**BAR_TABLE.answered, "filled": ColumnType.FLAG}
 MAX_FILLED: Final = 5000  # the most rows of an answer that stand for missing bars
 
 
@@ -148,7 +147,7 @@ def make_bars(
         "gaps": None if session is None else listed,
     }
     if not fill:
-        return AnswerTable("bars", BAR_COLUMNS, rows, about)
+        return AnswerTable("bars", BAR_TABLE.answered, rows, about)
     return AnswerTable("bars", FILLED_COLUMNS, fill_gaps(rows, edges, timeframe, session), about)
 
 

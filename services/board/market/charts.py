@@ -24,15 +24,13 @@ from services.board.market.live import NEVER, Chart, LiveMarket, is_bar, merge_l
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
 from services.market.fields import MIN_MS
-from services.tables.rows import BAR_CELLS, BarRow, Cells
+from services.tables.rows import Cells
 from services.tables.tables import BAR_TABLE
 
 CHART_SEC: Final = 300  # how long the database's bars of a chart are kept
 PACK_LEVEL: Final = 1
 MAX_CHART_BYTES: Final = 1024 * 1024
 MAX_BASES: Final = 200
-MAX_ANSWERS: Final = 2000
-ANSWER_BYTES: Final = 64 * 1024 * 1024  # the most bytes of answers that are kept in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class ChartFinder:
         shelf = RedisShelf[Chart, ChartBase](
             find_bus,
             lambda chart: chart_key(*chart),
-            encode_base,
+            orjson.dumps,  # NEVER becomes null
             lambda _chart, text: parse_base(text),
             CHART_SEC,
             MAX_CHART_BYTES,
@@ -79,7 +77,7 @@ class ChartFinder:
 
     async def find_newest(self, symbol: str, timeframe: str, limit: int) -> FoundChart:
         base = await self.bases.find((symbol, timeframe), partial(self._read_archive, symbol, timeframe))
-        rows = merge_live(base.rows, self._list_live(symbol, timeframe), limit)
+        rows = merge_live(base.rows, self._live.list_bars(symbol, timeframe), limit)
         if self._live.covers(symbol, timeframe, base.archived_at):
             return FoundChart(rows, base.asset, keep_until=base.made_at + CHART_SEC)
         return FoundChart(rows, base.asset, _find_newest_start(base.rows))
@@ -88,21 +86,17 @@ class ChartFinder:
         """Return the page of bars that a query asks for. Raises DatabaseAwayError, QueryError."""
         archived_at = self._live.archived_at  # the database has more by the time it answers
         async with self._archive.limit_answer():
-            archived = await self._archive.read_range(BAR_TABLE, BAR_CELLS, (symbol, timeframe), query)
+            archived = await self._archive.read_range(BAR_TABLE, (symbol, timeframe), query)
             asset = await self._archive.find_asset(symbol) or ""
         first, end = query.from_ms, query.before_ms
         live = (
             one
-            for one in self._list_live(symbol, timeframe)
+            for one in self._live.list_bars(symbol, timeframe)
             if (first is None or one.start >= first) and (end is None or one.start < end)
         )
         is_whole = self._live.covers(symbol, timeframe, archived_at)
         whole_until = None if is_whole else _find_newest_start(archived)
         return FoundChart(merge_live(archived, live, query.limit), asset, whole_until)
-
-    def _list_live(self, symbol: str, timeframe: str) -> Sequence[BarRow]:
-        chart = self._live.find_chart(symbol, timeframe)
-        return () if chart is None else chart.list_bars()
 
     def _is_current(self, chart: Chart, base: ChartBase) -> bool:
         is_young = 0 <= time.time() - base.made_at < CHART_SEC
@@ -112,7 +106,7 @@ class ChartFinder:
         made_at, archived_at = time.time(), self._live.archived_at
         async with self._archive.limit_answer():
             newest = TableQuery(limit=ROWS)
-            rows = await self._archive.read_range(BAR_TABLE, BAR_CELLS, (symbol, timeframe), newest)
+            rows = await self._archive.read_range(BAR_TABLE, (symbol, timeframe), newest)
             return ChartBase(made_at, archived_at, await self._archive.find_asset(symbol) or "", rows)
 
 
@@ -129,13 +123,6 @@ def parse_base(text: bytes) -> ChartBase | None:
     except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
         return None
     return base if all(map(is_bar, base.rows)) else None
-
-
-def encode_base(base: ChartBase) -> bytes:
-    archived_at = None if base.archived_at == NEVER else base.archived_at
-    return orjson.dumps(
-        {"made_at": base.made_at, "archived_at": archived_at, "asset": base.asset, "rows": base.rows}
-    )
 
 
 @dataclass(frozen=True, slots=True)

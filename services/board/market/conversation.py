@@ -124,11 +124,12 @@ def find_cost(topic: str) -> int:
     return WIDE_COST if not rest or rest in TIMEFRAMES else 1
 
 
-async def serve_client(socket: WebSocket, hub: UpdateHub, market: Market) -> None:
+async def serve_client(socket: WebSocket, market: Market) -> None:
     """Accept a client that the guard let in, and speak with it until one of both ends it.
 
     One that breaks the rules, or too many, are disconnected. At the end it is dropped from the hub.
     """
+    hub = market.hub
     await socket.accept()
     try:
         follower = hub.join(socket.client.host if socket.client else "")
@@ -139,7 +140,7 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, market: Market) -> Non
         writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
         hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
         await _send(socket, orjson.dumps(hello))
-        reading = _read(socket, hub, follower, market, writing)
+        reading = _read(socket, follower, market, writing)
         await run_until_first(reading, _send_updates(socket, follower, writing))
     except Disconnect as end:
         await _close(socket, end)
@@ -149,9 +150,7 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, market: Market) -> Non
         hub.leave(follower)
 
 
-async def _read(
-    socket: WebSocket, hub: UpdateHub, follower: Follower, market: Market, writing: asyncio.Lock
-) -> None:
+async def _read(socket: WebSocket, follower: Follower, market: Market, writing: asyncio.Lock) -> None:
     """Do what the client's messages say; each spends from a limit of messages, and of topics.
 
     Raises Disconnect, or WebSocketDisconnect once the client goes.
@@ -173,9 +172,9 @@ async def _read(
             answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
         else:
             resume_cost = RESUME_COST if message.after is not None else 0
-            await _wait_for_topics(hub, follower, resume_cost + sum(map(find_cost, message.subscribe)))
+            await _wait_for_topics(market.hub, follower, resume_cost + sum(map(find_cost, message.subscribe)))
             await market.prepare_snapshots(message.subscribe)
-            answer = partial(_follow, hub, follower, message, market)
+            answer = partial(_follow, follower, message, market)
         async with writing:
             await _send(socket, answer())
 
@@ -189,7 +188,8 @@ async def _wait_for_topics(hub: UpdateHub, follower: Follower, count: int) -> No
         await asyncio.sleep(wait_sec)
 
 
-def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, market: Market) -> bytes:
+def _follow(follower: Follower, message: ClientMessage, market: Market) -> bytes:
+    hub = market.hub
     if message.interval_sec is not None:
         follower.interval_sec = message.interval_sec
     hub.unsubscribe(follower, message.unsubscribe)

@@ -12,7 +12,7 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.agent import Agent
@@ -56,8 +56,8 @@ from services.board.market.states import (
 from services.board.market.topics import TopicKind, name_topic
 from services.board.settings import BoardEnvironment
 from services.market.fields import EntryError
-from services.tables.rows import Cells, make_bar_row, make_indicator_row, make_quote_row
-from services.tables.tables import BAR_TABLE, INDICATOR_TABLE, QUOTE_TABLE
+from services.tables.rows import BarRow, Cells, IndicatorRow, QuoteRow
+from services.tables.tables import make_row
 
 BATCH: Final = 1000  # the most entries of a stream that are read at once
 SEED_ENTRIES: Final = 2000  # how many of the newest entries of each stream are read at the start
@@ -74,8 +74,8 @@ PUBLISHED: Final = (CHECKED_BARS, MARKET_QUOTES, MARKET_SERIES)
 NO_MARKET: Final = "the truth has no service that publishes a market"
 ARCHIVE: Final = "archive"  # the service that writes the streams into the database, and its group
 
-Take = Callable[[bytes, dict[bytes, bytes], float], None]
-"""Keeps an entry of a stream: its id, its fields, when it was added (epoch seconds). Raises EntryError."""
+Take = Callable[[Any, float], None]
+"""Keeps the row of an entry of a stream, and when that was added (epoch seconds)."""
 log = logs.get("board")
 
 
@@ -139,7 +139,7 @@ class MarketFeed:
             return None
 
     async def run(self) -> None:
-        takers = {
+        takers: dict[str, Take] = {
             CHECKED_BARS: self._take_bar,
             MARKET_QUOTES: self._take_quote,
             INDICATORS: self._take_values,
@@ -200,7 +200,8 @@ class MarketFeed:
             try:
                 if entry.fields is None:
                     raise EntryError("too long")  # noqa: TRY301 - counted with those that can't be parsed
-                take(entry.id, entry.fields, _bound_time(find_entry_time(entry.id), now))
+                _, row, _ = make_row(stream, entry.id, entry.fields, now)
+                take(row, _bound_time(find_entry_time(entry.id), now))
             except EntryError as error:
                 self._note_invalid(stream, entry, str(error))
             except Exception as error:  # noqa: BLE001 - one entry must not end the board
@@ -221,26 +222,20 @@ class MarketFeed:
             log.error("market.feed_failed", of=what, exc_info=error)
         return f"{what} can't be read: {name}"
 
-    def _take_bar(self, ident: bytes, fields: dict[bytes, bytes], at: float) -> None:
-        one, _ = make_bar_row(ident, fields)
-        BAR_TABLE.require_past(one, 1000 * time.time())
+    def _take_bar(self, one: BarRow, at: float) -> None:
         if self._live.take_bar(one, at):
             topic = name_topic(TopicKind.BARS, one.symbol, one.timeframe)
             wider = name_topic(TopicKind.BARS, one.timeframe)
             body = dump_compact(describe_bar(one.cells))
             self._hub.publish(topic, body, subject=f"{topic}:{one.start}", wider=wider)
 
-    def _take_quote(self, ident: bytes, fields: dict[bytes, bytes], _at: float) -> None:
-        one, _ = make_quote_row(ident, fields)
-        QUOTE_TABLE.require_past(one, 1000 * time.time())
+    def _take_quote(self, one: QuoteRow, _at: float) -> None:
         if self._live.take_quote(one):
             topic = name_topic(TopicKind.QUOTES, one.symbol)
             self._hub.publish(topic, encode_quote(one.cells), wider=TopicKind.QUOTES)
             self._fresh_quotes[one.symbol] = one.cells
 
-    def _take_values(self, ident: bytes, fields: dict[bytes, bytes], _at: float) -> None:
-        one, _ = make_indicator_row(ident, fields)
-        INDICATOR_TABLE.require_past(one, 1000 * time.time())
+    def _take_values(self, one: IndicatorRow, _at: float) -> None:
         if self._live.take_values(one):
             topic = name_topic(TopicKind.INDICATORS, one.symbol, one.timeframe)
             self._hub.publish(topic, dump_compact(describe_values(one)), subject=f"{topic}:{one.start}")
@@ -297,14 +292,13 @@ class MarketFeed:
         by_symbol: dict[str, tuple[StoredSeries, ...]] = {}
         for one in series:
             by_symbol[one.symbol] = (*by_symbol.get(one.symbol, ()), one)
-        found = MarketStates(series, sources, parse_gate(raw_gate), broken, time.time(), by_symbol)
         known = {one.id: one for one in self.states.series}
         for one in series:
             before = known.get(one.id)
             if before is not one and before != one:
                 topic = TopicKind.SERIES
                 self._hub.publish(topic, dump_compact(one.as_json()), subject=f"{topic}:{one.id}")
-        self.states = found
+        self.states = MarketStates(series, sources, parse_gate(raw_gate), broken, time.time(), by_symbol)
 
 
 async def _read_newest(bus: Bus, stream: str) -> list[StreamEntry]:

@@ -13,16 +13,9 @@ from typing import Any, Final, get_args, get_type_hints
 
 import orjson
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.event import dump_compact
-from services.tables.rows import (
-    BAR_CELLS,
-    INDICATOR_CELLS,
-    QUOTE_CELLS,
-    BarRow,
-    Cells,
-    IndicatorRow,
-    QuoteRow,
-)
+from services.tables.rows import BAR_CELLS, QUOTE_CELLS, BarRow, Cells, IndicatorRow, QuoteRow
 from services.tables.tables import BAR_TABLE, INDICATOR_TABLE
 
 MAX_QUOTES: Final = 5000
@@ -52,7 +45,7 @@ def encode_quote(cells: Cells) -> bytes:
 
 
 def describe_values(one: IndicatorRow) -> dict[str, Any]:
-    named = dict(zip(INDICATOR_CELLS, one.cells, strict=True))
+    named = dict(zip(INDICATOR_TABLE.answered, one.cells, strict=True))
     return named | {"values": orjson.Fragment(one.values)}
 
 
@@ -181,6 +174,10 @@ class LiveMarket:
     def find_chart(self, symbol: str, timeframe: str) -> RecentBars | None:
         return self._charts.get((symbol, timeframe))
 
+    def list_bars(self, symbol: str, timeframe: str) -> list[BarRow]:
+        chart = self.find_chart(symbol, timeframe)
+        return [] if chart is None else chart.list_bars()
+
     def list_newest(self, timeframe: str) -> list[BarRow]:
         charts = (chart for (_, frame), chart in self._charts.items() if frame == timeframe)
         return [bar for chart in charts if (bar := chart.newest) is not None]
@@ -238,9 +235,5 @@ def _has_types(cells: Cells, types: Sequence[tuple[type, ...]]) -> bool:
 
 def parse_quote(symbol: str, text: bytes) -> Cells | None:
     """Return a quote as it is kept in Redis; None if the text is not a quote of this symbol."""
-    try:
-        value = orjson.loads(text) if len(text) <= MAX_QUOTE_BYTES else None
-        row = None if value is None else tuple(value[name] for name in QUOTE_CELLS)
-    except (orjson.JSONDecodeError, TypeError, KeyError):
-        return None
-    return row if row is not None and row[0] == symbol and _has_types(row, _QUOTE_TYPES) else None
+    row = tuple(map(parse_object(text, MAX_QUOTE_BYTES).get, QUOTE_CELLS))
+    return row if row[0] == symbol and _has_types(row, _QUOTE_TYPES) else None

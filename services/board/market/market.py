@@ -17,9 +17,7 @@ from services.board.market.archive_reader import ArchiveReader, DatabaseAwayErro
 from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
 from services.board.market.charts import (
-    ANSWER_BYTES,
     CHART_SEC,
-    MAX_ANSWERS,
     MAX_BASES,
     ChartFinder,
     EncodedAnswer,
@@ -47,6 +45,8 @@ from services.tables.rows import Cells
 
 SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others
 
+MAX_ANSWERS: Final = 2000
+ANSWER_BYTES: Final = 64 * 1024 * 1024  # the most bytes of answers that are kept in memory
 PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is newer comes from the streams
 MAX_PAST: Final = 64
 SHOWN_SEC: Final = 3600.0  # how long it is kept of what a tile was made; each page of the tile renews it
@@ -230,6 +230,5 @@ class Market:
         if not symbol:
             newest = self.live.list_newest(timeframe)
             return {one.symbol: describe_bar(one.cells) for one in newest}
-        chart = self.live.find_chart(symbol, timeframe)
-        bars = () if chart is None else chart.list_bars()[-SNAPSHOT_BARS:]
+        bars = self.live.list_bars(symbol, timeframe)[-SNAPSHOT_BARS:]
         return [describe_bar(one.cells) for one in bars]

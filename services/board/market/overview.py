@@ -4,7 +4,7 @@ A number is never without where it came from and when: a tile has the source and
 says since when its change counts. What is not known is null.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -77,69 +77,58 @@ class SeriesPast:
     points: tuple[Point, ...] = ()
     newest: KnownPrice | None = None
     daily: tuple[Point, ...] = ()
-    quote: KnownPrice | None = None
+    quote: QuoteRow | None = None
 
 
 async def _read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
-    if not series:
-        return {}
-    sparks: dict[str, list[Cells]] = {}
-    for timeframe, some in _group_by_timeframe(series).items():
-        sparks |= await _read_each(archive, some, timeframe, POINTS)
     priced = [one for one in series if one.kind != OBSERVATIONS]
-    newest: dict[str, list[Cells]] = {}
-    for timeframe in {one.timeframe or "1m" for one in priced}:
-        some = [one for one in priced if (one.timeframe or "1m") == timeframe]
-        newest |= await _read_each(archive, some, timeframe, 1)
-    days = await _read_each(archive, priced, "1d", 2)
+    sparks = await _read_each(archive, series, _find_spark_timeframe, POINTS)
+    newest = await _read_each(archive, priced, _find_timeframe, 1)
+    days = await _read_each(archive, priced, lambda _one: "1d", 2)
     quotes = await _read_quotes(archive, priced)
     return {
         one.id: make_past(
-            sparks.get(one.id, []),
-            newest.get(one.id, []),
-            days.get(one.id, []),
-            None if one.kind == OBSERVATIONS else quotes.get(one.symbol),
+            sparks[one.id], newest.get(one.id, []), days.get(one.id, []), quotes.get(one.symbol)
         )
         for one in series
     }
 
 
-async def _read_quotes(archive: ArchiveReader, series: Sequence[StoredSeries]) -> dict[str, KnownPrice]:
+async def _read_quotes(archive: ArchiveReader, series: Sequence[StoredSeries]) -> dict[str, QuoteRow]:
     symbols = sorted({one.symbol for one in series})
     rows = await archive.read_latest_quotes(symbols) if symbols else []
-    quotes = (QuoteRow(*row) for row in rows)
-    return {one.symbol: KnownPrice(one.at, one.price, one.source, one.replay) for one in quotes}
+    return {one.symbol: one for one in (QuoteRow(*row) for row in rows)}
 
 
 async def _read_each(
-    archive: ArchiveReader, series: Sequence[StoredSeries], timeframe: str | None, points: int
+    archive: ArchiveReader,
+    series: Sequence[StoredSeries],
+    find_timeframe: Callable[[StoredSeries], str | None],
+    points: int,
 ) -> dict[str, list[Cells]]:
-    """Return the newest bars of a timeframe, or for None observations, by the id of the series."""
-    symbols = sorted({one.symbol for one in series})
-    if not symbols:
-        return {}
-    if timeframe is None:
-        rows = await archive.read_observed(symbols, points)
-    else:
-        rows = await archive.read_sparks(symbols, timeframe, points)
-    by_symbol: dict[str, list[Cells]] = {}
-    for row in rows:
-        by_symbol.setdefault(row[0], []).append(row)
-    return {one.id: by_symbol.get(one.symbol, []) for one in series}
-
-
-def _group_by_timeframe(series: Iterable[StoredSeries]) -> dict[str | None, list[StoredSeries]]:
-    """Return the series by the timeframe of their sparklines; None is for observations."""
-    found: dict[str | None, list[StoredSeries]] = {}
+    """Return the newest bars of the timeframe of each series, or for None observations, by its id."""
+    wanted: dict[str | None, set[str]] = {}
     for one in series:
-        timeframe = one.timeframe or "1m"
-        spark = None if one.kind == OBSERVATIONS else _SPARK_TIMEFRAMES.get(timeframe, timeframe)
-        found.setdefault(spark, []).append(one)
-    return found
+        wanted.setdefault(find_timeframe(one), set()).add(one.symbol)
+    found: dict[tuple[str | None, str], list[Cells]] = {}
+    for timeframe, symbols in wanted.items():
+        for row in await archive.read_newest(sorted(symbols), timeframe, points):
+            found.setdefault((timeframe, row[0]), []).append(row)
+    return {one.id: found.get((find_timeframe(one), one.symbol), []) for one in series}
+
+
+def _find_timeframe(one: StoredSeries) -> str:
+    return one.timeframe or "1m"
+
+
+def _find_spark_timeframe(one: StoredSeries) -> str | None:
+    """Return the timeframe of the sparkline of a series; None for observations."""
+    timeframe = _find_timeframe(one)
+    return None if one.kind == OBSERVATIONS else _SPARK_TIMEFRAMES.get(timeframe, timeframe)
 
 
 def make_past(
-    sparks: Sequence[Cells], newest: Sequence[Cells], days: Sequence[Cells], quote: KnownPrice | None = None
+    sparks: Sequence[Cells], newest: Sequence[Cells], days: Sequence[Cells], quote: QuoteRow | None
 ) -> SeriesPast:
     """Return the past of a symbol from rows of symbol, start, value, source and replay, the newest first."""
     last = max((*sparks[:1], *newest[:1]), key=lambda row: row[1], default=None)
@@ -214,11 +203,9 @@ def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[
         found.append(replace(past.newest, is_daily=is_daily))
     if one.kind == OBSERVATIONS:
         return found
-    if past.quote is not None:
-        found.append(past.quote)
-    if (quote := live.quotes.get(one.symbol)) is not None:
-        found.append(KnownPrice(quote.at, quote.price, quote.source, quote.replay))
-    for timeframe in dict.fromkeys(("1m", one.timeframe or "1m")):
+    quotes = filter(None, (past.quote, live.quotes.get(one.symbol)))
+    found += [KnownPrice(quote.at, quote.price, quote.source, quote.replay) for quote in quotes]
+    for timeframe in dict.fromkeys(("1m", _find_timeframe(one))):
         chart = live.find_chart(one.symbol, timeframe)
         if chart is not None and (bar := chart.newest) is not None:
             found.append(KnownPrice(bar.start, bar.close, bar.source, bar.replay, timeframe == "1d"))

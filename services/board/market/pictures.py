@@ -1,7 +1,6 @@
 """Draw sparklines and format numbers of the market for its pages. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import quote
@@ -20,16 +19,10 @@ OLD_SEC: Final = 172_800  # from this age on the time itself says more than the 
 Point = tuple[int, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Sparkline:
-    """Hold a sparkline as paths in a picture of WIDTH by HEIGHT: the line, and the area below it."""
+def trace_sparkline(points: Sequence[Point]) -> tuple[str, str] | None:
+    """Return points as paths in a picture of WIDTH by HEIGHT: a line, and the area below it.
 
-    line: str
-    area: str
-
-
-def trace_sparkline(points: Sequence[Point]) -> Sparkline | None:
-    """Return the paths of points by the order of their times; None for less than two.
+    They are in the order of their times. Return None for less than two.
 
     Points stand side by side as the bars of a chart do. A step that is far longer than the usual one, such as
     a night or a gap, breaks the line, so that no price is shown where there was none.
@@ -55,7 +48,7 @@ def trace_sparkline(points: Sequence[Point]) -> Sparkline | None:
         + f"L{piece[-1][0]:g} {HEIGHT}Z"
         for piece in pieces
     )
-    return Sparkline(line, area)
+    return line, area
 
 
 def draw_sparkline(points: Sequence[Point], change: float | None = None) -> Markup:
@@ -66,11 +59,11 @@ def draw_sparkline(points: Sequence[Point], change: float | None = None) -> Mark
     traced = trace_sparkline(points)
     if traced is None:
         return Markup("")
-    direction = find_direction(change)
+    (line, area), direction = traced, find_direction(change)
     return Markup(  # noqa: S704 - made of numbers
         f'<svg class="spark {direction}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none"'
         ' aria-hidden="true">'
-        f'<path class="a" d="{traced.area}"/><path class="l" d="{traced.line}"/></svg>'
+        f'<path class="a" d="{area}"/><path class="l" d="{line}"/></svg>'
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, params
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.bus import BusError
@@ -30,9 +30,9 @@ from services.board.market.overview import (
     make_symbol_tile,
     make_tiles,
 )
-from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import GateState, StoredSeries, list_observations
 from services.board.market.topics import TopicKind, name_topic
+from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAMES
 
 NAV: Final = "/market"
@@ -77,14 +77,20 @@ class TileGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class MarketPage:
+class _Page:
+    """What every page of the market has."""
+
+    frame: Frame
+    notice: MarketNotice
+
+
+@dataclass(frozen=True, slots=True)
+class MarketPage(_Page):
     """The overview: the groups as small multiples."""
 
     template: ClassVar = "market_overview.html"
-    frame: Frame
-    notice: MarketNotice
+    tab: ClassVar = "/market"
     groups: tuple[TileGroup, ...]
-    tab: str = "/market"
 
     @property
     def every_sec(self) -> int:
@@ -124,19 +130,17 @@ OVERLAYS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class SymbolPage:
+class SymbolPage(_Page):
     """One symbol: its chart, its indicators, and who serves it."""
 
     template: ClassVar = "market_symbol.html"
-    frame: Frame
-    notice: MarketNotice
+    tab: ClassVar = ""
     symbol: str
     timeframe: str
     tile: TileView
     series: tuple[StoredSeries, ...] = ()
     timeframes: tuple[str, ...] = TIMEFRAMES
     overlays: tuple[Overlay, ...] = OVERLAYS
-    tab: str = ""
 
     @property
     def every_sec(self) -> int:
@@ -158,22 +162,20 @@ class QuarantinedView:
 
 
 @dataclass(frozen=True, slots=True)
-class SourcesPage:
+class SourcesPage(_Page):
     """The sources: their health and limits, the cascade in force, the quarantine, and the gate.
 
     `limits_away` says why it is not known what is left of the limits.
     """
 
     template: ClassVar = "market_sources.html"
-    frame: Frame
-    notice: MarketNotice
+    tab: ClassVar = "/market/sources"
     sources: tuple[SourceView, ...]
     series: tuple[StoredSeries, ...]
     quarantine: tuple[QuarantinedView, ...] = ()
     quarantined: int | None = None
     downloads: Sequence[Download] = ()
     limits_away: str | None = None
-    tab: str = "/market/sources"
 
     @property
     def fallbacks(self) -> tuple[FallbackCount, ...]:
@@ -181,25 +183,21 @@ class SourcesPage:
 
 
 @dataclass(frozen=True, slots=True)
-class CorrelationsPage:
+class CorrelationsPage(_Page):
     """The correlations of daily returns as a heat map."""
 
     template: ClassVar = "market_correlations.html"
-    frame: Frame
-    notice: MarketNotice
+    tab: ClassVar = "/market/correlations"
     heat: HeatMap
-    tab: str = "/market/correlations"
 
 
 @dataclass(frozen=True, slots=True)
-class EconomyPage:
+class EconomyPage(_Page):
     """The economic series, each with its latest values."""
 
     template: ClassVar = "market_economy.html"
-    frame: Frame
-    notice: MarketNotice
+    tab: ClassVar = "/market/economy"
     tiles: tuple[TileView, ...]
-    tab: str = "/market/economy"
 
     @property
     def every_sec(self) -> int:
@@ -217,9 +215,11 @@ def make_market_site(board: FleetBoard, market: Market, pages: PageStore) -> API
 def _add_overviews(site: APIRouter, board: FleetBoard, market: Market, pages: PageStore) -> None:
     """Add the pages that are kept, at most as long as the states that they show."""
 
-    async def answer(request: Request, title: str, make: MakePage) -> Response:
-        frame = await board.make_session_frame(request, title, NAV)
-        return await pages.answer(request, frame, market.states.read_at, lambda: make(frame))
+    def add_page(path: str, title: str, make: MakePage, *dependencies: params.Depends) -> None:
+        @site.get(path, dependencies=dependencies)
+        async def show(request: Request) -> Response:
+            frame = await board.make_session_frame(request, title, NAV)
+            return await pages.answer(request, frame, market.states.read_at, lambda: make(frame))
 
     async def make_overview(frame: Frame) -> PageModel:
         names = list_groups(market.states)
@@ -236,18 +236,6 @@ def _add_overviews(site: APIRouter, board: FleetBoard, market: Market, pages: Pa
         heat, away = await try_archive(market.find_heat_map(), HeatMap())
         return CorrelationsPage(frame, make_notice(market, away), heat)
 
-    @site.get("/market")
-    async def show_market(request: Request) -> Response:
-        return await answer(request, "Market", make_overview)
-
-    @site.get("/market/economy")
-    async def show_economy(request: Request) -> Response:
-        return await answer(request, "Economy", make_economy)
-
-    @site.get("/market/correlations", dependencies=[Depends(make_limit(market))])
-    async def show_correlations(request: Request) -> Response:
-        return await answer(request, "Correlations", make_correlations)
-
     async def make_sources(frame: Frame) -> PageModel:
         (downloads, away), (quarantine, count), (accounts, limits_away) = await asyncio.gather(
             try_archive(market.archive.read_downloads(DOWNLOADS), []),
@@ -259,17 +247,16 @@ def _add_overviews(site: APIRouter, board: FleetBoard, market: Market, pages: Pa
         series = sort_series(states.series)
         return SourcesPage(frame, notice, views, series, quarantine, count, downloads, limits_away)
 
-    @site.get("/market/sources")
-    async def show_sources(request: Request) -> Response:
-        return await answer(request, "Sources", make_sources)
+    add_page("/market", "Market", make_overview)
+    add_page("/market/economy", "Economy", make_economy)
+    add_page("/market/correlations", "Correlations", make_correlations, Depends(make_limit(market)))
+    add_page("/market/sources", "Sources", make_sources)
 
 
 def _add_symbol(site: APIRouter, board: FleetBoard, market: Market) -> None:
     @site.get("/market/symbol/{symbol:path}")  # of one tile, so it is not kept
     async def show_symbol(symbol: str, request: Request, timeframe: Text = "") -> Response:
-        try:
-            require_symbol(symbol)
-        except QueryError:
+        if SYMBOL.fullmatch(symbol) is None:
             return board.templates.answer_error(
                 404, "No such symbol", f"{escape_text(symbol[:100])} is not a symbol."
             )

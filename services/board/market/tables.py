@@ -8,7 +8,7 @@ import csv
 import io
 import itertools
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -17,8 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from services.board.market.query import TableFormat
-from services.tables.rows import ColumnType
-from services.tables.tables import TableSchema
+from services.tables.rows import ColumnType, find_polars_type
 
 JSON_TYPE: Final = "application/json"
 CSV_TYPE: Final = "text/csv; charset=utf-8"
@@ -26,10 +25,6 @@ ARROW_TYPE: Final = "application/vnd.apache.arrow.file"
 MAX_SHIFT: Final = 5
 """How many rows at the begin of a table may be gone from it since it was encoded last."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def make_columns(table: TableSchema, names: Iterable[str]) -> Mapping[str, ColumnType]:
-    return {name: table.types[name] for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +96,8 @@ def _find_same(rows: Sequence[Any], before: Sequence[Any]) -> tuple[int, int]:
 def _encode_csv(table: AnswerTable) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names, cells = _flatten(table)
-    writer.writerow(names)
+    cells = _flatten(table)
+    writer.writerow(name for name, _, _ in cells)
     formats = [_CSV_CELLS.get(kind, lambda value: value) for _, kind, _ in cells]
     for row in table.rows:
         writer.writerow(
@@ -116,23 +111,14 @@ def _encode_arrow(table: AnswerTable) -> bytes:
     """Return a table as an Arrow file. The library is imported by the first request for one."""
     import polars as pl  # noqa: PLC0415 - 30 MB that most boards never need
 
-    types: dict[ColumnType, Any] = {
-        ColumnType.TEXT: pl.String,
-        ColumnType.NUMBER: pl.Float64,
-        ColumnType.COUNT: pl.Int64,
-        ColumnType.FLAG: pl.Boolean,
-        ColumnType.TIME: pl.Int64,
-        ColumnType.DATE: pl.String,
-    }
-    _, cells = _flatten(table)
+    cells = _flatten(table)
     frame = pl.DataFrame(
         [
-            pl.Series(name, [read(row) for row in table.rows], dtype=types[kind], strict=False)
+            pl.Series(
+                name, [read(row) for row in table.rows], dtype=find_polars_type(pl, kind, "ms"), strict=False
+            )
             for name, kind, read in cells
         ]
-    ).with_columns(
-        *(pl.col(name).cast(pl.Datetime("ms", "UTC")) for name, kind, _ in cells if kind is ColumnType.TIME),
-        *(pl.col(name).str.to_date() for name, kind, _ in cells if kind is ColumnType.DATE),
     )
     target = io.BytesIO()
     frame.write_ipc(target)
@@ -142,15 +128,15 @@ def _encode_arrow(table: AnswerTable) -> bytes:
 Cell = tuple[str, ColumnType, Callable[[Sequence[Any]], Any]]
 
 
-def _flatten(table: AnswerTable) -> tuple[list[str], list[Cell]]:
-    """Return the names and the cells of a table in which each value of a JSON column has its own column."""
+def _flatten(table: AnswerTable) -> list[Cell]:
+    """Return the cells of a table in which each value of a JSON column has its own column."""
     cells: list[Cell] = []
     for index, (column, kind) in enumerate(table.columns.items()):
         if kind is ColumnType.JSON:
             cells += ((name, ColumnType.NUMBER, _read_value(index, name)) for name in table.values)
         else:
             cells.append((column, kind, itemgetter(index)))
-    return [name for name, _, _ in cells], cells
+    return cells
 
 
 def _read_value(index: int, name: str) -> Callable[[Sequence[Any]], Any]:

@@ -1,8 +1,6 @@
 """Name the answers to pings: statuses and texts as Healthchecks has them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
 from math import ceil
 from typing import Final
 
@@ -23,16 +21,8 @@ class PingAnswer:
         return headers
 
 
-def make_head(answer: PingAnswer, more: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the status line and the headers of an answer, with `more` headers, as HTTP/1.1 has them."""
-    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}".encode()]
-    lines += [b"%b: %b" % header for header in (*answer.make_headers(), *more)]
-    return b"".join(line + b"\r\n" for line in lines)
-
-
 OK: Final = PingAnswer(200, b"OK")
 CREATED: Final = PingAnswer(201, b"Created")
-NO_CONTENT: Final = PingAnswer(204, b"")
 BAD_URL: Final = PingAnswer(400, b"invalid url format")
 BAD_UUID: Final = PingAnswer(400, b"invalid uuid format")
 NOT_FOUND: Final = PingAnswer(404, b"not found")
@@ -42,10 +32,6 @@ TOO_LARGE: Final = PingAnswer(413, b"body too large")
 NO_BUS: Final = PingAnswer(503, b"no bus took the ping", 5.0)
 TOO_MANY: Final = PingAnswer(503, b"too many pings wait", 1.0)
 NOT_READY: Final = PingAnswer(503, b"the keys can't be read now", 1.0)
-
-
-def make_rate_limited(wait_sec: float) -> PingAnswer:
-    return PingAnswer(429, b"rate limited", wait_sec)
 
 
 class RefusedPingError(Exception):

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import pings_key
+from marketswarm.pages import split_pages
 from marketswarm.pings import PINGS_KEPT, JobPing, PingForm, PingKind, parse_ping
 from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.alerts import AlertView
@@ -34,16 +35,8 @@ _STATUSES: Final[Mapping[ServiceState, str]] = {
 }
 _FILTERS: Final[Mapping[str, Any]] = {
     "manual_resume": False,  # the next ping ends a pause
-    "methods": "",
-    "subject": "",
-    "subject_fail": "",
-    "start_kw": "",
-    "success_kw": "",
-    "failure_kw": "",
-    "filter_subject": False,
-    "filter_body": False,
-    "filter_http_body": False,
-    "filter_default_fail": False,
+    **dict.fromkeys(("methods", "subject", "subject_fail", "start_kw", "success_kw", "failure_kw"), ""),
+    **dict.fromkeys(("filter_subject", "filter_body", "filter_http_body", "filter_default_fail"), False),
 }
 """What Healthchecks can be told to do with a ping, and the board does not."""
 _FLIPS: Final = ("heartbeat_miss", "heartbeat_ok", "heartbeat_unwatched")
@@ -70,8 +63,7 @@ async def read_pings(bus: Bus, svc: str) -> StoredPings:
 async def read_last_pings(bus: Bus, services: Sequence[str]) -> dict[str, StoredPings]:
     """Return the last few pings of services on one bus, by service, without bodies. Raises BusError."""
     found: dict[str, StoredPings] = {}
-    for at in range(0, len(services), SERVICES_AT_ONCE):
-        some = services[at : at + SERVICES_AT_ONCE]
+    for some in split_pages(services, SERVICES_AT_ONCE):
         found.update(zip(some, await _read(bus, some, LAST, ""), strict=True))
     return found
 

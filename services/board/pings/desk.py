@@ -11,20 +11,14 @@ from marketswarm.bus import Bus, NoBusError
 from marketswarm.operator.silences import MAX_SILENCE_SEC, Silence, read_silences
 from marketswarm.operator.tokens import Token, hash_ping_secret
 from marketswarm.pings import JobPing, PingKind
+from marketswarm.truth import Watch
 from marketswarm.truth.model import SERVICE_NAME
 from marketswarm.web.limits import RateLimiter, RefusedError
 from marketswarm.web.tokens import Client
 from services.board.actions.steering import SilenceBody, Steering
 from services.board.fleet.snapshot import FleetSnapshot
-from services.board.pings.answers import (
-    NO_BUS,
-    NOT_FOUND,
-    NOT_READY,
-    PingAnswer,
-    RefusedPingError,
-    make_rate_limited,
-)
-from services.board.pings.directory import NOT_PINGED, PingDestination, PingDirectory
+from services.board.pings.answers import NO_BUS, NOT_FOUND, NOT_READY, PingAnswer, RefusedPingError
+from services.board.pings.directory import NOT_PINGED, PingDirectory
 from services.board.pings.key_ring import KeyRing, KnownKey
 from services.board.pings.writer import PingWriter
 
@@ -50,6 +44,13 @@ AddService = Callable[[str, str], Awaitable[bool]]
 """Adds a service to the truth by its name, for an author; returns False if the truth has it already."""
 
 
+def spend_turn(limiter: RateLimiter, key: str) -> None:
+    """Use up one of the turns that a limiter leaves to `key`. Raises RefusedPingError, 429, without any."""
+    wait_sec = limiter.take(key, time.monotonic())
+    if wait_sec:
+        raise RefusedPingError(PingAnswer(429, b"rate limited", wait_sec))
+
+
 class ServiceCreator:
     """Adds the service that a ping names with `?create=1`, if the truth lets the board change it.
 
@@ -69,9 +70,7 @@ class ServiceCreator:
         """
         if SERVICE_NAME.fullmatch(slug) is None or slug in _REFUSED:
             raise RefusedPingError(NOT_FOUND)
-        wait_sec = self._limiter.take(key, time.monotonic())
-        if wait_sec:
-            raise RefusedPingError(make_rate_limited(wait_sec))
+        spend_turn(self._limiter, key)
         is_added = False
         try:
             try:
@@ -169,7 +168,7 @@ class PingDesk:
         self._pings = RateLimiter(PINGS, PINGS_PER_SEC)
         self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
 
-    async def find_destination(self, secret: str, slug: str | None, client: str) -> PingDestination:
+    async def find_destination(self, secret: str, slug: str | None, client: str) -> Watch:
         """Return the service that a secret allows, and that `slug` names if it is given.
 
         Raises RefusedPingError; a secret that is not known is counted against the client's address.
@@ -185,13 +184,11 @@ class PingDesk:
             return await self.keys.find_key(secret, time.time())
         except RefusedPingError as refused:
             if refused.answer is NOT_FOUND:
-                wait_sec = self._failures.take(client, time.monotonic())
-                if wait_sec:
-                    raise RefusedPingError(make_rate_limited(wait_sec)) from None
+                spend_turn(self._failures, client)
                 log.warning("board.ping_key_refused", client=client)
             raise
 
-    def find_by_key(self, key: KnownKey, slug: str | None) -> PingDestination:
+    def find_by_key(self, key: KnownKey, slug: str | None) -> Watch:
         directory = self._find_directory()
         if key.svc is None:
             return directory.find_slug(slug or "")  # no service has an empty slug
@@ -200,7 +197,7 @@ class PingDesk:
             raise RefusedPingError(NOT_FOUND)
         return found
 
-    async def create_destination(self, secret: str, slug: str) -> PingDestination:
+    async def create_destination(self, secret: str, slug: str) -> Watch:
         """Add it to the truth, which only a key for every service allows. Raises RefusedPingError."""
 
         def is_known() -> bool:
@@ -214,14 +211,12 @@ class PingDesk:
         # once more, because the key may have been revoked meanwhile
         return self.find_by_key(await self.keys.find_key(secret, time.time()), slug)
 
-    async def take(self, ping: JobPing, to: PingDestination) -> None:
+    async def take(self, ping: JobPing, to: Watch) -> None:
         """Write a ping; return once its bus has stored it and the pause that it ends has ended.
 
         Raises RefusedPingError.
         """
-        wait_sec = self._pings.take(to.svc, time.monotonic())
-        if wait_sec:
-            raise RefusedPingError(make_rate_limited(wait_sec))
+        spend_turn(self._pings, to.svc)
         await self.writer.write(ping, to)
         if self.pauses is None or ping.kind not in _ENDS_PAUSE or not self.pauses.may_be_paused(to.svc):
             return

@@ -4,10 +4,9 @@ The slug of a service is its name in lower case; `_` and `.` in it may be writte
 services have is ambiguous, unless it is the name of one of them.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.truth import HEALER, Truth
+from marketswarm.truth import HEALER, Truth, Watch
 from services.board.pings.answers import AMBIGUOUS, NOT_FOUND, RefusedPingError
 
 NOT_PINGED: Final = frozenset({HEALER, "sentinel", "notifier"})
@@ -15,32 +14,18 @@ NOT_PINGED: Final = frozenset({HEALER, "sentinel", "notifier"})
 _FOLDED: Final = str.maketrans("_.", "--")
 
 
-@dataclass(frozen=True, slots=True)
-class PingDestination:
-    """Where the beats of a service go, by the truth; `timeout_sec` is its timeout."""
-
-    svc: str
-    bus: str
-    channel: str
-    timeout_sec: float
-
-
 class PingDirectory:
     """The services of one truth that can be pinged, by name and by slug."""
 
     def __init__(self, truth: Truth) -> None:
-        self.by_name = {
-            watch.svc: PingDestination(watch.svc, watch.bus, watch.channel, watch.timeout_sec)
-            for watch in truth.watched()
-            if watch.svc not in NOT_PINGED
-        }
+        self.by_name = {watch.svc: watch for watch in truth.watched() if watch.svc not in NOT_PINGED}
         self._by_lower: dict[str, list[str]] = {}
         self._by_folded: dict[str, list[str]] = {}
         for svc in self.by_name:
             self._by_lower.setdefault(svc.lower(), []).append(svc)
             self._by_folded.setdefault(fold_name(svc), []).append(svc)
 
-    def find_slug(self, slug: str) -> PingDestination:
+    def find_slug(self, slug: str) -> Watch:
         names = self._by_lower.get(slug) or self._by_folded.get(fold_name(slug)) or ()
         if not names:
             raise RefusedPingError(NOT_FOUND)

@@ -5,29 +5,20 @@ sent is the secret in that address alone, and the page's rules on who may read d
 sizes and headers do. A ping is answered with 200 only when the bus has it.
 """
 
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from marketswarm.pings import MAX_BODY_BYTES, JobPing
+from marketswarm.pings import MAX_BODY_BYTES
+from marketswarm.truth import Watch
 from marketswarm.web.guard import HEADERS, SiteRules, find_refusal
 from marketswarm.web.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
 from marketswarm.web.tokens import find_address
-from services.board.pings.answers import (
-    BAD_METHOD,
-    CREATED,
-    NO_CONTENT,
-    NOT_FOUND,
-    OK,
-    PingAnswer,
-    RefusedPingError,
-    make_head,
-)
+from services.board.pings.answers import BAD_METHOD, CREATED, NOT_FOUND, OK, PingAnswer, RefusedPingError
 from services.board.pings.desk import PingDesk
-from services.board.pings.directory import PingDestination
 from services.board.pings.management import ManagementApi
 from services.board.pings.other_gates import ALERTMANAGER_PATH, KUMA_PREFIX, OtherGates, find_gatus_key
 from services.board.pings.requests import (
@@ -37,7 +28,7 @@ from services.board.pings.requests import (
     PingBody,
     announces_body,
     announces_too_much,
-    find_header,
+    make_ping,
     parse_ping_path,
     parse_query,
     parse_run_id,
@@ -61,11 +52,18 @@ _PREFLIGHT: Final = (
     (b"access-control-allow-headers", b"X-Api-Key"),
     (b"access-control-max-age", b"600"),
 )
+_NO_CONTENT: Final = PingAnswer(204, b"")
+"""The answer to a preflight request."""
+
+
+def make_head(answer: PingAnswer, more: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the status line and the headers of an answer, with `more` headers, as HTTP/1.1 has them."""
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}".encode()]
+    lines += [b"%b: %b" % header for header in (*answer.make_headers(), *more)]
+    return b"".join(line + b"\r\n" for line in lines)
 
 
 _OK_HEAD: Final = make_head(OK, _ALL_HEADERS)
-
-
 PathAnswer = Callable[[Scope, Receive], Awaitable[PingAnswer]]
 """Answers the requests of one form of pings. Raises RefusedPingError."""
 
@@ -118,44 +116,29 @@ class PingGate:
         refusal = find_refusal(scope, self._rules, MAX_HEAD_BYTES)
         if refusal is not None and (refusal[0] != 413 or announces_too_much(scope["headers"])):
             return PingAnswer(refusal[0], f"{refusal[1]}\n".encode())
-        return NO_CONTENT if scope["method"] == "OPTIONS" else None
+        return _NO_CONTENT if scope["method"] == "OPTIONS" else None
 
     async def _answer_ping(self, scope: Scope, receive: Receive) -> PingAnswer:
         """Store the ping that a request asks for, and create its check if the request may.
 
         Raise RefusedPingError if it is not a ping, its key is unknown, or there are too many.
         """
-        method = scope["method"]
-        if method not in _METHODS:
+        if scope["method"] not in _METHODS:
             raise RefusedPingError(BAD_METHOD)
-        client = find_address(scope)
         address = parse_ping_path(scope["path"])
         fields = parse_query(scope["query_string"])
-        to = await self._find_destination(address, client, may_create=fields.get("create") == "1")
+        may_create = fields.get("create") == "1"
+        to = await self._find_destination(address, find_address(scope), may_create=may_create)
         rid = parse_run_id(fields)
-        headers = scope["headers"]
-        body = await read_ping_body(receive) if announces_body(headers) else _NO_BODY
-        ping = JobPing(
-            kind=address.kind,
-            ts=time.time(),
-            rid=rid,
-            exit_code=address.exit_code,
-            method=method,
-            client=client,
-            user_agent=find_header(headers, b"user-agent"),
-            body=body.tail,
-            head=body.head,
-            size=body.size,
-        )
+        body = await read_ping_body(receive) if announces_body(scope["headers"]) else _NO_BODY
+        ping = make_ping(scope, address.kind, body, rid=rid, exit_code=address.exit_code)
         is_new = to is None
         await self._desk.take(
             ping, to or await self._desk.create_destination(address.secret, address.slug or "")
         )
         return CREATED if is_new else OK
 
-    async def _find_destination(
-        self, address: PingAddress, client: str, *, may_create: bool
-    ) -> PingDestination | None:
+    async def _find_destination(self, address: PingAddress, client: str, *, may_create: bool) -> Watch | None:
         """Return the service of an address; None if it is to be created. Raises RefusedPingError."""
         try:
             return await self._desk.find_destination(address.secret, address.slug, client)
@@ -167,7 +150,7 @@ class PingGate:
 
 async def _send_answer(answer: PingAnswer, scope: Scope, send: Send) -> None:
     """Send an answer, in one write where the server can do that: clients ping by the thousand."""
-    more = (*_ALL_HEADERS, *_PREFLIGHT) if answer is NO_CONTENT else _ALL_HEADERS
+    more = (*_ALL_HEADERS, *_PREFLIGHT) if answer is _NO_CONTENT else _ALL_HEADERS
     send_whole: WholeAnswer | None = scope.get("extensions", _NOTHING).get(WHOLE_ANSWER)
     if send_whole is not None:
         await send_whole(_OK_HEAD if answer is OK else make_head(answer, more), answer.body)

@@ -104,10 +104,7 @@ class CheckCodes:
 
     def find_code(self, text: str) -> str | None:
         """Return the service with this UUID, or None. Raise RefusedPingError while not all are made."""
-        svc = self.match_code(text)
-        if svc is None and not self._is_made:
-            raise RefusedPingError(NOT_READY)
-        return svc
+        return self._require_made(self.match_code(text))
 
     def match_code(self, text: str) -> str | None:
         """Return the service with this UUID among the codes that are made so far, or None."""
@@ -120,10 +117,9 @@ class CheckCodes:
 
     def find_unique_key(self, text: str) -> str | None:
         """Return the service with this unique key (40 hexadecimal digits), or None. Raises as `find_code`."""
-        return self._find(bytes.fromhex(text))
+        return self._require_made(self._by_key.get(bytes.fromhex(text)))
 
-    def _find(self, key: bytes) -> str | None:
-        svc = self._by_key.get(key)
+    def _require_made(self, svc: str | None) -> str | None:
         if svc is None and not self._is_made:
             raise RefusedPingError(NOT_READY)
         return svc

@@ -250,7 +250,7 @@ async def _read_document(scope: Scope, receive: Receive) -> dict[str, Any]:
     """Return the object in the body of a POST; an empty one without a body. Raises RefusedPingError."""
     if scope["method"] != "POST":
         return {}
-    body, _ = await read_body(receive, MAX_BODY_BYTES)
+    body = await read_body(receive, MAX_BODY_BYTES)
     if not body:
         return {}
     try:

@@ -10,21 +10,23 @@ import orjson
 from starlette.types import Receive, Scope
 
 from marketswarm import log as logs
+from marketswarm.bus.stored_values import get_object, parse_object
 from marketswarm.operator.tokens import is_key_text, normalize_uuid
 from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.tasks import gather_all
 from marketswarm.text import extract_line
+from marketswarm.truth import Watch
 from marketswarm.web.limits import RateLimiter
 from marketswarm.web.tokens import find_address
 from services.board.pings.answers import AMBIGUOUS, BAD_METHOD, NOT_FOUND, PingAnswer, RefusedPingError
 from services.board.pings.desk import PingDesk
-from services.board.pings.directory import PingDestination
 from services.board.pings.key_ring import KnownKey
 from services.board.pings.requests import (
     MAX_BYTES,
     announces_body,
     cut_body,
     find_header,
+    make_ping,
     parse_query,
     read_body,
 )
@@ -38,8 +40,6 @@ _GATUS_PATH: Final = re.compile(r"/api/v1/endpoints/([^/]{1,200})/external/?")
 _JSON: Final = b"application/json"
 _DURATION: Final = re.compile(r"([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+")
 _BEARER: Final = "Bearer "
-KUMA_OK: Final = PingAnswer(200, b'{"ok":true}', content_type=_JSON)
-GATUS_OK: Final = PingAnswer(200, b"")
 NAMES_LOGGED: Final = 10  # how many unknown names a line of the log has
 MAX_NAME_CHARS: Final = 100
 _INVALID_TOKEN: Final = PingAnswer(401, b"invalid token")
@@ -119,11 +119,7 @@ def parse_alertmanager(body: bytes) -> list[FormPing]:
     The label `svc` names the service, or `alertname` if `svc` is missing. The slug is empty if both are, or
     the status. An alert that is resolved is a success.
     """
-    try:
-        found: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        found = None
-    alerts = found.get("alerts") if isinstance(found, dict) else None
+    alerts = parse_object(body).get("alerts")
     if not isinstance(alerts, list) or len(alerts) > MAX_ALERTS:
         raise RefusedPingError(PingAnswer(400, b"not a webhook of version 4: it has no list of alerts"))
     return [_parse_alert(alert) for alert in alerts]
@@ -156,8 +152,7 @@ def join_alerts(alerts: Sequence[FormPing]) -> FormPing:
 
 
 def _keep_texts(value: Any) -> dict[str, str]:
-    items = value.items() if isinstance(value, dict) else ()
-    return {key: text for key, text in items if isinstance(text, str)}
+    return {key: text for key, text in get_object(value).items() if isinstance(text, str)}
 
 
 class OtherGates:
@@ -175,13 +170,13 @@ class OtherGates:
                 raise RefusedPingError(NOT_FOUND)  # noqa: TRY301 - answered in Kuma's form below
             to = await self._desk.find_destination(secret, None, find_address(scope))
             said = parse_kuma(parse_query(scope["query_string"]))
-            await self._desk.take(make_ping(scope, said, PingForm.KUMA), to)
+            await self._desk.take(_make_ping(scope, said, PingForm.KUMA), to)
         except RefusedPingError as refused:
             answer = refused.answer
             reason = "Monitor not found or not active." if answer is NOT_FOUND else answer.body.decode()
             body = orjson.dumps({"ok": False, "msg": reason})
             return PingAnswer(answer.status, body, answer.retry_sec, _JSON)
-        return KUMA_OK
+        return PingAnswer(200, b'{"ok":true}', content_type=_JSON)
 
     async def answer_gatus(self, scope: Scope, receive: Receive) -> PingAnswer:
         if scope["method"] != "POST":
@@ -198,8 +193,8 @@ class OtherGates:
                 if refused.answer is not NOT_FOUND:
                     raise
             else:
-                await self._desk.take(make_ping(scope, said, PingForm.GATUS), to)
-                return GATUS_OK
+                await self._desk.take(_make_ping(scope, said, PingForm.GATUS), to)
+                return PingAnswer(200, b"")
         raise RefusedPingError(NOT_FOUND)
 
     async def answer_alertmanager(self, scope: Scope, receive: Receive) -> PingAnswer:
@@ -212,9 +207,9 @@ class OtherGates:
             raise RefusedPingError(BAD_METHOD)
         secret = parse_bearer(find_header(scope["headers"], b"authorization"))
         await self._check_secret(secret, scope)
-        body, _ = await read_body(receive, MAX_BYTES)
+        body = await read_body(receive, MAX_BYTES)
         key = await self._check_secret(secret, scope)  # it may have been revoked meanwhile
-        found: dict[PingDestination, list[FormPing]] = {}
+        found: dict[Watch, list[FormPing]] = {}
         unknown: list[str] = []
         for said in parse_alertmanager(body):
             try:
@@ -225,7 +220,7 @@ class OtherGates:
                 unknown.append(said.slug or "")
         self._log_unknown(unknown, find_address(scope))
         takes = (
-            self._desk.take(make_ping(scope, join_alerts(alerts), PingForm.ALERTMANAGER), to)
+            self._desk.take(_make_ping(scope, join_alerts(alerts), PingForm.ALERTMANAGER), to)
             for to, alerts in found.items()
         )
         await gather_all(takes)
@@ -250,17 +245,6 @@ class OtherGates:
             ) from None
 
 
-def make_ping(scope: Scope, said: FormPing, form: PingForm) -> JobPing:
+def _make_ping(scope: Scope, said: FormPing, form: PingForm) -> JobPing:
     """Return the ping that a request says; its text is the ping's body."""
-    body = cut_body(said.text.encode("utf-8", "replace"))
-    return JobPing(
-        kind=said.kind,
-        ts=time.time(),
-        form=form,
-        method=scope["method"],
-        client=find_address(scope),
-        user_agent=find_header(scope["headers"], b"user-agent"),
-        body=body.tail,
-        head=body.head,
-        size=body.size,
-    )
+    return make_ping(scope, said.kind, cut_body(said.text.encode("utf-8", "replace")), form=form)

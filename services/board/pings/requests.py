@@ -7,18 +7,20 @@ The two ends of a body are kept; a body that is far too long is refused.
 """
 
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from marketswarm.beat import MAX_EXIT_CODE
 from marketswarm.operator.tokens import is_key_text, normalize_uuid
-from marketswarm.pings import PingKind
+from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.tail_buffer import TAIL_BYTES, TailBuffer
+from marketswarm.web.tokens import find_address
 from services.board.pings.answers import BAD_URL, BAD_UUID, NOT_FOUND, TOO_LARGE, RefusedPingError
 
 PREFIX: Final = "/ping/"
@@ -131,13 +133,12 @@ async def read_ping_body(receive: Receive) -> PingBody:
     return PingBody(tail.read(), head if tail.size > TAIL_BYTES else b"", tail.size)
 
 
-async def read_body(receive: Receive, keep_bytes: int) -> tuple[bytes, int]:
-    """Return the beginning of a body, and how many bytes it has. Raises as `read_ping_body` does."""
-    kept, size = bytearray(), 0
+async def read_body(receive: Receive, keep_bytes: int) -> bytes:
+    """Return the beginning of a body, and read all of it. Raises as `read_ping_body` does."""
+    kept = bytearray()
     async for piece in _read_pieces(receive):
-        size += len(piece)
         kept += piece[: max(0, keep_bytes - len(kept))]
-    return bytes(kept), size
+    return bytes(kept)
 
 
 async def _read_pieces(receive: Receive) -> AsyncIterator[bytes]:
@@ -161,3 +162,28 @@ def find_header(headers: RawHeaders, wanted: bytes) -> str:
         if name == wanted:
             found = value
     return found.decode("latin-1")
+
+
+def make_ping(
+    scope: Scope,
+    kind: PingKind,
+    body: PingBody,
+    *,
+    form: PingForm = PingForm.HEALTHCHECKS,
+    rid: str | None = None,
+    exit_code: int | None = None,
+) -> JobPing:
+    """Return the ping of a request, as received now."""
+    return JobPing(
+        kind=kind,
+        ts=time.time(),
+        form=form,
+        rid=rid,
+        exit_code=exit_code,
+        method=scope["method"],
+        client=find_address(scope),
+        user_agent=find_header(scope["headers"], b"user-agent"),
+        body=body.tail,
+        head=body.head,
+        size=body.size,
+    )

@@ -25,8 +25,8 @@ from marketswarm.pings import PINGS_KEPT, JobPing, PingKind, compute_kept_sec
 from marketswarm.redactor import Redactor, list_secrets
 from marketswarm.run_output import clean_output, find_last_line
 from marketswarm.text import decode_text, extract_line, format_duration
+from marketswarm.truth import Watch
 from services.board.pings.answers import NO_BUS, TOO_MANY, RefusedPingError
-from services.board.pings.directory import PingDestination
 
 MAX_WAITING: Final = 5_000  # how many pings may wait for one bus
 MAX_WAITING_BYTES: Final = 16 * 1024 * 1024  # how many bytes of bodies may wait for one bus
@@ -55,7 +55,7 @@ class _WaitingPing:
     """
 
     ping: JobPing
-    to: PingDestination
+    to: Watch
     done: asyncio.Future[None]
     body: bytes = b""
     started_at: float | None = None
@@ -110,7 +110,7 @@ class PingWriter:
     def waiting(self) -> int:
         return sum(len(queue.waiting) for queue in self._queues.values())
 
-    async def write(self, ping: JobPing, to: PingDestination) -> None:
+    async def write(self, ping: JobPing, to: Watch) -> None:
         """Write a ping; return once the bus of its service has stored it. Raises RefusedPingError.
 
         Secrets are removed from its body first, in a thread.

@@ -23,16 +23,16 @@ from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.answers import RefusedPingError
 from services.board.pings.directory import NOT_PINGED
 from services.board.pings.requests import PREFIX
-from services.board.truth.editor import ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_fields import FormField, list_form, parse_fields
-from services.board.truth.pages import TruthBoard, TruthReviewPage, read_seed_form, review_form
+from services.board.truth.pages import FormPage, TruthBoard, TruthReviewPage, read_seed_form, review_form
 
 NAV: Final = "/truth/add"
 JOB_SEC: Final = 3600.0
 """A service without a schedule that beats less often than this gets the lines of a job."""
 _COMMON: Final = ("tags", "severity")
-Place = Literal["", "elsewhere"]
+_ADD_JOB: Final = "marketswarm add job backup --schedule '0 3 * * *'"
+_ADD_DAEMON: Final = "marketswarm add daemon worker --every 60s"
 
 
 class Choice(StrEnum):
@@ -58,28 +58,21 @@ _TITLES: Final = {
     Choice.ELSEWHERE: "Add from another machine",
 }
 _COMMANDS: Final = {
-    Choice.JOB: ("marketswarm add job backup --schedule '0 3 * * *'",),
-    Choice.DAEMON: ("marketswarm add daemon worker --every 60s",),
+    Choice.JOB: (_ADD_JOB,),
+    Choice.DAEMON: (_ADD_DAEMON,),
     Choice.PAGE: ("marketswarm add page shop https://shop.example/health",),
-    Choice.ELSEWHERE: (
-        "marketswarm add job backup --schedule '0 3 * * *'",
-        "marketswarm add daemon worker --every 60s",
-    ),
+    Choice.ELSEWHERE: (_ADD_JOB, _ADD_DAEMON),
 }
 """The commands that do the same in a terminal, as examples."""
 
 
 @dataclass(frozen=True, slots=True)
-class AddPage:
+class AddPage(FormPage):
     """The form for one kind of thing, with what was typed and what is wrong with it."""
 
     template: ClassVar = "truth_add.html"
-    frame: Frame
     kind: Choice
     typed: dict[str, str]
-    problem: str = ""
-    errors: tuple[ProblemView, ...] = ()
-    may_edit: bool = False
     titles: ClassVar = _TITLES
 
     @property
@@ -126,7 +119,7 @@ def make_add_pages(board: TruthBoard) -> APIRouter:
         return board.fleet.templates.answer(await _review(board, frame, kind, form))
 
     @site.get("/truth/added")
-    async def show_added(request: Request, svc: str, place: Place = "") -> Response:
+    async def show_added(request: Request, svc: str, place: Literal["", "elsewhere"] = "") -> Response:
         frame = await board.fleet.make_session_frame(request, "Added", NAV)
         url = board.fleet.me.settings.board_public_url or f"{request.url.scheme}://{request.url.netloc}"
         return board.fleet.templates.answer(

@@ -123,9 +123,7 @@ async def _explain_refusal(editor: TruthEditor, error: RefusedError, raw: bytes)
         if error.status == HTTPStatus.PRECONDITION_FAILED:
             error.headers = {"ETag": _make_etag((await editor.read_in_force()).sha256)}
         if error.status == HTTPStatus.UNPROCESSABLE_ENTITY and (found := await editor.check(raw)).errors:
-            answer = answer_fresh({"detail": error.reason, "errors": found.errors})
-            answer.status_code = error.status
-            return answer
+            return answer_fresh({"detail": error.reason, "errors": found.errors}, error.status)
     raise error
 
 

@@ -5,12 +5,10 @@ force when it is seeded, and what others have changed meanwhile is not undone.
 """
 
 import shlex
-from dataclasses import fields as dataclass_fields
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import quote
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -57,6 +55,10 @@ class Verb(StrEnum):
     REMOVE = "remove"
 
 
+_SWITCHES: Final = {Verb.PAUSE: pause_entry, Verb.RESUME: resume_entry, Verb.REMOVE: remove_entry}
+"""What makes the changes that need only the name of an entry."""
+
+
 @dataclass(frozen=True, slots=True, config=STRICT)
 class EntryChange:
     """What is done to an entry of the truth. `fields` are for `add` and `edit`, and `kind` is for `add`.
@@ -73,22 +75,15 @@ class EntryChange:
 
     def apply(self, text: str) -> str:
         """Return the changed text of a valid document. Raises EditError."""
-        match self.verb:
-            case Verb.ADD:
-                return add_entry(text, self.kind, self.name, self.fields)
-            case Verb.EDIT:
-                return edit_entry(text, self.name, self.fields)
-            case Verb.PAUSE:
-                return pause_entry(text, self.name)
-            case Verb.RESUME:
-                return resume_entry(text, self.name)
-            case Verb.REMOVE:
-                return remove_entry(text, self.name)
+        if self.verb is Verb.ADD:
+            return add_entry(text, self.kind, self.name, self.fields)
+        if self.verb is Verb.EDIT:
+            return edit_entry(text, self.name, self.fields)
+        return _SWITCHES[self.verb](text, self.name)
 
     def encode(self) -> str:
         """Return the change as JSON in which no character hides others."""
-        found = {each.name: getattr(self, each.name) for each in dataclass_fields(self)}
-        return escape_json(orjson.dumps({**found, "fields": self.fields.list_given()})).decode()
+        return escape_json(_ADAPTER.dump_json(self, exclude_none=True)).decode()
 
     def write_command(self) -> str:
         """Return the command that does the same, each word quoted for a shell."""

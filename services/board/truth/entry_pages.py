@@ -13,16 +13,17 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.text import escape_text
-from marketswarm.truth.document_edit import MASSIVE, EditError, TruthEntry, page_name, read_entry
+from marketswarm.truth.document_edit import MASSIVE, EditError, TruthEntry, read_entry
+from marketswarm.truth.targets import find_probe_targets
 from marketswarm.web.limits import RefusedError
 from marketswarm.web.sessions import SentForm
 from services.board.fleet.frame import Frame
-from services.board.truth.editor import ProblemView
 from services.board.truth.entry_change import EntryChange, Verb
 from services.board.truth.entry_fields import FormField, format_field, list_form, parse_fields
 from services.board.truth.pages import (
     INVALID,
     NAV,
+    FormPage,
     TruthBoard,
     TruthReviewPage,
     read_seed_form,
@@ -47,7 +48,7 @@ _CHANGED: Final = "It was changed meanwhile. These are its values now; what you 
 
 
 @dataclass(frozen=True, slots=True)
-class EntryPage:
+class EntryPage(FormPage):
     """The form about one entry of the truth, with what was typed and what is wrong with it.
 
     Without a session that may seed there is no form, and so `typed` is empty. `base` is the digest of the
@@ -55,14 +56,10 @@ class EntryPage:
     """
 
     template: ClassVar = "truth_entry.html"
-    frame: Frame
     name: str
     entry: TruthEntry
     typed: dict[str, str]
     base: str = ""
-    problem: str = ""
-    errors: tuple[ProblemView, ...] = ()
-    may_edit: bool = False
     pages: tuple[str, ...] = ()
 
     @property
@@ -111,12 +108,12 @@ async def _make_page(board: TruthBoard, frame: Frame, name: str) -> EntryPage:
     page = EntryPage(frame, name, entry, {}, may_edit=board.editor.may_seed())
     if frame.session is None or not frame.session.may_seed:
         return page
-    section = current.truth.services.get(name) if name == MASSIVE else None
+    targets = find_probe_targets(current.truth) if name == MASSIVE else ()
     return replace(
         page,
         typed={field: format_field(value) for field, value in entry.fields.items()},
         base=_digest(entry),
-        pages=() if section is None else _list_pages(section.settings),
+        pages=tuple(each.svc for each in targets if each.svc.startswith(f"{MASSIVE}/")),
     )
 
 
@@ -143,9 +140,3 @@ def _fold(text: str) -> str:
 
 def _digest(entry: TruthEntry) -> str:
     return hashlib.sha256(orjson.dumps([entry.is_paused, dict(entry.fields)])).hexdigest()
-
-
-def _list_pages(settings: object) -> tuple[str, ...]:
-    targets = settings.get("targets") if isinstance(settings, dict) else None
-    names = [each.get("name") for each in targets or () if isinstance(each, dict)]
-    return tuple(page_name(each) for each in names if isinstance(each, str))

@@ -7,9 +7,9 @@ new difference is shown instead.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from http import HTTPStatus
-from typing import Annotated, Any, ClassVar, Final, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
@@ -45,8 +45,6 @@ TOO_LONG: Final = "The document is too long for this page: `marketswarm seed` an
 NAV: Final = "/truth"
 INVALID: Final = "the truth in force is not valid: this release can't change an entry of it"
 _REPLACED: Final = "The truth was changed meanwhile. This is the difference to what is in force now."
-F = TypeVar("F", bound=Any)
-"""The page of a form: a dataclass with a `frame`, a `problem` and `errors`."""
 Revision = Annotated[int, Query(ge=1, le=10**15)]
 
 
@@ -93,15 +91,29 @@ class TruthPage:
 
 
 @dataclass(frozen=True, slots=True)
-class TruthEditPage:
+class FormPage:
+    """A form that changes the truth, with what is wrong with what was typed.
+
+    `may_edit` says that the truth lets the board change it.
+    """
+
+    frame: Frame
+    _: KW_ONLY
+    problem: str = ""
+    errors: tuple[ProblemView, ...] = ()
+    may_edit: bool = False
+
+
+F = TypeVar("F", bound=FormPage)
+
+
+@dataclass(frozen=True, slots=True)
+class TruthEditPage(FormPage):
     """A document in a field, with its errors; `base` is the SHA-256 of the one that its author has seen."""
 
     template: ClassVar = "truth_edit.html"
-    frame: Frame
     text: str = ""
     base: str = ""
-    errors: tuple[ProblemView, ...] = ()
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +248,7 @@ async def _apply_change(board: TruthBoard, change: EntryChange, current: TruthIn
 async def make_truth_page(board: TruthBoard, frame: Frame, older: int | None, newer: int | None) -> TruthPage:
     """Return the page of the truth, with the difference of two revisions if both are known."""
     document = await read_document(board.fleet.buses, board.fleet.me.settings.truth_redis_key)
-    may_edit = board.editor.may_seed()
-    page = TruthPage(frame, document.text, may_edit=may_edit)
+    page = TruthPage(frame, document.text, may_edit=board.editor.may_seed())
     try:
         bus = board.fleet.me.bus(SYSTEM)
         page = replace(page, revisions=await read_revisions(bus))

@@ -21,7 +21,7 @@ from marketswarm.net.errors import ConnectionEnded, NetworkReason
 from marketswarm.net.http import HttpClient, HttpError
 from marketswarm.net.websocket import WebSocketSession
 from marketswarm.truth.env_policy import parse_destination
-from services.market.massive import ConnectionState, ProtocolMachine, Request, parse_rest_bar
+from services.market.massive import ConnectionState, ProtocolMachine, Request, make_bar
 from services.market.records import Bar
 from services.massive.market.gaps import MissingBars
 
@@ -74,7 +74,7 @@ class RestClient(HttpClient):
             results = page.get("results") or []
             if not isinstance(results, list):
                 raise RestError("malformed")
-            bars = (parse_rest_bar(gap.sym, item) for item in results if isinstance(item, dict))
+            bars = (make_bar(gap.sym, item.get("t"), item) for item in results if isinstance(item, dict))
             found.update((bar.start_ms, bar) for bar in bars if bar and gap.first <= bar.start_ms <= gap.last)
             following = page.get("next_url")
             if not following:

@@ -21,8 +21,8 @@ from services.archive.loop import (
     find_lag,
     require_url,
 )
-from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
-from services.archive.source_states import MAX_SOURCES, parse_source_states
+from services.archive.maintenance import MAX_SOURCES, parse_source_states
+from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
 
 
 def test_an_outage_names_the_stream_that_holds_for_the_shortest_time():
@@ -89,7 +89,7 @@ def test_the_truth_may_name_other_keys_by_their_last_word():
     assert {each.bus for each in streams.values()} == {"market-redis"}
     assert len(streams) == 6
     # by a position: the consumer group of the log is the notifier's alone
-    log, timelines, evidence = find_followed_streams(points)
+    log, timelines, evidence = find_streams(points, followed=True)
     assert (log.bus, log.key) == ("system-redis", "healer:alerts:log")
     assert (timelines.bus, timelines.key) == ("system-redis", "medic:incidents")
     assert (evidence.bus, evidence.key) == ("system-redis", "medic:evidence")

@@ -21,7 +21,7 @@ from marketswarm.operator.service_reports import (
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError, ServerFaultError
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import SYSTEM, parse_truth
-from services.archive import backup_desk, maintenance
+from services.archive import maintenance
 from services.archive.backup import Backup, BackupError
 from services.archive.maintenance import BACKUP_BACKOFF, Maintenance, MaintenanceJob
 from services.archive.metrics import ArchiveMetrics
@@ -129,8 +129,8 @@ class Scene:
         self.observer = Observer()
         monkeypatch.setattr(maintenance, "DatabaseObserver", lambda _database: self.observer)
         monkeypatch.setattr(maintenance, "STEP_SEC", 0.01)
-        monkeypatch.setattr(backup_desk, "LOOK_EVERY_SEC", 0.05)
-        monkeypatch.setattr(backup_desk, "LIMITS", RequestLimits(take_every_sec=TAKE_EVERY_SEC))
+        monkeypatch.setattr(maintenance, "LOOK_EVERY_SEC", 0.05)
+        monkeypatch.setattr(maintenance, "BACKUP_LIMITS", RequestLimits(take_every_sec=TAKE_EVERY_SEC))
         for name in ("SOURCES_EVERY_SEC", "PARTITIONS_EVERY_SEC", "BACKUP_EVERY_SEC", "DATABASE_EVERY_SEC"):
             monkeypatch.setattr(maintenance, name, 0.02)
         settings = ArchiveSettings.model_validate({"settings": {"correlations": {"symbols": 0}}})

@@ -18,6 +18,7 @@ from services.tables.rows import (
     AlertRow,
     EntryError,
     SymbolRow,
+    check_bar,
     make_alert_row,
     make_bar_row,
     make_download_row,
@@ -344,3 +345,13 @@ def test_a_record_of_the_future_is_refused_and_one_of_today_is_not(make, fields)
     table.require_past(make(ENTRY, fields(NOW_MS + DAY_MS))[0], NOW_MS)
     with pytest.raises(EntryError, match="more than a day ahead"):
         table.require_past(make(ENTRY, fields(NOW_MS + DAY_MS + 1))[0], NOW_MS)
+
+
+def test_only_a_commodity_may_cost_nothing_or_less():
+    oil = Bar("CL", "1m", 0, 2.0, 3.0, -40.32, -37.63, 5.0, -1.0)
+    check_bar(oil, AssetClass.COMMODITIES)
+    for asset in set(AssetClass) - {AssetClass.COMMODITIES}:
+        with pytest.raises(EntryError, match="not above 0"):
+            check_bar(oil, asset)
+    with pytest.raises(EntryError, match="not in this order"):
+        check_bar(dataclasses.replace(oil, low=-1.0), AssetClass.COMMODITIES)

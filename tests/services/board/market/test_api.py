@@ -186,7 +186,7 @@ def make_chart(market, *minutes, symbol="BTC/USD", timeframe="1m"):
     """Bars of the stream; the database has none before them."""
     market.live.began_at = NEVER
 
-    async def read_range(_table, _names, _key, _query):
+    async def read_range(_table, _key, _query):
         return []
 
     async def find_asset(_symbol):

@@ -53,8 +53,8 @@ class Wire:
 class Topics:
     """Has a snapshot of each topic that it was asked to prepare."""
 
-    def __init__(self):
-        self.prepared = set()
+    def __init__(self, hub):
+        self.hub, self.prepared = hub, set()
 
     async def prepare_snapshots(self, topics):
         self.prepared.update(topics)
@@ -70,7 +70,7 @@ async def talk():
 
     async def begin(address=ADDRESS, *, hello=True):
         wire = Wire(address)
-        tasks.append(asyncio.create_task(serve_client(wire, hub, Topics())))
+        tasks.append(asyncio.create_task(serve_client(wire, Topics(hub))))
         if hello:
             assert (await wire.hear())["type"] == "hello"
         return wire, tasks[-1]

@@ -32,6 +32,7 @@ from services.board.market.live import NEVER, LiveMarket
 from services.board.market.states import parse_gate
 from services.market.entries import encode_entry
 from services.market.records import AssetClass, Bar, Provenance, Quote
+from services.tables import tables
 from services.tables.rows import make_bar_row
 from support.waiting import PATIENT_SEC, auntil
 
@@ -334,7 +335,7 @@ async def test_an_entry_that_breaks_the_reader_is_counted_and_skipped(scene, mon
             raise TypeError("Integer exceeds 64-bit range")
         return make_bar_row(ident, fields)
 
-    monkeypatch.setattr(feeds, "make_bar_row", parse)
+    monkeypatch.setitem(tables.STREAMS, CHECKED_BARS, (tables.BAR_TABLE, parse))
     await scene.add(1, 2)
     with structlog.testing.capture_logs() as logs:
         async with running(scene):
@@ -390,7 +391,8 @@ def test_what_is_kept_for_followers_takes_no_more_memory_than_it_is_long(scene):
     entry = {name.encode(): value.encode() for name, value in encode_bar(1).items()}
     before = read_resident_mb()
     for rev in range(8000):  # of one bar: its revisions are in the ring of updates, the last one in the chart
-        scene.feed._take_bar(b"1-%d" % rev, entry | {b"rev": b"%d" % rev}, 1.0)  # noqa: SLF001 - a bus in memory takes seconds for it
+        row, _ = make_bar_row(b"1-%d" % rev, entry | {b"rev": b"%d" % rev})
+        scene.feed._take_bar(row, 1.0)  # noqa: SLF001 - a bus in memory takes seconds for it
     assert scene.hub.published == 8000
     assert read_resident_mb() - before < 20, "each update takes the 4 KiB of what orjson returns"
 

@@ -23,7 +23,7 @@ class Archive:
     async def limit_answer(self):
         yield
 
-    async def read_sparks(self, symbols, _timeframe, _points):
+    async def read_newest(self, symbols, _timeframe, _points):
         return [row for row in self.closes if row[0] in symbols]
 
     async def read_latest_quotes(self, symbols):

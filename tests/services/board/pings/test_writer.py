@@ -6,13 +6,13 @@ import pytest
 from marketswarm.beat import Beat, parse_beat
 from marketswarm.pings import JobPing, PingForm, PingKind
 from marketswarm.testing import MemoryBus
+from marketswarm.truth import Watch
 from services.board.pings import writer
 from services.board.pings.answers import RefusedPingError
-from services.board.pings.directory import PingDestination
 from services.board.pings.writer import PingWriter
 from support.recording_log import RecordingLog
 
-TO = PingDestination("backup", "system-redis", "backup:heartbeat", 30.0)
+TO = Watch("backup", "system-redis", "backup:heartbeat", 10.0, 30.0)
 
 
 def ping(body=b""):
@@ -185,7 +185,7 @@ async def test_the_life_of_a_stream_is_set_once_an_hour_and_after_a_ping_that_wa
         await made.write(ping(), TO)
     bus.connected = True
     assert [await sets_life() for _ in range(2)] == [True, False]
-    other = PingDestination("other", "system-redis", "other:heartbeat", 30.0)
+    other = Watch("other", "system-redis", "other:heartbeat", 10.0, 30.0)
     bus.connected = False
     with pytest.raises(RefusedPingError):
         await made.write(ping(), other)

@@ -17,7 +17,7 @@ from marketswarm.operator.service_reports import (
 )
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
-from services.archive.backup_desk import BackupDesk
+from services.archive.maintenance import BackupDesk
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.remedies.evidence import add_evidence
