@@ -19,14 +19,16 @@ from hashlib import blake2b
 from itertools import groupby
 from math import nan
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import orjson
+from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.agent import Agent
 from marketswarm.agent.loops import lead
 from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage
+from marketswarm.bus.stored_values import read_time
 from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import FEATURES, bars_state_key
 from marketswarm.pages import split_pages
@@ -37,7 +39,7 @@ from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, list_inputs, list_outputs
 from services.bars.state import DAILY, REST, VERSION, read_final_days
-from services.bars.store import STATES_BYTES, count_unread, read_bus_time
+from services.bars.store import STATES_BYTES, count_unread
 from services.market.records import DAY_MS
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
@@ -67,15 +69,22 @@ Marks = Mapping[int, tuple[int, str]]
 """The number of a chunk of days -> how many are final, and a digest of them."""
 
 
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""A number that can be written as JSON again."""
+
+
 class PublishedFeatures(NamedTuple):
     """Record what was published of a day: its revision, a digest of the values, and the days that they cover.
 
     `begin_ms` is the start of the first day that they were computed of, in epoch milliseconds.
     """
 
-    rev: int
+    rev: Whole
     digest: str
-    begin_ms: int
+    begin_ms: Whole
+
+
+_RECORD: Final = TypeAdapter(dict[Whole, PublishedFeatures])
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,17 +259,11 @@ def _read_marks(packed: bytes, truth: str) -> Marks | None:
 
 
 def _read_record(record: bytes) -> dict[int, PublishedFeatures]:
-    """Return what a record says of each day; nothing if the record can't be read."""
+    """Return what a record says of each day; nothing if the record can't be read, or written again."""
     try:
-        found = orjson.loads(record or b"{}")
-        known = {
-            int(start): PublishedFeatures(int(rev), str(digest), int(begin_ms))
-            for start, (rev, digest, begin_ms) in found.items()
-        }
-        orjson.dumps([(start, *each) for start, each in known.items()])  # raises if it isn't one
-    except (ValueError, TypeError, AttributeError):
+        return _RECORD.validate_json(record or b"{}")
+    except ValidationError:
         return {}
-    return known
 
 
 class FeatureWriter:
@@ -332,7 +335,7 @@ class FeatureWriter:
         stored: dict[str, dict[bytes, bytes]] = {}
         for page in split_pages(sessions, SYMBOLS_PER_READ):
             stored |= await self._read_days(page)
-        epoch = await read_bus_time(self._find_bus())
+        epoch = round(1000 * await read_time(self._find_bus()))
         # seconds of arithmetic, for all days of five hundred symbols
         new, marks = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
         are_done = []
