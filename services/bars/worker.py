@@ -224,16 +224,13 @@ class BarsWorker:
     async def _take_over(self, groups: Mapping[str, SymbolGroup]) -> None:
         """Read the states of symbols, and go back to the first entry that one of them lacks."""
         codes = {symbol: group.find_session(symbol) for symbol, group in groups.items()}
-        grids = {code: await self._open_grid(code) for code in set(codes.values())}
-        known = [symbol for symbol in groups if grids[codes[symbol]] is not None]
-        stored, read_at_ms = await self._store.load(known)
-        newest = await self._reader.read_newest() if known else {}
+        found = {code: await self._open_grid(code) for code in set(codes.values())}
+        grids = {symbol: grid for symbol, code in codes.items() if (grid := found[code]) is not None}
+        stored, read_at_ms = await self._store.load(list(grids))
+        newest = await self._reader.read_newest() if grids else {}
         options = self._settings_now().settings
-        for symbol in known:
+        for symbol, grid in grids.items():
             group, fields = groups[symbol], stored[symbol]
-            grid = grids[codes[symbol]]
-            if grid is None:
-                continue
             try:
                 state = restore_state(symbol, fields)
             except ValueError as error:
