@@ -99,10 +99,8 @@ class BarBuilder:
         if not is_bar and not self.group.quotes:
             return
         try:
-            record, provenance = (
-                parse_bar(fields) if is_bar else parse_quote(fields),
-                parse_provenance(fields),
-            )
+            record = parse_bar(fields) if is_bar else parse_quote(fields)
+            provenance = parse_provenance(fields)
         except EntryError as error:
             self._reject(arrival, _read_source(fields), Rejection(Check.SCHEMA, str(error)))
             return

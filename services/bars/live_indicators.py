@@ -138,14 +138,12 @@ class LiveIndicators:
         self._is_past_over, self._is_past_changed = False, True
         self._unstored = STORE_EVERY
         since_ms = EARLIEST_MS if past.last_ms is None else past.last_ms + 1
-        return {bar.start_ms: past.append(bar) for bar in list(self._table.iter_shown(since_ms))}
+        return {bar.start_ms: past.append(bar) for bar in self._table.list_since(since_ms)}
 
     def _recompute(self, start_ms: int) -> dict[int, Values] | None:
         """Return the values of all bars since a start, computed again of the table; None if it is too old."""
         try:
-            changes = self._series.recompute(
-                start_ms, lambda since_ms: list(self._table.iter_shown(since_ms))
-            )
+            changes = self._series.recompute(start_ms, self._table.list_since)
         except ValueError:
             return None
         self._unstored = STORE_EVERY
@@ -156,7 +154,7 @@ class LiveIndicators:
 
         A series can correct only its newest bars. More may have changed, so none may count as past already.
         """
-        shown = self._table.iter_shown(since_ms)
+        shown = self._table.list_since(since_ms)
         return [bar for bar in shown if bar.start_ms == since_ms or bar.start_ms not in changed]
 
     def _find_shown(self, start_ms: int) -> HeldBar | None:

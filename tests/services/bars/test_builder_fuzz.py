@@ -94,7 +94,7 @@ def test_no_entries_in_whatever_order_break_a_symbol_and_what_is_published_can_b
     compute_new({"BTC/USD": scene.stored}, {"BTC/USD": session}, "BTC/USD")
     scene.restart(timeframes=TIMEFRAMES, indicators=("sma", "obv"))
     for frame, table in scene.state.tables.items():
-        kept = list(table.iter_shown(-(2**53)))
+        kept = table.list_since(-(2**53))
         assert [bar.start_ms for bar in kept] == sorted({bar.start_ms for bar in kept}), frame
         assert len(batch(kept, session, ("sma",))) == len(kept)
     assert values_of(scene.indicators, "1w") == []
