@@ -24,14 +24,7 @@ from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.source import MarketSource
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.settings import STREAM_SUFFIX
-from services.sources.websocket import (
-    MAX_STREAMS,
-    Anomaly,
-    KlineReader,
-    StreamedBar,
-    StreamEnd,
-    stream_klines,
-)
+from services.sources.websocket import MAX_STREAMS, Anomaly, KlineReader, StreamedBar, stream_klines
 
 MINUTE: Final = "1m"
 PAUSED_EVERY_SEC: Final = 2.0
@@ -156,7 +149,7 @@ class SourceStream:
                 else:
                     errors = 0
         finally:
-            self._me.set_degraded(None, part=f"stream {self._source}")
+            self._set_away(None)
 
     def _note_error(self, error: Exception) -> None:
         """Report an error of ours: log it once for each type, count it, and degrade."""
@@ -164,7 +157,11 @@ class SourceStream:
             self._errors.add(type(error))
             self._me.log.error("source_stream.error", source=self._source, exc_info=error)
         self._metrics.stream_ends[self._source, "error"] += 1
-        why = f"the stream of {self._source} is away: error ({type(error).__name__})"
+        self._set_away(f"error ({type(error).__name__})")
+
+    def _set_away(self, reason: str | None) -> None:
+        """Degrade since the stream is away; end that with None."""
+        why = reason and f"the stream of {self._source} is away: {reason}"
         self._me.set_degraded(why, part=f"stream {self._source}")
 
     async def _stream_until_paused(self) -> None:
@@ -186,18 +183,15 @@ class SourceStream:
         except BusError:
             return False
 
-    def _note_end(self, end: StreamEnd) -> None:
+    def _note_end(self, reason: str, bars: int) -> None:
         """Report that a connection ended, which was of no use if it brought no bars."""
         self._return_to_loads()
-        self._metrics.stream_ends[self._source, end.reason] += 1
-        self._failures = 1 if end.bars else self._failures + 1
+        self._metrics.stream_ends[self._source, reason] += 1
+        self._failures = 1 if bars else self._failures + 1
         if self._failures == 1:
-            self._me.log.warning(
-                "source_stream.closed", source=self._source, reason=end.reason, bars=end.bars
-            )
+            self._me.log.warning("source_stream.closed", source=self._source, reason=reason, bars=bars)
         if self._failures >= DEGRADED_AFTER:
-            part = f"stream {self._source}"
-            self._me.set_degraded(f"the stream of {self._source} is away: {end.reason}", part=part)
+            self._set_away(reason)
 
     def _return_to_loads(self) -> None:
         """Load the series that were streamed until now."""
@@ -211,7 +205,7 @@ class SourceStream:
         if not self._is_streaming:
             self._is_streaming, self._failures = True, 0
             self._metrics.streamed_series[self._source] = len(self._series)
-            self._me.set_degraded(None, part=f"stream {self._source}")
+            self._set_away(None)
             self._me.log.info("source_stream.opened", source=self._source, series=len(self._series))
         now = time.time()
         for each in bars:
