@@ -40,6 +40,7 @@ from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, list_inputs, list_outputs
 from services.bars.state import DAILY, REST, VERSION, read_final_days
 from services.bars.store import STATES_BYTES, count_unread
+from services.market.fields import Fields
 from services.market.records import DAY_MS
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
@@ -63,7 +64,6 @@ _CHUNK_MS: Final = CHUNK_BARS * DAY_MS
 _INPUT: Final = Struct("<q5d")  # of a day what features are computed of: its ordinal, four prices, the volume
 
 Rows = Sequence[tuple[int, Values]]
-Fields = Mapping[bytes, bytes]
 History = Mapping[str, Sequence[DailyBar]]
 Marks = Mapping[int, tuple[int, str]]
 """The number of a chunk of days -> how many are final, and a digest of them."""
@@ -301,7 +301,9 @@ class FeatureWriter:
         try:
             while True:
                 settings = self._settings_now()
-                state = (settings, await self._read_daily(list(settings.find_groups())))
+                # `daily` of a symbol's state changes with its days
+                daily = await self._ask_states("hget", dict.fromkeys(settings.find_groups(), (DAILY,)))
+                state = (settings, daily)
                 self._outage.end()
                 is_quiet = state == seen or waited >= PATIENCE
                 waited = 0 if is_quiet else waited + 1
@@ -311,17 +313,6 @@ class FeatureWriter:
                 await asyncio.sleep(LOOK_EVERY_SEC)
         finally:
             self.problem = None  # the next holder of the lease reports what is wrong
-
-    async def _read_daily(self, symbols: Sequence[str]) -> list[Any]:
-        """Read `daily` of each symbol's state on the bus, which changes with its days. Raises BusError."""
-        bus = self._find_bus()
-        found: list[Any] = []
-        for page in split_pages(symbols, SYMBOLS_PER_READ):
-            pipe = bus.pipeline()
-            for symbol in page:
-                pipe.hget(bars_state_key(symbol), DAILY)
-            found += await bus.ask(pipe.execute(), WITHIN_SEC)
-        return found
 
     async def _publish(self, settings: BarsSettings) -> bool:
         """Publish the features that are new of symbols with a known session, and store the marks of all days.
@@ -344,11 +335,7 @@ class FeatureWriter:
             are_done.append(await self._commit(part, settings.settings.features, epoch))
         if not all(are_done):
             return False
-        for page in split_pages(marks, SYMBOLS_PER_READ):
-            pipe = self._find_bus().pipeline()
-            for symbol in page:
-                pipe.hset(bars_state_key(symbol), MARKS, marks[symbol])
-            await self._find_bus().ask(pipe.execute(), WITHIN_SEC)
+        await self._ask_states("hset", {symbol: (MARKS, packed) for symbol, packed in marks.items()})
         return True
 
     async def _wait_for_room(self, count: int, keep: int) -> None:
@@ -367,23 +354,27 @@ class FeatureWriter:
 
     async def _read_days(self, symbols: Sequence[str]) -> dict[str, dict[bytes, bytes]]:
         """Return of each symbol the stored fields that hold its days and its features. Raises BusError."""
-        bus = self._find_bus()
-        pipe = bus.pipeline()
-        for symbol in symbols:
-            pipe.hkeys(bars_state_key(symbol))
-        names = await bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
+        names = await self._ask_states("hkeys", dict.fromkeys(symbols, ()))
         wanted = [
             [name for name in each if name.startswith(b"1d:") or name in _ALWAYS] or [VERSION.encode()]
             for each in names
         ]
-        pipe = bus.pipeline()
-        for symbol, fields in zip(symbols, wanted, strict=True):
-            pipe.hmget(bars_state_key(symbol), fields)
-        values = await bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
+        asked = {symbol: (fields,) for symbol, fields in zip(symbols, wanted, strict=True)}
+        values = await self._ask_states("hmget", asked)
         return {
             symbol: {name: raw for name, raw in zip(fields, found, strict=True) if raw is not None}
             for symbol, fields, found in zip(symbols, wanted, values, strict=True)
         }
+
+    async def _ask_states(self, command: str, args: Mapping[str, tuple[Any, ...]]) -> list[Any]:
+        """Send a command with arguments for the state of each symbol; return the replies. Raises BusError."""
+        bus, found = self._find_bus(), list[Any]()
+        for page in split_pages(args.items(), SYMBOLS_PER_READ):
+            pipe = bus.pipeline()
+            for symbol, more in page:
+                getattr(pipe, command)(bars_state_key(symbol), *more)
+            found += await bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
+        return found
 
     async def _commit(self, new: Sequence[NewFeatures], keep: int, epoch: int) -> bool:
         """Publish the new features of some symbols, on a stream of about `keep` entries.
