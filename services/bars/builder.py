@@ -11,13 +11,13 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
 from services.bars.bar_table import EARLIEST_MS
-from services.bars.outputs import Arrival, EntryEncoder, Fields, Outputs
+from services.bars.outputs import Arrival, EntryEncoder, Outputs
 from services.bars.publisher import BarPublisher, Changed, find_close
 from services.bars.quality import (
     ATR_BARS,
@@ -38,7 +38,7 @@ from services.bars.retention import Retention
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import SymbolState, TickTimes
 from services.market.entries import encode_entry, parse_bar, parse_provenance, parse_quote
-from services.market.fields import MAX_NUMBER, EntryError
+from services.market.fields import MAX_NUMBER, EntryError, Fields
 from services.market.intervals import Grid, Interval
 from services.market.records import (
     MINUTE_MS,
@@ -65,12 +65,7 @@ class BarBuilder:
     """Build the bars of one symbol; its series of indicators are read from its `stored` fields."""
 
     def __init__(
-        self,
-        state: SymbolState,
-        group: SymbolGroup,
-        grid: Grid,
-        options: BarsOptions,
-        stored: Mapping[bytes, bytes],
+        self, state: SymbolState, group: SymbolGroup, grid: Grid, options: BarsOptions, stored: Fields
     ) -> None:
         self.state, self.group, self.options = state, group, options
         self.counts: Counter[tuple[str, str]] = Counter()

@@ -32,11 +32,7 @@ class LiveIndicators:
     """
 
     def __init__(
-        self,
-        table: BarTable,
-        make_series: Callable[[], IndicatorSeries],
-        stored: bytes = b"",
-        stored_past: bytes = b"",
+        self, table: BarTable, make_series: Callable[[], IndicatorSeries], stored: bytes, stored_past: bytes
     ) -> None:
         self._table, self._make_series, self._series = table, make_series, make_series()
         self._past: IndicatorSeries | None = None

@@ -1,6 +1,5 @@
 """The entries that bars publishes: bars, indicators, and the records that failed a check. Pure."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -11,10 +10,10 @@ from marketswarm.keys import MARKET_BARS, MARKET_QUOTES
 from services.bars.indicators import Values
 from services.bars.quality import Rejection
 from services.market.entries import encode_entry, encode_provenance
+from services.market.fields import Fields
 from services.market.intervals import Grid
 from services.market.records import AssetClass, Bar, Provenance, RecordKind, Timeframe
 
-Fields = Mapping[bytes, bytes]
 _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
 

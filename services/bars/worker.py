@@ -24,6 +24,7 @@ from services.bars.reader import CHECK_SEC, KINDS, ArrivalReader
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
 from services.bars.state import SymbolState, restore_state
 from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit, count_unread
+from services.market.fields import Fields
 from services.market.intervals import Grid
 from services.market.records import MINUTE_MS
 from services.market.sessions import UnknownSessionError
@@ -54,7 +55,7 @@ class Followed:
     committed_at: float
     played_ms: int = EARLIEST_MS
 
-    def record_time(self, fields: Mapping[bytes, bytes], now_ms: int) -> None:
+    def record_time(self, fields: Fields, now_ms: int) -> None:
         """Take the time from an entry of a replay: when it was played, or when its minute was over."""
         try:
             played_ms = round(1000 * float(fields.get(b"played_at", b"0")[:32]))
