@@ -125,7 +125,7 @@ class SourceStream:
         self._errors: set[type[Exception]] = set()
         self._waiting: dict[str, deque[SourceAnswer]] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._metrics.stream_anomalies[source] = self._anomalies
+        self._metrics.anomalies[source] = self._anomalies
 
     def adopt(self, series: Mapping[str, Series]) -> bool:
         """Take over what the truth says of the series; return False if other symbols need a new stream."""
@@ -156,7 +156,7 @@ class SourceStream:
         if type(error) not in self._errors:
             self._errors.add(type(error))
             self._me.log.error("source_stream.error", source=self._source, exc_info=error)
-        self._metrics.stream_ends[self._source, "error"] += 1
+        self._metrics.stream_ends_total[self._source, "error"] += 1
         self._set_away(f"error ({type(error).__name__})")
 
     def _set_away(self, reason: str | None) -> None:
@@ -186,7 +186,7 @@ class SourceStream:
     def _note_end(self, reason: str, bars: int) -> None:
         """Report that a connection ended, which was of no use if it brought no bars."""
         self._return_to_loads()
-        self._metrics.stream_ends[self._source, reason] += 1
+        self._metrics.stream_ends_total[self._source, reason] += 1
         self._failures = 1 if bars else self._failures + 1
         if self._failures == 1:
             self._me.log.warning("source_stream.closed", source=self._source, reason=reason, bars=bars)
