@@ -37,6 +37,7 @@ from marketswarm.keys import (
     series_records_key,
     source_claim_key,
 )
+from marketswarm.pages import split_pages
 from marketswarm.text import decode_text, parse_digits
 from services.market.entries import encode_entry
 from services.market.records import DAY_MS, Provenance, RecordKind
@@ -64,6 +65,7 @@ REMEMBERED_SEC: Final = 90 * 86_400
 WITHIN_SEC: Final = 20.0
 """The time limit of publishing, because the first load of a series may have thousands of records."""
 MAX_STATE_BYTES: Final = 64 * 1024
+STATES_PER_READ: Final = 500
 MAX_UNRECORDED: Final = 500
 """The requests of a series that are kept while they can't be recorded; older ones are dropped."""
 
@@ -173,10 +175,8 @@ class SeriesStore:
 
     async def read_states(self, series: Iterable[str]) -> dict[str, SeriesState]:
         """Return the stored state of each series; `WAITING` for one without a usable state."""
-        names = list(series)
         bus, found = self.bus, dict[str, SeriesState]()
-        for at in range(0, len(names), 500):
-            page = names[at : at + 500]
+        for page in split_pages(series, STATES_PER_READ):
             (stored,) = await read_fields(bus, [MARKET_SERIES], page, MAX_STATE_BYTES)
             for name in page:
                 raw = stored.get(name.encode())
