@@ -33,7 +33,7 @@ from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import FEATURES, bars_state_key
 from marketswarm.pages import split_pages
 from services.bars.bar_table import CHUNK_BARS
-from services.bars.calendars import Calendars
+from services.bars.calendars import compute_session
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
 from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
@@ -270,14 +270,9 @@ class FeatureWriter:
     """Publish features while this instance holds the lease."""
 
     def __init__(
-        self,
-        me: Agent[Any],
-        settings_now: Callable[[], BarsSettings],
-        metrics: BarsMetrics,
-        calendars: Calendars,
+        self, me: Agent[Any], settings_now: Callable[[], BarsSettings], metrics: BarsMetrics
     ) -> None:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
-        self._calendars = calendars
         self._outage = Outage(me.log, "bars.features_failed", "bars.features_back")
         self.problem: str | None = None
         """Why features wait, None if they do not."""
@@ -322,7 +317,7 @@ class FeatureWriter:
         sessions: dict[str, Session] = {}
         for symbol, group in settings.find_groups().items():
             with contextlib.suppress(UnknownSessionError):
-                sessions[symbol] = await self._calendars.find(group.find_session(symbol))
+                sessions[symbol] = await compute_session(group.find_session(symbol))
         stored: dict[str, dict[bytes, bytes]] = {}
         for page in split_pages(sessions, SYMBOLS_PER_READ):
             stored |= await self._read_days(page)

@@ -17,7 +17,7 @@ from marketswarm.bus.stream import FIRST_ID, entry_sort_key
 from marketswarm.keys import CHECKED_BARS, INDICATORS
 from services.bars.bar_table import EARLIEST_MS
 from services.bars.builder import BarBuilder
-from services.bars.calendars import Calendars
+from services.bars.calendars import compute_session
 from services.bars.metrics import BarsMetrics
 from services.bars.outputs import Arrival
 from services.bars.reader import CHECK_SEC, KINDS, ArrivalReader
@@ -96,11 +96,9 @@ class BarsWorker:
         me: Agent[Any],
         settings_now: Callable[[], BarsSettings],
         metrics: BarsMetrics,
-        calendars: Calendars,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._me, self._settings_now, self._metrics, self._now = me, settings_now, metrics, now
-        self._calendars = calendars
         self._share = me.share()
         self._followed: dict[str, Followed] = {}
         self._in_force: tuple[object, ...] = ()
@@ -274,7 +272,7 @@ class BarsWorker:
     async def _open_grid(self, code: str) -> Grid | None:
         """Return the intervals of a session, None if there is no such session."""
         try:
-            session = await self._calendars.find(code)
+            session = await compute_session(code)
         except UnknownSessionError:
             self._unknown_sessions.add(code)
             return None
