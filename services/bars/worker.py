@@ -92,13 +92,9 @@ class BarsWorker:
     """Build the bars of the symbols that are this instance's."""
 
     def __init__(
-        self,
-        me: Agent[Any],
-        settings_now: Callable[[], BarsSettings],
-        metrics: BarsMetrics,
-        now: Callable[[], float] = time.time,
+        self, me: Agent[Any], settings_now: Callable[[], BarsSettings], metrics: BarsMetrics
     ) -> None:
-        self._me, self._settings_now, self._metrics, self._now = me, settings_now, metrics, now
+        self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._share = me.share()
         self._followed: dict[str, Followed] = {}
         self._in_force: tuple[object, ...] = ()
@@ -200,14 +196,14 @@ class BarsWorker:
                     for stream in (outputs[CHECKED_BARS], outputs[INDICATORS])
                 ]
             )
-        must_wait = self._backpressure.must_wait(unread, keep, self._now())
+        must_wait = self._backpressure.must_wait(unread, keep, time.time())
         self._waits_for = f"the group {group} of {stream} has {unread:,} entries to read" if must_wait else ""
         return must_wait
 
     async def _process(self, arrivals: Iterable[Arrival]) -> None:
         """Take entries into the bars of their symbols, and commit what came of them. Raises BusError."""
         touched = self._take(arrivals)
-        now = self._now()
+        now = time.time()
         now_ms = round(1000 * now)
         if not 0 <= now - self._swept_at < SWEEP_SEC:
             self._swept_at = now
@@ -218,7 +214,7 @@ class BarsWorker:
             }
             touched |= self._list_idle(now)
         await self._commit_all(touched, now_ms)
-        self._metrics.finish_batch(1000 * self._now())
+        self._metrics.finish_batch(1000 * time.time())
 
     async def _take_over(self, groups: Mapping[str, SymbolGroup]) -> None:
         """Read the states of symbols, and go back to the first entry that one of them lacks."""
@@ -244,7 +240,7 @@ class BarsWorker:
                 self._set_aside(symbol, error)
                 continue
             self._followed[symbol] = Followed(
-                builder, [entry_sort_key(each) for each in state.positions], self._now()
+                builder, [entry_sort_key(each) for each in state.positions], time.time()
             )
         if self._followed and groups:
             positions = zip(*(each.builder.state.positions for each in self._followed.values()), strict=True)
@@ -282,7 +278,7 @@ class BarsWorker:
 
     def _take(self, arrivals: Iterable[Arrival]) -> dict[str, Followed]:
         touched: dict[str, Followed] = {}
-        now_ms = round(1000 * self._now())
+        now_ms = round(1000 * time.time())
         for arrival in arrivals:
             fields = arrival.fields
             symbol = fields.get(b"sym", b"").decode("utf-8", "replace")
@@ -360,7 +356,7 @@ class BarsWorker:
                 self._in_force = (*self._in_force[:2], None)
                 continue
             followed = self._followed[each.symbol]
-            followed.committed_at = self._now()
+            followed.committed_at = time.time()
             builder = followed.builder
             builder.state.version += 1
             self._metrics.count_committed(each.outputs, builder.counts, builder.findings)
