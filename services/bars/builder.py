@@ -239,7 +239,9 @@ class BarBuilder:
         live = self._publisher.live_indicators.get(timeframe)
         if live is not None and (values := live.append_past(bar)) is not None:
             self._pending.indicators.append(
-                self._encoder.encode_values(timeframe, bar.start_ms, values, provenance, rev=0, is_final=True)
+                self._encoder.encode_values(
+                    (timeframe, bar.start_ms), values, provenance, rev=0, is_final=True
+                )
             )
 
     def _settle_suspect(self, candidate: Candidate, known: Known) -> None:

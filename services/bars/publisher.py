@@ -150,12 +150,7 @@ class BarPublisher:
                 provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
             outputs.indicators.append(
                 self._encoder.encode_values(
-                    timeframe,
-                    start_ms,
-                    values[start_ms],
-                    provenance,
-                    rev=slot.indicator_rev,
-                    is_final=is_final,
+                    key, values[start_ms], provenance, rev=slot.indicator_rev, is_final=is_final
                 )
             )
 
