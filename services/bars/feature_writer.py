@@ -227,23 +227,16 @@ def _split_days(daily: Iterable[DailyBar]) -> Iterator[tuple[int, list[DailyBar]
 
 def _digest_days(chunk: Iterable[DailyBar]) -> str:
     """Return a digest of all that features are computed of."""
-    return _digest(
-        b"".join(
-            _INPUT.pack(
-                each.day.toordinal(),
-                each.bar.open,
-                each.bar.high,
-                each.bar.low,
-                each.bar.close,
-                nan if each.bar.volume is None else each.bar.volume,
-            )
-            + (b"replay" if each.is_replay else b"")
-            for each in chunk
-        )
-    )
+    found = bytearray()
+    for each in chunk:
+        bar = each.bar
+        volume = nan if bar.volume is None else bar.volume
+        found += _INPUT.pack(each.day.toordinal(), bar.open, bar.high, bar.low, bar.close, volume)
+        found += b"replay" if each.is_replay else b""
+    return _digest(found)
 
 
-def _digest(raw: bytes) -> str:
+def _digest(raw: bytes | bytearray) -> str:
     return blake2b(raw, digest_size=8).hexdigest()
 
 

@@ -287,13 +287,11 @@ def is_confirmation(candidate: Candidate, known: Known, limits: CheckSettings) -
 
 def _is_like_suspect(candidate: Candidate, suspect: SuspectMinute | None, limit: float) -> bool:
     """Return True if a minute is near the suspect, and is a later minute, or the same of another source."""
-    if suspect is None or candidate.bar.start_ms < suspect.bar.start_ms:
+    bar = candidate.bar
+    if suspect is None or bar.start_ms < suspect.bar.start_ms:
         return False
-    is_itself = (suspect.bar.start_ms, suspect.provenance.source) == (
-        candidate.bar.start_ms,
-        candidate.source,
-    )
-    return not is_itself and abs(candidate.bar.close - suspect.bar.close) <= limit
+    is_itself = bar.start_ms == suspect.bar.start_ms and candidate.source == suspect.provenance.source
+    return not is_itself and abs(bar.close - suspect.bar.close) <= limit
 
 
 CHECKS: Final[Mapping[Check, CheckFunction]] = {
