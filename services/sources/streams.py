@@ -52,8 +52,7 @@ class SeriesStreams:
     def __init__(self, dispatcher: SeriesDispatcher, base_urls: Mapping[str, str] | None) -> None:
         self._dispatcher, self._base_urls = dispatcher, base_urls or {}
         self._followed: Mapping[str, Series] = {}
-        self._streams: dict[str, SourceStream] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._streams: dict[str, tuple[SourceStream, asyncio.Task[None]]] = {}
 
     def follow(self, series: Mapping[str, Series]) -> None:
         if series is self._followed:  # the main loop asks at each turn
@@ -63,17 +62,16 @@ class SeriesStreams:
         for source in self._streams.keys() - wanted.keys():
             self._stop(source)
         for source, by_spelling in wanted.items():
-            stream = self._streams.get(source)
             url = find_stream_url(shipped_catalog()[source], self._base_urls)
-            if url is not None and (stream is None or not stream.adopt(by_spelling)):
-                self._stop(source)
-                stream = self._streams[source] = SourceStream(self._dispatcher, source, url, by_spelling)
-                self._tasks[source] = self._dispatcher.me.task(stream.run(), name=f"stream {source}")
+            if url is None or (source in self._streams and self._streams[source][0].adopt(by_spelling)):
+                continue
+            self._stop(source)
+            stream = SourceStream(self._dispatcher, source, url, by_spelling)
+            self._streams[source] = stream, self._dispatcher.me.task(stream.run(), name=f"stream {source}")
 
     def _stop(self, source: str) -> None:
-        self._streams.pop(source, None)
-        task = self._tasks.pop(source, None)
-        if task is not None:
+        if source in self._streams:
+            _, task = self._streams.pop(source)
             task.cancel()
 
 
