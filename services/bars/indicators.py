@@ -181,11 +181,6 @@ class IndicatorSeries:
         self._seams = self._held.unpack(checkpoint, self._block)
         self._handles.clear()
 
-    def clear(self) -> None:
-        self._held.clear()
-        self._handles.clear()
-        self._seams = []
-
     def _find_anchor(self, position: int) -> int:
         """Return the position of the bar with which the window of this bar begins."""
         return max(0, position // self._block - 1) * self._block

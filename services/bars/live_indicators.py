@@ -8,7 +8,6 @@ and once the history has reached the table, this series continues with the table
 One that ends before bars that the table has forgotten never reaches it.
 """
 
-import contextlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from zlib import crc32
@@ -35,12 +34,7 @@ class LiveIndicators:
         self, table: BarTable, make_series: Callable[[], IndicatorSeries], stored: bytes, stored_past: bytes
     ) -> None:
         self._table, self._make_series, self._series = table, make_series, make_series()
-        self._past: IndicatorSeries | None = None
-        if stored_past:
-            past = make_series()
-            with contextlib.suppress(CheckpointError):
-                past.restore(stored_past)
-                self._past = past
+        self._past = self._read_series(stored_past)
         self._is_past_over = self._is_past_changed = False
         self._stored: bytes | None = stored  # None once the series has it
         self._stored_ms: int | None = None
@@ -184,19 +178,27 @@ class LiveIndicators:
         self._unstored = len(later)
 
     def _restore_series(self, stored: bytes) -> bool:
-        """Restore the stored series; return False, and leave the series empty, if it can't be used.
+        """Use the stored series from now on; return False, and leave the series empty, if it can't be used.
 
         While a timeframe is published, its series is stored before the table forgets the last bar in it. If
         that bar is gone, the timeframe was not published for a while, and bars between are missing.
         """
-        if not stored:
+        series = self._read_series(stored)
+        if series is None:
             return False
-        try:
-            self._series.restore(stored)
-        except CheckpointError:
-            return False
-        last_ms, newest_ms = self._series.last_ms, self._table.newest_ms
+        last_ms, newest_ms = series.last_ms, self._table.newest_ms
         if last_ms is None or newest_ms is None or last_ms >= newest_ms or self._table.find(last_ms):
+            self._series = series
             return True
-        self._series.clear()
         return False
+
+    def _read_series(self, stored: bytes) -> IndicatorSeries | None:
+        """Return a stored series; None if nothing is stored that can be used."""
+        if not stored:
+            return None
+        series = self._make_series()
+        try:
+            series.restore(stored)
+        except CheckpointError:
+            return None
+        return series
