@@ -83,11 +83,6 @@ class BarBuilder:
         self._publisher = BarPublisher(state, group, grid, self._encoder, stored)
         self._retention = Retention(state, grid, options.revise_days)
 
-    @property
-    def is_changed(self) -> bool:
-        """Return True if something was taken or rejected since the last flush."""
-        return bool(len(self._pending) or self._built["1m"]) or any(self._changed.values())
-
     def take(self, arrival: Arrival) -> None:
         """Check an entry and take it into the state, or put it aside for the quarantine."""
         is_bar, fields = arrival.kind is RecordKind.BARS, arrival.fields

@@ -43,15 +43,8 @@ class Indicator:
 
 def _describe(outputs: str, function: str, inputs: str, warm_bars: int, **options: float) -> Indicator:
     """Return an indicator; its name is TA-Lib's in small letters."""
-    name = function.lower()
-    return Indicator(
-        name,
-        tuple(outputs.split()),
-        function,
-        tuple(_ROWS[name] for name in inputs.split()),
-        options,
-        warm_bars,
-    )
+    rows = tuple(_ROWS[name] for name in inputs.split())
+    return Indicator(function.lower(), tuple(outputs.split()), function, rows, options, warm_bars)
 
 
 _LIST: Final = (

@@ -66,7 +66,7 @@ class EntryEncoder:
     ) -> dict[str, str]:
         """Return the entry of the values of a bar, which is named by its timeframe and its start."""
         timeframe, start_ms = bar
-        fields = {
+        return {
             "sym": self._symbol,
             "timeframe": timeframe,
             "start": str(start_ms),
@@ -74,9 +74,8 @@ class EntryEncoder:
             "epoch": self._epoch,
             "final": "1" if is_final else "0",
             "values": orjson.dumps(values).decode(),
+            **encode_provenance(provenance),
         }
-        fields.update(encode_provenance(provenance))
-        return fields
 
     def encode_rejected(self, arrival: Arrival, source: str, rejection: Rejection) -> dict[str, str]:
         return {
