@@ -97,7 +97,7 @@ class ProbeMonitor:
         for target in targets:
             timeout_sec = target.timeout_sec or settings.timeout_sec
             timeout_sec = timeout_sec or self._me.settings.timeout_sec(target.kind)
-            plans.append(ProbePlan(target, settings.every_sec(target), timeout_sec))
+            plans.append(ProbePlan(target, target.every_sec or settings.probe_sec, timeout_sec))
         self.scheduler.follow(plans)
         self.alerts.follow({target.name: settings.thresholds(target) for target in targets})
         names = {target.name for target in targets}
