@@ -62,10 +62,10 @@ class EntryEncoder:
         return fields
 
     def encode_values(
-        self, bar: tuple[Timeframe, int], values: Values, provenance: Provenance, *, rev: int, is_final: bool
+        self, key: tuple[Timeframe, int], values: Values, provenance: Provenance, *, rev: int, is_final: bool
     ) -> dict[str, str]:
-        """Return the entry of the values of a bar, which is named by its timeframe and its start."""
-        timeframe, start_ms = bar
+        """Return the entry of the values of a bar, whose `key` is its timeframe and its start."""
+        timeframe, start_ms = key
         return {
             "sym": self._symbol,
             "timeframe": timeframe,
