@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.bars.bar_columns import CheckpointError
-from services.bars.indicator_catalog import INDICATORS
-from services.bars.indicators import SEAMS, IndicatorSeries, TooOldError
+from services.bars.indicators import INDICATORS, SEAMS, IndicatorSeries, TooOldError
 from services.market.records import DAY_MS, MINUTE_MS, Bar
 from services.market.sessions import get_session
 from support.examples import examples
