@@ -17,14 +17,19 @@ MAX_READ: Final = 100_000
 """The most entries that are looked at for those that a filter wants."""
 PAGE: Final = 500
 _MAX_FIELDS: Final = 64
+"""The most fields of a record; `outputs.py` shows as many."""
 
 Text = Annotated[str, BeforeValidator(str)]
+"""A value of a field. Others may write to the stream: what is not a text is shown as Python writes it."""
 Texts = Annotated[dict[str, Text], Field(min_length=1, max_length=_MAX_FIELDS)]
+"""The fields of a record by name; in the entry they are one JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedRecord:
     """Hold a record that failed a check.
+
+    An alias is the name of a field in the entry of the quarantine, where that is another one.
 
     Attributes:
         id: the id of its entry in the quarantine.
