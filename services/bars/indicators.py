@@ -30,9 +30,7 @@ import talib
 from talib import stream
 
 from services.bars.bar_columns import (
-    CLOSE,
-    HIGH,
-    LOW,
+    INPUTS,
     OBV,
     TRADED,
     TURNOVER,
@@ -55,9 +53,6 @@ BLOCK_BARS: Final = 400
 
 SEAMS: Final = 20
 """The dropped blocks whose seams are kept: 8000 bars, more than five days of minutes."""
-
-
-_ROWS: Final = {"high": HIGH, "low": LOW, "close": CLOSE, "volume": VOLUME}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +84,7 @@ class Indicator:
 
 def _describe(outputs: str, function: str, inputs: str, warm_bars: int, **options: float) -> Indicator:
     """Return an indicator; its name is TA-Lib's in small letters."""
-    rows = tuple(_ROWS[name] for name in inputs.split())
+    rows = tuple(INPUTS[name] for name in inputs.split())
     return Indicator(function.lower(), tuple(outputs.split()), function, rows, options, warm_bars)
 
 
@@ -109,7 +104,7 @@ _LIST: Final = (
     _describe("cci_20", "CCI", "high low close", 20, timeperiod=20),
     _describe("obv", "OBV", "close volume", 1),
     _describe("mfi_14", "MFI", "high low close volume", 15, timeperiod=14),
-    Indicator("vwap", ("vwap",), "", (HIGH, LOW, CLOSE, VOLUME), {}, 1),
+    Indicator("vwap", ("vwap",), "", tuple(INPUTS.values()), {}, 1),
     _describe("willr_14", "WILLR", "high low close", 14, timeperiod=14),
 )
 
