@@ -25,7 +25,7 @@ from bench.server import Server, start_buses
 from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.postgres import STOP_SIGNAL, PostgresServer
 from marketswarm.keys import CHECKED_BARS, INDICATORS
-from services.bars import indicator_catalog
+from services.bars import indicators
 from services.market.entries import encode_entry
 from services.market.records import AssetClass, Bar, Provenance
 from services.tables.rows import BarRow, make_bar_row
@@ -57,7 +57,7 @@ def make_entries(count: int) -> list[dict[str, str]]:
 
 def make_indicators(bars: list[dict[str, str]]) -> list[dict[str, str]]:
     """Return as many values as the service writes."""
-    names = [name for each in indicator_catalog.INDICATORS.values() for name in each.outputs]
+    names = [name for each in indicators.INDICATORS.values() for name in each.outputs]
     return [
         {
             **{

@@ -25,6 +25,8 @@ Starts = np.ndarray[Any, np.dtype[np.int64]]
 HIGH, LOW, CLOSE, VOLUME, PRICE, OBV, TURNOVER, TRADED = range(8)
 """The rows of columns. `PRICE` is what a bar counts by in VWAP; the last three are sums."""
 ROW_COUNT: Final = 8
+INPUTS: Final = {"high": HIGH, "low": LOW, "close": CLOSE, "volume": VOLUME}
+"""The rows that TA-Lib reads, by its names for them and in its order."""
 
 _FORMAT: Final = 1
 _MAX_CHECKPOINT: Final = 4_000_000
@@ -117,9 +119,6 @@ class BarColumns:
                 return
             self.starts[: self.count] = self.starts[kept].copy()
             self.rows[:, : self.count] = self.rows[:, kept].copy()
-
-    def clear(self) -> None:
-        self.count = 0
 
     def read(self, position: int) -> Row:
         return int(self.starts[position]), tuple(self.rows[:, position].tolist())

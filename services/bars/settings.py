@@ -29,7 +29,7 @@ IndicatorName = Literal[
     "sma", "ema", "rsi", "macd", "bbands", "atr", "stoch", "adx", "cci", "obv", "mfi", "vwap", "willr"
 ]
 INDICATOR_NAMES: Final[tuple[IndicatorName, ...]] = get_args(IndicatorName)
-"""The indicators by name, as `indicator_catalog.py` has them; a truth is checked without TA-Lib."""
+"""The indicators by name, as `indicators.py` has them; a truth is checked without TA-Lib."""
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 30, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 

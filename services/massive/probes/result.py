@@ -9,7 +9,9 @@ import orjson
 CONFIG: Final = "config"
 DONE: Final = "done"
 NOT_MADE: Final = "not_made"
-"""The error of a probe for which this process lacked a file descriptor or memory."""
+"""The error of a probe for which this process lacked a file descriptor or memory.
+
+Such a probe says nothing of its target."""
 MAX_TEXT_LENGTH: Final = 200
 
 Fact = str | int | float
@@ -35,11 +37,6 @@ class ProbeResult:
     warning: str | None = None
     ms: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
-
-    @property
-    def is_made(self) -> bool:
-        """False if the probe could not be made, so that it says nothing of the target."""
-        return self.error != NOT_MADE
 
     @property
     def ok(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from marketswarm import log as logs
 from services.massive.probes.probers.context import ProbeContext, SystemLookUp
-from services.massive.probes.result import CONFIG, ProbeFinding, ProbeResult
+from services.massive.probes.result import CONFIG, NOT_MADE, ProbeFinding, ProbeResult
 from services.massive.targets import Target
 
 JITTER: Final = 0.1
@@ -170,7 +170,7 @@ class ProbeScheduler:
             scheduled = self.scheduled[plan.target.name]
             async with self._limits.semaphore_for(scheduled.last):
                 finding = await self._probe_once(plan, scheduled.last)
-            if finding.result.is_made:
+            if finding.result.error != NOT_MADE:
                 self.not_made.discard(finding.target)
                 scheduled.last, scheduled.last_at = finding, clock()
                 self._deliver(plan, finding)

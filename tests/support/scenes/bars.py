@@ -7,8 +7,7 @@ from typing import Any
 import orjson
 
 from services.bars.builder import BarBuilder
-from services.bars.indicator_catalog import INDICATORS
-from services.bars.indicators import BLOCK_BARS, IndicatorSeries, Values
+from services.bars.indicators import BLOCK_BARS, INDICATORS, IndicatorSeries, Values
 from services.bars.outputs import Arrival, Outputs
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import SymbolState, restore_state

@@ -5,7 +5,7 @@ import pytest
 
 from marketswarm.web.updates import MAX_TOPICS
 from services.archive.correlations import MIN_DAYS
-from services.bars.indicator_catalog import INDICATORS
+from services.bars.indicators import INDICATORS
 from services.board import market
 from services.board.market.conversation import is_topic
 from services.board.market.overview import TileView
