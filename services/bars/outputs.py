@@ -74,7 +74,7 @@ class EntryEncoder:
             "epoch": self._epoch,
             "final": "1" if is_final else "0",
             "values": orjson.dumps(values).decode(),
-            **encode_provenance(provenance),
+            **dict(encode_provenance(provenance)),
         }
 
     def encode_rejected(self, arrival: Arrival, source: str, rejection: Rejection) -> dict[str, str]:
