@@ -277,7 +277,7 @@ def _tabulate(days: Iterable[TradingDay]) -> DayTable:
 
 
 def _iter_forex_days() -> Iterator[TradingDay]:
-    """Yield forex's days: each weekday but its holidays, from 17:00 of the day before to 17:00 in New York."""
+    """Yield forex's days: weekdays without holidays, from 17:00 to 17:00 in New York."""
     for ordinal in range(FIRST_DATE.toordinal(), LAST_DATE.toordinal() + 1):
         label = date.fromordinal(ordinal)
         if label.weekday() < 5 and (label.month, label.day) not in _FOREX_HOLIDAYS:
