@@ -6,7 +6,7 @@ is not a document at all is a page that FAILED.
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -52,15 +52,14 @@ QUESTION_STATUS: Final = frozenset({400, 404, 410, 422})
 PLAN_STATUS: Final = frozenset({402, 403})
 """The statuses of questions that the plan of a key does not have; others it may well have."""
 SIGN_OUTCOMES: Final[Mapping[str, AnswerStatus]] = {
-    "limited": AnswerStatus.LIMITED,
     "unknown": AnswerStatus.REFUSED,
     "denied": AnswerStatus.FAILED,
     "failed": AnswerStatus.FAILED,
     "empty": AnswerStatus.EMPTY,
 }
-"""What each sign of a file means, in the order in which they are looked for."""
-REFUSAL_SIGNS: Final = ("limited", "unknown", "denied")
-"""The signs that are looked for in a document with an error's status."""
+"""What each sign of an endpoint means, in the order in which they are looked for after those of a limit."""
+REFUSAL_SIGNS: Final = ("unknown", "denied")
+"""The signs of an endpoint that are looked for in a document with an error's status."""
 EARLIEST: Final = datetime(1600, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _COLUMN: Final = re.compile(r'\w+|"[^"{}]+"')
@@ -96,7 +95,8 @@ def read_page(
     """
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
     document, problem = _read_document(endpoint, body, key)
-    if (sign := _find_sign(endpoint, paths, document, tuple(SIGN_OUTCOMES), key)) is not None:
+    signs = _list_signs(source, endpoint, SIGN_OUTCOMES)
+    if (sign := _find_sign(signs, paths, document, key)) is not None:
         return sign
     if problem:
         return Page(AnswerStatus.FAILED, problem)
@@ -131,26 +131,34 @@ def read_refusal(
     """
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
     document, _ = _read_document(endpoint, body[:MAX_REFUSAL_BYTES], key)
-    if (sign := _find_sign(endpoint, paths, document, REFUSAL_SIGNS, key)) is not None:
+    signs = _list_signs(source, endpoint, REFUSAL_SIGNS)
+    if (sign := _find_sign(signs, paths, document, key)) is not None:
         return sign
     if status in QUESTION_STATUS:
-        sign = _find_sign(endpoint, paths, document, ("failed", "empty"), key)
+        sign = _find_sign(_list_signs(source, endpoint, ("failed", "empty")), paths, document, key)
         if sign is not None and sign.outcome is AnswerStatus.EMPTY:
             return sign
     is_refused = status in QUESTION_STATUS or (status in PLAN_STATUS and bool(source.auth.env))
     return Page(AnswerStatus.REFUSED if is_refused else AnswerStatus.FAILED, str(status))
 
 
+def _list_signs(
+    source: MarketSource, endpoint: Endpoint, names: Iterable[str]
+) -> Iterator[tuple[AnswerStatus, str]]:
+    """Yield what the signs of a limit and those of an endpoint mean, and their paths, in the order to try."""
+    yield from ((AnswerStatus.LIMITED, path) for path in source.limited)
+    for name in names:
+        yield from ((SIGN_OUTCOMES[name], path) for path in getattr(endpoint.signs, name))
+
+
 def _find_sign(
-    endpoint: Endpoint, paths: "_Paths", document: Any, names: Sequence[str], key: ApiKey | None
+    signs: Iterable[tuple[AnswerStatus, str]], paths: "_Paths", document: Any, key: ApiKey | None
 ) -> Page | None:
     """Return what the first sign says that the document has; None if it has none."""
-    for name in names:
-        outcome = SIGN_OUTCOMES[name]
-        for path in getattr(endpoint.signs, name):
-            if found := paths.search(path, document):
-                said = hide_key(found, key).strip() if isinstance(found, str) else outcome.value
-                return Page(outcome, said[:MAX_REASON])
+    for outcome, path in signs:
+        if found := paths.search(path, document):
+            said = hide_key(found, key).strip() if isinstance(found, str) else outcome.value
+            return Page(outcome, said[:MAX_REASON])
     return None
 
 
