@@ -35,6 +35,7 @@ _HELP: Final = {
     "requests_total{source,outcome}": (
         "Requests that were sent to a source, by outcome; none for a recording."
     ),
+    "rows_set_aside_total{source}": "Rows of a source's answers that broke a rule, and were left out.",
     "records_total{source,kind}": "New and changed records that this process put on the streams.",
     "series{status}": (
         "Series of this instance by state: waiting, fresh, closed, late, empty, limited, failed."
@@ -54,6 +55,7 @@ class SourcesMetrics:
         self.stale_critical = 0
         self._loads: Counter[str] = Counter()
         self._answers: Counter[tuple[str, str]] = Counter()
+        self._set_aside: Counter[str] = Counter()
         self._requests: Counter[tuple[str, str]] = Counter()
         self._records: Counter[tuple[str, str]] = Counter()
         self.streamed_series: dict[str, int] = {}
@@ -73,6 +75,8 @@ class SourcesMetrics:
         self.duration.observe(result.took_sec)
         for finding in result.findings:
             self._answers[finding.source, finding.verdict.value] += 1
+            if finding.set_aside:
+                self._set_aside[finding.source] += len(finding.set_aside)
         for sent in result.requests:
             if not sent.is_replay:
                 self._requests[sent.source, sent.outcome.value] += 1
@@ -84,6 +88,7 @@ class SourcesMetrics:
         return _METRICS.collect(
             loads_total=self._loads,
             answers_total=self._answers,
+            rows_set_aside_total=self._set_aside,
             requests_total=self._requests,
             records_total=self._records,
             series=self.series_by_status,

@@ -22,7 +22,13 @@ from services.sources.access.health import SourceHealth, read_health
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import RecordClock, date_finding, evaluate_answer
 from services.sources.cascade.series import Series, make_question, time_of
-from services.sources.cascade.state import SeriesState, SourceFinding, SourceVerdict, find_known_until
+from services.sources.cascade.state import (
+    SeriesState,
+    SourceFinding,
+    SourceVerdict,
+    clean_reason,
+    find_known_until,
+)
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.request import Question
@@ -82,9 +88,10 @@ class SourceReader:
         self._replay: tuple[ReplaySettings, Bus] | None = None
         self._untimed: dict[str, dict[tuple[str, str], Quote]] = {}
         self._errors: dict[str, set[type[Exception]]] = {}
+        self._set_aside: dict[str, set[str]] = {}
 
     def forget(self, series: str) -> None:
-        for kept in (self._untimed, self._errors):
+        for kept in (self._untimed, self._errors, self._set_aside):
             kept.pop(series, None)
 
     async def ask(
@@ -104,7 +111,23 @@ class SourceReader:
             clock = await self.read_clock(series, source)
             reason = type(error).__name__
             finding = SourceFinding(source, SourceVerdict.ERROR, reason, asked_at=clock.wall)
+        self._note_set_aside(series, finding)
         return replace(finding, is_asked=len(terms.sent) > sent_before), clock
+
+    def _note_set_aside(self, series: Series, finding: SourceFinding) -> None:
+        """Log that rows of a source's answers break rules, once until an answer has none that do."""
+        known = self._set_aside.setdefault(series.id, set())
+        if finding.set_aside and finding.source not in known:
+            known.add(finding.source)
+            log.warning(
+                "series.rows_set_aside",
+                series=series.id,
+                source=finding.source,
+                rows=len(finding.set_aside),
+                reason=clean_reason(finding.set_aside[0]),
+            )
+        elif finding.records and not finding.set_aside:
+            known.discard(finding.source)
 
     async def _ask_and_evaluate(
         self, series: Series, source: str, before: SeriesState, terms: AskTerms, deadline: float

@@ -86,6 +86,7 @@ class SourceFinding:
             mark on the bus, or if limits of ours allow none.
         day_end: when the source has a whole day, for bars of `1d`.
         answer: what the source answered, from which the above follow.
+        set_aside: why each row that broke a rule did so; the others are `records`.
     """
 
     source: str
@@ -98,6 +99,7 @@ class SourceFinding:
     is_asked: bool = True
     day_end: DayEnd = AT_CLOSE
     answer: SourceAnswer = field(default=SourceAnswer("", AnswerStatus.EMPTY), repr=False)
+    set_aside: tuple[str, ...] = ()
 
 
 Bounded = Annotated[int, Field(strict=True, ge=-(2**53), le=2**53)]

@@ -19,8 +19,17 @@ import orjson
 import xmltodict
 from jmespath.exceptions import JMESPathError
 
+from services.market.documents import load_json, read_float
 from services.market.fields import SYMBOL
-from services.market.records import TIMEFRAME_SEC, Bar, Observation, Quote, Record, RecordKind
+from services.market.records import (
+    TIMEFRAME_SEC,
+    Bar,
+    Observation,
+    Quote,
+    Record,
+    RecordKind,
+    settle_range,
+)
 from services.sources.catalog.answer import AnswerStatus, Misfit, Page
 from services.sources.catalog.request import ApiKey, Question, hide_key
 from services.sources.catalog.source import (
@@ -184,14 +193,14 @@ def parse_document(endpoint: Endpoint, body: bytes) -> Any:
     if sum(map(body.count, marks[endpoint.format])) > MAX_VALUES:
         raise ValueError(f"more than {MAX_VALUES} values")
     if endpoint.format == "json":
-        return orjson.loads(body)
+        return load_json(body)
     if endpoint.format == "xml":
         document = xmltodict.parse(body)  # refuses entities
         if (root := re.match(r"\w+", endpoint.records)) is not None and root[0] not in document:
             raise ValueError(f"no element {root[0]}")  # such as a page for people, with status 200
         return document
     # not splitlines, because that also splits at marks that were not counted
-    lines = body.decode("utf-8-sig").split("\n")[endpoint.skip_lines :]
+    lines = body.decode("utf-8-sig", "replace").split("\n")[endpoint.skip_lines :]
     names = endpoint.columns or None
     reader = csv.DictReader(lines, names, delimiter=endpoint.delimiter, restkey="", skipinitialspace=True)
     if body.strip():  # a page for people with status 200 is text, too, and lacks the columns
@@ -390,10 +399,10 @@ def _read_number(value: Any, thousands: str) -> float:
         text = value.strip()[:64].removesuffix("%")
         text = text.replace(thousands, "") if thousands else text
     try:
-        number = float(text)
-    except (ValueError, OverflowError):
-        raise MisfitError("is not a number", value) from None
-    if not isfinite(number):
+        number = read_float(text) if isinstance(text, str) else float(text)
+    except OverflowError:
+        number = None
+    if number is None or not isfinite(number):
         raise MisfitError("is not a number", value)
     return number
 
@@ -420,7 +429,7 @@ def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any])
     if endpoint.stamp == "close":
         start -= 1000 * TIMEFRAME_SEC[question.timeframe]
     trades = values.get("trades")
-    return Bar(
+    bar = Bar(
         question.symbol,
         question.timeframe,
         start,
@@ -432,6 +441,7 @@ def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any])
         vwap=values.get("vwap") or None,  # of a minute without a trade it is 0
         trades=None if trades is None else int(trades),
     )
+    return settle_range(bar)
 
 
 def _make_quote(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Quote:
