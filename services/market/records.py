@@ -7,6 +7,8 @@ from typing import Final, Literal
 MINUTE_MS: Final = 60_000
 MINUTES_KEPT_DAYS: Final = 6.0
 """For how many days before the newest minute minutes are taken, unless the truth says otherwise."""
+KEPT_DAYS: Final = {"1m": 0, "5m": 0, "15m": 0, "1h": 30, "4h": 60, "1d": 800}
+"""For how many days checked bars are kept, at the least; never shorter than what may be revised."""
 DAY_MS: Final = 86_400_000
 ROUNDING: Final = 1e-5
 """How far, as a share of it, an open or a close may be outside of low to high, since vendors round each."""

@@ -17,6 +17,7 @@ from typing import Final
 from services.market.intervals import Grid
 from services.market.records import (
     DAY_MS,
+    KEPT_DAYS,
     MINUTE_MS,
     TIMEFRAME_SEC,
     TIMEFRAMES,
@@ -161,6 +162,15 @@ def make_question(series: Series, session: Session, newest_ms: int | None, now_m
     start_ms = oldest_ms if newest_ms is None else max(oldest_ms, newest_ms - overlap_ms)
     question = make_older_question(series, min(start_ms, now_ms), now_ms)
     return question if newest_ms is None else replace(question, known_until=_to_datetime(newest_ms))
+
+
+def find_revised(series: Series, session: Session, newest_ms: int, now_ms: int, revise_days: float) -> int:
+    """Return from when on bars of a series may still be corrected, in epoch milliseconds.
+
+    `revise_days` is how long minutes may; the longer bars of others are kept longer.
+    """
+    kept_ms = round(max(revise_days, KEPT_DAYS.get(series.timeframe, 0)) * DAY_MS)
+    return max(find_oldest(series, session, now_ms), newest_ms - kept_ms)
 
 
 def make_older_question(series: Series, start_ms: int, end_ms: int) -> Question:

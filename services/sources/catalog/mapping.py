@@ -469,11 +469,13 @@ _MAKERS: Final[Mapping[RecordKind, Callable[[Endpoint, Question, Mapping[str, An
 def keep_asked(question: Question, records: Iterable[Record]) -> tuple[Record, ...]:
     """Return the bars and observations that begin within a question, oldest first, each once; all quotes.
 
-    Of two for the same time the later one counts. Some sources answer more than was asked, some twice.
+    Of two for the same time the later one counts. Some sources answer more than was asked, some twice; what
+    came of the time before is kept from `keep_from` on.
     """
     if question.kind is RecordKind.QUOTES:
         return tuple(records)
-    start_ms, end_ms = (round(1000 * each.timestamp()) for each in (question.start, question.end))
+    first = question.start if question.keep_from is None else min(question.start, question.keep_from)
+    start_ms, end_ms = (round(1000 * each.timestamp()) for each in (first, question.end))
     found = {
         record.start_ms: record
         for record in cast("Iterable[Bar | Observation]", records)
