@@ -118,9 +118,6 @@ class BarColumns:
             self.starts[: self.count] = self.starts[kept].copy()
             self.rows[:, : self.count] = self.rows[:, kept].copy()
 
-    def clear(self) -> None:
-        self.count = 0
-
     def read(self, position: int) -> Row:
         return int(self.starts[position]), tuple(self.rows[:, position].tolist())
 

@@ -5,7 +5,7 @@ A table is stored in chunks of 8 intervals, each one field of the symbol's hash 
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isnan, nan
 from typing import Final
@@ -159,10 +159,9 @@ class BarTable:
                 found = self.list_shown(chunk, min(chunk + self._chunk_ms, start_ms)) + found
         return [held.bar for held in found[-count:]]
 
-    def iter_shown(self, first_ms: int) -> Iterator[Bar]:
-        """Yield each shown bar that begins at `first_ms` or later, in order."""
-        for held in self.list_shown(first_ms, LATEST_MS):
-            yield held.bar
+    def list_since(self, first_ms: int) -> list[Bar]:
+        """Return each shown bar that begins at `first_ms` or later, in order."""
+        return [held.bar for held in self.list_shown(first_ms, LATEST_MS)]
 
     def forget_before(self, oldest_ms: int) -> list[int]:
         """Delete whole chunks that end before `oldest_ms` from memory; return their starts."""

@@ -11,13 +11,13 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
 from services.bars.bar_table import EARLIEST_MS
-from services.bars.outputs import Arrival, EntryEncoder, Fields, Outputs
+from services.bars.outputs import Arrival, EntryEncoder, Outputs
 from services.bars.publisher import BarPublisher, Changed, find_close
 from services.bars.quality import (
     ATR_BARS,
@@ -38,7 +38,7 @@ from services.bars.retention import Retention
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import SymbolState, TickTimes
 from services.market.entries import encode_entry, parse_bar, parse_provenance, parse_quote
-from services.market.fields import MAX_NUMBER, EntryError
+from services.market.fields import MAX_NUMBER, EntryError, Fields
 from services.market.intervals import Grid, Interval
 from services.market.records import (
     MINUTE_MS,
@@ -65,12 +65,7 @@ class BarBuilder:
     """Build the bars of one symbol; its series of indicators are read from its `stored` fields."""
 
     def __init__(
-        self,
-        state: SymbolState,
-        group: SymbolGroup,
-        grid: Grid,
-        options: BarsOptions,
-        stored: Mapping[bytes, bytes],
+        self, state: SymbolState, group: SymbolGroup, grid: Grid, options: BarsOptions, stored: Fields
     ) -> None:
         self.state, self.group, self.options = state, group, options
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -88,21 +83,14 @@ class BarBuilder:
         self._publisher = BarPublisher(state, group, grid, self._encoder, stored)
         self._retention = Retention(state, grid, options.revise_days)
 
-    @property
-    def is_changed(self) -> bool:
-        """Return True if something was taken or rejected since the last flush."""
-        return bool(len(self._pending) or self._built["1m"]) or any(self._changed.values())
-
     def take(self, arrival: Arrival) -> None:
         """Check an entry and take it into the state, or put it aside for the quarantine."""
         is_bar, fields = arrival.kind is RecordKind.BARS, arrival.fields
         if not is_bar and not self.group.quotes:
             return
         try:
-            record, provenance = (
-                parse_bar(fields) if is_bar else parse_quote(fields),
-                parse_provenance(fields),
-            )
+            record = parse_bar(fields) if is_bar else parse_quote(fields)
+            provenance = parse_provenance(fields)
         except EntryError as error:
             self._reject(arrival, _read_source(fields), Rejection(Check.SCHEMA, str(error)))
             return
@@ -246,7 +234,9 @@ class BarBuilder:
         live = self._publisher.live_indicators.get(timeframe)
         if live is not None and (values := live.append_past(bar)) is not None:
             self._pending.indicators.append(
-                self._encoder.encode_values(timeframe, bar.start_ms, values, provenance, rev=0, is_final=True)
+                self._encoder.encode_values(
+                    (timeframe, bar.start_ms), values, provenance, rev=0, is_final=True
+                )
             )
 
     def _settle_suspect(self, candidate: Candidate, known: Known) -> None:

@@ -1,21 +1,15 @@
 """Compute the calendars of sessions beside the event loop, one at a time."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from services.market.sessions import Session, get_session
 
+_thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="calendars")
+"""The one thread for it: `get_session` is not made for several, and two would compute the same calendar."""
 
-class Calendars:
-    """Give the tasks of an agent the sessions that they name.
 
-    The calendar of an exchange takes up to a second to compute, in a thread. There is one such thread at a
-    time: `get_session` is not made for several, and two tasks would compute the same calendar.
-    """
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-
-    async def find(self, code: str) -> Session:
-        """Compute the session of a code in a thread. Raises UnknownSessionError."""
-        async with self._lock:
-            return await asyncio.to_thread(get_session, code)
+async def compute_session(code: str) -> Session:
+    """Return the session of a code; an exchange's takes up to a second. Raises UnknownSessionError."""
+    return await asyncio.get_running_loop().run_in_executor(_thread, get_session, code)

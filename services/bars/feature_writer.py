@@ -19,25 +19,28 @@ from hashlib import blake2b
 from itertools import groupby
 from math import nan
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import orjson
+from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.agent import Agent
 from marketswarm.agent.loops import lead
 from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage
+from marketswarm.bus.stored_values import read_time
 from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import FEATURES, bars_state_key
 from marketswarm.pages import split_pages
 from services.bars.bar_table import CHUNK_BARS
-from services.bars.calendars import Calendars
+from services.bars.calendars import compute_session
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
 from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, list_inputs, list_outputs
 from services.bars.state import DAILY, REST, VERSION, read_final_days
-from services.bars.store import STATES_BYTES, count_unread, read_bus_time
+from services.bars.store import STATES_BYTES, count_unread
+from services.market.fields import Fields
 from services.market.records import DAY_MS
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
@@ -61,10 +64,13 @@ _CHUNK_MS: Final = CHUNK_BARS * DAY_MS
 _INPUT: Final = Struct("<q5d")  # of a day what features are computed of: its ordinal, four prices, the volume
 
 Rows = Sequence[tuple[int, Values]]
-Fields = Mapping[bytes, bytes]
 History = Mapping[str, Sequence[DailyBar]]
 Marks = Mapping[int, tuple[int, str]]
 """The number of a chunk of days -> how many are final, and a digest of them."""
+
+
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""A number that can be written as JSON again."""
 
 
 class PublishedFeatures(NamedTuple):
@@ -73,9 +79,12 @@ class PublishedFeatures(NamedTuple):
     `begin_ms` is the start of the first day that they were computed of, in epoch milliseconds.
     """
 
-    rev: int
+    rev: Whole
     digest: str
-    begin_ms: int
+    begin_ms: Whole
+
+
+_RECORD: Final = TypeAdapter(dict[Whole, PublishedFeatures])
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,23 +227,16 @@ def _split_days(daily: Iterable[DailyBar]) -> Iterator[tuple[int, list[DailyBar]
 
 def _digest_days(chunk: Iterable[DailyBar]) -> str:
     """Return a digest of all that features are computed of."""
-    return _digest(
-        b"".join(
-            _INPUT.pack(
-                each.day.toordinal(),
-                each.bar.open,
-                each.bar.high,
-                each.bar.low,
-                each.bar.close,
-                nan if each.bar.volume is None else each.bar.volume,
-            )
-            + (b"replay" if each.is_replay else b"")
-            for each in chunk
-        )
-    )
+    found = bytearray()
+    for each in chunk:
+        bar = each.bar
+        volume = nan if bar.volume is None else bar.volume
+        found += _INPUT.pack(each.day.toordinal(), bar.open, bar.high, bar.low, bar.close, volume)
+        found += b"replay" if each.is_replay else b""
+    return _digest(found)
 
 
-def _digest(raw: bytes) -> str:
+def _digest(raw: bytes | bytearray) -> str:
     return blake2b(raw, digest_size=8).hexdigest()
 
 
@@ -250,31 +252,20 @@ def _read_marks(packed: bytes, truth: str) -> Marks | None:
 
 
 def _read_record(record: bytes) -> dict[int, PublishedFeatures]:
-    """Return what a record says of each day; nothing if the record can't be read."""
+    """Return what a record says of each day; nothing if the record can't be read, or written again."""
     try:
-        found = orjson.loads(record or b"{}")
-        known = {
-            int(start): PublishedFeatures(int(rev), str(digest), int(begin_ms))
-            for start, (rev, digest, begin_ms) in found.items()
-        }
-        orjson.dumps([(start, *each) for start, each in known.items()])  # raises if it isn't one
-    except (ValueError, TypeError, AttributeError):
+        return _RECORD.validate_json(record or b"{}")
+    except ValidationError:
         return {}
-    return known
 
 
 class FeatureWriter:
     """Publish features while this instance holds the lease."""
 
     def __init__(
-        self,
-        me: Agent[Any],
-        settings_now: Callable[[], BarsSettings],
-        metrics: BarsMetrics,
-        calendars: Calendars,
+        self, me: Agent[Any], settings_now: Callable[[], BarsSettings], metrics: BarsMetrics
     ) -> None:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
-        self._calendars = calendars
         self._outage = Outage(me.log, "bars.features_failed", "bars.features_back")
         self.problem: str | None = None
         """Why features wait, None if they do not."""
@@ -298,7 +289,9 @@ class FeatureWriter:
         try:
             while True:
                 settings = self._settings_now()
-                state = (settings, await self._read_daily(list(settings.find_groups())))
+                # `daily` of a symbol's state changes with its days
+                daily = await self._ask_states("hget", dict.fromkeys(settings.find_groups(), (DAILY,)))
+                state = (settings, daily)
                 self._outage.end()
                 is_quiet = state == seen or waited >= PATIENCE
                 waited = 0 if is_quiet else waited + 1
@@ -309,17 +302,6 @@ class FeatureWriter:
         finally:
             self.problem = None  # the next holder of the lease reports what is wrong
 
-    async def _read_daily(self, symbols: Sequence[str]) -> list[Any]:
-        """Read `daily` of each symbol's state on the bus, which changes with its days. Raises BusError."""
-        bus = self._find_bus()
-        found: list[Any] = []
-        for page in split_pages(symbols, SYMBOLS_PER_READ):
-            pipe = bus.pipeline()
-            for symbol in page:
-                pipe.hget(bars_state_key(symbol), DAILY)
-            found += await bus.ask(pipe.execute(), WITHIN_SEC)
-        return found
-
     async def _publish(self, settings: BarsSettings) -> bool:
         """Publish the features that are new of symbols with a known session, and store the marks of all days.
 
@@ -328,11 +310,11 @@ class FeatureWriter:
         sessions: dict[str, Session] = {}
         for symbol, group in settings.find_groups().items():
             with contextlib.suppress(UnknownSessionError):
-                sessions[symbol] = await self._calendars.find(group.find_session(symbol))
+                sessions[symbol] = await compute_session(group.find_session(symbol))
         stored: dict[str, dict[bytes, bytes]] = {}
         for page in split_pages(sessions, SYMBOLS_PER_READ):
             stored |= await self._read_days(page)
-        epoch = await read_bus_time(self._find_bus())
+        epoch = round(1000 * await read_time(self._find_bus()))
         # seconds of arithmetic, for all days of five hundred symbols
         new, marks = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
         are_done = []
@@ -341,11 +323,7 @@ class FeatureWriter:
             are_done.append(await self._commit(part, settings.settings.features, epoch))
         if not all(are_done):
             return False
-        for page in split_pages(marks, SYMBOLS_PER_READ):
-            pipe = self._find_bus().pipeline()
-            for symbol in page:
-                pipe.hset(bars_state_key(symbol), MARKS, marks[symbol])
-            await self._find_bus().ask(pipe.execute(), WITHIN_SEC)
+        await self._ask_states("hset", {symbol: (MARKS, packed) for symbol, packed in marks.items()})
         return True
 
     async def _wait_for_room(self, count: int, keep: int) -> None:
@@ -364,23 +342,27 @@ class FeatureWriter:
 
     async def _read_days(self, symbols: Sequence[str]) -> dict[str, dict[bytes, bytes]]:
         """Return of each symbol the stored fields that hold its days and its features. Raises BusError."""
-        bus = self._find_bus()
-        pipe = bus.pipeline()
-        for symbol in symbols:
-            pipe.hkeys(bars_state_key(symbol))
-        names = await bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
+        names = await self._ask_states("hkeys", dict.fromkeys(symbols, ()))
         wanted = [
             [name for name in each if name.startswith(b"1d:") or name in _ALWAYS] or [VERSION.encode()]
             for each in names
         ]
-        pipe = bus.pipeline()
-        for symbol, fields in zip(symbols, wanted, strict=True):
-            pipe.hmget(bars_state_key(symbol), fields)
-        values = await bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
+        asked = {symbol: (fields,) for symbol, fields in zip(symbols, wanted, strict=True)}
+        values = await self._ask_states("hmget", asked)
         return {
             symbol: {name: raw for name, raw in zip(fields, found, strict=True) if raw is not None}
             for symbol, fields, found in zip(symbols, wanted, values, strict=True)
         }
+
+    async def _ask_states(self, command: str, args: Mapping[str, tuple[Any, ...]]) -> list[Any]:
+        """Send a command with arguments for the state of each symbol; return the replies. Raises BusError."""
+        bus, found = self._find_bus(), list[Any]()
+        for page in split_pages(args.items(), SYMBOLS_PER_READ):
+            pipe = bus.pipeline()
+            for symbol, more in page:
+                getattr(pipe, command)(bars_state_key(symbol), *more)
+            found += await bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
+        return found
 
     async def _commit(self, new: Sequence[NewFeatures], keep: int, epoch: int) -> bool:
         """Publish the new features of some symbols, on a stream of about `keep` entries.

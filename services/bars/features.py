@@ -3,9 +3,9 @@
 A feature of a day reads that day's bar and earlier ones of its symbol, the market's closes of the same days,
 and the symbols that have a bar of the same day; nothing later. With the market it is compared over the days
 that both have a bar of, up to that day. Days are the same if their trading days have
-the same date, whenever these open: that of a currency begins on the evening before. `FEATURES` is the one
-table of them, which docs/services/features.md shows. A value is None where the window is not full, a volume
-is missing, or a quotient has no value.
+the same date, whenever these open: that of a currency begins on the evening before. The table of them in
+docs/services/features.md says of each how it is computed, over how many bars, and its unit. A value is None
+where the window is not full, a volume is missing, or a quotient has no value.
 
 RSI, MACD, NATR, ADX, CCI, the stochastic and MFI are TA-Lib's over the whole history that is given, since
 their seeds are the first bars: with the same beginning they have the same bits. All else reads its window: a
@@ -21,6 +21,7 @@ import numpy as np
 import talib
 
 from services.bars.bar_columns import Array, apply_to_runs
+from services.market.computed import FEATURE_NAMES
 from services.market.records import Bar
 
 Values = dict[str, float | None]
@@ -28,9 +29,8 @@ Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 MARKET: Final = "SPY"
 """The default symbol whose returns stand for those of the market."""
-_LOG = "ln"  # of a quotient of prices
-_DAILY = "ln per day"
-_DEVIATIONS = "standard deviations"
+LONGEST_WINDOW: Final = 251
+"""The bars after which every feature has a value, the day's own included."""
 
 
 class DailyBar(NamedTuple):
@@ -39,89 +39,6 @@ class DailyBar(NamedTuple):
     day: date
     bar: Bar
     is_replay: bool = False
-
-
-class Feature(NamedTuple):
-    """Describe a feature: its key in `values`, and how many bars its first value needs, its own included."""
-
-    name: str
-    formula: str
-    window: int
-    unit: str
-
-
-FEATURES: Final[tuple[Feature, ...]] = (
-    *(
-        Feature(f"ret_{days}", f"return over {days} bars: close by the close {days} before", days + 1, _LOG)
-        for days in (1, 2, 3, 5, 10, 20, 60, 120, 250)
-    ),
-    Feature("mom_250_20", "momentum: the close 20 bars ago by the close 250 bars ago", 251, _LOG),
-    *(
-        Feature(f"vol_{days}", f"standard deviation of {days} returns", days + 1, _DAILY)
-        for days in (5, 20, 60)
-    ),
-    Feature("vol_ratio_5_20", "vol_5 by vol_20", 21, "ratio"),
-    Feature("vol_ratio_20_60", "vol_20 by vol_60", 61, "ratio"),
-    Feature("parkinson_20", "Parkinson's volatility, of 20 highs and lows", 20, _DAILY),
-    Feature("garman_klass_20", "Garman and Klass' volatility, of 20 whole bars", 20, _DAILY),
-    Feature("downside_vol_20", "root of the mean square of 20 returns, gains as 0", 21, _DAILY),
-    Feature("natr_14", "Wilder's average true range of 14 by the close", 15, "percent"),
-    Feature("skew_60", "skewness of 60 returns", 61, "number"),
-    Feature("kurt_60", "excess kurtosis of 60 returns", 61, "number"),
-    Feature("max_drawdown_60", "the deepest fall from a close to a later one within 60 closes", 60, _LOG),
-    Feature("autocorr_20", "correlation of 20 returns with those one bar before", 22, "-1 to 1"),
-    Feature("range_1", "high by low", 1, _LOG),
-    Feature("range_z_20", "high by low (ln), from its mean of 20", 20, _DEVIATIONS),
-    Feature("gap_1", "open by the close before", 2, _LOG),
-    Feature("gap_abs_20", "mean of 20 gaps without their signs", 21, _LOG),
-    Feature("close_location", "place of the close between low and high", 1, "0 to 1"),
-    Feature("body_1", "close by open", 1, _LOG),
-    *(
-        Feature(f"dist_sma_{days}", f"close by the mean of {days} closes, less 1", days, "ratio")
-        for days in (20, 50, 200)
-    ),
-    *(
-        Feature(f"dist_{side}_{days}", f"close by the {side}est of {days} closes", days, _LOG)
-        for side in ("high", "low")
-        for days in (20, 250)
-    ),
-    Feature("rsi_14", "Wilder's RSI of 14", 15, "0 to 100"),
-    Feature("macd", "MACD (12, 26, 9) by the close", 34, "ratio"),
-    Feature("macd_hist", "MACD less its signal, by the close", 34, "ratio"),
-    Feature("bb_z_20", "close, from its mean of 20", 20, _DEVIATIONS),
-    Feature("bb_width_20", "(bb_upper - bb_lower) by bb_middle, of 20 closes", 20, "ratio"),
-    Feature("stoch_k", "slow stochastic (14, 3)", 18, "0 to 100"),
-    Feature("adx_14", "ADX of 14", 28, "0 to 100"),
-    Feature("cci_20", "CCI of 20", 20, "number"),
-    Feature("mfi_14", "money flow index of 14", 15, "0 to 100"),
-    Feature("volume_z_20", "volume, from its mean of 20", 20, _DEVIATIONS),
-    Feature("volume_ratio_5_20", "mean of 5 volumes by the mean of 20", 20, "ratio"),
-    Feature("turnover_20", "mean of close times volume over 20 bars", 20, "ln of the quote currency"),
-    Feature(
-        "amihud_20",
-        "Amihud's illiquidity: mean of 20 returns without their signs, each by its turnover",
-        21,
-        "ln per billion",
-    ),
-    *(
-        Feature(
-            f"corr_market_{days}", f"correlation of {days} returns with the market's", days + 1, "-1 to 1"
-        )
-        for days in (20, 60)
-    ),
-    Feature("beta_60", "slope of 60 returns over the market's", 61, "ratio"),
-    Feature("rel_ret_20", "return over 20 days of both less the market's between them", 21, _LOG),
-    Feature("weekday", "day of the week of the trading day, Monday is 0", 1, "0 to 6"),
-    Feature("pause", "calendar days since the trading day before", 2, "days"),
-    Feature("breadth_up_1", "share of the universe with ret_1 above 0", 2, "0 to 1"),
-    Feature("breadth_sma_50", "share of the universe with dist_sma_50 above 0", 50, "0 to 1"),
-    Feature("breadth_high_20", "share of the universe at its highest close of 20 bars", 20, "0 to 1"),
-    Feature("dispersion_1", "standard deviation of ret_1 over the universe", 2, _LOG),
-    Feature("rank_ret_20", "rank of ret_20 in the universe, from last to first", 21, "0 to 1"),
-)
-"""The sixty features, in the order in which they are published."""
-LONGEST_WINDOW: Final = max(feature.window for feature in FEATURES)
-"""The bars after which every feature has a value, the day's own included."""
 
 
 def compute_features(
@@ -293,12 +210,11 @@ def _compute_relations(h: DailyHistory) -> dict[str, Array]:
 def _make_rows(
     daily: Sequence[DailyBar], history: DailyHistory, columns: Mapping[str, Array]
 ) -> list[tuple[int, Values]]:
-    names = [feature.name for feature in FEATURES]
-    rows = zip(*(columns[name].tolist() for name in names), strict=True)
+    rows = zip(*(columns[name].tolist() for name in FEATURE_NAMES), strict=True)
     return [
         (
             daily[position].bar.start_ms,
-            {name: v if math.isfinite(v) else None for name, v in zip(names, row, strict=True)},
+            {name: v if math.isfinite(v) else None for name, v in zip(FEATURE_NAMES, row, strict=True)},
         )
         for position, row in zip(history.rows.tolist(), rows, strict=True)
     ]

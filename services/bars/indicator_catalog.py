@@ -1,48 +1,16 @@
 """Describe the thirteen indicators: their parameters, what they read, and when they are warm. Pure.
 
-The seed of an average is TA-Lib's: the plain mean of its first values, which `Indicator.meaning` names.
+docs/services/features.md says in words what each one is. The seed of an average is TA-Lib's: the plain mean
+of its first values.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from types import MappingProxyType
 from typing import Final
 
 from services.bars.bar_columns import CLOSE, HIGH, LOW, VOLUME
 
-_MEANINGS: Final = {
-    "sma": "Simple moving average of 20 closes.",
-    "ema": "Exponential moving average of closes, 2/21 of each new one. Seed: the mean of the first 20.",
-    "rsi": "Wilder's relative strength, 0 to 100. Seed: the mean gain and loss of the first 14 changes.",
-    "macd": (
-        "EMA of 12 closes minus EMA of 26; its EMA of 9; their difference. Seed: both averages at the 26th "
-        "bar, the mean of the 12 and 26 closes up to it."
-    ),
-    "bbands": "Bollinger's bands: the mean of 20 closes, and two (population) standard deviations around it.",
-    "atr": (
-        "Wilder's average true range. Seed: the mean of the first 14 true ranges that have a close before."
-    ),
-    "stoch": (
-        "Slow stochastic, 0 to 100: the place of the close in the range of 14 bars, as a mean of 3; the "
-        "mean of 3 of that."
-    ),
-    "adx": (
-        "Wilder's average directional index, 0 to 100. Seed: the mean of the first 14 directional indices."
-    ),
-    "cci": (
-        "Commodity channel index: how far the typical price is from its 20-bar mean, in units of 0.015 "
-        "mean deviations."
-    ),
-    "obv": "On-balance volume: that of bars that rose minus that of bars that fell. Seed: the first volume.",
-    "mfi": "Money flow index, 0 to 100, over 14 changes of the typical price.",
-    "vwap": (
-        "Volume-weighted average price since the session's open; for a bar of a day or more, of that bar. "
-        "A bar counts by its own VWAP where the source gives one, else by (high + low + close) / 3. None "
-        "outside of sessions, and in the series' first session unless it begins with that session's open."
-    ),
-    "willr": "Williams %R, -100 to 0: how far the close is below the highest high of 14 bars.",
-}
 _ROWS: Final = {"high": HIGH, "low": LOW, "close": CLOSE, "volume": VOLUME}
 
 
@@ -64,7 +32,6 @@ class Indicator:
     rows: tuple[int, ...]
     options: Mapping[str, float]
     warm_bars: int
-    meaning: str
     pick: Callable[[Sequence[float]], Sequence[float]] = field(init=False, compare=False)
     needs_volume: bool = field(init=False)
 
@@ -76,16 +43,8 @@ class Indicator:
 
 def _describe(outputs: str, function: str, inputs: str, warm_bars: int, **options: float) -> Indicator:
     """Return an indicator; its name is TA-Lib's in small letters."""
-    name = function.lower()
-    return Indicator(
-        name,
-        tuple(outputs.split()),
-        function,
-        tuple(_ROWS[name] for name in inputs.split()),
-        MappingProxyType(options),
-        warm_bars,
-        _MEANINGS[name],
-    )
+    rows = tuple(_ROWS[name] for name in inputs.split())
+    return Indicator(function.lower(), tuple(outputs.split()), function, rows, options, warm_bars)
 
 
 _LIST: Final = (
@@ -104,11 +63,11 @@ _LIST: Final = (
     _describe("cci_20", "CCI", "high low close", 20, timeperiod=20),
     _describe("obv", "OBV", "close volume", 1),
     _describe("mfi_14", "MFI", "high low close volume", 15, timeperiod=14),
-    Indicator("vwap", ("vwap",), "", (HIGH, LOW, CLOSE, VOLUME), MappingProxyType({}), 1, _MEANINGS["vwap"]),
+    Indicator("vwap", ("vwap",), "", (HIGH, LOW, CLOSE, VOLUME), {}, 1),
     _describe("willr_14", "WILLR", "high low close", 14, timeperiod=14),
 )
 
-INDICATORS: Final[Mapping[str, Indicator]] = MappingProxyType({entry.name: entry for entry in _LIST})
+INDICATORS: Final[Mapping[str, Indicator]] = {entry.name: entry for entry in _LIST}
 """The thirteen indicators by the name that the truth gives them."""
 
 

@@ -26,7 +26,7 @@ import talib
 from talib import stream
 
 from services.bars.bar_columns import OBV, TRADED, TURNOVER, VOLUME, Array, BarColumns, Seam, apply_to_runs
-from services.bars.indicator_catalog import INDICATORS, Indicator, select_indicators
+from services.bars.indicator_catalog import Indicator, select_indicators
 from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS
 from services.market.records import Bar
 from services.market.sessions import Session
@@ -57,11 +57,7 @@ class IndicatorSeries:
     __slots__ = ("_block", "_handles", "_held", "_indicators", "_names", "_seams")
 
     def __init__(
-        self,
-        timeframe: str,
-        session: Session,
-        names: Collection[str] = tuple(INDICATORS),
-        block: int = BLOCK_BARS,
+        self, timeframe: str, session: Session, names: Collection[str], block: int = BLOCK_BARS
     ) -> None:
         self._block = block
         self._indicators = select_indicators(names)
@@ -184,11 +180,6 @@ class IndicatorSeries:
         """Go on from a checkpoint. Raise CheckpointError, and change nothing, if it does not fit."""
         self._seams = self._held.unpack(checkpoint, self._block)
         self._handles.clear()
-
-    def clear(self) -> None:
-        self._held.clear()
-        self._handles.clear()
-        self._seams = []
 
     def _find_anchor(self, position: int) -> int:
         """Return the position of the bar with which the window of this bar begins."""

@@ -8,7 +8,6 @@ and once the history has reached the table, this series continues with the table
 One that ends before bars that the table has forgotten never reaches it.
 """
 
-import contextlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from zlib import crc32
@@ -32,19 +31,10 @@ class LiveIndicators:
     """
 
     def __init__(
-        self,
-        table: BarTable,
-        make_series: Callable[[], IndicatorSeries],
-        stored: bytes = b"",
-        stored_past: bytes = b"",
+        self, table: BarTable, make_series: Callable[[], IndicatorSeries], stored: bytes, stored_past: bytes
     ) -> None:
         self._table, self._make_series, self._series = table, make_series, make_series()
-        self._past: IndicatorSeries | None = None
-        if stored_past:
-            past = make_series()
-            with contextlib.suppress(CheckpointError):
-                past.restore(stored_past)
-                self._past = past
+        self._past = self._read_series(stored_past)
         self._is_past_over = self._is_past_changed = False
         self._stored: bytes | None = stored  # None once the series has it
         self._stored_ms: int | None = None
@@ -138,14 +128,12 @@ class LiveIndicators:
         self._is_past_over, self._is_past_changed = False, True
         self._unstored = STORE_EVERY
         since_ms = EARLIEST_MS if past.last_ms is None else past.last_ms + 1
-        return {bar.start_ms: past.append(bar) for bar in list(self._table.iter_shown(since_ms))}
+        return {bar.start_ms: past.append(bar) for bar in self._table.list_since(since_ms)}
 
     def _recompute(self, start_ms: int) -> dict[int, Values] | None:
         """Return the values of all bars since a start, computed again of the table; None if it is too old."""
         try:
-            changes = self._series.recompute(
-                start_ms, lambda since_ms: list(self._table.iter_shown(since_ms))
-            )
+            changes = self._series.recompute(start_ms, self._table.list_since)
         except ValueError:
             return None
         self._unstored = STORE_EVERY
@@ -156,7 +144,7 @@ class LiveIndicators:
 
         A series can correct only its newest bars. More may have changed, so none may count as past already.
         """
-        shown = self._table.iter_shown(since_ms)
+        shown = self._table.list_since(since_ms)
         return [bar for bar in shown if bar.start_ms == since_ms or bar.start_ms not in changed]
 
     def _find_shown(self, start_ms: int) -> HeldBar | None:
@@ -190,19 +178,27 @@ class LiveIndicators:
         self._unstored = len(later)
 
     def _restore_series(self, stored: bytes) -> bool:
-        """Restore the stored series; return False, and leave the series empty, if it can't be used.
+        """Use the stored series from now on; return False, and leave the series empty, if it can't be used.
 
         While a timeframe is published, its series is stored before the table forgets the last bar in it. If
         that bar is gone, the timeframe was not published for a while, and bars between are missing.
         """
-        if not stored:
+        series = self._read_series(stored)
+        if series is None:
             return False
-        try:
-            self._series.restore(stored)
-        except CheckpointError:
-            return False
-        last_ms, newest_ms = self._series.last_ms, self._table.newest_ms
+        last_ms, newest_ms = series.last_ms, self._table.newest_ms
         if last_ms is None or newest_ms is None or last_ms >= newest_ms or self._table.find(last_ms):
+            self._series = series
             return True
-        self._series.clear()
         return False
+
+    def _read_series(self, stored: bytes) -> IndicatorSeries | None:
+        """Return a stored series; None if nothing is stored that can be used."""
+        if not stored:
+            return None
+        series = self._make_series()
+        try:
+            series.restore(stored)
+        except CheckpointError:
+            return None
+        return series

@@ -8,7 +8,6 @@ from marketswarm.agent import Code, Exit, agent
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import Service
-from services.bars.calendars import Calendars
 from services.bars.feature_writer import FeatureWriter
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, find_other_bus
@@ -47,10 +46,9 @@ async def main() -> int:
         )
         settings_now, metrics = me.config(BarsSettings), BarsMetrics()
         me.expose(metrics.collect)
-        calendars = Calendars()
-        features = FeatureWriter(me, settings_now, metrics, calendars)
+        features = FeatureWriter(me, settings_now, metrics)
         me.task(features.run(), name="features")
-        worker, collector = BarsWorker(me, settings_now, metrics, calendars), IdleCollector()
+        worker, collector = BarsWorker(me, settings_now, metrics), IdleCollector()
         outage = Outage(me.log, "bars.bus_failed", "bars.bus_back", degrade=me.set_degraded)
         await me.share().known()
         has_entries = False

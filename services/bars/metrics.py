@@ -27,6 +27,9 @@ _HELP: Final = {
 }
 _METRICS: Final = MetricTable("marketswarm_bars_", _HELP)
 
+Counts = Mapping[tuple[str, str], int]
+"""How many there are, by a source and what they are."""
+
 
 class BarsMetrics:
     """Count records by their outcome, the entries that were published, and how long that took."""
@@ -47,12 +50,7 @@ class BarsMetrics:
         self.arrived: list[int] = []
         """When each entry of this batch was written, in epoch milliseconds."""
 
-    def count_committed(
-        self,
-        outputs: Outputs,
-        records: Mapping[tuple[str, str], int],
-        findings: Mapping[tuple[str, str], int],
-    ) -> None:
+    def count_committed(self, outputs: Outputs, records: Counts, findings: Counts) -> None:
         """Count what was committed of one symbol: records by source and outcome, findings by source."""
         self.records_total.update(records)
         self.findings_total.update(findings)

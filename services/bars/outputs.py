@@ -1,6 +1,5 @@
 """The entries that bars publishes: bars, indicators, and the records that failed a check. Pure."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -11,10 +10,10 @@ from marketswarm.keys import MARKET_BARS, MARKET_QUOTES
 from services.bars.indicators import Values
 from services.bars.quality import Rejection
 from services.market.entries import encode_entry, encode_provenance
+from services.market.fields import Fields
 from services.market.intervals import Grid
 from services.market.records import AssetClass, Bar, Provenance, RecordKind, Timeframe
 
-Fields = Mapping[bytes, bytes]
 _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
 
@@ -63,16 +62,11 @@ class EntryEncoder:
         return fields
 
     def encode_values(
-        self,
-        timeframe: Timeframe,
-        start_ms: int,
-        values: Values,
-        provenance: Provenance,
-        *,
-        rev: int,
-        is_final: bool,
+        self, key: tuple[Timeframe, int], values: Values, provenance: Provenance, *, rev: int, is_final: bool
     ) -> dict[str, str]:
-        fields = {
+        """Return the entry of the values of a bar, whose `key` is its timeframe and its start."""
+        timeframe, start_ms = key
+        return {
             "sym": self._symbol,
             "timeframe": timeframe,
             "start": str(start_ms),
@@ -80,9 +74,8 @@ class EntryEncoder:
             "epoch": self._epoch,
             "final": "1" if is_final else "0",
             "values": orjson.dumps(values).decode(),
+            **encode_provenance(provenance),
         }
-        fields.update(encode_provenance(provenance))
-        return fields
 
     def encode_rejected(self, arrival: Arrival, source: str, rejection: Rejection) -> dict[str, str]:
         return {

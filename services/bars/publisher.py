@@ -1,6 +1,5 @@
 """Publish bars of a symbol that changed or became final, and the indicators that follow from them. Pure."""
 
-from collections.abc import Mapping
 from functools import partial
 
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, Slot
@@ -9,23 +8,21 @@ from services.bars.live_indicators import LiveIndicators
 from services.bars.outputs import EntryEncoder, Outputs
 from services.bars.settings import SymbolGroup
 from services.bars.state import DAILY, OpenBar, SymbolState, past_field, series_field
+from services.market.fields import Fields
 from services.market.intervals import Grid
 from services.market.records import TIMEFRAMES, Provenance, Timeframe
 
-Changed = dict[Timeframe, dict[int, Provenance]]
-"""By timeframe the starts of the bars that changed, each with where its last change came from."""
+Origins = dict[int, Provenance]
+"""By the start of a bar, where its last change came from."""
+Changed = dict[Timeframe, Origins]
+"""The bars that changed, by timeframe."""
 
 
 class BarPublisher:
     """Decide which bars and indicators of one symbol are published, with their revisions."""
 
     def __init__(
-        self,
-        state: SymbolState,
-        group: SymbolGroup,
-        grid: Grid,
-        encoder: EntryEncoder,
-        stored: Mapping[bytes, bytes],
+        self, state: SymbolState, group: SymbolGroup, grid: Grid, encoder: EntryEncoder, stored: Fields
     ) -> None:
         self._state, self._group, self._grid, self._encoder = state, group, grid, encoder
         self.live_indicators = {
@@ -81,17 +78,12 @@ class BarPublisher:
         self.first_close_ms = min(closes, default=LATEST_MS)
 
     def _publish(
-        self,
-        timeframe: Timeframe,
-        changed: dict[int, Provenance],
-        due: list[int],
-        border_ms: int,
-        outputs: Outputs,
+        self, timeframe: Timeframe, changed: Origins, due: list[int], border_ms: int, outputs: Outputs
     ) -> None:
         """Add the entries of one timeframe: of the bars that changed, and of those due to be final."""
         open_bars = self._state.open_bars
         is_wanted, has_indicators = timeframe in self._group.timeframes, timeframe in self.live_indicators
-        shown: dict[int, Provenance] = {}
+        shown: Origins = {}
         for start_ms in sorted([*changed, *due]):
             slot, opened = self._state.tables[timeframe][start_ms], open_bars.get((timeframe, start_ms))
             provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
@@ -125,11 +117,7 @@ class BarPublisher:
         return find_close(self._state, self._grid, timeframe, start_ms)
 
     def _publish_indicators(
-        self,
-        timeframe: Timeframe,
-        shown: Mapping[int, Provenance],
-        changed: Mapping[int, Provenance],
-        outputs: Outputs,
+        self, timeframe: Timeframe, shown: Origins, changed: Origins, outputs: Outputs
     ) -> None:
         """Add the indicators of bars that changed, of all later ones, and of those that became final."""
         table, live = self._state.tables[timeframe], self.live_indicators[timeframe]
@@ -162,12 +150,7 @@ class BarPublisher:
                 provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
             outputs.indicators.append(
                 self._encoder.encode_values(
-                    timeframe,
-                    start_ms,
-                    values[start_ms],
-                    provenance,
-                    rev=slot.indicator_rev,
-                    is_final=is_final,
+                    key, values[start_ms], provenance, rev=slot.indicator_rev, is_final=is_final
                 )
             )
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
-from types import MappingProxyType
 from typing import Final
 
 from services.bars.settings import CheckSettings
@@ -288,28 +287,24 @@ def is_confirmation(candidate: Candidate, known: Known, limits: CheckSettings) -
 
 def _is_like_suspect(candidate: Candidate, suspect: SuspectMinute | None, limit: float) -> bool:
     """Return True if a minute is near the suspect, and is a later minute, or the same of another source."""
-    if suspect is None or candidate.bar.start_ms < suspect.bar.start_ms:
+    bar = candidate.bar
+    if suspect is None or bar.start_ms < suspect.bar.start_ms:
         return False
-    is_itself = (suspect.bar.start_ms, suspect.provenance.source) == (
-        candidate.bar.start_ms,
-        candidate.source,
-    )
-    return not is_itself and abs(candidate.bar.close - suspect.bar.close) <= limit
+    is_itself = bar.start_ms == suspect.bar.start_ms and candidate.source == suspect.provenance.source
+    return not is_itself and abs(bar.close - suspect.bar.close) <= limit
 
 
-CHECKS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
-    {
-        Check.POSITIVE: check_positive,
-        Check.PRICE_ORDER: check_price_order,
-        Check.WRONG_SESSION: check_session,
-        Check.FUTURE: check_future,
-        Check.TOO_LATE: check_lateness,
-        Check.MONOTONE_TIME: check_monotone_time,
-        Check.DUPLICATE: check_duplicate,
-        Check.SOURCE_DISAGREEMENT: check_agreement,
-        Check.JUMP: check_jump,
-    }
-)
+CHECKS: Final[Mapping[Check, CheckFunction]] = {
+    Check.POSITIVE: check_positive,
+    Check.PRICE_ORDER: check_price_order,
+    Check.WRONG_SESSION: check_session,
+    Check.FUTURE: check_future,
+    Check.TOO_LATE: check_lateness,
+    Check.MONOTONE_TIME: check_monotone_time,
+    Check.DUPLICATE: check_duplicate,
+    Check.SOURCE_DISAGREEMENT: check_agreement,
+    Check.JUMP: check_jump,
+}
 """The checks that reject, in their order. The schema is checked where an entry is parsed."""
 NEVER_SKIPPED: Final = frozenset(
     {Check.SCHEMA, Check.POSITIVE, Check.PRICE_ORDER, Check.FUTURE, Check.TOO_LATE}

@@ -1,10 +1,10 @@
 """Read the quarantine, without entries that hold no record, and put records back onto their streams."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import orjson
+from pydantic import BeforeValidator, Field, Json, TypeAdapter, ValidationError
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
@@ -17,6 +17,9 @@ MAX_READ: Final = 100_000
 """The most entries that are looked at for those that a filter wants."""
 PAGE: Final = 500
 _MAX_FIELDS: Final = 64
+
+Text = Annotated[str, BeforeValidator(str)]
+Texts = Annotated[dict[str, Text], Field(min_length=1, max_length=_MAX_FIELDS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +39,26 @@ class QuarantinedRecord:
     why: str
     stream: str
     entry: str
-    at_ms: int
-    symbol: str
+    at_ms: Annotated[int, Field(alias="at")]
+    symbol: Annotated[str, Field(alias="sym")]
     source: str
-    fields: Mapping[str, str]
+    fields: Json[Texts]
 
     @property
     def may_be_released(self) -> bool:
         return self.check not in NEVER_SKIPPED
 
 
+_RECORD: Final = TypeAdapter(QuarantinedRecord)
+
+
 def parse_record(entry: StreamEntry) -> QuarantinedRecord | None:
     """Return the record in an entry of the quarantine; None for an entry that can't hold one."""
-    texts = {name.decode("utf-8", "replace"): raw for name, raw in (entry.fields or {}).items()}
-    text = {name: raw.decode("utf-8", "replace") for name, raw in texts.items()}
+    raw = {**(entry.fields or {}), b"id": entry.id}
+    texts = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in raw.items()}
     try:
-        fields = orjson.loads(text["fields"])
-        if not isinstance(fields, dict) or not 0 < len(fields) <= _MAX_FIELDS:
-            return None
-        return QuarantinedRecord(
-            entry.id.decode(),
-            Check(text["check"]),
-            text["why"],
-            text["stream"],
-            text["entry"],
-            int(text["at"]),
-            text["sym"],
-            text["source"],
-            {str(name): str(value) for name, value in fields.items()},
-        )
-    except (KeyError, ValueError, RecursionError):
+        return _RECORD.validate_python(texts)
+    except ValidationError:
         return None
 
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from marketswarm.bus.stream import is_entry_id
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, BarTable, SourceNames
 from services.bars.quality import HeldBar, SuspectMinute
+from services.market.fields import Fields
 from services.market.records import TIMEFRAMES, Bar, Provenance, Timeframe
 
 VERSION: Final = "version"
@@ -217,7 +218,7 @@ def chunk_field(timeframe: str, chunk: int) -> str:
     return f"{timeframe}:{chunk}"
 
 
-def restore_state(symbol: str, fields: Mapping[bytes, bytes]) -> SymbolState:
+def restore_state(symbol: str, fields: Fields) -> SymbolState:
     """Return the state of a symbol from its stored fields, a new one if there are none.
 
     Raise ValueError if they are not what `pack_changes` makes.
@@ -237,7 +238,7 @@ def restore_state(symbol: str, fields: Mapping[bytes, bytes]) -> SymbolState:
     return state
 
 
-def _restore_tables(state: SymbolState, fields: Mapping[bytes, bytes]) -> None:
+def _restore_tables(state: SymbolState, fields: Fields) -> None:
     """Take in the stored chunks. Raise ValueError if one can't be read."""
     chunks: dict[Timeframe, dict[int, bytes]] = {timeframe: {} for timeframe in TIMEFRAMES}
     for name, raw in fields.items():
@@ -253,7 +254,7 @@ def _restore_tables(state: SymbolState, fields: Mapping[bytes, bytes]) -> None:
     }
 
 
-def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[HeldBar]:
+def read_final_days(symbol: str, fields: Fields) -> list[HeldBar]:
     """Return the final days in order; leave out fields that can't be read."""
     state = SymbolState(symbol)
     try:

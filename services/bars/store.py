@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus import Bus
+from marketswarm.bus.stored_values import read_time
 from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, bars_state_key
 from marketswarm.pages import split_pages
@@ -63,7 +64,7 @@ class BarsStore:
                 replies = await self.bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
             found |= dict(zip(page, replies, strict=True))
         async with self._waiting(BUS_SEC):
-            return found, await read_bus_time(self.bus)
+            return found, round(1000 * await read_time(self.bus))
 
     async def discard(self, symbol: str) -> None:
         """Delete the state of a symbol: it restarts at the start of the streams. Raises BusError."""
@@ -108,9 +109,3 @@ async def count_unread(bus: Bus, stream: str) -> tuple[int, str]:
         for each in groups
     ]
     return max(unread, default=(0, ""))
-
-
-async def read_bus_time(bus: Bus) -> int:
-    """Return the time by the clock of the bus, in epoch milliseconds. Raises BusError."""
-    seconds, micros = await bus.ask(bus.client.time())
-    return int(seconds) * 1000 + int(micros) // 1000

@@ -17,13 +17,14 @@ from marketswarm.bus.stream import FIRST_ID, entry_sort_key
 from marketswarm.keys import CHECKED_BARS, INDICATORS
 from services.bars.bar_table import EARLIEST_MS
 from services.bars.builder import BarBuilder
-from services.bars.calendars import Calendars
+from services.bars.calendars import compute_session
 from services.bars.metrics import BarsMetrics
 from services.bars.outputs import Arrival
 from services.bars.reader import CHECK_SEC, KINDS, ArrivalReader
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
 from services.bars.state import SymbolState, restore_state
 from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit, count_unread
+from services.market.fields import Fields
 from services.market.intervals import Grid
 from services.market.records import MINUTE_MS
 from services.market.sessions import UnknownSessionError
@@ -54,7 +55,7 @@ class Followed:
     committed_at: float
     played_ms: int = EARLIEST_MS
 
-    def record_time(self, fields: Mapping[bytes, bytes], now_ms: int) -> None:
+    def record_time(self, fields: Fields, now_ms: int) -> None:
         """Take the time from an entry of a replay: when it was played, or when its minute was over."""
         try:
             played_ms = round(1000 * float(fields.get(b"played_at", b"0")[:32]))
@@ -91,15 +92,9 @@ class BarsWorker:
     """Build the bars of the symbols that are this instance's."""
 
     def __init__(
-        self,
-        me: Agent[Any],
-        settings_now: Callable[[], BarsSettings],
-        metrics: BarsMetrics,
-        calendars: Calendars,
-        now: Callable[[], float] = time.time,
+        self, me: Agent[Any], settings_now: Callable[[], BarsSettings], metrics: BarsMetrics
     ) -> None:
-        self._me, self._settings_now, self._metrics, self._now = me, settings_now, metrics, now
-        self._calendars = calendars
+        self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._share = me.share()
         self._followed: dict[str, Followed] = {}
         self._in_force: tuple[object, ...] = ()
@@ -201,14 +196,14 @@ class BarsWorker:
                     for stream in (outputs[CHECKED_BARS], outputs[INDICATORS])
                 ]
             )
-        must_wait = self._backpressure.must_wait(unread, keep, self._now())
+        must_wait = self._backpressure.must_wait(unread, keep, time.time())
         self._waits_for = f"the group {group} of {stream} has {unread:,} entries to read" if must_wait else ""
         return must_wait
 
     async def _process(self, arrivals: Iterable[Arrival]) -> None:
         """Take entries into the bars of their symbols, and commit what came of them. Raises BusError."""
         touched = self._take(arrivals)
-        now = self._now()
+        now = time.time()
         now_ms = round(1000 * now)
         if not 0 <= now - self._swept_at < SWEEP_SEC:
             self._swept_at = now
@@ -219,21 +214,18 @@ class BarsWorker:
             }
             touched |= self._list_idle(now)
         await self._commit_all(touched, now_ms)
-        self._metrics.finish_batch(1000 * self._now())
+        self._metrics.finish_batch(1000 * time.time())
 
     async def _take_over(self, groups: Mapping[str, SymbolGroup]) -> None:
         """Read the states of symbols, and go back to the first entry that one of them lacks."""
         codes = {symbol: group.find_session(symbol) for symbol, group in groups.items()}
-        grids = {code: await self._open_grid(code) for code in set(codes.values())}
-        known = [symbol for symbol in groups if grids[codes[symbol]] is not None]
-        stored, read_at_ms = await self._store.load(known)
-        newest = await self._reader.read_newest() if known else {}
+        found = {code: await self._open_grid(code) for code in set(codes.values())}
+        grids = {symbol: grid for symbol, code in codes.items() if (grid := found[code]) is not None}
+        stored, read_at_ms = await self._store.load(list(grids))
+        newest = await self._reader.read_newest() if grids else {}
         options = self._settings_now().settings
-        for symbol in known:
+        for symbol, grid in grids.items():
             group, fields = groups[symbol], stored[symbol]
-            grid = grids[codes[symbol]]
-            if grid is None:
-                continue
             try:
                 state = restore_state(symbol, fields)
             except ValueError as error:
@@ -248,7 +240,7 @@ class BarsWorker:
                 self._set_aside(symbol, error)
                 continue
             self._followed[symbol] = Followed(
-                builder, [entry_sort_key(each) for each in state.positions], self._now()
+                builder, [entry_sort_key(each) for each in state.positions], time.time()
             )
         if self._followed and groups:
             positions = zip(*(each.builder.state.positions for each in self._followed.values()), strict=True)
@@ -276,7 +268,7 @@ class BarsWorker:
     async def _open_grid(self, code: str) -> Grid | None:
         """Return the intervals of a session, None if there is no such session."""
         try:
-            session = await self._calendars.find(code)
+            session = await compute_session(code)
         except UnknownSessionError:
             self._unknown_sessions.add(code)
             return None
@@ -286,7 +278,7 @@ class BarsWorker:
 
     def _take(self, arrivals: Iterable[Arrival]) -> dict[str, Followed]:
         touched: dict[str, Followed] = {}
-        now_ms = round(1000 * self._now())
+        now_ms = round(1000 * time.time())
         for arrival in arrivals:
             fields = arrival.fields
             symbol = fields.get(b"sym", b"").decode("utf-8", "replace")
@@ -364,7 +356,7 @@ class BarsWorker:
                 self._in_force = (*self._in_force[:2], None)
                 continue
             followed = self._followed[each.symbol]
-            followed.committed_at = self._now()
+            followed.committed_at = time.time()
             builder = followed.builder
             builder.state.version += 1
             self._metrics.count_committed(each.outputs, builder.counts, builder.findings)

@@ -59,9 +59,8 @@ class MassiveEnvironment(MonitorSettings, MarketEnvironment):
     net_tls_enabled: bool = True
     net_https_enabled: bool = True
     net_polygon_enabled: bool = True
-    net_dns_resolvers: Annotated[str, AfterValidator(_require_resolvers)] | None = (
-        None  # default: the system's
-    )
+    # default: the system's
+    net_dns_resolvers: Annotated[str, AfterValidator(_require_resolvers)] | None = None
 
     def timeout_sec(self, kind: str) -> float:
         of_kind: Any = getattr(self, f"net_{kind}_timeout_sec")
@@ -118,9 +117,6 @@ class ProbeSettings(ServiceConfig):
     def thresholds(self, target: Target) -> Thresholds:
         down_after, up_after = target.down_after or self.down_after, target.up_after or self.up_after
         return Thresholds(down_after, up_after, alerts=target.alerts)
-
-    def every_sec(self, target: Target) -> float:
-        return target.every_sec or self.probe_sec
 
 
 class MassiveSettings(ServiceConfig):

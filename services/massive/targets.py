@@ -204,11 +204,7 @@ class Polygon(Target):
 
 
 KINDS: Final[dict[str, type[Target]]] = {
-    "dns": Dns,
-    "tcp": Tcp,
-    "tls": Tls,
-    "https": Https,
-    "polygon": Polygon,
+    model.model_fields["kind"].default: model for model in (Dns, Tcp, Tls, Https, Polygon)
 }
 
 

@@ -13,7 +13,7 @@ from marketswarm.agent import point_like
 from marketswarm.agent.service_config import require_config
 from marketswarm.bus import Bus
 from marketswarm.bus.circuit_breaker import BreakerState, CircuitBreaker
-from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_object
+from marketswarm.bus.stored_values import parse_epoch, parse_object
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
@@ -328,9 +328,8 @@ def _format_milliseconds(at_ms: Any, now: float) -> str:
 
 
 def _format_time(at: Any, now: float) -> str:
-    if type(at) not in (int, float) or not 0 < at <= MAX_EPOCH_SEC:
-        return "-"
-    return format_moment(float(at), now)
+    moment = parse_epoch(at)
+    return format_moment(moment, now) if moment else "-"
 
 
 def _find_source(name: str) -> MarketSource:

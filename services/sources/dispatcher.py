@@ -273,7 +273,7 @@ class SeriesDispatcher:
             else self.states[name].status.value
             for name, each in self.series.items()
         )
-        self.metrics.series_by_status = counts
+        self.metrics.series = counts
         if not counts:
             return None
         words = ", ".join(f"{count} {word}" for word, count in counts.most_common())

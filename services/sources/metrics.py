@@ -50,61 +50,51 @@ class SourcesMetrics:
     """Count loads and what sources answered since the process began; keep gauges of the series."""
 
     def __init__(self) -> None:
-        self.duration = Histogram(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 120)
-        self.series_by_status: Counter[str] = Counter()
+        self.load_duration_seconds = Histogram(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 120)
+        self.series: Counter[str] = Counter()
         self.stale_critical = 0
-        self._loads: Counter[str] = Counter()
-        self._answers: Counter[tuple[str, str]] = Counter()
-        self._set_aside: Counter[str] = Counter()
-        self._requests: Counter[tuple[str, str]] = Counter()
-        self._records: Counter[tuple[str, str]] = Counter()
+        self.loads_total: Counter[str] = Counter()
+        self.answers_total: Counter[tuple[str, str]] = Counter()
+        self.rows_set_aside_total: Counter[str] = Counter()
+        self.requests_total: Counter[tuple[str, str]] = Counter()
+        self.records_total: Counter[tuple[str, str]] = Counter()
         self.streamed_series: dict[str, int] = {}
-        self.stream_ends: Counter[tuple[str, str]] = Counter()
-        self.stream_anomalies: dict[str, Counter[Anomaly]] = {}
-        self._streamed: Counter[tuple[str, str]] = Counter()
+        self.streamed_bars_total: Counter[tuple[str, str]] = Counter()
+        self.stream_ends_total: Counter[tuple[str, str]] = Counter()
+        self.anomalies: dict[str, Counter[Anomaly]] = {}
         self.health: Mapping[str, SourceHealth] = {}
 
     def count_streamed(self, source: str, result: LoadResult) -> None:
-        self._streamed[source, result.outcome.value] += 1
+        self.streamed_bars_total[source, result.outcome.value] += 1
         if result.new:
-            self._records[source, RecordKind.BARS.value] += result.new
+            self.records_total[source, RecordKind.BARS.value] += result.new
 
     def count_load(self, kind: str, result: LoadResult) -> None:
         """Count the outcome and what each source answered, and observe the duration."""
-        self._loads[result.outcome.value] += 1
-        self.duration.observe(result.took_sec)
+        self.loads_total[result.outcome.value] += 1
+        self.load_duration_seconds.observe(result.took_sec)
         for finding in result.findings:
-            self._answers[finding.source, finding.verdict.value] += 1
+            self.answers_total[finding.source, finding.verdict.value] += 1
             if finding.set_aside:
-                self._set_aside[finding.source] += len(finding.set_aside)
+                self.rows_set_aside_total[finding.source] += len(finding.set_aside)
         for sent in result.requests:
             if not sent.is_replay:
-                self._requests[sent.source, sent.outcome.value] += 1
+                self.requests_total[sent.source, sent.outcome.value] += 1
         if result.new:
-            self._records[result.source, kind] += result.new
+            self.records_total[result.source, kind] += result.new
 
     def collect(self) -> Iterator[Family]:
         health = self.health
-        return _METRICS.collect(
-            loads_total=self._loads,
-            answers_total=self._answers,
-            rows_set_aside_total=self._set_aside,
-            requests_total=self._requests,
-            records_total=self._records,
-            series=self.series_by_status,
-            stale_critical=self.stale_critical,
-            load_duration_seconds=self.duration,
+        yield from _METRICS.read(self)
+        yield from _METRICS.collect(
             source_up={name: each.is_up for name, each in health.items()},
             breaker_state={(name, each.breaker.value): 1 for name, each in health.items()},
             requests_left={
                 (name, str(sec)): count for name, each in health.items() for sec, count in each.left.items()
             },
-            streamed_series=self.streamed_series,
-            streamed_bars_total=self._streamed,
-            stream_ends_total=self.stream_ends,
             stream_anomalies_total={
                 (source, anomaly.value): count
-                for source, counts in self.stream_anomalies.items()
+                for source, counts in self.anomalies.items()
                 for anomaly, count in counts.copy().items()
             },
         )

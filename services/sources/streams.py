@@ -24,14 +24,7 @@ from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.source import MarketSource
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.settings import STREAM_SUFFIX
-from services.sources.websocket import (
-    MAX_STREAMS,
-    Anomaly,
-    KlineReader,
-    StreamedBar,
-    StreamEnd,
-    stream_klines,
-)
+from services.sources.websocket import MAX_STREAMS, Anomaly, KlineReader, StreamedBar, stream_klines
 
 MINUTE: Final = "1m"
 PAUSED_EVERY_SEC: Final = 2.0
@@ -59,8 +52,7 @@ class SeriesStreams:
     def __init__(self, dispatcher: SeriesDispatcher, base_urls: Mapping[str, str] | None) -> None:
         self._dispatcher, self._base_urls = dispatcher, base_urls or {}
         self._followed: Mapping[str, Series] = {}
-        self._streams: dict[str, SourceStream] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._streams: dict[str, tuple[SourceStream, asyncio.Task[None]]] = {}
 
     def follow(self, series: Mapping[str, Series]) -> None:
         if series is self._followed:  # the main loop asks at each turn
@@ -70,17 +62,16 @@ class SeriesStreams:
         for source in self._streams.keys() - wanted.keys():
             self._stop(source)
         for source, by_spelling in wanted.items():
-            stream = self._streams.get(source)
             url = find_stream_url(shipped_catalog()[source], self._base_urls)
-            if url is not None and (stream is None or not stream.adopt(by_spelling)):
-                self._stop(source)
-                stream = self._streams[source] = SourceStream(self._dispatcher, source, url, by_spelling)
-                self._tasks[source] = self._dispatcher.me.task(stream.run(), name=f"stream {source}")
+            if url is None or (source in self._streams and self._streams[source][0].adopt(by_spelling)):
+                continue
+            self._stop(source)
+            stream = SourceStream(self._dispatcher, source, url, by_spelling)
+            self._streams[source] = stream, self._dispatcher.me.task(stream.run(), name=f"stream {source}")
 
     def _stop(self, source: str) -> None:
-        self._streams.pop(source, None)
-        task = self._tasks.pop(source, None)
-        if task is not None:
+        if source in self._streams:
+            _, task = self._streams.pop(source)
             task.cancel()
 
 
@@ -132,7 +123,7 @@ class SourceStream:
         self._errors: set[type[Exception]] = set()
         self._waiting: dict[str, deque[SourceAnswer]] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._metrics.stream_anomalies[source] = self._anomalies
+        self._metrics.anomalies[source] = self._anomalies
 
     def adopt(self, series: Mapping[str, Series]) -> bool:
         """Take over what the truth says of the series; return False if other symbols need a new stream."""
@@ -156,15 +147,19 @@ class SourceStream:
                 else:
                     errors = 0
         finally:
-            self._me.set_degraded(None, part=f"stream {self._source}")
+            self._set_away(None)
 
     def _note_error(self, error: Exception) -> None:
         """Report an error of ours: log it once for each type, count it, and degrade."""
         if type(error) not in self._errors:
             self._errors.add(type(error))
             self._me.log.error("source_stream.error", source=self._source, exc_info=error)
-        self._metrics.stream_ends[self._source, "error"] += 1
-        why = f"the stream of {self._source} is away: error ({type(error).__name__})"
+        self._metrics.stream_ends_total[self._source, "error"] += 1
+        self._set_away(f"error ({type(error).__name__})")
+
+    def _set_away(self, reason: str | None) -> None:
+        """Degrade since the stream is away; end that with None."""
+        why = reason and f"the stream of {self._source} is away: {reason}"
         self._me.set_degraded(why, part=f"stream {self._source}")
 
     async def _stream_until_paused(self) -> None:
@@ -186,18 +181,15 @@ class SourceStream:
         except BusError:
             return False
 
-    def _note_end(self, end: StreamEnd) -> None:
+    def _note_end(self, reason: str, bars: int) -> None:
         """Report that a connection ended, which was of no use if it brought no bars."""
         self._return_to_loads()
-        self._metrics.stream_ends[self._source, end.reason] += 1
-        self._failures = 1 if end.bars else self._failures + 1
+        self._metrics.stream_ends_total[self._source, reason] += 1
+        self._failures = 1 if bars else self._failures + 1
         if self._failures == 1:
-            self._me.log.warning(
-                "source_stream.closed", source=self._source, reason=end.reason, bars=end.bars
-            )
+            self._me.log.warning("source_stream.closed", source=self._source, reason=reason, bars=bars)
         if self._failures >= DEGRADED_AFTER:
-            part = f"stream {self._source}"
-            self._me.set_degraded(f"the stream of {self._source} is away: {end.reason}", part=part)
+            self._set_away(reason)
 
     def _return_to_loads(self) -> None:
         """Load the series that were streamed until now."""
@@ -211,7 +203,7 @@ class SourceStream:
         if not self._is_streaming:
             self._is_streaming, self._failures = True, 0
             self._metrics.streamed_series[self._source] = len(self._series)
-            self._me.set_degraded(None, part=f"stream {self._source}")
+            self._set_away(None)
             self._me.log.info("source_stream.opened", source=self._source, series=len(self._series))
         now = time.time()
         for each in bars:

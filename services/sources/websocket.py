@@ -24,6 +24,7 @@ import orjson
 from marketswarm.net.errors import ConnectionEnded
 from marketswarm.net.retry import Backoff
 from marketswarm.net.websocket import WebSocketSession
+from marketswarm.pages import split_pages
 from marketswarm.tasks import run_beside
 from services.market.records import DAY_MS, MINUTE_MS, Bar
 
@@ -41,6 +42,10 @@ MAX_EARLY_MS: Final = 2 * MINUTE_MS
 BATCH_SEC: Final = 0.02
 """For how long after a bar others are waited for, to be delivered together."""
 MAX_BATCH: Final = 500
+OPEN_SEC: Final = 10.0
+"""The limit for opening a connection."""
+SILENT_SEC: Final = 60.0
+"""After how long without a bar a connection is given up."""
 BACKOFF: Final = Backoff(first_sec=1.0, longest_sec=60.0)
 
 
@@ -69,17 +74,15 @@ class StreamedBar:
 class KlineReader:
     """Make requests for klines, and read any frame without raising; `symbols` has ours by the server's."""
 
-    def __init__(self, symbols: Mapping[str, str], anomalies: Counter[Anomaly] | None = None) -> None:
+    def __init__(self, symbols: Mapping[str, str], anomalies: Counter[Anomaly]) -> None:
         if len(symbols) > MAX_STREAMS:
             raise ValueError(f"{len(symbols)} symbols: a connection takes {MAX_STREAMS}")
-        self.anomalies: Counter[Anomaly] = Counter() if anomalies is None else anomalies
-        self._symbols = dict(symbols)
+        self.anomalies, self._symbols = anomalies, dict(symbols)
 
     def make_requests(self) -> Iterator[str]:
         """Yield the requests that subscribe to all symbols."""
         streams = [f"{spelled.lower()}@kline_1m" for spelled in sorted(self._symbols)]
-        for number, at in enumerate(range(0, len(streams), STREAMS_PER_REQUEST), 1):
-            params = streams[at : at + STREAMS_PER_REQUEST]
+        for number, params in enumerate(split_pages(streams, STREAMS_PER_REQUEST), 1):
             yield orjson.dumps({"method": "SUBSCRIBE", "params": params, "id": number}).decode()
 
     def read_frame(self, frame: bytes | str, now_ms: int) -> StreamedBar | None:
@@ -146,46 +149,23 @@ def _parse_number(value: Any) -> float:
 # -- the connections
 
 
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """Hold how patient a stream is.
-
-    Attributes:
-        open_sec: the limit for opening a connection.
-        silent_sec: after how long without a bar a connection is given up.
-    """
-
-    open_sec: float = 10.0
-    silent_sec: float = 60.0
-    backoff: Backoff = BACKOFF
-
-
-@dataclass(frozen=True, slots=True)
-class StreamEnd:
-    """A connection ended for `reason` (one word) after `bars`; the next attempt is in `pause_sec`."""
-
-    reason: str
-    bars: int
-    pause_sec: float
-
-
 OnBars = Callable[[Sequence[StreamedBar]], Awaitable[None]]
-OnEnd = Callable[[StreamEnd], None]
+OnEnd = Callable[[str, int], None]
 
 
 class KlineConnection(WebSocketSession):
     """Connect to a server of klines at `url`, to which the path is added. Use as a context manager."""
 
-    def __init__(self, url: str, reader: KlineReader, limits: StreamLimits) -> None:
+    def __init__(self, url: str, reader: KlineReader) -> None:
         super().__init__(
             f"{url}/ws",
             "sources",
-            open_sec=limits.open_sec,
-            silent_sec=limits.silent_sec,
+            open_sec=OPEN_SEC,
+            silent_sec=SILENT_SEC,
             frame_bytes=MAX_FRAME_BYTES,
             queued_frames=MAX_QUEUED_FRAMES,
         )
-        self._reader, self._silent_sec = reader, limits.silent_sec
+        self._reader = reader
 
     async def subscribe(self) -> None:
         """Send all requests, no faster than the server takes them."""
@@ -201,7 +181,7 @@ class KlineConnection(WebSocketSession):
         """
         bars: list[StreamedBar] = []
         try:
-            async with asyncio.timeout(self._silent_sec):
+            async with asyncio.timeout(SILENT_SEC):
                 while not bars:
                     await self._read_into(bars)
             with contextlib.suppress(TimeoutError):
@@ -221,32 +201,24 @@ class KlineConnection(WebSocketSession):
             bars.append(found)
 
 
-async def stream_klines(
-    reader: KlineReader,
-    on_bars: OnBars,
-    on_end: OnEnd = lambda _end: None,
-    *,
-    url: str,
-    limits: StreamLimits | None = None,
-) -> None:
+async def stream_klines(reader: KlineReader, on_bars: OnBars, on_end: OnEnd, *, url: str) -> None:
     """Stream until the task is cancelled; whatever `on_bars` raises ends it, too.
 
     Args:
         on_bars: takes the bars in the order in which they came, those that are not final yet included.
-        on_end: is called when a connection ended, before the pause.
+        on_end: takes why a connection ended, in one word, and how many bars it brought, before the pause.
         url: where the server is; the path is added.
     """
-    limits, failures = limits or StreamLimits(), 0
+    failures = 0
     while True:
         delivered = 0
         try:
-            async with KlineConnection(url, reader, limits) as connection, run_beside(connection.subscribe()):
+            async with KlineConnection(url, reader) as connection, run_beside(connection.subscribe()):
                 while True:
                     bars = await connection.receive_bars()
                     await on_bars(bars)
                     delivered += len(bars)
         except ConnectionEnded as ended:
             failures = 1 if delivered else failures + 1
-            pause_sec = limits.backoff.pause_sec(failures, random.random())
-            on_end(StreamEnd(ended.reason, delivered, pause_sec))
-        await asyncio.sleep(pause_sec)
+            on_end(ended.reason, delivered)
+        await asyncio.sleep(BACKOFF.pause_sec(failures, random.random()))

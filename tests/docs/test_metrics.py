@@ -29,7 +29,7 @@ from services.board.fleet.recorder import HistoryRecorder
 from services.board.metrics import collect_board, collect_market
 from services.board.site_rules import SITE_RULES
 from services.massive.market.status import MarketStatus
-from services.massive.probes.monitor import collect_metrics
+from services.massive.probes.monitor import ProbeMonitor
 from services.massive.probes.publish import ResultPublisher
 from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic
@@ -93,7 +93,9 @@ def collect_of_a_monitor():
 
 def collect_of_massive():
     nowhere = lambda: None  # noqa: E731 - nothing is put anywhere
-    return collect_metrics({}, ResultPublisher(nowhere), OutageAlerts(PROBES, nowhere, "abc"))
+    results, alerts = ResultPublisher(nowhere), OutageAlerts(PROBES, nowhere, "abc")
+    parts = {"scheduler": SimpleNamespace(latest=dict), "results": results, "alerts": alerts}
+    return ProbeMonitor.collect(SimpleNamespace(**parts))
 
 
 def collect_of_medic():

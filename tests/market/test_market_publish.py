@@ -10,6 +10,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.truth import AccessPoint
 from services.market.records import MINUTE_MS, Bar
+from services.massive.market import publish
 from services.massive.market.gaps import NO_MARK, Mark
 from services.massive.market.publish import KEPT_SEC, BarStore
 from services.massive.market.status import MarketStatus
@@ -79,8 +80,11 @@ async def test_marks_move_forward_only_and_with_the_bars(server, bus):
     assert server.cmd("HGETALL", "market:bars:marks") == {"AAPL": str(T0 + 5 * MINUTE_MS)}
 
 
-async def test_a_mark_that_a_wrong_clock_left_is_put_right_and_one_that_is_none_is_none(server, bus):
-    store = BarStore(Me(bus, "market:bars"), MarketStatus(), lambda: T0)
+async def test_a_mark_that_a_wrong_clock_left_is_put_right_and_one_that_is_none_is_none(
+    server, bus, monkeypatch
+):
+    monkeypatch.setattr(publish, "now_ms", lambda: T0)
+    store = BarStore(Me(bus, "market:bars"), MarketStatus())
     server.cmd("HSET", "market:bars:marks", "A", T0 + DAY, "B", "nan", "C", "9" * 5000, "D", T0 + MINUTE_MS)
     assert await store.read_marks(["A", "B", "C", "D"]) == {"A": T0 + DAY, "D": T0 + MINUTE_MS}
     await store.publish([], [mark(sym) for sym in "ABCD"], 10)

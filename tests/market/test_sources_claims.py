@@ -22,7 +22,7 @@ from services.sources.cascade.store import Load, SeriesStore
 from services.sources.catalog.answer import SentRequest
 from services.sources.catalog.files import shipped_catalog
 from services.sources.preload import GateProgress, load_within_time
-from services.sources.settings import KeepSettings, WorkSettings
+from services.sources.settings import WorkSettings
 from support.fixtures import opened
 from support.rig import TcpProxy
 from support.rig.receiver import Answer, Receiver
@@ -160,7 +160,7 @@ async def test_each_request_is_recorded_once_whether_the_bus_took_a_load_and_its
         sent.append(f"https://example.org/{len(sent)}")
         load = Load(SERIES, WAITING, (), None, (SentRequest("kraken", sent[-1], 0.1, 200),))
         try:
-            await store.publish(claim, load, KeepSettings(), 3)
+            await store.publish(claim, load, WorkSettings())
         except BusError:
             wire.heal()
             with contextlib.suppress(BusError):  # the connection that lost bytes is reset
@@ -185,5 +185,5 @@ async def test_the_requests_of_a_load_that_lost_its_claim_are_recorded_with_the_
         if is_lost:
             server.cmd("FLUSHALL")
         load = Load(SERIES, WAITING, (), None, (SentRequest("kraken", url, 0.1, 200),))
-        assert (await store.publish(claim, load, KeepSettings(), 3)).is_lost is is_lost
+        assert (await store.publish(claim, load, WorkSettings())).is_lost is is_lost
     assert await list_requests(bus) == ["https://example.org/1", "https://example.org/2"]

@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import pytest
 
 from marketswarm.net.retry import Backoff
 from services.market.records import MINUTE_MS
-from services.sources.websocket import Anomaly, KlineReader, StreamLimits, stream_klines
+from services.sources import websocket
+from services.sources.websocket import Anomaly, KlineReader, stream_klines
 from support.market_prices import Market, truth_bars
 from support.market_server import MarketServer, PlayClock
 from support.market_view import Vice, ViceKind
@@ -17,17 +20,42 @@ from support.rig import free_port
 from support.waiting import auntil
 
 SYMBOLS = {"BTCUSDT": "BTC/USDT", "ETHUSDT": "ETH/USDT"}
-PATIENT = StreamLimits(open_sec=10.0, silent_sec=30.0, backoff=Backoff(0.05, 0.2))
-HASTY = StreamLimits(open_sec=10.0, silent_sec=0.4, backoff=Backoff(0.05, 0.2))
+
+
+class KeptPauses(Backoff):
+    """Keeps the pauses that it returned."""
+
+    kept: ClassVar[list[float]] = []
+
+    def pause_sec(self, failures, chance=0.5):
+        self.kept.append(super().pause_sec(failures, chance))
+        return self.kept[-1]
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """The pauses of all streams, which are short here."""
+    KeptPauses.kept.clear()
+    monkeypatch.setattr(websocket, "BACKOFF", KeptPauses(0.05, 0.2))
+    return KeptPauses.kept
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A stream that is given up soon when it brings nothing."""
+    monkeypatch.setattr(websocket, "SILENT_SEC", 0.4)
 
 
 class Client:
     """Streams, and keeps what it gets."""
 
-    def __init__(self, url, limits=PATIENT):
-        self.url, self.limits = url, limits
-        self.reader = KlineReader(SYMBOLS)
+    def __init__(self, url):
+        self.url = url
+        self.reader = KlineReader(SYMBOLS, Counter())
         self.bars, self.ends = [], []
+
+    def note_end(self, reason, bars):
+        self.ends.append((reason, bars))
 
     async def take(self, bars):
         self.bars += bars
@@ -36,7 +64,7 @@ class Client:
         return [each.bar for each in self.bars if each.is_final]
 
     async def __aenter__(self):
-        work = stream_klines(self.reader, self.take, self.ends.append, url=self.url, limits=self.limits)
+        work = stream_klines(self.reader, self.take, self.note_end, url=self.url)
         self._task = asyncio.create_task(work)
         return self
 
@@ -86,27 +114,27 @@ async def test_the_minutes_of_a_stream_are_those_of_the_market_and_none_is_left_
     assert client.reader.anomalies.total() == 0
 
 
-async def test_a_stream_that_is_cut_is_opened_again(server):
+async def test_a_stream_that_is_cut_is_opened_again(server, pauses):
     async with Client(server.stream_url) as client:
         await client.wait_for_finals(2)
         server.stream.cut()
         await auntil(lambda: client.ends)
         count = len(client.finals())
         await client.wait_for_finals(count + 4)
-    [end] = client.ends
-    assert end.reason == "broken"
-    assert end.bars > 0
-    assert end.pause_sec <= 0.1  # the first pause: it was useful
+    [(reason, bars)] = client.ends
+    assert reason == "broken"
+    assert bars > 0
+    assert pauses[0] <= 0.1  # the first pause: it was useful
     assert server.stream.connections == 2
 
 
-async def test_pauses_grow_while_nobody_is_there_and_the_stream_begins_when_somebody_is(clock):
+async def test_pauses_grow_while_nobody_is_there_and_the_stream_begins_when_somebody_is(clock, pauses):
     port = free_port()
     market = Market((datetime.now(UTC) - timedelta(days=2)).date(), 4)
     async with Client(f"ws://127.0.0.1:{port}") as client:
         await auntil(lambda: len(client.ends) >= 4)
-        assert {end.reason for end in client.ends} == {"refused"}
-        assert client.ends[0].pause_sec <= 0.05 * 1.25 < 0.2 * 0.75 <= client.ends[3].pause_sec
+        assert {why for why, _ in client.ends} == {"refused"}
+        assert pauses[0] <= 0.05 * 1.25 < 0.2 * 0.75 <= pauses[3]
         async with MarketServer(market, clock, stream_port=port):
             await client.wait_for_finals(2)
 
@@ -127,23 +155,25 @@ NIGHTLY = pytest.mark.nightly("the same test with a vice that has the same end")
         (ViceKind.CUT, "broken", None),
     ],
 )
+@pytest.mark.usefixtures("hasty")
 async def test_a_stream_without_bars_is_given_up_and_tried_again(server, kind, reason, anomaly):
     server.set_vice("binance_stream", Vice(kind))
-    async with Client(server.stream_url, HASTY) as client:
+    async with Client(server.stream_url) as client:
         await auntil(lambda: len(client.ends) >= 2)
-        assert {end.reason for end in client.ends} == {reason}
+        assert {why for why, _ in client.ends} == {reason}
         assert client.bars == []
         assert anomaly is None or set(client.reader.anomalies) == {anomaly}
         server.set_vice("binance_stream")
         await client.wait_for_finals(2)
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_minute_of_the_wrong_day_is_counted_and_not_taken(server):
     server.set_vice("binance_stream", Vice(ViceKind.WRONG_ZONE, hours=-12))
-    async with Client(server.stream_url, HASTY) as client:
+    async with Client(server.stream_url) as client:
         await auntil(lambda: client.ends and client.reader.anomalies)
     assert client.bars == []
-    assert {end.reason for end in client.ends} == {"silent"}
+    assert {why for why, _ in client.ends} == {"silent"}
     assert set(client.reader.anomalies) == {Anomaly.IMPLAUSIBLE}
 
 
@@ -152,4 +182,6 @@ async def test_whoever_takes_the_bars_ends_the_stream_by_raising(server):
         raise LookupError("the bus is away")
 
     with pytest.raises(LookupError, match="the bus is away"):
-        await asyncio.wait_for(stream_klines(KlineReader(SYMBOLS), refuse, url=server.stream_url), 20)
+        await asyncio.wait_for(
+            stream_klines(KlineReader(SYMBOLS, Counter()), refuse, print, url=server.stream_url), 20
+        )

@@ -37,18 +37,13 @@ class Mark:
 class MissingBars:
     """Hold the missing bars of `sym`, which began from `first` to `last`, both included.
 
-    `truncated` is True if more bars are missing than may be requested.
+    `truncated` is True if more bars are missing than may be requested; `first` is after `last` if all are.
     """
 
     sym: str
     first: int
     last: int
     truncated: bool = False
-
-    @property
-    def is_empty(self) -> bool:
-        """Return True if all missing bars are older than what may be requested."""
-        return self.first > self.last
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ becomes a gap. This module is imported only when there is something to stream, a
 
 import asyncio
 import random
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,7 +18,7 @@ from marketswarm.net.errors import ConnectionEnded
 from services.market.massive import MAX_AGE_SEC, ProtocolMachine
 from services.massive.market.api import RestClient, RestError, StreamConnection, authenticate
 from services.massive.market.gaps import GapTracker, MissingBars
-from services.massive.market.publish import BarStore
+from services.massive.market.publish import BarStore, now_ms
 from services.massive.market.settings import MarketSettings
 from services.massive.market.status import MarketStatus, backoff_sec
 
@@ -32,10 +31,6 @@ QUIET_INTERVAL_SEC: Final = 60.0
 AUTH_TIMEOUT_SEC: Final = 10.0
 
 
-def now_ms() -> float:
-    return 1000 * time.time()
-
-
 class LiveSource:
     """Stream bars from the API to the bus until cancelled, with the `key` of the environment."""
 
@@ -44,7 +39,7 @@ class LiveSource:
     ) -> None:
         self._me, self._settings, self._key, self._status = me, settings, key, status
         self._rest_url, self._ws_url = me.settings.find_urls(settings)
-        self.store = BarStore(me, status, now_ms)
+        self.store = BarStore(me, status)
         self._gaps, self._is_reading, self._requested_ms = GapTracker(0, 0, 0), False, 0.0
         self._settings_changed = asyncio.Event()
 
@@ -157,7 +152,7 @@ class LiveSource:
         If the request fails, postpone the gap, and add the reason to `failures`; `counts` gets what was done.
         """
         try:
-            bars = [] if gap.is_empty else await rest.fetch_bars(gap)
+            bars = [] if gap.first > gap.last else await rest.fetch_bars(gap)
         except RestError as error:
             pause_sec = error.retry_after_sec or backoff_sec(
                 error.reason, self._gaps.failures(gap) + 1, random.random()

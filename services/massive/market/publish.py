@@ -5,7 +5,7 @@ functions here wait, and the beats report it. `gaps.py` explains the marks.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -35,6 +35,10 @@ def bars_point(me: Agent[Any]) -> AccessPoint:
     return point_like(me.section.access_points.publish_to, "market-redis", MARKET_BARS)
 
 
+def now_ms() -> float:
+    return 1000 * time.time()
+
+
 class BarStore:
     """Write the stream of bars, the marks, and the bits that record which bars are on the stream.
 
@@ -42,10 +46,8 @@ class BarStore:
     crash of the server, so the marks must be read again.
     """
 
-    def __init__(
-        self, me: Agent[Any], status: MarketStatus, now_ms: Callable[[], float] = lambda: 1000 * time.time()
-    ) -> None:
-        self._me, self._status, self._now_ms = me, status, now_ms
+    def __init__(self, me: Agent[Any], status: MarketStatus) -> None:
+        self._me, self._status = me, status
         self.lost_marks = False
         self.outage = Outage(
             me.log, "market.unpublished", "market.published", degrade=status.set_publish_error
@@ -62,7 +64,7 @@ class BarStore:
             batch = bars[at : at + BATCH_SIZE]
             moved = marks if at + BATCH_SIZE >= len(bars) else ()
             new += await retry(self.outage, partial(self._publish_batch, batch, way, moved, keep))
-        self._status.record_published(bars, way, new, self._now_ms())
+        self._status.record_published(bars, way, new, now_ms())
         return new
 
     async def read_marks(self, symbols: Sequence[str]) -> Mapping[str, int]:
@@ -88,7 +90,7 @@ class BarStore:
         keys_of = [bars_seen_key(key, bar.symbol, bar.start_ms // DAY_MS) for bar in bars]
         bit_keys = list(dict.fromkeys(keys_of))
         key_index = {name: n for n, name in enumerate(bit_keys, 3)}
-        args: list[str | bytes | float] = [keep, KEPT_SEC, round(self._now_ms()) + MAX_AHEAD_MS, len(bars)]
+        args: list[str | bytes | float] = [keep, KEPT_SEC, round(now_ms()) + MAX_AHEAD_MS, len(bars)]
         for bar, bit_key in zip(bars, keys_of, strict=True):
             pairs = [text for pair in encode_bar(bar, way).items() for text in pair]
             args += [key_index[bit_key], bar.start_ms % DAY_MS // MINUTE_MS, orjson.dumps(pairs)]

@@ -5,6 +5,7 @@ the API: then the truth's is used.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
@@ -43,10 +44,8 @@ def _require_unique(symbols: tuple[str, ...]) -> tuple[str, ...]:
     return symbols
 
 
-RestUrl = Annotated[
-    str, Field(max_length=500), AfterValidator(lambda url: require_encrypted_url("https", url))
-]
-WsUrl = Annotated[str, Field(max_length=500), AfterValidator(lambda url: require_encrypted_url("wss", url))]
+RestUrl = Annotated[str, Field(max_length=500), AfterValidator(partial(require_encrypted_url, "https"))]
+WsUrl = Annotated[str, Field(max_length=500), AfterValidator(partial(require_encrypted_url, "wss"))]
 Symbol = Annotated[str, AfterValidator(_require_ticker)]
 """A ticker; never `*`, since missing bars can only be requested by ticker."""
 

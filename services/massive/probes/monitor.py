@@ -35,28 +35,6 @@ _HELP: Final = {
 _METRICS: Final = MetricTable("marketswarm_massive_", _HELP)
 
 
-def collect_metrics(
-    latest: Mapping[str, ProbeFinding],
-    results: ResultPublisher,
-    alerts: OutageAlerts,
-) -> Iterator[Family]:
-    """Use the last result and the state of each target; another thread may call this."""
-    return _METRICS.collect(
-        probe_ok={(name, each.result.kind): each.result.ok for name, each in latest.items()},
-        target_up={name: each.verdict != "down" for name, each in alerts.states.copy().items()},
-        probe_seconds={name: each.result.ms.get("total", 0.0) / 1000 for name, each in latest.items()},
-        certificate_days={
-            name: float(each.result.facts["days_left"])
-            for name, each in latest.items()
-            if "days_left" in each.result.facts
-        },
-        results_total=results.published,
-        results_lost_total=results.lost,
-        events_total=alerts.published,
-        results_waiting=alerts.pending_count(),
-    )
-
-
 def summarize(targets: int, latest: Mapping[str, ProbeFinding], off: Mapping[str, str]) -> str | None:
     """Return `1 of 2 targets fail: db (tcp refused)`, and which kinds are off, and which targets warn.
 
@@ -119,7 +97,7 @@ class ProbeMonitor:
         for target in targets:
             timeout_sec = target.timeout_sec or settings.timeout_sec
             timeout_sec = timeout_sec or self._me.settings.timeout_sec(target.kind)
-            plans.append(ProbePlan(target, settings.every_sec(target), timeout_sec))
+            plans.append(ProbePlan(target, target.every_sec or settings.probe_sec, timeout_sec))
         self.scheduler.follow(plans)
         self.alerts.follow({target.name: settings.thresholds(target) for target in targets})
         names = {target.name for target in targets}
@@ -146,7 +124,22 @@ class ProbeMonitor:
         return "; ".join(filter(None, parts)) or None
 
     def collect(self) -> Iterator[Family]:
-        return collect_metrics(self.scheduler.latest(), self.results, self.alerts)
+        """Use the last result and the state of each target; another thread may call this."""
+        latest, states = self.scheduler.latest(), self.alerts.states.copy()
+        return _METRICS.collect(
+            probe_ok={(name, each.result.kind): each.result.ok for name, each in latest.items()},
+            target_up={name: each.verdict != "down" for name, each in states.items()},
+            probe_seconds={name: each.result.ms.get("total", 0.0) / 1000 for name, each in latest.items()},
+            certificate_days={
+                name: float(each.result.facts["days_left"])
+                for name, each in latest.items()
+                if "days_left" in each.result.facts
+            },
+            results_total=self.results.published,
+            results_lost_total=self.results.lost,
+            events_total=self.alerts.published,
+            results_waiting=self.alerts.pending_count(),
+        )
 
     def _make_context(self, plan: ProbePlan, last: ProbeFinding | None) -> ProbeContext:
         """Return the context of the next probe; the look-up is chosen by the last result."""

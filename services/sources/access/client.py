@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import anyio
@@ -159,7 +159,7 @@ class _PausedError(Exception):
     """The source was taken out of service while a question to it waited."""
 
 
-class SourceClient:
+class SourceClient(HttpClient):
     """Ask sources over HTTP. Use as a context manager.
 
     Args:
@@ -170,17 +170,11 @@ class SourceClient:
     def __init__(
         self, keys: Mapping[str, Sequence[ApiKey]], base_urls: Mapping[str, str] | None = None
     ) -> None:
+        super().__init__("sources", encodings="gzip", by_proxy=False)
         self.keys = keys
         self._turns: dict[str, int] = {}
         self._queues: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self._base_urls = base_urls or {}
-        self._http = HttpClient("sources", encodings="gzip", by_proxy=False)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
 
     async def ask(
         self, source: MarketSource, question: Question, breaker: CircuitBreaker, context: AskContext
@@ -376,7 +370,7 @@ class SourceClient:
             raise _find_time_error(asked)
         source, keyed, error = asked.source, request.with_key(asked.source, key), ""
         try:
-            reply = await self._http.fetch(
+            reply = await self.fetch(
                 keyed.method,
                 keyed.find_url(source, self._base_urls.get(source.name, source.base_url)),
                 within_sec=within_sec,

@@ -114,11 +114,10 @@ def make_questions(
 
 def find_span(endpoint: Endpoint, timeframe: str) -> timedelta:
     """Return how far back one small question goes that one request answers."""
-    spans = [
-        _SPAN.get(endpoint.kind) or max(_BARS * timedelta(seconds=TIMEFRAME_SEC[timeframe]), _CLOSED_FOR)
-    ]
+    length = timedelta(seconds=TIMEFRAME_SEC.get(timeframe, 0))
+    spans = [_SPAN.get(endpoint.kind) or max(_BARS * length, _CLOSED_FOR)]
     if endpoint.limit is not None and timeframe:
-        spans.append(endpoint.limit * timedelta(seconds=TIMEFRAME_SEC[timeframe]))
+        spans.append(endpoint.limit * length)
     spans += [timedelta(days=days) for days in (endpoint.max_days, endpoint.history_days) if days is not None]
     return min(spans)
 

@@ -255,8 +255,8 @@ class SeriesLoader:
             if not is_complete:
                 finding = replace(finding, newest_ms=known_ms)
             state = conclude_load(series, before, [finding], clock.wall)
-            load = Load(series, state, (finding,), choose_serving([finding]), ())
-            return await self._publish(claim, before, load, clock, is_complete=is_complete)
+            load = Load(series, state, (finding,), choose_serving([finding]), (), is_complete=is_complete)
+            return await self._publish(claim, before, load, clock)
 
         return await self._run_claimed(series, evaluate_and_publish)
 
@@ -338,24 +338,13 @@ class SeriesLoader:
         clock = clocks.get(state.serving) or await self.reader.read_clock(series, state.serving)
         return Load(series, state, tuple(findings), choose_serving(findings), tuple(terms.sent)), clock
 
-    async def _publish(
-        self,
-        claim: Claim,
-        before: SeriesState,
-        load: Load,
-        clock: RecordClock,
-        *,
-        is_complete: bool | None = None,
-    ) -> LoadResult:
-        """Plan the next load, publish this one, and log if another source serves now.
-
-        `is_complete` is of a minute of a stream: whether none before it is missing.
-        """
+    async def _publish(self, claim: Claim, before: SeriesState, load: Load, clock: RecordClock) -> LoadResult:
+        """Plan the next load, publish this one, and log if another source serves now."""
         series = load.series
         session = await self.reader.find_session(series.session)
         state = self._plan(load, session, clock)
-        if is_complete is not None:
-            state = plan_after_stream(state, clock.wall, is_complete=is_complete)
+        if load.is_complete is not None:
+            state = plan_after_stream(state, clock.wall, is_complete=load.is_complete)
         load = replace(load, state=state, remember_from_ms=find_oldest(series, session, clock.now_ms))
         result = await self._store(claim, load)
         if result.outcome is LoadOutcome.LOADED and state.serving != before.serving:
@@ -367,7 +356,7 @@ class SeriesLoader:
     async def _store(self, claim: Claim, load: Load) -> LoadResult:
         """Publish a load as it is, and give the claim back; LOST if another has it. Raise BusError."""
         settings, answered_at = self._get_settings(), self._now()  # the bus may take it much later
-        published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
+        published = await self.store.publish(claim, load, settings)
         if published.is_lost:
             return LoadResult(LoadOutcome.LOST)
         return LoadResult(

@@ -62,11 +62,6 @@ class AskTerms:
     sent: list[SentRequest] = field(default_factory=list)
 
 
-def log_error(series: Series, source: str, error: Exception) -> None:
-    """Log an error of ours in a load, with its traceback; `source` is empty if no source was just asked."""
-    log.error("series.error", series=series.id, source=source, exc_info=error)
-
-
 class SourceReader:
     """Ask sources, one at a time, and keep what that takes from one question to the next.
 
@@ -295,8 +290,11 @@ class SourceReader:
         return await read_health(self.store.bus, names, catalog, self._client.keys)
 
     def report_error(self, series: Series, source: str, error: Exception) -> None:
-        """Log an error of ours in a load, once for each series and type; `source` as in `log_error`."""
+        """Log an error of ours in a load, with its traceback, once for each series and type.
+
+        `source` is empty if no source was just asked.
+        """
         known = self._errors.setdefault(series.id, set())
         if type(error) not in known:
             known.add(type(error))
-            log_error(series, source, error)
+            log.error("series.error", series=series.id, source=source, exc_info=error)

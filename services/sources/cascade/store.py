@@ -37,6 +37,7 @@ from marketswarm.keys import (
     series_records_key,
     source_claim_key,
 )
+from marketswarm.pages import split_pages
 from marketswarm.text import decode_text, parse_digits
 from services.market.entries import encode_entry
 from services.market.records import DAY_MS, Provenance, RecordKind
@@ -51,7 +52,7 @@ from services.sources.cascade.state import (
     parse_series_state,
 )
 from services.sources.catalog.answer import SentRequest
-from services.sources.settings import KeepSettings
+from services.sources.settings import WorkSettings
 
 PUBLISH: Final = Script.beside("services.sources.cascade", "publish_series.lua")
 CHANGE_SOURCES: Final = Script.beside("services.sources.cascade", "change_sources.lua")
@@ -64,6 +65,7 @@ REMEMBERED_SEC: Final = 90 * 86_400
 WITHIN_SEC: Final = 20.0
 """The time limit of publishing, because the first load of a series may have thousands of records."""
 MAX_STATE_BYTES: Final = 64 * 1024
+STATES_PER_READ: Final = 500
 MAX_UNRECORDED: Final = 500
 """The requests of a series that are kept while they can't be recorded; older ones are dropped."""
 
@@ -89,7 +91,8 @@ class Load:
 
     `served` has the records to publish; None if no source answered. `id` is stored with the state of the
     series, so that it can be seen later whether this load was published. `remember_from_ms` is the time from
-    which on records may be asked for again: older ones are not remembered.
+    which on records may be asked for again: older ones are not remembered. `is_complete` says of the minute
+    of a stream whether none before it is missing; of other loads it is None.
     """
 
     series: Series
@@ -98,6 +101,7 @@ class Load:
     served: SourceFinding | None
     requests: tuple[SentRequest, ...]
     remember_from_ms: int = 0
+    is_complete: bool | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -173,10 +177,8 @@ class SeriesStore:
 
     async def read_states(self, series: Iterable[str]) -> dict[str, SeriesState]:
         """Return the stored state of each series; `WAITING` for one without a usable state."""
-        names = list(series)
         bus, found = self.bus, dict[str, SeriesState]()
-        for at in range(0, len(names), 500):
-            page = names[at : at + 500]
+        for page in split_pages(series, STATES_PER_READ):
             (stored,) = await read_fields(bus, [MARKET_SERIES], page, MAX_STATE_BYTES)
             for name in page:
                 raw = stored.get(name.encode())
@@ -207,13 +209,13 @@ class SeriesStore:
         if kept := [*self._unrecorded.get(series, ()), *requests][-MAX_UNRECORDED:]:
             self._unrecorded[series] = kept
 
-    async def publish(self, claim: Claim, load: Load, keep: KeepSettings, miss_after: int) -> PublishResult:
+    async def publish(self, claim: Claim, load: Load, settings: WorkSettings) -> PublishResult:
         """Publish in one step, give the claim back, and record its requests and those of loads broken off."""
         series = load.series
         requests = self._unrecorded.pop(series.id, [])
         requests += [UnrecordedRequest(encode_request(series, each)) for each in load.requests]
         try:
-            result = await self._publish(claim, load, requests, keep, miss_after)
+            result = await self._publish(claim, load, requests, settings)
         except BaseException:  # also if it was broken off, because the bus may have done it or not
             self._keep(series.id, [replace(each, loads=(*each.loads, load.id)) for each in requests])
             raise
@@ -222,12 +224,7 @@ class SeriesStore:
         return result
 
     async def _publish(
-        self,
-        claim: Claim,
-        load: Load,
-        requests: Sequence[UnrecordedRequest],
-        keep: KeepSettings,
-        miss_after: int,
+        self, claim: Claim, load: Load, requests: Sequence[UnrecordedRequest], settings: WorkSettings
     ) -> PublishResult:
         """Run `publish_series.lua`."""
         series = load.series
@@ -248,8 +245,8 @@ class SeriesStore:
             series.id,
             load.id,
             load.state.encode(series),
-            getattr(keep, series.kind.value),
-            keep.downloads,
+            getattr(settings.keep, series.kind.value),
+            settings.keep.downloads,
             load.remember_from_ms,
             find_bucket_ms(load.series),
             MAX_BUCKET_BYTES,
@@ -266,7 +263,7 @@ class SeriesStore:
         new, *refusals = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
         if new < 0:
             return PublishResult(is_lost=True)
-        return PublishResult(new, find_outcomes(load.findings, refusals, miss_after))
+        return PublishResult(new, find_outcomes(load.findings, refusals, settings.load.miss_after))
 
     async def read_down(self, sources: Iterable[str]) -> dict[str, float]:
         """Return which of these sources are down, and when each answered or failed last (epoch seconds)."""

@@ -20,7 +20,7 @@ import xmltodict
 from jmespath.exceptions import JMESPathError
 
 from services.market.documents import load_json, read_float
-from services.market.fields import SYMBOL
+from services.market.fields import MAX_NUMBER, SYMBOL
 from services.market.records import (
     TIMEFRAME_SEC,
     Bar,
@@ -48,7 +48,6 @@ MAX_ROWS: Final = 100_000
 MAX_VALUES: Final = 1_000_000
 """The most values of a document, or elements and attributes of XML. 50,000 bars have half of that."""
 MAX_MISFITS: Final = 100
-MAX_NUMBER: Final = 1e18
 MAX_REASON: Final = 200
 MAX_SHOWN: Final = 60
 """The number of letters of a value that a misfit shows."""

@@ -104,7 +104,6 @@ def _require_zone(name: str) -> str:
 Path = Annotated[str, AfterValidator(_require_path)]
 Template = Annotated[str, AfterValidator(_require_template)]
 Zone = Annotated[str, AfterValidator(_require_zone)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class AuthPlace(StrEnum):
@@ -150,7 +149,7 @@ class Auth(FilePart):
 class SymbolRule(FilePart):
     """How a source spells the symbols of one asset class."""
 
-    template: Annotated[str, AfterValidator(_require_template)] = "{symbol}"
+    template: Template = "{symbol}"
     """The spelling, of {symbol}, or of {base} and {quote} of a pair."""
     case: Literal["upper", "lower", "as_is"] = "as_is"
     names: Mapping[str, str] = {}
@@ -239,8 +238,8 @@ class Endpoint(FilePart):
     without: Mapping[AssetClass, tuple[str, ...]] = {}
     """The timeframes that are not asked for of a class: its bars begin where none of ours do."""
     method: Literal["GET", "POST"] = "GET"
-    path: Annotated[str, AfterValidator(_require_template)]
-    params: Mapping[str, Annotated[str, AfterValidator(_require_template)]] = {}
+    path: Template
+    params: Mapping[str, Template] = {}
     json_body: Mapping[str, Any] | None = None
     """Of a POST: the body; its texts are templates, too."""
     headers: Mapping[str, str] = {}

@@ -13,7 +13,7 @@ import talib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.bars.features import FEATURES, LONGEST_WINDOW, MARKET, DailyBar, compute_features
+from services.bars.features import LONGEST_WINDOW, MARKET, DailyBar, compute_features
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import DAY_MS, Bar
 from services.market.sessions import get_session
@@ -22,7 +22,17 @@ from support.scenes.bars import batch
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 MONDAY_MS = 1_767_571_200_000  # 2026-01-05, midnight in UTC
-NAMES = [feature.name for feature in FEATURES]
+HEAD = "| feature | what it is | bars | unit |\n| --- | --- | ---: | --- |\n"
+
+
+def read_page() -> list[list[str]]:
+    """Return the cells of each row of the page's table of features: name, formula, window, unit."""
+    table = DOCS.read_text(encoding="utf-8").partition(HEAD)[2].partition("\n\n")[0]
+    return [row.removeprefix("| ").removesuffix(" |").split(" | ") for row in table.splitlines()]
+
+
+WINDOWS = {name.strip("`"): int(bars) for name, _, bars, _ in read_page()}
+NAMES = list(WINDOWS)
 
 
 def date_of(ms: int) -> date:
@@ -102,11 +112,11 @@ def test_no_feature_looks_ahead(seed, symbols, cut_day, since_day):
         assert rows == [row for row in found[symbol] if row[0] >= since_ms]
 
 
-def test_there_are_sixty_features_and_each_is_documented():
-    assert len(set(NAMES)) == len(FEATURES) == 60
-    assert all(feature.formula and feature.unit and feature.window >= 1 for feature in FEATURES)
+def test_there_are_sixty_features_and_the_page_has_all_in_their_order():
+    assert len(WINDOWS) == len(read_page()) == 60
+    assert all(formula and int(bars) >= 1 and unit for _, formula, bars, unit in read_page())
     assert all(list(values) == NAMES for _, values in compute_universe()["A"])
-    assert LONGEST_WINDOW == 251
+    assert max(WINDOWS.values()) == LONGEST_WINDOW == 251
 
 
 def test_the_names_that_others_make_columns_of_are_those_that_are_computed():
@@ -115,18 +125,11 @@ def test_the_names_that_others_make_columns_of_are_those_that_are_computed():
     assert tuple(values) == INDICATOR_NAMES
 
 
-def test_the_page_shows_the_table():
-    lines = ["| feature | what it is | bars | unit |", "| --- | --- | ---: | --- |"]
-    lines += [f"| `{f.name}` | {f.formula} | {f.window} | {f.unit} |" for f in FEATURES]
-    table = "\n".join(lines) + "\n"
-    assert table in DOCS.read_text(encoding="utf-8"), table
-
-
-@pytest.mark.parametrize("feature", FEATURES, ids=NAMES)
-def test_a_feature_is_none_until_its_window_is_full_and_not_longer(feature):
-    values = column("B", feature.name)
-    assert [value is None for value in values[: feature.window]] == [True] * (feature.window - 1) + [False]
-    assert all(value is not None and math.isfinite(value) for value in values[feature.window :])
+@pytest.mark.parametrize(("name", "window"), WINDOWS.items(), ids=NAMES)
+def test_a_feature_is_none_until_the_window_that_the_page_says_is_full_and_not_longer(name, window):
+    values = column("B", name)
+    assert [value is None for value in values[:window]] == [True] * (window - 1) + [False]
+    assert all(value is not None and math.isfinite(value) for value in values[window:])
 
 
 @pytest.mark.parametrize("days", [1, 5, 250])

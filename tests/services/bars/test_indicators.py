@@ -51,7 +51,7 @@ def make_bars(random: Random, count: int, timeframe: str = "1m", volumes: float 
 
 
 def make_series(bars: list[Bar]) -> IndicatorSeries:
-    series = IndicatorSeries("1m", DAY, block=BLOCK)
+    series = IndicatorSeries("1m", DAY, INDICATORS, block=BLOCK)
     for bar in bars:
         series.append(bar)
     return series
@@ -107,7 +107,7 @@ class Feed:
         self.sent: dict[int, Bar] = {}
 
     def make_series(self) -> IndicatorSeries:
-        return IndicatorSeries(self.bars[0].timeframe, DAY, block=BLOCK)
+        return IndicatorSeries(self.bars[0].timeframe, DAY, INDICATORS, block=BLOCK)
 
     def put(self, bar: Bar) -> None:
         self.sent[bar.start_ms] = bar
@@ -172,7 +172,7 @@ def test_bar_by_bar_equals_all_at_once_bit_for_bit(seed, timeframe, volumes):
 @given(st.integers(0, 2**32))
 def test_the_first_two_blocks_are_talib_over_the_whole_history_bit_for_bit(seed):
     bars = make_bars(Random(seed), 2 * BLOCK)
-    series = IndicatorSeries("1m", DAY, block=BLOCK)
+    series = IndicatorSeries("1m", DAY, INDICATORS, block=BLOCK)
     appended = [series.append(bar) for bar in bars]
     for name, column in run_talib(bars).items():
         assert [values[name] for values in appended] == [none_for_nan(number) for number in column]
@@ -219,13 +219,15 @@ def test_there_are_thirteen_indicators_and_a_choice_of_them_is_computed_alone():
             IndicatorSeries("1m", DAY, names)
 
 
-def test_the_page_shows_the_table():
-    lines = ["| indicator | values | bars | what it is |", "| --- | --- | ---: | --- |"]
-    for entry in INDICATORS.values():
-        outputs = ", ".join(f"`{name}`" for name in entry.outputs)
-        lines.append(f"| `{entry.name}` | {outputs} | {entry.warm_bars} | {entry.meaning} |")
-    table = "\n".join(lines) + "\n"
-    assert table in DOCS.read_text(encoding="utf-8"), table
+def test_the_page_has_the_indicators_and_their_values_in_order_and_when_they_are_warm():
+    head = "| indicator | values | bars | what it is |\n| --- | --- | ---: | --- |\n"
+    table = DOCS.read_text(encoding="utf-8").partition(head)[2].partition("\n\n")[0]
+    rows = [row.removeprefix("| ").removesuffix(" |").split(" | ") for row in table.splitlines()]
+    assert [row[:3] for row in rows] == [
+        [f"`{each.name}`", ", ".join(f"`{name}`" for name in each.outputs), str(each.warm_bars)]
+        for each in INDICATORS.values()
+    ]
+    assert all(meaning.endswith(".") for _, _, _, meaning in rows)
 
 
 def read_ms(day: str) -> int:
@@ -256,7 +258,7 @@ def read_published(timeframe: str) -> tuple[list[dict[str, str]], list[Bar]]:
 )  # fmt: skip
 def test_values_are_those_that_others_published_of_502_bars(name, since):
     rows, bars = read_published("1d")
-    series = IndicatorSeries("1d", DAY)
+    series = IndicatorSeries("1d", DAY, INDICATORS)
     values = [series.append(bar) for bar in bars]
     assert len(rows) == 502
     for row, value in list(zip(rows, values, strict=True))[since:]:
@@ -281,7 +283,7 @@ def test_obv_is_the_published_one_after_another_beginning():
 
 def test_vwap_of_one_session_is_the_published_one():
     rows, bars = read_published("1m")
-    series = IndicatorSeries("1m", DAY)
+    series = IndicatorSeries("1m", DAY, INDICATORS)
     for row, bar in zip(rows, bars, strict=True):
         assert series.append(bar)["vwap"] == pytest.approx(float(row["vwap"]), abs=6e-7)
 
@@ -300,7 +302,7 @@ def test_where_talib_would_divide_by_nothing_a_price_that_stands_still_has_zeros
 def test_vwap_begins_again_with_each_session_and_is_none_outside():
     session = get_session("XNYS")
     day = session.find_day(read_ms("2026-11-27") + 15 * 3_600_000)
-    series = IndicatorSeries("1m", session)
+    series = IndicatorSeries("1m", session, INDICATORS)
     assert series.append(minute(day.open_ms - MINUTE_MS, 50.0, 100.0))["vwap"] is None
     assert series.append(minute(day.open_ms, 10.0, 1.0))["vwap"] == 10.0
     assert series.append(minute(day.open_ms + MINUTE_MS, 20.0, 3.0))["vwap"] == 17.5
@@ -311,14 +313,14 @@ def test_vwap_begins_again_with_each_session_and_is_none_outside():
 
 
 def test_vwap_of_a_session_that_began_before_the_series_is_unknown():
-    series = IndicatorSeries("1m", DAY)
+    series = IndicatorSeries("1m", DAY, INDICATORS)
     assert series.append(minute(BEGIN_MS + MINUTE_MS, 10.0, 1.0))["vwap"] is None
     assert series.append(minute(BEGIN_MS + 2 * MINUTE_MS, 10.0, 1.0))["vwap"] is None
     assert series.append(minute(BEGIN_MS + DAY_MS + MINUTE_MS, 10.0, 1.0))["vwap"] == 10.0
 
 
 def test_vwap_prefers_the_bars_own_and_needs_every_volume():
-    series = IndicatorSeries("1m", DAY)
+    series = IndicatorSeries("1m", DAY, INDICATORS)
     assert series.append(minute(BEGIN_MS, 10.0, 0.0))["vwap"] is None  # nothing was traded
     assert series.append(minute(BEGIN_MS + MINUTE_MS, 10.0, 1.0, vwap=12.0))["vwap"] == 12.0
     assert series.append(minute(BEGIN_MS + 2 * MINUTE_MS, 10.0, None))["vwap"] is None
@@ -327,7 +329,7 @@ def test_vwap_prefers_the_bars_own_and_needs_every_volume():
 
 
 def test_vwap_of_a_daily_bar_is_that_of_the_bar():
-    series = IndicatorSeries("1d", get_session("XNYS"))
+    series = IndicatorSeries("1d", get_session("XNYS"), INDICATORS)
     bar = Bar("X", "1d", BEGIN_MS, 10.0, 12.0, 9.0, 12.0, volume=7.0)
     assert series.append(bar)["vwap"] == pytest.approx(11.0, rel=1e-15)
 
@@ -343,7 +345,7 @@ def test_a_bar_without_a_volume_ends_what_needs_one_and_nothing_else():
 
 
 def test_a_series_without_any_volume_has_all_that_needs_none():
-    series = IndicatorSeries("1d", DAY)
+    series = IndicatorSeries("1d", DAY, INDICATORS)
     for bar in make_bars(Random(3), 60, "1d", volumes=0):
         values = series.append(bar)
     assert {name for name, value in values.items() if value is None} == {"obv", "mfi_14", "vwap"}
@@ -362,7 +364,7 @@ def test_a_correction_returns_its_bar_and_all_later_ones():
 
 def test_a_missing_bar_is_inserted_where_it_belongs():
     bars = make_bars(Random(6), 3 * BLOCK)
-    series = IndicatorSeries("1m", DAY, block=BLOCK)
+    series = IndicatorSeries("1m", DAY, INDICATORS, block=BLOCK)
     for bar in bars[:-20] + bars[-19:]:
         series.put(bar)
     changes = series.put(bars[-20])
@@ -426,7 +428,7 @@ def test_a_correction_older_than_the_seams_is_refused_and_changes_nothing():
 
 def test_a_series_holds_at_most_three_blocks_and_loads_the_past_without_computing_it():
     bars = make_bars(Random(8), 500)
-    grown, loaded = (IndicatorSeries("1m", DAY, block=BLOCK) for _ in range(2))
+    grown, loaded = (IndicatorSeries("1m", DAY, INDICATORS, block=BLOCK) for _ in range(2))
     for bar in bars:
         newest = grown.append(bar)
         assert len(grown) <= 3 * BLOCK
@@ -452,7 +454,7 @@ def test_a_series_holds_at_most_three_blocks_and_loads_the_past_without_computin
 )
 def test_a_bar_that_is_none_is_refused_and_changes_nothing(change):
     bars = make_bars(Random(9), 50)
-    series = IndicatorSeries("1m", DAY)
+    series = IndicatorSeries("1m", DAY, INDICATORS)
     series.extend(bars[:49])
     before = series.checkpoint()
     for put in (series.append, series.put, series.revise):
@@ -463,7 +465,7 @@ def test_a_bar_that_is_none_is_refused_and_changes_nothing(change):
 
 
 def test_the_largest_numbers_make_no_value_that_json_cannot_hold():
-    series = IndicatorSeries("1d", DAY)
+    series = IndicatorSeries("1d", DAY, INDICATORS)
     for number in range(60):
         price = 1e18 if number % 2 else -1e18
         values = series.append(Bar("X", "1d", BEGIN_MS + number * DAY_MS, price, 1e18, -1e18, price, 1e18))
@@ -472,11 +474,14 @@ def test_the_largest_numbers_make_no_value_that_json_cannot_hold():
 
 def test_a_checkpoint_of_another_series_is_refused():
     packed = make_series(make_bars(Random(11), 50)).checkpoint()
-    for series in (IndicatorSeries("5m", DAY, block=BLOCK), IndicatorSeries("1m", DAY)):
+    for series in (
+        IndicatorSeries("5m", DAY, INDICATORS, block=BLOCK),
+        IndicatorSeries("1m", DAY, INDICATORS),
+    ):
         with pytest.raises(CheckpointError, match="another series"):
             series.restore(packed)
-    empty = IndicatorSeries("1m", DAY, block=BLOCK)
-    empty.restore(IndicatorSeries("1m", DAY, block=BLOCK).checkpoint())
+    empty = IndicatorSeries("1m", DAY, INDICATORS, block=BLOCK)
+    empty.restore(IndicatorSeries("1m", DAY, INDICATORS, block=BLOCK).checkpoint())
     assert (len(empty), empty.last_ms) == (0, None)
 
 

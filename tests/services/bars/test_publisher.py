@@ -137,7 +137,7 @@ def test_a_timeframe_that_is_published_later_has_the_indicators_of_all_bars_that
         if number == 150:
             scene.restart()
     for timeframe in ("1m", "5m", "15m"):
-        expected = batch(list(scene.state.tables[timeframe].iter_shown(MIDNIGHT)), CRYPTO)
+        expected = batch(scene.state.tables[timeframe].list_since(MIDNIGHT), CRYPTO)
         assert values_of(scene.indicators, timeframe)[-20:] == expected[-20:], timeframe
 
 
@@ -150,7 +150,7 @@ def test_what_was_corrected_while_a_timeframe_was_not_published_counts_when_it_i
     scene.play([arrival(corrected, seen_ms=MIDNIGHT + DAY_MS)])
     scene.restart(timeframes=("1m", "5m"))
     scene.play(arrival(bar) for bar in bars[150:])
-    expected = batch(list(scene.state.tables["5m"].iter_shown(MIDNIGHT)), CRYPTO)
+    expected = batch(scene.state.tables["5m"].list_since(MIDNIGHT), CRYPTO)
     assert values_of(scene.indicators, "5m")[-9:] == expected[-9:]
 
 
@@ -182,10 +182,10 @@ def test_a_timeframe_that_was_not_published_for_longer_than_its_bars_are_kept_be
     for at in range(600, len(bars) - 10, 100):
         scene.play(arrival(bar) for bar in bars[at : at + 100][: len(bars) - 10 - at])
     scene.restart(timeframes=("1m", "5m"))
-    kept = list(scene.state.tables["5m"].iter_shown(MIDNIGHT))
+    kept = scene.state.tables["5m"].list_since(MIDNIGHT)
     assert kept[0].start_ms > first
     scene.play(arrival(bar) for bar in bars[-10:])
-    expected = batch(list(scene.state.tables["5m"].iter_shown(kept[0].start_ms)), CRYPTO)
+    expected = batch(scene.state.tables["5m"].list_since(kept[0].start_ms), CRYPTO)
     for got, wanted in zip(values_of(scene.indicators, "5m")[-2:], expected[-2:], strict=True):
         assert got == {name: wanted[name] for name in ("sma_20", "obv")}
 

@@ -170,7 +170,7 @@ def test_state_stays_small_without_any_minutes(timeframe):
     ]
     for at in range(0, count, 500):  # while they are forming: each is open until it is forgotten
         scene.play(arrival(bar, seen_ms=bar.start_ms + MINUTE) for bar in bars[at : at + 500])
-    kept = list(scene.state.tables[timeframe].iter_shown(0))
+    kept = scene.state.tables[timeframe].list_since(0)
     kept_days = {"5m": 32, "1h": 61, "1d": 809}[timeframe]
     assert kept[-1].start_ms - kept[0].start_ms <= kept_days * DAY_MS
     assert len([name for name in scene.stored if name.startswith(timeframe.encode() + b":")]) < 1200
@@ -185,7 +185,7 @@ def test_state_stays_small_however_long_the_history_is():
     for at in range(0, len(bars), 6):
         scene.play(arrival(bar, at) for bar in bars[at : at + 6])
     table = scene.state.tables["1m"]
-    kept = list(table.iter_shown(0))
+    kept = table.list_since(0)
     assert kept[-1].start_ms - kept[0].start_ms <= (scene.options.revise_days + 1) * DAY_MS
     stored = [name for name in scene.stored if name.startswith(b"1m:")]
     assert len(stored) <= 2 * 180

@@ -138,7 +138,7 @@ def test_a_target_may_be_more_patient_than_the_others():
     )
     thresholds = [found.thresholds(target) for target in found.targets]
     assert [(each.down_after, each.up_after) for each in thresholds] == [(2, 4), (5, 4)]
-    assert [found.every_sec(target) for target in found.targets] == [10, 60]
+    assert [target.every_sec or found.probe_sec for target in found.targets] == [10, 60]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from marketswarm import log as logs
 from marketswarm.testing import MemoryBus
 from services.sources.cascade import source_reader
 from support.fixtures import closed
@@ -16,9 +17,14 @@ def load_errors(monkeypatch):
     Such an error is no crash of the service, but it fails the test that did not expect it.
     """
     errors = []
-    monkeypatch.setattr(
-        source_reader, "log_error", lambda series, source, error: errors.append((series.id, source, error))
-    )
+
+    def keep(event, **fields):
+        assert event == "series.error"
+        errors.append((fields["series"], fields["source"], fields["exc_info"]))
+
+    log = logs.get("sources")
+    log.error = keep
+    monkeypatch.setattr(source_reader, "log", log)
     yield errors
     for _, _, error in errors:
         raise error

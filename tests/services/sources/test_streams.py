@@ -269,4 +269,4 @@ async def test_a_stream_that_ends_with_an_error_of_ours_is_logged_once_and_tried
     await end_tasks(running)
     assert logged == [("source_stream.error", "binance")]
     assert degraded[0] == ("the stream of binance is away: error (KeyError)", "stream binance")
-    assert metrics.stream_ends["binance", "error"] >= 2
+    assert metrics.stream_ends_total["binance", "error"] >= 2

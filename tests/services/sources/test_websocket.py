@@ -42,7 +42,7 @@ DOCUMENTS = st.recursive(
 
 
 def make_reader():
-    return KlineReader({"BTCUSDT": "BTC/USDT", "ETHUSDT": "ETH/USDT"})
+    return KlineReader({"BTCUSDT": "BTC/USDT", "ETHUSDT": "ETH/USDT"}, Counter())
 
 
 def event(**changes):
@@ -118,7 +118,7 @@ def test_whatever_passes_has_finite_numbers(changes):
 
 
 def test_all_symbols_are_subscribed_to_in_requests_of_a_bounded_size():
-    reader = KlineReader({f"A{number}USDT": f"A{number}/USDT" for number in range(450)})
+    reader = KlineReader({f"A{number}USDT": f"A{number}/USDT" for number in range(450)}, Counter())
     requests = [orjson.loads(each) for each in reader.make_requests()]
     assert [each["method"] for each in requests] == ["SUBSCRIBE"] * 3
     assert [len(each["params"]) for each in requests] == [200, 200, 50]
@@ -127,4 +127,4 @@ def test_all_symbols_are_subscribed_to_in_requests_of_a_bounded_size():
         f"a{number}usdt@kline_1m" for number in range(450)
     )
     with pytest.raises(ValueError, match="1025 symbols"):
-        KlineReader({str(number): str(number) for number in range(MAX_STREAMS + 1)})
+        KlineReader({str(number): str(number) for number in range(MAX_STREAMS + 1)}, Counter())

@@ -19,7 +19,7 @@ from services.sources.cascade import store as store_module
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import WAITING, SourceFinding, SourceVerdict, conclude_load
 from services.sources.cascade.store import BUCKET_RECORDS, Load, SeriesStore
-from services.sources.settings import KeepSettings
+from services.sources.settings import WorkSettings
 
 NOW_MS = 1_795_000_020_000
 PRICES = Series(
@@ -42,7 +42,7 @@ def publish(bus):
         state = conclude_load(series, WAITING, [served], 1.0)
         load = Load(series, state, (served,), served, (), remember_from_ms=remember_from_ms)
         try:
-            return (await store.publish(claim, load, KeepSettings(), 3)).new
+            return (await store.publish(claim, load, WorkSettings())).new
         finally:
             await store.release(claim)
 
