@@ -26,7 +26,7 @@ from services.bars.quality import (
     HeldBar,
     Known,
     Rejection,
-    SuspectMinute,
+    SuspectBar,
     find_difference,
     find_rejection,
     is_before,
@@ -166,10 +166,10 @@ class BarBuilder:
         is_history = self._is_history(candidate, timeframe, known)
         if is_history:
             known = Known(bar.start_ms)
-        if not self._passes(arrival, candidate, known, provenance):
+        if not self._passes(arrival, candidate, timeframe, known, provenance):
             return False
+        self._settle_suspect(candidate, timeframe, known)
         if timeframe == "1m":
-            self._settle_suspect(candidate, known)
             for finding in list_findings(candidate, known, self.group.checks):
                 self.findings[provenance.source, finding] += 1
         if is_history:
@@ -179,7 +179,14 @@ class BarBuilder:
         self.counts[provenance.source, "taken"] += 1
         return True
 
-    def _passes(self, arrival: Arrival, candidate: Candidate, known: Known, provenance: Provenance) -> bool:
+    def _passes(
+        self,
+        arrival: Arrival,
+        candidate: Candidate,
+        timeframe: Timeframe,
+        known: Known,
+        provenance: Provenance,
+    ) -> bool:
         """Return True if a bar passes the checks; otherwise count it, and maybe quarantine it."""
         is_released = arrival.fields.get(RELEASED) == b"1"
         bar = candidate.bar
@@ -191,7 +198,7 @@ class BarBuilder:
         rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
         if rejection is not None:
             if rejection.check is Check.JUMP:
-                self.state.suspect = SuspectMinute(bar, candidate.seen_ms, provenance)
+                self.state.suspects[timeframe] = SuspectBar(bar, candidate.seen_ms, provenance)
             self._reject(arrival, provenance.source, rejection)
             return False
         if not is_released and arrival.kind is RecordKind.BARS:
@@ -239,20 +246,20 @@ class BarBuilder:
                 )
             )
 
-    def _settle_suspect(self, candidate: Candidate, known: Known) -> None:
-        """Forget the suspect after a later minute passed; take it in before, if that one confirms it."""
+    def _settle_suspect(self, candidate: Candidate, timeframe: Timeframe, known: Known) -> None:
+        """Forget the suspect after a later bar passed; take it in before, if that one confirms it."""
         suspect = known.suspect
         if suspect is None or candidate.bar.start_ms < suspect.bar.start_ms:
             return
-        self.state.suspect = None
+        del self.state.suspects[timeframe]
         bar, provenance = suspect.bar, suspect.provenance
         if bar.start_ms < known.oldest_ms:
             return
-        if self.state.tables["1m"].find(bar.start_ms) is None and is_confirmation(
-            candidate, known, self.group.checks
-        ):
-            interval = self._grid.find(bar.start_ms, "1m")
-            self._hold(Candidate(bar, provenance.source, suspect.seen_ms, interval), "1m", provenance)
+        slot = self.state.tables[timeframe].find(bar.start_ms)
+        is_free = slot is None or (timeframe != "1m" and slot.given is None)
+        if is_free and is_confirmation(candidate, known, self.group.checks):
+            interval = self._grid.find(bar.start_ms, timeframe)
+            self._hold(Candidate(bar, provenance.source, suspect.seen_ms, interval), timeframe, provenance)
 
     def _find_known(self, candidate: Candidate, timeframe: Timeframe) -> Known:
         """Return what is known about the symbol by which a candidate is evaluated."""
@@ -261,28 +268,27 @@ class BarBuilder:
         newest_ms = table.newest_ms
         oldest_ms = self._retention.find_oldest()[timeframe]
         slot = table.find(start_ms)
-        if timeframe != "1m":
+        built = None
+        if timeframe == "1m":
+            held = None if slot is None else slot.built
+            is_final = held is not None and (newest_ms != start_ms or held.is_complete)
+        else:
             held = None if slot is None else slot.given
+            is_final = held is not None and held.is_complete
             is_open = slot is None or (timeframe, start_ms) in state.open_bars
             built = None if slot is None or is_open else slot.built
-            return Known(oldest_ms, newest_ms, held, held is not None and held.is_complete, built)
-        held = None if slot is None else slot.built
-        is_final = held is not None and (newest_ms != start_ms or held.is_complete)
+        known = Known(oldest_ms, newest_ms, held, is_final, built, suspect=state.suspects.get(timeframe))
         before = [] if candidate.interval is None else table.list_before(start_ms, ATR_BARS)
         if before and before[0].start_ms < oldest_ms:  # some of these may be forgotten already
             before = [bar for bar in before if bar.start_ms >= oldest_ms]
         if not before:
-            return Known(oldest_ms, newest_ms, held, is_final, suspect=state.suspect)
+            return known
         last_ms = before[-1].start_ms
-        return Known(
-            oldest_ms,
-            newest_ms,
-            held,
-            is_final,
+        return replace(
+            known,
             before=before,
             is_after_break=self._grid.is_break_between(last_ms, start_ms),
             missing=self._grid.count_missing(last_ms, start_ms),
-            suspect=state.suspect,
         )
 
     def _hold(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:

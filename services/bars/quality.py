@@ -19,7 +19,7 @@ from services.market.intervals import Interval
 from services.market.records import MINUTE_MS, Bar, Provenance
 
 ATR_BARS: Final = 14
-"""The minutes of the average true range that a jump is held against."""
+"""The bars of the average true range that a jump is held against."""
 VWAP_SHARE: Final = 0.05
 """How far a vwap may be outside of low to high, as a share of the price.
 
@@ -94,16 +94,20 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class SuspectMinute:
-    """Hold the minute that was rejected last for its jump.
+class SuspectBar:
+    """Hold the bar of a timeframe that was rejected last for its jump.
 
-    The next minute near it, or the same minute of another source, confirms it. `seen_ms` is when its source
+    The next bar near it, or the same one of another source, confirms it. `seen_ms` is when its source
     was asked.
     """
 
     bar: Bar
     seen_ms: int
     provenance: Provenance
+
+    def describe(self) -> str:
+        bar = self.bar
+        return f"{bar.symbol}:{bar.timeframe} at {bar.close:g} by {self.provenance.source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +118,10 @@ class Known:
         oldest_ms: bars that begin earlier can't be taken any more.
         newest_ms: the start of its newest minute, None if there is none.
         built: for a bar of a whole interval the final bar that we built of its minutes, if there is one.
-        before: its last minutes before the candidate, oldest first.
+        before: its last bars of the candidate's timeframe before that, oldest first.
         is_after_break: whether the market was closed between those and the candidate.
         missing: minutes without a bar between those and the candidate, within one day.
-        suspect: the minute that was rejected last for its jump; None once a later one passed.
+        suspect: the bar of its timeframe that was rejected last for its jump; None once a later one passed.
     """
 
     oldest_ms: int
@@ -128,7 +132,7 @@ class Known:
     before: Sequence[Bar] = ()
     is_after_break: bool = False
     missing: int = 0
-    suspect: SuspectMinute | None = None
+    suspect: SuspectBar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,28 +269,34 @@ def is_outranked(candidate: Candidate, held: HeldBar | None) -> bool:
 
 
 def check_jump(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:
-    """Reject a minute whose prices are too far from the close before, unless it confirms a jump."""
-    if len(known.before) < ATR_BARS:
+    """Reject a bar whose prices are too far from the close before, unless it confirms a jump.
+
+    Of a bar that is longer than a minute only the close counts: flash crashes are real. Where we built the
+    same bar of minutes, it was held against that.
+    """
+    if len(known.before) < ATR_BARS or known.built is not None:
         return None
     last = known.before[-1].close
     share = limits.open_share if known.is_after_break else limits.jump_share
     limit = max(limits.jump_atr * average_true_range(known.before), share * abs(last))
-    change = max(abs(candidate.bar.high - last), abs(candidate.bar.low - last))
+    bar = candidate.bar
+    prices = (bar.high, bar.low) if bar.timeframe == "1m" else (bar.close,)
+    change = max(abs(price - last) for price in prices)
     if change <= limit or _is_like_suspect(candidate, known.suspect, limit):
         return None
     return f"it moves by {_find_share(change, last):.1%}, more than {_find_share(limit, last):.1%}"
 
 
 def is_confirmation(candidate: Candidate, known: Known, limits: CheckSettings) -> bool:
-    """Return True if a minute that passed confirms an earlier one that was rejected for its jump."""
+    """Return True if a bar that passed confirms an earlier one that was rejected for its jump."""
     suspect = known.suspect
     if suspect is None or suspect.bar.start_ms >= candidate.bar.start_ms or len(known.before) < ATR_BARS:
         return False
     return check_jump(candidate, replace(known, suspect=None), limits) is not None
 
 
-def _is_like_suspect(candidate: Candidate, suspect: SuspectMinute | None, limit: float) -> bool:
-    """Return True if a minute is near the suspect, and is a later minute, or the same of another source."""
+def _is_like_suspect(candidate: Candidate, suspect: SuspectBar | None, limit: float) -> bool:
+    """Return True if a bar is near the suspect, and is a later one, or the same of another source."""
     bar = candidate.bar
     if suspect is None or bar.start_ms < suspect.bar.start_ms:
         return False

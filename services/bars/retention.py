@@ -6,10 +6,8 @@ from typing import Final
 from services.bars.bar_table import EARLIEST_MS
 from services.bars.state import SymbolState
 from services.market.intervals import Grid
-from services.market.records import DAY_MS, TIMEFRAMES, Timeframe
+from services.market.records import DAY_MS, KEPT_DAYS, TIMEFRAMES, Timeframe
 
-KEPT_DAYS: Final = {"1m": 0, "5m": 0, "15m": 0, "1h": 30, "4h": 60, "1d": 800}
-"""For how many days bars are kept, at the least; never shorter than what may be revised."""
 AHEAD_MS: Final = 30 * DAY_MS
 """How far the bars that a source gives may be ahead of minutes that are still to come.
 

@@ -38,10 +38,10 @@ class CheckSettings(ServiceConfig):
     """`checks`: the limits of the checks."""
 
     jump_atr: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 25.0
-    """How far the prices of a minute may be from the close before it, in average true ranges of the 14
-    minutes before. Example: `40`."""
+    """How far the prices of a minute, or the close of a longer bar, may be from the close before it, in
+    average true ranges of the 14 bars before. Example: `40`."""
     jump_share: Share = 0.03
-    """How far they may always be, as a share of the price, however calm the minutes before were. Example:
+    """How far they may always be, as a share of the price, however calm the bars before were. Example:
     `0.05`."""
     open_share: Share = 0.2
     """The same for the first minute after the market was closed: few stocks open further from their last

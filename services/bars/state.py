@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from marketswarm.bus.stream import is_entry_id
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, BarTable, SourceNames
-from services.bars.quality import HeldBar, SuspectMinute
+from services.bars.quality import HeldBar, SuspectBar
 from services.market.fields import Fields
 from services.market.records import TIMEFRAMES, Bar, Provenance, Timeframe
 
@@ -84,8 +84,9 @@ class StoredRest:
     Attributes:
         open: the open bars: timeframe, start and close; then, as at each end, five values of a `Provenance`.
         ticks: the start, and the times of the first and the last tick.
-        suspect: the start, when it was seen, and the numbers of a `Bar`.
+        suspect: of the minute, the start, when it was seen, the numbers of a `Bar`, and of a `Provenance`.
         covered: by timeframe, the three times of a `Covered`.
+        suspects: the same as `suspect`, by longer timeframes.
     """
 
     epoch: int
@@ -97,6 +98,7 @@ class StoredRest:
     ticks: list[tuple[int, int, int]]
     suspect: StoredSuspect | None
     covered: dict[str, tuple[int, int, int]]
+    suspects: dict[Timeframe, StoredSuspect] = field(default_factory=dict)
 
 
 _REST: Final = TypeAdapter(StoredRest)
@@ -115,7 +117,7 @@ class SymbolState:
         newest_ms: the start of its newest minute; None if it has none.
         is_replay: whether its last record was of a replay.
         ticks: the newest minutes that were made of ticks, by their start.
-        suspect: the minute that was rejected last for its jump; None once a later one passed.
+        suspects: by timeframe, the bar that was rejected last for its jump, until a later one passed.
         covered: by timeframe, which of its longer bars may have been published.
     """
 
@@ -128,7 +130,7 @@ class SymbolState:
     is_replay: bool = False
     open_bars: dict[tuple[Timeframe, int], OpenBar] = field(default_factory=dict)
     ticks: dict[int, TickTimes] = field(default_factory=dict)
-    suspect: SuspectMinute | None = None
+    suspects: dict[Timeframe, SuspectBar] = field(default_factory=dict)
     sources: SourceNames = field(default_factory=SourceNames)
     tables: dict[Timeframe, BarTable] = field(default_factory=dict)
     covered: dict[Timeframe, Covered] = field(default_factory=dict)
@@ -174,6 +176,7 @@ class SymbolState:
         return fields
 
     def _pack_rest(self) -> bytes:
+        suspects = {timeframe: _list_suspect(each) for timeframe, each in self.suspects.items()}
         return orjson.dumps(
             StoredRest(
                 self.epoch,
@@ -186,11 +189,12 @@ class SymbolState:
                     for key, each in self.open_bars.items()
                 ],
                 [(start, tick.first_ms, tick.last_ms) for start, tick in self.ticks.items()],
-                None if self.suspect is None else _list_suspect(self.suspect),
+                suspects.pop("1m", None),
                 {
                     timeframe: (each.first_ms, each.gap_from_ms, each.gap_to_ms)
                     for timeframe, each in self.covered.items()
                 },
+                suspects,
             )
         )
 
@@ -199,7 +203,7 @@ def _list_origin(origin: Provenance) -> tuple[str, float, str, bool, float]:
     return origin.source, origin.asked_at, origin.digest, origin.is_replay, origin.played_at
 
 
-def _list_suspect(suspect: SuspectMinute) -> StoredSuspect:
+def _list_suspect(suspect: SuspectBar) -> StoredSuspect:
     bar = suspect.bar
     numbers = bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades
     return bar.start_ms, suspect.seen_ms, *numbers, *_list_origin(suspect.provenance)
@@ -275,9 +279,10 @@ def _restore_rest(state: SymbolState, raw: bytes) -> None:
         if (timeframe := opened[0]) in state.tables:
             state.open_bars[timeframe, opened[1]] = OpenBar(opened[2], Provenance(*opened[3:]))
     state.ticks = {start: TickTimes(first, last) for start, first, last in rest.ticks}
-    if (suspect := rest.suspect) is not None:
-        bar = Bar(state.symbol, "1m", suspect[0], *suspect[2:9])
-        state.suspect = SuspectMinute(bar, suspect[1], Provenance(*suspect[9:]))
+    minute: dict[Timeframe, StoredSuspect] = {} if rest.suspect is None else {"1m": rest.suspect}
+    for timeframe, stored in (minute | rest.suspects).items():
+        bar = Bar(state.symbol, timeframe, stored[0], *stored[2:9])
+        state.suspects[timeframe] = SuspectBar(bar, stored[1], Provenance(*stored[9:]))
     for timeframe, times in rest.covered.items():
         if timeframe in state.tables:
             state.covered[timeframe] = Covered(*times)

@@ -37,8 +37,24 @@ SYMBOLS_AT_ONCE: Final = 20
 """The symbols that are built, and then committed in one step."""
 SHARE: Final = 0.5
 """The share of `keep` that may be unread; the rest is for what all instances write before they look again."""
+JUMP_TOLD_SEC: Final = 4 * 86_400.0
+"""How long beats say that a jump waits for the next bar: over a weekend, but not long after a delisting."""
 PATIENCE_SEC: Final = 60.0
 """How long a group may acknowledge nothing before bars continues."""
+
+
+def describe_jumps(states: Iterable[SymbolState], now: float) -> str | None:
+    """Say which jumps of bars longer than a minute nothing has confirmed or refuted yet; None without any.
+
+    A minute waits for the next one, a day until tomorrow: people hear of that. `now` is in epoch seconds.
+    """
+    found = [
+        suspect.describe()
+        for state in states
+        for timeframe, suspect in state.suspects.items()
+        if timeframe != "1m" and suspect.seen_ms > 1000 * (now - JUMP_TOLD_SEC)
+    ]
+    return f"waits for a second word on a jump: {', '.join(found)[:150]}" if found else None
 
 
 @dataclass(slots=True)
@@ -118,7 +134,7 @@ class BarsWorker:
             return f"no such session: {', '.join(sorted(self._unknown_sessions))[:100]}"
         if self._failed:
             return f"set aside after an error: {', '.join(sorted(self._failed))[:100]}"
-        return None
+        return describe_jumps((each.builder.state for each in self._followed.values()), time.time())
 
     def reset(self, error: BusError | None = None) -> None:
         """Drop every symbol, so that its state is read again: a commit that failed may have been done.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
@@ -16,6 +16,7 @@ from marketswarm.operator.signed_link import LINK_PATH
 from marketswarm.web.clients import find_networks
 from marketswarm.web.guard import Guard, SiteRules
 from marketswarm.web.limits import RefusedError, find_quota_headers
+from marketswarm.web.parameters import make_parameter_check
 from marketswarm.web.responses import Templates, make_sentence, redirect
 from marketswarm.web.sessions import SessionOver
 from marketswarm.web.validation import describe_invalid
@@ -27,7 +28,7 @@ from services.board.fleet.api import make_api
 from services.board.fleet.fleet_board import FleetBoard, NotReady
 from services.board.fleet.incident_pages import make_record_api, make_record_site
 from services.board.fleet.page_store import PageStore
-from services.board.fleet.pages import make_site
+from services.board.fleet.pages import FLEET_PARAMETERS, make_site
 from services.board.fleet.probe_pages import make_probe_api, make_probe_site
 from services.board.fleet.visibility import is_public_path
 from services.board.market.api import find_kept_chart, make_market_api
@@ -46,6 +47,8 @@ from services.board.truth.pages import make_truth_pages
 STREAM_PATH = "/api/v1/stream"
 PACK_LEVEL = 4
 PACK_BYTES = 500
+NOTICE_PARAMETERS: Final = ("said",)
+"""What the answer to a form adds to the address of the page after it, to show what became of it."""
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
 _JSON: Final = {"application/json": {"schema": {"$ref": "#/components/schemas/Failure"}}}
 _FAILURE: Final = {
@@ -86,6 +89,7 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(make_parameter_check(NOTICE_PARAMETERS, {"/": FLEET_PARAMETERS}))],
     )
     fleet, pages = board.fleet, PageStore(board.fleet.templates, board.gate.cookie)
     app.include_router(make_record_api(fleet))  # before `/alerts/{event_id}`

@@ -28,6 +28,7 @@ from services.market.records import (
     Provenance,
     Quote,
     Record,
+    settle_range,
 )
 
 MAX_RANK_DIGITS: Final = 2
@@ -96,7 +97,7 @@ def parse_bar(fields: Fields) -> Bar:
     timeframe = read_text(fields, b"timeframe", "1m")
     if timeframe not in TIMEFRAME_SEC:
         raise EntryError("timeframe: unknown")
-    return Bar(
+    bar = Bar(
         read_symbol(fields),
         timeframe,
         read_time(fields, b"start"),
@@ -108,6 +109,7 @@ def parse_bar(fields: Fields) -> Bar:
         vwap=read_number(fields, b"vwap"),
         trades=_read_trades(fields),
     )
+    return settle_range(bar)
 
 
 def parse_quote(fields: Fields) -> Quote:

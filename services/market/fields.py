@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Final
 
+from services.market.documents import NUMBER
 from services.market.records import DAY_MS
 
 Fields = Mapping[bytes, bytes]
@@ -29,6 +30,7 @@ MAX_TEXT: Final = 128
 MAX_DAY_SHIFT: Final = timedelta(days=3)
 """The most between a trading day and the date in UTC at which it begins: a day, and more over holidays."""
 _TEXTS: Final = 8192  # the distinct texts of a market: its symbols, and the digests of its last answers
+_NUMBER: Final = re.compile(NUMBER.pattern.encode())
 _DAY: Final = re.compile(rb"\d{4}-\d{2}-\d{2}")
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 
@@ -116,11 +118,7 @@ def read_number(fields: Fields, name: bytes) -> float | None:
     value = fields.get(name)
     if value is None:
         return None
-    try:
-        number = float(value) if len(value) <= 32 else float("nan")
-    except ValueError:
-        number = float("nan")
-    if not -MAX_NUMBER <= number <= MAX_NUMBER:  # which NaN and infinity are not, either
+    if len(value) > 32 or _NUMBER.fullmatch(value) is None or not abs(number := float(value)) <= MAX_NUMBER:
         raise EntryError(f"{name.decode()}: no number")
     return number
 

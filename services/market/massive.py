@@ -13,9 +13,8 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any, Final, Literal
 
-import orjson
-
 from marketswarm.pages import split_pages
+from services.market.documents import load_json
 from services.market.records import MINUTE_MS, Bar
 
 SYMBOLS_PER_REQUEST: Final = 100
@@ -126,8 +125,8 @@ class ProtocolMachine:
     def _parse_events(self, frame: bytes | str) -> Iterator[Mapping[str, Any]]:
         """Yield the JSON objects in a frame; count every other value as malformed."""
         try:
-            found = orjson.loads(frame)
-        except orjson.JSONDecodeError:
+            found = load_json(frame)
+        except ValueError:
             found = None
         events: Sequence[Any] = found if isinstance(found, list) else [found]
         for event in events:

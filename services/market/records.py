@@ -1,13 +1,17 @@
 """Define the records of the market: bars, quotes and observations, and where each came from. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Literal
 
 MINUTE_MS: Final = 60_000
 MINUTES_KEPT_DAYS: Final = 6.0
 """For how many days before the newest minute minutes are taken, unless the truth says otherwise."""
+KEPT_DAYS: Final = {"1m": 0, "5m": 0, "15m": 0, "1h": 30, "4h": 60, "1d": 800}
+"""For how many days checked bars are kept, at the least; never shorter than what may be revised."""
 DAY_MS: Final = 86_400_000
+ROUNDING: Final = 1e-5
+"""How far, as a share of it, an open or a close may be outside of low to high, since vendors round each."""
 TIMEFRAME_SEC: Final = {
     "1m": 60,
     "5m": 300,
@@ -61,6 +65,19 @@ class Bar:
     volume: float | None = None
     vwap: float | None = None
     trades: int | None = None
+
+
+def settle_range(bar: Bar) -> Bar:
+    """Return a bar whose high and low include its open and close, if they lack no more than a rounding error.
+
+    Vendors round each price for itself, so a close may be a hair above its high.
+    """
+    top, bottom = max(bar.open, bar.close), min(bar.open, bar.close)
+    if bar.low <= bottom and top <= bar.high:
+        return bar
+    if top - bar.high > ROUNDING * abs(top) or bar.low - bottom > ROUNDING * abs(bottom):
+        return bar
+    return replace(bar, high=max(bar.high, top), low=min(bar.low, bottom))
 
 
 @dataclass(frozen=True, slots=True)

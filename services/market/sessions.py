@@ -1,14 +1,14 @@
 """Answer when a market trades: by trading day, for exchanges, forex and crypto. Pure.
 
 A session is named by a code: `24x7` (crypto: every UTC day), `24x5` (forex: from Sunday 17:00 to Friday 17:00
-in New York), `us_futures` (the same from 18:00 to 17:00, with a pause of an hour each day), `us_volatility`
-(the days of New York, until a quarter of an hour after the close) or an exchange as the library
-exchange_calendars spells it, such as `XNYS`. A trading day is one interval `[open, close)` with holidays,
-early closes and daylight saving time as the exchange keeps them. A lunch break (Tokyo, Hong Kong) is a part
-of it; `break_ms` says when it is.
+in New York, but for Christmas and New Year), `us_futures` (the days of the futures of the CME, from 18:00 to
+17:00 in New York, with a pause of an hour each day), `us_volatility` (the days of New York, until a quarter
+of an hour after the close) or an exchange as the library exchange_calendars spells it, such as `XNYS`. A
+trading day is one interval `[open, close)` with holidays, early closes and daylight saving time as the
+exchange keeps them. A lunch break (Tokyo, Hong Kong) is a part of it; `break_ms` says when it is.
 
-Left out, on purpose: trading before the open and after the close, and the holidays on which forex and futures
-are thin, closed early or for a day.
+Left out, on purpose: trading before the open and after the close, and days on which forex is thin, or some
+banks close early.
 """
 
 import functools
@@ -42,7 +42,13 @@ _NEW_YORK: Final = ZoneInfo("America/New_York")
 _LONDON: Final = ZoneInfo("Europe/London")
 """The zone in which Yahoo names the days of currencies."""
 _FOREX_ROLL: Final = time(17)
-_FUTURES_OPEN: Final = time(18)
+_FOREX_HOLIDAYS: Final = frozenset({(12, 25), (1, 1)})
+"""The months and days on which no bank trades currencies; on other holidays some country does."""
+_FUTURES_EARLY: Final = "CMES"
+"""The calendar with the early closes of futures. It closes on days of mourning, too, on which only futures of
+stocks do: whether there is a day at all says the library's calendar `us_futures`."""
+_FUTURES_PAUSE_MS: Final = 60 * MINUTE_MS
+"""How long before the end of the library's day of futures, which has no pause, trading ends."""
 _VOLATILITY_MS: Final = 15 * MINUTE_MS
 """How long after the close of New York indices of volatility are computed."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -236,8 +242,7 @@ def get_session(code: str) -> Session:
         return make_exchange_session(code, compute_exchange_days(exchange))
     if code == ROUND_THE_CLOCK:
         return _EveryDay(code)
-    opening = _FOREX_ROLL if code == FOREX else _FUTURES_OPEN
-    return _Calendar(code, _tabulate(_iter_forex_days(opening)), UTC, _NEW_YORK, _LONDON)
+    return _Calendar(code, _tabulate(_iter_forex_days()), UTC, _NEW_YORK, _LONDON)
 
 
 def find_exchange(code: str) -> str | None:
@@ -247,7 +252,7 @@ def find_exchange(code: str) -> str | None:
     """
     if code == US_VOLATILITY:
         return "XNYS"
-    if code in OWN_SESSIONS:
+    if code in (ROUND_THE_CLOCK, FOREX):
         return None
     if _CODE.fullmatch(code) is None:
         raise UnknownSessionError(f"session: none of {', '.join(OWN_SESSIONS)}, nor the code of an exchange")
@@ -259,7 +264,7 @@ def make_exchange_session(code: str, found: ExchangeDays) -> Session:
     zone, days = found
     if code == US_VOLATILITY:
         days = days._replace(closes=array("q", (close + _VOLATILITY_MS for close in days.closes)))
-    return _Calendar(code, days, UTC, ZoneInfo(zone), _NEW_YORK)
+    return _Calendar(code, days, UTC, ZoneInfo(zone), _LONDON if code == US_FUTURES else _NEW_YORK)
 
 
 def _tabulate(days: Iterable[TradingDay]) -> DayTable:
@@ -271,12 +276,12 @@ def _tabulate(days: Iterable[TradingDay]) -> DayTable:
     return table
 
 
-def _iter_forex_days(opening: time) -> Iterator[TradingDay]:
-    """Yield forex's days: each weekday, from `opening` of the day before to 17:00 in New York."""
+def _iter_forex_days() -> Iterator[TradingDay]:
+    """Yield forex's days: weekdays without holidays, from 17:00 to 17:00 in New York."""
     for ordinal in range(FIRST_DATE.toordinal(), LAST_DATE.toordinal() + 1):
         label = date.fromordinal(ordinal)
-        if label.weekday() < 5:
-            opens = datetime.combine(label - timedelta(days=1), opening, _NEW_YORK)
+        if label.weekday() < 5 and (label.month, label.day) not in _FOREX_HOLIDAYS:
+            opens = datetime.combine(label - timedelta(days=1), _FOREX_ROLL, _NEW_YORK)
             closes = datetime.combine(label, _FOREX_ROLL, _NEW_YORK)
             yield TradingDay(label, _read_ms(opens), _read_ms(closes))
 
@@ -291,7 +296,20 @@ def compute_exchange_days(code: str) -> ExchangeDays:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         calendar = _compute_calendar(code)
-        return ExchangeDays(str(calendar.tz), _tabulate(_iter_days(calendar)))
+        days = _tabulate(_iter_days(calendar))
+        if code == US_FUTURES:
+            days = _close_futures(days, _tabulate(_iter_days(_compute_calendar(_FUTURES_EARLY))))
+        return ExchangeDays(str(calendar.tz), days)
+
+
+def _close_futures(days: DayTable, with_early: DayTable) -> DayTable:
+    """Return days of futures that end with the pause after each, or early where the other table's do."""
+    early = dict(zip(with_early.dates, with_early.closes, strict=True))
+    closes = (
+        min(close - _FUTURES_PAUSE_MS, early.get(label, close))
+        for label, close in zip(days.dates, days.closes, strict=True)
+    )
+    return days._replace(closes=array("q", closes))
 
 
 def _compute_calendar(code: str) -> Any:

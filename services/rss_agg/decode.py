@@ -7,28 +7,10 @@ import codecs
 import re
 from typing import Final
 
-XML_ENCODING: Final = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
-HTTP_CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([A-Za-z0-9._-]{1,40})""", re.IGNORECASE)
-# the charsets among Python's codecs, which also include rot13 and punycode
-CHARSETS: Final = re.compile(
-    r"(utf-?(8|16|32)(-?[bl]e)?|us-ascii|ascii|iso-?8859-?\d+|latin-?\d+|windows-?(125\d|874)|cp\d+|koi8-[rut]|"
-    r"shift[-_]jis|sjis|euc-?(jp|kr|tw|cn)|iso-2022-(jp|kr)(-\d)?|gb2312|gbk|gb18030|big5(-hkscs)?|hz|johab|"
-    r"tis-620|mac-?[a-z]+)",
-    re.IGNORECASE,
-)
-# as the WHATWG encoding standard has it: the superset that browsers use for a declared charset
-SUPERSETS: Final = {
-    "ascii": "cp1252",
-    "us-ascii": "cp1252",
-    "iso-8859-1": "cp1252",
-    "iso8859-1": "cp1252",
-    "latin-1": "cp1252",
-    "latin1": "cp1252",
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-    "windows-874": "cp874",
-}
-SEVEN_BIT_CHARSETS: Final = re.compile(r"iso-2022-|hz", re.IGNORECASE)
+from services.rss_agg.charsets import SEVEN_BIT_CODECS, decode_with, find_codec
+
+XML_ENCODING: Final = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["']""")
+HTTP_CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([A-Za-z0-9._:-]{1,40})""", re.IGNORECASE)
 CHARSET_BY_FIRST_BYTES: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -56,26 +38,30 @@ def decode_text(body: bytes, content_type: str) -> str:
 def _decode(body: bytes, content_type: str) -> str:
     """Return the text of a document in the most likely charset.
 
-    A byte order mark decides first; then text that is valid UTF-8, or nearly so, is UTF-8; then the declared
-    charsets are tried, the XML declaration's first; the last resort is cp1252.
+    A byte order mark decides first; then text that is valid UTF-8, or nearly so, is UTF-8; then a declared
+    charset, the XML declaration's first, in which most of it is letters; the last resort is cp1252.
     """
     for first_bytes, charset in CHARSET_BY_FIRST_BYTES:
         if body.startswith(first_bytes):
             return body.decode(charset, "replace")
     in_xml, in_http = XML_ENCODING.match(body[:400]), HTTP_CHARSET.search(content_type)
     names = (in_xml[1].decode("ascii") if in_xml else "", in_http[1] if in_http else "")
-    declared = [SUPERSETS.get(name, name) for name in map(str.lower, names) if CHARSETS.fullmatch(name)]
-    if declared and SEVEN_BIT_CHARSETS.match(declared[0]):
-        return body.decode(declared[0], "replace")
+    declared = [codec for name in names if (codec := find_codec(name)) is not None]
+    if declared and declared[0] in SEVEN_BIT_CODECS:
+        return decode_with(declared[0], body)
     # valid UTF-8 is UTF-8, whatever is declared, since text in another charset is not valid UTF-8 by chance
-    text = body.decode("utf-8", "replace")
-    invalid = text.count("\ufffd")
-    beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))
-    if not invalid or beyond_ascii - invalid >= VALID_PER_INVALID * invalid:
+    text, valid, invalid = _weigh(body, "utf-8")
+    if valid >= VALID_PER_INVALID * invalid:
         return text
-    for charset in declared:
-        try:
-            return body.decode(charset)
-        except (UnicodeDecodeError, LookupError):
-            continue
-    return body.decode("cp1252", "replace")
+    for codec in declared:
+        text, valid, invalid = _weigh(body, codec)
+        if valid >= invalid:
+            return text
+    return decode_with("cp1252", body)
+
+
+def _weigh(body: bytes, codec: str) -> tuple[str, int, int]:
+    """Return a text, the number of its valid characters beyond ASCII, and that of the invalid ones."""
+    text = decode_with(codec, body)
+    invalid = text.count("\ufffd")
+    return text, len(text) - len(text.encode("ascii", "ignore")) - invalid, invalid

@@ -9,14 +9,12 @@ such as `1` are common, and no feed may publish its items as another's. A feed i
 (`store.py`), which stays when the feed gets a new name or a new address.
 """
 
-import calendar
 import hashlib
 import html
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin
@@ -24,6 +22,7 @@ from urllib.parse import urljoin
 import orjson
 
 from marketswarm.channels.text import printable_line, replace_surrogates
+from services.rss_agg.dates import read_date
 from services.rss_agg.decode import decode_text
 
 if TYPE_CHECKING:
@@ -59,6 +58,13 @@ HARMLESS_ENTITY: Final = re.compile(
     r"""<!ENTITY\s{1,9}[\w.-]{1,64}\s{1,9}(?:"(?:[^"&%<]{0,64}|&\#\w{1,8};)"|'(?:[^'&%<]{0,64}|&\#\w{1,8};)')\s{0,9}>"""
 )
 MAX_ENTITIES: Final = 300
+BARE_AMPERSAND: Final = re.compile(
+    r"""<!\[CDATA\[.*?(?:\]\]>|\Z)
+    |&(?!(?:[A-Za-z][A-Za-z0-9]{1,31}|\#[0-9]{1,7}|\#[xX][0-9A-Fa-f]{1,6});)""",
+    re.DOTALL | re.VERBOSE,
+)
+"""An ampersand that begins no reference, which XML forbids and titles such as "AT&T" have; or text that is
+not parsed, in which it may stand. What has no end is such text to the end."""
 LONG_WHITESPACE: Final = re.compile(r"\s{50,}+")
 """feedparser's regular expressions can take minutes over long runs of whitespace."""
 
@@ -115,13 +121,13 @@ def parse_entries(body: bytes, content_type: str, base_url: str) -> list[FeedEnt
         raw = _parse_json(text)
     else:
         _refuse_entity_bombs(text)
-        raw = _parse_xml(text)
+        raw = _parse_xml(BARE_AMPERSAND.sub(_escape_ampersand, text))
     found = (
         FeedEntry(
             id=text_to_line(each["id"], ID_LENGTH),
             link=_absolute_link(each["link"], base_url),
-            title=html_to_line(each["title"], TITLE_LENGTH),
-            summary=html_to_line(each["summary"], SUMMARY_LENGTH),
+            title=each["title"],
+            summary=each["summary"],
             published=each["published"],
         )
         for each in raw
@@ -159,24 +165,34 @@ def _parse_xml(text: str) -> Iterable[Mapping[str, Any]]:
     entries = found.get("entries") or []
     if not found.get("version") and not entries:
         raise NotAFeedError("not_a_feed")
-    return [_read_xml_entry(entry) for entry in entries]
+    is_atom = str(found.get("version")).startswith("atom")
+    return [_read_xml_entry(entry, is_atom=is_atom) for entry in entries]
 
 
-def _read_xml_entry(entry: dict[str, Any]) -> dict[str, Any]:
+def _escape_ampersand(found: re.Match[str]) -> str:
+    return "&amp;" if found[0] == "&" else found[0]
+
+
+def _read_xml_entry(entry: dict[str, Any], *, is_atom: bool) -> dict[str, Any]:
     contents = entry.get("content") or [{}]
+    summary = entry.get("summary_detail") or contents[0]
     # dict.get, since feedparser's own `get` warns when one date stands in for another
-    date = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
-    try:
-        published = _format_time(calendar.timegm(date)) if date else ""
-    except (ValueError, OverflowError, TypeError, OSError):
-        published = ""
+    name = next((each for each in ("published", "updated") if dict.get(entry, each)), "published")
     return {
         "id": entry.get("id"),
         "link": entry.get("link"),
-        "title": entry.get("title"),
-        "summary": entry.get("summary") or contents[0].get("value"),
-        "published": published,
+        "title": _read_xml_text(entry.get("title_detail"), TITLE_LENGTH, is_atom=is_atom),
+        "summary": _read_xml_text(summary, SUMMARY_LENGTH, is_atom=is_atom),
+        "published": read_date(dict.get(entry, name), dict.get(entry, f"{name}_parsed")),
     }
+
+
+def _read_xml_text(detail: Mapping[str, Any] | None, limit: int, *, is_atom: bool) -> str:
+    """Return the line of a title or summary. Atom says whether it is text or HTML; others mean HTML."""
+    if detail is None:
+        return ""
+    is_plain = is_atom and detail.get("type") == "text/plain"
+    return (text_to_line if is_plain else html_to_line)(detail.get("value"), limit)
 
 
 def _parse_json(text: str) -> Iterable[Mapping[str, Any]]:
@@ -193,25 +209,15 @@ def _read_json_entry(item: Mapping[str, Any]) -> dict[str, Any]:
     entry_id = item.get("id")
     if isinstance(entry_id, int | float) and not isinstance(entry_id, bool):
         entry_id = str(entry_id)
-    value = item.get("date_published") or item.get("date_modified")
-    try:
-        date = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if date and not date.tzinfo:
-            date = date.replace(tzinfo=UTC)
-        published = _format_time(date.timestamp()) if date else ""
-    except (ValueError, OverflowError, OSError):
-        published = ""
+    plain = item.get("summary") or item.get("content_text")
     return {
         "id": entry_id,
         "link": item.get("url") or item.get("external_url"),
-        "title": item.get("title"),
-        "summary": item.get("summary") or item.get("content_text") or item.get("content_html"),
-        "published": published,
+        "title": text_to_line(item.get("title"), TITLE_LENGTH),
+        "summary": text_to_line(plain, SUMMARY_LENGTH)
+        or html_to_line(item.get("content_html"), SUMMARY_LENGTH),
+        "published": read_date(item.get("date_published") or item.get("date_modified")),
     }
-
-
-def _format_time(epoch_sec: float) -> str:
-    return datetime.fromtimestamp(epoch_sec, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _absolute_link(raw: Any, base_url: str) -> str:

@@ -35,6 +35,7 @@ _HELP: Final = {
     "requests_total{source,outcome}": (
         "Requests that were sent to a source, by outcome; none for a recording."
     ),
+    "rows_set_aside_total{source}": "Rows of a source's answers that broke a rule, and were left out.",
     "records_total{source,kind}": "New and changed records that this process put on the streams.",
     "series{status}": (
         "Series of this instance by state: waiting, fresh, closed, late, empty, limited, failed."
@@ -54,6 +55,7 @@ class SourcesMetrics:
         self.stale_critical = 0
         self.loads_total: Counter[str] = Counter()
         self.answers_total: Counter[tuple[str, str]] = Counter()
+        self.rows_set_aside_total: Counter[str] = Counter()
         self.requests_total: Counter[tuple[str, str]] = Counter()
         self.records_total: Counter[tuple[str, str]] = Counter()
         self.streamed_series: dict[str, int] = {}
@@ -73,6 +75,8 @@ class SourcesMetrics:
         self.load_duration_seconds.observe(result.took_sec)
         for finding in result.findings:
             self.answers_total[finding.source, finding.verdict.value] += 1
+            if finding.set_aside:
+                self.rows_set_aside_total[finding.source] += len(finding.set_aside)
         for sent in result.requests:
             if not sent.is_replay:
                 self.requests_total[sent.source, sent.outcome.value] += 1

@@ -228,6 +228,9 @@ class LoadSettings(ServiceConfig):
     `"*/15 * * * *"`."""
     older_than_sec: Annotated[float, Field(ge=0, le=DAY_SEC, allow_inf_nan=False)] = 3300.0
     """The age of the last answer from which `refresh` loads a series again. Example: `600`."""
+    revise_days: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] = MINUTES_KEPT_DAYS
+    """How many days back minutes are asked for again each hour, since sources have some late or correct them;
+    longer bars as far back as `bars` keeps them. As its `revise_days`. Example: `8`."""
     patience_sec: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 2.0
     """How long a request waits for a source's limits before the next source is asked. Example: `10`."""
     timeout_sec: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = 120.0

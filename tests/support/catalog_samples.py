@@ -1,7 +1,8 @@
 """A sample of each answer that a source of the catalogue gives, and checks that are made of all of them.
 
 The samples are of our own making, in the shape that the source's pages describe. `samples/<source>.toml` says
-what is asked, at which address, and what must come out of `samples/<source>.<endpoint>.<format>`.
+what is asked, at which address, and what must come out of `samples/<source>.<endpoint>.<format>`; its
+`limited` are documents that say that the source takes no more requests for now.
 """
 
 import tomllib
@@ -44,9 +45,18 @@ class Sample:
 
 
 @cache
+def _read_expected(name: str) -> dict[str, Any]:
+    return tomllib.loads((SAMPLES / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def read_limited(name: str) -> list[str]:
+    """Return the documents of a source that say that it takes no more requests for now."""
+    return list(_read_expected(name).get("limited", ()))
+
+
+@cache
 def read_samples(name: str) -> tuple[Sample, ...]:
-    source = shipped_catalog()[name]
-    expected = tomllib.loads((SAMPLES / f"{name}.toml").read_text(encoding="utf-8"))
+    source, expected = shipped_catalog()[name], _read_expected(name)
     return tuple(Sample(source, endpoint, expected[endpoint]) for endpoint in source.serves)
 
 

@@ -73,6 +73,8 @@ class FleetQuery:
 
 
 _NO_QUERY: Final = FleetQuery()
+FLEET_PARAMETERS: Final = (*(each.name for each in fields(FleetQuery)), "by")
+"""What `parse_fleet_query` reads."""
 
 
 Row = ServiceSnapshot | str

@@ -4,7 +4,7 @@ An answer also says of the source itself whether it is up. `OutageAlerts` counts
 that a source is missed. The state of a source in `market:sources` is for those who read it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,16 +12,17 @@ import orjson
 
 from marketswarm.agent.outage_state import OutageState
 from marketswarm.bus.circuit_breaker import BREAKER_OPEN, PAUSED
+from services.market.records import Record
 from services.market.sessions import Session
 from services.sources.cascade.series import (
     AT_CLOSE,
-    WRONG_SHARE,
     Series,
     find_day_end,
-    find_fault,
     fresh_until,
+    is_wrong_as_whole,
     keep_finished,
     place_bars,
+    sort_out,
     time_of,
 )
 from services.sources.cascade.state import ANSWERED, SourceFinding, SourceVerdict, clean_reason
@@ -82,28 +83,29 @@ def evaluate_answer(
         return replace(finding, verdict=SourceVerdict(answer.reason) if is_known else SourceVerdict.FAILED)
     if answer.outcome is not AnswerStatus.OK:
         return finding
-    fault, misfits = find_fault(series.asset, answer.records, clock.now_ms), answer.misfits
-    rows = len(misfits) + len(answer.records)
-    if fault is None and len(misfits) > WRONG_SHARE * rows:
-        fault = f"{len(misfits)} of {rows} rows do not fit: {misfits[0].field}: {misfits[0].why}"
+    kept, faults, fault = sort_out(series.asset, answer.records, clock.now_ms)
+    faults = [f"{each.field}: {each.why}" for each in answer.misfits] + faults
+    rows = len(answer.misfits) + len(answer.records)
+    if fault is None and is_wrong_as_whole(len(faults), rows):
+        fault = f"{len(faults)} of {rows} rows are wrong: {faults[0]}" if rows > 1 else faults[0]
     if fault is not None:
         return replace(finding, verdict=SourceVerdict.WRONG, reason=fault)
-    return _evaluate_records(series, session, answer, clock, finding)
+    return _evaluate_records(series, session, kept, clock, replace(finding, set_aside=tuple(faults)))
 
 
 def _evaluate_records(
-    series: Series, session: Session, answer: SourceAnswer, clock: RecordClock, finding: SourceFinding
+    series: Series, session: Session, kept: Sequence[Record], clock: RecordClock, finding: SourceFinding
 ) -> SourceFinding:
-    finished = keep_finished(series, session, answer.records, clock.now_ms, finding.day_end)
+    finished = keep_finished(series, session, kept, clock.now_ms, finding.day_end)
     placed, off_grid = place_bars(series, session, finished)
     records, count = tuple(placed), len(placed) + off_grid
-    if off_grid > WRONG_SHARE * count:
+    if is_wrong_as_whole(off_grid, count):
         reason = f"{off_grid} of {count}: a time between two bars"
         return replace(finding, verdict=SourceVerdict.WRONG, reason=reason)
     if not records:
         reason = "nothing while the market is open" if finished else "nothing that is over"
         return replace(finding, reason=reason)
-    finding = replace(finding, records=records, asked_at=answer.asked_at or clock.wall)
+    finding = replace(finding, records=records, asked_at=finding.answer.asked_at or clock.wall)
     newest_ms = max(map(time_of, records))
     return date_finding(series, session, finding, newest_ms, clock, late="its newest record is old")
 

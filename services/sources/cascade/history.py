@@ -3,7 +3,11 @@
 A first load may end without the oldest part: the limits of a source don't allow all of it, the source asks
 for a pause, or a source serves that does not go back so far. A later load asks the source that serves for
 the missing part, the newest of it first, until the history begins where the series wants it, or that source
-answers that it has nothing older. All times are epoch milliseconds, unless a name says otherwise.
+answers that it has nothing older.
+
+What is known already heals, too: a source has bars late, or corrects them for days. So what may still change
+is asked for again each hour, with the newest bars where one request has all of it, and by itself where it
+has not. All times are epoch milliseconds, unless a name says otherwise.
 """
 
 from dataclasses import dataclass, replace
@@ -11,13 +15,21 @@ from typing import Final
 
 from marketswarm.net.retry import Backoff
 from services.market.records import MINUTE_MS, RecordKind
-from services.sources.cascade.series import Series
-from services.sources.cascade.state import HistoryAttempt, SeriesState, SourceFinding, SourceVerdict
+from services.sources.cascade.series import OVERLAP_BARS, Series
+from services.sources.cascade.state import (
+    REVISE_EVERY_SEC,
+    HistoryAttempt,
+    SeriesState,
+    SourceFinding,
+    SourceVerdict,
+)
 
 LEAST_MS: Final = 10 * MINUTE_MS
 """What is missing at least for a question: the clocks of instances differ, and a history grows old."""
 PAUSE_SEC: Final = 60.0
 """The pause before the next part, and after an attempt for which limits of ours allowed no request."""
+REVISE_PAUSE_SEC: Final = 900.0
+"""The pause before a known part is asked for again of which the limits, or the source, left some out."""
 HISTORY_BACKOFF: Final = Backoff(900.0, 86_400.0)
 """The pauses after attempts that failed."""
 
@@ -26,13 +38,15 @@ HISTORY_BACKOFF: Final = Backoff(900.0, 86_400.0)
 class OlderPart:
     """Hold the part of a history that is missing, and the source to ask for it.
 
-    `wanted_ms` is from when on the series wants its history; the source may have less.
+    `wanted_ms` is from when on the series wants its history; the source may have less. `is_revision` says
+    that the part is known, and asked for again.
     """
 
     source: str
     start_ms: int
     end_ms: int
     wanted_ms: int
+    is_revision: bool = False
 
 
 def find_missing(
@@ -50,6 +64,33 @@ def find_missing(
     return OlderPart(source, start_ms, state.history_ms, wanted_ms) if is_missing else None
 
 
+def find_revision(
+    series: Series, state: SeriesState, source: str, revised_ms: int, now: float
+) -> OlderPart | None:
+    """Return the known part to ask a source for again now, or None; `now` is in epoch seconds.
+
+    It begins at `revised_ms`, and ends with the newest bars, which each load asks for.
+    """
+    attempt = state.attempts.get(source)
+    if series.kind is not RecordKind.BARS or state.newest_ms is None or attempt is None or state.replay:
+        return None
+    start_ms = max(revised_ms, state.history_ms or revised_ms)
+    end_ms = state.newest_ms - OVERLAP_BARS * series.length_ms
+    if now < attempt.history.revise_at or end_ms <= start_ms:
+        return None
+    return OlderPart(source, start_ms, end_ms, revised_ms, is_revision=True)
+
+
+def conclude_revision(state: SeriesState, finding: SourceFinding) -> SeriesState:
+    """Return the state after its source was asked for a known part again: only when that is due next."""
+    attempt, answer = state.attempts[finding.source], finding.answer
+    is_whole = finding.is_asked and not answer.parts_left and finding.verdict is not SourceVerdict.FAILED
+    pause_sec = REVISE_EVERY_SEC if is_whole else max(REVISE_PAUSE_SEC, answer.wait_sec)
+    history = replace(attempt.history, revise_at=finding.asked_at + pause_sec)
+    attempts = {**state.attempts, finding.source: replace(attempt, history=history)}
+    return replace(state, attempts=attempts)
+
+
 def conclude_older(state: SeriesState, finding: SourceFinding) -> SeriesState:
     """Return the state after its source was asked for the part of the history before `history_ms`.
 
@@ -64,7 +105,7 @@ def conclude_older(state: SeriesState, finding: SourceFinding) -> SeriesState:
     if (is_read or is_begun) and known_ms is not None and answer.since_ms is not None:
         known_ms = min(known_ms, answer.since_ms)
     elif finding.verdict in (SourceVerdict.EMPTY, SourceVerdict.REFUSED):
-        history = HistoryAttempt(begins_ms=known_ms)
+        history = HistoryAttempt(begins_ms=known_ms, revise_at=attempt.history.revise_at)
     elif not finding.is_asked:
         retry_at = finding.asked_at + max(PAUSE_SEC, answer.wait_sec)
         history = replace(attempt.history, retry_at=retry_at)

@@ -24,12 +24,19 @@ from services.market.sessions import Session
 from services.sources.access.client import SourceClient
 from services.sources.access.keys import read_keys
 from services.sources.cascade.evaluation import RecordClock
-from services.sources.cascade.history import OlderPart, conclude_older, find_missing
+from services.sources.cascade.history import (
+    OlderPart,
+    conclude_older,
+    conclude_revision,
+    find_missing,
+    find_revision,
+)
 from services.sources.cascade.series import (
     AT_CLOSE,
     Series,
     find_next_record,
     find_oldest,
+    find_revised,
     make_older_question,
     measure_pace,
     time_of,
@@ -143,7 +150,8 @@ class SeriesLoader:
     async def complete_history(self, series: Series, loaded: LoadResult) -> LoadResult | None:
         """Ask the source that served a load for a part of the history that is missing. Raise BusError.
 
-        This may take as long as a load, so take the result of that first. Return None if nothing was asked
+        If none is, ask it for bars that it may have corrected, unless it was asked for them this hour. This
+        may take as long as a load, so take the result of that first. Return None if nothing was asked
         for, as after a load that asked for the whole history, or if another instance has the series.
         """
         served = choose_serving(loaded.findings)
@@ -153,10 +161,16 @@ class SeriesLoader:
         is_of_catalog = source in self.reader.catalog
         if served.verdict is not SourceVerdict.FRESH or not served.is_asked or not is_of_catalog:
             return None
-        wanted_ms = find_oldest(series, session, round(1000 * self._now()))
+        now_ms, revise_days = round(1000 * self._now()), self._get_settings().load.revise_days
+        wanted_ms = find_oldest(series, session, now_ms)
 
         def find(state: SeriesState) -> OlderPart | None:
-            return find_missing(series, state, source, wanted_ms, self._now())
+            missing = find_missing(series, state, source, wanted_ms, self._now())
+            if missing is not None or served.is_revised or state.newest_ms is None:
+                return missing
+            revised_ms = find_revised(series, session, state.newest_ms, now_ms, revise_days)
+            revision = find_revision(series, state, source, revised_ms, self._now())
+            return revision and replace(revision, wanted_ms=wanted_ms)
 
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             part = find(before)  # another instance may have asked meanwhile
@@ -184,14 +198,14 @@ class SeriesLoader:
             finding, _ = await self.reader.ask(series, part.source, before, terms, deadline)
         load = Load(
             series,
-            conclude_older(before, finding),
+            (conclude_revision if part.is_revision else conclude_older)(before, finding),
             (),
             finding if finding.records else None,
             tuple(terms.sent),
             remember_from_ms=part.wanted_ms,
         )
         result = await self._store(claim, load)
-        if terms.sent and result.outcome is LoadOutcome.LOADED:
+        if terms.sent and result.outcome is LoadOutcome.LOADED and (result.new or not part.is_revision):
             log.info(
                 "series.history",
                 series=series.id,

@@ -17,6 +17,7 @@ from typing import Final
 from services.market.intervals import Grid
 from services.market.records import (
     DAY_MS,
+    KEPT_DAYS,
     MINUTE_MS,
     TIMEFRAME_SEC,
     TIMEFRAMES,
@@ -40,8 +41,11 @@ OBSERVATION_AGE_SEC: Final = 2 * 86_400.0
 MAX_AHEAD_MS: Final = 120_000
 """The milliseconds by which a record may be ahead of our clock; a later one is wrong."""
 NOT_POSITIVE: Final = "a price that is not positive"
+AHEAD: Final = "a time that lies ahead"
 WRONG_SHARE: Final = 0.1
 """The share of wrong records above which a whole answer is wrong."""
+FEW_WRONG: Final = 3
+"""So many wrong ones cost themselves alone, also in a short answer, if more than as many are right."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RECENT, _BEFORE = 5, 60  # the bars of now, and those that they are compared with
@@ -160,6 +164,15 @@ def make_question(series: Series, session: Session, newest_ms: int | None, now_m
     return question if newest_ms is None else replace(question, known_until=_to_datetime(newest_ms))
 
 
+def find_revised(series: Series, session: Session, newest_ms: int, now_ms: int, revise_days: float) -> int:
+    """Return from when on bars of a series may still be corrected, in epoch milliseconds.
+
+    `revise_days` is how long minutes may; the longer bars of others are kept longer.
+    """
+    kept_ms = round(max(revise_days, KEPT_DAYS.get(series.timeframe, 0)) * DAY_MS)
+    return max(find_oldest(series, session, now_ms), newest_ms - kept_ms)
+
+
 def make_older_question(series: Series, start_ms: int, end_ms: int) -> Question:
     """Return the question for a part of the history, up to what is known."""
     start, end = _to_datetime(start_ms), _to_datetime(end_ms)
@@ -241,25 +254,32 @@ def find_end(series: Series, session: Session, start_ms: int, day_end: DayEnd = 
     return start_ms + series.length_ms
 
 
-def find_fault(asset: AssetClass, records: Sequence[Record], now_ms: int) -> str | None:
-    """Return why an answer is wrong as a whole, or None.
+def sort_out(
+    asset: AssetClass, records: Sequence[Record], now_ms: int
+) -> tuple[list[Record], list[str], str | None]:
+    """Return the records that keep the rules, why each other one does not, and why all of them are wrong.
 
-    It is if its newest record is wrong, or too many are; single ones are for the checks that follow. A time
-    that lies ahead is most often a wrong zone.
+    The last is None unless the newest of them lies ahead: that is most often a wrong zone, which shifts all.
     """
-    if not records:
-        return None
-    faults = [_find_fault_of(asset, record, now_ms) for record in records]
-    found = [fault for fault in faults if fault is not None]
-    newest = max(range(len(records)), key=lambda at: time_of(records[at]))
-    if faults[newest] is not None:
-        return faults[newest]
-    return f"{len(found)} of {len(records)}: {found[0]}" if len(found) > WRONG_SHARE * len(records) else None
+    kept, faults = list[Record](), list[str]()
+    for record in records:
+        fault = _find_fault_of(asset, record, now_ms)
+        if fault is None:
+            kept.append(record)
+        else:
+            faults.append(fault)
+    newest_ms = max(map(time_of, records), default=0)
+    return kept, faults, AHEAD if newest_ms > now_ms + MAX_AHEAD_MS else None
+
+
+def is_wrong_as_whole(faults: int, rows: int) -> bool:
+    """Return True if so many rows of an answer are wrong that the others are not to be trusted, either."""
+    return 2 * faults > rows or faults > max(FEW_WRONG, WRONG_SHARE * rows)
 
 
 def _find_fault_of(asset: AssetClass, record: Record, now_ms: int) -> str | None:
     if time_of(record) > now_ms + MAX_AHEAD_MS:
-        return "a time that lies ahead"
+        return AHEAD
     may_be_negative = asset is AssetClass.COMMODITIES
     if isinstance(record, Bar):
         if not record.low <= min(record.open, record.close) <= max(record.open, record.close) <= record.high:

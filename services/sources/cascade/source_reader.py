@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from marketswarm import log as logs
@@ -15,23 +16,31 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.circuit_breaker import CircuitBreaker
 from marketswarm.bus.rate_limiter import SharedRateLimiter
 from marketswarm.keys import source_account_key, source_breaker_key
-from services.market.records import Quote, Record
+from services.market.records import Quote, Record, RecordKind
 from services.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.health import SourceHealth, read_health
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import RecordClock, date_finding, evaluate_answer
-from services.sources.cascade.series import Series, make_question, time_of
-from services.sources.cascade.state import SeriesState, SourceFinding, SourceVerdict, find_known_until
+from services.sources.cascade.series import Series, find_revised, make_question, time_of
+from services.sources.cascade.state import (
+    SeriesState,
+    SourceFinding,
+    SourceVerdict,
+    clean_reason,
+    find_known_until,
+)
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
-from services.sources.catalog.request import Question
+from services.sources.catalog.request import Question, split_question
 from services.sources.catalog.source import MarketSource
 from services.sources.replay.replay_source import ReplaySource, open_replays
 from services.sources.settings import ReplaySettings, WorkSettings, is_stream_of_massive
 
 MAX_BEHIND_SEC: Final = 10.0
 """The seconds by which our clock may be behind that of a stream's server."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = logs.get("sources")
 
@@ -77,9 +86,11 @@ class SourceReader:
         self._replay: tuple[ReplaySettings, Bus] | None = None
         self._untimed: dict[str, dict[tuple[str, str], Quote]] = {}
         self._errors: dict[str, set[type[Exception]]] = {}
+        self._set_aside: dict[str, set[str]] = {}
+        self._unasked: dict[str, dict[str, int]] = {}
 
     def forget(self, series: str) -> None:
-        for kept in (self._untimed, self._errors):
+        for kept in (self._untimed, self._errors, self._set_aside, self._unasked):
             kept.pop(series, None)
 
     async def ask(
@@ -99,7 +110,23 @@ class SourceReader:
             clock = await self.read_clock(series, source)
             reason = type(error).__name__
             finding = SourceFinding(source, SourceVerdict.ERROR, reason, asked_at=clock.wall)
+        self._note_set_aside(series, finding)
         return replace(finding, is_asked=len(terms.sent) > sent_before), clock
+
+    def _note_set_aside(self, series: Series, finding: SourceFinding) -> None:
+        """Log that rows of a source's answers break rules, once until an answer has none that do."""
+        known = self._set_aside.setdefault(series.id, set())
+        if finding.set_aside and finding.source not in known:
+            known.add(finding.source)
+            log.warning(
+                "series.rows_set_aside",
+                series=series.id,
+                source=finding.source,
+                rows=len(finding.set_aside),
+                reason=clean_reason(finding.set_aside[0]),
+            )
+        elif finding.records and not finding.set_aside:
+            known.discard(finding.source)
 
     async def _ask_and_evaluate(
         self, series: Series, source: str, before: SeriesState, terms: AskTerms, deadline: float
@@ -112,6 +139,15 @@ class SourceReader:
         session = await self.find_session(series.session)
         known_until = find_known_until(before, source) if is_known else None
         question = terms.older or make_question(series, session, known_until, clock.now_ms)
+        is_revised = False
+        attempt, newest_ms = before.attempts.get(source), before.newest_ms
+        if series.kind is RecordKind.BARS and terms.older is None and known_until and newest_ms and attempt:
+            days = self.get_settings().load.revise_days
+            revised_ms = find_revised(series, session, newest_ms, clock.now_ms, days)
+            first = _EPOCH + timedelta(milliseconds=max(revised_ms, before.history_ms or revised_ms))
+            question = replace(question, keep_from=min(first, question.start))
+            if replay is None and clock.wall >= attempt.history.revise_at:
+                question, is_revised = self._widen(source, question, clock)
         if replay is not None:
             answer = await replay.ask(question, on_request=terms.sent.append)
             if answer.played_at:  # it may have played minutes on while the question was on its way
@@ -119,10 +155,42 @@ class SourceReader:
         elif source in self.catalog:
             answer = await self._ask_outside(series, source, question, terms, deadline)
             answer = self._date_quotes(series, answer) if answer.is_untimed else answer
+            answer = self._drop_seen(series, answer, question)
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
         is_large = len(answer.records) > MANY_RECORDS
-        return await run_large(is_large, evaluate_answer, series, session, answer, clock), clock
+        finding = await run_large(is_large, evaluate_answer, series, session, answer, clock)
+        return replace(finding, is_revised=is_revised), clock
+
+    def _widen(self, source: str, question: Question, clock: RecordClock) -> tuple[Question, bool]:
+        """Return a question for all bars that may be corrected if one request has them, and whether it does.
+
+        That costs no more than a question for the newest ones.
+        """
+        if source not in self.catalog or question.keep_from is None:
+            return question, False
+        wide, now = replace(question, start=question.keep_from), datetime.fromtimestamp(clock.now, UTC)
+        endpoints = self.catalog[source].find_endpoints(
+            question.kind, question.asset, question.symbol, question.timeframe
+        )
+        is_one = all(len(split_question(endpoint, wide, now)) <= 1 for endpoint in endpoints)
+        return (wide, True) if is_one else (question, False)
+
+    def _drop_seen(self, series: Series, answer: SourceAnswer, question: Question) -> SourceAnswer:
+        """Return an answer without what came unasked before its question, if that came before just so.
+
+        Some sources send the same hundreds of bars with each new one: what they corrected among them counts.
+        """
+        start_ms = round(1000 * question.start.timestamp())
+        unasked = tuple(record for record in answer.records if time_of(record) < start_ms)
+        if series.kind is not RecordKind.BARS or not unasked:
+            return answer
+        seen = self._unasked.setdefault(series.id, {})
+        digest = hash(unasked)
+        if seen.get(answer.source) != digest:
+            seen[answer.source] = digest
+            return answer
+        return replace(answer, records=answer.records[len(unasked) :])
 
     async def _ask_outside(
         self, series: Series, source: str, question: Question, terms: AskTerms, deadline: float

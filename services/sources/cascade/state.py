@@ -86,6 +86,8 @@ class SourceFinding:
             mark on the bus, or if limits of ours allow none.
         day_end: when the source has a whole day, for bars of `1d`.
         answer: what the source answered, from which the above follow.
+        set_aside: why each row that broke a rule did so; the others are `records`.
+        is_revised: whether it was asked for all bars that may still be corrected.
     """
 
     source: str
@@ -98,6 +100,8 @@ class SourceFinding:
     is_asked: bool = True
     day_end: DayEnd = AT_CLOSE
     answer: SourceAnswer = field(default=SourceAnswer("", AnswerStatus.EMPTY), repr=False)
+    set_aside: tuple[str, ...] = ()
+    is_revised: bool = False
 
 
 Bounded = Annotated[int, Field(strict=True, ge=-(2**53), le=2**53)]
@@ -109,12 +113,14 @@ class HistoryAttempt:
     """Hold what came of asking a source for the older part of a series' history.
 
     Before `begins_ms` the source has nothing, as it answered. `failures` counts the attempts in a row that
-    brought nothing; before `retry_at` it is not asked for that part again.
+    brought nothing; before `retry_at` it is not asked for that part again. Before `revise_at` it is not asked
+    again for what it may have corrected, or has had late.
     """
 
     begins_ms: Bounded | None = None
     failures: Bounded = 0
     retry_at: float = 0.0
+    revise_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,8 @@ class SeriesState:
         return orjson.dumps(of_truth | {name: getattr(self, name) for name in self.__slots__})
 
 
+REVISE_EVERY_SEC: Final = 3000.0
+"""How often a source is asked for all bars that may still be corrected: at each hourly refresh."""
 WAITING: Final = SeriesState()
 _STORED: Final[TypeAdapter[SeriesState]] = TypeAdapter(SeriesState)
 
@@ -223,6 +231,8 @@ def find_known_until(state: SeriesState, source: str) -> int | None:
 def note_attempt(series: Series, before: Attempt | None, finding: SourceFinding) -> Attempt:
     """Return the attempt that a finding leaves, with when the source may be asked again for this series."""
     history = before.history if before else HistoryAttempt()
+    if finding.verdict in _WORKING and (finding.is_revised or finding.answer.since_ms is not None):
+        history = replace(history, revise_at=finding.asked_at + REVISE_EVERY_SEC)
     interval_sec = finding.answer.min_interval_sec
     if finding.verdict is SourceVerdict.FRESH:
         retry_at = finding.asked_at + interval_sec if interval_sec else 0.0
@@ -358,5 +368,11 @@ def is_stale(state: SeriesState, now: float) -> bool:
 
 
 def needs_refresh(state: SeriesState, now: float, older_than_sec: float) -> bool:
-    """Return True if the answer is old, and could have changed."""
-    return now >= state.not_before and now - state.loaded_at >= older_than_sec
+    """Return True if the answer is old, and could have changed.
+
+    What a stream brings is new, and says nothing of what its source has corrected since.
+    """
+    attempt = state.attempts.get(state.serving)
+    revise_at = attempt.history.revise_at if attempt is not None else 0.0
+    is_unrevised = 0.0 < revise_at <= now
+    return now >= state.not_before and (is_unrevised or now - state.loaded_at >= older_than_sec)

@@ -6,7 +6,7 @@ is not a document at all is a page that FAILED.
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -19,8 +19,17 @@ import orjson
 import xmltodict
 from jmespath.exceptions import JMESPathError
 
+from services.market.documents import load_json, read_float
 from services.market.fields import MAX_NUMBER, SYMBOL
-from services.market.records import TIMEFRAME_SEC, Bar, Observation, Quote, Record, RecordKind
+from services.market.records import (
+    TIMEFRAME_SEC,
+    Bar,
+    Observation,
+    Quote,
+    Record,
+    RecordKind,
+    settle_range,
+)
 from services.sources.catalog.answer import AnswerStatus, Misfit, Page
 from services.sources.catalog.request import ApiKey, Question, hide_key
 from services.sources.catalog.source import (
@@ -51,15 +60,14 @@ QUESTION_STATUS: Final = frozenset({400, 404, 410, 422})
 PLAN_STATUS: Final = frozenset({402, 403})
 """The statuses of questions that the plan of a key does not have; others it may well have."""
 SIGN_OUTCOMES: Final[Mapping[str, AnswerStatus]] = {
-    "limited": AnswerStatus.LIMITED,
     "unknown": AnswerStatus.REFUSED,
     "denied": AnswerStatus.FAILED,
     "failed": AnswerStatus.FAILED,
     "empty": AnswerStatus.EMPTY,
 }
-"""What each sign of a file means, in the order in which they are looked for."""
-REFUSAL_SIGNS: Final = ("limited", "unknown", "denied")
-"""The signs that are looked for in a document with an error's status."""
+"""What each sign of an endpoint means, in the order in which they are looked for after those of a limit."""
+REFUSAL_SIGNS: Final = ("unknown", "denied")
+"""The signs of an endpoint that are looked for in a document with an error's status."""
 EARLIEST: Final = datetime(1600, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _COLUMN: Final = re.compile(r'\w+|"[^"{}]+"')
@@ -95,7 +103,8 @@ def read_page(
     """
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
     document, problem = _read_document(endpoint, body, key)
-    if (sign := _find_sign(endpoint, paths, document, tuple(SIGN_OUTCOMES), key)) is not None:
+    signs = _list_signs(source, endpoint, SIGN_OUTCOMES)
+    if (sign := _find_sign(signs, paths, document, key)) is not None:
         return sign
     if problem:
         return Page(AnswerStatus.FAILED, problem)
@@ -130,26 +139,34 @@ def read_refusal(
     """
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
     document, _ = _read_document(endpoint, body[:MAX_REFUSAL_BYTES], key)
-    if (sign := _find_sign(endpoint, paths, document, REFUSAL_SIGNS, key)) is not None:
+    signs = _list_signs(source, endpoint, REFUSAL_SIGNS)
+    if (sign := _find_sign(signs, paths, document, key)) is not None:
         return sign
     if status in QUESTION_STATUS:
-        sign = _find_sign(endpoint, paths, document, ("failed", "empty"), key)
+        sign = _find_sign(_list_signs(source, endpoint, ("failed", "empty")), paths, document, key)
         if sign is not None and sign.outcome is AnswerStatus.EMPTY:
             return sign
     is_refused = status in QUESTION_STATUS or (status in PLAN_STATUS and bool(source.auth.env))
     return Page(AnswerStatus.REFUSED if is_refused else AnswerStatus.FAILED, str(status))
 
 
+def _list_signs(
+    source: MarketSource, endpoint: Endpoint, names: Iterable[str]
+) -> Iterator[tuple[AnswerStatus, str]]:
+    """Yield what the signs of a limit and those of an endpoint mean, and their paths, in the order to try."""
+    yield from ((AnswerStatus.LIMITED, path) for path in source.limited)
+    for name in names:
+        yield from ((SIGN_OUTCOMES[name], path) for path in getattr(endpoint.signs, name))
+
+
 def _find_sign(
-    endpoint: Endpoint, paths: "_Paths", document: Any, names: Sequence[str], key: ApiKey | None
+    signs: Iterable[tuple[AnswerStatus, str]], paths: "_Paths", document: Any, key: ApiKey | None
 ) -> Page | None:
     """Return what the first sign says that the document has; None if it has none."""
-    for name in names:
-        outcome = SIGN_OUTCOMES[name]
-        for path in getattr(endpoint.signs, name):
-            if found := paths.search(path, document):
-                said = hide_key(found, key).strip() if isinstance(found, str) else outcome.value
-                return Page(outcome, said[:MAX_REASON])
+    for outcome, path in signs:
+        if found := paths.search(path, document):
+            said = hide_key(found, key).strip() if isinstance(found, str) else outcome.value
+            return Page(outcome, said[:MAX_REASON])
     return None
 
 
@@ -175,14 +192,14 @@ def parse_document(endpoint: Endpoint, body: bytes) -> Any:
     if sum(map(body.count, marks[endpoint.format])) > MAX_VALUES:
         raise ValueError(f"more than {MAX_VALUES} values")
     if endpoint.format == "json":
-        return orjson.loads(body)
+        return load_json(body)
     if endpoint.format == "xml":
         document = xmltodict.parse(body)  # refuses entities
         if (root := re.match(r"\w+", endpoint.records)) is not None and root[0] not in document:
             raise ValueError(f"no element {root[0]}")  # such as a page for people, with status 200
         return document
     # not splitlines, because that also splits at marks that were not counted
-    lines = body.decode("utf-8-sig").split("\n")[endpoint.skip_lines :]
+    lines = body.decode("utf-8-sig", "replace").split("\n")[endpoint.skip_lines :]
     names = endpoint.columns or None
     reader = csv.DictReader(lines, names, delimiter=endpoint.delimiter, restkey="", skipinitialspace=True)
     if body.strip():  # a page for people with status 200 is text, too, and lacks the columns
@@ -381,10 +398,10 @@ def _read_number(value: Any, thousands: str) -> float:
         text = value.strip()[:64].removesuffix("%")
         text = text.replace(thousands, "") if thousands else text
     try:
-        number = float(text)
-    except (ValueError, OverflowError):
-        raise MisfitError("is not a number", value) from None
-    if not isfinite(number):
+        number = read_float(text) if isinstance(text, str) else float(text)
+    except OverflowError:
+        number = None
+    if number is None or not isfinite(number):
         raise MisfitError("is not a number", value)
     return number
 
@@ -411,7 +428,7 @@ def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any])
     if endpoint.stamp == "close":
         start -= 1000 * TIMEFRAME_SEC[question.timeframe]
     trades = values.get("trades")
-    return Bar(
+    bar = Bar(
         question.symbol,
         question.timeframe,
         start,
@@ -423,6 +440,7 @@ def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any])
         vwap=values.get("vwap") or None,  # of a minute without a trade it is 0
         trades=None if trades is None else int(trades),
     )
+    return settle_range(bar)
 
 
 def _make_quote(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Quote:
@@ -450,11 +468,13 @@ _MAKERS: Final[Mapping[RecordKind, Callable[[Endpoint, Question, Mapping[str, An
 def keep_asked(question: Question, records: Iterable[Record]) -> tuple[Record, ...]:
     """Return the bars and observations that begin within a question, oldest first, each once; all quotes.
 
-    Of two for the same time the later one counts. Some sources answer more than was asked, some twice.
+    Of two for the same time the later one counts. Some sources answer more than was asked, some twice; what
+    came of the time before is kept from `keep_from` on.
     """
     if question.kind is RecordKind.QUOTES:
         return tuple(records)
-    start_ms, end_ms = (round(1000 * each.timestamp()) for each in (question.start, question.end))
+    first = question.start if question.keep_from is None else min(question.start, question.keep_from)
+    start_ms, end_ms = (round(1000 * each.timestamp()) for each in (first, question.end))
     found = {
         record.start_ms: record
         for record in cast("Iterable[Bar | Observation]", records)

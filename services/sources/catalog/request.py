@@ -41,6 +41,7 @@ class Question:
     end: datetime
     timeframe: str = ""
     known_until: datetime | None = None
+    keep_from: datetime | None = None
 
     @property
     def is_history(self) -> bool:

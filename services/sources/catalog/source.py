@@ -214,9 +214,11 @@ class Paging(FilePart):
 
 
 class Signs(FilePart):
-    """How a document says that it is not an answer: paths that then have a value, tried in this order."""
+    """How a document says that it is not an answer: paths that then have a value, tried in this order.
 
-    limited: tuple[Path, ...] = ()
+    Before them those of the source are tried that say `limited`.
+    """
+
     unknown: tuple[Path, ...] = ()
     """That the source does not know the symbol. Also looked for in documents with another status."""
     denied: tuple[Path, ...] = ()
@@ -346,6 +348,13 @@ class MarketSource(FilePart):
     """When the real source was last asked with this file: a date, or `never`."""
     terms: str = ""
     """What one should know before using it: a free plan or none, delays, a licence."""
+    limited: tuple[Path, ...] = ()
+    """Paths that have a value in a document, of any status, which says that it takes no more requests now.
+
+    A document that is not of the endpoint's format is a text, which is `@`.
+    """
+    limited_by_status: str = ""
+    """Of a source without such documents: what is known of how it says that."""
     base_url: str
     headers: Mapping[str, str] = {}
     """What every request has, such as a User-Agent; a question may say otherwise."""

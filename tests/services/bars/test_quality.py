@@ -17,7 +17,7 @@ from services.bars.quality import (
     Finding,
     HeldBar,
     Known,
-    SuspectMinute,
+    SuspectBar,
     average_true_range,
     check_agreement,
     check_duplicate,
@@ -221,7 +221,7 @@ def test_too_few_minutes_before_it_say_nothing_about_a_jump():
 @given(st.floats(1.1, 3))
 def test_a_jump_is_confirmed_by_the_next_minute_or_by_another_source_but_not_by_itself(rate):
     price = 100 * rate
-    known = replace(NOTHING, before=calm(), suspect=SuspectMinute(flat(price), MIDNIGHT, Provenance("one")))
+    known = replace(NOTHING, before=calm(), suspect=SuspectBar(flat(price), MIDNIGHT, Provenance("one")))
     assert check_jump(candidate(flat(price)), known, LIMITS)
     assert check_jump(candidate(flat(price), "two"), known, LIMITS) is None
     assert check_jump(candidate(flat(price, MIDNIGHT + MINUTE)), known, LIMITS) is None

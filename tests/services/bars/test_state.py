@@ -1,9 +1,11 @@
 """What is stored of a symbol is read again whole, also what the releases before this one have stored."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
-from services.bars.quality import HeldBar, SuspectMinute
+from services.bars.quality import HeldBar, SuspectBar
 from services.bars.state import (
     REST,
     VERSION,
@@ -23,9 +25,11 @@ STORED = (
     b'"ticks":[[60000,60001,61000]],'
     b'"suspect":[120000,130000,1.0,2.0,0.5,1.5,null,1.25,7,"alpaca",1700000000.25,"'
     + b"ab" * 32
-    + b'",true,1600000000.5],"covered":{"5m":[0,300000,600000]}}'
+    + b'",true,1600000000.5],"covered":{"5m":[0,300000,600000]}'
 )
-"""The field `rest` as it has been written since the first release that had all of it."""
+"""The field `rest` as it has been written since the first release that had all of it, without its end."""
+SUSPECTS = b',"suspects":{"1d":[0,140000,1.0,2.0,0.5,1.5,null,1.25,7,"alpaca",0.0,"",false,0.0]}}'
+"""What has come later: without it the field is still read."""
 
 
 def make_state():
@@ -35,7 +39,10 @@ def make_state():
     state.open_bars["1m", 60_000] = OpenBar(120_000, ORIGIN)
     state.ticks[60_000] = TickTimes(60_001, 61_000)
     suspect = Bar("SPY", "1m", 120_000, 1.0, 2.0, 0.5, 1.5, None, 1.25, 7)
-    state.suspect = SuspectMinute(suspect, 130_000, ORIGIN)
+    state.suspects["1m"] = SuspectBar(suspect, 130_000, ORIGIN)
+    state.suspects["1d"] = SuspectBar(
+        replace(suspect, timeframe="1d", start_ms=0), 140_000, Provenance("alpaca")
+    )
     state.covered["5m"] = Covered(0, 300_000, 600_000)
     return state
 
@@ -47,17 +54,23 @@ def store(state):
 def test_the_state_is_stored_as_before_and_read_again_whole():
     state = make_state()
     stored = store(state)
-    assert stored[REST.encode()] == STORED
+    assert stored[REST.encode()] == STORED + SUSPECTS
     found = restore_state("SPY", stored)
-    for name in ("epoch", "first_ms", "newest_ms", "is_replay", "open_bars", "ticks", "suspect", "covered"):
+    for name in ("epoch", "first_ms", "newest_ms", "is_replay", "open_bars", "ticks", "suspects", "covered"):
         assert getattr(found, name) == getattr(state, name), name
     assert found.sources.names == ["alpaca"]
     assert found.tables["1m"][60_000].built == state.tables["1m"][60_000].built
 
 
+def test_a_state_of_a_release_that_knew_suspects_of_minutes_alone_is_read():
+    state = make_state()
+    found = restore_state("SPY", store(state) | {REST.encode(): STORED + b"}"})
+    assert found.suspects == {"1m": state.suspects["1m"]}
+
+
 @pytest.mark.parametrize("damage", ["epoch", "open", "ticks", "suspect", "covered"])
 def test_a_state_that_lacks_something_or_has_another_form_is_unreadable(damage):
-    stored, rest = store(make_state()), orjson.loads(STORED)
+    stored, rest = store(make_state()), orjson.loads(STORED + SUSPECTS)
     others = {name: value for name, value in rest.items() if name != damage}
     for wrong in (others, {**rest, damage: "x"}, {**rest, damage: [[1]]}):
         damaged = {**stored, REST.encode(): orjson.dumps(wrong)}
@@ -67,7 +80,7 @@ def test_a_state_that_lacks_something_or_has_another_form_is_unreadable(damage):
 
 
 def test_what_is_open_of_a_timeframe_that_is_unknown_is_left_out():
-    rest = orjson.loads(STORED)
+    rest = orjson.loads(STORED + SUSPECTS)
     rest["open"].append(["2m", *rest["open"][0][1:]])
     rest["covered"]["2m"] = [0, 0, 0]
     found = restore_state("SPY", store(make_state()) | {REST.encode(): orjson.dumps(rest)})

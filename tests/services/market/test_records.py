@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance, RecordKind
+from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance, RecordKind, settle_range
 
 
 def test_timeframes_are_in_order_and_each_divides_the_next_within_a_day():
@@ -33,3 +33,20 @@ def test_a_record_cannot_be_changed():
 )
 def test_a_replay_is_as_old_as_its_playing_and_all_else_as_its_answer(provenance, as_of):
     assert provenance.as_of == as_of
+
+
+@pytest.mark.parametrize(
+    ("prices", "settled"),
+    [
+        ((10.0, 10.5, 9.5, 10.2), (10.5, 9.5)),
+        ((10.0, 10.5, 9.5, 10.5001), (10.5001, 9.5)),
+        ((9.49995, 10.5, 9.5, 10.0), (10.5, 9.49995)),
+        ((10.0, 10.5, 9.5, 10.51), (10.5, 9.5)),  # more than rounding
+        ((9.4, 10.5, 9.5, 10.5001), (10.5, 9.5)),
+        ((-37.63, -37.63, -37.63, -37.6299), (-37.6299, -37.63)),
+    ],
+)
+def test_a_price_a_hair_outside_of_the_range_is_in_it(prices, settled):
+    bar = settle_range(Bar("SPY", "1m", 0, *prices))
+    assert (bar.high, bar.low) == settled
+    assert settle_range(bar) == bar

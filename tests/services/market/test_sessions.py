@@ -271,3 +271,34 @@ def test_a_day_says_when_its_lunch_break_is(code, pauses, resumes):
 )
 def test_the_default_session_is_that_of_the_class_and_for_dvol_round_the_clock(asset, symbol, code):
     assert find_default_session(asset, symbol) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "label", "close"),
+    [
+        ("us_futures", date(2025, 12, 25), None),
+        ("us_futures", date(2026, 1, 1), None),
+        ("us_futures", date(2026, 4, 3), None),
+        ("us_futures", date(2025, 12, 24), (18, 0)),
+        ("us_futures", date(2026, 11, 26), (18, 0)),
+        ("us_futures", date(2026, 11, 27), (18, 0)),
+        ("us_futures", date(2026, 7, 3), (17, 0)),
+        ("us_futures", date(2026, 11, 30), (22, 0)),
+        # days of mourning, on which the exchanges of stocks were closed, and gold and oil traded
+        ("us_futures", date(2018, 12, 5), (22, 0)),
+        ("us_futures", date(2025, 1, 9), (22, 0)),
+        ("24x5", date(2025, 12, 25), None),
+        ("24x5", date(2026, 1, 1), None),
+        ("24x5", date(2026, 4, 3), (21, 0)),
+        ("us_volatility", date(2024, 7, 3), (17, 15)),
+        ("us_volatility", date(2026, 12, 24), (18, 15)),
+        ("us_volatility", date(2025, 1, 9), None),
+    ],
+)
+def test_futures_currencies_and_volatility_keep_their_holidays_and_early_closes(code, label, close):
+    day = get_session(code).find_date(label)
+    assert (day and day.close_ms) == (close and ms(label.year, label.month, label.day, *close))
+
+
+def test_currencies_open_again_in_the_evening_of_their_holiday():
+    assert get_session("24x5").next_day(ms(2025, 12, 24, 23)).open_ms == ms(2025, 12, 25, 22)

@@ -1,4 +1,5 @@
 import contextlib
+import time
 from dataclasses import asdict
 
 import orjson
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.rss_agg.parse import (
+    BARE_AMPERSAND,
     MAX_ENTRIES,
     SUMMARY_LENGTH,
     TITLE_LENGTH,
@@ -260,6 +262,66 @@ FEED = Feed(url="http://127.0.0.1/feed", name="a", tags=("x", "y"))
 
 def entry(ident="1", link="https://a/1", title="One", summary="It is.", published="2025-11-20T12:00:00Z"):
     return FeedEntry(ident, link, title, summary, published)
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [
+        ("AT&T rises", "AT&T rises"),
+        ("S&P 500 up", "S&P 500 up"),
+        ("P&L &amp; Q&A", "P&L & Q&A"),
+        ("A & B &#38; C &#x26; D", "A & B & C & D"),
+        ("AT&amp;amp;T", "AT&T"),
+        ("<![CDATA[AT&T & S&P; x]]> & more", "AT&T & S&P; x & more"),
+        ("R&D; &nosuch; x", "R&D; &nosuch; x"),
+    ],
+)
+def test_a_bare_ampersand_stays_one(title, text):
+    body = (
+        f"<rss version='2.0'><channel><item><title>{title}</title><guid>1</guid>"
+        "<link>https://a.example/?a=1&copy=2</link></item></channel></rss>"
+    )
+    assert (only(body).title, only(body).link) == (text, "https://a.example/?a=1&copy=2")
+
+
+def test_ampersands_and_text_that_is_not_parsed_take_linear_time():
+    for hostile in ("&", "<![CDATA[", "&a", "&#1"):
+        least = [min(measure_escaping(hostile * size) for _ in range(3)) for size in (20_000, 160_000)]
+        assert least[1] < 8 * 3 * least[0] + 0.05
+
+
+def measure_escaping(text):
+    begun = time.perf_counter()
+    BARE_AMPERSAND.sub("", text)
+    return time.perf_counter() - begun
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("", "AT&T <NYSE: T> <b>up</b>"),
+        (' type="text"', "AT&T <NYSE: T> <b>up</b>"),
+        (' type="html"', "AT&T <NYSE: T> up"),
+    ],
+)
+def test_atom_says_what_is_text(kind, text):
+    words = "AT&amp;T &lt;NYSE: T&gt; &lt;b&gt;up&lt;/b&gt;"
+    if "html" in kind:
+        words = "AT&amp;amp;T &amp;lt;NYSE: T&amp;gt; &lt;b&gt;up&lt;/b&gt;"
+    body = (
+        f'<feed xmlns="http://www.w3.org/2005/Atom"><entry><id>1</id><title{kind}>{words}</title>'
+        f"<summary{kind}>{words}</summary></entry></feed>"
+    )
+    entry = only(body)
+    assert (entry.title, entry.summary) == (text, text)
+
+
+def test_titles_of_a_json_feed_are_text_and_its_numbers_are_dates():
+    body = """{"version": "https://jsonfeed.org/version/1.1", "items": [{"id": 7, "title": "AT&T <NYSE: T>",
+    "content_text": "a < b", "date_published": 1717408800}]}"""
+    entry = only(body)
+    assert (entry.title, entry.summary) == ("AT&T <NYSE: T>", "a < b")
+    assert entry.published == "2024-06-03T10:00:00Z"
 
 
 def only_item(one, feed=FEED, scope="s"):

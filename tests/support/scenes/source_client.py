@@ -21,7 +21,11 @@ BY_KEY = {"place": "query", "name": "key", "env": "EXAMPLE_KEY"}
 
 
 def make_source(
-    *, auth: Mapping[str, Any] | None = None, limits: Mapping[str, int] | None = None, **endpoint: Any
+    *,
+    auth: Mapping[str, Any] | None = None,
+    limits: Mapping[str, int] | None = None,
+    limited: Sequence[str] = (),
+    **endpoint: Any,
 ) -> MarketSource:
     """A source of hourly bars, one row an hour, whose file says what is given."""
     fields = {name: {"path": f"[{at}]"} for at, name in enumerate(("open", "high", "low", "close"), 1)}
@@ -40,6 +44,7 @@ def make_source(
             "name": "example",
             "title": "Example",
             "docs": ["https://example.org/"],
+            "limited": limited,
             "base_url": "https://api.example.org",
             "auth": auth or {"place": "none"},
             "limits": limits or {"per_minute": 60},

@@ -61,7 +61,7 @@ async def test_a_refused_request_is_reported_also_when_the_bus_cannot_be_told_of
 
 async def test_a_document_that_says_too_many_requests_is_the_same(ask, site):
     site.always, account = rows(note="call frequency"), Account()
-    answer = await ask(make_source(signs={"limited": ["note"]}), account)
+    answer = await ask(make_source(limited=["note"]), account)
     assert (answer.outcome, answer.reason, account.outcomes) == (AnswerStatus.LIMITED, "call frequency", [])
     assert account.blocked == [(None, module.LIMITED_SEC)]
 

@@ -53,11 +53,22 @@ def test_an_answer_is_late_empty_or_wrong_by_its_records():
     )
     wrong = evaluate(bar(1), bar(-60))
     assert (wrong.verdict, wrong.reason, wrong.records) == (SourceVerdict.WRONG, "a time that lies ahead", ())
-    misfits = evaluate(bar(2), bar(1), misfits=(Misfit(0, "open", "'x' is not a number"),))
+    misfits = evaluate(bar(1), misfits=(Misfit(0, "open", "'x' is not a number"), Misfit(1, "low", "is odd")))
     assert (misfits.verdict, misfits.reason) == (
         SourceVerdict.WRONG,
-        "1 of 3 rows do not fit: open: 'x' is not a number",
+        "2 of 3 rows are wrong: open: 'x' is not a number",
     )
+    assert evaluate(bar(1, low=-1.0)).reason == "a price that is not positive"
+
+
+def test_a_bad_row_costs_a_row_and_not_the_answer():
+    misfit = Misfit(0, "open", "'x' is not a number")
+    finding = evaluate(bar(3), bar(2, low=0.0), bar(1), misfits=(misfit,))
+    assert (finding.verdict, finding.records) == (SourceVerdict.FRESH, (bar(3), bar(1)))
+    assert finding.set_aside == ("open: 'x' is not a number", "a price that is not positive")
+    # also where the newest one is bad: its neighbour is the newest then
+    finding = evaluate(bar(3), bar(2), bar(1, high=9.5))
+    assert (finding.verdict, finding.newest_ms) == (SourceVerdict.FRESH, NOW_MS - 120_000)
 
 
 def test_a_bar_between_two_minutes_is_left_out_and_many_of_them_make_the_answer_wrong():
@@ -66,9 +77,9 @@ def test_a_bar_between_two_minutes_is_left_out_and_many_of_them_make_the_answer_
     finding = evaluate(*(bar(n) for n in range(12, 1, -1)), now_bar)
     assert (finding.verdict, len(finding.records)) == (SourceVerdict.FRESH, 11)
     assert finding.newest_ms == NOW_MS - 120_000
-    shifted = [replace(bar(n), start_ms=NOW_MS - 60_000 * n + 7_000) for n in (4, 3, 2)]
-    wrong = evaluate(*shifted, *(bar(n) for n in range(20, 4, -1)))
-    assert (wrong.verdict, wrong.reason) == (SourceVerdict.WRONG, "3 of 19: a time between two bars")
+    shifted = [replace(bar(n), start_ms=NOW_MS - 60_000 * n + 7_000) for n in (5, 4, 3, 2)]
+    wrong = evaluate(*shifted, *(bar(n) for n in range(20, 5, -1)))
+    assert (wrong.verdict, wrong.reason) == (SourceVerdict.WRONG, "4 of 19: a time between two bars")
 
 
 def test_what_was_played_is_marked_with_the_time_of_its_clock():

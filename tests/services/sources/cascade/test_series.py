@@ -14,14 +14,15 @@ from services.sources.cascade.series import (
     Series,
     find_day_end,
     find_end,
-    find_fault,
     find_next_record,
     fresh_until,
+    is_wrong_as_whole,
     keep_finished,
     list_series,
     make_question,
     measure_pace,
     place_bars,
+    sort_out,
 )
 from services.sources.settings import SourcesSettings
 
@@ -158,27 +159,51 @@ def test_the_history_of_bars_begins_with_a_whole_trading_day():
     assert (quotes.end - quotes.start).total_seconds() == 5 * 86_400
 
 
+def test_an_answer_whose_newest_record_lies_ahead_is_wrong_as_a_whole():
+    records = [bar(-MINUTE_MS), bar(10 * MINUTE_MS)]
+    assert sort_out(STOCKS, records, 0) == (
+        [records[0]],
+        ["a time that lies ahead"],
+        "a time that lies ahead",
+    )
+
+
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"at_ms": 10 * MINUTE_MS}, "a time that lies ahead"),
         ({"at_ms": 0, "high": 9.0}, "a price outside of low and high"),
         ({"at_ms": 0, "volume": -1.0}, "a negative volume"),
         ({"at_ms": 0, "low": 0.0}, "a price that is not positive"),
     ],
 )
-def test_an_answer_whose_newest_record_is_wrong_is_wrong(wrong, why):
-    assert find_fault(STOCKS, [bar(-MINUTE_MS), bar(**wrong)], 0) == why
+@pytest.mark.parametrize("at", [0, 5, 9])
+def test_a_wrong_record_costs_itself_wherever_it_is(wrong, why, at):
+    records = [bar(MINUTE_MS * n) for n in range(-9, 0)]
+    with_wrong = [*records[:at], bar(**wrong), *records[at:]]
+    assert sort_out(STOCKS, with_wrong, 10**12) == (records, [why], None)
 
 
-def test_single_wrong_records_are_for_the_checks_that_follow_and_many_are_not():
-    good = [bar(MINUTE_MS * n) for n in range(1, 20)]
-    assert find_fault(STOCKS, [bar(0, low=11.0), *good], 10**12) is None
-    assert find_fault(STOCKS, [*(bar(-n, low=11.0) for n in range(5)), *good], 10**12) == (
-        "5 of 24: a price outside of low and high"
-    )
-    assert find_fault(STOCKS, [Observation("X", 5, 1.0)], 10**12) is None
-    assert find_fault(STOCKS, [], 0) is None
+def test_what_is_no_bar_may_be_anything_and_nothing_is_nothing():
+    observation = Observation("X", 5, 1.0)
+    assert sort_out(STOCKS, [observation], 10**12) == ([observation], [], None)
+    assert sort_out(STOCKS, [], 0) == ([], [], None)
+
+
+@pytest.mark.parametrize(
+    ("faults", "rows", "is_wrong"),
+    [
+        (0, 0, False),
+        (1, 1, True),
+        (1, 2, False),
+        (2, 3, True),
+        (3, 6, False),
+        (4, 12, True),
+        (5, 50, False),
+        (6, 50, True),
+    ],
+)
+def test_few_wrong_rows_cost_themselves_and_many_the_answer(faults, rows, is_wrong):
+    assert is_wrong_as_whole(faults, rows) is is_wrong
 
 
 @pytest.mark.parametrize(
@@ -196,7 +221,8 @@ def test_single_wrong_records_are_for_the_checks_that_follow_and_many_are_not():
     ],
 )
 def test_a_quote_whose_prices_can_not_be_is_wrong(asset, quote, why):
-    assert find_fault(AssetClass(asset), [Quote("X", 0, **quote)], 0) == why
+    faults = sort_out(AssetClass(asset), [Quote("X", 0, **quote)], 0)[1]
+    assert faults == ([] if why is None else [why])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from services.sources.catalog.mapping import REFUSAL_SIGNS, SIGN_OUTCOMES, read_
 from services.sources.catalog.request import ApiKey, Question, make_request, split_question
 from services.sources.catalog.source import AuthPlace
 from services.sources.settings import HISTORY_DAYS, OBSERVATION_DAYS, QUOTE_DAYS
-from support.catalog_samples import SAMPLES, assert_all, read_samples
+from support.catalog_samples import SAMPLES, assert_all, read_limited, read_samples
 
 CATALOG = shipped_catalog()
 KEY = ApiKey("the-key", "the-secret")
@@ -73,6 +73,14 @@ def each_sign_of_the_file_has_a_sample_and_says_what_the_answer_is(sample):
             assert refuse(sample, 400, text.encode()) is SIGN_OUTCOMES[sign], sign
 
 
+def limit_is_a_limit_whatever_the_status_is(sample):
+    for text in read_limited(sample.source.name):
+        page = read_page(sample.source, sample.rules, sample.question, text.encode())
+        assert (page.outcome, page.records) == (AnswerStatus.LIMITED, ()), text
+        for status in (400, 402, 403, 500, 503):
+            assert refuse(sample, status, text.encode()) is AnswerStatus.LIMITED, (status, text)
+
+
 def observation_is_dated_at_midnight_of_utc(sample):
     """Otherwise an archive has a row of each source for one day."""
     if sample.rules.kind is RecordKind.OBSERVATIONS:
@@ -107,10 +115,26 @@ def test_a_source_is_asked_and_read_as_its_pages_describe(name):
         sample_is_read_whole_and_right,
         address_is_as_documented_and_the_key_is_only_in_what_is_sent,
         each_sign_of_the_file_has_a_sample_and_says_what_the_answer_is,
+        limit_is_a_limit_whatever_the_status_is,
         observation_is_dated_at_midnight_of_utc,
         refusal_of_a_plan_leaves_the_source_well_and_that_of_a_key_does_not,
         document_of_another_shape_is_a_failure_and_never_no_records,
     )
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_file_says_how_its_limit_looks_or_why_nothing_tells_it(name):
+    source, texts = CATALOG[name], read_limited(name)
+    assert bool(source.limited) != bool(source.limited_by_status)
+    if source.limited_by_status:
+        assert texts == []
+        assert "429" in source.limited_by_status
+        return
+    (sample, *_) = read_samples(name)
+    for path in source.limited:  # each of them is needed for one of the documents
+        alone = source.model_copy(update={"limited": (path,)})
+        pages = [read_page(alone, sample.rules, sample.question, text.encode()) for text in texts]
+        assert AnswerStatus.LIMITED in [page.outcome for page in pages], path
 
 
 def test_a_time_before_the_first_bar_of_yahoo_is_empty_and_other_bad_requests_are_refused():

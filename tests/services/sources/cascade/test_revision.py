@@ -1,0 +1,208 @@
+"""What a source has late, or corrects, is asked for while it may change. From stand-ins of sources."""
+
+import time
+from dataclasses import replace
+from urllib.parse import parse_qsl, urlsplit
+
+import orjson
+import pytest
+
+from marketswarm.keys import MARKET_BARS, source_account_key
+from services.sources.cascade.history import REVISE_PAUSE_SEC, conclude_revision, find_revision
+from services.sources.cascade.state import (
+    REVISE_EVERY_SEC,
+    Attempt,
+    HistoryAttempt,
+    SeriesState,
+    SourceFinding,
+    SourceVerdict,
+    needs_refresh,
+)
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
+from services.sources.catalog.files import shipped_catalog
+from support.rig.receiver import Answer
+from support.scenes import sources as scene
+from support.scenes.sources import SourcesMarket, answer_range_as_coinbase
+
+COIN = replace(scene.COIN, timeframe="1h", history_days=4, max_age_sec=7200.0, sources=("coinbase",))
+HOUR_MS = 3_600_000
+LATE, WRONG = 40, 30
+"""The hours before now whose bar comes late, and is corrected: long before the ten newest."""
+
+
+class Vendor:
+    """Coinbase, which lacks one hour and has a wrong one until it is `healed`."""
+
+    def __init__(self):
+        self.healed = False
+        self.now = int(time.time())
+
+    def __call__(self, request):
+        rows = orjson.loads(answer_range_as_coinbase(request).body)
+        late, wrong = ((self.now // 3600 - back) * 3600 for back in (LATE, WRONG))
+        if not self.healed:
+            rows = [[at, *([7, 9, 8, 8, 5] if at == wrong else rest)] for at, *rest in rows if at != late]
+        return Answer(200, {}, orjson.dumps(rows))
+
+    def hour_ms(self, back):
+        return (self.now // 3600 - back) * HOUR_MS
+
+
+@pytest.fixture
+async def market():
+    async with SourcesMarket() as market:
+        yield market
+
+
+@pytest.fixture
+def vendor(market):
+    market["coinbase"].choose = vendor = Vendor()
+    return vendor
+
+
+def limit_parts(market, limit):
+    """Let an answer of Coinbase have no more bars."""
+    catalog = shipped_catalog()
+    source = catalog["coinbase"]
+    serves = {name: each.model_copy(update={"limit": limit}) for name, each in source.serves.items()}
+    market.catalog = {**catalog, "coinbase": source.model_copy(update={"serves": serves})}
+
+
+async def read_closes(market):
+    """Return the last close on the stream by the start of each bar."""
+    entries = await market.bus.client.xrange(MARKET_BARS)
+    return {int(fields[b"start"]): float(fields[b"close"]) for _, fields in entries}
+
+
+async def load_an_hour_later(market):
+    """Load when the limits are free again, and what was asked this hour is due."""
+    await market.bus.client.delete(source_account_key("coinbase"))
+    market.ahead_sec += REVISE_EVERY_SEC
+    return await market.load(COIN)
+
+
+@pytest.mark.parametrize("limit", [300, 20])
+async def test_a_bar_that_comes_late_or_is_corrected_is_taken_after_the_next_hour(market, vendor, limit):
+    limit_parts(market, limit)
+    await market.load(COIN)
+    closes = await read_closes(market)
+    assert vendor.hour_ms(LATE) not in closes
+    assert closes[vendor.hour_ms(WRONG)] == 8
+    vendor.healed = True
+    result = await market.load(COIN)
+    assert (result.new, vendor.hour_ms(LATE) in await read_closes(market)) == (0, False), "not each time"
+    await load_an_hour_later(market)
+    closes = await read_closes(market)
+    assert closes[vendor.hour_ms(LATE)] == closes[vendor.hour_ms(WRONG)] == 2
+
+
+async def test_where_one_request_has_all_no_more_are_sent(market, vendor):
+    limit_parts(market, 300)
+    await market.load(COIN)
+    vendor.healed = True
+    before = len(market["coinbase"].seen)
+    await load_an_hour_later(market)
+    (request,) = market["coinbase"].seen[before:]
+    asked = dict(parse_qsl(urlsplit(request.path).query))
+    assert asked["start"] < asked["end"]
+    assert vendor.hour_ms(LATE) in await read_closes(market)
+    market.ahead_sec = 0  # the answers of the stand-in have the real time
+    result = await market.load(COIN)
+    (request,) = result.requests
+    again = dict(parse_qsl(urlsplit(request.url).query))
+    assert again["start"] > asked["start"], "only the newest ones until the next hour"
+
+
+async def test_parts_that_fail_cost_neither_the_newest_bars_nor_the_next_try(market, vendor):
+    limit_parts(market, 20)
+    await market.load(COIN)
+    vendor.healed = True
+    answers = iter([vendor])  # the newest part is answered, the others are not
+    market["coinbase"].choose = lambda request: next(answers, lambda _request: Answer(500))(request)
+    result = await load_an_hour_later(market)
+    assert result.state.newest_ms is not None
+    attempt = result.state.attempts["coinbase"]
+    assert attempt.verdict is SourceVerdict.FRESH
+    assert attempt.history.revise_at - time.time() - market.ahead_sec <= REVISE_PAUSE_SEC
+    market["coinbase"].choose = vendor
+    market.ahead_sec += REVISE_PAUSE_SEC + 1
+    await market.bus.client.delete(source_account_key("coinbase"))
+    await market.load(COIN)
+    assert vendor.hour_ms(LATE) in await read_closes(market)
+
+
+async def test_what_an_answer_holds_anyway_is_never_thrown_away(market):
+    """Kraken sends its last 720 bars with each new one."""
+    series = replace(COIN, sources=("kraken",))
+    now, lacks = int(time.time()) // 3600 * 3600, True
+    late = now - LATE * 3600
+
+    def answer(_request):
+        rows = [[now - 3600 * back, "2", "3", "1", "2", "2", "5", 1] for back in range(90, 0, -1)]
+        kept = [row for row in rows if not (lacks and row[0] == late)]
+        return Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": kept, "last": 1}}))
+
+    market["kraken"].choose = answer
+    async with market.make_client() as client:
+        loader = market.make_loader(client)
+        await loader.load(series)
+        assert 1000 * late not in await read_closes(market)
+        assert (await loader.load(series)).new == 0
+        lacks = False
+        await loader.load(series)
+    assert 1000 * late in await read_closes(market)
+
+
+STATE = SeriesState(
+    newest_ms=100 * HOUR_MS,
+    history_ms=0,
+    attempts={"coinbase": Attempt(SourceVerdict.FRESH)},
+    serving="coinbase",
+)
+
+
+@pytest.mark.parametrize(
+    ("series", "state", "is_due"),
+    [
+        ({}, {}, True),
+        ({"kind": "quotes"}, {}, False),
+        ({}, {"newest_ms": None}, False),
+        ({}, {"replay": True}, False),
+        ({}, {"attempts": {}}, False),
+        ({}, {"newest_ms": 5 * HOUR_MS}, False),  # all of it is asked for with the newest ones
+        ({}, {"attempts": {"coinbase": Attempt("fresh", history=HistoryAttempt(revise_at=9.5))}}, False),
+    ],
+)
+def test_bars_are_asked_for_again_that_are_due(series, state, is_due):
+    found = find_revision(replace(COIN, **series), replace(STATE, **state), "coinbase", 3 * HOUR_MS, 9.0)
+    assert (found is not None) is is_due
+    if found is not None:
+        assert (found.start_ms, found.end_ms, found.is_revision) == (3 * HOUR_MS, 90 * HOUR_MS, True)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "parts_left", "is_asked", "pause_sec"),
+    [
+        ("late", 0, True, REVISE_EVERY_SEC),
+        ("empty", 0, True, REVISE_EVERY_SEC),
+        ("late", 2, True, REVISE_PAUSE_SEC),
+        ("failed", 0, True, REVISE_PAUSE_SEC),
+        ("limited", 0, False, REVISE_PAUSE_SEC),
+    ],
+)
+def test_only_when_it_is_due_next_is_noted(verdict, parts_left, is_asked, pause_sec):
+    answer = SourceAnswer("coinbase", AnswerStatus.OK, parts_left=parts_left)
+    finding = SourceFinding(
+        "coinbase", SourceVerdict(verdict), asked_at=50.0, is_asked=is_asked, answer=answer
+    )
+    after = conclude_revision(STATE, finding)
+    assert after.attempts["coinbase"].history == HistoryAttempt(revise_at=50.0 + pause_sec)
+    assert replace(after, attempts=STATE.attempts) == STATE
+
+
+@pytest.mark.parametrize(("revise_at", "is_refreshed"), [(0.0, False), (90.0, True), (110.0, False)])
+def test_a_stream_does_not_keep_its_source_from_being_asked_for_corrections(revise_at, is_refreshed):
+    attempt = Attempt(SourceVerdict.FRESH, history=HistoryAttempt(revise_at=revise_at))
+    state = replace(STATE, attempts={"coinbase": attempt}, loaded_at=99.0)
+    assert needs_refresh(state, 100.0, 3300) is is_refreshed
+    assert not needs_refresh(replace(state, not_before=101.0), 100.0, 3300)
