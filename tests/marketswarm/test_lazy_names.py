@@ -13,7 +13,7 @@ def find_imported_names(source):
     return [alias.name for node in imports for alias in node.names]
 
 
-PACKAGES = ("agent", "channels", "detector", "monitor", "settings")
+PACKAGES = ("agent", "channels", "detector", "monitor")
 
 
 @pytest.mark.parametrize("package", [f"marketswarm.{name}" for name in PACKAGES])

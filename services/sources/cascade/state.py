@@ -24,6 +24,8 @@ LONGEST_RETRY_SEC: Final = 900.0
 """The longest time for which a source is left out whose answer was of no use.
 
 Also the longest from one load to the next of a series that is not fresh."""
+REVISE_EVERY_SEC: Final = 3000.0
+"""How often a source is asked for all bars that may still be corrected: at each hourly refresh."""
 USUAL_EVERY_SEC: Final = 60.0
 SHORTEST_PAUSE_SEC: Final = 0.2
 """The shortest time between two loads of a series, however fast its market moves or a recording plays."""
@@ -181,8 +183,6 @@ class SeriesState:
         return orjson.dumps(of_truth | {name: getattr(self, name) for name in self.__slots__})
 
 
-REVISE_EVERY_SEC: Final = 3000.0
-"""How often a source is asked for all bars that may still be corrected: at each hourly refresh."""
 WAITING: Final = SeriesState()
 _STORED: Final[TypeAdapter[SeriesState]] = TypeAdapter(SeriesState)
 
