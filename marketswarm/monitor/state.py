@@ -283,7 +283,8 @@ class StateKeeper:
     async def take_over(self, home: str, fence: Fence, queue: VerdictQueue) -> None:
         """Adopt the roster that the leader before us wrote, except for the fields of our own queued verdicts.
 
-        A queued miss of a service that this leader heard until its end is withdrawn. Raise BusError.
+        A queued miss of a service that this leader heard until its end is withdrawn, and the silences that it
+        saved are deleted in favour of ours. Raise BusError.
 
         Args:
             fence: the fence under which we lead now.

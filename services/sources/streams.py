@@ -199,7 +199,7 @@ class SourceStream:
             self._dispatcher.load_now([each.id for each in self._series.values()])
 
     async def _take(self, bars: Sequence[StreamedBar]) -> None:
-        """Publish the minutes that have ended."""
+        """Queue the minutes that have ended, to be published; any bar says that the stream is open."""
         if not self._is_streaming:
             self._is_streaming, self._failures = True, 0
             self._metrics.streamed_series[self._source] = len(self._series)

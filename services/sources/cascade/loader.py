@@ -165,6 +165,7 @@ class SeriesLoader:
         wanted_ms = find_oldest(series, session, now_ms)
 
         def find(state: SeriesState) -> OlderPart | None:
+            """Return the part to ask for now: one that is missing, else a known one that may be corrected."""
             missing = find_missing(series, state, source, wanted_ms, self._now())
             if missing is not None or served.is_revised or state.newest_ms is None:
                 return missing
