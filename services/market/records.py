@@ -1,6 +1,7 @@
 """Define the records of the market: bars, quotes and observations, and where each came from. Pure."""
 
 from dataclasses import dataclass, replace
+from datetime import date
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -101,6 +102,46 @@ class Observation:
     symbol: str
     start_ms: int
     value: float
+
+
+class Adjustment(StrEnum):
+    """Say for which corporate actions the prices and volumes of a bar are adjusted.
+
+    An adjusted bar of a past day is told as if each later action had happened before it.
+    """
+
+    RAW = "raw"
+    """For none: the prices are those at which was traded."""
+    SPLITS = "splits"
+    ALL = "all"
+    """For splits and dividends."""
+
+
+class ActionKind(StrEnum):
+    """Name what may happen to the shares of a symbol."""
+
+    SPLIT = "split"
+    DIVIDEND = "dividend"
+    RENAME = "rename"
+
+
+@dataclass(frozen=True, slots=True)
+class CorporateAction:
+    """Hold what happened to a share: from the trading day `ex_day` on, shares are traded without what it gave.
+
+    Attributes:
+        ratio: of a split the shares that one share becomes: 10.0 for ten for one, 0.5 for one for two.
+        amount: of a dividend the cash for a share as it was on the day before `ex_day`, so not adjusted
+            for later splits, in the currency of the symbol's prices.
+        new_symbol: of a rename what the symbol is called from `ex_day` on.
+    """
+
+    symbol: str
+    kind: ActionKind
+    ex_day: date
+    ratio: float | None = None
+    amount: float | None = None
+    new_symbol: str | None = None
 
 
 Record = Bar | Quote | Observation
