@@ -127,7 +127,7 @@ class ActionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CorporateAction:
-    """Hold what happened to a share: from the trading day `ex_day` on, shares are traded without what it gave.
+    """Hold what happened to shares: from the trading day `ex_day` on, they are traded without what it gave.
 
     Attributes:
         ratio: of a split the shares that one share becomes: 10.0 for ten for one, 0.5 for one for two.
