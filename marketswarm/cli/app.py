@@ -30,6 +30,7 @@ GROUPS: Final = {
     "quarantine": "Look at the market's records that failed a check, and release them.",
     "medic": "See what the medic works on, and approve what it proposes.",
     "archive": "Back up, restore and export the market's archive, and see what it refused.",
+    "backtest": "Fill orders by bars of the past, and see what came of them.",
 }
 """What the commands with the same first word do, shown in the list of commands."""
 _ARGUMENTS: Final = {
@@ -86,6 +87,7 @@ _ARGUMENTS: Final = {
     "archive verify": ".marketswarm/backups/archive-20261123T033000Z.dump",
     "archive export": "bars --to files --symbol SPY",
     "archive refused": "--count 10",
+    "backtest orders": "cases/bracket --json",
     "beat": "backup --every 10s",
     "join": "rediss://join@192.0.2.10:6379 --fingerprint SHA256 backup",
     "exec": "--svc backup -- ./backup.sh --full",
@@ -198,6 +200,11 @@ _TABLE: Final = {
             "archive refused",
             "archive/refused",
             "List the entries that the archive refused, the newest first.",
+        ),
+        (
+            "backtest orders",
+            "signals/orders",
+            "Fill orders by bars, and show the fills, what was refused and the account.",
         ),
     ),
     "Beats from scripts": (

@@ -79,6 +79,9 @@ ONLY_FOR = {
 # What services share stands above what agents share, and thinks all the same. From the bottom up, as LAYERS.
 THINKS_ABOVE = ["services.market", "services.tables"]
 
+# Folders of an agent that think, too, and import nothing of ours but themselves.
+THINKING_FOLDERS = ["services.signals.engine"]
+
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off
 THINKS_WITH = [
@@ -86,6 +89,7 @@ THINKS_WITH = [
     "functools", "graphlib", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string",
     "types", "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
     "typing_extensions",
+    "fractions",  # exact numbers
     "contextvars",  # how much one document may still be compared
     "zlib", "base64", "binascii",  # keep documents and logs small
     "hmac",  # compares secrets in constant time
@@ -294,8 +298,13 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
     if layer is None:
         yield 1, f"{part} is in no layer: give it one in tests/architecture.py"
         return
+    folder = next((each for each in THINKING_FOLDERS if within(module.name, each)), None)
+    if folder is not None:
+        layer = "thinks"
     for line, name in imports(module):
         target = part_of(name)
+        if folder is not None and target is not None and not within(name, folder):
+            yield line, f"imports {name}: {folder} imports nothing of ours but itself"
         if is_of_command_line(module) and (target == "marketswarm.cli" or within(name, "typer")):
             continue
         if thinks_above and target in THINKS_ABOVE[: THINKS_ABOVE.index(part)]:
