@@ -319,7 +319,7 @@ def bar_marks_key(bars: str) -> str:
 
 
 def bars_seen_key(bars: str, symbol: str, day: int) -> str:
-    """Return the key of the bitmap of the minutes of a day (days since 1970) whose bars are on the stream."""
+    """Return the key of which minutes of a day (days since 1970) are on the stream, and of their digests."""
     return f"{bars}:seen:{symbol}:{day}"
 
 

@@ -20,6 +20,8 @@ from services.market.records import MINUTE_MS, Bar, Provenance
 
 ATR_BARS: Final = 14
 """The bars of the average true range that a jump is held against."""
+WAYS_OF_MASSIVE: Final = frozenset({"ws", "rest"})
+"""The two ways of massive's stream, which are one source: by REST it corrects what it streamed."""
 VWAP_SHARE: Final = 0.05
 """How far a vwap may be outside of low to high, as a share of the price.
 
@@ -241,7 +243,9 @@ def check_agreement(candidate: Candidate, known: Known, limits: CheckSettings) -
 def find_difference(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:
     """Return how much a bar differs from the final one of another source, if that is too much."""
     held = known.held
-    if held is None or not known.is_held_final or held.source == candidate.source:
+    if held is None or not known.is_held_final:
+        return None
+    if held.source == candidate.source or {held.source, candidate.source} == WAYS_OF_MASSIVE:
         return None
     share = _find_share(candidate.bar.close - held.bar.close, held.bar.close)
     if share <= limits.disagree_share:

@@ -18,6 +18,7 @@ from services.market.fields import (
     read_symbol,
     read_text,
     read_time,
+    read_trading_time,
     require_number,
 )
 from services.market.records import (
@@ -97,10 +98,11 @@ def parse_bar(fields: Fields) -> Bar:
     timeframe = read_text(fields, b"timeframe", "1m")
     if timeframe not in TIMEFRAME_SEC:
         raise EntryError("timeframe: unknown")
+    is_within_day = TIMEFRAME_SEC[timeframe] < TIMEFRAME_SEC["1d"]
     bar = Bar(
         read_symbol(fields),
         timeframe,
-        read_time(fields, b"start"),
+        (read_trading_time if is_within_day else read_time)(fields, b"start"),
         require_number(fields, b"open"),
         require_number(fields, b"high"),
         require_number(fields, b"low"),
@@ -115,7 +117,7 @@ def parse_bar(fields: Fields) -> Bar:
 def parse_quote(fields: Fields) -> Quote:
     return Quote(
         read_symbol(fields),
-        read_time(fields, b"at"),
+        read_trading_time(fields, b"at"),
         require_number(fields, b"price"),
         bid=read_number(fields, b"bid"),
         ask=read_number(fields, b"ask"),

@@ -21,6 +21,8 @@ MAX_MS: Final = 4_102_444_800_000
 """The year 2100, in epoch milliseconds: each record is earlier."""
 MIN_MS: Final = -5_364_662_400_000
 """The year 1800: some economic series are that old."""
+TRADED_SINCE_MS: Final = 631_152_000_000
+"""The year 1990: each quote, and each bar shorter than a day, is later. A time in seconds is one of 1970."""
 MAX_AHEAD_MS: Final = DAY_MS
 """How far ahead of a reader's clock a record may be."""
 MAX_NUMBER: Final = 1e18
@@ -81,6 +83,14 @@ def read_time(fields: Fields, name: bytes) -> int:
     if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) < MAX_MS:
         raise EntryError(f"{name.decode()}: no time in epoch milliseconds")
     return int(value)
+
+
+def read_trading_time(fields: Fields, name: bytes) -> int:
+    """Return the time of a quote, or of a bar shorter than a day: of 1990 or later."""
+    at_ms = read_time(fields, name)
+    if at_ms < TRADED_SINCE_MS:
+        raise EntryError(f"{name.decode()}: before 1990, or not in milliseconds")
+    return at_ms
 
 
 def read_day(fields: Fields, start_ms: int) -> str | None:

@@ -5,6 +5,7 @@ or nothing, and the next one asks again. Every method raises BusError.
 """
 
 import hashlib
+import re
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -74,6 +75,8 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.QUOTES: MARKET_QUOTES,
     RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
 }
+BUCKETS_PER_READ: Final = 100
+_IDENTITY: Final = re.compile(rb"([0-9a-f]{1,12})\|[^|;]{1,20}\|[^|;]{1,20};")
 _PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank"})
 
 
@@ -185,6 +188,18 @@ class SeriesStore:
                 found[name] = parse_series_state(raw)
                 if raw is not None and found[name] is WAITING:
                     report_unusable(bus.name, MARKET_SERIES, name)
+        return found
+
+    async def read_bar_times(self, series: Series, start_ms: int, end_ms: int) -> list[int]:
+        """Return the times of a series' bars that were published, of all buckets from start to end."""
+        width_ms, found = find_bucket_ms(series), list[int]()
+        numbers = range(start_ms // width_ms, end_ms // width_ms + 1)
+        for page in split_pages(map(str, numbers), BUCKETS_PER_READ):
+            (buckets,) = await read_fields(
+                self.bus, [series_records_key(series.id)], page, 2 * MAX_BUCKET_BYTES
+            )
+            for name, bucket in buckets.items():
+                found += (int(name) * width_ms + int(each, 16) for each in _IDENTITY.findall(bucket))
         return found
 
     async def read_mark(self, symbol: str) -> int | None:

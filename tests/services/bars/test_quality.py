@@ -164,6 +164,13 @@ def test_a_close_too_far_from_the_final_one_of_another_source_fails(bar, rate, i
     assert failed == (is_final and source == "two" and share > LIMITS.disagree_share)
 
 
+@given(bars(), RATES, st.sampled_from(["ws", "rest"]), st.sampled_from(["ws", "rest"]))
+def test_both_ways_of_massive_are_one_source_that_may_correct_itself(bar, rate, first, second):
+    other = replace(bar, close=bar.close * (1 + rate))
+    known = replace(NOTHING, held=held(bar, first), is_held_final=True)
+    assert check_agreement(candidate(other, second), known, LIMITS) is None
+
+
 @given(bars(timeframe="1d"), RATES, st.booleans())
 def test_a_whole_bar_whose_close_is_too_far_from_that_of_its_minutes_fails(bar, rate, is_whole):
     other = replace(bar, close=bar.close * (1 + rate))

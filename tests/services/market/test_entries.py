@@ -14,7 +14,7 @@ from services.market.entries import (
     parse_provenance,
     parse_quote,
 )
-from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL, EntryError
+from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL, TRADED_SINCE_MS, EntryError
 from services.market.records import (
     TIMEFRAME_SEC,
     AssetClass,
@@ -27,25 +27,21 @@ from services.market.records import (
 NUMBERS = st.floats(-MAX_NUMBER, MAX_NUMBER)
 MAYBE = st.none() | NUMBERS
 TIMES = st.integers(MIN_MS, MAX_MS - 1)
+TRADED = st.integers(TRADED_SINCE_MS, MAX_MS - 1)
+WITHIN_DAY = [name for name, sec in TIMEFRAME_SEC.items() if sec < 86_400]
 SYMBOLS = st.from_regex(SYMBOL, fullmatch=True)
+PRICES = dict.fromkeys(("open", "high", "low", "close"), NUMBERS)
+VOLUMES = {"volume": MAYBE, "vwap": MAYBE, "trades": st.none() | st.integers(0, 2**53)}
+DAYS = sorted(TIMEFRAME_SEC.keys() - WITHIN_DAY)
 RECORDS = st.one_of(
-    st.builds(
-        Bar,
-        symbol=SYMBOLS,
-        timeframe=st.sampled_from(list(TIMEFRAME_SEC)),
-        start_ms=TIMES,
-        open=NUMBERS,
-        high=NUMBERS,
-        low=NUMBERS,
-        close=NUMBERS,
-        volume=MAYBE,
-        vwap=MAYBE,
-        trades=st.none() | st.integers(0, 2**53),
+    *(
+        st.builds(Bar, SYMBOLS, st.sampled_from(names), times, **PRICES, **VOLUMES)
+        for names, times in ((WITHIN_DAY, TRADED), (DAYS, TIMES))
     ),
     st.builds(
         Quote,
         symbol=SYMBOLS,
-        at_ms=TIMES,
+        at_ms=TRADED,
         price=NUMBERS,
         bid=MAYBE,
         ask=MAYBE,
@@ -179,10 +175,21 @@ def test_a_bar_without_what_it_needs_is_none(field):
 
 def test_a_quote_and_an_observation_need_their_price_and_value():
     with pytest.raises(EntryError, match="price: missing"):
-        parse_quote({b"sym": b"SPY", b"at": b"5"})
+        parse_quote({b"sym": b"SPY", b"at": b"1795444200000"})
     with pytest.raises(EntryError, match="value: missing"):
         parse_observation({b"sym": b"US.CPI", b"start": b"-5000000000000"})
     assert parse_observation({b"sym": b"US.CPI", b"start": b"-5", b"value": b"1"}).start_ms == -5
+
+
+@pytest.mark.parametrize("at", [b"0", b"-1", b"1795444200", b"%d" % (TRADED_SINCE_MS - 1)])
+def test_a_quote_or_a_minute_of_before_1990_is_refused_by_name_and_an_old_day_is_taken(at):
+    """Whoever writes seconds, or nothing, for a time would begin each symbol in 1970."""
+    with pytest.raises(EntryError, match=r"^at: before 1990"):
+        parse_quote({b"sym": b"SPY", b"at": at, b"price": b"5"})
+    for timeframe in WITHIN_DAY:
+        with pytest.raises(EntryError, match=r"^start: before 1990"):
+            parse_bar({**MINUTE, b"timeframe": timeframe.encode(), b"start": at})
+    assert parse_bar({**MINUTE, b"timeframe": b"1d", b"start": at}).start_ms == int(at)
 
 
 def test_nobody_knows_where_a_record_came_from_that_does_not_say():
