@@ -41,7 +41,7 @@ from services.bars.settings import BarsSettings, list_inputs, list_outputs
 from services.bars.state import DAILY, REST, VERSION, read_final_days
 from services.bars.store import STATES_BYTES, count_unread
 from services.market.fields import Fields
-from services.market.records import DAY_MS
+from services.market.records import DAY_MS, AssetClass
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
 LEASE: Final = "features"
@@ -98,15 +98,20 @@ class NewFeatures:
 
 
 def compute_new(
-    stored: Mapping[str, Fields], sessions: Mapping[str, Session], benchmark: str
+    stored: Mapping[str, Fields],
+    sessions: Mapping[str, Session],
+    assets: Mapping[str, AssetClass],
+    benchmark: str,
 ) -> tuple[list[NewFeatures], dict[str, bytes]]:
     """Return the features that were not published yet, and the marks to store once they are, by symbol.
 
     Args:
         stored: of each symbol the stored fields of its days, and of the record and marks of its features.
+        assets: the asset class of each symbol.
     """
     history = {symbol: list_daily(symbol, fields, sessions[symbol]) for symbol, fields in stored.items()}
-    truth = _digest(orjson.dumps([benchmark, sorted((name, each.code) for name, each in sessions.items())]))
+    named = sorted((symbol, each.code, assets[symbol]) for symbol, each in sessions.items())
+    truth = _digest(orjson.dumps([benchmark, named]))
     before = {
         symbol: _read_marks(fields.get(MARKS.encode(), b""), truth) for symbol, fields in stored.items()
     }
@@ -117,7 +122,7 @@ def compute_new(
     since = find_first_change(before, after, history)
     if since is None:
         return [], {}
-    rows = compute_features(history, benchmark, since)
+    rows = compute_features(history, assets, benchmark, since)
     played = find_replayed(history.get(benchmark, ()))
     new = []
     for symbol, daily in history.items():
@@ -316,7 +321,10 @@ class FeatureWriter:
             stored |= await self._read_days(page)
         epoch = round(1000 * await read_time(self._find_bus()))
         # seconds of arithmetic, for all days of five hundred symbols
-        new, marks = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
+        assets = {symbol: group.asset for symbol, group in settings.find_groups().items()}
+        new, marks = await asyncio.to_thread(
+            compute_new, stored, sessions, assets, settings.settings.benchmark
+        )
         are_done = []
         for part in split_pages(new, len(new), ENTRIES_PER_STEP, lambda each: len(each.entries)):
             await self._wait_for_room(sum(len(each.entries) for each in part), settings.settings.features)

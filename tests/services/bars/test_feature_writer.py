@@ -8,12 +8,13 @@ import pytest
 
 from services.bars.feature_writer import MARKS, compute_new, find_new
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
-from services.market.records import DAY_MS
+from services.market.records import DAY_MS, AssetClass
 from services.market.sessions import get_session
 from services.tables.rows import make_feature_row
 from support.scenes.bars import MIDNIGHT, MINUTE, SymbolScene, arrival, walk
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
+COINS = dict.fromkeys(SYMBOLS, AssetClass.CRYPTO)
 CRYPTO = get_session("24x7")
 STARTS = [MIDNIGHT, MIDNIGHT + DAY_MS]
 ROWS = [(STARTS[0], {"return_1d": None}), (STARTS[1], {"return_1d": 0.5})]
@@ -102,7 +103,7 @@ class Station:
 
     def compute(self, benchmark="BTC/USD"):
         stored = {symbol: scene.stored for symbol, scene in self.scenes.items()}
-        return compute_new(stored, dict.fromkeys(SYMBOLS, CRYPTO), benchmark)
+        return compute_new(stored, dict.fromkeys(SYMBOLS, CRYPTO), COINS, benchmark)
 
     def commit(self, new):
         self.scenes[new.symbol].stored[b"features"] = new.after
@@ -140,7 +141,7 @@ class Station:
 
     def assert_all_is_published(self, **days):
         for symbol, rows in compute_features(
-            {name: dated(bars) for name, bars in days.items()}, "BTC/USD"
+            {name: dated(bars) for name, bars in days.items()}, COINS, "BTC/USD"
         ).items():
             assert self.published[symbol] == dict(rows)
 
@@ -218,7 +219,7 @@ def test_marks_that_can_not_be_read_cost_a_computation_and_publish_nothing_twice
 def test_days_of_another_session_are_left_out():
     station = Station(60)
     stored = {symbol: scene.stored for symbol, scene in station.scenes.items()}
-    assert compute_new(stored, dict.fromkeys(SYMBOLS, get_session("XNYS")), "BTC/USD") == ([], {})
+    assert compute_new(stored, dict.fromkeys(SYMBOLS, get_session("XNYS")), COINS, "BTC/USD") == ([], {})
 
 
 def test_features_of_a_recording_are_marked_and_so_are_those_of_the_days_after_it():
@@ -258,5 +259,5 @@ def test_a_day_that_is_built_of_minutes_of_a_recording_is_of_one_also_after_a_re
     scene.play([arrival(minutes[0], replay="1", played_at=str(minutes[0].start_ms / 1000 + 60))])
     scene.restart()
     scene.play([arrival(bar) for bar in minutes[1:]])
-    ((new,), _) = compute_new({"BTC/USD": scene.stored}, {"BTC/USD": CRYPTO}, "SPY")
+    ((new,), _) = compute_new({"BTC/USD": scene.stored}, {"BTC/USD": CRYPTO}, COINS, "SPY")
     assert [archived(entry).replay for entry in new.entries] == [True]
