@@ -359,6 +359,7 @@ class BarBuilder:
                 parts[-1].seen_ms,
                 is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
                 is_replay=any(part.is_replay for part in parts),
+                minutes=len(parts) if finer == "1m" else _add_minutes(parts),
             )
             self._built[timeframe][open_ms] = provenance
             self.state.cover(timeframe, open_ms)
@@ -407,6 +408,11 @@ def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple
         close=price if at_ms >= tick.last_ms else held.close,
     )
     return merged, TickTimes(min(tick.first_ms, at_ms), max(tick.last_ms, at_ms))
+
+
+def _add_minutes(parts: Sequence[HeldBar]) -> int:
+    """Return of how many minutes the parts of a bar were built; 0 if that is unknown of one of them."""
+    return sum(part.minutes for part in parts) if all(part.minutes for part in parts) else 0
 
 
 def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:

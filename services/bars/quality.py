@@ -63,6 +63,7 @@ class HeldBar:
         is_replay: whether the bar was played from a recording; of a built bar, whether one of its parts was.
         rank: the place of the source in its cascade, 0 for the first one.
         is_other_hours: whether it is a day of other hours than the session's, such as one of UTC.
+        minutes: of how many minutes the bar was built; 0 if it was not, or if that is unknown.
     """
 
     bar: Bar
@@ -73,6 +74,7 @@ class HeldBar:
     is_replay: bool = False
     rank: int = 0
     is_other_hours: bool = False
+    minutes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

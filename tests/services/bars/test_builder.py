@@ -322,3 +322,28 @@ def test_volumes_whose_sum_no_entry_can_hold_end_no_instance_that_takes_the_symb
     assert [bar.volume for bar in scene.shown("1m")] == [9e17] * 3
     assert [bar.volume for bar in scene.shown("5m")] == [None]
     assert values_of(scene.indicators, "5m") == batch(scene.shown("5m"), CRYPTO)
+
+
+def test_a_built_bar_says_of_how_many_minutes_it_is_and_how_many_are_missing():
+    tokyo = get_session("XTKS")
+    day = tokyo.find_date(date(2026, 1, 6))
+    scene = SymbolScene(tokyo, symbols=("7203.T",), asset="stocks")
+    scene.play(arrival(bar) for bar in walk(range(day.open_ms, day.open_ms + 60 * MINUTE, MINUTE)[::2]))
+    built = scene.bars["1d", day.open_ms]
+    trading = (day.close_ms - day.open_ms - (day.break_ms[1] - day.break_ms[0])) // MINUTE
+    assert (built["minutes"], built["missing"]) == ("30", str(trading - 30)), "the lunch break is not missing"
+    hour = scene.bars["1h", day.open_ms]
+    assert (hour["minutes"], hour["missing"]) == ("30", "30")
+    assert "minutes" not in scene.bars["1m", day.open_ms]
+    scene.restart()
+    scene.play([arrival(bar) for bar in walk([day.open_ms + MINUTE])])
+    assert scene.bars["1d", day.open_ms]["minutes"] == "31", "it is stored with the bar"
+
+
+def test_a_day_that_a_source_gave_is_built_of_no_minutes():
+    scene = SymbolScene(CRYPTO)
+    scene.play([arrival(bar) for bar in minutes(60)])
+    given = replace(minutes(1)[0], timeframe="1d")
+    scene.play([arrival(given, seen_ms=MIDNIGHT + DAY_MS + 1000)])
+    assert scene.bars["1d", MIDNIGHT]["final"] == "1"
+    assert not {"minutes", "missing"} & scene.bars["1d", MIDNIGHT].keys()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from services.bars.feature_writer import compute_new
 from services.bars.outputs import Arrival
 from services.market.entries import parse_bar
-from services.market.records import DAY_MS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, Bar, RecordKind
+from services.market.records import DAY_MS, TIMEFRAME_SEC, TIMEFRAMES, Bar, RecordKind
 from services.market.sessions import get_session
 from support.examples import examples
 from support.scenes.bars import MINUTE, SymbolScene, batch, fields_of, values_of
@@ -91,7 +91,7 @@ def test_no_entries_in_whatever_order_break_a_symbol_and_what_is_published_can_b
         if chance.random() < 0.25:
             frames = chance.choice([TIMEFRAMES, TIMEFRAMES, ("1m", "1h")])
             scene.restart(timeframes=frames, indicators=chance.choice([("sma", "obv", "vwap"), ()]))
-    compute_new({"BTC/USD": scene.stored}, {"BTC/USD": session}, {"BTC/USD": AssetClass.CRYPTO}, "BTC/USD")
+    compute_new({"BTC/USD": scene.stored}, {"BTC/USD": session}, {"BTC/USD": scene.group}, "BTC/USD")
     scene.restart(timeframes=TIMEFRAMES, indicators=("sma", "obv"))
     for frame, table in scene.state.tables.items():
         kept = table.list_since(-(2**53))
