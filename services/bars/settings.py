@@ -54,8 +54,8 @@ class CheckSettings(ServiceConfig):
     """The seconds by which a bar may begin after it was seen: the clocks of two machines differ. Example:
     `10`."""
     day_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    """The share of a trading day's minutes of which a built day must be made, or features leave it out; 0: none
-    is left out. Default: 0.25; 0 of options and of minutes of quotes. Example: `0.5`."""
+    """The share of its minutes of which a built day must be made, or features leave it out; 0: none is left
+    out. Default: 0.25; 0 of options and of minutes of quotes. Example: `0.5`."""
     stale_sec: Seconds = 900.0
     """The age at which the newest bar is counted as stale when it comes. Example: `1200`."""
 
