@@ -37,10 +37,11 @@ from services.bars.calendars import compute_session
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
 from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
-from services.bars.settings import BarsSettings, list_inputs, list_outputs
+from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
 from services.bars.state import DAILY, REST, VERSION, read_final_days
 from services.bars.store import STATES_BYTES, count_unread
 from services.market.fields import Fields
+from services.market.intervals import count_minutes
 from services.market.records import DAY_MS
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
@@ -98,15 +99,27 @@ class NewFeatures:
 
 
 def compute_new(
-    stored: Mapping[str, Fields], sessions: Mapping[str, Session], benchmark: str
+    stored: Mapping[str, Fields],
+    sessions: Mapping[str, Session],
+    groups: Mapping[str, SymbolGroup],
+    benchmark: str,
 ) -> tuple[list[NewFeatures], dict[str, bytes]]:
     """Return the features that were not published yet, and the marks to store once they are, by symbol.
 
     Args:
         stored: of each symbol the stored fields of its days, and of the record and marks of its features.
+        groups: of each symbol the group that the truth has it in.
     """
-    history = {symbol: list_daily(symbol, fields, sessions[symbol]) for symbol, fields in stored.items()}
-    truth = _digest(orjson.dumps([benchmark, sorted((name, each.code) for name, each in sessions.items())]))
+    history = {
+        symbol: list_daily(symbol, fields, sessions[symbol], groups[symbol].day_share)
+        for symbol, fields in stored.items()
+    }
+    assets = {symbol: groups[symbol].asset for symbol in stored}
+    named = sorted(
+        (symbol, each.code, groups[symbol].asset, groups[symbol].day_share)
+        for symbol, each in sessions.items()
+    )
+    truth = _digest(orjson.dumps([benchmark, named]))
     before = {
         symbol: _read_marks(fields.get(MARKS.encode(), b""), truth) for symbol, fields in stored.items()
     }
@@ -117,7 +130,7 @@ def compute_new(
     since = find_first_change(before, after, history)
     if since is None:
         return [], {}
-    rows = compute_features(history, benchmark, since)
+    rows = compute_features(history, assets, benchmark, since)
     played = find_replayed(history.get(benchmark, ()))
     new = []
     for symbol, daily in history.items():
@@ -133,10 +146,11 @@ def compute_new(
     return new, packed
 
 
-def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
+def list_daily(symbol: str, fields: Fields, session: Session, least_share: float = 0.0) -> list[DailyBar]:
     """Return the final days of a symbol with their dates, in order.
 
-    Days of another session, which the symbol had before, are left out.
+    Days of another session, which the symbol had before, are left out, and so are days that were built of
+    less than `least_share` of their minutes.
     """
     daily = []
     for held in read_final_days(symbol, fields):
@@ -145,7 +159,10 @@ def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
             day = session.find_day(start_ms)
         except OutsideCalendarError:
             continue
-        if day is not None and day.open_ms == start_ms:
+        if day is None or day.open_ms != start_ms:
+            continue
+        least = least_share * count_minutes(day, day.open_ms, day.close_ms)
+        if not held.minutes or held.minutes >= least:
             daily.append(DailyBar(day.date, held.bar, held.is_replay))
     return daily
 
@@ -316,7 +333,8 @@ class FeatureWriter:
             stored |= await self._read_days(page)
         epoch = round(1000 * await read_time(self._find_bus()))
         # seconds of arithmetic, for all days of five hundred symbols
-        new, marks = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
+        groups, benchmark = settings.find_groups(), settings.settings.benchmark
+        new, marks = await asyncio.to_thread(compute_new, stored, sessions, groups, benchmark)
         are_done = []
         for part in split_pages(new, len(new), ENTRIES_PER_STEP, lambda each: len(each.entries)):
             await self._wait_for_room(sum(len(each.entries) for each in part), settings.settings.features)

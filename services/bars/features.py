@@ -1,8 +1,8 @@
 """Compute sixty features of daily bars for models. None of them looks ahead. Pure.
 
 A feature of a day reads that day's bar and earlier ones of its symbol, the market's closes of the same days,
-and the symbols that have a bar of the same day; nothing later. With the market it is compared over the days
-that both have a bar of, up to that day. Days are the same if their trading days have
+and the symbols of its asset class that have a bar of the same day; nothing later. With the market it is
+compared over the days that both have a bar of, up to that day. Days are the same if their trading days have
 the same date, whenever these open: that of a currency begins on the evening before. The table of them in
 docs/services/features.md says of each how it is computed, over how many bars, and its unit. A value is None
 where the window is not full, a volume is missing, or a quotient has no value.
@@ -22,7 +22,7 @@ import talib
 
 from services.bars.bar_columns import Array, apply_to_runs
 from services.market.computed import FEATURE_NAMES
-from services.market.records import Bar
+from services.market.records import AssetClass, Bar
 
 Values = dict[str, float | None]
 Positions = np.ndarray[Any, np.dtype[np.int64]]
@@ -42,12 +42,17 @@ class DailyBar(NamedTuple):
 
 
 def compute_features(
-    history: Mapping[str, Sequence[DailyBar]], market: str = MARKET, since: date = date.min
+    history: Mapping[str, Sequence[DailyBar]],
+    assets: Mapping[str, AssetClass],
+    market: str = MARKET,
+    since: date = date.min,
 ) -> dict[str, list[tuple[int, Values]]]:
     """Return each symbol's features of every day: the start of the day's bar, and its values.
 
     Args:
-        history: each symbol's daily bars, in order; they are the universe.
+        history: each symbol's daily bars, in order.
+        assets: the asset class of each symbol. The symbols of one class are a universe: a share of
+            stocks and coins together would be that of coins alone on a Sunday.
         market: the symbol whose closes stand for the market's; without it their features are None.
         since: the first day that is asked for. The days before are the past of those after; few days cost a
             tenth of all of them.
@@ -66,7 +71,9 @@ def compute_features(
             symbol: DailyHistory(bars, closes, wanted) for symbol, bars in sorted(history.items()) if bars
         }
         columns = {symbol: _compute_own(own) for symbol, own in histories.items()}
-        _add_universe(histories, columns)
+        for asset in set(assets.values()):
+            members = {symbol: own for symbol, own in histories.items() if assets[symbol] is asset}
+            _add_universe(members, {symbol: columns[symbol] for symbol in members})
     return {
         symbol: _make_rows(bars, histories[symbol], columns[symbol]) if bars else []
         for symbol, bars in history.items()

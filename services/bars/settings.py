@@ -14,6 +14,7 @@ from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, T
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
 
 MAX_SYMBOLS: Final = 5000
+DAY_SHARE: Final = 0.25
 OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
 """The streams of results, by our own names."""
 
@@ -52,6 +53,9 @@ class CheckSettings(ServiceConfig):
     ahead_sec: Seconds = 120.0
     """The seconds by which a bar may begin after it was seen: the clocks of two machines differ. Example:
     `10`."""
+    day_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    """The share of its minutes of which a built day must be made, or features leave it out; 0: none is left
+    out. Default: 0.25; 0 of options and of minutes of quotes. Example: `0.5`."""
     stale_sec: Seconds = 900.0
     """The age at which the newest bar is counted as stale when it comes. Example: `1200`."""
 
@@ -74,6 +78,16 @@ class SymbolGroup(ServiceConfig):
     """Whether their minutes are made of quotes instead of bars of minutes. Example: `true`."""
     checks: CheckSettings = CheckSettings()
     """The limits of the checks."""
+
+    @property
+    def day_share(self) -> float:
+        """The share of its minutes of which a built day must be made so that features read it.
+
+        Most options trade in few minutes a day, and how many quotes there are is a matter of who asks.
+        """
+        if self.checks.day_share is not None:
+            return self.checks.day_share
+        return 0.0 if self.quotes or self.asset is AssetClass.OPTIONS else DAY_SHARE
 
     def find_session(self, symbol: str) -> str:
         return self.session or find_default_session(self.asset, symbol) or ROUND_THE_CLOCK

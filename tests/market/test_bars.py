@@ -17,7 +17,7 @@ from services.bars.bar_table import BarTable, SourceNames
 from services.bars.features import DailyBar, compute_features
 from services.bars.quality import HeldBar
 from services.bars.state import chunk_field
-from services.market.records import DAY_MS, Bar
+from services.market.records import DAY_MS, AssetClass, Bar
 from services.market.sessions import get_session
 from support.fixtures import opened
 from support.scenes.agent import Scene, seed
@@ -241,7 +241,7 @@ def test_features_of_each_day_are_published_once_and_again_when_a_day_is_correct
             symbol: [DailyBar(datetime.fromtimestamp(bar.start_ms / 1000, UTC).date(), bar) for bar in bars]
             for symbol, bars in history.items()
         }
-        expected = compute_features(dated, "BTC/USD")
+        expected = compute_features(dated, dict.fromkeys(SYMBOLS, AssetClass.CRYPTO), "BTC/USD")
         return all(published(symbol) == expected[symbol] for symbol in SYMBOLS)
 
     until(is_right)

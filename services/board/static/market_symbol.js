@@ -218,7 +218,8 @@ function showLegend(bar) {
   const words = [
     formatTime(toTime(bar.start)), ...["open", "high", "low", "close"].map((name) => `${name[0].toUpperCase()} ${formatPrice(bar[name])}`),
     ...(bar.volume === null ? [] : [`volume ${bar.volume.toLocaleString("en-US")}`]),
-    bar.final ? "final" : "still open", ...(bar.rev ? [`revision ${bar.rev}`] : []), bar.source, ...(bar.replay ? ["replay"] : []),
+    bar.final ? "final" : "still open", ...(bar.rev ? [`revision ${bar.rev}`] : []),
+    ...(bar.missing ? [`built of ${bar.minutes} of ${bar.minutes + bar.missing} minutes`] : []), bar.source, ...(bar.replay ? ["replay"] : []),
   ];
   legend.textContent = words.join(" · ");
 }

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from services.bars.features import LONGEST_WINDOW, MARKET, DailyBar, compute_features
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
-from services.market.records import DAY_MS, Bar
+from services.market.records import DAY_MS, AssetClass, Bar
 from services.market.sessions import get_session
 from support.examples import examples
 from support.scenes.bars import batch
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 MONDAY_MS = 1_767_571_200_000  # 2026-01-05, midnight in UTC
+STOCKS = dict.fromkeys((MARKET, "A", "B", "C"), AssetClass.STOCKS)
 HEAD = "| feature | what it is | bars | unit |\n| --- | --- | ---: | --- |\n"
 
 
@@ -47,7 +48,7 @@ def dated(history: dict[str, list[Bar]]) -> dict[str, list[DailyBar]]:
 
 
 def compute(history: dict[str, list[Bar]], **how):
-    return compute_features(dated(history), **how)
+    return compute_features(dated(history), dict.fromkeys(history, AssetClass.STOCKS), **how)
 
 
 def make_bars(random: Random, symbol: str, count: int, missing: float = 0.0) -> list[Bar]:
@@ -221,6 +222,19 @@ def test_breadth_counts_the_symbols_of_the_same_day():
     assert [ranks[symbol] for symbol in sorted(months, key=months.get)] == [0, 1 / 3, 2 / 3, 1]
 
 
+def test_a_universe_has_symbols_of_one_asset_class_only():
+    history, coins = make_universe(), ("B", "C")
+    assets = {name: AssetClass.CRYPTO if name in coins else AssetClass.STOCKS for name in history}
+    found = compute_features(dated(history), assets)
+    for members in (coins, (MARKET, "A")):
+        alone = compute({name: history[name] for name in members})
+        for name in ("breadth_up_1", "breadth_sma_50", "breadth_high_20", "dispersion_1", "rank_ret_20"):
+            of_class = [[values[name] for _, values in found[member]] for member in members]
+            assert of_class == [[values[name] for _, values in alone[member]] for member in members]
+    # the market is still the market of all of them
+    assert found["B"][-1][1]["beta_60"] == column("B", "beta_60")[-1] is not None
+
+
 def test_equal_returns_share_a_rank():
     bars = make_universe()["A"][:40]
     history = {name: [replace(bar, symbol=name) for bar in bars] for name in ("A", "B", "C")}
@@ -233,7 +247,7 @@ def test_days_of_one_date_are_compared_whenever_they_open():
         DailyBar(each.day, replace(each.bar, start_ms=each.bar.start_ms - DAY_MS // 8))
         for each in history["A"]
     ]
-    found = compute_features({**history, "A": evening})
+    found = compute_features({**history, "A": evening}, STOCKS)
     for symbol, rows in compute_universe().items():
         assert [values for _, values in found[symbol]] == [values for _, values in rows]
 
@@ -241,7 +255,7 @@ def test_days_of_one_date_are_compared_whenever_they_open():
 def test_a_symbol_of_other_days_is_no_part_of_the_universe():
     history = dated(make_universe())
     weekend = [DailyBar(each.day + timedelta(40_000), replace(each.bar, symbol="N")) for each in history["A"]]
-    found = compute_features({**history, "N": weekend})
+    found = compute_features({**history, "N": weekend}, {**STOCKS, "N": AssetClass.STOCKS})
     assert found["A"] == compute_universe()["A"]
     alone = {name for name in NAMES if "breadth" in name or "market" in name} | {
         "dispersion_1", "rank_ret_20", "beta_60", "rel_ret_20"

@@ -211,7 +211,7 @@ async def test_fill_marks_a_row_for_each_missing_bar_with_the_close_before_it(cl
     ]
     filled = found["bars"][3]
     assert [filled[name] for name in ("open", "high", "low", "close")] == [3.0] * 4
-    assert [filled[name] for name in ("volume", "rev", "final", "source", "digest")] == [None] * 5
+    assert [filled[name] for name in ("volume", "rev", "final", "source", "digest", "minutes")] == [None] * 6
     assert found["bars"][0] == {**plain["bars"][0], "filled": False}
     assert (await client.get("/api/v1/bars/BTC/USD?fill=1&from=0")).json()["bars"] == found["bars"]
     text = (await client.get("/api/v1/bars/BTC/USD?fill=1&format=csv")).text.splitlines()
