@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from marketswarm.truth import suggest_name
 from services.board.market.archive_reader import ArchiveReader, try_archive
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
 from services.board.market.market import Market
 from services.board.market.pictures import EVENING_MS
+from services.board.market.query import QueryError
 from services.board.market.states import OBSERVATIONS, StoredSeries, list_group, pick_series
 from services.market.records import DAY_MS
 from services.tables.rows import Cells, QuoteRow
@@ -235,3 +237,11 @@ def list_groups(states: MarketStates) -> list[str]:
     names = {one.label for one in states.series if one.kind != OBSERVATIONS or one.label in GROUPS}
     known = {name: index for index, name in enumerate(GROUPS)}
     return sorted(names, key=lambda name: (known.get(name, len(known)), name))
+
+
+def require_group(states: MarketStates, group: str) -> str:
+    """Return a group that has an address, or that a series has. Raises QueryError with the nearest one."""
+    known = sorted({*GROUPS, *(one.label for one in states.series)})
+    if group not in known:
+        raise QueryError(f"group: no series has it; {suggest_name(group, known, 'there are')}")
+    return group

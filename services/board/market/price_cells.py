@@ -15,7 +15,7 @@ from marketswarm.web.updates import Follower
 from services.board.market import pictures
 from services.board.market.market import Market
 from services.board.market.overview import TileView, make_tile
-from services.board.market.topics import TopicKind, name_topic
+from services.board.market.topics import TopicKind, find_symbol, name_topic
 from services.market.records import TIMEFRAMES
 
 _MOVES: Final = (TopicKind.QUOTES, *(name_topic(TopicKind.BARS, frame) for frame in TIMEFRAMES))
@@ -64,12 +64,6 @@ async def run_price_cells(market: Market) -> None:
             _, updates = await prices.take()
             publish_cells(market, {find_symbol(one.topic) for one in updates}, time.time())
             await prices.pause()
-
-
-def find_symbol(topic: str) -> str:
-    """Return the symbol in the name of a topic of quotes or bars of one symbol."""
-    kind, _, rest = topic.partition(":")
-    return rest if kind == TopicKind.QUOTES else rest.rpartition(":")[0]
 
 
 def publish_cells(market: Market, symbols: Iterable[str], now: float) -> None:
