@@ -16,11 +16,13 @@ from services.board.market.market import Market
 from services.board.market.pictures import EVENING_MS
 from services.board.market.query import QueryError
 from services.board.market.states import OBSERVATIONS, StoredSeries, list_group, pick_series
+from services.market.decimals import find_percent, find_precision, round_price, subtract_prices
 from services.market.records import DAY_MS
 from services.tables.rows import Cells, QuoteRow
 
 GROUPS: Final = ("indices", "commodities", "forex", "crypto", "treasuries", "volatility", "sectors")
 """The groups that are shown first."""
+PRICES: Final = 10  # by so many of its last prices it is known in how many decimals a symbol is quoted
 POINTS: Final = 60  # the most points of a sparkline
 MAX_TILES: Final = 500
 _SPARK_TIMEFRAMES: Final = {"1m": "15m", "5m": "15m", "15m": "1h"}
@@ -39,7 +41,7 @@ class TileView:
     it was played from a recording, `daily` whether it is that of a day, which begins at `at`. `serving` is
     the source that serves the `series` now, `reason` why, or why none does; `critical` says whether the fleet
     needs it, and `status` how it is: `fresh`, `closed`, `late` and so on, empty if it is not known. `points`
-    have a time and a value, the oldest first.
+    have a time and a value, the oldest first. `decimals` are those in which the symbol is quoted.
     """
 
     symbol: str
@@ -59,6 +61,7 @@ class TileView:
     points: tuple[Point, ...] = ()
     status: str = ""
     daily: bool = False
+    decimals: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +179,16 @@ def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> 
     past = known or SeriesPast()
     last = max(_find_prices(one, past, live), key=lambda each: each.at, default=KnownPrice())
     compared, point = _find_compared(one, past, last.at) if last.price is not None else (None, None)
-    change = last.price - point[1] if last.price is not None and point is not None else None
+    decimals = _find_decimals(past, last.price)
+    price = None if last.price is None else round_price(last.price, decimals)
+    change = None if price is None or point is None else subtract_prices(price, point[1], decimals)
     return TileView(
         one.symbol,
         one.asset,
-        last.price,
+        price,
         last.at if last.price is not None else None,
         change,
-        100 * change / abs(point[1]) if change is not None and point is not None and point[1] else None,
+        None if change is None or point is None else find_percent(change, point[1]),
         compared,
         None if point is None else point[0],
         last.source,
@@ -195,7 +200,14 @@ def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> 
         past.points,
         one.status if one.serving or one.reason else "",
         last.is_daily,
+        None if price is None else decimals,
     )
+
+
+def _find_decimals(past: SeriesPast, price: float | None) -> int:
+    """Return in how many decimals a symbol is quoted, by its last prices."""
+    known = [value for _, value in (*past.points[-PRICES:], *past.daily)]
+    return find_precision(known if price is None else [*known, price])
 
 
 def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[KnownPrice]:

@@ -36,11 +36,10 @@ class PriceCell:
 
 def make_cells(tile: TileView, now: float) -> Mapping[str, PriceCell]:
     """Return by name the parts of a tile that change when its price moves; `now` is in epoch seconds."""
-    change = (
-        f"{pictures.format_change(tile.change, tile.price)} ({pictures.format_percent(tile.change_percent)})"
-    )
+    moved = pictures.format_change(tile.change, tile.price, tile.decimals)
+    change = f"{moved} ({pictures.format_percent(tile.change_percent)})"
     return {
-        "price": PriceCell(pictures.format_price(tile.price), "price"),
+        "price": PriceCell(pictures.format_price(tile.price, tile.decimals), "price"),
         "change": PriceCell(change, f"change {pictures.find_direction(tile.change)}"),
         "source": PriceCell(tile.source or "no source yet"),
         "age": _make_age(tile, now),
