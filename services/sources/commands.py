@@ -21,6 +21,7 @@ from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json, argument, option, time_option
 from marketswarm.exit import Exit, Mistake
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
+from marketswarm.text import escape_text
 from marketswarm.truth import suggest_name
 from services.market.records import RecordKind
 from services.sources.access.keys import read_keys
@@ -180,7 +181,7 @@ def status(
     now = time.time()
     view = ask_fleet(data, lambda fleet: _read_status(fleet, now))
     is_empty = not view["series"]
-    view = _select_status(view, source, now if late else None)
+    view = select_status(view, source, now if late else None)
     if as_json:
         output.print_json(view)
     elif is_empty:
@@ -247,18 +248,25 @@ def _parse_states(stored: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
     return [{"name": name, **state} for name, state in parsed if state]
 
 
-def _select_status(view: Mapping[str, Any], source: str | None, late_at: float | None) -> dict[str, Any]:
+def select_status(view: Mapping[str, Any], source: str | None, late_at: float | None) -> dict[str, Any]:
     """Return a copy of what is shown, with fewer sources and series.
 
     Args:
-        source: keep this source and the series that name it; None for all.
+        source: keep this source and the series that name it; None for all. Raise Exit, code 2, if nothing
+            names it.
         late_at: keep the series that are not fresh at this time, in epoch seconds; None for all.
     """
     sources, series = view["sources"], view["series"]
     if source is not None:
         sources = [each for each in sources if each["name"] == source]
         # other programs may have written the value
-        series = [each for each in series if isinstance(each.get("from"), list) and source in each["from"]]
+        named = {each["name"]: each["from"] for each in series if isinstance(each.get("from"), list)}
+        known = {str(each["name"]) for each in view["sources"]}
+        known.update(str(name) for names in named.values() for name in names)
+        if source not in known:
+            hint = suggest_name(source, sorted(known), "they name")
+            raise Mistake(f"no series names {escape_text(source)[:60]}; {escape_text(hint)}")
+        series = [each for each in series if source in named.get(each["name"], ())]
     if late_at is not None:
         series = [each for each in series if not _is_fresh(each, late_at)]
     return {**view, "sources": sources, "series": series}

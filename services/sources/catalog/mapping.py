@@ -19,6 +19,7 @@ import orjson
 import xmltodict
 from jmespath.exceptions import JMESPathError
 
+from services.market.decimals import settle_single
 from services.market.documents import load_json, read_float
 from services.market.fields import MAX_NUMBER, SYMBOL
 from services.market.records import (
@@ -390,7 +391,7 @@ def _divide(number: float, divisor: float) -> float:
 
 
 def _read_number(value: Any, thousands: str) -> float:
-    """Return a finite number. Raise MisfitError."""
+    """Return a finite number, without what single precision added to it. Raise MisfitError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise MisfitError("is not a number", value)
     text = value
@@ -403,7 +404,7 @@ def _read_number(value: Any, thousands: str) -> float:
         number = None
     if number is None or not isfinite(number):
         raise MisfitError("is not a number", value)
-    return number
+    return settle_single(number)
 
 
 def _shown(value: Any, key: ApiKey | None) -> str:

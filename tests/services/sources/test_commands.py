@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from marketswarm.cli.local_time import format_moment
-from services.sources.commands import describe_status, update_status
+from marketswarm.exit import Mistake
+from services.sources.commands import describe_status, select_status, update_status
 from support.rig.receiver import Answer, Receiver
 from support.rig.shell import Shell
 
@@ -151,3 +152,11 @@ def test_the_catalogue_is_listed_and_each_source_shown(shell):
 def test_the_status_of_a_series_is_that_of_now_and_not_of_its_last_load(stored, status, words):
     series = update_status(stored, NOW)
     assert (series["status"], describe_status(series, NOW)) == (status, words)
+
+
+def test_a_source_that_no_series_names_is_refused_with_the_nearest_name():
+    series = {"name": "BTC/USD:bars:1m", "from": ["kraken", "okx"]}
+    view = {"sources": [{"name": "kraken"}], "series": [series]}
+    assert select_status(view, "okx", None)["series"] == [series]
+    with pytest.raises(Mistake, match=r"no series names krakn; did you mean kraken\?"):
+        select_status(view, "krakn", None)

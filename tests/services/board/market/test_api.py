@@ -124,6 +124,7 @@ async def test_each_page_of_computed_values_has_the_same_columns(client, market,
         return [(*fixed, each) for each in values]
 
     market.archive.read_range = read
+    market.feed.states = MarketStates(series=(StoredSeries(id="a", symbol="SPY"),), read_at=1.0)
     answer = await client.get(f"/api/v1/{path}/SPY?format=csv")
     header = answer.text.splitlines()[0].split(",")
     assert tuple(header[-len(names) - ("new" in header) :][: len(names)]) == names
