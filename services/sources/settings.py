@@ -23,7 +23,7 @@ from marketswarm.net.addresses import require_encrypted_url
 from marketswarm.settings import list_variables
 from marketswarm.settings.programs import MonitorSettings
 from marketswarm.text import format_names
-from marketswarm.truth import Service, Truth
+from marketswarm.truth import Truth
 from marketswarm.truth.errors import Place, find_nearest
 from marketswarm.truth.schedule import ScheduleError, parse_schedule
 from services.market.fields import SYMBOL
@@ -37,6 +37,7 @@ from services.market.sessions import (
     find_default_session,
     get_session,
 )
+from services.market.universe import list_entry_symbols
 from services.sources.limits import LimitSettings
 
 CATALOG: Final = Path(__file__).with_name("catalog")
@@ -299,6 +300,8 @@ class WorkSettings(ServiceConfig):
     `{"massive": {"per_minute": 100}}`."""
     replay: ReplaySettings | None = None
     """A recording that is played under names of its own. Default: none."""
+    disabled: Annotated[tuple[Symbol, ...], Field(max_length=MAX_SERIES)] = ()
+    """The symbols that are not loaded, whatever series name them. Example: `["LTC/USD"]`."""
 
 
 def _explain_unknown(source: str, known: Collection[str]) -> str:
@@ -370,26 +373,28 @@ class SourcesSettings(ServiceConfig):
         return self
 
     def find_warnings(self) -> Iterator[tuple[Place, str]]:
-        """Yield warnings: a very long stream, a source that does not serve a symbol, an unknown session."""
+        """Yield warnings: a very long stream, a source that does not serve a symbol, an unknown session.
+
+        So is a disabled symbol that no series has.
+        """
+        loaded = {symbol for entry in self.endpoints for symbol in entry.all_symbols}
+        if unknown := [symbol for symbol in self.settings.disabled if symbol not in loaded]:
+            yield ("settings", "disabled"), f"no series has {format_names(unknown)}"
         yield from self._find_long_streams()
         yield from self._find_unserved()
         yield from self._find_unknown_sessions()
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
-        """Yield a warning for symbols that only this section or that of `bars` names, and for old minutes."""
+        """Yield a warning for symbols that only the section of `bars` names, and for old minutes."""
         own, bars = truth.services.get("sources"), truth.services.get("bars")
         if own is None or bars is None:
             return
         stream = point_like(own.access_points.publish_to, MARKET, MARKET_BARS)
         if point_like(bars.access_points.subscribe_to, MARKET, MARKET_BARS) != stream:
             return
-        taken, brought = dict.fromkeys(_list_taken_symbols(bars)), set[str]()
+        brought = set(self.settings.disabled)  # on purpose
         kept_days = bars.settings.get("revise_days", MINUTES_KEPT_DAYS)
         for number, entry in enumerate(self.endpoints):
-            left = [symbol for symbol in entry.all_symbols if symbol not in taken]
-            if entry.kind is RecordKind.BARS and left:
-                why = f"bars does not name {format_names(left)}: no checked bars, and no charts"
-                yield ("endpoints", number), why
             is_minutes = entry.kind is RecordKind.BARS and entry.timeframe == "1m"
             if is_minutes and isinstance(kept_days, int | float) and entry.days >= kept_days:
                 why = f"bars takes minutes of {kept_days:g} days: set its `revise_days` above {entry.days:g}"
@@ -404,7 +409,13 @@ class SourcesSettings(ServiceConfig):
             if isinstance(keep, int) and keep > self.work.keep.bars:
                 why = f"{svc} writes to {stream.key}, too, and wants {keep:,} entries kept: set {keep}"
                 yield ("settings", "keep", "bars"), why
-        if missing := [symbol for symbol in taken if symbol not in brought and not writers]:
+        named = dict.fromkeys(
+            symbol
+            for group in bars.endpoints
+            if isinstance(group, dict)
+            for symbol in list_entry_symbols(group)
+        )
+        if missing := [symbol for symbol in named if symbol not in brought and not writers]:
             yield ("endpoints",), f"bars names {format_names(missing)}, and no series here brings their bars"
 
     def _find_unknown_sessions(self) -> Iterator[tuple[Place, str]]:
@@ -440,13 +451,6 @@ class SourcesSettings(ServiceConfig):
                 if next(source.find_endpoints(entry.kind, entry.asset, symbol, timeframe), None) is None:
                     what = f"{entry.kind} of {entry.asset}{timeframe and f' in {timeframe}'}"
                     yield ("endpoints", number, "from", at), f"{name} does not serve {symbol}: {what}"
-
-
-def _list_taken_symbols(bars: Service) -> list[str]:
-    """Read the symbols in the section of bars, which is not checked here."""
-    groups = [group.get("symbols") for group in bars.endpoints if isinstance(group, dict)]
-    symbols = (symbol for group in groups if isinstance(group, list) for symbol in group)
-    return [symbol for symbol in symbols if isinstance(symbol, str) and SYMBOL.fullmatch(symbol)]
 
 
 def is_stream_of_massive(source: str, kind: RecordKind, timeframe: str, asset: AssetClass) -> bool:

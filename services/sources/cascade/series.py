@@ -122,12 +122,14 @@ class Series:
 
 
 def list_series(settings: SourcesSettings) -> tuple[Series, ...]:
-    """Return the series that the truth names, in its order."""
-    found = []
+    """Return the series that the truth names, in its order, without those of disabled symbols."""
+    found, disabled = [], set(settings.settings.disabled)
     for entry in settings.endpoints:
         is_observed = entry.kind is RecordKind.OBSERVATIONS
         age_sec = OBSERVATION_AGE_SEC if is_observed else settings.settings.gate.fresh_sec
         for symbol in entry.all_symbols:
+            if symbol in disabled:
+                continue
             series = Series(
                 symbol,
                 entry.kind,

@@ -1,5 +1,6 @@
 """`marketswarm source …` as a user runs it, at a stand-in that answers as Kraken and FRED document it."""
 
+import json
 import time
 
 import orjson
@@ -160,3 +161,34 @@ def test_a_source_that_no_series_names_is_refused_with_the_nearest_name():
     assert select_status(view, "okx", None)["series"] == [series]
     with pytest.raises(Mistake, match=r"no series names krakn; did you mean kraken\?"):
         select_status(view, "krakn", None)
+
+
+def test_symbols_are_listed_added_and_disabled_in_the_truth_file(shell, tmp_path):
+    truth = tmp_path / "truth.json"
+    crypto = {"symbols": ["BTC/USD"], "asset": "crypto", "from": ["kraken"]}
+    truth.write_text(json.dumps({"services": {"sources": {"endpoints": [crypto]}}}, indent=2))
+    refused = shell("symbol", "add", "ETH/USD", "--yes")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "marketswarm: ETH/USD is a pair: say --asset crypto, forex or commodities\n",
+    )
+    refused = shell("symbol", "add", "BTC/MOON", "--like", "BTC/USD", "--timeframe", "1d")
+    assert (refused.returncode, refused.stderr.count("say --from, too")) == (2, 1)
+    added = shell("symbol", "add", "ETH/USD", "--asset", "crypto", "--yes")
+    assert added.returncode == 0, added.stderr
+    assert '"ETH/USD"' in added.stdout
+    assert shell("symbol", "disable", "BTC/USD", "--yes").returncode == 0
+    listed = orjson.loads(shell("symbol", "list", "--truth", "truth.json", "--json").stdout)
+    shown = {"asset": "crypto", "group": None, "series": ["1m"], "from": ["kraken"]}
+    assert listed == [
+        {"symbol": "BTC/USD", **shown, "disabled": True},
+        {"symbol": "ETH/USD", **shown, "disabled": False},
+    ]
+
+
+def test_a_symbol_that_no_source_of_its_model_serves_is_refused_with_sources_that_do(shell, tmp_path):
+    entry = {"symbol": "GDP", "asset": "crypto", "from": ["binance_us"]}
+    (tmp_path / "truth.json").write_text(json.dumps({"services": {"sources": {"endpoints": [entry]}}}))
+    refused = shell("symbol", "add", "US.CPI", "--like", "GDP", "--yes")
+    assert refused.returncode == 2
+    assert "binance_us: not known to have bars of 1m of US.CPI" in refused.stderr

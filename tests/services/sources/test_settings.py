@@ -8,6 +8,7 @@ from marketswarm.exit import Exit
 from marketswarm.settings import read_settings
 from marketswarm.truth import Heartbeat, Service, parse_truth
 from services.market.records import AssetClass, RecordKind
+from services.sources.cascade.series import list_series
 from services.sources.settings import (
     SourcesEnvironment,
     SourcesSettings,
@@ -209,10 +210,11 @@ def test_a_session_that_no_calendar_has_is_a_warning():
 def warn():
     """The warnings of a truth with these symbols of sources and of bars, and the points of other services."""
 
-    def list_of(ours, theirs, kind="bars", subscribe_to=(), entry=(), **others):
+    def list_of(ours, theirs, kind="bars", subscribe_to=(), *, entry=(), settings=(), **others):
         sources = {
             "access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]},
             "endpoints": [{"symbols": ours, "kind": kind, "from": ["yahoo"], **dict(entry)}],
+            "settings": dict(settings),
         }
         bars = {"access_points": {"subscribe_to": list(subscribe_to)}, "endpoints": theirs}
         document = {"services": {"sources": sources, "bars": bars, **others}}
@@ -223,15 +225,23 @@ def warn():
     return list_of
 
 
-def test_a_symbol_that_only_one_of_sources_and_bars_names_is_a_warning(warn):
-    assert warn(["SPY", "QQQ"], [{"symbols": ["SPY", "QQQ"]}]) == []
-    assert warn(["SPY", "NVDA"], [{"symbols": ["SPY"]}]) == [
-        "services.sources.endpoints[0]: bars does not name NVDA: no checked bars, and no charts"
-    ]
+def test_a_symbol_that_only_bars_names_is_a_warning_and_one_that_only_sources_names_is_taken(warn):
+    assert warn(["SPY", "QQQ"], []) == warn(["SPY", "QQQ"], [{"symbols": ["SPY"]}]) == []
     assert warn(["SPY"], [{"symbols": ["SPY", "IBM"]}]) == [
         "services.sources.endpoints: bars names IBM, and no series here brings their bars"
     ]
     assert warn(["SPY"], [{"symbols": ["SPY"], "quotes": True}], kind="quotes") == []
+
+
+def test_a_disabled_symbol_is_not_loaded_and_named_in_vain_nowhere(warn):
+    entry = {"symbols": ["SPY", "QQQ"], "from": ["yahoo"]}
+    config = SourcesSettings.model_validate({"endpoints": [entry], "settings": {"disabled": ["QQQ", "IBM"]}})
+    assert [each.symbol for each in list_series(config)] == ["SPY"]
+    assert [str(each) for each in list_warnings(config, "sources")] == [
+        "services.sources.settings.disabled: no series has IBM"
+    ]
+    named = [{"symbols": ["SPY", "QQQ"]}]
+    assert warn(["SPY", "QQQ"], named, settings={"disabled": ["QQQ"]}) == []
 
 
 def test_a_first_load_of_more_minutes_than_bars_takes_is_a_warning(warn):
