@@ -243,7 +243,10 @@ def test_features_of_each_day_are_published_once_and_again_when_a_day_is_correct
 
     def is_right():
         dated = {
-            symbol: [DailyBar(datetime.fromtimestamp(bar.start_ms / 1000, UTC).date(), bar) for bar in bars]
+            symbol: [
+                DailyBar(datetime.fromtimestamp(bar.start_ms / 1000, UTC).date(), bar.start_ms + DAY_MS, bar)
+                for bar in bars
+            ]
             for symbol, bars in history.items()
         }
         expected = compute_features(dated, dict.fromkeys(SYMBOLS, AssetClass.CRYPTO), "BTC/USD")
