@@ -13,7 +13,7 @@ from services.market.fields import SYMBOL
 from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, Timeframe
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
 
-MAX_SYMBOLS: Final = 5000
+MAX_SYMBOLS: Final = 10_000
 OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
 """The streams of results, by our own names."""
 
