@@ -16,7 +16,7 @@ from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, T
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
 from services.market.universe import LoadedSymbol, list_loaded_symbols
 
-MAX_SYMBOLS: Final = 5000
+MAX_SYMBOLS: Final = 10_000
 DAY_SHARE: Final = 0.25
 OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
 """The streams of results, by our own names."""

@@ -46,7 +46,7 @@ MASSIVE: Final = "massive"
 """The source whose minutes of stocks come over massive's own stream."""
 STREAM_SUFFIX: Final = "_stream"
 """Behind the name of a source: what SOURCES_BASE_URLS calls its stream."""
-MAX_SERIES: Final = 5_000
+MAX_SERIES: Final = 20_000
 DAY_SEC: Final = 86_400.0
 
 HISTORY_DAYS: Final[Mapping[str, float]] = {"1m": 5, "5m": 20, "15m": 40, "1h": 60, "4h": 180, "1d": 730}
@@ -256,7 +256,7 @@ class GateSettings(ServiceConfig):
 class KeepSettings(ServiceConfig):
     """`settings.keep`: about how many entries each stream keeps; more if the first loads need it."""
 
-    bars: Annotated[int, Field(ge=1000, le=10_000_000)] = 200_000
+    bars: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
     """The entries of `market:bars`. Example: `1000000`."""
     quotes: Annotated[int, Field(ge=1000, le=10_000_000)] = 100_000
     """The entries of `market:quotes`. Example: `50000`."""
@@ -348,9 +348,9 @@ class SourcesSettings(ServiceConfig):
         seen: dict[tuple[str, RecordKind, str], int] = {}
         for number, entry in enumerate(self.endpoints):
             timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
-            for symbol in entry.all_symbols:
+            for symbol, times in Counter(entry.all_symbols).items():
                 first = seen.setdefault((symbol, entry.kind, timeframe), number)
-                if first != number or entry.all_symbols.count(symbol) > 1:
+                if first != number or times > 1:
                     raise ValueError(
                         f"endpoints[{number}]: {symbol} is a series of endpoints[{first}] already"
                     )

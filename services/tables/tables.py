@@ -22,6 +22,7 @@ from marketswarm.keys import (
     MEDIC_EVIDENCE,
     MEDIC_INCIDENTS,
 )
+from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.fields import MAX_AHEAD_MS, EntryError, Fields
 from services.tables import rows
 from services.tables.rows import ColumnType, Row, RowMaker, SymbolRow
@@ -211,6 +212,8 @@ STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
 }
 """What the entries of each stream become, by the stream's own key."""
 TABLES: Final = (*(table for table, _ in STREAMS.values()), SYMBOL_TABLE)
+VALUE_NAMES: Final = {"indicators": INDICATOR_NAMES, "features": FEATURE_NAMES}
+"""By table, the names in its column of JSON that have columns of their own in files and Arrow streams."""
 
 
 def make_row(

@@ -74,6 +74,19 @@ def test_an_export_of_an_unknown_symbol_is_refused_with_the_nearest_name(run, ar
     assert run("export", "bars", "--to", "files", "--symbol", "SPY").returncode == 0, "it has no bars yet"
 
 
+def test_a_person_exports_a_file_for_each_day(run, archive_url, tmp_path):
+    times = ("2026-10-26T12:00Z", "2026-10-26T23:59Z", "2026-10-28T00:00Z")
+    rows = ", ".join(f"('SPY', '1m', '{at}', 1, 2, 0.5, 1.5, true, 0, 'x', true)" for at in times)
+    names = "symbol, timeframe, start, open, high, low, close, final, rev, source, replay"
+    query(archive_url, f"INSERT INTO bars ({names}) VALUES {rows}")  # noqa: S608 - our own
+    done = run("export", "bars", "--to", "files", "--by", "day")
+    assert "3 rows of bars in 2 files" in done.stdout, done.stderr
+    files = sorted((tmp_path / "files").iterdir())
+    assert [file.name for file in files] == ["bars-2026-10-26.parquet", "bars-2026-10-28.parquet"]
+    assert [f"{at:%Y-%m-%dT%H:%MZ}" for at in pl.read_parquet(files)["start"]] == list(times)
+    assert run("export", "bars", "--to", "files", "--by", "hour").returncode != 0
+
+
 def test_an_export_to_a_place_that_can_not_be_written_is_an_error_with_its_path(run, archive_url, tmp_path):
     query(
         archive_url,

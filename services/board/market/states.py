@@ -17,7 +17,7 @@ from services.market.fields import MAX_MS, MIN_MS, SYMBOL
 from services.market.records import TIMEFRAMES
 
 MAX_DIGITS: Final = 15
-MAX_STATES: Final = 10_000
+MAX_STATES: Final = 20_000
 MAX_STATE_BYTES: Final = 64 * 1024
 OBSERVATIONS: Final = "observations"  # the kind of economic series, which have a page of their own
 BREAKER_FIELDS: Final = ("failures", "opened", "open_ms", "paused")
