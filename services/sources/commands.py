@@ -96,9 +96,9 @@ def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
     output.print_line(f"  limits: {limits}{'' if source is of_file else ', by the truth'}")
     for endpoint_name, endpoint in source.serves.items():
         assets, timeframes = ", ".join(endpoint.assets), ", ".join(endpoint.timeframes)
-        output.print_line(
-            f"  {endpoint_name}: {endpoint.kind} of {assets}{timeframes and f' in {timeframes}'}"
-        )
+        what = f"{endpoint.kind} of {assets}{timeframes and f' in {timeframes}'}"
+        adjusted = f", adjustment {endpoint.adjustment}" if endpoint.adjustment else ""
+        output.print_line(f"  {endpoint_name}: {what}{adjusted}")
 
 
 def try_(

@@ -28,7 +28,7 @@ def refuse(*endpoints, **settings):
     return caught.value.message
 
 
-SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
+SPY = {"symbol": "SPY", "from": ["massive", "tiingo"]}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,10 @@ SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
         ([{**SPY, "timeframe": "7m"}], "endpoints[0].timeframe: must be one of 1m"),
         ([{**SPY, "session": "../etc"}], "endpoints[0].session: must be 24x7"),
         ([SPY, {**SPY, "from": ["tiingo"]}], "endpoints[1]: SPY is a series of endpoints[0] already"),
+        (
+            [{"symbol": "BTC/USD", "asset": "crypto", "kind": "actions", "from": ["yahoo"]}],
+            "endpoints[0].kind: only stocks",
+        ),
         ([{"symbols": ["A", "A"], "from": ["yahoo"]}], "endpoints[0]: A is a series of endpoints[0] already"),
     ],
 )
@@ -101,6 +105,57 @@ def test_a_source_that_does_not_serve_a_series_is_a_warning():
         "services.sources.endpoints[1].from[1]: fred does not serve EUR/USD: bars of forex in 1m",
         "services.sources.endpoints[1].from[2]: kraken does not serve EUR/USD: bars of forex in 1m",
     ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (
+            {"from": ["massive", "yahoo"]},
+            "from[1]: yahoo has prices adjusted for splits, and massive raw prices: one series",
+        ),
+        (
+            {"from": ["tiingo", "alpaca", "stooq"], "timeframe": "1d"},
+            "from[2]: stooq has prices adjusted for splits and dividends, and tiingo raw prices",
+        ),
+        (
+            {"from": ["finnhub", "stooq"], "timeframe": "1d"},
+            "from[1]: stooq has prices adjusted for splits and",
+        ),
+        (
+            {"from": ["yahoo", "fred", "replay", "tiingo"], "timeframe": "1d"},
+            "from[3]: tiingo has raw prices, and yahoo prices",
+        ),
+    ],
+)
+def test_a_cascade_that_mixes_raw_and_adjusted_prices_is_refused_with_its_place(entry, problem):
+    replay = {"file": "day.jsonl.gz"}
+    assert f"services.sources.endpoints[1].{problem}" in refuse(SPY, {"symbol": "X", **entry}, replay=replay)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"from": ["massive", "tiingo", "alpaca"]},
+        {"from": ["finnhub", "tiingo"], "timeframe": "5m"},
+        {"from": ["finnhub", "yahoo"], "timeframe": "1d"},
+        {"symbol": "EUR/USD", "asset": "forex", "from": ["yahoo", "massive"]},
+        {"kind": "quotes", "from": ["yahoo", "tiingo"]},
+        {"from": ["yahoo", "kraken", "replay"]},
+    ],
+)
+def test_a_cascade_of_prices_of_one_kind_is_taken(entry):
+    replay = {"file": "day.jsonl.gz"}
+    require_config(SourcesSettings, "sources", section({"symbol": "X", **entry}, replay=replay))
+
+
+def test_a_stock_whose_days_are_adjusted_and_its_minutes_are_not_is_a_warning():
+    days = {"symbols": ["QQQ", "SPY"], "timeframe": "1d", "from": ["yahoo"]}
+    others = {"symbol": "IWM", "timeframe": "1d", "from": ["yahoo"]}
+    config = require_config(SourcesSettings, "sources", section(SPY, days, others))
+    (warning,) = [str(each) for each in list_warnings(config, "sources")]
+    assert warning.startswith("services.sources.endpoints[1].from: prices adjusted for splits of SPY, and")
+    assert "in endpoints[0]: after a split bars" in warning
 
 
 def test_massive_stands_for_its_stream_for_minutes_of_stocks_alone():
@@ -159,6 +214,7 @@ def test_a_place_where_no_key_may_go_is_refused_and_not_repeated(monkeypatch, va
         ({"timeframe": "4h", "asset": "crypto"}, 1080, 1090),
         ({"kind": "observations", "asset": "economic"}, 3650, 3660),
         ({"kind": "quotes"}, 1, 1),
+        ({"kind": "actions"}, 100, 300),
     ],
 )
 def test_how_much_a_first_load_brings_is_known_before(entry, least, most):
@@ -231,6 +287,9 @@ def test_a_symbol_that_only_bars_names_is_a_warning_and_one_that_only_sources_na
         "services.sources.endpoints: bars names IBM, and no series here brings their bars"
     ]
     assert warn(["SPY"], [{"symbols": ["SPY"], "quotes": True}], kind="quotes") == []
+    assert warn(["SPY"], [{"symbols": ["SPY"]}], kind="actions") == [
+        "services.sources.endpoints: bars names SPY, and no series here brings their bars"
+    ]
 
 
 def test_a_disabled_symbol_is_not_loaded_and_named_in_vain_nowhere(warn):
