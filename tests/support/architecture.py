@@ -298,13 +298,11 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
     if layer is None:
         yield 1, f"{part} is in no layer: give it one in tests/architecture.py"
         return
-    folder = next((each for each in THINKING_FOLDERS if within(module.name, each)), None)
-    if folder is not None:
+    if folder := next((each for each in THINKING_FOLDERS if within(module.name, each)), None):
         layer = "thinks"
+        yield from leaves_folder(module, folder)
     for line, name in imports(module):
         target = part_of(name)
-        if folder is not None and target is not None and not within(name, folder):
-            yield line, f"imports {name}: {folder} imports nothing of ours but itself"
         if is_of_command_line(module) and (target == "marketswarm.cli" or within(name, "typer")):
             continue
         if thinks_above and target in THINKS_ABOVE[: THINKS_ABOVE.index(part)]:
@@ -319,6 +317,13 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
             for line, what in calls(module)
             if what == "print"
         )
+
+
+def leaves_folder(module: Module, folder: str) -> Iterator[tuple[int, str]]:
+    """Yield the imports of ours from outside of a folder that thinks."""
+    for line, name in imports(module):
+        if part_of(name) is not None and not within(name, folder):
+            yield line, f"imports {name}: {folder} imports nothing of ours but itself"
 
 
 def is_of_command_line(module: Module) -> bool:

@@ -52,8 +52,9 @@ class NameDirectory:
         found = dict(await self._archived.find("", self._read_archived))
         for name, one in self.list_named().items():
             past = found.get(name, one)
-            seen = {"first_seen": past.first_seen, "last_seen": past.last_seen, "replay": past.replay}
-            found[name] = replace(one, **seen)
+            found[name] = replace(
+                one, first_seen=past.first_seen, last_seen=past.last_seen, replay=past.replay
+            )
         return found
 
     async def require_symbols(self, symbols: Collection[str]) -> None:
