@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
 from marketswarm.truth import Service, Truth
-from services.market.fields import SYMBOL
 from services.market.records import AssetClass, RecordKind
+from services.market.universe import list_entry_symbols
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,6 @@ def _list_names_of(section: Service) -> Iterator[KnownName]:
     for entry in section.endpoints:
         if isinstance(entry, dict):
             asset, group = str(entry.get("asset", AssetClass.STOCKS)), entry.get("group")
-            symbols = entry.get("symbols") or [entry.get("symbol")]
-            for symbol in symbols if isinstance(symbols, list) else ():
-                if isinstance(symbol, str) and SYMBOL.fullmatch(symbol):
-                    is_series = entry.get("kind") == RecordKind.OBSERVATIONS
-                    yield KnownName(symbol, asset, is_series, group if isinstance(group, str) else None)
+            is_series = entry.get("kind") == RecordKind.OBSERVATIONS
+            for symbol in list_entry_symbols(entry):
+                yield KnownName(symbol, asset, is_series, group if isinstance(group, str) else None)
