@@ -19,7 +19,7 @@ from services.tables.tables import TABLES, VALUE_NAMES
 if TYPE_CHECKING:
     import polars as pl
 
-SYMBOL_TABLES: Final = ("bars", "quotes", "observations", "indicators", "features")
+SYMBOL_TABLES: Final = ("bars", "quotes", "observations", "actions", "indicators", "features")
 """The tables that can be exported."""
 ROWS_AT_ONCE: Final = 5000
 _ROWS_IN_GROUP: Final = 5000
@@ -50,7 +50,7 @@ async def iterate_rows(
     """
     column = ROW_TIMES[table]
     query = (
-        f"SELECT * FROM {table} WHERE {column} >= $1 AND {column} < $2 "  # noqa: S608 - our own names
+        f"SELECT * FROM {table} WHERE {column} >= $1::timestamptz AND {column} < $2::timestamptz "  # noqa: S608 - our own names
         f'AND ($3::text[] IS NULL OR symbol = ANY($3)) ORDER BY {column}, symbol COLLATE "C"'
     )
     async with transaction(connection, readonly=True):
@@ -62,7 +62,8 @@ async def iterate_rows(
 async def read_range(connection: Any, table: str) -> tuple[datetime, datetime] | None:
     """Return the first and the last time; None for an empty table."""
     column = ROW_TIMES[table]
-    first, last = await connection.fetchrow(f"SELECT min({column}), max({column}) FROM {table}")  # noqa: S608 - our own names
+    bounds = f"SELECT min({column})::timestamptz, max({column})::timestamptz FROM {table}"  # noqa: S608 - our own names
+    first, last = await connection.fetchrow(bounds)
     return None if first is None else (first, last)
 
 

@@ -405,9 +405,12 @@ class SourcesSettings(ServiceConfig):
         """Raise ValueError if the sources of one series adjust prices of a stock for other corporate actions.
 
         After the next split one source would have another price for the same day than the one before it.
+        The catalogue is only read for a series of several of its sources.
         """
+        in_catalog = {path.stem for path in CATALOG.glob("*.toml")}
         for number, entry in enumerate(self.endpoints):
-            if entry.kind is RecordKind.BARS and entry.asset is AssetClass.STOCKS and len(entry.sources) > 1:
+            are_several = len(in_catalog.intersection(entry.sources)) > 1
+            if entry.kind is RecordKind.BARS and entry.asset is AssetClass.STOCKS and are_several:
                 found = dict(_list_adjustments(entry))
                 first = next(iter(found), "")
                 for name, each in found.items():

@@ -1,6 +1,7 @@
 """`marketswarm archive …`, as a person types it."""
 
 import json
+from datetime import date
 from types import SimpleNamespace
 
 import polars as pl
@@ -63,6 +64,18 @@ def test_a_person_saves_verifies_restores_and_exports_the_database(run, archive_
     assert pl.read_parquet(tmp_path / "files/bars-2026-10.parquet")["symbol"].to_list() == ["EUR/USD"]
     assert "1 rows" not in run("export", "quotes", "--to", "files").stdout
     assert run("export", "pets", "--to", "files").returncode != 0
+    query(
+        archive_url,
+        "INSERT INTO actions (symbol, ex_day, kind, ratio, withdrawn, source, replay) "
+        "VALUES ('AAPL', '2020-08-31', 'split', 4, false, 'x', false)",
+    )
+    assert "1 rows of actions in 1 files" in run("export", "actions", "--to", "files").stdout
+    assert pl.read_parquet(tmp_path / "files/actions-2020-08.parquet")["ex_day"].to_list() == [
+        date(2020, 8, 31)
+    ]
+    bounds = ("--from", "2020-08-31", "--until", "2020-09-01")
+    assert "1 rows" in run("export", "actions", "--to", "files", *bounds).stdout
+    assert "0 rows" in run("export", "actions", "--to", "files", "--until", "2020-08-31").stdout
 
 
 def test_an_export_of_an_unknown_symbol_is_refused_with_the_nearest_name(run, archive_url, tmp_path):

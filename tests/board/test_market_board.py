@@ -231,6 +231,22 @@ def test_groups_have_prices_with_their_source_and_what_they_are_compared_with(ma
     assert market.get("/api/v1/market/nothing").status_code == 422
 
 
+def _assert_actions_are_served(market):
+    """SPY has two actions on one day and one before; another was withdrawn."""
+    page = market.get("/api/v1/actions/SPY?limit=1").json()
+    values = [(one["ex_day"], one["kind"], one["ratio"], one["amount"]) for one in page["actions"]]
+    assert values == [("2020-08-31", "dividend", None, 0.8), ("2020-08-31", "split", 4.0, None)]
+    older = market.get("/api/v1/actions/SPY", params={"limit": 1, "cursor": page["cursor"]}).json()
+    assert [one["ex_day"] for one in older["actions"]] == ["2020-08-07"]
+    whole = market.get("/api/v1/actions/SPY").json()
+    assert (len(whole["actions"]), whole["cursor"], whole["symbol"]) == (3, None, "SPY")
+    for bounds, count in (("from=2020-08-07&to=2020-08-31", 1), ("from=2020-08-08", 2), ("to=2020-08-07", 0)):
+        assert len(market.get(f"/api/v1/actions/SPY?{bounds}").json()["actions"]) == count, bounds
+    text = market.get("/api/v1/actions/SPY?format=csv").text.splitlines()
+    assert text[0].startswith("ex_day,kind,ratio,amount,new_symbol,source")
+    assert text[1].startswith("2020-08-07,dividend,,0.5,,yahoo,")
+
+
 def test_everything_else_of_the_archive_is_served(market, archive):
     values = market.get("/api/v1/indicators/EUR/USD?timeframe=1h&limit=2").json()["indicators"]
     assert [set(one["values"]) for one in values] == [{"sma_20", "bb_upper", "bb_lower", "rsi_14"}] * 2
@@ -241,6 +257,7 @@ def test_everything_else_of_the_archive_is_served(market, archive):
         archive, "select value from observations where symbol = 'UNRATE' order by start desc limit 1"
     )
     assert market.get("/api/v1/observations/UNRATE?limit=1").json()["observations"][0]["value"] == row[0]
+    _assert_actions_are_served(market)
     pairs = market.get("/api/v1/correlations?symbols=SPY,QQQ,GLD").json()["correlations"]
     assert [(one["a"], one["b"]) for one in pairs] == [("GLD", "QQQ"), ("GLD", "SPY"), ("QQQ", "SPY")]
     names, cursor = [], None

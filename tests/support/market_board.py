@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,6 +150,17 @@ async def seed_archive(url: str, end_ms: int, *, replay: bool = False) -> None:
         day = _moment(end_ms).date()
         rows = [(day, one, other, round(chance.uniform(-0.7, 0.98), 4), 60) for one, other in pairs]
         await connection.copy_records_to_table("correlations", records=rows, columns=CORRELATION_COLUMNS)
+        actions = [
+            ("SPY", date.fromisoformat(day), kind, ratio, amount, None, withdrawn, "yahoo", _moment(end_ms),
+             "ef" * 32, replay, 0)
+            for day, kind, ratio, amount, withdrawn in (
+                ("2020-08-31", "split", 4.0, None, False),
+                ("2020-08-31", "dividend", None, 0.8, False),
+                ("2020-08-07", "dividend", None, 0.5, False),
+                ("2020-08-14", "dividend", None, None, True),
+            )
+        ]  # fmt: skip
+        await connection.copy_records_to_table("actions", records=actions)
         asked = [
             (f"{end_ms - 9000 * n}-0", "yahoo" if n % 3 else "finnhub", "SPY:bars:1m", "SPY", "bars", "1m",
              _moment(end_ms - 9000 * n), 120 + n, "https://example.org/v8/chart/SPY", 200 if n % 3 else 429,

@@ -42,10 +42,12 @@ from services.board.market.query import (
 )
 from services.board.market.states import StoredSeries, StoredSource
 from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable
+from services.market.actions import find_day_ms
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass
-from services.tables.rows import QUOTE_CELLS, Cells, ColumnType, QuoteRow
+from services.tables.rows import ACTION_CELLS, QUOTE_CELLS, Cells, ColumnType, QuoteRow
 from services.tables.tables import (
+    ACTION_TABLE,
     FEATURE_TABLE,
     INDICATOR_TABLE,
     OBSERVATION_TABLE,
@@ -60,6 +62,7 @@ _QUERY: Final = re.compile(rb"(?:timeframe=([0-9a-z]{1,4}))?(?:&?limit=([1-9][0-
 
 Symbol = Annotated[str, Path(max_length=40, description="A symbol, such as SPY or EUR/USD.")]
 QUOTE_COLUMNS: Final = {name: QUOTE_TABLE.types[name] for name in QUOTE_CELLS}
+ACTION_COLUMNS: Final = {name: ACTION_TABLE.types[name] for name in ACTION_CELLS}
 CORRELATIONS: Final = {
     "day": ColumnType.DATE,
     "a": ColumnType.TEXT,
@@ -272,6 +275,11 @@ def find_quote_cursor(rows: Sequence[Cells], query: TableQuery) -> str | None:
     return f"{oldest.at}:{oldest.source}"
 
 
+def find_action_cursor(rows: Sequence[Cells], query: TableQuery) -> str | None:
+    """Return the cursor to the actions of the days before; None if the page is not full."""
+    return str(find_day_ms(date.fromisoformat(rows[0][0]))) if len(rows) >= query.limit else None
+
+
 def _add_symbols(api: APIRouter, market: Market) -> None:
     @api.get("/observations/{series:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_observations(
@@ -284,6 +292,18 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
             await market.names.require_series(name)
         about = {"series": name, "cursor": find_cursor([row[0] for row in rows], params)}
         table = AnswerTable("observations", OBSERVATION_TABLE.answered, rows, about)
+        return send_table(request, make_answer(table, params.format))
+
+    @api.get("/actions/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
+    async def read_actions(symbol: Symbol, request: Request, params: Params) -> Response:
+        """Return the splits, dividends and renames of a stock by the day from which on they count.
+
+        An `amount` is what was paid for a share as it was on the day before, not adjusted for later splits.
+        """
+        name = require_symbol(symbol)
+        rows = await market.archive.read_actions(name, params)
+        about = {"symbol": name, "cursor": find_action_cursor(rows, params)}
+        table = AnswerTable("actions", ACTION_COLUMNS, rows, about)
         return send_table(request, make_answer(table, params.format))
 
     @api.get("/symbols", response_model=TableAnswer, responses=_FORMATS)

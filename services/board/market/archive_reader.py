@@ -18,8 +18,15 @@ from marketswarm import log as logs
 from marketswarm.agent.requests import RequestOutcome
 from marketswarm.web.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
-from services.tables.rows import QUOTE_CELLS, Cells
-from services.tables.tables import BOARD_NAME, DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema
+from services.tables.rows import ACTION_CELLS, QUOTE_CELLS, Cells
+from services.tables.tables import (
+    ACTION_TABLE,
+    BOARD_NAME,
+    DOWNLOAD_TABLE,
+    QUOTE_TABLE,
+    SYMBOL_TABLE,
+    TableSchema,
+)
 
 if TYPE_CHECKING:
     from marketswarm.postgres.pool import ConnectionPool, DatabaseAway
@@ -54,6 +61,12 @@ and ($2::bigint is null or at >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or at < to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or (at, source) < (to_timestamp($4::bigint / 1000.0), $5::text))
 order by at desc, source desc limit $6"""  # noqa: S608 - our own names
+# All of a day: a page that ended within one would lose the others.
+_ACTIONS: Final = f"""
+select {ACTION_TABLE.list_selected(ACTION_CELLS)} from actions where symbol = $1 and not withdrawn
+and ($2::bigint is null or ex_day >= to_timestamp($2::bigint / 1000.0))
+and ($3::bigint is null or ex_day < to_timestamp($3::bigint / 1000.0))
+order by ex_day desc fetch first $4 rows with ties"""  # noqa: S608 - our own names
 _LATEST_QUOTES: Final = f"""
 select {_QUOTE_LIST} from (
   select found.* from unnest($1::text[]) as wanted(symbol)
@@ -221,6 +234,14 @@ class ArchiveReader:
         at_ms, source = parse_quote_cursor(query.cursor)
         bounds = query.from_ms, query.to_ms, at_ms, source, query.limit
         return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]
+
+    async def read_actions(self, symbol: str, query: TableQuery) -> list[Cells]:
+        """Return the actions of a symbol that were not withdrawn, the oldest first, with ACTION_CELLS.
+
+        They are those of the newest days of a query, all of each day, so they may be more than its limit.
+        """
+        rows = await self._fetch(_ACTIONS, symbol, query.from_ms, query.before_ms, query.limit)
+        return sorted(rows)
 
     async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Cells]:
         """Return the latest quote of each symbol that has one, with the cells of QUOTE_CELLS."""

@@ -15,7 +15,7 @@ from services.board.market.live import LiveMarket
 from services.board.market.market import Market
 from services.board.market.pictures import EVENING_MS
 from services.board.market.query import QueryError
-from services.board.market.states import OBSERVATIONS, StoredSeries, list_group, pick_series
+from services.board.market.states import ACTIONS, OBSERVATIONS, StoredSeries, list_group, pick_series
 from services.market.decimals import find_percent, find_precision, round_price, subtract_prices
 from services.market.records import DAY_MS
 from services.tables.rows import Cells, QuoteRow
@@ -246,7 +246,8 @@ def list_groups(states: MarketStates) -> list[str]:
 
     A group of economic series alone is on the page of the economy, unless it has an address.
     """
-    names = {one.label for one in states.series if one.kind != OBSERVATIONS or one.label in GROUPS}
+    shown = (one for one in states.series if one.kind != ACTIONS)
+    names = {one.label for one in shown if one.kind != OBSERVATIONS or one.label in GROUPS}
     known = {name: index for index, name in enumerate(GROUPS)}
     return sorted(names, key=lambda name: (known.get(name, len(known)), name))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from datetime import date
 
 import orjson
 import pytest
@@ -12,13 +13,22 @@ from marketswarm.operator.healing import OutageEvidence
 from marketswarm.packed_log import pack_log
 from services.market.entries import encode_entry
 from services.market.fields import MAX_MS
-from services.market.records import AssetClass, Bar, Observation, Provenance, Quote
+from services.market.records import (
+    ActionKind,
+    AssetClass,
+    Bar,
+    CorporateAction,
+    Observation,
+    Provenance,
+    Quote,
+)
 from services.tables.rows import (
     BAR_CELLS,
     AlertRow,
     EntryError,
     SymbolRow,
     check_bar,
+    make_action_row,
     make_alert_row,
     make_bar_row,
     make_download_row,
@@ -110,6 +120,19 @@ def test_quotes_and_observations_keep_what_their_source_said():
     row, symbol = make_observation_row(ENTRY, raw(encode_entry(found, AssetClass.ECONOMIC, ASKED)))
     assert (row.start, row.value) == (-2_208_988_800_000, 8.25)
     assert symbol.first_seen == symbol.last_seen == row.start
+
+
+def test_an_action_is_a_row_and_one_that_is_withdrawn_has_no_value():
+    split = CorporateAction("AAPL", ActionKind.SPLIT, date(2020, 8, 31), ratio=4.0)
+    fields = raw(encode_entry(split, AssetClass.STOCKS, ASKED))
+    row, symbol = make_action_row(ENTRY, fields)
+    assert row[:7] == ("AAPL", "2020-08-31", "split", 4.0, None, None, False)
+    assert (row.source, row.stream_position, symbol) == ("yahoo", to_stream_position(ENTRY), None)
+    withdrawn, _ = make_action_row(ENTRY, fields | {b"withdrawn": b"1"})
+    assert withdrawn == row._replace(ratio=None, withdrawn=True)
+    for field, value in ((b"ratio", b"0"), (b"amount", b"1"), (b"ex_day", b"soon"), (b"withdrawn", b"2")):
+        with pytest.raises(EntryError, match=field.decode() if field != b"amount" else "kind"):
+            make_action_row(ENTRY, fields | {field: value})
 
 
 def test_indicators_and_features_are_numbers_and_nulls_by_name():
