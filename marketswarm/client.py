@@ -63,7 +63,7 @@ class RequestRefusedError(ClientError):
 
 
 class UnknownSymbolError(RequestRefusedError):
-    """The archive does not have a symbol or a series (404); the message has the nearest that it has."""
+    """There is no such symbol or series (404); the message has the nearest name that there is."""
 
 
 class NotAllowedError(RequestRefusedError):
@@ -208,11 +208,15 @@ class MarketClient:
 def join_known(bars: "pl.DataFrame", features: "pl.DataFrame") -> "pl.DataFrame":
     """Return bars, each beside the newest features of its symbol that were known when it began.
 
-    Features of a day are known a day after its start (KNOWN_AFTER), so those of a bar's own day are never
-    beside it. The columns that both have are those of the bars; `start_features` is the day of the features.
+    Features are known at their `known_at`, and without one a day after the start of their own (KNOWN_AFTER),
+    so those of a bar's own day are never beside it. The columns that both have are those of the bars;
+    `start_features` is the day of the features.
     """
     pl = _import_polars()
-    known = features.with_columns(known_at=pl.col("start").dt.offset_by(KNOWN_AFTER)).sort("known_at")
+    known_at = pl.col("start").dt.offset_by(KNOWN_AFTER)
+    if "known_at" in features.columns:
+        known_at = pl.col("known_at").fill_null(known_at)
+    known = features.with_columns(known_at=known_at).sort("known_at")
     joined = bars.sort("start").join_asof(
         known,
         left_on="start",

@@ -93,6 +93,8 @@ MARKET_BARS: Final = "market:bars"
 """Stream: bars as sources and massive publish them, unchecked."""
 MARKET_QUOTES: Final = "market:quotes"
 MARKET_OBSERVATIONS: Final = "market:observations"
+MARKET_ACTIONS: Final = "market:actions"
+"""Stream: splits, dividends and renames of stocks, and those that a source has withdrawn."""
 MARKET_DOWNLOADS: Final = "market:downloads"
 """Stream: each request to a source: when, for which series, with which result."""
 MARKET_SERIES: Final = "market:series"
@@ -319,7 +321,7 @@ def bar_marks_key(bars: str) -> str:
 
 
 def bars_seen_key(bars: str, symbol: str, day: int) -> str:
-    """Return the key of the bitmap of the minutes of a day (days since 1970) whose bars are on the stream."""
+    """Return the key of which minutes of a day (days since 1970) are on the stream, and of their digests."""
     return f"{bars}:seen:{symbol}:{day}"
 
 

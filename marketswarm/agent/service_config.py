@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -95,6 +95,10 @@ class ServiceConfig(BaseModel):
     def find_truth_warnings(self, _truth: Truth) -> Iterable[tuple[Place, str]]:
         """Yield in the same form what does not fit between this section and those of other services."""
         return ()
+
+    def complete(self, _truth: Truth) -> Self:
+        """Return this config with what it takes over from other sections of a truth; by default unchanged."""
+        return self
 
 
 def require_config(model: type[M], name: str, section: Service) -> M:

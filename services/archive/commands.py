@@ -24,7 +24,8 @@ from marketswarm.exit import Exit, Mistake
 from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.pool import open_connection
 from marketswarm.settings import read_settings
-from marketswarm.text import describe_url
+from marketswarm.text import describe_url, escape_text
+from marketswarm.truth import suggest_name
 from services.archive.backup import Backup, BackupError, make_backup
 from services.archive.export import (
     SYMBOL_TABLES,
@@ -209,6 +210,7 @@ async def _export_all(
 ) -> list[ExportedFile]:
     """Export the rows from the first day on and before the second one; None sets no bound."""
     async with open_connection(url, _EXPORT_SEC) as connection:
+        await _require_known(connection, table, symbols)
         found = await read_range(connection, table)
         if found is None:
             return []
@@ -216,6 +218,16 @@ async def _export_all(
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
         return [each async for each in export_table(connection, table, folder, (first, end), symbols, by=by)]
+
+
+async def _require_known(connection: Any, table: str, symbols: Sequence[str]) -> None:
+    """Raise Mistake for a symbol that neither the table nor the archive's list of symbols has."""
+    known = [row[0] for row in await connection.fetch("SELECT symbol FROM symbols ORDER BY symbol")]
+    has_rows = f"SELECT EXISTS (SELECT FROM {table} WHERE symbol = $1)"  # noqa: S608 - our own names
+    for symbol in symbols:
+        if symbol not in known and not await connection.fetchval(has_rows, symbol):
+            hint = suggest_name(symbol, known, "there are")
+            raise Mistake(f"the archive has no symbol {escape_text(symbol)[:60]}; {hint}")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -34,6 +34,7 @@ from services.board.fleet.visibility import is_public_path
 from services.board.market.api import find_kept_chart, make_market_api
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.market import Market
+from services.board.market.names import UnknownNameError
 from services.board.market.query import QueryError
 from services.board.market.site import make_market_site
 from services.board.pings.key_pages import make_key_pages
@@ -199,6 +200,7 @@ def add_errors(app: FastAPI, templates: Templates) -> None:
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(SessionOver, answer_over)
     explain(QueryError, 422, {})
+    explain(UnknownNameError, 404, {})
     explain(DatabaseAwayError, 503, {"Retry-After": "5"})
     explain(NotReady, 503, {"Retry-After": "1"})
 

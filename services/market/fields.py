@@ -21,6 +21,8 @@ MAX_MS: Final = 4_102_444_800_000
 """The year 2100, in epoch milliseconds: each record is earlier."""
 MIN_MS: Final = -5_364_662_400_000
 """The year 1800: some economic series are that old."""
+TRADED_SINCE_MS: Final = 631_152_000_000
+"""The year 1990: each quote, and each bar shorter than a day, is later. A time in seconds is one of 1970."""
 MAX_AHEAD_MS: Final = DAY_MS
 """How far ahead of a reader's clock a record may be."""
 MAX_NUMBER: Final = 1e18
@@ -83,18 +85,38 @@ def read_time(fields: Fields, name: bytes) -> int:
     return int(value)
 
 
+def read_trading_time(fields: Fields, name: bytes) -> int:
+    """Return the time of a quote, or of a bar shorter than a day: of 1990 or later."""
+    at_ms = read_time(fields, name)
+    if at_ms < TRADED_SINCE_MS:
+        raise EntryError(f"{name.decode()}: before 1990, or not in milliseconds")
+    return at_ms
+
+
 def read_day(fields: Fields, start_ms: int) -> str | None:
     """Return the trading day, such as `2026-01-05`, of an entry that begins at `start_ms`."""
     value = fields.get(b"day")
     if value is None:
         return None
-    try:
-        day = date.fromisoformat(value.decode()) if _DAY.fullmatch(value) else None
-    except ValueError:
-        day = None
+    day = _parse_day(value)
     if day is None or abs(day - date.fromordinal(_EPOCH_DAY + start_ms // DAY_MS)) > MAX_DAY_SHIFT:
         raise EntryError("day: no date, or not that of its start")
     return value.decode()
+
+
+def require_day(fields: Fields, name: bytes) -> date:
+    """Return a date of the years in which a record may be: `2026-01-05`."""
+    day = _parse_day(fields.get(name, b""))
+    if day is None or not MIN_MS <= (day.toordinal() - _EPOCH_DAY) * DAY_MS < MAX_MS:
+        raise EntryError(f"{name.decode()}: no date of these centuries")
+    return day
+
+
+def _parse_day(value: bytes) -> date | None:
+    try:
+        return date.fromisoformat(value.decode()) if _DAY.fullmatch(value) else None
+    except ValueError:
+        return None
 
 
 def read_flag(fields: Fields, name: bytes) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isfinite
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 from marketswarm.pages import split_pages
 from services.market.documents import load_json
@@ -64,13 +64,26 @@ class Request:
     params: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadBar:
+    """Hold what is known of a bar of a wanted symbol that makes no sense: its start, or None."""
+
+    symbol: str
+    start_ms: int | None
+
+
 @dataclass(slots=True)
 class FrameContent:
-    """The content of one frame; `confirmed` are symbols whose bars the server sends from now on."""
+    """The content of one frame.
+
+    `confirmed` are symbols whose bars the server sends from now on, `unread` the bars that could not be read,
+    and are to be requested.
+    """
 
     requests: list[Request] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
+    unread: list[UnreadBar] = field(default_factory=list)
     end_reason: str | None = None
 
 
@@ -154,18 +167,27 @@ class ProtocolMachine:
                 self._confirm(channel.strip().removeprefix(CHANNEL), content)
 
     def _add_bar(self, event: Mapping[str, Any], now_ms: float, content: FrameContent) -> None:
-        """Add the bar of an event to the content, if it is valid and wanted; it also confirms its symbol."""
-        bar = make_bar(event.get("sym"), event.get("s"), event)
+        """Add the bar of an event to the content if it is valid, and else to `unread`; confirm its symbol.
+
+        Nothing is added of a symbol that is not wanted.
+        """
+        sym, start = event.get("sym"), event.get("s")
+        bar = make_bar(sym, start, event)
+        is_plausible = _is_start(start) and (
+            now_ms - 1000 * MAX_AGE_SEC <= start <= now_ms + MAX_AHEAD_MS - MINUTE_MS
+        )
         if self.state is not ConnectionState.STREAMING:
             self.anomalies["unexpected"] += 1
-        elif bar is None:
+        elif not isinstance(sym, str) or not SYMBOL.fullmatch(sym):
             self.anomalies["malformed"] += 1
-        elif self.wanted is not None and bar.symbol not in self.wanted:
+        elif self.wanted is not None and sym not in self.wanted:
             self.anomalies["stranger"] += 1
-        elif not now_ms - 1000 * MAX_AGE_SEC <= bar.start_ms <= now_ms + MAX_AHEAD_MS - MINUTE_MS:
-            self.anomalies["implausible"] += 1
+        elif bar is None or not is_plausible:
+            self.anomalies["malformed" if bar is None else "implausible"] += 1
+            self._confirm(sym, content)
+            content.unread.append(UnreadBar(sym, start if is_plausible else None))
         else:
-            self._confirm(bar.symbol, content)
+            self._confirm(sym, content)
             content.bars.append(bar)
 
     def _confirm(self, sym: str, content: FrameContent) -> None:
@@ -193,10 +215,14 @@ def make_bar(sym: Any, start: Any, values: Mapping[str, Any]) -> Bar | None:
     prices = [_parse_number(values.get(name)) for name in "ohlcv"]
     if not isinstance(sym, str) or not SYMBOL.fullmatch(sym) or None in prices:
         return None
-    if not isinstance(start, int) or not 0 < start < 1 << 48 or start % MINUTE_MS:
+    if not _is_start(start):
         return None
     first, high, low, close, volume = (price or 0.0 for price in prices)
     return Bar(sym, "1m", start, first, high, low, close, volume, _parse_number(values.get("vw")))
+
+
+def _is_start(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 < value < 1 << 48 and value % MINUTE_MS == 0
 
 
 def _parse_number(value: Any) -> float | None:

@@ -16,13 +16,19 @@ from marketswarm.bus.circuit_breaker import BreakerState, CircuitBreaker
 from marketswarm.bus.stored_values import parse_epoch, parse_object
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
+from marketswarm.cli.edit import carry_out_edit
+from marketswarm.cli.entry_options import ChangeOptions
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.local_time import format_moment
-from marketswarm.cli.options import Data, Json, argument, option, time_option
+from marketswarm.cli.options import Data, Json, OptionGroup, argument, option, time_option
+from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Exit, Mistake
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
+from marketswarm.text import escape_text
 from marketswarm.truth import suggest_name
-from services.market.records import RecordKind
+from marketswarm.truth.document_edit import EditError
+from services.market.records import AssetClass, RecordKind
+from services.sources import symbol_edit
 from services.sources.access.keys import read_keys
 from services.sources.access.trial import (
     Trial,
@@ -34,14 +40,17 @@ from services.sources.access.trial import (
 from services.sources.cascade.state import SeriesStatus
 from services.sources.catalog.files import CatalogError, load_source, shipped_catalog
 from services.sources.catalog.request import ApiKey
-from services.sources.catalog.source import Auth, AuthPlace, MarketSource
+from services.sources.catalog.source import PAIR, Auth, AuthPlace, MarketSource
 from services.sources.limits import LimitSettings
-from services.sources.settings import SourcesSettings, require_safe_urls
+from services.sources.settings import SeriesEntry, SourcesSettings, require_safe_urls
+from services.sources.symbol_edit import NewSymbol
 
 SERVICE: Final = "sources"
 DID_NOT_FIT: Final = 1
 """The exit code when an answer is not all that the source's file says."""
 
+How = Annotated[ChangeOptions, OptionGroup.of(ChangeOptions)]
+SymbolName = Annotated[str, argument("SYMBOL", "SPY, EUR/USD, BTC/USDT, US.CPI.")]
 Name = Annotated[str, argument("NAME", "A source of `marketswarm source list`, or a TOML file of yours.")]
 
 
@@ -87,9 +96,9 @@ def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
     output.print_line(f"  limits: {limits}{'' if source is of_file else ', by the truth'}")
     for endpoint_name, endpoint in source.serves.items():
         assets, timeframes = ", ".join(endpoint.assets), ", ".join(endpoint.timeframes)
-        output.print_line(
-            f"  {endpoint_name}: {endpoint.kind} of {assets}{timeframes and f' in {timeframes}'}"
-        )
+        what = f"{endpoint.kind} of {assets}{timeframes and f' in {timeframes}'}"
+        adjusted = f", adjustment {endpoint.adjustment}" if endpoint.adjustment else ""
+        output.print_line(f"  {endpoint_name}: {what}{adjusted}")
 
 
 def try_(
@@ -180,7 +189,7 @@ def status(
     now = time.time()
     view = ask_fleet(data, lambda fleet: _read_status(fleet, now))
     is_empty = not view["series"]
-    view = _select_status(view, source, now if late else None)
+    view = select_status(view, source, now if late else None)
     if as_json:
         output.print_json(view)
     elif is_empty:
@@ -189,6 +198,138 @@ def status(
         _show_sources(view["sources"], now)
         output.print_line("")
         _show_series(view["series"], now)
+
+
+# -- the symbols that are loaded
+
+
+def add(
+    symbol: SymbolName,
+    *,
+    asset: Annotated[
+        AssetClass | None,
+        option("--asset", "CLASS", "stocks, which it is by default, crypto, forex, commodities, …"),
+    ] = None,
+    like: Annotated[
+        str | None, option("--like", "SYMBOL", "Load it as this one; else as the first of its class.")
+    ] = None,
+    sources: Annotated[
+        list[str] | None, option("--from", "NAME", "A source that may serve it, the best first; repeatable.")
+    ] = None,
+    timeframe: Annotated[str | None, option("--timeframe", "1m", "With --from: of its bars.")] = None,
+    every_sec: Annotated[
+        float | None, time_option("--every", "60s", "With --from: how often it is loaded.")
+    ] = None,
+    group: Annotated[
+        str | None, option("--group", "NAME", "With --from: the symbols that the board shows together.")
+    ] = None,
+    how: How,
+) -> None:
+    """Add a symbol to the truth: `sources` loads it, and `bars` makes bars of it.
+
+    Shows what changes, asks, and seeds it. Ends with 1 if it was not confirmed.
+    """
+    if asset is None and like is None and PAIR.fullmatch(symbol):
+        raise Mistake(f"{symbol} is a pair: say --asset crypto, forex or commodities")
+    new = NewSymbol(
+        symbol=symbol,
+        asset=asset or AssetClass.STOCKS,
+        like=like,
+        sources=tuple(sources or ()),
+        timeframe=timeframe,
+        every_sec=every_sec,
+        group=group,
+    )
+    carry_out_edit(symbol, lambda text: _add_served(text, new), how)
+
+
+def disable(symbol: SymbolName, how: How) -> None:
+    """Have a symbol not loaded any more, until `symbol enable`; what is stored of it stays.
+
+    Shows what changes, asks, and seeds it. Ends with 1 if it was not confirmed.
+    """
+    carry_out_edit(symbol, lambda text: symbol_edit.disable_symbol(text, symbol), how)
+
+
+def enable(symbol: SymbolName, how: How) -> None:
+    """Have a symbol that was disabled loaded again.
+
+    Shows what changes, asks, and seeds it. Ends with 1 if it was not confirmed.
+    """
+    carry_out_edit(symbol, lambda text: symbol_edit.enable_symbol(text, symbol), how)
+
+
+def list_symbols(
+    truth: Annotated[
+        Path | None, option("--truth", "FILE", "Those of this truth; by default of the one in force.")
+    ] = None,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """List the symbols that the truth names: what is loaded of each, from where, and which are disabled."""
+
+    async def read(fleet: FleetView) -> SourcesSettings:
+        return require_config(SourcesSettings, SERVICE, fleet.require_section(SERVICE))
+
+    if truth is None:
+        config = ask_fleet(data, read)
+    else:
+        section = read_valid_truth(truth).services.get(SERVICE)
+        if section is None:
+            raise Mistake(f"{truth} has no section for {SERVICE}")
+        config = require_config(SourcesSettings, SERVICE, section)
+    tables.show(
+        _list_by_symbol(config),
+        {
+            "symbol": lambda each: str(each["symbol"]),
+            "of": lambda each: str(each["asset"]),
+            "group": lambda each: str(each["group"] or "-"),
+            "loads": lambda each: ", ".join(each["series"]),
+            "from": lambda each: ", ".join(each["from"]),
+            "": lambda each: "disabled" if each["disabled"] else "",
+        },
+        as_json=as_json,
+        empty="the truth names no symbol yet: `marketswarm symbol add`",
+    )
+
+
+def _list_by_symbol(config: SourcesSettings) -> list[dict[str, Any]]:
+    by_symbol: dict[str, list[SeriesEntry]] = {}
+    for entry in config.endpoints:
+        for symbol in entry.all_symbols:
+            by_symbol.setdefault(symbol, []).append(entry)
+    return [
+        {
+            "symbol": symbol,
+            "asset": entries[0].asset.value,
+            "group": entries[0].group,
+            "series": [
+                each.timeframe if each.kind is RecordKind.BARS else each.kind.value for each in entries
+            ],
+            "from": list(dict.fromkeys(source for each in entries for source in each.sources)),
+            "disabled": symbol in config.settings.disabled,
+        }
+        for symbol, entries in by_symbol.items()
+    ]
+
+
+def _add_served(text: str, new: NewSymbol) -> str:
+    """Return the text with one more symbol; raise EditError if no source that it gets has its series."""
+    if new.sources or new.symbol in text:
+        return symbol_edit.add_symbol(text, new)
+    catalog = shipped_catalog()
+    for each in symbol_edit.list_models(text, new):
+        entry = SeriesEntry.model_validate(each)
+        timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
+        question = (entry.kind, entry.asset, new.symbol, timeframe)
+        known = [catalog[name] for name in entry.sources if name in catalog]
+        if not any(any(source.find_endpoints(*question)) for source in known):
+            serving = [each for each in catalog.values() if any(each.find_endpoints(*question))]
+            serving.sort(key=lambda source: bool(source.auth.env) and not source.auth.optional)
+            what = f"{entry.kind}{timeframe and f' of {timeframe}'} of {new.symbol}"
+            which = "".join(f" --from {source.name}" for source in serving[:2]) or "; no source has them"
+            raise EditError(f"{', '.join(entry.sources)}: not known to have {what}; say for example{which}")
+    return symbol_edit.add_symbol(text, new)
 
 
 def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
@@ -247,18 +388,25 @@ def _parse_states(stored: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
     return [{"name": name, **state} for name, state in parsed if state]
 
 
-def _select_status(view: Mapping[str, Any], source: str | None, late_at: float | None) -> dict[str, Any]:
+def select_status(view: Mapping[str, Any], source: str | None, late_at: float | None) -> dict[str, Any]:
     """Return a copy of what is shown, with fewer sources and series.
 
     Args:
-        source: keep this source and the series that name it; None for all.
+        source: keep this source and the series that name it; None for all. Raise Exit, code 2, if nothing
+            names it.
         late_at: keep the series that are not fresh at this time, in epoch seconds; None for all.
     """
     sources, series = view["sources"], view["series"]
     if source is not None:
         sources = [each for each in sources if each["name"] == source]
         # other programs may have written the value
-        series = [each for each in series if isinstance(each.get("from"), list) and source in each["from"]]
+        named = {each["name"]: each["from"] for each in series if isinstance(each.get("from"), list)}
+        known = {str(each["name"]) for each in view["sources"]}
+        known.update(str(name) for names in named.values() for name in names)
+        if source not in known:
+            hint = suggest_name(source, sorted(known), "they name")
+            raise Mistake(f"no series names {escape_text(source)[:60]}; {escape_text(hint)}")
+        series = [each for each in series if source in named.get(each["name"], ())]
     if late_at is not None:
         series = [each for each in series if not _is_fresh(each, late_at)]
     return {**view, "sources": sources, "series": series}

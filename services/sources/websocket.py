@@ -26,6 +26,7 @@ from marketswarm.net.retry import Backoff
 from marketswarm.net.websocket import WebSocketSession
 from marketswarm.pages import split_pages
 from marketswarm.tasks import run_beside
+from services.market.documents import load_json, read_float
 from services.market.records import DAY_MS, MINUTE_MS, Bar
 
 MAX_STREAMS: Final = 1024
@@ -99,8 +100,8 @@ class KlineReader:
     def _parse_frame(self, frame: bytes | str, now_ms: int) -> StreamedBar | Anomaly | None:
         """Return the minute in a frame, or what makes no sense in it; None for a confirmation."""
         try:
-            event = orjson.loads(frame)
-        except orjson.JSONDecodeError:
+            event = load_json(frame)
+        except ValueError:
             return Anomaly.MALFORMED
         if isinstance(event, dict) and isinstance(event.get("data"), dict):
             event = event["data"]  # of a combined stream
@@ -139,11 +140,8 @@ class KlineReader:
 
 def _parse_number(value: Any) -> float:
     """Return a number that is written as text; not a number (nan) if it is anything else, or too large."""
-    try:
-        number = float(value) if isinstance(value, str) and len(value) <= 40 else nan
-    except ValueError:
-        return nan
-    return number if abs(number) < MAX_NUMBER else nan
+    number = read_float(value) if isinstance(value, str) else None
+    return number if number is not None and abs(number) < MAX_NUMBER else nan
 
 
 # -- the connections

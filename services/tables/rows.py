@@ -134,6 +134,8 @@ class BarRow(NamedTuple):
     digest: str | None
     replay: bool
     day: Day | None = None
+    minutes: int | None = None
+    missing: int | None = None
     stream_position: int = 0
 
     @property
@@ -314,6 +316,7 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
         *(bar.volume, bar.vwap, bar.trades, read_flag(fields, b"final"), *_read_revision(fields)),
         *_make_origin(provenance),
         read_day(fields, bar.start_ms) if bar.timeframe == "1d" else None,
+        *(read_count(fields, b"minutes", _MAX_REV), read_count(fields, b"missing", _MAX_REV)),
         to_stream_position(entry),
     )
     return row, SymbolRow(bar.symbol, asset, bar.start_ms, bar.start_ms, provenance.is_replay)

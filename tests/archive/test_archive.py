@@ -236,7 +236,7 @@ def test_while_the_database_is_away_the_beats_say_how_long_a_full_stream_holds(
         pipe.execute()
         wait_until_written(scene)
         breakable_postgres.halt()
-        client.xadd(played.QUOTES, {**fields, "at": "1"})
+        client.xadd(played.QUOTES, {**fields, "at": str(played.BEGIN_MS - 1)})
         client.xtrim(played.QUOTES, maxlen=1800, approximate=False)
     until(lambda: "holds" in scene.beat("archive").get("detail", ""), what=lambda: str(scene.beat("archive")))
     detail = scene.beat("archive")["detail"]

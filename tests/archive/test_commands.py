@@ -65,6 +65,15 @@ def test_a_person_saves_verifies_restores_and_exports_the_database(run, archive_
     assert run("export", "pets", "--to", "files").returncode != 0
 
 
+def test_an_export_of_an_unknown_symbol_is_refused_with_the_nearest_name(run, archive_url, tmp_path):
+    query(archive_url, "INSERT INTO symbols VALUES ('SPY', 'stocks', now(), now(), true)")
+    refused = run("export", "bars", "--to", "files", "--symbol", "SPY", "--symbol", "SPPY")
+    assert refused.returncode == 2
+    assert refused.stderr == "the archive has no symbol SPPY; did you mean SPY?"
+    assert not (tmp_path / "files").exists()
+    assert run("export", "bars", "--to", "files", "--symbol", "SPY").returncode == 0, "it has no bars yet"
+
+
 def test_a_person_exports_a_file_for_each_day(run, archive_url, tmp_path):
     times = ("2026-10-26T12:00Z", "2026-10-26T23:59Z", "2026-10-28T00:00Z")
     rows = ", ".join(f"('SPY', '1m', '{at}', 1, 2, 0.5, 1.5, true, 0, 'x', true)" for at in times)

@@ -182,6 +182,45 @@ def test_of_the_requests_to_sources_the_ones_that_a_recording_answered_are_marke
         assert 'class="tag replay"' not in find_section(page, heading), "nothing else was played"
 
 
+UNKNOWN = (
+    "/api/v1/bars/{}", "/api/v1/bars/{}?timeframe=1d&from=30d", "/api/v1/bars/{}?format=csv",
+    "/api/v1/indicators/{}", "/api/v1/features/{}", "/api/v1/quotes?symbols={}",
+    "/api/v1/quotes?symbols={},GLD", "/api/v1/quotes?symbols={}&from=1d",
+    "/api/v1/correlations?symbols=SPY,{}", "/market/symbol/{}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+def test_an_unknown_symbol_is_refused_with_the_nearest_name(market, path):
+    answer = market.get(path.format("SPPY"))
+    assert answer.status_code == 404
+    assert "here is no symbol SPPY; did you mean SPY?" in answer.text
+    assert market.get(path.format("XLE")).status_code == 200
+
+
+def test_an_unknown_series_timeframe_or_group_is_refused_with_the_names_that_there_are(market):
+    found = market.get("/api/v1/observations/DGS1")
+    assert (found.status_code, found.json()["detail"]) == (
+        404,
+        "there is no series DGS1; did you mean DGS10?",
+    )
+    assert market.get("/api/v1/observations/SPY").status_code == 404, "it has prices, and is no series"
+    for path in ("/api/v1/bars/SPY?timeframe=2m", "/market/symbol/SPY?timeframe=2m"):
+        refused = market.get(path)
+        assert (refused.status_code, "1m, 5m, 15m, 1h, 4h, 1d" in refused.text) == (422, True), path
+    assert "did you mean sectors?" in market.get("/api/v1/market/sector").json()["detail"]
+
+
+def test_a_symbol_that_only_the_truth_names_has_no_bars_and_is_no_mistake(market):
+    assert market.get("/api/v1/bars/CPIAUCSL").json()["bars"] == []
+
+
+def test_a_topic_of_an_unknown_symbol_is_an_error(market):
+    with follow(market, "bars:SPPY:1m") as socket:
+        wanted = {"type": "error", "detail": "there is no symbol SPPY; did you mean SPY?"}
+        assert socket.first == wanted
+
+
 def test_groups_have_prices_with_their_source_and_what_they_are_compared_with(market):
     found = market.get("/api/v1/market/crypto").json()
     assert found["away"] is None

@@ -164,6 +164,38 @@ def test_a_restart_over_a_gap_that_was_not_filled_finds_it_again(fast):
     stop_and_compare(fast, first)
 
 
+def test_what_the_api_has_late_or_corrects_is_found_after_the_mark_has_moved_on(scene, market):
+    scene.wish(symbols=["AAPL"])
+    agent = scene.massive()
+    until(lambda: market.subscribed == {"AAPL"}, what=agent)
+    last = market.last_minute()
+    first, late = last - 3 * MINUTE, last - MINUTE
+    for at in (first, last):
+        market.make("AAPL", at)
+    until(lambda: len(scene.bars()) == 2)
+    assert agent.stop() == 0
+    market.make("AAPL", late, tell=False)
+    market.made["AAPL"].sort()
+    again = scene.massive()
+    until(
+        lambda: (late, "rest") in [(int(each["start"]), each["source"]) for each in scene.bars()], what=again
+    )
+    assert scene.seen() == {("AAPL", at): 1 for at in (first, late, last)}
+    assert [line["symbol"] for line in again.logs("market.revised")] == ["AAPL"]
+
+
+def test_a_bar_in_a_frame_that_makes_no_sense_is_asked_for(scene, market):
+    scene.wish(symbols=["AAPL", "MSFT"])
+    agent = scene.massive()
+    until(lambda: market.subscribed == {"AAPL", "MSFT"}, what=agent)
+    last = market.last_minute()
+    market.make("AAPL", last, tell=False)
+    market.make("MSFT", last, tell=False)
+    market.send(orjson.dumps([{**told("AAPL", last), "o": None}, told("MSFT", last)]))
+    until(lambda: len(scene.bars()) == 2, what=agent)
+    assert [(each["sym"], each["source"]) for each in scene.bars()] == [("MSFT", "ws"), ("AAPL", "rest")]
+
+
 def test_its_metrics_tell_what_it_did(fast):
     market, port = fast.api, free_port()
     fast.wish(symbols=["AAPL"])

@@ -52,7 +52,7 @@ async def test_a_bar_is_there_once_with_all_that_is_known_of_it(server, bus):
     status = MarketStatus()
     store = BarStore(Me(bus, "market:bars"), status)
     assert await store.publish([bar(0), bar(1), bar(0)], [], 1000) == 2
-    assert await store.publish([bar(1, close=9), bar(2, vwap=None)], [], 1000, "rest") == 1
+    assert await store.publish([bar(1), bar(2, vwap=None)], [], 1000, "rest") == 1
     assert entries(server)[0] == {
         "sym": "AAPL",
         "open": "1",
@@ -68,6 +68,33 @@ async def test_a_bar_is_there_once_with_all_that_is_known_of_it(server, bus):
     assert [each["source"] for each in entries(server)] == ["ws", "ws", "rest"]
     assert "vwap" not in entries(server)[2]
     assert status.published == {"ws": 2, "rest": 1}
+
+
+async def test_a_bar_that_was_corrected_is_there_again_and_what_is_the_same_is_not(server, bus):
+    store = BarStore(Me(bus, "market:bars"), MarketStatus())
+    first = [bar(n) for n in (1440, 1441, 1443)]
+    await store.publish(first, [], 1000)
+    told = [bar(1439), bar(1440), bar(1441, close=2), bar(1442), bar(1443), bar(2880)]
+    changed = await store.find_changed("AAPL", told)
+    # nothing of the time before the first one that was published, which nobody wanted then
+    assert changed == [told[2], told[3], told[5]]
+    assert await store.publish(told[1:], [], 1000, "rest") == 3
+    assert [(each["start"], each["close"], each["source"]) for each in entries(server)[3:]] == [
+        (str(each.start_ms), f"{each.close:g}", "rest") for each in changed
+    ]
+    assert await store.find_changed("AAPL", told[1:]) == []
+    assert await store.publish(told[1:], [], 1000, "rest") == 0
+    assert await store.find_changed("MSFT", [bar(1440, "MSFT")]) == []
+
+
+async def test_what_a_release_without_digests_has_published_is_not_published_again(server, bus):
+    store = BarStore(Me(bus, "market:bars"), MarketStatus())
+    for n in (3, 700):
+        server.cmd("SETBIT", "market:bars:seen:AAPL:20700", n, 1)
+    assert await store.find_changed("AAPL", [bar(2), bar(3), bar(700)]) == [bar(3), bar(700)]
+    assert await store.publish([bar(3), bar(700)], [], 1000, "rest") == 0
+    assert await store.find_changed("AAPL", [bar(3), bar(700)]) == []
+    assert await store.publish([bar(3, close=2)], [], 1000, "rest") == 1
 
 
 async def test_marks_move_forward_only_and_with_the_bars(server, bus):
@@ -109,7 +136,7 @@ async def test_what_is_remembered_is_small_and_has_an_end(server, bus):
         await store.publish([bar(day * 1440 + n) for n in range(0, 1440, 3)], [mark("AAPL")], 100)
     keys = server.cmd("KEYS", "market:bars:seen:*")
     assert sorted(keys) == [f"market:bars:seen:AAPL:{20_700 + day}" for day in range(3)]
-    assert all(server.cmd("STRLEN", key) <= 180 for key in keys)
+    assert all(server.cmd("STRLEN", key) <= 180 + 4 * 1440 for key in keys)
     assert all(0 < server.cmd("TTL", key) <= KEPT_SEC for key in [*keys, "market:bars:marks"])
     assert 100 <= server.cmd("XLEN", "market:bars") <= 300
 
@@ -196,3 +223,24 @@ def test_each_bar_once_in_whatever_order_and_company(server, some):
     asyncio.run(put())
     there = [(each["sym"], (int(each["start"]) - T0) // MINUTE_MS) for each in entries(server)]
     assert sorted(there) == sorted({one for each in some for one in each})
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(some=st.lists(st.tuples(st.integers(1438, 1441), st.sampled_from([1.0, 2.0])), max_size=12))
+def test_the_last_entry_of_a_minute_has_its_last_values_and_none_says_what_was_said(server, some):
+    server.cmd("FLUSHALL")
+
+    async def put():
+        bus = Bus("market-redis", server.url)
+        store = BarStore(Me(bus, "market:bars"), MarketStatus())
+        for n, close in some:
+            await store.publish([bar(n, close=close)], [], 1000)
+        await bus.aclose()
+
+    asyncio.run(put())
+    expected, held = [], {}
+    for n, close in some:
+        if held.get(n) != close:
+            expected.append((T0 + n * MINUTE_MS, close))
+        held[n] = close
+    assert [(int(each["start"]), float(each["close"])) for each in entries(server)] == expected

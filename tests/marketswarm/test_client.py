@@ -148,6 +148,16 @@ def test_no_bar_sees_the_features_of_its_own_day():
     assert found["rev"].to_list() == [0] * 5
 
 
+def test_what_says_when_it_was_known_is_known_from_then_on():
+    (day,) = days("2026-01-05T14:30")
+    (close,) = known_at = days("2026-01-05T21:00")
+    features = make_table(["SPY", "QQQ"], [day, day], ret_1=[0.1, 0.2]).with_columns(
+        known_at=pl.Series([*known_at, None], dtype=pl.Datetime("ms", "UTC"))
+    )
+    bars = make_table(["SPY", "SPY", "QQQ"], [close - timedelta(minutes=1), close, close])
+    assert join_known(bars, features)["ret_1"].to_list() == [None, None, 0.1]
+
+
 @pytest.mark.parametrize(
     ("tokyo", "new_york"),
     [("2026-01-05T00:00", "2026-01-05T21:00"), ("2026-07-06T00:00", "2026-07-06T20:00")],

@@ -80,6 +80,9 @@ ONLY_FOR = {
 # What services share stands above what agents share, and thinks all the same. From the bottom up, as LAYERS.
 THINKS_ABOVE = ["services.market", "services.tables"]
 
+# Folders of an agent that think, too, and import nothing of ours but themselves.
+THINKING_FOLDERS = ["services.signals.engine"]
+
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off
 THINKS_WITH = [
@@ -87,6 +90,7 @@ THINKS_WITH = [
     "functools", "graphlib", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string",
     "types", "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
     "typing_extensions",
+    "fractions",  # exact numbers
     "contextvars",  # how much one document may still be compared
     "zlib", "base64", "binascii",  # keep documents and logs small
     "hmac",  # compares secrets in constant time
@@ -296,6 +300,9 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
     if layer is None:
         yield 1, f"{part} is in no layer: give it one in tests/architecture.py"
         return
+    if folder := next((each for each in THINKING_FOLDERS if within(module.name, each)), None):
+        layer = "thinks"
+        yield from leaves_folder(module, folder)
     for line, name in imports(module):
         target = part_of(name)
         if is_of_command_line(module) and (target == "marketswarm.cli" or within(name, "typer")):
@@ -312,6 +319,13 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
             for line, what in calls(module)
             if what == "print"
         )
+
+
+def leaves_folder(module: Module, folder: str) -> Iterator[tuple[int, str]]:
+    """Yield the imports of ours from outside of a folder that thinks."""
+    for line, name in imports(module):
+        if part_of(name) is not None and not within(name, folder):
+            yield line, f"imports {name}: {folder} imports nothing of ours but itself"
 
 
 def is_of_command_line(module: Module) -> bool:

@@ -124,12 +124,14 @@ def walk(symbol: Symbol, timeframe: str, end_ms: int, count: int) -> list[Bar]:
         volume = round(chance.uniform(1e3, 9e4))
         bars.append(Bar(symbol.name, timeframe, start, price, high, low, close, volume, None, volume // 90))
         price = close
-    return [_rescale(bar, symbol.price / price) for bar in bars]  # all timeframes end at one price
+    return [rescale(bar, symbol.price / price) for bar in bars]  # all timeframes end at one price
 
 
-def _rescale(bar: Bar, factor: float) -> Bar:
-    names = ("open", "high", "low", "close")
-    return replace(bar, **{name: round(getattr(bar, name) * factor, 6) for name in names})
+def rescale(bar: Bar, factor: float) -> Bar:
+    """Return a bar whose prices are multiplied, in the decimals in which a source would have them."""
+    names, size = ("open", "high", "low", "close"), bar.close * factor
+    decimals = 2 if size >= 100 else 4 if size >= 1 else 6
+    return replace(bar, **{name: round(getattr(bar, name) * factor, decimals) for name in names})
 
 
 def _moment(ms: int) -> datetime:
@@ -176,7 +178,7 @@ async def _seed_symbol(connection: Any, symbol: Symbol, end_ms: int, *, replay: 
     for timeframe, count in counts.items():
         bars = walk(symbol, timeframe, end_ms, count)
         if timeframe == "1d":  # since the last close something happened
-            bars = [_rescale(bar, 1 - 20 * symbol.step) for bar in bars]
+            bars = [rescale(bar, 1 - 20 * symbol.step) for bar in bars]
         if symbol.name == "BTC/USD" and timeframe == "1m":  # an exchange that was away for a while
             bars = bars[:-90] + bars[-62:]
         rows = [

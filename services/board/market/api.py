@@ -18,8 +18,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from marketswarm.truth.errors import format_hint
-from marketswarm.web.limits import RefusedError, find_quota_headers
+from marketswarm.web.limits import find_quota_headers
 from marketswarm.web.responses import answer_body
 from marketswarm.web.tokens import find_address
 from services.board.market.archive_reader import MAX_ASSETS, DatabaseAwayError
@@ -31,7 +30,7 @@ from services.board.market.conversation import serve_client
 from services.board.market.limits import AccountView
 from services.board.market.many_rows import find_many_cursor, list_stream_columns
 from services.board.market.market import Market
-from services.board.market.overview import GROUPS, TileView, make_group_tiles
+from services.board.market.overview import TileView, make_group_tiles, require_group
 from services.board.market.query import (
     MAX_CURSOR,
     MAX_ROWS,
@@ -44,7 +43,7 @@ from services.board.market.query import (
     require_symbol,
     require_timeframe,
 )
-from services.board.market.states import StoredSeries, StoredSource, list_group
+from services.board.market.states import StoredSeries, StoredSource
 from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass
@@ -90,7 +89,6 @@ _STREAMS: Final[dict[int | str, dict[str, Any]]] = {
         }
     }
 }
-UNKNOWN_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +235,7 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         """Return the indicators of bars; a value is null until its indicator is warm."""
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
         rows = await market.archive.read_range(INDICATOR_TABLE, (name, frame), params)
+        await market.names.require_symbols(() if rows else (name,))
         about = {"symbol": name, "timeframe": frame}
         return send_table(request, _make_computed(INDICATOR_TABLE, INDICATOR_NAMES, rows, about, params))
 
@@ -245,6 +244,7 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         """Return the features of days, for models; none of them looks ahead."""
         name = require_symbol(symbol)
         rows = await market.archive.read_range(FEATURE_TABLE, (name,), params)
+        await market.names.require_symbols(() if rows else (name,))
         answer = _make_computed(FEATURE_TABLE, FEATURE_NAMES, rows, {"symbol": name}, params)
         return send_table(request, answer)
 
@@ -330,13 +330,13 @@ async def _answer_many(
 ) -> Response:
     """Answer with the rows of the symbols that are named, or of all that are of the class, if one is given.
 
-    Raises DatabaseAwayError, QueryError, and RefusedError for a symbol that the archive does not have.
+    Raises DatabaseAwayError, QueryError, UnknownNameError.
     """
     named, asset = chosen
     symbols = parse_symbols(named)
-    if symbols:
-        await _require_known(market, symbols)
-    else:
+    is_series = table is OBSERVATION_TABLE
+    await (market.names.require_series if is_series else market.names.require_symbols)(symbols)
+    if not symbols:
         symbols = [row[0] for row in await market.archive.read_symbols(None, asset, MAX_ASSETS)]
     if query.format is TableFormat.ARROW:
 
@@ -351,15 +351,6 @@ async def _answer_many(
     answer = AnswerTable(table.name, columns, rows, about, VALUE_NAMES.get(table.name, ()))
     encode = _encode_values if table.name in VALUE_NAMES else make_answer
     return send_table(request, encode(answer, query.format))
-
-
-async def _require_known(market: Market, symbols: Sequence[str]) -> None:
-    """Raise RefusedError (404) for symbols that the archive does not have, with the nearest that it has."""
-    known = await market.archive.find_known(symbols)
-    if missing := [name for name in symbols if name not in known]:
-        every = [row[0] for row in await market.archive.read_symbols(None, None, MAX_ASSETS)]
-        listed = ", ".join(missing[:UNKNOWN_SHOWN]) + (", …" if len(missing) > UNKNOWN_SHOWN else "")
-        raise RefusedError(404, f"the archive has no {listed}{format_hint(missing[0], every)}")
 
 
 def _add_quotes(api: APIRouter, market: Market) -> None:
@@ -379,6 +370,7 @@ def _add_quotes(api: APIRouter, market: Market) -> None:
         if len(names) != 1:
             raise QueryError("symbols: a range is of one symbol")
         rows = await market.archive.read_quotes(names[0], params)
+        await market.names.require_symbols(() if rows else names)
         about = {"cursor": find_quote_cursor(rows, params), "away": None}
         table = AnswerTable("quotes", QUOTE_COLUMNS, rows, about)
         return send_table(request, make_answer(table, params.format))
@@ -392,6 +384,8 @@ async def _make_latest_quotes(market: Market, names: Sequence[str], query: Table
     rows, lacking = await market.find_quotes(page)
     if names and page and not rows and lacking is not None:
         raise DatabaseAwayError(lacking)
+    if names and lacking is None:
+        await market.names.require_symbols(set(page) - {row[0] for row in rows})
     about = {"cursor": page[-1] if len(wanted) > len(page) else None, "away": lacking or away}
     return make_answer(AnswerTable("quotes", QUOTE_COLUMNS, rows, about), query.format)
 
@@ -411,6 +405,7 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
         """Return the values of an economic series, each at the begin of its period."""
         name = require_symbol(series)
         rows = await market.archive.read_range(OBSERVATION_TABLE, (name,), params)
+        await market.names.require_series(() if rows else (name,))
         about = {"series": name, "cursor": find_cursor([row[0] for row in rows], params)}
         table = AnswerTable("observations", OBSERVATION_TABLE.answered, rows, about)
         return send_table(request, make_answer(table, params.format))
@@ -441,6 +436,8 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
         """
         names = parse_symbols(symbols) or None
         rows = await market.archive.read_correlations(day, names, limit, parse_pair_cursor(cursor))
+        if len(rows) < limit:  # else some of the names may be in the pairs after these
+            await market.names.require_symbols(set(names or ()) - {name for row in rows for name in row[1:3]})
         following = f"{rows[-1][1]},{rows[-1][2]}" if len(rows) == limit else None
         about = {"day": max((str(row[0]) for row in rows), default=None), "cursor": following}
         return send_table(request, make_answer(AnswerTable("correlations", CORRELATIONS, rows, about), form))
@@ -469,9 +466,7 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
     @api.get("/market/{group}", response_model=GroupAnswer)
     async def read_group(group: GroupName, request: Request) -> Response:
         """Return the symbols of a group, each with its last price, its change and a sparkline."""
-        if group not in GROUPS and not list_group(market.states.series, group):
-            raise QueryError("group: no series of the truth has it")
-        tiles, away = await make_group_tiles(market, group)
+        tiles, away = await make_group_tiles(market, require_group(market.states, group))
         body = orjson.dumps({"group": group, "symbols": tiles, "away": away})
         return send_table(request, EncodedAnswer(body, JSON_TYPE, make_tag(body)))
 

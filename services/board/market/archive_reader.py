@@ -78,7 +78,6 @@ _SYMBOLS: Final = f"""
 select {SYMBOL_TABLE.list_selected(SYMBOL_TABLE.columns)}
 from symbols where ($1::text is null or symbol > $1) and ($2::text is null or asset = $2)
 order by symbol limit $3"""  # noqa: S608 - our own names
-_KNOWN: Final = "select symbol from symbols where symbol = any($1::text[])"
 _ASSET: Final = "select asset from symbols where symbol = $1"
 # The newest ten days: not every class of symbols trades on the same ones.
 _NEWEST_DAYS: Final = """
@@ -218,10 +217,6 @@ class ArchiveReader:
         """Return the answered cells of the newest rows of a query, by key and start, the oldest first."""
         sql = _select_range(table)
         return (await self._fetch(sql, *key, query.from_ms, query.before_ms, query.limit))[::-1]
-
-    async def find_known(self, symbols: Sequence[str]) -> set[str]:
-        """Return those of the symbols that the archive has a record of."""
-        return {row[0] for row in await self._fetch(_KNOWN, list(symbols))}
 
     async def read_many(
         self, table: TableSchema, symbols: Sequence[str], query: TableQuery, timeframe: str | None

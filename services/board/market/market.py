@@ -1,6 +1,7 @@
 """Hold what answers about the market are made from, and answer the questions that are asked most."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -37,10 +38,11 @@ from services.board.market.live import (
     describe_quote,
     describe_values,
 )
+from services.board.market.names import NameDirectory
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.states import StoredSeries
 from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
-from services.board.market.topics import TopicKind
+from services.board.market.topics import TopicKind, find_symbol
 from services.board.settings import BoardEnvironment, MarketView
 from services.tables.rows import Cells
 
@@ -79,6 +81,7 @@ class Market:
         """By symbol, the series and the past of which the last tile of it was made for a page."""
         self._heat = Cached[str, HeatMap](HEAT_SEC)
         self.sessions = SymbolSessions(lambda: me.truth)
+        self.names = NameDirectory(self.archive, lambda: me.truth, lambda: self.feed.states)
         self._limits = Cached[Any, Mapping[str, Sequence[AccountView]]](FRESH_SEC)
         self._quotes = Cached(LOOK_SEC, MAX_LOOKS, shelf=self.feed.kept_quotes)
         self._quoted = Cached[str, Sequence[str]](QUOTED_SEC)
@@ -112,9 +115,9 @@ class Market:
     async def answer_chart(
         self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool = False
     ) -> EncodedAnswer:
-        """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError.
+        """Return the bars that a query asks for, encoded; with `fill`, a row stands for each missing bar.
 
-        With `fill`, a row stands for each missing bar.
+        Raises DatabaseAwayError, QueryError, UnknownNameError.
         """
         known = self.find_kept_chart(symbol, timeframe, query, fill=fill)
         if known is not None:
@@ -156,6 +159,8 @@ class Market:
         fill: bool,
     ) -> EncodedAnswer:
         """Return bars encoded; with a `key`, the rows that its last answer had are not encoded again."""
+        if not found.rows and not found.asset:
+            await self.names.require_symbols(chart[:1])
         named = (one.asset for one in self.states.by_symbol.get(chart[0], ()))
         found = replace(found, asset=next(filter(None, named), found.asset))
         session = await self.sessions.find(chart[0], found.asset)
@@ -202,7 +207,12 @@ class Market:
         return await self._heat.find("", lambda: read_heat_map(self.archive))
 
     async def prepare_snapshots(self, topics: Sequence[str]) -> None:
-        """Look for the quotes of topics of `/ws` that are not in memory, and keep them for a moment."""
+        """Look for the quotes of topics of `/ws` that are not in memory, and keep them for a moment.
+
+        Raises UnknownNameError for a topic of a symbol that is not known, unless the archive is away.
+        """
+        with contextlib.suppress(DatabaseAwayError):
+            await self.names.require_symbols([one for one in map(find_symbol, topics) if one])
         parted = (topic.partition(":") for topic in topics)
         if wanted := [symbol for kind, _, symbol in parted if kind == TopicKind.QUOTES and symbol]:
             found, _ = await self.find_quotes(wanted)

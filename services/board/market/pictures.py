@@ -8,6 +8,7 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from services.board.fleet.words import NONE, format_age, format_iso
+from services.market.decimals import find_precision, subtract_prices
 
 WIDTH: Final = 240
 HEIGHT: Final = 56
@@ -73,14 +74,16 @@ def find_direction(change: float | None) -> str:
     return "rise" if change > 0 else "fall"
 
 
-def format_price(price: float | None, like: float | None = None) -> str:
-    """Return a price with as many digits as its size calls for: `5,321.20`, `1.0873`, `0.00001234`.
+def format_price(price: float | None, decimals: int | None = None, like: float | None = None) -> str:
+    """Return a price with the decimals of its symbol, at least two: `5,321.20`, `149.613`.
 
-    A price of 1 to 100 has two to four decimals, a smaller one six digits. `like` is a price whose decimals
-    are those to use, for a difference.
+    If these are not known, its size decides: a price of 1 to 100 has two to four decimals, a smaller one six
+    digits. `like` is a price whose size decides, for a difference.
     """
     if price is None:
         return NONE
+    if decimals is not None:
+        return f"{price:,.{max(2, decimals)}f}"
     size = abs(price if like is None else like)
     if size >= 100 or size == 0:
         return f"{price:,.2f}"
@@ -96,13 +99,16 @@ def _trim(text: str) -> str:
     return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
 
 
-def format_change(change: float | None, price: float | None = None) -> str:
-    """Return a change with its sign, with at least the decimals of the price: `+0.0060` beside `1.3849`."""
+def format_change(change: float | None, price: float | None = None, decimals: int | None = None) -> str:
+    """Return a change with its sign, with at least the decimals of the price: `+0.0060` beside `1.3849`.
+
+    `decimals` are those of the symbol, None if they are not known.
+    """
     if change is None:
         return NONE
     sign = "+" if change > 0 else "\N{MINUS SIGN}" if change < 0 else ""
-    text = format_price(abs(change), price)
-    lacking = _count_decimals(format_price(price)) - _count_decimals(text)
+    text = format_price(abs(change), decimals, price)
+    lacking = _count_decimals(format_price(price, decimals)) - _count_decimals(text)
     return sign + text + "0" * lacking
 
 
@@ -154,7 +160,12 @@ def format_count(count: float | None) -> str:
 
 
 def format_last_change(points: Sequence[Point]) -> str:
-    return format_change(points[-1][1] - points[-2][1], points[-1][1]) if len(points) > 1 else NONE
+    """Return the change from the last but one of some points to the last one, in their decimals."""
+    if len(points) < 2:
+        return NONE
+    (_, before), (_, last) = points[-2:]
+    decimals = find_precision((before, last))
+    return format_change(subtract_prices(last, before, decimals), last, decimals)
 
 
 def format_limit(left: int, allowed: int, sec: int) -> str:

@@ -1,6 +1,7 @@
 """Answer the requests for pages of the market: read what a page needs, and render it."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
@@ -19,7 +20,7 @@ from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.page_store import PageStore
 from services.board.market.api import make_limit
-from services.board.market.archive_reader import Download, try_archive
+from services.board.market.archive_reader import DatabaseAwayError, Download, try_archive
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, sort_series, view_sources
 from services.board.market.correlations import HeatMap
 from services.board.market.market import Market
@@ -30,6 +31,7 @@ from services.board.market.overview import (
     make_symbol_tile,
     make_tiles,
 )
+from services.board.market.query import require_timeframe
 from services.board.market.states import GateState, StoredSeries, list_observations
 from services.board.market.topics import TopicKind, name_topic
 from services.market.fields import SYMBOL
@@ -261,10 +263,12 @@ def _add_symbol(site: APIRouter, board: FleetBoard, market: Market) -> None:
                 404, "No such symbol", f"{escape_text(symbol[:100])} is not a symbol."
             )
         states = market.states.by_symbol.get(symbol, ())
+        with contextlib.suppress(DatabaseAwayError):  # then it is not known which symbols there are
+            await market.names.require_symbols(() if states else (symbol,))
         # the shortest of the series, or a day if theirs are unknown
         known = {one.timeframe for one in states if one.kind == "bars"}
         shortest = next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
-        shown = timeframe if timeframe in TIMEFRAMES else shortest
+        shown = require_timeframe(timeframe) if timeframe else shortest
         (tile,), away = await make_symbol_tile(market, symbol, shown)
         frame = await board.make_session_frame(request, symbol, NAV)
         return board.templates.answer(

@@ -5,16 +5,21 @@ stream, or never existed. Marks are stored beside the bars, so that the next pro
 While a symbol has an open gap, newer bars are still published, but its mark stands still: a process that is
 killed in between finds the gap again.
 
+What is on the stream may change, too: the API has some bars late, and corrects others. So all that may still
+change is requested again each hour, symbol by symbol.
+
 Times are epoch milliseconds. A `GapTracker` serves one connection; the next connection makes a new one from
 the marks that are stored on the bus.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.market.massive import MAX_AHEAD_MS
+from services.market.massive import MAX_AHEAD_MS, UnreadBar
 from services.market.records import MINUTE_MS, Bar
 
+REVISE_EVERY_SEC = 3000.0
+"""How often REST is asked for all bars of a symbol that may still change: at least once an hour."""
 QUIET_MS = 10 * MINUTE_MS
 """The API sends a bar within seconds of its end; a bar that is missing after this time does not exist."""
 
@@ -51,11 +56,12 @@ class _SymbolState:
     """Hold a symbol's mark `upto`, and its open gap.
 
     The gap ends at `gap_end` (None: no gap) and may be requested from `due_ms` on; `failures` counts its
-    failed requests.
+    failed requests. It begins after the mark, or at the bar `first_ms` if that is earlier.
     """
 
     upto: int
     gap_end: int | None = None
+    first_ms: int | None = None
     due_ms: float = 0.0
     failures: int = 0
 
@@ -99,6 +105,21 @@ class GapTracker:
             state.gap_end, state.due_ms = last, now_ms + 2 * self._settle_ms
         return None
 
+    def open_gap(self, bar: UnreadBar, now_ms: float) -> None:
+        """Have a bar requested that came and could not be read; if it names no start, the last one there is.
+
+        A gap that is open becomes longer, and is due when it was. The stored mark of an older bar than that
+        stays where it is: a process that is killed before the gap is closed leaves it to the next revision.
+        """
+        state = self._symbols.get(bar.symbol)
+        if state is None:
+            return
+        start = self._last_sent_bar(now_ms + self._settle_ms) if bar.start_ms is None else bar.start_ms
+        if state.gap_end is None:
+            state.gap_end, state.due_ms = start, now_ms + 2 * self._settle_ms
+        state.gap_end = max(state.gap_end, start)
+        state.first_ms = start if state.first_ms is None else min(state.first_ms, start)
+
     def record_bars(self, bars: Sequence[Bar]) -> list[Mark]:
         """Move the marks of symbols without a gap to their newest streamed bars; return these marks.
 
@@ -128,22 +149,32 @@ class GapTracker:
         found = []
         for sym, state in self._symbols.items():
             if state.gap_end is not None and state.due_ms <= now_ms:
-                first = state.upto + MINUTE_MS
+                after = state.upto + MINUTE_MS
+                first = after if state.first_ms is None else min(after, state.first_ms)
                 found.append(
                     MissingBars(sym, max(first, earliest), state.gap_end, truncated=first < earliest)
                 )
         return sorted(found, key=lambda gap: gap.first)
 
+    def list_complete(self, now_ms: float) -> dict[str, int]:
+        """Return the marks of symbols without a gap; none while requests are paused."""
+        if now_ms < self._paused_until_ms:
+            return {}
+        return {sym: state.upto for sym, state in self._symbols.items() if state.gap_end is None}
+
     def close_gap(self, gap: MissingBars) -> list[Mark]:
         """Close a gap whose bars are all on the stream; return the mark that this moves.
 
-        Nothing happens if the symbol was removed or restarted since the gap was requested.
+        Nothing happens if the symbol was removed or restarted since the gap was requested, or the gap has
+        become longer.
         """
         state = self._symbols.get(gap.sym)
         if state is None or state.gap_end != gap.last:
             return []
-        state.gap_end, state.failures = None, 0
-        return [self._move_mark(gap.sym, max(state.upto, gap.last))]
+        if state.first_ms is not None and state.first_ms < gap.first and not gap.truncated:
+            return []
+        state.gap_end, state.first_ms, state.failures = None, None, 0
+        return [self._move_mark(gap.sym, gap.last)] if gap.last > state.upto else []
 
     def postpone_gap(self, gap: MissingBars, now_ms: float, pause_sec: float) -> None:
         """Record that the request for a gap failed; it is due again after `pause_sec`."""
@@ -173,3 +204,27 @@ class GapTracker:
         state = self._symbols[sym]
         previous, state.upto = state.upto, upto
         return Mark(sym, previous, upto)
+
+
+class RevisionSchedule:
+    """Decide whose known bars are requested again, and when; it serves all connections of a process.
+
+    A symbol is due at once when it is new here: nobody knows when it was requested last.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}
+
+    def find_due(self, marks: Mapping[str, int], now_ms: float, revise_ms: float) -> list[MissingBars]:
+        """Return the bars to request now, from `revise_ms` ago up to the mark of each symbol in `marks`.
+
+        The one that waits longest is first.
+        """
+        first = int((now_ms - revise_ms) // MINUTE_MS) * MINUTE_MS
+        waiting = {sym: self._due.get(sym, 0.0) for sym in marks}
+        due = sorted((sym for sym in marks if waiting[sym] <= now_ms), key=waiting.__getitem__)
+        return [MissingBars(sym, first, marks[sym]) for sym in due if first <= marks[sym]]
+
+    def postpone(self, sym: str, now_ms: float, pause_sec: float = REVISE_EVERY_SEC) -> None:
+        """Have a symbol due again after a pause: by default the usual one, after its bars were published."""
+        self._due[sym] = now_ms + 1000 * pause_sec

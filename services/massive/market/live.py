@@ -1,4 +1,4 @@
-"""Stream live bars: connect, authenticate, publish each bar that arrives, fill the gaps by REST.
+"""Stream live bars: connect, authenticate, publish each bar that arrives; by REST fill gaps and revise bars.
 
 There is one connection at a time, and each frame is published before the next one is read. So a slow bus
 slows us down and costs no memory; a client that is too slow is disconnected by the server, and what it missed
@@ -16,8 +16,9 @@ from pydantic import SecretStr
 from marketswarm.agent import Agent
 from marketswarm.net.errors import ConnectionEnded
 from services.market.massive import MAX_AGE_SEC, ProtocolMachine
+from services.market.records import DAY_MS
 from services.massive.market.api import RestClient, RestError, StreamConnection, authenticate
-from services.massive.market.gaps import GapTracker, MissingBars
+from services.massive.market.gaps import GapTracker, MissingBars, RevisionSchedule
 from services.massive.market.publish import BarStore, now_ms
 from services.massive.market.settings import MarketSettings
 from services.massive.market.status import MarketStatus, backoff_sec
@@ -25,6 +26,8 @@ from services.massive.market.status import MarketStatus, backoff_sec
 STEADY_SEC: Final = 30.0
 """A connection that streamed for longer was a good one: the failures before it are not counted any more."""
 GAPS_AT_ONCE: Final = 4
+REVISE_PAUSE_SEC: Final = 900.0
+"""The least pause before bars are requested again that could not be revised."""
 GAPS_EVERY_SEC: Final = 0.5
 """The time between two looks at whether a gap is due."""
 QUIET_INTERVAL_SEC: Final = 60.0
@@ -41,6 +44,7 @@ class LiveSource:
         self._rest_url, self._ws_url = me.settings.find_urls(settings)
         self.store = BarStore(me, status)
         self._gaps, self._is_reading, self._requested_ms = GapTracker(0, 0, 0), False, 0.0
+        self._revisions = RevisionSchedule()
         self._settings_changed = asyncio.Event()
 
     def update_settings(self, settings: MarketSettings) -> None:
@@ -99,6 +103,8 @@ class LiveSource:
             content = machine.receive(frame, now_ms())
             if content.confirmed:
                 await self._start_symbols(content.confirmed)
+            for bar in content.unread:  # before the marks move
+                self._gaps.open_gap(bar, now_ms())
             if content.bars:
                 marks = self._gaps.record_bars(content.bars)
                 await self.store.publish(content.bars, marks, self._settings.keep)
@@ -127,10 +133,11 @@ class LiveSource:
                 await connection.send_request(request)
 
     async def _fill_gaps(self, rest: RestClient) -> None:
-        """Prune old marks, then fill the gaps whenever one is due, until cancelled."""
+        """Prune old marks, then fill gaps and revise known bars whenever they are due, until cancelled."""
         await self.store.prune_marks(now_ms() - 1000 * MAX_AGE_SEC)
         while True:
             await self._fill_due_gaps(rest)
+            await self._revise_due(rest)
             await asyncio.sleep(GAPS_EVERY_SEC)
 
     async def _fill_due_gaps(self, rest: RestClient) -> None:
@@ -167,6 +174,30 @@ class LiveSource:
         await self.store.publish([], self._gaps.close_gap(gap), self._settings.keep)
         self._status.fill_error = None
         counts.update(filled=1, bars=len(bars), new=new, cut=gap.truncated)
+
+    async def _revise_due(self, rest: RestClient) -> None:
+        """Request the known bars of up to GAPS_AT_ONCE symbols again; so a gap never waits long."""
+        complete, revise_ms = self._gaps.list_complete(now_ms()), self._settings.revise_days * DAY_MS
+        due = self._revisions.find_due(complete, now_ms(), revise_ms)[:GAPS_AT_ONCE]
+        await asyncio.gather(*(self._revise(rest, part) for part in due))
+
+    async def _revise(self, rest: RestClient, part: MissingBars) -> None:
+        """Publish what REST has late, or corrected, of a symbol; a failure delays this symbol alone."""
+        try:
+            bars = await rest.fetch_bars(part)
+        except RestError as error:
+            pause_sec = max(REVISE_PAUSE_SEC, error.retry_after_sec or 0.0)
+            self._revisions.postpone(part.sym, now_ms(), pause_sec)
+            if error.reason == "http_429":
+                pause_sec = error.retry_after_sec or backoff_sec(error.reason, 1, random.random())
+                self._gaps.pause_requests(now_ms(), pause_sec)
+            self._me.log.warning("market.unrevised", symbol=part.sym, reason=error.reason)
+            return
+        changed = await self.store.find_changed(part.sym, bars)
+        published = await self.store.publish(changed, [], self._settings.keep, "rest")
+        self._revisions.postpone(part.sym, now_ms())
+        if published:
+            self._me.log.info("market.revised", symbol=part.sym, bars=published)
 
     async def _advance_quiet_marks(self) -> None:
         """Move the marks of symbols without bars once a minute.

@@ -1,10 +1,11 @@
-"""Publish each bar (symbol, start) once, and store the marks up to which a symbol is complete.
+"""Publish each bar (symbol, start) once, and again if it was corrected; store how far symbols are complete.
 
-Both happen in one step on the bus, so that a process may be killed anywhere. While the bus is down, the
+All of it happens in one step on the bus, so that a process may be killed anywhere. While the bus is down, the
 functions here wait, and the beats report it. `gaps.py` explains the marks.
 """
 
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -27,7 +28,10 @@ from services.massive.market.status import MarketStatus, Way
 PUBLISH: Final = Script.beside("services.massive.market", "publish.lua")
 BATCH_SIZE: Final = 500
 KEPT_SEC: Final = MAX_AGE_SEC + 2 * 86_400
-"""The seconds for which marks and bits are kept: longer than a bar may still arrive."""
+"""The seconds for which it is kept what is on the stream: longer than a bar may still arrive."""
+BITS_BYTES: Final = 180
+"""A bit for each minute of a day; DIGEST_BYTES for each follow. `publish.lua` has both numbers, too."""
+DIGEST_BYTES: Final = 4
 
 
 def bars_point(me: Agent[Any]) -> AccessPoint:
@@ -40,7 +44,7 @@ def now_ms() -> float:
 
 
 class BarStore:
-    """Write the stream of bars, the marks, and the bits that record which bars are on the stream.
+    """Write the stream of bars, the marks, and which bars are on the stream, with a digest of each.
 
     `lost_marks` becomes True when the bus turns out to hold an older mark than we had stored, as after a
     crash of the server, so the marks must be read again.
@@ -54,7 +58,9 @@ class BarStore:
         )
 
     async def publish(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int, way: Way = "ws") -> int:
-        """Publish bars on a stream of about `keep` entries, then move `marks`; return how many were new.
+        """Publish bars on a stream of about `keep` entries, then move `marks`.
+
+        Return how many were published: those that were not on the stream, or had other values there.
 
         This waits for the bus without a limit. If it is cancelled, some bars may be published and no mark has
         moved; publishing all of them again repeats nothing.
@@ -66,6 +72,23 @@ class BarStore:
             new += await retry(self.outage, partial(self._publish_batch, batch, way, moved, keep))
         self._status.record_published(bars, way, new, now_ms())
         return new
+
+    async def find_changed(self, sym: str, bars: Sequence[Bar]) -> list[Bar]:
+        """Return those of a symbol's bars that are not on the stream as they are.
+
+        Bars before the first one that is there are left out: nothing of the symbol was wanted then.
+        """
+        days = sorted({bar.start_ms // DAY_MS for bar in bars})
+        found = await retry(self.outage, partial(self._read_days, sym, days)) if days else []
+        stored = {day: raw or b"" for day, raw in zip(days, found, strict=True)}
+        first_ms = next(filter(None, (_find_first(day, raw) for day, raw in stored.items())), None)
+        return [
+            bar
+            for bar in bars
+            if first_ms is not None
+            and bar.start_ms >= first_ms
+            and _find_digest(stored[bar.start_ms // DAY_MS], bar.start_ms) != make_digest(bar)
+        ]
 
     async def read_marks(self, symbols: Sequence[str]) -> Mapping[str, int]:
         """Return the marks by symbol, in epoch milliseconds; leave out symbols without a mark."""
@@ -80,23 +103,31 @@ class BarStore:
         if old:
             await retry(self.outage, partial(self._ask_marks, "hdel", *old))
 
+    async def _read_days(self, sym: str, days: Sequence[int]) -> list[bytes | None]:
+        bus, key = self._get_place()
+        found: list[bytes | None] = await bus.ask(
+            bus.client.mget([bars_seen_key(key, sym, day) for day in days])
+        )
+        return found
+
     async def _ask_marks(self, command: str, *args: Any) -> Any:
         bus, key = self._get_place()
         return await bus.ask(getattr(bus.client, command)(bar_marks_key(key), *args))
 
     async def _publish_batch(self, bars: Sequence[Bar], way: Way, marks: Sequence[Mark], keep: int) -> int:
-        """Publish bars and move marks by one script; return how many bars were new. Raises BusError."""
+        """Publish bars and move marks by one script; return how many were published. Raises BusError."""
         bus, key = self._get_place()
         keys_of = [bars_seen_key(key, bar.symbol, bar.start_ms // DAY_MS) for bar in bars]
-        bit_keys = list(dict.fromkeys(keys_of))
-        key_index = {name: n for n, name in enumerate(bit_keys, 3)}
+        day_keys = list(dict.fromkeys(keys_of))
+        key_index = {name: n for n, name in enumerate(day_keys, 3)}
         args: list[str | bytes | float] = [keep, KEPT_SEC, round(now_ms()) + MAX_AHEAD_MS, len(bars)]
-        for bar, bit_key in zip(bars, keys_of, strict=True):
+        for bar, day_key in zip(bars, keys_of, strict=True):
             pairs = [text for pair in encode_bar(bar, way).items() for text in pair]
-            args += [key_index[bit_key], bar.start_ms % DAY_MS // MINUTE_MS, orjson.dumps(pairs)]
+            minute = bar.start_ms % DAY_MS // MINUTE_MS
+            args += [key_index[day_key], minute, make_digest(bar), orjson.dumps(pairs)]
         for mark in marks:
             args += [mark.sym, mark.previous, mark.upto]
-        new, behind = await bus.script(PUBLISH, [key, bar_marks_key(key), *bit_keys], args)
+        new, behind = await bus.script(PUBLISH, [key, bar_marks_key(key), *day_keys], args)
         self.lost_marks = self.lost_marks or bool(behind)
         return int(new)
 
@@ -110,3 +141,21 @@ def encode_bar(bar: Bar, way: Way) -> dict[str, str]:
     fields = encode_entry(bar, AssetClass.STOCKS, Provenance(way))
     del fields["timeframe"], fields["asset"]
     return fields
+
+
+def make_digest(bar: Bar) -> bytes:
+    """Return DIGEST_BYTES that tell the values of a bar from others of the same minute; never all 0."""
+    values = orjson.dumps((bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap))
+    return (zlib.crc32(values) or 1).to_bytes(DIGEST_BYTES, "big")
+
+
+def _find_digest(day: bytes, start_ms: int) -> bytes:
+    """Return the digest of a minute in what is stored of its day; less than DIGEST_BYTES without one."""
+    at = BITS_BYTES + DIGEST_BYTES * (start_ms % DAY_MS // MINUTE_MS)
+    return day[at : at + DIGEST_BYTES]
+
+
+def _find_first(day: int, stored: bytes) -> int | None:
+    """Return the start of the first bar of a day that is `stored` as published; None without any."""
+    bits = int.from_bytes(stored[:BITS_BYTES].ljust(BITS_BYTES, b"\0"), "big")
+    return day * DAY_MS + (8 * BITS_BYTES - bits.bit_length()) * MINUTE_MS if bits else None

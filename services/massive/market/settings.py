@@ -16,6 +16,7 @@ from marketswarm.settings import CommonSettings, Token
 from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.env_policy import may_take_market_key, parse_destination
 from services.market.massive import MAX_AGE_SEC, SYMBOL
+from services.market.records import MINUTES_KEPT_DAYS
 
 MAX_SYMBOLS: Final = 500
 MAX_KEEP: Final = 10_000_000
@@ -69,6 +70,9 @@ class MarketSettings(ServiceConfig):
     `"wss://delayed.massive.com/stocks"`."""
     backfill_sec: Annotated[float, Field(ge=0, le=MAX_AGE_SEC)] = 3 * 86_400.0
     """The age up to which gaps are filled; at most a week. Example: `86400`."""
+    revise_days: Annotated[float, Field(ge=0, le=MAX_AGE_SEC / 86_400)] = MINUTES_KEPT_DAYS
+    """How many days back bars are requested by REST again each hour, since the API has some late or corrects
+    them. As the `revise_days` of `bars`, at most a week. Example: `2`."""
     settle_sec: Annotated[float, Field(ge=0, le=300)] = 10.0
     """The time after the end of a bar before it is requested by REST, so that it is final and this machine's
     clock may be off by as much. Example: `30`."""

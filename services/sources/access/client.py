@@ -181,7 +181,8 @@ class SourceClient(HttpClient):
     ) -> SourceAnswer:
         """Return the answer of a source, and record in its breaker whether it failed.
 
-        The endpoints that serve the question are asked in turn, until one has something. A question that the
+        The endpoints that serve the question are asked in turn, until one has something; those of actions
+        all, since one may have the splits and another the dividends of a share. A question that the
         source does not answer at all is FAILED with the reason `not_served`, one that needs a key that is not
         there with `no_key`. One that is REFUSED is not a failure of the source. Raise BusError if the bus
         with the limits fails.
@@ -197,19 +198,45 @@ class SourceClient(HttpClient):
         if reading.refusal:
             wait_sec = reading.wait_sec or 0.0
             return SourceAnswer(source.name, AnswerStatus.FAILED, reading.refusal, wait_sec=wait_sec)
-        answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
-        for endpoint in endpoints:
-            try:
-                answer = await self.ask_endpoint(source, endpoint, question, context)
-            except _PausedError:  # the source did nothing wrong
-                return SourceAnswer(source.name, AnswerStatus.FAILED, PAUSED)
-            if answer.outcome not in (AnswerStatus.EMPTY, AnswerStatus.REFUSED):
-                break
+        try:
+            if question.kind is RecordKind.ACTIONS:
+                answer = await self._ask_all(source, endpoints, question, context)
+            else:
+                answer = await self._ask_in_turn(source, endpoints, question, context)
+        except _PausedError:  # the source did nothing wrong
+            return SourceAnswer(source.name, AnswerStatus.FAILED, PAUSED)
         if answer.outcome is AnswerStatus.FAILED:
             await breaker.record_failure(is_trial=reading.is_trial)
         elif answer.outcome is not AnswerStatus.LIMITED:
             await breaker.record_success()
         return answer
+
+    async def _ask_in_turn(
+        self, source: MarketSource, endpoints: Sequence[Endpoint], question: Question, context: AskContext
+    ) -> SourceAnswer:
+        """Return the first answer that has something, or the last one. Raise _PausedError or BusError."""
+        answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
+        for endpoint in endpoints:
+            answer = await self.ask_endpoint(source, endpoint, question, context)
+            if answer.outcome not in (AnswerStatus.EMPTY, AnswerStatus.REFUSED):
+                break
+        return answer
+
+    async def _ask_all(
+        self, source: MarketSource, endpoints: Sequence[Endpoint], question: Question, context: AskContext
+    ) -> SourceAnswer:
+        """Return what all endpoints have together. Raise _PausedError or BusError.
+
+        If one has no answer, that is the answer: dividends without the splits would be a wrong return.
+        """
+        answers: list[SourceAnswer] = []
+        for endpoint in endpoints:
+            answers.append(await self.ask_endpoint(source, endpoint, question, context))
+            if answers[-1].outcome not in (AnswerStatus.OK, AnswerStatus.EMPTY):
+                return answers[-1]
+            # the answers before it would be for nothing if the next one did not wait
+            context = replace(context, patience_sec=max(context.patience_sec, LONGEST_WAIT_SEC))
+        return _join_answers(question, answers)
 
     async def ask_endpoint(
         self, source: MarketSource, endpoint: Endpoint, question: Question, context: AskContext
@@ -413,6 +440,24 @@ def _find_time_error(asked: _Asked) -> _NoAnswerError:
     if asked.has_part:
         return _NoAnswerError(AnswerStatus.FAILED, NetworkReason.TIMEOUT)
     return _NoAnswerError(AnswerStatus.LIMITED, NO_TIME)
+
+
+def _join_answers(question: Question, answers: Sequence[SourceAnswer]) -> SourceAnswer:
+    """Return one answer with the records of all, each of which is whole."""
+    records = keep_asked(question, [record for each in answers for record in each.records])
+    first, digests = answers[0], "".join(each.digest for each in answers)
+    return replace(
+        first,
+        outcome=AnswerStatus.OK if records else AnswerStatus.EMPTY,
+        reason="" if records else first.reason,
+        records=records,
+        misfits=tuple(misfit for each in answers for misfit in each.misfits),
+        missing=sum(each.missing for each in answers),
+        digest=first.digest if len(answers) == 1 else hashlib.sha256(digests.encode()).hexdigest(),
+        parts_left=sum(each.parts_left for each in answers),
+        since_ms=max((each.since_ms for each in answers if each.since_ms is not None), default=None),
+        min_interval_sec=max(each.min_interval_sec for each in answers),
+    )
 
 
 def _require_same_host(source: MarketSource, request: SourceRequest) -> None:

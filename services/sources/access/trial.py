@@ -32,6 +32,7 @@ _BARS: Final = 100
 _SPAN: Final[Mapping[RecordKind, timedelta]] = {
     RecordKind.QUOTES: timedelta(days=1),
     RecordKind.OBSERVATIONS: timedelta(days=730),
+    RecordKind.ACTIONS: timedelta(days=3650),
 }
 _CLOSED_FOR: Final = timedelta(days=5)
 """How long a market may be closed at a stretch; there is something from before that."""

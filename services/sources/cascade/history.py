@@ -7,17 +7,23 @@ answers that it has nothing older.
 
 What is known already heals, too: a source has bars late, or corrects them for days. So what may still change
 is asked for again each hour, with the newest bars where one request has all of it, and by itself where it
-has not. All times are epoch milliseconds, unless a name says otherwise.
+has not. Of the bars that are missing then, the other sources of the cascade are asked, each once an hour. All
+times are epoch milliseconds, unless a name says otherwise.
 """
 
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Final
 
 from marketswarm.net.retry import Backoff
-from services.market.records import MINUTE_MS, RecordKind
-from services.sources.cascade.series import OVERLAP_BARS, Series
+from services.market.intervals import Grid
+from services.market.records import MINUTE_MS, TIMEFRAMES, RecordKind, Timeframe
+from services.market.sessions import OutsideCalendarError, Session, TradingDay
+from services.sources.cascade.series import OVERLAP_BARS, Series, time_of
 from services.sources.cascade.state import (
     REVISE_EVERY_SEC,
+    Attempt,
     HistoryAttempt,
     SeriesState,
     SourceFinding,
@@ -39,7 +45,8 @@ class OlderPart:
     """Hold the part of a history that is missing, and the source to ask for it.
 
     `wanted_ms` is from when on the series wants its history; the source may have less. `is_revision` says
-    that the part is known, and asked for again.
+    that the part is known, and asked for again. If there are `holes`, only bars of the intervals that open
+    then are wanted.
     """
 
     source: str
@@ -47,6 +54,7 @@ class OlderPart:
     end_ms: int
     wanted_ms: int
     is_revision: bool = False
+    holes: frozenset[int] = frozenset()
 
 
 def find_missing(
@@ -54,7 +62,7 @@ def find_missing(
 ) -> OlderPart | None:
     """Return the older part to ask a source for now, or None; `now` is in epoch seconds."""
     attempt = state.attempts.get(source)
-    if series.kind is RecordKind.QUOTES or state.history_ms is None or attempt is None:
+    if series.kind in (RecordKind.QUOTES, RecordKind.ACTIONS) or state.history_ms is None or attempt is None:
         return None
     if state.replay or now < attempt.history.retry_at:
         return None
@@ -81,9 +89,73 @@ def find_revision(
     return OlderPart(source, start_ms, end_ms, revised_ms, is_revision=True)
 
 
+def choose_filler(series: Series, state: SeriesState, serving: str, now: float) -> str | None:
+    """Return the first source beside the serving one that may be asked now for what that one lacks.
+
+    `now` is in epoch seconds. None also for what is no series of bars, or played.
+    """
+    if series.kind is not RecordKind.BARS or state.newest_ms is None or state.replay:
+        return None
+    for source in series.sources:
+        attempt = state.attempts.get(source)
+        if source != serving and (attempt is None or now >= attempt.history.revise_at):
+            return source
+    return None
+
+
+def find_holes(
+    series: Series, session: Session, known: Iterable[int], start_ms: int, end_ms: int
+) -> list[int]:
+    """Return the opens of the intervals without a bar between the first and the last bar that are known.
+
+    `known` are the times of bars, of which those from `start_ms` to before `end_ms` count. Empty if no
+    calendar knows these days.
+    """
+    timeframe = next((each for each in TIMEFRAMES if each == series.timeframe), None)
+    if timeframe is None:
+        return []
+    grid = Grid(session)
+    placed = (grid.place(at, timeframe) for at in known)
+    opens = {interval.open_ms for interval in placed if interval and start_ms <= interval.open_ms < end_ms}
+    if not opens:
+        return []
+    try:
+        day = session.find_day(min(opens))
+        days = chain([day] if day else [], session.iter_days(min(opens) + 1, max(opens)))
+        wanted = [open_ms for day in days for open_ms in _list_opens(grid, timeframe, day)]
+    except OutsideCalendarError:
+        return []
+    return [open_ms for open_ms in wanted if min(opens) < open_ms < max(opens) and open_ms not in opens]
+
+
+def keep_holes(
+    series: Series, session: Session, finding: SourceFinding, holes: Collection[int]
+) -> SourceFinding:
+    """Return a finding with those of its bars alone whose intervals open at one of these times."""
+    grid = Grid(session)
+    timeframe = next(each for each in TIMEFRAMES if each == series.timeframe)
+    placed = [(record, grid.place(time_of(record), timeframe)) for record in finding.records]
+    records = tuple(record for record, interval in placed if interval and interval.open_ms in holes)
+    return replace(finding, records=records)
+
+
+def _list_opens(grid: Grid, timeframe: Timeframe, day: TradingDay) -> Iterator[int]:
+    """Yield the opens of a day's intervals, without those within its break."""
+    at_ms = day.open_ms
+    while at_ms < day.close_ms and (interval := grid.find(at_ms, timeframe)) is not None:
+        is_pause = day.break_ms is not None and (
+            day.break_ms[0] <= interval.open_ms and interval.close_ms <= day.break_ms[1]
+        )
+        if not is_pause:
+            yield interval.open_ms
+        at_ms = interval.close_ms
+
+
 def conclude_revision(state: SeriesState, finding: SourceFinding) -> SeriesState:
-    """Return the state after its source was asked for a known part again: only when that is due next."""
-    attempt, answer = state.attempts[finding.source], finding.answer
+    """Return the state after a source was asked for a known part again: only when that is due next."""
+    answer = finding.answer
+    never = Attempt(finding.verdict, finding.reason, finding.asked_at)
+    attempt = state.attempts.get(finding.source, never)
     is_whole = finding.is_asked and not answer.parts_left and finding.verdict is not SourceVerdict.FAILED
     pause_sec = REVISE_EVERY_SEC if is_whole else max(REVISE_PAUSE_SEC, answer.wait_sec)
     history = replace(attempt.history, revise_at=finding.asked_at + pause_sec)

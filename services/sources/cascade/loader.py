@@ -19,18 +19,22 @@ from marketswarm.due_queue import DueWork
 from marketswarm.keys import source_breaker_key
 from marketswarm.net.retry import Backoff
 from marketswarm.tasks import run_beside
-from services.market.records import Record
+from services.market.records import Record, RecordKind
 from services.market.sessions import Session
 from services.sources.access.client import SourceClient
 from services.sources.access.keys import read_keys
 from services.sources.cascade.evaluation import RecordClock
 from services.sources.cascade.history import (
     OlderPart,
+    choose_filler,
     conclude_older,
     conclude_revision,
+    find_holes,
     find_missing,
     find_revision,
+    keep_holes,
 )
+from services.sources.cascade.published_actions import choose_actions
 from services.sources.cascade.series import (
     AT_CLOSE,
     Series,
@@ -44,6 +48,7 @@ from services.sources.cascade.series import (
 from services.sources.cascade.source_reader import AskTerms, SourceReader
 from services.sources.cascade.state import (
     LONGEST_RETRY_SEC,
+    REVISE_EVERY_SEC,
     USUAL_EVERY_SEC,
     WAITING,
     SeriesState,
@@ -74,6 +79,8 @@ LEAST_SHARE_SEC: Final = 2.0
 ERROR_BACKOFF: Final = Backoff(USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
 """The pauses of a series whose loads end with an error of ours."""
 
+SHOWN: Final = 5
+"""The number of actions that the log names."""
 CLAIMED_PAUSE_SEC: Final = 0.2
 """Pause before retrying a series that another instance is loading."""
 
@@ -126,6 +133,7 @@ class SeriesLoader:
         self.reader, self.store = reader, reader.store
         self._get_settings, self._now = reader.get_settings, reader.now
         self._recent: dict[str, dict[int, Record]] = {}
+        self._whole_until: dict[str, float] = {}
         self._failed_loads: dict[str, int] = {}
 
     async def load(
@@ -150,7 +158,8 @@ class SeriesLoader:
     async def complete_history(self, series: Series, loaded: LoadResult) -> LoadResult | None:
         """Ask the source that served a load for a part of the history that is missing. Raise BusError.
 
-        If none is, ask it for bars that it may have corrected, unless it was asked for them this hour. This
+        If none is, ask it for bars that it may have corrected, unless it was asked for them this hour; after
+        that, ask another source of the cascade for the bars that the serving one lacks. This
         may take as long as a load, so take the result of that first. Return None if nothing was asked
         for, as after a load that asked for the whole history, or if another instance has the series.
         """
@@ -179,10 +188,47 @@ class SeriesLoader:
                 return LoadResult(LoadOutcome.UNUSED, before)
             return await self._load_older(claim, series, before, part)
 
-        if find(loaded.state) is None:
+        older = (
+            await self._fill_holes(series, session, loaded.state, source)
+            if find(loaded.state) is None
+            else await self._run_claimed(series, ask_and_publish)
+        )
+        return older if older is not None and older.outcome is LoadOutcome.LOADED else None
+
+    async def _fill_holes(
+        self, series: Series, session: Session, state: SeriesState, serving: str
+    ) -> LoadResult | None:
+        """Ask another source of the cascade for the bars that the serving one lacks. Raise BusError.
+
+        Each is asked once an hour, and so it is looked whether any are missing. Return None without a look.
+        """
+        asked = replace(series, sources=self.reader.list_asked(series))
+        is_whole = self._now() < self._whole_until.get(series.id, 0.0)
+        if is_whole or choose_filler(asked, state, serving, self._now()) is None:
             return None
-        older = await self._run_claimed(series, ask_and_publish)
-        return older if older.outcome is LoadOutcome.LOADED else None
+
+        async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
+            source = choose_filler(asked, before, serving, self._now())
+            if source is None or before.newest_ms is None:
+                return LoadResult(LoadOutcome.UNUSED, before)
+            now_ms, revise_days = round(1000 * self._now()), self._get_settings().load.revise_days
+            start_ms = find_revised(series, session, before.newest_ms, now_ms, revise_days)
+            times = await self.store.read_bar_times(series, start_ms, before.newest_ms)
+            holes = find_holes(series, session, times, start_ms, before.newest_ms + 1)
+            if not holes:
+                self._whole_until[series.id] = self._now() + REVISE_EVERY_SEC
+                return LoadResult(LoadOutcome.UNUSED, before)
+            part = OlderPart(
+                source,
+                holes[0],
+                holes[-1] + series.length_ms,
+                find_oldest(series, session, now_ms),
+                is_revision=True,
+                holes=frozenset(holes),
+            )
+            return await self._load_older(claim, series, before, part)
+
+        return await self._run_claimed(series, ask_and_publish)
 
     async def _load_older(
         self, claim: Claim, series: Series, before: SeriesState, part: OlderPart
@@ -197,6 +243,9 @@ class SeriesLoader:
         with self.store.keep_requests(series, terms.sent):
             deadline = time.monotonic() + OLDER_SEC
             finding, _ = await self.reader.ask(series, part.source, before, terms, deadline)
+        if part.holes:
+            session = await self.reader.find_session(series.session)
+            finding = keep_holes(series, session, finding, part.holes)
         load = Load(
             series,
             (conclude_revision if part.is_revision else conclude_older)(before, finding),
@@ -308,7 +357,7 @@ class SeriesLoader:
 
     def forget(self, series: str) -> None:
         """Drop what this process keeps in memory about a series; what is stored in Redis stays."""
-        for kept in (self._recent, self._failed_loads):
+        for kept in (self._recent, self._failed_loads, self._whole_until):
             kept.pop(series, None)
         self.reader.forget(series)
         self.store.forget_requests(series)
@@ -347,12 +396,34 @@ class SeriesLoader:
         if load.is_complete is not None:
             state = plan_after_stream(state, clock.wall, is_complete=load.is_complete)
         load = replace(load, state=state, remember_from_ms=find_oldest(series, session, clock.now_ms))
+        if series.kind is RecordKind.ACTIONS and load.served is not None:
+            load = await self._settle_actions(load, load.served)
         result = await self._store(claim, load)
         if result.outcome is LoadOutcome.LOADED and state.serving != before.serving:
             log.info(
                 "series.switched", series=series.id, was=before.serving, now=state.serving, why=state.reason
             )
         return result
+
+    async def _settle_actions(self, load: Load, served: SourceFinding) -> Load:
+        """Return a load with the actions to publish and those to withdraw. Raise BusError."""
+        series, published = load.series, await self.store.read_published(load.series)
+        chosen = choose_actions(series, load.state, served, published)
+        if chosen.withdrawn:
+            names = [f"{each.kind} of {each.ex_day}" for each in chosen.withdrawn[:SHOWN]]
+            log.info(
+                "series.actions_withdrawn",
+                series=series.id,
+                source=served.source,
+                count=len(chosen.withdrawn),
+                actions=names,
+            )
+        if chosen.unexplained:
+            log.warning(
+                "series.actions_missing", series=series.id, source=served.source, count=chosen.unexplained
+            )
+        served = replace(served, records=chosen.records)
+        return replace(load, served=served, withdrawn=chosen.withdrawn)
 
     async def _store(self, claim: Claim, load: Load) -> LoadResult:
         """Publish a load as it is, and give the claim back; LOST if another has it. Raise BusError."""

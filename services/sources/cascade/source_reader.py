@@ -113,6 +113,15 @@ class SourceReader:
         self._note_set_aside(series, finding)
         return replace(finding, is_asked=len(terms.sent) > sent_before), clock
 
+    def list_asked(self, series: Series) -> tuple[str, ...]:
+        """Return the sources of a series that take requests: neither recordings nor massive's stream."""
+        terms = series.kind, series.timeframe, series.asset
+        return tuple(
+            source
+            for source in series.sources
+            if source in self.catalog and not is_stream_of_massive(source, *terms)
+        )
+
     def _note_set_aside(self, series: Series, finding: SourceFinding) -> None:
         """Log that rows of a source's answers break rules, once until an answer has none that do."""
         known = self._set_aside.setdefault(series.id, set())

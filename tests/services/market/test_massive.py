@@ -13,6 +13,7 @@ from services.market.massive import (
     ConnectionState,
     ProtocolMachine,
     Request,
+    UnreadBar,
 )
 from support.rig.market_api import MINUTE, status, told
 
@@ -92,6 +93,31 @@ def test_what_makes_no_sense_is_counted_and_passed_over(event, kind):
     heard = machine.receive(frame(event, told("AAPL", LAST)), NOW)
     assert machine.anomalies == {kind: 1}
     assert len(heard.bars) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "start"),
+    [
+        ({"o": "1"}, LAST),
+        ({"vw": None, "c": None}, LAST),
+        ({"s": LAST + 1}, None),
+        ({"s": str(LAST)}, None),
+        ({"s": LAST // 1000}, None),
+        ({"s": LAST + 60 * MINUTE}, None),
+    ],
+)
+def test_a_bar_that_makes_no_sense_is_to_be_requested_with_its_start_if_that_does(wrong, start):
+    heard = streaming(["AAPL", "MSFT"]).receive(
+        frame({**told("AAPL", LAST), **wrong}, told("MSFT", LAST)), NOW
+    )
+    assert heard.unread == [UnreadBar("AAPL", start)]
+    assert [bar.symbol for bar in heard.bars] == ["MSFT"]
+    assert heard.confirmed == ["AAPL", "MSFT"]
+
+
+def test_nothing_is_requested_of_a_symbol_that_nobody_wants():
+    heard = streaming().receive(frame({**told("XYZ", LAST), "o": "1"}, {"ev": "AM", "o": "1"}), NOW)
+    assert (heard.unread, heard.confirmed) == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """`marketswarm source …` as a user runs it, at a stand-in that answers as Kraken and FRED document it."""
 
+import json
 import time
 
 import orjson
 import pytest
 
 from marketswarm.cli.local_time import format_moment
-from services.sources.commands import describe_status, update_status
+from marketswarm.exit import Mistake
+from services.sources.commands import describe_status, select_status, update_status
 from support.rig.receiver import Answer, Receiver
 from support.rig.shell import Shell
 
@@ -151,3 +153,42 @@ def test_the_catalogue_is_listed_and_each_source_shown(shell):
 def test_the_status_of_a_series_is_that_of_now_and_not_of_its_last_load(stored, status, words):
     series = update_status(stored, NOW)
     assert (series["status"], describe_status(series, NOW)) == (status, words)
+
+
+def test_a_source_that_no_series_names_is_refused_with_the_nearest_name():
+    series = {"name": "BTC/USD:bars:1m", "from": ["kraken", "okx"]}
+    view = {"sources": [{"name": "kraken"}], "series": [series]}
+    assert select_status(view, "okx", None)["series"] == [series]
+    with pytest.raises(Mistake, match=r"no series names krakn; did you mean kraken\?"):
+        select_status(view, "krakn", None)
+
+
+def test_symbols_are_listed_added_and_disabled_in_the_truth_file(shell, tmp_path):
+    truth = tmp_path / "truth.json"
+    crypto = {"symbols": ["BTC/USD"], "asset": "crypto", "from": ["kraken"]}
+    truth.write_text(json.dumps({"services": {"sources": {"endpoints": [crypto]}}}, indent=2))
+    refused = shell("symbol", "add", "ETH/USD", "--yes")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "marketswarm: ETH/USD is a pair: say --asset crypto, forex or commodities\n",
+    )
+    refused = shell("symbol", "add", "BTC/MOON", "--like", "BTC/USD", "--timeframe", "1d")
+    assert (refused.returncode, refused.stderr.count("say --from, too")) == (2, 1)
+    added = shell("symbol", "add", "ETH/USD", "--asset", "crypto", "--yes")
+    assert added.returncode == 0, added.stderr
+    assert '"ETH/USD"' in added.stdout
+    assert shell("symbol", "disable", "BTC/USD", "--yes").returncode == 0
+    listed = orjson.loads(shell("symbol", "list", "--truth", "truth.json", "--json").stdout)
+    shown = {"asset": "crypto", "group": None, "series": ["1m"], "from": ["kraken"]}
+    assert listed == [
+        {"symbol": "BTC/USD", **shown, "disabled": True},
+        {"symbol": "ETH/USD", **shown, "disabled": False},
+    ]
+
+
+def test_a_symbol_that_no_source_of_its_model_serves_is_refused_with_sources_that_do(shell, tmp_path):
+    entry = {"symbol": "GDP", "asset": "crypto", "from": ["binance_us"]}
+    (tmp_path / "truth.json").write_text(json.dumps({"services": {"sources": {"endpoints": [entry]}}}))
+    refused = shell("symbol", "add", "US.CPI", "--like", "GDP", "--yes")
+    assert refused.returncode == 2
+    assert "binance_us: not known to have bars of 1m of US.CPI" in refused.stderr

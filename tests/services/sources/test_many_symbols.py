@@ -17,7 +17,7 @@ POINTS = ("market:bars", "market:quotes", "market:observations", "market:series"
 def make_truth(names):
     parts = [names[at : at + 1000] for at in range(0, len(names), 1000)]
     minutes = [{"symbols": part, "from": ["yahoo"], "history_days": 1} for part in parts]
-    days = [{"symbols": part, "timeframe": "1d", "from": ["yahoo", "tiingo"]} for part in parts]
+    days = [{"symbols": part, "timeframe": "1d", "from": ["yahoo"]} for part in parts]
     endpoints = {"sources": [*minutes, *days], "bars": [{"symbols": names}]}
     keep = {"bars": 50_000_000}  # somebody knows how long it is
     return {

@@ -7,6 +7,7 @@ import pytest
 
 from marketswarm.agent import service_config
 from marketswarm.truth.flows import build_flows, find_unwritten_keys
+from services.bars.settings import BarsSettings
 from services.market.records import RecordKind
 from services.market.sessions import get_session
 from services.sources.cascade.series import fresh_until, list_series, time_of
@@ -78,10 +79,11 @@ def test_without_keys_and_network_nothing_but_the_recording_is_asked(services, s
     assert len(names) == 2, "one can be paused, and the other serves"
 
 
-def test_bars_takes_every_symbol_that_has_bars_and_in_the_same_class(services, series):
-    taken = {
-        (symbol, group["asset"]) for group in services["bars"]["endpoints"] for symbol in group["symbols"]
-    }
+def test_bars_takes_every_symbol_that_has_bars_and_in_the_same_class(series):
+    truth = service_config.load_with_sections(TRUTH.read_bytes()).truth
+    bars = service_config.require_config(BarsSettings, "bars", truth.services["bars"])
+    taken = {(symbol, group.asset) for symbol, group in bars.complete(truth).find_groups().items()}
+    assert bars.endpoints == ()
     assert taken == {(each.symbol, each.asset) for each in series if each.kind is RecordKind.BARS}
 
 

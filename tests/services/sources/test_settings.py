@@ -8,6 +8,7 @@ from marketswarm.exit import Exit
 from marketswarm.settings import read_settings
 from marketswarm.truth import Heartbeat, Service, parse_truth
 from services.market.records import AssetClass, RecordKind
+from services.sources.cascade.series import list_series
 from services.sources.settings import (
     SourcesEnvironment,
     SourcesSettings,
@@ -27,7 +28,7 @@ def refuse(*endpoints, **settings):
     return caught.value.message
 
 
-SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
+SPY = {"symbol": "SPY", "from": ["massive", "tiingo"]}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,10 @@ SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
         ([{**SPY, "timeframe": "7m"}], "endpoints[0].timeframe: must be one of 1m"),
         ([{**SPY, "session": "../etc"}], "endpoints[0].session: must be 24x7"),
         ([SPY, {**SPY, "from": ["tiingo"]}], "endpoints[1]: SPY is a series of endpoints[0] already"),
+        (
+            [{"symbol": "BTC/USD", "asset": "crypto", "kind": "actions", "from": ["yahoo"]}],
+            "endpoints[0].kind: only stocks",
+        ),
         ([{"symbols": ["A", "A"], "from": ["yahoo"]}], "endpoints[0]: A is a series of endpoints[0] already"),
     ],
 )
@@ -100,6 +105,57 @@ def test_a_source_that_does_not_serve_a_series_is_a_warning():
         "services.sources.endpoints[1].from[1]: fred does not serve EUR/USD: bars of forex in 1m",
         "services.sources.endpoints[1].from[2]: kraken does not serve EUR/USD: bars of forex in 1m",
     ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (
+            {"from": ["massive", "yahoo"]},
+            "from[1]: yahoo has prices adjusted for splits, and massive raw prices: one series",
+        ),
+        (
+            {"from": ["tiingo", "alpaca", "stooq"], "timeframe": "1d"},
+            "from[2]: stooq has prices adjusted for splits and dividends, and tiingo raw prices",
+        ),
+        (
+            {"from": ["finnhub", "stooq"], "timeframe": "1d"},
+            "from[1]: stooq has prices adjusted for splits and",
+        ),
+        (
+            {"from": ["yahoo", "fred", "replay", "tiingo"], "timeframe": "1d"},
+            "from[3]: tiingo has raw prices, and yahoo prices",
+        ),
+    ],
+)
+def test_a_cascade_that_mixes_raw_and_adjusted_prices_is_refused_with_its_place(entry, problem):
+    replay = {"file": "day.jsonl.gz"}
+    assert f"services.sources.endpoints[1].{problem}" in refuse(SPY, {"symbol": "X", **entry}, replay=replay)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"from": ["massive", "tiingo", "alpaca"]},
+        {"from": ["finnhub", "tiingo"], "timeframe": "5m"},
+        {"from": ["finnhub", "yahoo"], "timeframe": "1d"},
+        {"symbol": "EUR/USD", "asset": "forex", "from": ["yahoo", "massive"]},
+        {"kind": "quotes", "from": ["yahoo", "tiingo"]},
+        {"from": ["yahoo", "kraken", "replay"]},
+    ],
+)
+def test_a_cascade_of_prices_of_one_kind_is_taken(entry):
+    replay = {"file": "day.jsonl.gz"}
+    require_config(SourcesSettings, "sources", section({"symbol": "X", **entry}, replay=replay))
+
+
+def test_a_stock_whose_days_are_adjusted_and_its_minutes_are_not_is_a_warning():
+    days = {"symbols": ["QQQ", "SPY"], "timeframe": "1d", "from": ["yahoo"]}
+    others = {"symbol": "IWM", "timeframe": "1d", "from": ["yahoo"]}
+    config = require_config(SourcesSettings, "sources", section(SPY, days, others))
+    (warning,) = [str(each) for each in list_warnings(config, "sources")]
+    assert warning.startswith("services.sources.endpoints[1].from: prices adjusted for splits of SPY, and")
+    assert "in endpoints[0]: after a split bars" in warning
 
 
 def test_massive_stands_for_its_stream_for_minutes_of_stocks_alone():
@@ -158,6 +214,7 @@ def test_a_place_where_no_key_may_go_is_refused_and_not_repeated(monkeypatch, va
         ({"timeframe": "4h", "asset": "crypto"}, 1080, 1090),
         ({"kind": "observations", "asset": "economic"}, 3650, 3660),
         ({"kind": "quotes"}, 1, 1),
+        ({"kind": "actions"}, 100, 300),
     ],
 )
 def test_how_much_a_first_load_brings_is_known_before(entry, least, most):
@@ -209,10 +266,11 @@ def test_a_session_that_no_calendar_has_is_a_warning():
 def warn():
     """The warnings of a truth with these symbols of sources and of bars, and the points of other services."""
 
-    def list_of(ours, theirs, kind="bars", subscribe_to=(), entry=(), **others):
+    def list_of(ours, theirs, kind="bars", subscribe_to=(), *, entry=(), settings=(), **others):
         sources = {
             "access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]},
             "endpoints": [{"symbols": ours, "kind": kind, "from": ["yahoo"], **dict(entry)}],
+            "settings": dict(settings),
         }
         bars = {"access_points": {"subscribe_to": list(subscribe_to)}, "endpoints": theirs}
         document = {"services": {"sources": sources, "bars": bars, **others}}
@@ -223,15 +281,26 @@ def warn():
     return list_of
 
 
-def test_a_symbol_that_only_one_of_sources_and_bars_names_is_a_warning(warn):
-    assert warn(["SPY", "QQQ"], [{"symbols": ["SPY", "QQQ"]}]) == []
-    assert warn(["SPY", "NVDA"], [{"symbols": ["SPY"]}]) == [
-        "services.sources.endpoints[0]: bars does not name NVDA: no checked bars, and no charts"
-    ]
+def test_a_symbol_that_only_bars_names_is_a_warning_and_one_that_only_sources_names_is_taken(warn):
+    assert warn(["SPY", "QQQ"], []) == warn(["SPY", "QQQ"], [{"symbols": ["SPY"]}]) == []
     assert warn(["SPY"], [{"symbols": ["SPY", "IBM"]}]) == [
         "services.sources.endpoints: bars names IBM, and no series here brings their bars"
     ]
     assert warn(["SPY"], [{"symbols": ["SPY"], "quotes": True}], kind="quotes") == []
+    assert warn(["SPY"], [{"symbols": ["SPY"]}], kind="actions") == [
+        "services.sources.endpoints: bars names SPY, and no series here brings their bars"
+    ]
+
+
+def test_a_disabled_symbol_is_not_loaded_and_named_in_vain_nowhere(warn):
+    entry = {"symbols": ["SPY", "QQQ"], "from": ["yahoo"]}
+    config = SourcesSettings.model_validate({"endpoints": [entry], "settings": {"disabled": ["QQQ", "IBM"]}})
+    assert [each.symbol for each in list_series(config)] == ["SPY"]
+    assert [str(each) for each in list_warnings(config, "sources")] == [
+        "services.sources.settings.disabled: no series has IBM"
+    ]
+    named = [{"symbols": ["SPY", "QQQ"]}]
+    assert warn(["SPY", "QQQ"], named, settings={"disabled": ["QQQ"]}) == []
 
 
 def test_a_first_load_of_more_minutes_than_bars_takes_is_a_warning(warn):

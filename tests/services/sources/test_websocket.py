@@ -81,6 +81,7 @@ def test_a_kline_is_a_minute_that_is_final_when_the_server_says_so():
         *((event(**{name: None}), Anomaly.MALFORMED) for name in "oticshlvx"),
         *((each, Anomaly.MALFORMED) for each in (event(t=START + 7_000), event(t=float(START)), event(x=1))),
         *((each, Anomaly.MALFORMED) for each in (event(i="5m"), event(c="nan"), event(c="inf"))),
+        *((each, Anomaly.MALFORMED) for each in (event(c="91_000.1"), event(c=" 91000.1"), event(c="٣"))),
         *((each, Anomaly.MALFORMED) for each in (event(c="1e19"), event(c="1" * 5_000), event(c=91000.1))),
     ],
 )
@@ -88,6 +89,14 @@ def test_a_frame_that_makes_no_sense_is_counted_by_what_is_wrong(frame, anomaly)
     reader = make_reader()
     assert reader.read_frame(frame, NOW) is None
     assert reader.anomalies == Counter({anomaly: 1})
+
+
+def test_a_value_that_is_no_json_costs_nothing_but_itself():
+    reader = make_reader()
+    frame = event().replace(b'"1137756.25"', b"NaN")
+    assert reader.read_frame(b"\xef\xbb\xbf" + frame, NOW) == StreamedBar(BAR, is_final=False)
+    assert reader.read_frame(frame.replace(b'"12.5"', b"NaN"), NOW) is None
+    assert reader.anomalies == Counter({Anomaly.MALFORMED: 1})
 
 
 def test_a_confirmation_is_neither_a_bar_nor_an_anomaly():

@@ -50,9 +50,17 @@ def bar_fields(**changes):
 def test_a_bar_keeps_every_number_its_revision_and_where_it_came_from():
     row, symbol = make_bar_row(ENTRY, bar_fields())
     assert row[:12] == ("SPY", "5m", START_MS, 10.0, 12.5, 9.0, 11.0, 5.0, None, 3, True, 2)
-    assert row[12:] == (9, "yahoo", START_MS + 125, "ab" * 32, False, None, to_stream_position(ENTRY))
+    assert row[12:] == (9, "yahoo", START_MS + 125, "ab" * 32, False, *(None,) * 3, to_stream_position(ENTRY))
     assert dict(zip(BAR_CELLS, row.cells, strict=True)).items() <= row._asdict().items()
     assert symbol == SymbolRow("SPY", "stocks", START_MS, START_MS, False)
+
+
+def test_a_built_bar_keeps_of_how_many_minutes_it_is_and_how_many_are_missing():
+    row, _ = make_bar_row(ENTRY, bar_fields(minutes=60, missing=330))
+    assert (row.minutes, row.missing) == (60, 330)
+    for wrong in ("-1", "1.5", "x", "9" * 20):
+        with pytest.raises(EntryError, match="missing: no whole number"):
+            make_bar_row(ENTRY, bar_fields(missing=wrong))
 
 
 def test_a_minute_of_massive_that_names_neither_timeframe_nor_class_is_one_of_a_stock():

@@ -18,13 +18,26 @@ from services.vexy_ai.records import (
 )
 from services.vexy_ai.settings import StreamKind
 
-BAR = {b"sym": b"AAPL", b"start": b"1000", b"open": b"10", b"high": b"12", b"low": b"9", b"close": b"11"}
+BAR = {
+    b"sym": b"AAPL",
+    b"start": b"1795198440000",
+    b"open": b"10",
+    b"high": b"12",
+    b"low": b"9",
+    b"close": b"11",
+}
 
 
 def test_a_bar_is_kept_by_its_symbol():
     bar, kept = observe_bar({**BAR, b"volume": b"5"})
     assert bar.symbol == "AAPL"
-    assert orjson.loads(kept) == {"start": 1000.0, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0}
+    assert orjson.loads(kept) == {
+        "start": 1795198440000,
+        "open": 10.0,
+        "high": 12.0,
+        "low": 9.0,
+        "close": 11.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -35,7 +48,7 @@ def test_a_bar_is_kept_by_its_symbol():
         ({b"close": b"nan"}, "close: no number"),
         ({b"open": b""}, "open: no number"),
         ({b"low": b"0"}, "not above 0"),
-        ({b"start": b"-1"}, "not above 0"),
+        ({b"start": b"-1"}, "start: before 1990"),
     ],
 )
 def test_what_is_no_bar_is_refused_with_the_reason(changed, reason):

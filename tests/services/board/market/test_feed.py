@@ -47,8 +47,12 @@ def make_truth(*places, group=None):
     return parse_truth(orjson.dumps({"services": services})).truth
 
 
+FIRST_MS = 1_794_000_000_000
+"""The start of the first minute of all."""
+
+
 def encode_bar(start, close=1.0, symbol="SPY", rev=0):
-    bar = Bar(symbol, "1m", 60_000 * start, close, close, close, close)
+    bar = Bar(symbol, "1m", FIRST_MS + 60_000 * start, close, close, close, close)
     return encode_entry(bar, AssetClass.STOCKS, ORIGIN) | {"final": "1", "rev": str(rev)}
 
 
@@ -87,7 +91,7 @@ class Scene:
     def starts(self):
         """The starts of the bars that are kept, in minutes."""
         chart = self.live.find_chart("SPY", "1m")
-        return [one.start // 60_000 for one in chart.list_bars()] if chart else []
+        return [(one.start - FIRST_MS) // 60_000 for one in chart.list_bars()] if chart else []
 
     async def wait_bars(self, *starts):
         await auntil(lambda: self.starts == list(starts), what=lambda: f"bars {starts}, not {self.starts}")
@@ -117,18 +121,21 @@ async def test_what_stands_on_the_streams_is_kept_and_what_comes_is_passed_on(sc
         follower = scene.hub.join()
         scene.hub.subscribe(follower, ["bars:SPY:1m", "quotes:SPY", "indicators:SPY:1m"])
         await scene.add(3)
-        await scene.client.xadd(MARKET_QUOTES, encode_entry(Quote("SPY", 5, 7.5), AssetClass.STOCKS, ORIGIN))
+        await scene.client.xadd(
+            MARKET_QUOTES, encode_entry(Quote("SPY", FIRST_MS, 7.5), AssetClass.STOCKS, ORIGIN)
+        )
         for start, rev, value in ((1, 0, 1.5), (2, 0, 2.5), (1, 1, 1.75)):
-            fields = {"sym": "SPY", "timeframe": "1m", "start": 60_000 * start, "rev": rev}
+            fields = {"sym": "SPY", "timeframe": "1m", "start": FIRST_MS + 60_000 * start, "rev": rev}
             await scene.client.xadd(INDICATORS, {**fields, "values": f'{{"sma_20": {value}}}'})
         latest = {}
-        while len(latest) < 4 or latest["indicators:SPY:1m:60000"]["rev"] != 1:
+        while len(latest) < 4 or latest[f"indicators:SPY:1m:{FIRST_MS + 60_000}"]["rev"] != 1:
             async with asyncio.timeout(PATIENT_SEC):
                 _, updates = await follower.take()
             latest |= {one.subject: orjson.loads(one.data) for one in updates}
-        assert latest["bars:SPY:1m:180000"]["close"] == 1.0
+        assert latest[f"bars:SPY:1m:{FIRST_MS + 180_000}"]["close"] == 1.0
         assert latest["quotes:SPY"]["price"] == 7.5
-        values = [latest[f"indicators:SPY:1m:{start}"]["values"]["sma_20"] for start in (60_000, 120_000)]
+        starts = (FIRST_MS + 60_000, FIRST_MS + 120_000)
+        values = [latest[f"indicators:SPY:1m:{start}"]["values"]["sma_20"] for start in starts]
         assert values == [1.75, 2.5], "a correction of an earlier bar is passed on"
         await auntil(lambda: scene.client.exists(quote_key("SPY")), what="the quote to be kept")
 
@@ -331,7 +338,7 @@ async def test_a_defect_in_reading_the_states_is_said_once_and_the_feed_goes_on(
 
 async def test_an_entry_that_breaks_the_reader_is_counted_and_skipped(scene, monkeypatch):
     def parse(ident, fields):
-        if fields[b"start"] == b"60000":
+        if fields[b"start"] == b"%d" % (FIRST_MS + 60_000):
             raise TypeError("Integer exceeds 64-bit range")
         return make_bar_row(ident, fields)
 
@@ -369,10 +376,10 @@ async def test_the_last_possible_id_does_not_keep_the_feed_from_what_follows_its
 async def test_records_of_the_future_are_counted_and_skipped(scene):
     ahead = round(1000 * time.time()) + 2 * 86_400_000
     streams = {
-        CHECKED_BARS: [encode_bar(ahead // 60_000), encode_bar(1) | {"epoch": ahead}],
+        CHECKED_BARS: [encode_bar((ahead - FIRST_MS) // 60_000), encode_bar(1) | {"epoch": ahead}],
         MARKET_QUOTES: [
             encode_entry(Quote("SPY", ahead, 7.5), AssetClass.STOCKS, ORIGIN),
-            encode_entry(Quote("SPY", 5, 7.5), AssetClass.STOCKS, Provenance("yahoo", ahead / 1000)),
+            encode_entry(Quote("SPY", FIRST_MS, 7.5), AssetClass.STOCKS, Provenance("yahoo", ahead / 1000)),
         ],
         INDICATORS: [{"sym": "SPY", "timeframe": "1m", "start": ahead, "rev": 0, "values": "{}"}],
     }

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.market.massive import UnreadBar
 from services.market.records import MINUTE_MS, Bar
-from services.massive.market.gaps import NO_MARK, GapTracker, Mark, MissingBars
+from services.massive.market.gaps import NO_MARK, GapTracker, Mark, MissingBars, RevisionSchedule
 
 M = MINUTE_MS
 T0 = 29_900_000 * M
@@ -89,6 +90,49 @@ def test_what_fails_is_due_again_after_its_pause():
     assert tracker.failures(gap) == 0
 
 
+def test_a_bar_that_could_not_be_read_is_a_gap_and_the_mark_stays_before_it():
+    tracker = make_tracker()
+    start(tracker, None, T0 + 30_000)
+    start(tracker, None, T0 + 30_000, "B")
+    tracker.open_gap(UnreadBar("A", T0), T0 + M)
+    tracker.open_gap(UnreadBar("X", T0), T0 + M)  # which nobody wants any more
+    assert where(tracker.record_bars([bar(1), bar(1, "B")])) == [("B", T0 + M)]
+    assert tracker.due_gaps(T0 + M + 1999) == []
+    (gap,) = tracker.due_gaps(T0 + M + 2000)
+    assert gap == MissingBars("A", T0, T0)
+    assert where(tracker.close_gap(gap)) == [("A", T0)]
+    assert where(tracker.record_bars([bar(2)])) == [("A", T0 + 2 * M)]
+
+
+def test_if_even_its_start_could_not_be_read_it_is_the_last_one_there_is():
+    tracker = make_tracker(delay_ms=15 * M)
+    start(tracker, None, T0)
+    tracker.open_gap(UnreadBar("A", None), T0 + 3 * M + 5000)
+    assert tracker.due_gaps(T0 + 4 * M) == [MissingBars("A", T0 - 16 * M, T0 - 13 * M)]
+
+
+def test_a_gap_becomes_longer_and_is_due_when_it_was():
+    tracker, gap = with_a_gap()
+    tracker.postpone_gap(gap, T0 + 4 * M, 600.0)
+    tracker.open_gap(UnreadBar("A", T0 + 9 * M), T0 + 10 * M)
+    assert tracker.due_gaps(T0 + 13 * M) == []
+    assert tracker.due_gaps(T0 + 14 * M) == [MissingBars("A", T0, T0 + 9 * M)]
+    assert tracker.close_gap(gap) == []  # the answer to the shorter one
+
+
+def test_a_bar_before_the_mark_is_requested_alone_and_the_mark_stays():
+    tracker = make_tracker()
+    start(tracker, None, T0 + 30_000)
+    tracker.record_bars([bar(5)])
+    tracker.open_gap(UnreadBar("A", T0 + 3 * M), T0 + 6 * M)
+    (gap,) = tracker.due_gaps(T0 + 7 * M)
+    assert gap == MissingBars("A", T0 + 3 * M, T0 + 3 * M)
+    tracker.open_gap(UnreadBar("A", T0 + 2 * M), T0 + 7 * M)
+    assert tracker.close_gap(gap) == []
+    (gap,) = tracker.due_gaps(T0 + 8 * M)
+    assert (gap.first, tracker.close_gap(gap), tracker.open_count) == (T0 + 2 * M, [], 0)
+
+
 def test_a_gap_is_not_longer_than_what_may_be_asked_for_and_says_so():
     tracker = make_tracker(reach_ms=10 * M)
     start(tracker, T0 - 100 * M, T0)
@@ -166,6 +210,28 @@ def test_a_mark_says_where_it_was():
     assert tracker.advance_quiet(T0 + 30 * M) == [Mark("A", T0 + 5 * M, T0 + 20 * M)]
 
 
+def test_what_is_whole_is_asked_for_again_each_hour_and_who_waits_longest_is_first():
+    schedule, marks = RevisionSchedule(), {"A": T0, "B": T0 + M}
+    both = [MissingBars("A", T0 - 9 * M, T0), MissingBars("B", T0 - 9 * M, T0 + M)]
+    assert schedule.find_due(marks, T0 + M + 5, 10 * M) == both
+    schedule.postpone("B", T0 + M)
+    schedule.postpone("A", T0 + 2 * M)
+    assert schedule.find_due(marks, T0 + 50 * M, 100 * M) == []
+    assert [each.sym for each in schedule.find_due(marks, T0 + 51 * M, 100 * M)] == ["B"]
+    assert [each.sym for each in schedule.find_due(marks, T0 + 52 * M, 100 * M)] == ["B", "A"]
+    assert schedule.find_due(marks, T0 + 52 * M, 10 * M) == []  # all of it is too old
+
+
+def test_a_symbol_with_a_gap_is_not_whole_nor_is_anything_while_no_one_may_ask():
+    tracker, gap = with_a_gap()
+    start(tracker, None, T0 + 30_000, "B")
+    assert tracker.list_complete(T0) == {"B": T0 - M}
+    tracker.close_gap(gap)
+    tracker.pause_requests(T0, 5.0)
+    assert tracker.list_complete(T0 + 4999) == {}
+    assert tracker.list_complete(T0 + 5000) == {"A": T0 + 2 * M, "B": T0 - M}
+
+
 class World:
     """One symbol: a bar each minute, connections that come and go, processes that die anywhere."""
 
@@ -179,6 +245,14 @@ class World:
         if self.tracker is not None:
             self.there.add(self.made[-1])
             self.keep(self.tracker.record_bars([Bar("A", "1m", self.made[-1], 1, 1, 1, 1, 1)]))
+
+    def damaged(self):
+        """A bar is told and makes no sense."""
+        self.unheard()
+        if self.tracker is not None:
+            self.tracker.open_gap(
+                UnreadBar("A", self.made[-1] if self.made[-1] % (2 * M) else None), self.now
+            )
 
     def unheard(self):
         self.now += M
@@ -215,7 +289,9 @@ class World:
         return {start for start in self.made if self.first is not None and self.first < start <= upto}
 
 
-@given(st.lists(st.sampled_from(["minute", "minute", "lost", "missed", "back", "fill"]), max_size=40))
+@given(
+    st.lists(st.sampled_from(["minute", "minute", "damaged", "lost", "missed", "back", "fill"]), max_size=40)
+)
 def test_whatever_happens_no_bar_is_lost_and_no_mark_promises_too_much(steps):
     world = World()
     for step in [*steps, "back", "minute", "fill", "minute"]:

@@ -8,7 +8,14 @@ import orjson
 import pytest
 
 from marketswarm.keys import MARKET_BARS, source_account_key
-from services.sources.cascade.history import REVISE_PAUSE_SEC, conclude_revision, find_revision
+from services.market.sessions import get_session
+from services.sources.cascade.history import (
+    REVISE_PAUSE_SEC,
+    choose_filler,
+    conclude_revision,
+    find_holes,
+    find_revision,
+)
 from services.sources.cascade.state import (
     REVISE_EVERY_SEC,
     Attempt,
@@ -81,6 +88,13 @@ async def load_an_hour_later(market):
     return await market.load(COIN)
 
 
+def answer_hours_as_kraken(now, lacks=None):
+    """Answer with the 90 hours before `now` (epoch seconds), one of them aside."""
+    rows = [[now - 3600 * back, "2", "3", "1", "2", "2", "5", 1] for back in range(90, 0, -1)]
+    kept = [row for row in rows if row[0] != lacks]
+    return Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": kept, "last": 1}}))
+
+
 @pytest.mark.parametrize("limit", [300, 20])
 async def test_a_bar_that_comes_late_or_is_corrected_is_taken_after_the_next_hour(market, vendor, limit):
     limit_parts(market, limit)
@@ -138,9 +152,7 @@ async def test_what_an_answer_holds_anyway_is_never_thrown_away(market):
     late = now - LATE * 3600
 
     def answer(_request):
-        rows = [[now - 3600 * back, "2", "3", "1", "2", "2", "5", 1] for back in range(90, 0, -1)]
-        kept = [row for row in rows if not (lacks and row[0] == late)]
-        return Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": kept, "last": 1}}))
+        return answer_hours_as_kraken(now, late if lacks else None)
 
     market["kraken"].choose = answer
     async with market.make_client() as client:
@@ -151,6 +163,87 @@ async def test_what_an_answer_holds_anyway_is_never_thrown_away(market):
         lacks = False
         await loader.load(series)
     assert 1000 * late in await read_closes(market)
+
+
+async def test_what_the_serving_source_lacks_is_asked_of_another_one_and_nothing_else_of_that_is_taken(
+    market, vendor
+):
+    limit_parts(market, 300)
+    series, kraken = replace(COIN, sources=("coinbase", "kraken")), market["kraken"]
+    now = vendor.now // 3600 * 3600
+    kraken.choose = lambda _request: answer_hours_as_kraken(now, lacks=now - 3600 * LATE)
+    await market.load(series)
+    assert kraken.seen == []
+    result = await market.load(series)
+    assert (len(kraken.seen), result.new, result.state.serving) == (1, 0, "coinbase")
+    kraken.choose = lambda _request: answer_hours_as_kraken(now)
+    await market.load(series)
+    assert len(kraken.seen) == 1, "once an hour"
+    market.ahead_sec += REVISE_EVERY_SEC
+    await market.bus.client.delete(source_account_key("coinbase"))
+    await market.load(series)
+    entries = [fields for _, fields in await market.bus.client.xrange(MARKET_BARS)]
+    (filled,) = [fields for fields in entries if fields[b"source"] == b"kraken"]
+    assert (int(filled[b"start"]), filled[b"rank"]) == (vendor.hour_ms(LATE), b"1")
+    market.ahead_sec += REVISE_EVERY_SEC
+    await market.load(series)
+    assert len(kraken.seen) == 2, "nothing is missing any more"
+    vendor.healed = True
+    market.ahead_sec += REVISE_EVERY_SEC
+    await market.bus.client.delete(source_account_key("coinbase"))
+    await market.load(series)
+    last = [fields for _, fields in await market.bus.client.xrange(MARKET_BARS)][-1]
+    assert (int(last[b"start"]), last[b"source"]) == (vendor.hour_ms(WRONG), b"coinbase"), "it has it, too"
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "session", "known", "holes"),
+    [
+        ("1h", "24x7", [1, 2, 4, 5, 8], [3, 6, 7]),
+        ("1h", "24x7", [3], []),
+        ("1h", "24x7", [], []),
+        ("30m", "24x7", [1, 4], []),
+        ("4h", "24x7", [0, 12], [4, 8]),
+        ("1d", "24x7", [0, 72], [24, 48]),
+        ("1d", "XNYS", [24, 48, 96, 168], [86.5]),  # named by the midnights of their dates; over a weekend
+        ("1h", "XNYS", [14.5, 38.5], [15.5, 16.5, 17.5, 18.5, 19.5, 20.5]),
+    ],
+)
+def test_holes_are_intervals_of_the_session_between_bars_that_are_known(timeframe, session, known, holes):
+    """In hours since the Monday 2026-01-05; New York opens at 14:30, closes at 21:00."""
+    begin = 1_767_571_200_000
+    series = replace(COIN, timeframe=timeframe, session=session)
+    times = [begin + round(at * HOUR_MS) for at in known]
+    found = find_holes(series, get_session(session), times, begin, begin + 1000 * HOUR_MS)
+    assert [(each - begin) / HOUR_MS for each in found] == holes
+
+
+def test_a_lunch_break_is_no_hole():
+    begin = 1_767_571_200_000  # Tokyo trades 00:00 to 02:30 and 03:30 to 06:30
+    series, session = replace(COIN, timeframe="1m", session="XTKS"), get_session("XTKS")
+    known = [begin, begin + 389 * 60_000]
+    found = [
+        (each - begin) // 60_000 for each in find_holes(series, session, known, begin, begin + HOUR_MS * 9)
+    ]
+    assert found == [*range(1, 150), *range(210, 389)]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "filler"),
+    [
+        ({}, "kraken"),
+        ({"kraken": HistoryAttempt(revise_at=9.0)}, "kraken"),
+        ({"kraken": HistoryAttempt(revise_at=9.5)}, "gemini"),
+        ({"kraken": HistoryAttempt(revise_at=9.5), "gemini": HistoryAttempt(revise_at=9.5)}, None),
+    ],
+)
+def test_each_other_source_is_asked_in_its_turn(attempts, filler):
+    series = replace(COIN, sources=("coinbase", "kraken", "gemini"))
+    found = {name: Attempt(SourceVerdict.EMPTY, history=each) for name, each in attempts.items()}
+    state = replace(STATE, attempts={**STATE.attempts, **found})
+    assert choose_filler(series, state, "coinbase", 9.0) == filler
+    assert choose_filler(series, replace(state, replay=True), "coinbase", 9.0) is None
+    assert choose_filler(replace(series, kind="quotes"), state, "coinbase", 9.0) is None
 
 
 STATE = SeriesState(
