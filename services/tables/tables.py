@@ -61,6 +61,8 @@ _SELECTED: Final = {
     ColumnType.DATE: """to_char("{0}", 'YYYY-MM-DD')""",
 }
 """How a column of a table becomes a column of a row, if not as it is."""
+VALUE_NAMES: Final = {"indicators": INDICATOR_NAMES, "features": FEATURE_NAMES}
+"""By table, the names in its column of JSON that have columns of their own in files and Arrow streams."""
 _UNIX_TIMES: Final = ("start", "at", "asked_at", "epoch")
 """The columns of records that are times of a writer's clock."""
 _PAST_DAYS: Final = ("ex_day",)
@@ -226,8 +228,6 @@ STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
 }
 """What the entries of each stream become, by the stream's own key."""
 TABLES: Final = (*(table for table, _ in STREAMS.values()), SYMBOL_TABLE)
-VALUE_NAMES: Final = {"indicators": INDICATOR_NAMES, "features": FEATURE_NAMES}
-"""By table, the names in its column of JSON that have columns of their own in files and Arrow streams."""
 
 
 def make_row(

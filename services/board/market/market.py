@@ -15,6 +15,7 @@ from marketswarm.web.cache import Cached
 from marketswarm.web.limits import RequestLimiter
 from marketswarm.web.updates import MAX_TOPICS, UpdateHub
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, try_archive
+from services.board.market.arrow_response import StreamPlaces
 from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
 from services.board.market.charts import (
@@ -53,7 +54,7 @@ PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is 
 MAX_PAST: Final = 64
 SHOWN_SEC: Final = 3600.0  # how long it is kept of what a tile was made; each page of the tile renews it
 LOOK_SEC: Final = 5.0  # how long a symbol that is not on the stream is not looked for again
-MAX_LOOKS: Final = 5000
+MAX_LOOKS: Final = 10_000
 QUOTED_SEC: Final = 60.0
 """How long the names of the symbols that have quotes in the database are kept; new ones are on the stream."""
 
@@ -89,6 +90,7 @@ class Market:
         )
         self._texts = Cached[Any, RowTexts](CHART_SEC, MAX_BASES)
         self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
+        self.streams = StreamPlaces()
 
     async def run(self) -> None:
         try:

@@ -67,12 +67,14 @@ class NameDirectory:
                 hint = suggest_name(symbol, sorted(known), "there are")
                 raise UnknownNameError(f"there is no symbol {symbol}; {hint}")
 
-    async def require_series(self, name: str) -> None:
-        """Raise UnknownNameError unless a name is that of an economic series. Raises DatabaseAwayError."""
-        known = await self.list_all()
-        series = sorted(each.symbol for each in known.values() if each.is_series)
-        if name not in series:
-            raise UnknownNameError(f"there is no series {name}; {suggest_name(name, series, 'there are')}")
+    async def require_series(self, names: Collection[str]) -> None:
+        """Raise UnknownNameError for the first name that no economic series has. Raises DatabaseAwayError."""
+        known = await self.list_all() if names else {}
+        series = {each.symbol for each in known.values() if each.is_series}
+        for name in names:
+            if name not in series:
+                hint = suggest_name(name, sorted(series), "there are")
+                raise UnknownNameError(f"there is no series {name}; {hint}")
 
     async def _read_archived(self) -> Mapping[str, KnownName]:
         rows = await self._archive.read_symbols(None, None, MAX_NAMES)

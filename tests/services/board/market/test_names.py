@@ -74,9 +74,9 @@ async def test_a_name_is_known_by_the_truth_the_states_or_the_archive():
     await directory.require_symbols(["AAPL", "QQQ", "SPY"])
     with pytest.raises(UnknownNameError, match=r"there is no symbol SPPY; did you mean SPY\?"):
         await directory.require_symbols(["SPY", "SPPY"])
-    await directory.require_series("US.CPI")
+    await directory.require_series(["US.CPI"])
     with pytest.raises(UnknownNameError, match=r"there is no series SPY; there are US\.CPI"):
-        await directory.require_series("SPY")
+        await directory.require_series(["US.CPI", "SPY"])
 
 
 async def test_while_the_archive_is_away_only_names_of_the_truth_are_certain():
