@@ -136,6 +136,11 @@ def _trim(text: str) -> str:
     return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
 
 
+def format_measure(value: float | None, decimals: int) -> str:
+    """Return a value of an economic series with its own decimals: `4.20`, `190,000`."""
+    return NONE if value is None else f"{value:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
 def format_change(change: float | None, price: float | None = None, decimals: int | None = None) -> str:
     """Return a change with its sign, with at least the decimals of the price: `+0.0060` beside `1.3849`.
 
@@ -243,6 +248,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "heat": find_heat,
     "last_change": format_last_change,
     "limit": format_limit,
+    "measure": format_measure,
     "percent": format_percent,
     "price": format_price,
     "recency": write_recency,

@@ -53,10 +53,7 @@ CREDIT: Final = (
     MeasureSeries(HIGH_YIELD, ("US.HIGH_YIELD_SPREAD", "BAMLH0A0HYM2")),
     MeasureSeries(INVESTMENT_GRADE, ("US.CORPORATE_SPREAD", "BAMLC0A0CM")),
 )
-SENTIMENT: Final = (
-    MeasureSeries("Consumers, University of Michigan", ("US.SENTIMENT", "UMCSENT")),
-    MeasureSeries("Volatility of the S&P 500", ("VIXCLS",)),
-)
+SENTIMENT: Final = (MeasureSeries("Consumers, University of Michigan", ("US.SENTIMENT", "UMCSENT")),)
 
 
 class SeriesValue(NamedTuple):
