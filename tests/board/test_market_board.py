@@ -14,11 +14,15 @@ import pytest
 from websockets.sync.client import connect
 
 from marketswarm.keys import chart_key, quote_key, source_account_key
-from support.market_board import NOW, PLAYED, SYMBOLS, open_market, run_apart, walk
+from support.market_board import NOW, PLAYED, SYMBOLS, open_market, rescale, run_apart, walk
 from support.postgres import Postgres, query
 from support.waiting import until
 
-PAGES = ("/market", "/market/economy", "/market/correlations", "/market/sources", "/market/symbol/SPY")
+PAGES = (
+    "/market", "/market/economy", "/market/correlations", "/market/sources", "/market/symbol/SPY",
+    "/market/rotation", "/market/breadth", "/market/rates", "/market/sentiment", "/market/quality",
+    "/market/search?query=x",
+)  # fmt: skip
 SPY = next(one for one in SYMBOLS if one.name == "SPY")
 
 
@@ -219,6 +223,104 @@ def test_a_topic_of_an_unknown_symbol_is_an_error(market):
     with follow(market, "bars:SPPY:1m") as socket:
         wanted = {"type": "error", "detail": "there is no symbol SPPY; did you mean SPY?"}
         assert socket.first == wanted
+
+
+def test_a_search_leads_to_the_symbol_by_its_own_or_another_name(market):
+    def find(query):
+        return market.get("/api/v1/db/search", params={"query": query, "limit": 3}).json()["results"]
+
+    (gold,) = find("gold")
+    assert (gold["symbol"], gold["kind"], gold["asset"]) == ("GLD", "symbol", "stocks")
+    assert gold["names"] == "Gold Shares"
+    assert gold["last_seen"] == NOW
+    assert [(one["symbol"], one["kind"]) for one in find("dgs")] == [("DGS10", "series")]
+    assert [one["symbol"] for one in find("usd")] == ["USD/JPY", "BTC/USD", "ETH/USD"]
+    assert find("nothing of this name") == []
+    assert market.get("/api/v1/db/search").status_code == 422
+    led = market.get("/market/search?query=eur/usd")
+    assert (led.status_code, led.headers["location"]) == (303, "/market/symbol/EUR/USD")
+    assert 'href="/market/symbol/GLD"' in market.get("/market/search?query=gold").text
+    assert "Nothing is called so" in market.get("/market/search?query=nothing+of+this").text
+
+
+def test_the_symbols_of_a_group_are_ranked_by_their_return(market):
+    found = market.get("/api/v1/market/rotation?by=3m").json()
+    closes = {one.name: walk_days(one) for one in SYMBOLS if one.group == "sectors"}
+    wanted = {name: round(100 * (some[-1] - some[-64]) / some[-64], 4) for name, some in closes.items()}
+    assert {one["symbol"]: one["percent_3m"] for one in found["rotation"]} == pytest.approx(wanted, abs=0.001)
+    assert [one["rank_3m"] for one in found["rotation"]] == [1, 2, 3]
+    percents = [one["percent_3m"] for one in found["rotation"]]
+    assert percents == sorted(percents, reverse=True)
+    assert all(one["since_12m"] < one["since_1w"] < one["day"] for one in found["rotation"])
+    assert "did you mean sectors?" in market.get("/api/v1/market/rotation?group=sector").json()["detail"]
+    assert market.get("/api/v1/market/rotation?by=2m").status_code == 422
+    rows = list(csv.DictReader(io.StringIO(market.get("/api/v1/market/rotation?format=csv").text)))
+    assert len(rows) == 3
+
+
+def walk_days(symbol):
+    """The closes that `seed_archive` has of a symbol's days."""
+    return [rescale(bar, 1 - 20 * symbol.step).close for bar in walk(symbol, "1d", NOW, 300)]
+
+
+def test_breadth_counts_the_symbols_of_each_group_on_its_newest_day(market):
+    rows = {one["group"]: one for one in market.get("/api/v1/market/breadth").json()["breadth"]}
+    assert next(iter(rows)) == "all"
+    for group in ("indices", "sectors", "forex"):
+        closes = [walk_days(one) for one in SYMBOLS if one.group == group]
+        row = rows[group]
+        assert row["advancers"] == sum(some[-1] > some[-2] for some in closes), group
+        assert row["advancers"] + row["decliners"] + row["unchanged"] == row["symbols"] == row["measured"]
+        assert row["new_highs"] == sum(some[-1] >= max(some[-252:]) for some in closes)
+    whole = [one for one in SYMBOLS if one.kind == "bars"]
+    assert rows["all"]["symbols"] == len(whole)
+    (alone,) = market.get("/api/v1/market/breadth?group=forex").json()["breadth"]
+    assert alone == rows["forex"]
+
+
+def test_rates_have_what_there_is_and_name_what_lacks(market):
+    curve = market.get("/api/v1/market/yield-curve").json()
+    (ten,) = curve["yields"]
+    assert (ten["series"], ten["years"], ten["source"], ten["year_ago"]) == ("DGS10", 10.0, "treasury", None)
+    assert curve["slopes"] == {"10y_2y": None, "10y_3m": None}
+    assert "US.2Y" in curve["missing"]
+    missing = ["US.HIGH_YIELD_SPREAD", "US.CORPORATE_SPREAD"]
+    assert market.get("/api/v1/market/credit").json()["missing"] == missing
+    assert market.get("/api/v1/market/sentiment").json()["sentiment"] == []
+    page = market.get("/market/rates").text
+    assert "10 years" in page
+    assert "<code>US.2Y</code>" in page
+    assert "^VIX" in market.get("/market/sentiment").text
+
+
+def test_the_quality_of_each_day_says_what_lacks_and_who_served(market):
+    days = market.get("/api/v1/market/quality?symbol=BTC/USD&days=2").json()["quality"]
+    assert len(days) == 2
+    assert sum(one["minutes"] for one in days) == 900 - 28
+    assert all(one["missing"] == one["expected"] - one["minutes"] for one in days)
+    assert {one["sources"].partition(" ")[0] for one in days} - {""} == {"kraken"}
+    assert market.get("/api/v1/market/quality?symbol=NOPE").status_code == 404
+    assert market.get("/api/v1/market/quality?days=99").status_code == 422
+    everything = market.get("/api/v1/market/quality").json()["quality"]
+    assert {one["symbol"] for one in everything} >= {"SPY", "BTC/USD", "EUR/USD"}
+    rejected = sum(one["rejected"] for one in everything if one["symbol"] == "SPY")
+    assert rejected == 0, "the records in quarantine do not say their time"
+
+
+def test_news_are_on_the_page_of_the_symbol_that_they_name(market):
+    market.publish_note("Gold <b>shines</b>", "GLD", "XAU/USD")
+    market.publish_note("Oil", "USO", link="javascript:alert(1)")
+    until(lambda: market.get("/api/v1/news?symbol=GLD").json()["news"], what="the news to be read anew")
+    (gold,) = market.get("/api/v1/news?symbol=GLD").json()["news"]
+    assert (gold["title"], gold["tickers"], gold["sentiment"]) == ("Gold <b>shines</b>", "GLD, XAU/USD", 0.44)
+    assert [one["link"] for one in market.get("/api/v1/news").json()["news"]] == [
+        "",
+        "https://news.example/1",
+    ]
+    page = market.get("/market/symbol/GLD").text
+    assert "Gold &lt;b&gt;shines" in page
+    assert "names SPY" in market.get("/market/symbol/SPY").text
+    assert market.get("/api/v1/news?symbol=NOPE").status_code == 404
 
 
 def test_groups_have_prices_with_their_source_and_what_they_are_compared_with(market):

@@ -91,6 +91,7 @@ THINKS_WITH = [
     "types", "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
     "typing_extensions",
     "fractions",  # exact numbers
+    "decimal", "struct",  # prices as they are written, and as a source keeps them in 32 bits
     "contextvars",  # how much one document may still be compared
     "zlib", "base64", "binascii",  # keep documents and logs small
     "hmac",  # compares secrets in constant time

@@ -32,6 +32,7 @@ from marketswarm.keys import (
     MARKET_SERIES,
     MARKET_SOURCES,
     PRELOAD_STATUS,
+    VEXY_NOTES,
 )
 from services.market.entries import encode_entry
 from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, AssetClass, Bar, Provenance, Quote
@@ -66,6 +67,7 @@ TRUTH: dict[str, Any] = {
         "board": {"heartbeat": BOARD_BEATS, "settings": {"market": {"requests_per_min": 0}}},
         "sources": _publishes(MARKET_QUOTES, MARKET_SERIES, MARKET_SOURCES),
         "bars": _publishes(CHECKED_BARS, INDICATORS, FEATURES, MARKET_QUARANTINE),
+        "vexy_ai": {**_publishes(VEXY_NOTES), "settings": {"symbols": {"GLD": ["Gold Shares"]}}},
     },
 }
 
@@ -263,6 +265,12 @@ class MarketBoard:
         origin = Provenance("twelve_data", NOW / 1000, "ef" * 32)
         fields = encode_entry(Quote(symbol, at_ms, price), AssetClass.FOREX, origin)
         self.client.xadd(MARKET_QUOTES, dict[Any, Any](fields))
+
+    def publish_note(self, title: str, *tickers: str, link: str = "https://news.example/1") -> None:
+        """Publish a note about an item of a feed as the service vexy_ai does."""
+        fields = {"kind": "note", "id": title, "feed": "wire", "title": title, "link": link}
+        fields |= {"tickers": orjson.dumps(tickers).decode(), "topics": "[]", "sentiment": "0.440"}
+        self.client.xadd(VEXY_NOTES, dict[Any, Any](fields))
 
     def seed_states(self, *, replay: bool = False) -> None:
         """Write the states of series, sources and gate, and two records in quarantine."""

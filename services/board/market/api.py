@@ -44,7 +44,8 @@ from services.board.market.query import (
     require_timeframe,
 )
 from services.board.market.states import StoredSeries, StoredSource
-from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable
+from services.board.market.tables import CSV_TYPE, JSON_TYPE, AnswerTable
+from services.board.market.tables import FORMATS as _FORMATS
 from services.market.actions import find_day_ms
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass
@@ -75,14 +76,6 @@ CORRELATIONS: Final = {
     "value": ColumnType.NUMBER,
     "n": ColumnType.COUNT,
     "replay": ColumnType.FLAG,
-}
-_FORMATS: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "content": {
-            CSV_TYPE.partition(";")[0]: {"schema": {"type": "string"}},
-            ARROW_TYPE: {"schema": {"type": "string", "format": "binary"}},
-        }
-    }
 }
 _STREAMS: Final[dict[int | str, dict[str, Any]]] = {
     200: {

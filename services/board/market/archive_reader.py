@@ -147,6 +147,31 @@ _NEWEST_BARS: Final = _NEWEST.format(table="bars", value="close", condition="and
 _NEWEST_OBSERVATIONS: Final = _NEWEST.format(table="observations", value="value", condition="")
 
 
+_MINUTES: Final = """
+select wanted.symbol, wanted.open_ms, found.source, count(*), count(*) filter (where found.rev > 0),
+  bool_or(found.replay)
+from unnest($1::text[], $2::bigint[], $3::bigint[]) as wanted(symbol, open_ms, until_ms)
+cross join lateral (
+  select source, rev, replay from bars where symbol = wanted.symbol and timeframe = '1m'
+  and start >= to_timestamp(wanted.open_ms / 1000.0) and start < to_timestamp(wanted.until_ms / 1000.0)
+) as found
+group by wanted.symbol, wanted.open_ms, found.source"""
+
+
+class MinuteCount(NamedTuple):
+    """Count the minutes of a symbol that one source served in a span that begins at `open_ms`.
+
+    `corrected` of them were published again with other values.
+    """
+
+    symbol: str
+    open_ms: int
+    source: str
+    minutes: int
+    corrected: int
+    replay: bool
+
+
 class Download(NamedTuple):
     """A request to a source, or to a recording (`replay`): the columns of `downloads` that are shown.
 
@@ -325,6 +350,13 @@ class ArchiveReader:
         if timeframe is None:
             return await self._fetch(_NEWEST_OBSERVATIONS, list(symbols), points)
         return await self._fetch(_NEWEST_BARS, list(symbols), points, timeframe)
+
+    async def count_minutes(
+        self, symbols: Sequence[str], opens_ms: Sequence[int], untils_ms: Sequence[int]
+    ) -> list[MinuteCount]:
+        """Return by source how many minutes there are in spans of symbols, each from its open to its end."""
+        spans = list(symbols), list(opens_ms), list(untils_ms)
+        return [MinuteCount(*row) for row in await self._fetch(_MINUTES, *spans)]
 
     async def read_downloads(self, limit: int) -> list[Download]:
         """Return the last requests to sources, the newest first."""

@@ -39,6 +39,8 @@ from services.board.market.live import (
     describe_values,
 )
 from services.board.market.names import NameDirectory
+from services.board.market.news import NEWS_SEC, NO_NOTES, NewsItem, explain_bus, find_notes, read_notes
+from services.board.market.quality import DayQuality, Rejections, read_rejections
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.states import StoredSeries
 from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
@@ -52,6 +54,7 @@ MAX_ANSWERS: Final = 2000
 ANSWER_BYTES: Final = 64 * 1024 * 1024  # the most bytes of answers that are kept in memory
 PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is newer comes from the streams
 MAX_PAST: Final = 64
+CLOSES_SEC: Final = 60.0  # how long the closes of a year are kept in memory
 SHOWN_SEC: Final = 3600.0  # how long it is kept of what a tile was made; each page of the tile renews it
 LOOK_SEC: Final = 5.0  # how long a symbol that is not on the stream is not looked for again
 MAX_LOOKS: Final = 10_000
@@ -79,8 +82,14 @@ class Market:
         self.past = Cached[Any, Any](PAST_SEC, MAX_PAST)  # of the tiles of some series
         self.shown = Cached[str, tuple[StoredSeries, Any]](SHOWN_SEC, MAX_TOPICS)
         """By symbol, the series and the past of which the last tile of it was made for a page."""
+        self.closes = Cached[Any, Any](CLOSES_SEC, MAX_PAST)
+        """The closes of trading days, and the values of economic series, of some symbols."""
+        self.qualities = Cached[Any, Sequence[DayQuality]](CLOSES_SEC, MAX_PAST)
+        self._rejections = Cached[Any, Rejections](CLOSES_SEC)
+        self._notes = Cached[Any, Sequence[NewsItem]](NEWS_SEC)
         self._heat = Cached[str, HeatMap](HEAT_SEC)
         self.sessions = SymbolSessions(lambda: me.truth)
+        self._me = me
         self.names = NameDirectory(self.archive, lambda: me.truth, lambda: self.feed.states)
         self._limits = Cached[Any, Mapping[str, Sequence[AccountView]]](FRESH_SEC)
         self._quotes = Cached(LOOK_SEC, MAX_LOOKS, shelf=self.feed.kept_quotes)
@@ -202,6 +211,28 @@ class Market:
 
     async def _read_quotes(self, symbols: Sequence[str]) -> dict[str, Cells]:
         return {row[0]: row for row in await self.archive.read_latest_quotes(symbols)}
+
+    async def find_news(self) -> Found[Sequence[NewsItem]]:
+        """Return the newest notes about items of feeds; and why not, if the bus is away or there are none."""
+        place = find_notes(self._me.truth)
+        if place is None:
+            return (), NO_NOTES
+        name, key = place
+        try:
+            bus = self._me.bus(name)
+            return await self._notes.find((bus, key), lambda: read_notes(bus, key)), None
+        except BusError as error:
+            return (), explain_bus(error)
+
+    async def find_rejections(self) -> Found[Rejections]:
+        """Return how many records are in quarantine, by symbol and day; and why not, if the bus is away."""
+        bus = self.feed.find_bus()
+        if bus is None:
+            return Rejections(), None
+        try:
+            return await self._rejections.find(bus, lambda: read_rejections(bus)), None
+        except BusError as error:
+            return Rejections(), f"bus {error.bus} does not let the quarantine be read: {error.reason}"
 
     async def find_heat_map(self) -> HeatMap:
         return await self._heat.find("", lambda: read_heat_map(self.archive))

@@ -24,6 +24,7 @@ from services.board.market.archive_reader import DatabaseAwayError, Download, tr
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, sort_series, view_sources
 from services.board.market.correlations import HeatMap
 from services.board.market.market import Market
+from services.board.market.news import NewsItem, select_news
 from services.board.market.overview import (
     TileView,
     list_groups,
@@ -41,6 +42,7 @@ NAV: Final = "/market"
 UNLIMITED: Final = ("/market", "/market/economy", "/market/sources")
 """The kept pages whose requests are not counted: an address may ask for correlations so often only."""
 QUARANTINED: Final = 20
+NEWS: Final = 15  # the most items of news on the page of a symbol
 DOWNLOADS: Final = 30
 MAX_FIELDS: Final = 600
 FILLED_SEC: Final = 60
@@ -79,7 +81,7 @@ class TileGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class FramedPage:
     """What every page of the market has."""
 
     frame: Frame
@@ -87,7 +89,7 @@ class _Page:
 
 
 @dataclass(frozen=True, slots=True)
-class MarketPage(_Page):
+class MarketPage(FramedPage):
     """The overview: the groups as small multiples."""
 
     template: ClassVar = "market_overview.html"
@@ -132,8 +134,11 @@ OVERLAYS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class SymbolPage(_Page):
-    """One symbol: its chart, its indicators, and who serves it."""
+class SymbolPage(FramedPage):
+    """One symbol: its chart, its indicators, its news, and who serves it.
+
+    `news_away` says why there may be no news.
+    """
 
     template: ClassVar = "market_symbol.html"
     tab: ClassVar = ""
@@ -141,6 +146,8 @@ class SymbolPage(_Page):
     timeframe: str
     tile: TileView
     series: tuple[StoredSeries, ...] = ()
+    news: Sequence[NewsItem] = ()
+    news_away: str | None = None
     timeframes: tuple[str, ...] = TIMEFRAMES
     overlays: tuple[Overlay, ...] = OVERLAYS
 
@@ -164,7 +171,7 @@ class QuarantinedView:
 
 
 @dataclass(frozen=True, slots=True)
-class SourcesPage(_Page):
+class SourcesPage(FramedPage):
     """The sources: their health and limits, the cascade in force, the quarantine, and the gate.
 
     `limits_away` says why it is not known what is left of the limits.
@@ -185,7 +192,7 @@ class SourcesPage(_Page):
 
 
 @dataclass(frozen=True, slots=True)
-class CorrelationsPage(_Page):
+class CorrelationsPage(FramedPage):
     """The correlations of daily returns as a heat map."""
 
     template: ClassVar = "market_correlations.html"
@@ -194,7 +201,7 @@ class CorrelationsPage(_Page):
 
 
 @dataclass(frozen=True, slots=True)
-class EconomyPage(_Page):
+class EconomyPage(FramedPage):
     """The economic series, each with its latest values."""
 
     template: ClassVar = "market_economy.html"
@@ -270,9 +277,14 @@ def _add_symbol(site: APIRouter, board: FleetBoard, market: Market) -> None:
         shortest = next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
         shown = require_timeframe(timeframe) if timeframe else shortest
         (tile,), away = await make_symbol_tile(market, symbol, shown)
+        items, news_away = await market.find_news()
         frame = await board.make_session_frame(request, symbol, NAV)
         return board.templates.answer(
-            SymbolPage(frame, make_notice(market, away), symbol, shown, tile, states)
+            SymbolPage(
+                *(frame, make_notice(market, away), symbol, shown, tile, states),
+                select_news(items, symbol, NEWS),
+                news_away,
+            )
         )
 
 

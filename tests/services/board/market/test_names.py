@@ -7,7 +7,7 @@ from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
 from marketswarm.truth import parse_truth
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.feed import MarketStates
-from services.board.market.names import NameDirectory, UnknownNameError
+from services.board.market.names import NameDirectory, UnknownNameError, find_matches
 from services.board.market.states import StoredSeries
 from services.market.names import KnownName, list_truth_names
 
@@ -74,6 +74,8 @@ async def test_a_name_is_known_by_the_truth_the_states_or_the_archive():
     await directory.require_symbols(["AAPL", "QQQ", "SPY"])
     with pytest.raises(UnknownNameError, match=r"there is no symbol SPPY; did you mean SPY\?"):
         await directory.require_symbols(["SPY", "SPPY"])
+    found, away = await directory.search("spy", 10)
+    assert ([one.symbol for one in found], found[0].last_seen, away) == (["SPY"], 9, None)
     await directory.require_series(["US.CPI"])
     with pytest.raises(UnknownNameError, match=r"there is no series SPY; there are US\.CPI"):
         await directory.require_series(["US.CPI", "SPY"])
@@ -84,3 +86,37 @@ async def test_while_the_archive_is_away_only_names_of_the_truth_are_certain():
     await directory.require_symbols(["AAPL"])
     with pytest.raises(DatabaseAwayError):
         await directory.require_symbols(["SPY"])
+    found, away = await directory.search("apple", 10)
+    assert ([one.symbol for one in found], away) == (["AAPL"], "away")
+
+
+@pytest.mark.parametrize(
+    ("query", "symbols"),
+    [
+        ("AAPL", ["AAPL"]),
+        (" aapl ", ["AAPL"]),
+        ("apple", ["AAPL"]),
+        ("inc", ["AAPL"]),  # a word of a name
+        ("nc", []),
+        ("eur", ["EUR/USD", "EURO"]),
+        ("usd", ["BTC/USD", "EUR/USD"]),
+        ("APL", ["AAPL"]),
+        ("MSFFT", ["MSFT"]),  # the nearest, as none has it
+        ("", []),
+        ("\0zzzzzzzz", []),
+    ],
+)
+def test_a_search_finds_the_best_match_first(query, symbols):
+    known = [
+        KnownName("AAPL", "stocks", names=("Apple", "Apple Inc")),
+        *(KnownName(name, "x") for name in ("MSFT", "EUR/USD", "EURO", "BTC/USD")),
+    ]
+    found = find_matches(query, {one.symbol: one for one in known}, 10)
+    assert sorted(one.symbol for one in found) == sorted(symbols)
+
+
+def test_a_search_has_no_more_than_its_limit_and_the_symbol_itself_first():
+    known = {name: KnownName(name, "x") for name in (f"EUR{number}" for number in range(50))}
+    found = find_matches("eur7", known, 3)
+    assert [one.symbol for one in found] == ["EUR7"]
+    assert len(find_matches("eur", known, 3)) == 3
