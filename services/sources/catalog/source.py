@@ -166,11 +166,25 @@ class SymbolRule(FilePart):
     """Parts of a symbol that are written otherwise, such as "." as "-" in BRK.B."""
     pattern: Annotated[str, AfterValidator(_require_pattern)] = ""
     """What our symbols must look like; others the source does not have."""
+    prefix: str = ""
+    """How our symbols begin behind which the source's own spelling stands, as in FRED.UNRATE."""
+    ids: Annotated[str, AfterValidator(_require_pattern)] = ""
+    """What a spelling behind `prefix` must look like."""
+
+    @model_validator(mode="after")
+    def _prefix_has_ids(self) -> Self:
+        """Raise ValueError for a prefix whose spellings have no form, or a form without a prefix."""
+        if bool(self.prefix) != bool(self.ids):
+            raise ValueError("prefix: goes with `ids`, the form of what may stand behind it")
+        return self
 
     def spell(self, symbol: str) -> str | None:
         """Return the source's spelling of our symbol; None if the source does not have it."""
         if symbol in self.names:
             return self.names[symbol]
+        if self.prefix and symbol.startswith(self.prefix):
+            own = symbol.removeprefix(self.prefix)
+            return own if re.fullmatch(self.ids, own) else None
         if self.only or (self.pattern and re.fullmatch(self.pattern, symbol) is None):
             return None
         base, quote = self.split(symbol)

@@ -340,6 +340,32 @@ def test_a_request_for_bars_of_stocks_asks_for_raw_prices_where_it_can():
     assert adjusted == {("finnhub", "splits"), ("stooq", "all"), ("tradier", "splits"), ("yahoo", "splits")}
 
 
+@pytest.mark.parametrize(
+    ("symbol", "spelled"),
+    [
+        ("FRED.BAMLC0A4CBBB", "BAMLC0A4CBBB"),
+        ("US.BBB_SPREAD", "BAMLC0A4CBBB"),
+        ("FRED.T10Y2Y", "T10Y2Y"),
+        ("FRED.", None),
+        ("FRED.gdp", None),
+        ("FRED.A/B", None),
+        ("FRED.GDP&api_key=1", None),
+        ("FREDGDP", None),
+        ("US.NOTHING", None),
+    ],
+)
+def test_fred_is_asked_for_any_series_by_its_own_id_whose_form_is_right(symbol, spelled):
+    assert CATALOG["fred"].symbols[AssetClass.ECONOMIC].spell(symbol) == spelled
+
+
+def test_a_prefix_without_the_form_of_what_follows_is_refused(tmp_path):
+    path = tmp_path / "fred.toml"
+    text = (FOLDER / "fred.toml").read_text(encoding="utf-8")
+    path.write_text(re.sub("^ids = .*$", "", text, flags=re.MULTILINE), encoding="utf-8")
+    with pytest.raises(CatalogError, match="prefix: goes with `ids`"):
+        load_source(path)
+
+
 def test_yahoo_is_asked_as_a_browser_asks():
     yahoo = CATALOG["yahoo"]
     now = datetime(2026, 11, 23, tzinfo=UTC)
