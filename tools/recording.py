@@ -185,7 +185,7 @@ def read_actions(lean: Path) -> Iterator[Row]:
             ex_day = get_session("XNYS").next_day(epoch_ms(midnight + DAY)).date
             if not STOCKS.since <= ex_day <= STOCKS.to.date():
                 continue
-            of_day = {"kind": "actions", "sym": sym, "asset": "stocks", "ex_day": ex_day.isoformat()}
+            of_day: Row = {"kind": "actions", "sym": sym, "asset": "stocks", "ex_day": ex_day.isoformat()}
             of_day["known"] = epoch_ms(datetime.combine(ex_day, time(), UTC))
             if factor != later:
                 amount = float(close) * (1 - float(factor) / float(later))
