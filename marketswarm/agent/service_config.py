@@ -88,6 +88,11 @@ class ServiceConfig(BaseModel):
     """The names or patterns (`MY_*`) of environment variables that the service reads besides those of every
     agent; None if they are not declared. `marketswarm up` passes it no others."""
 
+    @classmethod
+    def find_variables(cls, _section: Service) -> frozenset[str]:
+        """Return the variables that the service reads because of what its section says; by default none."""
+        return frozenset()
+
     def find_warnings(self) -> Iterable[tuple[Place, str]]:
         """Yield the path below this model, and the message, of each warning. By default there are none."""
         return ()

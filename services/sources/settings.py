@@ -23,7 +23,7 @@ from marketswarm.net.addresses import require_encrypted_url
 from marketswarm.settings import list_variables
 from marketswarm.settings.programs import MonitorSettings
 from marketswarm.text import format_names
-from marketswarm.truth import Truth
+from marketswarm.truth import Service, Truth
 from marketswarm.truth.errors import Place, find_nearest
 from marketswarm.truth.schedule import ScheduleError, parse_schedule
 from services.market.fields import SYMBOL
@@ -45,7 +45,7 @@ from services.market.sessions import (
     get_session,
 )
 from services.market.universe import list_entry_symbols
-from services.sources.limits import LimitSettings
+from services.sources.limits import FailureSettings, LimitSettings
 
 CATALOG: Final = Path(__file__).with_name("catalog")
 MARKET: Final = "market-redis"
@@ -121,13 +121,19 @@ class SourcesEnvironment(MonitorSettings):
     sources_base_urls: BaseUrls | None = Field(default=None, repr=False)
 
 
-def list_key_variables() -> frozenset[str]:
-    """Return the variables with the keys of all sources, as the catalogue's files name them."""
-    return frozenset(
-        name
-        for path in CATALOG.glob("*.toml")
-        for name in _KEY_VARIABLE.findall(path.read_text(encoding="utf-8"))
-    )
+def list_key_variables(folder: Path = CATALOG) -> frozenset[str]:
+    """Return the variables with the keys of all sources, as the files of a folder name them.
+
+    A file that can't be read is left out.
+    """
+    return frozenset(name for path in folder.glob("*.toml") for name in _KEY_VARIABLE.findall(_read(path)))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _require_symbol(symbol: str) -> str:
@@ -154,6 +160,10 @@ def _require_cron(text: str) -> str:
     except ScheduleError as error:
         raise ValueError(str(error)) from None
     return text
+
+
+def _require_folder(path: str) -> str:
+    return require_file_below("")(path)
 
 
 def _require_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -273,6 +283,9 @@ class GateSettings(ServiceConfig):
     """The share of all series that must be loaded. Example: `0.9`."""
     fresh_sec: Seconds = 900.0
     """The `max_age_sec` of series that have none. Example: `1800`."""
+    need_keys: bool = True
+    """Whether a series counts that no source can serve because the keys of all are missing; with `false` it
+    neither closes the gate nor, if it is critical, degrades the service. Example: `false`."""
     timeout_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 600.0
     """How long the gate may take. Example: `120`."""
     patience_sec: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 15.0
@@ -326,6 +339,14 @@ class WorkSettings(ServiceConfig):
     limits: Mapping[str, LimitSettings] = {}
     """By the name of a source the limits of your keys, as of a plan that you pay for. Example:
     `{"massive": {"per_minute": 100}}`."""
+    failures: Mapping[str, FailureSettings] = {}
+    """By the name of a source when it is left alone after failures, and whether it is asked again first.
+    Example: `{"yahoo": {"failure_threshold": 5, "recovery_sec": 60, "retries": 1}}`."""
+    catalog: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_require_folder)] | None = (
+        None
+    )
+    """A folder with source files of your own, below the working directory; one takes the place of a shipped
+    file of its name. It is read at the start. Default: none. Example: `"my-sources"`."""
     replay: ReplaySettings | None = None
     """A recording that is played under names of its own. Default: none."""
     disabled: Annotated[tuple[Symbol, ...], Field(max_length=MAX_SERIES)] = ()
@@ -344,6 +365,17 @@ class SourcesSettings(ServiceConfig):
     """The settings of sources in the truth."""
 
     variables: ClassVar = list_variables(SourcesEnvironment) | list_key_variables()
+
+    @classmethod
+    def find_variables(cls, section: Service) -> frozenset[str]:
+        """Return the variables with the keys of source files of one's own."""
+        folder = section.settings.get("catalog")
+        try:
+            return (
+                list_key_variables(Path(_require_folder(folder))) if isinstance(folder, str) else frozenset()
+            )
+        except ValueError:
+            return frozenset()
 
     endpoints: Annotated[tuple[SeriesEntry, ...], Field(max_length=MAX_SERIES)] = ()
     """The series; each symbol, kind and timeframe once."""
@@ -388,11 +420,19 @@ class SourcesSettings(ServiceConfig):
 
     @model_validator(mode="after")
     def _sources_are_known(self) -> Self:
-        """Raise ValueError if a series or a limit names a source that is not known."""
-        replay = self.settings.replay
-        in_catalog = {path.stem for path in CATALOG.glob("*.toml")}
-        for name in self.settings.limits.keys() - in_catalog:
-            raise ValueError(f"settings.limits: {_explain_unknown(name, in_catalog)}")
+        """Raise ValueError if a series, a limit or the like names a source that is not known.
+
+        Where the folder with files of one's own is missing, any name may be that of one: a warning says so.
+        """
+        replay, own = self.settings.replay, self.settings.catalog
+        if own is not None and not Path(own).is_dir():
+            return self
+        in_catalog = {
+            path.stem for folder in (CATALOG, own) if folder for path in Path(folder).glob("*.toml")
+        }
+        for part in ("limits", "failures"):
+            for name in getattr(self.settings, part).keys() - in_catalog:
+                raise ValueError(f"settings.{part}: {_explain_unknown(name, in_catalog)}")
         known = in_catalog | set(replay.names if replay else ())
         for number, entry in enumerate(self.endpoints):
             for at, source in enumerate(entry.sources):
@@ -504,9 +544,11 @@ class SourcesSettings(ServiceConfig):
                     break
 
     def _find_unserved(self) -> Iterator[tuple[Place, str]]:
-        from services.sources.catalog.files import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
+        from services.sources.catalog.files import load_catalog  # noqa: PLC0415 - for checks of a truth alone
 
-        catalog = shipped_catalog()
+        catalog, problems = load_catalog(self.settings.catalog)
+        for problem in problems:
+            yield ("settings", "catalog"), problem
         for number, entry in enumerate(self.endpoints):
             symbol = entry.all_symbols[0]
             timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""

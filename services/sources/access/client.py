@@ -64,6 +64,12 @@ WAITED_FOR_SEC: Final = 10
 """The longest window of a limit that parts of a question wait for, and are not left out for."""
 DAY_SEC: Final = 86_400
 MAX_RETRY_AFTER_SEC: Final = 86_400.0
+RETRY_SEC: Final = 1.0
+"""The pause before a request is sent again."""
+PASSING: Final = frozenset(
+    {NetworkReason.DNS, NetworkReason.TIMEOUT, NetworkReason.REFUSED, NetworkReason.BROKEN}
+)
+"""The failures of the network that may be over a moment later."""
 LIMITED_SEC: Final = 60.0
 """For how long a source is not asked that says 429 without saying for how long."""
 
@@ -86,6 +92,7 @@ class AskContext:
             others, waits out no pause, and what came before a failure is its answer.
         is_paused: says before each request whether an operator took the source out of service: a question may
             have waited for the limits for minutes by then.
+        retries: how often a request is sent again that the network or an error of the server ended.
     """
 
     limiter: SharedRateLimiter
@@ -94,6 +101,7 @@ class AskContext:
     on_request: OnRequest = field(default=lambda _sent: None)
     can_wait: bool = False
     is_paused: Callable[[], Awaitable[bool]] | None = None
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,12 @@ class _NoAnswerError(Exception):
     def __init__(self, outcome: AnswerStatus, reason: str, wait_sec: float = 0.0) -> None:
         super().__init__(reason)
         self.outcome, self.reason, self.wait_sec = outcome, reason, wait_sec
+
+    @property
+    def may_pass(self) -> bool:
+        """True if the same request may be answered a moment later: the network or the server failed."""
+        is_server = self.reason.isdecimal() and self.reason.startswith("5")
+        return self.outcome is AnswerStatus.FAILED and (is_server or self.reason in PASSING)
 
 
 class _PausedError(Exception):
@@ -309,11 +323,11 @@ class SourceClient(HttpClient):
         """Return one page and its body. Raise _NoAnswerError or BusError.
 
         If the source refuses a key for now, the other keys are tried. Once a part came, a short pause
-        that the source asks for is waited out, as a limit of ours is.
+        that the source asks for is waited out, as a limit of ours is. What a retry may mend is sent again.
         """
         request = make_request(asked.source, asked.endpoint, question, token)
         _require_same_host(asked.source, request)
-        pauses = PAUSES if asked.has_part else 0
+        pauses, retries = PAUSES if asked.has_part else 0, asked.context.retries
         while True:
             keys, waits = self._rotate_keys(asked.source), list[float]()
             while keys:
@@ -321,6 +335,10 @@ class SourceClient(HttpClient):
                 try:
                     return await self._send(asked, question, request, key)
                 except _NoAnswerError as error:
+                    if retries and error.may_pass:
+                        retries -= 1
+                        await anyio.sleep(RETRY_SEC)
+                        continue
                     if error.outcome is not AnswerStatus.LIMITED:
                         raise
                     reason = error.reason

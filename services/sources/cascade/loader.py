@@ -63,7 +63,7 @@ from services.sources.cascade.state import (
 )
 from services.sources.cascade.store import CLAIM_SEC, Claim, Load, SeriesStore
 from services.sources.catalog.answer import SentRequest, SourceAnswer
-from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.files import load_catalog
 from services.sources.settings import WorkSettings
 
 RECENT: Final = 70
@@ -476,11 +476,13 @@ async def open_loader(
     base_urls: Mapping[str, str] | None,
     environ: Mapping[str, str],
 ) -> AsyncIterator[SeriesLoader]:
-    """Open a loader of the sources of the catalogue, with the keys of the environment.
+    """Open a loader of the sources of the catalogue and of the settings, with the keys of the environment.
 
     Raise Exit, code 2, if a key can't be read.
     """
-    catalog = shipped_catalog()
+    catalog, problems = load_catalog(get_settings().catalog)
+    for problem in problems:
+        log.error("catalog.refused", why=problem)
     async with SourceClient(read_keys(catalog.values(), environ), base_urls) as client:
         yield SeriesLoader(SourceReader(client, store, catalog, get_settings))
 

@@ -5,10 +5,12 @@ import pytest
 
 from marketswarm.agent.service_config import list_warnings, require_config
 from marketswarm.exit import Exit
+from marketswarm.fleet.environment import make_child_environ
 from marketswarm.settings import read_settings
 from marketswarm.truth import Heartbeat, Service, parse_truth
 from services.market.records import AssetClass, RecordKind
 from services.sources.cascade.series import list_series
+from services.sources.catalog.files import load_catalog
 from services.sources.settings import (
     SourcesEnvironment,
     SourcesSettings,
@@ -71,6 +73,12 @@ def test_a_mistake_in_a_series_is_named_with_its_place(endpoints, problem):
         ({"limits": {"massive": {"per_minute": 0}}}, "limits.massive.per_minute: 0 is less than 1"),
         ({"limits": {"massive": {"per_min": 5}}}, "limits.massive.per_min: "),
         ({"limits": {"massiv": {"per_minute": 5}}}, "limits: massiv is no source; did you mean massive?"),
+        ({"failures": {"kraken": {"recovery_sec": 0}}}, "failures.kraken.recovery_sec: 0 is less than 1"),
+        ({"failures": {"kraken": {"retry": 1}}}, "failures.kraken.retry: "),
+        ({"failures": {"kraken": {"retries": 6}}}, "failures.kraken.retries: 6 is more than 5"),
+        ({"failures": {"krakn": {}}}, "failures: krakn is no source; did you mean kraken?"),
+        ({"catalog": "/etc"}, "catalog: must be below the working directory"),
+        ({"catalog": "x/../.."}, "catalog: must be below the working directory"),
         ({"gate": {"share": 1.5}}, "gate.share: 1.5 is more than 1"),
         ({"replay": {"file": "x.jsonl.gz", "names": ["Up"]}}, "replay.names: must be different names"),
         ({"replay": {"file": "/etc/shadow"}}, "replay.file: must be below the working directory"),
@@ -327,3 +335,70 @@ def test_another_stream_and_another_writer_are_no_concern_of_sources(warn):
     massive = {"access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]}}
     assert warn(["SPY"], [{"symbols": ["SPY", "IBM"]}], massive=massive) == []
     assert warn(["SPY"], ["odd", {"symbols": 5}, {"symbols": [5, "SPY", "\x00"]}]) == []
+
+
+OWN = """\
+name = "my_bank"
+title = "A bank of mine"
+docs = ["https://example.org/api"]
+base_url = "https://api.example.org"
+
+[auth]
+place = "header"
+name = "X-Key"
+env = "MY_BANK_KEY"
+
+[serves.rates]
+kind = "observations"
+assets = ["economic"]
+path = "/rates/{symbol}"
+
+[serves.rates.fields]
+start = { path = "day", format = "period" }
+value = { path = "rate" }
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with a source file of one's own, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "my_bank.toml").write_text(OWN, encoding="utf-8")
+    return tmp_path / "mine"
+
+
+RATE = {"symbol": "EU.RATE", "asset": "economic", "kind": "observations", "from": ["my_bank", "ecb"]}
+
+
+def test_a_source_file_of_ones_own_is_known_and_a_wrong_one_costs_itself_alone(own):
+    config = require_config(SourcesSettings, "sources", section(RATE, catalog="mine"))
+    served, unserved = load_catalog("mine")[0]["my_bank"], "ecb does not serve EU.RATE"
+    assert served.title == "A bank of mine"
+    (warning,) = list_warnings(config, "sources")
+    assert unserved in str(warning)
+    assert "my_bank is no source" in refuse(RATE)
+    (own / "odd.toml").write_text("name = 5", encoding="utf-8")
+    wrong, warning = map(str, list_warnings(config, "sources"))
+    assert wrong.startswith("services.sources.settings.catalog: odd.toml: name: ")
+    assert unserved in warning
+    (own / "kraken.toml").write_text(OWN.replace("my_bank", "kraken"), encoding="utf-8")
+    assert load_catalog("mine")[0]["kraken"].title == "A bank of mine"
+
+
+def test_where_the_folder_is_missing_a_name_may_be_that_of_a_file_in_it():
+    config = require_config(SourcesSettings, "sources", section(RATE, catalog="elsewhere"))
+    assert str(list_warnings(config, "sources")[0]) == (
+        "services.sources.settings.catalog: elsewhere is not a folder here, so its sources are unknown"
+    )
+
+
+def test_the_key_of_a_source_of_ones_own_is_passed_on(own):
+    document = {"services": {"sources": {"endpoints": [RATE], "settings": {"catalog": own.name}}}}
+    truth = parse_truth(orjson.dumps(document)).truth
+    environ = {"MY_BANK_KEY": "k", "OTHER_KEY": "o", "FRED_API_KEY": "f"}
+    passed = make_child_environ("services.sources", "sources", truth, environ)
+    assert passed == {"MY_BANK_KEY": "k", "FRED_API_KEY": "f"}
+    document["services"]["sources"]["settings"] = {"catalog": "../elsewhere"}
+    truth = parse_truth(orjson.dumps(document)).truth
+    assert make_child_environ("services.sources", "sources", truth, environ) == {"FRED_API_KEY": "f"}

@@ -283,3 +283,26 @@ async def test_dividends_without_the_splits_are_no_answer(ask, site, answers, ou
     answer = await ask(make_source_of_actions(), **OF_ACTIONS)
     assert answer.outcome is outcome
     assert bool(answer.records) is (outcome is AnswerStatus.OK)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_request_that_the_server_failed_is_sent_again_as_often_as_the_truth_says(
+    ask, site, monkeypatch, status
+):
+    monkeypatch.setattr(module, "RETRY_SEC", 0.0)
+    site.script.extend([Answer(status), Answer(status)])
+    account = Account()
+    answer = await ask(account=account, retries=2)
+    assert (answer.outcome, len(site.seen), len(account.taken)) == (AnswerStatus.OK, 3, 3)
+    site.script.extend([Answer(status), Answer(status)])
+    answer = await ask(retries=1)
+    assert (answer.outcome, answer.reason, len(site.seen)) == (AnswerStatus.FAILED, str(status), 5)
+
+
+async def test_what_is_no_passing_failure_is_not_sent_again(ask, site, monkeypatch):
+    monkeypatch.setattr(module, "RETRY_SEC", 0.0)
+    site.always = Answer(200, {}, b"[]")
+    assert (await ask(retries=3)).outcome is AnswerStatus.FAILED
+    site.always = Answer(404)
+    assert (await ask(retries=3)).outcome is AnswerStatus.REFUSED
+    assert len(site.seen) == 2
