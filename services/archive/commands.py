@@ -99,6 +99,9 @@ def export(
     ] = None,
     since: Annotated[datetime | None, option("--from", "DAY", "The first day, in UTC.")] = None,
     until: Annotated[datetime | None, option("--until", "DAY", "The day after the last one, in UTC.")] = None,
+    as_of: Annotated[
+        datetime | None, option("--as-of", "DAY", "Only what was known by the end of this day, in UTC.")
+    ] = None,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
@@ -106,7 +109,8 @@ def export(
     if table not in SYMBOL_TABLES:
         raise typer.BadParameter(f"{table!r} is not one of {', '.join(SYMBOL_TABLES)}", param_hint="TABLE")
     url, _ = find_database(data)
-    files = _run(_export_all(url, table, to, (since, until), symbol or ()))
+    known = None if as_of is None else _end_day(as_of.replace(tzinfo=UTC))
+    files = _run(_export_all(url, table, to, (since, until), symbol or (), as_of=known))
     if as_json:
         output.print_json([{"file": str(each.path), "rows": each.rows} for each in files])
         return
@@ -190,8 +194,19 @@ async def _read_refused(fleet: FleetView, count: int) -> list[DeadLetter]:
     return sorted(found, key=lambda each: each.refused_at, reverse=True)[:count]
 
 
+def _end_day(at: datetime) -> datetime:
+    """Return the end of a day that is given by its midnight; a time of the day as it is."""
+    return at + timedelta(days=1) if at == at.replace(hour=0, minute=0, second=0) else at
+
+
 async def _export_all(
-    url: str, table: str, folder: Path, days: tuple[datetime | None, datetime | None], symbols: Sequence[str]
+    url: str,
+    table: str,
+    folder: Path,
+    days: tuple[datetime | None, datetime | None],
+    symbols: Sequence[str],
+    *,
+    as_of: datetime | None,
 ) -> list[ExportedFile]:
     """Export the rows from the first day on and before the second one; None sets no bound."""
     async with open_connection(url, _EXPORT_SEC) as connection:
@@ -201,7 +216,9 @@ async def _export_all(
         (first, last), (since, until) = found, days
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
-        return [each async for each in export_table(connection, table, folder, (first, end), symbols)]
+        return [
+            each async for each in export_table(connection, table, folder, (first, end), symbols, as_of=as_of)
+        ]
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

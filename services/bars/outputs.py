@@ -50,22 +50,41 @@ class EntryEncoder:
         self._symbol, self._asset, self._grid = symbol, asset, grid
         self._epoch = str(epoch)
 
-    def encode_bar(self, bar: Bar, provenance: Provenance, *, rev: int, is_final: bool) -> dict[str, str]:
+    def encode_bar(
+        self, bar: Bar, provenance: Provenance, *, rev: int, is_final: bool, corrected_ms: int | None = None
+    ) -> dict[str, str]:
+        """Return the entry of a bar, which is known at its `end`; a correction since `corrected_ms`."""
         fields = encode_entry(bar, self._asset, provenance)
         fields["rev"], fields["epoch"] = str(rev), self._epoch
         fields["final"] = "1" if is_final else "0"
         timeframe: Timeframe = bar.timeframe  # type: ignore[assignment]
         if (interval := self._grid.find(bar.start_ms, timeframe)) is not None:
             fields["end"] = str(interval.close_ms)
+            if corrected_ms is not None:
+                fields["known_at"] = str(max(corrected_ms, interval.close_ms))
         if timeframe == "1d" and (day := self._grid.find_day(bar.start_ms)) is not None:
             fields["day"] = day.date.isoformat()
         return fields
 
     def encode_values(
-        self, key: tuple[Timeframe, int], values: Values, provenance: Provenance, *, rev: int, is_final: bool
+        self,
+        key: tuple[Timeframe, int],
+        values: Values,
+        provenance: Provenance,
+        *,
+        rev: int,
+        is_final: bool,
+        corrected_ms: int | None = None,
     ) -> dict[str, str]:
-        """Return the entry of the values of a bar, whose `key` is its timeframe and its start."""
+        """Return the entry of the values of a bar, whose `key` is its timeframe and its start.
+
+        They are known at the end of the bar; if a correction changed them since `corrected_ms`.
+        """
         timeframe, start_ms = key
+        interval = self._grid.find(start_ms, timeframe)
+        known = {}
+        if interval is not None:
+            known["known_at"] = str(max(interval.close_ms, corrected_ms or interval.close_ms))
         return {
             "sym": self._symbol,
             "timeframe": timeframe,
@@ -73,6 +92,7 @@ class EntryEncoder:
             "rev": str(rev),
             "epoch": self._epoch,
             "final": "1" if is_final else "0",
+            **known,
             "values": orjson.dumps(values).decode(),
             **dict(encode_provenance(provenance)),
         }

@@ -183,7 +183,7 @@ def fill_gaps(
         else:
             before = filled[-1]
             prices = (before[CLOSE],) * 4
-            filled.append((start, *prices, *(None,) * 9, before[REPLAY], days[start], True))
+            filled.append((start, *prices, *(None,) * 9, before[REPLAY], days[start], None, True))
     return filled
 
 

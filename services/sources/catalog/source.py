@@ -39,9 +39,9 @@ OPTIONAL_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
     RecordKind.QUOTES: frozenset(
         {"at", "bid", "ask", "volume", "symbol", "open_interest", "implied_volatility"}
     ),
-    RecordKind.OBSERVATIONS: frozenset(),
+    RecordKind.OBSERVATIONS: frozenset({"known_at"}),
 }
-TIME_FIELDS: Final = frozenset({"start", "at"})
+TIME_FIELDS: Final = frozenset({"start", "at", "known_at"})
 TEXT_FIELDS: Final = frozenset({"symbol"})
 PLACEHOLDERS: Final = frozenset(
     {"symbol", "base", "quote", "underlying", "timeframe", "start", "before_start", "end", "limit", "key"}
