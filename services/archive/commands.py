@@ -108,6 +108,9 @@ def export(
     since: Annotated[datetime | None, option("--from", "DAY", "The first day, in UTC.")] = None,
     until: Annotated[datetime | None, option("--until", "DAY", "The day after the last one, in UTC.")] = None,
     by: Annotated[Period, typer.Option("--by", help="What a file has the rows of, in UTC.")] = "month",
+    as_of: Annotated[
+        datetime | None, option("--as-of", "DAY", "Only what was known by the end of this day, in UTC.")
+    ] = None,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
@@ -115,7 +118,8 @@ def export(
     if table not in SYMBOL_TABLES:
         raise typer.BadParameter(f"{table!r} is not one of {', '.join(SYMBOL_TABLES)}", param_hint="TABLE")
     url, _ = find_database(data)
-    files = _run(_export_all(url, table, to, (since, until), symbol or (), by=by))
+    known = None if as_of is None else _end_day(as_of.replace(tzinfo=UTC))
+    files = _run(_export_all(url, table, to, (since, until), symbol or (), by=by, as_of=known))
     if as_json:
         output.print_json([{"file": str(each.path), "rows": each.rows} for each in files])
         return
@@ -199,6 +203,11 @@ async def _read_refused(fleet: FleetView, count: int) -> list[DeadLetter]:
     return sorted(found, key=lambda each: each.refused_at, reverse=True)[:count]
 
 
+def _end_day(at: datetime) -> datetime:
+    """Return the end of a day that is given by its midnight; a time of the day as it is."""
+    return at + timedelta(days=1) if at == at.replace(hour=0, minute=0, second=0) else at
+
+
 async def _export_all(
     url: str,
     table: str,
@@ -207,6 +216,7 @@ async def _export_all(
     symbols: Sequence[str],
     *,
     by: Period,
+    as_of: datetime | None,
 ) -> list[ExportedFile]:
     """Export the rows from the first day on and before the second one; None sets no bound."""
     async with open_connection(url, _EXPORT_SEC) as connection:
@@ -217,7 +227,8 @@ async def _export_all(
         (first, last), (since, until) = found, days
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
-        return [each async for each in export_table(connection, table, folder, (first, end), symbols, by=by)]
+        written = export_table(connection, table, folder, (first, end), symbols, by=by, as_of=as_of)
+        return [each async for each in written]
 
 
 async def _require_known(connection: Any, table: str, symbols: Sequence[str]) -> None:

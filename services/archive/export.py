@@ -13,13 +13,16 @@ import orjson
 from marketswarm.postgres.transaction import transaction
 from services.archive.partitions import next_month
 from services.archive.reader import ROW_TIMES
+from services.market.records import TIMEFRAME_SEC
 from services.tables.rows import find_polars_type
 from services.tables.tables import TABLES, VALUE_NAMES
 
 if TYPE_CHECKING:
     import polars as pl
 
-SYMBOL_TABLES: Final = ("bars", "quotes", "observations", "actions", "indicators", "features")
+SYMBOL_TABLES: Final = (
+    *("bars", "quotes", "observations", "observation_vintages", "actions", "indicators", "features"),
+)
 """The tables that can be exported."""
 ROWS_AT_ONCE: Final = 5000
 _ROWS_IN_GROUP: Final = 5000
@@ -27,6 +30,24 @@ _ROWS_IN_GROUP: Final = 5000
 _NAMES: Final = {"month": "%Y-%m", "day": "%Y-%m-%d"}
 Period = Literal["month", "day"]
 """The time that the rows of one file are of, in UTC."""
+_VINTAGES: Final = """(
+    SELECT DISTINCT ON (symbol, start) * FROM observation_vintages WHERE known_at <= $4
+    ORDER BY symbol, start, known_at DESC
+) observations"""
+_KNOWN_ROW: Final = "coalesce(known_at, start + interval '1 s' * {})"
+_LENGTH: Final = "CASE timeframe {} END".format(
+    " ".join(f"WHEN '{name}' THEN {sec}" for name, sec in TIMEFRAME_SEC.items())
+)
+_KNOWN: Final = {
+    "bars": _KNOWN_ROW.format(_LENGTH),
+    "indicators": _KNOWN_ROW.format(_LENGTH),
+    "features": _KNOWN_ROW.format(TIMEFRAME_SEC["1d"]),
+    "quotes": "at",
+    "observations": "known_at",
+    "observation_vintages": "known_at",
+    "actions": "ex_day",
+}
+"""By table, since when a row is known; one that does not say so since a whole interval after its start."""
 
 
 class ExportError(Exception):
@@ -42,19 +63,29 @@ class ExportedFile:
 
 
 async def iterate_rows(
-    connection: Any, table: str, since: datetime, until: datetime, symbols: Sequence[str] = ()
+    connection: Any,
+    table: str,
+    since: datetime,
+    until: datetime,
+    symbols: Sequence[str] = (),
+    *,
+    as_of: datetime | None = None,
 ) -> AsyncIterator[list[Any]]:
     """Yield the rows of a table with times from `since` on and before `until`, ROWS_AT_ONCE at a time.
 
-    They are in the order of time and symbol. Without `symbols`, those of all symbols are read.
+    They are in the order of time and symbol. Without `symbols`, those of all symbols are read. With `as_of`
+    they are those that were known then; of observations the values of then.
     """
-    column = ROW_TIMES[table]
+    column, is_past = ROW_TIMES[table], table == "observations" and as_of is not None
     query = (
-        f"SELECT * FROM {table} WHERE {column} >= $1::timestamptz AND {column} < $2::timestamptz "  # noqa: S608 - our own names
-        f'AND ($3::text[] IS NULL OR symbol = ANY($3)) ORDER BY {column}, symbol COLLATE "C"'
+        f"SELECT * FROM {_VINTAGES if is_past else table} "  # noqa: S608 - our own names
+        f"WHERE {column} >= $1::timestamptz AND {column} < $2::timestamptz "
+        f"AND ($3::text[] IS NULL OR symbol = ANY($3)) "
+        f"AND ($4::timestamptz IS NULL OR {_KNOWN[table]} <= $4) "
+        f'ORDER BY {column}, symbol COLLATE "C"'
     )
     async with transaction(connection, readonly=True):
-        cursor = await connection.cursor(query, since, until, list(symbols) or None)
+        cursor = await connection.cursor(query, since, until, list(symbols) or None, as_of)
         while rows := await cursor.fetch(ROWS_AT_ONCE):
             yield rows
 
@@ -75,17 +106,19 @@ async def export_table(
     symbols: Sequence[str] = (),
     *,
     by: Period = "month",
+    as_of: datetime | None = None,
 ) -> AsyncIterator[ExportedFile]:
     """Write the rows of a table whose times are in `span`, without its end; yield each file when it is whole.
 
-    A month's file is `<table>-2026-11.parquet`, a day's `<table>-2026-11-02.parquet`. A file of that name is
-    replaced in one step. Raises ExportError if a file can't be written.
+    With `as_of`, the rows as they were known then. A month's file is `<table>-2026-11.parquet`, a day's
+    `<table>-2026-11-02.parquet`. A file of that name is replaced in one step. Raises ExportError if a file
+    can't be written.
     """
     at, until = span
     while at < until:
         ends = min(next_month(at) if by == "month" else _next_day(at), until)
         path = folder / f"{table}-{at:{_NAMES[by]}}.parquet"
-        rows = await _export_file(connection, table, path, (at, ends), symbols)
+        rows = await _export_file(connection, table, path, (at, ends), symbols, as_of=as_of)
         if rows:
             yield ExportedFile(path, rows)
         at = ends
@@ -96,7 +129,13 @@ def _next_day(at: datetime) -> datetime:
 
 
 async def _export_file(
-    connection: Any, table: str, path: Path, span: tuple[datetime, datetime], symbols: Sequence[str]
+    connection: Any,
+    table: str,
+    path: Path,
+    span: tuple[datetime, datetime],
+    symbols: Sequence[str],
+    *,
+    as_of: datetime | None,
 ) -> int:
     """Write the file of one month or day, if the table has rows of it; return how many.
 
@@ -108,7 +147,7 @@ async def _export_file(
     parts: list[Path] = []
     count = 0
     try:
-        async for rows in iterate_rows(connection, table, *span, symbols):
+        async for rows in iterate_rows(connection, table, *span, symbols, as_of=as_of):
             parts.append(path.with_suffix(f".{len(parts):05}.part"))
             with _file_errors(path):
                 make_frame(table, rows).write_parquet(parts[-1], compression="zstd")

@@ -7,8 +7,8 @@ from typing import Any, Final
 from services.tables.tables import TABLES
 
 TABLE_NAMES: Final = (
-    *("bars", "quotes", "observations", "actions", "indicators", "features", "symbols", "sources"),
-    "source_health",
+    *("bars", "quotes", "observations", "observation_vintages", "actions", "indicators", "features"),
+    *("symbols", "sources", "source_health"),
     *("downloads", "correlations", "correlated_days", "alert_log"),
     *("alert_counts", "incidents", "incident_events", "incident_evidence"),
 )

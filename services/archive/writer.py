@@ -13,7 +13,13 @@ from services.archive.database import Database
 from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions, read_partitions
 from services.market.records import DAY_MS
 from services.tables.rows import Row, SymbolRow
-from services.tables.tables import SYMBOL_TABLE, TableSchema, keep_highest
+from services.tables.tables import (
+    OBSERVATION_TABLE,
+    SYMBOL_TABLE,
+    VINTAGE_TABLE,
+    TableSchema,
+    keep_highest,
+)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PARTITION_ATTEMPTS: Final = 5  # partitions are dropped once an hour, so the second attempt finds them all
@@ -81,6 +87,8 @@ class Writer:
         batches: dict[TableSchema, Sequence[Any]] = {
             table: keep_highest(table, rows) for table, rows in by_table.items()
         }
+        if OBSERVATION_TABLE in by_table:
+            batches[VINTAGE_TABLE] = keep_highest(VINTAGE_TABLE, by_table[OBSERVATION_TABLE])
         symbols = merge_symbols(entry.symbol for entry in entries if entry.symbol is not None)
         if symbols:
             batches[SYMBOL_TABLE] = symbols

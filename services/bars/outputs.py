@@ -51,9 +51,19 @@ class EntryEncoder:
         self._epoch = str(epoch)
 
     def encode_bar(
-        self, bar: Bar, provenance: Provenance, *, rev: int, is_final: bool, minutes: int = 0
+        self,
+        bar: Bar,
+        provenance: Provenance,
+        *,
+        rev: int,
+        is_final: bool,
+        minutes: int = 0,
+        corrected_ms: int | None = None,
     ) -> dict[str, str]:
-        """Return the entry of a bar; `minutes` is of how many it was built, 0 if it was not."""
+        """Return the entry of a bar, which is known at its `end`; a correction since `corrected_ms`.
+
+        `minutes` is of how many it was built, 0 if it was not.
+        """
         fields = encode_entry(bar, self._asset, provenance)
         fields["rev"], fields["epoch"] = str(rev), self._epoch
         fields["final"] = "1" if is_final else "0"
@@ -63,15 +73,31 @@ class EntryEncoder:
             if minutes:
                 missing = self._grid.count_minutes(interval) - minutes
                 fields["minutes"], fields["missing"] = str(minutes), str(max(0, missing))
+            if corrected_ms is not None:
+                fields["known_at"] = str(max(corrected_ms, interval.close_ms))
         if timeframe == "1d" and (day := self._grid.find_day(bar.start_ms)) is not None:
             fields["day"] = day.date.isoformat()
         return fields
 
     def encode_values(
-        self, key: tuple[Timeframe, int], values: Values, provenance: Provenance, *, rev: int, is_final: bool
+        self,
+        key: tuple[Timeframe, int],
+        values: Values,
+        provenance: Provenance,
+        *,
+        rev: int,
+        is_final: bool,
+        corrected_ms: int | None = None,
     ) -> dict[str, str]:
-        """Return the entry of the values of a bar, whose `key` is its timeframe and its start."""
+        """Return the entry of the values of a bar, whose `key` is its timeframe and its start.
+
+        They are known at the end of the bar; if a correction changed them since `corrected_ms`.
+        """
         timeframe, start_ms = key
+        interval = self._grid.find(start_ms, timeframe)
+        known = {}
+        if interval is not None:
+            known["known_at"] = str(max(interval.close_ms, corrected_ms or interval.close_ms))
         return {
             "sym": self._symbol,
             "timeframe": timeframe,
@@ -79,6 +105,7 @@ class EntryEncoder:
             "rev": str(rev),
             "epoch": self._epoch,
             "final": "1" if is_final else "0",
+            **known,
             "values": orjson.dumps(values).decode(),
             **dict(encode_provenance(provenance)),
         }

@@ -1,5 +1,6 @@
 """Publish bars of a symbol that changed or became final, and the indicators that follow from them. Pure."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, Slot
@@ -84,10 +85,13 @@ class BarPublisher:
         open_bars = self._state.open_bars
         is_wanted, has_indicators = timeframe in self._group.timeframes, timeframe in self.live_indicators
         shown: Origins = {}
+        corrections: dict[int, int] = {}
         for start_ms in sorted([*changed, *due]):
             slot, opened = self._state.tables[timeframe][start_ms], open_bars.get((timeframe, start_ms))
             provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
             shown[start_ms] = provenance
+            if opened is None and slot.indicator_rev >= 0 and slot.shown is not None:  # it was final before
+                corrections[start_ms] = max(slot.shown.seen_ms, round(1000 * provenance.as_of))
             close_ms = self._find_final(timeframe, start_ms, slot, opened)
             is_final = close_ms <= border_ms
             if is_final:
@@ -98,14 +102,19 @@ class BarPublisher:
             if is_wanted and (held := slot.shown) is not None:
                 outputs.bars.append(
                     self._encoder.encode_bar(
-                        held.bar, provenance, rev=slot.rev, is_final=is_final, minutes=held.minutes
+                        held.bar,
+                        provenance,
+                        rev=slot.rev,
+                        is_final=is_final,
+                        minutes=held.minutes,
+                        corrected_ms=corrections.get(start_ms),
                     )
                 )
                 if not has_indicators:
                     slot.indicator_rev = max(slot.rev, slot.indicator_rev)
                     self._state.tables[timeframe].mark_changed(start_ms)
         if is_wanted and has_indicators:
-            self._publish_indicators(timeframe, shown, changed, outputs)
+            self._publish_indicators(timeframe, shown, changed, corrections, outputs)
         changed.clear()
 
     def _find_final(self, timeframe: Timeframe, start_ms: int, slot: Slot, opened: OpenBar | None) -> int:
@@ -119,9 +128,17 @@ class BarPublisher:
         return find_close(self._state, self._grid, timeframe, start_ms)
 
     def _publish_indicators(
-        self, timeframe: Timeframe, shown: Origins, changed: Origins, outputs: Outputs
+        self,
+        timeframe: Timeframe,
+        shown: Origins,
+        changed: Origins,
+        corrections: Mapping[int, int],
+        outputs: Outputs,
     ) -> None:
-        """Add the indicators of bars that changed, of all later ones, and of those that became final."""
+        """Add the indicators of bars that changed, of all later ones, and of those that became final.
+
+        `corrections` are the bars that were final before, each with when its correction was seen.
+        """
         table, live = self._state.tables[timeframe], self.live_indicators[timeframe]
         found = live.update(sorted(changed)) if changed else {}
         values = {
@@ -150,9 +167,15 @@ class BarPublisher:
                 held = slot.shown
                 is_replay = self._state.is_replay or (held is not None and held.is_replay)
                 provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
+            seen = (seen_ms for begun_ms, seen_ms in corrections.items() if begun_ms <= start_ms)
             outputs.indicators.append(
                 self._encoder.encode_values(
-                    key, values[start_ms], provenance, rev=slot.indicator_rev, is_final=is_final
+                    key,
+                    values[start_ms],
+                    provenance,
+                    rev=slot.indicator_rev,
+                    is_final=is_final,
+                    corrected_ms=max(seen, default=None),
                 )
             )
 

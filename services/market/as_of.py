@@ -2,7 +2,7 @@
 
 Every record has a `known_at`: when this station could have known it, in epoch milliseconds. The table in
 docs/market.md says for each kind of record when that is. Whatever decides by the past (features, voters, the
-engine) reads it here, so it can't see past its instant: a `View` has no way to what was known later.
+engine) reads it here, so it can't see past its instant: a `AsOfView` has no way to what was known later.
 
 A record may have several versions, each known since a time of its own: an economic value that was revised, a
 bar that was corrected. A view has of each record the last version that was known by its instant.
@@ -92,7 +92,7 @@ def collect_observations(observations: Iterable[tuple[int, Observation]]) -> Ver
     )
 
 
-class View:
+class AsOfView:
     """Show what was known at `at_ms` (epoch milliseconds) of a history, and nothing later.
 
     Args:

@@ -76,6 +76,8 @@ def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> d
         names, numbers = ("ratio", "amount"), (record.ratio, record.amount)
     else:
         fields["start"] = str(record.start_ms)
+        if record.known_ms is not None:
+            fields["known_at"] = str(record.known_ms)
         names, numbers = ("value",), (record.value,)
     for name, number in zip(names, numbers, strict=True):
         if number is not None:
@@ -140,7 +142,9 @@ def parse_quote(fields: Fields) -> Quote:
 
 
 def parse_observation(fields: Fields) -> Observation:
-    return Observation(read_symbol(fields), read_time(fields, b"start"), require_number(fields, b"value"))
+    known_ms = read_time(fields, b"known_at") if b"known_at" in fields else None
+    value = require_number(fields, b"value")
+    return Observation(read_symbol(fields), read_time(fields, b"start"), value, known_ms)
 
 
 def parse_action(fields: Fields) -> CorporateAction:

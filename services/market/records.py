@@ -98,11 +98,16 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Hold the value of an economic series for the period that begins at `start_ms` (epoch milliseconds)."""
+    """Hold the value of an economic series for the period that begins at `start_ms` (epoch milliseconds).
+
+    `known_ms` is since when the value was known, where its source says so; a period that was revised has
+    several values, each known since another time.
+    """
 
     symbol: str
     start_ms: int
     value: float
+    known_ms: int | None = None
 
 
 class Adjustment(StrEnum):

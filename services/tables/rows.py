@@ -136,6 +136,7 @@ class BarRow(NamedTuple):
     day: Day | None = None
     minutes: int | None = None
     missing: int | None = None
+    known_at: Time | None = None
     stream_position: int = 0
 
     @property
@@ -166,11 +167,12 @@ class QuoteRow(NamedTuple):
 
 
 class ObservationRow(NamedTuple):
-    """A row of `observations`."""
+    """A row of `observations` and of `observation_vintages`."""
 
     symbol: str
     start: Time
     value: float
+    known_at: Time
     source: str
     asked_at: Time | None
     digest: str | None
@@ -205,6 +207,7 @@ class IndicatorRow(NamedTuple):
     epoch: int
     final: bool
     replay: bool
+    known_at: Time | None
     values: Json
     stream_position: int = 0
 
@@ -222,6 +225,7 @@ class FeatureRow(NamedTuple):
     epoch: int
     replay: bool
     day: Day | None
+    known_at: Time | None
     values: Json
     stream_position: int = 0
 
@@ -339,6 +343,7 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
         *_make_origin(provenance),
         read_day(fields, bar.start_ms) if bar.timeframe == "1d" else None,
         *(read_count(fields, b"minutes", _MAX_REV), read_count(fields, b"missing", _MAX_REV)),
+        _read_optional_time(fields, b"known_at", b"end"),
         to_stream_position(entry),
     )
     return row, SymbolRow(bar.symbol, asset, bar.start_ms, bar.start_ms, provenance.is_replay)
@@ -357,9 +362,18 @@ def make_quote_row(entry: bytes, fields: Fields) -> tuple[QuoteRow, SymbolRow]:
 
 
 def make_observation_row(entry: bytes, fields: Fields) -> tuple[ObservationRow, SymbolRow]:
+    """Return the row of an observation, which is known since its source says, else since that was asked.
+
+    Where that is not said either, it is known since its entry was written.
+    """
     found, asset, provenance = parse_entry(parse_observation, fields)
-    origin = (*_make_origin(provenance), to_stream_position(entry))
-    row = ObservationRow(found.symbol, found.start_ms, found.value, *origin)
+    position = to_stream_position(entry)
+    known_ms = found.known_ms
+    if known_ms is None:
+        known_ms = round(1000 * provenance.as_of) or min(position >> _SEQUENCE_BITS, MAX_MS)
+    row = ObservationRow(
+        *(found.symbol, found.start_ms, found.value, known_ms), *_make_origin(provenance), position
+    )
     return row, SymbolRow(found.symbol, asset, found.start_ms, found.start_ms, provenance.is_replay)
 
 
@@ -378,7 +392,9 @@ def make_indicator_row(entry: bytes, fields: Fields) -> tuple[IndicatorRow, None
     row = IndicatorRow(
         *(read_symbol(fields), timeframe, read_time(fields, b"start"), *_read_revision(fields)),
         *(read_flag(fields, b"final"), read_flag(fields, b"replay")),
-        *(_read_values(fields), to_stream_position(entry)),
+        known_at=_read_optional_time(fields, b"known_at"),
+        values=_read_values(fields),
+        stream_position=to_stream_position(entry),
     )
     return row, None
 
@@ -388,7 +404,9 @@ def make_feature_row(entry: bytes, fields: Fields) -> tuple[FeatureRow, None]:
     row = FeatureRow(
         *(read_symbol(fields), start_ms, *_read_revision(fields)),
         *(read_flag(fields, b"replay"), read_day(fields, start_ms)),
-        *(_read_values(fields), to_stream_position(entry)),
+        known_at=_read_optional_time(fields, b"known_at"),
+        values=_read_values(fields),
+        stream_position=to_stream_position(entry),
     )
     return row, None
 
@@ -507,6 +525,11 @@ def to_stream_position(entry: bytes) -> int:
 def _make_origin(provenance: Provenance) -> tuple[str, int | None, str | None, bool]:
     asked_at = round(1000 * provenance.asked_at) if provenance.asked_at else None
     return provenance.source, asked_at, provenance.digest or None, provenance.is_replay
+
+
+def _read_optional_time(fields: Fields, *names: bytes) -> int | None:
+    """Return the first of these fields that is there as epoch milliseconds, None if none is."""
+    return next((read_time(fields, name) for name in names if name in fields), None)
 
 
 def _read_revision(fields: Fields) -> tuple[int, int]:

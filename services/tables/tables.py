@@ -68,6 +68,42 @@ _UNIX_TIMES: Final = ("start", "at", "asked_at", "epoch")
 _PAST_DAYS: Final = ("ex_day",)
 """The columns of dates that have come."""
 
+# Of each period the values in the order in which they were known, without those that repeat the one before:
+# whatever comes, and in whatever order, a series that is asked for each hour has a row for each revision.
+_MERGE_VINTAGES: Final = """
+WITH staged AS (
+    SELECT symbol, timestamptz 'epoch' + start * interval '1 ms' AS start, value,
+        timestamptz 'epoch' + known_at * interval '1 ms' AS known_at, source,
+        timestamptz 'epoch' + asked_at * interval '1 ms' AS asked_at, digest, replay, stream_position
+    FROM stage_observation_vintages
+), versions AS (
+    SELECT DISTINCT ON (symbol, start, known_at) * FROM (
+        SELECT * FROM staged
+        UNION ALL
+        SELECT kept.symbol, kept.start, kept.value, kept.known_at, kept.source, kept.asked_at, kept.digest,
+            kept.replay, kept.stream_position
+        FROM observation_vintages kept
+        JOIN (SELECT DISTINCT symbol, start FROM staged) asked USING (symbol, start)
+    ) found ORDER BY symbol, start, known_at, stream_position DESC
+), steps AS (
+    SELECT *, value IS NOT DISTINCT FROM lag(value) OVER (PARTITION BY symbol, start ORDER BY known_at)
+        AS is_repeated
+    FROM versions
+), removed AS (
+    DELETE FROM observation_vintages kept USING steps
+    WHERE is_repeated AND kept.symbol = steps.symbol AND kept.start = steps.start
+        AND kept.known_at = steps.known_at
+)
+INSERT INTO observation_vintages AS old
+    (symbol, start, value, known_at, source, asked_at, digest, replay, stream_position)
+SELECT symbol, start, value, known_at, source, asked_at, digest, replay, stream_position
+FROM steps WHERE NOT is_repeated
+ON CONFLICT (symbol, start, known_at) DO UPDATE SET value = excluded.value, source = excluded.source,
+    asked_at = excluded.asked_at, digest = excluded.digest, replay = excluded.replay,
+    stream_position = excluded.stream_position
+WHERE excluded.stream_position > old.stream_position
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class TableSchema:
@@ -79,6 +115,7 @@ class TableSchema:
         newer: the condition in SQL under which a row of the batch (`new`) replaces the one that is there
             (`old`), if not by the rank.
         changes: how a replaced row's columns are set, if not simply to the new ones.
+        merge: the statement that merges the staged rows, if not by the rank.
     """
 
     name: str
@@ -87,6 +124,7 @@ class TableSchema:
     rank: tuple[str, ...] = ()
     newer: str = ""
     changes: str = ""
+    merge: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -117,6 +155,8 @@ class TableSchema:
     @property
     def merge_sql(self) -> str:
         """The statement that merges the staged rows; it needs at most one staged row of each key."""
+        if self.merge:
+            return self.merge
         replaced = self.changes or ", ".join(
             f'"{name}" = new."{name}"' for name in self.columns if name not in self.key
         )
@@ -193,7 +233,24 @@ def _find_type(hint: Any) -> ColumnType:
 
 BAR_TABLE: Final = TableSchema("bars", rows.BarRow, ("symbol", "timeframe", "start"), _BY_REV)
 QUOTE_TABLE: Final = TableSchema("quotes", rows.QuoteRow, ("symbol", "at", "source"), _BY_ANSWER)
-OBSERVATION_TABLE: Final = TableSchema("observations", rows.ObservationRow, ("symbol", "start"), _BY_ANSWER)
+OBSERVATION_TABLE: Final = TableSchema(
+    "observations",
+    rows.ObservationRow,
+    ("symbol", "start"),
+    _BY_ANSWER,
+    # the same value that is asked for again was known before
+    changes="known_at = CASE WHEN old.value = new.value THEN least(old.known_at, new.known_at) "
+    "ELSE new.known_at END, value = new.value, source = new.source, asked_at = new.asked_at, "
+    "digest = new.digest, replay = new.replay, stream_position = new.stream_position",
+)
+VINTAGE_TABLE: Final = TableSchema(
+    "observation_vintages",
+    rows.ObservationRow,
+    ("symbol", "start", "known_at"),
+    ("stream_position",),
+    merge=_MERGE_VINTAGES,
+)
+"""Every value of each observation, with when it was known: the archive writes each observation here, too."""
 ACTION_TABLE: Final = TableSchema("actions", rows.ActionRow, ("symbol", "ex_day", "kind"), _BY_ANSWER)
 INDICATOR_TABLE: Final = TableSchema(
     "indicators", rows.IndicatorRow, ("symbol", "timeframe", "start"), _BY_REV
@@ -227,7 +284,7 @@ STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
     MEDIC_EVIDENCE: (EVIDENCE_TABLE, rows.make_evidence_row),
 }
 """What the entries of each stream become, by the stream's own key."""
-TABLES: Final = (*(table for table, _ in STREAMS.values()), SYMBOL_TABLE)
+TABLES: Final = (*(table for table, _ in STREAMS.values()), VINTAGE_TABLE, SYMBOL_TABLE)
 
 
 def make_row(

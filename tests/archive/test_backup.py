@@ -7,7 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -27,9 +27,10 @@ from services.archive.export import ExportError, export_table, make_frame
 from services.archive.partitions import find_partition, make_partitions
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.writer import TypedEntry, Writer
-from services.tables.rows import BarRow
-from services.tables.tables import BAR_TABLE, STREAMS
+from services.tables.rows import BarRow, ObservationRow
+from services.tables.tables import BAR_TABLE, OBSERVATION_TABLE, STREAMS
 from support import archive_play as played
+from support.archive_rows import START, entry
 from support.pages import ROOT
 from support.postgres import plain, query
 from support.waiting import auntil, until
@@ -460,6 +461,40 @@ async def test_an_export_that_fails_leaves_the_file_that_is_there(archive_url, t
 
 def key_of(row):
     return row["symbol"], row.get("timeframe"), row["start"]
+
+
+async def test_an_export_as_of_an_instant_has_what_was_known_then(database, connection, tmp_path):
+    printed, revised = START + timedelta(days=1), START + timedelta(days=36)
+    value = plain(ObservationRow("US.UNRATE", START, 3.8, printed, "fred", printed, None, False, 5))
+    later = plain(ObservationRow("US.UNRATE", START, 3.7, revised, "fred", revised, None, False, 6))
+    minute = timedelta(minutes=1)
+    entries = [
+        *(TypedEntry("market:observations", b"1-0", OBSERVATION_TABLE, row) for row in (value, later)),
+        entry(known_at=START + minute),
+        entry(start=START + minute, known_at=revised),  # it was corrected
+        entry(start=START + 2 * minute),  # a row of an older release
+    ]
+    assert await Writer(database).write(entries) == []
+
+    async def export(table, as_of=None, column="start"):
+        span = START, START + timedelta(days=1)
+        files = export_table(connection, table, tmp_path, span, as_of=as_of)
+        return [pl.read_parquet(each.path)[column].to_list() async for each in files]
+
+    assert await export("observations", printed - minute) == []
+    assert await export("observations", printed, "value") == [[3.8]]
+    assert (
+        await export("observations", revised, "value")
+        == await export("observations", None, "value")
+        == [[3.7]]
+    )
+    assert await export("observation_vintages", None, "value") == [[3.8, 3.7]]
+    assert await export("observation_vintages", printed, "value") == [[3.8]]
+    assert await export("bars", START) == []
+    assert await export("bars", START + minute) == [[START]]
+    assert await export("bars", START + 3 * minute) == [[START, START + 2 * minute]]
+    assert len((await export("bars", revised))[0]) == len((await export("bars"))[0]) == 3
+    assert await export("quotes", revised) == []
 
 
 async def test_a_table_is_exported_as_parquet_by_the_month(archive_url, tmp_path):

@@ -43,7 +43,7 @@ async def test_retention_drops_chunks_without_replayed_rows_and_waits_for_no_rea
         for at in (OLD, replayed, OLD + timedelta(days=60), START)
     ]
     bars = [entry(start=row.at, replay=row.replay) for row in quotes]
-    indicators = [IndicatorRow("SPY", "1m", row.at, 0, 0, True, row.replay, "{}") for row in quotes]
+    indicators = [IndicatorRow("SPY", "1m", row.at, 0, 0, True, row.replay, None, "{}") for row in quotes]
     entries = [
         *(TypedEntry("market:quotes", b"1-0", QUOTE_TABLE, plain(row)) for row in quotes),
         *(TypedEntry("bars:indicators", b"1-0", INDICATOR_TABLE, plain(row)) for row in indicators),

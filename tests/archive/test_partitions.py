@@ -91,7 +91,7 @@ async def test_retention_leaves_partitions_with_replayed_rows_as_old_as_they_are
     rows = [quote, quote._replace(at=at.replace(year=2013), replay=True)]
     quotes = [TypedEntry("market:quotes", b"1-0", QUOTE_TABLE, plain(row)) for row in rows]
     bars = [entry(start=row.at, replay=row.replay) for row in rows]
-    values = [IndicatorRow("SPY", "1m", row.at, 0, 0, True, row.replay, "{}") for row in rows]
+    values = [IndicatorRow("SPY", "1m", row.at, 0, 0, True, row.replay, None, "{}") for row in rows]
     indicators = [TypedEntry("bars:indicators", b"1-0", INDICATOR_TABLE, plain(row)) for row in values]
     assert await Writer(database).write([*quotes, *bars, *indicators]) == []
     async with database.connect() as connection:

@@ -59,7 +59,7 @@ async def test_a_wrong_bar_is_refused_and_those_beside_it_are_written(database):
 async def test_of_two_answers_of_one_time_the_later_entry_stays_in_any_order(database):
     quote = plain(QuoteRow("SPY", START, 9.0, 8.5, None, None, None, None, "yahoo", START, None, False, 5))
     later = quote._replace(price=9.0, bid=8.75, stream_position=6)
-    value = plain(ObservationRow("US.CPI", START, 9.0, "fred", START, None, False, 5))
+    value = plain(ObservationRow("US.CPI", START, 9.0, START, "fred", START, None, False, 5))
     corrected = value._replace(value=3.0, stream_position=6)
     for rows in ((quote, value), (later, corrected), (quote, value)):  # the first ones come again
         entries = [
@@ -109,6 +109,47 @@ async def test_a_withdrawn_action_replaces_what_was_paid_and_a_wrong_one_is_refu
         refused = await Writer(database).write(entries)
         assert [entry for entry, _ in refused] == entries[1:2], wrong
     assert await column(database, "SELECT count(*) FROM actions") == [2]
+
+
+async def list_vintages(database):
+    return await column(
+        database,
+        "SELECT value || ' ' || to_char(known_at, 'DD') || ' ' || source "
+        "FROM observation_vintages ORDER BY known_at",
+    )
+
+
+def unrate(asked_day, value, known_day=None):
+    """An entry of the unemployment rate, asked for on a day, and known since then or since another day."""
+    asked_at, known_at = START.replace(day=asked_day), START.replace(day=known_day or asked_day)
+    row = ObservationRow("US.UNRATE", START, value, known_at, "fred", asked_at, None, False, asked_day)
+    return TypedEntry("market:observations", b"1-0", OBSERVATION_TABLE, plain(row))
+
+
+async def test_every_value_of_a_period_is_kept_with_when_it_was_known_in_whatever_order_it_comes(database):
+    """3.8 as it was printed, 3.7 as it was revised, then 3.8 again; it is asked for each day."""
+    asked = [(1, 3.8), (2, 3.8), (6, 3.7), (7, 3.7), (9, 3.8), (10, 3.8)]
+    entries = [unrate(*each) for each in asked]
+    writer = Writer(database)
+    for batches in ([entries], [[each] for each in entries], [[each] for each in reversed(entries)]):
+        for batch in (*batches, *batches):  # entries come again
+            assert await writer.write(batch) == []
+        assert await list_vintages(database) == ["3.8 01 fred", "3.7 06 fred", "3.8 09 fred"]
+        assert await column(database, "SELECT value FROM observations") == [3.8]
+        async with database.connect() as connection:
+            await connection.execute("TRUNCATE observations, observation_vintages")
+    # what its source says of the past, much later, stands beside what this station saw
+    await writer.write(entries[1:])
+    await writer.write([unrate(20, 3.8, known_day=1), unrate(21, 3.75, known_day=4)])
+    assert await list_vintages(database) == ["3.8 01 fred", "3.75 04 fred", "3.7 06 fred", "3.8 09 fred"]
+
+
+async def test_a_value_that_is_asked_for_again_is_known_since_the_first_time(database):
+    writer = Writer(database)
+    for each in (unrate(5, 9.0), unrate(6, 9.0), unrate(5, 9.0)):
+        await writer.write([each])
+    assert await column(database, "SELECT extract(day FROM known_at)::integer FROM observations") == [5]
+    assert await column(database, "SELECT extract(day FROM asked_at)::integer FROM observations") == [6]
 
 
 async def test_a_database_that_was_made_anew_under_the_service_gets_its_schema(database):

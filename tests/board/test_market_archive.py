@@ -17,7 +17,7 @@ from services.board.market.api import find_quote_cursor
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.live import REPLAY, is_bar
 from services.board.market.query import TableQuery
-from services.tables.tables import BAR_TABLE, FEATURE_TABLE, INDICATOR_TABLE
+from services.tables.tables import BAR_TABLE, FEATURE_TABLE, INDICATOR_TABLE, OBSERVATION_TABLE
 from support.market_board import run_apart
 from support.postgres import Postgres, archive_url
 from support.rig import Fleet, free_port
@@ -278,11 +278,73 @@ async def test_rows_have_their_day_and_say_whether_they_are_of_a_replay(archive_
         (values,) = await reader.read_range(INDICATOR_TABLE, chart, query)
         (features,) = await reader.read_range(FEATURE_TABLE, ("EUR/USD",), query)
         (pair,) = await reader.read_correlations(None, None, 5)
-    assert bar[REPLAY:] == (True, "2026-01-05")
+    assert bar[REPLAY:] == (True, "2026-01-05", None)
     assert is_bar(bar)
-    assert values[4:] == (True, '{"sma_20": 1.5}')
-    assert features[3:5] == (True, "2026-01-05")
+    assert values[4:] == (True, None, '{"sma_20": 1.5}')
+    assert features[3:6] == (True, "2026-01-05", None)
     assert pair[5] is True
+
+
+async def test_a_question_as_of_an_instant_is_answered_with_what_was_known_then(archive_url):
+    connection = await asyncpg.connect(archive_url)
+    start, end = datetime(2026, 1, 5, 14, 30, tzinfo=UTC), datetime(2026, 1, 5, 21, tzinfo=UTC)
+    day, later = timedelta(days=1), end + timedelta(days=3)
+    for n, known_at in enumerate(
+        (end, later, None)
+    ):  # the second was corrected, the third is of an old release
+        at = start + n * day
+        await connection.execute(
+            """INSERT INTO bars
+            (symbol, timeframe, start, open, high, low, close, final, rev, source, replay, known_at)
+            VALUES ('SPY', '1d', $1, 1, 1, 1, 1, true, 0, 'yahoo', false, $2)""", at, known_at
+        )  # fmt: skip
+        await connection.execute(
+            """INSERT INTO features (symbol, start, rev, "values", known_at)
+            VALUES ('SPY', $1, 0, '{}', $2)""", at, known_at
+        )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO quotes (symbol, at, price, source, replay) VALUES ('SPY', $1, $2, 'x', false)",
+            at, float(n),
+        )  # fmt: skip
+    await connection.execute("INSERT INTO symbols VALUES ('SPY', 'stocks', $1, $2, false)", start, later)
+    august, printed, revised = (datetime(2023, *each, tzinfo=UTC) for each in ((8, 1), (9, 2), (10, 7)))
+    for known_at, value in ((printed, 3.8), (revised, 3.7)):
+        await connection.execute(
+            "INSERT INTO observation_vintages VALUES ('US.UNRATE', $1, $2, $3, 'fred', NULL, NULL, false)",
+            august, known_at, value,
+        )  # fmt: skip
+    await connection.close()
+
+    def as_of(moment):
+        return TableQuery(as_of_ms=round(1000 * moment.timestamp()))
+
+    async with read_archive(archive_url) as reader:
+
+        async def list_starts(moment, table=BAR_TABLE, key=("SPY", "1d")):
+            rows = await reader.read_range(table, key, as_of(moment))
+            return [(row[0] - round(1000 * start.timestamp())) // 86_400_000 for row in rows]
+
+        for table, key in ((BAR_TABLE, ("SPY", "1d")), (FEATURE_TABLE, ("SPY",))):
+            assert await list_starts(end - timedelta(seconds=1), table, key) == []
+            assert await list_starts(end, table, key) == [0]
+            assert await list_starts(start + 3 * day - timedelta(seconds=1), table, key) == [0]
+            assert await list_starts(start + 3 * day, table, key) == [0, 2]
+            assert await list_starts(later, table, key) == [0, 1, 2]
+
+        async def list_values(moment):
+            return [
+                row[1] for row in await reader.read_range(OBSERVATION_TABLE, ("US.UNRATE",), as_of(moment))
+            ]
+
+        assert await list_values(printed - timedelta(seconds=1)) == []
+        assert await list_values(datetime(2023, 10, 2, tzinfo=UTC)) == [3.8]
+        assert await list_values(revised) == [3.7]
+        (quote,) = await reader.read_latest_quotes(["SPY"], as_of(start + day).as_of_ms)
+        assert quote[2] == 1.0
+        assert [row[2] for row in await reader.read_quotes("SPY", as_of(start + day))] == [0.0, 1.0]
+        assert await reader.read_symbols(None, None, 5, as_of(start - day).as_of_ms) == []
+        (symbol,) = await reader.read_symbols(None, None, 5, as_of(start + day).as_of_ms)
+        assert symbol[3] == as_of(start + day).as_of_ms
 
 
 async def test_an_archive_with_the_tables_of_another_version_is_named_so(archive_url):

@@ -100,6 +100,7 @@ THINKS_WITH = [
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has
     "cronsim", "oncalendar", "datetime", "zoneinfo",  # when a job runs; time zones are data that they read
     "exchange_calendars", "pandas", "warnings",  # when an exchange trades
+    "numpy",  # the past in columns, read as of an instant
 ]
 # fmt: on
 NOT_WHILE_THINKING = ["open", "print", "input", "exec", "eval", "datetime.now", "datetime.utcnow"]

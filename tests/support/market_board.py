@@ -44,7 +44,7 @@ BAR_COLUMNS = (
     *("symbol", "timeframe", "start", "open", "high", "low", "close", "volume", "vwap", "trades"),
     *("final", "rev", "source", "asked_at", "digest", "replay"),
 )
-OBSERVATION_COLUMNS = ("symbol", "start", "value", "source", "asked_at", "digest", "replay")
+OBSERVATION_COLUMNS = ("symbol", "start", "value", "known_at", "source", "asked_at", "digest", "replay")
 CORRELATION_COLUMNS = ("day", "a", "b", "value", "n")
 INDICATOR_COLUMNS = ("symbol", "timeframe", "start", "rev", "final", "values")
 FEATURE_COLUMNS = ("symbol", "start", "rev", "values")
@@ -182,8 +182,12 @@ async def _seed_symbol(connection: Any, symbol: Symbol, end_ms: int, *, replay: 
     await connection.copy_records_to_table("symbols", records=[known])
     if symbol.kind == "observations":
         bars = walk(replace(symbol, step=symbol.step / 200), "1d", end_ms - 3 * DAY_MS, 40)
-        values = [(symbol.name, _moment(bar.start_ms), bar.close, *origin) for bar in bars]
-        await connection.copy_records_to_table("observations", records=values, columns=OBSERVATION_COLUMNS)
+        values = [
+            (symbol.name, _moment(bar.start_ms), bar.close, _moment(bar.start_ms + 2 * DAY_MS), *origin)
+            for bar in bars
+        ]
+        for table in ("observations", "observation_vintages"):
+            await connection.copy_records_to_table(table, records=values, columns=OBSERVATION_COLUMNS)
         return
     counts = {"1m": 900, "5m": 600, "15m": 300, "1h": 300, "4h": 200, "1d": 300}
     if symbol.timeframe == "1d":

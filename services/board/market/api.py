@@ -131,6 +131,9 @@ async def parse_params(
     limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = ROWS,
     cursor: Annotated[str | None, Query(max_length=MAX_CURSOR)] = None,
     *,
+    as_of: Annotated[
+        str | None, Query(max_length=40, description="Only what was known by then; a date is its end.")
+    ] = None,
     form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON,
 ) -> TableQuery:
     """Return what a request for a table wants. Raises QueryError.
@@ -140,7 +143,14 @@ async def parse_params(
     now_ms = round(1000 * time.time())
     is_daily = request.query_params.get("timeframe") == "1d" or "/features/" in request.url.path
     return parse_query(
-        start=start, end=end, limit=limit, cursor=cursor, form=form, now_ms=now_ms, is_daily=is_daily
+        start=start,
+        end=end,
+        limit=limit,
+        cursor=cursor,
+        form=form,
+        now_ms=now_ms,
+        is_daily=is_daily,
+        as_of=as_of,
     )
 
 
@@ -377,7 +387,11 @@ async def _make_latest_quotes(market: Market, names: Sequence[str], query: Table
     known, away = (sorted(names), None) if names else await market.find_quoted()
     wanted = [name for name in known if name > after]
     page = wanted[: query.limit]
-    rows, lacking = await market.find_quotes(page)
+    if query.as_of_ms is None:
+        rows, lacking = await market.find_quotes(page)
+    else:
+        found = {row[0]: row for row in await market.archive.read_latest_quotes(page, query.as_of_ms)}
+        rows, lacking = [found[name] for name in page if name in found], None
     if names and page and not rows and lacking is not None:
         raise DatabaseAwayError(lacking)
     if names and lacking is None:
@@ -403,7 +417,10 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
     async def read_observations(
         series: Annotated[str, Path(max_length=40)], request: Request, params: Params
     ) -> Response:
-        """Return the values of an economic series, each at the begin of its period."""
+        """Return the values of an economic series, each at the begin of its period.
+
+        With `as_of` these are the values that were known then, before they were revised.
+        """
         name = require_symbol(series)
         rows = await market.archive.read_range(OBSERVATION_TABLE, (name,), params)
         await market.names.require_series(() if rows else (name,))
@@ -425,9 +442,12 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
 
     @api.get("/symbols", response_model=TableAnswer, responses=_FORMATS)
     async def read_symbols(request: Request, params: Params, asset: AssetClass | None = None) -> Response:
-        """Return the symbols of the archive by name; `cursor` leads to the ones after."""
+        """Return the symbols of the archive by name; `cursor` leads to the ones after.
+
+        With `as_of` these are the symbols that had a record by then.
+        """
         after = None if params.cursor is None else require_symbol(params.cursor)
-        rows = await market.archive.read_symbols(after, asset, params.limit)
+        rows = await market.archive.read_symbols(after, asset, params.limit, params.as_of_ms)
         about = {"cursor": rows[-1][0] if len(rows) == params.limit else None}
         return send_table(
             request, make_answer(AnswerTable("symbols", SYMBOL_TABLE.types, rows, about), params.format)

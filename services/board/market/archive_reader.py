@@ -19,11 +19,13 @@ from marketswarm.agent.requests import RequestOutcome
 from marketswarm.web.cache import Cached
 from services.board.market.many_rows import list_values, select_page, select_stream
 from services.board.market.query import TableQuery, parse_quote_cursor
+from services.market.records import TIMEFRAME_SEC
 from services.tables.rows import ACTION_CELLS, QUOTE_CELLS, Cells
 from services.tables.tables import (
     ACTION_TABLE,
     BOARD_NAME,
     DOWNLOAD_TABLE,
+    OBSERVATION_TABLE,
     QUOTE_TABLE,
     SYMBOL_TABLE,
     TableSchema,
@@ -65,6 +67,7 @@ select {_QUOTE_LIST} from quotes where symbol = $1
 and ($2::bigint is null or at >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or at < to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or (at, source) < (to_timestamp($4::bigint / 1000.0), $5::text))
+and ($7::bigint is null or at <= to_timestamp($7::bigint / 1000.0))
 order by at desc, source desc limit $6"""  # noqa: S608 - our own names
 # All of a day: a page that ended within one would lose the others.
 _ACTIONS: Final = f"""
@@ -75,7 +78,10 @@ order by ex_day desc fetch first $4 rows with ties"""  # noqa: S608 - our own na
 _LATEST_QUOTES: Final = f"""
 select {_QUOTE_LIST} from (
   select found.* from unnest($1::text[]) as wanted(symbol)
-  cross join lateral (select * from quotes where symbol = wanted.symbol order by at desc limit 1) as found
+  cross join lateral (
+    select * from quotes where symbol = wanted.symbol
+    and ($2::bigint is null or at <= to_timestamp($2::bigint / 1000.0)) order by at desc limit 1
+  ) as found
 ) as latest"""  # noqa: S608 - our own names
 # One step of an index for each symbol, because to read all quotes would take minutes.
 _QUOTED: Final = """
@@ -87,10 +93,14 @@ with recursive walk(symbol, n) as (
   )::text, n + 1 from walk where symbol is not null and n < $1
 )
 select symbol from walk where symbol is not null"""
+# the last record by then is not known without a search, and no later one than that is named
 _SYMBOLS: Final = f"""
-select {SYMBOL_TABLE.list_selected(SYMBOL_TABLE.columns)}
-from symbols where ($1::text is null or symbol > $1) and ($2::text is null or asset = $2)
-order by symbol limit $3"""  # noqa: S608 - our own names
+select {SYMBOL_TABLE.list_selected(SYMBOL_TABLE.columns)} from (
+  select symbol, asset, first_seen, least(last_seen, to_timestamp($4::bigint / 1000.0)) as last_seen, replay
+  from symbols where ($1::text is null or symbol > $1) and ($2::text is null or asset = $2)
+  and ($4::bigint is null or first_seen <= to_timestamp($4::bigint / 1000.0))
+  order by symbol limit $3
+) as known order by symbol"""  # noqa: S608 - our own names
 _ASSET: Final = "select asset from symbols where symbol = $1"
 # The newest ten days: not every class of symbols trades on the same ones.
 _NEWEST_DAYS: Final = """
@@ -252,9 +262,14 @@ class ArchiveReader:
             raise DatabaseAwayError(TOO_BUSY) from None
 
     async def read_range(self, table: TableSchema, key: Sequence[str], query: TableQuery) -> list[Cells]:
-        """Return the answered cells of the newest rows of a query, by key and start, the oldest first."""
-        sql = _select_range(table)
-        return (await self._fetch(sql, *key, query.from_ms, query.before_ms, query.limit))[::-1]
+        """Return the answered cells of the newest rows of a query, by key and start, the oldest first.
+
+        As of an instant, these are the rows that were known then; of observations, the values of then.
+        """
+        bounds = query.from_ms, query.before_ms, query.limit
+        if query.as_of_ms is None:
+            return (await self._fetch(_select_range(table), *key, *bounds))[::-1]
+        return (await self._fetch(_select_known(table, *key[1:]), *key, *bounds, query.as_of_ms))[::-1]
 
     async def read_many(
         self, table: TableSchema, symbols: Sequence[str], query: TableQuery, timeframe: str | None
@@ -297,7 +312,7 @@ class ArchiveReader:
         Two sources may have quotes of one time, so the cursor has both: `<time>:<source>`.
         """
         at_ms, source = parse_quote_cursor(query.cursor)
-        bounds = query.from_ms, query.to_ms, at_ms, source, query.limit
+        bounds = query.from_ms, query.to_ms, at_ms, source, query.limit, query.as_of_ms
         return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]
 
     async def read_actions(self, symbol: str, query: TableQuery) -> list[Cells]:
@@ -308,17 +323,22 @@ class ArchiveReader:
         rows = await self._fetch(_ACTIONS, symbol, query.from_ms, query.before_ms, query.limit)
         return sorted(rows)
 
-    async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Cells]:
-        """Return the latest quote of each symbol that has one, with the cells of QUOTE_CELLS."""
-        return await self._fetch(_LATEST_QUOTES, list(symbols))
+    async def read_latest_quotes(self, symbols: Sequence[str], as_of_ms: int | None = None) -> list[Cells]:
+        """Return the latest quote of each symbol that has one by then, with the cells of QUOTE_CELLS."""
+        return await self._fetch(_LATEST_QUOTES, list(symbols), as_of_ms)
 
     async def read_quoted_symbols(self, limit: int) -> list[str]:
         """Return the first symbols, in the order of the database, that have quotes."""
         return [row[0] for row in await self._fetch(_QUOTED, limit)]
 
-    async def read_symbols(self, after: str | None, asset: str | None, limit: int) -> list[Cells]:
-        """Return symbol, asset, first_seen, last_seen and replay, by symbol from the one after `after` on."""
-        return await self._fetch(_SYMBOLS, after, asset, limit)
+    async def read_symbols(
+        self, after: str | None, asset: str | None, limit: int, as_of_ms: int | None = None
+    ) -> list[Cells]:
+        """Return symbol, asset, first_seen, last_seen and replay, by symbol from the one after `after` on.
+
+        As of an instant, these are the symbols that had a record by then; none is said to have a later one.
+        """
+        return await self._fetch(_SYMBOLS, after, asset, limit, as_of_ms)
 
     async def find_asset(self, symbol: str) -> str | None:
         asset = self._assets.find_kept(symbol)
@@ -424,12 +444,31 @@ def explain(error: BaseException) -> str:
     return f"the database is away ({kind})" if is_away else f"the database refused: {kind}"
 
 
-def _select_range(table: TableSchema) -> str:
-    """Return the SELECT of rows by all columns of the key but `start`, bounds of that, and the most rows."""
+def _select_range(table: TableSchema, known: str = "") -> str:
+    """Return the SELECT of rows by all columns of the key but `start`, bounds of that, and the most rows.
+
+    `known` is a further condition.
+    """
     key = [f"{name} = ${n}" for n, name in enumerate(table.key[:-1], 1)]
     first, end, most = (f"${len(key) + n}" for n in (1, 2, 3))
     return f"""
 select {table.list_selected(table.answered)} from {table.name} where {" and ".join(key)}
 and ({first}::bigint is null or start >= to_timestamp({first}::bigint / 1000.0))
-and ({end}::bigint is null or start < to_timestamp({end}::bigint / 1000.0))
+and ({end}::bigint is null or start < to_timestamp({end}::bigint / 1000.0)) {known}
 order by start desc limit {most}"""  # noqa: S608 - our own names
+
+
+def _select_known(table: TableSchema, timeframe: str = "1d") -> str:
+    """Return the same SELECT of the rows that were known by an instant, which is its last parameter.
+
+    A row from before rows said when they were known counts as known a whole interval after its start.
+    """
+    instant = f"to_timestamp(${len(table.key) + 3}::bigint / 1000.0)"
+    if table is not OBSERVATION_TABLE:
+        known = f"coalesce(known_at, start + interval '{TIMEFRAME_SEC[timeframe]} s')"
+        return _select_range(table, f"and start <= {instant} and {known} <= {instant}")
+    newest = f"""(
+  select distinct on (start) * from observation_vintages where symbol = $1 and known_at <= {instant}
+  order by start desc, known_at desc
+) as"""  # noqa: S608 - our own names
+    return _select_range(OBSERVATION_TABLE).replace("from observations", f"from {newest} observations")

@@ -88,11 +88,13 @@ class ChartFinder:
         async with self._archive.limit_answer():
             archived = await self._archive.read_range(BAR_TABLE, (symbol, timeframe), query)
             asset = await self._archive.find_asset(symbol) or ""
-        first, end = query.from_ms, query.before_ms
+        first, end, as_of = query.from_ms, query.before_ms, query.as_of_ms
         live = (
             one
             for one in self._live.list_bars(symbol, timeframe)
-            if (first is None or one.start >= first) and (end is None or one.start < end)
+            if (first is None or one.start >= first)
+            and (end is None or one.start < end)
+            and (as_of is None or (one.known_at is not None and one.known_at <= as_of))
         )
         is_whole = self._live.covers(symbol, timeframe, archived_at)
         whole_until = None if is_whole else _find_newest_start(archived)

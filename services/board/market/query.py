@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from services.market.fields import MAX_MS, MIN_MS, SYMBOL
-from services.market.records import TIMEFRAMES
+from services.market.records import DAY_MS, TIMEFRAMES
 
 MAX_ROWS: Final = 5000
 ROWS: Final = 500  # the rows of a page unless the request asks for another number
@@ -42,7 +42,8 @@ class TableFormat(StrEnum):
 class TableQuery:
     """Hold what a request wants: rows in `[from_ms, to_ms)` that come before `cursor`, at most `limit`.
 
-    A time that is None sets no bound. `cursor` is None for the newest page.
+    A time that is None sets no bound. `cursor` is None for the newest page. With `as_of_ms`, the rows are
+    wanted as they were known then.
     """
 
     from_ms: int | None = None
@@ -50,10 +51,12 @@ class TableQuery:
     limit: int = ROWS
     cursor: str | None = None
     format: TableFormat = TableFormat.JSON
+    as_of_ms: int | None = None
 
     @property
     def is_latest(self) -> bool:
-        return self.from_ms is None and self.to_ms is None and self.cursor is None
+        bounds = self.from_ms, self.to_ms, self.cursor, self.as_of_ms
+        return all(each is None for each in bounds)
 
     @property
     def before_ms(self) -> int | None:
@@ -71,11 +74,13 @@ def parse_query(
     form: str,
     now_ms: int,
     is_daily: bool = False,
+    as_of: str | None = None,
 ) -> TableQuery:
     """Return the query of a request. Raise QueryError if a value is wrong.
 
     `start` (the first time) and `end` (the time after the last one) are as `parse_time` takes them; `now_ms`
     is the time of the request. In a daily table a date is that of a trading day, which may begin before it.
+    `as_of` is such a time, too: a date is the end of that day.
     """
     from_ms, to_ms = parse_time("from", start, now_ms), parse_time("to", end, now_ms)
     if is_daily:
@@ -84,7 +89,10 @@ def parse_query(
         raise QueryError("from: is not before `to`")
     if cursor is not None and (not cursor.isascii() or not 0 < len(cursor) <= MAX_CURSOR):
         raise QueryError("cursor: is not one that a page gave")
-    return TableQuery(from_ms, to_ms, limit, cursor, TableFormat(form))
+    as_of_ms = parse_time("as_of", as_of, now_ms)
+    if as_of_ms is not None and _is_date(as_of):
+        as_of_ms += DAY_MS
+    return TableQuery(from_ms, to_ms, limit, cursor, TableFormat(form), as_of_ms)
 
 
 def parse_time(name: str, text: str | None, now_ms: int) -> int | None:
@@ -120,8 +128,11 @@ def _parse_whole_number(name: str, text: str) -> int:
 
 def _begin_day(text: str | None, at_ms: int | None) -> int | None:
     """Return a time of a request; if its text is a date, one before which no trading day of it begins."""
-    is_date = text is not None and _DATE.fullmatch(text) is not None
-    return at_ms - DAY_BEGINS_MS if is_date and at_ms is not None else at_ms
+    return at_ms - DAY_BEGINS_MS if at_ms is not None and _is_date(text) else at_ms
+
+
+def _is_date(text: str | None) -> bool:
+    return text is not None and _DATE.fullmatch(text) is not None
 
 
 def _parse_iso(name: str, text: str) -> int:

@@ -24,7 +24,8 @@
 --       12  ids of the sources of the cascade in their order, with spaces around each. A record is replaced by its own
 --           source, which corrects it, or by one before that; the same record of a later source is not published
 --       13  number of records; then for each, sorted by time: time (epoch ms), bucket, identity (hexadecimal: its time
---           within the bucket, or of a quote its time), digest, fields (JSON array)
+--           within the bucket, or of a quote its time; of a value that was revised since also when it was known),
+--           digest, fields (JSON array)
 --       then the number of requests, and for each the ids of the loads with which it may have been recorded, with
 --       spaces between them, and its fields (JSON array). It was, if the load that was published last is one of these
 --       then the number of sources, and for each the change of its state (JSON)

@@ -117,11 +117,8 @@ class SourceReader:
 
     def list_asked(self, series: Series) -> tuple[str, ...]:
         """Return the sources of a series that take requests: neither recordings nor massive's stream."""
-        terms = series.kind, series.timeframe, series.asset
         return tuple(
-            source
-            for source in series.sources
-            if source in self.catalog and not is_stream_of_massive(source, *terms)
+            source for source in series.sources if source in self.catalog and not is_stream(series, source)
         )
 
     def _note_set_aside(self, series: Series, finding: SourceFinding) -> None:

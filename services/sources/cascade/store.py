@@ -11,6 +11,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any, Final
 
 import orjson
@@ -55,6 +56,7 @@ from services.sources.cascade.state import (
     parse_series_state,
 )
 from services.sources.catalog.answer import SentRequest
+from services.sources.catalog.mapping import find_known
 from services.sources.settings import WorkSettings
 
 PUBLISH: Final = Script.beside("services.sources.cascade", "publish_series.lua")
@@ -373,9 +375,10 @@ def encode_records(
 ) -> Iterable[EncodedRecord]:
     """Yield the records in the order of time.
 
-    A record is known by its time, an action also by its kind; a quote replaces the one before of its symbol.
-    What is `withdrawn` replaces what was published. Where it came from is no
-    part of the digest, because the same values from another source are not a change.
+    A record is identified by its time, an action also by its kind, a value that was revised since also by
+    when it was known; a quote replaces the one before of its symbol. What is `withdrawn` replaces what was
+    published. Where it came from is no part of the digest, because the same values from another source are
+    not a change.
     """
     width_ms = find_bucket_ms(series)
     rank = series.sources.index(served.source) if served.source in series.sources else 0
@@ -387,19 +390,24 @@ def encode_records(
         played_at=served.answer.played_at,
         rank=rank,
     )
-    for record in sorted([*served.records, *withdrawn], key=time_of):
+    records = sorted([*served.records, *withdrawn], key=lambda each: (time_of(each), find_known(each)))
+    for record, following in zip_longest(records, records[1:]):
         fields = encode_entry(record, series.asset, provenance)
         if served.day_end.is_utc:
             fields["other_hours"] = "1"
-        at, identity = time_of(record), ""
+        at, known_ms = time_of(record), find_known(record)
         if isinstance(record, CorporateAction):
             identity = encode_identity(record, width_ms)
             if record in withdrawn:
                 fields["withdrawn"] = "1"
+        else:
+            is_revised = known_ms and following is not None and time_of(following) == at
+            version = f"{known_ms % 2**48:012x}" if is_revised else ""  # the script takes digits alone
+            identity = f"{at % width_ms if width_ms else max(0, at):x}{version}"
         yield (
             at,
             str(at // width_ms) if width_ms else record.symbol,
-            identity or f"{at % width_ms if width_ms else max(0, at):x}",
+            identity,
             _digest_values(fields),
             # as text, which is a copy, because what orjson returns takes 8 kB each for as long as it is kept
             orjson.dumps([text for pair in fields.items() for text in pair]).decode(),

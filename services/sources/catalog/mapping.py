@@ -31,6 +31,7 @@ from services.market.decimals import settle_single
 from services.market.documents import load_json, read_float
 from services.market.fields import MAX_NUMBER, SYMBOL
 from services.market.records import (
+    DAY_MS,
     TIMEFRAME_SEC,
     ActionKind,
     Adjustment,
@@ -80,6 +81,7 @@ SIGN_OUTCOMES: Final[Mapping[str, AnswerStatus]] = {
 """What each sign of an endpoint means, in the order in which they are looked for after those of a limit."""
 REFUSAL_SIGNS: Final = ("unknown", "denied")
 """The signs of an endpoint that are looked for in a document with an error's status."""
+DAY_FORMAT: Final = "%Y-%m-%d"
 EARLIEST: Final = datetime(1600, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _COLUMN: Final = re.compile(r'\w+|"[^"{}]+"')
@@ -482,6 +484,14 @@ def _make_quote(_: Endpoint, question: Question, values: Mapping[str, Any]) -> S
     return (quote,)
 
 
+def _make_observation(endpoint: Endpoint, question: Question, values: Mapping[str, Any]) -> Sequence[Record]:
+    """Let a value whose source names the day from which on it was known be known from the end of that day."""
+    known_ms = values.get("known_at")
+    if known_ms is not None and endpoint.fields["known_at"].format == DAY_FORMAT:
+        known_ms += DAY_MS  # it may have come in the evening
+    return (Observation(question.symbol, values["start"], values["value"], known_ms),)
+
+
 def _make_actions(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Sequence[Record]:
     """Return what happened on a day: a ratio of 1 and an amount of 0 are nothing. Raise MisfitError."""
     symbol, day = question.symbol, find_day(values["ex_day"])
@@ -520,9 +530,7 @@ def _restore_amounts(
 _MAKERS: Final[Mapping[RecordKind, Callable[[Endpoint, Question, Mapping[str, Any]], Sequence[Record]]]] = {
     RecordKind.BARS: _make_bar,
     RecordKind.QUOTES: _make_quote,
-    RecordKind.OBSERVATIONS: lambda _, question, values: (
-        Observation(question.symbol, values["start"], values["value"]),
-    ),
+    RecordKind.OBSERVATIONS: _make_observation,
     RecordKind.ACTIONS: _make_actions,
 }
 
@@ -530,8 +538,9 @@ _MAKERS: Final[Mapping[RecordKind, Callable[[Endpoint, Question, Mapping[str, An
 def keep_asked(question: Question, records: Iterable[Record]) -> tuple[Record, ...]:
     """Return the bars and observations that begin within a question, oldest first, each once; all quotes.
 
-    Of two for the same time the later one counts; of actions see `merge_actions`. Some sources answer more
-    than was asked, some twice; what came of the time before is kept from `keep_from` on.
+    Of two for the same time the later one counts, unless they were known since different times; of actions
+    see `merge_actions`. Some sources answer more than was asked, some twice; what came of the time before is
+    kept from `keep_from` on.
     """
     if question.kind is RecordKind.QUOTES:
         return tuple(records)
@@ -541,8 +550,13 @@ def keep_asked(question: Question, records: Iterable[Record]) -> tuple[Record, .
         actions = [each for each in records if isinstance(each, CorporateAction)]
         return tuple(merge_actions(each for each in actions if start_ms <= find_day_ms(each.ex_day) < end_ms))
     found = {
-        record.start_ms: record
+        (record.start_ms, find_known(record)): record
         for record in cast("Iterable[Bar | Observation]", records)
         if start_ms <= record.start_ms < end_ms
     }
-    return tuple(found[start] for start in sorted(found))
+    return tuple(found[key] for key in sorted(found))
+
+
+def find_known(record: Record) -> int:
+    """Return since when a value of a period was known that may have several; 0 if its source does not say."""
+    return (record.known_ms or 0) if isinstance(record, Observation) else 0

@@ -40,10 +40,10 @@ OPTIONAL_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
     RecordKind.QUOTES: frozenset(
         {"at", "bid", "ask", "volume", "symbol", "open_interest", "implied_volatility"}
     ),
-    RecordKind.OBSERVATIONS: frozenset(),
+    RecordKind.OBSERVATIONS: frozenset({"known_at"}),
     RecordKind.ACTIONS: frozenset({"ratio", "amount", "new_symbol"}),
 }
-TIME_FIELDS: Final = frozenset({"start", "at", "ex_day"})
+TIME_FIELDS: Final = frozenset({"start", "at", "known_at", "ex_day"})
 TEXT_FIELDS: Final = frozenset({"symbol", "new_symbol"})
 PLACEHOLDERS: Final = frozenset(
     {"symbol", "base", "quote", "underlying", "timeframe", "limit", "key"}

@@ -44,6 +44,30 @@ def test_indicators_of_all_later_bars_follow_a_correction_with_higher_revisions(
     assert_same_as_batch(scene.bars, scene.indicators, [*bars[:40], corrected, *bars[41:]], CRYPTO)
 
 
+def test_bars_and_indicators_are_known_at_the_end_and_since_a_correction_where_it_changed_them():
+    bars = minutes(30)
+    scene = SymbolScene(CRYPTO, timeframes=["1m", "5m"])
+    outputs = scene.play(map(arrival, bars))
+    assert all("known_at" not in entry for entry in outputs.bars)
+    length_ms = {"1m": MINUTE, "5m": 5 * MINUTE}
+    for entry in outputs.indicators:
+        assert int(entry["known_at"]) == int(entry["start"]) + length_ms[entry["timeframe"]]
+    seen_ms = bars[-1].start_ms + DAY_MS
+    corrected = replace(bars[12], volume=bars[12].volume + 1)
+    outputs = scene.play([arrival(corrected, 999, seen_ms=seen_ms)])
+    found = {(entry["timeframe"], int(entry["start"])): entry.get("known_at") for entry in outputs.bars}
+    final = {("1m", bars[12].start_ms), ("5m", bars[10].start_ms)}
+    assert found == dict.fromkeys(final, str(seen_ms))
+    of_minutes = [entry for entry in outputs.indicators if entry["timeframe"] == "1m"]
+    assert len(of_minutes) > 1
+    assert {entry["known_at"] for entry in of_minutes} == {str(seen_ms)}
+    # what comes after it is known in its time
+    following = walk([bars[-1].start_ms + 2 * DAY_MS])
+    entries = scene.play([arrival(following[0])]).indicators
+    newest = [entry for entry in entries if int(entry["start"]) > seen_ms]
+    assert {int(entry["known_at"]) - int(entry["start"]) for entry in newest} == set(length_ms.values())
+
+
 def test_series_are_stored_every_64_bars_and_those_of_other_symbols_at_other_minutes():
     moments = set()
     for symbol in ("BTC/USD", "ETH/USD", "SOL/USD"):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.market.as_of import TRADED_MS, View, collect_bars, collect_observations, find_last_known
+from services.market.as_of import TRADED_MS, AsOfView, collect_bars, collect_observations, find_last_known
 from services.market.records import DAY_MS, Bar, Observation
 
 AUGUST = 1_690_848_000_000  # 2023-08-01, which the figure is about
@@ -37,13 +37,13 @@ def days(*numbers, symbol="SPY"):
 )
 def test_a_revision_replaces_the_first_print_from_when_it_was_known(at_ms, starts, values):
     series = {"US.UNRATE": collect_observations(UNRATE[::-1])}
-    seen = View(at_ms, observations=series).see_observations("US.UNRATE")
+    seen = AsOfView(at_ms, observations=series).see_observations("US.UNRATE")
     assert seen.start_ms.tolist() == starts
     assert seen.columns["value"].tolist() == values
 
 
 def test_a_bar_is_known_at_its_end_and_a_series_that_begins_later_is_missing():
-    view = View(3 * DAY_MS, {"SPY": days(0, 1, 2, 3), "NEW": days(3, 4, symbol="NEW")})
+    view = AsOfView(3 * DAY_MS, {"SPY": days(0, 1, 2, 3), "NEW": days(3, 4, symbol="NEW")})
     assert view.see_bars("SPY").start_ms.tolist() == [0, DAY_MS, 2 * DAY_MS]
     with pytest.raises(KeyError, match="NEW"):
         view.see_bars("NEW")
@@ -54,16 +54,16 @@ def test_a_bar_is_known_at_its_end_and_a_series_that_begins_later_is_missing():
 def test_a_corrected_bar_has_its_first_values_until_the_correction_was_known():
     wrong, right = day(0, close=1.0), day(0, close=100.0)
     bars = {"SPY": collect_bars([(DAY_MS, wrong), (3 * DAY_MS, right), (2 * DAY_MS, day(1))])}
-    assert View(2 * DAY_MS, bars).see_bars("SPY").columns["close"].tolist() == [1.0, 100.0]
-    assert View(3 * DAY_MS, bars).see_bars("SPY").columns["close"].tolist() == [100.0, 100.0]
+    assert AsOfView(2 * DAY_MS, bars).see_bars("SPY").columns["close"].tolist() == [1.0, 100.0]
+    assert AsOfView(3 * DAY_MS, bars).see_bars("SPY").columns["close"].tolist() == [100.0, 100.0]
 
 
 def test_the_universe_has_what_was_delisted_since_and_not_what_began_later():
     bars = {"OLD": days(*range(10), symbol="OLD"), "SPY": days(*range(40)), "NEW": days(30, 31, symbol="NEW")}
-    assert View(10 * DAY_MS, bars).list_universe() == ["OLD", "SPY"]
-    assert View(10 * DAY_MS + TRADED_MS, bars).list_universe() == ["SPY"]
-    assert View(32 * DAY_MS, bars).list_universe() == ["NEW", "SPY"]
-    assert View(0, bars).list_universe() == []
+    assert AsOfView(10 * DAY_MS, bars).list_universe() == ["OLD", "SPY"]
+    assert AsOfView(10 * DAY_MS + TRADED_MS, bars).list_universe() == ["SPY"]
+    assert AsOfView(32 * DAY_MS, bars).list_universe() == ["NEW", "SPY"]
+    assert AsOfView(0, bars).list_universe() == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from dataclasses import replace
 from datetime import date
 
 import orjson
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from marketswarm.operator.healing import OutageEvidence
 from marketswarm.packed_log import pack_log
-from services.market.entries import encode_entry
+from services.market.entries import encode_entry, parse_entry, parse_observation
 from services.market.fields import MAX_MS
 from services.market.records import (
     ActionKind,
@@ -60,7 +61,8 @@ def bar_fields(**changes):
 def test_a_bar_keeps_every_number_its_revision_and_where_it_came_from():
     row, symbol = make_bar_row(ENTRY, bar_fields())
     assert row[:12] == ("SPY", "5m", START_MS, 10.0, 12.5, 9.0, 11.0, 5.0, None, 3, True, 2)
-    assert row[12:] == (9, "yahoo", START_MS + 125, "ab" * 32, False, *(None,) * 3, to_stream_position(ENTRY))
+    assert row[12:17] == (9, "yahoo", START_MS + 125, "ab" * 32, False)
+    assert row[17:] == (*(None,) * 3, START_MS + 300_000, to_stream_position(ENTRY))
     assert dict(zip(BAR_CELLS, row.cells, strict=True)).items() <= row._asdict().items()
     assert symbol == SymbolRow("SPY", "stocks", START_MS, START_MS, False)
 
@@ -135,6 +137,32 @@ def test_an_action_is_a_row_and_one_that_is_withdrawn_has_no_value():
             make_action_row(ENTRY, fields | {field: value})
 
 
+def test_an_observation_is_known_since_its_source_says_else_since_it_was_asked_or_written():
+    asked_ms = round(1000 * ASKED.asked_at)
+    printed = Observation("US.CPI", START_MS, 8.25, START_MS + 40)
+    for found, provenance, known_ms in (
+        (printed, ASKED, START_MS + 40),
+        (replace(printed, known_ms=None), ASKED, asked_ms),
+        (replace(printed, known_ms=None), Provenance("fred", asked_ms / 1000, played_at=7.0), 7000),
+        (replace(printed, known_ms=None), Provenance("fred"), int(ENTRY.partition(b"-")[0])),
+    ):
+        entry = raw(encode_entry(found, AssetClass.ECONOMIC, provenance))
+        assert make_observation_row(ENTRY, entry)[0].known_at == known_ms
+        assert parse_entry(parse_observation, entry)[0] == found
+    with pytest.raises(EntryError, match="known_at"):
+        make_observation_row(
+            ENTRY, raw(encode_entry(printed, AssetClass.ECONOMIC, ASKED)) | {b"known_at": b"x"}
+        )
+
+
+def test_a_bar_is_known_at_its_end_and_a_correction_since_it_was_seen():
+    assert make_bar_row(ENTRY, bar_fields(end=START_MS + 60_000))[0].known_at == START_MS + 60_000
+    late = make_bar_row(ENTRY, bar_fields(end=START_MS + 60_000, known_at=START_MS + 90_000))[0]
+    assert late.known_at == START_MS + 90_000
+    without_end = {name: value for name, value in bar_fields().items() if name != b"end"}
+    assert make_bar_row(ENTRY, without_end)[0].known_at is None
+
+
 def test_indicators_and_features_are_numbers_and_nulls_by_name():
     values = '{"sma_20": 1.5, "rsi_14": null, "obv": 7}'
     fields = raw({"sym": "SPY", "timeframe": "1d", "start": START_MS, "rev": 1, "final": 1, "values": values})
@@ -142,6 +170,9 @@ def test_indicators_and_features_are_numbers_and_nulls_by_name():
     assert orjson.loads(row.values) == {"sma_20": 1.5, "rsi_14": None, "obv": 7}
     assert (row.rev, row.final, symbol) == (1, True, None)
     assert make_feature_row(ENTRY, fields)[0].start == START_MS
+    for make in (make_indicator_row, make_feature_row):
+        assert make(ENTRY, fields)[0].known_at is None
+        assert make(ENTRY, fields | {b"known_at": b"%d" % START_MS})[0].known_at == START_MS
     for wrong in ("[]", "nothing", '{"a": "text"}', '{"a": true}', '{"A B": 1}', '{"a": [1]}', '{"a": NaN}'):
         with pytest.raises(EntryError, match="values"):
             make_indicator_row(ENTRY, fields | {b"values": wrong.encode()})

@@ -56,7 +56,7 @@ def test_of_two_quotes_or_observations_of_one_answer_the_later_entry_stays():
     for order in permutations([first, same_price, lower]):
         assert keep_highest(QUOTE_TABLE, order) == [lower]
     assert keep_highest(QUOTE_TABLE, [same_price, first]) == [same_price]
-    high = ObservationRow("US.CPI", START, 9.0, "fred", START, None, False, 5)
+    high = ObservationRow("US.CPI", START, 9.0, START, "fred", START, None, False, 5)
     corrected = high._replace(value=3.0, stream_position=6)
     assert keep_highest(OBSERVATION_TABLE, [corrected, high]) == [corrected]
 
@@ -79,7 +79,9 @@ def test_an_action_whose_day_lies_ahead_is_refused():
 
 
 def test_values_of_the_same_revision_are_replaced_by_later_ones():
-    early, late = (IndicatorRow("SPY", "1m", START, 1, 0, True, False, "{}", position) for position in (5, 6))
+    early, late = (
+        IndicatorRow("SPY", "1m", START, 1, 0, True, False, None, "{}", position) for position in (5, 6)
+    )
     assert keep_highest(INDICATOR_TABLE, [late, early]) == [late]
 
 

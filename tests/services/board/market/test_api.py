@@ -120,7 +120,7 @@ async def test_a_tag_is_compared_weakly(client, market, shape):
 @pytest.mark.parametrize("values", [[], [b"{}"], [b'{"rsi_14": 5.0, "new": 1.0}']])
 async def test_each_page_of_computed_values_has_the_same_columns(client, market, path, names, values):
     async def read(*_args):
-        fixed = (0, 0, 0, False, None) if path == "features" else (0, True, 0, 0, False)
+        fixed = (0, 0, 0, False, None, None) if path == "features" else (0, True, 0, 0, False, None)
         return [(*fixed, each) for each in values]
 
     market.archive.read_range = read

@@ -124,7 +124,7 @@ def test_all_charts_together_are_bounded_and_what_is_lost_by_that_is_known(monke
 
 
 def make_values(start, value, rev=0, epoch=0):
-    return IndicatorRow("SPY", "1m", 60_000 * start, rev, epoch, True, False, f'{{"sma_20":{value}}}')
+    return IndicatorRow("SPY", "1m", 60_000 * start, rev, epoch, True, False, None, f'{{"sma_20":{value}}}')
 
 
 def test_indicators_of_an_earlier_bar_that_was_corrected_are_news_and_the_latest_stay_the_last():

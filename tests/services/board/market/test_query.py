@@ -62,6 +62,17 @@ def test_any_text_is_a_time_within_bounds_or_an_error(text):
         assert MIN_MS <= parse_time("from", text, NOW) <= MAX_MS
 
 
+def test_as_of_a_date_is_as_of_its_end_and_is_never_the_latest_page():
+    assert parse(as_of="2026-01-05").as_of_ms == 1_767_571_200_000 + 86_400_000
+    assert parse(as_of="20260105").as_of_ms == 1_767_571_200_000 + 86_400_000
+    assert parse(as_of="2026-01-05T00:00:00Z").as_of_ms == 1_767_571_200_000
+    assert parse(as_of="1d").as_of_ms == NOW - 86_400_000
+    assert not parse(as_of="1d").is_latest
+    assert parse().as_of_ms is None
+    with pytest.raises(QueryError, match="as_of: is not a time"):
+        parse(as_of="soon")
+
+
 def test_a_page_ends_at_the_cursor_or_the_range_whichever_is_first():
     assert parse(end="2000000000", cursor="1500").before_ms == 1500
     assert parse(end="1000000000", cursor="1500000000").before_ms == 1_000_000_000

@@ -92,6 +92,21 @@ async def test_after_a_reseed_that_puts_another_source_in_front_the_old_one_stil
     assert await values(bus, MARKET_OBSERVATIONS, b"value") == [b"100", b"101", b"102"]
 
 
+async def test_each_value_that_a_period_ever_had_is_published_once(bus, publish):
+    printed, revised = Observation("US.CPI", 0, 100.0, 10), Observation("US.CPI", 0, 101.0, 20)
+    following = Observation("US.CPI", DAY_MS, 7.0, 30)
+    assert await publish(PRICES, printed) == 1
+    assert await publish(PRICES, revised, printed, following) == 3  # the first one may come again
+    assert await publish(PRICES, printed, revised, following) == 0
+    entries = [fields for _, fields in await bus.client.xrange(MARKET_OBSERVATIONS)]
+    assert [(fields[b"value"], fields[b"known_at"]) for fields in entries[1:]] == [
+        (b"100", b"10"), (b"101", b"20"), (b"7", b"30")
+    ]  # fmt: skip
+    # a source after it, which knows the newest value only, still has no word
+    both = replace(PRICES, sources=(*PRICES.sources, "ecb"))
+    assert await publish(both, Observation("US.CPI", 0, 99.0), source="ecb") == 0
+
+
 async def test_a_source_before_another_has_the_last_word_in_the_order_of_now(publish):
     both = replace(PRICES, sources=("fred", "bls"))
     assert await publish(both, Observation("US.CPI", 0, 100.0), source="fred") == 1
