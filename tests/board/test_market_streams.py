@@ -167,7 +167,7 @@ def read_rss(pid):
 
 
 def test_a_long_answer_takes_the_memory_of_a_part_of_it(market, client):
-    """300,000 bars are 60 MB as the database sends them; ten times as many took the same."""
+    """300,000 bars are 60 MB as the database sends them, before they are parsed and encoded."""
     client.bars("SPY", "1d")  # the library is imported
     board = market.fleet.agents["board"]
     before = read_rss(board.pid)
