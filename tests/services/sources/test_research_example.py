@@ -1,5 +1,7 @@
 """examples/research.json: a research desk's symbols from real sources, those without a key first."""
 
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -12,6 +14,7 @@ from services.market.records import AssetClass, RecordKind
 from services.sources.cascade.missing_keys import AvailableKeys
 from services.sources.cascade.series import list_series
 from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.request import Question, split_question
 from services.sources.settings import SourcesSettings
 
 ROOT = Path(__file__).parents[3]
@@ -117,6 +120,20 @@ def test_an_hour_of_it_fits_what_each_source_without_a_key_takes(series):
         for sec, limit in windows:
             if sec >= 3600:
                 assert sum(counts) * sec / 3600 < limit / 2, (name, sum(counts), limit)
+
+
+def test_the_first_loads_fit_what_each_source_without_a_key_takes_in_a_minute_or_longer(series):
+    now, asked = datetime(2026, 11, 29, tzinfo=UTC), Counter()
+    for each in series:
+        name = each.sources[0]
+        if not needs_key(name):
+            endpoint = next(CATALOG[name].find_endpoints(each.kind, each.asset, each.symbol, each.timeframe))
+            start = now - timedelta(days=each.history_days)
+            question = Question(each.symbol, each.asset, each.kind, start, now, each.timeframe)
+            asked[name] += len(split_question(endpoint, question, now))
+    for name, count in asked.items():
+        for sec, limit in CATALOG[name].find_limits(has_key=False).windows():
+            assert sec < 60 or count <= limit, (name, count, limit)
 
 
 def test_only_the_section_of_sources_differs_from_the_market_that_is_recorded():
