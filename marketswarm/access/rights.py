@@ -81,6 +81,11 @@ archive board | set | W {svc}:reconnect | system-redis
 sources | getrange | R sources:reload:request | system-redis
 sources | set | W sources:reload | system-redis
 sources bars | DATA | RW {svc}:* | market-redis
+# up to where bars has read: they trim no further
+sources massive | hgetall | R bars:positions | market-redis
+# what bars has lost unread, which they publish again
+bars | hkeys hgetall | R {unchecked-bars}:keep {unchecked-bars}:settled
+sources massive | type hstrlen hget | R bars:lost | market-redis
 massive | hget | R healer:relayed | {massive/massive:alerts}
 sources | hget | R healer:relayed | {sources/market:alerts}
 archive | hget hset | RW archive:positions | followed

@@ -69,7 +69,9 @@ class BarsMetrics:
         taken = sum(count for (_, outcome), count in self.records_total.items() if outcome == "taken")
         words = [f"{self.symbols:,} symbols", f"{taken:,} records"]
         quarantined = self.published_total["quarantine"]
-        return ", ".join([*words, f"{quarantined:,} quarantined"] if quarantined else words)
+        words += [f"{quarantined:,} quarantined"] if quarantined else []
+        words += [f"entries lost {self.trimmed_total:,} times"] if self.trimmed_total else []
+        return ", ".join(words)
 
     def collect(self) -> Iterator[Family]:
         return _METRICS.read(self)

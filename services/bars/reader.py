@@ -7,6 +7,8 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus
 from marketswarm.bus.follower import StreamFollower, read_streams
 from marketswarm.bus.stream import FIRST_ID, StreamEntry, StreamTypes, read_newest_id
+from marketswarm.bus.stream_loss import note_loss
+from marketswarm.keys import BARS_LOST
 from services.bars.metrics import BarsMetrics
 from services.bars.outputs import Arrival
 from services.bars.store import BUS_SEC
@@ -84,6 +86,8 @@ class ArrivalReader:
                 self._metrics.trimmed_total += 1
                 after, upto = loss.after.decode(), loss.oldest.decode()
                 self._me.log.error("bars.trimmed", stream=follower.stream, after=after, upto=upto)
+                async with self._me.waiting(BUS_SEC):
+                    await note_loss(follower.bus, BARS_LOST, follower.stream, loss.after, loss.oldest)
         return [
             arrival
             for follower, (entries, _) in zip(usable, pages, strict=True)

@@ -109,7 +109,8 @@ class BarsOptions(ServiceConfig):
     batch: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """The number of entries that are read at once. Example: `5000`."""
     keep: Annotated[int, Field(ge=1000, le=100_000_000)] = 300_000
-    """The number of entries, roughly, that each stream of bars and indicators keeps. Example: `1000000`."""
+    """The number of entries, roughly, that each stream of bars and indicators keeps; up to twice as many
+    while a reader is behind. Example: `1000000`."""
     features: Annotated[int, Field(ge=1000, le=10_000_000)] = 50_000
     """The number of entries, roughly, that the stream of features keeps; each has 2 kB. Example: `100000`."""
     quarantine: Annotated[int, Field(ge=10, le=1_000_000)] = 10_000

@@ -7,6 +7,7 @@ from typing import Final
 
 from marketswarm.bus import Bus
 from marketswarm.bus.stored_values import read_time
+from marketswarm.bus.stream_length import StreamLength
 from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, bars_state_key
 from marketswarm.pages import split_pages
@@ -49,6 +50,7 @@ class BarsStore:
 
     def __init__(self, bus: Bus, streams: Mapping[str, str], waiting: Waiting) -> None:
         self.bus, self.streams, self._waiting = bus, streams, waiting
+        self._lengths = {name: StreamLength() for name in (CHECKED_BARS, INDICATORS)}
 
     async def load(self, symbols: Sequence[str]) -> tuple[dict[str, dict[bytes, bytes]], int]:
         """Return the stored fields of each symbol, none for one that has no state, and when they were read.
@@ -74,24 +76,30 @@ class BarsStore:
     async def commit(self, commits: Sequence[SymbolCommit], options: BarsOptions) -> list[str]:
         """Commit each symbol whole; return those that another instance has. Some may be before a BusError."""
         refused: list[str] = []
+        if not commits:
+            return refused
+        lengths = {MARKET_QUARANTINE: options.quarantine}
+        for name, length in self._lengths.items():
+            async with self._waiting(BUS_SEC):
+                lengths[name] = await length.compute(self.bus, self.streams[name], options.keep)
         for page in split_pages(commits, COMMITS_AT_ONCE, ENTRIES_AT_ONCE, lambda each: len(each.outputs)):
-            transactions = [self._make_transaction(each, options) for each in page]
+            transactions = [self._make_transaction(each, lengths) for each in page]
             async with self._waiting(BUS_SEC):
                 done = await commit_each(self.bus, transactions, WITHIN_SEC)
             refused += [each.symbol for each, is_done in zip(page, done, strict=True) if not is_done]
         return refused
 
-    def _make_transaction(self, commit: SymbolCommit, options: BarsOptions) -> BusTransaction:
+    def _make_transaction(self, commit: SymbolCommit, lengths: Mapping[str, int]) -> BusTransaction:
         """Return what publishes the outputs of a symbol and stores its state, if it has the same version."""
         transaction, state, outputs = BusTransaction(), bars_state_key(commit.symbol), commit.outputs
         transaction.require(state, VERSION, str(commit.version) if commit.version else "")
-        for name, published, length in (
-            (CHECKED_BARS, outputs.bars, options.keep),
-            (INDICATORS, outputs.indicators, options.keep),
-            (MARKET_QUARANTINE, outputs.quarantine, options.quarantine),
+        for name, published in (
+            (CHECKED_BARS, outputs.bars),
+            (INDICATORS, outputs.indicators),
+            (MARKET_QUARANTINE, outputs.quarantine),
         ):
             for entry in published:
-                transaction.add_entry(self.streams[name], entry, length)
+                transaction.add_entry(self.streams[name], entry, lengths[name])
         fields = {**commit.fields, VERSION: b"%d" % (commit.version + 1)}
         transaction.write_hash(state, fields, commit.deleted, kept_sec=KEPT_SEC)
         return transaction

@@ -14,7 +14,8 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import FIRST_ID, entry_sort_key
-from marketswarm.keys import CHECKED_BARS, INDICATORS
+from marketswarm.bus.stream_length import write_positions
+from marketswarm.keys import BARS_POSITIONS, CHECKED_BARS, INDICATORS
 from services.bars.bar_table import EARLIEST_MS
 from services.bars.builder import BarBuilder
 from services.bars.calendars import compute_session
@@ -33,6 +34,8 @@ CHECKPOINT_SEC: Final = 10.0
 """The seconds after which the position of a symbol without new entries is committed."""
 SWEEP_SEC: Final = 0.1
 """The time from one look at all symbols to the next; in between, only symbols with new entries are built."""
+POSITIONS_SEC: Final = 2.0
+"""How often it is stored up to where all symbols of this instance are, for the writers of the streams."""
 SYMBOLS_AT_ONCE: Final = 20
 """The symbols that are built, and then committed in one step."""
 SHARE: Final = 0.5
@@ -61,14 +64,16 @@ def describe_jumps(states: Iterable[SymbolState], now: float) -> str | None:
 class Followed:
     """Hold a symbol of this instance.
 
-    `builder` builds its bars, `upto` is the last entry of each stream that is in them, and `committed_at` is
-    when it was committed last, in epoch seconds. `played_ms` is how far a replay has played this symbol, in
-    epoch milliseconds: the reels of one recording may be years apart, so each symbol has a time of its own.
+    `builder` builds its bars, `upto` is the last entry of each stream that is in them, and `stored` the id of
+    the one that was when it was committed last, `committed_at` (epoch seconds). `played_ms` is how far a
+    replay has played this symbol, in epoch milliseconds: the reels of one recording may be years apart, so
+    each symbol has a time of its own.
     """
 
     builder: BarBuilder
     upto: list[tuple[int, int]]
     committed_at: float
+    stored: list[bytes]
     played_ms: int = EARLIEST_MS
 
     def record_time(self, fields: Fields, now_ms: int) -> None:
@@ -115,7 +120,7 @@ class BarsWorker:
         self._followed: dict[str, Followed] = {}
         self._in_force: tuple[object, ...] = ()
         self._reader = ArrivalReader(me, metrics)
-        self._swept_at = 0.0
+        self._swept_at, self._positions_at = 0.0, float("-inf")
         self._anew: dict[str, bytes] = {}  # by stream, the last position that was ahead of it
         self._unknown_sessions: set[str] = set()
         self._failed: set[str] = set()
@@ -155,6 +160,7 @@ class BarsWorker:
             await self._update_symbols()
             arrivals = await self._read_next()
             await self._process(arrivals)
+            await self._store_positions()
         except TimeoutError:
             # several requests together took longer than BUS_SEC, each less than its own limit
             raise BusError(self._bus.name, "timeout") from None
@@ -232,6 +238,23 @@ class BarsWorker:
         await self._commit_all(touched, now_ms)
         self._metrics.finish_batch(1000 * time.time())
 
+    async def _store_positions(self) -> None:
+        """Store up to where every symbol of this instance is stored, now and then. Raises BusError.
+
+        Writers trim the streams by that: what a symbol may still need after a restart stays.
+        """
+        now = time.monotonic()
+        if not self._followed or now - self._positions_at < POSITIONS_SEC:
+            return
+        self._positions_at = now
+        slowest = [
+            min((each.stored[place] for each in self._followed.values()), key=entry_sort_key)
+            for place in range(len(KINDS))
+        ]
+        positions = dict(zip(self._reader.streams, slowest, strict=True))
+        async with self._me.waiting(BUS_SEC):
+            await write_positions(self._bus, BARS_POSITIONS, self._me.boot, positions, time.time())
+
     async def _take_over(self, groups: Mapping[str, SymbolGroup]) -> None:
         """Read the states of symbols, and go back to the first entry that one of them lacks."""
         codes = {symbol: group.find_session(symbol) for symbol, group in groups.items()}
@@ -256,7 +279,10 @@ class BarsWorker:
                 self._set_aside(symbol, error)
                 continue
             self._followed[symbol] = Followed(
-                builder, [entry_sort_key(each) for each in state.positions], time.time()
+                builder,
+                [entry_sort_key(each) for each in state.positions],
+                time.time(),
+                list(state.positions),
             )
         if self._followed and groups:
             positions = zip(*(each.builder.state.positions for each in self._followed.values()), strict=True)
@@ -372,7 +398,7 @@ class BarsWorker:
                 self._in_force = (*self._in_force[:2], None)
                 continue
             followed = self._followed[each.symbol]
-            followed.committed_at = time.time()
+            followed.committed_at, followed.stored = time.time(), list(followed.builder.state.positions)
             builder = followed.builder
             builder.state.version += 1
             self._metrics.count_committed(each.outputs, builder.counts, builder.findings)

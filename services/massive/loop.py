@@ -5,8 +5,6 @@ from typing import Final
 
 from marketswarm.agent import agent
 from services.massive.market.loop import run as run_market
-from services.massive.market.publish import bars_point
-from services.massive.market.settings import share_stream
 from services.massive.market.status import MarketStatus
 from services.massive.probes.monitor import ProbeMonitor
 from services.massive.settings import MassiveEnvironment, MassiveSettings
@@ -24,11 +22,7 @@ async def main() -> int:
         with contextlib.closing(ProbeMonitor(me, market.stream_state)) as probes:
             me.expose(probes.collect)
             me.task(
-                run_market(
-                    me,
-                    lambda: share_stream(settings_now().settings.market, me.truth, me.name, bars_point(me)),
-                    market,
-                ),
+                run_market(me, lambda: settings_now().settings.market, market),
                 name="market",
             )
             while True:

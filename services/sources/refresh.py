@@ -13,8 +13,10 @@ from typing import Final
 
 from marketswarm.agent.loops import lead
 from marketswarm.bus.outage import Outage, retry
+from marketswarm.bus.stream_loss import LostSpan
 from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
+from services.market.records import RecordKind
 from services.sources.cascade.loader import LoadOutcome, LoadResult, load_concurrently
 from services.sources.cascade.series import Series, list_series
 from services.sources.cascade.state import needs_refresh
@@ -40,6 +42,8 @@ class Refresh:
         self._reseeded = asyncio.Event()
         self._outage = Outage(self._me.log, "refresh.stalled", "refresh.resumed")
         self._trials: dict[str, tuple[int, float]] = {}
+        self._lost: LostSpan | None = None
+        self._forgotten = set[str]()  # the series that publish again what was lost then
 
     async def run(self) -> None:
         self._me.on_reseed(lambda _truth: self._reseeded.set())
@@ -80,6 +84,7 @@ class Refresh:
                     await self._reseeded.wait()
             except TimeoutError:
                 await self.try_down(time.time())
+                await self.publish_lost()
             # not only after a reseed: a load that ran meanwhile stores its series again
             await self._drop_unnamed()
 
@@ -88,6 +93,26 @@ class Refresh:
         series = list_series(self._get_settings())
         named = {name for each in series for name in each.sources}
         await self._loader.store.drop_unnamed(named, {each.id for each in series})
+
+    async def publish_lost(self) -> None:
+        """Have the series of bars publish again what bars lost unread, if it noted a loss. Raise BusError.
+
+        What is just being loaded comes with the next look. No series is asked for more than what may change.
+        """
+        span = await self._loader.store.read_lost()
+        if span is None:
+            return
+        if span != self._lost:
+            self._lost, self._forgotten = span, set()
+            self._me.log.warning("refresh.lost", from_ms=span.from_ms, to_ms=span.to_ms)
+        series = [each for each in list_series(self._get_settings()) if each.kind is RecordKind.BARS]
+        for each in series:
+            if each.id not in self._forgotten:
+                result = await self._loader.publish_again(each, span)
+                if result.outcome in (LoadOutcome.LOADED, LoadOutcome.UNUSED):
+                    self._forgotten.add(each.id)
+        if self._forgotten.issuperset(each.id for each in series):
+            await self._loader.store.settle_lost(span)
 
     async def try_down(self, now: float) -> None:
         """Try each source that is down and was not asked for a while. Raise BusError.

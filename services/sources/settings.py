@@ -293,7 +293,10 @@ class GateSettings(ServiceConfig):
 
 
 class KeepSettings(ServiceConfig):
-    """`settings.keep`: about how many entries each stream keeps; more if the first loads need it."""
+    """`settings.keep`: about how many entries each stream keeps; more if the first loads need it.
+
+    While a reader is behind up to twice as many are kept.
+    """
 
     bars: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
     """The entries of `market:bars`. Example: `1000000`."""

@@ -450,8 +450,28 @@ def test_entries_that_were_trimmed_off_unread_are_reported(scene):
     worker.start()
     scene.wait_for(bars)
     assert worker.logs("bars.trimmed")
+    after, upto = map(int, scene.client.hget("bars:lost", "market:bars").split())
+    oldest = int(scene.client.xrange("market:bars", count=1)[0][0].partition("-")[0])
+    assert 0 < after <= upto == oldest, "its writers publish again what was written between"
+    scene.wait_beat(svc="bars", detail="1 symbols, 5 records, entries lost 1 times")
     shown = bars_of(scene.shown("bars:bars", "BTC/USD"), "1m")
     assert shown == [*bars[:10], *bars[25:]]
+
+
+def test_writers_are_told_up_to_where_every_symbol_is_stored(scene):
+    seed(scene.buses, truth(["BTC/USD", "ETH/USD"]), 1)
+    worker = scene.module("services.bars")
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 10 * MINUTE, MINUTE))
+    scene.publish(bars)
+    scene.wait_for(bars)
+    newest = scene.client.xrevrange("market:bars", count=1)[0][0]
+
+    def stored():
+        found = scene.client.hgetall("bars:positions")
+        return {name.rpartition(" ")[0]: value.partition(" ")[0] for name, value in found.items()}
+
+    until(lambda: stored() == {"market:bars": newest, "market:quotes": "0-0"}, what=lambda: f"{stored()}")
+    assert worker.running
 
 
 def test_a_beginning_that_a_stream_has_no_more_is_reported_when_a_symbol_begins_with_it(scene):

@@ -97,6 +97,22 @@ async def test_what_a_release_without_digests_has_published_is_not_published_aga
     assert await store.publish([bar(3, close=2)], [], 1000, "rest") == 1
 
 
+async def test_what_bars_has_lost_is_published_again_when_rest_gives_it(server, bus, monkeypatch):
+    store = BarStore(Me(bus, "market:bars"), MarketStatus())
+    told = [bar(n) for n in (1300, 1438, 1439, 1440, 1500)]
+    for _ in range(2):
+        await store.publish(told, [], 1000)
+    monkeypatch.setattr(publish, "now_ms", lambda: float(T0 + 1600 * MINUTE_MS))
+    assert not await store.forget_lost(["AAPL"])
+    first_ms = T0 + 1438 * MINUTE_MS + publish.PUBLISHED_LATE_MS
+    server.cmd("HSET", "bars:lost", "market:bars", f"{first_ms} {first_ms + MINUTE_MS}")
+    assert await store.forget_lost(["AAPL", "MSFT"])
+    assert await store.find_changed("AAPL", told) == told[1:4]
+    assert await store.publish(told, [], 1000, "rest") == 3
+    assert not await store.forget_lost(["AAPL"])
+    assert server.cmd("TTL", "market:bars:seen:MSFT:20700") > 0
+
+
 async def test_marks_move_forward_only_and_with_the_bars(server, bus):
     store = BarStore(Me(bus, "market:bars"), MarketStatus())
     await store.publish([bar(5)], [mark("AAPL", 5)], 1000)

@@ -9,12 +9,13 @@ from support.scenes.agent import seed
 from support.scenes.vexy_ai import add, digests, entries, notes, truth
 from support.waiting import until
 
+FIRST_MS = 1_794_000_000_000
 PROBE = ("target", "site", "where", "site:443")
 
 
 def bar(scene, sym, start, open_, close):
     prices = ("open", open_, "high", max(open_, close), "low", min(open_, close), "close", close)
-    scene.market.cmd("XADD", "market:bars", "*", "sym", sym, "start", start, "end", start + 1, *prices)
+    scene.market.cmd("XADD", "market:bars", "*", "sym", sym, "start", FIRST_MS + start, *prices)
 
 
 def windows_agree(scene):

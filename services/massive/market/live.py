@@ -200,7 +200,7 @@ class LiveSource:
             self._me.log.info("market.revised", symbol=part.sym, bars=published)
 
     async def _advance_quiet_marks(self) -> None:
-        """Move the marks of symbols without bars once a minute.
+        """Move the marks of symbols without bars once a minute, and look whether bars has lost some.
 
         Otherwise these marks would become old and be pruned.
         """
@@ -208,3 +208,6 @@ class LiveSource:
             await asyncio.sleep(QUIET_INTERVAL_SEC)
             if self._is_reading:  # else a frame was read whose bars are not on the bus yet
                 await self.store.publish([], self._gaps.advance_quiet(now_ms()), self._settings.keep)
+            if await self.store.forget_lost(self._settings.symbols):
+                self._me.log.warning("market.lost", symbols=len(self._settings.symbols))
+                self._revisions = RevisionSchedule()  # all are due

@@ -16,7 +16,9 @@ from marketswarm.agent import Agent, point_like
 from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage, retry
 from marketswarm.bus.scripts import Script
-from marketswarm.keys import MARKET_BARS, bar_marks_key, bars_seen_key
+from marketswarm.bus.stream_length import StreamLength
+from marketswarm.bus.stream_loss import read_loss, settle_loss
+from marketswarm.keys import BARS_LOST, BARS_POSITIONS, MARKET_BARS, bar_marks_key, bars_seen_key
 from marketswarm.text import parse_digits
 from marketswarm.truth import AccessPoint
 from services.market.entries import encode_entry
@@ -32,6 +34,13 @@ KEPT_SEC: Final = MAX_AGE_SEC + 2 * 86_400
 BITS_BYTES: Final = 180
 """A bit for each minute of a day; DIGEST_BYTES for each follow. `publish.lua` has both numbers, too."""
 DIGEST_BYTES: Final = 4
+LOST: Final = b"\xff" * DIGEST_BYTES
+"""The digest of what is to be published again."""
+WRITER: Final = "massive"
+"""The name of this writer of the stream of bars, which has others."""
+PUBLISHED_LATE_MS: Final = 30 * MINUTE_MS
+"""How long after its beginning a bar is published at the latest: a delayed feed is 15 minutes late."""
+FORGET_SEC: Final = 10.0
 
 
 def bars_point(me: Agent[Any]) -> AccessPoint:
@@ -53,12 +62,13 @@ class BarStore:
     def __init__(self, me: Agent[Any], status: MarketStatus) -> None:
         self._me, self._status = me, status
         self.lost_marks = False
+        self._lengths: dict[str, StreamLength] = {}
         self.outage = Outage(
             me.log, "market.unpublished", "market.published", degrade=status.set_publish_error
         )
 
     async def publish(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int, way: Way = "ws") -> int:
-        """Publish bars on a stream of about `keep` entries, then move `marks`.
+        """Publish bars on a stream that keeps at least about `keep` entries, then move `marks`.
 
         Return how many were published: those that were not on the stream, or had other values there.
 
@@ -90,6 +100,33 @@ class BarStore:
             and _find_digest(stored[bar.start_ms // DAY_MS], bar.start_ms) != make_digest(bar)
         ]
 
+    async def forget_lost(self, symbols: Sequence[str]) -> bool:
+        """Have what bars lost unread published again when REST gives it; return whether it noted a loss.
+
+        The digests of that time are overwritten by one that no bar has.
+        """
+        return await retry(self.outage, partial(self._forget_lost, symbols))
+
+    async def _forget_lost(self, symbols: Sequence[str]) -> bool:
+        bus, key = self._get_place()
+        span = await read_loss(bus, BARS_LOST, key, WRITER)
+        if span is None:
+            return False
+        last_ms = min(span.to_ms, round(now_ms()))
+        first_ms = max(span.from_ms - PUBLISHED_LATE_MS, last_ms - 1000 * MAX_AGE_SEC)
+        pipe = bus.pipeline()
+        for day in range(first_ms // DAY_MS, last_ms // DAY_MS + 1):
+            begins, ends = max(first_ms - day * DAY_MS, 0), min(last_ms - day * DAY_MS, DAY_MS - 1)
+            first, last = begins // MINUTE_MS, ends // MINUTE_MS
+            for sym in symbols:
+                digests = LOST * (last - first + 1)
+                stored = bars_seen_key(key, sym, day)
+                pipe.setrange(stored, BITS_BYTES + DIGEST_BYTES * first, digests)
+                pipe.expire(stored, KEPT_SEC)
+        await bus.ask(pipe.execute(), FORGET_SEC)
+        await settle_loss(bus, key, WRITER, span)
+        return True
+
     async def read_marks(self, symbols: Sequence[str]) -> Mapping[str, int]:
         """Return the marks by symbol, in epoch milliseconds; leave out symbols without a mark."""
         stored = await retry(self.outage, partial(self._ask_marks, "hmget", list(symbols)))
@@ -120,7 +157,9 @@ class BarStore:
         keys_of = [bars_seen_key(key, bar.symbol, bar.start_ms // DAY_MS) for bar in bars]
         day_keys = list(dict.fromkeys(keys_of))
         key_index = {name: n for n, name in enumerate(day_keys, 3)}
-        args: list[str | bytes | float] = [keep, KEPT_SEC, round(now_ms()) + MAX_AHEAD_MS, len(bars)]
+        length = self._lengths.setdefault(key, StreamLength(BARS_POSITIONS, WRITER))
+        trimmed_to = await length.compute(bus, key, keep)
+        args: list[str | bytes | float] = [trimmed_to, KEPT_SEC, round(now_ms()) + MAX_AHEAD_MS, len(bars)]
         for bar, day_key in zip(bars, keys_of, strict=True):
             pairs = [text for pair in encode_bar(bar, way).items() for text in pair]
             minute = bar.start_ms % DAY_MS // MINUTE_MS
@@ -144,9 +183,9 @@ def encode_bar(bar: Bar, way: Way) -> dict[str, str]:
 
 
 def make_digest(bar: Bar) -> bytes:
-    """Return DIGEST_BYTES that tell the values of a bar from others of the same minute; never all 0."""
+    """Return DIGEST_BYTES that tell the values of a bar from others of its minute; never all 0, nor LOST."""
     values = orjson.dumps((bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap))
-    return (zlib.crc32(values) or 1).to_bytes(DIGEST_BYTES, "big")
+    return min(zlib.crc32(values) or 1, 2**32 - 2).to_bytes(DIGEST_BYTES, "big")
 
 
 def _find_digest(day: bytes, start_ms: int) -> bytes:

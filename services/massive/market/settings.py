@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field
 from marketswarm.agent import ServiceConfig
 from marketswarm.net.addresses import require_encrypted_url
 from marketswarm.settings import CommonSettings, Token
-from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.env_policy import may_take_market_key, parse_destination
 from services.market.massive import MAX_AGE_SEC, SYMBOL
 from services.market.records import MINUTES_KEPT_DAYS
@@ -77,23 +76,13 @@ class MarketSettings(ServiceConfig):
     """The time after the end of a bar before it is requested by REST, so that it is final and this machine's
     clock may be off by as much. Example: `30`."""
     keep: Annotated[int, Field(gt=0, le=MAX_KEEP)] = 100_000
-    """The number of bars, roughly, that the stream keeps, unless other services write to it: then they
-    trim it. Example: `1000000`."""
+    """The number of bars, roughly, that the stream keeps: more if another service that writes to it keeps
+    more, and up to twice as many while a reader is behind. Example: `1000000`."""
 
     @property
     def delay_sec(self) -> float:
         """How many seconds after its end the API sends a bar."""
         return 900.0 if self.feed == "delayed" else 0.0
-
-
-def share_stream(settings: MarketSettings, truth: Truth, svc: str, stream: AccessPoint) -> MarketSettings:
-    """Return the settings of service `svc` with a longer `keep` if others of the truth write to its stream.
-
-    They know how long it must be, as for the history that they bring, and trim it; we only bound it.
-    """
-    others = (section for name, section in truth.services.items() if name != svc)
-    is_shared = any(stream in section.access_points.publish_to for section in others)
-    return settings.model_copy(update={"keep": MAX_KEEP}) if is_shared else settings
 
 
 def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...]) -> str | None:

@@ -15,6 +15,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.stream_length import StreamLength
 from marketswarm.keys import probe_failures_key, probe_key, probe_past_key
 from marketswarm.status.probe_past import KEPT_FAILURES, KEPT_SEC, encode_days
 from services.massive.probes.result import ProbeFinding
@@ -47,6 +48,7 @@ class ResultPublisher:
         self._pending: deque[tuple[ProbeFinding, float]] = deque(maxlen=MAX_PENDING)
         self._has_pending = asyncio.Event()
         self.published = self.lost = 0
+        self._length = StreamLength()
         self.outage = Outage(log, "probes.unpublished", "probes.published")
 
     def add(self, finding: ProbeFinding, every_sec: float) -> None:
@@ -81,7 +83,8 @@ class ResultPublisher:
         keys = [stream]
         for name in places:
             keys += [probe_key(name), probe_past_key(stream, name), probe_failures_key(stream, name)]
-        args: list[str | bytes | float] = [STREAM_LENGTH, KEPT_SEC, KEPT_FAILURES]
+        length = await self._length.compute(bus, stream, STREAM_LENGTH)
+        args: list[str | bytes | float] = [length, KEPT_SEC, KEPT_FAILURES]
         for finding, every_sec in batch:
             result = finding.result
             pairs = [text for pair in finding.fields().items() for text in pair]

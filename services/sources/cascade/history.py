@@ -163,6 +163,15 @@ def conclude_revision(state: SeriesState, finding: SourceFinding) -> SeriesState
     return replace(state, attempts=attempts)
 
 
+def ask_again(state: SeriesState, now: float) -> SeriesState:
+    """Return the state of a series whose sources are to be asked again for all that may still change."""
+    attempts = {
+        name: replace(each, history=replace(each.history, revise_at=now))
+        for name, each in state.attempts.items()
+    }
+    return replace(state, attempts=attempts)
+
+
 def conclude_older(state: SeriesState, finding: SourceFinding) -> SeriesState:
     """Return the state after its source was asked for the part of the history before `history_ms`.
 

@@ -15,17 +15,19 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.bus import BusError
 from marketswarm.bus.circuit_breaker import CircuitBreaker
+from marketswarm.bus.stream_loss import LostSpan
 from marketswarm.due_queue import DueWork
 from marketswarm.keys import source_breaker_key
 from marketswarm.net.retry import Backoff
 from marketswarm.tasks import run_beside
-from services.market.records import Record, RecordKind
+from services.market.records import MINUTE_MS, Record, RecordKind
 from services.market.sessions import Session
 from services.sources.access.client import SourceClient
 from services.sources.access.keys import read_keys
 from services.sources.cascade.evaluation import RecordClock
 from services.sources.cascade.history import (
     OlderPart,
+    ask_again,
     choose_filler,
     conclude_older,
     conclude_revision,
@@ -76,6 +78,8 @@ PUBLISH_SEC: Final = 30.0
 """How much longer than its sources a load may take, to read and write the bus."""
 LEAST_SHARE_SEC: Final = 2.0
 """The time that each source of a load has at least, also if those before it took longer than they may."""
+PUBLISHED_LATE_MS: Final = 15 * MINUTE_MS
+"""How long after its end a bar is published at the latest, unless its source has it late."""
 ERROR_BACKOFF: Final = Backoff(USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
 """The pauses of a series whose loads end with an error of ours."""
 
@@ -265,6 +269,22 @@ class SeriesLoader:
                 parts_left=finding.answer.parts_left,
             )
         return result
+
+    async def publish_again(self, series: Series, span: LostSpan) -> LoadResult:
+        """Have the next loads of a series publish again what came of it within a span. Raise BusError.
+
+        That is forgotten here, and all that may still change is due to be asked for. A series without records
+        is UNUSED.
+        """
+
+        async def forget(claim: Claim, before: SeriesState) -> LoadResult:
+            if before.newest_ms is None or before.replay:
+                return LoadResult(LoadOutcome.UNUSED, before)
+            start_ms = span.from_ms - series.length_ms - PUBLISHED_LATE_MS
+            await self.store.forget_bars(series, start_ms, span.to_ms)
+            return await self._store(claim, Load(series, ask_again(before, self._now()), (), None, ()))
+
+        return await self._run_claimed(series, forget)
 
     async def try_source(self, series: Series, source: str) -> LoadResult:
         """Ask a source for the newest records of a series, to see whether it answers again. Raise BusError.

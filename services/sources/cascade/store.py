@@ -27,7 +27,11 @@ from marketswarm.bus.stored_values import (
     read_fields,
     report_unusable,
 )
+from marketswarm.bus.stream_length import StreamLength
+from marketswarm.bus.stream_loss import LostSpan, read_loss, settle_loss
 from marketswarm.keys import (
+    BARS_LOST,
+    BARS_POSITIONS,
     MARKET_ACTIONS,
     MARKET_BARS,
     MARKET_DOWNLOADS,
@@ -81,7 +85,9 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.ACTIONS: MARKET_ACTIONS,
 }
 BUCKETS_PER_READ: Final = 100
-_IDENTITY: Final = re.compile(rb"([0-9a-f]{1,12})\|[^|;]{1,20}\|[^|;]{1,20};")
+WRITER: Final = "sources"
+"""The name of this writer of the stream of bars, which has others."""
+_IDENTITY: Final = re.compile(rb"([0-9a-f]{1,32})\|([^|;]{1,20})\|[^|;]{1,20};")
 _PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank"})
 
 
@@ -149,6 +155,7 @@ class SeriesStore:
     def __init__(self, get_bus: Callable[[], Bus], find_stream: Callable[[str], str] = str) -> None:
         self._get_bus, self._find_stream = get_bus, find_stream
         self._unreleased: dict[str, Claim] = {}
+        self._lengths: dict[str, StreamLength] = {}
         self._unrecorded: dict[str, list[UnrecordedRequest]] = {}
 
     @property
@@ -206,8 +213,31 @@ class SeriesStore:
                 self.bus, [series_records_key(series.id)], page, 2 * MAX_BUCKET_BYTES
             )
             for name, bucket in buckets.items():
-                found += (int(name) * width_ms + int(each, 16) for each in _IDENTITY.findall(bucket))
+                found += (int(name) * width_ms + int(each[1], 16) for each in _IDENTITY.finditer(bucket))
         return found
+
+    async def forget_bars(self, series: Series, start_ms: int, end_ms: int) -> None:
+        """Have the bars of a series from `start_ms` to `end_ms` published again when a source gives them."""
+        width_ms, key = find_bucket_ms(series), series_records_key(series.id)
+        numbers = range(start_ms // width_ms, end_ms // width_ms + 1)
+        for page in split_pages(map(str, numbers), BUCKETS_PER_READ):
+            (buckets,) = await read_fields(self.bus, [key], page, 2 * MAX_BUCKET_BYTES)
+            for name, bucket in buckets.items():
+                first_ms = int(name) * width_ms
+
+                def forget(found: re.Match[bytes], first_ms: int = first_ms) -> bytes:
+                    is_lost = start_ms <= first_ms + int(found[1], 16) <= end_ms
+                    return b"%s|%s|lost;" % (found[1], found[2]) if is_lost else found[0]
+
+                await self.bus.ask(self.bus.client.hset(key, name, _IDENTITY.sub(forget, bucket)))
+
+    async def read_lost(self) -> LostSpan | None:
+        """Return when the entries of bars were written that bars lost unread; None for nothing."""
+        return await read_loss(self.bus, BARS_LOST, self._find_stream(MARKET_BARS), WRITER)
+
+    async def settle_lost(self, span: LostSpan) -> None:
+        """Note that all of that is forgotten here, and so is published again."""
+        await settle_loss(self.bus, self._find_stream(MARKET_BARS), WRITER, span)
 
     async def read_mark(self, symbol: str) -> int | None:
         """Return the start of the minute up to which massive's stream of a symbol is complete."""
@@ -272,6 +302,10 @@ class SeriesStore:
             MARKET_SOURCES,
             source_claim_key(series.id),
         ]
+        lengths = [
+            await self._compute_length(keys[0], getattr(settings.keep, series.kind.value)),
+            await self._compute_length(keys[2], settings.keep.downloads),
+        ]
         served = load.served
         is_large = served is not None and len(served.records) > MANY_RECORDS
         withdrawn = load.withdrawn
@@ -284,8 +318,7 @@ class SeriesStore:
             series.id,
             load.id,
             load.state.encode(series),
-            getattr(settings.keep, series.kind.value),
-            settings.keep.downloads,
+            *lengths,
             load.remember_from_ms,
             find_bucket_ms(load.series),
             MAX_BUCKET_BYTES,
@@ -303,6 +336,12 @@ class SeriesStore:
         if new < 0:
             return PublishResult(is_lost=True)
         return PublishResult(new, find_outcomes(load.findings, refusals, settings.load.miss_after))
+
+    async def _compute_length(self, stream: str, keep: int) -> int:
+        """Return to which length a stream is trimmed; massive writes bars, too."""
+        writer = WRITER if stream == self._find_stream(MARKET_BARS) else ""
+        length = self._lengths.setdefault(stream, StreamLength(BARS_POSITIONS, writer))
+        return await length.compute(self.bus, stream, keep)
 
     async def read_down(self, sources: Iterable[str]) -> dict[str, float]:
         """Return which of these sources are down, and when each answered or failed last (epoch seconds)."""

@@ -15,6 +15,7 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.bus.circuit_breaker import CircuitBreaker
 from marketswarm.keys import (
+    BARS_LOST,
     MARKET_ALERTS,
     MARKET_BARS,
     MARKET_SERIES,
@@ -394,3 +395,17 @@ async def test_a_series_that_another_load_has_is_waited_for(scene, monkeypatch):
     await scene.loader.store.release(claim)
     assert (await task).loaded == 1
     assert len(scene.market["kraken"].seen) == asked + 1
+
+
+async def test_what_bars_has_lost_is_forgotten_of_each_series_and_comes_with_its_next_load(scene, market):
+    (series,) = list_series(scene.config)
+    await scene.loader.load(series)
+    before, now_ms = await market.bus.client.xlen(MARKET_BARS), round(1000 * time.time())
+    await scene.refresh.publish_lost()
+    assert scene.me.log.events == []
+    await market.bus.client.hset(BARS_LOST, "market:bars", f"{now_ms - 60_000} {now_ms}")
+    await scene.refresh.publish_lost()
+    await scene.refresh.publish_lost()
+    await scene.loader.load(series)
+    lost = await market.bus.client.xlen(MARKET_BARS) - before
+    assert 15 <= lost <= 20 < before, "a quarter of an hour, and not all"

@@ -1,16 +1,12 @@
 """What the truth may say of market data, and what it is told when it may not."""
 
-import orjson
 import pytest
 from pydantic import ValidationError
 
-from marketswarm.truth import AccessPoint, parse_truth
 from services.massive.market.loop import source_identity
 from services.massive.market.settings import (
-    MAX_KEEP,
     MarketEnvironment,
     MarketSettings,
-    share_stream,
 )
 from services.massive.market.status import backoff_sec
 
@@ -80,18 +76,6 @@ def test_other_symbols_are_no_other_work_and_another_place_is():
     )
     assert source_identity(some) != source_identity(MarketSettings())
     assert source_identity(some) != source_identity(MarketSettings(symbols=("AAPL",), feed="real-time"))
-
-
-def test_a_stream_that_others_write_to_is_not_trimmed_to_less_than_they_need():
-    point = {"bus": "market-redis", "key": "market:bars"}
-
-    def keep(*others):
-        sections = {name: {"access_points": {"publish_to": [point]}} for name in ("massive", *others)}
-        truth = parse_truth(orjson.dumps({"services": sections | {"bars": {}}})).truth
-        return share_stream(MarketSettings(keep=5000), truth, "massive", AccessPoint(**point)).keep
-
-    assert keep() == 5000
-    assert keep("sources") == MAX_KEEP
 
 
 def test_pauses_double_up_to_a_minute_and_are_spread():

@@ -88,16 +88,15 @@ async def test_of_more_than_there_is_room_for_the_oldest_go_and_are_counted(plac
 async def test_a_batch_that_fails_while_as_many_come_as_there_is_room_for_is_lost_and_counted(
     place, publisher, monkeypatch
 ):
-    publish = place.bus.ask
+    publish = place.bus.script
 
-    async def fail(request, _within_sec=None):
-        request.close()
-        monkeypatch.setattr(place.bus, "ask", publish)
+    async def fail(*_args):
+        monkeypatch.setattr(place.bus, "script", publish)
         for n in range(1, MAX_PENDING + 1):
             publisher.add(finding(n), 10.0)
         raise BusError("market-redis", "timeout")
 
-    monkeypatch.setattr(place.bus, "ask", fail)
+    monkeypatch.setattr(place.bus, "script", fail)
     publisher.add(finding(0), 10.0)
     await auntil(lambda: publisher.published == MAX_PENDING)
     assert publisher.lost == 1

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 import pytest
 
+from marketswarm.bus.stream_loss import LostSpan
 from marketswarm.keys import MARKET_BARS, source_account_key
 from services.market.sessions import get_session
 from services.sources.cascade.history import (
@@ -16,6 +17,7 @@ from services.sources.cascade.history import (
     find_holes,
     find_revision,
 )
+from services.sources.cascade.loader import PUBLISHED_LATE_MS, LoadOutcome
 from services.sources.cascade.state import (
     REVISE_EVERY_SEC,
     Attempt,
@@ -194,6 +196,27 @@ async def test_what_the_serving_source_lacks_is_asked_of_another_one_and_nothing
     await market.load(series)
     last = [fields for _, fields in await market.bus.client.xrange(MARKET_BARS)][-1]
     assert (int(last[b"start"]), last[b"source"]) == (vendor.hour_ms(WRONG), b"coinbase"), "it has it, too"
+
+
+async def test_what_bars_has_lost_is_published_again_and_nothing_else(market, vendor):
+    limit_parts(market, 300)
+    vendor.healed = True
+    await market.load(COIN)
+    before = await market.bus.client.xlen(MARKET_BARS)
+    lost = [vendor.hour_ms(back) for back in (LATE, LATE - 1)]
+    span = LostSpan(lost[0] + HOUR_MS + PUBLISHED_LATE_MS, lost[1])
+    async with market.make_client() as client:
+        loader = market.make_loader(client)
+        assert (await loader.publish_again(COIN, span)).outcome is LoadOutcome.LOADED
+    await market.bus.client.delete(source_account_key("coinbase"))
+    await market.load(COIN)
+    entries = (await market.bus.client.xrange(MARKET_BARS))[before:]
+    again = [int(fields[b"start"]) for _, fields in entries if int(fields[b"start"]) < vendor.hour_ms(1)]
+    assert again == lost
+    unloaded = replace(COIN, symbol="ETH/USD")
+    async with market.make_client() as client:
+        result = await market.make_loader(client).publish_again(unloaded, span)
+    assert result.outcome is LoadOutcome.UNUSED
 
 
 @pytest.mark.parametrize(
