@@ -43,7 +43,7 @@ from services.board.market.query import (
 from services.board.market.states import StoredSeries, StoredSource, list_group
 from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
-from services.market.records import TIMEFRAMES, AssetClass
+from services.market.records import PERIODS, TIMEFRAMES, AssetClass
 from services.tables.rows import QUOTE_CELLS, Cells, ColumnType, QuoteRow
 from services.tables.tables import (
     FEATURE_TABLE,
@@ -55,6 +55,8 @@ from services.tables.tables import (
 )
 
 DEFAULT_TIMEFRAME: Final = "1m"
+DAILY: Final = ("1d", *PERIODS)
+"""The timeframes in which a date of a request is that of a trading day."""
 PREFIX: Final = "/api/v1/bars/"
 _QUERY: Final = re.compile(rb"(?:timeframe=([0-9a-z]{1,4}))?(?:&?limit=([1-9][0-9]{0,3}))?")
 
@@ -129,7 +131,7 @@ async def parse_params(
     It is a coroutine function although it waits for nothing: FastAPI runs others in a thread.
     """
     now_ms = round(1000 * time.time())
-    is_daily = request.query_params.get("timeframe") == "1d" or "/features/" in request.url.path
+    is_daily = request.query_params.get("timeframe") in DAILY or "/features/" in request.url.path
     return parse_query(
         start=start, end=end, limit=limit, cursor=cursor, form=form, now_ms=now_ms, is_daily=is_daily
     )
@@ -184,8 +186,8 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         """Return the newest bars of a range, the oldest first; `cursor` leads to the ones before.
 
         Without a range the newest bar may still change: `final` says so. `gaps` are intervals in which
-        bars are missing; no bar is made up for them. With `fill` each missing bar has a row that is `filled`:
-        the close before it as its prices, and no volume.
+        bars are missing, of weeks and months null; no bar is made up for them. With `fill` each missing bar
+        has a row that is `filled`: the close before it as its prices, and no volume.
         """
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
         return send_table(request, await market.answer_chart(name, frame, params, fill=fill))
