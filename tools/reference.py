@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 from marketswarm.agent import service_config  # noqa: E402 - the product is found by the line above
 from marketswarm.cli.app import load_all_commands  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
-from services.market.records import TIMEFRAMES, Adjustment, AssetClass  # noqa: E402
+from services.market.records import SOURCE_TIMEFRAMES, Adjustment, AssetClass  # noqa: E402
 from services.sources.catalog.files import shipped_catalog  # noqa: E402
 from services.sources.catalog.source import MarketSource  # noqa: E402
 
@@ -124,7 +124,8 @@ def _find_kinds(source: MarketSource, asset: AssetClass) -> list[str]:
             adjusted = _ADJUSTED.get(endpoint.adjustment or Adjustment.RAW, "") if is_stock else ""
             found.setdefault(endpoint.kind.value + adjusted, {}).update(dict.fromkeys(served))
     return [
-        f"{kind} {' '.join(each for each in TIMEFRAMES if each in of)}".strip() for kind, of in found.items()
+        f"{kind} {' '.join(each for each in SOURCE_TIMEFRAMES if each in of)}".strip()
+        for kind, of in found.items()
     ]
 
 

@@ -16,7 +16,7 @@ import orjson
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from services.market.fields import MAX_MS, MIN_MS
-from services.market.records import Bar
+from services.market.records import PERIODS, Bar
 from services.market.sessions import OutsideCalendarError, Session, TradingDay
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -75,7 +75,7 @@ class BarColumns:
     def __init__(self, timeframe: str, session: Session) -> None:
         self.timeframe = timeframe
         self._session = session
-        self._is_daily = timeframe == "1d"
+        self._is_daily = timeframe == "1d" or timeframe in PERIODS
         self._day: TradingDay | None = None
         self.count = 0
         self.starts: Starts = np.empty(64, dtype=np.int64)

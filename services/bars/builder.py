@@ -13,7 +13,6 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Final
 
 from services.bars.bar_table import EARLIEST_MS
@@ -42,6 +41,8 @@ from services.market.fields import MAX_NUMBER, EntryError, Fields
 from services.market.intervals import Grid, Interval
 from services.market.records import (
     MINUTE_MS,
+    PERIODS,
+    SOURCE_TIMEFRAMES,
     TIMEFRAMES,
     AssetClass,
     Bar,
@@ -57,8 +58,11 @@ OTHER_HOURS: Final = b"other_hours"
 """The field of the entry of a day that is not of the session's hours, but of UTC's."""
 KEPT_MINUTES: Final = 5
 """Ticks that are older than this many of the newest minutes are too late."""
-_CHAIN: Final = tuple(pairwise(TIMEFRAMES))
-"""Each timeframe with the next longer one, which is built of it."""
+_CHAIN: Final[Sequence[tuple[Timeframe, Timeframe]]] = (
+    *(("1m", "5m"), ("5m", "15m"), ("15m", "30m")),
+    *(("15m", "1h"), ("1h", "4h"), ("4h", "1d")),
+)
+"""Each timeframe with a longer one that is built of it."""
 
 
 class BarBuilder:
@@ -82,6 +86,13 @@ class BarBuilder:
         """What came of single entries since the last flush: a history, and what was rejected."""
         self._publisher = BarPublisher(state, group, grid, self._encoder, stored)
         self._retention = Retention(state, grid, options.revise_days)
+        self._kept_from_ms = self._retention.find_oldest()["1d"]
+        """From when on all days are kept that ever came."""
+        self._known_days = self._find_known_days()
+        self._past_days: list[int] = []
+        """The starts of the days of a history that were passed on since the last flush."""
+        if state.tables["1w"].newest_ms is None:  # of a release that built no weeks
+            self._past_days = [bar.start_ms for bar in state.tables["1d"].list_since(EARLIEST_MS)]
 
     def take(self, arrival: Arrival) -> None:
         """Check an entry and take it into the state, or put it aside for the quarantine."""
@@ -96,7 +107,7 @@ class BarBuilder:
             return
         if isinstance(record, Quote):
             self._take_quote(arrival, record, provenance)
-        elif record.timeframe not in TIMEFRAMES or (self.group.quotes and record.timeframe == "1m"):
+        elif record.timeframe not in SOURCE_TIMEFRAMES or (self.group.quotes and record.timeframe == "1m"):
             self.counts[provenance.source, "skipped"] += 1
         else:
             self._evaluate_bar(arrival, record, provenance)
@@ -109,13 +120,28 @@ class BarBuilder:
         outputs, self._pending = self._pending, Outputs()
         for finer, timeframe in _CHAIN:
             self._build(finer, timeframe)
-        self._built[TIMEFRAMES[-1]].clear()
-        self._publisher.publish(self._changed, self._find_border(clock_ms), outputs)
+        for built in self._built.values():
+            built.clear()
+        border_ms = self._find_border(clock_ms)
+        days = self._publisher.publish(SOURCE_TIMEFRAMES, self._changed, border_ms, outputs)
+        days, self._past_days = self._past_days + days, []
+        if days or self._known_days != self._find_known_days():
+            self._known_days = self._find_known_days()
+            for timeframe in PERIODS:
+                self._build_periods(timeframe, days)
+            self._forget_past_days()
+            self._publisher.publish(PERIODS, self._changed, border_ms, outputs)
         return outputs
 
     def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the fields to store of what changed since the last call, and those to delete."""
         forgotten = self.state.forget_before(self._retention.take_moved())
+        self._kept_from_ms = max(self._kept_from_ms, self._retention.find_oldest()["1d"])
+        if self.state.past_days and any(each.startswith("1d:") for each in forgotten):
+            self.state.past_days, self.state.has_new_past = (
+                [],
+                True,
+            )  # what follows on them is not whole any more
         if forgotten:
             self._publisher.find_first_close()
         fields = self.state.pack_changes()
@@ -236,6 +262,9 @@ class BarBuilder:
         """Publish a bar of an old history, without keeping it: no minute and no correction of it is taken."""
         bar = candidate.bar
         self.state.cover(timeframe, bar.start_ms)
+        if timeframe == "1d":
+            self._record_past_day(candidate, provenance)
+            self._past_days.append(bar.start_ms)
         if timeframe in self.group.timeframes:
             self._pending.bars.append(self._encoder.encode_bar(bar, provenance, rev=0, is_final=True))
         live = self._publisher.live_indicators.get(timeframe)
@@ -245,6 +274,21 @@ class BarBuilder:
                     (timeframe, bar.start_ms), values, provenance, rev=0, is_final=True
                 )
             )
+
+    def _record_past_day(self, candidate: Candidate, provenance: Provenance) -> None:
+        """Keep a day that was passed on until its week and its month are over, which are built of it."""
+        state, bar = self.state, candidate.bar
+        opens = [interval.open_ms for each in PERIODS if (interval := self._grid.find(bar.start_ms, each))]
+        newest_ms, from_ms = state.newest_past_ms, min(opens, default=bar.start_ms)
+        if newest_ms is not None and bar.start_ms <= newest_ms:
+            state.past_days.clear()  # another history, which is older
+        # those of before are pruned once they are built, and a gap in a history hides none
+        state.past_from_ms = from_ms if not state.past_days else min(state.past_from_ms, from_ms)
+        held = HeldBar(
+            bar, 1, provenance.source, candidate.seen_ms, is_complete=True, is_replay=provenance.is_replay
+        )
+        state.past_days.append(held)
+        state.has_new_past = True
 
     def _settle_suspect(self, candidate: Candidate, timeframe: Timeframe, known: Known) -> None:
         """Forget the suspect after a later bar passed; take it in before, if that one confirms it."""
@@ -355,7 +399,6 @@ class BarBuilder:
             if (interval := self._grid.find(start_ms, timeframe)) is not None:
                 touched.pop(interval.open_ms, None)
                 touched[interval.open_ms] = (interval, provenance)
-        self._built[finer].clear()
         for open_ms, (interval, provenance) in touched.items():
             parts = self.state.tables[finer].list_built(interval.open_ms, interval.close_ms)
             slot = self.state.tables[timeframe].open_slot(open_ms)
@@ -372,6 +415,66 @@ class BarBuilder:
             self.state.cover(timeframe, open_ms)
             if slot.shown is slot.built:
                 self._changed[timeframe][open_ms] = provenance
+
+    def _build_periods(self, timeframe: Timeframe, days: Sequence[int]) -> None:
+        """Build each week or month again in which a final day is new or changed, of all of its final days.
+
+        One of which some days are kept no more stays as it is. Those that are whole by now become final. The
+        source of a bar is that of its last day.
+        """
+        state = self.state
+        touched: dict[int, Interval] = {}
+        for start_ms in days:
+            if (interval := self._grid.find(start_ms, timeframe)) is not None:
+                touched[interval.open_ms] = interval
+        for open_ms, interval in touched.items():
+            parts = self._list_final_days(interval)
+            changes = sum(part.changes for part in parts)
+            slot = state.tables[timeframe].find(open_ms)
+            if not parts or (slot is not None and slot.built is not None and slot.built.changes >= changes):
+                continue  # some of its days were forgotten since
+            last, is_replay = parts[-1], any(part.is_replay for part in parts)
+            state.tables[timeframe].open_slot(open_ms).built = HeldBar(
+                merge_bars([part.bar for part in parts], timeframe, open_ms),
+                changes,
+                last.source,
+                last.seen_ms,
+                is_complete=True,
+                is_replay=is_replay,
+                minutes=_add_minutes(parts),
+            )
+            origin = Provenance(last.source, last.seen_ms / 1000, is_replay=is_replay)
+            self._changed[timeframe][open_ms] = origin
+        for (frame, open_ms), each in state.open_bars.items():
+            if frame == timeframe and open_ms not in touched:
+                each.close_ms = find_close(state, self._grid, timeframe, open_ms)
+
+    def _find_known_days(self) -> tuple[int | None, int | None]:
+        """Return the start of the newest day, and of the first day ever."""
+        covered = self.state.covered.get("1d")
+        return self.state.tables["1d"].newest_ms, None if covered is None else covered.first_ms
+
+    def _list_final_days(self, interval: Interval) -> list[HeldBar]:
+        """Return the final days of a week or month in order, each with its changes; none if some are lost."""
+        state, table = self.state, self.state.tables["1d"]
+        past = [held for held in state.past_days if interval.open_ms <= held.bar.start_ms < interval.close_ms]
+        if interval.open_ms < self._kept_from_ms and not (past and state.past_from_ms <= interval.open_ms):
+            return []
+        return past + [
+            replace(held, changes=table[held.bar.start_ms].rev + 1)
+            for held in table.list_shown(interval.open_ms, interval.close_ms)
+            if ("1d", held.bar.start_ms) not in state.open_bars
+        ]
+
+    def _forget_past_days(self) -> None:
+        """Forget the days that were passed on before the newest one's week and month."""
+        state = self.state
+        if (newest_ms := state.newest_past_ms) is None:
+            return
+        opens = [interval.open_ms for each in PERIODS if (interval := self._grid.find(newest_ms, each))]
+        from_ms = min(opens, default=newest_ms)
+        state.past_days = [held for held in state.past_days if held.bar.start_ms >= from_ms]
+        state.past_from_ms = max(state.past_from_ms, from_ms)
 
     def _find_border(self, clock_ms: int) -> int:
         """Return the time up to which all intervals have ended."""

@@ -11,8 +11,8 @@ from services.bars.indicators import Values
 from services.bars.quality import Rejection
 from services.market.entries import encode_entry, encode_provenance
 from services.market.fields import Fields
-from services.market.intervals import Grid
-from services.market.records import AssetClass, Bar, Provenance, RecordKind, Timeframe
+from services.market.intervals import Grid, name_period
+from services.market.records import PERIODS, AssetClass, Bar, Provenance, RecordKind, Timeframe
 
 _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
@@ -75,8 +75,10 @@ class EntryEncoder:
                 fields["minutes"], fields["missing"] = str(minutes), str(max(0, missing))
             if corrected_ms is not None:
                 fields["known_at"] = str(max(corrected_ms, interval.close_ms))
-        if timeframe == "1d" and (day := self._grid.find_day(bar.start_ms)) is not None:
-            fields["day"] = day.date.isoformat()
+        is_of_days = timeframe == "1d" or timeframe in PERIODS
+        if is_of_days and (day := self._grid.find_day(bar.start_ms)) is not None:
+            named = name_period(day.date, timeframe) if timeframe in PERIODS else day.date
+            fields["day"] = named.isoformat()
         return fields
 
     def encode_values(

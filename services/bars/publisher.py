@@ -1,6 +1,6 @@
 """Publish bars of a symbol that changed or became final, and the indicators that follow from them. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, Slot
@@ -11,7 +11,7 @@ from services.bars.settings import SymbolGroup
 from services.bars.state import DAILY, OpenBar, SymbolState, past_field, series_field
 from services.market.fields import Fields
 from services.market.intervals import Grid
-from services.market.records import TIMEFRAMES, Provenance, Timeframe
+from services.market.records import PERIODS, TIMEFRAMES, Provenance, Timeframe
 
 Origins = dict[int, Provenance]
 """By the start of a bar, where its last change came from."""
@@ -43,21 +43,28 @@ class BarPublisher:
         ]
         self._open_values: dict[tuple[Timeframe, int], Values] = {}
         self._has_new_day = False
+        self._final_days: list[int] = []
         self.find_first_close()
 
-    def publish(self, changed: Changed, border_ms: int, outputs: Outputs) -> None:
+    def publish(
+        self, timeframes: Sequence[Timeframe], changed: Changed, border_ms: int, outputs: Outputs
+    ) -> list[int]:
         """Add the entries of the bars that changed, which are no longer changed then, and of those now final.
 
-        All intervals that end at `border_ms` or before have ended.
+        All intervals that end at `border_ms` or before have ended. Return the
+        starts of the days among them that are final.
         """
-        due: dict[Timeframe, list[int]] = {timeframe: [] for timeframe in TIMEFRAMES}
+        self._final_days = []
+        due: dict[Timeframe, list[int]] = {timeframe: [] for timeframe in timeframes}
         for (timeframe, start_ms), each in self._state.open_bars.items():
-            if each.close_ms <= border_ms and start_ms not in changed[timeframe]:
+            is_due = timeframe in due and each.close_ms <= border_ms
+            if is_due and start_ms not in changed[timeframe]:
                 due[timeframe].append(start_ms)
-        for timeframe in TIMEFRAMES:
+        for timeframe in timeframes:
             if changed[timeframe] or due[timeframe]:
                 self._publish(timeframe, changed[timeframe], due[timeframe], border_ms, outputs)
         self.find_first_close()
+        return self._final_days
 
     def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the fields to store of indicators and final days that changed, and the fields to delete."""
@@ -96,7 +103,9 @@ class BarPublisher:
             is_final = close_ms <= border_ms
             if is_final:
                 open_bars.pop((timeframe, start_ms), None)
-                self._has_new_day = self._has_new_day or timeframe == "1d"
+                if timeframe == "1d":
+                    self._has_new_day = True
+                    self._final_days.append(start_ms)
             else:
                 open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
             if is_wanted and (held := slot.shown) is not None:
@@ -180,8 +189,33 @@ class BarPublisher:
             )
 
 
+def is_period_whole(state: SymbolState, grid: Grid, timeframe: Timeframe, open_ms: int) -> bool:
+    """Return True if a week or month was seen from its open, and its last trading day is final or has no bar.
+
+    That it has none follows from a bar of a later day.
+    """
+    interval, covered = grid.find(open_ms, timeframe), state.covered.get("1d")
+    last = None if interval is None else grid.find(interval.close_ms - 1, "1d")
+    if interval is None or last is None or covered is None:
+        return False
+
+    def is_open(start_ms: int) -> bool:
+        return ("1d", start_ms) in state.open_bars
+
+    is_begun = covered.first_ms < open_ms or (covered.first_ms == open_ms and not is_open(open_ms))
+    known = [day for day in (state.tables["1d"].newest_ms, state.newest_past_ms) if day is not None]
+    newest_ms = max(known, default=EARLIEST_MS)
+    is_over = newest_ms >= interval.close_ms or (newest_ms >= last.open_ms and not is_open(last.open_ms))
+    return is_begun and is_over
+
+
 def find_close(state: SymbolState, grid: Grid, timeframe: Timeframe, open_ms: int) -> int:
-    """Return when a bar of minutes has ended; LATEST_MS if it begins before the first minute."""
+    """Return when a built bar has ended; LATEST_MS if it begins before the first minute.
+
+    A week or a month has ended when its last trading day is final, or is known to have no bar.
+    """
+    if timeframe in PERIODS:
+        return EARLIEST_MS if is_period_whole(state, grid, timeframe, open_ms) else LATEST_MS
     if state.first_ms is not None and open_ms < state.first_ms:
         return LATEST_MS
     interval = grid.find(open_ms, timeframe)

@@ -6,14 +6,14 @@ from typing import Final
 from services.bars.bar_table import EARLIEST_MS
 from services.bars.state import SymbolState
 from services.market.intervals import Grid
-from services.market.records import DAY_MS, KEPT_DAYS, TIMEFRAMES, Timeframe
+from services.market.records import DAY_MS, KEPT_DAYS, PERIODS, SOURCE_TIMEFRAMES, TIMEFRAMES, Timeframe
 
 AHEAD_MS: Final = 30 * DAY_MS
 """How far the bars that a source gives may be ahead of minutes that are still to come.
 
 A first load may bring the hours of today before the minutes of last week.
 """
-_INTRADAY: Final = tuple(timeframe for timeframe in TIMEFRAMES if timeframe not in ("1m", "1d"))
+_INTRADAY: Final = tuple(timeframe for timeframe in SOURCE_TIMEFRAMES if timeframe not in ("1m", "1d"))
 
 
 class Retention:
@@ -36,7 +36,7 @@ class Retention:
             self._newest = newest
             self._oldest = {}
             for timeframe in TIMEFRAMES:
-                newest_ms = newest[timeframe == "1d"]
+                newest_ms = newest[timeframe == "1d" or timeframe in PERIODS]
                 kept_ms = round(max(self._revise_days, KEPT_DAYS[timeframe]) * DAY_MS)
                 self._oldest[timeframe] = (
                     EARLIEST_MS

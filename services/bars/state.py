@@ -5,7 +5,7 @@ market-redis (`bars:state:<symbol>`): the next instance that takes the symbol re
 that can't be unpacked counts as missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,8 +22,10 @@ VERSION: Final = "version"
 POSITION: Final = "position"
 REST: Final = "rest"
 DAILY: Final = "daily"
-"""The fields of a stored symbol, beside its chunks and its series of indicators. `daily`
-changes whenever a day is final or a final one changed."""
+PAST_DAYS: Final = "past days"
+"""The fields of a stored symbol, beside its chunks and its series of indicators. `daily` changes whenever a
+day is final or a final one changed; `past days` are those of a history that are too old to be kept, of the
+week and the month that it has reached."""
 
 
 @dataclass(slots=True)
@@ -119,6 +121,8 @@ class SymbolState:
         ticks: the newest minutes that were made of ticks, by their start.
         suspects: by timeframe, the bar that was rejected last for its jump, until a later one passed.
         covered: by timeframe, which of its longer bars may have been published.
+        past_days: the last days of a history that are too old to be kept, in order: all since `past_from_ms`.
+        has_new_past: whether they changed since they were stored.
     """
 
     symbol: str
@@ -134,6 +138,9 @@ class SymbolState:
     sources: SourceNames = field(default_factory=SourceNames)
     tables: dict[Timeframe, BarTable] = field(default_factory=dict)
     covered: dict[Timeframe, Covered] = field(default_factory=dict)
+    past_days: list[HeldBar] = field(default_factory=list)
+    past_from_ms: int = LATEST_MS
+    has_new_past: bool = False
 
     def __post_init__(self) -> None:
         for timeframe in TIMEFRAMES:
@@ -146,6 +153,11 @@ class SymbolState:
             self.covered[timeframe] = Covered(start_ms, start_ms, start_ms)
         else:
             covered.add(start_ms)
+
+    @property
+    def newest_past_ms(self) -> int | None:
+        """The start of the newest day that was too old to be kept; None if there is none."""
+        return self.past_days[-1].bar.start_ms if self.past_days else None
 
     def reaches_table(self, timeframe: Timeframe) -> bool:
         """Return True if the table still has the bar up to which the last history of old bars can come."""
@@ -171,6 +183,9 @@ class SymbolState:
         for timeframe, table in self.tables.items():
             for chunk, raw in table.pack_changes().items():
                 fields[chunk_field(timeframe, chunk)] = raw
+        if self.has_new_past:
+            fields[PAST_DAYS] = _pack_past(self.past_from_ms, self.past_days)
+            self.has_new_past = False
         fields[POSITION] = b" ".join(self.positions)
         fields[REST] = self._pack_rest()
         return fields
@@ -239,7 +254,42 @@ def restore_state(symbol: str, fields: Fields) -> SymbolState:
     except (KeyError, ValidationError) as error:
         raise ValueError(f"the state of a symbol can't be read: {type(error).__name__}") from None
     _restore_tables(state, fields)
+    _restore_past(state, fields.get(PAST_DAYS.encode(), b""))
     return state
+
+
+@dataclass(slots=True)
+class StoredPast:
+    """Hold the field PAST_DAYS: of each day its numbers, source, when it was seen, if it was played."""
+
+    since: int
+    days: list[tuple[int, float, float, float, float, float | None, float | None, int | None, str, int, bool]]
+
+
+_PAST: Final = TypeAdapter(StoredPast)
+
+
+def _pack_past(from_ms: int, days: Iterable[HeldBar]) -> bytes:
+    rows = [
+        (
+            *(bar.start_ms, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades),
+            *(held.source, held.seen_ms, held.is_replay),
+        )
+        for held in days
+        for bar in (held.bar,)
+    ]
+    return orjson.dumps(StoredPast(from_ms, rows))
+
+
+def _restore_past(state: SymbolState, raw: bytes) -> None:
+    """Take in the field PAST_DAYS, if there is one. Raise ValueError if it can't be read."""
+    if not raw:
+        return
+    stored = _PAST.validate_json(raw)
+    state.past_from_ms = stored.since
+    for *numbers, source, seen_ms, is_replay in stored.days:
+        bar = Bar(state.symbol, "1d", *numbers)
+        state.past_days.append(HeldBar(bar, 1, source, seen_ms, is_complete=True, is_replay=is_replay))
 
 
 def _restore_tables(state: SymbolState, fields: Fields) -> None:

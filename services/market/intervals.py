@@ -3,14 +3,15 @@
 Intervals are counted from the open of the trading day and end with it at the latest: an hour of New York
 begins at 9:30, and the last one of a day has 30 minutes, or fewer before an early close. The day itself is
 the interval of `1d`. Shorter intervals never cross the border of a longer one, so each timeframe can be built
-of the one before it.
+of shorter ones. A week (`1w`) is the trading days of a calendar week, from Monday on, and a month (`1mo`)
+those of a calendar month: it begins with the open of the first of them and ends with the close of the last.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Final
 
-from services.market.records import MINUTE_MS, TIMEFRAME_SEC, TIMEFRAMES, Timeframe
+from services.market.records import MINUTE_MS, PERIODS, TIMEFRAME_SEC, TIMEFRAMES, Timeframe
 from services.market.sessions import US_FUTURES, OutsideCalendarError, Session, TradingDay
 
 PAUSE_MS: Final = 60 * MINUTE_MS
@@ -67,6 +68,8 @@ class Grid:
             return None
         if timeframe == "1d":
             found = Interval(timeframe, day.open_ms, day.close_ms)
+        elif timeframe in PERIODS:
+            found = self._find_period(day, timeframe)
         else:
             length_ms = LENGTH_MS[timeframe]
             open_ms = at_ms - (at_ms - day.open_ms) % length_ms
@@ -87,6 +90,14 @@ class Grid:
         if day is None or day.open_ms != start_ms:
             day = self._find_named_day(start_ms) or self._find_day_after_pause(start_ms)
         return None if day is None else Interval(timeframe, day.open_ms, day.close_ms)
+
+    def _find_period(self, day: TradingDay, timeframe: Timeframe) -> Interval:
+        """Return the week or month of a trading day: from its first trading day to its last one."""
+        first, last = (
+            next(found for each in labels if (found := self.session.find_date(each)) is not None)
+            for labels in list_period_dates(day.date, timeframe)
+        )
+        return Interval(timeframe, first.open_ms, last.close_ms)
 
     def _find_named_day(self, midnight_ms: int) -> TradingDay | None:
         for zone in self.session.zones:
@@ -125,8 +136,28 @@ class Grid:
 
     def count_minutes(self, interval: Interval) -> int:
         """Return how many minutes of an interval the market trades."""
+        if interval.timeframe in PERIODS:
+            days = self.session.iter_days(interval.open_ms, interval.close_ms)
+            return sum(count_minutes(each, each.open_ms, each.close_ms) for each in days)
         day = self.find_day(interval.open_ms)
         return 0 if day is None else count_minutes(day, interval.open_ms, interval.close_ms)
+
+
+def name_period(label: date, timeframe: Timeframe) -> date:
+    """Return the first date of the calendar week (Monday) or month that a date is in."""
+    return label - timedelta(label.weekday()) if timeframe == "1w" else label.replace(day=1)
+
+
+def list_period_dates(label: date, timeframe: Timeframe) -> tuple[list[date], list[date]]:
+    """Return the dates of the week or month of a date, in order and from the last one back."""
+    first = name_period(label, timeframe)
+    last = (
+        first + timedelta(6)
+        if timeframe == "1w"
+        else name_period(first + timedelta(31), "1mo") - timedelta(1)
+    )
+    dates = [first + timedelta(number) for number in range((last - first).days + 1)]
+    return dates, dates[::-1]
 
 
 def count_minutes(day: TradingDay, from_ms: int, to_ms: int) -> int:

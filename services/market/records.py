@@ -8,7 +8,12 @@ from typing import Final, Literal
 MINUTE_MS: Final = 60_000
 MINUTES_KEPT_DAYS: Final = 6.0
 """For how many days before the newest minute minutes are taken, unless the truth says otherwise."""
-KEPT_DAYS: Final = {"1m": 0, "5m": 0, "15m": 0, "1h": 30, "4h": 60, "1d": 800}
+# fmt: off
+KEPT_DAYS: Final = {
+    "1m": 0, "5m": 0, "15m": 0, "30m": 0, "1h": 30, "4h": 60, "1d": 800,
+    "1w": 5600, "1mo": 24_000,  # 800 of each, which indicators may need
+}
+# fmt: on
 """For how many days checked bars are kept, at the least; never shorter than what may be revised."""
 DAY_MS: Final = 86_400_000
 ROUNDING: Final = 1e-5
@@ -48,9 +53,13 @@ class AssetClass(StrEnum):
     VOLATILITY = "volatility"
 
 
-Timeframe = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
-TIMEFRAMES: Final[tuple[Timeframe, ...]] = ("1m", "5m", "15m", "1h", "4h", "1d")
-"""The timeframes of checked bars, from the shortest to the longest: those that are built of minutes."""
+Timeframe = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1mo"]
+SOURCE_TIMEFRAMES: Final[tuple[Timeframe, ...]] = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
+"""The timeframes that are built of minutes, from the shortest to the longest; sources are asked for these."""
+PERIODS: Final[tuple[Timeframe, ...]] = ("1w", "1mo")
+"""The timeframes that are built of days, and never taken from a source: each begins its weeks as it likes."""
+TIMEFRAMES: Final = SOURCE_TIMEFRAMES + PERIODS
+"""The timeframes of checked bars, from the shortest to the longest."""
 
 
 @dataclass(frozen=True, slots=True)

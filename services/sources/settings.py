@@ -29,8 +29,9 @@ from marketswarm.truth.schedule import ScheduleError, parse_schedule
 from services.market.fields import SYMBOL
 from services.market.records import (
     MINUTES_KEPT_DAYS,
+    PERIODS,
+    SOURCE_TIMEFRAMES,
     TIMEFRAME_SEC,
-    TIMEFRAMES,
     Adjustment,
     AssetClass,
     RecordKind,
@@ -56,7 +57,11 @@ STREAM_SUFFIX: Final = "_stream"
 MAX_SERIES: Final = 20_000
 DAY_SEC: Final = 86_400.0
 
-HISTORY_DAYS: Final[Mapping[str, float]] = {"1m": 5, "5m": 20, "15m": 40, "1h": 60, "4h": 180, "1d": 730}
+# fmt: off
+HISTORY_DAYS: Final[Mapping[str, float]] = {
+    "1m": 5, "5m": 20, "15m": 40, "30m": 50, "1h": 60, "4h": 180, "1d": 730,
+}
+# fmt: on
 """How far back the first load of bars goes, by timeframe."""
 OBSERVATION_DAYS: Final = 3650.0
 QUOTE_DAYS: Final = 1.0
@@ -143,8 +148,10 @@ def _require_symbol(symbol: str) -> str:
 
 
 def _require_timeframe(timeframe: str) -> str:
-    if timeframe not in TIMEFRAMES:
-        raise ValueError(f"must be one of {', '.join(TIMEFRAMES)}: bars makes no others")
+    if timeframe in PERIODS:
+        raise ValueError("must be that of a day at most: bars builds weeks and months of a series of 1d")
+    if timeframe not in SOURCE_TIMEFRAMES:
+        raise ValueError(f"must be one of {', '.join(SOURCE_TIMEFRAMES)}: bars makes no others")
     return timeframe
 
 

@@ -48,7 +48,7 @@ from services.board.market.tables import CSV_TYPE, JSON_TYPE, AnswerTable
 from services.board.market.tables import FORMATS as _FORMATS
 from services.market.actions import find_day_ms
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
-from services.market.records import TIMEFRAMES, AssetClass
+from services.market.records import PERIODS, TIMEFRAMES, AssetClass
 from services.tables.rows import ACTION_CELLS, QUOTE_CELLS, Cells, ColumnType, QuoteRow
 from services.tables.tables import (
     ACTION_TABLE,
@@ -63,6 +63,8 @@ from services.tables.tables import (
 )
 
 DEFAULT_TIMEFRAME: Final = "1m"
+DAILY: Final = ("1d", *PERIODS)
+"""The timeframes in which a date of a request is that of a trading day."""
 PREFIX: Final = "/api/v1/bars/"
 _QUERY: Final = re.compile(rb"(?:timeframe=([0-9a-z]{1,4}))?(?:&?limit=([1-9][0-9]{0,3}))?")
 
@@ -141,7 +143,7 @@ async def parse_params(
     It is a coroutine function although it waits for nothing: FastAPI runs others in a thread.
     """
     now_ms = round(1000 * time.time())
-    is_daily = request.query_params.get("timeframe") == "1d" or "/features/" in request.url.path
+    is_daily = request.query_params.get("timeframe") in DAILY or "/features/" in request.url.path
     return parse_query(
         start=start,
         end=end,
@@ -169,7 +171,7 @@ async def parse_many_params(
         form = TableFormat.ARROW if wants_stream else TableFormat.JSON
     if form is TableFormat.ARROW and (limit is not None or cursor is not None):
         raise QueryError("limit, cursor: an Arrow stream has all rows, and no pages")
-    is_daily = request.query_params.get("timeframe") == "1d" or request.url.path.endswith("/features")
+    is_daily = request.query_params.get("timeframe") in DAILY or request.url.path.endswith("/features")
     now_ms = round(1000 * time.time())
     return parse_query(
         start=start, end=end, limit=limit or ROWS, cursor=cursor, form=form, now_ms=now_ms, is_daily=is_daily
@@ -228,8 +230,8 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         """Return the newest bars of a range, the oldest first; `cursor` leads to the ones before.
 
         Without a range the newest bar may still change: `final` says so. `gaps` are intervals in which
-        bars are missing; no bar is made up for them. With `fill` each missing bar has a row that is `filled`:
-        the close before it as its prices, and no volume.
+        bars are missing, of weeks and months null; no bar is made up for them. With `fill` each missing bar
+        has a row that is `filled`: the close before it as its prices, and no volume.
         """
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
         return send_table(request, await market.answer_chart(name, frame, params, fill=fill))

@@ -10,7 +10,7 @@ from services.board.market.charts import FoundChart
 from services.board.market.live import CLOSE, REPLAY, Chart
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
 from services.board.market.tables import AnswerTable
-from services.market.records import DAY_MS, TIMEFRAME_SEC
+from services.market.records import DAY_MS, PERIODS, TIMEFRAME_SEC
 from services.market.sessions import OutsideCalendarError, Session, TradingDay
 from services.tables.rows import Cells, ColumnType
 from services.tables.tables import BAR_TABLE
@@ -129,13 +129,15 @@ def make_bars(
 ) -> AnswerTable:
     """Return bars as a table, with the cursor to the ones before and the gaps; these need a session.
 
-    With `fill`, the gaps are filled with rows that are marked. Raises QueryError if that can't be done.
+    Gaps are those of days and of what is shorter: they are None for weeks and months. With `fill`, the
+    gaps are filled with rows that are marked. Raises QueryError if that can't be done.
     """
     symbol, timeframe = chart
     rows = found.rows
     starts = [row[0] for row in rows]
     edges = _find_edges(found, query)
-    gaps = () if session is None else find_gaps(edges, timeframe, session)
+    has_gaps = session is not None and timeframe not in PERIODS
+    gaps = () if session is None or not has_gaps else find_gaps(edges, timeframe, session)
     listed = [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps]
     about = {
         "symbol": symbol,
@@ -144,10 +146,12 @@ def make_bars(
         "session": None if session is None else session.code,
         "replay": any(row[REPLAY] for row in rows),
         "cursor": find_cursor(starts, query),
-        "gaps": None if session is None else listed,
+        "gaps": listed if has_gaps else None,
     }
     if not fill:
         return AnswerTable("bars", BAR_TABLE.answered, rows, about)
+    if timeframe in PERIODS:
+        raise QueryError("fill: not for weeks and months; ask for days")
     return AnswerTable("bars", FILLED_COLUMNS, fill_gaps(rows, edges, timeframe, session), about)
 
 

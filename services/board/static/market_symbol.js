@@ -17,7 +17,9 @@ const LAST_RETRY_MS = 60_000;
 const MOST_BLANKS = 2000; // of one gap: what is longer is said in words
 const EVENING_MS = 4 * 3600000; // a trading day that begins so shortly before midnight UTC is the next day
 const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
-const STEP_SEC = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14400, "1d": 86400 };
+const STEP_SEC = {
+  "1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400, "1d": 86400, "1w": 604800, "1mo": 2678400,
+};
 const TICK_OF_TIME = 3; // TickMarkType of the library: years, months and days are below it
 const TICK_CHARS = 13; // `30 Sept 19:00`
 const box = document.getElementById("chart");
@@ -74,7 +76,7 @@ function formatMinute(ms) {
 // The library counts in UTC, also while the clock of this browser repeats an hour: only what it writes has the zone.
 // A day is the date that the market gives it.
 const find = (time) => [...bars.values()].find((bar) => toTime(bar.start) === time);
-const isDaily = () => timeframe === "1d";
+const isDaily = () => ["1d", "1w", "1mo"].includes(timeframe); // each is named by a date
 
 function toTime(ms) {
   return isDaily() ? Date.parse(bars.get(ms)?.day ?? formatDay(ms)) / 1000 : Math.floor(ms / 1000);

@@ -20,8 +20,8 @@ from services.market.records import (
     DAY_MS,
     KEPT_DAYS,
     MINUTE_MS,
+    SOURCE_TIMEFRAMES,
     TIMEFRAME_SEC,
-    TIMEFRAMES,
     AssetClass,
     Bar,
     CorporateAction,
@@ -243,7 +243,7 @@ def place_bars(series: Series, session: Session, records: Sequence[Record]) -> t
     their answer with the price of this moment, as a bar that begins now, and some count hours from midnight.
     What begins while the market is closed is left out.
     """
-    timeframe = next((each for each in TIMEFRAMES if each == series.timeframe), None)
+    timeframe = next((each for each in SOURCE_TIMEFRAMES if each == series.timeframe), None)
     if series.kind is not RecordKind.BARS or timeframe is None:
         return list(records), 0
     grid = Grid(session)

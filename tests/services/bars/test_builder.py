@@ -12,7 +12,8 @@ from services.bars.outputs import Arrival
 from services.market.entries import encode_entry
 from services.market.records import (
     DAY_MS,
-    TIMEFRAMES,
+    PERIODS,
+    SOURCE_TIMEFRAMES,
     AssetClass,
     Bar,
     Provenance,
@@ -88,13 +89,15 @@ def test_a_bar_of_which_only_a_part_was_seen_is_not_final_until_its_beginning_co
     scene.play((arrival(bar) for bar in bars[200:]), clock_ms=day.close_ms + 2 * DAY_MS)
 
     def starts_of_open():
-        return {key for key, entry in scene.bars.items() if entry["final"] == "0"}
+        open_ones = {key for key, entry in scene.bars.items() if entry["final"] == "0"}
+        return {(frame, start) for frame, start in open_ones if frame not in PERIODS}
 
     hour_ms = 60 * MINUTE
     assert starts_of_open() == {
         ("1d", day.open_ms),
         ("4h", day.open_ms),
         ("1h", day.open_ms + 3 * hour_ms),
+        ("30m", day.open_ms + 180 * MINUTE),
         ("15m", day.open_ms + 195 * MINUTE),
     }
     assert not scene.builder.find_due(day.close_ms + 3 * DAY_MS)
@@ -104,6 +107,7 @@ def test_a_bar_of_which_only_a_part_was_seen_is_not_final_until_its_beginning_co
         ("1d", day.open_ms),
         ("4h", day.open_ms),
         ("1h", day.open_ms + hour_ms),
+        ("30m", day.open_ms + 90 * MINUTE),
         ("15m", day.open_ms + 90 * MINUTE),
     }
     scene.play((arrival(bar) for bar in bars[:100]), clock_ms=day.close_ms + 2 * DAY_MS)
@@ -136,6 +140,7 @@ def test_a_late_minute_ripples_up_by_one_revision_in_each_timeframe():
         "1m": late.start_ms,
         "5m": MIDNIGHT + 15 * MINUTE,
         "15m": MIDNIGHT + 15 * MINUTE,
+        "30m": MIDNIGHT,
         "1h": MIDNIGHT,
         "4h": MIDNIGHT,
         "1d": MIDNIGHT,
@@ -145,7 +150,7 @@ def test_a_late_minute_ripples_up_by_one_revision_in_each_timeframe():
         assert int(entry["rev"]) == int(before[key]["rev"]) + 1
         assert entry["final"] == before[key]["final"]
     assert outputs.bars[0]["rev"] == "0"
-    for frame in ("1m", "5m", "15m", "1h", "4h", "1d"):
+    for frame in SOURCE_TIMEFRAMES:
         assert_same_bars(scene.shown(frame), aggregate_all(all_of_them, CRYPTO)[frame])
 
 
@@ -242,9 +247,8 @@ def test_a_correction_is_in_every_longer_bar_or_too_late_for_all(code, minutes_b
             assert scene.quarantine.pop()["check"] == "too_late"
         else:
             bars[number] = corrected
-    expected = aggregate_all(bars, session)
-    for timeframe in TIMEFRAMES:
-        assert_same_bars(scene.shown(timeframe), expected[timeframe])
+    for timeframe, expected in aggregate_all(bars, session).items():
+        assert_same_bars(scene.shown(timeframe), expected)
 
 
 @pytest.mark.parametrize("is_given_first", [True, False])

@@ -33,7 +33,8 @@ def test_a_minute_is_in_one_interval_of_each_timeframe_and_those_are_nested(code
     if found[0] is None:
         assert found == [None] * len(TIMEFRAMES)
         return
-    for shorter, longer in pairwise(found):
+    *shorter_ones, week, month = found
+    for shorter, longer in [*pairwise(shorter_ones), (shorter_ones[-1], week), (shorter_ones[-1], month)]:
         assert longer.open_ms <= shorter.open_ms <= at_ms < shorter.close_ms <= longer.close_ms
     for interval in found:
         for inside in (interval.open_ms, interval.close_ms - MINUTE_MS):
@@ -50,6 +51,11 @@ def test_a_minute_is_in_one_interval_of_each_timeframe_and_those_are_nested(code
         ("2026-11-27T17:59", "1h", "2026-11-27T17:30", "2026-11-27T18:00"),  # an early close
         ("2026-11-27T17:59", "1d", "2026-11-27T14:30", "2026-11-27T18:00"),
         ("2026-03-09T13:30", "5m", "2026-03-09T13:30", "2026-03-09T13:35"),  # summer time since Sunday
+        ("2026-11-27T17:59", "30m", "2026-11-27T17:30", "2026-11-27T18:00"),
+        ("2026-11-27T17:59", "1w", "2026-11-23T14:30", "2026-11-27T18:00"),
+        ("2026-09-09T15:00", "1w", "2026-09-08T13:30", "2026-09-11T20:00"),  # Monday is Labor Day
+        ("2026-11-27T17:59", "1mo", "2026-11-02T14:30", "2026-11-30T21:00"),
+        ("2026-12-31T15:00", "1w", "2026-12-28T14:30", "2026-12-31T21:00"),  # a week of two years
     ],
 )
 def test_intervals_of_new_york(at, timeframe, opens, closes):

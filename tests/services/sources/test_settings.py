@@ -230,10 +230,20 @@ def test_how_much_a_first_load_brings_is_known_before(entry, least, most):
     assert least <= config.first_loads[config.endpoints[0].kind] <= most
 
 
-@pytest.mark.parametrize("timeframe", ["30m", "1w", "1mo", "2m", ""])
+@pytest.mark.parametrize("timeframe", ["1w", "1mo"])
+def test_a_series_of_weeks_or_months_is_refused_since_they_are_built_of_days(timeframe):
+    entry = {"symbol": "SPY", "from": ["yahoo"], "timeframe": timeframe}
+    with pytest.raises(ValueError, match="bars builds weeks and months of a series of 1d"):
+        SourcesSettings.model_validate({"endpoints": [entry]})
+    assert (
+        SourcesSettings.model_validate({"endpoints": [entry | {"timeframe": "30m"}]}).endpoints[0].days == 50
+    )
+
+
+@pytest.mark.parametrize("timeframe", ["2m", "2h", ""])
 def test_a_series_of_bars_that_the_service_bars_can_not_take_is_refused(timeframe):
     entry = {"symbol": "SPY", "from": ["yahoo"], "timeframe": timeframe}
-    with pytest.raises(ValueError, match="must be one of 1m, 5m, 15m, 1h, 4h, 1d"):
+    with pytest.raises(ValueError, match="must be one of 1m, 5m, 15m, 30m, 1h, 4h, 1d"):
         SourcesSettings.model_validate({"endpoints": [entry]})
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -13,7 +14,15 @@ from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import SymbolState, restore_state
 from services.market.entries import encode_entry, parse_bar
 from services.market.intervals import Grid
-from services.market.records import TIMEFRAMES, AssetClass, Bar, Provenance, RecordKind
+from services.market.records import (
+    PERIODS,
+    SOURCE_TIMEFRAMES,
+    TIMEFRAMES,
+    AssetClass,
+    Bar,
+    Provenance,
+    RecordKind,
+)
 from services.market.sessions import Session, get_session
 
 MINUTE = 60_000
@@ -144,9 +153,9 @@ def values_of(
 
 
 def aggregate_all(minutes: Sequence[Bar], session: Session) -> dict[str, list[Bar]]:
-    """Every timeframe of a whole history, the plain way: each interval from all of its minutes."""
+    """Every timeframe that is built of minutes, the plain way: each interval from all of its minutes."""
     grid, found = Grid(session), {"1m": sorted(minutes, key=lambda bar: bar.start_ms)}
-    for timeframe in TIMEFRAMES[1:]:
+    for timeframe in SOURCE_TIMEFRAMES[1:]:
         parts: dict[int, list[Bar]] = {}
         for bar in found["1m"]:
             interval = grid.find(bar.start_ms, timeframe)
@@ -154,6 +163,37 @@ def aggregate_all(minutes: Sequence[Bar], session: Session) -> dict[str, list[Ba
             parts.setdefault(interval.open_ms, []).append(bar)
         found[timeframe] = [merge_plainly(each, timeframe, start) for start, each in sorted(parts.items())]
     return found
+
+
+def aggregate_days(days: Sequence[Bar], timeframe: str, session: Session) -> list[Bar]:
+    """The weeks or months of some final days, by the dates of these and a calendar on the wall."""
+    parts: dict[tuple[int, int], list[Bar]] = {}
+    for bar in sorted(days, key=lambda bar: bar.start_ms):
+        day = session.find_day(bar.start_ms)
+        assert day is not None
+        week, month = day.date.isocalendar()[:2], (day.date.year, day.date.month)
+        parts.setdefault(week if timeframe == "1w" else month, []).append(bar)
+    return [
+        merge_plainly(some, timeframe, _find_period_open(some[0].start_ms, timeframe, session))
+        for some in parts.values()
+    ]
+
+
+def _find_period_open(start_ms: int, timeframe: str, session: Session) -> int:
+    """The open of the first trading day of the week or month of a day."""
+    day = session.find_day(start_ms)
+    assert day is not None
+    first = label = day.date
+    while (
+        label.month == day.date.month
+        if timeframe == "1mo"
+        else label.isocalendar()[1] == day.date.isocalendar()[1]
+    ):
+        first = label if session.find_date(label) is not None else first
+        label -= timedelta(1)
+    found = session.find_date(first)
+    assert found is not None
+    return found.open_ms
 
 
 def merge_plainly(parts: Sequence[Bar], timeframe: str, start: int) -> Bar:
@@ -209,6 +249,9 @@ def assert_same_as_batch(
 ) -> None:
     """What was published at last is what one pass over all minutes gives."""
     expected = aggregate_all(minutes, session)
+    days = [entry for (frame, _), entry in bars.items() if frame == "1d" and entry["final"] == "1"]
+    finals = bars_of({("1d", int(entry["start"])): entry for entry in days}, "1d")
+    expected |= {timeframe: aggregate_days(finals, timeframe, session) for timeframe in PERIODS}
     for timeframe in TIMEFRAMES:
         got = bars_of(bars, timeframe)
         assert_same_bars(got, expected[timeframe])

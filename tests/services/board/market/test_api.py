@@ -240,7 +240,8 @@ async def test_what_can_not_be_filled_is_said(client, market):
     make_chart(market, 0, 90 * 1440)
     for path, words in (
         ("BTC/USD?fill=1", "more than 5,000 bars are missing"),
-        ("BTC/USD?fill=1&timeframe=1w", "timeframe: is not one of 1m, 5m, 15m, 1h, 4h, 1d"),
+        ("BTC/USD?fill=1&timeframe=1w", "fill: not for weeks and months"),
+        ("BTC/USD?fill=1&timeframe=2h", "timeframe: is not one of 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w, 1mo"),
         ("BTC/USD?limit=abc&fill=x", "wrong: query.limit: is not a whole number; query.fill: is not true"),
         ("BTC/USD?limit=0", "wrong: query.limit: is less than 1"),
     ):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.market.records import TIMEFRAME_SEC, TIMEFRAMES, Adjustment, AssetClass, RecordKind
+from services.market.records import SOURCE_TIMEFRAMES, TIMEFRAME_SEC, Adjustment, AssetClass, RecordKind
 from services.sources.access.client import DAY_SEC, WAITED_FOR_SEC
 from services.sources.cascade.series import OVERLAP_BARS, REVISED_DAYS
 from services.sources.catalog.answer import AnswerStatus
@@ -198,7 +198,7 @@ def test_a_first_load_and_the_hourly_refresh_fit_the_limits_of_each_source():
         for name, source in CATALOG.items()
         for endpoint, rules in source.serves.items()
         for timeframe in rules.timeframes or ("",)
-        if timeframe in ("", *TIMEFRAMES)
+        if timeframe in ("", *SOURCE_TIMEFRAMES)
     )
     assert_all(cases, first_load_by_the_defaults_fits_the_limits, refresh_of_each_hour_fits_the_limits)
 
