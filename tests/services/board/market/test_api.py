@@ -200,6 +200,26 @@ def make_chart(market, *minutes, symbol="BTC/USD", timeframe="1m"):
         market.live.take_bar(bar, 1.0)
 
 
+async def test_a_chart_as_of_an_instant_has_no_bar_of_the_stream_that_was_known_later(client, market):
+    first = 29_000_000  # a minute of 2025
+    make_chart(market, first, first + 1, first + 2)
+    corrected = market.live.list_bars("BTC/USD", "1m")[0]
+    for minute, known in ((0, 60), (1, 1), (2, 3)):
+        bar = corrected._replace(start=60_000 * (first + minute), known_at=60_000 * (first + known), rev=2)
+        market.live.take_bar(bar, 2.0)
+
+    async def list_minutes(as_of):
+        answer = await client.get(f"/api/v1/bars/BTC/USD?as_of={as_of}")
+        return [one["start"] // 60_000 - first for one in answer.json()["bars"]]
+
+    assert await list_minutes(60_000 * (first + 1) - 1) == []
+    assert await list_minutes(60_000 * (first + 1)) == [1]
+    assert await list_minutes(60_000 * (first + 3)) == [1, 2]
+    assert await list_minutes("0d") == [0, 1, 2]
+    refused = await client.get("/api/v1/bars/BTC/USD?as_of=soon")
+    assert (refused.status_code, "as_of" in refused.text) == (422, True)
+
+
 async def test_fill_marks_a_row_for_each_missing_bar_with_the_close_before_it(client, market):
     make_chart(market, 1, 2, 5)
     plain = (await client.get("/api/v1/bars/BTC/USD")).json()
