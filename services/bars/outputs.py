@@ -1,6 +1,6 @@
 """The entries that bars publishes: bars, indicators, and the records that failed a check. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
@@ -9,10 +9,11 @@ import orjson
 from marketswarm.keys import MARKET_BARS, MARKET_QUOTES
 from services.bars.indicators import Values
 from services.bars.quality import Rejection
+from services.market.adjust import Basis
 from services.market.entries import encode_entry, encode_provenance
 from services.market.fields import Fields
 from services.market.intervals import Grid
-from services.market.records import AssetClass, Bar, Provenance, RecordKind, Timeframe
+from services.market.records import Adjustment, AssetClass, Bar, Provenance, RecordKind, Timeframe
 
 _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
@@ -50,8 +51,12 @@ class EntryEncoder:
         self._symbol, self._asset, self._grid = symbol, asset, grid
         self._epoch = str(epoch)
 
-    def encode_bar(self, bar: Bar, provenance: Provenance, *, rev: int, is_final: bool) -> dict[str, str]:
-        fields = encode_entry(bar, self._asset, provenance)
+    def encode_bar(
+        self, bar: Bar, basis: Basis, provenance: Provenance, *, rev: int, is_final: bool
+    ) -> dict[str, str]:
+        fields = encode_entry(bar, self._asset, replace(provenance, adjustment=basis.adjustment))
+        if basis.adjustment is not Adjustment.RAW:
+            fields["adjusted_to"] = basis.day.isoformat()
         fields["rev"], fields["epoch"] = str(rev), self._epoch
         fields["final"] = "1" if is_final else "0"
         timeframe: Timeframe = bar.timeframe  # type: ignore[assignment]

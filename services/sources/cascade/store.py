@@ -41,7 +41,14 @@ from marketswarm.keys import (
 from marketswarm.pages import split_pages
 from marketswarm.text import decode_text, parse_digits
 from services.market.entries import encode_entry
-from services.market.records import DAY_MS, CorporateAction, Provenance, RecordKind
+from services.market.records import (
+    DAY_MS,
+    Adjustment,
+    AssetClass,
+    CorporateAction,
+    Provenance,
+    RecordKind,
+)
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import encode_finding, encode_verdict, find_outcomes
 from services.sources.cascade.published_actions import ActionKey, encode_identity, parse_bucket
@@ -77,7 +84,7 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
     RecordKind.ACTIONS: MARKET_ACTIONS,
 }
-_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank"})
+_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank", "adjustment"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +378,7 @@ def encode_records(
         is_replay=served.answer.is_replay,
         played_at=served.answer.played_at,
         rank=rank,
+        adjustment=served.answer.adjustment if series.asset is AssetClass.STOCKS else Adjustment.RAW,
     )
     for record in sorted([*served.records, *withdrawn], key=time_of):
         fields = encode_entry(record, series.asset, provenance)
