@@ -26,9 +26,17 @@ from marketswarm.postgres.pool import open_connection
 from marketswarm.settings import read_settings
 from marketswarm.text import describe_url
 from services.archive.backup import Backup, BackupError, make_backup
-from services.archive.export import SYMBOL_TABLES, ExportedFile, ExportError, export_table, read_range
+from services.archive.export import (
+    SYMBOL_TABLES,
+    ExportedFile,
+    ExportError,
+    export_table,
+    read_adjuster,
+    read_range,
+)
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.settings import ArchiveEnvironment, find_dead_letter_key, find_streams
+from services.tables.adjusted_bars import Adjust
 
 T = TypeVar("T")
 
@@ -99,14 +107,20 @@ def export(
     ] = None,
     since: Annotated[datetime | None, option("--from", "DAY", "The first day, in UTC.")] = None,
     until: Annotated[datetime | None, option("--until", "DAY", "The day after the last one, in UTC.")] = None,
+    adjust: Annotated[
+        Adjust | None,
+        typer.Option(help="Bars as traded, or adjusted up to today; by default as their sources gave them."),
+    ] = None,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
     """Write a table as Parquet files, one for each month."""
     if table not in SYMBOL_TABLES:
         raise typer.BadParameter(f"{table!r} is not one of {', '.join(SYMBOL_TABLES)}", param_hint="TABLE")
+    if adjust is not None and table != "bars":
+        raise typer.BadParameter(f"only bars can be adjusted, {table} can't", param_hint="--adjust")
     url, _ = find_database(data)
-    files = _run(_export_all(url, table, to, (since, until), symbol or ()))
+    files = _run(_export_all(url, table, to, (since, until), symbol or (), adjust=adjust))
     if as_json:
         output.print_json([{"file": str(each.path), "rows": each.rows} for each in files])
         return
@@ -191,7 +205,13 @@ async def _read_refused(fleet: FleetView, count: int) -> list[DeadLetter]:
 
 
 async def _export_all(
-    url: str, table: str, folder: Path, days: tuple[datetime | None, datetime | None], symbols: Sequence[str]
+    url: str,
+    table: str,
+    folder: Path,
+    days: tuple[datetime | None, datetime | None],
+    symbols: Sequence[str],
+    *,
+    adjust: Adjust | None,
 ) -> list[ExportedFile]:
     """Export the rows from the first day on and before the second one; None sets no bound."""
     async with open_connection(url, _EXPORT_SEC) as connection:
@@ -201,7 +221,10 @@ async def _export_all(
         (first, last), (since, until) = found, days
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
-        return [each async for each in export_table(connection, table, folder, (first, end), symbols)]
+        today = datetime.now(UTC).date()
+        adjusted = None if adjust is None else await read_adjuster(connection, adjust, today, symbols)
+        exported = export_table(connection, table, folder, (first, end), symbols, adjusted=adjusted)
+        return [each async for each in exported]
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from typing import Final
 
 from services.board.market.charts import FoundChart
-from services.board.market.live import CLOSE, REPLAY, Chart
+from services.board.market.live import ADJUSTMENT, CLOSE, REPLAY, Chart
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
 from services.board.market.tables import AnswerTable
 from services.market.records import DAY_MS, TIMEFRAME_SEC
@@ -183,7 +183,8 @@ def fill_gaps(
         else:
             before = filled[-1]
             prices = (before[CLOSE],) * 4
-            filled.append((start, *prices, *(None,) * 9, before[REPLAY], days[start], True))
+            basis = before[ADJUSTMENT : ADJUSTMENT + 2]
+            filled.append((start, *prices, *(None,) * 9, before[REPLAY], days[start], *basis, True))
     return filled
 
 
