@@ -13,7 +13,7 @@ import orjson
 from marketswarm.postgres.transaction import transaction
 from services.archive.partitions import next_month
 from services.archive.reader import ROW_TIMES
-from services.market.adjust import Adjuster, Basis
+from services.market.adjust import Adjuster, PriceBasis
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.tables.adjusted_bars import SHARE_SQL, Adjust, adjust_rows, make_adjusters
 from services.tables.rows import find_polars_type
@@ -34,7 +34,7 @@ _VALUES: Final = {"indicators": INDICATOR_NAMES, "features": FEATURE_NAMES}
 class RowsAdjuster:
     """Put rows of bars of many symbols on the basis of a day, by the actions that a database has."""
 
-    def __init__(self, adjusters: Mapping[str, Adjuster], wanted: Basis) -> None:
+    def __init__(self, adjusters: Mapping[str, Adjuster], wanted: PriceBasis) -> None:
         self._adjusters, self._wanted = adjusters, wanted
 
     def adjust(self, rows: Sequence[Any]) -> list[dict[str, Any]]:

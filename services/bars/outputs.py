@@ -9,7 +9,7 @@ import orjson
 from marketswarm.keys import MARKET_BARS, MARKET_QUOTES
 from services.bars.indicators import Values
 from services.bars.quality import Rejection
-from services.market.adjust import Basis
+from services.market.adjust import PriceBasis
 from services.market.entries import encode_entry, encode_provenance
 from services.market.fields import Fields
 from services.market.intervals import Grid
@@ -52,7 +52,7 @@ class EntryEncoder:
         self._epoch = str(epoch)
 
     def encode_bar(
-        self, bar: Bar, basis: Basis, provenance: Provenance, *, rev: int, is_final: bool
+        self, bar: Bar, basis: PriceBasis, provenance: Provenance, *, rev: int, is_final: bool
     ) -> dict[str, str]:
         fields = encode_entry(bar, self._asset, replace(provenance, adjustment=basis.adjustment))
         if basis.adjustment is not Adjustment.RAW:

@@ -14,7 +14,7 @@ from services.bars.bar_table import EARLIEST_MS, LATEST_MS, BarTable
 from services.bars.quality import Candidate, HeldBar
 from services.bars.state import Splits, SymbolState, list_final_days, restore_days
 from services.market.actions import find_day_ms
-from services.market.adjust import AS_TRADED, Adjuster, Basis
+from services.market.adjust import AS_TRADED, Adjuster, PriceBasis
 from services.market.fields import Fields
 from services.market.intervals import Grid
 from services.market.records import DAY_MS, ActionKind, Adjustment, Bar, CorporateAction
@@ -74,11 +74,11 @@ class SplitView:
             return table.list_since(since_ms)
         return self.adjust(table.list_shown(since_ms, LATEST_MS), self.find_current())
 
-    def find_current(self) -> Basis:
+    def find_current(self) -> PriceBasis:
         """Return the basis of the newest day, on which indicators are computed."""
-        return Basis(Adjustment.SPLITS, self._find_newest_day()) if self._state.splits else AS_TRADED
+        return PriceBasis(Adjustment.SPLITS, self._find_newest_day()) if self._state.splits else AS_TRADED
 
-    def adjust(self, helds: Sequence[HeldBar | Candidate], wanted: Basis) -> list[Bar]:
+    def adjust(self, helds: Sequence[HeldBar | Candidate], wanted: PriceBasis) -> list[Bar]:
         """Return the bars, in order of time, on a basis."""
         bars = [held.bar for held in helds]
         if not bars or self.is_quiet(bars[0].start_ms):
@@ -87,9 +87,9 @@ class SplitView:
         given = [self.find_basis(held.adjustment, held.seen_ms) for held in helds]
         return self._adjuster.adjust_bars(bars, days, given, wanted)
 
-    def find_as_of(self, start_ms: int) -> Basis:
+    def find_as_of(self, start_ms: int) -> PriceBasis:
         """Return the basis of the day in which a bar begins: there its own prices are those as traded."""
-        return Basis(Adjustment.SPLITS, self.find_day(start_ms)) if self._state.splits else AS_TRADED
+        return PriceBasis(Adjustment.SPLITS, self.find_day(start_ms)) if self._state.splits else AS_TRADED
 
     def find_common(self, parts: Sequence[HeldBar]) -> Adjustment:
         """Return how a bar is adjusted that is built of parts: as they are, or raw if they differ.
@@ -107,11 +107,11 @@ class SplitView:
         (bar,) = self.adjust([candidate], AS_TRADED)
         return replace(candidate, bar=bar)
 
-    def find_basis(self, adjustment: Adjustment, seen_ms: int) -> Basis:
+    def find_basis(self, adjustment: Adjustment, seen_ms: int) -> PriceBasis:
         """Return the basis of a bar whose source was asked at a time: the date is that of its market."""
         if adjustment is Adjustment.RAW:
             return AS_TRADED
-        return Basis(adjustment, self._grid.session.find_local_date(seen_ms))
+        return PriceBasis(adjustment, self._grid.session.find_local_date(seen_ms))
 
     def find_day(self, start_ms: int) -> date:
         """Return the date of the trading day in which a bar begins."""

@@ -34,14 +34,14 @@ CLOSE_DAYS: Final = 14
 """How many calendar days before an ex-day the last close before it may be: markets close for up to ten."""
 
 
-class Basis(NamedTuple):
+class PriceBasis(NamedTuple):
     """Say which actions are in a price: those after the day of its bar, up to `day`, by `adjustment`."""
 
     adjustment: Adjustment = Adjustment.RAW
     day: date = date.min
 
 
-AS_TRADED: Final = Basis()
+AS_TRADED: Final = PriceBasis()
 """The basis of raw prices, whenever they were given."""
 
 
@@ -50,7 +50,7 @@ class GivenClose(NamedTuple):
 
     day: date
     close: float
-    basis: Basis = AS_TRADED
+    basis: PriceBasis = AS_TRADED
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Adjuster:
         """True if there is no action that changes a price."""
         return self._splits.is_empty and self._dividends.is_empty
 
-    def find_factors(self, days: Sequence[date], given: Sequence[Basis], wanted: Basis) -> Factors:
+    def find_factors(self, days: Sequence[date], given: Sequence[PriceBasis], wanted: PriceBasis) -> Factors:
         """Return what puts bars of trading `days`, each given on its own basis, on the `wanted` basis."""
         own: Ordinals = np.array([day.toordinal() for day in days], dtype=np.int64)
         upto: Ordinals = np.array([basis.day.toordinal() for basis in given], dtype=np.int64)
@@ -147,7 +147,7 @@ class Adjuster:
         )
 
     def adjust_bars(
-        self, bars: Sequence[Bar], days: Sequence[date], given: Sequence[Basis], wanted: Basis
+        self, bars: Sequence[Bar], days: Sequence[date], given: Sequence[PriceBasis], wanted: PriceBasis
     ) -> list[Bar]:
         """Return bars on the `wanted` basis: prices, vwap and volume; the number of trades stays."""
         if self.is_empty or not bars:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from services.market.adjust import AS_TRADED, Adjuster, Basis, GivenClose
+from services.market.adjust import AS_TRADED, Adjuster, GivenClose, PriceBasis
 from services.market.records import ActionKind, Adjustment, CorporateAction
 from services.tables.rows import Cells
 
@@ -47,9 +47,9 @@ class Adjust(StrEnum):
     SPLITS = "splits"
     ALL = "all"
 
-    def make_basis(self, day: date) -> Basis:
+    def make_basis(self, day: date) -> PriceBasis:
         """Return the basis as of a day."""
-        return AS_TRADED if self is Adjust.NONE else Basis(Adjustment(self.value), day)
+        return AS_TRADED if self is Adjust.NONE else PriceBasis(Adjustment(self.value), day)
 
 
 def make_adjusters(rows: Iterable[Sequence[Any]]) -> dict[str, Adjuster]:
@@ -66,12 +66,12 @@ def make_adjusters(rows: Iterable[Sequence[Any]]) -> dict[str, Adjuster]:
     return {symbol: Adjuster(found, closes.get(symbol, ())) for symbol, found in actions.items()}
 
 
-def make_basis(adjustment: str, adjusted_to: date | str | None) -> Basis:
+def make_basis(adjustment: str, adjusted_to: date | str | None) -> PriceBasis:
     """Return the basis of a row, by its two columns."""
     if adjusted_to is None:
         return AS_TRADED
     day = date.fromisoformat(adjusted_to) if isinstance(adjusted_to, str) else adjusted_to
-    return Basis(Adjustment(adjustment), day)
+    return PriceBasis(Adjustment(adjustment), day)
 
 
 def find_row_day(start: int | datetime, day: date | str | None) -> date:
@@ -84,7 +84,7 @@ def find_row_day(start: int | datetime, day: date | str | None) -> date:
     return (moment + _BEFORE_MIDNIGHT).date()
 
 
-def adjust_closes(closes: Sequence[GivenClose], adjuster: Adjuster | None, wanted: Basis) -> list[float]:
+def adjust_closes(closes: Sequence[GivenClose], adjuster: Adjuster | None, wanted: PriceBasis) -> list[float]:
     """Return closes of one symbol on a basis."""
     prices = [each.close for each in closes]
     if adjuster is None or adjuster.is_empty or not prices:
@@ -94,7 +94,7 @@ def adjust_closes(closes: Sequence[GivenClose], adjuster: Adjuster | None, wante
 
 
 def adjust_rows(
-    rows: Sequence[Cells], columns: Sequence[str], adjuster: Adjuster | None, wanted: Basis
+    rows: Sequence[Cells], columns: Sequence[str], adjuster: Adjuster | None, wanted: PriceBasis
 ) -> list[Cells]:
     """Return rows of bars on a basis; `adjustment` and `adjusted_to` say so.
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.market.adjust import AS_TRADED, CLOSE_DAYS, Adjuster, Basis, GivenClose
+from services.market.adjust import AS_TRADED, CLOSE_DAYS, Adjuster, GivenClose, PriceBasis
 from services.market.records import ActionKind, Adjustment, Bar, CorporateAction
 from support.examples import examples
 
@@ -52,7 +52,7 @@ def returns(closes):
     return [math.log(after / before) for before, after in pairwise(closes)]
 
 
-FROM_YAHOO = [Basis(Adjustment.SPLITS, LATER)] * len(NVDA)
+FROM_YAHOO = [PriceBasis(Adjustment.SPLITS, LATER)] * len(NVDA)
 FROM_MASSIVE = [AS_TRADED] * len(NVDA)
 
 
@@ -72,13 +72,13 @@ def yahoo_closes():
         ),
         pytest.param(
             NVDA,
-            [Basis(Adjustment.SPLITS, day) for day in NVDA],
+            [PriceBasis(Adjustment.SPLITS, day) for day in NVDA],
             id="adjusted, each asked on its own day",
         ),
     ],
 )
 def test_nvidias_split_is_no_fall_whichever_source_gave_the_days(closes, bases):
-    found = adjust(closes, bases, Basis(Adjustment.SPLITS, LATER), [NVDA_SPLIT])
+    found = adjust(closes, bases, PriceBasis(Adjustment.SPLITS, LATER), [NVDA_SPLIT])
     assert found[2] == 120.888
     assert found[3] == 121.79
     assert returns(found) == pytest.approx(RET_1, abs=1e-5)
@@ -88,9 +88,13 @@ def test_nvidias_split_is_no_fall_whichever_source_gave_the_days(closes, bases):
 
 def test_before_the_ex_day_nothing_is_adjusted():
     before = SPLIT_DAY - timedelta(days=1)
-    assert adjust(NVDA, FROM_MASSIVE, Basis(Adjustment.SPLITS, before), [NVDA_SPLIT]) == list(NVDA.values())
-    assert adjust(yahoo_closes(), FROM_YAHOO, Basis(Adjustment.SPLITS, before), [NVDA_SPLIT])[2] == 1208.88
-    on_the_day = adjust(NVDA, FROM_MASSIVE, Basis(Adjustment.SPLITS, SPLIT_DAY), [NVDA_SPLIT])
+    assert adjust(NVDA, FROM_MASSIVE, PriceBasis(Adjustment.SPLITS, before), [NVDA_SPLIT]) == list(
+        NVDA.values()
+    )
+    assert (
+        adjust(yahoo_closes(), FROM_YAHOO, PriceBasis(Adjustment.SPLITS, before), [NVDA_SPLIT])[2] == 1208.88
+    )
+    on_the_day = adjust(NVDA, FROM_MASSIVE, PriceBasis(Adjustment.SPLITS, SPLIT_DAY), [NVDA_SPLIT])
     assert on_the_day[2:4] == [120.888, 121.79]
 
 
@@ -98,14 +102,14 @@ def test_volume_goes_the_other_way_vwap_with_the_prices_and_trades_stay():
     before = Bar("NVDA", "1d", 0, 1197.70, 1216.92, 1180.22, 1208.88, 41_238_580.0, 1201.5, 991_234)
     adjuster = Adjuster([NVDA_SPLIT, dividend(date(2024, 6, 11), 0.01)], [GivenClose(SPLIT_DAY, 121.79)])
     day = date(2024, 6, 7)
-    (found,) = adjuster.adjust_bars([before], [day], [AS_TRADED], Basis(Adjustment.SPLITS, LATER))
+    (found,) = adjuster.adjust_bars([before], [day], [AS_TRADED], PriceBasis(Adjustment.SPLITS, LATER))
     assert found == Bar("NVDA", "1d", 0, 119.770, 121.692, 118.022, 120.888, 412_385_800.0, 120.15, 991_234)
-    (whole,) = adjuster.adjust_bars([before], [day], [AS_TRADED], Basis(Adjustment.ALL, LATER))
+    (whole,) = adjuster.adjust_bars([before], [day], [AS_TRADED], PriceBasis(Adjustment.ALL, LATER))
     assert whole.volume == 412_385_800.0
     assert whole.trades == 991_234
     assert whole.vwap == pytest.approx(120.15 * (1 - 0.01 / 121.79), rel=1e-11)
     unknown = bar(1208.88)
-    (found,) = adjuster.adjust_bars([unknown], [day], [AS_TRADED], Basis(Adjustment.ALL, LATER))
+    (found,) = adjuster.adjust_bars([unknown], [day], [AS_TRADED], PriceBasis(Adjustment.ALL, LATER))
     assert (found.volume, found.vwap, found.trades) == (None, None, None)
 
 
@@ -114,7 +118,7 @@ def test_a_dividend_lowers_the_days_before_by_its_share_of_the_raw_close():
     actions = [NVDA_SPLIT, dividend(date(2024, 6, 11), 0.01), dividend(SPLIT_DAY, 1.0)]
     closes = {day: NVDA[day] for day in days}
     given_closes = [GivenClose(*pair) for pair in closes.items()]
-    found = adjust(closes, [AS_TRADED] * 3, Basis(Adjustment.ALL, LATER), actions, given_closes)
+    found = adjust(closes, [AS_TRADED] * 3, PriceBasis(Adjustment.ALL, LATER), actions, given_closes)
     second = 1 - 0.01 / 121.79
     first = 1 - 1.0 / 1208.88  # of the price before the split of the same day: amounts are never adjusted
     assert found == pytest.approx([120.888 * first * second, 121.79 * second, 120.91], rel=1e-11)
@@ -124,10 +128,10 @@ def test_a_dividend_lowers_the_days_before_by_its_share_of_the_raw_close():
 def test_the_close_that_a_dividend_is_compared_with_may_have_any_basis(adjustment):
     actions = [NVDA_SPLIT, dividend(date(2024, 6, 11), 0.01), dividend(date(2024, 6, 6), 2.0)]
     raw = [GivenClose(*pair) for pair in NVDA.items()]
-    basis = Basis(adjustment, LATER)
+    basis = PriceBasis(adjustment, LATER)
     closes = adjust(NVDA, FROM_MASSIVE, basis, actions, raw)
     given_closes = [GivenClose(day, close, basis) for day, close in zip(NVDA, closes, strict=True)]
-    wanted = Basis(Adjustment.ALL, LATER)
+    wanted = PriceBasis(Adjustment.ALL, LATER)
     assert adjust(NVDA, FROM_MASSIVE, wanted, actions, given_closes) == pytest.approx(
         adjust(NVDA, FROM_MASSIVE, wanted, actions, raw), rel=1e-11
     )
@@ -159,7 +163,9 @@ def test_an_action_that_cant_be_is_left_out_and_costs_no_other(action):
     good = dividend(date(2024, 6, 12), 1.0)
     adjuster = Adjuster([action, good], [GivenClose(*pair) for pair in NVDA.items()])
     assert adjuster.left_out == (action,)
-    found = adjuster.adjust_bars([bar(100.0)], [date(2024, 6, 7)], [AS_TRADED], Basis(Adjustment.ALL, LATER))
+    found = adjuster.adjust_bars(
+        [bar(100.0)], [date(2024, 6, 7)], [AS_TRADED], PriceBasis(Adjustment.ALL, LATER)
+    )
     assert found[0].close == pytest.approx(100 * (1 - 1 / 120.91))
 
 
@@ -174,7 +180,7 @@ def test_without_a_change_of_basis_every_bit_stays():
     adjuster = Adjuster([split(SPLIT_DAY, 3.0), split(date(2025, 1, 6), 1 / 7)])
     days = [date(2024, 1, 1) + timedelta(days=n) for n in range(700)]
     bars = [bar(chance.uniform(1, 2000), chance.uniform(1, 1e9)) for _ in days]
-    basis = Basis(Adjustment.SPLITS, LATER)
+    basis = PriceBasis(Adjustment.SPLITS, LATER)
     assert adjuster.adjust_bars(bars, days, [basis] * 700, basis) == bars
     assert adjuster.adjust_bars(bars, days, [AS_TRADED] * 700, AS_TRADED) == bars
 
@@ -185,7 +191,7 @@ ACTIONS = st.lists(
     st.one_of(st.builds(split, DAYS, RATIOS), st.builds(dividend, DAYS, st.floats(0.01, 30))),
     max_size=8,
 )
-BASES = st.builds(Basis, st.sampled_from(Adjustment), DAYS)
+BASES = st.builds(PriceBasis, st.sampled_from(Adjustment), DAYS)
 CLOSES = [GivenClose(date(2023, 12, 31) + timedelta(days=n), 100.0 + n % 50) for n in range(402)]
 
 
@@ -213,7 +219,7 @@ def test_all_is_the_splits_and_the_dividends_and_turnover_is_the_same_after_spli
     def find(kept, adjustment):
         given = bar(price, volume=1000.0)
         adjuster = Adjuster(kept, CLOSES)
-        return adjuster.adjust_bars([given], [day], [AS_TRADED], Basis(adjustment, LATER))[0]
+        return adjuster.adjust_bars([given], [day], [AS_TRADED], PriceBasis(adjustment, LATER))[0]
 
     dividends = [each for each in actions if each.kind is ActionKind.DIVIDEND]
     splits = [each for each in actions if each.kind is ActionKind.SPLIT]
