@@ -61,7 +61,7 @@ DEFAULT_WRITES: Final = {
 """What our own services write if the truth names no key with the same last part."""
 _DEFAULT_READS: Final = {
     "vexy_ai": _on(MARKET, keys.RSS_ITEMS),
-    "bars": _on(MARKET, keys.MARKET_BARS, keys.MARKET_QUOTES, keys.PRELOAD_STATUS),
+    "bars": _on(MARKET, keys.MARKET_BARS, keys.MARKET_QUOTES, keys.MARKET_ACTIONS, keys.PRELOAD_STATUS),
     "archive": (
         *_on(MARKET, keys.CHECKED_BARS, keys.INDICATORS, keys.FEATURES, keys.MARKET_QUOTES),
         *_on(MARKET, keys.MARKET_OBSERVATIONS, keys.MARKET_ACTIONS, keys.MARKET_DOWNLOADS),

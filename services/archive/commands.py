@@ -33,10 +33,12 @@ from services.archive.export import (
     ExportError,
     Period,
     export_table,
+    read_adjuster,
     read_range,
 )
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.settings import ArchiveEnvironment, find_dead_letter_key, find_streams
+from services.tables.adjusted_bars import Adjust
 
 T = TypeVar("T")
 
@@ -111,15 +113,21 @@ def export(
     as_of: Annotated[
         datetime | None, option("--as-of", "DAY", "Only what was known by the end of this day, in UTC.")
     ] = None,
+    adjust: Annotated[
+        Adjust | None,
+        typer.Option(help="Bars as traded, or adjusted up to today; by default as their sources gave them."),
+    ] = None,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
     """Write a table as Parquet files, one for each month or each day."""
     if table not in SYMBOL_TABLES:
         raise typer.BadParameter(f"{table!r} is not one of {', '.join(SYMBOL_TABLES)}", param_hint="TABLE")
+    if adjust is not None and table != "bars":
+        raise typer.BadParameter(f"only bars can be adjusted, {table} can't", param_hint="--adjust")
     url, _ = find_database(data)
     known = None if as_of is None else _end_day(as_of.replace(tzinfo=UTC))
-    files = _run(_export_all(url, table, to, (since, until), symbol or (), by=by, as_of=known))
+    files = _run(_export_all(url, table, to, (since, until), symbol or (), by=by, as_of=known, adjust=adjust))
     if as_json:
         output.print_json([{"file": str(each.path), "rows": each.rows} for each in files])
         return
@@ -217,6 +225,7 @@ async def _export_all(
     *,
     by: Period,
     as_of: datetime | None,
+    adjust: Adjust | None,
 ) -> list[ExportedFile]:
     """Export the rows from the first day on and before the second one; None sets no bound."""
     async with open_connection(url, _EXPORT_SEC) as connection:
@@ -227,7 +236,12 @@ async def _export_all(
         (first, last), (since, until) = found, days
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
-        written = export_table(connection, table, folder, (first, end), symbols, by=by, as_of=as_of)
+        today = datetime.now(UTC).date()
+        adjusted = None if adjust is None else await read_adjuster(connection, adjust, today, symbols)
+        span = first, end
+        written = export_table(
+            connection, table, folder, span, symbols, by=by, as_of=as_of, adjusted=adjusted
+        )
         return [each async for each in written]
 
 

@@ -2,8 +2,9 @@
 
 The returns of a pair are the logarithms of the closes of a day by those of the day before, of the days on
 which both symbols have a close, because markets are closed on different days, and returns over different
-stretches of time can't be compared. The correlation of `day` is Pearson's over the last `days` such returns
-up to it. A day is the trading day that the bar names. Only final bars count.
+stretches of time can't be compared. A split is no return: the closes are adjusted for splits. The
+correlation of `day` is Pearson's over the last `days` such returns up to it. A day is the trading day that
+the bar names. Only final bars count.
 
 The days of all symbols need not end together, because a recording of 2013 may be played beside one of 2018.
 So the days that are computed are the latest ones, and the last ones of most symbols. A day that was computed
@@ -14,6 +15,7 @@ from datetime import date
 from typing import Any, Final
 
 from marketswarm.postgres.transaction import transaction
+from services.tables.adjusted_bars import DAY_SQL
 
 LATEST_DAYS: Final = 5
 """The latest days that are computed again when daily bars change: corrections come within days."""
@@ -22,9 +24,13 @@ LAST_DAYS: Final = 5
 MIN_DAYS: Final = 5
 """The fewest common days of a correlation."""
 
-# Bars that were written before bars named their day have none. A day of forex begins at 21:00 or 22:00 UTC on
-# the evening before, and that of every exchange earlier in the UTC day: 3 hours later both are on its date.
-_DAY: Final = "coalesce(day, ((start + interval '3 hours') AT TIME ZONE 'UTC')::date)"
+_DAY: Final = DAY_SQL
+# The logarithm of the product of all ratios up to the day whose splits a close contains: with it, differences
+# of closes that were given on different days are right, whatever day all are adjusted to in the end.
+_SPLIT: Final = f"""coalesce((
+    SELECT sum(ln(ratio)) FROM actions WHERE actions.symbol = bars.symbol AND kind = 'split' AND NOT withdrawn
+        AND ex_day <= greatest({_DAY}, adjusted_to)
+), 0)"""  # noqa: S608 - our own names
 _DAYS: Final = f"""
 WITH latest AS (
     SELECT DISTINCT {_DAY} AS day
@@ -43,7 +49,7 @@ SELECT day FROM latest UNION SELECT day FROM last
 """  # noqa: S608 - our own names
 # twice the calendar days that 60 trading days need, and some; a day begins at most three days from its date
 _DAILY: Final = f"""
-SELECT symbol, {_DAY} AS day, start, close, rev, replay FROM bars
+SELECT symbol, {_DAY} AS day, start, close, {_SPLIT} AS split, rev, replay FROM bars
 WHERE timeframe = '1d' AND final
     AND start < ($1::date + 4)::timestamp AT TIME ZONE 'UTC'
     AND start >= ($1::date - 2 * $2::integer - 10)::timestamp AT TIME ZONE 'UTC'
@@ -61,7 +67,11 @@ WITH wanted AS ({_DAYS}), due AS (
     GROUP BY 1
 ), summed AS (
     SELECT day, concat_ws(' ', $4::text, sum(n) OVER span, sum(revs) OVER span, sum(closes) OVER span,
-        sum(n * (day - date '2000-01-01')) OVER span, sum(replays) OVER span) AS made_of
+        sum(n * (day - date '2000-01-01')) OVER span, sum(replays) OVER span, (
+            SELECT sum(hashfloat8(ratio)::bigint * (ex_day - date '2000-01-01')) FROM actions
+            WHERE kind = 'split' AND NOT withdrawn
+                AND ex_day BETWEEN daily.day - (2 * $3::integer + 14) AND daily.day
+        )) AS made_of
     FROM daily
     WINDOW span AS (ORDER BY day RANGE BETWEEN make_interval(days => 2 * $3 + 14) PRECEDING AND CURRENT ROW)
 )
@@ -75,7 +85,8 @@ WITH daily AS (
 ), chosen AS (
     SELECT symbol FROM daily GROUP BY symbol ORDER BY count(*) DESC, symbol COLLATE "C" LIMIT $3
 ), closed AS (
-    SELECT symbol, day, ln(close) AS close, replay FROM daily JOIN chosen USING (symbol) WHERE close > 0
+    SELECT symbol, day, ln(close) + split AS close, replay
+    FROM daily JOIN chosen USING (symbol) WHERE close > 0
 ), paired AS (
     SELECT one.symbol AS a, other.symbol AS b,
         one.close - lead(one.close) OVER days AS x, other.close - lead(other.close) OVER days AS y,

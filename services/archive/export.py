@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -13,7 +13,9 @@ import orjson
 from marketswarm.postgres.transaction import transaction
 from services.archive.partitions import next_month
 from services.archive.reader import ROW_TIMES
+from services.market.adjust import Adjuster, PriceBasis
 from services.market.records import TIMEFRAME_SEC
+from services.tables.adjusted_bars import SHARE_SQL, Adjust, adjust_rows, make_adjusters
 from services.tables.rows import find_polars_type
 from services.tables.tables import TABLES, VALUE_NAMES
 
@@ -48,6 +50,35 @@ _KNOWN: Final = {
     "actions": "ex_day",
 }
 """By table, since when a row is known; one that does not say so since a whole interval after its start."""
+
+
+class RowsAdjuster:
+    """Put rows of bars of many symbols on the basis of a day, by the actions that a database has."""
+
+    def __init__(self, adjusters: Mapping[str, Adjuster], wanted: PriceBasis) -> None:
+        self._adjusters, self._wanted = adjusters, wanted
+
+    def adjust(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return the rows of asyncpg in their order, each by the names of its columns."""
+        columns = tuple(rows[0].keys())
+        by_symbol: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            by_symbol.setdefault(row["symbol"], []).append(place)
+        found: dict[int, dict[str, Any]] = {}
+        for symbol, places in by_symbol.items():
+            cells = [tuple(rows[place].values()) for place in places]
+            changed = adjust_rows(cells, columns, self._adjusters.get(symbol), self._wanted)
+            for place, row in zip(places, changed, strict=True):
+                found[place] = dict(zip(columns, row, strict=True))
+        return [found[place] for place in range(len(rows))]
+
+
+async def read_adjuster(
+    connection: Any, adjust: Adjust, day: date, symbols: Sequence[str] = ()
+) -> RowsAdjuster:
+    """Return what adjusts the bars of these symbols, or of all, as of a day."""
+    rows = await connection.fetch(SHARE_SQL, list(symbols) or None, None)
+    return RowsAdjuster(make_adjusters(tuple(row) for row in rows), adjust.make_basis(day))
 
 
 class ExportError(Exception):
@@ -107,18 +138,20 @@ async def export_table(
     *,
     by: Period = "month",
     as_of: datetime | None = None,
+    adjusted: RowsAdjuster | None = None,
 ) -> AsyncIterator[ExportedFile]:
     """Write the rows of a table whose times are in `span`, without its end; yield each file when it is whole.
 
-    With `as_of`, the rows as they were known then. A month's file is `<table>-2026-11.parquet`, a day's
-    `<table>-2026-11-02.parquet`. A file of that name is replaced in one step. Raises ExportError if a file
-    can't be written.
+    With `as_of`, the rows as they were known then. Rows of bars are put on another basis by `adjusted`. A
+    month's file is `<table>-2026-11.parquet`, a day's `<table>-2026-11-02.parquet`. A file of that name is
+    replaced in one step. Raises ExportError if a file can't be written.
     """
     at, until = span
     while at < until:
         ends = min(next_month(at) if by == "month" else _next_day(at), until)
         path = folder / f"{table}-{at:{_NAMES[by]}}.parquet"
-        rows = await _export_file(connection, table, path, (at, ends), symbols, as_of=as_of)
+        pages = iterate_rows(connection, table, at, ends, symbols, as_of=as_of)
+        rows = await _export_file(pages, table, path, adjusted)
         if rows:
             yield ExportedFile(path, rows)
         at = ends
@@ -129,13 +162,7 @@ def _next_day(at: datetime) -> datetime:
 
 
 async def _export_file(
-    connection: Any,
-    table: str,
-    path: Path,
-    span: tuple[datetime, datetime],
-    symbols: Sequence[str],
-    *,
-    as_of: datetime | None,
+    pages: AsyncIterator[list[Any]], table: str, path: Path, adjusted: RowsAdjuster | None
 ) -> int:
     """Write the file of one month or day, if the table has rows of it; return how many.
 
@@ -147,7 +174,8 @@ async def _export_file(
     parts: list[Path] = []
     count = 0
     try:
-        async for rows in iterate_rows(connection, table, *span, symbols, as_of=as_of):
+        async for found in pages:
+            rows = [dict(row) for row in found] if adjusted is None else adjusted.adjust(found)
             parts.append(path.with_suffix(f".{len(parts):05}.part"))
             with _file_errors(path):
                 make_frame(table, rows).write_parquet(parts[-1], compression="zstd")
@@ -187,8 +215,8 @@ def _remove_parts(path: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def make_frame(table: str, rows: Sequence[Any]) -> "pl.DataFrame":
-    """Return rows of asyncpg, at least one, as a table of polars.
+def make_frame(table: str, rows: Sequence[Mapping[str, Any]]) -> "pl.DataFrame":
+    """Return rows by the names of their columns, at least one, as a table of polars.
 
     Indicators and features have a column for each value, whichever the rows have, so that parts can be
     joined. `other_values` has the values that this release does not know, as JSON; it is null without any.
@@ -196,12 +224,12 @@ def make_frame(table: str, rows: Sequence[Any]) -> "pl.DataFrame":
     import polars as pl  # noqa: PLC0415 - takes a second to import, and only this command needs it
 
     types = next(each.types for each in TABLES if each.name == table)
-    names = rows[0].keys()  # a Record iterates over its values
+    names = rows[0].keys()
     schema = {name: find_polars_type(pl, types[name], "us") for name in names}
     if "rev" in schema:
         schema["rev"] = pl.Int32()
     if (values := VALUE_NAMES.get(table)) is None:
-        return pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
+        return pl.DataFrame([tuple(row.values()) for row in rows], schema=schema, orient="row")
     del schema["values"]
     own = tuple(schema)
     schema |= dict.fromkeys(values, pl.Float64()) | {"other_values": pl.String()}

@@ -12,7 +12,7 @@ from typing import Final
 
 from services.bars.quality import HeldBar
 from services.market.intervals import LENGTH_MS
-from services.market.records import Bar, Timeframe
+from services.market.records import Adjustment, Bar, Timeframe
 
 CHUNK_BARS: Final = 8
 UNPACKED_CHUNKS: Final = 4
@@ -34,6 +34,9 @@ _RANK_BITS: Final = 4
 """The upper bits of the flags are the rank of the source, of 15 at most."""
 _MAX_RANK: Final = 15
 _MAX_SOURCES: Final = 255
+_ADJUSTMENTS: Final = tuple(Adjustment)
+_ADJUSTMENT_BITS: Final = 8
+"""The upper bits of the source are how it had adjusted the bar: 0 is raw."""
 
 
 @dataclass(slots=True)
@@ -151,19 +154,19 @@ class BarTable:
         shown = [slot.shown for slot in self._list_slots(first_ms, end_ms)]
         return [held for held in shown if held is not None]
 
-    def list_before(self, start_ms: int, count: int) -> list[Bar]:
+    def list_before(self, start_ms: int, count: int) -> list[HeldBar]:
         """Return the last `count` shown bars before `start_ms`, in order."""
         found = self.list_shown(start_ms - count * self._length_ms, start_ms)
         if len(found) == count:
-            return [held.bar for held in found]
+            return found
         found = []  # there are gaps
         for chunk in sorted(self._chunks, reverse=True):
             if chunk < start_ms and len(found) < count:
                 found = self.list_shown(chunk, min(chunk + self._chunk_ms, start_ms)) + found
-        return [held.bar for held in found[-count:]]
+        return found[-count:]
 
     def list_since(self, first_ms: int) -> list[Bar]:
-        """Return each shown bar that begins at `first_ms` or later, in order."""
+        """Return each shown bar that begins at `first_ms` or later, in order, as it was given."""
         return [held.bar for held in self.list_shown(first_ms, LATEST_MS)]
 
     def forget_before(self, oldest_ms: int) -> list[int]:
@@ -248,11 +251,15 @@ class BarTable:
             volume, vwap, trades = (None if isnan(number) else number for number in rest)
             count = None if trades is None else int(trades)
             bar = Bar(self.symbol, self.timeframe, start, opened, high, low, close, volume, vwap, count)
-            name = self._sources.find_name(source)
+            name = self._sources.find_name(source & _MAX_SOURCES)
+            code = source >> _ADJUSTMENT_BITS
+            adjustment = _ADJUSTMENTS[code] if code < len(_ADJUSTMENTS) else Adjustment.RAW
             is_complete, is_replay = bool(flags & _IS_COMPLETE), bool(flags & _IS_REPLAY)
             rank = flags >> _RANK_BITS
             is_other = bool(flags & _IS_OTHER_HOURS)
-            held = HeldBar(bar, changes, name, seen_ms, is_complete, is_replay, rank, is_other, minutes)
+            held = HeldBar(
+                bar, changes, name, seen_ms, is_complete, is_replay, rank, is_other, minutes, adjustment
+            )
             slot = slots.setdefault(start, Slot(indicator_rev=rev))
             if flags & _IS_GIVEN:
                 slot.given = held
@@ -276,7 +283,7 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
         held.seen_ms,
         held.changes,
         indicator_rev,
-        sources.find_number(held.source),
+        sources.find_number(held.source) | _ADJUSTMENTS.index(held.adjustment) << _ADJUSTMENT_BITS,
         flag
         | (_IS_COMPLETE if held.is_complete else 0)
         | (_IS_REPLAY if held.is_replay else 0)

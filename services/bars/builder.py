@@ -35,8 +35,10 @@ from services.bars.quality import (
 )
 from services.bars.retention import Retention
 from services.bars.settings import BarsOptions, SymbolGroup
+from services.bars.splits import SplitView
 from services.bars.state import SymbolState, TickTimes
-from services.market.entries import encode_entry, parse_bar, parse_provenance, parse_quote
+from services.market.adjust import AS_TRADED
+from services.market.entries import encode_entry, parse_action, parse_bar, parse_provenance, parse_quote
 from services.market.fields import MAX_NUMBER, EntryError, Fields
 from services.market.intervals import Grid, Interval
 from services.market.records import (
@@ -44,6 +46,7 @@ from services.market.records import (
     PERIODS,
     SOURCE_TIMEFRAMES,
     TIMEFRAMES,
+    Adjustment,
     AssetClass,
     Bar,
     Provenance,
@@ -78,13 +81,14 @@ class BarBuilder:
         """What was found about records that were taken, by source and check."""
         self._grid = grid
         self._encoder = EntryEncoder(state.symbol, group.asset, state.epoch, grid)
+        self._splits = SplitView(state, grid)
         # by timeframe, the starts of the bars to publish, and of the bars that longer ones are built of; the
         # latter in the order of their last changes: a longer bar has the source of the last one
         self._changed: Changed = {timeframe: {} for timeframe in TIMEFRAMES}
         self._built: Changed = {timeframe: {} for timeframe in TIMEFRAMES}
         self._pending = Outputs()
         """What came of single entries since the last flush: a history, and what was rejected."""
-        self._publisher = BarPublisher(state, group, grid, self._encoder, stored)
+        self._publisher = BarPublisher(state, group, grid, self._splits, self._encoder, stored=stored)
         self._retention = Retention(state, grid, options.revise_days)
         self._kept_from_ms = self._retention.find_oldest()["1d"]
         """From when on all days are kept that ever came."""
@@ -97,6 +101,9 @@ class BarBuilder:
     def take(self, arrival: Arrival) -> None:
         """Check an entry and take it into the state, or put it aside for the quarantine."""
         is_bar, fields = arrival.kind is RecordKind.BARS, arrival.fields
+        if arrival.kind is RecordKind.ACTIONS:
+            self._take_action(fields)
+            return
         if not is_bar and not self.group.quotes:
             return
         try:
@@ -148,6 +155,13 @@ class BarBuilder:
         changed, outdated = self._publisher.pack_changes()
         return fields | changed, forgotten + outdated
 
+    def _take_action(self, fields: Fields) -> None:
+        """Keep a split. What is no action is only counted: the archive has it among its dead letters."""
+        try:
+            self._splits.take(parse_action(fields))
+        except EntryError:
+            self.counts[_read_source(fields), Check.SCHEMA] += 1
+
     def _take_quote(self, arrival: Arrival, quote: Quote, provenance: Provenance) -> None:
         start_ms = quote.at_ms - quote.at_ms % MINUTE_MS
         ticks = self.state.ticks
@@ -187,6 +201,7 @@ class BarBuilder:
             provenance.rank,
             is_other_hours=arrival.fields.get(OTHER_HOURS) == b"1",
             may_be_negative=self.group.asset is AssetClass.COMMODITIES,
+            adjustment=provenance.adjustment,
         )
         known = self._find_known(candidate, timeframe)
         is_history = self._is_history(candidate, timeframe, known)
@@ -221,7 +236,8 @@ class BarBuilder:
             # most sources send the hours before the open and after the close: hundreds of minutes a day
             self.counts[provenance.source, Check.WRONG_SESSION] += 1
             return False
-        rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
+        compared = self._splits.compare(candidate)
+        rejection = find_rejection(compared, known, self.group.checks, is_released=is_released)
         if rejection is not None:
             if rejection.check is Check.JUMP:
                 self.state.suspects[timeframe] = SuspectBar(bar, candidate.seen_ms, provenance)
@@ -231,7 +247,7 @@ class BarBuilder:
             if is_outranked(candidate, known.held):
                 self.counts[provenance.source, "skipped"] += 1
                 return False
-            self._quarantine_replaced(arrival, candidate, known)
+            self._quarantine_replaced(arrival, compared, known)
         return True
 
     def _quarantine_replaced(self, arrival: Arrival, candidate: Candidate, known: Known) -> None:
@@ -250,30 +266,37 @@ class BarBuilder:
     def _is_history(self, candidate: Candidate, timeframe: Timeframe, known: Known) -> bool:
         """Return True if a source gives a bar from before what is kept, and none of its interval ever was.
 
-        So it is if minutes are known before a history that is longer than what may be revised.
+        So it is if minutes are known before a history that is longer than what may be revised. A source that
+        adjusts its bars gives its whole past again after a split: that is taken in place of what was.
         """
         start_ms, interval = candidate.bar.start_ms, candidate.interval
         if timeframe == "1m" or interval is None or start_ms >= known.oldest_ms:
             return False
         covered = self.state.covered.get(timeframe)
-        return candidate.seen_ms >= interval.close_ms and (covered is None or not covered.has(start_ms))
+        is_new = covered is None or not covered.has(start_ms)
+        is_taken = is_new or candidate.adjustment is not Adjustment.RAW
+        return is_taken and candidate.seen_ms >= interval.close_ms
 
     def _pass_on(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
         """Publish a bar of an old history, without keeping it: no minute and no correction of it is taken."""
-        bar = candidate.bar
+        bar, covered = candidate.bar, self.state.covered.get(timeframe)
+        # the revision of what was published before is forgotten, so an epoch from after it goes before it
+        is_again = covered is not None and covered.has(bar.start_ms)
+        epoch = {"epoch": str(max(self.state.epoch, candidate.seen_ms))} if is_again else {}
         self.state.cover(timeframe, bar.start_ms)
         if timeframe == "1d":
             self._record_past_day(candidate, provenance)
             self._past_days.append(bar.start_ms)
         if timeframe in self.group.timeframes:
-            self._pending.bars.append(self._encoder.encode_bar(bar, provenance, rev=0, is_final=True))
+            basis = self._splits.find_basis(candidate.adjustment, candidate.seen_ms)
+            fields = self._encoder.encode_bar(bar, basis, provenance, rev=0, is_final=True)
+            self._pending.bars.append(fields | epoch)
         live = self._publisher.live_indicators.get(timeframe)
-        if live is not None and (values := live.append_past(bar)) is not None:
-            self._pending.indicators.append(
-                self._encoder.encode_values(
-                    (timeframe, bar.start_ms), values, provenance, rev=0, is_final=True
-                )
-            )
+        (seen,) = self._splits.adjust([candidate], self._splits.find_current())
+        if live is not None and (values := live.append_past(seen)) is not None:
+            key = timeframe, bar.start_ms
+            found = self._encoder.encode_values(key, values, provenance, rev=0, is_final=True)
+            self._pending.indicators.append(found | epoch)
 
     def _record_past_day(self, candidate: Candidate, provenance: Provenance) -> None:
         """Keep a day that was passed on until its week and its month are over, which are built of it."""
@@ -285,25 +308,37 @@ class BarBuilder:
         # those of before are pruned once they are built, and a gap in a history hides none
         state.past_from_ms = from_ms if not state.past_days else min(state.past_from_ms, from_ms)
         held = HeldBar(
-            bar, 1, provenance.source, candidate.seen_ms, is_complete=True, is_replay=provenance.is_replay
+            bar,
+            1,
+            provenance.source,
+            candidate.seen_ms,
+            is_complete=True,
+            is_replay=provenance.is_replay,
+            adjustment=candidate.adjustment,
         )
         state.past_days.append(held)
         state.has_new_past = True
 
     def _settle_suspect(self, candidate: Candidate, timeframe: Timeframe, known: Known) -> None:
         """Forget the suspect after a later bar passed; take it in before, if that one confirms it."""
-        suspect = known.suspect
-        if suspect is None or candidate.bar.start_ms < suspect.bar.start_ms:
+        suspect = self.state.suspects.get(timeframe)
+        if known.suspect is None or suspect is None or candidate.bar.start_ms < suspect.bar.start_ms:
             return
         del self.state.suspects[timeframe]
         bar, provenance = suspect.bar, suspect.provenance
         if bar.start_ms < known.oldest_ms:
             return
         slot = self.state.tables[timeframe].find(bar.start_ms)
-        is_free = slot is None or (timeframe != "1m" and slot.given is None)
-        if is_free and is_confirmation(candidate, known, self.group.checks):
+        before = None if slot is None else slot.built if timeframe == "1m" else slot.given
+        # a source that has adjusted its past gives a bar again that we hold of it
+        is_free = (timeframe != "1m" or slot is None) if before is None else _is_restated(before, suspect)
+        compared = self._splits.compare(candidate)
+        if is_free and is_confirmation(compared, known, self.group.checks):
             interval = self._grid.find(bar.start_ms, timeframe)
-            self._hold(Candidate(bar, provenance.source, suspect.seen_ms, interval), timeframe, provenance)
+            taken = Candidate(
+                bar, provenance.source, suspect.seen_ms, interval, adjustment=provenance.adjustment
+            )
+            self._hold(taken, timeframe, provenance)
 
     def _find_known(self, candidate: Candidate, timeframe: Timeframe) -> Known:
         """Return what is known about the symbol by which a candidate is evaluated."""
@@ -321,16 +356,20 @@ class BarBuilder:
             is_final = held is not None and held.is_complete
             is_open = slot is None or (timeframe, start_ms) in state.open_bars
             built = None if slot is None or is_open else self._find_whole(slot.built, candidate.interval)
-        known = Known(oldest_ms, newest_ms, held, is_final, built, suspect=state.suspects.get(timeframe))
+        suspect = state.suspects.get(timeframe)
+        known = Known(oldest_ms, newest_ms, held, is_final, built, suspect=suspect)
         before = [] if candidate.interval is None else table.list_before(start_ms, ATR_BARS)
-        if before and before[0].start_ms < oldest_ms:  # some of these may be forgotten already
-            before = [bar for bar in before if bar.start_ms >= oldest_ms]
+        if before and before[0].bar.start_ms < oldest_ms:  # some of these may be forgotten already
+            before = [each for each in before if each.bar.start_ms >= oldest_ms]
+        earliest_ms = min(start_ms, start_ms if suspect is None else suspect.bar.start_ms)
+        if not self._splits.is_quiet(earliest_ms):
+            known = self._compare_known(known, start_ms)
         if not before:
             return known
-        last_ms = before[-1].start_ms
+        last_ms = before[-1].bar.start_ms
         return replace(
             known,
-            before=before,
+            before=self._splits.adjust(before, self._splits.find_as_of(start_ms)),
             is_after_break=self._grid.is_break_between(last_ms, start_ms),
             missing=self._grid.count_missing(last_ms, start_ms),
         )
@@ -341,6 +380,20 @@ class BarBuilder:
             return built
         least = self.group.day_share * self._grid.count_minutes(interval)
         return built if built.minutes >= least else None
+
+    def _compare_known(self, known: Known, start_ms: int) -> Known:
+        """Return what is known of a bar's start with prices as traded, and the suspect as of its day."""
+        splits, suspect = self._splits, known.suspect
+        if suspect is not None:
+            origin = suspect.provenance
+            given = Candidate(suspect.bar, origin.source, suspect.seen_ms, None, adjustment=origin.adjustment)
+            (bar,) = splits.adjust([given], splits.find_as_of(start_ms))
+            suspect = replace(suspect, bar=bar)
+
+        def compare(held: HeldBar | None) -> HeldBar | None:
+            return held and replace(held, bar=splits.adjust([held], AS_TRADED)[0])
+
+        return replace(known, held=compare(known.held), built=compare(known.built), suspect=suspect)
 
     def _hold(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
         """Store a bar that passed the checks in its table, and mark what is to be published."""
@@ -356,6 +409,7 @@ class BarBuilder:
             provenance.is_replay,
             provenance.rank,
             candidate.is_other_hours,
+            adjustment=candidate.adjustment,
         )
         if timeframe == "1m":
             slot.built = held
@@ -402,14 +456,18 @@ class BarBuilder:
         for open_ms, (interval, provenance) in touched.items():
             parts = self.state.tables[finer].list_built(interval.open_ms, interval.close_ms)
             slot = self.state.tables[timeframe].open_slot(open_ms)
+            adjustment = self._splits.find_common(parts)
+            given = [part.bar for part in parts]
+            bars = self._splits.adjust(parts, AS_TRADED) if adjustment is Adjustment.RAW else given
             slot.built = HeldBar(
-                merge_bars([part.bar for part in parts], timeframe, open_ms),
+                merge_bars(bars, timeframe, open_ms),
                 sum(part.changes for part in parts),
                 provenance.source,
                 parts[-1].seen_ms,
                 is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
                 is_replay=any(part.is_replay for part in parts),
                 minutes=len(parts) if finer == "1m" else _add_minutes(parts),
+                adjustment=adjustment,
             )
             self._built[timeframe][open_ms] = provenance
             self.state.cover(timeframe, open_ms)
@@ -435,7 +493,7 @@ class BarBuilder:
                 continue  # some of its days were forgotten since
             last, is_replay = parts[-1], any(part.is_replay for part in parts)
             state.tables[timeframe].open_slot(open_ms).built = HeldBar(
-                merge_bars([part.bar for part in parts], timeframe, open_ms),
+                merge_bars(self._splits.adjust_to_last(parts), timeframe, open_ms),
                 changes,
                 last.source,
                 last.seen_ms,
@@ -481,6 +539,11 @@ class BarBuilder:
         newest_ms = self.state.newest_ms
         by_clock = clock_ms - round(1000 * self.options.settle_sec)
         return by_clock if newest_ms is None else max(by_clock, newest_ms)
+
+
+def _is_restated(held: HeldBar, suspect: SuspectBar) -> bool:
+    """Return True if a suspect is a later answer of the source of a bar that we hold."""
+    return held.source == suspect.provenance.source and held.seen_ms < suspect.seen_ms
 
 
 def _read_source(fields: Fields) -> str:

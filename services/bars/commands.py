@@ -97,7 +97,7 @@ def release(
 def _find_place(fleet: FleetView) -> tuple[Bus, str, Service]:
     """Return the bus and the key of the quarantine, and the section of bars. Raises Exit."""
     section = fleet.require_section(SERVICE, ", which keeps the quarantine")
-    bars, _ = list_inputs(section)
+    bars, *_ = list_inputs(section)
     return fleet.bus(bars.bus), list_outputs(section)[MARKET_QUARANTINE], section
 
 
@@ -135,7 +135,7 @@ async def _release(
     """Release the records of these ids, or those that are selected; return how many, and why not others."""
     done, left = 0, []
     bus, key, section = _find_place(fleet)
-    bars, quotes = list_inputs(section)
+    bars, quotes, _ = list_inputs(section)
     try:
         if idents:
             found = [(ident, await find_record(bus, key, ident)) for ident in idents]

@@ -38,7 +38,8 @@ from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
 from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
-from services.bars.state import DAILY, REST, VERSION, read_final_days
+from services.bars.splits import read_final_days
+from services.bars.state import DAILY, REST, VERSION
 from services.bars.store import STATES_BYTES, count_unread
 from services.market.fields import Fields
 from services.market.intervals import count_minutes
@@ -168,13 +169,13 @@ def compute_new(
 
 
 def list_daily(symbol: str, fields: Fields, session: Session, least_share: float = 0.0) -> list[DailyBar]:
-    """Return the final days of a symbol with their dates, in order.
+    """Return the final days of a symbol with their dates, in order, adjusted for splits.
 
     Days of another session, which the symbol had before, are left out, and so are days that were built of
     less than `least_share` of their minutes.
     """
     daily = []
-    for held in read_final_days(symbol, fields):
+    for held in read_final_days(symbol, fields, session):
         start_ms = held.bar.start_ms
         try:
             day = session.find_day(start_ms)

@@ -15,7 +15,7 @@ from zlib import crc32
 from services.bars.bar_columns import CheckpointError
 from services.bars.bar_table import EARLIEST_MS, BarTable
 from services.bars.indicators import IndicatorSeries, TooOldError, Values
-from services.bars.quality import HeldBar
+from services.bars.splits import SplitView
 from services.market.records import Bar
 
 STORE_EVERY: Final = 64
@@ -23,7 +23,7 @@ STORE_EVERY: Final = 64
 
 
 class LiveIndicators:
-    """Compute the indicators of the bars in a table.
+    """Compute the indicators of the bars in a table, as `splits` shows them.
 
     Args:
         stored: the stored series; empty if there is none.
@@ -31,9 +31,15 @@ class LiveIndicators:
     """
 
     def __init__(
-        self, table: BarTable, make_series: Callable[[], IndicatorSeries], stored: bytes, stored_past: bytes
+        self,
+        table: BarTable,
+        splits: SplitView,
+        make_series: Callable[[], IndicatorSeries],
+        stored: bytes,
+        stored_past: bytes,
     ) -> None:
         self._table, self._make_series, self._series = table, make_series, make_series()
+        self._splits = splits
         self._past = self._read_series(stored_past)
         self._is_past_over = self._is_past_changed = False
         self._stored: bytes | None = stored  # None once the series has it
@@ -42,27 +48,39 @@ class LiveIndicators:
         # each at another minute: symbols that began together would be stored together, half a second in all
         self._head_start = crc32(f"{table.symbol} {table.timeframe}".encode()) % STORE_EVERY
 
+    @property
+    def is_outdated(self) -> bool:
+        """True if the next update computes all bars of the table again."""
+        return self._is_past_over and self._past is not None
+
+    def restart(self) -> None:
+        """Have the next update compute all bars of the table anew, since other splits are in effect.
+
+        The stored series, and a history before the table that has not reached it, are dropped.
+        """
+        self._past, self._is_past_over, self._is_past_changed = self._make_series(), True, True
+
     def update(self, changed: Sequence[int]) -> dict[int, Values]:
         """Return the values of each bar that may have others than were computed before, by start.
 
         `changed` are the starts of the bars that are new or were changed, in order. A bar that is too old to
         be computed again, also of the table, has no values here, and those of later ones stay as they are.
         """
-        if self._is_past_over and self._past is not None:
+        if self.is_outdated and self._past is not None:
             return self._join(self._past)
         series = self._open_series(changed)
         found: dict[int, Values] = {}
         for start_ms in changed:
-            held = self._find_shown(start_ms)
-            if held is None:
+            bar = self._find_shown(start_ms)
+            if bar is None:
                 continue
             last_ms = series.last_ms
             try:
                 if last_ms is None or start_ms > last_ms:
-                    found[start_ms] = series.append(held.bar)
+                    found[start_ms] = series.append(bar)
                     self._unstored += 1
                 else:
-                    found.update(series.revise(held.bar))
+                    found.update(series.revise(bar))
             except TooOldError:
                 if (recomputed := self._recompute(start_ms)) is not None:
                     return recomputed  # with all later changes
@@ -72,7 +90,7 @@ class LiveIndicators:
         return found
 
     def append_past(self, bar: Bar) -> Values | None:
-        """Return the values of a bar that is older than the table, and is not kept.
+        """Return the values of a bar that is older than the table, and is not kept; as of the newest day.
 
         None if it is no newer than the one before it: such a history is not in order.
         """
@@ -94,11 +112,11 @@ class LiveIndicators:
 
     def recall(self, start_ms: int) -> Values | None:
         """Return the values of a bar that did not change, or None if it is too old to be computed again."""
-        held = self._find_shown(start_ms)
-        if held is None:
+        bar = self._find_shown(start_ms)
+        if bar is None:
             return None
         try:
-            return dict(self._open_series().revise(held.bar)).get(start_ms)
+            return dict(self._open_series().revise(bar)).get(start_ms)
         except ValueError:
             return None
 
@@ -128,12 +146,12 @@ class LiveIndicators:
         self._is_past_over, self._is_past_changed = False, True
         self._unstored = STORE_EVERY
         since_ms = EARLIEST_MS if past.last_ms is None else past.last_ms + 1
-        return {bar.start_ms: past.append(bar) for bar in self._table.list_since(since_ms)}
+        return {bar.start_ms: past.append(bar) for bar in self._list_bars(since_ms)}
 
     def _recompute(self, start_ms: int) -> dict[int, Values] | None:
         """Return the values of all bars since a start, computed again of the table; None if it is too old."""
         try:
-            changes = self._series.recompute(start_ms, self._table.list_since)
+            changes = self._series.recompute(start_ms, self._list_bars)
         except ValueError:
             return None
         self._unstored = STORE_EVERY
@@ -144,12 +162,16 @@ class LiveIndicators:
 
         A series can correct only its newest bars. More may have changed, so none may count as past already.
         """
-        shown = self._table.list_since(since_ms)
+        shown = self._list_bars(since_ms)
         return [bar for bar in shown if bar.start_ms == since_ms or bar.start_ms not in changed]
 
-    def _find_shown(self, start_ms: int) -> HeldBar | None:
+    def _list_bars(self, since_ms: int) -> list[Bar]:
+        return self._splits.list_bars(self._table, since_ms)
+
+    def _find_shown(self, start_ms: int) -> Bar | None:
         slot = self._table.find(start_ms)
-        return None if slot is None else slot.shown
+        held = None if slot is None else slot.shown
+        return None if held is None else self._splits.adjust([held], self._splits.find_current())[0]
 
     def _open_series(self, changed: Collection[int] = ()) -> IndicatorSeries:
         """Return the series after the last bar that it was given, here or where it was stored.

@@ -1,6 +1,6 @@
 """The entries that bars publishes: bars, indicators, and the records that failed a check. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
@@ -9,10 +9,19 @@ import orjson
 from marketswarm.keys import MARKET_BARS, MARKET_QUOTES
 from services.bars.indicators import Values
 from services.bars.quality import Rejection
+from services.market.adjust import PriceBasis
 from services.market.entries import encode_entry, encode_provenance
 from services.market.fields import Fields
 from services.market.intervals import Grid, name_period
-from services.market.records import PERIODS, AssetClass, Bar, Provenance, RecordKind, Timeframe
+from services.market.records import (
+    PERIODS,
+    Adjustment,
+    AssetClass,
+    Bar,
+    Provenance,
+    RecordKind,
+    Timeframe,
+)
 
 _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
@@ -53,6 +62,7 @@ class EntryEncoder:
     def encode_bar(
         self,
         bar: Bar,
+        basis: PriceBasis,
         provenance: Provenance,
         *,
         rev: int,
@@ -64,7 +74,9 @@ class EntryEncoder:
 
         `minutes` is of how many it was built, 0 if it was not.
         """
-        fields = encode_entry(bar, self._asset, provenance)
+        fields = encode_entry(bar, self._asset, replace(provenance, adjustment=basis.adjustment))
+        if basis.adjustment is not Adjustment.RAW:
+            fields["adjusted_to"] = basis.day.isoformat()
         fields["rev"], fields["epoch"] = str(rev), self._epoch
         fields["final"] = "1" if is_final else "0"
         timeframe: Timeframe = bar.timeframe  # type: ignore[assignment]

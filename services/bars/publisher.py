@@ -8,6 +8,7 @@ from services.bars.indicators import IndicatorSeries, Values
 from services.bars.live_indicators import LiveIndicators
 from services.bars.outputs import EntryEncoder, Outputs
 from services.bars.settings import SymbolGroup
+from services.bars.splits import SplitView
 from services.bars.state import DAILY, OpenBar, SymbolState, past_field, series_field
 from services.market.fields import Fields
 from services.market.intervals import Grid
@@ -23,12 +24,21 @@ class BarPublisher:
     """Decide which bars and indicators of one symbol are published, with their revisions."""
 
     def __init__(
-        self, state: SymbolState, group: SymbolGroup, grid: Grid, encoder: EntryEncoder, stored: Fields
+        self,
+        state: SymbolState,
+        group: SymbolGroup,
+        grid: Grid,
+        splits: SplitView,
+        encoder: EntryEncoder,
+        *,
+        stored: Fields,
     ) -> None:
         self._state, self._group, self._grid, self._encoder = state, group, grid, encoder
+        self._splits = splits
         self.live_indicators = {
             timeframe: LiveIndicators(
                 state.tables[timeframe],
+                splits,
                 partial(IndicatorSeries, timeframe, grid.session, group.indicators),
                 *(stored.get(name(timeframe).encode(), b"") for name in (series_field, past_field)),
             )
@@ -55,16 +65,27 @@ class BarPublisher:
         starts of the days among them that are final.
         """
         self._final_days = []
+        self._apply_splits()
         due: dict[Timeframe, list[int]] = {timeframe: [] for timeframe in timeframes}
         for (timeframe, start_ms), each in self._state.open_bars.items():
             is_due = timeframe in due and each.close_ms <= border_ms
             if is_due and start_ms not in changed[timeframe]:
                 due[timeframe].append(start_ms)
         for timeframe in timeframes:
-            if changed[timeframe] or due[timeframe]:
+            live = self.live_indicators.get(timeframe)
+            if changed[timeframe] or due[timeframe] or (live is not None and live.is_outdated):
                 self._publish(timeframe, changed[timeframe], due[timeframe], border_ms, outputs)
         self.find_first_close()
         return self._final_days
+
+    def _apply_splits(self) -> None:
+        """Have indicators and features computed anew if other splits are in effect than were before."""
+        in_effect = self._splits.find_not_applied()
+        if in_effect is None:
+            return
+        self._state.applied, self._has_new_day = in_effect, True
+        for live in self.live_indicators.values():
+            live.restart()
 
     def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the fields to store of indicators and final days that changed, and the fields to delete."""
@@ -109,9 +130,11 @@ class BarPublisher:
             else:
                 open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
             if is_wanted and (held := slot.shown) is not None:
+                basis = self._splits.find_basis(held.adjustment, held.seen_ms)
                 outputs.bars.append(
                     self._encoder.encode_bar(
                         held.bar,
+                        basis,
                         provenance,
                         rev=slot.rev,
                         is_final=is_final,
@@ -149,7 +172,7 @@ class BarPublisher:
         `corrections` are the bars that were final before, each with when its correction was seen.
         """
         table, live = self._state.tables[timeframe], self.live_indicators[timeframe]
-        found = live.update(sorted(changed)) if changed else {}
+        found = live.update(sorted(changed)) if changed or live.is_outdated else {}
         values = {
             start_ms: each
             for start_ms, each in found.items()

@@ -16,7 +16,7 @@ from typing import Final
 
 from services.bars.settings import CheckSettings
 from services.market.intervals import Interval
-from services.market.records import MINUTE_MS, Bar, Provenance
+from services.market.records import MINUTE_MS, Adjustment, Bar, Provenance
 
 ATR_BARS: Final = 14
 """The bars of the average true range that a jump is held against."""
@@ -66,6 +66,7 @@ class HeldBar:
         rank: the place of the source in its cascade, 0 for the first one.
         is_other_hours: whether it is a day of other hours than the session's, such as one of UTC.
         minutes: of how many minutes the bar was built; 0 if it was not, or if that is unknown.
+        adjustment: for which actions the source had adjusted it when it was asked.
     """
 
     bar: Bar
@@ -77,6 +78,7 @@ class HeldBar:
     rank: int = 0
     is_other_hours: bool = False
     minutes: int = 0
+    adjustment: Adjustment = Adjustment.RAW
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Candidate:
     """Hold a bar that is to be checked.
 
     `interval` is the interval that it fills, None if there is none; `seen_ms` is when its source was asked;
-    `rank` is the place of the source in its cascade; `is_other_hours` as of a `HeldBar`;
+    `rank` is the place of the source in its cascade; `is_other_hours` and `adjustment` as of a `HeldBar`;
     `may_be_negative` says whether its prices may be 0 or less, as those of commodities.
     """
 
@@ -95,6 +97,7 @@ class Candidate:
     rank: int = 0
     is_other_hours: bool = False
     may_be_negative: bool = False
+    adjustment: Adjustment = Adjustment.RAW
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Read bars and quotes from their streams, from the first entry that one of the symbols lacks."""
+"""Read bars, quotes and actions from their streams, from the first entry that one of the symbols lacks."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -17,12 +17,12 @@ from services.market.records import RecordKind
 BLOCK_SEC: Final = 0.25
 CHECK_SEC: Final = 1.0
 """How often it is asked whether a stream without new entries was created again."""
-KINDS: Final = (RecordKind.BARS, RecordKind.QUOTES)
+KINDS: Final = (RecordKind.BARS, RecordKind.QUOTES, RecordKind.ACTIONS)
 """The streams that are read, in the order of the positions."""
 
 
 class ArrivalReader:
-    """Read the two streams by positions. A key that is not a stream is left out until it is one again.
+    """Read the streams by positions. A key that is not a stream is left out until it is one again.
 
     The positions are not stored here: each symbol's state on the bus has its own.
     """

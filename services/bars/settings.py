@@ -6,7 +6,15 @@ from typing import Annotated, ClassVar, Final, Literal, Self, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig, point_like
-from marketswarm.keys import CHECKED_BARS, FEATURES, INDICATORS, MARKET_BARS, MARKET_QUARANTINE, MARKET_QUOTES
+from marketswarm.keys import (
+    CHECKED_BARS,
+    FEATURES,
+    INDICATORS,
+    MARKET_ACTIONS,
+    MARKET_BARS,
+    MARKET_QUARANTINE,
+    MARKET_QUOTES,
+)
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.text import format_names
 from marketswarm.truth import AccessPoint, Service, Truth
@@ -199,12 +207,13 @@ def find_loaded(truth: Truth) -> dict[str, LoadedSymbol]:
     return list_loaded_symbols(sources) if written == list_inputs(bars)[0] else {}
 
 
-def list_inputs(section: Service) -> tuple[AccessPoint, AccessPoint]:
-    """Return the streams of bars and of quotes that the truth names."""
+def list_inputs(section: Service) -> tuple[AccessPoint, AccessPoint, AccessPoint]:
+    """Return the streams of bars, of quotes and of corporate actions that the truth names."""
     points = section.access_points.subscribe_to
     return (
         point_like(points, "market-redis", MARKET_BARS),
         point_like(points, "market-redis", MARKET_QUOTES),
+        point_like(points, "market-redis", MARKET_ACTIONS),
     )
 
 
@@ -213,9 +222,9 @@ def find_other_bus(section: Service) -> str | None:
 
     A symbol's state and all that came of some entries are written in one step, so they are on one bus.
     """
-    (bars, quotes), points = list_inputs(section), section.access_points.publish_to
+    (bars, *inputs), points = list_inputs(section), section.access_points.publish_to
     outputs = [point_like(points, bars.bus, name) for name in OUTPUTS]
-    others = [point for point in (quotes, *outputs) if point.bus != bars.bus]
+    others = [point for point in (*inputs, *outputs) if point.bus != bars.bus]
     if not others:
         return None
     return f"{others[0].key} is on {others[0].bus}, and {bars.key} on {bars.bus}: put all streams on one bus"

@@ -6,7 +6,8 @@ that can't be unpacked counts as missing.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Final
 
 import orjson
@@ -16,8 +17,10 @@ from marketswarm.bus.stream import is_entry_id
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, BarTable, SourceNames
 from services.bars.quality import HeldBar, SuspectBar
 from services.market.fields import Fields
-from services.market.records import TIMEFRAMES, Bar, Provenance, Timeframe
+from services.market.records import TIMEFRAMES, Adjustment, Bar, Provenance, Timeframe
 
+STREAMS: Final = 3
+"""The streams whose positions a state has: of bars, of quotes and of actions."""
 VERSION: Final = "version"
 POSITION: Final = "position"
 REST: Final = "rest"
@@ -71,6 +74,9 @@ class TickTimes:
     last_ms: int
 
 
+Splits = tuple[tuple[date, float], ...]
+"""Splits in order: their ex-days, and the shares that one share became."""
+
 # fmt: off
 StoredSuspect = tuple[
     int, int, float, float, float, float, float | None, float | None, int | None,
@@ -89,6 +95,8 @@ class StoredRest:
         suspect: of the minute, the start, when it was seen, the numbers of a `Bar`, and of a `Provenance`.
         covered: by timeframe, the three times of a `Covered`.
         suspects: the same as `suspect`, by longer timeframes.
+        adjusted: how the bars of suspects are adjusted that are not raw, by timeframe.
+        splits: the ex-days and ratios of all splits that are known; `applied`: of those in `SymbolState`.
     """
 
     epoch: int
@@ -101,6 +109,9 @@ class StoredRest:
     suspect: StoredSuspect | None
     covered: dict[str, tuple[int, int, int]]
     suspects: dict[Timeframe, StoredSuspect] = field(default_factory=dict)
+    adjusted: dict[Timeframe, Adjustment] = field(default_factory=dict)
+    splits: tuple[tuple[date, float], ...] = ()
+    applied: tuple[tuple[date, float], ...] = ()
 
 
 _REST: Final = TypeAdapter(StoredRest)
@@ -123,12 +134,14 @@ class SymbolState:
         covered: by timeframe, which of its longer bars may have been published.
         past_days: the last days of a history that are too old to be kept, in order: all since `past_from_ms`.
         has_new_past: whether they changed since they were stored.
+        splits: all splits that are known, also those that are still to come.
+        applied: the splits for which the bars are adjusted of which the series of indicators were computed.
     """
 
     symbol: str
     version: int = 0
     epoch: int = 0
-    positions: list[bytes] = field(default_factory=lambda: [b"0-0", b"0-0"])
+    positions: list[bytes] = field(default_factory=lambda: [b"0-0"] * STREAMS)
     first_ms: int | None = None
     newest_ms: int | None = None
     is_replay: bool = False
@@ -141,6 +154,8 @@ class SymbolState:
     past_days: list[HeldBar] = field(default_factory=list)
     past_from_ms: int = LATEST_MS
     has_new_past: bool = False
+    splits: Splits = ()
+    applied: Splits = ()
 
     def __post_init__(self) -> None:
         for timeframe in TIMEFRAMES:
@@ -192,6 +207,7 @@ class SymbolState:
 
     def _pack_rest(self) -> bytes:
         suspects = {timeframe: _list_suspect(each) for timeframe, each in self.suspects.items()}
+        kinds = {timeframe: each.provenance.adjustment for timeframe, each in self.suspects.items()}
         return orjson.dumps(
             StoredRest(
                 self.epoch,
@@ -210,6 +226,9 @@ class SymbolState:
                     for timeframe, each in self.covered.items()
                 },
                 suspects,
+                {timeframe: kind for timeframe, kind in kinds.items() if kind is not Adjustment.RAW},
+                self.splits,
+                self.applied,
             )
         )
 
@@ -248,7 +267,8 @@ def restore_state(symbol: str, fields: Fields) -> SymbolState:
     try:
         state.version = int(fields[VERSION.encode()])
         state.positions = fields[POSITION.encode()].split(b" ")
-        if len(state.positions) != 2 or not all(map(is_entry_id, state.positions)):
+        state.positions += [b"0-0"] * (STREAMS - len(state.positions))  # before there were actions
+        if len(state.positions) != STREAMS or not all(map(is_entry_id, state.positions)):
             raise ValueError("the state of a symbol has no positions")
         _restore_rest(state, fields[REST.encode()])
     except (KeyError, ValidationError) as error:
@@ -260,10 +280,17 @@ def restore_state(symbol: str, fields: Fields) -> SymbolState:
 
 @dataclass(slots=True)
 class StoredPast:
-    """Hold the field PAST_DAYS: of each day its numbers, source, when it was seen, if it was played."""
+    """Hold the field PAST_DAYS: of each day its numbers, source, when it was seen, if it was played.
+
+    Last comes how it is adjusted.
+    """
 
     since: int
-    days: list[tuple[int, float, float, float, float, float | None, float | None, int | None, str, int, bool]]
+    # fmt: off
+    days: list[tuple[
+        int, float, float, float, float, float | None, float | None, int | None, str, int, bool, Adjustment,
+    ]]
+    # fmt: on
 
 
 _PAST: Final = TypeAdapter(StoredPast)
@@ -273,7 +300,7 @@ def _pack_past(from_ms: int, days: Iterable[HeldBar]) -> bytes:
     rows = [
         (
             *(bar.start_ms, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades),
-            *(held.source, held.seen_ms, held.is_replay),
+            *(held.source, held.seen_ms, held.is_replay, held.adjustment),
         )
         for held in days
         for bar in (held.bar,)
@@ -287,9 +314,11 @@ def _restore_past(state: SymbolState, raw: bytes) -> None:
         return
     stored = _PAST.validate_json(raw)
     state.past_from_ms = stored.since
-    for *numbers, source, seen_ms, is_replay in stored.days:
-        bar = Bar(state.symbol, "1d", *numbers)
-        state.past_days.append(HeldBar(bar, 1, source, seen_ms, is_complete=True, is_replay=is_replay))
+    for *numbers, source, seen_ms, is_replay, adjustment in stored.days:
+        bar = Bar(state.symbol, "1d", *numbers)  # type: ignore[arg-type]  # checked by its type above
+        state.past_days.append(
+            HeldBar(bar, 1, source, seen_ms, is_complete=True, is_replay=is_replay, adjustment=adjustment)
+        )
 
 
 def _restore_tables(state: SymbolState, fields: Fields) -> None:
@@ -308,14 +337,19 @@ def _restore_tables(state: SymbolState, fields: Fields) -> None:
     }
 
 
-def read_final_days(symbol: str, fields: Fields) -> list[HeldBar]:
-    """Return the final days in order; leave out fields that can't be read."""
+def restore_days(symbol: str, fields: Fields) -> SymbolState:
+    """Return a state with what its fields of days and of REST say; an empty one if they can't be read."""
     state = SymbolState(symbol)
     try:
         _restore_rest(state, fields.get(REST.encode(), b""))
         _restore_tables(state, fields)
     except ValueError:
-        return []
+        return SymbolState(symbol)
+    return state
+
+
+def list_final_days(state: SymbolState) -> list[HeldBar]:
+    """Return the final days in order."""
     days = state.tables["1d"].list_shown(EARLIEST_MS, LATEST_MS)
     return [held for held in days if ("1d", held.bar.start_ms) not in state.open_bars]
 
@@ -325,6 +359,7 @@ def _restore_rest(state: SymbolState, raw: bytes) -> None:
     rest = _REST.validate_json(raw)
     state.epoch, state.first_ms, state.newest_ms = rest.epoch, rest.first, rest.newest
     state.is_replay, state.sources.names = rest.replay, rest.sources
+    state.splits, state.applied = rest.splits, rest.applied
     for opened in rest.open:
         if (timeframe := opened[0]) in state.tables:
             state.open_bars[timeframe, opened[1]] = OpenBar(opened[2], Provenance(*opened[3:]))
@@ -332,7 +367,8 @@ def _restore_rest(state: SymbolState, raw: bytes) -> None:
     minute: dict[Timeframe, StoredSuspect] = {} if rest.suspect is None else {"1m": rest.suspect}
     for timeframe, stored in (minute | rest.suspects).items():
         bar = Bar(state.symbol, timeframe, stored[0], *stored[2:9])
-        state.suspects[timeframe] = SuspectBar(bar, stored[1], Provenance(*stored[9:]))
+        origin = replace(Provenance(*stored[9:]), adjustment=rest.adjusted.get(timeframe, Adjustment.RAW))
+        state.suspects[timeframe] = SuspectBar(bar, stored[1], origin)
     for timeframe, times in rest.covered.items():
         if timeframe in state.tables:
             state.covered[timeframe] = Covered(*times)

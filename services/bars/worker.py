@@ -180,9 +180,9 @@ class BarsWorker:
         if in_force[:2] != self._in_force[:2]:  # another truth: its limits and timeframes hold for all
             self._followed.clear()
             self._unknown_sessions.clear()
-            bars, quotes = in_force[1]
-            self._bus = self._me.bus(bars.bus)
-            self._reader.open(self._bus, (bars.key, quotes.key))
+            inputs = in_force[1]
+            self._bus = self._me.bus(inputs[0].bus)
+            self._reader.open(self._bus, [each.key for each in inputs])
             self._store = BarsStore(self._bus, list_outputs(self._me.section), self._me.waiting)
         self._failed.clear()
         for symbol in self._followed.keys() - set(mine):

@@ -28,6 +28,7 @@ from services.market.fields import (
 from services.market.records import (
     TIMEFRAME_SEC,
     ActionKind,
+    Adjustment,
     AssetClass,
     Bar,
     CorporateAction,
@@ -42,7 +43,8 @@ MAX_RANK_DIGITS: Final = 2
 R = TypeVar("R", Bar, Quote, Observation, CorporateAction)
 
 _ORIGINS: Final = 1024  # the last answers of a market's sources
-_ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at", b"rank")
+_ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at", b"rank", b"adjustment")
+_ADJUSTMENTS: Final[Mapping[str, Adjustment]] = {str(each): each for each in Adjustment}
 _ASSETS: Final[Mapping[str, AssetClass]] = {str(each): each for each in AssetClass}
 _ACTION_KINDS: Final[Mapping[str, ActionKind]] = {str(each): each for each in ActionKind}
 _MASSIVE: Final = frozenset({"ws", "rest", "replay"})  # what massive calls its ways
@@ -100,6 +102,8 @@ def encode_provenance(provenance: Provenance) -> tuple[tuple[str, str], ...]:
         fields["played_at"] = format(provenance.played_at, ".3f")
     if provenance.rank:
         fields["rank"] = str(provenance.rank)
+    if provenance.adjustment is not Adjustment.RAW:
+        fields["adjustment"] = str(provenance.adjustment)
     return tuple(fields.items())
 
 
@@ -186,6 +190,7 @@ def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
     rank = fields.get(b"rank", b"0")
     if not rank.isdigit() or len(rank) > MAX_RANK_DIGITS:
         raise EntryError("rank: no place in a cascade")
+    adjustment = read_adjustment(fields)
     return Provenance(
         source or "unknown",
         read_seconds(fields, b"asked_at"),
@@ -193,7 +198,16 @@ def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
         is_replay=is_replay or source == "replay",
         played_at=read_number(fields, b"played_at") or 0.0,
         rank=int(rank),
+        adjustment=adjustment,
     )
+
+
+def read_adjustment(fields: Fields) -> Adjustment:
+    """Return for which actions the bar of an entry is adjusted: for none unless it says so."""
+    adjustment = _ADJUSTMENTS.get(read_text(fields, b"adjustment", Adjustment.RAW))
+    if adjustment is None:
+        raise EntryError("adjustment: unknown")
+    return adjustment
 
 
 def _read_trades(fields: Fields) -> int | None:

@@ -148,14 +148,19 @@ def name_period(label: date, timeframe: Timeframe) -> date:
     return label - timedelta(label.weekday()) if timeframe == "1w" else label.replace(day=1)
 
 
-def list_period_dates(label: date, timeframe: Timeframe) -> tuple[list[date], list[date]]:
-    """Return the dates of the week or month of a date, in order and from the last one back."""
+def end_period(label: date, timeframe: Timeframe) -> date:
+    """Return the last date of the calendar week (Sunday) or month that a date is in."""
     first = name_period(label, timeframe)
-    last = (
+    return (
         first + timedelta(6)
         if timeframe == "1w"
         else name_period(first + timedelta(31), "1mo") - timedelta(1)
     )
+
+
+def list_period_dates(label: date, timeframe: Timeframe) -> tuple[list[date], list[date]]:
+    """Return the dates of the week or month of a date, in order and from the last one back."""
+    first, last = name_period(label, timeframe), end_period(label, timeframe)
     dates = [first + timedelta(number) for number in range((last - first).days + 1)]
     return dates, dates[::-1]
 

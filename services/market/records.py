@@ -173,6 +173,8 @@ class Provenance:
         is_replay: whether the record was played from a recording, and is not of today.
         played_at: when it was played by the recording's clock, in epoch seconds.
         rank: the place of the source in its cascade, 0 for the first one.
+        adjustment: of a bar, for which actions its source has adjusted it: for those from the day after the
+            bar's up to the day of `as_of`.
     """
 
     source: str
@@ -181,6 +183,7 @@ class Provenance:
     is_replay: bool = False
     played_at: float = 0.0
     rank: int = 0
+    adjustment: Adjustment = Adjustment.RAW
 
     @property
     def as_of(self) -> float:

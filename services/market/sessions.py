@@ -136,6 +136,11 @@ class Session(ABC):
     def previous_day(self, at_ms: int) -> TradingDay:
         """Return the last trading day that closed at this time or before it."""
 
+    def find_local_date(self, at_ms: int) -> date:
+        """Return the date of a time where the market is; in UTC for one that trades everywhere."""
+        zone = self.zones[1] if len(self.zones) > 1 else UTC
+        return (_EPOCH + timedelta(milliseconds=at_ms)).astimezone(zone).date()
+
     def is_open(self, at: datetime) -> bool:
         return self.find_day(_read_ms(at)) is not None
 

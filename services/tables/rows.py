@@ -29,8 +29,9 @@ from services.market.fields import (
     read_symbol,
     read_text,
     read_time,
+    require_day,
 )
-from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance, Record, RecordKind
+from services.market.records import TIMEFRAME_SEC, Adjustment, AssetClass, Bar, Provenance, Record, RecordKind
 
 MAX_VALUES: Final = 300
 """The most indicators or features of one entry."""
@@ -137,6 +138,8 @@ class BarRow(NamedTuple):
     minutes: int | None = None
     missing: int | None = None
     known_at: Time | None = None
+    adjustment: str = Adjustment.RAW
+    adjusted_to: Day | None = None
     stream_position: int = 0
 
     @property
@@ -337,6 +340,7 @@ ACTION_CELLS: Final = tuple(
 def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
     bar, asset, provenance = parse_entry(parse_bar, fields)
     check_bar(bar, asset)
+    is_raw = provenance.adjustment is Adjustment.RAW
     row = BarRow(
         *(bar.symbol, bar.timeframe, bar.start_ms, bar.open, bar.high, bar.low, bar.close),
         *(bar.volume, bar.vwap, bar.trades, read_flag(fields, b"final"), *_read_revision(fields)),
@@ -344,6 +348,8 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
         read_day(fields, bar.start_ms) if bar.timeframe == "1d" else None,
         *(read_count(fields, b"minutes", _MAX_REV), read_count(fields, b"missing", _MAX_REV)),
         _read_optional_time(fields, b"known_at", b"end"),
+        str(provenance.adjustment),
+        None if is_raw else require_day(fields, b"adjusted_to").isoformat(),
         to_stream_position(entry),
     )
     return row, SymbolRow(bar.symbol, asset, bar.start_ms, bar.start_ms, provenance.is_replay)

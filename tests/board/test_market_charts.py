@@ -57,6 +57,29 @@ def test_a_chart_follows_its_bars_and_says_what_each_is(market, new_tab: Tabs):
     expect(legend).to_contain_text(re.compile(f"^{day} .* C 243.50"))
 
 
+def test_a_chart_has_the_basis_that_is_chosen_and_marks_splits_and_dividends(market, new_tab: Tabs):
+    tab = new_tab()
+    *_, before, bar, _ = market.get("/api/v1/bars/XLK?timeframe=1d&limit=5").json()["bars"]
+    paid, day = (each["day"] or format_day(each["start"]) for each in (before, bar))
+    actions = [
+        {"ex_day": day, "kind": "split", "ratio": 10, "amount": None},
+        {"ex_day": paid, "kind": "dividend", "ratio": None, "amount": 0.5},
+        {"ex_day": "1999-01-04", "kind": "split", "ratio": 0.5, "amount": None},
+    ]
+    tab.page.route(re.compile("/api/v1/actions/"), lambda route: route.fulfill(json={"actions": actions}))
+    with tab.page.expect_request(re.compile("/api/v1/bars/XLK.*adjust=splits")):
+        page = tab.open(f"{market.url}/market/symbol/XLK?timeframe=1d")
+    drawn_bars(page)
+    expect(page.locator("#actions")).to_have_text(f"split 10:1 on {day} · dividend 0.5 on {paid}")
+    expect(page.locator("#return")).to_contain_text(re.compile("^price .* %, total return .* % since "))
+    with page.expect_request(re.compile("/api/v1/bars/XLK.*adjust=all")):
+        page.select_option("#adjust", "all")
+    expect(page.locator("#return")).to_contain_text(re.compile("^total return .* % since "))
+    with page.expect_request(re.compile("/api/v1/bars/XLK.*adjust=none")):
+        page.select_option("#adjust", "none")
+    expect(page.locator("#return")).not_to_contain_text("return")
+
+
 def find_hour_that_repeats() -> int:
     """The time in epoch milliseconds at which New York last put its clocks back."""
     zone, hour = ZoneInfo("America/New_York"), timedelta(hours=1)
@@ -167,7 +190,8 @@ def test_a_chart_that_is_refused_its_bars_asks_again(market, new_tab: Tabs):
 
         return refuse
 
-    tab.page.route(re.compile("/api/v1/bars/[^&]*&limit=500$"), refuse_first(503, "the database is away"))
+    newest = re.compile("/api/v1/bars/[^&]*&limit=500&adjust=splits$")
+    tab.page.route(newest, refuse_first(503, "the database is away"))
     tab.page.route(re.compile("/api/v1/bars/.*cursor="), refuse_first(429, "too many requests"))
     page = tab.open(f"{market.url}/market/symbol/GLD", live=False)
     state = page.locator("#chart-state")

@@ -49,6 +49,7 @@ from services.board.market.tables import FORMATS as _FORMATS
 from services.market.actions import find_day_ms
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import PERIODS, TIMEFRAMES, AssetClass
+from services.tables.adjusted_bars import Adjust
 from services.tables.rows import ACTION_CELLS, QUOTE_CELLS, Cells, ColumnType, QuoteRow
 from services.tables.tables import (
     ACTION_TABLE,
@@ -66,7 +67,9 @@ DEFAULT_TIMEFRAME: Final = "1m"
 DAILY: Final = ("1d", *PERIODS)
 """The timeframes in which a date of a request is that of a trading day."""
 PREFIX: Final = "/api/v1/bars/"
-_QUERY: Final = re.compile(rb"(?:timeframe=([0-9a-z]{1,4}))?(?:&?limit=([1-9][0-9]{0,3}))?")
+_QUERY: Final = re.compile(
+    rb"(?:timeframe=([0-9a-z]{1,4}))?(?:&?limit=([1-9][0-9]{0,3}))?(?:&?adjust=(none|splits|all))?"
+)
 
 Symbol = Annotated[str, Path(max_length=40, description="A symbol, such as SPY or EUR/USD.")]
 QUOTE_COLUMNS: Final = {name: QUOTE_TABLE.types[name] for name in QUOTE_CELLS}
@@ -226,15 +229,24 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         timeframe: Timeframe = DEFAULT_TIMEFRAME,
         *,
         fill: Annotated[bool, Query(description="1: a marked row for each missing bar.")] = False,
+        adjust: Annotated[
+            Adjust | None, Query(description="Prices as traded, or adjusted up to today; see below.")
+        ] = None,
     ) -> Response:
         """Return the newest bars of a range, the oldest first; `cursor` leads to the ones before.
 
         Without a range the newest bar may still change: `final` says so. `gaps` are intervals in which
         bars are missing, of weeks and months null; no bar is made up for them. With `fill` each missing bar
         has a row that is `filled`: the close before it as its prices, and no volume.
+
+        Without `adjust` each bar is as its source gave it: `adjustment` says whether raw, or adjusted for
+        the splits (and dividends) up to `adjusted_to`. `adjust=none` gives all as traded, `splits` adjusts
+        all for the splits up to today, `all` for dividends, too. `left_out` are the days of dividends that
+        are left out, because the close before them is not known.
         """
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
-        return send_table(request, await market.answer_chart(name, frame, params, fill=fill))
+        answer = await market.answer_chart(name, frame, params, fill=fill, adjust=adjust)
+        return send_table(request, answer)
 
     @api.get("/indicators/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_indicators(
@@ -532,11 +544,12 @@ def find_kept_chart(market: Market, request: Request) -> Response | None:
     query = _QUERY.fullmatch(request.scope["query_string"])
     if query is None or "gzip" not in request.headers.get("accept-encoding", ""):
         return None
-    frame, limit = query[1], query[2]
+    frame, limit, adjust = query.groups()
     answer = market.find_kept_chart(
         request.scope["path"].removeprefix(PREFIX),
         DEFAULT_TIMEFRAME if frame is None else frame.decode(),
         TableQuery(limit=ROWS if limit is None else int(limit)),
+        adjust=None if adjust is None else Adjust(adjust.decode()),
     )
     if answer is None:
         return None

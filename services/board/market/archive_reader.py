@@ -10,7 +10,7 @@ with the reason, and only `watch` asks the database, until it answers again, so 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -19,7 +19,16 @@ from marketswarm.agent.requests import RequestOutcome
 from marketswarm.web.cache import Cached
 from services.board.market.many_rows import list_values, select_page, select_stream
 from services.board.market.query import TableQuery, parse_quote_cursor
+from services.market.adjust import Adjuster, GivenClose
 from services.market.records import TIMEFRAME_SEC
+from services.tables.adjusted_bars import (
+    SHARE_SQL,
+    Adjust,
+    adjust_closes,
+    find_row_day,
+    make_adjusters,
+    make_basis,
+)
 from services.tables.rows import ACTION_CELLS, QUOTE_CELLS, Cells
 from services.tables.tables import (
     ACTION_TABLE,
@@ -147,14 +156,19 @@ select symbol from (
 ) as known order by symbol limit $2"""
 )
 _NEWEST: Final = """
-select symbol, (extract(epoch from start) * 1000)::bigint, {value}, source, replay
+select symbol, (extract(epoch from start) * 1000)::bigint, {value}, source, replay{basis}
 from unnest($1::text[]) as wanted(symbol)
 cross join lateral (
-  select start, {value}, source, replay from {table} where symbol = wanted.symbol {condition}
+  select start, {value}, source, replay{basis} from {table} where symbol = wanted.symbol {condition}
   order by start desc limit $2
 ) as found"""
-_NEWEST_BARS: Final = _NEWEST.format(table="bars", value="close", condition="and timeframe = $3")
-_NEWEST_OBSERVATIONS: Final = _NEWEST.format(table="observations", value="value", condition="")
+_NEWEST_BARS: Final = _NEWEST.format(
+    table="bars",
+    value="close",
+    condition="and timeframe = $3",
+    basis=", day, adjustment, adjusted_to",
+)
+_NEWEST_OBSERVATIONS: Final = _NEWEST.format(table="observations", value="value", condition="", basis="")
 
 
 _MINUTES: Final = """
@@ -347,6 +361,11 @@ class ArchiveReader:
             self._assets.keep(symbol, asset)
         return asset
 
+    async def read_adjuster(self, symbol: str) -> Adjuster:
+        """Return what adjusts the bars of a symbol, by its splits and dividends up to now and announced."""
+        rows = await self._fetch(SHARE_SQL, [symbol], None)
+        return make_adjusters(rows).get(symbol) or Adjuster(())
+
     async def read_correlations(
         self, day: date | None, symbols: Sequence[str] | None, limit: int, after: tuple[str, str] = ("", "")
     ) -> list[Cells]:
@@ -365,11 +384,38 @@ class ArchiveReader:
     async def read_newest(self, symbols: Sequence[str], timeframe: str | None, points: int) -> list[Cells]:
         """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first.
 
-        Without a timeframe, those of observations, with their value for the close.
+        The close is adjusted for splits up to today; a sixth cell is the close adjusted for dividends, too.
+        Without a timeframe, those of observations, with their value for the closes.
         """
         if timeframe is None:
-            return await self._fetch(_NEWEST_OBSERVATIONS, list(symbols), points)
-        return await self._fetch(_NEWEST_BARS, list(symbols), points, timeframe)
+            found = await self._fetch(_NEWEST_OBSERVATIONS, list(symbols), points)
+            return [(*row, row[2]) for row in found]
+        return await self._adjust_newest(
+            await self._fetch(_NEWEST_BARS, list(symbols), points, timeframe),
+            timeframe,
+            find_row_day(_now_ms(), None),
+        )
+
+    async def _adjust_newest(self, found: Sequence[Cells], timeframe: str, today: date) -> list[Cells]:
+        """Return rows of _NEWEST_BARS as `read_newest` does."""
+        by_symbol: dict[str, list[GivenClose]] = {}
+        for symbol, start, close, _source, _replay, day, *basis in found:
+            given = GivenClose(find_row_day(start, day, timeframe), close, make_basis(*basis))
+            by_symbol.setdefault(symbol, []).append(given)
+        if not by_symbol:
+            return []
+        since = min(each.day for closes in by_symbol.values() for each in closes)
+        adjusters = make_adjusters(await self._fetch(SHARE_SQL, list(by_symbol), since))
+        splits, whole = Adjust.SPLITS.make_basis(today), Adjust.ALL.make_basis(today)
+        adjusted: dict[str, Iterator[tuple[float, float]]] = {}
+        for symbol, closes in by_symbol.items():
+            both = (adjust_closes(closes, adjusters.get(symbol), basis) for basis in (splits, whole))
+            adjusted[symbol] = iter(zip(*both, strict=True))
+        rows: list[Cells] = []
+        for row in found:
+            close, total = next(adjusted[row[0]])
+            rows.append((*row[:2], close, *row[3:5], total))
+        return rows
 
     async def count_minutes(
         self, symbols: Sequence[str], opens_ms: Sequence[int], untils_ms: Sequence[int]
@@ -414,6 +460,10 @@ class ArchiveReader:
         if self._pool is None or self.problem is not None:
             raise DatabaseAwayError(self.problem or NOT_SET)
         return self._pool
+
+
+def _now_ms() -> int:
+    return round(1000 * time.time())
 
 
 def make_pool(url: str) -> "ConnectionPool | None":

@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from typing import Any, Final
 
 from services.board.market.charts import FoundChart
-from services.board.market.live import CLOSE, REPLAY, Chart
+from services.board.market.live import ADJUSTMENT, CLOSE, REPLAY, Chart
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
 from services.board.market.tables import AnswerTable
 from services.market.records import DAY_MS, PERIODS, TIMEFRAME_SEC
@@ -189,6 +189,8 @@ def fill_gaps(
             row: dict[str, Any] = dict.fromkeys(FILLED_COLUMNS)
             row |= dict.fromkeys(("open", "high", "low", "close"), before[CLOSE])
             row |= {"start": start, "replay": before[REPLAY], "day": days[start], "filled": True}
+            adjustment, adjusted_to = before[ADJUSTMENT : ADJUSTMENT + 2]
+            row |= {"adjustment": adjustment, "adjusted_to": adjusted_to}
             filled.append(tuple(row.values()))
     return filled
 

@@ -28,6 +28,7 @@ MAX_RANKS: Final = 20_000  # the most bars whose last revision of the indicators
 NEVER: Final = float("-inf")
 CLOSE: Final = BAR_CELLS.index("close")
 REPLAY: Final = BAR_CELLS.index("replay")
+ADJUSTMENT: Final = BAR_CELLS.index("adjustment")
 
 Chart = tuple[str, str]  # A symbol and a timeframe
 

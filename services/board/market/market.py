@@ -5,6 +5,8 @@ import contextlib
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from marketswarm.agent import Agent
@@ -46,12 +48,17 @@ from services.board.market.states import StoredSeries
 from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
 from services.board.market.topics import TopicKind, find_symbol
 from services.board.settings import BoardEnvironment, MarketView
-from services.tables.rows import Cells
+from services.market.adjust import Adjuster
+from services.tables.adjusted_bars import Adjust, adjust_rows, find_row_day
+from services.tables.rows import BAR_CELLS, Cells
 
 SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others
 
 MAX_ANSWERS: Final = 2000
 ANSWER_BYTES: Final = 64 * 1024 * 1024  # the most bytes of answers that are kept in memory
+ADJUSTER_SEC: Final = 60.0
+"""How long the splits and dividends of a symbol are kept in memory."""
+MAX_ADJUSTERS: Final = 1000
 PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is newer comes from the streams
 MAX_PAST: Final = 64
 CLOSES_SEC: Final = 60.0  # how long the closes of a year are kept in memory
@@ -98,6 +105,7 @@ class Market:
             CHART_SEC, MAX_ANSWERS, measure=lambda answer: answer.size, max_size=ANSWER_BYTES
         )
         self._texts = Cached[Any, RowTexts](CHART_SEC, MAX_BASES)
+        self._adjusters = Cached[str, Adjuster](ADJUSTER_SEC, MAX_ADJUSTERS)
         self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
         self.streams = StreamPlaces()
 
@@ -122,40 +130,55 @@ class Market:
         return found and f"market: {found}"
 
     async def answer_chart(
-        self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool = False
+        self,
+        symbol: str,
+        timeframe: str,
+        query: TableQuery,
+        *,
+        fill: bool = False,
+        adjust: Adjust | None = None,
     ) -> EncodedAnswer:
         """Return the bars that a query asks for, encoded; with `fill`, a row stands for each missing bar.
 
-        Raises DatabaseAwayError, QueryError, UnknownNameError.
+        With `fill`, a row stands for each missing bar. `adjust` is the basis of the prices; None leaves each
+        bar as its source gave it. Raises DatabaseAwayError, QueryError, UnknownNameError.
         """
-        known = self.find_kept_chart(symbol, timeframe, query, fill=fill)
+        known = self.find_kept_chart(symbol, timeframe, query, fill=fill, adjust=adjust)
         if known is not None:
             return known
+        chart = symbol, timeframe
         if not query.is_latest or query.limit > ROWS:
-            found = await self.charts.find_range(symbol, timeframe, query)
-            return await self._encode_chart((symbol, timeframe), found, query, fill=fill)
-        key, version = self._find_key(symbol, timeframe, query, fill=fill)
-        found = await self.charts.find_newest(symbol, timeframe, query.limit)
-        answer = await self._encode_chart((symbol, timeframe), found, query, key, fill=fill)
+            found = await self.charts.find_range(*chart, query)
+            return await self._encode_chart(chart, found, query, fill=fill, adjust=adjust)
+        key, version = self._find_key(symbol, timeframe, query, fill=fill, adjust=adjust)
+        found = await self.charts.find_newest(*chart, query.limit)
+        answer = await self._encode_chart(chart, found, query, key, fill=fill, adjust=adjust)
         if found.keep_until:
             answer = answer.pack()
-            self.answers.keep(key, answer, version, found.keep_until - time.time())
+            kept_sec = CHART_SEC if adjust is None else ADJUSTER_SEC
+            self.answers.keep(key, answer, version, min(kept_sec, found.keep_until - time.time()))
         return answer
 
     def find_kept_chart(
-        self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool = False
+        self,
+        symbol: str,
+        timeframe: str,
+        query: TableQuery,
+        *,
+        fill: bool = False,
+        adjust: Adjust | None = None,
     ) -> EncodedAnswer | None:
         """Return the answer to such a query if it is kept, and still right."""
         if not query.is_latest or query.limit > ROWS:
             return None
-        return self.answers.find_kept(*self._find_key(symbol, timeframe, query, fill=fill))
+        return self.answers.find_kept(*self._find_key(symbol, timeframe, query, fill=fill, adjust=adjust))
 
     def _find_key(
-        self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool
+        self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool, adjust: Adjust | None
     ) -> tuple[Hashable, int]:
         """Return the key of a chart's answer, and the version of its newest bars."""
         code = self.sessions.find_code(symbol, "")
-        key = symbol, timeframe, query.limit, query.format, fill, code
+        key = symbol, timeframe, query.limit, query.format, fill, adjust, code
         return key, self.live.find_version(symbol, timeframe)
 
     async def _encode_chart(
@@ -166,6 +189,7 @@ class Market:
         key: Hashable = None,
         *,
         fill: bool,
+        adjust: Adjust | None,
     ) -> EncodedAnswer:
         """Return bars encoded; with a `key`, the rows that its last answer had are not encoded again."""
         if not found.rows and not found.asset:
@@ -173,12 +197,32 @@ class Market:
         named = (one.asset for one in self.states.by_symbol.get(chart[0], ()))
         found = replace(found, asset=next(filter(None, named), found.asset))
         session = await self.sessions.find(chart[0], found.asset)
+        about: dict[str, Any] = {}
+        if adjust is not None:
+            now_ms = round(1000 * time.time())
+            today = find_row_day(now_ms, None) if session is None else session.find_local_date(now_ms)
+            found, about = await self._adjust(chart, found, adjust, today)
         table = make_bars(chart, found, query, session, fill=fill)
+        table = replace(table, about={**table.about, **about})
         if key is None or query.format is not TableFormat.JSON:
             return make_answer(table, query.format)
         texts = encode_growing(table, self._texts.find_kept(key))
         self._texts.keep(key, texts)
         return EncodedAnswer(texts.body, JSON_TYPE, make_tag(texts.body), table.about.get("cursor"))
+
+    async def _adjust(
+        self, chart: tuple[str, str], found: FoundChart, adjust: Adjust, today: date
+    ) -> tuple[FoundChart, dict[str, Any]]:
+        """Return bars on a basis as of today, and what the answer says of it. Raises DatabaseAwayError.
+
+        `left_out` are the ex-days within the bars of actions that can't be applied.
+        """
+        symbol, timeframe = chart
+        adjuster = await self._adjusters.find(symbol, partial(self.archive.read_adjuster, symbol))
+        rows = adjust_rows(found.rows, BAR_CELLS, adjuster, adjust.make_basis(today), timeframe)
+        first = find_row_day(rows[0][0], None) if rows else today
+        left_out = [each.ex_day.isoformat() for each in adjuster.left_out if first < each.ex_day <= today]
+        return replace(found, rows=rows), {"adjust": adjust.value, "left_out": left_out}
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""

@@ -37,11 +37,13 @@ class TileView:
     """What a tile shows of a symbol: its last price or value at `at` (epoch milliseconds), and a sparkline.
 
     `change` is the difference to the price that it is `compared` with (`previous close`, `previous value`, or
-    `first point` of the sparkline) at `compared_at`. `source` is where the price came from, `replay` whether
-    it was played from a recording, `daily` whether it is that of a day, which begins at `at`. `serving` is
-    the source that serves the `series` now, `reason` why, or why none does; `critical` says whether the fleet
-    needs it, and `status` how it is: `fresh`, `closed`, `late` and so on, empty if it is not known. `points`
-    have a time and a value, the oldest first. `decimals` are those in which the symbol is quoted.
+    `first point` of the sparkline) at `compared_at`, adjusted for splits. `total_percent` is the same change
+    with dividends; null unless it is compared with the previous close. `source` is where the price came from,
+    `replay` whether it was played from a recording, `daily` whether it is that of a day, which begins at
+    `at`. `serving` is the source that serves the `series` now, `reason` why, or why none does; `critical`
+    says whether the fleet needs it, and `status` how it is: `fresh`, `closed`, `late` and so on, empty if it
+    is not known. `points` have a time and a value, the oldest first. `decimals` are those in which the symbol
+    is quoted.
     """
 
     symbol: str
@@ -62,6 +64,7 @@ class TileView:
     status: str = ""
     daily: bool = False
     decimals: int | None = None
+    total_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,16 @@ class KnownPrice:
 
 @dataclass(frozen=True, slots=True)
 class SeriesPast:
-    """Hold the past of a symbol: points, its newest price, its last two days, and its latest stored quote."""
+    """Hold the past of a symbol: points, its newest price, its last two days, and its latest stored quote.
+
+    Prices are adjusted for splits, those of `total` for dividends, too: these are the same days as `daily`.
+    """
 
     points: tuple[Point, ...] = ()
     newest: KnownPrice | None = None
     daily: tuple[Point, ...] = ()
     quote: QuoteRow | None = None
+    total: tuple[Point, ...] = ()
 
 
 async def _read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
@@ -135,13 +142,14 @@ def _find_spark_timeframe(one: StoredSeries) -> str | None:
 def make_past(
     sparks: Sequence[Cells], newest: Sequence[Cells], days: Sequence[Cells], quote: QuoteRow | None
 ) -> SeriesPast:
-    """Return the past of a symbol from rows of symbol, start, value, source and replay, the newest first."""
+    """Return the past of a symbol from rows as `ArchiveReader.read_newest` returns them."""
     last = max((*sparks[:1], *newest[:1]), key=lambda row: row[1], default=None)
     return SeriesPast(
         tuple((row[1], row[2]) for row in reversed(sparks)),
-        None if last is None else KnownPrice(*last[1:]),
+        None if last is None else KnownPrice(*last[1:5]),
         tuple((row[1], row[2]) for row in reversed(days)),
         quote,
+        tuple((row[1], row[5]) for row in reversed(days)),
     )
 
 
@@ -201,6 +209,7 @@ def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> 
         one.status if one.serving or one.reason else "",
         last.is_daily,
         None if price is None else decimals,
+        _find_total(past, last.price, point) if compared == "previous close" else None,
     )
 
 
@@ -208,6 +217,13 @@ def _find_decimals(past: SeriesPast, price: float | None) -> int:
     """Return in how many decimals a symbol is quoted, by its last prices."""
     known = [value for _, value in (*past.points[-PRICES:], *past.daily)]
     return find_precision(known if price is None else [*known, price])
+
+
+def _find_total(past: SeriesPast, price: float | None, compared: Point | None) -> float | None:
+    """Return the change in percent since a close, as if its dividends were put into shares."""
+    start = None if compared is None else compared[0]
+    total = next((value for at, value in past.total if at == start), None)
+    return 100 * (price - total) / abs(total) if price is not None and total else None
 
 
 def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[KnownPrice]:

@@ -36,8 +36,11 @@ class PriceCell:
 
 def make_cells(tile: TileView, now: float) -> Mapping[str, PriceCell]:
     """Return by name the parts of a tile that change when its price moves; `now` is in epoch seconds."""
-    moved = pictures.format_change(tile.change, tile.price, tile.decimals)
-    change = f"{moved} ({pictures.format_percent(tile.change_percent)})"
+    percent = pictures.format_percent(tile.change_percent)
+    total = pictures.format_percent(tile.total_percent)
+    if tile.total_percent is not None and total != percent:  # its dividend is of today
+        percent = f"{percent}, with dividend {total}"
+    change = f"{pictures.format_change(tile.change, tile.price, tile.decimals)} ({percent})"
     return {
         "price": PriceCell(pictures.format_price(tile.price, tile.decimals), "price"),
         "change": PriceCell(change, f"change {pictures.find_direction(tile.change)}"),

@@ -2,7 +2,7 @@
 // A bar that is missing stays a hole: it is a point without values, never one that is made up.
 
 import {
-  CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, createChart,
+  CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, createChart, createSeriesMarkers,
 } from "./lightweight-charts.js";
 import { takeCells } from "./market.js";
 import { followMarket } from "./market_socket.js";
@@ -10,6 +10,7 @@ import { plan } from "./page.js";
 import { formatClock, formatDate, setText } from "./times.js";
 
 const PAGE = 500;
+const LISTED_ACTIONS = 3; // the latest ones; those before are counted
 const LISTED_GAPS = 2; // the latest ones; those before are counted
 const SNAPSHOT_MS = 1000; // after so long the API is asked without a snapshot of the WebSocket
 const FIRST_RETRY_MS = 5000; // the least pause after a refusal; it doubles with each one
@@ -40,6 +41,9 @@ let refusals = 0; // since the API answered last
 let tears = 0; // how often bars may have been missed
 let retry = null; // the timer of the next question after a refusal
 let olderRetry = null;
+let adjust = "splits"; // the basis of the prices: as traded (none), for splits, for dividends too (all)
+let actions = []; // splits and dividends, the oldest first
+let marks = null; // the plugin of the library that draws them
 let lines = [];
 let firsts = new Set(); // the times of the bars that are the first ones of a day in the zone of this browser
 let stop = null;
@@ -54,6 +58,7 @@ function colour(name) {
 
 const faint = (name) => colour(name).replace("rgb(", "rgba(").replace(")", ", 0.4)");
 const path = (what, more = "") => `/api/v1/${what}/${encodeURIComponent(symbol)}?timeframe=${timeframe}&limit=${PAGE}${more}`;
+const basis = () => `&adjust=${adjust}`;
 const quoted = box.dataset.decimals ? Math.max(2, Number(box.dataset.decimals)) : null; // decimals of the symbol
 const precision = (price) => quoted ?? (Math.abs(price) >= 100 ? 2 : Math.abs(price) >= 1 ? 4 : 6);
 
@@ -128,6 +133,7 @@ function make() {
   });
   chart.timeScale().applyOptions({ tickMarkFormatter: formatTick, tickMarkMaxCharacterLength: TICK_CHARS });
   candles = chart.addSeries(CandlestickSeries, {});
+  marks = createSeriesMarkers(candles, []);
   volumes = chart.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
   chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.82, bottom: 0 } });
   chart.timeScale().subscribeVisibleLogicalRangeChange(loadOlder);
@@ -171,9 +177,66 @@ function draw() {
   candles.setData(points);
   volumes.setData(makeVolumes());
   drawLines();
+  drawMarks();
   showLegend(last);
   showGaps();
+  showReturn();
   describe();
+}
+
+// The date of the trading day of a bar.
+const dayOf = (bar) => bar.day ?? formatDay(bar.start);
+
+function describeAction({ kind, ratio, amount }) {
+  if (kind === "dividend") return `dividend ${amount.toLocaleString("en-US", { maximumSignificantDigits: 6 })}`;
+  const round = (number) => number.toLocaleString("en-US", { maximumSignificantDigits: 4 });
+  return ratio >= 1 ? `split ${round(ratio)}:1` : `split 1:${round(1 / ratio)}`;
+}
+
+// Splits and dividends stand at the first bar of their day; a day without bars has no mark.
+function drawMarks() {
+  const begins = new Map();
+  for (const bar of sorted()) if (!begins.has(dayOf(bar))) begins.set(dayOf(bar), toTime(bar.start));
+  const shown = actions.filter(({ ex_day: day }) => begins.has(day));
+  const [split, dividend] = ["--warn", "--focus"].map(colour);
+  marks.setMarkers(shown.map((action) => ({
+    time: begins.get(action.ex_day), position: "belowBar", text: describeAction(action),
+    shape: action.kind === "split" ? "square" : "circle", color: action.kind === "split" ? split : dividend,
+  })));
+  const texts = shown.slice(-LISTED_ACTIONS).reverse().map((action) => `${describeAction(action)} on ${action.ex_day}`);
+  const list = document.getElementById("actions");
+  list.hidden = !texts.length;
+  setText(list, `${texts.join(" · ")}${shown.length > LISTED_ACTIONS ? ` · ${shown.length - LISTED_ACTIONS} before that` : ""}`);
+}
+
+// What a share gained over the bars of the chart: by its price, and with its dividends put into shares on their days.
+function showReturn() {
+  const [first, last] = [sorted()[0], newest()];
+  const isKnown = first && first !== last && adjust !== "none" && first.close > 0;
+  setText(document.getElementById("return"), isKnown ? describeReturn(first, last) : "\u00a0");
+}
+
+function describeReturn(first, last) {
+  const percent = (share) => `${share < 0 ? "\u2212" : "+"}${Math.abs(100 * share).toFixed(2)} %`;
+  const change = last.close / first.close - 1;
+  const since = `since ${formatTime(toTime(first.start))}`;
+  if (adjust === "all") return `total return ${percent(change)} ${since}`;
+  const paid = actions.filter(({ kind, ex_day: day }) => kind === "dividend" && day > dayOf(first) && day <= dayOf(last));
+  const total = paid.length ? findTotal(change, paid) : change;
+  return `price ${percent(change)}, total return ${total === null ? "not known" : percent(total)} ${since}`;
+}
+
+// A dividend buys shares at the close before its day: null if it is not below that.
+function findTotal(change, paid) {
+  let shares = 1;
+  for (const { ex_day: day, amount } of paid) {
+    const before = sorted().filter((bar) => dayOf(bar) < day).at(-1);
+    const splits = actions.filter((one) => one.kind === "split" && one.ex_day >= day && one.ex_day <= dayOf(newest()));
+    const paidNow = splits.reduce((sum, { ratio }) => sum / ratio, amount); // for a share as it is today
+    if (before.close <= paidNow) return null;
+    shares /= 1 - paidNow / before.close;
+  }
+  return (1 + change) * shares - 1;
 }
 
 // What the picture shows, for those who don't see it.
@@ -261,7 +324,7 @@ async function ask(what, more) {
 async function askPage(more) {
   isLoading = true;
   const mine = visit;
-  const [found, computed] = await Promise.allSettled([ask("bars", more), ask("indicators", more)]);
+  const [found, computed] = await Promise.allSettled([ask("bars", basis() + more), ask("indicators", more)]);
   if (mine !== visit) return null;
   isLoading = false;
   const refusal = found.reason ?? computed.reason ?? null;
@@ -426,6 +489,11 @@ function take(topic, data) {
   } else {
     if (isNewer(bars.get(data.start), data)) return;
     const last = newest();
+    if (isOfOtherBasis(data)) {
+      tear();
+      repair();
+      return;
+    }
     if (last && data.start > last.start + 1000 * STEP_SEC[timeframe]) tear();
     const isWhole = takeBar(data);
     if (isLoading && !isFitted) return; // it is drawn with the past
@@ -433,6 +501,28 @@ function take(topic, data) {
     else drawOne(data);
     if (tornAt !== null && retry === null) repair();
   }
+}
+
+// A correction of a bar from before a split comes as its source gave it: the API is asked for it.
+function isOfOtherBasis(bar) {
+  const counts = ({ kind }) => kind === "split" || (kind === "dividend" && adjust === "all");
+  const today = new Date().toISOString().slice(0, 10);
+  return actions.some((one) => counts(one) && one.ex_day > dayOf(bar) && one.ex_day <= today);
+}
+
+// Without them the chart has no marks: a board without an archive knows none.
+async function loadActions() {
+  const answer = await fetch(`/api/v1/actions/${encodeURIComponent(symbol)}`, { headers: { accept: "application/json" } });
+  if (!answer.ok) return;
+  const found = (await answer.json()).actions ?? [];
+  actions = found.filter(({ kind, ratio, amount }) => (kind === "split" && ratio) || (kind === "dividend" && amount));
+  actions.sort((one, other) => one.ex_day.localeCompare(other.ex_day));
+  draw();
+}
+
+function chooseBasis(event) {
+  adjust = event.target.value;
+  load();
 }
 
 function drawOne(bar) {
@@ -458,7 +548,9 @@ function choose(event) {
 
 make();
 load();
+loadActions().catch(() => {}); // the next visit asks again
 document.querySelector(".frames").addEventListener("click", choose);
 document.getElementById("overlays").addEventListener("change", drawLines);
+document.getElementById("adjust").addEventListener("change", chooseBasis);
 addEventListener("themechange", paint);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);

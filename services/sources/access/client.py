@@ -21,7 +21,7 @@ from marketswarm.bus.circuit_breaker import PAUSED, CircuitBreaker
 from marketswarm.bus.rate_limiter import SHORTEST_BLOCK_SEC, SharedRateLimiter
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
-from services.market.records import Record, RecordKind
+from services.market.records import Adjustment, Record, RecordKind
 from services.sources.access.worker_thread import LARGE_BYTES, run_large
 from services.sources.catalog.answer import (
     NO_KEY,
@@ -151,6 +151,7 @@ class _Found:
             min_interval_sec=asked.endpoint.min_interval_sec,
             delay_sec=asked.endpoint.delay_sec,
             is_utc_days=asked.endpoint.days == "utc",
+            adjustment=asked.endpoint.adjustment or Adjustment.RAW,
             is_untimed=asked.endpoint.kind is RecordKind.QUOTES and "at" not in asked.endpoint.fields,
         )
 

@@ -7,8 +7,9 @@ answers that it has nothing older.
 
 What is known already heals, too: a source has bars late, or corrects them for days. So what may still change
 is asked for again each hour, with the newest bars where one request has all of it, and by itself where it
-has not. Of the bars that are missing then, the other sources of the cascade are asked, each once an hour. All
-times are epoch milliseconds, unless a name says otherwise.
+has not. Of the bars that are missing then, the other sources of the cascade are asked, each once an hour. A
+source that adjusts its bars gives others for its whole past after a split: then all of it is asked for anew,
+also what is too old to be corrected. All times are epoch milliseconds, unless a name says otherwise.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -18,7 +19,7 @@ from typing import Final
 
 from marketswarm.net.retry import Backoff
 from services.market.intervals import Grid
-from services.market.records import MINUTE_MS, TIMEFRAMES, RecordKind, Timeframe
+from services.market.records import MINUTE_MS, TIMEFRAMES, Adjustment, RecordKind, Timeframe
 from services.market.sessions import OutsideCalendarError, Session, TradingDay
 from services.sources.cascade.series import OVERLAP_BARS, Series, time_of
 from services.sources.cascade.state import (
@@ -32,6 +33,10 @@ from services.sources.cascade.state import (
 
 LEAST_MS: Final = 10 * MINUTE_MS
 """What is missing at least for a question: the clocks of instances differ, and a history grows old."""
+LEAST_RESTATED: Final = 5
+"""The fewest bars by which it shows that a source has adjusted its past anew."""
+RESTATED_SHARE: Final = 0.9
+"""Which share of the bars that were known has other values then: corrections touch a few, a split all."""
 PAUSE_SEC: Final = 60.0
 """The pause before the next part, and after an attempt for which limits of ours allowed no request."""
 REVISE_PAUSE_SEC: Final = 900.0
@@ -170,6 +175,24 @@ def ask_again(state: SeriesState, now: float) -> SeriesState:
         for name, each in state.attempts.items()
     }
     return replace(state, attempts=attempts)
+
+
+def is_restated(finding: SourceFinding, new: int) -> bool:
+    """Return True if a source that adjusts its bars has done so anew, as after a split.
+
+    `finding` is of an answer with known bars that may be corrected, of which `new` have other values.
+    """
+    count = len(finding.records)
+    is_adjusting = finding.answer.adjustment is not Adjustment.RAW
+    return is_adjusting and count >= LEAST_RESTATED and new >= RESTATED_SHARE * count
+
+
+def forget_older(state: SeriesState, source: str, start_ms: int) -> SeriesState:
+    """Return the state as if nothing before a start were known, so that the source is asked for it again."""
+    attempt = state.attempts[source]
+    history = HistoryAttempt(revise_at=attempt.history.revise_at)
+    attempts = {**state.attempts, source: replace(attempt, history=history)}
+    return replace(state, history_ms=start_ms, attempts=attempts)
 
 
 def conclude_older(state: SeriesState, finding: SourceFinding) -> SeriesState:

@@ -34,6 +34,8 @@ from services.sources.cascade.history import (
     find_holes,
     find_missing,
     find_revision,
+    forget_older,
+    is_restated,
     keep_holes,
 )
 from services.sources.cascade.published_actions import choose_actions
@@ -157,7 +159,28 @@ class SeriesLoader:
                 load, clock = await self._ask_cascade(series, before, terms)
             return await self._publish(claim, before, load, clock)
 
-        return await self._run_claimed(series, ask_and_publish)
+        result = await self._run_claimed(series, ask_and_publish)
+        served = choose_serving(result.findings)
+        if served is None or not served.is_revised or not is_restated(served, result.new):
+            return result
+        return replace(result, state=await self._ask_anew(series, served) or result.state)
+
+    async def _ask_anew(self, series: Series, served: SourceFinding) -> SeriesState | None:
+        """Have the whole history before what a source gave asked for again; return the state of the series.
+
+        Return None if another load of the series runs: the next revision shows nothing new, and the older
+        part stays as it is. Raise BusError.
+        """
+        start_ms = min(map(time_of, served.records))
+
+        async def store_state(claim: Claim, before: SeriesState) -> LoadResult:
+            return await self._store(
+                claim, Load(series, forget_older(before, served.source, start_ms), (), None, ())
+            )
+
+        log.warning("series.restated", series=series.id, source=served.source, bars=len(served.records))
+        result = await self._run_claimed(series, store_state)
+        return result.state if result.outcome is LoadOutcome.LOADED else None
 
     async def complete_history(self, series: Series, loaded: LoadResult) -> LoadResult | None:
         """Ask the source that served a load for a part of the history that is missing. Raise BusError.
@@ -268,6 +291,8 @@ class SeriesLoader:
                 records=result.new,
                 parts_left=finding.answer.parts_left,
             )
+        if part.is_revision and is_restated(finding, result.new):
+            await self._ask_anew(series, finding)
         return result
 
     async def publish_again(self, series: Series, span: LostSpan) -> LoadResult:

@@ -47,7 +47,14 @@ from marketswarm.keys import (
 from marketswarm.pages import split_pages
 from marketswarm.text import decode_text, parse_digits
 from services.market.entries import encode_entry
-from services.market.records import DAY_MS, CorporateAction, Provenance, RecordKind
+from services.market.records import (
+    DAY_MS,
+    Adjustment,
+    AssetClass,
+    CorporateAction,
+    Provenance,
+    RecordKind,
+)
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import encode_finding, encode_verdict, find_outcomes
 from services.sources.cascade.published_actions import ActionKey, encode_identity, parse_bucket
@@ -88,7 +95,7 @@ BUCKETS_PER_READ: Final = 100
 WRITER: Final = "sources"
 """The name of this writer of the stream of bars, which has others."""
 _IDENTITY: Final = re.compile(rb"([0-9a-f]{1,32})\|([^|;]{1,20})\|[^|;]{1,20};")
-_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank"})
+_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank", "adjustment"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,6 +435,7 @@ def encode_records(
         is_replay=served.answer.is_replay,
         played_at=served.answer.played_at,
         rank=rank,
+        adjustment=served.answer.adjustment if series.asset is AssetClass.STOCKS else Adjustment.RAW,
     )
     records = sorted([*served.records, *withdrawn], key=lambda each: (time_of(each), find_known(each)))
     for record, following in zip_longest(records, records[1:]):

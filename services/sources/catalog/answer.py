@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from services.market.records import Record
+from services.market.records import Adjustment, Record
 
 NO_KEY: Final = "no_key"
 """The reason of an answer that FAILED, since the source needs a key and there is none."""
@@ -73,6 +73,7 @@ class SourceAnswer:
         delay_sec: how long after its end a day is complete, by the source's file; None if that says nothing.
         is_untimed: whether its quotes have no time but that at which they were asked for.
         is_utc_days: whether days end at midnight of UTC, by the source's file.
+        adjustment: how its bars of stocks are adjusted, by the source's file.
     """
 
     source: str
@@ -91,6 +92,7 @@ class SourceAnswer:
     min_interval_sec: float = 0.0
     delay_sec: float | None = None
     is_utc_days: bool = False
+    adjustment: Adjustment = Adjustment.RAW
     is_untimed: bool = False
 
 

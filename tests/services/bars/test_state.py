@@ -1,6 +1,7 @@
 """What is stored of a symbol is read again whole, also what the releases before this one have stored."""
 
 from dataclasses import replace
+from datetime import date
 
 import orjson
 import pytest
@@ -13,10 +14,11 @@ from services.bars.state import (
     OpenBar,
     SymbolState,
     TickTimes,
-    read_final_days,
+    list_final_days,
+    restore_days,
     restore_state,
 )
-from services.market.records import Bar, Provenance
+from services.market.records import Adjustment, Bar, Provenance
 
 ORIGIN = Provenance("alpaca", 1_700_000_000.25, "ab" * 32, is_replay=True, played_at=1_600_000_000.5)
 STORED = (
@@ -28,7 +30,8 @@ STORED = (
     + b'",true,1600000000.5],"covered":{"5m":[0,300000,600000]}'
 )
 """The field `rest` as it has been written since the first release that had all of it, without its end."""
-SUSPECTS = b',"suspects":{"1d":[0,140000,1.0,2.0,0.5,1.5,null,1.25,7,"alpaca",0.0,"",false,0.0]}}'
+SUSPECTS = b',"suspects":{"1d":[0,140000,1.0,2.0,0.5,1.5,null,1.25,7,"alpaca",0.0,"",false,0.0]}'
+SPLITS = b',"adjusted":{"1d":"splits"},"splits":[["2024-06-10",10.0]],"applied":[]}'
 """What has come later: without it the field is still read."""
 
 
@@ -41,8 +44,11 @@ def make_state():
     suspect = Bar("SPY", "1m", 120_000, 1.0, 2.0, 0.5, 1.5, None, 1.25, 7)
     state.suspects["1m"] = SuspectBar(suspect, 130_000, ORIGIN)
     state.suspects["1d"] = SuspectBar(
-        replace(suspect, timeframe="1d", start_ms=0), 140_000, Provenance("alpaca")
+        replace(suspect, timeframe="1d", start_ms=0),
+        140_000,
+        Provenance("alpaca", adjustment=Adjustment.SPLITS),
     )
+    state.splits = ((date(2024, 6, 10), 10.0),)
     state.covered["5m"] = Covered(0, 300_000, 600_000)
     return state
 
@@ -54,10 +60,11 @@ def store(state):
 def test_the_state_is_stored_as_before_and_read_again_whole():
     state = make_state()
     stored = store(state)
-    assert stored[REST.encode()] == STORED + SUSPECTS
+    assert stored[REST.encode()] == STORED + SUSPECTS + SPLITS
     found = restore_state("SPY", stored)
     for name in ("epoch", "first_ms", "newest_ms", "is_replay", "open_bars", "ticks", "suspects", "covered"):
         assert getattr(found, name) == getattr(state, name), name
+    assert (found.splits, found.applied) == (state.splits, ())
     assert found.sources.names == ["alpaca"]
     assert found.tables["1m"][60_000].built == state.tables["1m"][60_000].built
 
@@ -66,21 +73,24 @@ def test_a_state_of_a_release_that_knew_suspects_of_minutes_alone_is_read():
     state = make_state()
     found = restore_state("SPY", store(state) | {REST.encode(): STORED + b"}"})
     assert found.suspects == {"1m": state.suspects["1m"]}
+    known = restore_state("SPY", store(state) | {REST.encode(): STORED + SUSPECTS + b"}"})
+    assert known.splits == ()
+    assert known.suspects["1d"].provenance.adjustment is Adjustment.RAW
 
 
 @pytest.mark.parametrize("damage", ["epoch", "open", "ticks", "suspect", "covered"])
 def test_a_state_that_lacks_something_or_has_another_form_is_unreadable(damage):
-    stored, rest = store(make_state()), orjson.loads(STORED + SUSPECTS)
+    stored, rest = store(make_state()), orjson.loads(STORED + SUSPECTS + SPLITS)
     others = {name: value for name, value in rest.items() if name != damage}
     for wrong in (others, {**rest, damage: "x"}, {**rest, damage: [[1]]}):
         damaged = {**stored, REST.encode(): orjson.dumps(wrong)}
         with pytest.raises(ValueError, match=r"^the state of a symbol can't be read: \w+$"):
             restore_state("SPY", damaged)
-        assert read_final_days("SPY", damaged) == []
+        assert list_final_days(restore_days("SPY", damaged)) == []
 
 
 def test_what_is_open_of_a_timeframe_that_is_unknown_is_left_out():
-    rest = orjson.loads(STORED + SUSPECTS)
+    rest = orjson.loads(STORED + SUSPECTS + SPLITS)
     rest["open"].append(["2m", *rest["open"][0][1:]])
     rest["covered"]["2m"] = [0, 0, 0]
     found = restore_state("SPY", store(make_state()) | {REST.encode(): orjson.dumps(rest)})

@@ -21,6 +21,7 @@ from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL, TRADED_SI
 from services.market.records import (
     TIMEFRAME_SEC,
     ActionKind,
+    Adjustment,
     AssetClass,
     Bar,
     CorporateAction,
@@ -295,3 +296,14 @@ def test_an_action_that_was_withdrawn_has_no_value():
     for fields in (SPLIT, {**SPLIT, b"ratio": b"nonsense"}):
         withdrawn = parse_action({**fields, b"withdrawn": b"1"})
         assert withdrawn == CorporateAction("AAPL", ActionKind.SPLIT, date(2020, 8, 31))
+
+
+@pytest.mark.parametrize("adjustment", list(Adjustment))
+def test_how_a_bar_is_adjusted_is_in_its_entry_and_raw_needs_no_word(adjustment):
+    bar = Bar("NVDA", "1d", 0, 1.0, 1.0, 1.0, 1.0)
+    fields = encode_entry(bar, AssetClass.STOCKS, Provenance("yahoo", 5.0, adjustment=adjustment))
+    assert fields.get("adjustment") == (None if adjustment is Adjustment.RAW else adjustment.value)
+    raw = {name.encode(): value.encode() for name, value in fields.items()}
+    assert parse_provenance(raw).adjustment is adjustment
+    with pytest.raises(EntryError, match="adjustment: unknown"):
+        parse_provenance(raw | {b"adjustment": b"some"})

@@ -62,7 +62,7 @@ def test_a_bar_keeps_every_number_its_revision_and_where_it_came_from():
     row, symbol = make_bar_row(ENTRY, bar_fields())
     assert row[:12] == ("SPY", "5m", START_MS, 10.0, 12.5, 9.0, 11.0, 5.0, None, 3, True, 2)
     assert row[12:17] == (9, "yahoo", START_MS + 125, "ab" * 32, False)
-    assert row[17:] == (*(None,) * 3, START_MS + 300_000, to_stream_position(ENTRY))
+    assert row[17:] == (*(None,) * 3, START_MS + 300_000, "raw", None, to_stream_position(ENTRY))
     assert dict(zip(BAR_CELLS, row.cells, strict=True)).items() <= row._asdict().items()
     assert symbol == SymbolRow("SPY", "stocks", START_MS, START_MS, False)
 
@@ -73,6 +73,18 @@ def test_a_built_bar_keeps_of_how_many_minutes_it_is_and_how_many_are_missing():
     for wrong in ("-1", "1.5", "x", "9" * 20):
         with pytest.raises(EntryError, match="missing: no whole number"):
             make_bar_row(ENTRY, bar_fields(missing=wrong))
+
+
+def test_an_adjusted_bar_says_for_what_and_up_to_which_day():
+    row, _ = make_bar_row(ENTRY, bar_fields(adjustment="splits", adjusted_to="2026-10-26"))
+    assert (row.adjustment, row.adjusted_to) == ("splits", "2026-10-26")
+    raw_row, _ = make_bar_row(ENTRY, bar_fields(adjusted_to="2026-10-26"))
+    assert (raw_row.adjustment, raw_row.adjusted_to) == ("raw", None)
+    for wrong in (None, "2026-13-01", "x"):
+        with pytest.raises(EntryError, match="adjusted_to"):
+            make_bar_row(ENTRY, bar_fields(adjustment="all", adjusted_to=wrong))
+    with pytest.raises(EntryError, match="adjustment"):
+        make_bar_row(ENTRY, bar_fields(adjustment="some", adjusted_to="2026-10-26"))
 
 
 def test_a_minute_of_massive_that_names_neither_timeframe_nor_class_is_one_of_a_stock():

@@ -9,6 +9,7 @@ import pytest
 
 from marketswarm.bus.stream_loss import LostSpan
 from marketswarm.keys import MARKET_BARS, source_account_key
+from services.market.records import Adjustment, AssetClass, Bar
 from services.market.sessions import get_session
 from services.sources.cascade.history import (
     REVISE_PAUSE_SEC,
@@ -16,6 +17,7 @@ from services.sources.cascade.history import (
     conclude_revision,
     find_holes,
     find_revision,
+    is_restated,
 )
 from services.sources.cascade.loader import PUBLISHED_LATE_MS, LoadOutcome
 from services.sources.cascade.state import (
@@ -322,3 +324,69 @@ def test_a_stream_does_not_keep_its_source_from_being_asked_for_corrections(revi
     state = replace(STATE, attempts={"coinbase": attempt}, loaded_at=99.0)
     assert needs_refresh(state, 100.0, 3300) is is_refreshed
     assert not needs_refresh(replace(state, not_before=101.0), 100.0, 3300)
+
+
+class SplitVendor:
+    """A source that adjusts its bars: once `ratio` is not 1, for its whole past."""
+
+    ratio = 1
+
+    def __call__(self, request):
+        rows = orjson.loads(answer_range_as_coinbase(request).body)
+        rows = [[at, *(price / self.ratio for price in prices), volume] for at, *prices, volume in rows]
+        return Answer(200, {}, orjson.dumps(rows))
+
+
+def adjust_all(market, adjustment):
+    """Let the file of Coinbase say that its bars are adjusted, and let one answer have all of them."""
+    source = shipped_catalog()["coinbase"]
+    changes = {"limit": 2000, "adjustment": adjustment}
+    serves = {name: each.model_copy(update=changes) for name, each in source.serves.items()}
+    market.catalog = {**shipped_catalog(), "coinbase": source.model_copy(update={"serves": serves})}
+
+
+@pytest.mark.parametrize("adjustment", [Adjustment.SPLITS, Adjustment.RAW])
+async def test_a_source_that_has_adjusted_its_past_anew_is_asked_for_all_of_it(market, adjustment):
+    market["coinbase"].choose = vendor = SplitVendor()
+    adjust_all(market, adjustment)
+    share = replace(COIN, asset=AssetClass.STOCKS, history_days=40)
+    shares = market.catalog["coinbase"].model_copy(
+        update={
+            "serves": {
+                name: each.model_copy(update={"assets": (AssetClass.CRYPTO, AssetClass.STOCKS)})
+                for name, each in market.catalog["coinbase"].serves.items()
+            }
+        }
+    )
+    market.catalog = {**market.catalog, "coinbase": shares}
+    await market.load(share)
+    before = await read_closes(market)
+    assert len(before) > 900
+    vendor.ratio = 10
+    for _ in range(3):  # what may be corrected, then what is older, then nothing
+        await market.bus.client.delete(source_account_key("coinbase"))
+        market.ahead_sec += REVISE_EVERY_SEC
+        await market.load(share)
+    after = await read_closes(market)
+    old = [at for at in before if after[at] == before[at]]
+    assert (not old) if adjustment is Adjustment.SPLITS else old
+    entries = await market.bus.client.xrange(MARKET_BARS)
+    wanted = {b"splits"} if adjustment is Adjustment.SPLITS else {None}
+    assert {fields.get(b"adjustment") for _, fields in entries} == wanted
+
+
+@pytest.mark.parametrize(
+    ("bars", "new", "adjustment", "is_anew"),
+    [
+        (100, 100, Adjustment.SPLITS, True),
+        (100, 90, Adjustment.ALL, True),
+        (100, 89, Adjustment.SPLITS, False),  # many corrections
+        (4, 4, Adjustment.SPLITS, False),
+        (100, 100, Adjustment.RAW, False),
+    ],
+)
+def test_a_past_counts_as_adjusted_anew_if_nearly_all_of_it_is_other(bars, new, adjustment, is_anew):
+    records = tuple(Bar("NVDA", "1d", n, 1.0, 1.0, 1.0, 1.0) for n in range(bars))
+    answer = SourceAnswer("yahoo", AnswerStatus.OK, adjustment=adjustment)
+    finding = SourceFinding("yahoo", SourceVerdict.FRESH, records=records, answer=answer)
+    assert is_restated(finding, new) is is_anew
