@@ -13,21 +13,16 @@ Where the basis of a bar is the wanted one, its numbers stay the same to the las
 DIGITS digits, which prices don't have: a tenth of 1197.70 is 119.77, and ten times that is 1197.70 again.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import accumulate
-from math import isfinite
+from math import ceil, isfinite, log10
 from operator import mul
-from typing import Any, Final, NamedTuple
-
-import numpy as np
+from typing import Final, NamedTuple
 
 from services.market.records import ActionKind, Adjustment, Bar, CorporateAction
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
-Ordinals = np.ndarray[Any, np.dtype[np.int64]]
 
 DIGITS: Final = 12
 CLOSE_DAYS: Final = 14
@@ -41,6 +36,8 @@ class PriceBasis(NamedTuple):
     day: date = date.min
 
 
+_SPLITS: Final = frozenset({Adjustment.SPLITS, Adjustment.ALL})
+_DIVIDENDS: Final = frozenset({Adjustment.ALL})
 AS_TRADED: Final = PriceBasis()
 """The basis of raw prices, whenever they were given."""
 
@@ -55,7 +52,7 @@ class GivenClose(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """Hold what puts bars on another basis, a number for each of them.
+    """Hold what puts a bar on another basis.
 
     Attributes:
         multiplier: the shares that one new share stands for, at least 1.
@@ -63,15 +60,15 @@ class Factors:
         kept: the share of the price that dividends leave; above 1 where they are taken back.
     """
 
-    multiplier: Array
-    divisor: Array
-    kept: Array
+    multiplier: float = 1.0
+    divisor: float = 1.0
+    kept: float = 1.0
 
-    def adjust_prices(self, prices: Array) -> Array:
-        return _round_changed(prices, prices * self.multiplier / self.divisor * self.kept)
+    def adjust_price(self, price: float) -> float:
+        return _round_changed(price, price * self.multiplier / self.divisor * self.kept)
 
-    def adjust_volumes(self, volumes: Array) -> Array:
-        return _round_changed(volumes, volumes * self.divisor / self.multiplier)
+    def adjust_volume(self, volume: float) -> float:
+        return _round_changed(volume, volume * self.divisor / self.multiplier)
 
 
 class _Steps:
@@ -79,17 +76,16 @@ class _Steps:
 
     def __init__(self, factors: Mapping[date, float]) -> None:
         days = sorted(factors)
-        self._days: Ordinals = np.array([day.toordinal() for day in days], dtype=np.int64)
-        self._products: Array = np.array(list(accumulate((factors[day] for day in days), mul, initial=1.0)))
+        self._days = [day.toordinal() for day in days]
+        self._products = list(accumulate((factors[day] for day in days), mul, initial=1.0))
 
     @property
     def is_empty(self) -> bool:
         return not len(self._days)
 
-    def find_products(self, days: Ordinals) -> Array:
-        """Return for each day the product of the factors whose ex-day is that day or earlier."""
-        found: Array = self._products[np.searchsorted(self._days, days, side="right")]
-        return found
+    def find_product(self, day: date) -> float:
+        """Return the product of the factors whose ex-day is this day or earlier."""
+        return self._products[bisect_right(self._days, day.toordinal())]
 
 
 class Adjuster:
@@ -128,47 +124,44 @@ class Adjuster:
         """True if there is no action that changes a price."""
         return self._splits.is_empty and self._dividends.is_empty
 
-    def find_factors(self, days: Sequence[date], given: Sequence[PriceBasis], wanted: PriceBasis) -> Factors:
-        """Return what puts bars of trading `days`, each given on its own basis, on the `wanted` basis."""
-        own: Ordinals = np.array([day.toordinal() for day in days], dtype=np.int64)
-        upto: Ordinals = np.array([basis.day.toordinal() for basis in given], dtype=np.int64)
-        is_split = np.array([basis.adjustment is not Adjustment.RAW for basis in given], dtype=bool)
-        is_all = np.array([basis.adjustment is Adjustment.ALL for basis in given], dtype=bool)
-        given_upto = np.maximum(own, upto)
-        wanted_upto = np.maximum(own, wanted.day.toordinal())
-        before = self._splits.find_products(np.where(is_split, given_upto, own))
-        after = self._splits.find_products(own if wanted.adjustment is Adjustment.RAW else wanted_upto)
-        kept_before = self._dividends.find_products(np.where(is_all, given_upto, own))
-        kept_after = self._dividends.find_products(
-            wanted_upto if wanted.adjustment is Adjustment.ALL else own
+    def find_factors(self, day: date, given: PriceBasis, wanted: PriceBasis) -> Factors:
+        """Return what puts a bar of a trading day, given on one basis, on the `wanted` basis."""
+        before, after = (
+            self._splits.find_product(_find_upto(day, each, _SPLITS)) for each in (given, wanted)
         )
-        return Factors(
-            np.maximum(before / after, 1.0), np.maximum(after / before, 1.0), kept_after / kept_before
+        kept_before, kept_after = (
+            self._dividends.find_product(_find_upto(day, each, _DIVIDENDS)) for each in (given, wanted)
         )
+        return Factors(max(before / after, 1.0), max(after / before, 1.0), kept_after / kept_before)
 
     def adjust_bars(
         self, bars: Sequence[Bar], days: Sequence[date], given: Sequence[PriceBasis], wanted: PriceBasis
     ) -> list[Bar]:
         """Return bars on the `wanted` basis: prices, vwap and volume; the number of trades stays."""
-        if self.is_empty or not bars:
+        if self.is_empty:
             return list(bars)
-        factors = self.find_factors(days, given, wanted)
-        prices = [[bar.open, bar.high, bar.low, bar.close, _to_nan(bar.vwap)] for bar in bars]
-        columns = [factors.adjust_prices(column) for column in np.array(prices, dtype=np.float64).T]
-        volumes = factors.adjust_volumes(np.array([_to_nan(bar.volume) for bar in bars]))
-        rows = zip(*(column.tolist() for column in (*columns, volumes)), strict=True)
         return [
-            replace(
-                bar,
-                open=row[0],
-                high=row[1],
-                low=row[2],
-                close=row[3],
-                vwap=None if bar.vwap is None else row[4],
-                volume=None if bar.volume is None else row[5],
-            )
-            for bar, row in zip(bars, rows, strict=True)
+            _adjust_bar(bar, self.find_factors(day, basis, wanted))
+            for bar, day, basis in zip(bars, days, given, strict=True)
         ]
+
+
+def _adjust_bar(bar: Bar, factors: Factors) -> Bar:
+    price = factors.adjust_price
+    return replace(
+        bar,
+        open=price(bar.open),
+        high=price(bar.high),
+        low=price(bar.low),
+        close=price(bar.close),
+        vwap=None if bar.vwap is None else price(bar.vwap),
+        volume=None if bar.volume is None else factors.adjust_volume(bar.volume),
+    )
+
+
+def _find_upto(day: date, basis: PriceBasis, counted: frozenset[Adjustment]) -> date:
+    """Return up to which day the actions of one kind are in a bar of this basis."""
+    return max(day, basis.day) if basis.adjustment in counted else day
 
 
 def _find_kept(
@@ -187,9 +180,7 @@ def _find_kept(
         amount, (day, close, basis) = amounts[ex_day], closes[place]
         contained = basis.day if basis.adjustment is Adjustment.ALL else date.min
         if basis.adjustment is not Adjustment.RAW:
-            first, last = splits.find_products(
-                np.array([day.toordinal(), max(day, basis.day).toordinal()], dtype=np.int64)
-            ).tolist()
+            first, last = splits.find_product(day), splits.find_product(max(day, basis.day))
             close = close * last / first
         for later, share in kept.items():
             if later <= contained:
@@ -209,13 +200,8 @@ def _read_positive(number: float | None) -> float | None:
     return number if number is not None and isfinite(number) and number > 0 else None
 
 
-def _round_changed(before: Array, after: Array) -> Array:
-    """Return `after`, rounded to DIGITS digits where it differs from `before`."""
-    size = np.abs(after)
-    digits = DIGITS - np.ceil(np.log10(np.where(size > 0, size, 1.0)))  # NaN stays NaN
-    scale = 10.0 ** np.clip(digits, -DIGITS, 22)  # powers of ten that a float holds exactly
-    return np.where(after == before, before, np.round(after * scale) / scale)
-
-
-def _to_nan(number: float | None) -> float:
-    return float("nan") if number is None else number
+def _round_changed(before: float, after: float) -> float:
+    """Return `after`, rounded to DIGITS digits unless it is `before`."""
+    if after == before or not after or not isfinite(after):
+        return after
+    return round(after, DIGITS - ceil(log10(abs(after))))

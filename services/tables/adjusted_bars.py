@@ -9,8 +9,6 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-import numpy as np
-
 from services.market.adjust import AS_TRADED, Adjuster, GivenClose, PriceBasis
 from services.market.intervals import end_period
 from services.market.records import PERIODS, ActionKind, Adjustment, CorporateAction
@@ -92,8 +90,7 @@ def adjust_closes(closes: Sequence[GivenClose], adjuster: Adjuster | None, wante
     prices = [each.close for each in closes]
     if adjuster is None or adjuster.is_empty or not prices:
         return prices
-    factors = adjuster.find_factors([each.day for each in closes], [each.basis for each in closes], wanted)
-    return factors.adjust_prices(np.array(prices, dtype=np.float64)).tolist()  # type: ignore[no-any-return]
+    return [adjuster.find_factors(each.day, each.basis, wanted).adjust_price(each.close) for each in closes]
 
 
 def adjust_rows(
@@ -114,19 +111,15 @@ def adjust_rows(
     )
     own = places.get("timeframe")
     changed = [list(row) for row in rows]
-    if adjuster is not None and not adjuster.is_empty and rows:
-        factors = adjuster.find_factors(
-            [find_row_day(row[start], row[day], timeframe if own is None else row[own]) for row in rows],
-            [make_basis(row[adjustment], row[adjusted_to]) for row in rows],
-            wanted,
-        )
-        for name in (*_PRICES, "volume"):
-            place = places[name]
-            known = [np.nan if row[place] is None else row[place] for row in rows]
-            column = np.array(known, dtype=np.float64)
-            adjust = factors.adjust_volumes if name == "volume" else factors.adjust_prices
-            for row, number in zip(changed, adjust(column).tolist(), strict=True):
-                row[place] = None if row[place] is None else number
+    if adjuster is not None and not adjuster.is_empty:
+        for row in changed:
+            basis = make_basis(row[adjustment], row[adjusted_to])
+            day_of = find_row_day(row[start], row[day], timeframe if own is None else row[own])
+            factors = adjuster.find_factors(day_of, basis, wanted)
+            for name in (*_PRICES, "volume"):
+                if (number := row[places[name]]) is not None:
+                    adjust = factors.adjust_volume if name == "volume" else factors.adjust_price
+                    row[places[name]] = adjust(number)
     upto: Any = None if wanted.adjustment is Adjustment.RAW else wanted.day
     if upto is not None and changed and isinstance(changed[0][start], int):
         upto = upto.isoformat()

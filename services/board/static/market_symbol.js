@@ -321,7 +321,7 @@ async function ask(what, more) {
 
 // Ask for a page of bars and of their indicators: what of them came, and why the rest did not. Returns null if another
 // timeframe is shown by then.
-async function askPage(more) {
+async function askPage(more = "") {
   isLoading = true;
   const mine = visit;
   const [found, computed] = await Promise.allSettled([ask("bars", basis() + more), ask("indicators", more)]);
