@@ -287,9 +287,9 @@ def _restore_past(state: SymbolState, raw: bytes) -> None:
         return
     stored = _PAST.validate_json(raw)
     state.past_from_ms = stored.since
-    for *numbers, source, seen_ms, is_replay in stored.days:
-        bar = Bar(state.symbol, "1d", *numbers)
-        state.past_days.append(HeldBar(bar, 1, source, seen_ms, is_complete=True, is_replay=is_replay))
+    for row in stored.days:
+        bar = Bar(state.symbol, "1d", *row[:8])
+        state.past_days.append(HeldBar(bar, 1, row[8], row[9], is_complete=True, is_replay=row[10]))
 
 
 def _restore_tables(state: SymbolState, fields: Fields) -> None:
