@@ -383,9 +383,10 @@ class SourcesSettings(ServiceConfig):
         return self
 
     def find_warnings(self) -> Iterator[tuple[Place, str]]:
-        """Yield warnings: a very long stream, a source that does not serve a symbol, an unknown session."""
+        """Yield warnings: a very long stream, a source that does not serve a symbol, volumes of two kinds."""
         yield from self._find_long_streams()
         yield from self._find_unserved()
+        yield from self._find_mixed_volumes()
         yield from self._find_unknown_sessions()
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
@@ -439,6 +440,22 @@ class SourcesSettings(ServiceConfig):
                 )
                 yield ("settings", "keep", kind.value), why
 
+    def _find_mixed_volumes(self) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for a cascade of bars in which one source counts the trades of another market."""
+        from services.sources.catalog.files import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
+
+        catalog = shipped_catalog()
+        for number, entry in enumerate(self.endpoints):
+            kinds: dict[str, str] = {}
+            for name in entry.sources if entry.kind is RecordKind.BARS else ():
+                asked = entry.kind, entry.asset, entry.all_symbols[0], entry.timeframe
+                source = catalog.get(name)
+                if source and (endpoint := next(source.find_endpoints(*asked), None)) is not None:
+                    kinds[name] = str(endpoint.find_volume(entry.asset))
+            if len(set(kinds.values())) > 1:
+                why = f"volumes of two kinds, which make no sum: {_format_volumes(kinds)}"
+                yield ("endpoints", number, "from"), why
+
     def _find_unserved(self) -> Iterator[tuple[Place, str]]:
         from services.sources.catalog.files import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
 
@@ -453,6 +470,10 @@ class SourcesSettings(ServiceConfig):
                 if next(source.find_endpoints(entry.kind, entry.asset, symbol, timeframe), None) is None:
                     what = f"{entry.kind} of {entry.asset}{timeframe and f' in {timeframe}'}"
                     yield ("endpoints", number, "from", at), f"{name} does not serve {symbol}: {what}"
+
+
+def _format_volumes(named: Mapping[str, str]) -> str:
+    return ", ".join(f"{source} {kind}" for source, kind in named.items())
 
 
 def _list_taken_symbols(bars: Service) -> list[str]:
