@@ -314,8 +314,8 @@ def _restore_past(state: SymbolState, raw: bytes) -> None:
         return
     stored = _PAST.validate_json(raw)
     state.past_from_ms = stored.since
-    for *numbers, source, seen_ms, is_replay, adjustment in stored.days:
-        bar = Bar(state.symbol, "1d", *numbers)  # type: ignore[arg-type]  # checked by its type above
+    for row in stored.days:
+        bar, (source, seen_ms, is_replay, adjustment) = Bar(state.symbol, "1d", *row[:8]), row[8:]
         state.past_days.append(
             HeldBar(bar, 1, source, seen_ms, is_complete=True, is_replay=is_replay, adjustment=adjustment)
         )

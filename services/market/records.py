@@ -53,6 +53,17 @@ class AssetClass(StrEnum):
     VOLATILITY = "volatility"
 
 
+class VolumeKind(StrEnum):
+    """Say whose trades the volume of a bar counts."""
+
+    VENUE = "venue"
+    """Those of one exchange."""
+    CONSOLIDATED = "consolidated"
+    """Those of all exchanges, or of many."""
+    NONE = "none"
+    """No trades: there is no volume, or one that counts changes of a quote, as of currencies."""
+
+
 Timeframe = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w", "1mo"]
 SOURCE_TIMEFRAMES: Final[tuple[Timeframe, ...]] = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 """The timeframes that are built of minutes, from the shortest to the longest; sources are asked for these."""

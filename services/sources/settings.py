@@ -481,6 +481,7 @@ class SourcesSettings(ServiceConfig):
         yield from self._find_long_streams()
         yield from self._find_unserved()
         yield from self._find_mixed_prices()
+        yield from self._find_mixed_volumes()
         yield from self._find_unknown_sessions()
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
@@ -553,6 +554,22 @@ class SourcesSettings(ServiceConfig):
                     yield ("endpoints", number, "from"), why
                     break
 
+    def _find_mixed_volumes(self) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for a cascade of bars in which one source counts the trades of another market."""
+        from services.sources.catalog.files import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
+
+        catalog = shipped_catalog()
+        for number, entry in enumerate(self.endpoints):
+            kinds: dict[str, str] = {}
+            for name in entry.sources if entry.kind is RecordKind.BARS else ():
+                asked = entry.kind, entry.asset, entry.all_symbols[0], entry.timeframe
+                source = catalog.get(name)
+                if source and (endpoint := next(source.find_endpoints(*asked), None)) is not None:
+                    kinds[name] = str(endpoint.find_volume(entry.asset))
+            if len(set(kinds.values())) > 1:
+                why = f"volumes of two kinds, which make no sum: {_format_volumes(kinds)}"
+                yield ("endpoints", number, "from"), why
+
     def _find_unserved(self) -> Iterator[tuple[Place, str]]:
         from services.sources.catalog.files import load_catalog  # noqa: PLC0415 - for checks of a truth alone
 
@@ -592,6 +609,10 @@ def _list_adjustments(entry: SeriesEntry) -> Iterator[tuple[str, frozenset[Adjus
 
 def _describe_prices(adjustments: Iterable[Adjustment]) -> str:
     return " or ".join(_PRICES[each] for each in Adjustment if each in adjustments)
+
+
+def _format_volumes(named: Mapping[str, str]) -> str:
+    return ", ".join(f"{source} {kind}" for source, kind in named.items())
 
 
 def is_stream_of_massive(source: str, kind: RecordKind, timeframe: str, asset: AssetClass) -> bool:

@@ -17,7 +17,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from services.market.records import TIMEFRAME_SEC, Adjustment, AssetClass, RecordKind
+from services.market.records import TIMEFRAME_SEC, Adjustment, AssetClass, RecordKind, VolumeKind
 from services.sources.limits import LimitSettings
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
@@ -282,6 +282,9 @@ class Endpoint(FilePart):
     """`rows`: a list of rows. `columns`: an object, each field a list. `by_key`: an object of rows by time,
     in which `key` is the row's key and `value` the row."""
     fields: Mapping[str, FieldRule]
+    volume: VolumeKind | None = None
+    """Of bars: whose trades their volume counts. Default: `venue` of coins, else `consolidated`; of forex
+    and indices always `none`."""
     days: Literal["session", "utc"] = "session"
     """Whether its days of currencies are those of the session, from 17:00 to 17:00 in New York, or of UTC."""
     delay_sec: Annotated[float, Field(ge=0, le=86_400)] | None = None
@@ -318,6 +321,13 @@ class Endpoint(FilePart):
     @property
     def size_limit(self) -> int:
         return self.max_bytes or _USUAL_BYTES[self.kind]
+
+    def find_volume(self, asset: AssetClass) -> VolumeKind:
+        """Return whose trades the volume of its bars of a class counts."""
+        if "volume" not in self.fields or asset in (AssetClass.FOREX, AssetClass.VOLATILITY):
+            return VolumeKind.NONE
+        usual = VolumeKind.VENUE if asset is AssetClass.CRYPTO else VolumeKind.CONSOLIDATED
+        return self.volume or usual
 
     @model_validator(mode="after")
     def _fields_are_those_of_the_kind(self) -> Self:

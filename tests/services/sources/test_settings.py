@@ -166,6 +166,20 @@ def test_a_stock_whose_days_are_adjusted_and_its_minutes_are_not_is_a_warning():
     assert "in endpoints[0]: after a split bars" in warning
 
 
+def test_a_cascade_whose_sources_count_the_trades_of_other_markets_is_a_warning():
+    def warn(**entry):
+        config = require_config(SourcesSettings, "sources", section(entry))
+        return [str(each) for each in list_warnings(config, "sources")]
+
+    (found,) = warn(symbol="SPY", **{"from": ["massive", "yahoo", "alpaca"]})
+    assert found.startswith("services.sources.endpoints[0].from: volumes of two kinds, which make no sum: ")
+    assert found.endswith("massive consolidated, yahoo consolidated, alpaca venue")
+    assert warn(symbol="SPY", **{"from": ["massive", "yahoo"]}) == []
+    assert warn(symbol="BTC/USD", asset="crypto", **{"from": ["kraken", "coinbase"]}) == []
+    assert len(warn(symbol="BTC/USD", asset="crypto", **{"from": ["kraken", "yahoo"]})) == 1
+    assert warn(symbol="EUR/USD", asset="forex", **{"from": ["massive", "oanda", "yahoo"]}) == []
+
+
 def test_massive_stands_for_its_stream_for_minutes_of_stocks_alone():
     assert is_stream_of_massive("massive", RecordKind.BARS, "1m", AssetClass.STOCKS)
     assert not is_stream_of_massive("massive", RecordKind.BARS, "1d", AssetClass.STOCKS)
