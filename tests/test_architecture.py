@@ -132,6 +132,12 @@ BREACHES = [
     ("services.market.records", "from marketswarm.bus import Bus", "arrows point down"),
     ("services.market.records", "from services.bars import builder", "arrows point down"),
     ("services.market.records", "import time", "only thinks"),
+    ("services.signals.engine.engine", "import time", "only thinks"),
+    (
+        "services.signals.engine.ledger",
+        "from services.market.records import Bar",
+        "nothing of ours but itself",
+    ),
     ("services.market.records", "import asyncpg", "only thinks"),
     ("services.market.records", "from marketswarm.postgres.pool import ConnectionPool", "arrows point down"),
     ("services.market.records", "from services.tables.rows import BarRow", "arrows point down"),

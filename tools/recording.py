@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -25,7 +26,7 @@ from services.market.sessions import TradingDay, get_session
 Row = dict[str, Any]
 
 LEAN: Final = {
-    "what": "bars of stocks, forex, metals, futures and crypto",
+    "what": "bars of stocks, forex, metals, futures and crypto, dividends",
     "repository": "https://github.com/QuantConnect/Lean",
     "commit": "24863901deffa9ec7985e21ef8fbdb0258efb9e4",
     "licence": "Apache-2.0",
@@ -168,6 +169,29 @@ def read_stock_days(lean: Path) -> Iterator[Row]:
             if max(STOCKS.since, FIRST_DAYS.get(sym, date.min)) <= day <= STOCKS.to.date():
                 values = [*(tidy(int(price), STOCK_SCALE) for price in row[1:5]), int(row[5])]
                 yield make_exchange_day(sym, "stocks", day, values)
+
+
+def read_actions(lean: Path) -> Iterator[Row]:
+    """Yield the dividends and splits of stocks, each by its ex day, as the origin's factors have them.
+
+    A row of the origin has the factors of all days up to its own, and the close of that day. A dividend is
+    what its factor takes from the close, to a tenth of a cent, since the factor has seven digits.
+    """
+    for sym in DAILY_STOCKS:
+        path = lean / f"equity/usa/factor_files/{sym.lower()}.csv"
+        rows = list(csv.reader(path.read_text().splitlines())) if path.exists() else []
+        for (last, factor, split, close), (_, later, after, _) in pairwise(rows):
+            midnight = datetime.strptime(last, "%Y%m%d").replace(tzinfo=NEW_YORK)
+            ex_day = get_session("XNYS").next_day(epoch_ms(midnight + DAY)).date
+            if not STOCKS.since <= ex_day <= STOCKS.to.date():
+                continue
+            of_day: Row = {"kind": "actions", "sym": sym, "asset": "stocks", "ex_day": ex_day.isoformat()}
+            of_day["known"] = epoch_ms(datetime.combine(ex_day, time(), UTC))
+            if factor != later:
+                amount = float(close) * (1 - float(factor) / float(later))
+                yield of_day | {"action": "dividend", "amount": tidy(round(amount, 3))}
+            if split != after:
+                yield of_day | {"action": "split", "ratio": tidy(round(float(after) / float(split), 6))}
 
 
 def read_vix_days(datasets: Path) -> Iterator[Row]:
@@ -313,8 +337,10 @@ def make_header(symbols: dict[Reel, set[str]]) -> dict[str, Any]:
 
 def known_ms(row: Row) -> int:
     """Return when a row was known: a bar at its end, unless it says another time."""
+    if "known" in row:
+        return int(row["known"])
     lasts = MINUTE if row.get("timeframe") == "1m" else DAY
-    return int(row.get("known", row["start"] + round(lasts.total_seconds() * 1000)))
+    return int(row["start"] + round(lasts.total_seconds() * 1000))
 
 
 def main(lean: Path, datasets: Path, out: Path) -> int:
@@ -323,6 +349,7 @@ def main(lean: Path, datasets: Path, out: Path) -> int:
         STOCKS: [
             *read_stock_minutes(lean),
             *read_stock_days(lean),
+            *read_actions(lean),
             *read_vix_days(datasets),
             *read_gold_minutes(lean),
             *read_observations(datasets),
@@ -333,7 +360,7 @@ def main(lean: Path, datasets: Path, out: Path) -> int:
     header = make_header({reel: {row["sym"] for row in rows} for reel, rows in found.items()})
     rows = sorted(
         (row for each in found.values() for row in each),
-        key=lambda row: (known_ms(row), row["kind"], row["sym"], row["start"]),
+        key=lambda row: (known_ms(row), row["kind"], row["sym"], row.get("start", 0)),
     )
     lines = b"\n".join(orjson.dumps(each) for each in (header, *rows)) + b"\n"
     # without a time and a name in it, so that the same rows make the same file

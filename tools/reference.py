@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 from marketswarm.agent import service_config  # noqa: E402 - the product is found by the line above
 from marketswarm.cli.app import load_all_commands  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
-from services.market.records import TIMEFRAMES, AssetClass  # noqa: E402
+from services.market.records import TIMEFRAMES, Adjustment, AssetClass  # noqa: E402
 from services.sources.catalog.files import shipped_catalog  # noqa: E402
 from services.sources.catalog.source import MarketSource  # noqa: E402
 
@@ -120,7 +120,9 @@ def _find_kinds(source: MarketSource, asset: AssetClass) -> list[str]:
     for endpoint in source.serves.values():
         if asset in endpoint.assets:
             served = endpoint.timeframes.keys() - set(endpoint.without.get(asset, ()))
-            found.setdefault(endpoint.kind.value, {}).update(dict.fromkeys(served))
+            is_stock = asset is AssetClass.STOCKS
+            adjusted = _ADJUSTED.get(endpoint.adjustment or Adjustment.RAW, "") if is_stock else ""
+            found.setdefault(endpoint.kind.value + adjusted, {}).update(dict.fromkeys(served))
     return [
         f"{kind} {' '.join(each for each in TIMEFRAMES if each in of)}".strip() for kind, of in found.items()
     ]
@@ -480,9 +482,13 @@ _SOURCES_HEAD: Final = f"""\
 {_MADE_BY.format(what="the files in services/sources/catalog")}
 
 The {{count}} sources that have a file, by what they have: [sources of the market](sources.md) tells how to
-try one and how to add one. `tried` is when the real source was asked last by somebody with this file; the
-last column has the pages by which it was mapped.
+try one and how to add one. Bars of stocks are raw where nothing else is said. `tried` is when the real
+source was asked last by somebody with this file; the last column has the pages by which it was mapped.
 """
+_ADJUSTED: Final = {
+    Adjustment.SPLITS: " adjusted for splits",
+    Adjustment.ALL: " adjusted for splits and dividends",
+}
 _SOURCES_COLUMNS: Final = """\
 | source | what it is | serves | key | tried | mapped by |
 | --- | --- | --- | --- | --- | --- |"""

@@ -184,6 +184,7 @@ operator | type hstrlen hget xrevrange | R medic:state medic:incidents medic:app
 
 board operator | getrange | R probe:* {massive/massive:probes}:past:* | {massive/massive:probes}
 board operator | lrange | R {massive/massive:probes}:failures:*
+board | xrevrange | R {vexy_ai/vexy:notes}
 board operator | type hstrlen hget | R massive:roster | massive alerts
 operator | type get hget hmget hgetall | R market:sources market:series preload:status | {sources/market:bars}
 operator | hmget hset hdel del pexpire persist fcall | RW sources:breaker:* | {sources/market:bars}

@@ -51,8 +51,8 @@ DEFAULT_WRITES: Final = {
     "vexy_ai": _on(MARKET, keys.VEXY_NOTES, keys.VEXY_DEAD),
     "mesh": _on(SYSTEM, keys.MESH_TOPOLOGY, keys.MESH_EVENTS, keys.MESH_FLOW),
     "sources": (
-        *_on(MARKET, keys.MARKET_BARS, keys.MARKET_QUOTES, keys.MARKET_OBSERVATIONS, keys.MARKET_DOWNLOADS),
-        *_on(MARKET, keys.MARKET_SERIES, keys.MARKET_SOURCES, keys.PRELOAD_STATUS),
+        *_on(MARKET, keys.MARKET_BARS, keys.MARKET_QUOTES, keys.MARKET_OBSERVATIONS, keys.MARKET_ACTIONS),
+        *_on(MARKET, keys.MARKET_DOWNLOADS, keys.MARKET_SERIES, keys.MARKET_SOURCES, keys.PRELOAD_STATUS),
         *_on(SYSTEM, keys.MARKET_ALERTS),
     ),
     "bars": _on(MARKET, keys.CHECKED_BARS, keys.INDICATORS, keys.FEATURES, keys.MARKET_QUARANTINE),
@@ -64,7 +64,7 @@ _DEFAULT_READS: Final = {
     "bars": _on(MARKET, keys.MARKET_BARS, keys.MARKET_QUOTES, keys.PRELOAD_STATUS),
     "archive": (
         *_on(MARKET, keys.CHECKED_BARS, keys.INDICATORS, keys.FEATURES, keys.MARKET_QUOTES),
-        *_on(MARKET, keys.MARKET_OBSERVATIONS, keys.MARKET_DOWNLOADS),
+        *_on(MARKET, keys.MARKET_OBSERVATIONS, keys.MARKET_ACTIONS, keys.MARKET_DOWNLOADS),
         *_on(MARKET, keys.MARKET_SOURCES, keys.PRELOAD_STATUS),
         *_on(SYSTEM, *FOLLOWED),
     ),

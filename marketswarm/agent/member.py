@@ -216,14 +216,17 @@ class Agent(Generic[S]):
     def config(self, model: type[M]) -> Callable[[], M]:
         """Return a function that returns this agent's section as `model`; after reseeds, the last valid one.
 
+        What the model takes over from other sections of the truth is in it.
+
         Raise Exit, code 2, if the present section is not valid. A later section that is not valid makes the
         agent degraded.
         """
-        current = require_config(model, self.name, self.section)
+        current = require_config(model, self.name, self.section).complete(self.truth)
 
-        def follow(_truth: Truth) -> None:
+        def follow(truth: Truth) -> None:
             nonlocal current
-            current = require_config(model, self.name, self.section)
+            if self._resolved.missing is None:  # otherwise its last section stays, with what was taken over
+                current = require_config(model, self.name, self.section).complete(truth)
 
         self.on_reseed(follow)
         return lambda: current

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -88,6 +88,11 @@ class ServiceConfig(BaseModel):
     """The names or patterns (`MY_*`) of environment variables that the service reads besides those of every
     agent; None if they are not declared. `marketswarm up` passes it no others."""
 
+    @classmethod
+    def find_variables(cls, _section: Service) -> frozenset[str]:
+        """Return the variables that the service reads because of what its section says; by default none."""
+        return frozenset()
+
     def find_warnings(self) -> Iterable[tuple[Place, str]]:
         """Yield the path below this model, and the message, of each warning. By default there are none."""
         return ()
@@ -95,6 +100,10 @@ class ServiceConfig(BaseModel):
     def find_truth_warnings(self, _truth: Truth) -> Iterable[tuple[Place, str]]:
         """Yield in the same form what does not fit between this section and those of other services."""
         return ()
+
+    def complete(self, _truth: Truth) -> Self:
+        """Return this config with what it takes over from other sections of a truth; by default unchanged."""
+        return self
 
 
 def require_config(model: type[M], name: str, section: Service) -> M:

@@ -26,10 +26,12 @@ GROUPS: Final = {
     "truth": "Look at the revisions of the truth, and go back to one.",
     "notify": "See the channels of notifications, and try them out.",
     "token": "Make, list and revoke tokens for the board's API, and keys for pings.",
+    "symbol": "Change which symbols the market station loads.",
     "source": "Look at the market's sources, try them, and take them out of service.",
     "quarantine": "Look at the market's records that failed a check, and release them.",
     "medic": "See what the medic works on, and approve what it proposes.",
     "archive": "Back up, restore and export the market's archive, and see what it refused.",
+    "backtest": "Fill orders by bars of the past, and see what came of them.",
 }
 """What the commands with the same first word do, shown in the list of commands."""
 _ARGUMENTS: Final = {
@@ -71,6 +73,9 @@ _ARGUMENTS: Final = {
     "token create": "deploy --scope write --for 90d",
     "token rotate": "1f0c3a9e",
     "token revoke": "1f0c3a9e",
+    "symbol add": "ETH/USD --asset crypto",
+    "symbol disable": "ETH/USD",
+    "symbol enable": "ETH/USD",
     "source show": "kraken",
     "source try": "kraken BTC/USD",
     "source pause": "kraken --for 10m",
@@ -86,6 +91,7 @@ _ARGUMENTS: Final = {
     "archive verify": ".marketswarm/backups/archive-20261123T033000Z.dump",
     "archive export": "bars --to files --symbol SPY",
     "archive refused": "--count 10",
+    "backtest orders": "cases/bracket --json",
     "beat": "backup --every 10s",
     "join": "rediss://join@192.0.2.10:6379 --fingerprint SHA256 backup",
     "exec": "--svc backup -- ./backup.sh --full",
@@ -179,6 +185,10 @@ _TABLE: Final = {
             "Take a source out of service; the next one of each series takes over.",
         ),
         ("source resume", "sources/resume", "Put a paused source back into service."),
+        ("symbol list", "sources/list_symbols", "List the symbols that are loaded, and from where."),
+        ("symbol add", "sources/add", "Add a symbol, loaded as others of its class or from given sources."),
+        ("symbol disable", "sources/disable", "Have a symbol not loaded any more."),
+        ("symbol enable", "sources/enable", "Have a disabled symbol loaded again."),
         ("quarantine list", "bars/list_", "List the market's records that failed a check, the newest first."),
         ("quarantine show", "bars/show", "Show a record that failed a check."),
         ("quarantine release", "bars/release", "Have a record taken after all, without the checks."),
@@ -198,6 +208,11 @@ _TABLE: Final = {
             "archive refused",
             "archive/refused",
             "List the entries that the archive refused, the newest first.",
+        ),
+        (
+            "backtest orders",
+            "signals/orders",
+            "Fill orders by bars, and show the fills, what was refused and the account.",
         ),
     ),
     "Beats from scripts": (

@@ -35,7 +35,7 @@ def edit(name: Name, fields: NewFields, how: How) -> None:
     Shows what changes, asks, and seeds it. A schedule takes the place of an interval and a timeout, and the
     other way round. Ends with 1 if it was not confirmed.
     """
-    _change(name, lambda text: edit_entry(text, name, fields), how)
+    carry_out_edit(name, lambda text: edit_entry(text, name, fields), how)
 
 
 def pause(name: Name, how: How) -> None:
@@ -44,7 +44,7 @@ def pause(name: Name, how: How) -> None:
     The truth then says `monitored: false`, of a page `alert: false`. To keep messages away for a while, and
     keep monitoring it, use `silence`. Ends with 1 if it was not confirmed.
     """
-    _change(name, lambda text: pause_entry(text, name), how)
+    carry_out_edit(name, lambda text: pause_entry(text, name), how)
 
 
 def resume(name: Name, how: How) -> None:
@@ -52,7 +52,7 @@ def resume(name: Name, how: How) -> None:
 
     Ends with 1 if it was not confirmed.
     """
-    _change(name, lambda text: resume_entry(text, name), how)
+    carry_out_edit(name, lambda text: resume_entry(text, name), how)
 
 
 def remove(name: Name, how: How) -> None:
@@ -61,10 +61,10 @@ def remove(name: Name, how: How) -> None:
     Its keys for pings stay, and are valid again if a service of this name is added: `marketswarm token list`
     shows them. Ends with 1 if it was not confirmed.
     """
-    _change(name, lambda text: remove_entry(text, name), how)
+    carry_out_edit(name, lambda text: remove_entry(text, name), how)
 
 
-def _change(name: str, edit: Callable[[str], str], how: ChangeOptions) -> None:
+def carry_out_edit(name: str, edit: Callable[[str], str], how: ChangeOptions) -> None:
     """Once it is confirmed, write the truth file as `edit` returns it, seed it, and print that."""
     planned = plan_change(how.truth, edit, how.data)
     confirm_change(planned, yes=how.yes, as_json=how.as_json)

@@ -13,7 +13,7 @@ from marketswarm.agent.service_config import find_model
 from marketswarm.bus import get_url_variable
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.settings.programs import HealerSettings, NotifierSettings, SentinelSettings
-from marketswarm.truth import Truth
+from marketswarm.truth import Service, Truth
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import PREFIX, is_feed_variable
 
@@ -59,6 +59,8 @@ def make_child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str
     known = set(list_variables(CommonSettings)) | set(map(get_url_variable, buses))
     known |= set(_find_references([truth.bus_url(name) for name in buses]))
     section = truth.services.get(svc)
+    if declared is not None and section is not None:
+        declared |= _find_variables_of(svc, section)
     if section is not None and svc not in OUR_SETTINGS:  # the notifier declares its channels' variables
         known |= set(_find_references([section.endpoints, section.settings]))
     if declared is None:
@@ -84,6 +86,15 @@ def _find_declared_variables(module: str, svc: str) -> frozenset[str] | None:
     except Exception:  # noqa: BLE001 - a user's module that can't be loaded: its program will say so
         return None
     return model.variables if model is not None else None
+
+
+def _find_variables_of(svc: str, section: Service) -> frozenset[str]:
+    """Return the variables that a service's model finds by its section."""
+    try:
+        model = find_model(svc)
+        return model.find_variables(section) if model is not None else frozenset()
+    except Exception:  # noqa: BLE001 - a user's module that can't be loaded: its program will say so
+        return frozenset()
 
 
 def _matches_any(name: str, names: Collection[str]) -> bool:

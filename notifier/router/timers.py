@@ -66,8 +66,8 @@ class Timers:
 
     def flapping(self, incident: Incident, ends: Notice | None, now: float) -> Notice:
         """Return the notice that a service flaps; `ends` is the pending one that its outage has ended."""
-        ident = f"flapping.{incident.key}.{round(1000 * incident.changes[-1])}"
-        notice = self._make_notice(incident, NoticeKind.FLAPPING, ident, now)
+        # by the event, not by its time: a clock that is set back shows the same time again
+        notice = self._make_notice(incident, NoticeKind.FLAPPING, f"flapping.{incident.last_id}", now)
         if ends is not None:
             return notice.in_thread(ends.thread, ends.channels)
         if incident.told_at is None:

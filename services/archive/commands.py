@@ -24,9 +24,17 @@ from marketswarm.exit import Exit, Mistake
 from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.pool import open_connection
 from marketswarm.settings import read_settings
-from marketswarm.text import describe_url
+from marketswarm.text import describe_url, escape_text
+from marketswarm.truth import suggest_name
 from services.archive.backup import Backup, BackupError, make_backup
-from services.archive.export import SYMBOL_TABLES, ExportedFile, ExportError, export_table, read_range
+from services.archive.export import (
+    SYMBOL_TABLES,
+    ExportedFile,
+    ExportError,
+    Period,
+    export_table,
+    read_range,
+)
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.settings import ArchiveEnvironment, find_dead_letter_key, find_streams
 
@@ -99,14 +107,15 @@ def export(
     ] = None,
     since: Annotated[datetime | None, option("--from", "DAY", "The first day, in UTC.")] = None,
     until: Annotated[datetime | None, option("--until", "DAY", "The day after the last one, in UTC.")] = None,
+    by: Annotated[Period, typer.Option("--by", help="What a file has the rows of, in UTC.")] = "month",
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
-    """Write a table as Parquet files, one for each month."""
+    """Write a table as Parquet files, one for each month or each day."""
     if table not in SYMBOL_TABLES:
         raise typer.BadParameter(f"{table!r} is not one of {', '.join(SYMBOL_TABLES)}", param_hint="TABLE")
     url, _ = find_database(data)
-    files = _run(_export_all(url, table, to, (since, until), symbol or ()))
+    files = _run(_export_all(url, table, to, (since, until), symbol or (), by=by))
     if as_json:
         output.print_json([{"file": str(each.path), "rows": each.rows} for each in files])
         return
@@ -191,17 +200,34 @@ async def _read_refused(fleet: FleetView, count: int) -> list[DeadLetter]:
 
 
 async def _export_all(
-    url: str, table: str, folder: Path, days: tuple[datetime | None, datetime | None], symbols: Sequence[str]
+    url: str,
+    table: str,
+    folder: Path,
+    days: tuple[datetime | None, datetime | None],
+    symbols: Sequence[str],
+    *,
+    by: Period,
 ) -> list[ExportedFile]:
     """Export the rows from the first day on and before the second one; None sets no bound."""
     async with open_connection(url, _EXPORT_SEC) as connection:
+        await _require_known(connection, table, symbols)
         found = await read_range(connection, table)
         if found is None:
             return []
         (first, last), (since, until) = found, days
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
-        return [each async for each in export_table(connection, table, folder, (first, end), symbols)]
+        return [each async for each in export_table(connection, table, folder, (first, end), symbols, by=by)]
+
+
+async def _require_known(connection: Any, table: str, symbols: Sequence[str]) -> None:
+    """Raise Mistake for a symbol that neither the table nor the archive's list of symbols has."""
+    known = [row[0] for row in await connection.fetch("SELECT symbol FROM symbols ORDER BY symbol")]
+    has_rows = f"SELECT EXISTS (SELECT FROM {table} WHERE symbol = $1)"  # noqa: S608 - our own names
+    for symbol in symbols:
+        if symbol not in known and not await connection.fetchval(has_rows, symbol):
+            hint = suggest_name(symbol, known, "there are")
+            raise Mistake(f"the archive has no symbol {escape_text(symbol)[:60]}; {hint}")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -1,32 +1,32 @@
-"""Write tables as Parquet files, one for each month, by polars."""
+"""Write tables as Parquet files, one for each month or each day, by polars."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
 from marketswarm.postgres.transaction import transaction
 from services.archive.partitions import next_month
 from services.archive.reader import ROW_TIMES
-from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.tables.rows import find_polars_type
-from services.tables.tables import TABLES
+from services.tables.tables import TABLES, VALUE_NAMES
 
 if TYPE_CHECKING:
     import polars as pl
 
-SYMBOL_TABLES: Final = ("bars", "quotes", "observations", "indicators", "features")
+SYMBOL_TABLES: Final = ("bars", "quotes", "observations", "actions", "indicators", "features")
 """The tables that can be exported."""
 ROWS_AT_ONCE: Final = 5000
 _ROWS_IN_GROUP: Final = 5000
-"""The rows of one row group; while the parts of a month are joined, a few of them are in memory."""
-_VALUES: Final = {"indicators": INDICATOR_NAMES, "features": FEATURE_NAMES}
-"""By table, the names in its column of JSON that have columns of their own, after those of the table."""
+"""The rows of one row group; while the parts of a file are joined, a few of them are in memory."""
+_NAMES: Final = {"month": "%Y-%m", "day": "%Y-%m-%d"}
+Period = Literal["month", "day"]
+"""The time that the rows of one file are of, in UTC."""
 
 
 class ExportError(Exception):
@@ -50,7 +50,7 @@ async def iterate_rows(
     """
     column = ROW_TIMES[table]
     query = (
-        f"SELECT * FROM {table} WHERE {column} >= $1 AND {column} < $2 "  # noqa: S608 - our own names
+        f"SELECT * FROM {table} WHERE {column} >= $1::timestamptz AND {column} < $2::timestamptz "  # noqa: S608 - our own names
         f'AND ($3::text[] IS NULL OR symbol = ANY($3)) ORDER BY {column}, symbol COLLATE "C"'
     )
     async with transaction(connection, readonly=True):
@@ -62,34 +62,45 @@ async def iterate_rows(
 async def read_range(connection: Any, table: str) -> tuple[datetime, datetime] | None:
     """Return the first and the last time; None for an empty table."""
     column = ROW_TIMES[table]
-    first, last = await connection.fetchrow(f"SELECT min({column}), max({column}) FROM {table}")  # noqa: S608 - our own names
+    bounds = f"SELECT min({column})::timestamptz, max({column})::timestamptz FROM {table}"  # noqa: S608 - our own names
+    first, last = await connection.fetchrow(bounds)
     return None if first is None else (first, last)
 
 
 async def export_table(
-    connection: Any, table: str, folder: Path, span: tuple[datetime, datetime], symbols: Sequence[str] = ()
+    connection: Any,
+    table: str,
+    folder: Path,
+    span: tuple[datetime, datetime],
+    symbols: Sequence[str] = (),
+    *,
+    by: Period = "month",
 ) -> AsyncIterator[ExportedFile]:
     """Write the rows of a table whose times are in `span`, without its end; yield each file when it is whole.
 
-    A month's file is `<table>-2026-11.parquet`. A file of that name is replaced in one step. Raises
-    ExportError if a file can't be written.
+    A month's file is `<table>-2026-11.parquet`, a day's `<table>-2026-11-02.parquet`. A file of that name is
+    replaced in one step. Raises ExportError if a file can't be written.
     """
     at, until = span
     while at < until:
-        ends = min(next_month(at), until)
-        path = folder / f"{table}-{at:%Y-%m}.parquet"
-        rows = await _export_month(connection, table, path, (at, ends), symbols)
+        ends = min(next_month(at) if by == "month" else _next_day(at), until)
+        path = folder / f"{table}-{at:{_NAMES[by]}}.parquet"
+        rows = await _export_file(connection, table, path, (at, ends), symbols)
         if rows:
             yield ExportedFile(path, rows)
         at = ends
 
 
-async def _export_month(
+def _next_day(at: datetime) -> datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
+async def _export_file(
     connection: Any, table: str, path: Path, span: tuple[datetime, datetime], symbols: Sequence[str]
 ) -> int:
-    """Write the file of one month, if the table has rows of it; return how many.
+    """Write the file of one month or day, if the table has rows of it; return how many.
 
-    Each page of rows is a file of its own first, so that a month of any length needs the memory of a page.
+    Each page of rows is a file of its own first, so that any number of rows needs the memory of a page.
     """
     with _file_errors(path):
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
@@ -131,7 +142,7 @@ def _join(parts: list[Path], path: Path) -> None:
 
 
 def _remove_parts(path: Path) -> None:
-    """Delete the parts of a month's file: those of this export, or what a killed one left."""
+    """Delete the parts of a file: those of this export, or what a killed one left."""
     for part in path.parent.iterdir():
         if part.suffix == ".part" and part.name.startswith(f"{path.stem}."):
             part.unlink(missing_ok=True)
@@ -150,7 +161,7 @@ def make_frame(table: str, rows: Sequence[Any]) -> "pl.DataFrame":
     schema = {name: find_polars_type(pl, types[name], "us") for name in names}
     if "rev" in schema:
         schema["rev"] = pl.Int32()
-    if (values := _VALUES.get(table)) is None:
+    if (values := VALUE_NAMES.get(table)) is None:
         return pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
     del schema["values"]
     own = tuple(schema)

@@ -7,13 +7,15 @@ from typing import Any, Final
 from services.tables.tables import TABLES
 
 TABLE_NAMES: Final = (
-    *("bars", "quotes", "observations", "indicators", "features", "symbols", "sources", "source_health"),
+    *("bars", "quotes", "observations", "actions", "indicators", "features", "symbols", "sources"),
+    "source_health",
     *("downloads", "correlations", "correlated_days", "alert_log"),
     *("alert_counts", "incidents", "incident_events", "incident_evidence"),
 )
 """Every table of the schema."""
 ROW_TIMES: Final[Mapping[str, str]] = {
     **{table.name: table.time_columns[0][0] for table in TABLES if table.time_columns},
+    "actions": "ex_day",
     "correlations": "day",
     "source_health": "at",
     "alert_counts": "day",

@@ -122,7 +122,7 @@ class WriteSettings(ServiceConfig):
         }
     )
     """The days for which a table's rows are kept; a table without a number is kept for ever. Bars, quotes and
-    indicators are dropped by the month. Observations, symbols and sources are always kept. Example:
+    indicators are dropped by the month. Observations, actions, symbols and sources are always kept. Example:
     `{"quotes": 30, "downloads": 30}`."""
     backup: BackupSettings = BackupSettings()
     """The daily backup, which needs `ARCHIVE_BACKUP_FOLDER`."""

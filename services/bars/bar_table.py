@@ -21,8 +21,11 @@ LATEST_MS: Final = 2**53
 EARLIEST_MS: Final = -LATEST_MS
 """Times before and after all others, in epoch milliseconds."""
 
-# start, open, high, low, close, volume, vwap, trades, seen, changes, revision of indicators, source, flags
-_ROW: Final = struct.Struct("<q7dqIiHB")
+# start, open, high, low, close, volume, vwap, trades, seen, changes, revision of indicators, source, flags,
+# minutes
+_ROW: Final = struct.Struct("<q7dqIiHBH")
+_FORMER_ROW: Final = struct.Struct("<q7dqIiHB")
+"""A row of the releases before: its minutes are unknown. A chunk has too few rows to be of both lengths."""
 _IS_COMPLETE: Final = 1
 _IS_GIVEN: Final = 2
 _IS_REPLAY: Final = 4
@@ -187,7 +190,7 @@ class BarTable:
 
     def restore(self, chunks: Mapping[int, bytes]) -> None:
         """Take in stored chunks. Raise ValueError if their length can't be right."""
-        if any(len(raw) % _ROW.size for raw in chunks.values()):
+        if any(len(raw) % _ROW.size and len(raw) % _FORMER_ROW.size for raw in chunks.values()):
             raise ValueError("a chunk of bars has a length that no chunk has")
         self._chunks.update(chunks)
         if chunks:
@@ -236,7 +239,11 @@ class BarTable:
 
     def _unpack(self, packed: bytes) -> dict[int, Slot]:
         slots: dict[int, Slot] = {}
-        for start, *numbers, seen_ms, changes, rev, source, flags in _ROW.iter_unpack(packed):
+        former = len(packed) % _ROW.size
+        rows = _FORMER_ROW.iter_unpack(packed) if former else _ROW.iter_unpack(packed)
+        for start, *numbers, seen_ms, changes, rev, source, flags, minutes in (
+            (*row, 0) if former else row for row in rows
+        ):
             opened, high, low, close, *rest = numbers
             volume, vwap, trades = (None if isnan(number) else number for number in rest)
             count = None if trades is None else int(trades)
@@ -245,7 +252,7 @@ class BarTable:
             is_complete, is_replay = bool(flags & _IS_COMPLETE), bool(flags & _IS_REPLAY)
             rank = flags >> _RANK_BITS
             is_other = bool(flags & _IS_OTHER_HOURS)
-            held = HeldBar(bar, changes, name, seen_ms, is_complete, is_replay, rank, is_other)
+            held = HeldBar(bar, changes, name, seen_ms, is_complete, is_replay, rank, is_other, minutes)
             slot = slots.setdefault(start, Slot(indicator_rev=rev))
             if flags & _IS_GIVEN:
                 slot.given = held
@@ -275,4 +282,5 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
         | (_IS_REPLAY if held.is_replay else 0)
         | (_IS_OTHER_HOURS if held.is_other_hours else 0)
         | min(held.rank, _MAX_RANK) << _RANK_BITS,
+        held.minutes,
     )

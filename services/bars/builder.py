@@ -276,7 +276,7 @@ class BarBuilder:
             held = None if slot is None else slot.given
             is_final = held is not None and held.is_complete
             is_open = slot is None or (timeframe, start_ms) in state.open_bars
-            built = None if slot is None or is_open else slot.built
+            built = None if slot is None or is_open else self._find_whole(slot.built, candidate.interval)
         known = Known(oldest_ms, newest_ms, held, is_final, built, suspect=state.suspects.get(timeframe))
         before = [] if candidate.interval is None else table.list_before(start_ms, ATR_BARS)
         if before and before[0].start_ms < oldest_ms:  # some of these may be forgotten already
@@ -290,6 +290,13 @@ class BarBuilder:
             is_after_break=self._grid.is_break_between(last_ms, start_ms),
             missing=self._grid.count_missing(last_ms, start_ms),
         )
+
+    def _find_whole(self, built: HeldBar | None, interval: Interval | None) -> HeldBar | None:
+        """Return a built bar; None if so few of its minutes came that it says little of the whole one."""
+        if built is None or interval is None or not built.minutes:
+            return built
+        least = self.group.day_share * self._grid.count_minutes(interval)
+        return built if built.minutes >= least else None
 
     def _hold(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
         """Store a bar that passed the checks in its table, and mark what is to be published."""
@@ -359,6 +366,7 @@ class BarBuilder:
                 parts[-1].seen_ms,
                 is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
                 is_replay=any(part.is_replay for part in parts),
+                minutes=len(parts) if finer == "1m" else _add_minutes(parts),
             )
             self._built[timeframe][open_ms] = provenance
             self.state.cover(timeframe, open_ms)
@@ -407,6 +415,11 @@ def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple
         close=price if at_ms >= tick.last_ms else held.close,
     )
     return merged, TickTimes(min(tick.first_ms, at_ms), max(tick.last_ms, at_ms))
+
+
+def _add_minutes(parts: Sequence[HeldBar]) -> int:
+    """Return of how many minutes the parts of a bar were built; 0 if that is unknown of one of them."""
+    return sum(part.minutes for part in parts) if all(part.minutes for part in parts) else 0
 
 
 def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:

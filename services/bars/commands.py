@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from marketswarm.agent.service_config import require_config
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
@@ -16,10 +17,10 @@ from marketswarm.cli.options import Data, Json, argument, option
 from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.keys import MARKET_QUARANTINE, MARKET_QUOTES
 from marketswarm.text import escape_text
-from marketswarm.truth import Service
+from marketswarm.truth import Service, suggest_name
 from services.bars.quality import Check
 from services.bars.quarantine import QuarantinedRecord, find_record, read_quarantine, release_record
-from services.bars.settings import list_inputs, list_outputs
+from services.bars.settings import BarsSettings, list_inputs, list_outputs
 
 SERVICE: Final = "bars"
 NOT_RELEASED: Final = 1
@@ -104,8 +105,20 @@ async def _read(
     fleet: FleetView, symbol: str | None, check: Check | None, count: int
 ) -> list[QuarantinedRecord]:
     """Return up to `count` quarantined records, the newest first, of a symbol and a check. Raises Exit."""
-    bus, key, _ = _find_place(fleet)
-    return await read_quarantine(bus, key, count, symbol=symbol, check=check)
+    bus, key, section = _find_place(fleet)
+    found = await read_quarantine(bus, key, count, symbol=symbol, check=check)
+    if symbol is not None and not found:
+        await _require_known(bus, key, section, symbol)
+    return found
+
+
+async def _require_known(bus: Bus, key: str, section: Service, symbol: str) -> None:
+    """Raise Mistake for a symbol that is neither in the section of bars nor in quarantine."""
+    named = require_config(BarsSettings, SERVICE, section).find_groups()
+    known = {*named, *(record.symbol for record in await read_quarantine(bus, key, _MOST))}
+    if symbol not in known:
+        hint = suggest_name(symbol, sorted(known), "there are")
+        raise Mistake(f"bars has no symbol {escape_text(symbol)[:60]}; {escape_text(hint)}")
 
 
 async def _find(fleet: FleetView, ident: str) -> QuarantinedRecord:
@@ -127,7 +140,7 @@ async def _release(
         if idents:
             found = [(ident, await find_record(bus, key, ident)) for ident in idents]
         else:
-            records = await read_quarantine(bus, key, _MOST, symbol=symbol, check=check)
+            records = await _read(fleet, symbol, check, _MOST)
             found = [(record.id, record) for record in reversed(records)]
         for ident, record in found:
             if record is None:

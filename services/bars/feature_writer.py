@@ -32,15 +32,16 @@ from marketswarm.bus.stored_values import read_time
 from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import FEATURES, bars_state_key
 from marketswarm.pages import split_pages
-from services.bars.bar_table import CHUNK_BARS
+from services.bars.bar_table import CHUNK_BARS, EARLIEST_MS, LATEST_MS
 from services.bars.calendars import compute_session
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
 from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
-from services.bars.settings import BarsSettings, list_inputs, list_outputs
+from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
 from services.bars.state import DAILY, REST, VERSION, read_final_days
 from services.bars.store import STATES_BYTES, count_unread
 from services.market.fields import Fields
+from services.market.intervals import count_minutes
 from services.market.records import DAY_MS
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
@@ -59,9 +60,12 @@ RECORD: Final = "features"
 MARKS: Final = "features marks"
 """The field of a symbol's state with the marks of the days whose features are all published."""
 _ALWAYS: Final = frozenset({RECORD.encode(), MARKS.encode(), REST.encode()})
+_FORMAT: Final = 2
+"""Marks of another format don't count: all days are computed again."""
 _CHUNK_MS: Final = CHUNK_BARS * DAY_MS
 """The time of a chunk, as in the state: old days are forgotten by whole chunks."""
-_INPUT: Final = Struct("<q5d")  # of a day what features are computed of: its ordinal, four prices, the volume
+# of a day what features are computed of: its ordinal, when it closed, four prices, the volume
+_INPUT: Final = Struct("<2q5d")
 
 Rows = Sequence[tuple[int, Values]]
 History = Mapping[str, Sequence[DailyBar]]
@@ -76,15 +80,28 @@ Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 class PublishedFeatures(NamedTuple):
     """Record what was published of a day: its revision, a digest of the values, and the days that they cover.
 
-    `begin_ms` is the start of the first day that they were computed of, in epoch milliseconds.
+    `begin_ms` is the start of the first day that they were computed of, in epoch milliseconds; `corrected_ms`
+    when a day was corrected that they were computed of, 0 if none was.
     """
 
     rev: Whole
     digest: str
     begin_ms: Whole
+    corrected_ms: Whole = 0
 
 
 _RECORD: Final = TypeAdapter(dict[Whole, PublishedFeatures])
+
+
+class FeatureChange(NamedTuple):
+    """Say from which days on features may have changed since they were published, by the close of the first.
+
+    `since_ms` is that of the first day that is new or another one, `corrected_ms` that of the first one that
+    was there before and is another one now.
+    """
+
+    since_ms: int
+    corrected_ms: int = LATEST_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +115,29 @@ class NewFeatures:
 
 
 def compute_new(
-    stored: Mapping[str, Fields], sessions: Mapping[str, Session], benchmark: str
+    stored: Mapping[str, Fields],
+    sessions: Mapping[str, Session],
+    groups: Mapping[str, SymbolGroup],
+    benchmark: str,
+    now_ms: int,
 ) -> tuple[list[NewFeatures], dict[str, bytes]]:
     """Return the features that were not published yet, and the marks to store once they are, by symbol.
 
     Args:
         stored: of each symbol the stored fields of its days, and of the record and marks of its features.
+        groups: of each symbol the group that the truth has it in.
+        now_ms: since when a correction in these days is known.
     """
-    history = {symbol: list_daily(symbol, fields, sessions[symbol]) for symbol, fields in stored.items()}
-    truth = _digest(orjson.dumps([benchmark, sorted((name, each.code) for name, each in sessions.items())]))
+    history = {
+        symbol: list_daily(symbol, fields, sessions[symbol], groups[symbol].day_share)
+        for symbol, fields in stored.items()
+    }
+    assets = {symbol: groups[symbol].asset for symbol in stored}
+    named = sorted(
+        (symbol, each.code, groups[symbol].asset, groups[symbol].day_share)
+        for symbol, each in sessions.items()
+    )
+    truth = _digest(orjson.dumps([_FORMAT, benchmark, named]))
     before = {
         symbol: _read_marks(fields.get(MARKS.encode(), b""), truth) for symbol, fields in stored.items()
     }
@@ -114,15 +145,18 @@ def compute_new(
         symbol: {number: (len(chunk), _digest_days(chunk)) for number, chunk in _split_days(daily)}
         for symbol, daily in history.items()
     }
-    since = find_first_change(before, after, history)
-    if since is None:
+    change = find_first_change(before, after, history)
+    if change is None:
         return [], {}
-    rows = compute_features(history, benchmark, since)
+    rows = compute_features(history, assets, benchmark, change.since_ms)
     played = find_replayed(history.get(benchmark, ()))
     new = []
     for symbol, daily in history.items():
         record = stored[symbol].get(RECORD.encode(), b"")
-        found = find_new(symbol, daily, rows[symbol], record, played | find_replayed(daily))
+        replayed = played | find_replayed(daily)
+        found = find_new(
+            symbol, daily, rows[symbol], record, replayed, correction=(change.corrected_ms, now_ms)
+        )
         if found is not None:
             new.append(found)
     packed = {
@@ -133,10 +167,11 @@ def compute_new(
     return new, packed
 
 
-def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
+def list_daily(symbol: str, fields: Fields, session: Session, least_share: float = 0.0) -> list[DailyBar]:
     """Return the final days of a symbol with their dates, in order.
 
-    Days of another session, which the symbol had before, are left out.
+    Days of another session, which the symbol had before, are left out, and so are days that were built of
+    less than `least_share` of their minutes.
     """
     daily = []
     for held in read_final_days(symbol, fields):
@@ -145,15 +180,18 @@ def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
             day = session.find_day(start_ms)
         except OutsideCalendarError:
             continue
-        if day is not None and day.open_ms == start_ms:
-            daily.append(DailyBar(day.date, held.bar, held.is_replay))
+        if day is None or day.open_ms != start_ms:
+            continue
+        least = least_share * count_minutes(day, day.open_ms, day.close_ms)
+        if not held.minutes or held.minutes >= least:
+            daily.append(DailyBar(day.date, day.close_ms, held.bar, held.is_replay))
     return daily
 
 
 def find_first_change(
     before: Mapping[str, Marks | None], after: Mapping[str, Marks], history: History
-) -> date | None:
-    """Return the first day of any symbol that may be new or another one; None if there is none.
+) -> FeatureChange | None:
+    """Return since when days of any symbol may be new or others; None if none are.
 
     Chunks that are gone were forgotten since the marks were stored, which changes nothing that is published.
 
@@ -161,18 +199,21 @@ def find_first_change(
         before: the stored marks of each symbol; None if they are missing or don't count.
         after: the marks of its days as they are now.
     """
-    changed = []
+    changed, corrected = [], []
     for symbol, daily in history.items():
         marks = before[symbol]
         if daily and marks is None:
-            return date.min
+            return FeatureChange(EARLIEST_MS)
         for number, chunk in _split_days(daily):
             count, digest = (marks or {}).get(number, (0, _digest_days(())))
             if (count, digest) == after[symbol][number]:
                 continue
             is_longer = count < len(chunk) and _digest_days(chunk[:count]) == digest
-            changed.append(chunk[count if is_longer else 0].day)
-    return min(changed, default=None)
+            changed.append(chunk[count if is_longer else 0].close_ms)
+            # an older history that came later corrects nothing: all that was there ends the chunk
+            if not is_longer and _digest_days(chunk[-count:]) != digest:
+                corrected.append(changed[-1])
+    return FeatureChange(min(changed), min(corrected, default=LATEST_MS)) if changed else None
 
 
 def find_replayed(daily: Iterable[DailyBar]) -> frozenset[date]:
@@ -186,7 +227,13 @@ def find_replayed(daily: Iterable[DailyBar]) -> frozenset[date]:
 
 
 def find_new(
-    symbol: str, daily: Sequence[DailyBar], rows: Rows, record: bytes, replayed: Container[date] = ()
+    symbol: str,
+    daily: Sequence[DailyBar],
+    rows: Rows,
+    record: bytes,
+    replayed: Container[date] = (),
+    *,
+    correction: tuple[int, int] = (LATEST_MS, 0),
 ) -> NewFeatures | None:
     """Return the features that differ from those that a record says were published; None if none do.
 
@@ -197,10 +244,12 @@ def find_new(
             are published again only if no window reaches beyond the days that are left.
         replayed: the days whose features are computed of a recording, also in part: they are marked, and
             a day whose mark changes is published again.
+        correction: when the first day of any symbol closed that was corrected, and when that was known. If
+            features of that day or a later one were published before, and change, they are known since then.
     """
     known, values = _read_record(record), dict(rows)
     begin_ms = daily[0].bar.start_ms if daily else 0
-    after: dict[str, tuple[int, str, int]] = {}
+    after: dict[str, tuple[int | str, ...]] = {}
     entries = []
     for count, each in enumerate(daily, 1):
         start_ms = each.bar.start_ms
@@ -211,11 +260,14 @@ def find_new(
             mark = {"replay": "1"} if each.day in replayed else {}
             # only a mark changes the digest, so that nothing else is published again
             if (digest := _digest(text + b" replay" if mark else text)) != before.digest:
-                before = PublishedFeatures(before.rev + 1, digest, begin_ms)
+                is_corrected = before.rev >= 0 and each.close_ms >= correction[0]
+                corrected_ms = correction[1] if is_corrected else before.corrected_ms
+                before = PublishedFeatures(before.rev + 1, digest, begin_ms, corrected_ms)
                 names = {"sym": symbol, "start": str(start_ms), "day": each.day.isoformat()}
+                names["known_at"] = str(max(each.close_ms, corrected_ms))
                 entries.append(names | {"rev": str(before.rev), "values": text.decode()} | mark)
         if before.rev >= 0:
-            after[str(start_ms)] = (before.rev, before.digest, before.begin_ms)
+            after[str(start_ms)] = tuple(before)
     return NewFeatures(symbol, record, orjson.dumps(after), entries) if entries else None
 
 
@@ -231,7 +283,9 @@ def _digest_days(chunk: Iterable[DailyBar]) -> str:
     for each in chunk:
         bar = each.bar
         volume = nan if bar.volume is None else bar.volume
-        found += _INPUT.pack(each.day.toordinal(), bar.open, bar.high, bar.low, bar.close, volume)
+        found += _INPUT.pack(
+            each.day.toordinal(), each.close_ms, bar.open, bar.high, bar.low, bar.close, volume
+        )
         found += b"replay" if each.is_replay else b""
     return _digest(found)
 
@@ -315,8 +369,10 @@ class FeatureWriter:
         for page in split_pages(sessions, SYMBOLS_PER_READ):
             stored |= await self._read_days(page)
         epoch = round(1000 * await read_time(self._find_bus()))
+        benchmark = settings.settings.benchmark
         # seconds of arithmetic, for all days of five hundred symbols
-        new, marks = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
+        groups = settings.find_groups()
+        new, marks = await asyncio.to_thread(compute_new, stored, sessions, groups, benchmark, epoch)
         are_done = []
         for part in split_pages(new, len(new), ENTRIES_PER_STEP, lambda each: len(each.entries)):
             await self._wait_for_room(sum(len(each.entries) for each in part), settings.settings.features)

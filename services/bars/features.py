@@ -1,11 +1,12 @@
 """Compute sixty features of daily bars for models. None of them looks ahead. Pure.
 
-A feature of a day reads that day's bar and earlier ones of its symbol, the market's closes of the same days,
-and the symbols that have a bar of the same day; nothing later. With the market it is compared over the days
-that both have a bar of, up to that day. Days are the same if their trading days have
-the same date, whenever these open: that of a currency begins on the evening before. The table of them in
-docs/services/features.md says of each how it is computed, over how many bars, and its unit. A value is None
-where the window is not full, a volume is missing, or a quotient has no value.
+A feature of a day is known at the close of that day of its symbol, and reads what was known by then (see
+services/market/as_of.py): that day's bar and earlier ones of the symbol itself, and of the market and of the
+other symbols of its asset class the days that had closed. So Tokyo is compared with New York's close of the
+day before, and New York with a currency's last day that had ended. With the market a symbol is compared over
+those of its days at whose close a new close of the market was known. The table in docs/services/features.md
+says of each feature how it is computed, over how many bars, and its unit. A value is None where the window is
+not full, a volume is missing, or a quotient has no value.
 
 RSI, MACD, NATR, ADX, CCI, the stochastic and MFI are TA-Lib's over the whole history that is given, since
 their seeds are the first bars: with the same beginning they have the same bits. All else reads its window: a
@@ -21,88 +22,100 @@ import numpy as np
 import talib
 
 from services.bars.bar_columns import Array, apply_to_runs
+from services.bars.bar_table import EARLIEST_MS
+from services.market.as_of import TRADED_MS, Times, collect_bars, find_last_known
 from services.market.computed import FEATURE_NAMES
-from services.market.records import Bar
+from services.market.records import AssetClass, Bar
 
 Values = dict[str, float | None]
-Positions = np.ndarray[Any, np.dtype[np.int64]]
+Positions = Times
 
 MARKET: Final = "SPY"
 """The default symbol whose returns stand for those of the market."""
 LONGEST_WINDOW: Final = 251
 """The bars after which every feature has a value, the day's own included."""
+_OF_UNIVERSE: Final = ("breadth_up_1", "breadth_sma_50", "breadth_high_20", "dispersion_1", "rank_ret_20")
+_INSTANTS_AT_ONCE: Final = 4096
+"""The instants whose universe is computed at once: each has a cell for every symbol."""
 
 
 class DailyBar(NamedTuple):
-    """Hold a bar of `1d`, the date of its trading day, and whether it was played from a recording."""
+    """Hold a bar of `1d`, the date of its trading day, and whether it was played from a recording.
+
+    `close_ms` is when the trading day closed (epoch milliseconds), and so when the bar is known.
+    """
 
     day: date
+    close_ms: int
     bar: Bar
     is_replay: bool = False
 
 
 def compute_features(
-    history: Mapping[str, Sequence[DailyBar]], market: str = MARKET, since: date = date.min
+    history: Mapping[str, Sequence[DailyBar]],
+    assets: Mapping[str, AssetClass],
+    market: str = MARKET,
+    since_ms: int = EARLIEST_MS,
 ) -> dict[str, list[tuple[int, Values]]]:
     """Return each symbol's features of every day: the start of the day's bar, and its values.
 
     Args:
-        history: each symbol's daily bars, in order; they are the universe.
+        history: each symbol's daily bars, in order.
+        assets: the asset class of each symbol. The symbols of one class are a universe: a share of
+            stocks and coins together would be that of coins alone on a Sunday.
         market: the symbol whose closes stand for the market's; without it their features are None.
-        since: the first day that is asked for. The days before are the past of those after; few days cost a
+        since_ms: days that closed before are not asked for. They are the past of those after; few days cost a
             tenth of all of them.
 
     Raises:
         ValueError: bars are not daily, or not in order.
     """
-    days = [daily.day.toordinal() for bars in history.values() for daily in bars if daily.day >= since]
-    wanted = np.unique(np.array(days, dtype=np.int64))
     with np.errstate(all="ignore"):  # what has no value is None
-        daily = history.get(market, ())
-        logs = np.log(np.array([each.bar.close for each in daily], dtype=np.float64)).tolist()
-        closes = dict(zip([each.day.toordinal() for each in daily], logs, strict=True))
         # in order of names: a sum over the universe has the same bits whatever the order of the mapping
-        histories = {
-            symbol: DailyHistory(bars, closes, wanted) for symbol, bars in sorted(history.items()) if bars
-        }
-        columns = {symbol: _compute_own(own) for symbol, own in histories.items()}
-        _add_universe(histories, columns)
+        histories = {symbol: DailyHistory(bars, since_ms) for symbol, bars in sorted(history.items()) if bars}
+        columns = {symbol: _compute_own(own, histories.get(market)) for symbol, own in histories.items()}
+        universe: dict[str, dict[str, Array]] = {}
+        for asset in set(assets.values()):
+            members = {symbol: own for symbol, own in histories.items() if assets[symbol] is asset}
+            universe |= _compute_universe(members, {symbol: columns[symbol] for symbol in members})
     return {
-        symbol: _make_rows(bars, histories[symbol], columns[symbol]) if bars else []
+        symbol: _make_rows(bars, histories[symbol], columns[symbol], universe[symbol]) if bars else []
         for symbol, bars in history.items()
     }
 
 
 class DailyHistory:
-    """Hold one symbol's daily bars as columns, the market's closes, and which days are asked for.
+    """Hold one symbol's daily bars as columns, and which of them are asked for.
 
-    Days are the ordinals of their dates.
+    Days are the ordinals of their dates, `closes` when they closed.
     """
 
-    def __init__(self, daily: Sequence[DailyBar], market: Mapping[int, float], wanted: Positions) -> None:
-        bars = [each.bar for each in daily]
-        self.days: Positions = np.array([each.day.toordinal() for each in daily], dtype=np.int64)
-        if (np.diff(self.days) <= 0).any() or any(bar.timeframe != "1d" for bar in bars):
-            raise ValueError(f"{bars[0].symbol}: not daily bars in order")
-        self.open, self.high, self.low, self.close, self.volume = (
-            np.array([getattr(bar, name) for bar in bars], dtype=np.float64)
-            for name in ("open", "high", "low", "close", "volume")
-        )
+    def __init__(self, daily: Sequence[DailyBar], since_ms: int) -> None:
+        times = np.array([(each.day.toordinal(), each.bar.start_ms, each.close_ms) for each in daily])
+        if (np.diff(times, axis=0) <= 0).any() or any(each.bar.timeframe != "1d" for each in daily):
+            raise ValueError(f"{daily[0].bar.symbol}: not daily bars in order")
+        bars = collect_bars((each.close_ms, each.bar) for each in daily)
+        self.days: Positions = times[:, 0]
+        self.closes = bars.known_at
+        self.open, self.high, self.low, self.close, self.volume = bars.columns.values()
         self.log_close: Array = np.log(self.close)
         self.returns = self.log_close - shift(self.log_close, 1)
         """The logarithmic returns from close to close."""
         self.ranges: Array = np.log(self.high / self.low)
-        self.market: Array = np.array([market.get(day, math.nan) for day in self.days.tolist()])
-        """The logarithm of the market's close of the same day."""
-        self.rows: Positions = np.flatnonzero(np.isin(self.days, wanted))
-        """The positions of the days that are asked for."""
+        before = np.append(self.closes[:1] - TRADED_MS, self.closes[:-1])
+        self.spans = np.stack([np.maximum(before, self.closes - TRADED_MS), self.closes])
+        """Of each day when the day before closed, and when it closed itself."""
+        self.rows: Positions = np.flatnonzero(self.closes > since_ms - TRADED_MS)
+        """The positions of the days that are asked for, and of those in the universe of one of them."""
+        self.asked = int(np.searchsorted(self.closes[self.rows], since_ms))
+        """How many of `rows` come before the first day that is asked for."""
 
     def window(self, values: Array, days: int) -> Array:
-        """Return a row of the last `days` values for each day that is asked for."""
+        """Return a row of the last `days` values for each of `rows`."""
         return cut_windows(values, self.rows, days)
 
 
-def _compute_own(h: DailyHistory) -> dict[str, Array]:
+def _compute_own(h: DailyHistory, market: DailyHistory | None) -> dict[str, Array]:
     """Return the features that a symbol's own history and the market's closes give, by name."""
     days = h.days[h.rows]
     return {
@@ -111,7 +124,7 @@ def _compute_own(h: DailyHistory) -> dict[str, Array]:
         **_compute_levels(h),
         **_compute_oscillators(h),
         **_compute_volumes(h),
-        **_compute_relations(h),
+        **_compute_relations(h, market),
         "weekday": ((days - 1) % 7).astype(np.float64),
         "pause": days - shift(h.days.astype(np.float64), 1)[h.rows],
     }
@@ -189,17 +202,21 @@ def _compute_volumes(h: DailyHistory) -> dict[str, Array]:
     }
 
 
-def _compute_relations(h: DailyHistory) -> dict[str, Array]:
-    """Compare a symbol with the market over the days on which both have a close."""
-    common = np.flatnonzero(np.isfinite(h.market))
-    positions = np.searchsorted(common, h.rows, side="right") - 1
-    own, market = h.log_close[common], h.market[common]
-    returns, market_returns = own - shift(own, 1), market - shift(market, 1)
+def _compute_relations(h: DailyHistory, market: DailyHistory | None) -> dict[str, Array]:
+    """Compare a symbol with the market over its days at whose close a new close of the market was known."""
+    prices, closes = (np.empty(0), h.closes[:0]) if market is None else (market.log_close, market.closes)
+    has_price = np.isfinite(prices)
+    prices, closes = prices[has_price], closes[has_price]
+    known = find_last_known(closes, h.closes)
+    common = np.flatnonzero(np.diff(known, prepend=-1) > 0)
+    positions = find_last_known(common, h.rows)
+    own, market_own = h.log_close[common], prices[known[common]]
+    returns, market_returns = own - shift(own, 1), market_own - shift(market_own, 1)
     windows = {
         days: (cut_windows(returns, positions, days), cut_windows(market_returns, positions, days))
         for days in (20, 60)
     }
-    ratios = cut_windows(own - market, positions, 21)
+    ratios = cut_windows(own - market_own, positions, 21)
     return {
         **{f"corr_market_{days}": correlate(*both) for days, both in windows.items()},
         "beta_60": find_slope(*windows[60]),
@@ -208,78 +225,108 @@ def _compute_relations(h: DailyHistory) -> dict[str, Array]:
 
 
 def _make_rows(
-    daily: Sequence[DailyBar], history: DailyHistory, columns: Mapping[str, Array]
+    daily: Sequence[DailyBar],
+    history: DailyHistory,
+    columns: Mapping[str, Array],
+    universe: Mapping[str, Array],
 ) -> list[tuple[int, Values]]:
-    rows = zip(*(columns[name].tolist() for name in FEATURE_NAMES), strict=True)
+    asked = {**{name: values[history.asked :] for name, values in columns.items()}, **universe}
+    rows = zip(*(asked[name].tolist() for name in FEATURE_NAMES), strict=True)
     return [
         (
             daily[position].bar.start_ms,
             {name: v if math.isfinite(v) else None for name, v in zip(FEATURE_NAMES, row, strict=True)},
         )
-        for position, row in zip(history.rows.tolist(), rows, strict=True)
+        for position, row in zip(history.rows[history.asked :].tolist(), rows, strict=True)
     ]
 
 
-def _add_universe(histories: Mapping[str, DailyHistory], columns: Mapping[str, dict[str, Array]]) -> None:
-    """Add to each symbol's columns what the universe of the same day gives.
+def _compute_universe(
+    histories: Mapping[str, DailyHistory], columns: Mapping[str, Mapping[str, Array]]
+) -> dict[str, dict[str, Array]]:
+    """Return of each symbol what the universe gives for its days that are asked for, by name.
 
-    `groups` says for each value to which day it belongs. Sums run in the order of the values.
+    The universe of a symbol's day is each symbol with a day that closed after the close before of that symbol
+    and by its close of the day, with the last such day. Symbols of one exchange share these two instants, so
+    the universe of each pair of instants is computed once.
     """
     if not histories:
-        return
-    days = np.concatenate([own.days[own.rows] for own in histories.values()])
-    _, groups = np.unique(days, return_inverse=True)
+        return {}
+    owns = list(histories.values())
+    counts = [len(own.rows) - own.asked for own in owns]
+    spans = np.concatenate([own.spans[:, own.rows[own.asked :]] for own in owns], axis=1)
+    pairs, groups = np.unique(spans, axis=1, return_inverse=True)
+    groups, places = groups.reshape(-1), np.repeat(np.arange(len(owns)), counts)
+    found = {name: np.empty(len(groups)) for name in _OF_UNIVERSE}
+    for first in range(0, pairs.shape[1], _INSTANTS_AT_ONCE):
+        rows = np.flatnonzero((groups >= first) & (groups < first + _INSTANTS_AT_ONCE))
+        near = groups[rows] - first
+        returns, highs, averages, months = _see_universe(
+            owns, list(columns.values()), pairs[:, first : first + _INSTANTS_AT_ONCE]
+        )
+        found["breadth_up_1"][rows] = _find_share(returns, returns > 0)[near]
+        found["breadth_sma_50"][rows] = _find_share(averages, averages > 0)[near]
+        found["breadth_high_20"][rows] = _find_share(highs, highs >= 0)[near]
+        found["dispersion_1"][rows] = _find_dispersion(returns)[near]
+        found["rank_ret_20"][rows] = _find_ranks(months)[near, places[rows]]
+    ends = np.cumsum(counts)[:-1]
+    parts = {name: np.split(values, ends) for name, values in found.items()}
+    return {symbol: {name: each[n] for name, each in parts.items()} for n, symbol in enumerate(histories)}
 
-    def gather(name: str) -> Array:
-        return np.concatenate([own[name] for own in columns.values()])
 
-    returns, high = gather("ret_1"), gather("dist_high_20")
-    found = {
-        "breadth_up_1": _find_share(groups, returns, returns > 0),
-        "breadth_sma_50": _find_share(groups, gather("dist_sma_50"), gather("dist_sma_50") > 0),
-        "breadth_high_20": _find_share(groups, high, high >= 0),
-        "dispersion_1": _find_dispersion(groups, returns),
-        "rank_ret_20": _find_ranks(groups, gather("ret_20")),
+def _see_universe(
+    owns: Sequence[DailyHistory], columns: Sequence[Mapping[str, Array]], pairs: Positions
+) -> list[Array]:
+    """Return ret_1, dist_high_20, dist_sma_50 and ret_20 of the universe of each pair of instants.
+
+    Each is a table with a row for each pair and a column for each symbol; NaN where no day of it closed
+    after the first instant of the pair and by the second.
+    """
+    after, until = pairs
+    tables = {
+        name: np.full((len(until), len(owns)), math.nan)
+        for name in ("ret_1", "dist_high_20", "dist_sma_50", "ret_20")
     }
-    ends = np.cumsum([len(own.rows) for own in histories.values()])[:-1]
-    for name, values in found.items():
-        for own, part in zip(columns.values(), np.split(values, ends), strict=True):
-            own[name] = part
+    for n, (own, values) in enumerate(zip(owns, columns, strict=True)):
+        closes = own.closes[own.rows]
+        if len(closes):
+            known = find_last_known(closes, until)
+            rows = np.flatnonzero((known >= 0) & (closes[known] > after))
+            for name, table in tables.items():
+                table[rows, n] = values[name][known[rows]]
+    return list(tables.values())
 
 
-def _find_share(groups: Positions, values: Array, flags: np.ndarray[Any, np.dtype[np.bool_]]) -> Array:
-    """Return for each value the share of flags in its group, of those that have a value; two at least."""
+def _find_share(values: Array, flags: np.ndarray[Any, np.dtype[np.bool_]]) -> Array:
+    """Return the share of flags in each row, of those that have a value; two at least."""
     known = np.isfinite(values)
-    total = int(groups.max(initial=-1)) + 1
-    counts = np.bincount(groups[known], minlength=total)
-    raised = np.bincount(groups[known & flags], minlength=total)
-    return np.where(counts > 1, raised / counts, math.nan)[groups]
+    counts = known.sum(axis=1)
+    return np.where(counts > 1, (known & flags).sum(axis=1) / counts, math.nan)
 
 
-def _find_dispersion(groups: Positions, values: Array) -> Array:
-    """Return for each value the standard deviation of its group's values; of two at least."""
+def _find_dispersion(values: Array) -> Array:
+    """Return the standard deviation of each row's values; of two at least."""
     known = np.isfinite(values)
-    total = int(groups.max(initial=-1)) + 1
-    counts = np.bincount(groups[known], minlength=total)
-    means = np.bincount(groups[known], values[known], minlength=total) / counts
-    squares = np.square(values[known] - means[groups[known]])
-    sums = np.bincount(groups[known], squares, minlength=total)
-    return np.where(counts > 1, np.sqrt(sums / (counts - 1)), math.nan)[groups]
+    # summed one after the other: cells without a value, as of a symbol that begins later, change no bit
+    groups, numbers = np.nonzero(known)[0], values[known]
+    counts = known.sum(axis=1)
+    means = np.bincount(groups, numbers, minlength=len(values)) / counts
+    squares = np.square(numbers - means[groups])
+    sums = np.bincount(groups, squares, minlength=len(values))
+    return np.where(counts > 1, np.sqrt(sums / (counts - 1)), math.nan)
 
 
-def _find_ranks(groups: Positions, values: Array) -> Array:
-    """Return for each value its rank in its group, from 0 to 1 for the greatest; equals share theirs."""
-    ranks = np.full(len(values), math.nan)
-    known = np.flatnonzero(np.isfinite(values))
-    known = known[np.argsort(groups[known], kind="stable")]
-    edges = np.flatnonzero(np.diff(groups[known])) + 1
-    for members in np.split(known, edges):
+def _find_ranks(values: Array) -> Array:
+    """Return each value's rank in its row, from 0 to 1 for the greatest; equals share theirs."""
+    ranks = np.full(values.shape, math.nan)
+    for row, found in zip(ranks, values, strict=True):
+        members = np.flatnonzero(np.isfinite(found))
         if len(members) > 1:
-            own = values[members]
+            own = found[members]
             ordered = np.sort(own)
             below = np.searchsorted(ordered, own, "left")
             equal = np.searchsorted(ordered, own, "right") - below
-            ranks[members] = (below + (equal - 1) / 2) / (len(members) - 1)
+            row[members] = (below + (equal - 1) / 2) / (len(members) - 1)
     return ranks
 
 

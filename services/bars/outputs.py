@@ -50,13 +50,19 @@ class EntryEncoder:
         self._symbol, self._asset, self._grid = symbol, asset, grid
         self._epoch = str(epoch)
 
-    def encode_bar(self, bar: Bar, provenance: Provenance, *, rev: int, is_final: bool) -> dict[str, str]:
+    def encode_bar(
+        self, bar: Bar, provenance: Provenance, *, rev: int, is_final: bool, minutes: int = 0
+    ) -> dict[str, str]:
+        """Return the entry of a bar; `minutes` is of how many it was built, 0 if it was not."""
         fields = encode_entry(bar, self._asset, provenance)
         fields["rev"], fields["epoch"] = str(rev), self._epoch
         fields["final"] = "1" if is_final else "0"
         timeframe: Timeframe = bar.timeframe  # type: ignore[assignment]
         if (interval := self._grid.find(bar.start_ms, timeframe)) is not None:
             fields["end"] = str(interval.close_ms)
+            if minutes:
+                missing = self._grid.count_minutes(interval) - minutes
+                fields["minutes"], fields["missing"] = str(minutes), str(max(0, missing))
         if timeframe == "1d" and (day := self._grid.find_day(bar.start_ms)) is not None:
             fields["day"] = day.date.isoformat()
         return fields

@@ -95,9 +95,11 @@ class BarPublisher:
                 self._has_new_day = self._has_new_day or timeframe == "1d"
             else:
                 open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
-            if is_wanted and slot.shown is not None:
+            if is_wanted and (held := slot.shown) is not None:
                 outputs.bars.append(
-                    self._encoder.encode_bar(slot.shown.bar, provenance, rev=slot.rev, is_final=is_final)
+                    self._encoder.encode_bar(
+                        held.bar, provenance, rev=slot.rev, is_final=is_final, minutes=held.minutes
+                    )
                 )
                 if not has_indicators:
                     slot.indicator_rev = max(slot.rev, slot.indicator_rev)

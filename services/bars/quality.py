@@ -65,6 +65,7 @@ class HeldBar:
         is_replay: whether the bar was played from a recording; of a built bar, whether one of its parts was.
         rank: the place of the source in its cascade, 0 for the first one.
         is_other_hours: whether it is a day of other hours than the session's, such as one of UTC.
+        minutes: of how many minutes the bar was built; 0 if it was not, or if that is unknown.
     """
 
     bar: Bar
@@ -75,6 +76,7 @@ class HeldBar:
     is_replay: bool = False
     rank: int = 0
     is_other_hours: bool = False
+    minutes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ class Known:
     Attributes:
         oldest_ms: bars that begin earlier can't be taken any more.
         newest_ms: the start of its newest minute, None if there is none.
-        built: for a bar of a whole interval the final bar that we built of its minutes, if there is one.
+        built: for a bar of a whole interval the final bar that we built of its minutes, if there is one, and
+            it has enough of them.
         before: its last bars of the candidate's timeframe before that, oldest first.
         is_after_break: whether the market was closed between those and the candidate.
         missing: minutes without a bar between those and the candidate, within one day.
@@ -234,10 +237,19 @@ def check_agreement(candidate: Candidate, known: Known, limits: CheckSettings) -
         if why is not None:
             return why
     if built is not None and _is_complete(candidate):
-        share = _find_share(candidate.bar.close - built.bar.close, built.bar.close)
+        share = _find_share_outside(candidate.bar.close, built.bar)
         if share > limits.disagree_share:
-            return f"its close differs by {share:.1%} from that of its minutes"
+            return f"its close is {share:.1%} outside of the prices of its minutes"
     return None
+
+
+def _find_share_outside(price: float, bar: Bar) -> float:
+    """Return how far a price is outside of low to high, as a share of the nearer one; 0 within.
+
+    The price of a closing auction may be far from the last trade before it, but hardly from all of a day.
+    """
+    nearest = min(max(price, bar.low), bar.high)
+    return _find_share(price - nearest, nearest)
 
 
 def find_difference(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:

@@ -1,6 +1,6 @@
 """Define the settings of bars in the truth: which symbols, in which sessions, held to which limits. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -8,12 +8,16 @@ from pydantic import AfterValidator, Field, model_validator
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, FEATURES, INDICATORS, MARKET_BARS, MARKET_QUARANTINE, MARKET_QUOTES
 from marketswarm.settings import CommonSettings, list_variables
-from marketswarm.truth import AccessPoint, Service
+from marketswarm.text import format_names
+from marketswarm.truth import AccessPoint, Service, Truth
+from marketswarm.truth.errors import Place
 from services.market.fields import SYMBOL
 from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, Timeframe
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
+from services.market.universe import LoadedSymbol, list_loaded_symbols
 
-MAX_SYMBOLS: Final = 5000
+MAX_SYMBOLS: Final = 10_000
+DAY_SHARE: Final = 0.25
 OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
 """The streams of results, by our own names."""
 
@@ -52,6 +56,9 @@ class CheckSettings(ServiceConfig):
     ahead_sec: Seconds = 120.0
     """The seconds by which a bar may begin after it was seen: the clocks of two machines differ. Example:
     `10`."""
+    day_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    """The share of its minutes of which a built day must be made, or features leave it out; 0: none is left
+    out. Default: 0.25; 0 of options and of minutes of quotes. Example: `0.5`."""
     stale_sec: Seconds = 900.0
     """The age at which the newest bar is counted as stale when it comes. Example: `1200`."""
 
@@ -59,13 +66,14 @@ class CheckSettings(ServiceConfig):
 class SymbolGroup(ServiceConfig):
     """`endpoints[]` of bars: symbols that are treated alike."""
 
-    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1, max_length=MAX_SYMBOLS)]
-    """The symbols, spelled as `sources` writes them. Example: `["SPY", "AAPL"]`."""
+    symbols: Annotated[tuple[Symbol, ...], Field(max_length=MAX_SYMBOLS)] = ()
+    """The symbols, spelled as `sources` writes them. Default: all of the asset class that `sources` loads and
+    no other group names. Example: `["SPY", "AAPL"]`."""
     asset: AssetClass = AssetClass.STOCKS
     """Their asset class. Example: `"crypto"`."""
     session: Annotated[str, Field(pattern=r"^[A-Za-z0-9_/]{2,24}$")] | None = None
     """When they trade: `24x7`, `24x5`, `us_futures`, `us_volatility` or an exchange such as `XNYS`. Default:
-    by the asset class. Example: `"XLON"`."""
+    by the asset class; without `symbols`, as `sources` has it. Example: `"XLON"`."""
     timeframes: Annotated[tuple[Timeframe, ...], Field(min_length=1)] = TIMEFRAMES
     """The timeframes to publish. Example: `["1m", "1h", "1d"]`."""
     indicators: tuple[IndicatorName, ...] = INDICATOR_NAMES
@@ -74,6 +82,16 @@ class SymbolGroup(ServiceConfig):
     """Whether their minutes are made of quotes instead of bars of minutes. Example: `true`."""
     checks: CheckSettings = CheckSettings()
     """The limits of the checks."""
+
+    @property
+    def day_share(self) -> float:
+        """The share of its minutes of which a built day must be made so that features read it.
+
+        Most options trade in few minutes a day, and how many quotes there are is a matter of who asks.
+        """
+        if self.checks.day_share is not None:
+            return self.checks.day_share
+        return 0.0 if self.quotes or self.asset is AssetClass.OPTIONS else DAY_SHARE
 
     def find_session(self, symbol: str) -> str:
         return self.session or find_default_session(self.asset, symbol) or ROUND_THE_CLOCK
@@ -99,6 +117,8 @@ class BarsOptions(ServiceConfig):
     """The number of entries, roughly, that the quarantine keeps. Example: `50000`."""
     behind_sec: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 60.0
     """The waiting time of an entry from which the service is `degraded`. Example: `120`."""
+    without: Annotated[tuple[Symbol, ...], Field(max_length=MAX_SYMBOLS)] = ()
+    """The symbols that `sources` loads and bars does not take. Example: `["GLD"]`."""
     benchmark: Symbol = "SPY"
     """The symbol that features compare others with. Example: `"BTC/USD"`."""
 
@@ -109,7 +129,7 @@ class BarsSettings(ServiceConfig):
     variables: ClassVar = list_variables(CommonSettings)
 
     endpoints: Annotated[tuple[SymbolGroup, ...], Field(max_length=MAX_SYMBOLS)] = ()
-    """The symbols, by groups."""
+    """What is said of symbols, by groups. What `sources` loads is taken without being named here."""
     settings: BarsOptions = BarsOptions()
     """How bars reads its streams and how long it waits."""
 
@@ -124,8 +144,59 @@ class BarsSettings(ServiceConfig):
             seen.update(group.symbols)
         return self
 
+    @model_validator(mode="after")
+    def _classes_are_unique(self) -> Self:
+        """Raise ValueError if two groups without symbols are of one class."""
+        seen: set[AssetClass] = set()
+        for number, group in enumerate(self.endpoints):
+            if not group.symbols and group.asset in seen:
+                raise ValueError(
+                    f"endpoints[{number}].asset: {group.asset} has a group without symbols already"
+                )
+            seen |= set() if group.symbols else {group.asset}
+        return self
+
+    def complete(self, truth: Truth) -> Self:
+        """Return the settings with groups of all symbols that sources loads by this truth, too.
+
+        Left out are symbols that a group names, and those that `without` does.
+        """
+        named = {symbol for group in self.endpoints for symbol in group.symbols}
+        others: dict[LoadedSymbol, list[str]] = {}
+        for symbol, loaded in find_loaded(truth).items():
+            if symbol not in named and symbol not in self.settings.without:
+                others.setdefault(loaded, []).append(symbol)
+        usual = {group.asset: group for group in self.endpoints if not group.symbols}
+        groups = [group for group in self.endpoints if group.symbols]
+        for loaded, symbols in others.items():
+            group = usual.get(loaded.asset, SymbolGroup(asset=loaded.asset))
+            update = {"symbols": tuple(symbols), "session": group.session or loaded.session}
+            groups.append(group.model_copy(update=update))
+        return self.model_copy(update={"endpoints": tuple(groups)})
+
     def find_groups(self) -> dict[str, SymbolGroup]:
         return {symbol: group for group in self.endpoints for symbol in group.symbols}
+
+    def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
+        """Yield warnings: a symbol that has another class in sources, one left out that sources lacks."""
+        loaded = find_loaded(truth)
+        for number, group in enumerate(self.endpoints):
+            for symbol in group.symbols:
+                if symbol in loaded and loaded[symbol].asset is not group.asset:
+                    why = f"{symbol} is {group.asset} here and {loaded[symbol].asset} in sources"
+                    yield ("endpoints", number, "asset"), why
+                    break
+        if unknown := [symbol for symbol in self.settings.without if symbol not in loaded]:
+            yield ("settings", "without"), f"sources loads no bars of {format_names(unknown)}"
+
+
+def find_loaded(truth: Truth) -> dict[str, LoadedSymbol]:
+    """Return the symbols whose bars the section of sources loads; none if it writes to another stream."""
+    sources, bars = truth.services.get("sources"), truth.services.get("bars")
+    if sources is None or bars is None:
+        return {}
+    written = point_like(sources.access_points.publish_to, "market-redis", MARKET_BARS)
+    return list_loaded_symbols(sources) if written == list_inputs(bars)[0] else {}
 
 
 def list_inputs(section: Service) -> tuple[AccessPoint, AccessPoint]:

@@ -34,6 +34,9 @@ from services.board.fleet.visibility import is_public_path
 from services.board.market.api import find_kept_chart, make_market_api
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.market import Market
+from services.board.market.measure_api import make_measure_api
+from services.board.market.measure_site import make_measure_site
+from services.board.market.names import UnknownNameError
 from services.board.market.query import QueryError
 from services.board.market.site import make_market_site
 from services.board.pings.key_pages import make_key_pages
@@ -102,8 +105,10 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
     app.include_router(make_record_site(fleet))
     app.include_router(make_public_site(fleet, board.announcements))
     app.include_router(make_badge_site(fleet))
+    app.include_router(make_measure_api(market))  # before `/market/{group}`
     app.include_router(make_market_api(market))
     app.include_router(make_market_site(fleet, market, pages))
+    app.include_router(make_measure_site(fleet, market, pages))
     acts = list_acts(board.steering, board.healing) | list_announcement_acts(board.announcements)
     app.include_router(make_forms(fleet, acts))
     links = LinkActs(board.steering, board.healing)
@@ -199,6 +204,7 @@ def add_errors(app: FastAPI, templates: Templates) -> None:
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(SessionOver, answer_over)
     explain(QueryError, 422, {})
+    explain(UnknownNameError, 404, {})
     explain(DatabaseAwayError, 503, {"Retry-After": "5"})
     explain(NotReady, 503, {"Retry-After": "1"})
 

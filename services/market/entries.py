@@ -10,21 +10,27 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Final, TypeVar
 
+from services.market.actions import find_action_fault
 from services.market.fields import (
+    SYMBOL,
     EntryError,
     Fields,
+    read_flag,
     read_number,
     read_seconds,
     read_symbol,
     read_text,
     read_time,
     read_trading_time,
+    require_day,
     require_number,
 )
 from services.market.records import (
     TIMEFRAME_SEC,
+    ActionKind,
     AssetClass,
     Bar,
+    CorporateAction,
     Observation,
     Provenance,
     Quote,
@@ -33,11 +39,12 @@ from services.market.records import (
 )
 
 MAX_RANK_DIGITS: Final = 2
-R = TypeVar("R", Bar, Quote, Observation)
+R = TypeVar("R", Bar, Quote, Observation, CorporateAction)
 
 _ORIGINS: Final = 1024  # the last answers of a market's sources
 _ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at", b"rank")
 _ASSETS: Final[Mapping[str, AssetClass]] = {str(each): each for each in AssetClass}
+_ACTION_KINDS: Final[Mapping[str, ActionKind]] = {str(each): each for each in ActionKind}
 _MASSIVE: Final = frozenset({"ws", "rest", "replay"})  # what massive calls its ways
 _BAR_NUMBERS: Final = ("open", "high", "low", "close", "volume", "vwap", "trades")
 _QUOTE_NUMBERS: Final = ("price", "bid", "ask", "volume", "open_interest", "implied_volatility")
@@ -62,6 +69,11 @@ def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> d
     elif isinstance(record, Quote):
         fields["at"] = str(record.at_ms)
         names, numbers = _QUOTE_NUMBERS, _read_quote_numbers(record)
+    elif isinstance(record, CorporateAction):
+        fields["kind"], fields["ex_day"] = str(record.kind), record.ex_day.isoformat()
+        if record.new_symbol is not None:
+            fields["new_symbol"] = record.new_symbol
+        names, numbers = ("ratio", "amount"), (record.ratio, record.amount)
     else:
         fields["start"] = str(record.start_ms)
         names, numbers = ("value",), (record.value,)
@@ -129,6 +141,27 @@ def parse_quote(fields: Fields) -> Quote:
 
 def parse_observation(fields: Fields) -> Observation:
     return Observation(read_symbol(fields), read_time(fields, b"start"), require_number(fields, b"value"))
+
+
+def parse_action(fields: Fields) -> CorporateAction:
+    """Return the action of an entry; one that is `withdrawn` has no value, and must not count.
+
+    Its source does not name it any more.
+    """
+    kind = _ACTION_KINDS.get(read_text(fields, b"kind", ""))
+    if kind is None:
+        raise EntryError("kind: unknown")
+    symbol, ex_day = read_symbol(fields), require_day(fields, b"ex_day")
+    if read_flag(fields, b"withdrawn"):
+        return CorporateAction(symbol, kind, ex_day)
+    new_symbol = read_text(fields, b"new_symbol", "") or None
+    if new_symbol is not None and SYMBOL.fullmatch(new_symbol) is None:
+        raise EntryError("new_symbol: no symbol")
+    ratio, amount = read_number(fields, b"ratio"), read_number(fields, b"amount")
+    action = CorporateAction(symbol, kind, ex_day, ratio, amount, new_symbol)
+    if (fault := find_action_fault(action)) is not None:
+        raise EntryError(fault)
+    return action
 
 
 def parse_entry(parse_record: Callable[[Fields], R], fields: Fields) -> tuple[R, AssetClass, Provenance]:

@@ -98,13 +98,25 @@ def read_day(fields: Fields, start_ms: int) -> str | None:
     value = fields.get(b"day")
     if value is None:
         return None
-    try:
-        day = date.fromisoformat(value.decode()) if _DAY.fullmatch(value) else None
-    except ValueError:
-        day = None
+    day = _parse_day(value)
     if day is None or abs(day - date.fromordinal(_EPOCH_DAY + start_ms // DAY_MS)) > MAX_DAY_SHIFT:
         raise EntryError("day: no date, or not that of its start")
     return value.decode()
+
+
+def require_day(fields: Fields, name: bytes) -> date:
+    """Return a date of the years in which a record may be: `2026-01-05`."""
+    day = _parse_day(fields.get(name, b""))
+    if day is None or not MIN_MS <= (day.toordinal() - _EPOCH_DAY) * DAY_MS < MAX_MS:
+        raise EntryError(f"{name.decode()}: no date of these centuries")
+    return day
+
+
+def _parse_day(value: bytes) -> date | None:
+    try:
+        return date.fromisoformat(value.decode()) if _DAY.fullmatch(value) else None
+    except ValueError:
+        return None
 
 
 def read_flag(fields: Fields, name: bytes) -> bool:

@@ -121,8 +121,18 @@ class Grid:
         day = self.find_day(start_ms)
         if day is None or previous_ms < day.open_ms:
             return 0
-        missing = (start_ms - previous_ms) // MINUTE_MS - 1
-        if day.break_ms is not None:
-            pauses, resumes = max(day.break_ms[0], previous_ms + MINUTE_MS), min(day.break_ms[1], start_ms)
-            missing -= max(0, resumes - pauses) // MINUTE_MS
-        return max(0, missing)
+        return count_minutes(day, previous_ms + MINUTE_MS, start_ms)
+
+    def count_minutes(self, interval: Interval) -> int:
+        """Return how many minutes of an interval the market trades."""
+        day = self.find_day(interval.open_ms)
+        return 0 if day is None else count_minutes(day, interval.open_ms, interval.close_ms)
+
+
+def count_minutes(day: TradingDay, from_ms: int, to_ms: int) -> int:
+    """Return how many minutes of a trading day are in `[from_ms, to_ms)`, without its lunch break."""
+    minutes = (to_ms - from_ms) // MINUTE_MS
+    if day.break_ms is not None:
+        pauses, resumes = max(day.break_ms[0], from_ms), min(day.break_ms[1], to_ms)
+        minutes -= max(0, resumes - pauses) // MINUTE_MS
+    return max(0, minutes)

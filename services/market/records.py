@@ -1,4 +1,4 @@
-"""Define the records of the market: bars, quotes and observations, and where each came from. Pure."""
+"""Define the records of the market: bars, quotes, observations and corporate actions. Pure."""
 
 from dataclasses import dataclass, replace
 from datetime import date
@@ -33,6 +33,7 @@ class RecordKind(StrEnum):
     BARS = "bars"
     QUOTES = "quotes"
     OBSERVATIONS = "observations"
+    ACTIONS = "actions"
 
 
 class AssetClass(StrEnum):
@@ -127,7 +128,7 @@ class ActionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CorporateAction:
-    """Hold what happened to a share: from the trading day `ex_day` on, shares are traded without what it gave.
+    """Hold what happened to shares: from the day `ex_day` on, they are traded without what it gave.
 
     Attributes:
         ratio: of a split the shares that one share becomes: 10.0 for ten for one, 0.5 for one for two.
@@ -144,7 +145,7 @@ class CorporateAction:
     new_symbol: str | None = None
 
 
-Record = Bar | Quote | Observation
+Record = Bar | Quote | Observation | CorporateAction
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,38 +16,59 @@ from marketswarm.bus.circuit_breaker import BreakerState, CircuitBreaker
 from marketswarm.bus.stored_values import parse_epoch, parse_object
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
+from marketswarm.cli.edit import carry_out_edit
+from marketswarm.cli.entry_options import ChangeOptions
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.local_time import format_moment
-from marketswarm.cli.options import Data, Json, argument, option, time_option
+from marketswarm.cli.options import Data, Json, OptionGroup, argument, flag, option, time_option
+from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Exit, Mistake
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
+from marketswarm.settings import read_settings
+from marketswarm.text import escape_text
 from marketswarm.truth import suggest_name
-from services.market.records import RecordKind
+from marketswarm.truth.document_edit import EditError
+from services.market.records import AssetClass, RecordKind
+from services.sources import symbol_edit
 from services.sources.access.keys import read_keys
 from services.sources.access.trial import (
     Trial,
     ask_questions,
     describe_trial,
+    encode_report,
     encode_trial,
     make_questions,
+    try_sources,
 )
+from services.sources.access.tried import read_tried, write_tried
 from services.sources.cascade.state import SeriesStatus
-from services.sources.catalog.files import CatalogError, load_source, shipped_catalog
+from services.sources.catalog.files import CatalogError, load_catalog, load_source, shipped_catalog
 from services.sources.catalog.request import ApiKey
-from services.sources.catalog.source import Auth, AuthPlace, MarketSource
-from services.sources.limits import LimitSettings
-from services.sources.settings import SourcesSettings, require_safe_urls
+from services.sources.catalog.source import PAIR, Auth, AuthPlace, MarketSource
+from services.sources.settings import (
+    SeriesEntry,
+    SourcesEnvironment,
+    SourcesSettings,
+    WorkSettings,
+    require_safe_urls,
+)
+from services.sources.symbol_edit import NewSymbol
 
 SERVICE: Final = "sources"
 DID_NOT_FIT: Final = 1
 """The exit code when an answer is not all that the source's file says."""
 
+How = Annotated[ChangeOptions, OptionGroup.of(ChangeOptions)]
+SymbolName = Annotated[str, argument("SYMBOL", "SPY, EUR/USD, BTC/USDT, US.CPI.")]
 Name = Annotated[str, argument("NAME", "A source of `marketswarm source list`, or a TOML file of yours.")]
 
 
-def list_(as_json: Json = False) -> None:
-    """List the sources of the catalogue: what each serves, and whether it has the key that it needs."""
-    sources = list(shipped_catalog().values())
+def list_(as_json: Json = False, data: Data = DATA) -> None:
+    """List the sources of the catalogue: what each serves, and whether it has the key that it needs.
+
+    Where a fleet runs, the source files that its truth names are among them.
+    """
+    sources = list(_load_catalog(data).values())
     keys = read_keys(sources, os.environ)
     tables.show(
         sources,
@@ -69,8 +90,8 @@ def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
 
     Where a fleet runs, the limits of its truth apply, if it has any.
     """
-    of_file = _find_source(name)
-    source = of_file.replace_limits(_read_limits(data))
+    of_file = _find_source(name, data)
+    source = of_file.replace_limits(_read_work(data).limits)
     if as_json:
         output.print_json(source.model_dump(mode="json"))
         return
@@ -87,17 +108,22 @@ def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
     output.print_line(f"  limits: {limits}{'' if source is of_file else ', by the truth'}")
     for endpoint_name, endpoint in source.serves.items():
         assets, timeframes = ", ".join(endpoint.assets), ", ".join(endpoint.timeframes)
-        output.print_line(
-            f"  {endpoint_name}: {endpoint.kind} of {assets}{timeframes and f' in {timeframes}'}"
-        )
+        what = f"{endpoint.kind} of {assets}{timeframes and f' in {timeframes}'}"
+        adjusted = f", adjustment {endpoint.adjustment}" if endpoint.adjustment else ""
+        output.print_line(f"  {endpoint_name}: {what}{adjusted}")
 
 
 def try_(
-    name: Name,
+    name: Annotated[
+        str | None, argument("[NAME]", "A source of `marketswarm source list`, or a TOML file of yours.")
+    ] = None,
     symbol: Annotated[
         str | None, argument("[SYMBOL]", "SPY, EUR/USD, BTC/USDT, US.CPI; else one it has.")
     ] = None,
     *,
+    every: Annotated[
+        bool, flag("--all", "Try each source that needs no key or has its key; --only and the like are not.")
+    ] = False,
     only: Annotated[str | None, option("--only", "ENDPOINT", "Ask this question alone.")] = None,
     timeframe: Annotated[
         str | None, option("--timeframe", "1m", "Of bars; else the first that it has.")
@@ -107,18 +133,28 @@ def try_(
         str | None, option("--base-url", "URL", "Ask there instead: a proxy, or a stand-in of yours.")
     ] = None,
     as_json: Json = False,
+    data: Data = DATA,
 ) -> None:
     """Ask the real source one small question of each kind, and show what came and what did not fit.
 
-    Its key is read from the variable that its file names. Ends with 1 if something is wrong or does not fit.
+    Its key is read from the variable that its file names; SOURCES_BASE_URLS is used as the service uses it.
+    With --all, all sources are asked, some at the same time, and a report has a line for each. A source whose
+    answers all fit is noted with the day in `tried.toml` of the data folder, unless it was asked elsewhere.
+    Ends with 1 if something is wrong or does not fit.
     """
-    source = _find_source(name)
+    if every is (name is not None) or (every and (symbol or only or timeframe or raw or base_url)):
+        raise Mistake("name one source, or say --all, which takes none of the other options")
+    base_urls = read_settings(SourcesEnvironment).sources_base_urls or {}
+    if name is None:
+        _try_all(_load_catalog(data), base_urls, as_json, data)
+        return
+    source = _find_source(name, data)
     keys = read_keys([source], os.environ)
     if source.auth.env and not source.auth.optional and source.name not in keys:
         raise Mistake(f"{source.name} needs a key: put it into {source.auth.env}")
     if base_url is not None:  # its key must not be sent in plain text
         try:
-            base_url = require_safe_urls({source.name: base_url})[source.name]
+            base_urls = require_safe_urls({source.name: base_url})
         except ValueError as error:
             raise Mistake(f"--base-url: {error}") from None
     questions = [
@@ -129,7 +165,42 @@ def try_(
     if not questions:
         asked = symbol or "a symbol that is not given"
         raise Mistake(f"{source.name} serves nothing of {asked}: see `source show {name}`")
-    _show_trials(event_loop.run(ask_questions(source, keys, questions, base_url)), keys, raw, as_json)
+    url = base_urls.get(source.name)
+    trials = event_loop.run(ask_questions(source, keys, questions, url))
+    if url is None and only is None and all(trial.is_good for trial in trials):
+        write_tried(data, [source.name], datetime.now(UTC).date())
+    _show_trials(trials, keys, raw, as_json)
+
+
+def _try_all(
+    catalog: Mapping[str, MarketSource], base_urls: Mapping[str, str], as_json: bool, data: Path
+) -> None:
+    """Ask each source that may be asked, and show a report. Raise Exit, code 1, if something did not fit."""
+    keys = read_keys(catalog.values(), os.environ)
+    sources = [
+        each for each in catalog.values() if not each.auth.env or each.auth.optional or each.name in keys
+    ]
+    reports = event_loop.run(try_sources(sources, keys, base_urls, output.print_aside))
+    good = [each.source for each in reports if each.is_good and each.source not in base_urls]
+    if good:
+        write_tried(data, good, datetime.now(UTC).date())
+    fit, left = sum(each.is_good for each in reports), len(catalog) - len(sources)
+    tables.show(
+        reports,
+        {
+            "source": lambda each: each.source,
+            "is": lambda each: "✓ fits" if each.is_good else "✗",
+            "records": lambda each: f"{sum(len(trial.answer.records) for trial in each.trials):,}",
+            "in": lambda each: f"{each.took_sec:.1f} s",
+            "why": lambda each: each.why,
+        },
+        right=("records", "in"),
+        as_json=as_json,
+        encode=encode_report,
+        hint=f"{fit} of {len(reports)} fit; {left} more need a key that is not set",
+    )
+    if fit < len(reports):
+        raise Exit(DID_NOT_FIT, "")
 
 
 def _show_trials(
@@ -180,7 +251,7 @@ def status(
     now = time.time()
     view = ask_fleet(data, lambda fleet: _read_status(fleet, now))
     is_empty = not view["series"]
-    view = _select_status(view, source, now if late else None)
+    view = select_status(view, source, now if late else None)
     if as_json:
         output.print_json(view)
     elif is_empty:
@@ -191,17 +262,162 @@ def status(
         _show_series(view["series"], now)
 
 
-def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
-    """Return none if no fleet runs, or if the truth has no such section."""
+# -- the symbols that are loaded
 
-    async def read(fleet: FleetView) -> Mapping[str, LimitSettings]:
-        config = require_config(SourcesSettings, SERVICE, fleet.require_section(SERVICE))
-        return config.settings.limits
+
+def add(
+    symbol: SymbolName,
+    *,
+    asset: Annotated[
+        AssetClass | None,
+        option("--asset", "CLASS", "stocks, which it is by default, crypto, forex, commodities, …"),
+    ] = None,
+    like: Annotated[
+        str | None, option("--like", "SYMBOL", "Load it as this one; else as the first of its class.")
+    ] = None,
+    sources: Annotated[
+        list[str] | None, option("--from", "NAME", "A source that may serve it, the best first; repeatable.")
+    ] = None,
+    timeframe: Annotated[str | None, option("--timeframe", "1m", "With --from: of its bars.")] = None,
+    every_sec: Annotated[
+        float | None, time_option("--every", "60s", "With --from: how often it is loaded.")
+    ] = None,
+    group: Annotated[
+        str | None, option("--group", "NAME", "With --from: the symbols that the board shows together.")
+    ] = None,
+    how: How,
+) -> None:
+    """Add a symbol to the truth: `sources` loads it, and `bars` makes bars of it.
+
+    Shows what changes, asks, and seeds it. Ends with 1 if it was not confirmed.
+    """
+    if asset is None and like is None and PAIR.fullmatch(symbol):
+        raise Mistake(f"{symbol} is a pair: say --asset crypto, forex or commodities")
+    new = NewSymbol(
+        symbol=symbol,
+        asset=asset or AssetClass.STOCKS,
+        like=like,
+        sources=tuple(sources or ()),
+        timeframe=timeframe,
+        every_sec=every_sec,
+        group=group,
+    )
+    carry_out_edit(symbol, lambda text: _add_served(text, new), how)
+
+
+def disable(symbol: SymbolName, how: How) -> None:
+    """Have a symbol not loaded any more, until `symbol enable`; what is stored of it stays.
+
+    Shows what changes, asks, and seeds it. Ends with 1 if it was not confirmed.
+    """
+    carry_out_edit(symbol, lambda text: symbol_edit.disable_symbol(text, symbol), how)
+
+
+def enable(symbol: SymbolName, how: How) -> None:
+    """Have a symbol that was disabled loaded again.
+
+    Shows what changes, asks, and seeds it. Ends with 1 if it was not confirmed.
+    """
+    carry_out_edit(symbol, lambda text: symbol_edit.enable_symbol(text, symbol), how)
+
+
+def list_symbols(
+    truth: Annotated[
+        Path | None, option("--truth", "FILE", "Those of this truth; by default of the one in force.")
+    ] = None,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """List the symbols that the truth names: what is loaded of each, from where, and which are disabled."""
+
+    async def read(fleet: FleetView) -> SourcesSettings:
+        return require_config(SourcesSettings, SERVICE, fleet.require_section(SERVICE))
+
+    if truth is None:
+        config = ask_fleet(data, read)
+    else:
+        section = read_valid_truth(truth).services.get(SERVICE)
+        if section is None:
+            raise Mistake(f"{truth} has no section for {SERVICE}")
+        config = require_config(SourcesSettings, SERVICE, section)
+    tables.show(
+        _list_by_symbol(config),
+        {
+            "symbol": lambda each: str(each["symbol"]),
+            "of": lambda each: str(each["asset"]),
+            "group": lambda each: str(each["group"] or "-"),
+            "loads": lambda each: ", ".join(each["series"]),
+            "from": lambda each: ", ".join(each["from"]),
+            "": lambda each: "disabled" if each["disabled"] else "",
+        },
+        as_json=as_json,
+        empty="the truth names no symbol yet: `marketswarm symbol add`",
+    )
+
+
+def _list_by_symbol(config: SourcesSettings) -> list[dict[str, Any]]:
+    by_symbol: dict[str, list[SeriesEntry]] = {}
+    for entry in config.endpoints:
+        for symbol in entry.all_symbols:
+            by_symbol.setdefault(symbol, []).append(entry)
+    return [
+        {
+            "symbol": symbol,
+            "asset": entries[0].asset.value,
+            "group": entries[0].group,
+            "series": [
+                each.timeframe if each.kind is RecordKind.BARS else each.kind.value for each in entries
+            ],
+            "from": list(dict.fromkeys(source for each in entries for source in each.sources)),
+            "disabled": symbol in config.settings.disabled,
+        }
+        for symbol, entries in by_symbol.items()
+    ]
+
+
+def _add_served(text: str, new: NewSymbol) -> str:
+    """Return the text with one more symbol; raise EditError if no source that it gets has its series."""
+    if new.sources or new.symbol in text:
+        return symbol_edit.add_symbol(text, new)
+    catalog = shipped_catalog()
+    for each in symbol_edit.list_models(text, new):
+        entry = SeriesEntry.model_validate(each)
+        timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
+        question = (entry.kind, entry.asset, new.symbol, timeframe)
+        known = [catalog[name] for name in entry.sources if name in catalog]
+        if not any(any(source.find_endpoints(*question)) for source in known):
+            serving = [each for each in catalog.values() if any(each.find_endpoints(*question))]
+            serving.sort(key=lambda source: bool(source.auth.env) and not source.auth.optional)
+            what = f"{entry.kind}{timeframe and f' of {timeframe}'} of {new.symbol}"
+            which = "".join(f" --from {source.name}" for source in serving[:2]) or "; no source has them"
+            raise EditError(f"{', '.join(entry.sources)}: not known to have {what}; say for example{which}")
+    return symbol_edit.add_symbol(text, new)
+
+
+def _read_work(data: Path) -> WorkSettings:
+    """Return the settings of the truth in force; the defaults if no fleet runs, or it has no such section."""
+
+    async def read(fleet: FleetView) -> WorkSettings:
+        return require_config(SourcesSettings, SERVICE, fleet.require_section(SERVICE)).settings
 
     try:
         return ask_fleet(data, read)
     except Exit:
-        return {}
+        return WorkSettings()
+
+
+def _load_catalog(data: Path) -> Mapping[str, MarketSource]:
+    """Return the sources with those of the truth in force, each tried when its file or this machine says."""
+    catalog, problems = load_catalog(_read_work(data).catalog)
+    for problem in problems:
+        output.print_error(problem)
+    tried = read_tried(data)
+    return {
+        name: source.model_copy(update={"tried": max(tried[name], source.tried.replace("never", ""))})
+        if name in tried
+        else source
+        for name, source in catalog.items()
+    }
 
 
 def _use_breaker(name: str, data: Path, use: Callable[[CircuitBreaker], Awaitable[object]]) -> None:
@@ -247,18 +463,25 @@ def _parse_states(stored: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
     return [{"name": name, **state} for name, state in parsed if state]
 
 
-def _select_status(view: Mapping[str, Any], source: str | None, late_at: float | None) -> dict[str, Any]:
+def select_status(view: Mapping[str, Any], source: str | None, late_at: float | None) -> dict[str, Any]:
     """Return a copy of what is shown, with fewer sources and series.
 
     Args:
-        source: keep this source and the series that name it; None for all.
+        source: keep this source and the series that name it; None for all. Raise Exit, code 2, if nothing
+            names it.
         late_at: keep the series that are not fresh at this time, in epoch seconds; None for all.
     """
     sources, series = view["sources"], view["series"]
     if source is not None:
         sources = [each for each in sources if each["name"] == source]
         # other programs may have written the value
-        series = [each for each in series if isinstance(each.get("from"), list) and source in each["from"]]
+        named = {each["name"]: each["from"] for each in series if isinstance(each.get("from"), list)}
+        known = {str(each["name"]) for each in view["sources"]}
+        known.update(str(name) for names in named.values() for name in names)
+        if source not in known:
+            hint = suggest_name(source, sorted(known), "they name")
+            raise Mistake(f"no series names {escape_text(source)[:60]}; {escape_text(hint)}")
+        series = [each for each in series if source in named.get(each["name"], ())]
     if late_at is not None:
         series = [each for each in series if not _is_fresh(each, late_at)]
     return {**view, "sources": sources, "series": series}
@@ -332,9 +555,9 @@ def _format_time(at: Any, now: float) -> str:
     return format_moment(moment, now) if moment else "-"
 
 
-def _find_source(name: str) -> MarketSource:
+def _find_source(name: str, data: Path) -> MarketSource:
     """Return the source of this name, or of the TOML file at this path. Raise Exit, code 2, for another."""
-    catalog = shipped_catalog()
+    catalog = _load_catalog(data)
     if name in catalog:
         return catalog[name]
     if name.endswith(".toml"):

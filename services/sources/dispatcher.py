@@ -256,7 +256,11 @@ class SeriesDispatcher:
 
     def find_problem(self, now: float) -> str | None:
         """Return why the work fails: a bus, or a critical series that is not fresh; otherwise None."""
-        stale = [name for name, each in self.series.items() if each.critical and self._is_stale(name, now)]
+        stale = [
+            name
+            for name, each in self.series.items()
+            if each.critical and self._is_stale(name, now) and not self.loader.reader.is_excused(each)
+        ]
         self.metrics.stale_critical = len(stale)
         if self.outage.problem:
             return f"series not loaded: {self.outage.problem}"

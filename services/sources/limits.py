@@ -1,4 +1,4 @@
-"""Define how many requests a source takes, as its file says it, or the truth instead. Pure."""
+"""Define how many requests a source takes, as its file or the truth says it, and how it may fail. Pure."""
 
 from typing import Annotated
 
@@ -33,3 +33,19 @@ class LimitSettings(ServiceConfig):
         counts = (self.per_second, self.per_minute, self.per_hour, self.per_day, self.per_month)
         pairs = zip((1, 60, 3600, 86_400, 30 * 86_400), counts, strict=True)
         return tuple((sec, count) for sec, count in pairs if count is not None)
+
+
+class FailureSettings(ServiceConfig):
+    """`settings.failures.NAME`: when a source that fails is left alone, and how often it is asked again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    failure_threshold: Annotated[int, Field(ge=1, le=1000)] = 3
+    """The failures in a row that open its breaker. Example: `5`."""
+    recovery_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 10.0
+    """For how long its breaker is open first; each failed trial doubles that. Example: `60`."""
+    longest_recovery_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 600.0
+    """For how long its breaker is open at most. Example: `3600`."""
+    retries: Annotated[int, Field(ge=0, le=5)] = 0
+    """How often a request that the network or an error of the server (500 to 599) ended is sent again before
+    it has failed. Each counts against the limits. Example: `2`."""

@@ -1,8 +1,8 @@
 """Load every series once, and decide whether enough came for the readers to start.
 
 The gate is a one-shot, as bootstrap is: exit code 0 if enough series are loaded and all critical ones are
-fresh, else 1 with a table of what failed and why. Its state is on the bus (`preload:status`) while it works,
-and a bar or log lines on stderr show how far it is.
+fresh, else 1 with a table of what failed and why. Another table has what each key that is not set would add.
+Its state is on the bus (`preload:status`) while it works; a bar or log lines on stderr show how far it is.
 """
 
 import asyncio
@@ -38,6 +38,7 @@ from services.sources.cascade.loader import (
     load_concurrently,
     open_loader,
 )
+from services.sources.cascade.missing_keys import MissingKey
 from services.sources.cascade.series import Series, list_series
 from services.sources.cascade.state import WAITING, SeriesState, SeriesStatus, clean_reason
 from services.sources.cascade.store import SeriesStore
@@ -53,6 +54,8 @@ BUS_PATIENCE_SEC: Final = 30.0
 STATUS_SEC: Final = 30 * 86_400
 WORST: Final = 10
 """How many of the series that failed the log names, critical ones first."""
+GAIN_SHOWN: Final = 12
+"""How many of the series that only a missing key would bring are named."""
 LOG_EVERY_SEC: Final = 3.0
 _PIPE_COLUMNS: Final = 1_000
 
@@ -121,7 +124,8 @@ def _describe_failure(series: Series, state: SeriesState | str) -> GateFailure:
     if isinstance(state, str):
         return GateFailure(series.id, "", "not loaded", state, series.critical)
     reasons = (
-        f"{name} {attempt.verdict}{attempt.reason and f' ({clean_reason(attempt.reason)})'}"
+        f"{name} {attempt.verdict}"
+        + (f" ({clean_reason(attempt.reason)})" if attempt.reason not in ("", attempt.verdict) else "")
         for name in series.sources
         if (attempt := state.attempts.get(name)) is not None
     )
@@ -214,6 +218,8 @@ async def find_section(settings: SourcesEnvironment, environ: Mapping[str, str])
 
 async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: WorkSettings, bus: Bus) -> int:
     """Load the series, report, and return the exit code."""
+    missing = loader.reader.keys.list_missing(series)
+    series = [each for each in series if not loader.reader.is_excused(each)]
     progress = GateProgress(len(series), time.time())
     with show_progress(len(series)) as show:
         async with run_beside(write_while_loading(bus, progress, settings.gate.share, show)):
@@ -227,6 +233,8 @@ async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: Wo
     took_sec = round(time.time() - progress.started_at, 1)
     if report.failures:
         print_failures(report.failures)
+    if missing:
+        print_missing_keys(missing)
     if report.is_open:
         log.info("gate.open", loaded=report.loaded, total=progress.total, sec=took_sec)
         return Code.DONE
@@ -298,12 +306,38 @@ def show_progress(total: int) -> Iterator[Callable[[int], None]]:
 
 def print_failures(failures: Sequence[GateFailure]) -> None:
     """Print a table of the series that are not there or not fresh."""
+    rows = [
+        (failure.series, failure.status, failure.reason, "critical" if failure.critical else "")
+        for failure in failures
+    ]
+    _print_table(("series", "is", "why", ""), rows)
+
+
+def print_missing_keys(missing: Sequence[MissingKey]) -> None:
+    """Print a table of the keys that are not set, and what each would add."""
+    rows = [(" and ".join(each.variables), each.source, describe_gain(each)) for each in missing]
+    _print_table(("missing key", "of", "would add"), rows)
+
+
+def describe_gain(missing: MissingKey) -> str:
+    """Return what a key would add: series that nothing else serves, critical ones first, and other series."""
+    names = [
+        f"{each.id} (critical)" if each.critical else each.id
+        for each in sorted(missing.alone, key=lambda each: not each.critical)
+    ]
+    more = f" and {len(names) - GAIN_SHOWN} more" if len(names) > GAIN_SHOWN else ""
+    parts = [f"{', '.join(names[:GAIN_SHOWN])}{more}"] if names else []
+    if missing.further:
+        parts.append(f"one more source of {missing.further} series")
+    return "; ".join(parts)
+
+
+def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("series", "is", "why", ""):
+    for head in heads:
         table.add_column(head, overflow="fold")
-    for failure in failures:
-        words = (failure.series, failure.status, failure.reason, "critical" if failure.critical else "")
-        table.add_row(*map(escape_text, words))
+    for row in rows:
+        table.add_row(*map(escape_text, row))
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
     console = Console(highlight=False, markup=False, emoji=False, width=width)
     with console.capture() as captured:

@@ -6,7 +6,7 @@ is only read to warn of a source that does not serve a series.
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -27,7 +27,14 @@ from marketswarm.truth import Service, Truth
 from marketswarm.truth.errors import Place, find_nearest
 from marketswarm.truth.schedule import ScheduleError, parse_schedule
 from services.market.fields import SYMBOL
-from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind
+from services.market.records import (
+    MINUTES_KEPT_DAYS,
+    TIMEFRAME_SEC,
+    TIMEFRAMES,
+    Adjustment,
+    AssetClass,
+    RecordKind,
+)
 from services.market.sessions import (
     FOREX,
     OWN_SESSIONS,
@@ -37,7 +44,8 @@ from services.market.sessions import (
     find_default_session,
     get_session,
 )
-from services.sources.limits import LimitSettings
+from services.market.universe import list_entry_symbols
+from services.sources.limits import FailureSettings, LimitSettings
 
 CATALOG: Final = Path(__file__).with_name("catalog")
 MARKET: Final = "market-redis"
@@ -45,13 +53,17 @@ MASSIVE: Final = "massive"
 """The source whose minutes of stocks come over massive's own stream."""
 STREAM_SUFFIX: Final = "_stream"
 """Behind the name of a source: what SOURCES_BASE_URLS calls its stream."""
-MAX_SERIES: Final = 5_000
+MAX_SERIES: Final = 20_000
 DAY_SEC: Final = 86_400.0
 
 HISTORY_DAYS: Final[Mapping[str, float]] = {"1m": 5, "5m": 20, "15m": 40, "1h": 60, "4h": 180, "1d": 730}
 """How far back the first load of bars goes, by timeframe."""
 OBSERVATION_DAYS: Final = 3650.0
 QUOTE_DAYS: Final = 1.0
+ACTION_DAYS: Final = 7305.0
+"""How far back the actions of a share go: twenty years."""
+DAYS_AN_ACTION: Final = 30.0
+"""How far apart the actions of a share are, on average, if they are many: some funds pay each month."""
 MANY_ENTRIES: Final = 1_000_000
 """The length of a stream from which on a truth gets a warning."""
 ENTRY_BYTES: Final = 210
@@ -66,6 +78,12 @@ _REPLAY_NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 _PLAIN_NAME: Final = re.compile(r"[a-z][a-z_]{1,23}")
 _SESSION: Final = re.compile(r"[A-Za-z0-9_/]{2,24}")
 _MAX_BASE_URLS: Final = 100
+_PRICES: Final = {
+    Adjustment.RAW: "raw prices",
+    Adjustment.SPLITS: "prices adjusted for splits",
+    Adjustment.ALL: "prices adjusted for splits and dividends",
+}
+_ONE_SCALE: Final = "one series can't have both, since they differ after a split or a dividend"
 
 
 def _parse_base_urls(value: Any) -> Any:
@@ -103,13 +121,19 @@ class SourcesEnvironment(MonitorSettings):
     sources_base_urls: BaseUrls | None = Field(default=None, repr=False)
 
 
-def list_key_variables() -> frozenset[str]:
-    """Return the variables with the keys of all sources, as the catalogue's files name them."""
-    return frozenset(
-        name
-        for path in CATALOG.glob("*.toml")
-        for name in _KEY_VARIABLE.findall(path.read_text(encoding="utf-8"))
-    )
+def list_key_variables(folder: Path = CATALOG) -> frozenset[str]:
+    """Return the variables with the keys of all sources, as the files of a folder name them.
+
+    A file that can't be read is left out.
+    """
+    return frozenset(name for path in folder.glob("*.toml") for name in _KEY_VARIABLE.findall(_read(path)))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _require_symbol(symbol: str) -> str:
@@ -138,6 +162,10 @@ def _require_cron(text: str) -> str:
     return text
 
 
+def _require_folder(path: str) -> str:
+    return require_file_below("")(path)
+
+
 def _require_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) != len(names) or not all(map(_REPLAY_NAME.fullmatch, names)):
         raise ValueError("must be different names of small letters, digits and _, such as replay_a")
@@ -158,17 +186,18 @@ class SeriesEntry(ServiceConfig):
     group: Annotated[str, Field(min_length=1, max_length=60)] | None = None
     """The name under which the board shows the symbols together. Example: `"indices"`."""
     kind: RecordKind = RecordKind.BARS
-    """What is loaded: `bars`, `quotes` or `observations`. Example: `"quotes"`."""
+    """What is loaded: `bars`, `quotes`, `observations`, or the `actions` of a stock: splits, dividends and
+    renames. Example: `"quotes"`."""
     timeframe: Annotated[str, AfterValidator(_require_timeframe)] = "1m"
     """The length of each bar. Example: `"1d"`."""
     asset: AssetClass = AssetClass.STOCKS
     """The asset class, which decides how a symbol is spelled and when it trades. Example: `"crypto"`."""
     sources: Annotated[tuple[str, ...], Field(alias="from", min_length=1, max_length=10)]
-    """The sources in the order in which they may serve: the first one that is fresh does. Example:
-    `["massive", "yahoo", "alpha_vantage"]`."""
+    """The sources in the order in which they may serve: the first one that is fresh does. Of bars of stocks
+    all have raw prices, or all are adjusted in the same way. Example: `["massive", "tiingo", "eodhd"]`."""
     max_age_sec: Seconds | None = None
     """How late a record may be, beyond its own length, before the next source takes over. Default:
-    `gate.fresh_sec`; two days for observations, counted from the last answer. Example: `900`."""
+    `gate.fresh_sec`; two days for observations and actions, counted from the last answer. Example: `900`."""
     every_sec: Annotated[float, Field(ge=0.1, le=DAY_SEC, allow_inf_nan=False)] | None = None
     """The time between two loads while the market is open. Default: `load.refresh` alone. Example: `60`."""
     critical: bool = False
@@ -178,7 +207,7 @@ class SeriesEntry(ServiceConfig):
     class, `XNYS` for stocks. Example: `"XLON"`."""
     history_days: Annotated[float, Field(gt=0, le=40_000, allow_inf_nan=False)] | None = None
     """How far back the history goes; bars from that day's open. What the first load can't have is asked for
-    later. Default: by kind and timeframe, 5 days for minutes. Example: `30`."""
+    later. Default: by kind and timeframe, 5 days for minutes, 20 years for actions. Example: `30`."""
     stream: bool = True
     """Whether minutes come over the stream of the first source in `from` that has one, as `binance` has; what
     is missing is asked for. Example: `false`."""
@@ -190,6 +219,8 @@ class SeriesEntry(ServiceConfig):
             raise ValueError("symbol: give either `symbol` or `symbols`")
         if len(set(self.sources)) != len(self.sources):
             raise ValueError("from: names a source twice")
+        if self.kind is RecordKind.ACTIONS and self.asset is not AssetClass.STOCKS:
+            raise ValueError("kind: only stocks have actions")
         return self
 
     def find_session(self, symbol: str) -> str:
@@ -199,13 +230,19 @@ class SeriesEntry(ServiceConfig):
     @property
     def days(self) -> float:
         """How many days back the first load goes."""
-        usual = {RecordKind.QUOTES: QUOTE_DAYS, RecordKind.OBSERVATIONS: OBSERVATION_DAYS}
+        usual = {
+            RecordKind.QUOTES: QUOTE_DAYS,
+            RecordKind.OBSERVATIONS: OBSERVATION_DAYS,
+            RecordKind.ACTIONS: ACTION_DAYS,
+        }
         return self.history_days or usual.get(self.kind) or HISTORY_DAYS[self.timeframe]
 
     def count_first_load(self) -> int:
         """Return about how many records the first load of one symbol brings, rather too many than too few."""
         if self.kind is RecordKind.QUOTES:
             return 1
+        if self.kind is RecordKind.ACTIONS:
+            return ceil(self.days / DAYS_AN_ACTION)
         days, session = self.days, self.find_session(self.all_symbols[0])
         if session != ROUND_THE_CLOCK:
             days = days * _WEEK_SHARE + 1.5  # the first day is whole, and the last one may be
@@ -246,6 +283,9 @@ class GateSettings(ServiceConfig):
     """The share of all series that must be loaded. Example: `0.9`."""
     fresh_sec: Seconds = 900.0
     """The `max_age_sec` of series that have none. Example: `1800`."""
+    need_keys: bool = True
+    """Whether a series counts that no source can serve because the keys of all are missing; with `false` it
+    neither closes the gate nor, if it is critical, degrades the service. Example: `false`."""
     timeout_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 600.0
     """How long the gate may take. Example: `120`."""
     patience_sec: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 15.0
@@ -258,12 +298,14 @@ class KeepSettings(ServiceConfig):
     While a reader is behind up to twice as many are kept.
     """
 
-    bars: Annotated[int, Field(ge=1000, le=10_000_000)] = 200_000
+    bars: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
     """The entries of `market:bars`. Example: `1000000`."""
     quotes: Annotated[int, Field(ge=1000, le=10_000_000)] = 100_000
     """The entries of `market:quotes`. Example: `50000`."""
     observations: Annotated[int, Field(ge=1000, le=10_000_000)] = 100_000
     """The entries of `market:observations`. Example: `50000`."""
+    actions: Annotated[int, Field(ge=1000, le=10_000_000)] = 50_000
+    """The entries of `market:actions`. Example: `10000`."""
     downloads: Annotated[int, Field(ge=1000, le=10_000_000)] = 50_000
     """The entries of `market:downloads`. Example: `10000`."""
 
@@ -300,8 +342,18 @@ class WorkSettings(ServiceConfig):
     limits: Mapping[str, LimitSettings] = {}
     """By the name of a source the limits of your keys, as of a plan that you pay for. Example:
     `{"massive": {"per_minute": 100}}`."""
+    failures: Mapping[str, FailureSettings] = {}
+    """By the name of a source when it is left alone after failures, and whether it is asked again first.
+    Example: `{"yahoo": {"failure_threshold": 5, "recovery_sec": 60, "retries": 1}}`."""
+    catalog: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_require_folder)] | None = (
+        None
+    )
+    """A folder with source files of your own, below the working directory; one takes the place of a shipped
+    file of its name. It is read at the start. Default: none. Example: `"my-sources"`."""
     replay: ReplaySettings | None = None
     """A recording that is played under names of its own. Default: none."""
+    disabled: Annotated[tuple[Symbol, ...], Field(max_length=MAX_SERIES)] = ()
+    """The symbols that are not loaded, whatever series name them. Example: `["LTC/USD"]`."""
 
 
 def _explain_unknown(source: str, known: Collection[str]) -> str:
@@ -316,6 +368,17 @@ class SourcesSettings(ServiceConfig):
     """The settings of sources in the truth."""
 
     variables: ClassVar = list_variables(SourcesEnvironment) | list_key_variables()
+
+    @classmethod
+    def find_variables(cls, section: Service) -> frozenset[str]:
+        """Return the variables with the keys of source files of one's own."""
+        folder = section.settings.get("catalog")
+        try:
+            return (
+                list_key_variables(Path(_require_folder(folder))) if isinstance(folder, str) else frozenset()
+            )
+        except ValueError:
+            return frozenset()
 
     endpoints: Annotated[tuple[SeriesEntry, ...], Field(max_length=MAX_SERIES)] = ()
     """The series; each symbol, kind and timeframe once."""
@@ -348,9 +411,9 @@ class SourcesSettings(ServiceConfig):
         seen: dict[tuple[str, RecordKind, str], int] = {}
         for number, entry in enumerate(self.endpoints):
             timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
-            for symbol in entry.all_symbols:
+            for symbol, times in Counter(entry.all_symbols).items():
                 first = seen.setdefault((symbol, entry.kind, timeframe), number)
-                if first != number or entry.all_symbols.count(symbol) > 1:
+                if first != number or times > 1:
                     raise ValueError(
                         f"endpoints[{number}]: {symbol} is a series of endpoints[{first}] already"
                     )
@@ -360,11 +423,19 @@ class SourcesSettings(ServiceConfig):
 
     @model_validator(mode="after")
     def _sources_are_known(self) -> Self:
-        """Raise ValueError if a series or a limit names a source that is not known."""
-        replay = self.settings.replay
-        in_catalog = {path.stem for path in CATALOG.glob("*.toml")}
-        for name in self.settings.limits.keys() - in_catalog:
-            raise ValueError(f"settings.limits: {_explain_unknown(name, in_catalog)}")
+        """Raise ValueError if a series, a limit or the like names a source that is not known.
+
+        Where the folder with files of one's own is missing, any name may be that of one: a warning says so.
+        """
+        replay, own = self.settings.replay, self.settings.catalog
+        if own is not None and not Path(own).is_dir():
+            return self
+        in_catalog = {
+            path.stem for folder in (CATALOG, own) if folder for path in Path(folder).glob("*.toml")
+        }
+        for part in ("limits", "failures"):
+            for name in getattr(self.settings, part).keys() - in_catalog:
+                raise ValueError(f"settings.{part}: {_explain_unknown(name, in_catalog)}")
         known = in_catalog | set(replay.names if replay else ())
         for number, entry in enumerate(self.endpoints):
             for at, source in enumerate(entry.sources):
@@ -372,32 +443,55 @@ class SourcesSettings(ServiceConfig):
                     raise ValueError(f"endpoints[{number}].from[{at}]: {_explain_unknown(source, known)}")
         return self
 
+    @model_validator(mode="after")
+    def _prices_are_of_one_kind(self) -> Self:
+        """Raise ValueError if the sources of one series adjust prices of a stock for other corporate actions.
+
+        After the next split one source would have another price for the same day than the one before it.
+        The catalogue is only read for a series of several of its sources.
+        """
+        in_catalog = {path.stem for path in CATALOG.glob("*.toml")}
+        for number, entry in enumerate(self.endpoints):
+            are_several = len(in_catalog.intersection(entry.sources)) > 1
+            if entry.kind is RecordKind.BARS and entry.asset is AssetClass.STOCKS and are_several:
+                found = dict(_list_adjustments(entry))
+                first = next(iter(found), "")
+                for name, each in found.items():
+                    if each != found[first]:
+                        at = f"endpoints[{number}].from[{entry.sources.index(name)}]"
+                        what, others = _describe_prices(each), _describe_prices(found[first])
+                        raise ValueError(f"{at}: {name} has {what}, and {first} {others}: {_ONE_SCALE}")
+        return self
+
     def find_warnings(self) -> Iterator[tuple[Place, str]]:
-        """Yield warnings: a very long stream, a source that does not serve a symbol, an unknown session."""
+        """Yield warnings: a very long stream, a source that does not serve a symbol, an unknown session.
+
+        So is a disabled symbol that no series has.
+        """
+        loaded = {symbol for entry in self.endpoints for symbol in entry.all_symbols}
+        if unknown := [symbol for symbol in self.settings.disabled if symbol not in loaded]:
+            yield ("settings", "disabled"), f"no series has {format_names(unknown)}"
         yield from self._find_long_streams()
         yield from self._find_unserved()
+        yield from self._find_mixed_prices()
         yield from self._find_unknown_sessions()
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
-        """Yield a warning for symbols that only this section or that of `bars` names, and for old minutes."""
+        """Yield a warning for symbols that only the section of `bars` names, and for old minutes."""
         own, bars = truth.services.get("sources"), truth.services.get("bars")
         if own is None or bars is None:
             return
         stream = point_like(own.access_points.publish_to, MARKET, MARKET_BARS)
         if point_like(bars.access_points.subscribe_to, MARKET, MARKET_BARS) != stream:
             return
-        taken, brought = dict.fromkeys(_list_taken_symbols(bars)), set[str]()
+        brought = set(self.settings.disabled)  # on purpose
         kept_days = bars.settings.get("revise_days", MINUTES_KEPT_DAYS)
         for number, entry in enumerate(self.endpoints):
-            left = [symbol for symbol in entry.all_symbols if symbol not in taken]
-            if entry.kind is RecordKind.BARS and left:
-                why = f"bars does not name {format_names(left)}: no checked bars, and no charts"
-                yield ("endpoints", number), why
             is_minutes = entry.kind is RecordKind.BARS and entry.timeframe == "1m"
             if is_minutes and isinstance(kept_days, int | float) and entry.days >= kept_days:
                 why = f"bars takes minutes of {kept_days:g} days: set its `revise_days` above {entry.days:g}"
                 yield ("endpoints", number, "history_days"), why
-            if entry.kind is not RecordKind.OBSERVATIONS:
+            if entry.kind in (RecordKind.BARS, RecordKind.QUOTES):
                 brought.update(entry.all_symbols)
         others = {svc: each for svc, each in truth.services.items() if svc != "sources"}
         writers = {svc: each for svc, each in others.items() if stream in each.access_points.publish_to}
@@ -407,7 +501,13 @@ class SourcesSettings(ServiceConfig):
             if isinstance(keep, int) and keep > self.work.keep.bars:
                 why = f"{svc} writes to {stream.key}, too, and wants {keep:,} entries kept: set {keep}"
                 yield ("settings", "keep", "bars"), why
-        if missing := [symbol for symbol in taken if symbol not in brought and not writers]:
+        named = dict.fromkeys(
+            symbol
+            for group in bars.endpoints
+            if isinstance(group, dict)
+            for symbol in list_entry_symbols(group)
+        )
+        if missing := [symbol for symbol in named if symbol not in brought and not writers]:
             yield ("endpoints",), f"bars names {format_names(missing)}, and no series here brings their bars"
 
     def _find_unknown_sessions(self) -> Iterator[tuple[Place, str]]:
@@ -429,10 +529,29 @@ class SourcesSettings(ServiceConfig):
                 )
                 yield ("settings", "keep", kind.value), why
 
-    def _find_unserved(self) -> Iterator[tuple[Place, str]]:
-        from services.sources.catalog.files import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
+    def _find_mixed_prices(self) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for a stock whose minutes are of another kind of prices than its days."""
+        first: dict[str, tuple[int, frozenset[Adjustment]]] = {}
+        for number, entry in enumerate(self.endpoints):
+            if entry.kind is not RecordKind.BARS or entry.asset is not AssetClass.STOCKS:
+                continue
+            found = next((each for _, each in _list_adjustments(entry)), None)
+            for symbol in entry.all_symbols if found else ():
+                other, known = first.setdefault(symbol, (number, found or frozenset()))
+                if found is not None and known != found:
+                    what, others = _describe_prices(found), _describe_prices(known)
+                    why = (
+                        f"{what} of {symbol}, and {others} in endpoints[{other}]: after a split bars has both"
+                    )
+                    yield ("endpoints", number, "from"), why
+                    break
 
-        catalog = shipped_catalog()
+    def _find_unserved(self) -> Iterator[tuple[Place, str]]:
+        from services.sources.catalog.files import load_catalog  # noqa: PLC0415 - for checks of a truth alone
+
+        catalog, problems = load_catalog(self.settings.catalog)
+        for problem in problems:
+            yield ("settings", "catalog"), problem
         for number, entry in enumerate(self.endpoints):
             symbol = entry.all_symbols[0]
             timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
@@ -445,11 +564,27 @@ class SourcesSettings(ServiceConfig):
                     yield ("endpoints", number, "from", at), f"{name} does not serve {symbol}: {what}"
 
 
-def _list_taken_symbols(bars: Service) -> list[str]:
-    """Read the symbols in the section of bars, which is not checked here."""
-    groups = [group.get("symbols") for group in bars.endpoints if isinstance(group, dict)]
-    symbols = (symbol for group in groups if isinstance(group, list) for symbol in group)
-    return [symbol for symbol in symbols if isinstance(symbol, str) and SYMBOL.fullmatch(symbol)]
+def _list_adjustments(entry: SeriesEntry) -> Iterator[tuple[str, frozenset[Adjustment]]]:
+    """Yield how each source of a series adjusts its bars; a recording and what it does not have are left out.
+
+    Without the libraries of the market it is unknown, and nothing is yielded.
+    """
+    try:
+        from services.sources.catalog.files import shipped_catalog  # noqa: PLC0415 - as in _find_unserved
+    except ImportError:
+        return
+    symbol = entry.all_symbols[0]
+    for name in entry.sources:
+        if is_stream_of_massive(name, entry.kind, entry.timeframe, entry.asset):
+            yield name, frozenset({Adjustment.RAW})
+        elif (source := shipped_catalog().get(name)) is not None:
+            found = source.find_adjustments(entry.asset, symbol, entry.timeframe)
+            if found:
+                yield name, frozenset(found)
+
+
+def _describe_prices(adjustments: Iterable[Adjustment]) -> str:
+    return " or ".join(_PRICES[each] for each in Adjustment if each in adjustments)
 
 
 def is_stream_of_massive(source: str, kind: RecordKind, timeframe: str, asset: AssetClass) -> bool:

@@ -20,7 +20,6 @@ from services.market.records import RecordKind
 from services.sources.cascade.loader import LoadOutcome, LoadResult
 from services.sources.cascade.series import Series
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
-from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.source import MarketSource
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.settings import STREAM_SUFFIX
@@ -58,11 +57,12 @@ class SeriesStreams:
         if series is self._followed:  # the main loop asks at each turn
             return
         self._followed = series
-        wanted = group_streamed(series.values(), shipped_catalog(), self._base_urls)
+        catalog = self._dispatcher.loader.reader.catalog
+        wanted = group_streamed(series.values(), catalog, self._base_urls)
         for source in self._streams.keys() - wanted.keys():
             self._stop(source)
         for source, by_spelling in wanted.items():
-            url = find_stream_url(shipped_catalog()[source], self._base_urls)
+            url = find_stream_url(catalog[source], self._base_urls)
             if url is None or (source in self._streams and self._streams[source][0].adopt(by_spelling)):
                 continue
             self._stop(source)

@@ -14,7 +14,7 @@ import orjson
 
 from marketswarm.event import MAX_EVENT_BYTES
 from marketswarm.packed_log import MAX_PACKED, unpack_log
-from services.market.entries import parse_bar, parse_entry, parse_observation, parse_quote
+from services.market.entries import parse_action, parse_bar, parse_entry, parse_observation, parse_quote
 from services.market.fields import (
     MAX_COUNT,
     MAX_MS,
@@ -134,6 +134,8 @@ class BarRow(NamedTuple):
     digest: str | None
     replay: bool
     day: Day | None = None
+    minutes: int | None = None
+    missing: int | None = None
     stream_position: int = 0
 
     @property
@@ -169,6 +171,23 @@ class ObservationRow(NamedTuple):
     symbol: str
     start: Time
     value: float
+    source: str
+    asked_at: Time | None
+    digest: str | None
+    replay: bool
+    stream_position: int = 0
+
+
+class ActionRow(NamedTuple):
+    """A row of `actions`. One that is `withdrawn` has no value, and does not count."""
+
+    symbol: str
+    ex_day: Day
+    kind: str
+    ratio: float | None
+    amount: float | None
+    new_symbol: str | None
+    withdrawn: bool
     source: str
     asked_at: Time | None
     digest: str | None
@@ -290,6 +309,7 @@ Row = (
     BarRow
     | QuoteRow
     | ObservationRow
+    | ActionRow
     | IndicatorRow
     | FeatureRow
     | DownloadRow
@@ -304,6 +324,10 @@ RowMaker = Callable[[bytes, Fields], MadeRow]
 BAR_CELLS: Final = BarRow._fields[2:-1]
 """The columns of a bar in an answer about one symbol and timeframe."""
 QUOTE_CELLS: Final = QuoteRow._fields[:-1]
+ACTION_CELLS: Final = tuple(
+    name for name in ActionRow._fields if name not in ("symbol", "withdrawn", "stream_position")
+)
+"""The columns of an action in an answer about one symbol."""
 
 
 def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
@@ -314,6 +338,7 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
         *(bar.volume, bar.vwap, bar.trades, read_flag(fields, b"final"), *_read_revision(fields)),
         *_make_origin(provenance),
         read_day(fields, bar.start_ms) if bar.timeframe == "1d" else None,
+        *(read_count(fields, b"minutes", _MAX_REV), read_count(fields, b"missing", _MAX_REV)),
         to_stream_position(entry),
     )
     return row, SymbolRow(bar.symbol, asset, bar.start_ms, bar.start_ms, provenance.is_replay)
@@ -336,6 +361,14 @@ def make_observation_row(entry: bytes, fields: Fields) -> tuple[ObservationRow, 
     origin = (*_make_origin(provenance), to_stream_position(entry))
     row = ObservationRow(found.symbol, found.start_ms, found.value, *origin)
     return row, SymbolRow(found.symbol, asset, found.start_ms, found.start_ms, provenance.is_replay)
+
+
+def make_action_row(entry: bytes, fields: Fields) -> tuple[ActionRow, None]:
+    """Make no row of the symbol: that something happened to a share does not say that its prices are here."""
+    action, _, provenance = parse_entry(parse_action, fields)
+    cells: tuple[Any, ...] = (action.symbol, action.ex_day.isoformat(), action.kind.value)
+    cells += (action.ratio, action.amount, action.new_symbol, read_flag(fields, b"withdrawn"))
+    return ActionRow._make((*cells, *_make_origin(provenance), to_stream_position(entry))), None
 
 
 def make_indicator_row(entry: bytes, fields: Fields) -> tuple[IndicatorRow, None]:

@@ -16,12 +16,15 @@ from marketswarm.keys import (
     CHECKED_BARS,
     FEATURES,
     INDICATORS,
+    MARKET_ACTIONS,
     MARKET_DOWNLOADS,
     MARKET_OBSERVATIONS,
     MARKET_QUOTES,
     MEDIC_EVIDENCE,
     MEDIC_INCIDENTS,
 )
+from services.market.actions import find_day
+from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.fields import MAX_AHEAD_MS, EntryError, Fields
 from services.tables import rows
 from services.tables.rows import ColumnType, Row, RowMaker, SymbolRow
@@ -58,8 +61,12 @@ _SELECTED: Final = {
     ColumnType.DATE: """to_char("{0}", 'YYYY-MM-DD')""",
 }
 """How a column of a table becomes a column of a row, if not as it is."""
+VALUE_NAMES: Final = {"indicators": INDICATOR_NAMES, "features": FEATURE_NAMES}
+"""By table, the names in its column of JSON that have columns of their own in files and Arrow streams."""
 _UNIX_TIMES: Final = ("start", "at", "asked_at", "epoch")
 """The columns of records that are times of a writer's clock."""
+_PAST_DAYS: Final = ("ex_day",)
+"""The columns of dates that have come."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +149,11 @@ class TableSchema:
         """The columns that are times of a writer's clock, in epoch milliseconds, and their places."""
         return [(name, place) for place, name in enumerate(self.columns) if name in _UNIX_TIMES]
 
+    @cached_property
+    def day_columns(self) -> Sequence[tuple[str, int]]:
+        """The columns that are dates that have come, as texts, and their places."""
+        return [(name, place) for place, name in enumerate(self.columns) if name in _PAST_DAYS]
+
     def require_past(self, row: Sequence[Any], now_ms: float) -> None:
         """Raise EntryError if a time of a row is more than MAX_AHEAD_MS after `now_ms`.
 
@@ -149,6 +161,9 @@ class TableSchema:
         """
         for name, place in self.time_columns:
             if row[place] is not None and row[place] > now_ms + MAX_AHEAD_MS:
+                raise EntryError(f"{name}: more than a day ahead")
+        for name, place in self.day_columns:
+            if row[place] > find_day(round(now_ms) + MAX_AHEAD_MS).isoformat():
                 raise EntryError(f"{name}: more than a day ahead")
 
     def _compare_ranks(self) -> str:
@@ -179,6 +194,7 @@ def _find_type(hint: Any) -> ColumnType:
 BAR_TABLE: Final = TableSchema("bars", rows.BarRow, ("symbol", "timeframe", "start"), _BY_REV)
 QUOTE_TABLE: Final = TableSchema("quotes", rows.QuoteRow, ("symbol", "at", "source"), _BY_ANSWER)
 OBSERVATION_TABLE: Final = TableSchema("observations", rows.ObservationRow, ("symbol", "start"), _BY_ANSWER)
+ACTION_TABLE: Final = TableSchema("actions", rows.ActionRow, ("symbol", "ex_day", "kind"), _BY_ANSWER)
 INDICATOR_TABLE: Final = TableSchema(
     "indicators", rows.IndicatorRow, ("symbol", "timeframe", "start"), _BY_REV
 )
@@ -204,6 +220,7 @@ STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
     FEATURES: (FEATURE_TABLE, rows.make_feature_row),
     MARKET_QUOTES: (QUOTE_TABLE, rows.make_quote_row),
     MARKET_OBSERVATIONS: (OBSERVATION_TABLE, rows.make_observation_row),
+    MARKET_ACTIONS: (ACTION_TABLE, rows.make_action_row),
     MARKET_DOWNLOADS: (DOWNLOAD_TABLE, rows.make_download_row),
     ALERT_LOG: (ALERT_TABLE, rows.make_alert_row),
     MEDIC_INCIDENTS: (INCIDENT_TABLE, rows.make_incident_event_row),

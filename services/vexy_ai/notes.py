@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from marketswarm.channels.text import printable_line, truncate
+from marketswarm.truth import Truth
+from services.market.names import list_truth_names
 
 MAX_FOUND: Final = 20
 CASHTAG: Final = re.compile(r"(?<![\w$])\$([A-Z]{1,5}(?:[.-][A-Z]{1,2})?)(?!\w)")
@@ -98,6 +100,18 @@ class Lexicon:
 
     def topics(self, text: str) -> list[str]:
         return list(dict.fromkeys(self._topics.find_in(text, _WORD.findall(text))))[:MAX_FOUND]
+
+
+def list_market_symbols(truth: Truth) -> dict[str, tuple[str, ...]]:
+    """Return the symbols of the market that a truth names, with what else they are called.
+
+    One that is not a word, such as EUR/USD, is found as it is written.
+    """
+    return {
+        symbol: (*one.names, *(() if symbol.isalnum() else (symbol,)))
+        for symbol, one in list_truth_names(truth).items()
+        if not one.is_series
+    }
 
 
 @cache

@@ -15,9 +15,10 @@ from marketswarm.agent.worker_pool import BUS_SEC
 from marketswarm.bus.backlog import Backlog, read_backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
 from marketswarm.pages import split_pages
+from marketswarm.truth import Truth
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.note_store import NoteStore
-from services.vexy_ai.notes import Lexicon
+from services.vexy_ai.notes import Lexicon, list_market_symbols
 from services.vexy_ai.records import Record, UnusableError, make_record
 from services.vexy_ai.settings import (
     NoteSettings,
@@ -50,7 +51,7 @@ class VexyWorker:
         self._claimed_at = self._backlogs_due_at = float("-inf")
         self._backlogs_of: Consumer | None = None
         self._is_idle = False  # the last reading waited in vain
-        self._lexicon: tuple[NoteSettings | None, Lexicon] = (None, Lexicon({}, {}))
+        self._lexicon: tuple[NoteSettings | None, Truth | None, Lexicon] = (None, None, Lexicon({}, {}))
 
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
         settings = self._settings_now().settings
@@ -145,9 +146,11 @@ class VexyWorker:
         settings: NoteSettings,
     ) -> list[Record]:
         """Return the records of entries; an unusable one becomes a dead letter, one that fails waits."""
-        if self._lexicon[0] is not settings:
-            self._lexicon = settings, Lexicon(settings.symbols, settings.topics)
-        records, lexicon = [], self._lexicon[1]
+        truth = self._me.truth
+        if self._lexicon[0] is not settings or self._lexicon[1] is not truth:
+            symbols = list_market_symbols(truth) | dict(settings.symbols)
+            self._lexicon = settings, truth, Lexicon(symbols, settings.topics)
+        records, lexicon = [], self._lexicon[2]
         for entry in entries:
             try:
                 records.append(make_record(stream, entry.id, entry.fields or {}, lexicon, time.time()))

@@ -1,6 +1,7 @@
 """`marketswarm archive …`, as a person types it."""
 
 import json
+from datetime import date
 from types import SimpleNamespace
 
 import polars as pl
@@ -63,6 +64,40 @@ def test_a_person_saves_verifies_restores_and_exports_the_database(run, archive_
     assert pl.read_parquet(tmp_path / "files/bars-2026-10.parquet")["symbol"].to_list() == ["EUR/USD"]
     assert "1 rows" not in run("export", "quotes", "--to", "files").stdout
     assert run("export", "pets", "--to", "files").returncode != 0
+    query(
+        archive_url,
+        "INSERT INTO actions (symbol, ex_day, kind, ratio, withdrawn, source, replay) "
+        "VALUES ('AAPL', '2020-08-31', 'split', 4, false, 'x', false)",
+    )
+    assert "1 rows of actions in 1 files" in run("export", "actions", "--to", "files").stdout
+    assert pl.read_parquet(tmp_path / "files/actions-2020-08.parquet")["ex_day"].to_list() == [
+        date(2020, 8, 31)
+    ]
+    bounds = ("--from", "2020-08-31", "--until", "2020-09-01")
+    assert "1 rows" in run("export", "actions", "--to", "files", *bounds).stdout
+    assert "0 rows" in run("export", "actions", "--to", "files", "--until", "2020-08-31").stdout
+
+
+def test_an_export_of_an_unknown_symbol_is_refused_with_the_nearest_name(run, archive_url, tmp_path):
+    query(archive_url, "INSERT INTO symbols VALUES ('SPY', 'stocks', now(), now(), true)")
+    refused = run("export", "bars", "--to", "files", "--symbol", "SPY", "--symbol", "SPPY")
+    assert refused.returncode == 2
+    assert refused.stderr == "the archive has no symbol SPPY; did you mean SPY?"
+    assert not (tmp_path / "files").exists()
+    assert run("export", "bars", "--to", "files", "--symbol", "SPY").returncode == 0, "it has no bars yet"
+
+
+def test_a_person_exports_a_file_for_each_day(run, archive_url, tmp_path):
+    times = ("2026-10-26T12:00Z", "2026-10-26T23:59Z", "2026-10-28T00:00Z")
+    rows = ", ".join(f"('SPY', '1m', '{at}', 1, 2, 0.5, 1.5, true, 0, 'x', true)" for at in times)
+    names = "symbol, timeframe, start, open, high, low, close, final, rev, source, replay"
+    query(archive_url, f"INSERT INTO bars ({names}) VALUES {rows}")  # noqa: S608 - our own
+    done = run("export", "bars", "--to", "files", "--by", "day")
+    assert "3 rows of bars in 2 files" in done.stdout, done.stderr
+    files = sorted((tmp_path / "files").iterdir())
+    assert [file.name for file in files] == ["bars-2026-10-26.parquet", "bars-2026-10-28.parquet"]
+    assert [f"{at:%Y-%m-%dT%H:%MZ}" for at in pl.read_parquet(files)["start"]] == list(times)
+    assert run("export", "bars", "--to", "files", "--by", "hour").returncode != 0
 
 
 def test_an_export_to_a_place_that_can_not_be_written_is_an_error_with_its_path(run, archive_url, tmp_path):

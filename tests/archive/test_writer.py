@@ -13,8 +13,8 @@ from services.archive.backup import make_backup
 from services.archive.database import SCHEMA
 from services.archive.restore import restore_backup
 from services.archive.writer import TypedEntry, Writer
-from services.tables.rows import ObservationRow, QuoteRow, SymbolRow, make_download_row
-from services.tables.tables import DOWNLOAD_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
+from services.tables.rows import ActionRow, ObservationRow, QuoteRow, SymbolRow, make_download_row
+from services.tables.tables import ACTION_TABLE, DOWNLOAD_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
 from support.archive_rows import START, column, entry
 from support.postgres import plain
 
@@ -69,6 +69,46 @@ async def test_of_two_answers_of_one_time_the_later_entry_stays_in_any_order(dat
         assert await Writer(database).write(entries) == []
     assert await column(database, "SELECT bid FROM quotes") == [8.75]
     assert await column(database, "SELECT value FROM observations") == [3.0]
+
+
+ACTION = plain(
+    ActionRow("AAPL", "2020-08-07", "dividend", None, 0.82, None, False, "yahoo", START, None, False, 5)
+)
+WRONG_ACTIONS = [
+    {"kind": "merger"},
+    {"kind": "split"},
+    {"ratio": 4.0},
+    {"amount": None},
+    {"amount": 0.0},
+    {"amount": 2e9},
+    {"amount": float("nan")},
+    {"new_symbol": "APLE"},
+    {"withdrawn": True},
+    {"ex_day": "1799-12-31"},
+    {"kind": "split", "amount": None, "ratio": 1.0},
+    {"kind": "rename", "amount": None, "new_symbol": "AAPL"},
+]
+
+
+async def test_a_withdrawn_action_replaces_what_was_paid_and_a_wrong_one_is_refused_alone(database):
+    gone = ACTION._replace(amount=None, withdrawn=True, stream_position=6)
+    split = ACTION._replace(kind="split", amount=None, ratio=4.0)
+    for rows in ((ACTION, split), (gone,), (ACTION, split)):  # the first ones come again
+        entries = [TypedEntry("market:actions", b"1-0", ACTION_TABLE, row) for row in rows]
+        assert await Writer(database).write(entries) == []
+    assert await column(database, "SELECT amount FROM actions WHERE NOT withdrawn") == [None]
+    assert await column(database, "SELECT withdrawn FROM actions WHERE kind = 'dividend'") == [True]
+    later = ACTION._replace(asked_at=ACTION.asked_at + 1, amount=0.8)
+    assert await Writer(database).write([TypedEntry("market:actions", b"2-0", ACTION_TABLE, later)]) == []
+    assert await column(database, "SELECT amount FROM actions WHERE kind = 'dividend'") == [0.8]
+    for wrong in WRONG_ACTIONS:
+        entries = [
+            TypedEntry("market:actions", b"3-0", ACTION_TABLE, row)
+            for row in (ACTION, ACTION._replace(**{"ex_day": "2019-08-09", **wrong}), split)
+        ]
+        refused = await Writer(database).write(entries)
+        assert [entry for entry, _ in refused] == entries[1:2], wrong
+    assert await column(database, "SELECT count(*) FROM actions") == [2]
 
 
 async def test_a_database_that_was_made_anew_under_the_service_gets_its_schema(database):

@@ -14,11 +14,15 @@ import pytest
 from websockets.sync.client import connect
 
 from marketswarm.keys import chart_key, quote_key, source_account_key
-from support.market_board import NOW, PLAYED, SYMBOLS, open_market, run_apart, walk
+from support.market_board import NOW, PLAYED, SYMBOLS, open_market, rescale, run_apart, walk
 from support.postgres import Postgres, query
 from support.waiting import until
 
-PAGES = ("/market", "/market/economy", "/market/correlations", "/market/sources", "/market/symbol/SPY")
+PAGES = (
+    "/market", "/market/economy", "/market/correlations", "/market/sources", "/market/symbol/SPY",
+    "/market/rotation", "/market/breadth", "/market/rates", "/market/sentiment", "/market/quality",
+    "/market/search?query=x",
+)  # fmt: skip
 SPY = next(one for one in SYMBOLS if one.name == "SPY")
 
 
@@ -182,6 +186,143 @@ def test_of_the_requests_to_sources_the_ones_that_a_recording_answered_are_marke
         assert 'class="tag replay"' not in find_section(page, heading), "nothing else was played"
 
 
+UNKNOWN = (
+    "/api/v1/bars/{}", "/api/v1/bars/{}?timeframe=1d&from=30d", "/api/v1/bars/{}?format=csv",
+    "/api/v1/indicators/{}", "/api/v1/features/{}", "/api/v1/quotes?symbols={}",
+    "/api/v1/quotes?symbols={},GLD", "/api/v1/quotes?symbols={}&from=1d",
+    "/api/v1/correlations?symbols=SPY,{}", "/market/symbol/{}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+def test_an_unknown_symbol_is_refused_with_the_nearest_name(market, path):
+    answer = market.get(path.format("SPPY"))
+    assert answer.status_code == 404
+    assert "here is no symbol SPPY; did you mean SPY?" in answer.text
+    assert market.get(path.format("XLE")).status_code == 200
+
+
+def test_an_unknown_series_timeframe_or_group_is_refused_with_the_names_that_there_are(market):
+    found = market.get("/api/v1/observations/DGS1")
+    assert (found.status_code, found.json()["detail"]) == (
+        404,
+        "there is no series DGS1; did you mean DGS10?",
+    )
+    assert market.get("/api/v1/observations/SPY").status_code == 404, "it has prices, and is no series"
+    for path in ("/api/v1/bars/SPY?timeframe=2m", "/market/symbol/SPY?timeframe=2m"):
+        refused = market.get(path)
+        assert (refused.status_code, "1m, 5m, 15m, 1h, 4h, 1d" in refused.text) == (422, True), path
+    assert "did you mean sectors?" in market.get("/api/v1/market/sector").json()["detail"]
+
+
+def test_a_symbol_that_only_the_truth_names_has_no_bars_and_is_no_mistake(market):
+    assert market.get("/api/v1/bars/CPIAUCSL").json()["bars"] == []
+
+
+def test_a_topic_of_an_unknown_symbol_is_an_error(market):
+    with follow(market, "bars:SPPY:1m") as socket:
+        wanted = {"type": "error", "detail": "there is no symbol SPPY; did you mean SPY?"}
+        assert socket.first == wanted
+
+
+def test_a_search_leads_to_the_symbol_by_its_own_or_another_name(market):
+    def find(query):
+        return market.get("/api/v1/db/search", params={"query": query, "limit": 3}).json()["results"]
+
+    (gold,) = find("gold")
+    assert (gold["symbol"], gold["kind"], gold["asset"]) == ("GLD", "symbol", "stocks")
+    assert gold["names"] == "Gold Shares"
+    assert gold["last_seen"] == NOW
+    assert [(one["symbol"], one["kind"]) for one in find("dgs")] == [("DGS10", "series")]
+    assert [one["symbol"] for one in find("usd")] == ["USD/JPY", "BTC/USD", "ETH/USD"]
+    assert find("nothing of this name") == []
+    assert market.get("/api/v1/db/search").status_code == 422
+    led = market.get("/market/search?query=eur/usd")
+    assert (led.status_code, led.headers["location"]) == (303, "/market/symbol/EUR/USD")
+    assert 'href="/market/symbol/GLD"' in market.get("/market/search?query=gold").text
+    assert "Nothing is called so" in market.get("/market/search?query=nothing+of+this").text
+
+
+def test_the_symbols_of_a_group_are_ranked_by_their_return(market):
+    found = market.get("/api/v1/market/rotation?by=3m").json()
+    closes = {one.name: walk_days(one) for one in SYMBOLS if one.group == "sectors"}
+    wanted = {name: round(100 * (some[-1] - some[-64]) / some[-64], 4) for name, some in closes.items()}
+    assert {one["symbol"]: one["percent_3m"] for one in found["rotation"]} == pytest.approx(wanted, abs=0.001)
+    assert [one["rank_3m"] for one in found["rotation"]] == [1, 2, 3]
+    percents = [one["percent_3m"] for one in found["rotation"]]
+    assert percents == sorted(percents, reverse=True)
+    assert all(one["since_12m"] < one["since_1w"] < one["day"] for one in found["rotation"])
+    assert "did you mean sectors?" in market.get("/api/v1/market/rotation?group=sector").json()["detail"]
+    assert market.get("/api/v1/market/rotation?by=2m").status_code == 422
+    rows = list(csv.DictReader(io.StringIO(market.get("/api/v1/market/rotation?format=csv").text)))
+    assert len(rows) == 3
+
+
+def walk_days(symbol):
+    """The closes that `seed_archive` has of a symbol's days."""
+    return [rescale(bar, 1 - 20 * symbol.step).close for bar in walk(symbol, "1d", NOW, 300)]
+
+
+def test_breadth_counts_the_symbols_of_each_group_on_its_newest_day(market):
+    rows = {one["group"]: one for one in market.get("/api/v1/market/breadth").json()["breadth"]}
+    assert next(iter(rows)) == "all"
+    for group in ("indices", "sectors", "forex"):
+        closes = [walk_days(one) for one in SYMBOLS if one.group == group]
+        row = rows[group]
+        assert row["advancers"] == sum(some[-1] > some[-2] for some in closes), group
+        assert row["advancers"] + row["decliners"] + row["unchanged"] == row["symbols"] == row["measured"]
+        assert row["new_highs"] == sum(some[-1] >= max(some[-252:]) for some in closes)
+    whole = [one for one in SYMBOLS if one.kind == "bars"]
+    assert rows["all"]["symbols"] == len(whole)
+    (alone,) = market.get("/api/v1/market/breadth?group=forex").json()["breadth"]
+    assert alone == rows["forex"]
+
+
+def test_rates_have_what_there_is_and_name_what_lacks(market):
+    curve = market.get("/api/v1/market/yield-curve").json()
+    (ten,) = curve["yields"]
+    assert (ten["series"], ten["years"], ten["source"], ten["year_ago"]) == ("DGS10", 10.0, "treasury", None)
+    assert curve["slopes"] == {"10y_2y": None, "10y_3m": None}
+    assert "US.2Y" in curve["missing"]
+    missing = ["US.HIGH_YIELD_SPREAD", "US.CORPORATE_SPREAD"]
+    assert market.get("/api/v1/market/credit").json()["missing"] == missing
+    assert market.get("/api/v1/market/sentiment").json()["sentiment"] == []
+    page = market.get("/market/rates").text
+    assert "10 years" in page
+    assert "<code>US.2Y</code>" in page
+    assert "^VIX" in market.get("/market/sentiment").text
+
+
+def test_the_quality_of_each_day_says_what_lacks_and_who_served(market):
+    days = market.get("/api/v1/market/quality?symbol=BTC/USD&days=2").json()["quality"]
+    assert len(days) == 2
+    assert sum(one["minutes"] for one in days) == 900 - 28
+    assert all(one["missing"] == one["expected"] - one["minutes"] for one in days)
+    assert {one["sources"].partition(" ")[0] for one in days} - {""} == {"kraken"}
+    assert market.get("/api/v1/market/quality?symbol=NOPE").status_code == 404
+    assert market.get("/api/v1/market/quality?days=99").status_code == 422
+    everything = market.get("/api/v1/market/quality").json()["quality"]
+    assert {one["symbol"] for one in everything} >= {"SPY", "BTC/USD", "EUR/USD"}
+    rejected = sum(one["rejected"] for one in everything if one["symbol"] == "SPY")
+    assert rejected == 0, "the records in quarantine do not say their time"
+
+
+def test_news_are_on_the_page_of_the_symbol_that_they_name(market):
+    market.publish_note("Gold <b>shines</b>", "GLD", "XAU/USD")
+    market.publish_note("Oil", "USO", link="javascript:alert(1)")
+    until(lambda: market.get("/api/v1/news?symbol=GLD").json()["news"], what="the news to be read anew")
+    (gold,) = market.get("/api/v1/news?symbol=GLD").json()["news"]
+    assert (gold["title"], gold["tickers"], gold["sentiment"]) == ("Gold <b>shines</b>", "GLD, XAU/USD", 0.44)
+    assert [one["link"] for one in market.get("/api/v1/news").json()["news"]] == [
+        "",
+        "https://news.example/1",
+    ]
+    page = market.get("/market/symbol/GLD").text
+    assert "Gold &lt;b&gt;shines" in page
+    assert "names SPY" in market.get("/market/symbol/SPY").text
+    assert market.get("/api/v1/news?symbol=NOPE").status_code == 404
+
+
 def test_groups_have_prices_with_their_source_and_what_they_are_compared_with(market):
     found = market.get("/api/v1/market/crypto").json()
     assert found["away"] is None
@@ -190,6 +331,22 @@ def test_groups_have_prices_with_their_source_and_what_they_are_compared_with(ma
     assert (bitcoin["compared"], bitcoin["status"]) == ("previous close", "fresh")
     assert len(bitcoin["points"]) == 60
     assert market.get("/api/v1/market/nothing").status_code == 422
+
+
+def _assert_actions_are_served(market):
+    """SPY has two actions on one day and one before; another was withdrawn."""
+    page = market.get("/api/v1/actions/SPY?limit=1").json()
+    values = [(one["ex_day"], one["kind"], one["ratio"], one["amount"]) for one in page["actions"]]
+    assert values == [("2020-08-31", "dividend", None, 0.8), ("2020-08-31", "split", 4.0, None)]
+    older = market.get("/api/v1/actions/SPY", params={"limit": 1, "cursor": page["cursor"]}).json()
+    assert [one["ex_day"] for one in older["actions"]] == ["2020-08-07"]
+    whole = market.get("/api/v1/actions/SPY").json()
+    assert (len(whole["actions"]), whole["cursor"], whole["symbol"]) == (3, None, "SPY")
+    for bounds, count in (("from=2020-08-07&to=2020-08-31", 1), ("from=2020-08-08", 2), ("to=2020-08-07", 0)):
+        assert len(market.get(f"/api/v1/actions/SPY?{bounds}").json()["actions"]) == count, bounds
+    text = market.get("/api/v1/actions/SPY?format=csv").text.splitlines()
+    assert text[0].startswith("ex_day,kind,ratio,amount,new_symbol,source")
+    assert text[1].startswith("2020-08-07,dividend,,0.5,,yahoo,")
 
 
 def test_everything_else_of_the_archive_is_served(market, archive):
@@ -202,6 +359,7 @@ def test_everything_else_of_the_archive_is_served(market, archive):
         archive, "select value from observations where symbol = 'UNRATE' order by start desc limit 1"
     )
     assert market.get("/api/v1/observations/UNRATE?limit=1").json()["observations"][0]["value"] == row[0]
+    _assert_actions_are_served(market)
     pairs = market.get("/api/v1/correlations?symbols=SPY,QQQ,GLD").json()["correlations"]
     assert [(one["a"], one["b"]) for one in pairs] == [("GLD", "QQQ"), ("GLD", "SPY"), ("QQQ", "SPY")]
     names, cursor = [], None

@@ -15,7 +15,10 @@ from support.rig.browser import DESK, PHONE, Tabs, find_violations, needs_chromi
 from support.waiting import until
 
 pytestmark = needs_chromium
-PATHS = ("", "/economy", "/correlations", "/sources", "/symbol/EUR/USD")
+PATHS = (
+    "", "/economy", "/correlations", "/sources", "/symbol/EUR/USD", "/rotation", "/breadth", "/rates",
+    "/sentiment", "/quality", "/search?query=usd",
+)  # fmt: skip
 OTHER_THEMES = pytest.mark.nightly("each page is looked at in the light theme in every run")
 
 

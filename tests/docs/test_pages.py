@@ -10,7 +10,10 @@ from marketswarm.event import Event, parse_event
 from marketswarm.truth import parse_truth
 from support.pages import PAGES, ROOT, anchors, blocks, documents
 
-WITHOUT_TRUTH = {"massive.md", "medic-decisions.md", "sources.md", "sources-catalog.md", "features.md"}
+WITHOUT_TRUTH = {
+    *("massive.md", "medic-decisions.md", "sources.md", "sources-catalog.md", "features.md", "engine.md"),
+    "client.md",
+}
 SERVICES = sorted((ROOT / "docs/services").glob("*.md"))
 
 

@@ -10,14 +10,14 @@ import redis
 import typer
 from typer.testing import CliRunner
 
-from marketswarm.exit import Code
+from marketswarm.exit import Code, Exit
 from marketswarm.keys import bars_state_key
 from services.bars import commands
 from services.bars.bar_table import BarTable, SourceNames
 from services.bars.features import DailyBar, compute_features
 from services.bars.quality import HeldBar
 from services.bars.state import chunk_field
-from services.market.records import DAY_MS, Bar
+from services.market.records import DAY_MS, AssetClass, Bar
 from services.market.sessions import get_session
 from support.fixtures import opened
 from support.scenes.agent import Scene, seed
@@ -187,6 +187,8 @@ def shell(scene, monkeypatch):
 
     def run(*words):
         done = CliRunner().invoke(app, words, catch_exceptions=True)
+        if isinstance(done.exception, Exit):
+            return int(done.exception.code), done.exception.message
         return done.exit_code, done.output
 
     return run
@@ -204,7 +206,10 @@ def test_a_record_in_quarantine_is_listed_shown_and_released_once(scene, shell):
     broken, ours = orjson.loads(text)
     assert (code, ours["check"], ours["symbol"], broken["check"]) == (0, "wrong_session", "BTC/USD", "schema")
     assert "wrong_session" in shell("list")[1]
-    assert "nothing is in quarantine of that kind" in shell("list", "--symbol", "SPY")[1]
+    assert "nothing is in quarantine of that kind" in shell("list", "--check", "jump")[1]
+    for words in (("list",), ("release", "--all")):
+        refusal = 2, "bars has no symbol BTC/USDT; did you mean BTC/USD?"
+        assert shell(*words, "--symbol", "BTC/USDT") == refusal
     assert "high = 4" in shell("show", ours["id"])[1]
     assert shell("show", "1-1")[0] != 0
     code, text = shell("release", ours["id"], broken["id"])
@@ -238,10 +243,13 @@ def test_features_of_each_day_are_published_once_and_again_when_a_day_is_correct
 
     def is_right():
         dated = {
-            symbol: [DailyBar(datetime.fromtimestamp(bar.start_ms / 1000, UTC).date(), bar) for bar in bars]
+            symbol: [
+                DailyBar(datetime.fromtimestamp(bar.start_ms / 1000, UTC).date(), bar.start_ms + DAY_MS, bar)
+                for bar in bars
+            ]
             for symbol, bars in history.items()
         }
-        expected = compute_features(dated, "BTC/USD")
+        expected = compute_features(dated, dict.fromkeys(SYMBOLS, AssetClass.CRYPTO), "BTC/USD")
         return all(published(symbol) == expected[symbol] for symbol in SYMBOLS)
 
     until(is_right)

@@ -14,7 +14,7 @@ from marketproof import batch
 from marketproof.features import build_correlations, build_features, find_correlated_days
 from marketproof.plan import AFTER_MS, BENCHMARK, COLUMNS, OBSERVED, OBSERVED_DAYS, Plan
 from services.market.records import DAY_MS, MINUTE_MS
-from support.market_prices import Market, begin_bar, published_ms
+from support.market_prices import Market, begin_bar, find_instrument, published_ms
 from support.postgres import query
 
 MINUTES_FILE: Final = "minutes.csv"
@@ -210,9 +210,13 @@ def _is_same(got: float | None, right: float | None, *, is_exact: bool) -> bool:
 
 def _compare_features(found: Comparison, url: str, days: pl.DataFrame) -> None:
     """Compare the features of every day."""
+    symbols = days["symbol"].unique().to_list()
     rows = query(url, f'SELECT symbol, {_MS.format("start")}, "values" FROM features')  # noqa: S608 - our own names
     got = {row[:2]: orjson.loads(row[2]) for row in rows}
-    wanted = dict(build_features(days, BENCHMARK))
+    asset = pl.col("symbol").replace_strict(
+        {symbol: str(find_instrument(symbol).asset) for symbol in symbols}
+    )
+    wanted = dict(build_features(days.with_columns(asset=asset), BENCHMARK))
     found.compare_keys("features", got, wanted)
     for key in sorted(wanted.keys() & got.keys()):
         if got[key].keys() != wanted[key].keys():

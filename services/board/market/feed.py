@@ -68,7 +68,7 @@ QUOTE_SEC: Final = 60  # how long the latest quote of a symbol is kept in Redis
 QUOTES_AT_ONCE: Final = 2000
 MAX_BREAKERS: Final = 500
 DAY_SEC: Final = 86_400.0  # how far ahead of our clock the id of an entry may be: its writer chooses it
-STATE_BYTES: Final = 8 * 1024 * 1024
+STATE_BYTES: Final = 32 * 1024 * 1024
 PUBLISHED: Final = (CHECKED_BARS, MARKET_QUOTES, MARKET_SERIES)
 """A fleet has a market if a service of it publishes one of these."""
 NO_MARKET: Final = "the truth has no service that publishes a market"

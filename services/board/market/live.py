@@ -18,7 +18,7 @@ from marketswarm.event import dump_compact
 from services.tables.rows import BAR_CELLS, QUOTE_CELLS, BarRow, Cells, IndicatorRow, QuoteRow
 from services.tables.tables import BAR_TABLE, INDICATOR_TABLE
 
-MAX_QUOTES: Final = 5000
+MAX_QUOTES: Final = 10_000
 MAX_QUOTE_BYTES: Final = 4096
 MAX_CHARTS: Final = 20_000
 RECENT_BARS: Final = 20  # how many of the newest bars of a chart are kept in any case

@@ -1,6 +1,7 @@
 """Hold what answers about the market are made from, and answer the questions that are asked most."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from marketswarm.web.cache import Cached
 from marketswarm.web.limits import RequestLimiter
 from marketswarm.web.updates import MAX_TOPICS, UpdateHub
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, try_archive
+from services.board.market.arrow_response import StreamPlaces
 from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
 from services.board.market.charts import (
@@ -36,10 +38,13 @@ from services.board.market.live import (
     describe_quote,
     describe_values,
 )
+from services.board.market.names import NameDirectory
+from services.board.market.news import NEWS_SEC, NO_NOTES, NewsItem, explain_bus, find_notes, read_notes
+from services.board.market.quality import DayQuality, Rejections, read_rejections
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.states import StoredSeries
 from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
-from services.board.market.topics import TopicKind
+from services.board.market.topics import TopicKind, find_symbol
 from services.board.settings import BoardEnvironment, MarketView
 from services.tables.rows import Cells
 
@@ -49,9 +54,10 @@ MAX_ANSWERS: Final = 2000
 ANSWER_BYTES: Final = 64 * 1024 * 1024  # the most bytes of answers that are kept in memory
 PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is newer comes from the streams
 MAX_PAST: Final = 64
+CLOSES_SEC: Final = 60.0  # how long the closes of a year are kept in memory
 SHOWN_SEC: Final = 3600.0  # how long it is kept of what a tile was made; each page of the tile renews it
 LOOK_SEC: Final = 5.0  # how long a symbol that is not on the stream is not looked for again
-MAX_LOOKS: Final = 5000
+MAX_LOOKS: Final = 10_000
 QUOTED_SEC: Final = 60.0
 """How long the names of the symbols that have quotes in the database are kept; new ones are on the stream."""
 
@@ -76,8 +82,15 @@ class Market:
         self.past = Cached[Any, Any](PAST_SEC, MAX_PAST)  # of the tiles of some series
         self.shown = Cached[str, tuple[StoredSeries, Any]](SHOWN_SEC, MAX_TOPICS)
         """By symbol, the series and the past of which the last tile of it was made for a page."""
+        self.closes = Cached[Any, Any](CLOSES_SEC, MAX_PAST)
+        """The closes of trading days, and the values of economic series, of some symbols."""
+        self.qualities = Cached[Any, Sequence[DayQuality]](CLOSES_SEC, MAX_PAST)
+        self._rejections = Cached[Any, Rejections](CLOSES_SEC)
+        self._notes = Cached[Any, Sequence[NewsItem]](NEWS_SEC)
         self._heat = Cached[str, HeatMap](HEAT_SEC)
         self.sessions = SymbolSessions(lambda: me.truth)
+        self._me = me
+        self.names = NameDirectory(self.archive, lambda: me.truth, lambda: self.feed.states)
         self._limits = Cached[Any, Mapping[str, Sequence[AccountView]]](FRESH_SEC)
         self._quotes = Cached(LOOK_SEC, MAX_LOOKS, shelf=self.feed.kept_quotes)
         self._quoted = Cached[str, Sequence[str]](QUOTED_SEC)
@@ -86,6 +99,7 @@ class Market:
         )
         self._texts = Cached[Any, RowTexts](CHART_SEC, MAX_BASES)
         self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
+        self.streams = StreamPlaces()
 
     async def run(self) -> None:
         try:
@@ -110,9 +124,9 @@ class Market:
     async def answer_chart(
         self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool = False
     ) -> EncodedAnswer:
-        """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError.
+        """Return the bars that a query asks for, encoded; with `fill`, a row stands for each missing bar.
 
-        With `fill`, a row stands for each missing bar.
+        Raises DatabaseAwayError, QueryError, UnknownNameError.
         """
         known = self.find_kept_chart(symbol, timeframe, query, fill=fill)
         if known is not None:
@@ -154,6 +168,8 @@ class Market:
         fill: bool,
     ) -> EncodedAnswer:
         """Return bars encoded; with a `key`, the rows that its last answer had are not encoded again."""
+        if not found.rows and not found.asset:
+            await self.names.require_symbols(chart[:1])
         named = (one.asset for one in self.states.by_symbol.get(chart[0], ()))
         found = replace(found, asset=next(filter(None, named), found.asset))
         session = await self.sessions.find(chart[0], found.asset)
@@ -196,11 +212,38 @@ class Market:
     async def _read_quotes(self, symbols: Sequence[str]) -> dict[str, Cells]:
         return {row[0]: row for row in await self.archive.read_latest_quotes(symbols)}
 
+    async def find_news(self) -> Found[Sequence[NewsItem]]:
+        """Return the newest notes about items of feeds; and why not, if the bus is away or there are none."""
+        place = find_notes(self._me.truth)
+        if place is None:
+            return (), NO_NOTES
+        name, key = place
+        try:
+            bus = self._me.bus(name)
+            return await self._notes.find((bus, key), lambda: read_notes(bus, key)), None
+        except BusError as error:
+            return (), explain_bus(error)
+
+    async def find_rejections(self) -> Found[Rejections]:
+        """Return how many records are in quarantine, by symbol and day; and why not, if the bus is away."""
+        bus = self.feed.find_bus()
+        if bus is None:
+            return Rejections(), None
+        try:
+            return await self._rejections.find(bus, lambda: read_rejections(bus)), None
+        except BusError as error:
+            return Rejections(), f"bus {error.bus} does not let the quarantine be read: {error.reason}"
+
     async def find_heat_map(self) -> HeatMap:
         return await self._heat.find("", lambda: read_heat_map(self.archive))
 
     async def prepare_snapshots(self, topics: Sequence[str]) -> None:
-        """Look for the quotes of topics of `/ws` that are not in memory, and keep them for a moment."""
+        """Look for the quotes of topics of `/ws` that are not in memory, and keep them for a moment.
+
+        Raises UnknownNameError for a topic of a symbol that is not known, unless the archive is away.
+        """
+        with contextlib.suppress(DatabaseAwayError):
+            await self.names.require_symbols([one for one in map(find_symbol, topics) if one])
         parted = (topic.partition(":") for topic in topics)
         if wanted := [symbol for kind, _, symbol in parted if kind == TopicKind.QUOTES and symbol]:
             found, _ = await self.find_quotes(wanted)

@@ -8,17 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from marketswarm.truth import suggest_name
 from services.board.market.archive_reader import ArchiveReader, try_archive
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
 from services.board.market.market import Market
 from services.board.market.pictures import EVENING_MS
-from services.board.market.states import OBSERVATIONS, StoredSeries, list_group, pick_series
+from services.board.market.query import QueryError
+from services.board.market.states import ACTIONS, OBSERVATIONS, StoredSeries, list_group, pick_series
+from services.market.decimals import find_percent, find_precision, round_price, subtract_prices
 from services.market.records import DAY_MS
 from services.tables.rows import Cells, QuoteRow
 
 GROUPS: Final = ("indices", "commodities", "forex", "crypto", "treasuries", "volatility", "sectors")
 """The groups that are shown first."""
+PRICES: Final = 10  # by so many of its last prices it is known in how many decimals a symbol is quoted
 POINTS: Final = 60  # the most points of a sparkline
 MAX_TILES: Final = 500
 _SPARK_TIMEFRAMES: Final = {"1m": "15m", "5m": "15m", "15m": "1h"}
@@ -37,7 +41,7 @@ class TileView:
     it was played from a recording, `daily` whether it is that of a day, which begins at `at`. `serving` is
     the source that serves the `series` now, `reason` why, or why none does; `critical` says whether the fleet
     needs it, and `status` how it is: `fresh`, `closed`, `late` and so on, empty if it is not known. `points`
-    have a time and a value, the oldest first.
+    have a time and a value, the oldest first. `decimals` are those in which the symbol is quoted.
     """
 
     symbol: str
@@ -57,6 +61,7 @@ class TileView:
     points: tuple[Point, ...] = ()
     status: str = ""
     daily: bool = False
+    decimals: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +179,16 @@ def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> 
     past = known or SeriesPast()
     last = max(_find_prices(one, past, live), key=lambda each: each.at, default=KnownPrice())
     compared, point = _find_compared(one, past, last.at) if last.price is not None else (None, None)
-    change = last.price - point[1] if last.price is not None and point is not None else None
+    decimals = _find_decimals(past, last.price)
+    price = None if last.price is None else round_price(last.price, decimals)
+    change = None if price is None or point is None else subtract_prices(price, point[1], decimals)
     return TileView(
         one.symbol,
         one.asset,
-        last.price,
+        price,
         last.at if last.price is not None else None,
         change,
-        100 * change / abs(point[1]) if change is not None and point is not None and point[1] else None,
+        None if change is None or point is None else find_percent(change, point[1]),
         compared,
         None if point is None else point[0],
         last.source,
@@ -193,7 +200,14 @@ def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> 
         past.points,
         one.status if one.serving or one.reason else "",
         last.is_daily,
+        None if price is None else decimals,
     )
+
+
+def _find_decimals(past: SeriesPast, price: float | None) -> int:
+    """Return in how many decimals a symbol is quoted, by its last prices."""
+    known = [value for _, value in (*past.points[-PRICES:], *past.daily)]
+    return find_precision(known if price is None else [*known, price])
 
 
 def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[KnownPrice]:
@@ -232,6 +246,15 @@ def list_groups(states: MarketStates) -> list[str]:
 
     A group of economic series alone is on the page of the economy, unless it has an address.
     """
-    names = {one.label for one in states.series if one.kind != OBSERVATIONS or one.label in GROUPS}
+    shown = (one for one in states.series if one.kind != ACTIONS)
+    names = {one.label for one in shown if one.kind != OBSERVATIONS or one.label in GROUPS}
     known = {name: index for index, name in enumerate(GROUPS)}
     return sorted(names, key=lambda name: (known.get(name, len(known)), name))
+
+
+def require_group(states: MarketStates, group: str) -> str:
+    """Return a group that has an address, or that a series has. Raises QueryError with the nearest one."""
+    known = sorted({*GROUPS, *(one.label for one in states.series)})
+    if group not in known:
+        raise QueryError(f"group: no series has it; {suggest_name(group, known, 'there are')}")
+    return group

@@ -8,10 +8,15 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from services.board.fleet.words import NONE, format_age, format_iso
+from services.board.market.rates import Measure
+from services.market.decimals import find_precision, subtract_prices
 
 WIDTH: Final = 240
 HEIGHT: Final = 56
 _EDGE: Final = 3
+CURVE_WIDTH: Final = 640
+CURVE_HEIGHT: Final = 180
+CURVE_EDGE: Final = 8
 _BREAK: Final = 4.0  # A step of time that is so many times the usual one breaks the line
 EVENING_MS: Final = 4 * 3_600_000
 """A trading day that begins so shortly before midnight UTC is the next day, as those of forex are."""
@@ -67,20 +72,55 @@ def draw_sparkline(points: Sequence[Point], change: float | None = None) -> Mark
     )
 
 
+def draw_curve(yields: Sequence[Measure]) -> Markup:
+    """Return a picture of a yield curve: now, a month and a year ago; nothing for less than two maturities.
+
+    Maturities stand side by side, since those of months would stick together on a scale of years. The table
+    below the picture has the same numbers.
+    """
+    lines: list[tuple[str, list[float] | list[float | None]]] = [
+        ("now", [one.value for one in yields]),
+        ("month", [one.month_ago for one in yields]),
+        ("year", [one.year_ago for one in yields]),
+    ]
+    known = [value for _, values in lines for value in values if value is not None]
+    if len(yields) < 2:
+        return Markup("")
+    low, span = min(known), (max(known) - min(known)) or 1.0
+    paths = []
+    for name, values in lines:
+        places = [
+            (CURVE_EDGE + (CURVE_WIDTH - 2 * CURVE_EDGE) * number / (len(values) - 1),
+             CURVE_EDGE + (CURVE_HEIGHT - 2 * CURVE_EDGE) * (1 - (value - low) / span))
+            for number, value in enumerate(values)
+            if value is not None
+        ]  # fmt: skip
+        if len(places) > 1:
+            line = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+            paths.append(f'<path class="{name}" d="M{line}"/>')
+    return Markup(  # noqa: S704 - made of numbers
+        f'<svg class="curve" viewBox="0 0 {CURVE_WIDTH} {CURVE_HEIGHT}" preserveAspectRatio="none"'
+        f' aria-hidden="true">{"".join(paths)}</svg><p class="curve-key"><i class="now"></i> now'
+        ' <i class="month"></i> a month ago <i class="year"></i> a year ago</p>'
+    )
+
+
 def find_direction(change: float | None) -> str:
     if not change:
         return "flat"
     return "rise" if change > 0 else "fall"
 
 
-def format_price(price: float | None, like: float | None = None) -> str:
-    """Return a price with as many digits as its size calls for: `5,321.20`, `1.0873`, `0.00001234`.
+def format_price(price: float | None, decimals: int | None = None, like: float | None = None) -> str:
+    """Return a price with the decimals of its symbol, at least two: `5,321.20`, `149.613`.
 
-    A price of 1 to 100 has two to four decimals, a smaller one six digits. `like` is a price whose decimals
-    are those to use, for a difference.
+    If these are not known, its size decides: a price of 1 to 100 has two to four decimals, a smaller one six
+    digits. `like` is a price whose size decides, for a difference.
     """
     if price is None:
         return NONE
+    if decimals is not None:
+        return f"{price:,.{max(2, decimals)}f}"
     size = abs(price if like is None else like)
     if size >= 100 or size == 0:
         return f"{price:,.2f}"
@@ -96,13 +136,21 @@ def _trim(text: str) -> str:
     return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
 
 
-def format_change(change: float | None, price: float | None = None) -> str:
-    """Return a change with its sign, with at least the decimals of the price: `+0.0060` beside `1.3849`."""
+def format_measure(value: float | None, decimals: int) -> str:
+    """Return a value of an economic series with its own decimals: `4.20`, `190,000`."""
+    return NONE if value is None else f"{value:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def format_change(change: float | None, price: float | None = None, decimals: int | None = None) -> str:
+    """Return a change with its sign, with at least the decimals of the price: `+0.0060` beside `1.3849`.
+
+    `decimals` are those of the symbol, None if they are not known.
+    """
     if change is None:
         return NONE
     sign = "+" if change > 0 else "\N{MINUS SIGN}" if change < 0 else ""
-    text = format_price(abs(change), price)
-    lacking = _count_decimals(format_price(price)) - _count_decimals(text)
+    text = format_price(abs(change), decimals, price)
+    lacking = _count_decimals(format_price(price, decimals)) - _count_decimals(text)
     return sign + text + "0" * lacking
 
 
@@ -154,7 +202,12 @@ def format_count(count: float | None) -> str:
 
 
 def format_last_change(points: Sequence[Point]) -> str:
-    return format_change(points[-1][1] - points[-2][1], points[-1][1]) if len(points) > 1 else NONE
+    """Return the change from the last but one of some points to the last one, in their decimals."""
+    if len(points) < 2:
+        return NONE
+    (_, before), (_, last) = points[-2:]
+    decimals = find_precision((before, last))
+    return format_change(subtract_prices(last, before, decimals), last, decimals)
 
 
 def format_limit(left: int, allowed: int, sec: int) -> str:
@@ -186,12 +239,17 @@ def symbol_path(symbol: str) -> str:
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "change": format_change,
     "correlation": format_correlation,
     "count": "{:,}".format,
     "count_short": format_count,
+    "curve": draw_curve,
+    "direction": find_direction,
     "heat": find_heat,
     "last_change": format_last_change,
     "limit": format_limit,
+    "measure": format_measure,
+    "percent": format_percent,
     "price": format_price,
     "recency": write_recency,
     "series_state": find_series_state,

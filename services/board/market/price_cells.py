@@ -15,7 +15,7 @@ from marketswarm.web.updates import Follower
 from services.board.market import pictures
 from services.board.market.market import Market
 from services.board.market.overview import TileView, make_tile
-from services.board.market.topics import TopicKind, name_topic
+from services.board.market.topics import TopicKind, find_symbol, name_topic
 from services.market.records import TIMEFRAMES
 
 _MOVES: Final = (TopicKind.QUOTES, *(name_topic(TopicKind.BARS, frame) for frame in TIMEFRAMES))
@@ -36,11 +36,10 @@ class PriceCell:
 
 def make_cells(tile: TileView, now: float) -> Mapping[str, PriceCell]:
     """Return by name the parts of a tile that change when its price moves; `now` is in epoch seconds."""
-    change = (
-        f"{pictures.format_change(tile.change, tile.price)} ({pictures.format_percent(tile.change_percent)})"
-    )
+    moved = pictures.format_change(tile.change, tile.price, tile.decimals)
+    change = f"{moved} ({pictures.format_percent(tile.change_percent)})"
     return {
-        "price": PriceCell(pictures.format_price(tile.price), "price"),
+        "price": PriceCell(pictures.format_price(tile.price, tile.decimals), "price"),
         "change": PriceCell(change, f"change {pictures.find_direction(tile.change)}"),
         "source": PriceCell(tile.source or "no source yet"),
         "age": _make_age(tile, now),
@@ -64,12 +63,6 @@ async def run_price_cells(market: Market) -> None:
             _, updates = await prices.take()
             publish_cells(market, {find_symbol(one.topic) for one in updates}, time.time())
             await prices.pause()
-
-
-def find_symbol(topic: str) -> str:
-    """Return the symbol in the name of a topic of quotes or bars of one symbol."""
-    kind, _, rest = topic.partition(":")
-    return rest if kind == TopicKind.QUOTES else rest.rpartition(":")[0]
 
 
 def publish_cells(market: Market, symbols: Iterable[str], now: float) -> None:

@@ -1,6 +1,7 @@
 """Answer the requests for pages of the market: read what a page needs, and render it."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
@@ -19,10 +20,11 @@ from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.page_store import PageStore
 from services.board.market.api import make_limit
-from services.board.market.archive_reader import Download, try_archive
+from services.board.market.archive_reader import DatabaseAwayError, Download, try_archive
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, sort_series, view_sources
 from services.board.market.correlations import HeatMap
 from services.board.market.market import Market
+from services.board.market.news import NewsItem, select_news
 from services.board.market.overview import (
     TileView,
     list_groups,
@@ -30,6 +32,7 @@ from services.board.market.overview import (
     make_symbol_tile,
     make_tiles,
 )
+from services.board.market.query import require_timeframe
 from services.board.market.states import GateState, StoredSeries, list_observations
 from services.board.market.topics import TopicKind, name_topic
 from services.market.fields import SYMBOL
@@ -39,6 +42,7 @@ NAV: Final = "/market"
 UNLIMITED: Final = ("/market", "/market/economy", "/market/sources")
 """The kept pages whose requests are not counted: an address may ask for correlations so often only."""
 QUARANTINED: Final = 20
+NEWS: Final = 15  # the most items of news on the page of a symbol
 DOWNLOADS: Final = 30
 MAX_FIELDS: Final = 600
 FILLED_SEC: Final = 60
@@ -77,7 +81,7 @@ class TileGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class FramedPage:
     """What every page of the market has."""
 
     frame: Frame
@@ -85,7 +89,7 @@ class _Page:
 
 
 @dataclass(frozen=True, slots=True)
-class MarketPage(_Page):
+class MarketPage(FramedPage):
     """The overview: the groups as small multiples."""
 
     template: ClassVar = "market_overview.html"
@@ -130,8 +134,11 @@ OVERLAYS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class SymbolPage(_Page):
-    """One symbol: its chart, its indicators, and who serves it."""
+class SymbolPage(FramedPage):
+    """One symbol: its chart, its indicators, its news, and who serves it.
+
+    `news_away` says why there may be no news.
+    """
 
     template: ClassVar = "market_symbol.html"
     tab: ClassVar = ""
@@ -139,6 +146,8 @@ class SymbolPage(_Page):
     timeframe: str
     tile: TileView
     series: tuple[StoredSeries, ...] = ()
+    news: Sequence[NewsItem] = ()
+    news_away: str | None = None
     timeframes: tuple[str, ...] = TIMEFRAMES
     overlays: tuple[Overlay, ...] = OVERLAYS
 
@@ -162,7 +171,7 @@ class QuarantinedView:
 
 
 @dataclass(frozen=True, slots=True)
-class SourcesPage(_Page):
+class SourcesPage(FramedPage):
     """The sources: their health and limits, the cascade in force, the quarantine, and the gate.
 
     `limits_away` says why it is not known what is left of the limits.
@@ -183,7 +192,7 @@ class SourcesPage(_Page):
 
 
 @dataclass(frozen=True, slots=True)
-class CorrelationsPage(_Page):
+class CorrelationsPage(FramedPage):
     """The correlations of daily returns as a heat map."""
 
     template: ClassVar = "market_correlations.html"
@@ -192,7 +201,7 @@ class CorrelationsPage(_Page):
 
 
 @dataclass(frozen=True, slots=True)
-class EconomyPage(_Page):
+class EconomyPage(FramedPage):
     """The economic series, each with its latest values."""
 
     template: ClassVar = "market_economy.html"
@@ -261,14 +270,21 @@ def _add_symbol(site: APIRouter, board: FleetBoard, market: Market) -> None:
                 404, "No such symbol", f"{escape_text(symbol[:100])} is not a symbol."
             )
         states = market.states.by_symbol.get(symbol, ())
+        with contextlib.suppress(DatabaseAwayError):  # then it is not known which symbols there are
+            await market.names.require_symbols(() if states else (symbol,))
         # the shortest of the series, or a day if theirs are unknown
         known = {one.timeframe for one in states if one.kind == "bars"}
         shortest = next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
-        shown = timeframe if timeframe in TIMEFRAMES else shortest
+        shown = require_timeframe(timeframe) if timeframe else shortest
         (tile,), away = await make_symbol_tile(market, symbol, shown)
+        items, news_away = await market.find_news()
         frame = await board.make_session_frame(request, symbol, NAV)
         return board.templates.answer(
-            SymbolPage(frame, make_notice(market, away), symbol, shown, tile, states)
+            SymbolPage(
+                *(frame, make_notice(market, away), symbol, shown, tile, states),
+                select_news(items, symbol, NEWS),
+                news_away,
+            )
         )
 
 

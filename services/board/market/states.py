@@ -17,8 +17,9 @@ from services.market.fields import MAX_MS, MIN_MS, SYMBOL
 from services.market.records import TIMEFRAMES
 
 MAX_DIGITS: Final = 15
-MAX_STATES: Final = 10_000
+MAX_STATES: Final = 20_000
 MAX_STATE_BYTES: Final = 64 * 1024
+ACTIONS: Final = "actions"  # the kind of series without a price
 OBSERVATIONS: Final = "observations"  # the kind of economic series, which have a page of their own
 BREAKER_FIELDS: Final = ("failures", "opened", "open_ms", "paused")
 
@@ -216,7 +217,7 @@ def list_group(series: Iterable[StoredSeries], group: str) -> tuple[StoredSeries
     """Return one series for each symbol of a group: quotes, then bars of the shortest timeframe."""
     by_symbol: dict[str, list[StoredSeries]] = {}
     for one in series:
-        if one.label == group:
+        if one.label == group and one.kind != ACTIONS:
             by_symbol.setdefault(one.symbol, []).append(one)
     return tuple(pick_series(some) for some in by_symbol.values())
 

@@ -22,6 +22,15 @@ from services.tables.rows import ColumnType, find_polars_type
 JSON_TYPE: Final = "application/json"
 CSV_TYPE: Final = "text/csv; charset=utf-8"
 ARROW_TYPE: Final = "application/vnd.apache.arrow.file"
+FORMATS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "content": {
+            CSV_TYPE.partition(";")[0]: {"schema": {"type": "string"}},
+            ARROW_TYPE: {"schema": {"type": "string", "format": "binary"}},
+        }
+    }
+}
+"""What the OpenAPI document says of an answer with a table, besides JSON."""
 MAX_SHIFT: Final = 5
 """How many rows at the begin of a table may be gone from it since it was encoded last."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

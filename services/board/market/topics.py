@@ -24,3 +24,9 @@ def name_topic(kind: TopicKind, *parts: str) -> str:
     Without a symbol it includes all of them: `quotes`, `bars:1m`.
     """
     return ":".join((kind, *parts))
+
+
+def find_symbol(topic: str) -> str:
+    """Return the symbol in the name of a topic; an empty text for a topic of all symbols."""
+    kind, _, rest = topic.partition(":")
+    return rest if kind in (TopicKind.QUOTES, TopicKind.CELLS) else rest.rpartition(":")[0]

@@ -52,10 +52,12 @@ function colour(name) {
 
 const faint = (name) => colour(name).replace("rgb(", "rgba(").replace(")", ", 0.4)");
 const path = (what, more = "") => `/api/v1/${what}/${encodeURIComponent(symbol)}?timeframe=${timeframe}&limit=${PAGE}${more}`;
-const precision = (price) => (Math.abs(price) >= 100 ? 2 : Math.abs(price) >= 1 ? 4 : 6);
+const quoted = box.dataset.decimals ? Math.max(2, Number(box.dataset.decimals)) : null; // decimals of the symbol
+const precision = (price) => quoted ?? (Math.abs(price) >= 100 ? 2 : Math.abs(price) >= 1 ? 4 : 6);
 
 // As services/board/market/pictures.py does: the prices under the pointer are not written by the server.
 function formatPrice(price) {
+  if (quoted !== null) return price.toLocaleString("en-US", { minimumFractionDigits: quoted, maximumFractionDigits: quoted });
   const size = Math.abs(price);
   if (size > 0 && size < 1) return price.toLocaleString("en-US", { maximumSignificantDigits: 6 });
   return price.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: size >= 1 ? precision(price) : 2 });
@@ -218,7 +220,8 @@ function showLegend(bar) {
   const words = [
     formatTime(toTime(bar.start)), ...["open", "high", "low", "close"].map((name) => `${name[0].toUpperCase()} ${formatPrice(bar[name])}`),
     ...(bar.volume === null ? [] : [`volume ${bar.volume.toLocaleString("en-US")}`]),
-    bar.final ? "final" : "still open", ...(bar.rev ? [`revision ${bar.rev}`] : []), bar.source, ...(bar.replay ? ["replay"] : []),
+    bar.final ? "final" : "still open", ...(bar.rev ? [`revision ${bar.rev}`] : []),
+    ...(bar.missing ? [`built of ${bar.minutes} of ${bar.minutes + bar.missing} minutes`] : []), bar.source, ...(bar.replay ? ["replay"] : []),
   ];
   legend.textContent = words.join(" · ");
 }

@@ -16,7 +16,7 @@ from services.medic.remedies.leased_write import LeasedWriter
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, TracedRemedy
 from services.medic.source_rejects import SourcePause, SourceReadings, read_rejects
 
-MAX_SERIES: Final = 5000
+MAX_SERIES: Final = 20_000
 """The most series that may be on record; with more, no source is paused."""
 _MAX_STATE_BYTES: Final = 64 * 1024
 _PAUSE: Final = Script.beside("services.medic.remedies", "pause_source.lua")

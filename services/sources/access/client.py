@@ -64,6 +64,12 @@ WAITED_FOR_SEC: Final = 10
 """The longest window of a limit that parts of a question wait for, and are not left out for."""
 DAY_SEC: Final = 86_400
 MAX_RETRY_AFTER_SEC: Final = 86_400.0
+RETRY_SEC: Final = 1.0
+"""The pause before a request is sent again."""
+PASSING: Final = frozenset(
+    {NetworkReason.DNS, NetworkReason.TIMEOUT, NetworkReason.REFUSED, NetworkReason.BROKEN}
+)
+"""The failures of the network that may be over a moment later."""
 LIMITED_SEC: Final = 60.0
 """For how long a source is not asked that says 429 without saying for how long."""
 
@@ -86,6 +92,7 @@ class AskContext:
             others, waits out no pause, and what came before a failure is its answer.
         is_paused: says before each request whether an operator took the source out of service: a question may
             have waited for the limits for minutes by then.
+        retries: how often a request is sent again that the network or an error of the server ended.
     """
 
     limiter: SharedRateLimiter
@@ -94,6 +101,7 @@ class AskContext:
     on_request: OnRequest = field(default=lambda _sent: None)
     can_wait: bool = False
     is_paused: Callable[[], Awaitable[bool]] | None = None
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +162,12 @@ class _NoAnswerError(Exception):
         super().__init__(reason)
         self.outcome, self.reason, self.wait_sec = outcome, reason, wait_sec
 
+    @property
+    def may_pass(self) -> bool:
+        """True if the same request may be answered a moment later: the network or the server failed."""
+        is_server = self.reason.isdecimal() and self.reason.startswith("5")
+        return self.outcome is AnswerStatus.FAILED and (is_server or self.reason in PASSING)
+
 
 class _PausedError(Exception):
     """The source was taken out of service while a question to it waited."""
@@ -181,7 +195,8 @@ class SourceClient(HttpClient):
     ) -> SourceAnswer:
         """Return the answer of a source, and record in its breaker whether it failed.
 
-        The endpoints that serve the question are asked in turn, until one has something. A question that the
+        The endpoints that serve the question are asked in turn, until one has something; those of actions
+        all, since one may have the splits and another the dividends of a share. A question that the
         source does not answer at all is FAILED with the reason `not_served`, one that needs a key that is not
         there with `no_key`. One that is REFUSED is not a failure of the source. Raise BusError if the bus
         with the limits fails.
@@ -197,19 +212,45 @@ class SourceClient(HttpClient):
         if reading.refusal:
             wait_sec = reading.wait_sec or 0.0
             return SourceAnswer(source.name, AnswerStatus.FAILED, reading.refusal, wait_sec=wait_sec)
-        answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
-        for endpoint in endpoints:
-            try:
-                answer = await self.ask_endpoint(source, endpoint, question, context)
-            except _PausedError:  # the source did nothing wrong
-                return SourceAnswer(source.name, AnswerStatus.FAILED, PAUSED)
-            if answer.outcome not in (AnswerStatus.EMPTY, AnswerStatus.REFUSED):
-                break
+        try:
+            if question.kind is RecordKind.ACTIONS:
+                answer = await self._ask_all(source, endpoints, question, context)
+            else:
+                answer = await self._ask_in_turn(source, endpoints, question, context)
+        except _PausedError:  # the source did nothing wrong
+            return SourceAnswer(source.name, AnswerStatus.FAILED, PAUSED)
         if answer.outcome is AnswerStatus.FAILED:
             await breaker.record_failure(is_trial=reading.is_trial)
         elif answer.outcome is not AnswerStatus.LIMITED:
             await breaker.record_success()
         return answer
+
+    async def _ask_in_turn(
+        self, source: MarketSource, endpoints: Sequence[Endpoint], question: Question, context: AskContext
+    ) -> SourceAnswer:
+        """Return the first answer that has something, or the last one. Raise _PausedError or BusError."""
+        answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
+        for endpoint in endpoints:
+            answer = await self.ask_endpoint(source, endpoint, question, context)
+            if answer.outcome not in (AnswerStatus.EMPTY, AnswerStatus.REFUSED):
+                break
+        return answer
+
+    async def _ask_all(
+        self, source: MarketSource, endpoints: Sequence[Endpoint], question: Question, context: AskContext
+    ) -> SourceAnswer:
+        """Return what all endpoints have together. Raise _PausedError or BusError.
+
+        If one has no answer, that is the answer: dividends without the splits would be a wrong return.
+        """
+        answers: list[SourceAnswer] = []
+        for endpoint in endpoints:
+            answers.append(await self.ask_endpoint(source, endpoint, question, context))
+            if answers[-1].outcome not in (AnswerStatus.OK, AnswerStatus.EMPTY):
+                return answers[-1]
+            # the answers before it would be for nothing if the next one did not wait
+            context = replace(context, patience_sec=max(context.patience_sec, LONGEST_WAIT_SEC))
+        return _join_answers(question, answers)
 
     async def ask_endpoint(
         self, source: MarketSource, endpoint: Endpoint, question: Question, context: AskContext
@@ -282,11 +323,11 @@ class SourceClient(HttpClient):
         """Return one page and its body. Raise _NoAnswerError or BusError.
 
         If the source refuses a key for now, the other keys are tried. Once a part came, a short pause
-        that the source asks for is waited out, as a limit of ours is.
+        that the source asks for is waited out, as a limit of ours is. What a retry may mend is sent again.
         """
         request = make_request(asked.source, asked.endpoint, question, token)
         _require_same_host(asked.source, request)
-        pauses = PAUSES if asked.has_part else 0
+        pauses, retries = PAUSES if asked.has_part else 0, asked.context.retries
         while True:
             keys, waits = self._rotate_keys(asked.source), list[float]()
             while keys:
@@ -294,6 +335,10 @@ class SourceClient(HttpClient):
                 try:
                     return await self._send(asked, question, request, key)
                 except _NoAnswerError as error:
+                    if retries and error.may_pass:
+                        retries -= 1
+                        await anyio.sleep(RETRY_SEC)
+                        continue
                     if error.outcome is not AnswerStatus.LIMITED:
                         raise
                     reason = error.reason
@@ -413,6 +458,24 @@ def _find_time_error(asked: _Asked) -> _NoAnswerError:
     if asked.has_part:
         return _NoAnswerError(AnswerStatus.FAILED, NetworkReason.TIMEOUT)
     return _NoAnswerError(AnswerStatus.LIMITED, NO_TIME)
+
+
+def _join_answers(question: Question, answers: Sequence[SourceAnswer]) -> SourceAnswer:
+    """Return one answer with the records of all, each of which is whole."""
+    records = keep_asked(question, [record for each in answers for record in each.records])
+    first, digests = answers[0], "".join(each.digest for each in answers)
+    return replace(
+        first,
+        outcome=AnswerStatus.OK if records else AnswerStatus.EMPTY,
+        reason="" if records else first.reason,
+        records=records,
+        misfits=tuple(misfit for each in answers for misfit in each.misfits),
+        missing=sum(each.missing for each in answers),
+        digest=first.digest if len(answers) == 1 else hashlib.sha256(digests.encode()).hexdigest(),
+        parts_left=sum(each.parts_left for each in answers),
+        since_ms=max((each.since_ms for each in answers if each.since_ms is not None), default=None),
+        min_interval_sec=max(each.min_interval_sec for each in answers),
+    )
 
 
 def _require_same_host(source: MarketSource, request: SourceRequest) -> None:

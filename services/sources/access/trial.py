@@ -1,7 +1,9 @@
 """Try a source as a person does: ask a small question of each kind, whatever its limits are, and show all."""
 
+import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -32,12 +34,15 @@ _BARS: Final = 100
 _SPAN: Final[Mapping[RecordKind, timedelta]] = {
     RecordKind.QUOTES: timedelta(days=1),
     RecordKind.OBSERVATIONS: timedelta(days=730),
+    RecordKind.ACTIONS: timedelta(days=3650),
 }
 _CLOSED_FOR: Final = timedelta(days=5)
 """How long a market may be closed at a stretch; there is something from before that."""
 RAW_LETTERS: Final = 2_000
 """The number of letters of an answer that are shown as they came."""
 MISFITS_SHOWN: Final = 5
+TRIED_AT_ONCE: Final = 8
+"""The number of sources that are tried at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,30 @@ class Trial:
     def is_good(self) -> bool:
         """True if there are records, and every row is a record or has no value."""
         return self.answer.outcome is AnswerStatus.OK and not self.answer.misfits
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReport:
+    """Hold what came of all questions to one source, and how long they took."""
+
+    source: str
+    trials: tuple[Trial, ...]
+    took_sec: float
+
+    @property
+    def is_good(self) -> bool:
+        """True if something was asked, and all of it fits."""
+        return bool(self.trials) and all(trial.is_good for trial in self.trials)
+
+    @property
+    def why(self) -> str:
+        """What is wrong, by endpoint; empty if nothing is."""
+        if not self.trials:
+            return "has nothing that could be asked without a symbol"
+        wrong = (
+            f"{each.endpoint}: {_describe_result(each.answer)}" for each in self.trials if not each.is_good
+        )
+        return escape_text("; ".join(wrong))
 
 
 class _NoLimits(SharedRateLimiter):
@@ -146,7 +175,49 @@ async def ask_questions(
     return trials
 
 
+async def try_sources(
+    sources: Sequence[MarketSource],
+    keys: Mapping[str, Sequence[ApiKey]],
+    base_urls: Mapping[str, str],
+    note: Callable[[str], None],
+) -> list[TrialReport]:
+    """Ask each source what `source try` asks, some sources at the same time; return the reports in order.
+
+    `note` is called with a line whenever a source is done.
+    """
+    places, done = asyncio.Semaphore(TRIED_AT_ONCE), 0
+
+    async def try_one(source: MarketSource) -> TrialReport:
+        nonlocal done
+        async with places:
+            begun = time.monotonic()
+            questions = list(make_questions(source, None, None, datetime.now(UTC)))
+            trials = await ask_questions(source, keys, questions, base_urls.get(source.name))
+        report = TrialReport(source.name, tuple(trials), time.monotonic() - begun)
+        done += 1
+        note(f"{done} of {len(sources)}: {'✓' if report.is_good else '✗'} {source.name}")
+        return report
+
+    return list(await asyncio.gather(*map(try_one, sources)))
+
+
 # -- what came, for people and for programs
+
+
+def encode_report(report: TrialReport) -> dict[str, Any]:
+    trials = [encode_trial(trial) for trial in report.trials]
+    return {
+        "source": report.source,
+        "fits": report.is_good,
+        "took_sec": round(report.took_sec, 3),
+        "trials": trials,
+    }
+
+
+def _describe_result(answer: SourceAnswer) -> str:
+    """Return what an answer is, why, and how many rows did not fit."""
+    misfits = f", {len(answer.misfits):,} rows do not fit" if answer.misfits else ""
+    return answer.outcome.value + (f", {answer.reason}" if answer.reason else "") + misfits
 
 
 def describe_trial(trial: Trial, keys: Sequence[ApiKey], *, raw: bool) -> Iterator[str]:

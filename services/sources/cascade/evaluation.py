@@ -12,7 +12,7 @@ import orjson
 
 from marketswarm.agent.outage_state import OutageState
 from marketswarm.bus.circuit_breaker import BREAKER_OPEN, PAUSED
-from services.market.records import Record
+from services.market.records import Record, RecordKind
 from services.market.sessions import Session
 from services.sources.cascade.series import (
     AT_CLOSE,
@@ -29,6 +29,7 @@ from services.sources.cascade.state import ANSWERED, SourceFinding, SourceVerdic
 from services.sources.catalog.answer import NO_KEY, NOT_SERVED, AnswerStatus, SourceAnswer
 from services.sources.catalog.mapping import PLAN_STATUS
 
+NO_VALUE: Final = "an action without its value"
 _PASSED_ON: Final = frozenset({AnswerStatus.LIMITED, AnswerStatus.REFUSED})
 _NOT_ASKED: Final = frozenset({BREAKER_OPEN, PAUSED, NO_KEY, NOT_SERVED})
 """These answers, and these reasons of a failed one, have verdicts of the same names."""
@@ -81,16 +82,27 @@ def evaluate_answer(
     if answer.outcome is AnswerStatus.FAILED:
         is_known = answer.reason in _NOT_ASKED
         return replace(finding, verdict=SourceVerdict(answer.reason) if is_known else SourceVerdict.FAILED)
-    if answer.outcome is not AnswerStatus.OK:
+    is_of_actions = series.kind is RecordKind.ACTIONS
+    if answer.outcome is not AnswerStatus.OK and not is_of_actions:
         return finding
     kept, faults, fault = sort_out(series.asset, answer.records, clock.now_ms)
     faults = [f"{each.field}: {each.why}" for each in answer.misfits] + faults
     rows = len(answer.misfits) + len(answer.records)
+    if is_of_actions:  # a dividend without its amount is not a day without a dividend
+        faults += [NO_VALUE] * answer.missing
+        rows += answer.missing
     if fault is None and is_wrong_as_whole(len(faults), rows):
         fault = f"{len(faults)} of {rows} rows are wrong: {faults[0]}" if rows > 1 else faults[0]
     if fault is not None:
         return replace(finding, verdict=SourceVerdict.WRONG, reason=fault)
-    return _evaluate_records(series, session, kept, clock, replace(finding, set_aside=tuple(faults)))
+    finding = replace(finding, set_aside=tuple(faults))
+    if (
+        is_of_actions
+    ):  # most shares have none for years, and an answer without any is as good as one with some
+        asked_at = answer.asked_at or clock.wall
+        finding = replace(finding, reason="", records=tuple(kept), asked_at=asked_at)
+        return date_finding(series, session, finding, clock.now_ms, clock, late="")
+    return _evaluate_records(series, session, kept, clock, finding)
 
 
 def _evaluate_records(

@@ -62,7 +62,7 @@ def find_missing(
 ) -> OlderPart | None:
     """Return the older part to ask a source for now, or None; `now` is in epoch seconds."""
     attempt = state.attempts.get(source)
-    if series.kind is RecordKind.QUOTES or state.history_ms is None or attempt is None:
+    if series.kind in (RecordKind.QUOTES, RecordKind.ACTIONS) or state.history_ms is None or attempt is None:
         return None
     if state.replay or now < attempt.history.retry_at:
         return None

@@ -20,7 +20,7 @@ from marketswarm.due_queue import DueWork
 from marketswarm.keys import source_breaker_key
 from marketswarm.net.retry import Backoff
 from marketswarm.tasks import run_beside
-from services.market.records import MINUTE_MS, Record
+from services.market.records import MINUTE_MS, Record, RecordKind
 from services.market.sessions import Session
 from services.sources.access.client import SourceClient
 from services.sources.access.keys import read_keys
@@ -36,6 +36,7 @@ from services.sources.cascade.history import (
     find_revision,
     keep_holes,
 )
+from services.sources.cascade.published_actions import choose_actions
 from services.sources.cascade.series import (
     AT_CLOSE,
     Series,
@@ -64,7 +65,7 @@ from services.sources.cascade.state import (
 )
 from services.sources.cascade.store import CLAIM_SEC, Claim, Load, SeriesStore
 from services.sources.catalog.answer import SentRequest, SourceAnswer
-from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.files import load_catalog
 from services.sources.settings import WorkSettings
 
 RECENT: Final = 70
@@ -82,6 +83,8 @@ PUBLISHED_LATE_MS: Final = 15 * MINUTE_MS
 ERROR_BACKOFF: Final = Backoff(USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
 """The pauses of a series whose loads end with an error of ours."""
 
+SHOWN: Final = 5
+"""The number of actions that the log names."""
 CLAIMED_PAUSE_SEC: Final = 0.2
 """Pause before retrying a series that another instance is loading."""
 
@@ -413,12 +416,34 @@ class SeriesLoader:
         if load.is_complete is not None:
             state = plan_after_stream(state, clock.wall, is_complete=load.is_complete)
         load = replace(load, state=state, remember_from_ms=find_oldest(series, session, clock.now_ms))
+        if series.kind is RecordKind.ACTIONS and load.served is not None:
+            load = await self._settle_actions(load, load.served)
         result = await self._store(claim, load)
         if result.outcome is LoadOutcome.LOADED and state.serving != before.serving:
             log.info(
                 "series.switched", series=series.id, was=before.serving, now=state.serving, why=state.reason
             )
         return result
+
+    async def _settle_actions(self, load: Load, served: SourceFinding) -> Load:
+        """Return a load with the actions to publish and those to withdraw. Raise BusError."""
+        series, published = load.series, await self.store.read_published(load.series)
+        chosen = choose_actions(series, load.state, served, published)
+        if chosen.withdrawn:
+            names = [f"{each.kind} of {each.ex_day}" for each in chosen.withdrawn[:SHOWN]]
+            log.info(
+                "series.actions_withdrawn",
+                series=series.id,
+                source=served.source,
+                count=len(chosen.withdrawn),
+                actions=names,
+            )
+        if chosen.unexplained:
+            log.warning(
+                "series.actions_missing", series=series.id, source=served.source, count=chosen.unexplained
+            )
+        served = replace(served, records=chosen.records)
+        return replace(load, served=served, withdrawn=chosen.withdrawn)
 
     async def _store(self, claim: Claim, load: Load) -> LoadResult:
         """Publish a load as it is, and give the claim back; LOST if another has it. Raise BusError."""
@@ -471,11 +496,13 @@ async def open_loader(
     base_urls: Mapping[str, str] | None,
     environ: Mapping[str, str],
 ) -> AsyncIterator[SeriesLoader]:
-    """Open a loader of the sources of the catalogue, with the keys of the environment.
+    """Open a loader of the sources of the catalogue and of the settings, with the keys of the environment.
 
     Raise Exit, code 2, if a key can't be read.
     """
-    catalog = shipped_catalog()
+    catalog, problems = load_catalog(get_settings().catalog)
+    for problem in problems:
+        log.error("catalog.refused", why=problem)
     async with SourceClient(read_keys(catalog.values(), environ), base_urls) as client:
         yield SeriesLoader(SourceReader(client, store, catalog, get_settings))
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from math import log
 from typing import Final
 
+from services.market.actions import find_action_fault, find_day_ms
 from services.market.intervals import Grid
 from services.market.records import (
     DAY_MS,
@@ -23,6 +24,7 @@ from services.market.records import (
     TIMEFRAMES,
     AssetClass,
     Bar,
+    CorporateAction,
     Quote,
     Record,
     RecordKind,
@@ -37,7 +39,9 @@ REVISED_DAYS: Final = 400.0
 """The age up to which observations are asked for again, unless the source's file says less.
 
 Most statistics are revised within a year."""
-OBSERVATION_AGE_SEC: Final = 2 * 86_400.0
+ANSWER_AGE_SEC: Final = 2 * 86_400.0
+"""How old the last answer may be where it is not known when the next record is due."""
+UNSCHEDULED: Final = frozenset({RecordKind.OBSERVATIONS, RecordKind.ACTIONS})
 MAX_AHEAD_MS: Final = 120_000
 """The milliseconds by which a record may be ahead of our clock; a later one is wrong."""
 NOT_POSITIVE: Final = "a price that is not positive"
@@ -122,12 +126,13 @@ class Series:
 
 
 def list_series(settings: SourcesSettings) -> tuple[Series, ...]:
-    """Return the series that the truth names, in its order."""
-    found = []
+    """Return the series that the truth names, in its order, without those of disabled symbols."""
+    found, disabled = [], set(settings.settings.disabled)
     for entry in settings.endpoints:
-        is_observed = entry.kind is RecordKind.OBSERVATIONS
-        age_sec = OBSERVATION_AGE_SEC if is_observed else settings.settings.gate.fresh_sec
+        age_sec = ANSWER_AGE_SEC if entry.kind in UNSCHEDULED else settings.settings.gate.fresh_sec
         for symbol in entry.all_symbols:
+            if symbol in disabled:
+                continue
             series = Series(
                 symbol,
                 entry.kind,
@@ -153,9 +158,12 @@ def make_question(series: Series, session: Session, newest_ms: int | None, now_m
     """Return the question for what is missing since the newest record, or for the history if there is none.
 
     Some records before the newest one are asked for again, as sources correct them. A history of bars begins
-    with a whole trading day: of a part of one, the bar of that day would be wrong.
+    with a whole trading day: of a part of one, the bar of that day would be wrong. Of actions all are asked
+    for each time: what a source has withdrawn shows in a whole list alone.
     """
     oldest_ms = find_oldest(series, session, now_ms)
+    if series.kind is RecordKind.ACTIONS:
+        return make_older_question(series, oldest_ms, now_ms)
     overlap_days = REVISED_DAYS if series.kind is RecordKind.OBSERVATIONS else QUOTE_DAYS
     is_bars = series.kind is RecordKind.BARS
     overlap_ms = OVERLAP_BARS * series.length_ms if is_bars else round(overlap_days * DAY_MS)
@@ -199,7 +207,9 @@ def find_oldest(series: Series, session: Session, now_ms: int) -> int:
 
 
 def time_of(record: Record) -> int:
-    """Return the time by which records are sorted: a bar's open, a quote's time, a period's start."""
+    """Return by what records are sorted: a bar's open, a quote's time, the start of a period or a day."""
+    if isinstance(record, CorporateAction):
+        return find_day_ms(record.ex_day)
     return record.at_ms if isinstance(record, Quote) else record.start_ms
 
 
@@ -293,7 +303,7 @@ def _find_fault_of(asset: AssetClass, record: Record, now_ms: int) -> str | None
             return NOT_POSITIVE
         # where one side is 0, there is no offer on that side
         return "a bid above the ask" if record.bid and record.ask and record.bid > record.ask else None
-    return None
+    return find_action_fault(record) if isinstance(record, CorporateAction) else None
 
 
 def measure_pace(records: Sequence[Record]) -> Pace:
@@ -318,13 +328,13 @@ def fresh_until(
 ) -> int:
     """Return until when a series is fresh whose newest record is of `newest_ms`; 0 without a record.
 
-    `answered_ms` is when a source answered last: the freshness of observations counts from there, since
-    it is unknown when the next one is published.
+    `answered_ms` is when a source answered last: the freshness of observations and actions counts from
+    there, since it is unknown when the next one is published.
     """
     if newest_ms is None:
         return 0
     age_ms = round(1000 * series.max_age_sec)
-    if series.kind is RecordKind.OBSERVATIONS:
+    if series.kind in UNSCHEDULED:
         return answered_ms + age_ms
     try:
         if series.timeframe == "1d":
@@ -370,7 +380,7 @@ def find_next_record(
     session are there when the longest of them has ended, and `max_age_sec` has passed since the close. A day
     is asked for once more late in the evening, and then when the next one is complete.
     """
-    if series.kind is RecordKind.OBSERVATIONS or newest_ms is None:
+    if series.kind in UNSCHEDULED or newest_ms is None:
         return None
     is_within_day = series.length_ms < DAY_MS
     wait_ms = max(round(1000 * series.max_age_sec), series.length_ms if is_within_day else 0)

@@ -13,7 +13,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.circuit_breaker import CircuitBreaker
+from marketswarm.bus.circuit_breaker import BreakerLimits, CircuitBreaker
 from marketswarm.bus.rate_limiter import SharedRateLimiter
 from marketswarm.keys import source_account_key, source_breaker_key
 from services.market.records import Quote, Record, RecordKind
@@ -22,6 +22,7 @@ from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.health import SourceHealth, read_health
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import RecordClock, date_finding, evaluate_answer
+from services.sources.cascade.missing_keys import AvailableKeys, is_stream
 from services.sources.cascade.series import Series, find_revised, make_question, time_of
 from services.sources.cascade.state import (
     SeriesState,
@@ -34,8 +35,9 @@ from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.request import Question, split_question
 from services.sources.catalog.source import MarketSource
+from services.sources.limits import FailureSettings
 from services.sources.replay.replay_source import ReplaySource, open_replays
-from services.sources.settings import ReplaySettings, WorkSettings, is_stream_of_massive
+from services.sources.settings import ReplaySettings, WorkSettings
 
 MAX_BEHIND_SEC: Final = 10.0
 """The seconds by which our clock may be behind that of a stream's server."""
@@ -115,11 +117,8 @@ class SourceReader:
 
     def list_asked(self, series: Series) -> tuple[str, ...]:
         """Return the sources of a series that take requests: neither recordings nor massive's stream."""
-        terms = series.kind, series.timeframe, series.asset
         return tuple(
-            source
-            for source in series.sources
-            if source in self.catalog and not is_stream_of_massive(source, *terms)
+            source for source in series.sources if source in self.catalog and not is_stream(series, source)
         )
 
     def _note_set_aside(self, series: Series, finding: SourceFinding) -> None:
@@ -141,7 +140,7 @@ class SourceReader:
         self, series: Series, source: str, before: SeriesState, terms: AskTerms, deadline: float
     ) -> tuple[SourceFinding, RecordClock]:
         clock = await self.read_clock(series, source)
-        if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
+        if is_stream(series, source):
             return await self._read_stream(series, source, clock), clock
         replay = self.replays.get(source)
         is_known = before.replay is (replay is not None)  # a recording is of another time
@@ -206,7 +205,10 @@ class SourceReader:
     ) -> SourceAnswer:
         """Return the answer of a source of the catalogue, within its limits and unless it is paused."""
         bus, can_wait = self.store.bus, terms.older is not None
-        breaker = CircuitBreaker(bus, source_breaker_key(source))
+        failures = self.get_settings().failures.get(source, FailureSettings())
+        longest_sec = max(failures.recovery_sec, failures.longest_recovery_sec)
+        limits = BreakerLimits(failures.failure_threshold, failures.recovery_sec, longest_sec)
+        breaker = CircuitBreaker(bus, source_breaker_key(source), limits)
         context = AskContext(
             SharedRateLimiter(bus, source_account_key(source)),
             terms.patience_sec,
@@ -214,11 +216,21 @@ class SourceReader:
             terms.sent.append,
             can_wait,
             breaker.is_paused,
+            failures.retries,
         )
         answer = await self._client.ask(self._find_source(source), question, breaker, context)
         if answer.parts_left and not can_wait:
             log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
         return answer
+
+    @property
+    def keys(self) -> AvailableKeys:
+        """Return which sources have their keys, of the catalogue and the recordings of now."""
+        return AvailableKeys(self.catalog, self._client.keys, self.replays)
+
+    def is_excused(self, series: Series) -> bool:
+        """Return True for a series all of whose sources lack their keys, if the settings allow that."""
+        return not self.get_settings().gate.need_keys and self.keys.lacks_keys(series)
 
     def _find_source(self, name: str) -> MarketSource:
         return self.catalog[name].replace_limits(self.get_settings().limits)

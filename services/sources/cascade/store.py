@@ -31,6 +31,7 @@ from marketswarm.bus.stream_loss import LostSpan, read_loss, settle_loss
 from marketswarm.keys import (
     BARS_LOST,
     BARS_POSITIONS,
+    MARKET_ACTIONS,
     MARKET_BARS,
     MARKET_DOWNLOADS,
     MARKET_OBSERVATIONS,
@@ -45,9 +46,10 @@ from marketswarm.keys import (
 from marketswarm.pages import split_pages
 from marketswarm.text import decode_text, parse_digits
 from services.market.entries import encode_entry
-from services.market.records import DAY_MS, Provenance, RecordKind
+from services.market.records import DAY_MS, CorporateAction, Provenance, RecordKind
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import encode_finding, encode_verdict, find_outcomes
+from services.sources.cascade.published_actions import ActionKey, encode_identity, parse_bucket
 from services.sources.cascade.series import Series, time_of
 from services.sources.cascade.state import (
     WAITING,
@@ -78,6 +80,7 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.BARS: MARKET_BARS,
     RecordKind.QUOTES: MARKET_QUOTES,
     RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
+    RecordKind.ACTIONS: MARKET_ACTIONS,
 }
 BUCKETS_PER_READ: Final = 100
 WRITER: Final = "sources"
@@ -98,7 +101,8 @@ class Claim:
 class Load:
     """Hold what one load of a series found, to be published in one step.
 
-    `served` has the records to publish; None if no source answered. `id` is stored with the state of the
+    `served` has the records to publish; None if no source answered. `withdrawn` are actions that were
+    published, and are none any more. `id` is stored with the state of the
     series, so that it can be seen later whether this load was published. `remember_from_ms` is the time from
     which on records may be asked for again: older ones are not remembered. `is_complete` says of the minute
     of a stream whether none before it is missing; of other loads it is None.
@@ -111,6 +115,7 @@ class Load:
     requests: tuple[SentRequest, ...]
     remember_from_ms: int = 0
     is_complete: bool | None = None
+    withdrawn: tuple[CorporateAction, ...] = ()
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -238,6 +243,20 @@ class SeriesStore:
         (stored,) = await read_fields(self.bus, [key], [symbol], 16)
         return parse_digits(stored.get(symbol.encode()))
 
+    async def read_published(self, series: Series) -> dict[ActionKey, str]:
+        """Return the source of each action that was published and not withdrawn.
+
+        It is empty for a source that the cascade does not name any more.
+        """
+        stored = await self.bus.ask(self.bus.client.hgetall(series_records_key(series.id)))
+        names, width_ms = {make_source_id(each): each for each in series.sources}, find_bucket_ms(series)
+        found: dict[ActionKey, str] = {}
+        for name, bucket in stored.items():
+            for key, source, digest in parse_bucket(name, bucket, width_ms):
+                if digest != _digest_values(_encode_withdrawn(series, key)):
+                    found[key] = names.get(source, "")
+        return found
+
     @contextmanager
     def keep_requests(self, series: Series, sent: Iterable[SentRequest]) -> Iterator[None]:
         """Keep them for the next load of the series, which records them, if the block raises an error."""
@@ -287,7 +306,10 @@ class SeriesStore:
         ]
         served = load.served
         is_large = served is not None and len(served.records) > MANY_RECORDS
-        records = await run_large(is_large, lambda: list(encode_records(series, served)) if served else [])
+        withdrawn = load.withdrawn
+        records = await run_large(
+            is_large, lambda: list(encode_records(series, served, withdrawn)) if served else []
+        )
         seen = [encode_finding(finding) for finding in load.findings]
         args: list[str | bytes | float] = [
             claim.token,
@@ -357,12 +379,14 @@ class SeriesStore:
 def find_bucket_ms(series: Series) -> int:
     """Return the stretch of time whose records are remembered together, in milliseconds; 0 for quotes.
 
-    Observations are a day apart, or more.
+    Observations are a day apart, or more, actions most often a month.
     """
     if series.kind is RecordKind.QUOTES:
         return 0
     if series.kind is RecordKind.OBSERVATIONS:
         return BUCKET_RECORDS // 4 * DAY_MS
+    if series.kind is RecordKind.ACTIONS:
+        return BUCKET_RECORDS * 30 * DAY_MS
     return BUCKET_RECORDS * series.length_ms
 
 
@@ -383,10 +407,13 @@ EncodedRecord = tuple[int, str, str, str, str]
 """Time, bucket and identity of a record, the digest of its values, and its fields as a JSON array."""
 
 
-def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRecord]:
+def encode_records(
+    series: Series, served: SourceFinding, withdrawn: Collection[CorporateAction] = ()
+) -> Iterable[EncodedRecord]:
     """Yield the records in the order of time.
 
-    A record is known by its time; a quote replaces the one before of its symbol. Where it came from is no
+    A record is known by its time, an action also by its kind; a quote replaces the one before of its symbol.
+    What is `withdrawn` replaces what was published. Where it came from is no
     part of the digest, because the same values from another source are not a change.
     """
     width_ms = find_bucket_ms(series)
@@ -399,20 +426,36 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRec
         played_at=served.answer.played_at,
         rank=rank,
     )
-    for record in sorted(served.records, key=time_of):
+    for record in sorted([*served.records, *withdrawn], key=time_of):
         fields = encode_entry(record, series.asset, provenance)
         if served.day_end.is_utc:
             fields["other_hours"] = "1"
-        values = [pair for pair in fields.items() if pair[0] not in _PROVENANCE]
-        at = time_of(record)
+        at, identity = time_of(record), ""
+        if isinstance(record, CorporateAction):
+            identity = encode_identity(record, width_ms)
+            if record in withdrawn:
+                fields["withdrawn"] = "1"
         yield (
             at,
             str(at // width_ms) if width_ms else record.symbol,
-            f"{at % width_ms if width_ms else max(0, at):x}",
-            _make_digest(orjson.dumps(values), 6),
+            identity or f"{at % width_ms if width_ms else max(0, at):x}",
+            _digest_values(fields),
             # as text, which is a copy, because what orjson returns takes 8 kB each for as long as it is kept
             orjson.dumps([text for pair in fields.items() for text in pair]).decode(),
         )
+
+
+def _encode_withdrawn(series: Series, key: ActionKey) -> dict[str, str]:
+    """Return the fields of an action that is withdrawn, without where that came from."""
+    day, kind = key
+    action = CorporateAction(series.symbol, kind, day)
+    return encode_entry(action, series.asset, Provenance("")) | {"withdrawn": "1"}
+
+
+def _digest_values(fields: Mapping[str, str]) -> str:
+    """Return the digest of what a record says, without where it came from."""
+    values = [pair for pair in fields.items() if pair[0] not in _PROVENANCE]
+    return _make_digest(orjson.dumps(values), 6)
 
 
 def encode_request(series: Series, sent: SentRequest) -> bytes:

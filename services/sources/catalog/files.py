@@ -35,3 +35,23 @@ def load_source(path: Path) -> MarketSource:
 def shipped_catalog() -> Mapping[str, MarketSource]:
     """Return the sources that this program brings by name, sorted, loaded once. Raise CatalogError."""
     return {path.stem: load_source(path) for path in sorted(FOLDER.glob("*.toml"))}
+
+
+def load_catalog(folder: str | None) -> tuple[Mapping[str, MarketSource], list[str]]:
+    """Return the shipped sources with those of a folder, and what is wrong with the folder or its files.
+
+    A file there takes the place of a shipped one of its name; one that is wrong is left out, and a shipped
+    one stays.
+    """
+    shipped = shipped_catalog()
+    if folder is None:
+        return shipped, []
+    if not Path(folder).is_dir():
+        return shipped, [f"{folder} is not a folder here, so its sources are unknown"]
+    own, problems = dict[str, MarketSource](), list[str]()
+    for path in sorted(Path(folder).glob("*.toml")):
+        try:
+            own[path.stem] = load_source(path)
+        except CatalogError as error:
+            problems.append(str(error))
+    return {**shipped, **own}, problems

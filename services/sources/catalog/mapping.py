@@ -19,11 +19,23 @@ import orjson
 import xmltodict
 from jmespath.exceptions import JMESPathError
 
+from services.market.actions import (
+    find_action_fault,
+    find_day,
+    find_day_ms,
+    is_no_split,
+    merge_actions,
+    restore_amounts,
+)
+from services.market.decimals import settle_single
 from services.market.documents import load_json, read_float
 from services.market.fields import MAX_NUMBER, SYMBOL
 from services.market.records import (
     TIMEFRAME_SEC,
+    ActionKind,
+    Adjustment,
     Bar,
+    CorporateAction,
     Observation,
     Quote,
     Record,
@@ -276,13 +288,18 @@ def _read_rows(
                 raise MisfitError("the row has no field")  # noqa: TRY301 - one way out
             for name, value in found.items():
                 values[name] = _read_field(endpoint, paths, name, value, row)
+            made = _MAKERS[endpoint.kind](endpoint, question, values)
         except NotThereError:
             missing += 1
         except MisfitError as error:
             if len(misfits) < MAX_MISFITS:
                 misfits.append(Misfit(number, name, error.describe(key)))
         else:
-            records.append(_MAKERS[endpoint.kind](endpoint, question, values))
+            records += made
+            missing += not made
+    if endpoint.adjustment is Adjustment.SPLITS and endpoint.kind is RecordKind.ACTIONS:
+        records, unknown = _restore_amounts(question, records, are_all_read=not misfits and not missing)
+        misfits += unknown
     if not records and misfits:
         return Page(
             AnswerStatus.FAILED, f"no row fits: {misfits[0].why}"[:MAX_REASON], (), tuple(misfits), missing
@@ -314,7 +331,7 @@ def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: A
         if not isinstance(value, str) or SYMBOL.fullmatch(value) is None:
             raise MisfitError("is not a symbol", value)
         return value
-    number = _read_number(value, endpoint.thousands) * rule.scale
+    number = _read_fraction(value, rule, endpoint.thousands) * rule.scale
     if rule.divide_by is not None:
         number = _divide(number, _read_number(paths.search(rule.divide_by, row), endpoint.thousands))
     if rule.inverse:
@@ -383,6 +400,14 @@ def _parse_period(text: str) -> datetime:
     raise ValueError(text)
 
 
+def _read_fraction(value: Any, rule: FieldRule, thousands: str) -> float:
+    """Return a number, or the quotient of two that stand in one text. Raise MisfitError."""
+    if not rule.fraction or not isinstance(value, str) or rule.fraction not in value:
+        return _read_number(value, thousands)
+    number, _, divisor = value.partition(rule.fraction)
+    return _divide(_read_number(number, thousands), _read_number(divisor, thousands))
+
+
 def _divide(number: float, divisor: float) -> float:
     if divisor == 0:
         raise MisfitError("divided by 0")
@@ -390,7 +415,7 @@ def _divide(number: float, divisor: float) -> float:
 
 
 def _read_number(value: Any, thousands: str) -> float:
-    """Return a finite number. Raise MisfitError."""
+    """Return a finite number, without what single precision added to it. Raise MisfitError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise MisfitError("is not a number", value)
     text = value
@@ -403,7 +428,7 @@ def _read_number(value: Any, thousands: str) -> float:
         number = None
     if number is None or not isfinite(number):
         raise MisfitError("is not a number", value)
-    return number
+    return settle_single(number)
 
 
 def _shown(value: Any, key: ApiKey | None) -> str:
@@ -423,7 +448,7 @@ def _shown(value: Any, key: ApiKey | None) -> str:
 # -- records
 
 
-def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any]) -> Bar:
+def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any]) -> Sequence[Record]:
     start = values["start"]
     if endpoint.stamp == "close":
         start -= 1000 * TIMEFRAME_SEC[question.timeframe]
@@ -440,41 +465,81 @@ def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any])
         vwap=values.get("vwap") or None,  # of a minute without a trade it is 0
         trades=None if trades is None else int(trades),
     )
-    return settle_range(bar)
+    return (settle_range(bar),)
 
 
-def _make_quote(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Quote:
+def _make_quote(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Sequence[Record]:
     """Give a quote without a time that of the question's end."""
     named = {
         name: value for name, value in values.items() if name not in ("symbol", "at") and value is not None
     }
     at = values.get("at")
-    return Quote(
+    quote = Quote(
         values.get("symbol") or question.symbol,
         round(question.end.timestamp() * 1000) if at is None else at,
         **named,
     )
+    return (quote,)
 
 
-_MAKERS: Final[Mapping[RecordKind, Callable[[Endpoint, Question, Mapping[str, Any]], Record]]] = {
+def _make_actions(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Sequence[Record]:
+    """Return what happened on a day: a ratio of 1 and an amount of 0 are nothing. Raise MisfitError."""
+    symbol, day = question.symbol, find_day(values["ex_day"])
+    ratio, amount, new_symbol = (values.get(name) for name in ("ratio", "amount", "new_symbol"))
+    made = []
+    if ratio is not None and not is_no_split(ratio):
+        made.append(CorporateAction(symbol, ActionKind.SPLIT, day, ratio=ratio))
+    if amount:
+        made.append(CorporateAction(symbol, ActionKind.DIVIDEND, day, amount=amount))
+    if new_symbol is not None:
+        made.append(CorporateAction(symbol, ActionKind.RENAME, day, new_symbol=new_symbol))
+    for action in made:
+        if (fault := find_action_fault(action)) is not None:
+            raise MisfitError(fault)
+    return made
+
+
+def _restore_amounts(
+    question: Question, records: Iterable[Record], *, are_all_read: bool
+) -> tuple[list[Record], list[Misfit]]:
+    """Return actions with dividends as they were paid, and a misfit for each for which that is unknown.
+
+    What is not read may be a split, and then it is unknown of all. What lies ahead adjusts nothing yet.
+    """
+    actions = [each for each in records if isinstance(each, CorporateAction)]
+    known = [each for each in actions if find_day_ms(each.ex_day) < 1000 * question.end.timestamp()]
+    restored, unknown = restore_amounts(known)
+    if not are_all_read:
+        unknown += [each for each in restored if each.amount is not None]
+        restored = [each for each in restored if each.amount is None]
+    rows = (actions.index(each) if each in actions else 0 for each in unknown)
+    why = "its splits are not known, so neither is what was paid"
+    return list(restored), [Misfit(row, "amount", why) for row in rows][:MAX_MISFITS]
+
+
+_MAKERS: Final[Mapping[RecordKind, Callable[[Endpoint, Question, Mapping[str, Any]], Sequence[Record]]]] = {
     RecordKind.BARS: _make_bar,
     RecordKind.QUOTES: _make_quote,
-    RecordKind.OBSERVATIONS: lambda _, question, values: Observation(
-        question.symbol, values["start"], values["value"]
+    RecordKind.OBSERVATIONS: lambda _, question, values: (
+        Observation(question.symbol, values["start"], values["value"]),
     ),
+    RecordKind.ACTIONS: _make_actions,
 }
 
 
 def keep_asked(question: Question, records: Iterable[Record]) -> tuple[Record, ...]:
     """Return the bars and observations that begin within a question, oldest first, each once; all quotes.
 
-    Of two for the same time the later one counts. Some sources answer more than was asked, some twice; what
-    came of the time before is kept from `keep_from` on.
+    Of two for the same time the later one counts; of actions see `merge_actions`. Some sources answer more
+    than was asked, some twice; what came of the time before is kept from `keep_from` on.
     """
     if question.kind is RecordKind.QUOTES:
         return tuple(records)
     first = question.start if question.keep_from is None else min(question.start, question.keep_from)
     start_ms, end_ms = (round(1000 * each.timestamp()) for each in (first, question.end))
+    if question.kind is RecordKind.ACTIONS:
+        actions = [each for each in records if isinstance(each, CorporateAction)]
+        return tuple(merge_actions(each for each in actions if start_ms <= find_day_ms(each.ex_day) < end_ms))
     found = {
         record.start_ms: record
         for record in cast("Iterable[Bar | Observation]", records)

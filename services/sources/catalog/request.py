@@ -19,6 +19,7 @@ from services.sources.catalog.source import EPOCH_UNITS, OPTION, AuthPlace, Endp
 
 KEY_MARK: Final = "\x00key\x00"
 """What stands for a key in a path until it is put in. No source's spelling has a zero byte."""
+AFTER_END: Final = timedelta(days=90)
 _ACCEPT: Final = {
     "json": "application/json, */*;q=0.1",
     "csv": "text/csv, */*;q=0.1",
@@ -183,6 +184,8 @@ def _template_values(source: MarketSource, endpoint: Endpoint, question: Questio
         # for a source whose range leaves its own beginning out
         "before_start": start - timedelta(seconds=TIMEFRAME_SEC.get(question.timeframe, 1)),
         "end": question.end.astimezone(UTC),
+        # for a source that dates what happens by a later day, as that on which a dividend is paid
+        "after_end": question.end.astimezone(UTC) + AFTER_END,
         "limit": endpoint.limit,
         "key": KEY_MARK,
     }

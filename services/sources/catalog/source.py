@@ -17,7 +17,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from services.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from services.market.records import TIMEFRAME_SEC, Adjustment, AssetClass, RecordKind
 from services.sources.limits import LimitSettings
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
@@ -33,6 +33,7 @@ REQUIRED_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
     RecordKind.BARS: frozenset({"start", "open", "high", "low", "close"}),
     RecordKind.QUOTES: frozenset({"price"}),
     RecordKind.OBSERVATIONS: frozenset({"start", "value"}),
+    RecordKind.ACTIONS: frozenset({"ex_day"}),
 }
 OPTIONAL_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
     RecordKind.BARS: frozenset({"volume", "vwap", "trades"}),
@@ -40,15 +41,18 @@ OPTIONAL_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
         {"at", "bid", "ask", "volume", "symbol", "open_interest", "implied_volatility"}
     ),
     RecordKind.OBSERVATIONS: frozenset(),
+    RecordKind.ACTIONS: frozenset({"ratio", "amount", "new_symbol"}),
 }
-TIME_FIELDS: Final = frozenset({"start", "at"})
-TEXT_FIELDS: Final = frozenset({"symbol"})
+TIME_FIELDS: Final = frozenset({"start", "at", "ex_day"})
+TEXT_FIELDS: Final = frozenset({"symbol", "new_symbol"})
 PLACEHOLDERS: Final = frozenset(
-    {"symbol", "base", "quote", "underlying", "timeframe", "start", "before_start", "end", "limit", "key"}
+    {"symbol", "base", "quote", "underlying", "timeframe", "limit", "key"}
+    | {"start", "before_start", "end", "after_end"}
 )
 _USUAL_BYTES: Final[Mapping[RecordKind, int]] = {
     RecordKind.BARS: 20_000_000,
     RecordKind.OBSERVATIONS: 10_000_000,
+    RecordKind.ACTIONS: 10_000_000,
     RecordKind.QUOTES: 1_000_000,
 }
 PATH_MARKS: Final = ("{symbol}", "{base}", "{quote}")
@@ -162,11 +166,25 @@ class SymbolRule(FilePart):
     """Parts of a symbol that are written otherwise, such as "." as "-" in BRK.B."""
     pattern: Annotated[str, AfterValidator(_require_pattern)] = ""
     """What our symbols must look like; others the source does not have."""
+    prefix: str = ""
+    """How our symbols begin behind which the source's own spelling stands, as in FRED.UNRATE."""
+    ids: Annotated[str, AfterValidator(_require_pattern)] = ""
+    """What a spelling behind `prefix` must look like."""
+
+    @model_validator(mode="after")
+    def _prefix_has_ids(self) -> Self:
+        """Raise ValueError for a prefix whose spellings have no form, or a form without a prefix."""
+        if bool(self.prefix) != bool(self.ids):
+            raise ValueError("prefix: goes with `ids`, the form of what may stand behind it")
+        return self
 
     def spell(self, symbol: str) -> str | None:
         """Return the source's spelling of our symbol; None if the source does not have it."""
         if symbol in self.names:
             return self.names[symbol]
+        if self.prefix and symbol.startswith(self.prefix):
+            own = symbol.removeprefix(self.prefix)
+            return own if re.fullmatch(self.ids, own) else None
         if self.only or (self.pattern and re.fullmatch(self.pattern, symbol) is None):
             return None
         base, quote = self.split(symbol)
@@ -199,6 +217,8 @@ class FieldRule(FilePart):
     """What a number is multiplied by, such as 0.01 for cents."""
     divide_by: Path | None = None
     """Where the row has what the number is divided by, such as for how many units a rate is."""
+    fraction: str = ""
+    """What stands between two numbers of which the first is divided by the second, as in 4/1."""
     inverse: bool = False
     """Whether the number is 1 divided by the above, as for a rate the other way round."""
 
@@ -237,6 +257,11 @@ class Endpoint(FilePart):
     """Of bars: our timeframe, then what the source calls it."""
     without: Mapping[AssetClass, tuple[str, ...]] = {}
     """The timeframes that are not asked for of a class: its bars begin where none of ours do."""
+    adjustment: Adjustment | None = None
+    """Of bars of stocks: how prices and volumes are adjusted. What else is traded has no corporate actions.
+
+    Of dividends: `splits` if an amount is divided by the ratio of each later split, `raw` if it is as it was
+    paid."""
     method: Literal["GET", "POST"] = "GET"
     path: Template
     params: Mapping[str, Template] = {}
@@ -325,6 +350,34 @@ class Endpoint(FilePart):
             raise ValueError(f"timeframes: {', '.join(sorted(unknown))}: not of {', '.join(TIMEFRAME_SEC)}")
         return self
 
+    @model_validator(mode="after")
+    def _says_how_it_is_adjusted(self) -> Self:
+        """Raise ValueError if bars of stocks or dividends don't say how they are adjusted, or others do."""
+        is_of_stocks = self.kind is RecordKind.BARS and AssetClass.STOCKS in self.assets
+        is_needed = is_of_stocks or "amount" in self.fields
+        if is_needed and self.adjustment is None:
+            raise ValueError(f"adjustment: bars of stocks and dividends need it: {', '.join(Adjustment)}")
+        if self.adjustment is not None and not is_needed:
+            raise ValueError("adjustment: of bars of stocks and of dividends alone")
+        return self
+
+    @model_validator(mode="after")
+    def _actions_are_complete(self) -> Self:
+        """Raise ValueError if actions are not those of stocks, have no value, or amounts can't be restored.
+
+        To restore an amount all later splits are needed, in the same document.
+        """
+        if self.kind is not RecordKind.ACTIONS:
+            return self
+        if self.assets != (AssetClass.STOCKS,) or self.fields.keys() <= REQUIRED_FIELDS[self.kind]:
+            raise ValueError("fields: actions are of stocks, and have a ratio, an amount or a new_symbol")
+        if self.adjustment is Adjustment.ALL:
+            raise ValueError("adjustment: dividends are raw, or adjusted for splits")
+        is_in_parts = self.paging is not None or self.max_days is not None or self.by_year
+        if self.adjustment is Adjustment.SPLITS and (is_in_parts or "ratio" not in self.fields):
+            raise ValueError("adjustment: adjusted dividends come in one document with all splits")
+        return self
+
 
 class Stream(FilePart):
     """How a source sends bars of a minute by itself, over a WebSocket, each when its time has ended."""
@@ -392,6 +445,12 @@ class MarketSource(FilePart):
                 fits = fits and timeframe in endpoint.timeframes and timeframe not in left_out
             if fits and self.symbol_rule(endpoint, asset).spell(symbol) is not None:
                 yield endpoint
+
+    def find_adjustments(self, asset: AssetClass, symbol: str, timeframe: str) -> set[Adjustment]:
+        """Return how the bars that answer a question are adjusted; empty if the source does not have them."""
+        endpoints = self.find_endpoints(RecordKind.BARS, asset, symbol, timeframe)
+        is_stock = asset is AssetClass.STOCKS
+        return {(is_stock and each.adjustment) or Adjustment.RAW for each in endpoints}
 
     def find_limits(self, *, has_key: bool) -> LimitSettings:
         return self.limits if has_key or self.limits_without_key is None else self.limits_without_key

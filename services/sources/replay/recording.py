@@ -15,14 +15,25 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
+from services.market.actions import find_action_fault, find_day_ms
 from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL
-from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Observation, Quote, Record, RecordKind
+from services.market.records import (
+    TIMEFRAME_SEC,
+    ActionKind,
+    AssetClass,
+    Bar,
+    CorporateAction,
+    Observation,
+    Quote,
+    Record,
+    RecordKind,
+)
 from services.sources.catalog.answer import Misfit
 from services.sources.catalog.source import FilePart
 from services.sources.replay.frames import convert_frames
@@ -120,13 +131,34 @@ class _ObservationRow(_Row):
     value: Number
 
 
-_ROW: Final[TypeAdapter[_BarRow | _QuoteRow | _ObservationRow]] = TypeAdapter(
-    Annotated[_BarRow | _QuoteRow | _ObservationRow, Field(discriminator="kind")]
-)
+class _ActionRow(_Row):
+    """A corporate action, known from the midnight of UTC of its day on unless it says otherwise."""
+
+    kind: Literal["actions"]
+    action: ActionKind
+    ex_day: date
+    ratio: Number | None = None
+    amount: Number | None = None
+    new_symbol: Symbol | None = None
+
+    @property
+    def start(self) -> int:
+        return find_day_ms(self.ex_day)
+
+    @property
+    def record(self) -> CorporateAction:
+        return CorporateAction(self.sym, self.action, self.ex_day, self.ratio, self.amount, self.new_symbol)
+
+
+_AnyRow = _BarRow | _QuoteRow | _ObservationRow | _ActionRow
+_ROW: Final[TypeAdapter[_AnyRow]] = TypeAdapter(Annotated[_AnyRow, Field(discriminator="kind")])
 
 
 class SeriesKey(NamedTuple):
-    """Name a series of a recording; `timeframe` is that of bars, otherwise empty."""
+    """Name a series of a recording; `timeframe` is that of bars, of actions their own kind, otherwise empty.
+
+    So a split and a dividend of one day are not a record and its correction.
+    """
 
     kind: RecordKind
     symbol: str
@@ -237,6 +269,8 @@ def parse_line(line: bytes) -> Record:
     if isinstance(row, _QuoteRow):
         numbers = (row.bid, row.ask, row.volume, row.open_interest, row.implied_volatility)
         return Quote(row.sym, row.at, row.price, *numbers)
+    if isinstance(row, _ActionRow):
+        return row.record
     return Observation(row.sym, row.start, row.value)
 
 
@@ -315,6 +349,10 @@ class _Reader:
         timeframe = row.timeframe if isinstance(row, _BarRow) else ""
         if isinstance(row, _BarRow) and timeframe not in TIMEFRAME_SEC:
             return Misfit(number, "timeframe", "unknown")
+        if isinstance(row, _ActionRow):
+            timeframe = row.action.value
+            if (fault := find_action_fault(row.record)) is not None:
+                return Misfit(number, *fault.split(": ", 1))
         reel, known = self._reel_of.get(row.sym), _known_ms(row)
         if reel is None:
             return Misfit(number, "sym", "in no reel")
@@ -333,7 +371,7 @@ class _Reader:
         return None
 
 
-def _known_ms(row: _BarRow | _QuoteRow | _ObservationRow) -> int:
+def _known_ms(row: _AnyRow) -> int:
     if row.known is not None:
         return row.known
     if isinstance(row, _BarRow):

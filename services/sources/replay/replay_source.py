@@ -23,7 +23,7 @@ from marketswarm.bus.circuit_breaker import CircuitBreaker
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import replay_clock_key, source_breaker_key
 from services.market.entries import format_number
-from services.market.records import Record, RecordKind
+from services.market.records import ActionKind, Record, RecordKind
 from services.sources.access.client import OnRequest
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.request import Question
@@ -161,7 +161,7 @@ class ReplaySource:
             latest = max(quotes, key=lambda each: each[0].at_ms, default=None)
             return ([], ()) if latest is None else ([latest[1]], (latest[0],))
         start_ms, end_ms = to_ms(question.start), to_ms(question.end)
-        lines = self.recording.find_lines(keys[0], start_ms, end_ms, time_ms)
+        lines = [line for key in keys for line in self.recording.find_lines(key, start_ms, end_ms, time_ms)]
         return lines, tuple(map(parse_line, lines))
 
     def _make_request(
@@ -218,6 +218,8 @@ def move_question(question: Question, reel: Reel, time_ms: int, now_ms: int) -> 
 def _find_keys(question: Question) -> list[SeriesKey]:
     """Return the series that answer a question: for quotes also minutes, since each ends with one."""
     key = SeriesKey(question.kind, question.symbol, question.asset, question.timeframe)
+    if question.kind is RecordKind.ACTIONS:
+        return [key._replace(timeframe=kind.value) for kind in ActionKind]
     if question.kind is not RecordKind.QUOTES:
         return [key]
     return [key._replace(timeframe=""), SeriesKey(RecordKind.BARS, question.symbol, question.asset, MINUTE)]

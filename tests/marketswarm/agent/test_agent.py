@@ -3,8 +3,12 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.agent.member import resolve_section
+from marketswarm.agent.member import Agent, resolve_section
+from marketswarm.agent.service_config import ServiceConfig
+from marketswarm.agent.truth_source import FoundTruth
 from marketswarm.exit import Exit
+from marketswarm.settings import CommonSettings
+from marketswarm.testing import MemoryBus
 from marketswarm.truth import Heartbeat, parse_truth
 
 
@@ -60,3 +64,30 @@ def test_an_agent_that_makes_its_own_heartbeat_needs_no_section():
     assert (place.bus, place.section.heartbeat.channel) == ("system-redis", "mine:heartbeat")
     place = resolve_section(truth(sentinel=MESH), "sentinel", heartbeat)
     assert (place.bus, place.section.heartbeat.interval_sec) == ("market-redis", 1.5)
+
+
+class Wanted(ServiceConfig):
+    """A config that takes over the endpoints of another service."""
+
+    endpoints: tuple[str, ...] = ()
+
+    def complete(self, truth):
+        return self.model_copy(update={"endpoints": (*self.endpoints, *truth.services["feeds"].endpoints)})
+
+
+def test_a_config_follows_other_sections_and_stays_while_its_own_is_missing(monkeypatch):
+    monkeypatch.setenv("SYSTEM_REDIS_URL", "redis://127.0.0.1:1")
+    me = Agent("mesh", CommonSettings(), None, lambda name, _url: MemoryBus(name))
+
+    def seed(**services):
+        found = parse_truth(orjson.dumps({"services": services}))
+        me.put_in_force(FoundTruth(found, None, MemoryBus("system-redis")))
+        me.call_reseed_callbacks()
+
+    seed(mesh={"endpoints": ["own"]}, feeds={"endpoints": ["a"]})
+    config = me.config(Wanted)
+    assert config().endpoints == ("own", "a")
+    seed(mesh={"endpoints": ["own"]}, feeds={"endpoints": ["a", "b"]})
+    assert config().endpoints == ("own", "a", "b")
+    seed(feeds={"endpoints": []})
+    assert config().endpoints == ("own", "a", "b")

@@ -295,3 +295,22 @@ def test_what_the_limit_held_when_the_notifier_was_killed_is_said_once_with_the_
     town.run(120)
     [(_, message, _)] = town.messages[count:]
     assert "one outage before it not told" in message.text
+
+
+def test_who_flaps_at_the_same_time_of_a_clock_that_was_set_back_is_told_by_another_id():
+    town = Town(rate_limit_sec=0, flap_window_sec=600)
+    began = town.now
+    for change in (town.down, town.up) * 4:
+        change("a")
+        town.run(10)
+    town.run(900)
+    town.down("a")  # so that what happens at each time is something else than before
+    town.run(900)
+    set_clock(town, began - town.now)
+    for change in (town.up, town.down) * 4:
+        change("a")
+        town.run(10)
+    told = [message for _, message, _ in town.messages if message.title == "a is flapping"]
+    assert len(told) == 2
+    assert told[0].timestamp == told[1].timestamp
+    assert told[0].id != told[1].id

@@ -322,3 +322,73 @@ def test_volumes_whose_sum_no_entry_can_hold_end_no_instance_that_takes_the_symb
     assert [bar.volume for bar in scene.shown("1m")] == [9e17] * 3
     assert [bar.volume for bar in scene.shown("5m")] == [None]
     assert values_of(scene.indicators, "5m") == batch(scene.shown("5m"), CRYPTO)
+
+
+def test_a_built_bar_says_of_how_many_minutes_it_is_and_how_many_are_missing():
+    tokyo = get_session("XTKS")
+    day = tokyo.find_date(date(2026, 1, 6))
+    scene = SymbolScene(tokyo, symbols=("7203.T",), asset="stocks")
+    scene.play(arrival(bar) for bar in walk(range(day.open_ms, day.open_ms + 60 * MINUTE, MINUTE)[::2]))
+    built = scene.bars["1d", day.open_ms]
+    trading = (day.close_ms - day.open_ms - (day.break_ms[1] - day.break_ms[0])) // MINUTE
+    assert (built["minutes"], built["missing"]) == ("30", str(trading - 30)), "the lunch break is not missing"
+    hour = scene.bars["1h", day.open_ms]
+    assert (hour["minutes"], hour["missing"]) == ("30", "30")
+    assert "minutes" not in scene.bars["1m", day.open_ms]
+    scene.restart()
+    scene.play([arrival(bar) for bar in walk([day.open_ms + MINUTE])])
+    assert scene.bars["1d", day.open_ms]["minutes"] == "31", "it is stored with the bar"
+
+
+def test_a_day_that_a_source_gave_is_built_of_no_minutes():
+    scene = SymbolScene(CRYPTO)
+    scene.play([arrival(bar) for bar in minutes(60)])
+    given = replace(minutes(1)[0], timeframe="1d")
+    scene.play([arrival(given, seen_ms=MIDNIGHT + DAY_MS + 1000)])
+    assert scene.bars["1d", MIDNIGHT]["final"] == "1"
+    assert not {"minutes", "missing"} & scene.bars["1d", MIDNIGHT].keys()
+
+
+NEW_YORK = get_session("XNYS")
+DAY = NEW_YORK.find_date(date(2026, 11, 24))
+
+
+def session_minutes(count=390, close=100.0):
+    """Minutes of a stock from the open on, with a thousand shares each."""
+    starts = range(DAY.open_ms, DAY.open_ms + count * MINUTE, MINUTE)
+    return [Bar("SPY", "1m", start, close, close + 1, close - 1, close, 1000.0) for start in starts]
+
+
+def official_day(close, source="yahoo", rank=0, minutes_late=20):
+    bar = Bar("SPY", "1d", DAY.open_ms, 100.0, max(close, 101.0), 99.0, close, 450_000.0)
+    return arrival(bar, seen_ms=DAY.close_ms + minutes_late * MINUTE, source=source, rank=str(rank))
+
+
+def test_the_days_close_and_volume_are_the_official_ones_once_they_come():
+    scene = SymbolScene(NEW_YORK, symbols=("SPY",), asset="stocks")
+    auction = Bar("SPY", "1m", DAY.close_ms, 100.75, 100.8, 100.2, 100.3, 60_000.0)
+    scene.play([arrival(bar) for bar in [*session_minutes(), auction]], DAY.close_ms + MINUTE)
+    built = scene.bars["1d", DAY.open_ms]
+    assert (built["close"], built["volume"], built["final"]) == ("100", "390000", "1")
+    assert max(start for frame, start in scene.bars if frame == "1m") < DAY.close_ms
+    scene.play([official_day(100.5, "tiingo", rank=1)])
+    scene.play([official_day(100.75, rank=0, minutes_late=30)])
+    scene.play([official_day(100.25, "tiingo", rank=1, minutes_late=300)])
+    scene.play([arrival(replace(session_minutes()[-1], close=100.9), seen_ms=DAY.close_ms + 400 * MINUTE)])
+    found = scene.bars["1d", DAY.open_ms]
+    assert (found["close"], found["volume"], found["final"]) == ("100.75", "450000", "1")
+    assert (found["source"], "minutes" in found) == ("yahoo", False)
+    assert int(found["rev"]) > int(built["rev"])
+
+
+@pytest.mark.parametrize(
+    ("count", "close", "is_taken"), [(60, 108.0, True), (390, 108.0, False), (390, 102.5, True)]
+)
+def test_few_minutes_do_not_hold_up_the_official_day_nor_does_an_auction_near_the_prices_of_all(
+    count, close, is_taken
+):
+    scene = SymbolScene(NEW_YORK, symbols=("SPY",), asset="stocks")
+    scene.play([arrival(bar) for bar in session_minutes(count)], DAY.close_ms + MINUTE)
+    scene.play([official_day(close)])
+    assert scene.bars["1d", DAY.open_ms]["close"] == (f"{close:g}" if is_taken else "100")
+    assert [each["check"] for each in scene.quarantine] == ([] if is_taken else ["source_disagreement"])

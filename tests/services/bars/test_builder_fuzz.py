@@ -91,7 +91,7 @@ def test_no_entries_in_whatever_order_break_a_symbol_and_what_is_published_can_b
         if chance.random() < 0.25:
             frames = chance.choice([TIMEFRAMES, TIMEFRAMES, ("1m", "1h")])
             scene.restart(timeframes=frames, indicators=chance.choice([("sma", "obv", "vwap"), ()]))
-    compute_new({"BTC/USD": scene.stored}, {"BTC/USD": session}, "BTC/USD")
+    compute_new({"BTC/USD": scene.stored}, {"BTC/USD": session}, {"BTC/USD": scene.group}, "BTC/USD")
     scene.restart(timeframes=TIMEFRAMES, indicators=("sma", "obv"))
     for frame, table in scene.state.tables.items():
         kept = table.list_since(-(2**53))

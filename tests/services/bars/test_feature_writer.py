@@ -8,19 +8,26 @@ import pytest
 
 from services.bars.feature_writer import MARKS, compute_new, find_new
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
-from services.market.records import DAY_MS
+from services.bars.settings import CheckSettings, SymbolGroup
+from services.market.records import DAY_MS, AssetClass
 from services.market.sessions import get_session
 from services.tables.rows import make_feature_row
 from support.scenes.bars import MIDNIGHT, MINUTE, SymbolScene, arrival, walk
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
+COINS = dict.fromkeys(SYMBOLS, SymbolGroup(symbols=SYMBOLS, asset="crypto"))
+CLASSES = dict.fromkeys(SYMBOLS, AssetClass.CRYPTO)
 CRYPTO = get_session("24x7")
+NOW_MS = 2_000_000_000_000
 STARTS = [MIDNIGHT, MIDNIGHT + DAY_MS]
 ROWS = [(STARTS[0], {"return_1d": None}), (STARTS[1], {"return_1d": 0.5})]
 
 
 def dated(bars):
-    return [DailyBar(datetime.fromtimestamp(bar.start_ms / 1000, UTC).date(), bar) for bar in bars]
+    return [
+        DailyBar(datetime.fromtimestamp(bar.start_ms / 1000, UTC).date(), bar.start_ms + DAY_MS, bar)
+        for bar in bars
+    ]
 
 
 def days(count, symbol="BTC/USD", seed=0):
@@ -102,7 +109,7 @@ class Station:
 
     def compute(self, benchmark="BTC/USD"):
         stored = {symbol: scene.stored for symbol, scene in self.scenes.items()}
-        return compute_new(stored, dict.fromkeys(SYMBOLS, CRYPTO), benchmark)
+        return compute_new(stored, dict.fromkeys(SYMBOLS, CRYPTO), COINS, benchmark, NOW_MS)
 
     def commit(self, new):
         self.scenes[new.symbol].stored[b"features"] = new.after
@@ -140,7 +147,7 @@ class Station:
 
     def assert_all_is_published(self, **days):
         for symbol, rows in compute_features(
-            {name: dated(bars) for name, bars in days.items()}, "BTC/USD"
+            {name: dated(bars) for name, bars in days.items()}, CLASSES, "BTC/USD"
         ).items():
             assert self.published[symbol] == dict(rows)
 
@@ -163,6 +170,27 @@ def test_only_days_from_the_first_change_are_computed_and_the_end_is_that_of_com
     assert set(orjson.loads(station.scenes["BTC/USD"].stored[b"features"])) == {
         str(bar.start_ms) for bar in btc
     }
+
+
+def test_features_are_known_at_the_close_and_since_a_correction_where_it_changed_them():
+    station = Station(40)
+    btc, eth = station.history.values()
+    first = station.publish_entries("BTC/USD")
+    for entry in (*first["BTC/USD"], *first["ETH/USD"]):
+        assert int(entry["known_at"]) == int(entry["start"]) + DAY_MS
+    older = [replace(bar, start_ms=bar.start_ms - 40 * DAY_MS) for bar in btc]
+    for bar in (*older, btc[-1]):  # a history that is loaded later could have been known at the time
+        station.close_day(bar)
+    for entry in station.publish_entries("BTC/USD")["BTC/USD"]:
+        assert int(entry["known_at"]) == int(entry["start"]) + DAY_MS
+    corrected = replace(btc[20], close=btc[20].high)
+    station.close_day(corrected, seen_ms=btc[-1].start_ms + 3 * DAY_MS)
+    again = station.publish_entries("BTC/USD")["BTC/USD"]
+    assert {entry["known_at"] for entry in again} == {str(NOW_MS)}
+    assert min(int(entry["start"]) for entry in again) == corrected.start_ms
+    eth_entries = station.publish_entries("ETH/USD").get("ETH/USD", [])  # another benchmark corrects nothing
+    assert eth_entries
+    assert eth[0].start_ms <= min(int(entry["start"]) for entry in eth_entries)
 
 
 def test_days_that_are_forgotten_publish_no_other_day_anew():
@@ -218,7 +246,8 @@ def test_marks_that_can_not_be_read_cost_a_computation_and_publish_nothing_twice
 def test_days_of_another_session_are_left_out():
     station = Station(60)
     stored = {symbol: scene.stored for symbol, scene in station.scenes.items()}
-    assert compute_new(stored, dict.fromkeys(SYMBOLS, get_session("XNYS")), "BTC/USD") == ([], {})
+    sessions = dict.fromkeys(SYMBOLS, get_session("XNYS"))
+    assert compute_new(stored, sessions, COINS, "BTC/USD", NOW_MS) == ([], {})
 
 
 def test_features_of_a_recording_are_marked_and_so_are_those_of_the_days_after_it():
@@ -258,5 +287,44 @@ def test_a_day_that_is_built_of_minutes_of_a_recording_is_of_one_also_after_a_re
     scene.play([arrival(minutes[0], replay="1", played_at=str(minutes[0].start_ms / 1000 + 60))])
     scene.restart()
     scene.play([arrival(bar) for bar in minutes[1:]])
-    ((new,), _) = compute_new({"BTC/USD": scene.stored}, {"BTC/USD": CRYPTO}, "SPY")
+    groups = {"BTC/USD": scene.group.model_copy(update={"checks": CheckSettings(day_share=0)})}
+    ((new,), _) = compute_new({"BTC/USD": scene.stored}, {"BTC/USD": CRYPTO}, groups, "SPY", NOW_MS)
     assert [archived(entry).replay for entry in new.entries] == [True]
+
+
+@pytest.mark.parametrize(
+    ("group", "is_read"),
+    [
+        ({}, False),
+        ({"checks": {"day_share": 0.2}}, True),
+        ({"checks": {"day_share": 0}}, True),
+        ({"quotes": True}, True),  # how many quotes there are is a matter of who asks
+    ],
+)
+def test_a_day_that_is_built_of_too_few_of_its_minutes_has_no_features(group, is_read):
+    scene = SymbolScene(CRYPTO, indicators=[])
+    quarter = walk(MIDNIGHT + MINUTE * number for number in range(359))
+    scene.play(arrival(bar, number) for number, bar in enumerate(quarter))
+    whole = replace(days(2)[1], symbol="BTC/USD")  # a day that comes whole says of no minute
+    scene.play([arrival(whole, seen_ms=whole.start_ms + DAY_MS)], MIDNIGHT + 3 * DAY_MS)
+    assert scene.bars["1d", MIDNIGHT]["final"] == "1"
+    groups = {"BTC/USD": SymbolGroup(symbols=["BTC/USD"], asset="crypto", **group)}
+    ((new,), _) = compute_new({"BTC/USD": scene.stored}, {"BTC/USD": CRYPTO}, groups, "SPY", NOW_MS)
+    found = [int(entry["start"]) for entry in new.entries]
+    assert found == [MIDNIGHT, whole.start_ms][0 if is_read else 1 :]
+
+
+def test_a_day_that_had_too_few_minutes_is_read_once_they_came():
+    scene = SymbolScene(CRYPTO, indicators=[])
+    starts = [MIDNIGHT + MINUTE * number for number in range(360)]
+    scene.play([arrival(bar) for bar in walk(starts[:359])], MIDNIGHT + 2 * DAY_MS)
+    stored, session = {"BTC/USD": scene.stored}, {"BTC/USD": CRYPTO}
+    assert compute_new(stored, session, COINS, "SPY", NOW_MS)[0] == []
+    scene.play([arrival(bar) for bar in walk(starts[359:])], MIDNIGHT + 2 * DAY_MS)
+    ((new,), _) = compute_new(stored, session, COINS, "SPY", NOW_MS)
+    assert [int(entry["start"]) for entry in new.entries] == [MIDNIGHT]
+
+
+def test_of_options_no_day_has_too_few_minutes():
+    assert SymbolGroup(symbols=["SPY261218C00600000"], asset="options").day_share == 0
+    assert SymbolGroup(symbols=["SPY"]).day_share == 0.25

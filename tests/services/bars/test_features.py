@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from services.bars.features import LONGEST_WINDOW, MARKET, DailyBar, compute_features
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
-from services.market.records import DAY_MS, Bar
+from services.market.records import DAY_MS, AssetClass, Bar
 from services.market.sessions import get_session
 from support.examples import examples
 from support.scenes.bars import batch
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 MONDAY_MS = 1_767_571_200_000  # 2026-01-05, midnight in UTC
+STOCKS = dict.fromkeys((MARKET, "A", "B", "C"), AssetClass.STOCKS)
 HEAD = "| feature | what it is | bars | unit |\n| --- | --- | ---: | --- |\n"
 
 
@@ -40,14 +41,15 @@ def date_of(ms: int) -> date:
 
 
 def dated(history: dict[str, list[Bar]]) -> dict[str, list[DailyBar]]:
-    """Return bars with the dates at which they begin in UTC."""
+    """Return bars with the dates at which they begin in UTC, which close a day later."""
     return {
-        symbol: [DailyBar(date_of(bar.start_ms), bar) for bar in bars] for symbol, bars in history.items()
+        symbol: [DailyBar(date_of(bar.start_ms), bar.start_ms + DAY_MS, bar) for bar in bars]
+        for symbol, bars in history.items()
     }
 
 
 def compute(history: dict[str, list[Bar]], **how):
-    return compute_features(dated(history), **how)
+    return compute_features(dated(history), dict.fromkeys(history, AssetClass.STOCKS), **how)
 
 
 def make_bars(random: Random, symbol: str, count: int, missing: float = 0.0) -> list[Bar]:
@@ -108,8 +110,119 @@ def test_no_feature_looks_ahead(seed, symbols, cut_day, since_day):
     found = compute(past)
     for symbol, rows in whole.items():
         assert found[symbol] == [row for row in rows if row[0] < cut_ms]
-    for symbol, rows in compute(past, since=date_of(since_ms)).items():
+    for symbol, rows in compute(past, since_ms=since_ms + DAY_MS).items():
         assert rows == [row for row in found[symbol] if row[0] >= since_ms]
+
+
+SESSIONS = {MARKET: "XNYS", "AAPL": "XNYS", "7203.T": "XTKS", "EUR/USD": "24x5", "BTC/USD": "24x7"}
+ONE_UNIVERSE = dict.fromkeys(SESSIONS, AssetClass.STOCKS)
+"""As if all were of one asset class: what is compared with what is a matter of the time alone."""
+
+
+@cache
+def make_markets() -> dict[str, list[DailyBar]]:
+    """Return days of markets that close at different hours; some are missing."""
+    random, since_ms = Random(3), 1_736_121_600_000  # 2025-01-06
+    history: dict[str, list[DailyBar]] = {}
+    for symbol, code in SESSIONS.items():
+        days = list(get_session(code).iter_days(since_ms, since_ms + 400 * DAY_MS))
+        bars = make_bars(random, symbol, len(days))
+        history[symbol] = [
+            DailyBar(day.date, day.close_ms, replace(bar, start_ms=day.open_ms))
+            for day, bar in zip(days, bars, strict=True)
+            if random.random() > 0.02
+        ]
+    return history
+
+
+@cache
+def compute_markets(**how):
+    return compute_features(make_markets(), ONE_UNIVERSE, **how)
+
+
+def cut_after(history: dict[str, list[DailyBar]], at_ms: int) -> dict[str, list[DailyBar]]:
+    return {symbol: [each for each in daily if each.close_ms <= at_ms] for symbol, daily in history.items()}
+
+
+@pytest.mark.parametrize("symbol", SESSIONS)
+def test_at_its_close_a_symbol_reads_no_close_of_another_market_that_comes_later(symbol):
+    last = next(each for each in make_markets()[symbol][260:] if each.day.weekday() == 2)
+    past = cut_after(make_markets(), last.close_ms)
+    known = dict(compute_features(past, ONE_UNIVERSE)[symbol])[last.bar.start_ms]
+    assert dict(compute_markets()[symbol])[last.bar.start_ms] == known
+    assert [name for name, value in known.items() if value is None] == []
+
+
+def try_cuts(seed: int, count: int) -> None:
+    """Cut the history at random instants by when each bar was known: nothing of the past may change."""
+    random, whole = Random(seed), compute_markets()
+    closes = {symbol: [each.close_ms for each in daily] for symbol, daily in make_markets().items()}
+    instants = sorted(close for each in closes.values() for close in each)
+    for _ in range(count):
+        # at a close, just before one, or between any two
+        at_ms = random.choice(instants) + random.choice([0, 0, -1, random.randrange(DAY_MS)])
+        since_ms = at_ms - random.choice([0, 1, 3, 10]) * DAY_MS
+        found = compute_features(cut_after(make_markets(), at_ms), ONE_UNIVERSE, since_ms=since_ms)
+        for symbol, rows in whole.items():
+            past = [
+                row
+                for row, close_ms in zip(rows, closes[symbol], strict=True)
+                if since_ms <= close_ms <= at_ms
+            ]
+            assert found.get(symbol, []) == past, (symbol, at_ms, since_ms)
+
+
+@pytest.mark.slow
+def test_nothing_that_is_known_at_an_instant_changes_when_all_that_was_known_later_is_removed():
+    try_cuts(0, 200)
+
+
+@pytest.mark.nightly("two hundred cuts are tried in every run")
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(1, 51))
+def test_nothing_that_is_known_changes_at_any_of_ten_thousand_cuts(seed):
+    try_cuts(seed, 200)
+
+
+def test_tokyo_moves_with_new_yorks_close_of_the_day_before():
+    random, price = Random(8), 100.0
+    closes: dict[date, float] = {}
+    daily: dict[str, list[DailyBar]] = {MARKET: [], "7203.T": []}
+    for symbol, rows in daily.items():
+        for day in get_session(SESSIONS[symbol]).iter_days(MONDAY_MS, MONDAY_MS + 100 * DAY_MS):
+            if symbol == MARKET:
+                closes[day.date] = price = price * math.exp(random.gauss(0, 0.01))
+            else:  # it stands where New York closed last, and knows nothing of the evening to come
+                price = next((closes[each] for each in reversed(closes) if each < day.date), 100.0)
+            bar = Bar(symbol, "1d", day.open_ms, price, price * 1.01, price * 0.99, price)
+            rows.append(DailyBar(day.date, day.close_ms, bar))
+    for _, values in compute_features(daily, ONE_UNIVERSE)["7203.T"][30:]:
+        assert values["corr_market_20"] == pytest.approx(1)
+        assert values["rel_ret_20"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_weekend_of_a_coin_has_no_stocks_in_its_universe_and_mondays_tokyo_has_fridays_new_york():
+    history = make_markets()
+    found = {symbol: dict(rows) for symbol, rows in compute_markets().items()}
+    gains = {symbol: {each.day: found[symbol][each.bar.start_ms]["ret_1"] for each in daily}
+             for symbol, daily in history.items()}  # fmt: skip
+    at = {symbol: {each.day: each.bar.start_ms for each in daily} for symbol, daily in history.items()}
+    friday = next(
+        day
+        for day in at[MARKET]
+        if day.weekday() == 4
+        and all(day in at[symbol] and day - timedelta(1) in at[symbol] for symbol in SESSIONS)
+        and all(day + timedelta(3) in at[symbol] for symbol in SESSIONS)
+        and {day + timedelta(1), day + timedelta(2)} <= at["BTC/USD"].keys()
+    )
+    saturday, sunday, monday = (friday + timedelta(days) for days in (1, 2, 3))
+    assert found["BTC/USD"][at["BTC/USD"][saturday]]["breadth_up_1"] is None
+    members = [gains[MARKET][friday], gains["AAPL"][friday], gains["EUR/USD"][friday],
+               gains["7203.T"][monday], gains["BTC/USD"][sunday]]  # fmt: skip
+    tokyo = found["7203.T"][at["7203.T"][monday]]
+    assert tokyo["breadth_up_1"] == sum(gain > 0 for gain in members) / 5
+    assert tokyo["dispersion_1"] == pytest.approx(stdev(members))
 
 
 def test_there_are_sixty_features_and_the_page_has_all_in_their_order():
@@ -221,6 +334,19 @@ def test_breadth_counts_the_symbols_of_the_same_day():
     assert [ranks[symbol] for symbol in sorted(months, key=months.get)] == [0, 1 / 3, 2 / 3, 1]
 
 
+def test_a_universe_has_symbols_of_one_asset_class_only():
+    history, coins = make_universe(), ("B", "C")
+    assets = {name: AssetClass.CRYPTO if name in coins else AssetClass.STOCKS for name in history}
+    found = compute_features(dated(history), assets)
+    for members in (coins, (MARKET, "A")):
+        alone = compute({name: history[name] for name in members})
+        for name in ("breadth_up_1", "breadth_sma_50", "breadth_high_20", "dispersion_1", "rank_ret_20"):
+            of_class = [[values[name] for _, values in found[member]] for member in members]
+            assert of_class == [[values[name] for _, values in alone[member]] for member in members]
+    # the market is still the market of all of them
+    assert found["B"][-1][1]["beta_60"] == column("B", "beta_60")[-1] is not None
+
+
 def test_equal_returns_share_a_rank():
     bars = make_universe()["A"][:40]
     history = {name: [replace(bar, symbol=name) for bar in bars] for name in ("A", "B", "C")}
@@ -230,18 +356,21 @@ def test_equal_returns_share_a_rank():
 def test_days_of_one_date_are_compared_whenever_they_open():
     history = dated(make_universe())
     evening = [
-        DailyBar(each.day, replace(each.bar, start_ms=each.bar.start_ms - DAY_MS // 8))
+        DailyBar(each.day, each.close_ms, replace(each.bar, start_ms=each.bar.start_ms - DAY_MS // 8))
         for each in history["A"]
     ]
-    found = compute_features({**history, "A": evening})
+    found = compute_features({**history, "A": evening}, STOCKS)
     for symbol, rows in compute_universe().items():
         assert [values for _, values in found[symbol]] == [values for _, values in rows]
 
 
 def test_a_symbol_of_other_days_is_no_part_of_the_universe():
     history = dated(make_universe())
-    weekend = [DailyBar(each.day + timedelta(40_000), replace(each.bar, symbol="N")) for each in history["A"]]
-    found = compute_features({**history, "N": weekend})
+    weekend = [
+        DailyBar(each.day + timedelta(40_000), each.close_ms + 40_000 * DAY_MS, replace(each.bar, symbol="N"))
+        for each in history["A"]
+    ]
+    found = compute_features({**history, "N": weekend}, {**STOCKS, "N": AssetClass.STOCKS})
     assert found["A"] == compute_universe()["A"]
     alone = {name for name in NAMES if "breadth" in name or "market" in name} | {
         "dispersion_1", "rank_ret_20", "beta_60", "rel_ret_20"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from services.bars.bar_table import EARLIEST_MS
@@ -172,13 +172,14 @@ def test_both_ways_of_massive_are_one_source_that_may_correct_itself(bar, rate, 
 
 
 @given(bars(timeframe="1d"), RATES, st.booleans())
-def test_a_whole_bar_whose_close_is_too_far_from_that_of_its_minutes_fails(bar, rate, is_whole):
+def test_a_whole_bar_whose_close_is_too_far_outside_of_the_prices_of_its_minutes_fails(bar, rate, is_whole):
     other = replace(bar, close=bar.close * (1 + rate))
     day = Interval("1d", bar.start_ms, bar.start_ms + 86_400_000)
     mine = Candidate(other, "one", day.close_ms - (not is_whole), day)
     failed = check_agreement(mine, replace(NOTHING, built=held(bar, "one")), LIMITS) is not None
-    share = abs(other.close - bar.close) / bar.close
-    assert failed == (is_whole and share > LIMITS.disagree_share)
+    above, below = other.close / bar.high - 1, 1 - other.close / bar.low
+    assume(all(abs(share - LIMITS.disagree_share) > 1e-9 for share in (above, below)))
+    assert failed == (is_whole and max(above, below) > LIMITS.disagree_share)
 
 
 @given(bars(), st.integers(1, 60_000), st.sampled_from(["one", "two"]), st.booleans())

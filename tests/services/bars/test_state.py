@@ -86,3 +86,21 @@ def test_what_is_open_of_a_timeframe_that_is_unknown_is_left_out():
     found = restore_state("SPY", store(make_state()) | {REST.encode(): orjson.dumps(rest)})
     assert list(found.open_bars) == [("1m", 60_000)]
     assert list(found.covered) == ["5m"]
+
+
+def test_bars_of_a_release_that_did_not_count_their_minutes_are_read_and_their_minutes_are_unknown():
+    state = make_state()
+    bar = Bar("SPY", "1h", 0, 1.0, 2.0, 0.5, 1.5, 100.0)
+    held = HeldBar(bar, 3, "alpaca", 130_000, is_complete=True, rank=2, minutes=57)
+    given = replace(held, changes=1, minutes=0)
+    slot = state.tables["1h"].open_slot(0)
+    slot.built, slot.given = held, given
+    stored = store(state)
+    rows = stored[b"1h:0"]
+    assert restore_state("SPY", stored).tables["1h"][0].built == held
+    length = len(rows) // 2
+    former = b"".join(rows[at : at + length - 2] for at in (0, length))
+    found = restore_state("SPY", stored | {b"1h:0": former}).tables["1h"][0]
+    assert (found.built, found.given) == (replace(held, minutes=0), given)
+    with pytest.raises(ValueError, match="length"):
+        restore_state("SPY", stored | {b"1h:0": former[1:]})

@@ -1,13 +1,16 @@
 import math
+from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.market.actions import MAX_AMOUNT, MAX_RATIO, MIN_RATIO, find_day, is_no_split
 from services.market.entries import (
     encode_entry,
     encode_provenance,
     format_number,
+    parse_action,
     parse_bar,
     parse_entry,
     parse_observation,
@@ -17,8 +20,10 @@ from services.market.entries import (
 from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL, TRADED_SINCE_MS, EntryError
 from services.market.records import (
     TIMEFRAME_SEC,
+    ActionKind,
     AssetClass,
     Bar,
+    CorporateAction,
     Observation,
     Provenance,
     Quote,
@@ -29,6 +34,7 @@ MAYBE = st.none() | NUMBERS
 TIMES = st.integers(MIN_MS, MAX_MS - 1)
 TRADED = st.integers(TRADED_SINCE_MS, MAX_MS - 1)
 WITHIN_DAY = [name for name, sec in TIMEFRAME_SEC.items() if sec < 86_400]
+EX_DAYS = st.dates(find_day(MIN_MS), find_day(MAX_MS - 1))
 SYMBOLS = st.from_regex(SYMBOL, fullmatch=True)
 PRICES = dict.fromkeys(("open", "high", "low", "close"), NUMBERS)
 VOLUMES = {"volume": MAYBE, "vwap": MAYBE, "trades": st.none() | st.integers(0, 2**53)}
@@ -50,6 +56,27 @@ RECORDS = st.one_of(
         implied_volatility=MAYBE,
     ),
     st.builds(Observation, symbol=SYMBOLS, start_ms=TIMES, value=NUMBERS),
+    st.builds(
+        CorporateAction,
+        symbol=SYMBOLS,
+        kind=st.just(ActionKind.SPLIT),
+        ex_day=EX_DAYS,
+        ratio=st.floats(MIN_RATIO, MAX_RATIO).filter(lambda ratio: not is_no_split(ratio)),
+    ),
+    st.builds(
+        CorporateAction,
+        symbol=SYMBOLS,
+        kind=st.just(ActionKind.DIVIDEND),
+        ex_day=EX_DAYS,
+        amount=st.floats(0, MAX_AMOUNT, exclude_min=True),
+    ),
+    st.builds(
+        CorporateAction,
+        symbol=st.just("FB"),
+        kind=st.just(ActionKind.RENAME),
+        ex_day=EX_DAYS,
+        new_symbol=SYMBOLS.filter(lambda symbol: symbol != "FB"),
+    ),
 )
 PROVENANCES = st.builds(
     Provenance,
@@ -69,7 +96,13 @@ MINUTE = {
 }
 
 
-PARSERS = {Bar: parse_bar, Quote: parse_quote, Observation: parse_observation}
+PARSERS = {
+    Bar: parse_bar,
+    Quote: parse_quote,
+    Observation: parse_observation,
+    CorporateAction: parse_action,
+}
+SPLIT = {b"sym": b"AAPL", b"kind": b"split", b"ex_day": b"2020-08-31", b"ratio": b"4"}
 
 
 def to_wire(fields: dict[str, str]) -> dict[bytes, bytes]:
@@ -212,3 +245,53 @@ def test_whatever_comes_is_a_record_or_an_entry_error(parse, fields):
         return
     assert PARSERS[type(record)] is parse
     assert math.isfinite(provenance.asked_at)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", b"merger"),
+        ("kind", b""),
+        ("kind", b"dividend"),
+        ("ex_day", b""),
+        ("ex_day", b"2020-02-30"),
+        ("ex_day", b"2020-8-31"),
+        ("ex_day", b"1598832000000"),
+        ("ex_day", b"1799-12-31"),
+        ("ex_day", b"2100-01-01"),
+        ("ex_day", b"2020-08-31T00:00"),
+        ("ratio", b""),
+        ("ratio", b"0"),
+        ("ratio", b"1"),
+        ("ratio", b"-4"),
+        ("ratio", b"4:1"),
+        ("ratio", b"nan"),
+        ("ratio", b"inf"),
+        ("ratio", b"1e7"),
+        ("ratio", b"1_0"),
+        ("amount", b"0.5"),
+        ("new_symbol", b"A B"),
+        ("new_symbol", b"APLE"),
+        ("new_symbol", b"A" * 41),
+        ("withdrawn", b"yes"),
+        ("sym", b""),
+    ],
+)
+def test_an_action_that_can_not_be_is_refused(field, value):
+    assert parse_action(SPLIT) == CorporateAction("AAPL", ActionKind.SPLIT, date(2020, 8, 31), ratio=4.0)
+    with pytest.raises(EntryError):
+        parse_action({**SPLIT, field.encode(): value})
+
+
+@pytest.mark.parametrize("amount", [b"0", b"-0.5", b"1e10", b"nan"])
+def test_a_dividend_of_nothing_is_refused(amount):
+    dividend = {name: value for name, value in SPLIT.items() if name != b"ratio"} | {b"kind": b"dividend"}
+    assert parse_action({**dividend, b"amount": b"0.5"}).amount == 0.5
+    with pytest.raises(EntryError, match="amount"):
+        parse_action({**dividend, b"amount": amount})
+
+
+def test_an_action_that_was_withdrawn_has_no_value():
+    for fields in (SPLIT, {**SPLIT, b"ratio": b"nonsense"}):
+        withdrawn = parse_action({**fields, b"withdrawn": b"1"})
+        assert withdrawn == CorporateAction("AAPL", ActionKind.SPLIT, date(2020, 8, 31))

@@ -13,7 +13,7 @@ def test_timeframes_are_in_order_and_each_divides_the_next_within_a_day():
 
 
 def test_names_are_those_of_the_truth():
-    assert [str(kind) for kind in RecordKind] == ["bars", "quotes", "observations"]
+    assert [str(kind) for kind in RecordKind] == ["bars", "quotes", "observations", "actions"]
     assert AssetClass("stocks") is AssetClass.STOCKS
 
 

@@ -1,12 +1,18 @@
 """`marketswarm source …` as a user runs it, at a stand-in that answers as Kraken and FRED document it."""
 
+import json
 import time
+from datetime import date
 
 import orjson
 import pytest
 
 from marketswarm.cli.local_time import format_moment
-from services.sources.commands import describe_status, update_status
+from marketswarm.exit import Mistake
+from services.sources.access.trial import encode_report, try_sources
+from services.sources.access.tried import read_tried, write_tried
+from services.sources.catalog.files import shipped_catalog
+from services.sources.commands import describe_status, select_status, update_status
 from support.rig.receiver import Answer, Receiver
 from support.rig.shell import Shell
 
@@ -151,3 +157,72 @@ def test_the_catalogue_is_listed_and_each_source_shown(shell):
 def test_the_status_of_a_series_is_that_of_now_and_not_of_its_last_load(stored, status, words):
     series = update_status(stored, NOW)
     assert (series["status"], describe_status(series, NOW)) == (status, words)
+
+
+def test_a_source_that_no_series_names_is_refused_with_the_nearest_name():
+    series = {"name": "BTC/USD:bars:1m", "from": ["kraken", "okx"]}
+    view = {"sources": [{"name": "kraken"}], "series": [series]}
+    assert select_status(view, "okx", None)["series"] == [series]
+    with pytest.raises(Mistake, match=r"no series names krakn; did you mean kraken\?"):
+        select_status(view, "krakn", None)
+
+
+def test_symbols_are_listed_added_and_disabled_in_the_truth_file(shell, tmp_path):
+    truth = tmp_path / "truth.json"
+    crypto = {"symbols": ["BTC/USD"], "asset": "crypto", "from": ["kraken"]}
+    truth.write_text(json.dumps({"services": {"sources": {"endpoints": [crypto]}}}, indent=2))
+    refused = shell("symbol", "add", "ETH/USD", "--yes")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "marketswarm: ETH/USD is a pair: say --asset crypto, forex or commodities\n",
+    )
+    refused = shell("symbol", "add", "BTC/MOON", "--like", "BTC/USD", "--timeframe", "1d")
+    assert (refused.returncode, refused.stderr.count("say --from, too")) == (2, 1)
+    added = shell("symbol", "add", "ETH/USD", "--asset", "crypto", "--yes")
+    assert added.returncode == 0, added.stderr
+    assert '"ETH/USD"' in added.stdout
+    assert shell("symbol", "disable", "BTC/USD", "--yes").returncode == 0
+    listed = orjson.loads(shell("symbol", "list", "--truth", "truth.json", "--json").stdout)
+    shown = {"asset": "crypto", "group": None, "series": ["1m"], "from": ["kraken"]}
+    assert listed == [
+        {"symbol": "BTC/USD", **shown, "disabled": True},
+        {"symbol": "ETH/USD", **shown, "disabled": False},
+    ]
+
+
+def test_a_symbol_that_no_source_of_its_model_serves_is_refused_with_sources_that_do(shell, tmp_path):
+    entry = {"symbol": "GDP", "asset": "crypto", "from": ["binance_us"]}
+    (tmp_path / "truth.json").write_text(json.dumps({"services": {"sources": {"endpoints": [entry]}}}))
+    refused = shell("symbol", "add", "US.CPI", "--like", "GDP", "--yes")
+    assert refused.returncode == 2
+    assert "binance_us: not known to have bars of 1m of US.CPI" in refused.stderr
+
+
+async def test_several_sources_are_tried_at_a_time_with_a_report_of_each(site):
+    """Each is found at a stand-in that speaks as Kraken does, so one of them fits."""
+    sources = [shipped_catalog()[name] for name in ("kraken", "coinbase", "world_bank")]
+    urls, notes = {each.name: f"http://127.0.0.1:{site.port}" for each in sources}, []
+    reports = await try_sources(sources, {}, urls, notes.append)
+    assert [(each.source, each.is_good) for each in reports] == [
+        ("kraken", True),
+        ("coinbase", False),
+        ("world_bank", False),
+    ]
+    assert reports[0].why == ""
+    assert reports[1].why.startswith("bars: failed, ")
+    assert encode_report(reports[0])["fits"]
+    assert [note.split(":")[0] for note in notes] == ["1 of 3", "2 of 3", "3 of 3"]
+
+
+def test_all_sources_are_tried_without_a_name_and_without_other_options(shell):
+    for words in (("--all", "kraken"), ("--all", "--raw"), ()):
+        refused = shell("source", "try", *words)
+        assert (refused.returncode, refused.stderr.count("or say --all")) == (2, 1)
+
+
+def test_a_source_is_noted_as_tried_with_its_day_and_those_before_stay(tmp_path):
+    write_tried(tmp_path / "data", ["kraken", "fred"], date(2026, 11, 1))
+    write_tried(tmp_path / "data", ["kraken"], date(2026, 11, 29))
+    assert read_tried(tmp_path / "data") == {"fred": "2026-11-01", "kraken": "2026-11-29"}
+    (tmp_path / "data" / "tried.toml").write_text('kraken = 5\n[fred]\ntried = "soon"\n', encoding="utf-8")
+    assert read_tried(tmp_path / "data") == {}

@@ -26,7 +26,11 @@ class Loader:
 
     def __init__(self):
         self.store, self.stored, self.loaded, self.running = self, {}, [], 0
+        self.reader, self.excused = self, set()
         self.most, self.may_end, self.error, self.older = 0, asyncio.Event(), None, None
+
+    def is_excused(self, series):
+        return series.symbol in self.excused
 
     async def read_states(self, names):
         return {name: self.stored.get(name, WAITING) for name in names}
@@ -286,6 +290,16 @@ async def test_a_critical_series_that_is_not_loaded_for_long_is_a_problem(scene)
     assert (
         dispatcher.find_problem(now + module.FIRST_LOAD_SEC + 1) == "not fresh: SPY:bars:1m (not loaded yet)"
     )
+
+
+async def test_a_critical_series_whose_keys_need_not_be_there_is_no_problem(scene):
+    dispatcher, loader, _ = scene
+    await dispatcher.follow([SERIES, replace(SERIES, symbol="QQQ")])
+    loader.excused = {"SPY"}
+    at = time.time() + module.FIRST_LOAD_SEC + 1
+    assert dispatcher.find_problem(at) == "not fresh: QQQ:bars:1m (not loaded yet)"
+    loader.excused = {"SPY", "QQQ"}
+    assert dispatcher.find_problem(at) is None
 
 
 async def test_a_series_without_a_fresh_source_is_logged_once_with_the_reasons_and_so_is_its_return(scene):

@@ -7,7 +7,8 @@ import pytest
 
 from marketswarm.agent import service_config
 from marketswarm.truth.flows import build_flows, find_unwritten_keys
-from services.market.records import RecordKind
+from services.bars.settings import BarsSettings
+from services.market.records import ActionKind, RecordKind
 from services.market.sessions import get_session
 from services.sources.cascade.series import fresh_until, list_series, time_of
 from services.sources.replay.recording import (
@@ -38,13 +39,19 @@ def recording():
     return read_shipped()
 
 
+def key_of(series):
+    """The series of the recording that a series of the truth plays; all actions in it are dividends."""
+    timeframe = ActionKind.DIVIDEND.value if series.kind is RecordKind.ACTIONS else series.timeframe
+    return SeriesKey(series.kind, series.symbol, series.asset, timeframe)
+
+
 def test_it_would_be_seeded_without_a_warning():
     assert service_config.load_with_sections(TRUTH.read_bytes()).warnings == ()
 
 
 def test_each_of_its_series_was_recorded_and_each_recorded_one_is_in_it(series, recording):
     recorded = set(recording.list_series())
-    named = {SeriesKey(each.kind, each.symbol, each.asset, each.timeframe) for each in series}
+    named = set(map(key_of, series))
     quotes = {key for key in named if key.kind is RecordKind.QUOTES}
     assert named - quotes == recorded
     # a quote is the end of a minute
@@ -56,7 +63,7 @@ def test_from_the_first_moment_to_the_last_no_series_is_late(series, recording):
     late = set()
     for each in series:
         reel, session = recording.find_reel(each.symbol), get_session(each.session)
-        key = SeriesKey(each.kind, each.symbol, each.asset, each.timeframe)
+        key = key_of(each)
         if each.kind is RecordKind.QUOTES:
             key = key._replace(kind=RecordKind.BARS, timeframe="1m")
         # as each is loaded so often, it is known by the last load at the latest
@@ -78,10 +85,11 @@ def test_without_keys_and_network_nothing_but_the_recording_is_asked(services, s
     assert len(names) == 2, "one can be paused, and the other serves"
 
 
-def test_bars_takes_every_symbol_that_has_bars_and_in_the_same_class(services, series):
-    taken = {
-        (symbol, group["asset"]) for group in services["bars"]["endpoints"] for symbol in group["symbols"]
-    }
+def test_bars_takes_every_symbol_that_has_bars_and_in_the_same_class(series):
+    truth = service_config.load_with_sections(TRUTH.read_bytes()).truth
+    bars = service_config.require_config(BarsSettings, "bars", truth.services["bars"])
+    taken = {(symbol, group.asset) for symbol, group in bars.complete(truth).find_groups().items()}
+    assert bars.endpoints == ()
     assert taken == {(each.symbol, each.asset) for each in series if each.kind is RecordKind.BARS}
 
 

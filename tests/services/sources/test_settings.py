@@ -5,9 +5,12 @@ import pytest
 
 from marketswarm.agent.service_config import list_warnings, require_config
 from marketswarm.exit import Exit
+from marketswarm.fleet.environment import make_child_environ
 from marketswarm.settings import read_settings
 from marketswarm.truth import Heartbeat, Service, parse_truth
 from services.market.records import AssetClass, RecordKind
+from services.sources.cascade.series import list_series
+from services.sources.catalog.files import load_catalog
 from services.sources.settings import (
     SourcesEnvironment,
     SourcesSettings,
@@ -27,7 +30,7 @@ def refuse(*endpoints, **settings):
     return caught.value.message
 
 
-SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
+SPY = {"symbol": "SPY", "from": ["massive", "tiingo"]}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,10 @@ SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
         ([{**SPY, "timeframe": "7m"}], "endpoints[0].timeframe: must be one of 1m"),
         ([{**SPY, "session": "../etc"}], "endpoints[0].session: must be 24x7"),
         ([SPY, {**SPY, "from": ["tiingo"]}], "endpoints[1]: SPY is a series of endpoints[0] already"),
+        (
+            [{"symbol": "BTC/USD", "asset": "crypto", "kind": "actions", "from": ["yahoo"]}],
+            "endpoints[0].kind: only stocks",
+        ),
         ([{"symbols": ["A", "A"], "from": ["yahoo"]}], "endpoints[0]: A is a series of endpoints[0] already"),
     ],
 )
@@ -66,6 +73,12 @@ def test_a_mistake_in_a_series_is_named_with_its_place(endpoints, problem):
         ({"limits": {"massive": {"per_minute": 0}}}, "limits.massive.per_minute: 0 is less than 1"),
         ({"limits": {"massive": {"per_min": 5}}}, "limits.massive.per_min: "),
         ({"limits": {"massiv": {"per_minute": 5}}}, "limits: massiv is no source; did you mean massive?"),
+        ({"failures": {"kraken": {"recovery_sec": 0}}}, "failures.kraken.recovery_sec: 0 is less than 1"),
+        ({"failures": {"kraken": {"retry": 1}}}, "failures.kraken.retry: "),
+        ({"failures": {"kraken": {"retries": 6}}}, "failures.kraken.retries: 6 is more than 5"),
+        ({"failures": {"krakn": {}}}, "failures: krakn is no source; did you mean kraken?"),
+        ({"catalog": "/etc"}, "catalog: must be below the working directory"),
+        ({"catalog": "x/../.."}, "catalog: must be below the working directory"),
         ({"gate": {"share": 1.5}}, "gate.share: 1.5 is more than 1"),
         ({"replay": {"file": "x.jsonl.gz", "names": ["Up"]}}, "replay.names: must be different names"),
         ({"replay": {"file": "/etc/shadow"}}, "replay.file: must be below the working directory"),
@@ -100,6 +113,57 @@ def test_a_source_that_does_not_serve_a_series_is_a_warning():
         "services.sources.endpoints[1].from[1]: fred does not serve EUR/USD: bars of forex in 1m",
         "services.sources.endpoints[1].from[2]: kraken does not serve EUR/USD: bars of forex in 1m",
     ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (
+            {"from": ["massive", "yahoo"]},
+            "from[1]: yahoo has prices adjusted for splits, and massive raw prices: one series",
+        ),
+        (
+            {"from": ["tiingo", "alpaca", "stooq"], "timeframe": "1d"},
+            "from[2]: stooq has prices adjusted for splits and dividends, and tiingo raw prices",
+        ),
+        (
+            {"from": ["finnhub", "stooq"], "timeframe": "1d"},
+            "from[1]: stooq has prices adjusted for splits and",
+        ),
+        (
+            {"from": ["yahoo", "fred", "replay", "tiingo"], "timeframe": "1d"},
+            "from[3]: tiingo has raw prices, and yahoo prices",
+        ),
+    ],
+)
+def test_a_cascade_that_mixes_raw_and_adjusted_prices_is_refused_with_its_place(entry, problem):
+    replay = {"file": "day.jsonl.gz"}
+    assert f"services.sources.endpoints[1].{problem}" in refuse(SPY, {"symbol": "X", **entry}, replay=replay)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"from": ["massive", "tiingo", "alpaca"]},
+        {"from": ["finnhub", "tiingo"], "timeframe": "5m"},
+        {"from": ["finnhub", "yahoo"], "timeframe": "1d"},
+        {"symbol": "EUR/USD", "asset": "forex", "from": ["yahoo", "massive"]},
+        {"kind": "quotes", "from": ["yahoo", "tiingo"]},
+        {"from": ["yahoo", "kraken", "replay"]},
+    ],
+)
+def test_a_cascade_of_prices_of_one_kind_is_taken(entry):
+    replay = {"file": "day.jsonl.gz"}
+    require_config(SourcesSettings, "sources", section({"symbol": "X", **entry}, replay=replay))
+
+
+def test_a_stock_whose_days_are_adjusted_and_its_minutes_are_not_is_a_warning():
+    days = {"symbols": ["QQQ", "SPY"], "timeframe": "1d", "from": ["yahoo"]}
+    others = {"symbol": "IWM", "timeframe": "1d", "from": ["yahoo"]}
+    config = require_config(SourcesSettings, "sources", section(SPY, days, others))
+    (warning,) = [str(each) for each in list_warnings(config, "sources")]
+    assert warning.startswith("services.sources.endpoints[1].from: prices adjusted for splits of SPY, and")
+    assert "in endpoints[0]: after a split bars" in warning
 
 
 def test_massive_stands_for_its_stream_for_minutes_of_stocks_alone():
@@ -158,6 +222,7 @@ def test_a_place_where_no_key_may_go_is_refused_and_not_repeated(monkeypatch, va
         ({"timeframe": "4h", "asset": "crypto"}, 1080, 1090),
         ({"kind": "observations", "asset": "economic"}, 3650, 3660),
         ({"kind": "quotes"}, 1, 1),
+        ({"kind": "actions"}, 100, 300),
     ],
 )
 def test_how_much_a_first_load_brings_is_known_before(entry, least, most):
@@ -209,10 +274,11 @@ def test_a_session_that_no_calendar_has_is_a_warning():
 def warn():
     """The warnings of a truth with these symbols of sources and of bars, and the points of other services."""
 
-    def list_of(ours, theirs, kind="bars", subscribe_to=(), entry=(), **others):
+    def list_of(ours, theirs, kind="bars", subscribe_to=(), *, entry=(), settings=(), **others):
         sources = {
             "access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]},
             "endpoints": [{"symbols": ours, "kind": kind, "from": ["yahoo"], **dict(entry)}],
+            "settings": dict(settings),
         }
         bars = {"access_points": {"subscribe_to": list(subscribe_to)}, "endpoints": theirs}
         document = {"services": {"sources": sources, "bars": bars, **others}}
@@ -223,15 +289,26 @@ def warn():
     return list_of
 
 
-def test_a_symbol_that_only_one_of_sources_and_bars_names_is_a_warning(warn):
-    assert warn(["SPY", "QQQ"], [{"symbols": ["SPY", "QQQ"]}]) == []
-    assert warn(["SPY", "NVDA"], [{"symbols": ["SPY"]}]) == [
-        "services.sources.endpoints[0]: bars does not name NVDA: no checked bars, and no charts"
-    ]
+def test_a_symbol_that_only_bars_names_is_a_warning_and_one_that_only_sources_names_is_taken(warn):
+    assert warn(["SPY", "QQQ"], []) == warn(["SPY", "QQQ"], [{"symbols": ["SPY"]}]) == []
     assert warn(["SPY"], [{"symbols": ["SPY", "IBM"]}]) == [
         "services.sources.endpoints: bars names IBM, and no series here brings their bars"
     ]
     assert warn(["SPY"], [{"symbols": ["SPY"], "quotes": True}], kind="quotes") == []
+    assert warn(["SPY"], [{"symbols": ["SPY"]}], kind="actions") == [
+        "services.sources.endpoints: bars names SPY, and no series here brings their bars"
+    ]
+
+
+def test_a_disabled_symbol_is_not_loaded_and_named_in_vain_nowhere(warn):
+    entry = {"symbols": ["SPY", "QQQ"], "from": ["yahoo"]}
+    config = SourcesSettings.model_validate({"endpoints": [entry], "settings": {"disabled": ["QQQ", "IBM"]}})
+    assert [each.symbol for each in list_series(config)] == ["SPY"]
+    assert [str(each) for each in list_warnings(config, "sources")] == [
+        "services.sources.settings.disabled: no series has IBM"
+    ]
+    named = [{"symbols": ["SPY", "QQQ"]}]
+    assert warn(["SPY", "QQQ"], named, settings={"disabled": ["QQQ"]}) == []
 
 
 def test_a_first_load_of_more_minutes_than_bars_takes_is_a_warning(warn):
@@ -258,3 +335,70 @@ def test_another_stream_and_another_writer_are_no_concern_of_sources(warn):
     massive = {"access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]}}
     assert warn(["SPY"], [{"symbols": ["SPY", "IBM"]}], massive=massive) == []
     assert warn(["SPY"], ["odd", {"symbols": 5}, {"symbols": [5, "SPY", "\x00"]}]) == []
+
+
+OWN = """\
+name = "my_bank"
+title = "A bank of mine"
+docs = ["https://example.org/api"]
+base_url = "https://api.example.org"
+
+[auth]
+place = "header"
+name = "X-Key"
+env = "MY_BANK_KEY"
+
+[serves.rates]
+kind = "observations"
+assets = ["economic"]
+path = "/rates/{symbol}"
+
+[serves.rates.fields]
+start = { path = "day", format = "period" }
+value = { path = "rate" }
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with a source file of one's own, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "my_bank.toml").write_text(OWN, encoding="utf-8")
+    return tmp_path / "mine"
+
+
+RATE = {"symbol": "EU.RATE", "asset": "economic", "kind": "observations", "from": ["my_bank", "ecb"]}
+
+
+def test_a_source_file_of_ones_own_is_known_and_a_wrong_one_costs_itself_alone(own):
+    config = require_config(SourcesSettings, "sources", section(RATE, catalog="mine"))
+    served, unserved = load_catalog("mine")[0]["my_bank"], "ecb does not serve EU.RATE"
+    assert served.title == "A bank of mine"
+    (warning,) = list_warnings(config, "sources")
+    assert unserved in str(warning)
+    assert "my_bank is no source" in refuse(RATE)
+    (own / "odd.toml").write_text("name = 5", encoding="utf-8")
+    wrong, warning = map(str, list_warnings(config, "sources"))
+    assert wrong.startswith("services.sources.settings.catalog: odd.toml: name: ")
+    assert unserved in warning
+    (own / "kraken.toml").write_text(OWN.replace("my_bank", "kraken"), encoding="utf-8")
+    assert load_catalog("mine")[0]["kraken"].title == "A bank of mine"
+
+
+def test_where_the_folder_is_missing_a_name_may_be_that_of_a_file_in_it():
+    config = require_config(SourcesSettings, "sources", section(RATE, catalog="elsewhere"))
+    assert str(list_warnings(config, "sources")[0]) == (
+        "services.sources.settings.catalog: elsewhere is not a folder here, so its sources are unknown"
+    )
+
+
+def test_the_key_of_a_source_of_ones_own_is_passed_on(own):
+    document = {"services": {"sources": {"endpoints": [RATE], "settings": {"catalog": own.name}}}}
+    truth = parse_truth(orjson.dumps(document)).truth
+    environ = {"MY_BANK_KEY": "k", "OTHER_KEY": "o", "FRED_API_KEY": "f"}
+    passed = make_child_environ("services.sources", "sources", truth, environ)
+    assert passed == {"MY_BANK_KEY": "k", "FRED_API_KEY": "f"}
+    document["services"]["sources"]["settings"] = {"catalog": "../elsewhere"}
+    truth = parse_truth(orjson.dumps(document)).truth
+    assert make_child_environ("services.sources", "sources", truth, environ) == {"FRED_API_KEY": "f"}

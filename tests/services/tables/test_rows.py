@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from datetime import date
 
 import orjson
 import pytest
@@ -12,13 +13,22 @@ from marketswarm.operator.healing import OutageEvidence
 from marketswarm.packed_log import pack_log
 from services.market.entries import encode_entry
 from services.market.fields import MAX_MS
-from services.market.records import AssetClass, Bar, Observation, Provenance, Quote
+from services.market.records import (
+    ActionKind,
+    AssetClass,
+    Bar,
+    CorporateAction,
+    Observation,
+    Provenance,
+    Quote,
+)
 from services.tables.rows import (
     BAR_CELLS,
     AlertRow,
     EntryError,
     SymbolRow,
     check_bar,
+    make_action_row,
     make_alert_row,
     make_bar_row,
     make_download_row,
@@ -50,9 +60,17 @@ def bar_fields(**changes):
 def test_a_bar_keeps_every_number_its_revision_and_where_it_came_from():
     row, symbol = make_bar_row(ENTRY, bar_fields())
     assert row[:12] == ("SPY", "5m", START_MS, 10.0, 12.5, 9.0, 11.0, 5.0, None, 3, True, 2)
-    assert row[12:] == (9, "yahoo", START_MS + 125, "ab" * 32, False, None, to_stream_position(ENTRY))
+    assert row[12:] == (9, "yahoo", START_MS + 125, "ab" * 32, False, *(None,) * 3, to_stream_position(ENTRY))
     assert dict(zip(BAR_CELLS, row.cells, strict=True)).items() <= row._asdict().items()
     assert symbol == SymbolRow("SPY", "stocks", START_MS, START_MS, False)
+
+
+def test_a_built_bar_keeps_of_how_many_minutes_it_is_and_how_many_are_missing():
+    row, _ = make_bar_row(ENTRY, bar_fields(minutes=60, missing=330))
+    assert (row.minutes, row.missing) == (60, 330)
+    for wrong in ("-1", "1.5", "x", "9" * 20):
+        with pytest.raises(EntryError, match="missing: no whole number"):
+            make_bar_row(ENTRY, bar_fields(missing=wrong))
 
 
 def test_a_minute_of_massive_that_names_neither_timeframe_nor_class_is_one_of_a_stock():
@@ -102,6 +120,19 @@ def test_quotes_and_observations_keep_what_their_source_said():
     row, symbol = make_observation_row(ENTRY, raw(encode_entry(found, AssetClass.ECONOMIC, ASKED)))
     assert (row.start, row.value) == (-2_208_988_800_000, 8.25)
     assert symbol.first_seen == symbol.last_seen == row.start
+
+
+def test_an_action_is_a_row_and_one_that_is_withdrawn_has_no_value():
+    split = CorporateAction("AAPL", ActionKind.SPLIT, date(2020, 8, 31), ratio=4.0)
+    fields = raw(encode_entry(split, AssetClass.STOCKS, ASKED))
+    row, symbol = make_action_row(ENTRY, fields)
+    assert row[:7] == ("AAPL", "2020-08-31", "split", 4.0, None, None, False)
+    assert (row.source, row.stream_position, symbol) == ("yahoo", to_stream_position(ENTRY), None)
+    withdrawn, _ = make_action_row(ENTRY, fields | {b"withdrawn": b"1"})
+    assert withdrawn == row._replace(ratio=None, withdrawn=True)
+    for field, value in ((b"ratio", b"0"), (b"amount", b"1"), (b"ex_day", b"soon"), (b"withdrawn", b"2")):
+        with pytest.raises(EntryError, match=field.decode() if field != b"amount" else "kind"):
+            make_action_row(ENTRY, fields | {field: value})
 
 
 def test_indicators_and_features_are_numbers_and_nulls_by_name():

@@ -2,8 +2,13 @@
 
 from itertools import permutations
 
-from services.tables.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
+import pytest
+
+from services.market.fields import EntryError
+from services.market.records import DAY_MS
+from services.tables.rows import ActionRow, BarRow, IndicatorRow, ObservationRow, QuoteRow
 from services.tables.tables import (
+    ACTION_TABLE,
     BAR_TABLE,
     INDICATOR_TABLE,
     OBSERVATION_TABLE,
@@ -54,6 +59,23 @@ def test_of_two_quotes_or_observations_of_one_answer_the_later_entry_stays():
     high = ObservationRow("US.CPI", START, 9.0, "fred", START, None, False, 5)
     corrected = high._replace(value=3.0, stream_position=6)
     assert keep_highest(OBSERVATION_TABLE, [corrected, high]) == [corrected]
+
+
+def test_of_an_action_the_newest_answer_stays_also_if_that_withdraws_it():
+    paid = ActionRow("SPY", "2026-10-26", "dividend", None, 1.5, None, False, "x", START, None, False, 5)
+    gone = paid._replace(amount=None, withdrawn=True, asked_at=START + 1, stream_position=6)
+    split = paid._replace(kind="split", ratio=2.0, amount=None)
+    for order in permutations([paid, gone, split]):
+        assert keep_highest(ACTION_TABLE, order) == [gone, split]
+
+
+def test_an_action_whose_day_lies_ahead_is_refused():
+    """START is at midnight."""
+    row = ActionRow("SPY", "2026-10-27", "split", 2.0, None, None, False, "x", START, None, False)
+    ACTION_TABLE.require_past(row, START)
+    with pytest.raises(EntryError, match="ex_day"):
+        ACTION_TABLE.require_past(row._replace(ex_day="2026-10-28"), START)
+    ACTION_TABLE.require_past(row._replace(ex_day="2026-10-28"), START + DAY_MS)
 
 
 def test_values_of_the_same_revision_are_replaced_by_later_ones():

@@ -3,10 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketswarm.truth import parse_truth
 from services.vexy_ai.notes import (
     MAX_FOUND,
     Lexicon,
     Note,
+    list_market_symbols,
     make_note,
     note_identity,
     parse_note,
@@ -168,3 +170,21 @@ def test_what_others_write_to_the_notes_is_no_harm():
 def test_many_or_long_tickers_of_others_are_cut():
     fields = {b"kind": b"note", b"window": WINDOW.encode(), b"tickers": orjson.dumps(["x" * 500] * 20)}
     assert all(len(each) == 100 for each in parse_note(fields, WINDOW).tickers)
+
+
+def test_the_symbols_of_the_market_in_the_truth_are_found_and_need_no_settings():
+    points = [{"bus": "market-redis", "key": "market:series"}]
+    endpoints = [
+        {"symbols": ["AAPL", "EUR/USD", "IBM"], "group": "any"},
+        {"symbol": "US.CPI", "kind": "observations", "asset": "economic"},
+    ]
+    sources = {"access_points": {"publish_to": points}, "endpoints": endpoints}
+    named = {"settings": {"symbols": {"AAPL": ["Apple"]}}}
+    truth = parse_truth(orjson.dumps({"services": {"sources": sources, "vexy_ai": named}})).truth
+    lexicon = Lexicon(list_market_symbols(truth), {})
+    assert lexicon.tickers("Apple and IBM gain while EUR/USD falls, US.CPI rises") == [
+        "AAPL",
+        "EUR/USD",
+        "IBM",
+    ]
+    assert lexicon.tickers("the euro and an apple") == []

@@ -33,6 +33,7 @@ def make_source(
         "kind": "bars",
         "assets": ["stocks"],
         "timeframes": {"1h": "60"},
+        "adjustment": "raw",
         "path": "/bars/{symbol}",
         "params": {"from": "{start:epoch_s}", "to": "{end:epoch_s}"},
         "records": "rows",

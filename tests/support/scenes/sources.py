@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -80,7 +80,7 @@ ANSWERS = {
 
 
 class SourcesMarket:
-    """Three sites, and loaders that find the sources there.
+    """A site for each source of `answers`, and loaders that find the sources there.
 
     Attributes:
         sites: by the name of the source.
@@ -90,9 +90,10 @@ class SourcesMarket:
         ahead_sec: how far the clocks of the loaders are ahead.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answers: Mapping[str, Callable[[Request], Answer]] = ANSWERS) -> None:
         self.bus = MemoryBus("market-redis")
-        self.sites = {name: Receiver() for name in ANSWERS}
+        self._answers = answers
+        self.sites = {name: Receiver() for name in answers}
         self.keys: dict[str, Sequence[ApiKey]] = {}
         self.work: Mapping[str, Any] = {}
         self.catalog: Mapping[str, MarketSource] = shipped_catalog()
@@ -107,12 +108,12 @@ class SourcesMarket:
             settings=SimpleNamespace(alert_channel=None),
         )
         self.alerts = OutageAlerts(me, SOURCES, on_states=store.write_verdicts)
-        self.alerts.follow(dict.fromkeys(ANSWERS, Thresholds(3, 1)))
+        self.alerts.follow(dict.fromkeys(answers, Thresholds(3, 1)))
 
     async def __aenter__(self) -> Self:
         for name, site in self.sites.items():
             self._stack.enter_context(site)
-            site.choose = ANSWERS[name]
+            site.choose = self._answers[name]
         self._alerting = asyncio.create_task(self.alerts.run())
         return self
 

@@ -191,6 +191,7 @@ class Oracle:
         self.away: dict[str, list[tuple[float, float]]] = {name: [] for name in buses}
         self.offsets: list[tuple[float, float, float]] = []  # wrong clocks: from, until, by how much
         self.hearings: dict[str, Hearing] = {}  # of the healers that run
+        self.ended_hearings: list[Hearing] = []
         self.leader: Hearing | None = None
         self.stories: list[str] = []
 
@@ -521,8 +522,20 @@ class Oracle:
         ]
         return sum(max(0.0, end - begin) for begin, end in times)
 
+    def end_hearing(self, name: str, at: float) -> None:
+        """Note that a healer was killed: what it did not hear, those after it don't know either."""
+        ended = self.hearings.pop(name)
+        for bus in self.away:
+            if ended.deaf_since[bus] < inf:
+                ended.end_gap(bus, at)
+        self.ended_hearings.append(ended)
+
     def deaf_times(self, bus: str) -> Iterator[tuple[float, float]]:
         for hearing in self.hearings.values():
             yield from hearing.deaf_times(bus)
+        # what was before all present healers, they know from the ended ones
+        begun = min((hearing.since for hearing in self.hearings.values()), default=inf)
+        for ended in self.ended_hearings:
+            yield from ((begin, min(end, begun)) for begin, end in ended.gaps[bus] if begin < begun)
         yield from self.troubled
         yield from self.away[bus]

@@ -15,6 +15,7 @@ import orjson
 
 from marketswarm.beat import Beat, RunReport, compute_life_sec, encode_beat
 from marketswarm.keys import last_beat_key, last_run_key
+from marketswarm.monitor.state import SAVE_EVERY_SEC
 from marketswarm.truth import JobRule, Schedule, Watch
 from support.simulation.job_healer import Bus, Healer, Surroundings
 from support.simulation.job_oracle import DAY_SEC, LEASE_SEC, JobInWorld, Run
@@ -346,8 +347,10 @@ class World(Surroundings):
             if self.random.random() < 0.5:
                 healer.save()
         healer.is_gone = True
-        del self.healers[healer.name], self.oracle.hearings[healer.name]
-        self.oracle.troubled.append((self.t, self.t + away + 5.0))
+        del self.healers[healer.name]
+        self.oracle.end_hearing(healer.name, self.t)
+        # what it heard since it last saved, it heard for nothing
+        self.oracle.troubled.append((self.t - SAVE_EVERY_SEC, self.t + away + 5.0))
         if self.leader is healer:
             self.leader_seen_at = self.t
             self.at(self.t + LEASE_SEC, partial(self.replace_leader, healer))

@@ -124,6 +124,7 @@ async def test_each_page_of_computed_values_has_the_same_columns(client, market,
         return [(*fixed, each) for each in values]
 
     market.archive.read_range = read
+    market.feed.states = MarketStates(series=(StoredSeries(id="a", symbol="SPY"),), read_at=1.0)
     answer = await client.get(f"/api/v1/{path}/SPY?format=csv")
     header = answer.text.splitlines()[0].split(",")
     assert tuple(header[-len(names) - ("new" in header) :][: len(names)]) == names
@@ -211,7 +212,7 @@ async def test_fill_marks_a_row_for_each_missing_bar_with_the_close_before_it(cl
     ]
     filled = found["bars"][3]
     assert [filled[name] for name in ("open", "high", "low", "close")] == [3.0] * 4
-    assert [filled[name] for name in ("volume", "rev", "final", "source", "digest")] == [None] * 5
+    assert [filled[name] for name in ("volume", "rev", "final", "source", "digest", "minutes")] == [None] * 6
     assert found["bars"][0] == {**plain["bars"][0], "filled": False}
     assert (await client.get("/api/v1/bars/BTC/USD?fill=1&from=0")).json()["bars"] == found["bars"]
     text = (await client.get("/api/v1/bars/BTC/USD?fill=1&format=csv")).text.splitlines()

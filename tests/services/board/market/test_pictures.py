@@ -15,6 +15,7 @@ from services.board.market.pictures import (
     format_correlation,
     format_count,
     format_day,
+    format_measure,
     format_percent,
     format_price,
     format_recency,
@@ -79,6 +80,17 @@ def test_a_change_has_the_decimals_of_its_price():
         "1.00",
         "",
     ]
+
+
+def test_with_the_decimals_of_its_symbol_a_price_is_not_cut():
+    assert [format_price(149.613, 3), format_price(96_412.0, 0), format_price(1.5, 4)] == [
+        "149.613",
+        "96,412.00",
+        "1.5000",
+    ]
+    assert format_change(-0.027, 149.613, 3) == MINUS + "0.027"
+    assert [format_measure(each, 2) for each in (4.2, -0.1, None)] == ["4.20", MINUS + "0.10", NONE]
+    assert format_measure(190_000.0, 0) == "190,000"
 
 
 def test_the_path_of_a_symbol_is_one_that_leads_to_it():

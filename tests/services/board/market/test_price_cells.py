@@ -14,9 +14,10 @@ from services.board.fleet.snapshot import FleetSnapshot
 from services.board.market import price_cells
 from services.board.market.live import LiveMarket
 from services.board.market.overview import SeriesPast, TileView, make_tile
-from services.board.market.price_cells import find_symbol, make_cells, publish_cells, run_price_cells
+from services.board.market.price_cells import make_cells, publish_cells, run_price_cells
 from services.board.market.site import MarketNotice, SymbolPage
 from services.board.market.states import StoredSeries
+from services.board.market.topics import find_symbol
 from services.board.templates import TEMPLATES
 from services.tables.rows import QuoteRow
 from support.waiting import PATIENT_SEC

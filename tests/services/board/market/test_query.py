@@ -1,5 +1,5 @@
 import contextlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import assume, given
@@ -15,6 +15,7 @@ from services.board.market.query import (
     require_timeframe,
 )
 from services.market.fields import MAX_MS, MIN_MS
+from services.market.sessions import get_session
 
 NOW = 1_790_000_000_000
 
@@ -98,6 +99,16 @@ def test_symbols_and_timeframes_are_ours_or_refused():
     with pytest.raises(QueryError):
         require_timeframe("2m")
     assert {str(each) for each in TableFormat} == {"json", "csv", "arrow"}
+
+
+@pytest.mark.parametrize("code", ["24x5", "us_futures", "XNYS"])
+def test_from_one_date_to_the_next_is_the_trading_day_of_that_date_and_no_other(code):
+    session, label = get_session(code), date(2026, 1, 1)
+    while label < date(2026, 12, 1):
+        query = parse(start=str(label), end=str(label + timedelta(1)), is_daily=True)
+        found = [day.date for day in session.iter_days(query.from_ms, query.to_ms)]
+        assert found == ([] if session.find_date(label) is None else [label])
+        label += timedelta(1)
 
 
 def test_of_days_a_date_is_that_of_trading_days_which_may_begin_the_evening_before():

@@ -4,15 +4,17 @@ import errno
 import gzip
 import time
 from dataclasses import replace
+from datetime import UTC, date, datetime
 
 import anyio
 import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from services.market.records import AssetClass, Bar
+from services.market.records import ActionKind, AssetClass, Bar, CorporateAction, RecordKind
 from services.sources.access import client as module
 from services.sources.catalog.answer import AnswerStatus, Misfit
+from services.sources.catalog.request import Question
 from support.rig import free_port
 from support.rig.receiver import Answer
 from support.scenes.source_client import (
@@ -211,3 +213,96 @@ async def test_packed_answers_are_read(ask, site):
     site.always = Answer(200, {"Content-Encoding": "gzip"}, packed)
     assert (await ask()).outcome is AnswerStatus.OK
     assert site.seen[0].headers["accept-encoding"] == "gzip"
+
+
+def make_source_of_actions():
+    """A source that has splits and dividends in two places."""
+    endpoint = {
+        "kind": "actions",
+        "assets": ["stocks"],
+        "timeframes": {},
+        "adjustment": None,
+        "path": "/splits/{symbol}",
+        "params": {},
+        "fields": {"ex_day": {"path": "day", "format": "period"}, "ratio": {"path": "ratio"}},
+    }
+    source = make_source(**endpoint)
+    bars = source.serves["bars"]
+    fields = {
+        "ex_day": bars.fields["ex_day"],
+        "amount": bars.fields["ratio"].model_copy(update={"path": "amount"}),
+    }
+    dividends = bars.model_copy(update={"path": "/div/{symbol}", "fields": fields, "min_interval_sec": 60.0})
+    return source.model_copy(update={"serves": {"splits": bars, "dividends": dividends}})
+
+
+OF_ACTIONS = {
+    "question": Question(
+        "AAPL",
+        AssetClass.STOCKS,
+        RecordKind.ACTIONS,
+        datetime(2020, 1, 1, tzinfo=UTC),
+        datetime(2021, 1, 1, tzinfo=UTC),
+    )
+}
+SPLITS = Answer(200, {}, b'{"rows": [{"day": "2020-08-31", "ratio": 4}, {"day": "2021-08-31", "ratio": 2}]}')
+DIVIDENDS = Answer(
+    200, {}, b'{"rows": [{"day": "2020-08-07", "amount": 0.82}, {"day": "2019-08-09", "amount": 1}]}'
+)
+
+
+async def test_splits_and_dividends_from_two_places_are_one_answer(ask, site):
+    site.script += [SPLITS, DIVIDENDS]
+    answer = await ask(make_source_of_actions(), **OF_ACTIONS)
+    assert answer.records == (
+        CorporateAction("AAPL", ActionKind.DIVIDEND, date(2020, 8, 7), amount=0.82),
+        CorporateAction("AAPL", ActionKind.SPLIT, date(2020, 8, 31), ratio=4.0),
+    )
+    assert [each.path for each in site.seen] == ["/splits/AAPL", "/div/AAPL"]
+    assert (answer.outcome, answer.since_ms, answer.min_interval_sec) == (
+        AnswerStatus.OK,
+        1_577_836_800_000,
+        60.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ([Answer(200, {}, b'{"rows": []}'), DIVIDENDS], AnswerStatus.OK),
+        ([SPLITS, Answer(200, {}, b'{"rows": []}')], AnswerStatus.OK),
+        ([Answer(200, {}, b'{"rows": []}')] * 2, AnswerStatus.EMPTY),
+        ([SPLITS, Answer(500, {}, b"")], AnswerStatus.FAILED),
+        ([SPLITS, Answer(404, {}, b"")], AnswerStatus.REFUSED),
+        ([SPLITS, Answer(429, {}, b"")], AnswerStatus.LIMITED),
+        ([Answer(404, {}, b""), DIVIDENDS], AnswerStatus.REFUSED),
+    ],
+)
+async def test_dividends_without_the_splits_are_no_answer(ask, site, answers, outcome):
+    site.script += answers
+    answer = await ask(make_source_of_actions(), **OF_ACTIONS)
+    assert answer.outcome is outcome
+    assert bool(answer.records) is (outcome is AnswerStatus.OK)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_request_that_the_server_failed_is_sent_again_as_often_as_the_truth_says(
+    ask, site, monkeypatch, status
+):
+    monkeypatch.setattr(module, "RETRY_SEC", 0.0)
+    site.script.extend([Answer(status), Answer(status)])
+    account = Account()
+    answer = await ask(account=account, retries=2)
+    assert (answer.outcome, len(site.seen), len(account.taken)) == (AnswerStatus.OK, 3, 3)
+    site.script.extend([Answer(status), Answer(status)])
+    answer = await ask(retries=1)
+    assert (answer.outcome, answer.reason, len(site.seen)) == (AnswerStatus.FAILED, str(status), 5)
+
+
+async def test_what_is_no_passing_failure_is_not_sent_again(ask, site, monkeypatch):
+    monkeypatch.setattr(module, "RETRY_SEC", 0.0)
+    site.always = Answer(200, {}, b"[]")
+    assert (await ask(retries=3)).outcome is AnswerStatus.FAILED
+    site.always = Answer(404)
+    assert (await ask(retries=3)).outcome is AnswerStatus.REFUSED
+    assert len(site.seen) == 2

@@ -32,7 +32,7 @@ from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
 from services.sources.metrics import SourcesMetrics
-from services.sources.preload import GateProgress, evaluate_gate, load_within_time
+from services.sources.preload import GateProgress, evaluate_gate, load_within_time, pass_gate
 from services.sources.settings import WorkSettings
 from support.rig.receiver import Answer
 from support.scenes import sources as scene
@@ -393,3 +393,28 @@ async def test_an_error_in_a_load_is_a_row_in_the_table_of_the_gate(market, monk
     ]
     assert (report.is_open, report.loaded) == (True, 1)
     load_errors.clear()
+
+
+@pytest.mark.parametrize("need_keys", [True, False])
+async def test_a_critical_series_without_its_key_closes_the_gate_unless_keys_are_not_needed(
+    market, capsys, need_keys
+):
+    market.work = {"gate": {"need_keys": need_keys, "patience_sec": 0.0}}
+    paid = replace(STOCK, critical=True)
+    async with market.make_client() as client:
+        loader = market.make_loader(client)
+        code = await pass_gate(loader, [COIN, paid], loader.reader.get_settings(), market.bus)
+    assert code == (1 if need_keys else 0)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["TWELVE_DATA_API_KEY", "twelve_data", "AAPL:bars:1m", "(critical)"] in lines
+    assert any(line[:1] == ["AAPL:bars:1m"] for line in lines) is need_keys
+
+
+async def test_the_truth_says_after_how_many_failures_a_source_is_left_alone_and_for_how_long(market):
+    market["coinbase"].choose = lambda _request: Answer(500)
+    market.work = {"failures": {"coinbase": {"failure_threshold": 1, "recovery_sec": 300}}}
+    first, second = [(await market.load(COIN)).findings[0] for _ in range(2)]
+    assert (first.verdict, second.verdict) == (SourceVerdict.FAILED, SourceVerdict.BREAKER_OPEN)
+    breaker = await CircuitBreaker(market.bus, source_breaker_key("coinbase")).read()
+    assert 290 < breaker.wait_sec <= 300
+    assert len(market["coinbase"].seen) == 1

@@ -1,11 +1,13 @@
 """What a store publishes of loads, and what it remembers, over a bus in memory."""
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
 from marketswarm.bus import BusError
 from marketswarm.keys import (
+    MARKET_ACTIONS,
     MARKET_BARS,
     MARKET_DOWNLOADS,
     MARKET_OBSERVATIONS,
@@ -14,7 +16,18 @@ from marketswarm.keys import (
     MARKET_SOURCES,
     series_records_key,
 )
-from services.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Observation, Quote, RecordKind
+from services.market.entries import parse_action
+from services.market.records import (
+    DAY_MS,
+    MINUTE_MS,
+    ActionKind,
+    AssetClass,
+    Bar,
+    CorporateAction,
+    Observation,
+    Quote,
+    RecordKind,
+)
 from services.sources.cascade import store as store_module
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import WAITING, SourceFinding, SourceVerdict, conclude_load
@@ -33,20 +46,27 @@ QUOTES = replace(MINUTES, kind=RecordKind.QUOTES, timeframe="", sources=("kraken
 def publish(bus):
     store = SeriesStore(lambda: bus)
 
-    async def publish_records(series, *records, source=None, remember_from_ms=0):
+    async def publish_records(series, *records, source=None, remember_from_ms=0, withdrawn=()):
         """Publish records as a load does; return how many were new."""
         claim, _ = await store.claim(series.id)
         served = SourceFinding(
             source or series.sources[0], SourceVerdict.FRESH, records=records, newest_ms=1, asked_at=1.0
         )
         state = conclude_load(series, WAITING, [served], 1.0)
-        load = Load(series, state, (served,), served, (), remember_from_ms=remember_from_ms)
+        load = Load(
+            series, state, (served,), served, (), remember_from_ms=remember_from_ms, withdrawn=withdrawn
+        )
         try:
             return (await store.publish(claim, load, WorkSettings())).new
         finally:
             await store.release(claim)
 
     return publish_records
+
+
+ACTIONS = replace(
+    PRICES, symbol="AAPL", kind=RecordKind.ACTIONS, asset=AssetClass.STOCKS, sources=("massive", "yahoo")
+)
 
 
 def minute(at_ms, close=2.0):
@@ -173,3 +193,27 @@ async def test_a_key_that_somebody_else_uses_for_another_thing_stops_a_load_befo
     await bus.client.delete(key)
     assert await publish(MINUTES, minute(NOW_MS)) == 1
     assert await bus.client.xlen(MARKET_BARS) == 1
+
+
+async def test_an_action_is_known_by_its_day_and_kind_and_one_that_is_withdrawn_may_come_back(bus, publish):
+    store, day = SeriesStore(lambda: bus), date(2020, 8, 31)
+    split = CorporateAction("AAPL", ActionKind.SPLIT, day, ratio=4.0)
+    dividend = CorporateAction("AAPL", ActionKind.DIVIDEND, day, amount=0.82)
+    gone = CorporateAction("AAPL", ActionKind.DIVIDEND, day)
+    split_key, dividend_key = (day, ActionKind.SPLIT), (day, ActionKind.DIVIDEND)
+
+    assert await publish(ACTIONS, split, dividend) == 2
+    assert await publish(ACTIONS, dividend, split, source="yahoo") == 0
+    assert await publish(ACTIONS, replace(dividend, amount=0.8), source="yahoo") == 0, "a later source"
+    assert await store.read_published(ACTIONS) == {split_key: "massive", dividend_key: "massive"}
+    assert await publish(ACTIONS, split, withdrawn=(gone,)) == 1
+    assert await publish(ACTIONS, split, withdrawn=(gone,)) == 0
+    assert await publish(ACTIONS, dividend, source="yahoo") == 0
+    assert await store.read_published(ACTIONS) == {split_key: "massive"}
+    assert await publish(ACTIONS, split, dividend) == 1
+    assert await store.read_published(replace(ACTIONS, sources=("yahoo",))) == dict.fromkeys(
+        (split_key, dividend_key), ""
+    )
+    entries = [parse_action(fields) for _, fields in await bus.client.xrange(MARKET_ACTIONS)]
+    assert entries[-2:] == [gone, dividend]
+    assert sorted(map(str, entries[:2])) == sorted(map(str, [split, dividend]))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.market.records import TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind
+from services.market.records import TIMEFRAME_SEC, TIMEFRAMES, Adjustment, AssetClass, RecordKind
 from services.sources.access.client import DAY_SEC, WAITED_FOR_SEC
 from services.sources.cascade.series import OVERLAP_BARS, REVISED_DAYS
 from services.sources.catalog.answer import AnswerStatus
@@ -14,7 +14,7 @@ from services.sources.catalog.files import FOLDER, CatalogError, load_source, sh
 from services.sources.catalog.mapping import REFUSAL_SIGNS, SIGN_OUTCOMES, read_page, read_refusal
 from services.sources.catalog.request import ApiKey, Question, make_request, split_question
 from services.sources.catalog.source import AuthPlace
-from services.sources.settings import HISTORY_DAYS, OBSERVATION_DAYS, QUOTE_DAYS
+from services.sources.settings import ACTION_DAYS, HISTORY_DAYS, OBSERVATION_DAYS, QUOTE_DAYS
 from support.catalog_samples import SAMPLES, assert_all, read_limited, read_samples
 
 CATALOG = shipped_catalog()
@@ -155,7 +155,12 @@ HOUR_SEC = 3600
 
 def count_parts(rules, timeframe, known_until=None):
     """The requests of a first load, or of one that knows a record, as the settings have it by default."""
-    days = {RecordKind.QUOTES: QUOTE_DAYS, RecordKind.OBSERVATIONS: OBSERVATION_DAYS}.get(rules.kind)
+    usual = {
+        RecordKind.QUOTES: QUOTE_DAYS,
+        RecordKind.OBSERVATIONS: OBSERVATION_DAYS,
+        RecordKind.ACTIONS: ACTION_DAYS,
+    }
+    days = usual.get(rules.kind)
     start = NOW - timedelta(days=days or HISTORY_DAYS[timeframe])
     if known_until is not None and timeframe:
         start = max(start, known_until - OVERLAP_BARS * timedelta(seconds=TIMEFRAME_SEC[timeframe]))
@@ -231,6 +236,133 @@ def test_a_file_that_leaves_out_a_timeframe_that_it_does_not_have_is_refused(tmp
     text = (FOLDER / "massive.toml").read_text(encoding="utf-8")
     path.write_text(text.replace('forex = ["4h"]', 'forex = ["3h"]'), encoding="utf-8")
     with pytest.raises(CatalogError, match="3h: not of its timeframes"):
+        load_source(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "instead", "why"),
+    [
+        ("tiingo", 'adjustment = "raw"\n', "", "adjustment: bars of stocks and dividends need it"),
+        ("tiingo", 'adjustment = "raw"', 'adjustment = "some"', "adjustment"),
+        (
+            "fred",
+            'kind = "observations"\n',
+            'kind = "observations"\nadjustment = "raw"\n',
+            "adjustment: of bars",
+        ),
+        (
+            "kraken",
+            'kind = "bars"\n',
+            'kind = "bars"\nadjustment = "raw"\n',
+            "adjustment: of bars of stocks and of dividends alone",
+        ),
+    ],
+)
+def test_a_file_says_of_its_bars_of_stocks_and_of_nothing_else_how_they_are_adjusted(
+    tmp_path, name, line, instead, why
+):
+    path = tmp_path / f"{name}.toml"
+    text = (FOLDER / path.name).read_text(encoding="utf-8")
+    assert line in text
+    path.write_text(text.replace(line, instead), encoding="utf-8")
+    with pytest.raises(CatalogError, match=why):
+        load_source(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "instead", "why"),
+    [
+        ("yahoo", 'ratio = { path = "numerator", divide_by = "denominator" }\n', "", "come in one document"),
+        ("tiingo", "[serves.actions]\n", "[serves.actions]\nmax_days = 365\n", None),
+        (
+            "massive",
+            'ratio = { path = "split_to", divide_by = "split_from" }\n',
+            "",
+            "have a ratio, an amount",
+        ),
+        ("massive", 'ex_day = { path = "execution_date", format = "period" }\n', "", "actions need ex_day"),
+        ("tiingo", 'amount = { path = "divCash" }', 'value = { path = "divCash" }', "actions have no value"),
+    ],
+)
+def test_a_file_whose_actions_are_no_whole_list_is_refused(tmp_path, name, line, instead, why):
+    path = tmp_path / f"{name}.toml"
+    text = (FOLDER / path.name).read_text(encoding="utf-8")
+    assert line in text
+    path.write_text(text.replace(line, instead), encoding="utf-8")
+    if why is None:  # what is not divided by later splits may come in parts
+        assert load_source(path).name == name
+        return
+    with pytest.raises(CatalogError, match=why):
+        load_source(path)
+
+
+def test_a_dividend_in_another_currency_than_the_prices_does_not_fit():
+    for name in ("massive", "eodhd"):
+        [sample] = [each for each in read_samples(name) if each.endpoint == "dividends"]
+        body = sample.body.replace(b'"currency":"USD"', b'"currency":"CAD"', 1)
+        page = read_page(sample.source, sample.rules, sample.question, body)
+        assert (len(page.records), len(page.misfits)) == (sample.expected["records"] - 1, 1), name
+
+
+def test_actions_are_asked_for_a_few_times_a_day_at_most():
+    found = {
+        (name, rules.min_interval_sec)
+        for name, source in CATALOG.items()
+        for rules in source.serves.values()
+        if rules.kind is RecordKind.ACTIONS
+    }
+    assert {name for name, _ in found} == {"alpaca", "eodhd", "massive", "tiingo", "yahoo"}
+    assert all(interval_sec >= 6 * HOUR_SEC for _, interval_sec in found)
+
+
+def test_a_request_for_bars_of_stocks_asks_for_raw_prices_where_it_can():
+    switches = {
+        "alpaca": ("adjustment", "raw"),
+        "alpha_vantage": ("adjusted", "false"),
+        "fmp": ("nonadjusted", "true"),
+        "marketdata_app": ("adjustsplits", "false"),
+        "massive": ("adjusted", "false"),
+        "twelve_data": ("adjust", "none"),
+    }
+    asked = {
+        name: [
+            rules.params.get(switches[name][0]) for rules in CATALOG[name].serves.values() if rules.adjustment
+        ]
+        for name in switches
+    }
+    assert all(switches[name][1] in found for name, found in asked.items()), asked
+    adjusted = {
+        (name, rules.adjustment.value)
+        for name, source in CATALOG.items()
+        for rules in source.serves.values()
+        if rules.adjustment and rules.adjustment is not Adjustment.RAW
+    }
+    assert adjusted == {("finnhub", "splits"), ("stooq", "all"), ("tradier", "splits"), ("yahoo", "splits")}
+
+
+@pytest.mark.parametrize(
+    ("symbol", "spelled"),
+    [
+        ("FRED.BAMLC0A4CBBB", "BAMLC0A4CBBB"),
+        ("US.BBB_SPREAD", "BAMLC0A4CBBB"),
+        ("FRED.T10Y2Y", "T10Y2Y"),
+        ("FRED.", None),
+        ("FRED.gdp", None),
+        ("FRED.A/B", None),
+        ("FRED.GDP&api_key=1", None),
+        ("FREDGDP", None),
+        ("US.NOTHING", None),
+    ],
+)
+def test_fred_is_asked_for_any_series_by_its_own_id_whose_form_is_right(symbol, spelled):
+    assert CATALOG["fred"].symbols[AssetClass.ECONOMIC].spell(symbol) == spelled
+
+
+def test_a_prefix_without_the_form_of_what_follows_is_refused(tmp_path):
+    path = tmp_path / "fred.toml"
+    text = (FOLDER / "fred.toml").read_text(encoding="utf-8")
+    path.write_text(re.sub("^ids = .*$", "", text, flags=re.MULTILINE), encoding="utf-8")
+    with pytest.raises(CatalogError, match="prefix: goes with `ids`"):
         load_source(path)
 
 

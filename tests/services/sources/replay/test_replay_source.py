@@ -67,6 +67,22 @@ async def test_an_answer_is_the_file_up_to_the_clock_and_nothing_beyond_it(play,
     assert answer.digest == hashlib.sha256(text).hexdigest()
 
 
+async def test_a_split_and_a_dividend_of_one_day_are_both_there_once_the_day_has_begun(tmp_path, bus):
+    day = {"kind": "actions", "sym": "SPY", "asset": "stocks", "ex_day": PLAY_FROM.date().isoformat()}
+    known = {"known": PLAY_FROM_MS + 5 * MINUTE_MS}
+    rows = (
+        day | {"action": "dividend", "amount": 0.5},
+        day | {"action": "split", "ratio": 2} | known,
+        day | {"action": "dividend", "amount": 0.25, "ex_day": "2020-01-06"},
+    )
+    recording = read_recording(write(tmp_path, *ROWS, *rows))
+    asked = replace(ALL, kind=RecordKind.ACTIONS, timeframe="")
+    for minute, count in ((0, 2), (5, 3)):
+        at = iso(PLAY_FROM_MS + minute * MINUTE_MS)
+        answer = await ReplaySource("replay_a", recording, bus, speed=STILL, start=at).ask(asked)
+        assert (answer.outcome, len(answer.records), answer.since_ms) == (AnswerStatus.OK, count, None)
+
+
 async def test_a_question_gets_what_begins_within_it(play):
     start, end = PLAY_FROM - timedelta(minutes=10), PLAY_FROM - timedelta(minutes=5)
     answer = await play(0).ask(replace(ALL, start=start, end=end))

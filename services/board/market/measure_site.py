@@ -1,0 +1,194 @@
+"""Answer the requests for the pages of the market as a whole: rotation, breadth, rates, sentiment, search."""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import HTMLResponse, Response
+
+from marketswarm.web.responses import redirect
+from services.board.fleet.fleet_board import FleetBoard
+from services.board.fleet.frame import Frame
+from services.board.fleet.page_store import PageStore
+from services.board.market.api import make_limit
+from services.board.market.archive_reader import DatabaseAwayError, try_archive
+from services.board.market.market import Market
+from services.board.market.measure_api import MAX_FOUND, MAX_QUERY, Group, OneSymbol, Period
+from services.board.market.measures import (
+    SECTORS,
+    MeasuredRates,
+    YieldCurve,
+    list_minute_symbols,
+    list_priced,
+    read_breadth,
+    read_closes,
+    read_credit,
+    read_quality,
+    read_sentiment,
+    read_yield_curve,
+)
+from services.board.market.overview import TileView, list_groups, make_group_tiles, require_group
+from services.board.market.pictures import symbol_path
+from services.board.market.quality import DAYS, MAX_JUDGED, DayQuality
+from services.board.market.query import require_symbol
+from services.board.market.rotation import PERIODS, Breadth, RankedSymbol, rank_returns
+from services.board.market.site import NAV, FramedPage, MakePage, make_notice
+from services.market.names import KnownName
+
+AnswerPage = Callable[[Request, str, MakePage], Awaitable[Response]]
+VOLATILITY: Final = "volatility"
+"""The group whose prices stand beside the surveys of sentiment."""
+
+
+@dataclass(frozen=True, slots=True)
+class RotationPage(FramedPage):
+    """The symbols of a group, ranked by their returns."""
+
+    template: ClassVar = "market_rotation.html"
+    tab: ClassVar = "/market/rotation"
+    group: str
+    by: str
+    groups: tuple[str, ...]
+    ranked: tuple[RankedSymbol, ...] = ()
+    symbols: int = 0
+    periods: ClassVar[Mapping[str, int]] = PERIODS
+
+
+@dataclass(frozen=True, slots=True)
+class BreadthPage(FramedPage):
+    """How many symbols rise and fall, by group: name, number of symbols, breadth."""
+
+    template: ClassVar = "market_breadth.html"
+    tab: ClassVar = "/market/breadth"
+    groups: Sequence[tuple[str, int, Breadth]]
+
+
+@dataclass(frozen=True, slots=True)
+class RatesPage(FramedPage):
+    """The yield curve, and the spreads of credit."""
+
+    template: ClassVar = "market_rates.html"
+    tab: ClassVar = "/market/rates"
+    curve: YieldCurve
+    credit: MeasuredRates
+
+
+@dataclass(frozen=True, slots=True)
+class SentimentPage(FramedPage):
+    """What surveys, volatility and positions say."""
+
+    template: ClassVar = "market_sentiment.html"
+    tab: ClassVar = "/market/sentiment"
+    found: MeasuredRates
+    tiles: tuple[TileView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage(FramedPage):
+    """The names that a text may mean."""
+
+    template: ClassVar = "market_search.html"
+    tab: ClassVar = ""
+    query: str
+    found: Sequence[KnownName] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QualityPage(FramedPage):
+    """How good the minutes of each symbol are on its last trading days, and who served them."""
+
+    template: ClassVar = "market_quality.html"
+    tab: ClassVar = "/market/quality"
+    days: Sequence[DayQuality]
+    has_more: bool = False
+    rejections_away: str | None = None
+
+
+def make_measure_site(board: FleetBoard, market: Market, pages: PageStore) -> APIRouter:
+    site = APIRouter(
+        include_in_schema=False,
+        default_response_class=HTMLResponse,
+        dependencies=[Depends(make_limit(market))],
+    )
+
+    async def answer(request: Request, title: str, make: MakePage) -> Response:
+        frame = await board.make_session_frame(request, title, NAV)
+        return await pages.answer(request, frame, market.states.read_at, lambda: make(frame))
+
+    _add_groups(site, market, answer)
+    _add_rates(site, market, answer)
+    _add_quality(site, market, answer)
+
+    @site.get("/market/search")
+    async def show_search(
+        request: Request, query: Annotated[str, Query(max_length=MAX_QUERY)] = ""
+    ) -> Response:
+        """Lead to the page of the symbol if the text is one; otherwise show what it may mean."""
+        found, away = await market.names.search(query, MAX_FOUND)
+        if found and found[0].symbol.casefold() == query.strip().casefold():
+            return redirect(symbol_path(found[0].symbol))
+        frame = await board.make_session_frame(request, "Search", NAV)
+        return board.templates.answer(SearchPage(frame, make_notice(market, away), query, found))
+
+    return site
+
+
+def _add_groups(site: APIRouter, market: Market, answer: AnswerPage) -> None:
+    @site.get("/market/rotation")
+    async def show_rotation(request: Request, group: Group = SECTORS, by: Period = Period.MONTH) -> Response:
+        symbols = list_priced(market, require_group(market.states, group))
+
+        async def make(frame: Frame) -> RotationPage:
+            closes, away = await try_archive(read_closes(market, symbols), {})
+            groups = tuple(name for name in list_groups(market.states) if list_priced(market, name))
+            ranked = rank_returns(closes, by)
+            return RotationPage(frame, make_notice(market, away), group, by, groups, ranked, len(symbols))
+
+        return await answer(request, "Rotation", make)
+
+    @site.get("/market/breadth")
+    async def show_breadth(request: Request) -> Response:
+        async def make(frame: Frame) -> BreadthPage:
+            groups, away = await try_archive(read_breadth(market), [])
+            return BreadthPage(frame, make_notice(market, away), groups)
+
+        return await answer(request, "Breadth", make)
+
+
+def _add_rates(site: APIRouter, market: Market, answer: AnswerPage) -> None:
+    @site.get("/market/rates")
+    async def show_rates(request: Request) -> Response:
+        async def make(frame: Frame) -> RatesPage:
+            curve, away = await try_archive(read_yield_curve(market), YieldCurve())
+            credit, _ = await try_archive(read_credit(market), MeasuredRates())
+            return RatesPage(frame, make_notice(market, away), curve, credit)
+
+        return await answer(request, "Rates and credit", make)
+
+    @site.get("/market/sentiment")
+    async def show_sentiment(request: Request) -> Response:
+        async def make(frame: Frame) -> SentimentPage:
+            found, away = await try_archive(read_sentiment(market), MeasuredRates())
+            tiles, _ = await make_group_tiles(market, VOLATILITY)
+            return SentimentPage(frame, make_notice(market, away), found, tiles)
+
+        return await answer(request, "Sentiment", make)
+
+
+def _add_quality(site: APIRouter, market: Market, answer: AnswerPage) -> None:
+    @site.get("/market/quality")
+    async def show_quality(request: Request, symbol: OneSymbol = None) -> Response:
+        if symbol is not None:
+            with contextlib.suppress(DatabaseAwayError):
+                await market.names.require_symbols([require_symbol(symbol)])
+        symbols = list_minute_symbols(market) if symbol is None else [symbol]
+
+        async def make(frame: Frame) -> QualityPage:
+            reading = read_quality(market, symbols[:MAX_JUDGED], DAYS)
+            (days, lacking), away = await try_archive(reading, ((), None))
+            notice = make_notice(market, away)
+            return QualityPage(frame, notice, days, len(symbols) > MAX_JUDGED, lacking)
+
+        return await answer(request, "Data quality", make)

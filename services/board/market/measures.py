@@ -1,0 +1,167 @@
+"""Read what rotation, breadth, rates and sentiment are measured by: closes and values of the archive."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.board.market.market import Found, Market
+from services.board.market.overview import list_groups
+from services.board.market.pictures import format_day
+from services.board.market.quality import DayQuality, JudgedDay, judge_days, list_days, spread_days
+from services.board.market.rates import (
+    CREDIT,
+    HIGH_YIELD,
+    INVESTMENT_GRADE,
+    SENTIMENT,
+    VALUES,
+    YIELDS,
+    Measure,
+    MeasureSeries,
+    SeriesValue,
+    Values,
+    list_missing_series,
+    list_positions,
+    measure_all,
+    measure_slopes,
+    subtract_series,
+)
+from services.board.market.rotation import CLOSES, Breadth, Closes, DailyClose, measure_breadth
+from services.board.market.states import OBSERVATIONS, list_group
+from services.market.records import MINUTE_MS
+
+ALL: Final = "all"
+"""The name of the row that counts all symbols."""
+SECTORS: Final = "sectors"
+MAX_MEASURED: Final = 500  # the most symbols of a group that are measured, the first ones by name
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRates:
+    """Hold measures, and the names of the series that would be needed for the others."""
+
+    measures: tuple[Measure, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class YieldCurve:
+    """Hold the yields by their maturity, and the slopes of the curve in percentage points."""
+
+    yields: tuple[Measure, ...] = ()
+    missing: tuple[str, ...] = ()
+    slopes: dict[str, float | None] | None = None
+
+
+def list_priced(market: Market, group: str) -> list[str]:
+    """Return the symbols of a group that have prices, by name; of ALL those of all groups."""
+    groups = list_groups(market.states) if group == ALL else [group]
+    series = (one for name in groups for one in list_group(market.states.series, name))
+    return sorted({one.symbol for one in series if one.kind != OBSERVATIONS})
+
+
+async def read_closes(market: Market, symbols: Sequence[str]) -> Closes:
+    """Return the closes of the last trading days of some symbols. Raises DatabaseAwayError."""
+    wanted = tuple(symbols[:MAX_MEASURED])
+
+    async def read() -> Closes:
+        found: dict[str, list[DailyClose]] = {symbol: [] for symbol in wanted}
+        for symbol, start, close, _, replay in await market.archive.read_newest(wanted, "1d", CLOSES):
+            found[symbol].append(DailyClose(format_day(start), close, replay))
+        return {symbol: some[::-1] for symbol, some in found.items()}
+
+    closes: Closes = await market.closes.find(wanted, read) if wanted else {}
+    return closes
+
+
+async def read_breadth(market: Market, group: str | None = None) -> list[tuple[str, int, Breadth]]:
+    """Return the name of each group, how many symbols it has, and its breadth; ALL first.
+
+    Raises DatabaseAwayError.
+    """
+    names = [ALL, *list_groups(market.states)] if group is None else [group]
+    closes = await read_closes(market, list_priced(market, ALL if group is None else group))
+    found = []
+    for name in names:
+        symbols = list_priced(market, name)
+        if symbols:
+            breadth = measure_breadth({one: closes[one] for one in symbols if one in closes})
+            found.append((name, len(symbols), breadth))
+    return found
+
+
+async def _read_values(market: Market, names: Iterable[str]) -> Values:
+    wanted = tuple(dict.fromkeys(names))
+    found: dict[str, list[SeriesValue]] = {}
+
+    async def read() -> Values:
+        for name, start, value, source, replay in await market.archive.read_newest(wanted, None, VALUES):
+            found.setdefault(name, []).append(SeriesValue(start, value, source, replay))
+        return {name: some[::-1] for name, some in found.items()}
+
+    values: Values = await market.closes.find(("", *wanted), read)
+    return values
+
+
+async def _measure(market: Market, wanted: Sequence[MeasureSeries]) -> MeasuredRates:
+    values = await _read_values(market, (name for one in wanted for name in one.series))
+    found = measure_all(wanted, values)
+    return MeasuredRates(found, tuple(list_missing_series(wanted, found)))
+
+
+async def read_yield_curve(market: Market) -> YieldCurve:
+    found = await _measure(market, YIELDS)
+    return YieldCurve(found.measures, found.missing, measure_slopes(found.measures))
+
+
+async def read_credit(market: Market) -> MeasuredRates:
+    """Return the spreads of corporate bonds, and how far both are apart. Raises DatabaseAwayError."""
+    values = await _read_values(market, (name for one in CREDIT for name in one.series))
+    found = measure_all(CREDIT, values)
+    by_label = {one.label: one.series for one in found}
+    missing = tuple(list_missing_series(CREDIT, found))
+    if len(by_label) < len(CREDIT):
+        return MeasuredRates(found, missing)
+    apart = f"{HIGH_YIELD} less {INVESTMENT_GRADE.lower()}"
+    between = {apart: subtract_series(values, by_label[HIGH_YIELD], by_label[INVESTMENT_GRADE])}
+    return MeasuredRates((*found, *measure_all([MeasureSeries(apart, (apart,))], between)), missing)
+
+
+async def read_sentiment(market: Market) -> MeasuredRates:
+    """Return surveys, volatility and the net positions of speculators. Raises DatabaseAwayError."""
+    positions = list_positions(one.symbol for one in market.states.series if one.kind == OBSERVATIONS)
+    surveys = (name for one in SENTIMENT for name in one.series)
+    values = dict(await _read_values(market, (*surveys, *(name for _, *both in positions for name in both))))
+    nets = {label: subtract_series(values, longs, shorts) for label, longs, shorts in positions}
+    found = measure_all([*SENTIMENT, *(MeasureSeries(label, (label,)) for label in nets)], {**values, **nets})
+    return MeasuredRates(found, tuple(list_missing_series(SENTIMENT, found)))
+
+
+async def read_quality(market: Market, symbols: Sequence[str], days: int) -> Found[Sequence[DayQuality]]:
+    """Return the quality of the last trading days of symbols, by name and day, the newest day first.
+
+    Of a replay they are the last days of its own clock. The other value says why rejected records may lack.
+    Raises DatabaseAwayError.
+    """
+    rejections, away = await market.find_rejections()
+    known, now_ms = await market.names.list_all(), round(1000 * time.time())
+
+    async def read() -> Sequence[DayQuality]:
+        judged: list[JudgedDay] = []
+        for symbol in symbols:
+            one = known.get(symbol)
+            session = None if one is None else await market.sessions.find(symbol, one.asset)
+            if one is not None and session is not None:
+                last_ms = one.last_seen if one.replay and one.last_seen is not None else None
+                judged += list_days(symbol, session, now_ms if last_ms is None else last_ms + MINUTE_MS, days)
+        counts = await market.archive.count_minutes(*spread_days(judged))
+        return judge_days(judged, counts, rejections)
+
+    return await market.qualities.find((tuple(symbols), days), read), away
+
+
+def list_minute_symbols(market: Market) -> list[str]:
+    """Return by name the symbols of which the truth has minutes loaded."""
+    return sorted(
+        {one.symbol for one in market.states.series if one.kind == "bars" and one.timeframe == "1m"}
+    )

@@ -1,0 +1,124 @@
+"""Know the names of the market: the symbols and the economic series that the truth or the archive has.
+
+What is not known is refused with the nearest name, so that a typing error is not taken for a market without
+trades. A name is looked for only when there is nothing to answer.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Final
+
+from marketswarm.truth import Truth, find_nearest, suggest_name
+from marketswarm.web.cache import Cached
+from services.board.market.archive_reader import ArchiveReader, try_archive
+from services.board.market.feed import MarketStates
+from services.board.market.states import OBSERVATIONS
+from services.market.names import KnownName, list_other_names, list_truth_names
+from services.market.records import AssetClass
+
+MAX_NAMES: Final = 20_000  # the most names of the archive that are kept
+NAMES_SEC: Final = 60.0  # how long they are kept: what is newer is found one by one
+OBSERVED: Final = (AssetClass.ECONOMIC,)
+"""The asset classes whose symbols are economic series."""
+
+
+class UnknownNameError(Exception):
+    """Neither the truth nor the archive has a name; the message suggests one that is known."""
+
+
+def find_matches(query: str, known: Mapping[str, KnownName], limit: int) -> list[KnownName]:
+    """Return up to `limit` names by how well they match, the nearest one if none does.
+
+    The symbol itself comes first, then symbols that begin so, then other names with a word that begins so,
+    then symbols that have the text anywhere.
+    """
+    wanted = " ".join(query.casefold().split())
+    ranked = sorted(
+        (rank, len(one.symbol), one.symbol)
+        for one in known.values()
+        if (rank := _rank_match(wanted, one)) is not None
+    )
+    found = [known[symbol] for _, _, symbol in ranked[:limit]]
+    near = None if found or not wanted else find_nearest(query, known)
+    return found if near is None else [known[near]]
+
+
+def _rank_match(wanted: str, one: KnownName) -> int | None:
+    """Return how well a name matches, 0 for best; None if it does not."""
+    symbol, names = one.symbol.casefold(), [name.casefold() for name in one.names]
+    if not wanted:
+        return None
+    if wanted in (symbol, *names):
+        return 0
+    if symbol.startswith(wanted):
+        return 1
+    if any(f" {name}".find(f" {wanted}") >= 0 for name in names):
+        return 2
+    return 3 if wanted in symbol else None
+
+
+class NameDirectory:
+    """Finds names: in the truth in force, in the states of the sources, and in the archive."""
+
+    def __init__(
+        self, archive: ArchiveReader, truth_now: Callable[[], Truth], states_now: Callable[[], MarketStates]
+    ) -> None:
+        self._archive, self._truth_now, self._states_now = archive, truth_now, states_now
+        self._archived = Cached[str, Mapping[str, KnownName]](NAMES_SEC)
+        self._truth: Truth | None = None
+        self._named: Mapping[str, KnownName] = {}
+        self._called: Mapping[str, tuple[str, ...]] = {}
+
+    def list_named(self) -> dict[str, KnownName]:
+        """Return the names of the truth, and of the series that the sources have loaded."""
+        truth = self._truth_now()
+        if truth is not self._truth:
+            self._truth, self._named = truth, list_truth_names(truth)
+            self._called = list_other_names(truth)
+        found = dict(self._named)
+        for one in self._states_now().series:
+            called = self._called.get(one.symbol, ())
+            known = KnownName(one.symbol, one.asset, one.kind == OBSERVATIONS, one.group, called)
+            found.setdefault(one.symbol, known)
+        return found
+
+    async def list_all(self) -> dict[str, KnownName]:
+        """Return all names, the first MAX_NAMES of the archive's. Raises DatabaseAwayError."""
+        archived, named = await self._archived.find("", self._read_archived), self.list_named()
+        found = {name: replace(one, names=self._called.get(name, ())) for name, one in archived.items()}
+        for name, one in named.items():
+            past = found.get(name, one)
+            first, last, replay = past.first_seen, past.last_seen, past.replay
+            found[name] = replace(one, first_seen=first, last_seen=last, replay=replay)
+        return found
+
+    async def search(self, query: str, limit: int) -> tuple[list[KnownName], str | None]:
+        """Return the names that a query may mean, the best first, and why those of the archive may lack."""
+        known, away = await try_archive(self.list_all(), None)
+        return find_matches(query, self.list_named() if known is None else known, limit), away
+
+    async def require_symbols(self, symbols: Collection[str]) -> None:
+        """Raise UnknownNameError for the first name that is not known. Raises DatabaseAwayError."""
+        named = self.list_named() if symbols else {}
+        unnamed = [symbol for symbol in symbols if symbol not in named]
+        known = await self.list_all() if unnamed else {}
+        for symbol in unnamed:
+            if symbol not in known and await self._archive.find_asset(symbol) is None:
+                hint = suggest_name(symbol, sorted(known), "there are")
+                raise UnknownNameError(f"there is no symbol {symbol}; {hint}")
+
+    async def require_series(self, names: Collection[str]) -> None:
+        """Raise UnknownNameError for the first name that no economic series has. Raises DatabaseAwayError."""
+        known = await self.list_all() if names else {}
+        series = {each.symbol for each in known.values() if each.is_series}
+        for name in names:
+            if name not in series:
+                hint = suggest_name(name, sorted(series), "there are")
+                raise UnknownNameError(f"there is no series {name}; {hint}")
+
+    async def _read_archived(self) -> Mapping[str, KnownName]:
+        rows = await self._archive.read_symbols(None, None, MAX_NAMES)
+        return {
+            symbol: KnownName(symbol, asset, asset in OBSERVED, None, (), first_seen, last_seen, replay)
+            for symbol, asset, first_seen, last_seen, replay in rows
+        }

@@ -1,0 +1,57 @@
+"""Find the price at which an order fills in a bar, the worst that the bar allows. Pure.
+
+Of a bar only four prices are known, not their order in time. So a stop that the open has passed fills at the
+open, since nobody traded at the stop; a limit that the open has passed fills at the better open; and a limit
+that the price only touched does not fill, unless the account says so.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.signals.engine.orders import LimitFill, Order, OrderType, PriceBar, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Hold the price at which an order fills in a bar, and whether that is at its open or within it."""
+
+    price: int
+    is_at_open: bool
+
+
+FillModel = Callable[[PriceBar, Order], Execution | None]
+"""A function that finds the price of an order in a bar; it must be one that the bar has, from low to high."""
+
+
+def fill_through(bar: PriceBar, order: Order) -> Execution | None:
+    """Find the price of an order in a bar, where limits fill once the price went beyond them.
+
+    A limit at the bar's open fills at the open only if the open is better.
+    """
+    return _find_execution(bar, order, 1)
+
+
+def fill_touched(bar: PriceBar, order: Order) -> Execution | None:
+    """Find the price of an order in a bar, where limits fill once the price was at them."""
+    return _find_execution(bar, order, 0)
+
+
+FILL_MODELS = {LimitFill.THROUGH: fill_through, LimitFill.TOUCH: fill_touched}
+
+
+def _find_execution(bar: PriceBar, order: Order, beyond: int) -> Execution | None:
+    """Find the price; a limit fills where the price is better by at least `beyond` units."""
+    price = order.price
+    if price is None:
+        return Execution(bar.open, is_at_open=True)
+    # prices are compared from the side of a buyer; for a seller all is mirrored
+    sign, best = (1, bar.low) if order.side is Side.BUY else (-1, -bar.high)
+    first, worst = sign * bar.open, bar.high if sign == 1 else -bar.low
+    named = sign * price
+    if order.type is OrderType.STOP:
+        if first >= named:
+            return Execution(bar.open, is_at_open=True)
+        return Execution(price, is_at_open=False) if worst >= named else None
+    if first <= named - beyond:
+        return Execution(bar.open, is_at_open=True)
+    return Execution(price, is_at_open=False) if best <= named - beyond else None
