@@ -83,6 +83,7 @@ _ACTIONS: Final = f"""
 select {ACTION_TABLE.list_selected(ACTION_CELLS)} from actions where symbol = $1 and not withdrawn
 and ($2::bigint is null or ex_day >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or ex_day < to_timestamp($3::bigint / 1000.0))
+and ($5::bigint is null or ex_day <= to_timestamp($5::bigint / 1000.0))
 order by ex_day desc fetch first $4 rows with ties"""  # noqa: S608 - our own names
 _LATEST_QUOTES: Final = f"""
 select {_QUOTE_LIST} from (
@@ -333,8 +334,10 @@ class ArchiveReader:
         """Return the actions of a symbol that were not withdrawn, the oldest first, with ACTION_CELLS.
 
         They are those of the newest days of a query, all of each day, so they may be more than its limit.
+        An action is known from its day on: as of an instant, no later one is returned.
         """
-        rows = await self._fetch(_ACTIONS, symbol, query.from_ms, query.before_ms, query.limit)
+        bounds = query.from_ms, query.before_ms, query.limit, query.as_of_ms
+        rows = await self._fetch(_ACTIONS, symbol, *bounds)
         return sorted(rows)
 
     async def read_latest_quotes(self, symbols: Sequence[str], as_of_ms: int | None = None) -> list[Cells]:

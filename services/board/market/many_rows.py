@@ -52,6 +52,8 @@ def list_values(symbols: Sequence[str], query: TableQuery, timeframe: str | None
 
     A cursor is the symbol and the time of the last row of a page. Arrow has no pages, and no most rows.
     """
+    if query.as_of_ms is not None:
+        raise QueryError("as_of: is for one symbol at a time")
     first_times = [query.from_ms] * len(symbols)
     if query.cursor is not None:
         symbol, _, time = query.cursor.partition(",")

@@ -43,7 +43,7 @@ from services.board.market.live import (
 from services.board.market.names import NameDirectory
 from services.board.market.news import NEWS_SEC, NO_NOTES, NewsItem, explain_bus, find_notes, read_notes
 from services.board.market.quality import DayQuality, Rejections, read_rejections
-from services.board.market.query import ROWS, TableFormat, TableQuery
+from services.board.market.query import ROWS, QueryError, TableFormat, TableQuery
 from services.board.market.states import StoredSeries
 from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
 from services.board.market.topics import TopicKind, find_symbol
@@ -143,6 +143,8 @@ class Market:
         With `fill`, a row stands for each missing bar. `adjust` is the basis of the prices; None leaves each
         bar as its source gave it. Raises DatabaseAwayError, QueryError, UnknownNameError.
         """
+        if query.as_of_ms is not None and adjust not in {None, Adjust.NONE}:
+            raise QueryError("adjust: is up to today, so an answer as_of another time can't have it")
         known = self.find_kept_chart(symbol, timeframe, query, fill=fill, adjust=adjust)
         if known is not None:
             return known
