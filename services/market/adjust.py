@@ -27,6 +27,8 @@ from services.market.records import ActionKind, Adjustment, Bar, CorporateAction
 DIGITS: Final = 12
 CLOSE_DAYS: Final = 14
 """How many calendar days before an ex-day the last close before it may be: markets close for up to ten."""
+_SPLITS: Final = frozenset({Adjustment.SPLITS, Adjustment.ALL})
+_DIVIDENDS: Final = frozenset({Adjustment.ALL})
 
 
 class PriceBasis(NamedTuple):
@@ -36,8 +38,6 @@ class PriceBasis(NamedTuple):
     day: date = date.min
 
 
-_SPLITS: Final = frozenset({Adjustment.SPLITS, Adjustment.ALL})
-_DIVIDENDS: Final = frozenset({Adjustment.ALL})
 AS_TRADED: Final = PriceBasis()
 """The basis of raw prices, whenever they were given."""
 
