@@ -83,11 +83,11 @@ def test_a_page_that_was_on_its_way_for_longer_than_a_price_takes_no_price_back(
     price, at_ms = page.locator('[data-priced^="DOGE/USD"] .price'), NOW + 500
     old = page.content()
     market.publish_quote("DOGE/USD", 2.25, at_ms)
-    expect(price).to_have_text("2.25")
+    expect(price).to_have_text("2.250000")
     with page.expect_response(f"{market.url}/market"):
         page.route(f"{market.url}/market", lambda route: route.fulfill(body=old, content_type="text/html"))
     page.wait_for_timeout(300)
-    assert price.text_content() == "2.25"
+    assert price.text_content() == "2.250000"
     page.unroute_all()
 
 
