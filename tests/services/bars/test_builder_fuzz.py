@@ -91,7 +91,8 @@ def test_no_entries_in_whatever_order_break_a_symbol_and_what_is_published_can_b
         if chance.random() < 0.25:
             frames = chance.choice([TIMEFRAMES, TIMEFRAMES, ("1m", "1h")])
             scene.restart(timeframes=frames, indicators=chance.choice([("sma", "obv", "vwap"), ()]))
-    compute_new({"BTC/USD": scene.stored}, {"BTC/USD": session}, {"BTC/USD": scene.group}, "BTC/USD")
+    groups = {"BTC/USD": scene.group}
+    compute_new({"BTC/USD": scene.stored}, {"BTC/USD": session}, groups, "BTC/USD", BASE)
     scene.restart(timeframes=TIMEFRAMES, indicators=("sma", "obv"))
     for frame, table in scene.state.tables.items():
         kept = table.list_since(-(2**53))
@@ -181,11 +182,13 @@ def list_published(scene: SymbolScene) -> list[dict[str, str]]:
     """The last entry of each bar, without its epoch, which counts how often the state was read.
 
     And without the revision of a day: minutes that come after a given day change it, but publish nothing. Nor
-    weeks and months: one of which a day was forgotten before another one came stays as it is.
+    weeks and months: one of which a day was forgotten before another one came stays as it is. Since when a
+    correction is known is said of what was published before, and that is a matter of batches.
     """
-    dropped = {"1d": {"epoch", "rev"}}
+    always = {"epoch", "known_at"}
+    dropped = {"1d": {*always, "rev"}}
     return [
-        {name: value for name, value in entry.items() if name not in dropped.get(frame, {"epoch"})}
+        {name: value for name, value in entry.items() if name not in dropped.get(frame, always)}
         for (frame, _), entry in sorted(scene.bars.items())
         if frame not in PERIODS
     ]

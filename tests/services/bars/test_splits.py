@@ -11,6 +11,7 @@ import pytest
 from services.bars.bar_table import LATEST_MS
 from services.bars.feature_writer import compute_new
 from services.bars.outputs import Arrival
+from services.bars.settings import CheckSettings
 from services.bars.splits import SplitView
 from services.market.entries import encode_entry, parse_bar
 from services.market.records import (
@@ -92,7 +93,9 @@ def make_scene(**group):
 
 def read_returns(scene):
     """The feature `ret_1` of each final day, as bars would publish it."""
-    new, _ = compute_new({"NVDA": scene.stored}, {"NVDA": NYSE}, "SPY")
+    # the minutes of a day here are a few of its 390
+    groups = {"NVDA": scene.group.model_copy(update={"checks": CheckSettings(day_share=0)})}
+    new, _ = compute_new({"NVDA": scene.stored}, {"NVDA": NYSE}, groups, "SPY", evening_of(DAYS[-1]))
     (features,) = new
     found = {date.fromisoformat(each["day"]): each for each in features.entries}
     return [eval_ret(found[day]) for day in DAYS if day in found]
@@ -277,7 +280,7 @@ def test_a_history_that_its_source_has_adjusted_anew_is_taken_also_where_it_is_n
 
 
 def test_a_split_from_before_the_kept_days_starts_nothing_anew_and_costs_no_bar_its_identity():
-    scene, stream = make_scene(), Stream()
+    scene, stream = make_scene(timeframes=["1d"]), Stream()
     for day in DAYS[:3]:
         scene.play([stream.yahoo(day, day)])
     assert "1d" in {frame for frame, _ in scene.indicators}
@@ -291,7 +294,7 @@ def test_a_split_from_before_the_kept_days_starts_nothing_anew_and_costs_no_bar_
 
 
 def test_indicators_start_anew_once_for_a_split_and_again_if_it_is_withdrawn():
-    scene, stream = make_scene(), Stream()
+    scene, stream = make_scene(timeframes=["1d"]), Stream()
     scene.play([stream.split()])
     for day in DAYS:
         outputs = scene.play([stream.write(day_bar(day, CLOSES[day]), evening_of(day), "tiingo")])
