@@ -19,7 +19,7 @@ from typing import Final
 
 from marketswarm.net.retry import Backoff
 from services.market.intervals import Grid
-from services.market.records import MINUTE_MS, TIMEFRAMES, Adjustment, RecordKind, Timeframe
+from services.market.records import MINUTE_MS, SOURCE_TIMEFRAMES, Adjustment, RecordKind, Timeframe
 from services.market.sessions import OutsideCalendarError, Session, TradingDay
 from services.sources.cascade.series import OVERLAP_BARS, Series, time_of
 from services.sources.cascade.state import (
@@ -116,7 +116,7 @@ def find_holes(
     `known` are the times of bars, of which those from `start_ms` to before `end_ms` count. Empty if no
     calendar knows these days.
     """
-    timeframe = next((each for each in TIMEFRAMES if each == series.timeframe), None)
+    timeframe = next((each for each in SOURCE_TIMEFRAMES if each == series.timeframe), None)
     if timeframe is None:
         return []
     grid = Grid(session)
@@ -138,7 +138,7 @@ def keep_holes(
 ) -> SourceFinding:
     """Return a finding with those of its bars alone whose intervals open at one of these times."""
     grid = Grid(session)
-    timeframe = next(each for each in TIMEFRAMES if each == series.timeframe)
+    timeframe = next(each for each in SOURCE_TIMEFRAMES if each == series.timeframe)
     placed = [(record, grid.place(time_of(record), timeframe)) for record in finding.records]
     records = tuple(record for record, interval in placed if interval and interval.open_ms in holes)
     return replace(finding, records=records)

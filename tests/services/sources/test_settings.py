@@ -31,6 +31,7 @@ def refuse(*endpoints, **settings):
 
 
 SPY = {"symbol": "SPY", "from": ["massive", "tiingo"]}
+ALONE = {**SPY, "from": ["massive"]}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_a_source_that_does_not_serve_a_series_is_a_warning():
         require_config(
             SourcesSettings,
             "sources",
-            section(SPY, {"symbol": "EUR/USD", "asset": "forex", "from": ["yahoo", "fred", "kraken"]}),
+            section(ALONE, {"symbol": "EUR/USD", "asset": "forex", "from": ["yahoo", "fred", "kraken"]}),
         ),
         "sources",
     )
@@ -160,7 +161,7 @@ def test_a_cascade_of_prices_of_one_kind_is_taken(entry):
 def test_a_stock_whose_days_are_adjusted_and_its_minutes_are_not_is_a_warning():
     days = {"symbols": ["QQQ", "SPY"], "timeframe": "1d", "from": ["yahoo"]}
     others = {"symbol": "IWM", "timeframe": "1d", "from": ["yahoo"]}
-    config = require_config(SourcesSettings, "sources", section(SPY, days, others))
+    config = require_config(SourcesSettings, "sources", section(ALONE, days, others))
     (warning,) = [str(each) for each in list_warnings(config, "sources")]
     assert warning.startswith("services.sources.endpoints[1].from: prices adjusted for splits of SPY, and")
     assert "in endpoints[0]: after a split bars" in warning
@@ -171,10 +172,10 @@ def test_a_cascade_whose_sources_count_the_trades_of_other_markets_is_a_warning(
         config = require_config(SourcesSettings, "sources", section(entry))
         return [str(each) for each in list_warnings(config, "sources")]
 
-    (found,) = warn(symbol="SPY", **{"from": ["massive", "yahoo", "alpaca"]})
+    (found,) = warn(symbol="SPY", **{"from": ["massive", "tiingo", "alpaca"]})
     assert found.startswith("services.sources.endpoints[0].from: volumes of two kinds, which make no sum: ")
-    assert found.endswith("massive consolidated, yahoo consolidated, alpaca venue")
-    assert warn(symbol="SPY", **{"from": ["massive", "yahoo"]}) == []
+    assert found.endswith("massive consolidated, tiingo venue, alpaca venue")
+    assert warn(symbol="SPY", **{"from": ["tiingo", "alpaca"]}) == []
     assert warn(symbol="BTC/USD", asset="crypto", **{"from": ["kraken", "coinbase"]}) == []
     assert len(warn(symbol="BTC/USD", asset="crypto", **{"from": ["kraken", "yahoo"]})) == 1
     assert warn(symbol="EUR/USD", asset="forex", **{"from": ["massive", "oanda", "yahoo"]}) == []

@@ -24,7 +24,7 @@ def ring(*with_key):
 
 def test_what_a_key_would_bring_alone_is_named_and_what_others_serve_is_counted():
     entries = (
-        {**SPY, "from": ["yahoo", "tiingo", "alpaca"]},
+        {**SPY, "from": ["yahoo", "finnhub", "tradier"]},
         {**GDP, "from": ["bea", "fred"]},
         {**SPREAD, "from": ["fred"]},
     )
@@ -32,17 +32,17 @@ def test_what_a_key_would_bring_alone_is_named_and_what_others_serve_is_counted(
     assert {name: describe_gain(each) for name, each in found.items()} == {
         "fred": "US.GDP:observations (critical), US.BBB_SPREAD:observations",
         "bea": "US.GDP:observations (critical)",
-        "tiingo": "one more source of 1 series",
-        "alpaca": "one more source of 1 series",
+        "finnhub": "one more source of 1 series",
+        "tradier": "one more source of 1 series",
     }
-    assert list(found) == ["fred", "bea", "tiingo", "alpaca"], "what adds most comes first"
+    assert list(found) == ["fred", "bea", "finnhub", "tradier"], "what adds most comes first"
     assert found["fred"].variables == ("FRED_API_KEY",)
-    assert found["alpaca"].variables == ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
-    left = ring("bea", "tiingo", "alpaca").list_missing(make_series(*entries))
+    assert found["tradier"].variables == ("TRADIER_ACCESS_TOKEN",)
+    left = ring("bea", "finnhub", "tradier").list_missing(make_series(*entries))
     assert [describe_gain(each) for each in left] == [
         "US.BBB_SPREAD:observations; one more source of 1 series"
     ]
-    assert ring("fred", "bea", "tiingo", "alpaca").list_missing(make_series(*entries)) == []
+    assert ring("fred", "bea", "finnhub", "tradier").list_missing(make_series(*entries)) == []
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_what_a_key_would_bring_alone_is_named_and_what_others_serve_is_counted(
         ({**GDP, "from": ["fred", "bea"]}, (), True),
         ({**GDP, "from": ["fred", "bea"]}, ("bea",), False),
         ({**GDP, "from": ["fred", "replay_a"]}, (), False),
-        ({**SPY, "from": ["tiingo"]}, (), True),
-        ({**SPY, "from": ["tiingo", "yahoo"]}, (), False),
-        ({**SPY, "from": ["tiingo", "kraken"]}, (), True),  # kraken needs no key, and has no stocks
+        ({**SPY, "from": ["finnhub"]}, (), True),
+        ({**SPY, "from": ["finnhub", "yahoo"]}, (), False),
+        ({**SPY, "from": ["finnhub", "kraken"]}, (), True),  # kraken needs no key, and has no stocks
         ({**SPY, "from": ["kraken"]}, (), False),  # no key would help
         ({"symbol": "SPY", "from": ["massive"]}, (), False),  # minutes come over massive's own stream
     ],

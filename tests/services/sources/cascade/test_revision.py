@@ -227,7 +227,8 @@ async def test_what_bars_has_lost_is_published_again_and_nothing_else(market, ve
         ("1h", "24x7", [1, 2, 4, 5, 8], [3, 6, 7]),
         ("1h", "24x7", [3], []),
         ("1h", "24x7", [], []),
-        ("30m", "24x7", [1, 4], []),
+        ("30m", "24x7", [1, 2.5], [1.5, 2]),
+        ("1w", "24x7", [0, 336], []),
         ("4h", "24x7", [0, 12], [4, 8]),
         ("1d", "24x7", [0, 72], [24, 48]),
         ("1d", "XNYS", [24, 48, 96, 168], [86.5]),  # named by the midnights of their dates; over a weekend
