@@ -61,7 +61,17 @@ def bar_row(symbol, day, *, adjusted):
     numbers = close, close * 1.01, close * 0.99, close, volume, close, 7
     basis = ("splits", LATER.isoformat()) if adjusted else ("raw", None)
     made = True, 0, 1, "yahoo" if adjusted else "massive", start, None, False
-    return BarRow(symbol, "1d", start, *numbers, *made, day.isoformat(), *basis)
+    adjustment, adjusted_to = basis
+    return BarRow(
+        symbol,
+        "1d",
+        start,
+        *numbers,
+        *made,
+        day=day.isoformat(),
+        adjustment=adjustment,
+        adjusted_to=adjusted_to,
+    )
 
 
 database = closed(lambda archive_url: Database(archive_url))
@@ -211,7 +221,7 @@ async def test_the_change_of_a_tile_is_no_split_and_its_total_has_the_dividend(n
     assert tile.price is None
     past = replace(past, newest=KnownPrice(days[0][1], 120.91, "x"))
     tile = make_tile(series, past, SimpleNamespace(quotes={}, find_chart=lambda *_: None))
-    assert tile.change_percent == pytest.approx(100 * (120.91 / 121.79 - 1))
+    assert tile.change_percent == pytest.approx(100 * (120.91 / 121.79 - 1), abs=5e-5)
     assert tile.total_percent == pytest.approx(100 * (120.91 / (121.79 - 0.01) - 1))
     assert (
         make_cells(tile, 0.0)["change"].text

@@ -470,7 +470,8 @@ def test_writers_are_told_up_to_where_every_symbol_is_stored(scene):
         found = scene.client.hgetall("bars:positions")
         return {name.rpartition(" ")[0]: value.partition(" ")[0] for name, value in found.items()}
 
-    until(lambda: stored() == {"market:bars": newest, "market:quotes": "0-0"}, what=lambda: f"{stored()}")
+    others = dict.fromkeys(("market:quotes", "market:actions"), "0-0")
+    until(lambda: stored() == {"market:bars": newest, **others}, what=lambda: f"{stored()}")
     assert worker.running
 
 

@@ -228,7 +228,8 @@ def test_who_is_asked_too_often_is_not_asked_for_the_others_either(tmp_path):
         until(lambda: len(scene.bars()) == 30, what=agent)
         after = [at - market.asked_at[0] for at in market.asked_at]
         assert sum(sec < 2.9 for sec in after) <= 4  # those that were on their way with it
-        assert len(after) == 30 + sum(line["gaps"] for line in agent.logs("market.unfilled"))
+        # and those for what may have been corrected since, which come at the start, too
+        assert len(after) <= 2 * 30 + sum(line["gaps"] for line in agent.logs("market.unfilled"))
 
 
 def test_of_two_instances_one_streams_and_the_other_takes_over(fast):

@@ -61,12 +61,15 @@ def list_priced(market: Market, group: str) -> list[str]:
 
 
 async def read_closes(market: Market, symbols: Sequence[str]) -> Closes:
-    """Return the closes of the last trading days of some symbols. Raises DatabaseAwayError."""
+    """Return the closes of the last trading days of some symbols, adjusted for splits.
+
+    Raises DatabaseAwayError.
+    """
     wanted = tuple(symbols[:MAX_MEASURED])
 
     async def read() -> Closes:
         found: dict[str, list[DailyClose]] = {symbol: [] for symbol in wanted}
-        for symbol, start, close, _, replay in await market.archive.read_newest(wanted, "1d", CLOSES):
+        for symbol, start, close, _, replay, _ in await market.archive.read_newest(wanted, "1d", CLOSES):
             found[symbol].append(DailyClose(format_day(start), close, replay))
         return {symbol: some[::-1] for symbol, some in found.items()}
 
@@ -95,7 +98,7 @@ async def _read_values(market: Market, names: Iterable[str]) -> Values:
     found: dict[str, list[SeriesValue]] = {}
 
     async def read() -> Values:
-        for name, start, value, source, replay in await market.archive.read_newest(wanted, None, VALUES):
+        for name, start, value, source, replay, _ in await market.archive.read_newest(wanted, None, VALUES):
             found.setdefault(name, []).append(SeriesValue(start, value, source, replay))
         return {name: some[::-1] for name, some in found.items()}
 
