@@ -81,6 +81,7 @@ class Case:
     svc: str
     down: bool = False
     changed_at: float = -inf
+    outages: int = 0
     held_from: float = -inf  # from when a rate limit or the medic may hold back its outage
     changes: list[float] = field(default_factory=list)
     misses_untold: int = 0  # since the latest message about it
@@ -99,9 +100,6 @@ class Case:
     wrong_since: dict[str, float] = field(default_factory=dict)  # by channel
     missed: set[str] = field(default_factory=set)  # channels that were closed since they heard of it
     ends_owed: Counter[str] = field(default_factory=Counter)  # by channel, ends of what began before that
-
-    def down_since(self) -> float | None:
-        return self.changed_at if self.down else None
 
     def is_known_to_flap(self, mono: float) -> bool:
         return "flaps" in self.view.values() and self.flap_ratio(mono) >= SETTLED_BELOW - ROUNDING
@@ -127,7 +125,7 @@ class NotificationOracle:
         self.services: Mapping[str, Mapping[str, Any]] = {}
         self.hosts: Mapping[str, str] = {}  # by service, the machine that it runs on
         # by thread and machine, who was told to be gone, and since when it was
-        self._gone: dict[tuple[str, str], dict[str, float]] = {}
+        self._gone: dict[tuple[str, str], dict[str, int]] = {}
         self.machines_told = 0
         self.mutes: list[Mute] = []
         self.channels = tuple(channels)  # those that are open
@@ -142,7 +140,8 @@ class NotificationOracle:
     def change(self, key: str, svc: str, *, is_down: bool, mono: float, skew_sec: float = 0.0) -> None:
         """Note a change; `skew_sec` is by how much the clock of its writer is ahead."""
         case = self.cases.setdefault(key, Case(key, svc))
-        self._see_causes(mono)
+        case.down, case.changed_at = is_down, mono
+        case.outages += is_down
         case.down, case.changed_at = is_down, mono
         # what its writer dates ahead counts from when it is read
         read_at = mono + max(0.0, skew_sec) if self.is_away else mono
@@ -341,13 +340,14 @@ class NotificationOracle:
                 if len(known) < len(here) or up:
                     raise OracleError(f"{host} is not gone, as {up} is up: {message.title}")
                 self._gone[message.thread, host] = {
-                    case.key: case.changed_at for case in known if case.key in told
+                    case.key: case.outages for case in known if case.key in told
                 }
             if re.search(rf"machine {host} is back", message.title):
                 if all(case.down and mono - case.changed_at > self.slack_sec for case in known):
                     raise OracleError(f"{host} is not back: {message.title}")
                 gone = self._gone.get((message.thread, host), {})
-                left = [key for key, at in gone.items() if self.cases[key].down_since() == at]
+                cases = ((self.cases[key], outage) for key, outage in gone.items())
+                left = [case.key for case, outage in cases if case.down and case.outages == outage]
                 if left and f"machine {host} is back:" in message.title:
                     raise OracleError(
                         f"{host} is back in part alone, as {left} is still down: {message.title}"
