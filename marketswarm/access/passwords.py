@@ -72,11 +72,11 @@ def close_default_user(folder: Path) -> None:
 
 
 def admit_other_machines(folder: Path) -> None:
-    """Make passwords for `default` and `join` where they have none, so that other machines can join safely.
+    """Make passwords for `join`, and so for `default`, where they have none: other machines can join safely.
 
     Every client needs a password then. Remove `<folder>/join` and `<folder>/default` to undo it.
     """
-    load_passwords(folder, [DEFAULT, JOIN], make_missing=True)
+    load_passwords(folder, [JOIN], make_missing=True)
 
 
 def format_acl_files(
