@@ -122,7 +122,7 @@ def test_a_page_says_why_its_prices_stand_still_and_when_they_go_on(market, new_
     is_full.clear()
     expect(state).to_have_text("prices live", timeout=30_000)
     market.publish_quote("USO", 75.25, NOW + 1000)
-    expect(page.locator('.tile[data-symbol="USO"] .price')).to_have_text("75.25")
+    expect(page.locator('.tile[data-symbol="USO"] .price')).to_have_text("75.2500")
 
 
 def test_a_theme_that_is_chosen_is_worn_by_the_next_page(market, new_tab: Tabs):

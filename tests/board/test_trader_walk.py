@@ -35,10 +35,9 @@ def write_truth(folder: Path) -> None:
     text = (ROOT / MARKET).read_text(encoding="utf-8")
     (line,) = re.findall(r'^ *(\{"symbol": "BTC/USD", .*\})$', text, re.MULTILINE)
     truth = orjson.loads((ROOT / "examples/market.json").read_bytes())
-    for svc in ("sources", "bars"):
-        section = truth["services"][svc]
-        kept = [keep_few(each) for each in section["endpoints"]]
-        section["endpoints"] = [each for each in kept if each.get("symbols") or each.get("symbol") in FEW]
+    section = truth["services"]["sources"]
+    kept = [keep_few(each) for each in section["endpoints"]]
+    section["endpoints"] = [each for each in kept if each.get("symbols") or each.get("symbol") in FEW]
     endpoints = truth["services"]["sources"]["endpoints"]
     (place,) = (n for n, each in enumerate(endpoints) if BITCOIN.items() <= each.items())
     endpoints[place] = {**orjson.loads(line), "every_sec": 1}  # not a minute until it has failed three times
