@@ -13,6 +13,7 @@ from services.archive.backup import make_backup
 from services.archive.database import SCHEMA
 from services.archive.restore import restore_backup
 from services.archive.writer import TypedEntry, Writer
+from services.market.records import RecordKind
 from services.tables.rows import ActionRow, ObservationRow, QuoteRow, SymbolRow, make_download_row
 from services.tables.tables import ACTION_TABLE, DOWNLOAD_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
 from support.archive_rows import START, column, entry
@@ -160,6 +161,15 @@ async def test_a_database_that_was_made_anew_under_the_service_gets_its_schema(d
         await Writer(database).write([entry()])
     assert await Writer(database).write([entry()]) == []
     assert await column(database, "SELECT count(*) FROM bars") == [1]
+
+
+@pytest.mark.parametrize("kind", RecordKind)
+async def test_a_request_for_records_of_each_kind_is_stored(database, kind):
+    fields = {b"source": b"yahoo", b"kind": str(kind).encode(), b"asked_at": b"1790000000", b"outcome": b"ok"}
+    row, _ = make_download_row(b"1790000000000-0", fields)
+    entries = [TypedEntry("market:downloads", b"1790000000000-0", DOWNLOAD_TABLE, row)]
+    assert await Writer(database).write(entries) == []
+    assert await column(database, "SELECT kind FROM downloads") == [str(kind)]
 
 
 @pytest.mark.parametrize("version", [1, pytest.param(3, marks=NIGHTLY)])
