@@ -202,7 +202,9 @@ def make_truth(plan: Plan, speed: float) -> dict[str, Any]:
     series.append({"symbols": OBSERVED, **observed, **seldom, "history_days": OBSERVED_DAYS})
     keep = dict.fromkeys(("bars", "quotes", "observations", "downloads"), 1_000_000)
     load = {"patience_sec": 1, "timeout_sec": LOAD_SEC}
-    groups = [{"symbols": [feed.symbol], "asset": feed.asset} for feed in plan.feeds]
+    # weeks and months have property tests of their own; a day that ends with the week is one all the same
+    usual_bars = {"timeframes": ["1m", "5m", "15m", "1h", "4h", "1d"], "checks": {"day_share": 0}}
+    groups = [{"symbols": [feed.symbol], "asset": feed.asset, **usual_bars} for feed in plan.feeds]
     sections: dict[str, dict[str, Any]] = {
         "sources": {"endpoints": series, "settings": {"keep": keep, "load": load}},
         "bars": {
