@@ -358,8 +358,7 @@ class _Turn:
         if order.price is None:
             return order
         tick = self._state.instruments[order.symbol].tick
-        is_down = (order.side is Side.BUY) == (order.type is OrderType.LIMIT)
-        return replace(order, price=(round_down if is_down else round_up)(order.price, tick))
+        return replace(order, price=(round_down if _is_rounded_down(order) else round_up)(order.price, tick))
 
     def expire_orders(self, at_ms: int) -> None:
         expired = [
@@ -419,5 +418,11 @@ class _Turn:
 
 def _whole(price: Fraction, order: Order) -> int:
     """Return a price in whole units, rounded as prices of its kind are: never a better one for us."""
-    is_down = (order.side is Side.BUY) == (order.type is OrderType.LIMIT)
-    return price.numerator // price.denominator if is_down else -(-price.numerator // price.denominator)
+    if _is_rounded_down(order):
+        return price.numerator // price.denominator
+    return -(-price.numerator // price.denominator)
+
+
+def _is_rounded_down(order: Order) -> bool:
+    """Return True for limits of purchases and stops of sales; other prices are rounded up to a tick."""
+    return (order.side is Side.BUY) == (order.type is OrderType.LIMIT)
