@@ -22,9 +22,11 @@ from bench.server import connect, pack_command, send_commands, start_buses
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_BARS
 from services.bars.loop import COLLECT_SEC
 from services.market.entries import encode_entry
-from services.market.records import MINUTE_MS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, Bar, Provenance
+from services.market.records import MINUTE_MS, TIMEFRAME_SEC, AssetClass, Bar, Provenance
 
 SYMBOLS: Final = 500
+TIMEFRAMES: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
+"""Those that all figures are of, the older ones too: weeks and months do not begin at a multiple of their length."""
 LOOK_EVERY_SEC: Final = 0.5
 HISTORY: Final = 60
 """The minutes of each symbol before those that are measured."""
@@ -170,7 +172,7 @@ def make_section(symbols: Sequence[str]) -> dict[str, Any]:
     return {
         "access_points": {"subscribe_to": [{"bus": "market-redis", "key": MARKET_BARS}]},
         "endpoints": [{"symbols": list(symbols), "asset": "crypto"}],
-        "settings": {"keep": 2_000_000},
+        "settings": {"keep": 2_000_000, "timeframes": list(TIMEFRAMES)},
     }
 
 
