@@ -26,7 +26,7 @@ from services.market.records import MINUTE_MS, TIMEFRAME_SEC, AssetClass, Bar, P
 
 SYMBOLS: Final = 500
 TIMEFRAMES: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
-"""Those that all figures are of, the older ones too: weeks and months do not begin at a multiple of their length."""
+"""Those of all figures so far. Weeks and months don't begin at a multiple of their length."""
 LOOK_EVERY_SEC: Final = 0.5
 HISTORY: Final = 60
 """The minutes of each symbol before those that are measured."""
