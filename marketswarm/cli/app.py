@@ -32,6 +32,7 @@ GROUPS: Final = {
     "medic": "See what the medic works on, and approve what it proposes.",
     "archive": "Back up, restore and export the market's archive, and see what it refused.",
     "backtest": "Fill orders by bars of the past, and see what came of them.",
+    "signals": "Check what votes add up to.",
 }
 """What the commands with the same first word do, shown in the list of commands."""
 _ARGUMENTS: Final = {
@@ -92,6 +93,7 @@ _ARGUMENTS: Final = {
     "archive export": "bars --to files --symbol SPY",
     "archive refused": "--count 10",
     "backtest orders": "cases/bracket --json",
+    "signals consensus": "votes.json --json",
     "beat": "backup --every 10s",
     "join": "rediss://join@192.0.2.10:6379 --fingerprint SHA256 backup",
     "exec": "--svc backup -- ./backup.sh --full",
@@ -213,6 +215,11 @@ _TABLE: Final = {
             "backtest orders",
             "signals/orders",
             "Fill orders by bars, and show the fills, what was refused and the account.",
+        ),
+        (
+            "signals consensus",
+            "signals/consensus",
+            "Weigh the votes of a file, and show each step to a side.",
         ),
     ),
     "Beats from scripts": (
