@@ -18,7 +18,7 @@ QUORUM_MISSING: Final = "abstained: quorum"
 """The outcome where too few voted, by weight or by count."""
 
 
-class Side(StrEnum):
+class SignalSide(StrEnum):
     """What a signal says of a symbol."""
 
     LONG = "long"
@@ -152,27 +152,33 @@ def _count_effective(weights: Mapping[str, int], correlations: Correlations) -> 
 
 
 def find_side(
-    rules: ConsensusRules, score: int, before: Side = Side.FLAT, since_change_ms: int | None = None
-) -> Side:
+    rules: ConsensusRules,
+    score: int,
+    before: SignalSide = SignalSide.FLAT,
+    since_change_ms: int | None = None,
+) -> SignalSide:
     """Return the side that a score means after the side `before`, which began `since_change_ms` ago.
 
     None stands for a side that never changed. A score that asks for the other side within the cool-down
     leaves the old one, to flat.
     """
-    asked = Side.FLAT
+    asked = SignalSide.FLAT
     if abs(score) >= rules.enter:
-        asked = Side.LONG if score > 0 else Side.SHORT
+        asked = SignalSide.LONG if score > 0 else SignalSide.SHORT
     if asked is before:
         return before
-    if asked is Side.FLAT:
-        towards = score if before is Side.LONG else -score
-        return before if towards >= rules.leave else Side.FLAT
+    if asked is SignalSide.FLAT:
+        towards = score if before is SignalSide.LONG else -score
+        return before if towards >= rules.leave else SignalSide.FLAT
     is_cooling = since_change_ms is not None and since_change_ms < rules.cooldown_ms
-    return Side.FLAT if is_cooling else asked
+    return SignalSide.FLAT if is_cooling else asked
 
 
 def find_outcome(
-    rules: ConsensusRules, found: Consensus, before: Side = Side.FLAT, since_change_ms: int | None = None
+    rules: ConsensusRules,
+    found: Consensus,
+    before: SignalSide = SignalSide.FLAT,
+    since_change_ms: int | None = None,
 ) -> str:
     """Return the side that votes mean, as find_side does, or QUORUM_MISSING if too few voted."""
     if found.score is None or not found.has_quorum:

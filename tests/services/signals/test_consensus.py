@@ -11,7 +11,7 @@ from services.signals.consensus import (
     UNIT,
     Abstention,
     ConsensusRules,
-    Side,
+    SignalSide,
     divide,
     find_side,
     format_number,
@@ -129,15 +129,15 @@ def test_a_consensus_equals_the_formulas_in_another_arithmetic(weights, votes, d
 @pytest.mark.parametrize(
     ("score", "before", "after"),
     [
-        ("0.3", Side.FLAT, Side.LONG),
-        ("0.299999999999", Side.FLAT, Side.FLAT),
-        ("-0.3", Side.FLAT, Side.SHORT),
-        ("0.1", Side.LONG, Side.LONG),
-        ("0.099999999999", Side.LONG, Side.FLAT),
-        ("-0.1", Side.SHORT, Side.SHORT),
-        ("0", Side.SHORT, Side.FLAT),
-        ("-0.2", Side.LONG, Side.FLAT),
-        ("-0.3", Side.LONG, Side.SHORT),
+        ("0.3", SignalSide.FLAT, SignalSide.LONG),
+        ("0.299999999999", SignalSide.FLAT, SignalSide.FLAT),
+        ("-0.3", SignalSide.FLAT, SignalSide.SHORT),
+        ("0.1", SignalSide.LONG, SignalSide.LONG),
+        ("0.099999999999", SignalSide.LONG, SignalSide.FLAT),
+        ("-0.1", SignalSide.SHORT, SignalSide.SHORT),
+        ("0", SignalSide.SHORT, SignalSide.FLAT),
+        ("-0.2", SignalSide.LONG, SignalSide.FLAT),
+        ("-0.3", SignalSide.LONG, SignalSide.SHORT),
     ],
 )
 def test_a_side_begins_far_from_zero_and_ends_near_it(score, before, after):
@@ -145,11 +145,11 @@ def test_a_side_begins_far_from_zero_and_ends_near_it(score, before, after):
 
 
 def test_within_the_cool_down_a_side_may_end_and_none_may_begin():
-    assert find_side(RULES, UNIT, Side.FLAT, 59_999) is Side.FLAT
-    assert find_side(RULES, UNIT, Side.FLAT, 60_000) is Side.LONG
-    assert find_side(RULES, 0, Side.LONG, 0) is Side.FLAT
-    assert find_side(RULES, -UNIT, Side.LONG, 0) is Side.FLAT
-    assert find_side(RULES, UNIT, Side.LONG, 0) is Side.LONG
+    assert find_side(RULES, UNIT, SignalSide.FLAT, 59_999) is SignalSide.FLAT
+    assert find_side(RULES, UNIT, SignalSide.FLAT, 60_000) is SignalSide.LONG
+    assert find_side(RULES, 0, SignalSide.LONG, 0) is SignalSide.FLAT
+    assert find_side(RULES, -UNIT, SignalSide.LONG, 0) is SignalSide.FLAT
+    assert find_side(RULES, UNIT, SignalSide.LONG, 0) is SignalSide.LONG
 
 
 @given(st.integers(-(10**40), 10**40), st.integers(-(10**20), 10**20).filter(bool))
