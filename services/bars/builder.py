@@ -53,6 +53,7 @@ from services.market.records import (
     Quote,
     RecordKind,
     Timeframe,
+    VolumeKind,
 )
 
 RELEASED: Final = b"released"
@@ -258,7 +259,13 @@ class BarBuilder:
         if (why := find_difference(candidate, known, self.group.checks)) is None:
             return
         rejection = Rejection(Check.SOURCE_DISAGREEMENT, f"a source before it replaced it: {why}")
-        origin = Provenance(held.source, held.seen_ms / 1000, is_replay=held.is_replay, rank=held.rank)
+        origin = Provenance(
+            held.source,
+            held.seen_ms / 1000,
+            is_replay=held.is_replay,
+            rank=held.rank,
+            volume_kind=held.volume_kind,
+        )
         fields = encode_entry(held.bar, self.group.asset, origin)
         raw = {name.encode(): value.encode() for name, value in fields.items()}
         self._reject(replace(arrival, fields=raw), held.source, rejection)
@@ -289,7 +296,8 @@ class BarBuilder:
             self._past_days.append(bar.start_ms)
         if timeframe in self.group.timeframes:
             basis = self._splits.find_basis(candidate.adjustment, candidate.seen_ms)
-            fields = self._encoder.encode_bar(bar, basis, provenance, rev=0, is_final=True)
+            kind = provenance.volume_kind
+            fields = self._encoder.encode_bar(bar, basis, provenance, rev=0, is_final=True, volume_kind=kind)
             self._pending.bars.append(fields | epoch)
         live = self._publisher.live_indicators.get(timeframe)
         (seen,) = self._splits.adjust([candidate], self._splits.find_current())
@@ -315,6 +323,7 @@ class BarBuilder:
             is_complete=True,
             is_replay=provenance.is_replay,
             adjustment=candidate.adjustment,
+            volume_kind=provenance.volume_kind,
         )
         state.past_days.append(held)
         state.has_new_past = True
@@ -410,6 +419,7 @@ class BarBuilder:
             provenance.rank,
             candidate.is_other_hours,
             adjustment=candidate.adjustment,
+            volume_kind=provenance.volume_kind,
         )
         if timeframe == "1m":
             slot.built = held
@@ -459,8 +469,9 @@ class BarBuilder:
             adjustment = self._splits.find_common(parts)
             given = [part.bar for part in parts]
             bars = self._splits.adjust(parts, AS_TRADED) if adjustment is Adjustment.RAW else given
+            bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
             slot.built = HeldBar(
-                merge_bars(bars, timeframe, open_ms),
+                bar,
                 sum(part.changes for part in parts),
                 provenance.source,
                 parts[-1].seen_ms,
@@ -468,6 +479,7 @@ class BarBuilder:
                 is_replay=any(part.is_replay for part in parts),
                 minutes=len(parts) if finer == "1m" else _add_minutes(parts),
                 adjustment=adjustment,
+                volume_kind=volume_kind,
             )
             self._built[timeframe][open_ms] = provenance
             self.state.cover(timeframe, open_ms)
@@ -492,14 +504,17 @@ class BarBuilder:
             if not parts or (slot is not None and slot.built is not None and slot.built.changes >= changes):
                 continue  # some of its days were forgotten since
             last, is_replay = parts[-1], any(part.is_replay for part in parts)
+            bar = merge_bars(self._splits.adjust_to_last(parts), timeframe, open_ms)
+            bar, volume_kind = settle_volume(bar, parts)
             state.tables[timeframe].open_slot(open_ms).built = HeldBar(
-                merge_bars(self._splits.adjust_to_last(parts), timeframe, open_ms),
+                bar,
                 changes,
                 last.source,
                 last.seen_ms,
                 is_complete=True,
                 is_replay=is_replay,
                 minutes=_add_minutes(parts),
+                volume_kind=volume_kind,
             )
             origin = Provenance(last.source, last.seen_ms / 1000, is_replay=is_replay)
             self._changed[timeframe][open_ms] = origin
@@ -586,6 +601,20 @@ def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple
 def _add_minutes(parts: Sequence[HeldBar]) -> int:
     """Return of how many minutes the parts of a bar were built; 0 if that is unknown of one of them."""
     return sum(part.minutes for part in parts) if all(part.minutes for part in parts) else 0
+
+
+def settle_volume(bar: Bar, parts: Sequence[HeldBar]) -> tuple[Bar, VolumeKind | None]:
+    """Return a bar that was merged of parts without a volume that makes no sum, and whose volume it has.
+
+    The trades of one venue are a part of those of all, so parts of two kinds have no sum: volume, vwap and
+    trades are None. One part of unknown kind makes that of the whole unknown.
+    """
+    kinds = {part.volume_kind for part in parts}
+    if len(kinds) == 1:
+        return bar, kinds.pop()
+    if len(kinds - {None}) > 1:
+        bar = replace(bar, volume=None, vwap=None, trades=None)
+    return bar, None
 
 
 def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:

@@ -21,6 +21,7 @@ from services.market.records import (
     Provenance,
     RecordKind,
     Timeframe,
+    VolumeKind,
 )
 
 _LONGEST_SHOWN: Final = 2048
@@ -67,14 +68,17 @@ class EntryEncoder:
         *,
         rev: int,
         is_final: bool,
+        volume_kind: VolumeKind | None,
         minutes: int = 0,
         corrected_ms: int | None = None,
     ) -> dict[str, str]:
         """Return the entry of a bar, which is known at its `end`; a correction since `corrected_ms`.
 
-        `minutes` is of how many it was built, 0 if it was not.
+        `minutes` is of how many it was built, 0 if it was not. How it is adjusted and whose volume it has are
+        its own, and not those of `provenance`, which is of its last change.
         """
-        fields = encode_entry(bar, self._asset, replace(provenance, adjustment=basis.adjustment))
+        origin = replace(provenance, adjustment=basis.adjustment, volume_kind=volume_kind)
+        fields = encode_entry(bar, self._asset, origin)
         if basis.adjustment is not Adjustment.RAW:
             fields["adjusted_to"] = basis.day.isoformat()
         fields["rev"], fields["epoch"] = str(rev), self._epoch
@@ -112,6 +116,8 @@ class EntryEncoder:
         known = {}
         if interval is not None:
             known["known_at"] = str(max(interval.close_ms, corrected_ms or interval.close_ms))
+        origin = dict(encode_provenance(provenance))
+        origin.pop("volume_kind", None)  # values have no volume, and the last change does not say whose
         return {
             "sym": self._symbol,
             "timeframe": timeframe,
@@ -121,7 +127,7 @@ class EntryEncoder:
             "final": "1" if is_final else "0",
             **known,
             "values": orjson.dumps(values).decode(),
-            **dict(encode_provenance(provenance)),
+            **origin,
         }
 
     def encode_rejected(self, arrival: Arrival, source: str, rejection: Rejection) -> dict[str, str]:

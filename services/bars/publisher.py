@@ -138,6 +138,7 @@ class BarPublisher:
                         provenance,
                         rev=slot.rev,
                         is_final=is_final,
+                        volume_kind=held.volume_kind,
                         minutes=held.minutes,
                         corrected_ms=corrections.get(start_ms),
                     )
