@@ -18,6 +18,7 @@ WITHOUT_TRUTH = {
         "sources-catalog.md",
         "features.md",
         "consensus.md",
+        "witness.md",
         "engine.md",
     ),
     "client.md",

@@ -331,8 +331,8 @@ def leaves_folder(module: Module, folder: str) -> Iterator[tuple[int, str]]:
 
 
 def is_of_command_line(module: Module) -> bool:
-    """Return True for the commands of a service."""
-    return module.name == f"{module.part}.{COMMANDS}" and layer_of(module.part) == "agents"
+    """Return True for the commands of a service, or of a program in a folder of it."""
+    return module.name.endswith(f".{COMMANDS}") and layer_of(module.part) == "agents"
 
 
 def inward(part: str, layer: str, target: str) -> str | None:

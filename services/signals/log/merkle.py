@@ -144,20 +144,26 @@ def is_consistent(before: int, size: int, proof: Sequence[bytes], root_before: b
     """Return whether a proof shows that a tree begins with all entries of an earlier one."""
     if not 0 <= before <= size <= MAX_SIZE or len(proof) > MAX_PROOF:
         return False
-    if before in {0, size}:
-        return not proof and (root_before == (root if before else EMPTY_ROOT))
+    if before == 0:
+        return not proof and root_before == EMPTY_ROOT and (size > 0 or root == EMPTY_ROOT)
+    if before == size:
+        return not proof and root_before == root
     hashes = list(proof)
     if before & (before - 1) == 0:
         hashes.insert(0, root_before)  # a full subtree of the later tree: the proof need not say it
     if not hashes:
         return False
-    number, last = before - 1, size - 1
+    return _fold_both(before - 1, size - 1, hashes) == (root_before, root)
+
+
+def _fold_both(number: int, last: int, hashes: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """Return the roots of the earlier and the later tree; None for a proof that is too long or too short."""
     while number % 2:
         number, last = number >> 1, last >> 1
     old = new = hashes[0]
     for each in hashes[1:]:
         if not last:
-            return False
+            return None
         if number % 2 or number == last:
             old, new = hash_pair(each, old), hash_pair(each, new)
             while not number % 2 and number:
@@ -165,4 +171,4 @@ def is_consistent(before: int, size: int, proof: Sequence[bytes], root_before: b
         else:
             new = hash_pair(new, each)
         number, last = number >> 1, last >> 1
-    return not last and old == root_before and new == root
+    return None if last else (old, new)

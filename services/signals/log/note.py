@@ -96,7 +96,7 @@ class NoteSignature:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class SignedNote:
     """Hold a text, which ends with a newline, and the signatures below it. Nothing is verified yet."""
 
     text: bytes
@@ -136,7 +136,7 @@ def parse_public_key(text: str) -> PublicKey:
     return public
 
 
-def parse_note(note: bytes) -> Note:
+def parse_note(note: bytes) -> SignedNote:
     """Return the text of a note and its signatures, of whatever key. Raises NoteError."""
     if len(note) > MAX_NOTE_BYTES:
         raise NoteError(f"is larger than {MAX_NOTE_BYTES} bytes")
@@ -152,7 +152,7 @@ def parse_note(note: bytes) -> Note:
     signatures = lines[:-1].split("\n")
     if len(signatures) > MAX_SIGNATURES:
         raise NoteError(f"has more than {MAX_SIGNATURES} signatures")
-    return Note(f"{text}\n".encode(), tuple(map(parse_signature, signatures)))
+    return SignedNote(f"{text}\n".encode(), tuple(map(parse_signature, signatures)))
 
 
 def parse_signature(line: str) -> NoteSignature:
@@ -166,7 +166,7 @@ def parse_signature(line: str) -> NoteSignature:
     return NoteSignature(_check_name(name), signed[:_ID_BYTES], signed[_ID_BYTES:])
 
 
-def verify_note(note: Note, key: PublicKey) -> int | None:
+def verify_note(note: SignedNote, key: PublicKey) -> int | None:
     """Return when a key signed a note, 0 if its kind does not say, None if the note has no line of it.
 
     Raises NoteError if the note has a line of the key that is not right.
