@@ -80,9 +80,10 @@ def find_row_day(start: int | datetime, day: date | str | None, timeframe: str =
     """
     if day is not None:
         named = date.fromisoformat(day) if isinstance(day, str) else day
-        return end_period(named, timeframe) if timeframe in PERIODS else named
-    moment = _EPOCH + timedelta(milliseconds=start) if isinstance(start, int) else start.astimezone(UTC)
-    return (moment + _BEFORE_MIDNIGHT).date()
+    else:
+        moment = _EPOCH + timedelta(milliseconds=start) if isinstance(start, int) else start.astimezone(UTC)
+        named = (moment + _BEFORE_MIDNIGHT).date()
+    return end_period(named, timeframe) if timeframe in PERIODS else named
 
 
 def adjust_closes(closes: Sequence[GivenClose], adjuster: Adjuster | None, wanted: PriceBasis) -> list[float]:
