@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from services.bars.bar_table import EARLIEST_MS
+from services.bars.bar_table import EARLIEST_MS, LATEST_MS
 from services.bars.outputs import Arrival, EntryEncoder, Outputs
 from services.bars.publisher import BarPublisher, Changed, find_close
 from services.bars.quality import (
@@ -80,6 +80,7 @@ class BarBuilder:
         """The outcome of the records since it was last read: by source, and a check, `taken` or `skipped`."""
         self.findings: Counter[tuple[str, str]] = Counter()
         """What was found about records that were taken, by source and check."""
+        self._settle_ms = round(1000 * options.settle_sec)
         self._grid = grid
         self._encoder = EntryEncoder(state.symbol, group.asset, state.epoch, grid)
         self._splits = SplitView(state, grid)
@@ -119,6 +120,12 @@ class BarBuilder:
             self.counts[provenance.source, "skipped"] += 1
         else:
             self._evaluate_bar(arrival, record, provenance)
+
+    @property
+    def due_ms(self) -> int:
+        """The clock at which the first of the open bars is final, LATEST_MS if none is by the clock."""
+        first_ms = self._publisher.first_close_ms
+        return first_ms if first_ms == LATEST_MS else first_ms + self._settle_ms
 
     def find_due(self, clock_ms: int) -> bool:
         return self._publisher.first_close_ms <= self._find_border(clock_ms)
@@ -552,7 +559,7 @@ class BarBuilder:
     def _find_border(self, clock_ms: int) -> int:
         """Return the time up to which all intervals have ended."""
         newest_ms = self.state.newest_ms
-        by_clock = clock_ms - round(1000 * self.options.settle_sec)
+        by_clock = clock_ms - self._settle_ms
         return by_clock if newest_ms is None else max(by_clock, newest_ms)
 
 
