@@ -26,6 +26,7 @@ from services.bars.quality import (
     Known,
     Rejection,
     SuspectBar,
+    check_jump,
     find_difference,
     find_rejection,
     is_before,
@@ -348,13 +349,23 @@ class BarBuilder:
         before = None if slot is None else slot.built if timeframe == "1m" else slot.given
         # a source that has adjusted its past gives a bar again that we hold of it
         is_free = (timeframe != "1m" or slot is None) if before is None else _is_restated(before, suspect)
-        compared = self._splits.compare(candidate)
-        if is_free and is_confirmation(compared, known, self.group.checks):
-            interval = self._grid.find(bar.start_ms, timeframe)
-            taken = Candidate(
-                bar, provenance.source, suspect.seen_ms, interval, adjustment=provenance.adjustment
-            )
+        interval = self._grid.find(bar.start_ms, timeframe)
+        taken = Candidate(bar, provenance.source, suspect.seen_ms, interval, adjustment=provenance.adjustment)
+        if is_free and (
+            is_confirmation(self._splits.compare(candidate), known, self.group.checks)
+            or self._is_jump_no_more(taken, timeframe)
+        ):
             self._hold(taken, timeframe, provenance)
+
+    def _is_jump_no_more(self, suspect: Candidate, timeframe: Timeframe) -> bool:
+        """Return True if bars have come since, right before a suspect, from which it is no jump.
+
+        One that came first after a hole was compared with a close from before the hole.
+        """
+        known = replace(self._find_known(suspect, timeframe), suspect=None)
+        if len(known.before) < ATR_BARS:
+            return False
+        return check_jump(self._splits.compare(suspect), known, self.group.checks) is None
 
     def _find_known(self, candidate: Candidate, timeframe: Timeframe) -> Known:
         """Return what is known about the symbol by which a candidate is evaluated."""
