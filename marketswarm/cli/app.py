@@ -93,6 +93,7 @@ _ARGUMENTS: Final = {
     "archive verify": ".marketswarm/backups/archive-20261123T033000Z.dump",
     "archive export": "bars --to files --symbol SPY",
     "archive refused": "--count 10",
+    "backtest run": "breakout --symbols SPY --from 2024-01-02 --to 2024-12-31",
     "backtest orders": "cases/bracket --json",
     "signals consensus": "votes.json --json",
     "witness key": "witness.example/one witness.key",
@@ -216,13 +217,18 @@ _TABLE: Final = {
             "List the entries that the archive refused, the newest first.",
         ),
         (
+            "backtest run",
+            "signals/run_strategy",
+            "Play a strategy over bars of the past, and report what came of it.",
+        ),
+        (
             "backtest orders",
             "signals/orders",
             "Fill orders by bars, and show the fills, what was refused and the account.",
         ),
         (
             "signals consensus",
-            "signals/consensus",
+            "signals.consensus/consensus",
             "Weigh the votes of a file, and show each step to a side.",
         ),
         ("witness key", "signals.witness/key", "Make the key of a witness."),

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from marketswarm.exit import Mistake
-from services.signals import commands
-from services.signals.votes_file import MAX_BYTES, VotesError, describe_consensus, parse_votes
+from services.signals.consensus import commands
+from services.signals.consensus.votes_file import MAX_BYTES, VotesError, describe_consensus, parse_votes
 
 
 def weigh(text: str) -> dict:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.signals.consensus import (
+from services.signals.consensus.consensus import (
     UNIT,
     Abstention,
     ConsensusRules,

@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import lcm
 from typing import Any, Final
 
-from services.signals.consensus import (
+from services.signals.consensus.consensus import (
     DIGITS,
     UNIT,
     VERSION,
