@@ -82,6 +82,10 @@ def slip_price(order: Order, price: int, share: Fraction, ticks: int, tick: int)
     worse = -(-abs(price) * share.numerator // share.denominator) + ticks * tick
     if order.side is Side.BUY:
         slipped = round_up(price + worse, tick)
-        return min(slipped, order.price) if order.type is OrderType.LIMIT and order.price is not None else slipped
+        return (
+            min(slipped, order.price)
+            if order.type is OrderType.LIMIT and order.price is not None
+            else slipped
+        )
     slipped = round_down(price - worse, tick)
     return max(slipped, order.price) if order.type is OrderType.LIMIT and order.price is not None else slipped

@@ -168,9 +168,7 @@ class Ledger:
             self._raise()
 
     def _raise(self) -> None:
-        raise LedgerError(
-            f"out of balance by {self.equity - self.settled - self.unrealised} units of money"
-        )
+        raise LedgerError(f"out of balance by {self.equity - self.settled - self.unrealised} units of money")
 
     def check_totals(self) -> None:
         """Raise LedgerError if the totals are not those of the single positions."""
