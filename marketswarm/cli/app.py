@@ -91,6 +91,7 @@ _ARGUMENTS: Final = {
     "archive verify": ".marketswarm/backups/archive-20261123T033000Z.dump",
     "archive export": "bars --to files --symbol SPY",
     "archive refused": "--count 10",
+    "backtest run": "breakout --symbols SPY --from 2024-01-02 --to 2024-12-31",
     "backtest orders": "cases/bracket --json",
     "beat": "backup --every 10s",
     "join": "rediss://join@192.0.2.10:6379 --fingerprint SHA256 backup",
@@ -208,6 +209,11 @@ _TABLE: Final = {
             "archive refused",
             "archive/refused",
             "List the entries that the archive refused, the newest first.",
+        ),
+        (
+            "backtest run",
+            "signals/run_strategy",
+            "Play a strategy over bars of the past, and report what came of it.",
         ),
         (
             "backtest orders",

@@ -105,6 +105,11 @@ class SymbolHistory:
     actions: Sequence[HistoryAction] = ()
     is_replay: bool = False
 
+    @property
+    def has_weekends(self) -> bool:
+        """Whether it trades on Saturdays or Sundays, as coins do."""
+        return any(date.fromordinal(day).weekday() >= 5 for day in self.days)
+
     def list_given_closes(self) -> list[GivenClose]:
         """Return the last close before each dividend."""
         places = {
@@ -200,8 +205,8 @@ def _make_from_file(
 def make_instrument(bars: Sequence[PriceBar], asset: str, rules: TradingRules) -> Instrument:
     """Return the rules of trading a symbol: its tick by its oldest prices, its lot by its class.
 
-    The tick is the last decimal of those prices, a cent at the most. A lot is a share, a contract or a unit of
-    a currency; of a coin it is a hundred-millionth.
+    The tick is the last decimal of those prices, a cent at the most. A lot is a share, a contract or a unit
+    of a currency; of a coin it is a hundred-millionth.
     """
     if rules.tick is not None:
         tick = int(rules.tick * PRICE)

@@ -185,7 +185,7 @@ def _make_fill(fill: Fill, played: Played) -> ReportFill:
         at=format_time(fill.at_ms),
         side="buy" if fill.side is Side.BUY else "sell",
         qty=format_units(fill.quantity, QUANTITY_DIGITS),
-        price=format_units(fill.price, PRICE_DIGITS),
+        price=format_units(fill.price, PRICE_DIGITS, 2),
         fee=_format_money(fill.fee),
     )
 
@@ -292,7 +292,7 @@ def _warn_of_history(histories: Sequence[SymbolHistory], played: Played) -> Iter
     for each in histories:
         if count := _count_late(each):
             yield (
-                f"{count} bar{'s' * (count > 1)} of {each.symbol} became known after the close, and the strategy "
+                f"{count} bar{'s' * (count > 1)} of {each.symbol} became known after the close, the strategy "
                 "saw them then; fills and values have the corrected numbers."
             )
     replayed = ", ".join(each.symbol for each in histories if each.is_replay)
