@@ -116,13 +116,7 @@ class BacktestRequest(BaseModel):
     @classmethod
     def from_json(cls, raw: bytes | str) -> Self:
         """Return the request of a JSON document. Raises ReportError, which names the wrong field."""
-        if len(raw) > MAX_REQUEST_BYTES:
-            raise ReportError(f"is larger than {MAX_REQUEST_BYTES:,} bytes")
-        try:
-            document = json.loads(raw, parse_float=Decimal, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise ReportError(f"no JSON: {error}") from None
-        return cls.from_document(document)
+        return cls.from_document(parse_document(raw))
 
     @classmethod
     def from_document(cls, document: Any) -> Self:
@@ -297,6 +291,16 @@ _REPORTS: Final = TypeAdapter(BacktestReport)
 def encode_canonical(document: Mapping[str, Any]) -> bytes:
     """Return JSON with sorted keys and without spaces, for digests."""
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+
+
+def parse_document(raw: bytes | str) -> Any:
+    """Return the document of a request, whose numbers are exact. Raises ReportError if it is no JSON."""
+    if len(raw) > MAX_REQUEST_BYTES:
+        raise ReportError(f"is larger than {MAX_REQUEST_BYTES:,} bytes")
+    try:
+        return json.loads(raw, parse_float=Decimal, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"no JSON: {error}") from None
 
 
 def _make_plain(value: Any) -> Any:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import CodeType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from services.signals.report import MAX_PARAMETERS, ParameterValue
-from services.signals.view import StrategyView
+
+if TYPE_CHECKING:  # a program that only checks parameters needs no numpy
+    from services.signals.view import StrategyView
 
 INSTALLED: Final = Path(__file__).parent / "strategies"
 """The folder of the strategies that are shipped."""
@@ -86,13 +88,13 @@ class OrderRequest:
     oco: str | None = None
 
 
-Decide = Callable[[StrategyView], Any]
+Decide = Callable[["StrategyView"], Any]
 """Returns a mapping of symbols to percent, an iterable of Target and OrderRequest, or None."""
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy:
-    """Hold a strategy.
+class StrategyForm:
+    """Hold what a request must know of a strategy, without its code.
 
     Attributes:
         title: the first sentence of its file's docstring.
@@ -102,8 +104,6 @@ class Strategy:
     name: str
     title: str
     parameters: Mapping[str, Parameter]
-    decide: Decide
-    file: Path
     code: str
 
     def complete(self, given: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
@@ -119,6 +119,17 @@ class Strategy:
             name: _read_value(f"{self.name}: {name}", each, given.get(name, each.default))
             for name, each in sorted(self.parameters.items())
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy(StrategyForm):
+    """Hold a strategy that can be run, and the file that it was loaded from."""
+
+    decide: Decide
+    file: Path
+
+    def make_form(self) -> StrategyForm:
+        return StrategyForm(self.name, self.title, self.parameters, self.code)
 
     def explain(self, error: BaseException) -> str:
         """Return what a strategy raised, with the line of its file from which it came."""
@@ -156,7 +167,7 @@ def load_file(file: Path) -> Strategy:
         raise StrategyError(f"{file}: has no function decide(view)")
     title = str(names.get("__doc__") or file.stem).strip().split("\n\n")[0].replace("\n", " ")
     digest = hashlib.sha256(source).hexdigest()
-    return Strategy(file.stem, title[:200], _check_parameters(file, parameters), decide, file, digest)
+    return Strategy(file.stem, title[:200], _check_parameters(file, parameters), digest, decide, file)
 
 
 def _read_source(file: Path) -> bytes:
