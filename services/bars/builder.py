@@ -11,8 +11,9 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import date
 from typing import Final
 
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS
@@ -38,11 +39,13 @@ from services.bars.retention import Retention
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.splits import SplitView
 from services.bars.state import SymbolState, TickTimes
+from services.market.actions import find_day_ms
 from services.market.adjust import AS_TRADED
 from services.market.entries import encode_entry, parse_action, parse_bar, parse_provenance, parse_quote
 from services.market.fields import MAX_NUMBER, EntryError, Fields
 from services.market.intervals import Grid, Interval
 from services.market.records import (
+    DAY_MS,
     MINUTE_MS,
     PERIODS,
     SOURCE_TIMEFRAMES,
@@ -61,6 +64,7 @@ RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
 OTHER_HOURS: Final = b"other_hours"
 """The field of the entry of a day that is not of the session's hours, but of UTC's."""
+_MONTH_MS: Final = 32 * DAY_MS
 KEPT_MINUTES: Final = 5
 """Ticks that are older than this many of the newest minutes are too late."""
 _CHAIN: Final[Sequence[tuple[Timeframe, Timeframe]]] = (
@@ -141,6 +145,7 @@ class BarBuilder:
         border_ms = self._find_border(clock_ms)
         days = self._publisher.publish(SOURCE_TIMEFRAMES, self._changed, border_ms, outputs)
         days, self._past_days = self._past_days + days, []
+        days += self._list_days_near(self._publisher.take_moved_splits())
         if days or self._known_days != self._find_known_days():
             self._known_days = self._find_known_days()
             for timeframe in PERIODS:
@@ -519,11 +524,17 @@ class BarBuilder:
             parts = self._list_final_days(interval)
             changes = sum(part.changes for part in parts)
             slot = state.tables[timeframe].find(open_ms)
-            if not parts or (slot is not None and slot.built is not None and slot.built.changes >= changes):
+            known = None if slot is None else slot.built
+            is_older = known is not None and known.changes >= changes
+            if not parts or (is_older and open_ms < self._kept_from_ms):
                 continue  # some of its days were forgotten since
             last, is_replay = parts[-1], any(part.is_replay for part in parts)
             bar = merge_bars(self._splits.adjust_to_last(parts), timeframe, open_ms)
             bar, volume_kind = settle_volume(bar, parts)
+            if known is not None and is_older:
+                if bar == known.bar:
+                    continue
+                changes = known.changes + 1  # of the same days, with a split that was not known before
             state.tables[timeframe].open_slot(open_ms).built = HeldBar(
                 bar,
                 changes,
@@ -556,6 +567,14 @@ class BarBuilder:
             for held in table.list_shown(interval.open_ms, interval.close_ms)
             if ("1d", held.bar.start_ms) not in state.open_bars
         ]
+
+    def _list_days_near(self, dates: Iterable[date]) -> list[int]:
+        """Return the starts of the kept days of all weeks and months that these dates are in."""
+        found: set[int] = set()
+        for middle_ms in map(find_day_ms, dates):
+            near = self.state.tables["1d"].list_shown(middle_ms - _MONTH_MS, middle_ms + _MONTH_MS)
+            found.update(held.bar.start_ms for held in near)
+        return sorted(found)
 
     def _forget_past_days(self) -> None:
         """Forget the days that were passed on before the newest one's week and month."""
