@@ -389,22 +389,23 @@ class BarBuilder:
             is_open = slot is None or (timeframe, start_ms) in state.open_bars
             built = None if slot is None or is_open else self._find_whole(slot.built, candidate.interval)
         suspect = state.suspects.get(timeframe)
-        known = Known(oldest_ms, newest_ms, held, is_final, built, suspect=suspect)
         before = [] if candidate.interval is None else table.list_before(start_ms, ATR_BARS)
         if before and before[0].bar.start_ms < oldest_ms:  # some of these may be forgotten already
             before = [each for each in before if each.bar.start_ms >= oldest_ms]
-        earliest_ms = min(start_ms, start_ms if suspect is None else suspect.bar.start_ms)
-        if not self._splits.is_quiet(earliest_ms):
-            known = self._compare_known(known, start_ms)
-        if not before:
-            return known
-        last_ms = before[-1].bar.start_ms
-        return replace(
-            known,
-            before=self._splits.adjust(before, self._splits.find_as_of(start_ms)),
-            is_after_break=self._grid.is_break_between(last_ms, start_ms),
-            missing=self._grid.count_missing(last_ms, start_ms),
+        last_ms = before[-1].bar.start_ms if before else None
+        known = Known(
+            oldest_ms,
+            newest_ms,
+            held,
+            is_final,
+            built,
+            before=self._splits.adjust(before, self._splits.find_as_of(start_ms)) if before else (),
+            is_after_break=last_ms is not None and self._grid.is_break_between(last_ms, start_ms),
+            missing=0 if last_ms is None else self._grid.count_missing(last_ms, start_ms),
+            suspect=suspect,
         )
+        earliest_ms = min(start_ms, start_ms if suspect is None else suspect.bar.start_ms)
+        return known if self._splits.is_quiet(earliest_ms) else self._compare_known(known, start_ms)
 
     def _find_whole(self, built: HeldBar | None, interval: Interval | None) -> HeldBar | None:
         """Return a built bar; None if so few of its minutes came that it says little of the whole one."""
@@ -493,7 +494,7 @@ class BarBuilder:
             given = [part.bar for part in parts]
             bars = self._splits.adjust(parts, AS_TRADED) if adjustment is Adjustment.RAW else given
             bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
-            slot.built = HeldBar(
+            slot.built = built = HeldBar(
                 bar,
                 sum(part.changes for part in parts),
                 provenance.source,
@@ -506,7 +507,7 @@ class BarBuilder:
             )
             self._built[timeframe][open_ms] = provenance
             self.state.cover(timeframe, open_ms)
-            if slot.shown is slot.built:
+            if slot.shown is built:
                 self._changed[timeframe][open_ms] = provenance
 
     def _build_periods(self, timeframe: Timeframe, days: Sequence[int]) -> None:
@@ -637,7 +638,8 @@ def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple
 
 def _add_minutes(parts: Sequence[HeldBar]) -> int:
     """Return of how many minutes the parts of a bar were built; 0 if that is unknown of one of them."""
-    return sum(part.minutes for part in parts) if all(part.minutes for part in parts) else 0
+    minutes = [part.minutes for part in parts]
+    return sum(minutes) if all(minutes) else 0
 
 
 def settle_volume(bar: Bar, parts: Sequence[HeldBar]) -> tuple[Bar, VolumeKind | None]:
