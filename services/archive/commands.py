@@ -115,7 +115,9 @@ def export(
     ] = None,
     adjust: Annotated[
         Adjust | None,
-        typer.Option(help="Bars as traded, or adjusted up to today; by default as their sources gave them."),
+        typer.Option(
+            help="Bars as traded, or adjusted up to today, or --as-of; by default as their sources gave them."
+        ),
     ] = None,
     data: Data = DATA,
     as_json: Json = False,
@@ -230,8 +232,11 @@ async def _export_all(
         (first, last), (since, until) = found, days
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
-        today = datetime.now(UTC).date()
-        adjusted = None if adjust is None else await read_adjuster(connection, adjust, today, symbols)
+        adjusted = None
+        if adjust is not None:
+            # the end of a day is the midnight after it
+            day = (datetime.now(UTC) if as_of is None else as_of - timedelta(milliseconds=1)).date()
+            adjusted = await read_adjuster(connection, adjust, day, symbols, as_of=as_of)
         span = first, end
         written = export_table(
             connection, table, folder, span, symbols, by=by, as_of=as_of, adjusted=adjusted

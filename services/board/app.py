@@ -149,12 +149,13 @@ def answer_kept(app: ASGIApp, *finders: Callable[[Request], Response | None]) ->
 def answer_head(app: ASGIApp) -> ASGIApp:
     """Return an application that answers HEAD as GET; the server leaves the body out.
 
-    The stream has no HEAD: its body never ends.
+    The stream has no HEAD: its body never ends. `is_head` in the scope tells an answer whose body is costly
+    that nobody reads it.
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"] != STREAM_PATH:
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", "is_head": True}
         await app(scope, receive, send)
 
     return answer

@@ -39,6 +39,7 @@ _HELP: Final = {
     "market_followers": "Clients that follow the market.",
     "market_followers_dropped_total": "Clients that were dropped, because they did not keep up.",
     "market_updates_total": "Updates of the market that were numbered.",
+    "market_streams": "Arrow streams of many symbols that are open.",
     "market_malformed_total": "Entries of the streams of the market that could not be parsed.",
     "market_charts_total{origin}": (
         "Charts that were answered, by where their bars came from; an answer is one that was kept whole."
@@ -88,6 +89,7 @@ def collect_market(market: Market) -> Iterator[Family]:
         market_followers=len(market.hub),
         market_followers_dropped_total=market.hub.dropped,
         market_updates_total=market.hub.published,
+        market_streams=len(market.streams),
         market_malformed_total=market.live.malformed,
         market_charts_total={
             "answer": market.answers.counts.memory,

@@ -52,6 +52,9 @@ _CENT_DECIMALS: Final = 2
 _SMALLEST_LOT: Final = 1
 """A lot of coins, in units of a quantity."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_OPENS_MS: Final = 14 * 3_600_000 + 1_800_000
+"""When a day that is made up opens, after midnight in UTC, and how long it is."""
+_OPEN_FOR_MS: Final = 6 * 3_600_000 + 1_800_000
 _MAX_DENOMINATOR: Final = 1_000_000
 _PRICES: Final = ("open", "high", "low", "close")
 _COLUMNS: Final = (
@@ -123,6 +126,11 @@ class SymbolHistory:
             if place >= 0
         ]
 
+    def find_days(self, first_day: date, last_day: date) -> tuple[date, date]:
+        """Return the first and the last trading day with a bar, of those from one day to another."""
+        found = [day for day in self.days if first_day.toordinal() <= day <= last_day.toordinal()]
+        return date.fromordinal(found[0]), date.fromordinal(found[-1])
+
     def cut(self, at_ms: int) -> "SymbolHistory":
         """Return what was there at an instant: bars that had closed, and actions that had taken place."""
         count = sum(1 for bar in self.bars if bar.end_ms <= at_ms)
@@ -154,6 +162,44 @@ class BacktestHistory:
                 found.update(f"{cells} {known_ms} {day}\n".encode())
             found.update("".join(f"{action.account}\n" for action in each.actions).encode())
         return found.hexdigest()
+
+
+# -- made up, for tests
+
+
+def make_daily_history(closes: Mapping[str, Sequence[float]], first_day: date) -> BacktestHistory:
+    """Return days with these closes, from Monday to Friday, for the test of a strategy.
+
+    Each day opens at the close before, and its range is from the one to the other.
+    """
+    days: list[date] = []
+    day = first_day
+    while len(days) < max(map(len, closes.values())):
+        if day.weekday() < 5:
+            days.append(day)
+        day += timedelta(days=1)
+    return BacktestHistory(
+        {symbol: _make_daily(symbol, values, days) for symbol, values in closes.items()}, "a test"
+    )
+
+
+def _make_daily(symbol: str, closes: Sequence[float], days: Sequence[date]) -> SymbolHistory:
+    prices = [_to_units(close, PRICE) for close in closes]
+    bars: list[PriceBar] = []
+    for day, opened, close in zip(days, [prices[0], *prices], prices, strict=False):
+        open_ms = _midnight_ms(day) + _OPENS_MS
+        low, high = sorted((opened, close))
+        bars.append(
+            PriceBar(symbol, open_ms, open_ms + _OPEN_FOR_MS, opened, high, low, close, 10**6 * QUANTITY)
+        )
+    return SymbolHistory(
+        symbol,
+        "24x7",
+        Instrument(PRICE // 100, QUANTITY),
+        bars,
+        [bar.end_ms for bar in bars],
+        [day.toordinal() for day in days[: len(bars)]],
+    )
 
 
 # -- a file

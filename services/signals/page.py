@@ -34,7 +34,6 @@ svg { width: 100%; height: auto; display: block; background: var(--box); border-
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .line.one { stroke: var(--one); }
 .line.two { stroke: var(--two); stroke-dasharray: 5 3; }
 .area.one { fill: var(--one); fill-opacity: .3; stroke: var(--one); }
-.area.two { fill: none; stroke: var(--two); stroke-dasharray: 5 3; }
 .line.price { stroke: var(--soft); stroke-width: 1.3; }
 .mark.buy { fill: var(--good); } .mark.sell { fill: var(--bad); }
 .legend { color: var(--soft); font-size: 13px; margin: 6px 0; }
@@ -47,6 +46,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
 th { font-weight: 600; color: var(--soft); font-size: 13px; } td.number, th.number { text-align: right; }
+td.number + td, th.number + th { padding-left: 16px; }
 ol { padding-left: 22px; margin: 6px 0; }
 """
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
@@ -60,7 +60,7 @@ _FILL_LEGEND: Final = (
 )
 _BY_HAND: Final = (
     "<p class=soft>To check one by hand: take the bar of its symbol that begins at “bar from”. A market "
-    "order has that bar's open.</p>"
+    "order has that bar's open; docs/services/engine.md has the rules of all orders.</p>"
 )
 _TOTALS: Final = (
     ("Final equity", "final_equity"),
@@ -162,7 +162,7 @@ def _render_charts(report: BacktestReport) -> list[str]:
     ]
     drawdown = [
         Line("strategy", "one", [-100 * each.drawdown for each in points], is_area=True),
-        Line("buy and hold", "two", [-100 * each.buy_and_hold_drawdown for each in points], is_area=True),
+        Line("buy and hold", "two", [-100 * each.buy_and_hold_drawdown for each in points]),
     ]
     exposure = [Line("strategy", "one", [100 * each.exposure for each in points], is_area=True)]
     return [

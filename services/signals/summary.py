@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from fractions import Fraction
 from typing import Any, Final
 
@@ -40,6 +41,8 @@ _ADJUSTED: Final = {
     Adjust.SPLITS: "The strategy saw prices adjusted for the splits up to each instant, and no later one.",
     Adjust.ALL: "The strategy saw prices adjusted for splits and dividends up to each instant, no later one.",
 }
+_DAYS_WITHOUT: Final = timedelta(days=10)
+"""How long a market may be closed at the beginning or end of what is asked for."""
 STALE_MS: Final = 7 * DAY_MS
 """A position is stale once its last close is so much older than the newest: no holidays last so long."""
 _TOLD_REFUSALS: Final = frozenset(RefusalReason) - {RefusalReason.EXPIRED, RefusalReason.CANCELLED}
@@ -130,7 +133,7 @@ def make_report(
         refused=tuple(_make_refusal(each, played) for each in played.refusals[:MAX_ROWS]),
         prices=tuple(_make_prices(each.symbol, bars) for each in histories),
         assumptions=tuple(_list_assumptions(request, history, histories)),
-        warnings=tuple(_list_warnings(histories, played, counts)),
+        warnings=tuple(_list_warnings(request, histories, played, counts)),
     )
 
 
@@ -267,7 +270,9 @@ def _percent(share: Any) -> str:
     return f"{format_decimal(100 * share)} %"
 
 
-def _list_warnings(histories: Sequence[SymbolHistory], played: Played, counts: ReportCounts) -> Iterator[str]:
+def _list_warnings(
+    request: BacktestRequest, histories: Sequence[SymbolHistory], played: Played, counts: ReportCounts
+) -> Iterator[str]:
     if not counts.fills:
         yield "Nothing was traded."
     if played.state.ledger.equity <= 0:
@@ -277,7 +282,7 @@ def _list_warnings(histories: Sequence[SymbolHistory], played: Played, counts: R
     for reason, count in sorted(Counter(each.reason for each in played.refusals).items()):
         if reason in _TOLD_REFUSALS:
             yield f"{count} order{'s' * (count > 1)} refused: {reason}."
-    yield from _warn_of_history(histories, played)
+    yield from _warn_of_history(request, histories, played)
     for name, total in (("fills", counts.fills), ("refusals", counts.refused)):
         if total > MAX_ROWS:
             yield f"Of {total:,} {name} the first {MAX_ROWS:,} are listed."
@@ -285,7 +290,13 @@ def _list_warnings(histories: Sequence[SymbolHistory], played: Played, counts: R
         yield f"Of {len(played.equity):,} closes evenly spaced ones are shown, at most {MAX_POINTS:,}."
 
 
-def _warn_of_history(histories: Sequence[SymbolHistory], played: Played) -> Iterator[str]:
+def _warn_of_history(
+    request: BacktestRequest, histories: Sequence[SymbolHistory], played: Played
+) -> Iterator[str]:
+    for each in histories:
+        first, last = each.find_days(request.first_day, request.last_day)
+        if first - request.first_day > _DAYS_WITHOUT or request.last_day - last > _DAYS_WITHOUT:
+            yield f"Bars of {each.symbol} are from {first} to {last} only."
     stale = ", ".join(each.symbol for each in histories if _is_stale(each, played))
     if stale:
         yield f"Positions in {stale} are valued at an old close: there is no newer bar."

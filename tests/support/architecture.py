@@ -354,8 +354,8 @@ def is_excepted(module: Module, name: str) -> bool:
 
 
 def is_of_command_line(module: Module) -> bool:
-    """Return True for the commands of a service."""
-    return module.name == f"{module.part}.{COMMANDS}" and layer_of(module.part) == "agents"
+    """Return True for the commands of a service, or of a program in a folder of it."""
+    return module.name.endswith(f".{COMMANDS}") and layer_of(module.part) == "agents"
 
 
 def inward(part: str, layer: str, target: str) -> str | None:
