@@ -84,6 +84,7 @@ THINKS_ABOVE = ["services.market", "services.tables"]
 SHOWS = {
     "services.board.backtests": [
         "services.signals.backtest_process",
+        "services.signals.page",
         "services.signals.report",
         "services.signals.strategy",
     ],
