@@ -151,7 +151,8 @@ class BarTable:
 
     def list_built(self, open_ms: int, close_ms: int) -> list[HeldBar]:
         """Return the built bars that begin in `[open_ms, close_ms)`, in order."""
-        return [slot.built for slot in self._list_slots(open_ms, close_ms) if slot.built is not None]
+        slots = self._list_slots(open_ms, close_ms)
+        return [built for slot in slots if (built := slot.built) is not None]
 
     def list_shown(self, first_ms: int, end_ms: int) -> list[HeldBar]:
         """Return the shown bars that begin in `[first_ms, end_ms)`, in order."""
@@ -187,6 +188,8 @@ class BarTable:
 
     def pack_changes(self) -> dict[int, bytes]:
         """Return the chunks that changed since the last call, as bytes, and pack all but the newest."""
+        if not self._changed and len(self._unpacked) <= UNPACKED_CHUNKS:
+            return {}
         changed = {chunk: self._pack(chunk) for chunk in self._changed}
         self._changed.clear()
         if len(self._unpacked) > UNPACKED_CHUNKS:
@@ -236,13 +239,13 @@ class BarTable:
         return b"".join([slot.packed or self._pack_slot(start, slot) for start, slot in slots])
 
     def _pack_slot(self, start: int, slot: Slot) -> bytes:
-        rows = [
-            _pack_row(start, held, flag, slot.indicator_rev, self._sources)
-            for held, flag in ((slot.built, 0), (slot.given, _IS_GIVEN))
-            if held is not None
-        ]
-        slot.packed = b"".join(rows)
-        return slot.packed
+        packed, rev, built, given = b"", slot.indicator_rev, slot.built, slot.given
+        if built is not None:
+            packed = _pack_row(start, built, 0, rev, self._sources)
+        if given is not None:
+            packed += _pack_row(start, given, _IS_GIVEN, rev, self._sources)
+        slot.packed = packed
+        return packed
 
     def _unpack(self, packed: bytes) -> dict[int, Slot]:
         slots: dict[int, Slot] = {}

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Final
 
-from services.bars.bar_table import EARLIEST_MS
+from services.bars.bar_table import EARLIEST_MS, LATEST_MS
 from services.bars.outputs import Arrival, EntryEncoder, Outputs
 from services.bars.publisher import BarPublisher, Changed, find_close
 from services.bars.quality import (
@@ -27,6 +27,7 @@ from services.bars.quality import (
     Known,
     Rejection,
     SuspectBar,
+    check_jump,
     find_difference,
     find_rejection,
     is_before,
@@ -84,6 +85,7 @@ class BarBuilder:
         """The outcome of the records since it was last read: by source, and a check, `taken` or `skipped`."""
         self.findings: Counter[tuple[str, str]] = Counter()
         """What was found about records that were taken, by source and check."""
+        self._settle_ms = round(1000 * options.settle_sec)
         self._grid = grid
         self._encoder = EntryEncoder(state.symbol, group.asset, state.epoch, grid)
         self._splits = SplitView(state, grid)
@@ -123,6 +125,12 @@ class BarBuilder:
             self.counts[provenance.source, "skipped"] += 1
         else:
             self._evaluate_bar(arrival, record, provenance)
+
+    @property
+    def due_ms(self) -> int:
+        """The clock at which the first of the open bars is final, LATEST_MS if none is by the clock."""
+        first_ms = self._publisher.first_close_ms
+        return first_ms if first_ms == LATEST_MS else first_ms + self._settle_ms
 
     def find_due(self, clock_ms: int) -> bool:
         return self._publisher.first_close_ms <= self._find_border(clock_ms)
@@ -346,13 +354,23 @@ class BarBuilder:
         before = None if slot is None else slot.built if timeframe == "1m" else slot.given
         # a source that has adjusted its past gives a bar again that we hold of it
         is_free = (timeframe != "1m" or slot is None) if before is None else _is_restated(before, suspect)
-        compared = self._splits.compare(candidate)
-        if is_free and is_confirmation(compared, known, self.group.checks):
-            interval = self._grid.find(bar.start_ms, timeframe)
-            taken = Candidate(
-                bar, provenance.source, suspect.seen_ms, interval, adjustment=provenance.adjustment
-            )
+        interval = self._grid.find(bar.start_ms, timeframe)
+        taken = Candidate(bar, provenance.source, suspect.seen_ms, interval, adjustment=provenance.adjustment)
+        if is_free and (
+            is_confirmation(self._splits.compare(candidate), known, self.group.checks)
+            or self._is_jump_no_more(taken, timeframe)
+        ):
             self._hold(taken, timeframe, provenance)
+
+    def _is_jump_no_more(self, suspect: Candidate, timeframe: Timeframe) -> bool:
+        """Return True if bars have come since, right before a suspect, from which it is no jump.
+
+        One that came first after a hole was compared with a close from before the hole.
+        """
+        known = replace(self._find_known(suspect, timeframe), suspect=None)
+        if len(known.before) < ATR_BARS:
+            return False
+        return check_jump(self._splits.compare(suspect), known, self.group.checks) is None
 
     def _find_known(self, candidate: Candidate, timeframe: Timeframe) -> Known:
         """Return what is known about the symbol by which a candidate is evaluated."""
@@ -371,22 +389,23 @@ class BarBuilder:
             is_open = slot is None or (timeframe, start_ms) in state.open_bars
             built = None if slot is None or is_open else self._find_whole(slot.built, candidate.interval)
         suspect = state.suspects.get(timeframe)
-        known = Known(oldest_ms, newest_ms, held, is_final, built, suspect=suspect)
         before = [] if candidate.interval is None else table.list_before(start_ms, ATR_BARS)
         if before and before[0].bar.start_ms < oldest_ms:  # some of these may be forgotten already
             before = [each for each in before if each.bar.start_ms >= oldest_ms]
-        earliest_ms = min(start_ms, start_ms if suspect is None else suspect.bar.start_ms)
-        if not self._splits.is_quiet(earliest_ms):
-            known = self._compare_known(known, start_ms)
-        if not before:
-            return known
-        last_ms = before[-1].bar.start_ms
-        return replace(
-            known,
-            before=self._splits.adjust(before, self._splits.find_as_of(start_ms)),
-            is_after_break=self._grid.is_break_between(last_ms, start_ms),
-            missing=self._grid.count_missing(last_ms, start_ms),
+        last_ms = before[-1].bar.start_ms if before else None
+        known = Known(
+            oldest_ms,
+            newest_ms,
+            held,
+            is_final,
+            built,
+            before=self._splits.adjust(before, self._splits.find_as_of(start_ms)) if before else (),
+            is_after_break=last_ms is not None and self._grid.is_break_between(last_ms, start_ms),
+            missing=0 if last_ms is None else self._grid.count_missing(last_ms, start_ms),
+            suspect=suspect,
         )
+        earliest_ms = min(start_ms, start_ms if suspect is None else suspect.bar.start_ms)
+        return known if self._splits.is_quiet(earliest_ms) else self._compare_known(known, start_ms)
 
     def _find_whole(self, built: HeldBar | None, interval: Interval | None) -> HeldBar | None:
         """Return a built bar; None if so few of its minutes came that it says little of the whole one."""
@@ -475,7 +494,7 @@ class BarBuilder:
             given = [part.bar for part in parts]
             bars = self._splits.adjust(parts, AS_TRADED) if adjustment is Adjustment.RAW else given
             bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
-            slot.built = HeldBar(
+            slot.built = built = HeldBar(
                 bar,
                 sum(part.changes for part in parts),
                 provenance.source,
@@ -488,7 +507,7 @@ class BarBuilder:
             )
             self._built[timeframe][open_ms] = provenance
             self.state.cover(timeframe, open_ms)
-            if slot.shown is slot.built:
+            if slot.shown is built:
                 self._changed[timeframe][open_ms] = provenance
 
     def _build_periods(self, timeframe: Timeframe, days: Sequence[int]) -> None:
@@ -571,7 +590,7 @@ class BarBuilder:
     def _find_border(self, clock_ms: int) -> int:
         """Return the time up to which all intervals have ended."""
         newest_ms = self.state.newest_ms
-        by_clock = clock_ms - round(1000 * self.options.settle_sec)
+        by_clock = clock_ms - self._settle_ms
         return by_clock if newest_ms is None else max(by_clock, newest_ms)
 
 
@@ -619,7 +638,8 @@ def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple
 
 def _add_minutes(parts: Sequence[HeldBar]) -> int:
     """Return of how many minutes the parts of a bar were built; 0 if that is unknown of one of them."""
-    return sum(part.minutes for part in parts) if all(part.minutes for part in parts) else 0
+    minutes = [part.minutes for part in parts]
+    return sum(minutes) if all(minutes) else 0
 
 
 def settle_volume(bar: Bar, parts: Sequence[HeldBar]) -> tuple[Bar, VolumeKind | None]:

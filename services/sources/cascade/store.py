@@ -27,11 +27,10 @@ from marketswarm.bus.stored_values import (
     read_fields,
     report_unusable,
 )
-from marketswarm.bus.stream_length import StreamLength
+from marketswarm.bus.stream_length import BARS_READERS, StreamLength
 from marketswarm.bus.stream_loss import LostSpan, read_loss, settle_loss
 from marketswarm.keys import (
     BARS_LOST,
-    BARS_POSITIONS,
     MARKET_ACTIONS,
     MARKET_BARS,
     MARKET_DOWNLOADS,
@@ -349,7 +348,7 @@ class SeriesStore:
     async def _compute_length(self, stream: str, keep: int) -> int:
         """Return to which length a stream is trimmed; massive writes bars, too."""
         writer = WRITER if stream == self._find_stream(MARKET_BARS) else ""
-        length = self._lengths.setdefault(stream, StreamLength(BARS_POSITIONS, writer))
+        length = self._lengths.setdefault(stream, StreamLength(BARS_READERS, writer))
         return await length.compute(self.bus, stream, keep)
 
     async def read_down(self, sources: Iterable[str]) -> dict[str, float]:
