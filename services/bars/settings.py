@@ -1,6 +1,6 @@
 """Define the settings of bars in the truth: which symbols, in which sessions, held to which limits. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -22,7 +22,12 @@ from marketswarm.truth.errors import Place
 from services.market.fields import SYMBOL
 from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, Timeframe
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
-from services.market.universe import LoadedSymbol, find_default_share, list_loaded_symbols
+from services.market.universe import (
+    UNOFFICIAL_CLOSE,
+    LoadedSymbol,
+    find_default_share,
+    list_loaded_symbols,
+)
 
 MAX_SYMBOLS: Final = 10_000
 OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
@@ -192,6 +197,19 @@ class BarsSettings(ServiceConfig):
                     break
         if unknown := [symbol for symbol in self.settings.without if symbol not in loaded]:
             yield ("settings", "without"), f"sources loads no bars of {format_names(unknown)}"
+        yield from self._find_unofficial_closes(truth, loaded)
+
+    def _find_unofficial_closes(self, truth: Truth, loaded: Container[str]) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for each group of stocks that another writer than sources brings, as minutes."""
+        bars = truth.services.get("bars")
+        stream = None if bars is None else list_inputs(bars)[0]
+        others = [each for svc, each in truth.services.items() if svc != "sources"]
+        if all(stream not in each.access_points.publish_to for each in others):
+            return
+        for number, group in enumerate(self.endpoints):
+            is_of_trades = group.asset is AssetClass.STOCKS and not group.quotes
+            if alone := [symbol for symbol in group.symbols if is_of_trades and symbol not in loaded]:
+                yield ("endpoints", number, "symbols"), f"{format_names(alone)}: {UNOFFICIAL_CLOSE}"
 
 
 def find_loaded(truth: Truth) -> dict[str, LoadedSymbol]:

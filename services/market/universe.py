@@ -13,6 +13,11 @@ from services.market.records import AssetClass, RecordKind
 
 DAY_SHARE: Final = 0.25
 """The share of its minutes of which a built day must be made, unless the section of bars says otherwise."""
+UNOFFICIAL_CLOSE: Final = (
+    "minutes without a series of days: the close of a day is that of its last minute, and not the official "
+    "one of the closing auction; add a series of 1d"
+)
+"""What a truth is warned of whose stocks have no days of their source."""
 _ASSETS = frozenset(AssetClass)
 
 
@@ -83,6 +88,11 @@ def list_entry_symbols(entry: dict[str, object]) -> Iterator[str]:
     for text in _list_texts([entry.get("symbol"), *_list_texts(entry.get("symbols"))]):
         if SYMBOL.fullmatch(text) is not None:
             yield text
+
+
+def list_left_out(bars: Service) -> list[str]:
+    """Return the symbols that bars does not take, by its section."""
+    return _list_texts(bars.settings.get("without"))
 
 
 def _list_texts(value: object) -> list[str]:
