@@ -12,7 +12,7 @@ from typing import Final
 
 from services.bars.quality import HeldBar
 from services.market.intervals import LENGTH_MS
-from services.market.records import Adjustment, Bar, Timeframe
+from services.market.records import Adjustment, Bar, Timeframe, VolumeKind
 
 CHUNK_BARS: Final = 8
 UNPACKED_CHUNKS: Final = 4
@@ -36,7 +36,11 @@ _MAX_RANK: Final = 15
 _MAX_SOURCES: Final = 255
 _ADJUSTMENTS: Final = tuple(Adjustment)
 _ADJUSTMENT_BITS: Final = 8
-"""The upper bits of the source are how it had adjusted the bar: 0 is raw."""
+"""Two bits above the source are how it had adjusted the bar: 0 is raw."""
+_ADJUSTMENT_MASK: Final = 3
+_VOLUME_KINDS: Final = (None, *VolumeKind)
+_VOLUME_BITS: Final = 10
+"""The bits above these are whose volume it is: 0 is unknown, as in the rows of the releases before."""
 
 
 @dataclass(slots=True)
@@ -260,14 +264,18 @@ class BarTable:
             count = None if trades is None else int(trades)
             bar = Bar(self.symbol, self.timeframe, start, opened, high, low, close, volume, vwap, count)
             name = self._sources.find_name(source & _MAX_SOURCES)
-            code = source >> _ADJUSTMENT_BITS
+            code, kind = source >> _ADJUSTMENT_BITS & _ADJUSTMENT_MASK, source >> _VOLUME_BITS
             adjustment = _ADJUSTMENTS[code] if code < len(_ADJUSTMENTS) else Adjustment.RAW
+            volume_kind = _VOLUME_KINDS[kind] if kind < len(_VOLUME_KINDS) else None
             is_complete, is_replay = bool(flags & _IS_COMPLETE), bool(flags & _IS_REPLAY)
             rank = flags >> _RANK_BITS
             is_other = bool(flags & _IS_OTHER_HOURS)
+            # fmt: off
             held = HeldBar(
-                bar, changes, name, seen_ms, is_complete, is_replay, rank, is_other, minutes, adjustment
+                bar, changes, name, seen_ms, is_complete, is_replay, rank, is_other, minutes, adjustment,
+                volume_kind,
             )
+            # fmt: on
             slot = slots.setdefault(start, Slot(indicator_rev=rev))
             if flags & _IS_GIVEN:
                 slot.given = held
@@ -291,7 +299,9 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
         held.seen_ms,
         held.changes,
         indicator_rev,
-        sources.find_number(held.source) | _ADJUSTMENTS.index(held.adjustment) << _ADJUSTMENT_BITS,
+        sources.find_number(held.source)
+        | _ADJUSTMENTS.index(held.adjustment) << _ADJUSTMENT_BITS
+        | _VOLUME_KINDS.index(held.volume_kind) << _VOLUME_BITS,
         flag
         | (_IS_COMPLETE if held.is_complete else 0)
         | (_IS_REPLAY if held.is_replay else 0)

@@ -11,8 +11,9 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import date
 from typing import Final
 
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS
@@ -26,6 +27,7 @@ from services.bars.quality import (
     Known,
     Rejection,
     SuspectBar,
+    check_jump,
     find_difference,
     find_rejection,
     is_before,
@@ -37,11 +39,13 @@ from services.bars.retention import Retention
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.splits import SplitView
 from services.bars.state import SymbolState, TickTimes
+from services.market.actions import find_day_ms
 from services.market.adjust import AS_TRADED
 from services.market.entries import encode_entry, parse_action, parse_bar, parse_provenance, parse_quote
 from services.market.fields import MAX_NUMBER, EntryError, Fields
 from services.market.intervals import Grid, Interval
 from services.market.records import (
+    DAY_MS,
     MINUTE_MS,
     PERIODS,
     SOURCE_TIMEFRAMES,
@@ -53,12 +57,14 @@ from services.market.records import (
     Quote,
     RecordKind,
     Timeframe,
+    VolumeKind,
 )
 
 RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
 OTHER_HOURS: Final = b"other_hours"
 """The field of the entry of a day that is not of the session's hours, but of UTC's."""
+_MONTH_MS: Final = 32 * DAY_MS
 KEPT_MINUTES: Final = 5
 """Ticks that are older than this many of the newest minutes are too late."""
 _CHAIN: Final[Sequence[tuple[Timeframe, Timeframe]]] = (
@@ -139,6 +145,7 @@ class BarBuilder:
         border_ms = self._find_border(clock_ms)
         days = self._publisher.publish(SOURCE_TIMEFRAMES, self._changed, border_ms, outputs)
         days, self._past_days = self._past_days + days, []
+        days += self._list_days_near(self._publisher.take_moved_splits())
         if days or self._known_days != self._find_known_days():
             self._known_days = self._find_known_days()
             for timeframe in PERIODS:
@@ -265,7 +272,13 @@ class BarBuilder:
         if (why := find_difference(candidate, known, self.group.checks)) is None:
             return
         rejection = Rejection(Check.SOURCE_DISAGREEMENT, f"a source before it replaced it: {why}")
-        origin = Provenance(held.source, held.seen_ms / 1000, is_replay=held.is_replay, rank=held.rank)
+        origin = Provenance(
+            held.source,
+            held.seen_ms / 1000,
+            is_replay=held.is_replay,
+            rank=held.rank,
+            volume_kind=held.volume_kind,
+        )
         fields = encode_entry(held.bar, self.group.asset, origin)
         raw = {name.encode(): value.encode() for name, value in fields.items()}
         self._reject(replace(arrival, fields=raw), held.source, rejection)
@@ -296,7 +309,8 @@ class BarBuilder:
             self._past_days.append(bar.start_ms)
         if timeframe in self.group.timeframes:
             basis = self._splits.find_basis(candidate.adjustment, candidate.seen_ms)
-            fields = self._encoder.encode_bar(bar, basis, provenance, rev=0, is_final=True)
+            kind = provenance.volume_kind
+            fields = self._encoder.encode_bar(bar, basis, provenance, rev=0, is_final=True, volume_kind=kind)
             self._pending.bars.append(fields | epoch)
         live = self._publisher.live_indicators.get(timeframe)
         (seen,) = self._splits.adjust([candidate], self._splits.find_current())
@@ -322,6 +336,7 @@ class BarBuilder:
             is_complete=True,
             is_replay=provenance.is_replay,
             adjustment=candidate.adjustment,
+            volume_kind=provenance.volume_kind,
         )
         state.past_days.append(held)
         state.has_new_past = True
@@ -339,13 +354,23 @@ class BarBuilder:
         before = None if slot is None else slot.built if timeframe == "1m" else slot.given
         # a source that has adjusted its past gives a bar again that we hold of it
         is_free = (timeframe != "1m" or slot is None) if before is None else _is_restated(before, suspect)
-        compared = self._splits.compare(candidate)
-        if is_free and is_confirmation(compared, known, self.group.checks):
-            interval = self._grid.find(bar.start_ms, timeframe)
-            taken = Candidate(
-                bar, provenance.source, suspect.seen_ms, interval, adjustment=provenance.adjustment
-            )
+        interval = self._grid.find(bar.start_ms, timeframe)
+        taken = Candidate(bar, provenance.source, suspect.seen_ms, interval, adjustment=provenance.adjustment)
+        if is_free and (
+            is_confirmation(self._splits.compare(candidate), known, self.group.checks)
+            or self._is_jump_no_more(taken, timeframe)
+        ):
             self._hold(taken, timeframe, provenance)
+
+    def _is_jump_no_more(self, suspect: Candidate, timeframe: Timeframe) -> bool:
+        """Return True if bars have come since, right before a suspect, from which it is no jump.
+
+        One that came first after a hole was compared with a close from before the hole.
+        """
+        known = replace(self._find_known(suspect, timeframe), suspect=None)
+        if len(known.before) < ATR_BARS:
+            return False
+        return check_jump(self._splits.compare(suspect), known, self.group.checks) is None
 
     def _find_known(self, candidate: Candidate, timeframe: Timeframe) -> Known:
         """Return what is known about the symbol by which a candidate is evaluated."""
@@ -418,6 +443,7 @@ class BarBuilder:
             provenance.rank,
             candidate.is_other_hours,
             adjustment=candidate.adjustment,
+            volume_kind=provenance.volume_kind,
         )
         if timeframe == "1m":
             slot.built = held
@@ -471,8 +497,9 @@ class BarBuilder:
             for part in parts:
                 changes += part.changes
                 is_replay = is_replay or part.is_replay
+            bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
             slot.built = built = HeldBar(
-                merge_bars(bars, timeframe, open_ms),
+                bar,
                 changes,
                 provenance.source,
                 parts[-1].seen_ms,
@@ -480,6 +507,7 @@ class BarBuilder:
                 is_replay=is_replay,
                 minutes=len(parts) if finer == "1m" else _add_minutes(parts),
                 adjustment=adjustment,
+                volume_kind=volume_kind,
             )
             self._built[timeframe][open_ms] = provenance
             self.state.cover(timeframe, open_ms)
@@ -501,17 +529,26 @@ class BarBuilder:
             parts = self._list_final_days(interval)
             changes = sum(part.changes for part in parts)
             slot = state.tables[timeframe].find(open_ms)
-            if not parts or (slot is not None and slot.built is not None and slot.built.changes >= changes):
+            known = None if slot is None else slot.built
+            is_older = known is not None and known.changes >= changes
+            if not parts or (is_older and open_ms < self._kept_from_ms):
                 continue  # some of its days were forgotten since
             last, is_replay = parts[-1], any(part.is_replay for part in parts)
+            bar = merge_bars(self._splits.adjust_to_last(parts), timeframe, open_ms)
+            bar, volume_kind = settle_volume(bar, parts)
+            if known is not None and is_older:
+                if bar == known.bar:
+                    continue
+                changes = known.changes + 1  # of the same days, with a split that was not known before
             state.tables[timeframe].open_slot(open_ms).built = HeldBar(
-                merge_bars(self._splits.adjust_to_last(parts), timeframe, open_ms),
+                bar,
                 changes,
                 last.source,
                 last.seen_ms,
                 is_complete=True,
                 is_replay=is_replay,
                 minutes=_add_minutes(parts),
+                volume_kind=volume_kind,
             )
             origin = Provenance(last.source, last.seen_ms / 1000, is_replay=is_replay)
             self._changed[timeframe][open_ms] = origin
@@ -535,6 +572,14 @@ class BarBuilder:
             for held in table.list_shown(interval.open_ms, interval.close_ms)
             if ("1d", held.bar.start_ms) not in state.open_bars
         ]
+
+    def _list_days_near(self, dates: Iterable[date]) -> list[int]:
+        """Return the starts of the kept days of all weeks and months that these dates are in."""
+        found: set[int] = set()
+        for middle_ms in map(find_day_ms, dates):
+            near = self.state.tables["1d"].list_shown(middle_ms - _MONTH_MS, middle_ms + _MONTH_MS)
+            found.update(held.bar.start_ms for held in near)
+        return sorted(found)
 
     def _forget_past_days(self) -> None:
         """Forget the days that were passed on before the newest one's week and month."""
@@ -599,6 +644,20 @@ def _add_minutes(parts: Sequence[HeldBar]) -> int:
     """Return of how many minutes the parts of a bar were built; 0 if that is unknown of one of them."""
     minutes = [part.minutes for part in parts]
     return sum(minutes) if all(minutes) else 0
+
+
+def settle_volume(bar: Bar, parts: Sequence[HeldBar]) -> tuple[Bar, VolumeKind | None]:
+    """Return a bar that was merged of parts without a volume that makes no sum, and whose volume it has.
+
+    The trades of one venue are a part of those of all, so parts of two kinds have no sum: volume, vwap and
+    trades are None. One part of unknown kind makes that of the whole unknown.
+    """
+    kinds = {part.volume_kind for part in parts}
+    if len(kinds) == 1:
+        return bar, kinds.pop()
+    if len(kinds - {None}) > 1:
+        bar = replace(bar, volume=None, vwap=None, trades=None)
+    return bar, None
 
 
 def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:

@@ -21,6 +21,7 @@ from services.market.records import (
     Provenance,
     RecordKind,
     Timeframe,
+    VolumeKind,
 )
 
 _LONGEST_SHOWN: Final = 2048
@@ -69,15 +70,17 @@ class EntryEncoder:
         *,
         rev: int,
         is_final: bool,
+        volume_kind: VolumeKind | None,
         minutes: int = 0,
         corrected_ms: int | None = None,
     ) -> dict[str, str]:
         """Return the entry of a bar, which is known at its `end`; a correction since `corrected_ms`.
 
-        `minutes` is of how many it was built, 0 if it was not.
+        `minutes` is of how many it was built, 0 if it was not. How it is adjusted and whose volume it has are
+        its own, and not those of `provenance`, which is of its last change.
         """
-        if provenance.adjustment is not basis.adjustment:
-            provenance = replace(provenance, adjustment=basis.adjustment)
+        if (provenance.adjustment, provenance.volume_kind) != (basis.adjustment, volume_kind):
+            provenance = replace(provenance, adjustment=basis.adjustment, volume_kind=volume_kind)
         fields = encode_entry(bar, self._asset, provenance)
         if basis.adjustment is not Adjustment.RAW:
             fields["adjusted_to"] = basis.day.isoformat()
@@ -125,6 +128,7 @@ class EntryEncoder:
             fields["known_at"] = str(max(interval.close_ms, corrected_ms or interval.close_ms))
         fields["values"] = orjson.dumps(values).decode()
         fields.update(encode_provenance(provenance))
+        fields.pop("volume_kind", None)  # values have no volume, and the last change does not say whose
         return fields
 
     def _count_minutes(self, interval: Interval) -> int:

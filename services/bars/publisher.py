@@ -1,6 +1,7 @@
 """Publish bars of a symbol that changed or became final, and the indicators that follow from them. Pure."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import partial
 
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, Slot
@@ -54,6 +55,7 @@ class BarPublisher:
         self._open_values: dict[tuple[Timeframe, int], Values] = {}
         self._has_new_day = False
         self._final_days: list[int] = []
+        self._moved_splits: set[date] = set()
         self.find_first_close()
 
     def publish(
@@ -83,9 +85,15 @@ class BarPublisher:
         in_effect = self._splits.find_not_applied()
         if in_effect is None:
             return
+        self._moved_splits |= {day for day, _ in set(in_effect) ^ set(self._state.applied)}
         self._state.applied, self._has_new_day = in_effect, True
         for live in self.live_indicators.values():
             live.restart()
+
+    def take_moved_splits(self) -> set[date]:
+        """Return the ex-days of the splits that came into effect, or no longer are, since the last call."""
+        moved, self._moved_splits = self._moved_splits, set()
+        return moved
 
     def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the fields to store of indicators and final days that changed, and the fields to delete."""
@@ -138,6 +146,7 @@ class BarPublisher:
                         provenance,
                         rev=slot.rev,
                         is_final=is_final,
+                        volume_kind=held.volume_kind,
                         minutes=held.minutes,
                         corrected_ms=corrections.get(start_ms),
                     )

@@ -562,10 +562,9 @@ class SourcesSettings(ServiceConfig):
         for number, entry in enumerate(self.endpoints):
             kinds: dict[str, str] = {}
             for name in entry.sources if entry.kind is RecordKind.BARS else ():
-                asked = entry.kind, entry.asset, entry.all_symbols[0], entry.timeframe
-                source = catalog.get(name)
-                if source and (endpoint := next(source.find_endpoints(*asked), None)) is not None:
-                    kinds[name] = str(endpoint.find_volume(entry.asset))
+                asked, source = (entry.asset, entry.all_symbols[0], entry.timeframe), catalog.get(name)
+                if source is not None and (kind := source.find_volume_kind(*asked)) is not None:
+                    kinds[name] = str(kind)
             if len(set(kinds.values())) > 1:
                 why = f"volumes of two kinds, which make no sum: {_format_volumes(kinds)}"
                 yield ("endpoints", number, "from"), why

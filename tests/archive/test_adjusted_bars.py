@@ -227,3 +227,31 @@ async def test_the_change_of_a_tile_is_no_split_and_its_total_has_the_dividend(n
         make_cells(tile, 0.0)["change"].text
         == "\N{MINUS SIGN}0.88 (\N{MINUS SIGN}0.72 %, with dividend \N{MINUS SIGN}0.71 %)"
     )
+
+
+async def test_a_week_with_a_split_in_it_is_not_divided_by_it_again_and_says_its_day_and_kind(
+    client, nvidia, database
+):
+    await nvidia.execute(
+        "INSERT INTO actions (symbol, ex_day, kind, ratio, withdrawn, source, replay) VALUES "
+        "('NVDA', '2024-06-05', 'split', 10, false, 'massive', false) "
+        "ON CONFLICT (symbol, ex_day, kind) DO UPDATE SET ratio = 10, withdrawn = false"
+    )
+    days = [NYSE.find_date(day) for day in (date(2024, 5, 28), date(2024, 6, 3), date(2024, 6, 10))]
+    named = [("2024-05-27", "venue"), (None, "consolidated"), ("2024-06-10", None)]
+    rows = [
+        bar_row("NVDA", date(2024, 6, 10), adjusted=False)._replace(
+            timeframe="1w", start=day.open_ms, day=name, volume_kind=kind
+        )
+        for day, (name, kind) in zip(days, named, strict=True)
+    ]
+    entries = [TypedEntry("bars:bars", b"1-0", BAR_TABLE, row) for row in rows]
+    assert await Writer(database).write(entries) == []
+    answer = await client.get("/api/v1/bars/NVDA?timeframe=1w&adjust=splits")
+    bars = answer.json()["bars"]
+    # both splits are after the first week; one is in the second, and the other one in the third
+    assert [bar["close"] for bar in bars] == pytest.approx([1.2179, 12.179, 121.79])
+    assert [(bar["day"], bar["volume_kind"]) for bar in bars] == named
+    answer = await client.get("/api/v1/bars/NVDA?timeframe=1w&format=csv")
+    cells = [(row["day"], row["volume_kind"]) for row in csv.DictReader(io.StringIO(answer.text))]
+    assert cells == [(day or "", kind or "") for day, kind in named]

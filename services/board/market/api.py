@@ -28,6 +28,7 @@ from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import serve_client
 from services.board.market.limits import AccountView
+from services.board.market.many_adjusted import ManyAdjuster
 from services.board.market.many_rows import find_many_cursor, list_stream_columns
 from services.board.market.market import Market
 from services.board.market.overview import TileView, make_group_tiles, require_group
@@ -166,6 +167,7 @@ async def parse_many_params(
     limit: Annotated[int | None, Query(ge=1, le=MAX_ROWS, description="Not of Arrow.")] = None,
     cursor: Annotated[str | None, Query(max_length=MAX_CURSOR, description="Not of Arrow.")] = None,
     *,
+    as_of: Annotated[str | None, Query(max_length=40, description="As of one symbol.")] = None,
     form: Annotated[TableFormat | None, Query(alias="format", description="Else by `Accept`.")] = None,
 ) -> TableQuery:
     """Return what a request for many symbols wants; Arrow is one stream of all rows. Raises QueryError."""
@@ -177,7 +179,14 @@ async def parse_many_params(
     is_daily = request.query_params.get("timeframe") in DAILY or request.url.path.endswith("/features")
     now_ms = round(1000 * time.time())
     return parse_query(
-        start=start, end=end, limit=limit or ROWS, cursor=cursor, form=form, now_ms=now_ms, is_daily=is_daily
+        start=start,
+        end=end,
+        limit=limit or ROWS,
+        cursor=cursor,
+        form=form,
+        now_ms=now_ms,
+        is_daily=is_daily,
+        as_of=as_of,
     )
 
 
@@ -238,6 +247,9 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         Without a range the newest bar may still change: `final` says so. `gaps` are intervals in which
         bars are missing, of weeks and months null; no bar is made up for them. With `fill` each missing bar
         has a row that is `filled`: the close before it as its prices, and no volume.
+
+        `volume_kind` says whose trades the volume counts: `venue` those of one exchange, `consolidated` those
+        of all or many, `none` no trades, but changes of a quote; null if that is unknown.
 
         Without `adjust` each bar is as its source gave it: `adjustment` says whether raw, or adjusted for
         the splits (and dividends) up to `adjusted_to`. `adjust=none` gives all as traded, `splits` adjusts
@@ -302,13 +314,17 @@ def _add_many(api: APIRouter, market: Market) -> None:
         symbols: Symbols = "",
         asset: AssetClass | None = None,
         timeframe: Timeframe = DEFAULT_TIMEFRAME,
+        *,
+        adjust: Annotated[Adjust | None, Query(description="As of one symbol.")] = None,
     ) -> Response:
         """Return the archive's bars of some symbols, or of all, by symbol and then by time, the oldest first.
 
-        `cursor` leads to the rows after. As an Arrow stream all rows come at once.
+        `cursor` leads to the rows after. As an Arrow stream all rows come at once. With `adjust`, `left_out`
+        has by symbol the days of dividends that are left out; a stream has no place for it.
         """
         frame = require_timeframe(timeframe)
-        return await _answer_many(request, market, BAR_TABLE, params, (symbols, asset), timeframe=frame)
+        wanted = symbols, asset
+        return await _answer_many(request, market, BAR_TABLE, params, wanted, timeframe=frame, adjust=adjust)
 
     @api.get("/indicators", response_model=TableAnswer, responses=_STREAMS)
     async def read_many_indicators(
@@ -347,9 +363,11 @@ async def _answer_many(
     chosen: tuple[str, AssetClass | None],
     *,
     timeframe: str | None = None,
+    adjust: Adjust | None = None,
 ) -> Response:
     """Answer with the rows of the symbols that are named, or of all that are of the class, if one is given.
 
+    `adjust` is the basis of bars, as of now or of the instant of the query.
     Raises DatabaseAwayError, QueryError, UnknownNameError.
     """
     named, asset = chosen
@@ -358,15 +376,25 @@ async def _answer_many(
     await (market.names.require_series if is_series else market.names.require_symbols)(symbols)
     if not symbols:
         symbols = [row[0] for row in await market.archive.read_symbols(None, asset, MAX_ASSETS)]
+    adjuster = None
+    if adjust is not None and timeframe is not None:
+        is_past = query.as_of_ms is not None
+        at_ms = round(1000 * time.time()) if query.as_of_ms is None else query.as_of_ms
+        adjuster = ManyAdjuster(market, adjust, timeframe, at_ms, is_past=is_past)
     if query.format is TableFormat.ARROW:
 
         async def copy_rows(take_rows: TakeRows) -> None:
             await market.archive.copy_many(table, symbols, query, timeframe, take_rows)
 
         place = market.streams.take(find_address(request))
-        return ArrowResponse(copy_rows, list_stream_columns(table), place, find_quota_headers(request))
+        headers = find_quota_headers(request)
+        return ArrowResponse(copy_rows, list_stream_columns(table), place, headers, adjuster)
     rows = await market.archive.read_many(table, symbols, query, timeframe)
-    about = {"cursor": find_many_cursor(rows, query)} | ({"timeframe": timeframe} if timeframe else {})
+    about: dict[str, Any] = {"cursor": find_many_cursor(rows, query)}
+    about |= {"timeframe": timeframe} if timeframe else {}
+    if adjuster is not None:
+        rows, left_out = await adjuster.adjust_page(rows)
+        about |= {"adjust": adjust, "left_out": left_out}
     columns = {"symbol": ColumnType.TEXT, **table.answered}
     answer = AnswerTable(table.name, columns, rows, about, VALUE_NAMES.get(table.name, ()))
     encode = _encode_values if table.name in VALUE_NAMES else make_answer

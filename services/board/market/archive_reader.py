@@ -11,16 +11,21 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.agent.requests import RequestOutcome
 from marketswarm.web.cache import Cached
-from services.board.market.many_rows import list_values, select_page, select_stream
+from services.board.market.many_rows import (
+    format_known,
+    format_vintages,
+    list_values,
+    select_page,
+    select_stream,
+)
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.market.adjust import Adjuster, GivenClose
-from services.market.records import TIMEFRAME_SEC
 from services.tables.adjusted_bars import (
     SHARE_SQL,
     Adjust,
@@ -183,6 +188,13 @@ cross join lateral (
 group by wanted.symbol, wanted.open_ms, found.source"""
 
 
+_COUNT_BARS: Final = """
+select count(*) from (
+  select 1 from bars where symbol = any($1::text[]) and timeframe = $2
+  and start >= $3::date and start < $4::date + 1 limit $5
+) as some"""
+
+
 class MinuteCount(NamedTuple):
     """Count the minutes of a symbol that one source served in a span that begins at `open_ms`.
 
@@ -293,7 +305,8 @@ class ArchiveReader:
 
         They come by symbol, in this order, and then by time, the oldest first.
         """
-        return await self._fetch(select_page(table), *list_values(symbols, query, timeframe))
+        sql = select_page(table, query, timeframe)
+        return await self._fetch(sql, *list_values(symbols, query, timeframe))
 
     async def copy_many(
         self,
@@ -309,7 +322,7 @@ class ArchiveReader:
         closed, which ends the statement. The limit of time is that of the caller. Raises DatabaseAwayError.
         """
         pool = self._require_pool()
-        sql, values = select_stream(table), list_values(symbols, query, timeframe)
+        sql, values = select_stream(table, query, timeframe), list_values(symbols, query, timeframe)
         try:
             async with pool.connect(STREAM_SEC + FETCH_SEC) as connection:
                 try:
@@ -364,10 +377,16 @@ class ArchiveReader:
             self._assets.keep(symbol, asset)
         return asset
 
-    async def read_adjuster(self, symbol: str) -> Adjuster:
-        """Return what adjusts the bars of a symbol, by its splits and dividends up to now and announced."""
-        rows = await self._fetch(SHARE_SQL, [symbol], None)
-        return make_adjusters(rows).get(symbol) or Adjuster(())
+    async def read_adjusters(
+        self, symbols: Sequence[str], since: date | None = None, as_of_ms: int | None = None
+    ) -> dict[str, Adjuster]:
+        """Return what adjusts the bars of each symbol from a day on, by its splits and dividends.
+
+        They are those up to now and announced, with the closes that are known now, or were as of an instant.
+        """
+        rows = await self._fetch(SHARE_SQL, list(symbols), since, _make_moment(as_of_ms))
+        found = make_adjusters(rows)
+        return {symbol: found.get(symbol) or Adjuster(()) for symbol in symbols}
 
     async def read_correlations(
         self, day: date | None, symbols: Sequence[str] | None, limit: int, after: tuple[str, str] = ("", "")
@@ -408,7 +427,7 @@ class ArchiveReader:
         if not by_symbol:
             return []
         since = min(each.day for closes in by_symbol.values() for each in closes)
-        adjusters = make_adjusters(await self._fetch(SHARE_SQL, list(by_symbol), since))
+        adjusters = await self.read_adjusters(list(by_symbol), since)
         splits, whole = Adjust.SPLITS.make_basis(today), Adjust.ALL.make_basis(today)
         adjusted: dict[str, Iterator[tuple[float, float]]] = {}
         for symbol, closes in by_symbol.items():
@@ -426,6 +445,12 @@ class ArchiveReader:
         """Return by source how many minutes there are in spans of symbols, each from its open to its end."""
         spans = list(symbols), list(opens_ms), list(untils_ms)
         return [MinuteCount(*row) for row in await self._fetch(_MINUTES, *spans)]
+
+    async def count_bars(
+        self, symbols: Sequence[str], timeframe: str, days: tuple[date, date], most: int
+    ) -> int:
+        """Return how many bars symbols have from a first to a last day, in UTC, but not more than `most`."""
+        return int((await self._fetch(_COUNT_BARS, list(symbols), timeframe, *days, most))[0][0])
 
     async def read_downloads(self, limit: int) -> list[Download]:
         """Return the last requests to sources, the newest first."""
@@ -467,6 +492,10 @@ class ArchiveReader:
 
 def _now_ms() -> int:
     return round(1000 * time.time())
+
+
+def _make_moment(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def make_pool(url: str) -> "ConnectionPool | None":
@@ -512,16 +541,9 @@ order by start desc limit {most}"""  # noqa: S608 - our own names
 
 
 def _select_known(table: TableSchema, timeframe: str = "1d") -> str:
-    """Return the same SELECT of the rows that were known by an instant, which is its last parameter.
-
-    A row from before rows said when they were known counts as known a whole interval after its start.
-    """
+    """Return the same SELECT of the rows that were known by an instant, which is its last parameter."""
     instant = f"to_timestamp(${len(table.key) + 3}::bigint / 1000.0)"
     if table is not OBSERVATION_TABLE:
-        known = f"coalesce(known_at, start + interval '{TIMEFRAME_SEC[timeframe]} s')"
-        return _select_range(table, f"and start <= {instant} and {known} <= {instant}")
-    newest = f"""(
-  select distinct on (start) * from observation_vintages where symbol = $1 and known_at <= {instant}
-  order by start desc, known_at desc
-) as"""  # noqa: S608 - our own names
-    return _select_range(OBSERVATION_TABLE).replace("from observations", f"from {newest} observations")
+        return _select_range(table, f"and {format_known(timeframe, instant)}")
+    vintages = format_vintages("$1", instant)
+    return _select_range(OBSERVATION_TABLE).replace("from observations", f"from {vintages}")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from marketswarm.agent import Agent
@@ -43,7 +42,7 @@ from services.board.market.live import (
 from services.board.market.names import NameDirectory
 from services.board.market.news import NEWS_SEC, NO_NOTES, NewsItem, explain_bus, find_notes, read_notes
 from services.board.market.quality import DayQuality, Rejections, read_rejections
-from services.board.market.query import ROWS, QueryError, TableFormat, TableQuery
+from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.states import StoredSeries
 from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
 from services.board.market.topics import TopicKind, find_symbol
@@ -141,10 +140,9 @@ class Market:
         """Return the bars that a query asks for, encoded; with `fill`, a row stands for each missing bar.
 
         With `fill`, a row stands for each missing bar. `adjust` is the basis of the prices; None leaves each
-        bar as its source gave it. Raises DatabaseAwayError, QueryError, UnknownNameError.
+        bar as its source gave it. As of an instant, that is the basis of its day. Raises DatabaseAwayError,
+        QueryError, UnknownNameError.
         """
-        if query.as_of_ms is not None and adjust not in {None, Adjust.NONE}:
-            raise QueryError("adjust: is up to today, so an answer as_of another time can't have it")
         known = self.find_kept_chart(symbol, timeframe, query, fill=fill, adjust=adjust)
         if known is not None:
             return known
@@ -201,9 +199,9 @@ class Market:
         session = await self.sessions.find(chart[0], found.asset)
         about: dict[str, Any] = {}
         if adjust is not None:
-            now_ms = round(1000 * time.time())
-            today = find_row_day(now_ms, None) if session is None else session.find_local_date(now_ms)
-            found, about = await self._adjust(chart, found, adjust, today)
+            at_ms = round(1000 * time.time()) if query.as_of_ms is None else query.as_of_ms
+            day = find_row_day(at_ms, None) if session is None else session.find_local_date(at_ms)
+            found, about = await self._adjust(chart, found, adjust, day, query.as_of_ms)
         table = make_bars(chart, found, query, session, fill=fill)
         table = replace(table, about={**table.about, **about})
         if key is None or query.format is not TableFormat.JSON:
@@ -213,18 +211,33 @@ class Market:
         return EncodedAnswer(texts.body, JSON_TYPE, make_tag(texts.body), table.about.get("cursor"))
 
     async def _adjust(
-        self, chart: tuple[str, str], found: FoundChart, adjust: Adjust, today: date
+        self,
+        chart: tuple[str, str],
+        found: FoundChart,
+        adjust: Adjust,
+        day: date,
+        as_of_ms: int | None,
     ) -> tuple[FoundChart, dict[str, Any]]:
-        """Return bars on a basis as of today, and what the answer says of it. Raises DatabaseAwayError.
+        """Return bars on a basis as of a day, and what the answer says of it. Raises DatabaseAwayError.
 
         `left_out` are the ex-days within the bars of actions that can't be applied.
         """
         symbol, timeframe = chart
-        adjuster = await self._adjusters.find(symbol, partial(self.archive.read_adjuster, symbol))
-        rows = adjust_rows(found.rows, BAR_CELLS, adjuster, adjust.make_basis(today), timeframe)
-        first = find_row_day(rows[0][0], None) if rows else today
-        left_out = [each.ex_day.isoformat() for each in adjuster.left_out if first < each.ex_day <= today]
+        if as_of_ms is None:
+            reading = self._adjusters.find_each((symbol,), self.archive.read_adjusters)
+        else:
+            reading = self.archive.read_adjusters((symbol,), None, as_of_ms)
+        adjuster = (await reading)[symbol]
+        rows = adjust_rows(found.rows, BAR_CELLS, adjuster, adjust.make_basis(day), timeframe)
+        first = find_row_day(rows[0][0], None) if rows else day
+        left_out = [each.ex_day.isoformat() for each in adjuster.left_out if first < each.ex_day <= day]
         return replace(found, rows=rows), {"adjust": adjust.value, "left_out": left_out}
+
+    async def find_local_day(self, symbol: str, at_ms: int) -> date:
+        """Return the date where the market of a symbol is at a time. Raises DatabaseAwayError."""
+        known = (await self.names.list_all()).get(symbol)
+        session = None if known is None else await self.sessions.find(symbol, known.asset)
+        return find_row_day(at_ms, None) if session is None else session.find_local_date(at_ms)
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""

@@ -276,6 +276,11 @@ function drawLines() {
   chart.panes().slice(1).forEach((each) => each.setStretchFactor(0.3));
 }
 
+function nameVolume(kind) {
+  const names = { venue: "of one exchange", consolidated: "of all exchanges", none: "changes of a quote, no trades" };
+  return names[kind] ?? "(of unknown exchanges)";
+}
+
 function showLegend(bar) {
   const legend = document.getElementById("legend");
   if (!bar) {
@@ -284,7 +289,7 @@ function showLegend(bar) {
   }
   const words = [
     formatTime(toTime(bar.start)), ...["open", "high", "low", "close"].map((name) => `${name[0].toUpperCase()} ${formatPrice(bar[name])}`),
-    ...(bar.volume === null ? [] : [`volume ${bar.volume.toLocaleString("en-US")}`]),
+    ...(bar.volume === null ? [] : [`volume ${bar.volume.toLocaleString("en-US")} ${nameVolume(bar.volume_kind)}`]),
     bar.final ? "final" : "still open", ...(bar.rev ? [`revision ${bar.rev}`] : []),
     ...(bar.missing ? [`built of ${bar.minutes} of ${bar.minutes + bar.missing} minutes`] : []), bar.source, ...(bar.replay ? ["replay"] : []),
   ];

@@ -1,37 +1,52 @@
 """Play instants of a market against an account: orders become fills or refusals. Pure.
 
-At one instant five things may happen, in this order: bars close (what was filled within them is known then,
-stops before limits), sessions end, orders are decided, corporate actions take place, bars open. An order
-fills in the first bar of its own symbol that opens at its decision or later. Within each of these things
-orders go by submission, whatever the names of their symbols: so do cash and a bar's volume.
+At one instant these things may happen, in this order: bars close (what was filled within them is known then,
+stops before limits), sessions end, orders are decided or cancelled, corporate actions take place, bars open or
+quotes come. An order fills in the first bar of its own symbol that opens at its decision or later. Within each
+of these things orders go by submission, whatever the names of their symbols: so do cash and a bar's volume.
 
 A bracket lives from the fill of its parent. Of a parent that filled at the open, stop and target live in that
 bar; of one that filled within it, the stop alone, as if the bar had opened at the parent's price: the bar
 does not say whether its best price came before the entry.
+
+`step` plays one event. `play` plays all that happens, instant by instant, with the same functions: of bars in
+which no order works it costs little more than their valuation.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from heapq import heapify, heappop, heappush
 
-from services.signals.engine.fills import FILL_MODELS, FillModel
+from services.signals.engine.book import OrderBook, WorkingOrder
+from services.signals.engine.fills import (
+    FILL_MODELS,
+    FillModel,
+    fill_touched,
+    make_quoted_bar,
+    slip_price,
+)
 from services.signals.engine.ledger import Ledger
 from services.signals.engine.orders import (
     AccountAction,
     AccountRules,
     Fill,
+    FillSource,
     Instrument,
     Order,
     OrderRefusal,
     OrderType,
     PriceBar,
+    Quote,
     RefusalReason,
     ShareSplit,
     Side,
     TimeInForce,
 )
 from services.signals.engine.units import CENT, floor_to_lot, round_down, round_half_up, round_up
+
+KNOWN_IDS = 10_000
+"""How many of the newest ids are known, so that an order that is submitted again is refused."""
 
 
 class FillModelError(ValueError):
@@ -62,6 +77,14 @@ class OrdersDecided:
 
 
 @dataclass(frozen=True, slots=True)
+class OrdersCancelled:
+    """The ids of orders that are to be cancelled at `at_ms`."""
+
+    at_ms: int
+    ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ActionsTaken:
     """Corporate actions at `at_ms`, before the bars that open then."""
 
@@ -77,26 +100,21 @@ class BarsOpen:
     bars: Sequence[PriceBar]
 
 
-EngineEvent = BarsClose | SessionsEnd | OrdersDecided | ActionsTaken | BarsOpen
+@dataclass(frozen=True, slots=True)
+class QuotesSeen:
+    """Quotes that came at `at_ms`, in their order."""
+
+    at_ms: int
+    quotes: Sequence[Quote]
 
 
-@dataclass(slots=True)
-class WorkingOrder:
-    """Hold an order that may still fill.
+EngineEvent = BarsClose | SessionsEnd | OrdersDecided | OrdersCancelled | ActionsTaken | BarsOpen | QuotesSeen
 
-    Attributes:
-        number: its place in the order of submission.
-        live_ms: bars that open then or later may fill it; None while it waits for its parent.
-        charged: the fee of its fills so far, as money; `fees` is what it would be without a least one.
-    """
+Instant = tuple[int, Sequence[PriceBar], Sequence[PriceBar]]
+"""A time in epoch milliseconds, the bars that close then, and the bars that open then."""
 
-    order: Order
-    number: int
-    remaining: int
-    live_ms: int | None
-    filled: int = 0
-    charged: int = 0
-    fees: int = 0
+Decide = Callable[[int, Sequence[PriceBar]], Iterable[EngineEvent]]
+"""A function of an instant and the bars that closed then; it returns what happens before bars open."""
 
 
 @dataclass(slots=True)
@@ -104,35 +122,35 @@ class EngineState:
     """Hold an account and the orders that may still fill; `step` changes it.
 
     Attributes:
-        working: the live orders of each symbol, and those that wait for their parent, by id.
-        waiting: the orders that wait for the first fill of their parent, by its id.
-        parents: all orders, by id: an exit is never larger than what its entry has.
-        groups: the orders of each group of which one fill ends the others.
-        capacity: how much of each open bar's volume may still be ours; None: any.
-        decided: how many orders were decided.
+        capacity: how much of each open bar's volume may still be ours, where that is limited.
+        ids: the newest ids that were submitted, KNOWN_IDS at the most.
     """
 
     rules: AccountRules
     instruments: Mapping[str, Instrument]
     fill: FillModel
     ledger: Ledger
-    working: dict[str, dict[str, WorkingOrder]] = field(default_factory=dict)
-    waiting: dict[str, list[WorkingOrder]] = field(default_factory=dict)
-    parents: dict[str, WorkingOrder] = field(default_factory=dict)
-    groups: dict[str, list[WorkingOrder]] = field(default_factory=dict)
-    capacity: dict[str, int | None] = field(default_factory=dict)
-    decided: int = 0
+    book: OrderBook = field(default_factory=OrderBook)
+    capacity: dict[str, int] = field(default_factory=dict)
+    ids: dict[str, None] = field(default_factory=dict)
 
 
 Outcome = tuple[EngineState, list[Fill], list[OrderRefusal]]
 
 
 def open_account(
-    rules: AccountRules, instruments: Mapping[str, Instrument], fill: FillModel | None = None
+    rules: AccountRules,
+    instruments: Mapping[str, Instrument],
+    fill: FillModel | None = None,
+    named: Container[str] = frozenset(),
 ) -> EngineState:
-    """Return the state of a new account; `fill` replaces the engine's own model of fills."""
+    """Return the state of a new account; `fill` replaces the engine's own model of fills.
+
+    `named` are the ids that orders will name as their parent though it ended long ago; without it a child
+    is submitted with its parent, or while that or another child of it works.
+    """
     model = fill or FILL_MODELS[rules.limit_fill]
-    return EngineState(rules, instruments, model, Ledger(rules.cash, rules.cash))
+    return EngineState(rules, instruments, model, Ledger(rules.cash, rules.cash), OrderBook(named))
 
 
 def step(state: EngineState, event: EngineEvent) -> Outcome:
@@ -144,71 +162,156 @@ def step(state: EngineState, event: EngineEvent) -> Outcome:
         LedgerError: the books are out of balance.
         FillModelError: the fill model named a price that is not in the bar.
     """
-    turn = _Turn(state)
-    match event:
-        case BarsOpen():
-            turn.open_bars(event.bars)
-        case BarsClose():
-            turn.close_bars(event.bars, event.at_ms)
-        case OrdersDecided():
-            turn.take_orders(event.orders, event.at_ms)
-        case SessionsEnd():
-            turn.expire_orders(event.at_ms)
-        case ActionsTaken():
-            turn.take_actions(event.actions)
+    turn = _Turn(state, [], [])
+    turn.take(event)
     return state, turn.fills, turn.refusals
 
 
-class _Turn:
-    """Play one event on a state, and collect what follows."""
+def play(
+    state: EngineState,
+    instants: Iterable[Instant],
+    decide: Decide,
+    fills: list[Fill],
+    refusals: list[OrderRefusal],
+) -> None:
+    """Play instants in their order; what follows is appended to `fills` and `refusals` and changes `state`.
 
-    def __init__(self, state: EngineState) -> None:
-        self.fills: list[Fill] = []
-        self.refusals: list[OrderRefusal] = []
+    At each one bars close, then the events that `decide` returns take place, then bars open. Raises what `step`
+    raises.
+    """
+    turn = _Turn(state, fills, refusals)
+    for at_ms, closing, opening in instants:
+        if closing:
+            turn.close_bars(closing, at_ms)
+        for event in decide(at_ms, closing):
+            turn.take(event)
+        if opening:
+            turn.open_bars(opening)
+
+
+def list_instants(bars: Sequence[PriceBar], others: Iterable[int] = ()) -> Iterable[Instant]:
+    """Return the instants at which bars close or open, and `others`, in their order.
+
+    The bars of one symbol are in the order of their time and do not overlap.
+    """
+    times = set(others)
+    if bars and not times and all(each.symbol == bars[0].symbol for each in bars):
+        return _follow(bars)
+    closing: dict[int, list[PriceBar]] = {}
+    opening: dict[int, list[PriceBar]] = {}
+    for bar in bars:
+        closing.setdefault(bar.end_ms, []).append(bar)
+        opening.setdefault(bar.start_ms, []).append(bar)
+    times.update(closing, opening)
+    return ((at_ms, closing.get(at_ms, ()), opening.get(at_ms, ())) for at_ms in sorted(times))
+
+
+def _follow(bars: Iterable[PriceBar]) -> Iterable[Instant]:
+    """Yield the instants of one symbol's bars."""
+    before: Sequence[PriceBar] = ()
+    end_ms: int | None = None
+    for bar in bars:
+        opening = (bar,)
+        start_ms = bar.start_ms
+        if end_ms == start_ms:
+            yield start_ms, before, opening
+        else:
+            if end_ms is not None:
+                yield end_ms, before, ()
+            yield start_ms, (), opening
+        before, end_ms = opening, bar.end_ms
+    if end_ms is not None:
+        yield end_ms, before, ()
+
+
+class _Turn:
+    """Play events on a state, and collect what follows."""
+
+    def __init__(self, state: EngineState, fills: list[Fill], refusals: list[OrderRefusal]) -> None:
+        self.fills = fills
+        self.refusals = refusals
         self._state = state
         self._ledger = state.ledger
+        self._book = state.book
+        self._working = state.book.working
+        self._has_bar_fills = state.rules.fills_by is FillSource.BARS
+        self._volume_share = state.rules.volume_share
+        self._borrow_rate = state.rules.borrow_rate
+
+    def take(self, event: EngineEvent) -> None:
+        match event:
+            case BarsOpen():
+                self.open_bars(event.bars)
+            case BarsClose():
+                self.close_bars(event.bars, event.at_ms)
+            case OrdersDecided():
+                self.take_orders(event.orders, event.at_ms)
+            case OrdersCancelled():
+                self.cancel_orders(event.ids, event.at_ms)
+            case SessionsEnd():
+                self.expire_orders(event.at_ms)
+            case ActionsTaken():
+                self.take_actions(event.actions)
+            case QuotesSeen():
+                self.take_quotes(event.quotes)
 
     # -- bars
 
     def open_bars(self, bars: Sequence[PriceBar]) -> None:
-        by_symbol = {bar.symbol: bar for bar in bars}
+        if self._volume_share is not None:
+            self._measure_volume(bars)
+        if self._working and self._has_bar_fills:
+            self._fill_at_open({bar.symbol: bar for bar in bars if bar.symbol in self._working})
+
+    def close_bars(self, bars: Sequence[PriceBar], at_ms: int) -> None:
+        if self._working and self._has_bar_fills:
+            self._fill_in_bars(
+                {bar.symbol: bar for bar in bars if bar.symbol in self._working and bar.volume != 0}, at_ms
+            )
+        if self._volume_share is not None:
+            for bar in bars:
+                self._state.capacity.pop(bar.symbol, None)
+        self._ledger.book_closes(bars, at_ms, self._borrow_rate)
+
+    def _measure_volume(self, bars: Sequence[PriceBar]) -> None:
+        share = self._volume_share
         for bar in bars:
-            self._state.capacity[bar.symbol] = self._find_capacity(bar)
-        queue = [(each.number, each) for each in self._list_live(by_symbol)]
+            if bar.volume is not None and share is not None:
+                lot = self._lot_of(bar.symbol)
+                self._state.capacity[bar.symbol] = floor_to_lot(bar.volume * share, lot)
+
+    def _fill_at_open(self, by_symbol: Mapping[str, PriceBar]) -> None:
+        queue = [(each.number, each) for each in self._book.list_live(by_symbol)]
         heapify(queue)
         while queue:
             _, each = heappop(queue)
             bar = by_symbol[each.order.symbol]
-            if bar.volume == 0 or not self._is_working(each):
-                self._end_immediate(each, bar)
+            if bar.volume == 0 or each.is_ended:
+                self._end_immediate(each, bar.start_ms)
                 continue
             found = self._state.fill(bar, each.order)
             if found is not None and found.is_at_open:
                 for child in self._execute(each, bar, found.price, bar.start_ms):
                     if child.order.symbol in by_symbol:
                         heappush(queue, (child.number, child))
-            self._end_immediate(each, bar)
+            self._end_immediate(each, bar.start_ms)
 
-    def close_bars(self, bars: Sequence[PriceBar], at_ms: int) -> None:
-        by_symbol = {bar.symbol: bar for bar in bars if bar.volume != 0}
+    def _fill_in_bars(self, by_symbol: Mapping[str, PriceBar], at_ms: int) -> None:
         entered: list[tuple[WorkingOrder, PriceBar]] = []
         for type_ in (OrderType.STOP, OrderType.LIMIT):
-            for each in sorted(self._list_live(by_symbol), key=lambda live: live.number):
+            for each in sorted(self._book.list_live(by_symbol), key=lambda live: live.number):
                 if each.order.type is type_:
                     entered += self._fill_within(each, by_symbol[each.order.symbol], at_ms)
         while entered:
             entered.sort(key=lambda pair: pair[0].number)
             each, bar = entered.pop(0)
             entered += self._fill_within(each, bar, at_ms)
-        for bar in bars:
-            self._state.capacity.pop(bar.symbol, None)
-            self._ledger.book_close(bar.symbol, bar.close, at_ms, self._state.rules.borrow_rate)
 
     def _fill_within(
         self, each: WorkingOrder, bar: PriceBar, at_ms: int
     ) -> Iterable[tuple[WorkingOrder, PriceBar]]:
         """Fill an order within its bar; return the stops that live in the rest of that bar, and this rest."""
-        if not self._is_working(each):
+        if each.is_ended:
             return []
         found = self._state.fill(bar, each.order)
         if found is None:
@@ -222,17 +325,42 @@ class _Turn:
         )
         return [(child, rest) for child in stops]
 
-    def _list_live(self, bars: Mapping[str, PriceBar]) -> Iterator[WorkingOrder]:
-        for symbol, bar in bars.items():
-            for each in self._state.working.get(symbol, {}).values():
-                if each.live_ms is not None and each.live_ms <= bar.start_ms:
-                    yield each
+    # -- quotes
 
-    def _find_capacity(self, bar: PriceBar) -> int | None:
-        share = self._state.rules.volume_share
-        if bar.volume is None or share is None:
-            return None
-        return floor_to_lot(bar.volume * share, self._lot_of(bar.symbol))
+    def take_quotes(self, quotes: Sequence[Quote]) -> None:
+        """Fill orders at the ask or the bid, as far as the size there goes, if quotes are what fills."""
+        if not self._working or self._has_bar_fills:
+            return
+        rest = list(quotes)
+        while rest:  # of each symbol the first quote, then the second ones
+            by_symbol: dict[str, Quote] = {}
+            later = [each for each in rest if by_symbol.setdefault(each.symbol, each) is not each]
+            self._fill_by_quotes(by_symbol)
+            rest = later
+
+    def _fill_by_quotes(self, quotes: Mapping[str, Quote]) -> None:
+        sizes: dict[tuple[str, Side], int] = {}
+        live = [
+            each
+            for symbol in quotes
+            for each in self._book.list_working(symbol)
+            if each.live_ms is not None and each.live_ms <= quotes[symbol].at_ms
+        ]
+        for each in sorted(live, key=lambda one: one.number):
+            order = each.order
+            quote = quotes[order.symbol]
+            bar = make_quoted_bar(quote, order.side) if order.side is not None else None
+            found = fill_touched(bar, order) if bar is not None and not each.is_ended else None
+            if bar is not None and found is not None and order.side is not None:
+                key = (order.symbol, order.side)
+                if bar.volume is not None:
+                    lot = self._lot_of(order.symbol)
+                    self._state.capacity[order.symbol] = sizes.setdefault(key, round_down(bar.volume, lot))
+                self._execute(each, bar, found.price, quote.at_ms)
+                left = self._state.capacity.pop(order.symbol, None)
+                if left is not None:
+                    sizes[key] = left
+            self._end_immediate(each, quote.at_ms)
 
     # -- fills
 
@@ -246,6 +374,8 @@ class _Turn:
             each.order = replace(order, type=OrderType.MARKET, price=None)
         if not quantity:
             return []
+        rules, tick = self._state.rules, self._state.instruments[order.symbol].tick
+        price = slip_price(order, price, rules.slippage, rules.slippage_ticks, tick)
         fee = self._find_fee(each, quantity, price)
         signed = quantity if order.side is Side.BUY else -quantity
         reason = self._find_refusal(order.symbol, signed, price, fee)
@@ -255,27 +385,22 @@ class _Turn:
         self._ledger.book_fill(order.symbol, signed, price, fee)
         side = Side.BUY if signed > 0 else Side.SELL
         self.fills.append(Fill(order.id, order.symbol, bar.start_ms, side, quantity, price, fee))
+        if order.oco is not None:
+            self._book.end_group(each)
+        children = self._book.release_children(each, live_ms)
         self._count_fill(each, quantity, price, fee)
-        if each.order.oco is not None:
-            for other in self._state.groups.pop(each.order.oco, []):
-                if other is not each:
-                    self._remove(other)
-        children = self._state.waiting.pop(order.id, [])
-        for child in children:
-            child.live_ms = live_ms
         return children
 
     def _find_quantity(self, each: WorkingOrder) -> int:
         """Return how much of an order may fill now, by its bar's volume and by what its parent has."""
         quantity = each.remaining
-        lot = self._lot_of(each.order.symbol)
         capacity = self._state.capacity.get(each.order.symbol)
         if capacity is not None:
             quantity = min(quantity, capacity)
-        parent = self._state.parents.get(each.order.parent or "")
+        parent = self._book.parents.get(each.order.parent) if each.order.parent is not None else None
         if parent is not None:
             quantity = min(quantity, parent.filled - each.filled)
-        return max(0, round_down(quantity, lot))
+        return max(0, round_down(quantity, self._lot_of(each.order.symbol)))
 
     def _count_fill(self, each: WorkingOrder, quantity: int, price: int, fee: int) -> None:
         symbol = each.order.symbol
@@ -287,11 +412,13 @@ class _Turn:
         if capacity is not None:
             self._state.capacity[symbol] = capacity - quantity
         if not each.remaining:
-            self._remove(each)
+            self._book.end(each)
+        elif each.order.parent is not None and each.order.parent in self._book.parents:
+            self._book.end_exits(self._book.parents[each.order.parent])
 
     def _find_own_fee(self, each: WorkingOrder, quantity: int, price: int) -> int:
         fee = self._state.instruments[each.order.symbol].fee
-        return round_half_up(fee.per_share * quantity + fee.rate * quantity * price, CENT)
+        return round_half_up(fee.per_share * quantity + fee.rate * abs(quantity * price), CENT)
 
     def _find_fee(self, each: WorkingOrder, quantity: int, price: int) -> int:
         """Return the fee of a fill: what brings the order's fees to their sum, or to the least one."""
@@ -317,30 +444,31 @@ class _Turn:
     # -- orders
 
     def take_orders(self, orders: Sequence[Order], at_ms: int) -> None:
+        book, ids = self._book, self._state.ids
         for order in orders:
-            number = self._state.decided
-            self._state.decided += 1
+            if order.id in ids:
+                self.refusals.append(OrderRefusal(order.id, at_ms, RefusalReason.DUPLICATE))
+                continue
+            ids[order.id] = None
+            if len(ids) > KNOWN_IDS:
+                del ids[next(iter(ids))]
+            number = book.decided
+            book.decided += 1
             sized = self._size(order)
             lot = self._lot_of(order.symbol)
             if sized.quantity is None or sized.quantity < lot or sized.quantity % lot:
                 self.refusals.append(OrderRefusal(order.id, at_ms, RefusalReason.BELOW_LOT))
                 continue
-            self._add(WorkingOrder(self._round_price(sized), number, sized.quantity, None), at_ms)
+            book.add(WorkingOrder(self._round_price(sized), number, sized.quantity), at_ms)
 
-    def _add(self, each: WorkingOrder, at_ms: int) -> None:
-        state, order = self._state, each.order
-        state.parents[order.id] = each
-        state.working.setdefault(order.symbol, {})[order.id] = each
-        if order.oco is not None:
-            state.groups.setdefault(order.oco, []).append(each)
-        if order.parent is None:
-            each.live_ms = at_ms
-            return
-        parent = state.parents.get(order.parent)
-        if parent is not None and parent.filled:
-            each.live_ms = at_ms
-        else:
-            state.waiting.setdefault(order.parent, []).append(each)
+    def cancel_orders(self, ids: Sequence[str], at_ms: int) -> None:
+        """End orders; each one gets a record, also the one that was not working any more."""
+        for ident in ids:
+            found = self._book.find_working(ident)
+            if found is None:
+                self.refusals.append(OrderRefusal(ident, at_ms, RefusalReason.NOT_WORKING))
+            else:
+                self._refuse(found, at_ms, RefusalReason.CANCELLED)
 
     def _size(self, order: Order) -> Order:
         """Return an order with its side and quantity; one with a target is sized on the equity of now."""
@@ -358,35 +486,22 @@ class _Turn:
         if order.price is None:
             return order
         tick = self._state.instruments[order.symbol].tick
-        return replace(order, price=(round_down if _is_rounded_down(order) else round_up)(order.price, tick))
+        price = (round_down if _is_rounded_down(order) else round_up)(order.price, tick)
+        return order if price == order.price else replace(order, price=price)
 
     def expire_orders(self, at_ms: int) -> None:
-        expired = [
-            each
-            for orders in self._state.working.values()
-            for each in orders.values()
-            if each.order.expires_ms is not None and each.order.expires_ms <= at_ms
-        ]
-        for each in sorted(expired, key=lambda live: live.number):
-            self._refuse(each, at_ms, RefusalReason.EXPIRED)
+        for each in self._book.list_working():
+            expires_ms = each.order.expires_ms
+            if expires_ms is not None and expires_ms <= at_ms and not each.is_ended:
+                self._refuse(each, at_ms, RefusalReason.EXPIRED)
 
-    def _end_immediate(self, each: WorkingOrder, bar: PriceBar) -> None:
-        if each.order.tif is TimeInForce.IOC and self._is_working(each):
-            self._refuse(each, bar.start_ms, RefusalReason.EXPIRED)
+    def _end_immediate(self, each: WorkingOrder, at_ms: int) -> None:
+        if each.order.tif is TimeInForce.IOC and not each.is_ended:
+            self._refuse(each, at_ms, RefusalReason.EXPIRED)
 
     def _refuse(self, each: WorkingOrder, at_ms: int, reason: RefusalReason) -> None:
         self.refusals.append(OrderRefusal(each.order.id, at_ms, reason))
-        self._remove(each)
-
-    def _remove(self, each: WorkingOrder) -> None:
-        """End an order, and the orders that wait for its fill if it has none."""
-        self._state.working.get(each.order.symbol, {}).pop(each.order.id, None)
-        if not each.filled:
-            for child in self._state.waiting.pop(each.order.id, []):
-                self._remove(child)
-
-    def _is_working(self, each: WorkingOrder) -> bool:
-        return each.order.id in self._state.working.get(each.order.symbol, {})
+        self._book.end(each)
 
     def _lot_of(self, symbol: str) -> int:
         return self._state.instruments[symbol].lot
@@ -404,15 +519,14 @@ class _Turn:
     def _split_orders(self, action: ShareSplit) -> None:
         """Multiply the orders of a symbol; one of which no whole lot is left is refused."""
         lot = self._lot_of(action.symbol)
-        for each in self._state.parents.values():
-            if each.order.symbol == action.symbol:
-                each.filled = floor_to_lot(each.filled * action.ratio, lot)
-        for each in list(self._state.working.get(action.symbol, {}).values()):
+        for each in self._book.list_filled(action.symbol):
+            each.filled = floor_to_lot(each.filled * action.ratio, lot)
+        for each in self._book.list_working(action.symbol):
             each.remaining = floor_to_lot(each.remaining * action.ratio, lot)
             if each.order.price is not None:
                 price = each.order.price / action.ratio
                 each.order = self._round_price(replace(each.order, price=_whole(price, each.order)))
-            if not each.remaining:
+            if not each.remaining and not each.is_ended:
                 self._refuse(each, action.at_ms, RefusalReason.BELOW_LOT)
 
 

@@ -7,8 +7,10 @@ that the price only touched does not fill, unless the account says so.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
-from services.signals.engine.orders import LimitFill, Order, OrderType, PriceBar, Side
+from services.signals.engine.orders import LimitFill, Order, OrderType, PriceBar, Quote, Side
+from services.signals.engine.units import round_down, round_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +57,35 @@ def _find_execution(bar: PriceBar, order: Order, beyond: int) -> Execution | Non
     if first <= named - beyond:
         return Execution(bar.open, is_at_open=True)
     return Execution(price, is_at_open=False) if best <= named - beyond else None
+
+
+def make_quoted_bar(quote: Quote, side: Side) -> PriceBar | None:
+    """Return the bar that a quote is to an order of this side: all its prices are the ask, or the bid.
+
+    None where nobody offers the other side, or the bid is above the ask, which is a mistake of its source.
+    """
+    price, size = (quote.ask, quote.ask_size) if side is Side.BUY else (quote.bid, quote.bid_size)
+    if price is None or size == 0:
+        return None
+    if quote.bid is not None and quote.ask is not None and quote.bid > quote.ask:
+        return None
+    return PriceBar(quote.symbol, quote.at_ms, quote.at_ms, price, price, price, price, size)
+
+
+def slip_price(order: Order, price: int, share: Fraction, ticks: int, tick: int) -> int:
+    """Return the price with its slippage: worse for us by a share and by ticks, on a tick, and never better.
+
+    An order with a limit pays no more, and gets no less, than its limit.
+    """
+    if not (share or ticks):
+        return price
+    worse = -(-abs(price) * share.numerator // share.denominator) + ticks * tick
+    if order.side is Side.BUY:
+        slipped = round_up(price + worse, tick)
+        return (
+            min(slipped, order.price)
+            if order.type is OrderType.LIMIT and order.price is not None
+            else slipped
+        )
+    slipped = round_down(price - worse, tick)
+    return max(slipped, order.price) if order.type is OrderType.LIMIT and order.price is not None else slipped

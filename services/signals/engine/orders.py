@@ -47,6 +47,12 @@ class RefusalReason(StrEnum):
     """The quantity is not a whole number of lots, or less than one."""
     EXPIRED = "expired"
     """It was a DAY order when its session closed, or an IOC order that did not fill at once."""
+    CANCELLED = "cancelled"
+    """It was cancelled while it was working."""
+    NOT_WORKING = "not_working"
+    """It was to be cancelled, and was not working: filled, ended, or never submitted."""
+    DUPLICATE = "duplicate"
+    """An order with this id was submitted before; that one is as it was."""
 
 
 class LimitFill(StrEnum):
@@ -56,6 +62,15 @@ class LimitFill(StrEnum):
     """Once the price went beyond its limit."""
     TOUCH = "touch"
     """Once the price was at its limit: as if nobody had waited there before."""
+
+
+class FillSource(StrEnum):
+    """Name what fills the orders of an account: one of the two, so that nothing fills twice."""
+
+    BARS = "bars"
+    """The open of a bar, and its range."""
+    QUOTES = "quotes"
+    """The ask for purchases, the bid for sales; bars value the positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +108,10 @@ class AccountRules:
         limit_fill: when limit orders fill within a bar.
         volume_share: the share of a bar's volume that may be ours at the most; None: any.
         borrow_rate: what a short position costs for a year, as a share of its value.
+        slippage: what market and stop orders pay more than the price that they find, as a share of it: 0.0005
+            for 5 basis points.
+        slippage_ticks: the same in ticks of the instrument, added to it.
+        fills_by: whether bars or quotes fill orders.
     """
 
     cash: int
@@ -100,6 +119,9 @@ class AccountRules:
     limit_fill: LimitFill = LimitFill.THROUGH
     volume_share: Fraction | None = None
     borrow_rate: Fraction = Fraction(0)
+    slippage: Fraction = Fraction(0)
+    slippage_ticks: int = 0
+    fills_by: FillSource = FillSource.BARS
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +139,21 @@ class PriceBar:
     low: int
     close: int
     volume: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Hold what was bid and asked at `at_ms`: prices, None for a side that nobody offers.
+
+    The sizes are quantities: with 0 nothing fills on that side, None is unknown and limits nothing.
+    """
+
+    symbol: str
+    at_ms: int
+    bid: int | None
+    ask: int | None
+    bid_size: int | None = None
+    ask_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

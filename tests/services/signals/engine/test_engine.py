@@ -387,7 +387,7 @@ def test_who_waits_for_a_parent_that_never_fills_ends_with_it():
     market.decide(*bracket())
     market.day(A=(100, 101, 94, 100))
     assert market.refused() == [("entry", RefusalReason.NO_CASH)]
-    assert not any(market.state.working.values())
+    assert not any(market.state.book.working.values())
     market.day(A=(100, 120, 80, 100))
     assert market.fills == []
 
