@@ -32,7 +32,7 @@ WHERE ($1::text[] IS NULL OR actions.symbol = ANY($1)) AND ($2::date IS NULL OR 
     AND NOT withdrawn AND kind <> 'rename'
 ORDER BY actions.symbol, ex_day, kind
 """  # noqa: S608 - our own names
-"""Selects the splits and dividends of symbols (NULL: of all) from a day on (NULL: ever).
+"""Selects the actions but renames of symbols (NULL: of all) from a day on (NULL: ever).
 
 Each dividend comes with the last close before it. As of an instant (NULL: now) one that has come by then has
 the last close that was known; later ones only take back what a source has adjusted for them.

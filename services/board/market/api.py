@@ -472,9 +472,10 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
 
     @api.get("/actions/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_actions(symbol: Symbol, request: Request, params: Params) -> Response:
-        """Return the splits, dividends and renames of a stock by the day from which on they count.
+        """Return what happened to the shares of a stock by the day from which on it counts.
 
         An `amount` is what was paid for a share as it was on the day before, not adjusted for later splits.
+        No price is adjusted for a `spin_off`, a `merger` or `rights`.
         """
         name = require_symbol(symbol)
         rows = await market.archive.read_actions(name, params)
