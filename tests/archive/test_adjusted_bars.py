@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from fastapi import FastAPI
 
-from services.archive.correlations import compute_correlations, list_changed_days
+from services.archive.correlations import Compared, compute_correlations, list_changed_days
 from services.archive.database import Database
 from services.archive.export import export_table, read_adjuster
 from services.archive.writer import TypedEntry, Writer
@@ -162,7 +162,7 @@ async def test_a_table_in_other_forms_has_the_same_basis_and_a_wrong_one_is_refu
 
 async def test_correlations_see_no_fall_in_a_split(nvidia):
     day = list(CLOSES)[-1]
-    await compute_correlations(nvidia, day, days=60, symbols=10, made_of="x")
+    await compute_correlations(nvidia, day, Compared(60, 10), "x")
     found = await nvidia.fetch("SELECT a, b, value, n FROM correlations ORDER BY a, b")
     assert [(row["a"], row["b"], row["n"]) for row in found] == [
         ("MIXED", "NVDA", len(CLOSES) - 1),
@@ -175,14 +175,14 @@ async def test_correlations_see_no_fall_in_a_split(nvidia):
 async def test_correlations_are_computed_again_when_a_split_of_their_days_is_known(nvidia):
     day = list(CLOSES)[-1]
     await nvidia.execute("DELETE FROM actions WHERE symbol = 'NVDA' AND ex_day = '2024-06-10'")
-    made_of = (await list_changed_days(nvidia, days=60, symbols=10))[day]
-    await compute_correlations(nvidia, day, days=60, symbols=10, made_of=made_of)
-    assert day not in await list_changed_days(nvidia, days=60, symbols=10)
+    made_of = (await list_changed_days(nvidia, Compared(60, 10)))[day]
+    await compute_correlations(nvidia, day, Compared(60, 10), made_of)
+    assert day not in await list_changed_days(nvidia, Compared(60, 10))
     await nvidia.execute(
         "INSERT INTO actions (symbol, ex_day, kind, ratio, withdrawn, source, replay)"
         " VALUES ('NVDA', '2024-06-10', 'split', 10, false, 'massive', false)"
     )
-    assert day in await list_changed_days(nvidia, days=60, symbols=10)
+    assert day in await list_changed_days(nvidia, Compared(60, 10))
 
 
 @pytest.mark.parametrize(("adjust", "wanted"), [(Adjust.SPLITS, REAL), (Adjust.NONE, list(CLOSES.values()))])

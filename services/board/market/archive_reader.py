@@ -192,7 +192,7 @@ _COUNT_BARS: Final = """
 select count(*) from (
   select 1 from bars where symbol = any($1::text[]) and timeframe = $2
   and start >= $3::date and start < $4::date + 1 limit $5
-) as some"""
+) as counted"""
 
 
 class MinuteCount(NamedTuple):
