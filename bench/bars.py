@@ -1,4 +1,4 @@
-"""Measure how long a closed minute takes from its stream to its 13 indicators on all seven timeframes.
+"""Measure how long a closed minute takes from its stream to its 13 indicators on six timeframes.
 
 The servers and the service are real. The minutes of 500 symbols are spread over a second, as those of a
 market are, and then all come at the same moment. Both ends of a delay are ids of entries, which the server
@@ -202,11 +202,11 @@ def write_history(market: Market) -> Ids:
     return market.send_minute()
 
 
-def make_section(symbols: Sequence[str], **settings: Any) -> dict[str, Any]:
+def make_section(symbols: Sequence[str], **group: Any) -> dict[str, Any]:
     return {
         "access_points": {"subscribe_to": [{"bus": "market-redis", "key": MARKET_BARS}]},
-        "endpoints": [{"symbols": list(symbols), "asset": "crypto"}],
-        "settings": {"keep": 2_000_000, **settings},
+        "endpoints": [{"symbols": list(symbols), "asset": "crypto", **group}],
+        "settings": {"keep": 2_000_000},
     }
 
 

@@ -493,14 +493,18 @@ class BarBuilder:
             adjustment = self._splits.find_common(parts)
             given = [part.bar for part in parts]
             bars = self._splits.adjust(parts, AS_TRADED) if adjustment is Adjustment.RAW else given
+            changes, is_replay = 0, False
+            for part in parts:
+                changes += part.changes
+                is_replay = is_replay or part.is_replay
             bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
             slot.built = built = HeldBar(
                 bar,
-                sum(part.changes for part in parts),
+                changes,
                 provenance.source,
                 parts[-1].seen_ms,
                 is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
-                is_replay=any(part.is_replay for part in parts),
+                is_replay=is_replay,
                 minutes=len(parts) if finer == "1m" else _add_minutes(parts),
                 adjustment=adjustment,
                 volume_kind=volume_kind,

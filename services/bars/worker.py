@@ -33,7 +33,11 @@ from services.market.records import MINUTE_MS
 from services.market.sessions import UnknownSessionError
 
 CHECKPOINT_SEC: Final = 10.0
-"""The seconds after which the position of a symbol without new entries is committed."""
+"""The least seconds after which the position of a symbol without new entries is committed."""
+MAX_CHECKPOINT_SEC: Final = 90.0
+"""The same of many symbols: one with a bar each minute is stored with its bars, and never without."""
+CHECKPOINTS_PER_SEC: Final = 5
+"""The symbols without new entries whose positions are committed in a second, before it takes longer."""
 SWEEP_SEC: Final = 0.1
 """The time from one look for symbols that are due to the next; those with new entries are built at once."""
 IDLE_AT_ONCE: Final = 200
@@ -92,6 +96,11 @@ class Followed:
             return
         # nothing was recorded that is yet to come
         self.played_ms = max(self.played_ms, min(played_ms, now_ms))
+
+
+def find_checkpoint_sec(symbols: int) -> float:
+    """Return the seconds after which the position of a symbol without new entries is committed."""
+    return min(max(CHECKPOINT_SEC, symbols / CHECKPOINTS_PER_SEC), MAX_CHECKPOINT_SEC)
 
 
 class DueSymbols:
@@ -428,7 +437,8 @@ class BarsWorker:
         idle: dict[str, Followed] = {}
         positions = self._reader.positions
         read = [entry_sort_key(each) for each in positions]
-        waiting = takewhile(lambda pair: now - pair[1].committed_at >= CHECKPOINT_SEC, self._followed.items())
+        after_sec = find_checkpoint_sec(len(self._followed))
+        waiting = takewhile(lambda pair: now - pair[1].committed_at >= after_sec, self._followed.items())
         for symbol, followed in list(islice(waiting, IDLE_AT_ONCE)):
             # never back: while another symbol catches up, what is read is behind this one
             behind = [place for place in range(len(KINDS)) if followed.upto[place] < read[place]]

@@ -174,7 +174,7 @@ def step(state: EngineState, event: EngineEvent) -> Outcome:
 def play(
     state: EngineState,
     instants: Iterable[Instant],
-    decide: Callable[[int, Sequence[PriceBar]], Sequence[EngineEvent]],
+    decide: Callable[[int, Sequence[PriceBar]], Iterable[EngineEvent]],
     fills: list[Fill],
     refusals: list[OrderRefusal],
 ) -> None:

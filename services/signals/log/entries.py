@@ -61,7 +61,7 @@ class TickPlaces:
 
 
 def encode_entry(content: Mapping[str, Any]) -> bytes:
-    """Return canonical JSON. Raises LogEntryError for what has none here: floats, and keys that are no text."""
+    """Return canonical JSON. Raises LogEntryError for a float, and for a key that is no text."""
     _refuse_floats(content)
     try:
         return rfc8785.dumps(content)

@@ -56,7 +56,7 @@ async def archive(archive_url):
     connection = await asyncpg.connect(archive_url)
     try:
         await connection.execute(
-            "insert into symbols (symbol, asset, first_seen, last_seen) values ('BTC/USD', 'crypto', $1, $1)",
+            "insert into symbols values ('BTC/USD', 'crypto', $1, $1, false)",
             FIRST,
         )
         origin = (5.0, True, 0, "kraken", FIRST, "ab" * 32, False)
