@@ -88,6 +88,11 @@ def find_row_day(start: int | datetime, day: date | str | None, timeframe: str =
     return (moment + _BEFORE_MIDNIGHT).date()
 
 
+def find_utc_day(at_ms: int) -> date:
+    """Return the date in UTC of a time in epoch milliseconds."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).date()
+
+
 def adjust_closes(closes: Sequence[GivenClose], adjuster: Adjuster | None, wanted: PriceBasis) -> list[float]:
     """Return closes of one symbol on a basis."""
     prices = [each.close for each in closes]
