@@ -89,6 +89,11 @@ def find_row_day(start: int | datetime, day: date | str | None, timeframe: str =
     return end_period(named, timeframe) if timeframe in PERIODS else named
 
 
+def find_utc_day(at_ms: int) -> date:
+    """Return the date in UTC of a time in epoch milliseconds."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).date()
+
+
 def adjust_closes(closes: Sequence[GivenClose], adjuster: Adjuster | None, wanted: PriceBasis) -> list[float]:
     """Return closes of one symbol on a basis."""
     prices = [each.close for each in closes]
