@@ -672,10 +672,8 @@ def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:
     volume: float | None = 0.0
     turnover: float | None = 0.0
     trades: int | None = 0
-    high, low = first.high, first.low
+    high, low = max([part.high for part in parts]), min([part.low for part in parts])
     for part in parts:
-        high = max(high, part.high)
-        low = min(low, part.low)
         if part.volume is None:
             volume = turnover = None
         elif volume is not None:

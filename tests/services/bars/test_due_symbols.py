@@ -3,7 +3,7 @@
 import random
 
 from services.bars.bar_table import LATEST_MS
-from services.bars.worker import DueSymbols
+from services.bars.worker import DueSymbols, find_checkpoint_sec
 
 
 def test_a_symbol_is_found_once_its_time_has_come_and_once_only():
@@ -48,3 +48,9 @@ def test_a_random_schedule_finds_what_a_look_at_every_symbol_finds():
         expected = sorted(symbol for symbol, at_ms in times.items() if at_ms <= now_ms)
         assert sorted(due.take(followed, now_ms)) == expected
         times |= dict.fromkeys(expected, LATEST_MS)
+
+
+def test_positions_of_many_symbols_are_committed_less_often_but_those_of_few_within_ten_seconds():
+    assert find_checkpoint_sec(1) == find_checkpoint_sec(50) == 10
+    assert find_checkpoint_sec(200) == 40, "five a second"
+    assert find_checkpoint_sec(500) == find_checkpoint_sec(10_000) == 90, "longer than a minute"
