@@ -572,6 +572,8 @@ class BarBuilder:
             replace(held, changes=table[held.bar.start_ms].rev + 1)
             for held in table.list_shown(interval.open_ms, interval.close_ms)
             if ("1d", held.bar.start_ms) not in state.open_bars
+            # one that an operator released, though the market was closed, is of no week
+            and self._grid.find_day(held.bar.start_ms) is not None
         ]
 
     def _list_days_near(self, dates: Iterable[date]) -> list[int]:
