@@ -25,7 +25,7 @@ from services.board.market.many_rows import (
     select_stream,
 )
 from services.board.market.query import TableQuery, parse_quote_cursor
-from services.market.adjust import Adjuster, GivenClose
+from services.market.adjust import AS_TRADED, Adjuster, GivenClose
 from services.tables.adjusted_bars import (
     SHARE_SQL,
     Adjust,
@@ -449,7 +449,8 @@ class ArchiveReader:
     ) -> list[Cells]:
         """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first.
 
-        The close is adjusted for splits up to today; a sixth cell is the close adjusted for dividends, too.
+        The close is adjusted for splits up to today; a sixth cell is the close adjusted for dividends, too,
+        and a seventh what a price as it was traded on that day is multiplied by for the splits since.
         Without a timeframe, those of observations, with their value for the closes. As of an instant, all of
         it is as it was known then.
         """
@@ -457,7 +458,7 @@ class ArchiveReader:
         if timeframe is None:
             sql = _NEWEST_OBSERVATIONS if as_of_ms is None else _PAST_OBSERVATIONS
             found = await self._fetch(sql, list(symbols), points, *past)
-            return [(*row, row[2]) for row in found]
+            return [(*row, row[2], 1.0) for row in found]
         condition = "and timeframe = $3"
         if as_of_ms is not None:
             condition += f" and {format_known(timeframe, 'to_timestamp($4::bigint / 1000.0)')}"
@@ -481,14 +482,18 @@ class ArchiveReader:
         since = min(each.day for closes in by_symbol.values() for each in closes)
         adjusters = await self.read_adjusters(list(by_symbol), since, as_of_ms)
         splits, whole = Adjust.SPLITS.make_basis(today), Adjust.ALL.make_basis(today)
-        adjusted: dict[str, Iterator[tuple[float, float]]] = {}
+        adjusted: dict[str, Iterator[tuple[float, float, float]]] = {}
         for symbol, closes in by_symbol.items():
-            both = (adjust_closes(closes, adjusters.get(symbol), basis) for basis in (splits, whole))
-            adjusted[symbol] = iter(zip(*both, strict=True))
+            traded = [GivenClose(each.day, 1.0, AS_TRADED) for each in closes]
+            three = (
+                adjust_closes(some, adjusters.get(symbol), basis)
+                for some, basis in ((closes, splits), (closes, whole), (traded, splits))
+            )
+            adjusted[symbol] = iter(zip(*three, strict=True))
         rows: list[Cells] = []
         for row in found:
-            close, total = next(adjusted[row[0]])
-            rows.append((*row[:2], close, *row[3:5], total))
+            close, *others = next(adjusted[row[0]])
+            rows.append((*row[:2], close, *row[3:5], *others))
         return rows
 
     async def count_minutes(
