@@ -194,7 +194,8 @@ def run_strategy(
     a strategy.
     """
     try:
-        loaded = _load_strategy(strategy)
+        with contextlib.redirect_stdout(sys.stderr):  # what a strategy prints is no part of the report
+            loaded = _load_strategy(strategy)
         names = tuple(each.strip() for given in symbols for each in given.split(","))
         request = BacktestRequest.from_document(
             {
@@ -212,10 +213,12 @@ def run_strategy(
         request = request.model_copy(update={"parameters": loaded.complete(request.parameters)})
         history = _read_history(request, bars, rules, data)
         request = _complete_periods(request, history)
-        with _show_progress() as on_progress:
+        with _show_progress() as on_progress, contextlib.redirect_stdout(sys.stderr):
             report = run_backtest(request, history, strategy=loaded, on_progress=on_progress)
     except (ReportError, StrategyError, HistoryError, CaseError) as error:
         raise Mistake(str(error)) from None
+    except KeyboardInterrupt:
+        raise Exit(event_loop.INTERRUPTED, "interrupted: there is no report") from None
     if html is not None:
         _write_page(html, report)
     if as_json:

@@ -1,6 +1,9 @@
 """`marketswarm backtest run` as a person types it: over a file, and what is told of wrong input."""
 
 import random
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import orjson
@@ -98,6 +101,30 @@ def test_a_strategy_of_ones_own_is_a_file(run, tmp_path):
     done = run("./mine.py", *words)
     assert done.code == 2
     assert done.said.startswith("mine.py: line 2: KeyError: 1 (at the close of 2024-01-01T21:00:00Z)")
+
+
+def test_what_a_strategy_prints_is_no_part_of_the_json(run, tmp_path):
+    text = "print('at first')\ndef decide(view): print('at a close')\n"
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    done = run("mine.py", "--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--json")
+    assert orjson.loads(done.stdout)["counts"]["fills"] == 0
+
+
+@pytest.mark.live
+def test_ctrl_c_ends_a_strategy_that_never_returns(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def decide(view):\n    print('in it', flush=True)\n    while True: pass\n", encoding="utf-8"
+    )
+    words = ("backtest", "run", "./mine.py", "--bars", write_bars(tmp_path / "b.csv"), *SPAN)
+    line = [sys.executable, "-m", "marketswarm", *words]
+    with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr.readline() == "in it\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+            assert process.stderr.read() == "marketswarm: interrupted: there is no report\n"
+        finally:
+            process.kill()
 
 
 GOOD = "SPY,2024-01-02T14:30:00Z,2024-01-02T21:00:00Z,10,11,9,10,100"
