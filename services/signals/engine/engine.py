@@ -223,10 +223,17 @@ def play_series(
 
 
 def list_instants(bars: Iterable[PriceBar], others: Iterable[int] = ()) -> Iterator[Instant]:
-    """Yield the instants at which bars close or open, and `others`, in their order."""
+    """Yield the instants at which bars close or open, and `others`, in their order.
+
+    The bars of a symbol are in their order; one that is there twice in a row counts once.
+    """
     closing: dict[int, list[PriceBar]] = {}
     opening: dict[int, list[PriceBar]] = {}
+    last: dict[str, PriceBar] = {}
     for bar in bars:
+        if last.get(bar.symbol) == bar:
+            continue
+        last[bar.symbol] = bar
         closing.setdefault(bar.end_ms, []).append(bar)
         opening.setdefault(bar.start_ms, []).append(bar)
     for at_ms in sorted({*others, *closing, *opening}):
