@@ -138,6 +138,10 @@ class EngineState:
     ids: set[str] = field(default_factory=set)
     older_ids: set[str] = field(default_factory=set)
 
+    def is_known(self, ident: str) -> bool:
+        """Return whether an order with this id was submitted."""
+        return ident in self.ids or ident in self.older_ids
+
 
 Outcome = tuple[EngineState, list[Fill], list[OrderRefusal]]
 
@@ -476,7 +480,7 @@ class _Turn:
     def _note_id(self, ident: str) -> bool:
         """Return whether an id is new, and keep it."""
         state = self._state
-        if ident in state.ids or ident in state.older_ids:
+        if state.is_known(ident):
             return False
         if len(state.ids) >= KNOWN_IDS:
             state.older_ids, state.ids = state.ids, set()

@@ -105,7 +105,12 @@ class Ledger:
         self._settle()
 
     def book_close(self, held: Holding, bar: PriceBar, borrow_rate: Fraction | None) -> None:
-        """Value a position at the close of a bar; a short one pays for the days since the close before."""
+        """Value a position at the close of a bar; a short one pays for the days since the close before.
+
+        At the close of a bar without volume nobody traded: the value stays that of the close before.
+        """
+        if bar.volume == 0:
+            return
         price = bar.close
         if quantity := held.quantity:
             if quantity < 0 and borrow_rate is not None:

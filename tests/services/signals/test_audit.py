@@ -5,11 +5,14 @@ from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
+import orjson
 import pytest
 
+from marketswarm.exit import Exit
 from services.signals.audit import Law, audit_case
 from services.signals.backtest import play_case
 from services.signals.cases import AccountModel, BacktestCase
+from services.signals.commands import orders as show_orders
 from services.signals.engine import engine
 from services.signals.engine.ledger import Ledger
 from services.signals.engine.orders import (
@@ -243,3 +246,37 @@ def test_the_laws_of_scale_find_prices_that_are_rounded_to_a_step_of_the_engines
 
     monkeypatch.setattr(Ledger, "book_fill", book)
     assert find_failures(Law.PRICES_DOUBLED, play_case)
+
+
+# -- the command
+
+
+def test_the_command_shows_each_law_and_ends_with_an_error_if_one_is_broken(tmp_path, capsys, monkeypatch):
+    (tmp_path / "case.json").write_text(
+        '{"account": {"cash": 10000}, "instruments": {"A": {"tick": 0.01, "lot": 1}}}', encoding="utf-8"
+    )
+    days = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"]
+    bars = [f"A,{day}T14:00:00Z,{day}T21:00:00Z,100,110,90,105,1000" for day in days]
+    (tmp_path / "bars.csv").write_text(
+        "symbol,start,end,open,high,low,close,volume\n" + "\n".join(bars), encoding="utf-8"
+    )
+    (tmp_path / "orders.csv").write_text(
+        "decided_at,symbol,id,side,qty,type,limit\n"
+        "2026-01-06T21:00:00Z,A,a,buy,10,market,\n2026-01-06T21:00:00Z,A,b,sell,10,limit,107.5\n",
+        encoding="utf-8",
+    )
+    show_orders(tmp_path, audit=True)
+    shown = capsys.readouterr().out
+    assert {law for law in Law if f"{law} " in shown} == set(Law)
+    assert shown.count("holds") == len(Law)
+    monkeypatch.setattr(
+        Ledger,
+        "book_fill",
+        lambda *args, true=Ledger.book_fill: true(*args[:3], args[3] - args[3] % 7, args[4]),
+    )
+    with pytest.raises(Exit, match="what must follow does not: prices_doubled"):
+        show_orders(tmp_path, audit=True, as_json=True)
+    broken = {
+        each["law"] for each in orjson.loads(capsys.readouterr().out)["audit"] if each["holds"] is False
+    }
+    assert broken
