@@ -183,6 +183,27 @@ cross join lateral (
 group by wanted.symbol, wanted.open_ms, found.source"""
 
 
+_BUILT_DAYS: Final = """
+select wanted.symbol, wanted.open_ms, found.minutes, found.missing
+from unnest($1::text[], $2::bigint[], $3::text[]) as wanted(symbol, open_ms, day)
+cross join lateral (
+  select minutes, missing from bars where symbol = wanted.symbol and timeframe = '1d' and final
+  and day = wanted.day::date and minutes is not null and missing is not null
+  and start >= to_timestamp(wanted.open_ms / 1000.0) - interval '2 days'
+  and start < to_timestamp(wanted.open_ms / 1000.0) + interval '2 days'
+  order by start desc limit 1
+) as found"""
+
+
+class BuiltDay(NamedTuple):
+    """Hold of how many minutes the bar of a trading day was built, by bars, and how many of the day lack."""
+
+    symbol: str
+    open_ms: int
+    minutes: int
+    missing: int
+
+
 class MinuteCount(NamedTuple):
     """Count the minutes of a symbol that one source served in a span that begins at `open_ms`.
 
@@ -426,6 +447,12 @@ class ArchiveReader:
         """Return by source how many minutes there are in spans of symbols, each from its open to its end."""
         spans = list(symbols), list(opens_ms), list(untils_ms)
         return [MinuteCount(*row) for row in await self._fetch(_MINUTES, *spans)]
+
+    async def read_built_days(
+        self, symbols: Sequence[str], opens_ms: Sequence[int], days: Sequence[str]
+    ) -> list[BuiltDay]:
+        """Return what final bars of trading days were built of; none for a bar that a source gave whole."""
+        return [BuiltDay(*row) for row in await self._fetch(_BUILT_DAYS, symbols, opens_ms, days)]
 
     async def read_downloads(self, limit: int) -> list[Download]:
         """Return the last requests to sources, the newest first."""
