@@ -336,6 +336,10 @@ def test_the_quality_of_each_day_says_what_lacks_and_who_served(market):
     assert {one["sources"].partition(" ")[0] for one in days} - {""} == {"kraken"}
     assert market.get("/api/v1/market/quality?symbol=NOPE").status_code == 404
     assert market.get("/api/v1/market/quality?days=99").status_code == 422
+    until(
+        lambda: not market.get("/api/v1/market/quality").json()["waiting"],
+        what="the calendars to be computed",
+    )
     everything = market.get("/api/v1/market/quality").json()["quality"]
     assert {one["symbol"] for one in everything} >= {"SPY", "BTC/USD", "EUR/USD"}
     rejected = sum(one["rejected"] for one in everything if one["symbol"] == "SPY")

@@ -252,21 +252,22 @@ def _add_quality(api: APIRouter, market: Market) -> None:
         """Return how good the minutes of each symbol are on its last trading days.
 
         Missing and corrected minutes, records that were rejected, those since sources disagree, and how many
-        minutes each source served. `has_more` says whether there are symbols beyond the first 200 by name.
+        minutes each source served. `has_more` says whether there are symbols beyond the first 200 by name,
+        `waiting` which of them are left out while their calendars are computed.
         """
         if symbol is not None:
             await market.names.require_symbols([require_symbol(symbol)])
         symbols = list_minute_symbols(market) if symbol is None else [symbol]
-        found, away = await read_quality(market, symbols[:MAX_JUDGED], days)
+        found = await read_quality(market, symbols[:MAX_JUDGED], days)
         rows = [
             (
                 *(one.symbol, one.day, one.expected, one.minutes, one.missing, one.corrected),
                 *(one.disagreements, one.rejected),
                 *(", ".join(f"{name} {count}" for name, count in one.sources), one.replay),
             )
-            for one in found
+            for one in found.days
         ]
-        about = {"has_more": len(symbols) > MAX_JUDGED, "away": away}
+        about = {"has_more": len(symbols) > MAX_JUDGED, "away": found.away, "waiting": found.waiting}
         return _send(request, AnswerTable("quality", QUALITY, rows, about), form)
 
     @api.get("/news", response_model=TableAnswer, responses=FORMATS)

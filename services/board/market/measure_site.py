@@ -25,6 +25,7 @@ from services.board.market.measure_api import (
 )
 from services.board.market.measures import (
     SECTORS,
+    MeasuredQuality,
     MeasuredRates,
     YieldCurve,
     list_minute_symbols,
@@ -119,6 +120,7 @@ class QualityPage(FramedPage):
     days: Sequence[DayQuality]
     has_more: bool = False
     rejections_away: str | None = None
+    waiting: Sequence[str] = ()
 
 
 def make_measure_site(board: FleetBoard, market: Market, pages: PageStore) -> APIRouter:
@@ -214,8 +216,8 @@ def _add_quality(site: APIRouter, market: Market, answer: AnswerPage) -> None:
 
         async def make(frame: Frame) -> QualityPage:
             reading = read_quality(market, symbols[:MAX_JUDGED], DAYS)
-            (days, lacking), away = await try_archive(reading, ((), None))
-            notice = make_notice(market, away)
-            return QualityPage(frame, notice, days, len(symbols) > MAX_JUDGED, lacking)
+            found, away = await try_archive(reading, MeasuredQuality())
+            notice, has_more = make_notice(market, away), len(symbols) > MAX_JUDGED
+            return QualityPage(frame, notice, found.days, has_more, found.away, found.waiting)
 
         return await answer(request, "Data quality", make)

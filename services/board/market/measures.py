@@ -35,6 +35,7 @@ from services.market.records import MINUTE_MS
 ALL: Final = "all"
 """The name of the row that counts all symbols."""
 SECTORS: Final = "sectors"
+CALENDARS_SEC: Final = 2.0  # how long an answer waits for calendars that are not computed yet
 MAX_MEASURED: Final = 500  # the most symbols of a group that are measured, the first ones by name
 
 
@@ -150,27 +151,45 @@ async def read_sentiment(market: Market, past: PastMarket | None = None) -> Meas
     return MeasuredRates(found, tuple(list_missing_series(SENTIMENT, found)))
 
 
-async def read_quality(market: Market, symbols: Sequence[str], days: int) -> Found[Sequence[DayQuality]]:
-    """Return the quality of the last trading days of symbols, by name and day, the newest day first.
+@dataclass(frozen=True, slots=True)
+class MeasuredQuality:
+    """Hold the quality of trading days, by name and day, the newest day first.
 
-    Of a replay they are the last days of its own clock. The other value says why rejected records may lack.
-    Raises DatabaseAwayError.
+    Attributes:
+        waiting: the symbols that are left out, since their calendars are being computed.
+        away: why rejected records may lack; None if they don't.
+    """
+
+    days: Sequence[DayQuality] = ()
+    waiting: Sequence[str] = ()
+    away: str | None = None
+
+
+async def read_quality(market: Market, symbols: Sequence[str], days: int) -> MeasuredQuality:
+    """Return the quality of the last trading days of symbols; of a replay, of its own clock.
+
+    It does not wait for calendars that take long: those are there for the next who asks. Raises
+    DatabaseAwayError.
     """
     rejections, away = await market.find_rejections()
     known, now_ms = await market.names.list_all(), round(1000 * time.time())
+    assets = {symbol: known[symbol].asset for symbol in symbols if symbol in known}
+    sessions, waiting = await market.sessions.find_soon(assets, CALENDARS_SEC)
 
     async def read() -> Sequence[DayQuality]:
         judged: list[JudgedDay] = []
-        for symbol in symbols:
-            one = known.get(symbol)
-            session = None if one is None else await market.sessions.find(symbol, one.asset)
-            if one is not None and session is not None:
+        for symbol, session in sessions.items():
+            one = known[symbol]
+            if session is not None:
                 last_ms = one.last_seen if one.replay and one.last_seen is not None else None
                 judged += list_days(symbol, session, now_ms if last_ms is None else last_ms + MINUTE_MS, days)
-        counts = await market.archive.count_minutes(*spread_days(judged))
-        return judge_days(judged, counts, rejections)
+        names, opens_ms, untils_ms = spread_days(judged)
+        counts = await market.archive.count_minutes(names, opens_ms, untils_ms)
+        built = await market.archive.read_built_days(names, opens_ms, [one.day for one in judged])
+        return judge_days(judged, counts, rejections, built)
 
-    return await market.qualities.find((tuple(symbols), days), read), away
+    found = await market.qualities.find((tuple(symbols), days), read, version=tuple(waiting))
+    return MeasuredQuality(found, waiting, away)
 
 
 def list_minute_symbols(market: Market) -> list[str]:
