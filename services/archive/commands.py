@@ -15,7 +15,7 @@ import typer
 from marketswarm.bus import Bus
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.cli import event_loop, output
-from marketswarm.cli.data_folder import DATA
+from marketswarm.cli.data_folder import DATA, read_database
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json, argument, option
@@ -167,13 +167,7 @@ def find_database(data: Path) -> tuple[str, Path | None]:
     settings = read_settings(ArchiveEnvironment)
     if settings.database_url is not None:
         return settings.database_url, settings.postgres_bin
-    server = data / "postgres"
-    try:
-        url = (server / "url").read_text("utf-8").strip()
-        programs = Path((server / "programs").read_text("utf-8").strip())
-    except OSError:
-        what_to_do = "start the fleet, name its folder by --data, or set DATABASE_URL"
-        raise Mistake(f"there is no database in {data}: {what_to_do}") from None
+    url, programs = read_database(data)
     return url, settings.postgres_bin or programs
 
 

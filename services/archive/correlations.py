@@ -7,7 +7,8 @@ The returns of a pair are the logarithms of the closes of a day by those of the 
 which both symbols have a close, because markets are closed on different days, and returns over different
 stretches of time can't be compared. A split is no return: the closes are adjusted for splits. The
 correlation of `day` is Pearson's over the last `days` such returns up to it. A day is the trading day that
-the bar names. Only final bars count.
+the bar names. Only final bars count, and of those that were built none of too few minutes: its close is that
+of an hour in which we happened to look.
 
 The days of all symbols need not end together, because a recording of 2013 may be played beside one of 2018.
 So the days that are computed are the latest ones, and the last ones of most symbols. A day that was computed
@@ -15,11 +16,14 @@ while history was still coming in is computed again.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
+from hashlib import blake2b
 from typing import Any, Final
 
 from marketswarm.postgres.transaction import transaction
 from services.market.adjust import GivenClose
+from services.market.universe import DAY_SHARE, DayShares, list_day_shares
 from services.tables.adjusted_bars import (
     DAY_SQL,
     SHARE_SQL,
@@ -33,10 +37,17 @@ LATEST_DAYS: Final = 5
 """The latest days that are computed again when daily bars change: corrections come within days."""
 LAST_DAYS: Final = 5
 """The days on which most symbols have their last bar, which are computed, too."""
+NO_SHARES: Final = list_day_shares(None)
 MIN_DAYS: Final = 5
 """The fewest common days of a correlation."""
 
 _DAY: Final = DAY_SQL
+_SHARE: Final = f"""coalesce(
+    (SELECT share FROM unnest($4::text[], $5::float8[]) AS own(symbol, share) WHERE own.symbol = bars.symbol),
+    (SELECT share FROM symbols JOIN unnest($6::text[], $7::float8[]) AS kind(asset, share)
+        ON kind.asset = symbols.asset WHERE symbols.symbol = bars.symbol),
+    {DAY_SHARE}
+)"""  # noqa: S608 - our own names
 _DAYS: Final = f"""
 WITH latest AS (
     SELECT DISTINCT {_DAY} AS day
@@ -62,6 +73,7 @@ WHERE timeframe = '1d' AND final
     AND start < ($1::date + 4)::timestamp AT TIME ZONE 'UTC'
     AND start >= ($1::date - 2 * $2::integer - 10)::timestamp AT TIME ZONE 'UTC'
     AND {_DAY} <= $1::date
+    AND (minutes IS NULL OR minutes >= (minutes + coalesce(missing, 0)) * {_SHARE})
 """  # noqa: S608 - our own names
 # The window of a day begins some days before the bars that are compared: at worst the same is computed again.
 _CHANGED: Final = f"""
@@ -135,27 +147,43 @@ INSERT INTO correlated_days VALUES ($1, $2) ON CONFLICT (day) DO UPDATE SET made
 _FORGET: Final = "DELETE FROM correlated_days WHERE day < (SELECT min(day) FROM correlations)"
 
 
-async def list_changed_days(connection: Any, *, days: int, symbols: int) -> dict[date, str]:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Say what is compared: how many days one correlation has, how many symbols, and which days count."""
+
+    days: int
+    symbols: int
+    shares: DayShares = NO_SHARES
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that is another one if other correlations follow from the same bars."""
+        shares = repr([sorted(each.items()) for each in (self.shares.by_symbol, self.shares.by_asset)])
+        return f"{self.days} {self.symbols} {blake2b(shares.encode(), digest_size=6).hexdigest()}"
+
+
+async def list_changed_days(connection: Any, compared: Compared) -> dict[date, str]:
     """Return the days to compute, newest first, each with a fingerprint of the bars that they are made of.
 
     These are the latest days and the last days of most symbols, and those that have correlations already, if
-    a bar that they are made of has changed or come since. `days` is how many days one correlation has,
-    `symbols` how many symbols are compared.
+    a bar that they are made of has changed or come since.
     """
-    rows = await connection.fetch(_CHANGED, LATEST_DAYS, LAST_DAYS, days, f"{days} {symbols}")
+    rows = await connection.fetch(_CHANGED, LATEST_DAYS, LAST_DAYS, compared.days, compared.fingerprint)
     return {row["day"]: row["made_of"] for row in rows}
 
 
-async def compute_correlations(connection: Any, day: date, *, days: int, symbols: int, made_of: str) -> int:
+async def compute_correlations(connection: Any, day: date, compared: Compared, made_of: str) -> int:
     """Compute the correlations of a day, and write those that are new or changed; return how many.
 
     Those of pairs that are no longer compared are deleted. The symbols with most daily bars are compared.
     `made_of` is the day's fingerprint by `list_changed_days`, which is stored.
     """
+    shares = (compared.shares.by_symbol, compared.shares.by_asset)
+    lists = [list(cells) for each in shares for cells in (each.keys(), each.values())]
     async with transaction(connection):
-        rows = await connection.fetch(_CHOOSE, day, days, symbols)
+        rows = await connection.fetch(_CHOOSE, day, compared.days, compared.symbols, *lists)
         columns = await _adjust_closes(connection, rows, day)
-        status = await connection.execute(_COMPUTE, day, days, MIN_DAYS, *columns)
+        status = await connection.execute(_COMPUTE, day, compared.days, MIN_DAYS, *columns)
         await connection.execute(_REMEMBER, day, made_of)
     return int(status.rpartition(" ")[2])
 

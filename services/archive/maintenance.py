@@ -47,7 +47,12 @@ from services.archive.backup import (
     read_newest_backup,
     remove_old_backups,
 )
-from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
+from services.archive.correlations import (
+    Compared,
+    compute_correlations,
+    forget_expired_days,
+    list_changed_days,
+)
 from services.archive.database import Database, reconnect
 from services.archive.database_observer import DatabaseObserver
 from services.archive.metrics import ArchiveMetrics
@@ -57,6 +62,7 @@ from services.archive.settings import ArchiveEnvironment, ArchiveSettings, Write
 from services.archive.universes import list_universe, write_universe
 from services.archive.writer import Writer
 from services.market.fields import EntryError
+from services.market.universe import list_day_shares
 from services.tables.rows import parse_storable_object
 
 LEASE: Final = "maintenance"
@@ -352,11 +358,13 @@ class Maintenance:
         wanted = settings.correlations
         if not wanted.symbols:
             return
+        shares = list_day_shares(self._me.truth.services.get("bars"))
+        compared = Compared(wanted.days, wanted.symbols, shares)
         async with self._database.connect(_JOB_SEC) as connection:
-            changed = await list_changed_days(connection, days=wanted.days, symbols=wanted.symbols)
+            changed = await list_changed_days(connection, compared)
             for day, made_of in islice(changed.items(), CORRELATIONS_AT_ONCE):
                 self._metrics.correlations_total += await compute_correlations(
-                    connection, day, days=wanted.days, symbols=wanted.symbols, made_of=made_of
+                    connection, day, compared, made_of
                 )
 
     async def _report_database(self, _settings: WriteSettings) -> None:

@@ -251,6 +251,9 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         bars are missing, of weeks and months null; no bar is made up for them. With `fill` each missing bar
         has a row that is `filled`: the close before it as its prices, and no volume.
 
+        `volume_kind` says whose trades the volume counts: `venue` those of one exchange, `consolidated` those
+        of all or many, `none` no trades, but changes of a quote; null if that is unknown.
+
         Without `adjust` each bar is as its source gave it: `adjustment` says whether raw, or adjusted for
         the splits (and dividends) up to `adjusted_to`. `adjust=none` gives all as traded, `splits` adjusts
         all for the splits up to today, `all` for dividends, too. `left_out` are the days of dividends that
@@ -478,9 +481,10 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
 
     @api.get("/actions/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_actions(symbol: Symbol, request: Request, params: Params) -> Response:
-        """Return the splits, dividends and renames of a stock by the day from which on they count.
+        """Return what happened to the shares of a stock by the day from which on it counts.
 
         An `amount` is what was paid for a share as it was on the day before, not adjusted for later splits.
+        No price is adjusted for a `spin_off`, a `merger` or `rights`.
         """
         name = require_symbol(symbol)
         rows = await market.archive.read_actions(name, params)

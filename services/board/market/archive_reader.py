@@ -208,6 +208,13 @@ cross join lateral (
 group by wanted.symbol, wanted.open_ms, found.source"""
 
 
+_COUNT_BARS: Final = """
+select count(*) from (
+  select 1 from bars where symbol = any($1::text[]) and timeframe = $2
+  and start >= $3::date and start < $4::date + 1 limit $5
+) as counted"""
+
+
 class MinuteCount(NamedTuple):
     """Count the minutes of a symbol that one source served in a span that begins at `open_ms`.
 
@@ -490,6 +497,12 @@ class ArchiveReader:
         """Return by source how many minutes there are in spans of symbols, each from its open to its end."""
         spans = list(symbols), list(opens_ms), list(untils_ms)
         return [MinuteCount(*row) for row in await self._fetch(_MINUTES, *spans)]
+
+    async def count_bars(
+        self, symbols: Sequence[str], timeframe: str, days: tuple[date, date], most: int
+    ) -> int:
+        """Return how many bars symbols have from a first to a last day, in UTC, but not more than `most`."""
+        return int((await self._fetch(_COUNT_BARS, list(symbols), timeframe, *days, most))[0][0])
 
     async def read_downloads(self, limit: int) -> list[Download]:
         """Return the last requests to sources, the newest first."""
