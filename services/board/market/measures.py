@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.board.market.feed import MarketStates
-from services.board.market.market import Found, Market
+from services.board.market.market import Market
 from services.board.market.overview import list_groups
 from services.board.market.past import PastMarket
 from services.board.market.pictures import format_day
