@@ -534,8 +534,8 @@ class BarBuilder:
             if not parts or (is_older and open_ms < self._kept_from_ms):
                 continue  # some of its days were forgotten since
             last, is_replay = parts[-1], any(part.is_replay for part in parts)
-            bar = merge_bars(self._splits.adjust_to_last(parts), timeframe, open_ms)
-            bar, volume_kind = settle_volume(bar, parts)
+            bars, adjustment = self._splits.adjust_to_last(parts)
+            bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
             if known is not None and is_older:
                 if bar == known.bar:
                     continue
@@ -548,6 +548,7 @@ class BarBuilder:
                 is_complete=True,
                 is_replay=is_replay,
                 minutes=_add_minutes(parts),
+                adjustment=adjustment,
                 volume_kind=volume_kind,
             )
             origin = Provenance(last.source, last.seen_ms / 1000, is_replay=is_replay)
@@ -571,6 +572,8 @@ class BarBuilder:
             replace(held, changes=table[held.bar.start_ms].rev + 1)
             for held in table.list_shown(interval.open_ms, interval.close_ms)
             if ("1d", held.bar.start_ms) not in state.open_bars
+            # one that an operator released, though the market was closed, is of no week
+            and self._grid.find_day(held.bar.start_ms) is not None
         ]
 
     def _list_days_near(self, dates: Iterable[date]) -> list[int]:

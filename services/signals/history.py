@@ -298,7 +298,7 @@ async def read_archive(
         if symbol not in assets:
             hint = suggest_name(symbol, list(assets), "there are")
             raise HistoryError(f"the archive has no symbol {symbol}; {hint}")
-    actions = [tuple(row) for row in await connection.fetch(SHARE_SQL, list(symbols), None)]
+    actions = [tuple(row) for row in await connection.fetch(SHARE_SQL, list(symbols), None, None)]
     adjusters = make_adjusters(actions)
     found: dict[str, SymbolHistory] = {}
     async with transaction(connection, readonly=True):

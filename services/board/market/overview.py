@@ -13,6 +13,7 @@ from services.board.market.archive_reader import ArchiveReader, try_archive
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
 from services.board.market.market import Market
+from services.board.market.past import PastMarket
 from services.board.market.pictures import EVENING_MS
 from services.board.market.query import QueryError
 from services.board.market.states import ACTIONS, OBSERVATIONS, StoredSeries, list_group, pick_series
@@ -27,6 +28,8 @@ POINTS: Final = 60  # the most points of a sparkline
 MAX_TILES: Final = 500
 _SPARK_TIMEFRAMES: Final = {"1m": "15m", "5m": "15m", "15m": "1h"}
 """By the timeframe of a series, the one of its sparkline; others have their own."""
+_NO_STREAM: Final = LiveMarket()
+"""What came of the streams, for tiles of the past."""
 Point = tuple[int, float]
 FoundTiles = tuple[tuple["TileView", ...], str | None]
 """The tiles of a group, and why their past may lack."""
@@ -92,12 +95,14 @@ class SeriesPast:
     total: tuple[Point, ...] = ()
 
 
-async def _read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
+async def _read_past(
+    archive: ArchiveReader, series: Sequence[StoredSeries], as_of_ms: int | None
+) -> Mapping[str, SeriesPast]:
     priced = [one for one in series if one.kind != OBSERVATIONS]
-    sparks = await _read_each(archive, series, _find_spark_timeframe, POINTS)
-    newest = await _read_each(archive, priced, _find_timeframe, 1)
-    days = await _read_each(archive, priced, lambda _one: "1d", 2)
-    quotes = await _read_quotes(archive, priced)
+    sparks = await _read_each(archive, series, _find_spark_timeframe, POINTS, as_of_ms)
+    newest = await _read_each(archive, priced, _find_timeframe, 1, as_of_ms)
+    days = await _read_each(archive, priced, lambda _one: "1d", 2, as_of_ms)
+    quotes = await _read_quotes(archive, priced, as_of_ms)
     return {
         one.id: make_past(
             sparks[one.id], newest.get(one.id, []), days.get(one.id, []), quotes.get(one.symbol)
@@ -106,9 +111,11 @@ async def _read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> 
     }
 
 
-async def _read_quotes(archive: ArchiveReader, series: Sequence[StoredSeries]) -> dict[str, QuoteRow]:
+async def _read_quotes(
+    archive: ArchiveReader, series: Sequence[StoredSeries], as_of_ms: int | None
+) -> dict[str, QuoteRow]:
     symbols = sorted({one.symbol for one in series})
-    rows = await archive.read_latest_quotes(symbols) if symbols else []
+    rows = await archive.read_latest_quotes(symbols, as_of_ms) if symbols else []
     return {one.symbol: one for one in (QuoteRow(*row) for row in rows)}
 
 
@@ -117,6 +124,7 @@ async def _read_each(
     series: Sequence[StoredSeries],
     find_timeframe: Callable[[StoredSeries], str | None],
     points: int,
+    as_of_ms: int | None,
 ) -> dict[str, list[Cells]]:
     """Return the newest bars of the timeframe of each series, or for None observations, by its id."""
     wanted: dict[str | None, set[str]] = {}
@@ -124,7 +132,7 @@ async def _read_each(
         wanted.setdefault(find_timeframe(one), set()).add(one.symbol)
     found: dict[tuple[str | None, str], list[Cells]] = {}
     for timeframe, symbols in wanted.items():
-        for row in await archive.read_newest(sorted(symbols), timeframe, points):
+        for row in await archive.read_newest(sorted(symbols), timeframe, points, as_of_ms):
             found.setdefault((timeframe, row[0]), []).append(row)
     return {one.id: found.get((find_timeframe(one), one.symbol), []) for one in series}
 
@@ -153,33 +161,42 @@ def make_past(
     )
 
 
-async def make_group_tiles(market: Market, group: str) -> FoundTiles:
-    return await make_tiles(market, list_group(market.states.series, group))
+async def make_group_tiles(market: Market, group: str, past: PastMarket | None = None) -> FoundTiles:
+    states = market.states if past is None else past.states
+    return await make_tiles(market, list_group(states.series, group), past)
 
 
-async def make_tiles(market: Market, several: Sequence[StoredSeries]) -> FoundTiles:
+async def make_tiles(
+    market: Market, several: Sequence[StoredSeries], seen: PastMarket | None = None
+) -> FoundTiles:
     """Return the tiles of series; without the database they have no past, and say why.
 
-    What each is made of is kept in `market.shown`.
+    What each is made of is kept in `market.shown`. As it was `seen` at an instant, a tile has nothing of the
+    streams, and nothing is kept of it there.
     """
     series = several[:MAX_TILES]
+    as_of_ms = None if seen is None else seen.at_ms
 
     async def read() -> Mapping[str, SeriesPast]:
         async with market.archive.limit_answer():
-            return await _read_past(market.archive, series)
+            return await _read_past(market.archive, series, as_of_ms)
 
-    key = tuple((one.id, one.symbol) for one in series)
+    key = as_of_ms, tuple((one.id, one.symbol, one.timeframe) for one in series)
     past, away = await try_archive(market.past.find(key, read), {})
+    if seen is not None:
+        return tuple(make_tile(one, past.get(one.id), _NO_STREAM) for one in series), away
     for one in series:
         market.shown.keep(one.symbol, (one, past.get(one.id)))
     return tuple(make_tile(one, past.get(one.id), market.live) for one in series), away
 
 
-async def make_symbol_tile(market: Market, symbol: str, timeframe: str) -> FoundTiles:
+async def make_symbol_tile(
+    market: Market, symbol: str, timeframe: str, past: PastMarket | None = None
+) -> FoundTiles:
     """Return the tile of one symbol; if no series names it, `timeframe` is that of its sparkline."""
-    states = market.states.by_symbol.get(symbol, ())
+    states = (market.states if past is None else past.states).by_symbol.get(symbol, ())
     unknown = StoredSeries(id=symbol, symbol=symbol, timeframe=timeframe)
-    return await make_tiles(market, (pick_series(states) if states else unknown,))
+    return await make_tiles(market, (pick_series(states) if states else unknown,), past)
 
 
 def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> TileView:
