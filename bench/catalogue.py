@@ -191,7 +191,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "known": Figure("a bar that is known", CORE_US, "bare WebSocket and XADD"),
     }),
     "bars": Bench(MARKET, bars.measure, 3, 2, {
-        "processor": Figure("a minute to 13 indicators, 7 timeframes", CORE_US, "bare XREAD and XADD"),
+        "processor": Figure("a minute to 13 indicators, 6 timeframes", CORE_US, "bare XREAD and XADD"),
         "late": Figure("spread over a second: median", "ms", "bare XREAD and XADD", slack=20),
         "p99": Figure("spread over a second: p99", "ms", "bare XREAD and XADD", goal=50, slack=30),
         "burst_p99": Figure("500 at once: p99", "ms", "bare XREAD and XADD", goal=50, slack=100),

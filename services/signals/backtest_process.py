@@ -31,20 +31,13 @@ LIMITS: Final = WorkerLimits(
     cpu_sec=60,
     memory_bytes=1 << 30,
 )
-READ_SEC: Final = 30.0
+READ_SEC: Final = 55.0
 """How long all of the past may take to be read from the archive."""
-NICE: Final = 10
+NICE: Final = 5
 """How much a backtest gives way to all other programs."""
 _MODULE: Final = "services.signals.backtest_process"
 _START: Final = b""
 """The request to import all that a backtest needs."""
-_STATEMENT_SEC: Final = 20
-_SETTINGS: Final = {
-    "application_name": "marketswarm_backtest",
-    "timezone": "UTC",
-    "default_transaction_read_only": "on",
-    "statement_timeout": f"{1000 * _STATEMENT_SEC}",
-}
 _FORMS: Final = TypeAdapter(tuple[StrategyForm, ...])
 
 
@@ -124,7 +117,8 @@ def _describe_installed() -> bytes:
 
 
 def _play(document: dict[str, Any], send_progress: SendProgress) -> tuple[PlayOutcome, bytes]:
-    from services.signals.history import HistoryError  # noqa: PLC0415 - as above
+    from marketswarm.postgres.errors import PostgresAwayError  # noqa: PLC0415 - as above
+    from services.signals.history import HistoryError  # noqa: PLC0415
     from services.signals.run import run_backtest  # noqa: PLC0415
     from services.signals.strategy import INSTALLED, load_installed  # noqa: PLC0415
 
@@ -141,33 +135,24 @@ def _play(document: dict[str, Any], send_progress: SendProgress) -> tuple[PlayOu
             return PlayOutcome.KEPT, document["kept"].encode()
         report = run_backtest(request, history, strategy=strategy, on_progress=note_progress)
     except StrategyError as error:
+        if isinstance(error.__context__, MemoryError | RecursionError):  # which is no word of the strategy
+            raise error.__context__ from None
         return PlayOutcome.STRATEGY, str(error).replace(f"{INSTALLED}{os.sep}", "").encode()
     except HistoryError as error:
         return PlayOutcome.HISTORY, str(error).encode()
-    except _ArchiveError as error:
-        return PlayOutcome.DATABASE, str(error).encode()
+    except PostgresAwayError as error:
+        why = type(error.__cause__ or error).__name__  # not its text, which may name the server
+        return PlayOutcome.DATABASE, f"the archive can't be read: {why}".encode()
     return PlayOutcome.REPORT, report.to_json()
 
 
-class _ArchiveError(Exception):
-    """The archive can't be read; the message says why."""
-
-
 async def _read_history(url: str, request: BacktestRequest) -> Any:
-    from marketswarm.postgres.pool import ConnectionPool  # noqa: PLC0415 - as above
-    from services.signals.history import HistoryError, TradingRules, read_archive  # noqa: PLC0415
+    from marketswarm.postgres.pool import open_connection  # noqa: PLC0415 - as above
+    from services.signals.history import TradingRules, read_archive  # noqa: PLC0415
 
-    pool = ConnectionPool(url, _SETTINGS, most=1, connect_sec=lambda: READ_SEC)
-    try:
-        async with pool.connect(READ_SEC) as connection:
-            days = request.first_day, request.last_day
-            return await read_archive(connection, request.symbols, request.timeframe, days, TradingRules())
-    except HistoryError:
-        raise
-    except pool.failures as error:
-        raise _ArchiveError(f"the archive can't be read: {type(error.__cause__ or error).__name__}") from None
-    finally:
-        await pool.aclose()
+    async with open_connection(url, READ_SEC) as connection:
+        days = request.first_day, request.last_day
+        return await read_archive(connection, request.symbols, request.timeframe, days, TradingRules())
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from services.signals.history import (
     HistoryError,
     TradingRules,
     read_archive,
-    read_bars_file,
+    read_files,
 )
 from services.signals.page import describe_played, list_totals, render_page
 from services.signals.report import BacktestReport, BacktestRequest, ReportError
@@ -206,6 +206,9 @@ def run_strategy(
     bars: Annotated[
         Path | None, option("--bars", "FILE", "Bars of a CSV file, in the place of the archive.")
     ] = None,
+    actions: Annotated[
+        Path | None, option("--actions", "FILE", "With --bars: their splits and dividends, a list in JSON.")
+    ] = None,
     html: Annotated[Path | None, option("--html", "FILE", "Write the report as a page, too.")] = None,
     data: Data = DATA,
     as_json: Json = False,
@@ -217,7 +220,8 @@ def run_strategy(
     a strategy.
     """
     try:
-        loaded = _load_strategy(strategy)
+        with contextlib.redirect_stdout(sys.stderr):  # what a strategy prints is no part of the report
+            loaded = _load_strategy(strategy)
         names = tuple(each.strip() for given in symbols for each in given.split(","))
         request = BacktestRequest.from_document(
             {
@@ -233,12 +237,14 @@ def run_strategy(
             }
         )
         request = request.model_copy(update={"parameters": loaded.complete(request.parameters)})
-        history = _read_history(request, bars, rules, data)
+        history = _read_history(request, bars, actions, rules, data)
         request = _complete_periods(request, history)
-        with _show_progress() as on_progress:
+        with _show_progress() as on_progress, contextlib.redirect_stdout(sys.stderr):
             report = run_backtest(request, history, strategy=loaded, on_progress=on_progress)
     except (ReportError, StrategyError, HistoryError, CaseError) as error:
         raise Mistake(str(error)) from None
+    except KeyboardInterrupt:
+        raise Exit(event_loop.INTERRUPTED, "interrupted: there is no report") from None
     if html is not None:
         _write_page(html, report)
     if as_json:
@@ -263,10 +269,12 @@ def _read_parameters(given: Sequence[str]) -> dict[str, str]:
 
 
 def _read_history(
-    request: BacktestRequest, bars: Path | None, rules: TradingRules, data: Path
+    request: BacktestRequest, bars: Path | None, actions: Path | None, rules: TradingRules, data: Path
 ) -> BacktestHistory:
     if bars is not None:
-        return read_bars_file(bars, request.symbols, rules)
+        return read_files(bars, request.symbols, rules, actions)
+    if actions is not None:
+        raise HistoryError("--actions: only with --bars; the archive has its own")
     url = read_settings(BacktestEnvironment).database_url
     address = read_database(data)[0] if url is None else url.get_secret_value()
 

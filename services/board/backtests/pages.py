@@ -1,6 +1,7 @@
 """Show backtests to who is signed in, and let them start and delete one, without JavaScript too."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Final
@@ -22,7 +23,8 @@ from services.board.market.api import make_limit
 from services.board.market.market import Market
 from services.board.market.site import NAV, FramedPage, make_notice
 from services.market.records import TIMEFRAMES
-from services.signals.report import HYPOTHETICAL, BacktestReport, ReportTotals
+from services.signals.page import describe_played, list_totals, render_page
+from services.signals.report import HYPOTHETICAL, BacktestReport
 from services.signals.strategy import Parameter, StrategyForm
 from services.tables.adjusted_bars import Adjust
 
@@ -31,12 +33,14 @@ SHOWN_FILLS: Final = 100
 MAX_INPUTS: Final = 9
 """How many parameters the form has, the first ones by name: a form has at most 20 fields."""
 USUAL_DAYS: Final = 365
+REPORT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+"""The page of a report has its own style, runs no script, and loads nothing."""
 _PARAMETER: Final = "p_"
 Name = Annotated[str, Query(max_length=63)]
 
 
 @dataclass(frozen=True, slots=True)
-class JobView:
+class BacktestView:
     """A backtest as a page shows it; `place` is that in the queue, `progress` the share that was played."""
 
     job: BacktestJob
@@ -69,7 +73,7 @@ class BacktestsPage(FramedPage):
     template: ClassVar = "market_backtests.html"
     tab: ClassVar = PATH
     session: BrowserSession | None = None
-    jobs: Sequence[JobView] = ()
+    jobs: Sequence[BacktestView] = ()
     strategies: Sequence[StrategyForm] = ()
     chosen: StrategyForm | None = None
     inputs: Sequence[ParameterInput] = ()
@@ -83,25 +87,17 @@ class BacktestsPage(FramedPage):
 
 
 @dataclass(frozen=True, slots=True)
-class TotalRow:
-    """A sum of the account, beside that of buy and hold."""
-
-    name: str
-    value: str
-    held: str
-
-
-@dataclass(frozen=True, slots=True)
 class BacktestPage(FramedPage):
     """One backtest: how far it is, why it failed, or what its report says."""
 
     template: ClassVar = "market_backtest.html"
     tab: ClassVar = PATH
     session: BrowserSession | None = None
-    view: JobView | None = None
+    view: BacktestView | None = None
     report: BacktestReport | None = None
     picture: Any = ""
-    totals: Sequence[TotalRow] = ()
+    totals: Sequence[tuple[str, str, str]] = ()
+    played: str = ""
     hypothetical: ClassVar = HYPOTHETICAL
     shown_fills: ClassVar = SHOWN_FILLS
 
@@ -158,14 +154,28 @@ def _add_one(site: APIRouter, board: FleetBoard, market: Market, backtests: Back
         job = require_found(backtests.queue.find_job(ident), "backtest")
         page = BacktestPage(frame, notice, frame.session, _make_view(backtests, job), report)
         if report is not None:
-            page = replace(page, picture=draw_equity(report.points), totals=_make_totals(report))
+            picture, totals = draw_equity(report.points), list_totals(report)
+            page = replace(page, picture=picture, totals=totals, played=describe_played(report))
         return board.templates.answer(page)
+
+    @site.get(f"{PATH}/{{ident}}/report")
+    async def show_report(ident: str, request: Request) -> Response:
+        """Return the report as a page of its own, which needs nothing else and can be saved."""
+        if await board.gate.find_session(request) is None:
+            return redirect("/sign-in?back=backtests")
+        job = require_found(backtests.queue.find_job(ident), "backtest")
+        report = require_found(await backtests.read_report(job), "report")
+        page = await asyncio.to_thread(render_page, report)
+        return HTMLResponse(
+            page, headers={"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-store"}
+        )
 
     @site.post(f"{PATH}/{{ident}}/delete")
     async def delete(ident: str, request: Request) -> Response:
         form = await board.gate.read_form(request)
 
         async def act(form: SentForm) -> PageNotice:
+            """Delete the backtest of the page."""
             job = await backtests.delete(form.client, ident)
             return PageNotice(f"{job.request.strategy}: the backtest is deleted.")
 
@@ -201,8 +211,8 @@ async def _find_strategies(backtests: Backtests) -> tuple[Mapping[str, StrategyF
         return {}, make_sentence(error.reason)
 
 
-def _make_view(backtests: Backtests, job: BacktestJob) -> JobView:
-    return JobView(job, backtests.queue.find_place(job.id), backtests.queue.find_progress(job.id))
+def _make_view(backtests: Backtests, job: BacktestJob) -> BacktestView:
+    return BacktestView(job, backtests.queue.find_place(job.id), backtests.queue.find_progress(job.id))
 
 
 def _list_usual() -> dict[str, str]:
@@ -257,25 +267,3 @@ def _make_document(fields: Mapping[str, str]) -> dict[str, Any]:
     if "fee" in fields:
         document["fee"] = {"percent": fields["fee"]}
     return document
-
-
-def _make_totals(report: BacktestReport) -> tuple[TotalRow, ...]:
-    own, held = report.totals, report.buy_and_hold
-    money = ("final_equity", "realised", "unrealised", "fees", "dividends", "borrow")
-    shares = ("total_return", "max_drawdown", "time_in_market", "gross_exposure")
-    rows = [_make_row(name, own, held, _format_share) for name in shares[:2]]
-    rows += [_make_row(name, own, held, str) for name in money]
-    rows += [_make_row(name, own, held, _format_share) for name in shares[2:]]
-    return (*rows, _make_row("sharpe", own, held, _format_ratio))
-
-
-def _make_row(name: str, own: ReportTotals, held: ReportTotals, write: Callable[[Any], str]) -> TotalRow:
-    return TotalRow(name.replace("_", " "), write(getattr(own, name)), write(getattr(held, name)))
-
-
-def _format_share(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-def _format_ratio(ratio: float | None) -> str:
-    return "unknown" if ratio is None else f"{ratio:.2f}"

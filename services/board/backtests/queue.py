@@ -76,6 +76,7 @@ class BacktestQueue:
         self.store, self._play = store, play
         self._jobs: dict[str, BacktestJob] = {}
         self._waiting: deque[str] = deque()
+        self._arriving = 0  # that will wait once they are saved
         self._running: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, float] = {}
         self._has_work = asyncio.Event()
@@ -151,17 +152,29 @@ class BacktestQueue:
         known = self._jobs.get(ident)
         if known is not None and not known.has_ended:
             return known
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) + self._arriving >= MAX_WAITING:
             raise RefusedError(429, f"{MAX_WAITING} backtests wait already", RETRY_SEC)
         digest = None if known is None else known.digest
         job = BacktestJob(ident, request, by[:200], JobState.QUEUED, now, digest=digest)
         self._jobs[ident] = job
-        self._waiting.append(ident)
-        if not await self._save(job):
+        self._arriving += 1
+        try:
+            is_saved = await self._save(job)
+        except asyncio.CancelledError:  # nobody will hear that it was taken
+            self._forget(ident)
+            if known is not None:
+                self._jobs[ident] = known
+            raise
+        finally:
+            self._arriving -= 1
+        if self._jobs.get(ident) is not job:
+            return job  # it was deleted meanwhile
+        if not is_saved:
             self._forget(ident)
             if known is not None:
                 self._jobs[ident] = known
             raise RefusedError(503, f"the folder of backtests does not take it: {self.problem}", RETRY_SEC)
+        self._waiting.append(ident)
         self._has_work.set()
         await self._trim()
         return job
