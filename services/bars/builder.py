@@ -572,6 +572,8 @@ class BarBuilder:
             replace(held, changes=table[held.bar.start_ms].rev + 1)
             for held in table.list_shown(interval.open_ms, interval.close_ms)
             if ("1d", held.bar.start_ms) not in state.open_bars
+            # one that an operator released, though the market was closed, is of no week
+            and self._grid.find_day(held.bar.start_ms) is not None
         ]
 
     def _list_days_near(self, dates: Iterable[date]) -> list[int]:
@@ -672,10 +674,8 @@ def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:
     volume: float | None = 0.0
     turnover: float | None = 0.0
     trades: int | None = 0
-    high, low = first.high, first.low
+    high, low = max([part.high for part in parts]), min([part.low for part in parts])
     for part in parts:
-        high = max(high, part.high)
-        low = min(low, part.low)
         if part.volume is None:
             volume = turnover = None
         elif volume is not None:

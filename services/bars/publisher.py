@@ -188,7 +188,7 @@ class BarPublisher:
             if start_ms in changed or each != self._open_values.get((timeframe, start_ms))
         }
         others = frozenset(values)
-        for start_ms in shown.keys() - values.keys():
+        for start_ms in () if shown.keys() == others else shown.keys() - others:
             # not among the open ones if another instance computed them
             known = self._open_values.get((timeframe, start_ms)) or live.recall(start_ms)
             if known is not None:

@@ -7,9 +7,8 @@ committed an entry with everything that came of it, or left it to the next.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from itertools import islice, takewhile
 from typing import Any, Final
 
@@ -17,7 +16,9 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import FIRST_ID, entry_sort_key
 from marketswarm.bus.stream_length import write_positions
+from marketswarm.due_queue import NEVER, DueQueue
 from marketswarm.keys import BARS_POSITIONS, CHECKED_BARS, INDICATORS
+from marketswarm.pages import split_pages
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS
 from services.bars.builder import BarBuilder
 from services.bars.calendars import compute_session
@@ -46,6 +47,8 @@ POSITIONS_SEC: Final = 2.0
 """How often it is stored up to where all symbols of this instance are, for the writers of the streams."""
 SYMBOLS_AT_ONCE: Final = 20
 """The symbols that are built, and then committed in one step."""
+TAKEN_AT_ONCE: Final = 100
+"""The symbols whose stored states are read, and in memory, at once."""
 SHARE: Final = 0.5
 """The share of `keep` that may be unread; the rest is for what all instances write before they look again."""
 JUMP_TOLD_SEC: Final = 4 * 86_400.0
@@ -75,8 +78,7 @@ class Followed:
     `builder` builds its bars, `upto` is the last entry of each stream that is in them, and `stored` the id of
     the one that was when it was committed last, at `committed_at` (monotonic seconds); `stored_upto` are
     the same ids to compare. `played_ms` is how far a replay has played this symbol, in epoch milliseconds:
-    the reels of one recording may be years apart, so each symbol has a time of its own. `due_ms` is when by
-    the clock the next of its bars is final.
+    the reels of one recording may be years apart, so each symbol has a time of its own.
     """
 
     builder: BarBuilder
@@ -85,7 +87,6 @@ class Followed:
     stored: list[bytes]
     stored_upto: tuple[tuple[int, int], ...]
     played_ms: int = EARLIEST_MS
-    due_ms: int = LATEST_MS
 
     def record_time(self, fields: Fields, now_ms: int) -> None:
         """Take the time from an entry of a replay: when it was played, or when its minute was over."""
@@ -111,33 +112,24 @@ class DueSymbols:
     """
 
     def __init__(self) -> None:
-        self._queue: list[tuple[int, str]] = []
+        self._queue = DueQueue()
         self._played: dict[str, None] = {}
 
     def clear(self) -> None:
-        self._queue.clear()
+        self._queue = DueQueue()
         self._played.clear()
 
     def add_played(self, symbol: str) -> None:
         self._played[symbol] = None
 
-    def schedule(self, symbol: str, followed: Followed, due_ms: int) -> None:
-        """Note in `followed` and the queue when a symbol is due, LATEST_MS for never."""
-        if due_ms == followed.due_ms:
-            return
-        followed.due_ms = due_ms
-        if due_ms != LATEST_MS:
-            heappush(self._queue, (due_ms, symbol))
+    def schedule(self, symbol: str, due_ms: int) -> None:
+        """Note when a symbol is due, LATEST_MS for never."""
+        self._queue.put(symbol, NEVER if due_ms == LATEST_MS else due_ms)
 
-    def take(self, followed: Mapping[str, Followed], now_ms: int) -> list[str]:
+    def take(self, followed: Collection[str], now_ms: int) -> list[str]:
         """Return the symbols to look at, and remove them; each is scheduled again when it is committed."""
         found, self._played = self._played, {}
-        while self._queue and self._queue[0][0] <= now_ms:
-            due_ms, symbol = heappop(self._queue)
-            one = followed.get(symbol)
-            if one is not None and one.due_ms == due_ms:  # otherwise it was scheduled again since
-                one.due_ms = LATEST_MS
-                found[symbol] = None
+        found.update(dict.fromkeys(self._queue.take(now_ms)))
         return [symbol for symbol in found if symbol in followed]
 
 
@@ -333,11 +325,20 @@ class BarsWorker:
         codes = {symbol: group.find_session(symbol) for symbol, group in groups.items()}
         found = {code: await self._open_grid(code) for code in set(codes.values())}
         grids = {symbol: grid for symbol, code in codes.items() if (grid := found[code]) is not None}
-        stored, read_at_ms = await self._store.load(list(grids))
-        newest = await self._reader.read_newest() if grids else {}
-        options = self._settings_now().settings
-        for symbol, grid in grids.items():
-            group, fields = groups[symbol], stored[symbol]
+        for page in split_pages(grids, TAKEN_AT_ONCE):
+            await self._restore_page({symbol: (groups[symbol], grids[symbol]) for symbol in page})
+            self._me.progress()  # ten thousand states take longer than the watchdog waits
+        if self._followed and groups:
+            first = zip(*(each.builder.state.positions for each in self._followed.values()), strict=True)
+            await self._reader.rewind(min(each, key=entry_sort_key) for each in first)
+
+    async def _restore_page(self, symbols: Mapping[str, tuple[SymbolGroup, Grid]]) -> None:
+        """Follow some symbols by their stored states. Raises BusError."""
+        stored, read_at_ms = await self._store.load(list(symbols))
+        # after the states: positions of other instances move on, and must not seem ahead of the stream
+        newest, options = await self._reader.read_newest(), self._settings_now().settings
+        for symbol, (group, grid) in symbols.items():
+            fields = stored[symbol]
             try:
                 state = restore_state(symbol, fields)
             except ValueError as error:
@@ -357,9 +358,6 @@ class BarsWorker:
             self._followed[symbol] = followed
             self._due.add_played(symbol)  # a bar may be due since it was stored
             self._find_suspects(symbol, followed)
-        if self._followed and groups:
-            first = zip(*(each.builder.state.positions for each in self._followed.values()), strict=True)
-            await self._reader.rewind(min(each, key=entry_sort_key) for each in first)
 
     def _drop_lost_positions(self, state: SymbolState, newest: Mapping[str, bytes]) -> None:
         """Have a symbol read each stream from its start whose newest entry is older than its position."""
@@ -421,7 +419,7 @@ class BarsWorker:
     def _schedule(self, symbol: str, followed: Followed) -> None:
         """Have a symbol looked at when the next of its bars is final by the clock."""
         builder = followed.builder
-        self._due.schedule(symbol, followed, LATEST_MS if builder.state.is_replay else builder.due_ms)
+        self._due.schedule(symbol, LATEST_MS if builder.state.is_replay else builder.due_ms)
 
     def _find_suspects(self, symbol: str, followed: Followed) -> None:
         if followed.builder.state.suspects:

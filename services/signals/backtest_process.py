@@ -31,9 +31,9 @@ LIMITS: Final = WorkerLimits(
     cpu_sec=60,
     memory_bytes=1 << 30,
 )
-READ_SEC: Final = 30.0
+READ_SEC: Final = 55.0
 """How long all of the past may take to be read from the archive."""
-NICE: Final = 10
+NICE: Final = 5
 """How much a backtest gives way to all other programs."""
 _MODULE: Final = "services.signals.backtest_process"
 _START: Final = b""

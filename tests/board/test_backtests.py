@@ -215,10 +215,11 @@ def test_a_process_that_is_killed_costs_its_own_backtest_alone(desk):
     with contextlib.suppress(psutil.NoSuchProcess):
         os.kill(child.pid, signal.SIGKILL)
     failed = desk.finish(first)
-    assert (failed["state"], failed["reason"], failed["result"]) == ("failed", "dead", None)
+    assert (failed["state"], failed["reason"], failed["result"]) == ("failed", "dead", None), failed
     assert "died" in failed["detail"]
     second = desk.start(parameters={"fast": 7}).json()["id"]
-    assert desk.finish(second)["state"] == "done"
+    found = desk.finish(second)
+    assert found["state"] == "done", found
     assert desk.finish(desk.start(parameters={"fast": 6}).json()["id"])["state"] == "done"
 
 

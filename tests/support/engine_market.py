@@ -32,7 +32,7 @@ class Market:
     """An account in a market whose bars are days; `day` plays one of them."""
 
     def __init__(self, cash=100_000, *, lot=1, tick="0.01", fee=None, fill=None, symbols=("A", "B"), **rules):
-        instrument = Instrument(price(tick), round(lot * QUANTITY), fee or FeeSchedule())
+        instrument = Instrument(price(tick), round(Fraction(lot) * QUANTITY), fee or FeeSchedule())
         rules = AccountRules(money(cash), **rules)
         self.state = open_account(rules, dict.fromkeys(symbols, instrument), fill)
         self.now = 0

@@ -40,7 +40,7 @@ Name = Annotated[str, Query(max_length=63)]
 
 
 @dataclass(frozen=True, slots=True)
-class JobView:
+class BacktestView:
     """A backtest as a page shows it; `place` is that in the queue, `progress` the share that was played."""
 
     job: BacktestJob
@@ -73,7 +73,7 @@ class BacktestsPage(FramedPage):
     template: ClassVar = "market_backtests.html"
     tab: ClassVar = PATH
     session: BrowserSession | None = None
-    jobs: Sequence[JobView] = ()
+    jobs: Sequence[BacktestView] = ()
     strategies: Sequence[StrategyForm] = ()
     chosen: StrategyForm | None = None
     inputs: Sequence[ParameterInput] = ()
@@ -93,7 +93,7 @@ class BacktestPage(FramedPage):
     template: ClassVar = "market_backtest.html"
     tab: ClassVar = PATH
     session: BrowserSession | None = None
-    view: JobView | None = None
+    view: BacktestView | None = None
     report: BacktestReport | None = None
     picture: Any = ""
     totals: Sequence[tuple[str, str, str]] = ()
@@ -175,6 +175,7 @@ def _add_one(site: APIRouter, board: FleetBoard, market: Market, backtests: Back
         form = await board.gate.read_form(request)
 
         async def act(form: SentForm) -> PageNotice:
+            """Delete the backtest of the page."""
             job = await backtests.delete(form.client, ident)
             return PageNotice(f"{job.request.strategy}: the backtest is deleted.")
 
@@ -210,8 +211,8 @@ async def _find_strategies(backtests: Backtests) -> tuple[Mapping[str, StrategyF
         return {}, make_sentence(error.reason)
 
 
-def _make_view(backtests: Backtests, job: BacktestJob) -> JobView:
-    return JobView(job, backtests.queue.find_place(job.id), backtests.queue.find_progress(job.id))
+def _make_view(backtests: Backtests, job: BacktestJob) -> BacktestView:
+    return BacktestView(job, backtests.queue.find_place(job.id), backtests.queue.find_progress(job.id))
 
 
 def _list_usual() -> dict[str, str]:

@@ -113,11 +113,13 @@ class BacktestStore:
             (self._folder / f"{job.id}.job").unlink(missing_ok=True)
 
     def delete_report(self, digest: str) -> None:
+        """Delete a report, if it is there."""
         self.sizes.pop(digest, None)
         with contextlib.suppress(OSError):
             (self._folder / f"{digest}.report").unlink(missing_ok=True)
 
     def _write(self, path: Path, content: bytes) -> None:
+        """Replace a file by one with this content. Delete what could not be written. Raises OSError."""
         draft = path.with_name(path.name + _DRAFT)
         try:
             draft.write_bytes(content)

@@ -138,6 +138,10 @@ class EngineState:
     ids: set[str] = field(default_factory=set)
     older_ids: set[str] = field(default_factory=set)
 
+    def is_known(self, ident: str) -> bool:
+        """Return whether an order with this id was submitted."""
+        return ident in self.ids or ident in self.older_ids
+
 
 Outcome = tuple[EngineState, list[Fill], list[OrderRefusal]]
 
@@ -223,10 +227,17 @@ def play_series(
 
 
 def list_instants(bars: Iterable[PriceBar], others: Iterable[int] = ()) -> Iterator[Instant]:
-    """Yield the instants at which bars close or open, and `others`, in their order."""
+    """Yield the instants at which bars close or open, and `others`, in their order.
+
+    The bars of a symbol are in their order; one that is there twice in a row counts once.
+    """
     closing: dict[int, list[PriceBar]] = {}
     opening: dict[int, list[PriceBar]] = {}
+    last: dict[str, PriceBar] = {}
     for bar in bars:
+        if last.get(bar.symbol) == bar:
+            continue
+        last[bar.symbol] = bar
         closing.setdefault(bar.end_ms, []).append(bar)
         opening.setdefault(bar.start_ms, []).append(bar)
     for at_ms in sorted({*others, *closing, *opening}):
@@ -469,7 +480,7 @@ class _Turn:
     def _note_id(self, ident: str) -> bool:
         """Return whether an id is new, and keep it."""
         state = self._state
-        if ident in state.ids or ident in state.older_ids:
+        if state.is_known(ident):
             return False
         if len(state.ids) >= KNOWN_IDS:
             state.older_ids, state.ids = state.ids, set()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from services.signals.engine.orders import PriceBar
-from services.signals.engine.units import CENT, floor_to_lot, round_half_up, round_ratio
+from services.signals.engine.units import CENT, floor_to_lot, round_half_up
 
 DAY_MS = 86_400_000
 
@@ -29,18 +29,18 @@ class Holding:
     Attributes:
         cost: the money that was paid for it, without fees.
         mark: the price at which it is valued: the last close, or what was paid before the first one. None
-            before either.
+            before either; after a split an exact share of one, until the next close.
         marked_ms: when that close was.
     """
 
     quantity: int = 0
     cost: int = 0
-    mark: int | None = None
+    mark: int | Fraction | None = None
     marked_ms: int | None = None
 
     @property
     def value(self) -> int:
-        return self.quantity * (self.mark or 0)
+        return _value_at(self.quantity, self.mark)
 
 
 @dataclass(slots=True)
@@ -105,15 +105,23 @@ class Ledger:
         self._settle()
 
     def book_close(self, held: Holding, bar: PriceBar, borrow_rate: Fraction | None) -> None:
-        """Value a position at the close of a bar; a short one pays for the days since the close before."""
+        """Value a position at the close of a bar; a short one pays for the days since the close before.
+
+        At the close of a bar without volume nobody traded: the value stays that of the close before.
+        """
+        if bar.volume == 0:
+            return
         price = bar.close
         if quantity := held.quantity:
             if quantity < 0 and borrow_rate is not None:
                 self._book_borrow(held, bar.end_ms, borrow_rate)
-            mark = held.mark or 0
-            self.value += quantity * (price - mark)
-            if quantity < 0 or price < 0 or mark < 0:
-                self.below_zero += min(0, quantity * price) - min(0, quantity * mark)
+            mark = held.mark
+            if isinstance(mark, int):
+                self.value += quantity * (price - mark)
+            else:
+                self.value += quantity * price - held.value
+            if quantity < 0 or price < 0 or (mark or 0) < 0:
+                self.below_zero += min(0, quantity * price) - min(0, held.value)
         held.mark = price
         held.marked_ms = bar.end_ms
         if self.cash + self.cost != self.settled:
@@ -123,8 +131,7 @@ class Ledger:
         if held.mark is None or held.marked_ms is None:
             return
         days = at_ms // DAY_MS - held.marked_ms // DAY_MS  # of dates in UTC
-        worth = -held.quantity * held.mark
-        due = round_ratio(worth * days * rate.numerator, 365 * rate.denominator, CENT)
+        due = round_half_up(-held.quantity * held.mark * days * rate / 365, CENT)
         self.cash -= due
         self.borrow += due
         self._settle()
@@ -133,14 +140,15 @@ class Ledger:
         """Book a split: whole lots stay, and the part below a lot is paid at the last mark, by the ratio."""
         held = self.holding_of(symbol)
         if held.mark is not None:
-            exact_mark, exact = held.mark / ratio, held.quantity * ratio
+            exact_mark, exact = Fraction(held.mark) / ratio, held.quantity * ratio
             kept, cost = floor_to_lot(exact, lot), held.cost
             if exact != kept:
                 paid = round_half_up((exact - kept) * exact_mark, CENT)
                 cost = round(cost * Fraction(kept) / exact)
                 self.cash += paid
                 self.realised += paid - (held.cost - cost)
-            self._carry(held, kept, cost, round(exact_mark))
+            mark = exact_mark.numerator if exact_mark.denominator == 1 else exact_mark
+            self._carry(held, kept, cost, mark)
         self._settle()
 
     def book_dividend(self, symbol: str, per_share: int) -> None:
@@ -150,9 +158,9 @@ class Ledger:
         self.dividends += paid
         self._settle()
 
-    def _carry(self, held: Holding, quantity: int, cost: int, mark: int) -> None:
+    def _carry(self, held: Holding, quantity: int, cost: int, mark: int | Fraction) -> None:
         """Change a position, and carry it over to the totals."""
-        before, value = held.value, quantity * mark
+        before, value = held.value, _value_at(quantity, mark)
         self.value += value - before
         self.below_zero += min(0, value) - min(0, before)
         self.cost += cost - held.cost
@@ -172,11 +180,16 @@ class Ledger:
     def check_totals(self) -> None:
         """Raise LedgerError if the totals are not those of the positions, or the books are out of balance."""
         held = self.holdings.values()
-        values = [each.quantity * (each.mark or 0) for each in held]
+        values = [each.value for each in held]
         totals = (sum(values), sum(map(abs, values)), sum(each.cost for each in held))
         if (self.value, self.gross, self.cost) != totals:
             raise LedgerError("the totals are not those of the positions")
         self._settle()
+
+
+def _value_at(quantity: int, mark: int | Fraction | None) -> int:
+    """Return a position's value, rounded to a unit of money where a split left a share of a price."""
+    return quantity * mark if isinstance(mark, int) else round(quantity * (mark or 0))
 
 
 def _share_of(amount: int, part: int, whole: int) -> int:
