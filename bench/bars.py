@@ -1,4 +1,4 @@
-"""Measure how long a closed minute takes from its stream to its 13 indicators on all seven timeframes.
+"""Measure how long a closed minute takes from its stream to its 13 indicators on six timeframes.
 
 The servers and the service are real. The minutes of 500 symbols are spread over a second, as those of a
 market are, and then all come at the same moment. Both ends of a delay are ids of entries, which the server
@@ -22,8 +22,14 @@ from bench.figures import Pair, Sample, percentile
 from bench.programs import Usage, Worker, answer, pss_mb, run_program, wait_until
 from bench.server import connect, pack_command, send_commands, start_buses
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_BARS, bars_state_key
+from marketswarm.pages import split_pages
+from services.bars.builder import BarBuilder
 from services.bars.loop import COLLECT_SEC
+from services.bars.outputs import Arrival
+from services.bars.settings import BarsOptions, SymbolGroup
+from services.bars.state import VERSION, SymbolState
 from services.market.entries import encode_entry
+from services.market.intervals import Grid
 from services.market.records import (
     DAY_MS,
     MINUTE_MS,
@@ -31,19 +37,22 @@ from services.market.records import (
     AssetClass,
     Bar,
     Provenance,
+    RecordKind,
 )
+from services.market.sessions import ROUND_THE_CLOCK, get_session
 
 SYMBOLS: Final = 500
 TIMEFRAMES: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
 """Those of all figures of 500 symbols so far. 10,000 have all that the service makes by default."""
 MANY_SYMBOLS: Final = 10_000
-MANY_HISTORY: Final = 36
-"""The minutes of each of many symbols before those that are measured, enough for all indicators of 1m."""
+MANY_HISTORY: Final = 480
+"""The minutes of each of many symbols before those that are measured: indicators of 1m to 15m have values."""
 MINUTE_SEC: Final = 60.0
 STEPS_OF_MINUTE: Final = 600
 """The steps in which the minutes of many symbols are spread over 60 seconds."""
 MANY_WITHIN_SEC: Final = 3600.0
 ENTRIES_AT_ONCE: Final = 5000
+STATES_AT_ONCE: Final = 100
 LOOK_EVERY_SEC: Final = 0.5
 HISTORY: Final = 60
 """The minutes of each symbol before those that are measured."""
@@ -85,15 +94,19 @@ class Market:
         self.next_ms += MINUTE_MS
         return ids
 
-    def send_history(self, count: int) -> None:
-        """Write so many minutes of each symbol, one symbol after the other, as sources loads them."""
-        starts = [self.next_ms + MINUTE_MS * number for number in range(count)]
-        for symbol in self.symbols:
-            packed = [self._pack_bar(symbol, start_ms) for start_ms in starts]
-            send_commands(self._sock, self._reader, packed)
-        self.next_ms += MINUTE_MS * count
+    def make_history(self, count: int) -> list[dict[str, str]]:
+        """Return the entries of so many minutes, which all symbols have had: their prices continue there."""
+        entries = []
+        for _ in range(count):
+            entries.append(self._make_entry(self.symbols[0], self.next_ms))
+            self.next_ms += MINUTE_MS
+        self._closes = dict.fromkeys(self.symbols, self._closes[self.symbols[0]])
+        return entries
 
     def _pack_bar(self, symbol: str, start_ms: int) -> bytes:
+        return pack_add(MARKET_BARS, self._make_entry(symbol, start_ms))
+
+    def _make_entry(self, symbol: str, start_ms: int) -> dict[str, str]:
         before = self._closes[symbol]
         close = self._closes[symbol] = round(before * (1 + self._chance.gauss(0, 0.0005)), 4)
         high, low = round(max(before, close) + 0.01, 4), round(min(before, close) - 0.01, 4)
@@ -107,7 +120,7 @@ class Market:
         if self._is_replay:
             played_at = (start_ms + MINUTE_MS) / 1000
             origin = Provenance("one", played_at, is_replay=True, played_at=played_at)
-        return pack_add(MARKET_BARS, encode_entry(bar, AssetClass.CRYPTO, origin))
+        return encode_entry(bar, AssetClass.CRYPTO, origin)
 
 
 def pack_add(stream: str, fields: Mapping[str, str]) -> bytes:
@@ -202,11 +215,11 @@ def write_history(market: Market) -> Ids:
     return market.send_minute()
 
 
-def make_section(symbols: Sequence[str], **settings: Any) -> dict[str, Any]:
+def make_section(symbols: Sequence[str], **group: Any) -> dict[str, Any]:
     return {
         "access_points": {"subscribe_to": [{"bus": "market-redis", "key": MARKET_BARS}]},
-        "endpoints": [{"symbols": list(symbols), "asset": "crypto"}],
-        "settings": {"keep": 2_000_000, **settings},
+        "endpoints": [{"symbols": list(symbols), "asset": "crypto", **group}],
+        "settings": {"keep": 2_000_000},
     }
 
 
@@ -244,9 +257,10 @@ def measure_many(scale: float) -> Sample:
     midnight_ms = int(time.time()) * 1000 // DAY_MS * DAY_MS
     with start_buses({"bars": make_section(symbols)}) as buses, redis.Redis(port=buses[1].port) as client:
         port = buses[1].port
-        market = Market(port, symbols, midnight_ms - MINUTE_MS * (MANY_HISTORY + 1))
-        market.send_history(MANY_HISTORY)
+        market = Market(port, symbols, midnight_ms - MINUTE_MS * (MANY_HISTORY + 2))
+        store_states(client, symbols, market.make_history(MANY_HISTORY))
         with run_program("services.bars", buses) as process:
+            market.send_minute()  # with which each symbol's series of indicators are read
             wait_for_minute(client, INDICATORS, symbols, market.next_ms - MINUTE_MS, MANY_WITHIN_SEC)
             time.sleep(COLLECT_SEC + 2)  # what the history left behind is collected once, when all is quiet
             idle = Usage(process.pid)
@@ -265,6 +279,26 @@ def measure_many(scale: float) -> Sample:
         "idle": Pair(max(idle_percent, 0.01), bare),
         "memory": Pair(kept_kb, sum(stored) / len(stored) / 1000),
     }
+
+
+def store_states(client: "redis.Redis", symbols: Sequence[str], history: Sequence[Mapping[str, str]]) -> None:
+    """Write the state of each symbol, as bars stores it after these entries of one of them."""
+    state, group = (
+        SymbolState(symbols[0], epoch=1),
+        SymbolGroup(symbols=(symbols[0],), asset=AssetClass.CRYPTO),
+    )
+    builder = BarBuilder(state, group, Grid(get_session(ROUND_THE_CLOCK)), BarsOptions(), {})
+    for fields in history:
+        raw = {name.encode(): value.encode() for name, value in fields.items()}
+        written_ms = int(fields["start"]) + MINUTE_MS
+        builder.take(Arrival(RecordKind.BARS, f"{written_ms}-0".encode(), raw))
+        builder.flush(written_ms)
+    stored, _ = builder.pack_changes()
+    for page in split_pages(symbols, STATES_AT_ONCE):
+        pipe = client.pipeline(transaction=False)
+        for symbol in page:
+            pipe.hset(bars_state_key(symbol), mapping={**stored, VERSION: b"1"})
+        pipe.execute()
 
 
 def send_spread(client: "redis.Redis", market: Market, pid: int, stream: str) -> float:

@@ -163,7 +163,7 @@ BREACHES = [
     ("marketswarm.event", "open('x')", "open() in what only thinks"),
     ("healer.watch", "import signal", "known in marketswarm.agent"),
     ("services.rss_agg", "print('here')", "prints"),
-    ("marketswarm.agent", "import argparse", "known in no place"),
+    ("marketswarm.agent", "import argparse", "known in services.signals only"),
     ("marketswarm.utils", "", "says nothing"),
     ("healer.core.watch", "", "says nothing"),
     ("marketswarm.weather", "", "in no layer"),

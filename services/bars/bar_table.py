@@ -124,18 +124,23 @@ class BarTable:
         return slot
 
     def find(self, start_ms: int) -> Slot | None:
-        return self._open_chunk(self.find_chunk(start_ms)).get(start_ms)
+        slots = self._chunks.get(start_ms - start_ms % self._chunk_ms)
+        if not isinstance(slots, dict):  # packed, or missing
+            slots = self._open_chunk(self.find_chunk(start_ms))
+        return slots.get(start_ms)
 
     def open_slot(self, start_ms: int) -> Slot:
         """Return the slot of an interval, a new one if it is missing, to be stored with the next commit."""
-        chunk = self.find_chunk(start_ms)
-        slots = self._open_chunk(chunk)
-        if start_ms not in slots:
+        chunk = start_ms - start_ms % self._chunk_ms
+        slots = self._chunks.get(chunk)
+        if not isinstance(slots, dict):  # packed, or missing
+            slots = self._open_chunk(chunk)
+        slot = slots.get(start_ms)
+        if slot is None:
             self._chunks[chunk] = slots
             self._unpacked.add(chunk)
-            slots[start_ms] = Slot()
+            slot = slots[start_ms] = Slot()
             self.newest_ms = start_ms if self.newest_ms is None else max(self.newest_ms, start_ms)
-        slot = slots[start_ms]
         slot.packed = b""
         self._changed.add(chunk)
         return slot
@@ -156,8 +161,8 @@ class BarTable:
 
     def list_shown(self, first_ms: int, end_ms: int) -> list[HeldBar]:
         """Return the shown bars that begin in `[first_ms, end_ms)`, in order."""
-        shown = [slot.shown for slot in self._list_slots(first_ms, end_ms)]
-        return [held for held in shown if held is not None]
+        slots = self._list_slots(first_ms, end_ms)
+        return [held for slot in slots if (held := slot.shown) is not None]
 
     def list_before(self, start_ms: int, count: int) -> list[HeldBar]:
         """Return the last `count` shown bars before `start_ms`, in order."""

@@ -493,14 +493,18 @@ class BarBuilder:
             adjustment = self._splits.find_common(parts)
             given = [part.bar for part in parts]
             bars = self._splits.adjust(parts, AS_TRADED) if adjustment is Adjustment.RAW else given
+            changes, is_replay = 0, False
+            for part in parts:
+                changes += part.changes
+                is_replay = is_replay or part.is_replay
             bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
             slot.built = built = HeldBar(
                 bar,
-                sum(part.changes for part in parts),
+                changes,
                 provenance.source,
                 parts[-1].seen_ms,
                 is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
-                is_replay=any(part.is_replay for part in parts),
+                is_replay=is_replay,
                 minutes=len(parts) if finer == "1m" else _add_minutes(parts),
                 adjustment=adjustment,
                 volume_kind=volume_kind,
@@ -530,8 +534,8 @@ class BarBuilder:
             if not parts or (is_older and open_ms < self._kept_from_ms):
                 continue  # some of its days were forgotten since
             last, is_replay = parts[-1], any(part.is_replay for part in parts)
-            bar = merge_bars(self._splits.adjust_to_last(parts), timeframe, open_ms)
-            bar, volume_kind = settle_volume(bar, parts)
+            bars, adjustment = self._splits.adjust_to_last(parts)
+            bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
             if known is not None and is_older:
                 if bar == known.bar:
                     continue
@@ -544,6 +548,7 @@ class BarBuilder:
                 is_complete=True,
                 is_replay=is_replay,
                 minutes=_add_minutes(parts),
+                adjustment=adjustment,
                 volume_kind=volume_kind,
             )
             origin = Provenance(last.source, last.seen_ms / 1000, is_replay=is_replay)
@@ -567,6 +572,8 @@ class BarBuilder:
             replace(held, changes=table[held.bar.start_ms].rev + 1)
             for held in table.list_shown(interval.open_ms, interval.close_ms)
             if ("1d", held.bar.start_ms) not in state.open_bars
+            # one that an operator released, though the market was closed, is of no week
+            and self._grid.find_day(held.bar.start_ms) is not None
         ]
 
     def _list_days_near(self, dates: Iterable[date]) -> list[int]:
@@ -667,10 +674,8 @@ def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:
     volume: float | None = 0.0
     turnover: float | None = 0.0
     trades: int | None = 0
-    high, low = first.high, first.low
+    high, low = max([part.high for part in parts]), min([part.low for part in parts])
     for part in parts:
-        high = max(high, part.high)
-        low = min(low, part.low)
         if part.volume is None:
             volume = turnover = None
         elif volume is not None:

@@ -83,7 +83,7 @@ class LiveIndicators:
                     found.update(series.revise(bar))
             except TooOldError:
                 if (recomputed := self._recompute(start_ms)) is not None:
-                    return recomputed  # with all later changes
+                    return found | recomputed  # with all later changes
                 continue
             if self._stored_ms is not None and start_ms < self._stored_ms:
                 self._unstored = STORE_EVERY  # the last bar of the stored series is given to it again anyway

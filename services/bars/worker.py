@@ -7,9 +7,8 @@ committed an entry with everything that came of it, or left it to the next.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from itertools import islice, takewhile
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import FIRST_ID, entry_sort_key
 from marketswarm.bus.stream_length import write_positions
+from marketswarm.due_queue import NEVER, DueQueue
 from marketswarm.keys import BARS_POSITIONS, CHECKED_BARS, INDICATORS
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS
 from services.bars.builder import BarBuilder
@@ -33,7 +33,11 @@ from services.market.records import MINUTE_MS
 from services.market.sessions import UnknownSessionError
 
 CHECKPOINT_SEC: Final = 10.0
-"""The seconds after which the position of a symbol without new entries is committed."""
+"""The least seconds after which the position of a symbol without new entries is committed."""
+MAX_CHECKPOINT_SEC: Final = 90.0
+"""The same of many symbols: one with a bar each minute is stored with its bars, and never without."""
+CHECKPOINTS_PER_SEC: Final = 5
+"""The symbols without new entries whose positions are committed in a second, before it takes longer."""
 SWEEP_SEC: Final = 0.1
 """The time from one look for symbols that are due to the next; those with new entries are built at once."""
 IDLE_AT_ONCE: Final = 200
@@ -71,8 +75,7 @@ class Followed:
     `builder` builds its bars, `upto` is the last entry of each stream that is in them, and `stored` the id of
     the one that was when it was committed last, at `committed_at` (monotonic seconds); `stored_upto` are
     the same ids to compare. `played_ms` is how far a replay has played this symbol, in epoch milliseconds:
-    the reels of one recording may be years apart, so each symbol has a time of its own. `due_ms` is when by
-    the clock the next of its bars is final.
+    the reels of one recording may be years apart, so each symbol has a time of its own.
     """
 
     builder: BarBuilder
@@ -81,7 +84,6 @@ class Followed:
     stored: list[bytes]
     stored_upto: tuple[tuple[int, int], ...]
     played_ms: int = EARLIEST_MS
-    due_ms: int = LATEST_MS
 
     def record_time(self, fields: Fields, now_ms: int) -> None:
         """Take the time from an entry of a replay: when it was played, or when its minute was over."""
@@ -94,6 +96,11 @@ class Followed:
         self.played_ms = max(self.played_ms, min(played_ms, now_ms))
 
 
+def find_checkpoint_sec(symbols: int) -> float:
+    """Return the seconds after which the position of a symbol without new entries is committed."""
+    return min(max(CHECKPOINT_SEC, symbols / CHECKPOINTS_PER_SEC), MAX_CHECKPOINT_SEC)
+
+
 class DueSymbols:
     """Find the symbols of which a bar is final by now, without a look at each one.
 
@@ -102,33 +109,24 @@ class DueSymbols:
     """
 
     def __init__(self) -> None:
-        self._queue: list[tuple[int, str]] = []
+        self._queue = DueQueue()
         self._played: dict[str, None] = {}
 
     def clear(self) -> None:
-        self._queue.clear()
+        self._queue = DueQueue()
         self._played.clear()
 
     def add_played(self, symbol: str) -> None:
         self._played[symbol] = None
 
-    def schedule(self, symbol: str, followed: Followed, due_ms: int) -> None:
-        """Note in `followed` and the queue when a symbol is due, LATEST_MS for never."""
-        if due_ms == followed.due_ms:
-            return
-        followed.due_ms = due_ms
-        if due_ms != LATEST_MS:
-            heappush(self._queue, (due_ms, symbol))
+    def schedule(self, symbol: str, due_ms: int) -> None:
+        """Note when a symbol is due, LATEST_MS for never."""
+        self._queue.put(symbol, NEVER if due_ms == LATEST_MS else due_ms)
 
-    def take(self, followed: Mapping[str, Followed], now_ms: int) -> list[str]:
+    def take(self, followed: Collection[str], now_ms: int) -> list[str]:
         """Return the symbols to look at, and remove them; each is scheduled again when it is committed."""
         found, self._played = self._played, {}
-        while self._queue and self._queue[0][0] <= now_ms:
-            due_ms, symbol = heappop(self._queue)
-            one = followed.get(symbol)
-            if one is not None and one.due_ms == due_ms:  # otherwise it was scheduled again since
-                one.due_ms = LATEST_MS
-                found[symbol] = None
+        found.update(dict.fromkeys(self._queue.take(now_ms)))
         return [symbol for symbol in found if symbol in followed]
 
 
@@ -412,7 +410,7 @@ class BarsWorker:
     def _schedule(self, symbol: str, followed: Followed) -> None:
         """Have a symbol looked at when the next of its bars is final by the clock."""
         builder = followed.builder
-        self._due.schedule(symbol, followed, LATEST_MS if builder.state.is_replay else builder.due_ms)
+        self._due.schedule(symbol, LATEST_MS if builder.state.is_replay else builder.due_ms)
 
     def _find_suspects(self, symbol: str, followed: Followed) -> None:
         if followed.builder.state.suspects:
@@ -428,7 +426,8 @@ class BarsWorker:
         idle: dict[str, Followed] = {}
         positions = self._reader.positions
         read = [entry_sort_key(each) for each in positions]
-        waiting = takewhile(lambda pair: now - pair[1].committed_at >= CHECKPOINT_SEC, self._followed.items())
+        after_sec = find_checkpoint_sec(len(self._followed))
+        waiting = takewhile(lambda pair: now - pair[1].committed_at >= after_sec, self._followed.items())
         for symbol, followed in list(islice(waiting, IDLE_AT_ONCE)):
             # never back: while another symbol catches up, what is read is behind this one
             behind = [place for place in range(len(KINDS)) if followed.upto[place] < read[place]]

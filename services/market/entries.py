@@ -85,7 +85,7 @@ def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> d
         names, numbers = ("value",), (record.value,)
     for name, number in zip(names, numbers, strict=True):
         if number is not None:
-            fields[name] = f"{number!r}".removesuffix(".0")  # as `format_number`: bars are most of all entries
+            fields[name] = f"{number!r}".removesuffix(".0")  # as `format_number`, without a call
     fields.update(encode_provenance(provenance))
     return fields
 

@@ -21,7 +21,7 @@ _DAY_LENGTH: Final = len("2026-01-05")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChartLine:
     """Hold a series of a chart: its name, its class in the style sheet, and a value for each time."""
 
     name: str
@@ -31,7 +31,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class FillMark:
     """Hold the mark of a fill: `at` is its time, `text` is shown where a pointer rests on it."""
 
     at: str
@@ -57,7 +57,11 @@ class _Scale:
 
 
 def draw_chart(
-    title: str, times: Sequence[str], lines: Sequence[Line], marks: Sequence[Mark] = (), unit: str = ""
+    title: str,
+    times: Sequence[str],
+    lines: Sequence[ChartLine],
+    marks: Sequence[FillMark] = (),
+    unit: str = "",
 ) -> str:
     """Return a chart as SVG, with a legend if it has several lines.
 
@@ -119,7 +123,7 @@ def _draw_times(scale: _Scale, times: Sequence[str]) -> Iterator[str]:
         yield f'<text class="axis" {where}>{escape(text)}</text>'
 
 
-def _draw_line(scale: _Scale, line: Line) -> str:
+def _draw_line(scale: _Scale, line: ChartLine) -> str:
     points = [
         f"{scale.x(place):.1f},{scale.y(value):.1f}"
         for place, value in enumerate(line.values)
@@ -133,7 +137,7 @@ def _draw_line(scale: _Scale, line: Line) -> str:
     return f'<polyline class="line {line.style}" points="{" ".join(points)}"/>'
 
 
-def _draw_marks(scale: _Scale, times: Sequence[str], marks: Iterable[Mark]) -> Iterator[str]:
+def _draw_marks(scale: _Scale, times: Sequence[str], marks: Iterable[FillMark]) -> Iterator[str]:
     """Yield a triangle for each fill: its tip, up for a purchase, is at the price."""
     for mark in marks:
         x = scale.x(min(bisect_right(times, mark.at), len(times) - 1))

@@ -19,6 +19,7 @@ from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.pool import open_connection
 from marketswarm.settings import CommonSettings, read_settings
 from services.market.records import TIMEFRAMES
+from services.signals.audit import AuditCheck, audit_case
 from services.signals.backtest import describe_result, play_case
 from services.signals.cases import CaseError, read_case
 from services.signals.history import (
@@ -26,7 +27,7 @@ from services.signals.history import (
     HistoryError,
     TradingRules,
     read_archive,
-    read_bars_file,
+    read_files,
 )
 from services.signals.page import describe_played, list_totals, render_page
 from services.signals.report import BacktestReport, BacktestRequest, ReportError
@@ -42,7 +43,7 @@ from services.signals.strategy import (
 from services.tables.adjusted_bars import Adjust
 
 FAILED: Final = 1
-"""The exit code if the database can't be read."""
+"""The exit code if the database can't be read, or an audit found what does not hold."""
 _READ_SEC: Final = 3600.0
 _PERIODS: Final = {"1d": 252, "1w": 52, "1mo": 12}
 """How many bars a year has, for the Sharpe ratio."""
@@ -132,11 +133,16 @@ def orders(
     variant: Annotated[
         str | None, option("--variant", "NAME", "Play it with the account of this variant.")
     ] = None,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Change the input in twelve ways, and check what must follow."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fill orders by bars, and show the fills, what was refused and the account.
 
     It needs no fleet. docs/services/engine.md has the form of the files and each rule by which orders fill.
+    With --audit it ends with code 1 if a law does not hold.
     """
     try:
         case = read_case(folder, variant)
@@ -144,9 +150,18 @@ def orders(
         raise Mistake(str(error)) from None
     periods = case.account.periods_per_year
     answer = describe_result(play_case(case), None if periods is None else float(periods))
+    checks = audit_case(case) if audit else []
     if as_json:
-        output.print_json(answer)
-        return
+        rows = [{"law": str(each.law), "holds": each.holds, "found": each.found} for each in checks]
+        output.print_json(answer | ({"audit": rows} if audit else {}))
+    else:
+        _show_answer(answer)
+        _show_audit(checks)
+    if broken := [str(each.law) for each in checks if each.holds is False]:
+        raise Exit(FAILED, f"what must follow does not: {', '.join(broken)}")
+
+
+def _show_answer(answer: dict[str, Any]) -> None:
     columns = ("at", "order", "symbol", "side", "qty", "price", "fee")
     show(answer["fills"], {name: _cell(name) for name in columns}, empty="no order was filled")
     if answer["refused"]:
@@ -156,6 +171,14 @@ def orders(
     for name, value in answer["totals"].items():
         shown = f"{value:.4f}" if isinstance(value, float) else "unknown" if value is None else value
         output.print_line(f"{name.replace('_', ' '):15} {shown}")
+
+
+def _show_audit(checks: Sequence[AuditCheck]) -> None:
+    if checks:
+        output.print_line("")
+    for each in checks:
+        holds = "does not apply" if each.holds is None else "holds" if each.holds else "BROKEN"
+        output.print_line(f"{each.law:18} {holds}{': ' if each.found else ''}{each.found}")
 
 
 def _cell(name: str) -> Any:
@@ -183,6 +206,9 @@ def run_strategy(
     bars: Annotated[
         Path | None, option("--bars", "FILE", "Bars of a CSV file, in the place of the archive.")
     ] = None,
+    actions: Annotated[
+        Path | None, option("--actions", "FILE", "With --bars: their splits and dividends, a list in JSON.")
+    ] = None,
     html: Annotated[Path | None, option("--html", "FILE", "Write the report as a page, too.")] = None,
     data: Data = DATA,
     as_json: Json = False,
@@ -194,7 +220,8 @@ def run_strategy(
     a strategy.
     """
     try:
-        loaded = _load_strategy(strategy)
+        with contextlib.redirect_stdout(sys.stderr):  # what a strategy prints is no part of the report
+            loaded = _load_strategy(strategy)
         names = tuple(each.strip() for given in symbols for each in given.split(","))
         request = BacktestRequest.from_document(
             {
@@ -210,12 +237,14 @@ def run_strategy(
             }
         )
         request = request.model_copy(update={"parameters": loaded.complete(request.parameters)})
-        history = _read_history(request, bars, rules, data)
+        history = _read_history(request, bars, actions, rules, data)
         request = _complete_periods(request, history)
-        with _show_progress() as on_progress:
+        with _show_progress() as on_progress, contextlib.redirect_stdout(sys.stderr):
             report = run_backtest(request, history, strategy=loaded, on_progress=on_progress)
     except (ReportError, StrategyError, HistoryError, CaseError) as error:
         raise Mistake(str(error)) from None
+    except KeyboardInterrupt:
+        raise Exit(event_loop.INTERRUPTED, "interrupted: there is no report") from None
     if html is not None:
         _write_page(html, report)
     if as_json:
@@ -240,10 +269,12 @@ def _read_parameters(given: Sequence[str]) -> dict[str, str]:
 
 
 def _read_history(
-    request: BacktestRequest, bars: Path | None, rules: TradingRules, data: Path
+    request: BacktestRequest, bars: Path | None, actions: Path | None, rules: TradingRules, data: Path
 ) -> BacktestHistory:
     if bars is not None:
-        return read_bars_file(bars, request.symbols, rules)
+        return read_files(bars, request.symbols, rules, actions)
+    if actions is not None:
+        raise HistoryError("--actions: only with --bars; the archive has its own")
     url = read_settings(BacktestEnvironment).database_url
     address = read_database(data)[0] if url is None else url.get_secret_value()
 

@@ -5,6 +5,7 @@ the prices of their day, and splits and dividends change positions.
 """
 
 import hashlib
+import json
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,9 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.postgres.transaction import transaction
 from marketswarm.truth import suggest_name
@@ -30,6 +33,7 @@ from services.market.sessions import (
     get_session,
 )
 from services.signals import cases
+from services.signals.cases import DividendModel, SplitModel
 from services.signals.engine.orders import (
     AccountAction,
     CashDividend,
@@ -51,6 +55,9 @@ _FIRST_BARS: Final = 20
 _CENT_DECIMALS: Final = 2
 _SMALLEST_LOT: Final = 1
 """A lot of coins, in units of a quantity."""
+_ACTIONS: Final = TypeAdapter(
+    list[Annotated[SplitModel | DividendModel, Field(discriminator="kind")]],
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OPENS_MS: Final = 14 * 3_600_000 + 1_800_000
 """When a day that is made up opens, after midnight in UTC, and how long it is."""
@@ -221,19 +228,62 @@ class _AnySymbol(dict[str, Instrument]):
         return isinstance(symbol, str) and SYMBOL.fullmatch(symbol) is not None
 
 
-def read_bars_file(file: Path, symbols: Sequence[str], rules: TradingRules) -> BacktestHistory:
-    """Read the bars of some symbols from a file of the neutral form, in which there are no actions.
+def read_files(
+    file: Path, symbols: Sequence[str], rules: TradingRules, actions: Path | None = None
+) -> BacktestHistory:
+    """Read the bars of some symbols from a file of the neutral form, and actions from a list in JSON.
 
     Raises HistoryError or CaseError, which name file, line and field.
     """
+    known = [] if actions is None else _read_actions(actions)
     session = rules.session or "24x7"
     _find_session(session)
     bars: dict[str, list[PriceBar]] = {}
     for bar in cases.read_bars(file, _AnySymbol()):
         bars.setdefault(bar.symbol, []).append(bar)
     return BacktestHistory(
-        {symbol: _make_from_file(symbol, bars, session, rules, file) for symbol in symbols}, file.name
+        {
+            symbol: replace(
+                _make_from_file(symbol, bars, session, rules, file),
+                actions=tuple(each for each in known if each.account.symbol == symbol),
+            )
+            for symbol in symbols
+        },
+        file.name,
     )
+
+
+def _read_actions(file: Path) -> list[HistoryAction]:
+    """Return the actions of a file in the form of `actions` of a case, in the order of their time."""
+    try:
+        if file.stat().st_size > cases.MAX_CASE_BYTES:
+            raise HistoryError(f"{file.name}: is larger than {cases.MAX_CASE_BYTES:,} bytes")
+        models = _ACTIONS.validate_python(json.loads(file.read_bytes(), parse_float=Decimal))
+    except OSError as error:
+        raise HistoryError(f"{file.name}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise HistoryError(f"{file.name}: {where or 'the list'}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise HistoryError(f"{file.name}: no JSON: {error}") from None
+    found = [_make_listed_action(file, number, model) for number, model in enumerate(models)]
+    return sorted(found, key=lambda each: each.account.at_ms)
+
+
+def _make_listed_action(file: Path, number: int, model: SplitModel | DividendModel) -> HistoryAction:
+    try:
+        at_ms = cases.parse_time(model.at)
+    except ValueError as error:
+        raise HistoryError(f"{file.name}: {number}.at: {error}") from None
+    day = find_row_day(at_ms, None)
+    if isinstance(model, SplitModel):
+        split = ShareSplit(model.symbol, at_ms, model.new, model.old)
+        ratio = model.new / model.old
+        return HistoryAction(split, CorporateAction(model.symbol, ActionKind.SPLIT, day, ratio=ratio))
+    dividend = CashDividend(model.symbol, at_ms, int(model.per_share * PRICE))
+    amount = float(model.per_share)
+    return HistoryAction(dividend, CorporateAction(model.symbol, ActionKind.DIVIDEND, day, amount=amount))
 
 
 def _make_from_file(
@@ -298,7 +348,7 @@ async def read_archive(
         if symbol not in assets:
             hint = suggest_name(symbol, list(assets), "there are")
             raise HistoryError(f"the archive has no symbol {symbol}; {hint}")
-    actions = [tuple(row) for row in await connection.fetch(SHARE_SQL, list(symbols), None)]
+    actions = [tuple(row) for row in await connection.fetch(SHARE_SQL, list(symbols), None, None)]
     adjusters = make_adjusters(actions)
     found: dict[str, SymbolHistory] = {}
     async with transaction(connection, readonly=True):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from services.signals.charts import Line, Mark, draw_chart
+from services.signals.charts import ChartLine, FillMark, draw_chart
 from services.signals.report import BacktestReport, ReportFill
 
 MAX_LISTED: Final = 500
@@ -157,14 +157,14 @@ def _render_charts(report: BacktestReport) -> list[str]:
     points = report.points
     times = [each.at for each in points]
     equity = [
-        Line("strategy", "one", [float(each.equity) for each in points]),
-        Line("buy and hold", "two", [float(each.buy_and_hold) for each in points]),
+        ChartLine("strategy", "one", [float(each.equity) for each in points]),
+        ChartLine("buy and hold", "two", [float(each.buy_and_hold) for each in points]),
     ]
     drawdown = [
-        Line("strategy", "one", [-100 * each.drawdown for each in points], is_area=True),
-        Line("buy and hold", "two", [-100 * each.buy_and_hold_drawdown for each in points]),
+        ChartLine("strategy", "one", [-100 * each.drawdown for each in points], is_area=True),
+        ChartLine("buy and hold", "two", [-100 * each.buy_and_hold_drawdown for each in points]),
     ]
-    exposure = [Line("strategy", "one", [100 * each.exposure for each in points], is_area=True)]
+    exposure = [ChartLine("strategy", "one", [100 * each.exposure for each in points], is_area=True)]
     return [
         "<h2>Equity</h2>",
         _LEGEND,
@@ -181,15 +181,15 @@ def _render_prices(report: BacktestReport) -> list[str]:
     found = []
     for each in report.prices:
         marks = [_make_mark(fill) for fill in report.fills if fill.symbol == each.symbol]
-        line = Line("close", "price", each.close)
+        line = ChartLine("close", "price", each.close)
         found.append(f"<h2>Fills of {escape(each.symbol)}</h2>{_FILL_LEGEND}")
         found.append(draw_chart(f"{each.symbol} and its fills", each.at, [line], marks))
     return found
 
 
-def _make_mark(fill: ReportFill) -> Mark:
+def _make_mark(fill: ReportFill) -> FillMark:
     text = f"{fill.side} {fill.qty} at {fill.price}, {fill.at}"
-    return Mark(fill.at, float(fill.price), fill.side == "buy", text)
+    return FillMark(fill.at, float(fill.price), fill.side == "buy", text)
 
 
 def _render_fills(report: BacktestReport) -> str:

@@ -37,9 +37,9 @@ from services.signals.history import BacktestHistory, HistoryError, SymbolHistor
 from services.signals.report import BacktestReport, BacktestRequest
 from services.signals.strategy import (
     OrderRequest,
+    PositionTarget,
     Strategy,
     StrategyError,
-    Target,
     load_installed,
     read_number,
 )
@@ -180,14 +180,14 @@ class _Decider:
         if orders:
             yield OrdersDecided(at_ms, orders)
 
-    def _call(self, view: StrategyView) -> list[Target | OrderRequest]:
+    def _call(self, view: StrategyView) -> list[PositionTarget | OrderRequest]:
         try:
             found = self._strategy.decide(view)
             if found is None:
                 return []
             if isinstance(found, Mapping):
-                return [Target(symbol, percent) for symbol, percent in found.items()]
-            if isinstance(found, Target | OrderRequest):
+                return [PositionTarget(symbol, percent) for symbol, percent in found.items()]
+            if isinstance(found, PositionTarget | OrderRequest):
                 return [found]
             if isinstance(found, Iterable) and not isinstance(found, str | bytes):
                 return list(itertools.islice(found, MAX_ORDERS_AT_ONCE + 1))
@@ -197,7 +197,7 @@ class _Decider:
         raise self._error(f"returned {type(found).__name__}: must be targets by symbol, orders, or None")
 
     def _make_orders(
-        self, decided: Sequence[Target | OrderRequest], at_ms: int
+        self, decided: Sequence[PositionTarget | OrderRequest], at_ms: int
     ) -> tuple[list[Order], list[str]]:
         """Return the orders of what was decided, and the ids of those that they replace."""
         if len(decided) > MAX_ORDERS_AT_ONCE:
@@ -206,7 +206,7 @@ class _Decider:
         cancelled: list[str] = []
         seen: set[str] = set()
         for each in decided:
-            if not isinstance(each, Target | OrderRequest):
+            if not isinstance(each, PositionTarget | OrderRequest):
                 raise self._error(f"returned a {type(each).__name__} among its orders")
             symbol = each.symbol
             if not isinstance(symbol, str) or symbol not in self._state.instruments:
@@ -227,7 +227,7 @@ class _Decider:
             self._played.decided[order.id] = order
         return orders, cancelled
 
-    def _make_target(self, target: Target, at_ms: int) -> Order | None:
+    def _make_target(self, target: PositionTarget, at_ms: int) -> Order | None:
         """Return the order of a target; None if the position is there already, to less than a lot."""
         percent = read_number(target.percent)
         if percent is None:

@@ -54,7 +54,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PositionTarget:
     """Ask for a position in a symbol that is worth so many percent of the equity; below 0 a short one.
 
     It replaces what is left of the symbol's target before.
@@ -89,7 +89,7 @@ class OrderRequest:
 
 
 Decide = Callable[["StrategyView"], Any]
-"""Returns a mapping of symbols to percent, an iterable of Target and OrderRequest, or None."""
+"""Returns a mapping of symbols to percent, an iterable of PositionTarget and OrderRequest, or None."""
 
 
 @dataclass(frozen=True, slots=True)

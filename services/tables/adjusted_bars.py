@@ -32,7 +32,7 @@ WHERE ($1::text[] IS NULL OR actions.symbol = ANY($1)) AND ($2::date IS NULL OR 
     AND NOT withdrawn AND kind <> 'rename'
 ORDER BY actions.symbol, ex_day, kind
 """  # noqa: S608 - our own names
-"""Selects the splits and dividends of symbols (NULL: of all) from a day on (NULL: ever).
+"""Selects the actions but renames of symbols (NULL: of all) from a day on (NULL: ever).
 
 Each dividend comes with the last close before it. As of an instant (NULL: now) one that has come by then has
 the last close that was known; later ones only take back what a source has adjusted for them.
@@ -87,6 +87,11 @@ def find_row_day(start: int | datetime, day: date | str | None, timeframe: str =
         moment = _EPOCH + timedelta(milliseconds=start) if isinstance(start, int) else start.astimezone(UTC)
         named = (moment + _BEFORE_MIDNIGHT).date()
     return end_period(named, timeframe) if timeframe in PERIODS else named
+
+
+def find_utc_day(at_ms: int) -> date:
+    """Return the date in UTC of a time in epoch milliseconds."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).date()
 
 
 def adjust_closes(closes: Sequence[GivenClose], adjuster: Adjuster | None, wanted: PriceBasis) -> list[float]:

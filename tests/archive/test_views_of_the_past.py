@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 from fastapi import FastAPI
 
+from services.archive.correlations import compute_correlations
+from services.archive.universes import UniverseName, write_universe
 from services.archive.writer import TypedEntry, Writer
 from services.board.app import add_errors
 from services.board.market import many_adjusted
@@ -187,3 +189,134 @@ async def test_many_series_as_of_an_instant_have_the_values_of_then(client, fill
     assert await list_values("&as_of=2023-10-31") == [("UNRATE", 3.8), ("GDP", 3.8)]
     assert await list_values("&as_of=2023-09-30T23:59:00Z") == []
     assert await list_values("&from=2023-08-02&as_of=2023-10-31") == []
+
+
+LISTED = datetime(2024, 6, 6, 12, tzinfo=UTC)
+"""Since when the universes are kept: BBB was gone by the 8th, and CCC came on the 10th."""
+
+
+@pytest.fixture
+async def universes(filled):
+    await write_universe(filled, [named("AAA"), named("BBB"), named("GONE")], LISTED.timestamp())
+    await write_universe(filled, [named("AAA")], datetime(2024, 6, 8, 12, tzinfo=UTC).timestamp())
+    await write_universe(
+        filled, [named("AAA"), named("CCC")], datetime(2024, 6, 10, 12, tzinfo=UTC).timestamp()
+    )
+    return filled
+
+
+def named(symbol):
+    return UniverseName(symbol, "stocks", "pair" if symbol in {"AAA", "BBB"} else "stocks", is_series=False)
+
+
+SINCE_MS = round(1000 * LISTED.timestamp())
+OF_TRUTH = {"of": "truth", "known_since": SINCE_MS}
+OF_RECORDS = {"of": "records", "known_since": SINCE_MS}
+
+
+@pytest.mark.parametrize(
+    ("as_of", "names", "universe"),
+    [
+        ("2024-06-07", ["AAA", "BBB", "GONE"], OF_TRUTH),
+        ("2024-06-08", ["AAA"], OF_TRUTH),
+        ("2024-06-11", ["AAA", "CCC"], OF_TRUTH),
+        ("2024-06-05", ["AAA", "BBB", "CCC"], OF_RECORDS),  # of that day nothing is kept
+        ("2024-06-04", [], OF_RECORDS),
+    ],
+)
+async def test_the_symbols_of_a_day_are_those_of_the_truth_then_or_the_answer_says_that_they_are_not(
+    client, universes, as_of, names, universe
+):
+    found = await ask(client, f"symbols?as_of={as_of}")
+    assert ([one["symbol"] for one in found["symbols"]], found["universe"]) == (names, universe)
+    pages, cursor = [], ""
+    while cursor is not None:
+        page = await ask(client, f"symbols?as_of={as_of}&limit=1{cursor and f'&cursor={cursor}'}")
+        pages, cursor = [*pages, *page["symbols"]], page["cursor"]
+    assert pages == found["symbols"]
+    bars = await ask(client, f"bars?timeframe=1d&as_of={as_of}")
+    assert bars["universe"] == universe
+    assert {bar["symbol"] for bar in bars["bars"]} == set(names) - {"GONE"}, "one has no bars"
+    answer = await client.get(f"/api/v1/bars?timeframe=1d&as_of={as_of}&format=arrow")
+    frame = pl.read_ipc_stream(io.BytesIO(answer.content))
+    assert set(frame["symbol"]) == set(names) - {"GONE"}
+    since = "known since 2024-06-06T12:00:00Z"
+    assert answer.headers["x-universe"] == f"{universe['of']}; {since}"
+    csv = await client.get(f"/api/v1/symbols?as_of={as_of}&format=csv")
+    assert csv.headers["x-universe"] == f"{universe['of']}; {since}"
+
+
+async def test_a_board_whose_archive_has_no_universes_says_so(client):
+    found = await ask(client, "symbols?as_of=2024-06-07")
+    assert found["universe"] == {"of": "records", "known_since": None}
+    assert [one["symbol"] for one in found["symbols"]] == list(NAMES)
+    assert "universe" not in await ask(client, "symbols")
+
+
+async def test_groups_and_measures_of_a_day_have_its_symbols_and_what_was_known(client, universes):
+    found = await ask(client, "market/pair?as_of=2024-06-07")
+    assert found["universe"] == OF_TRUTH
+    tiles = {one["symbol"]: one for one in found["symbols"]}
+    assert tiles.keys() == {"AAA", "BBB"}
+    assert (tiles["AAA"]["price"], tiles["AAA"]["change"]) == (1020.0, 10.0), "as traded before the split"
+    assert tiles["BBB"]["compared_at"] == NYSE.find_date(DAYS[0]).open_ms, (
+        "the day before was corrected later"
+    )
+    later = await ask(client, "market/pair?as_of=2024-06-08")
+    assert [one["symbol"] for one in later["symbols"]] == ["AAA"]
+    breadth = (await ask(client, "market/breadth?as_of=2024-06-07"))["breadth"]
+    assert {(one["group"], one["day"], one["symbols"], one["advancers"]) for one in breadth} == {
+        ("all", "2024-06-07", 3, 2), ("pair", "2024-06-07", 2, 2), ("stocks", None, 1, 0),
+    }  # fmt: skip
+    rotation = (await ask(client, "market/rotation?group=stocks&as_of=2024-06-12&by=1w"))["rotation"]
+    assert [(one["symbol"], one["day"], one["percent_1w"]) for one in rotation] == [
+        ("CCC", "2024-06-12", pytest.approx(100 * 5 / 102, abs=1e-4))
+    ]
+    assert (await client.get("/api/v1/market/pairs?as_of=2024-06-07")).status_code == 422
+
+
+async def test_yields_of_a_day_are_those_that_were_printed_by_then(client, filled):
+    moments = [datetime(2024, 6, day, tzinfo=UTC) for day in (5, 6, 20)]
+    for start, known, value in (
+        (moments[0], moments[1], 4.2),
+        (moments[0], moments[2], 4.3),
+        (moments[1], moments[2], 5),
+    ):
+        await filled.execute(
+            "INSERT INTO observation_vintages (symbol, start, known_at, value, source, replay)"
+            " VALUES ('DGS10', $1, $2, $3, 'fred', false)", start, known, value,
+        )  # fmt: skip
+
+    async def list_yields(as_of):
+        found = (await ask(client, f"market/yield-curve?as_of={as_of}"))["yields"]
+        return [(one["series"], one["day"], one["value"]) for one in found]
+
+    assert await list_yields("2024-06-05T12:00:00Z") == []
+    assert await list_yields("2024-06-07") == [("DGS10", "2024-06-05", 4.2)]
+    assert await list_yields("2024-06-20") == [("DGS10", "2024-06-06", 5)]
+
+
+async def test_correlations_are_known_since_the_last_of_their_closes_was(client, filled):
+    last = DAYS[-1]
+    await compute_correlations(filled, last, days=60, symbols=10, made_of="")
+    found = (await ask(client, "correlations"))["correlations"]
+    close_ms, corrected_ms = NYSE.find_date(last).close_ms, round(1000 * CORRECTED.timestamp())
+    assert {(one["a"], one["b"]): one["known_at"] for one in found} == {
+        ("AAA", "BBB"): corrected_ms, ("AAA", "CCC"): close_ms, ("BBB", "CCC"): corrected_ms,
+    }  # fmt: skip
+
+    async def list_pairs(as_of):
+        rows = (await ask(client, f"correlations?as_of={as_of}"))["correlations"]
+        return [one["a"] + one["b"] for one in rows]
+
+    assert await list_pairs(close_ms - 1) == []
+    assert await list_pairs(close_ms) == ["AAACCC"]
+    assert await list_pairs("2024-06-20") == ["AAABBB", "AAACCC", "BBBCCC"]
+
+
+@pytest.mark.parametrize("path", ["sources", "market/quality", "db/search?query=A"])
+async def test_what_has_no_past_refuses_it_by_name(client, path):
+    more = "&" if "?" in path else "?"
+    answer = await client.get(f"/api/v1/{path}{more}as_of=2024-06-07")
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("as_of: ")

@@ -20,6 +20,7 @@ WITHOUT_TRUTH = {
         "consensus.md",
         "witness.md",
         "engine.md",
+        "backtest.md",
     ),
     "client.md",
 }

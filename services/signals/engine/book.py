@@ -5,7 +5,7 @@ will be submitted as its child. So a long run needs as much memory as it has ope
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.signals.engine.orders import Order, PriceBar
 
@@ -31,6 +31,10 @@ class WorkingOrder:
     fees: int = 0
     children: "list[WorkingOrder]" = field(default_factory=list)
     is_ended: bool = False
+
+    def describe(self) -> Order:
+        """Return the order with what remains of it as its quantity."""
+        return replace(self.order, quantity=self.remaining, target=None)
 
 
 @dataclass(slots=True)

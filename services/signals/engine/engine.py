@@ -1,19 +1,19 @@
 """Play instants of a market against an account: orders become fills or refusals. Pure.
 
 At one instant these things may happen, in this order: bars close (what was filled within them is known then,
-stops before limits), sessions end, orders are decided or cancelled, corporate actions take place, bars open or
-quotes come. An order fills in the first bar of its own symbol that opens at its decision or later. Within each
-of these things orders go by submission, whatever the names of their symbols: so do cash and a bar's volume.
+stops before limits), sessions end, orders are decided or cancelled, corporate actions take place, bars open
+or quotes come. An order fills in the first bar of its own symbol that opens at its decision or later. Within
+each of these things orders go by submission, whatever the names of their symbols: so do cash and volume.
 
 A bracket lives from the fill of its parent. Of a parent that filled at the open, stop and target live in that
 bar; of one that filled within it, the stop alone, as if the bar had opened at the parent's price: the bar
 does not say whether its best price came before the entry.
 
-`step` plays one event. `play` plays all that happens, instant by instant, with the same functions: of bars in
-which no order works it costs little more than their valuation.
+`step` plays one event. `play` and `play_series` play all that happens, with the same functions: a bar in
+which no order works costs little more than its valuation.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from heapq import heapify, heappop, heappush
@@ -43,10 +43,16 @@ from services.signals.engine.orders import (
     Side,
     TimeInForce,
 )
-from services.signals.engine.units import CENT, floor_to_lot, round_down, round_half_up, round_up
+from services.signals.engine.units import floor_to_lot, round_down, round_up
 
 KNOWN_IDS = 10_000
-"""How many of the newest ids are known, so that an order that is submitted again is refused."""
+"""How many of the newest ids are known at least, so that an order that is submitted again is refused."""
+
+
+_BUY, _SELL = Side
+_MARKET, _LIMIT, _STOP = OrderType
+_IOC = TimeInForce.IOC
+# a member is looked up by a call in Python 3.11, so those that each fill needs are named once
 
 
 class FillModelError(ValueError):
@@ -113,9 +119,6 @@ EngineEvent = BarsClose | SessionsEnd | OrdersDecided | OrdersCancelled | Action
 Instant = tuple[int, Sequence[PriceBar], Sequence[PriceBar]]
 """A time in epoch milliseconds, the bars that close then, and the bars that open then."""
 
-Decide = Callable[[int, Sequence[PriceBar]], Iterable[EngineEvent]]
-"""A function of an instant and the bars that closed then; it returns what happens before bars open."""
-
 
 @dataclass(slots=True)
 class EngineState:
@@ -123,7 +126,7 @@ class EngineState:
 
     Attributes:
         capacity: how much of each open bar's volume may still be ours, where that is limited.
-        ids: the newest ids that were submitted, KNOWN_IDS at the most.
+        ids: the newest ids that were submitted, KNOWN_IDS at the most; `older_ids` are as many before them.
     """
 
     rules: AccountRules
@@ -132,7 +135,12 @@ class EngineState:
     ledger: Ledger
     book: OrderBook = field(default_factory=OrderBook)
     capacity: dict[str, int] = field(default_factory=dict)
-    ids: dict[str, None] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
+    older_ids: set[str] = field(default_factory=set)
+
+    def is_known(self, ident: str) -> bool:
+        """Return whether an order with this id was submitted."""
+        return ident in self.ids or ident in self.older_ids
 
 
 Outcome = tuple[EngineState, list[Fill], list[OrderRefusal]]
@@ -170,14 +178,14 @@ def step(state: EngineState, event: EngineEvent) -> Outcome:
 def play(
     state: EngineState,
     instants: Iterable[Instant],
-    decide: Decide,
+    decide: Callable[[int, Sequence[PriceBar]], Iterable[EngineEvent]],
     fills: list[Fill],
     refusals: list[OrderRefusal],
 ) -> None:
     """Play instants in their order; what follows is appended to `fills` and `refusals` and changes `state`.
 
-    At each one bars close, then the events that `decide` returns take place, then bars open. Raises what `step`
-    raises.
+    At each one bars close, then the events take place that `decide` returns for its time and these bars, then
+    bars open. Raises what `step` raises.
     """
     turn = _Turn(state, fills, refusals)
     for at_ms, closing, opening in instants:
@@ -189,39 +197,51 @@ def play(
             turn.open_bars(opening)
 
 
-def list_instants(bars: Sequence[PriceBar], others: Iterable[int] = ()) -> Iterable[Instant]:
-    """Return the instants at which bars close or open, and `others`, in their order.
+def play_series(
+    state: EngineState,
+    bars: Iterable[PriceBar],
+    decide: Callable[[PriceBar], Sequence[EngineEvent]],
+    fills: list[Fill],
+    refusals: list[OrderRefusal],
+) -> None:
+    """Play the bars of one symbol; what follows is appended to `fills` and `refusals` and changes `state`.
 
-    The bars of one symbol are in the order of their time and do not overlap.
+    After each close the events take place that `decide` returns for that bar: all that happens until the next
+    one opens. This is `play` for the usual case, and costs a third of it. Raises what `step` raises.
     """
-    times = set(others)
-    if bars and not times and all(each.symbol == bars[0].symbol for each in bars):
-        return _follow(bars)
+    turn = _Turn(state, fills, refusals)
+    working, has_volume = state.book.working, state.rules.volume_share is not None
+    book_close, borrow_rate = state.ledger.book_close, state.rules.borrow_rate or None
+    held = None
+    for bar in bars:
+        if working or has_volume:
+            turn.open_bars((bar,))
+            if working:
+                turn.fill_in_bars((bar,), bar.end_ms)
+        if held is None:
+            held = state.ledger.holding_of(bar.symbol)
+        book_close(held, bar, borrow_rate)
+        if events := decide(bar):
+            for event in events:
+                turn.take(event)
+
+
+def list_instants(bars: Iterable[PriceBar], others: Iterable[int] = ()) -> Iterator[Instant]:
+    """Yield the instants at which bars close or open, and `others`, in their order.
+
+    The bars of a symbol are in their order; one that is there twice in a row counts once.
+    """
     closing: dict[int, list[PriceBar]] = {}
     opening: dict[int, list[PriceBar]] = {}
+    last: dict[str, PriceBar] = {}
     for bar in bars:
+        if last.get(bar.symbol) == bar:
+            continue
+        last[bar.symbol] = bar
         closing.setdefault(bar.end_ms, []).append(bar)
         opening.setdefault(bar.start_ms, []).append(bar)
-    times.update(closing, opening)
-    return ((at_ms, closing.get(at_ms, ()), opening.get(at_ms, ())) for at_ms in sorted(times))
-
-
-def _follow(bars: Iterable[PriceBar]) -> Iterable[Instant]:
-    """Yield the instants of one symbol's bars."""
-    before: Sequence[PriceBar] = ()
-    end_ms: int | None = None
-    for bar in bars:
-        opening = (bar,)
-        start_ms = bar.start_ms
-        if end_ms == start_ms:
-            yield start_ms, before, opening
-        else:
-            if end_ms is not None:
-                yield end_ms, before, ()
-            yield start_ms, (), opening
-        before, end_ms = opening, bar.end_ms
-    if end_ms is not None:
-        yield end_ms, before, ()
+    for at_ms in sorted({*others, *closing, *opening}):
+        yield at_ms, closing.get(at_ms, ()), opening.get(at_ms, ())
 
 
 class _Turn:
@@ -235,17 +255,15 @@ class _Turn:
         self._book = state.book
         self._working = state.book.working
         self._has_bar_fills = state.rules.fills_by is FillSource.BARS
-        self._volume_share = state.rules.volume_share
-        self._borrow_rate = state.rules.borrow_rate
 
     def take(self, event: EngineEvent) -> None:
         match event:
+            case OrdersDecided():
+                self.take_orders(event.orders, event.at_ms)
             case BarsOpen():
                 self.open_bars(event.bars)
             case BarsClose():
                 self.close_bars(event.bars, event.at_ms)
-            case OrdersDecided():
-                self.take_orders(event.orders, event.at_ms)
             case OrdersCancelled():
                 self.cancel_orders(event.ids, event.at_ms)
             case SessionsEnd():
@@ -258,47 +276,59 @@ class _Turn:
     # -- bars
 
     def open_bars(self, bars: Sequence[PriceBar]) -> None:
-        if self._volume_share is not None:
+        if self._state.rules.volume_share is not None:
             self._measure_volume(bars)
         if self._working and self._has_bar_fills:
-            self._fill_at_open({bar.symbol: bar for bar in bars if bar.symbol in self._working})
+            self._fill_at_open(bars)
 
     def close_bars(self, bars: Sequence[PriceBar], at_ms: int) -> None:
-        if self._working and self._has_bar_fills:
-            self._fill_in_bars(
-                {bar.symbol: bar for bar in bars if bar.symbol in self._working and bar.volume != 0}, at_ms
-            )
-        if self._volume_share is not None:
-            for bar in bars:
-                self._state.capacity.pop(bar.symbol, None)
-        self._ledger.book_closes(bars, at_ms, self._borrow_rate)
+        if self._working:
+            self.fill_in_bars(bars, at_ms)
+        ledger, borrow_rate = self._ledger, self._state.rules.borrow_rate or None
+        for bar in bars:
+            ledger.book_close(ledger.holding_of(bar.symbol), bar, borrow_rate)
 
     def _measure_volume(self, bars: Sequence[PriceBar]) -> None:
-        share = self._volume_share
+        share, capacity = self._state.rules.volume_share, self._state.capacity
         for bar in bars:
-            if bar.volume is not None and share is not None:
-                lot = self._lot_of(bar.symbol)
-                self._state.capacity[bar.symbol] = floor_to_lot(bar.volume * share, lot)
+            if bar.volume is None or share is None:
+                capacity.pop(bar.symbol, None)
+            else:
+                capacity[bar.symbol] = floor_to_lot(bar.volume * share, self._lot_of(bar.symbol))
 
-    def _fill_at_open(self, by_symbol: Mapping[str, PriceBar]) -> None:
-        queue = [(each.number, each) for each in self._book.list_live(by_symbol)]
+    def _fill_at_open(self, bars: Sequence[PriceBar]) -> None:
+        queue = [
+            (each.number, each, bar)
+            for bar in bars
+            for each in self._working.get(bar.symbol, {}).values()
+            if each.live_ms is not None and each.live_ms <= bar.start_ms
+        ]
         heapify(queue)
         while queue:
-            _, each = heappop(queue)
-            bar = by_symbol[each.order.symbol]
-            if bar.volume == 0 or each.is_ended:
-                self._end_immediate(each, bar.start_ms)
-                continue
+            _, each, bar = heappop(queue)
+            for child in self._open_order(each, bar):
+                for other in bars:
+                    if other.symbol == child.order.symbol:
+                        heappush(queue, (child.number, child, other))
+
+    def _open_order(self, each: WorkingOrder, bar: PriceBar) -> Sequence[WorkingOrder]:
+        """Fill an order at the open of its bar; return the orders that live from that."""
+        children: Sequence[WorkingOrder] = ()
+        if bar.volume != 0 and not each.is_ended:
             found = self._state.fill(bar, each.order)
             if found is not None and found.is_at_open:
-                for child in self._execute(each, bar, found.price, bar.start_ms):
-                    if child.order.symbol in by_symbol:
-                        heappush(queue, (child.number, child))
+                children = self._execute(each, bar, found.price, bar.start_ms)
+        if each.order.tif is _IOC:
             self._end_immediate(each, bar.start_ms)
+        return children
 
-    def _fill_in_bars(self, by_symbol: Mapping[str, PriceBar], at_ms: int) -> None:
+    def fill_in_bars(self, bars: Sequence[PriceBar], at_ms: int) -> None:
+        """Fill orders within bars that close."""
+        if not self._has_bar_fills:
+            return
+        by_symbol = {bar.symbol: bar for bar in bars if bar.symbol in self._working and bar.volume != 0}
         entered: list[tuple[WorkingOrder, PriceBar]] = []
-        for type_ in (OrderType.STOP, OrderType.LIMIT):
+        for type_ in (_STOP, _LIMIT):
             for each in sorted(self._book.list_live(by_symbol), key=lambda live: live.number):
                 if each.order.type is type_:
                     entered += self._fill_within(each, by_symbol[each.order.symbol], at_ms)
@@ -319,9 +349,7 @@ class _Turn:
         children = self._execute(each, bar, found.price, at_ms)
         rest = replace(bar, open=found.price)
         stops = (
-            child
-            for child in children
-            if child.order.symbol == bar.symbol and child.order.type is OrderType.STOP
+            child for child in children if child.order.symbol == bar.symbol and child.order.type is _STOP
         )
         return [(child, rest) for child in stops]
 
@@ -370,25 +398,29 @@ class _Turn:
             raise FillModelError(f"{each.order.id}: the price is not in its bar")
         order = each.order
         quantity = self._find_quantity(each)
-        if order.type is OrderType.STOP and quantity < each.remaining:  # it is triggered: the rest follows
-            each.order = replace(order, type=OrderType.MARKET, price=None)
+        if order.type is _STOP and quantity < each.remaining:  # it is triggered: the rest follows
+            each.order = replace(order, type=_MARKET, price=None)
         if not quantity:
             return []
-        rules, tick = self._state.rules, self._state.instruments[order.symbol].tick
-        price = slip_price(order, price, rules.slippage, rules.slippage_ticks, tick)
-        fee = self._find_fee(each, quantity, price)
-        signed = quantity if order.side is Side.BUY else -quantity
+        rules, instrument = self._state.rules, self._state.instruments[order.symbol]
+        if rules.slippage or rules.slippage_ticks:
+            price = slip_price(order, price, rules.slippage, rules.slippage_ticks, instrument.tick)
+        fees = each.fees + instrument.fee.find_fee(quantity, price)
+        fee = max(fees, instrument.fee.min_per_order) - each.charged
+        signed = quantity if order.side is _BUY else -quantity
         reason = self._find_refusal(order.symbol, signed, price, fee)
         if reason is not None:
             self._refuse(each, bar.start_ms, reason)
             return []
         self._ledger.book_fill(order.symbol, signed, price, fee)
-        side = Side.BUY if signed > 0 else Side.SELL
+        side = _BUY if signed > 0 else _SELL
         self.fills.append(Fill(order.id, order.symbol, bar.start_ms, side, quantity, price, fee))
         if order.oco is not None:
             self._book.end_group(each)
         children = self._book.release_children(each, live_ms)
-        self._count_fill(each, quantity, price, fee)
+        each.fees = fees
+        each.charged += fee
+        self._count_fill(each, quantity)
         return children
 
     def _find_quantity(self, each: WorkingOrder) -> int:
@@ -402,29 +434,16 @@ class _Turn:
             quantity = min(quantity, parent.filled - each.filled)
         return max(0, round_down(quantity, self._lot_of(each.order.symbol)))
 
-    def _count_fill(self, each: WorkingOrder, quantity: int, price: int, fee: int) -> None:
-        symbol = each.order.symbol
-        each.fees += self._find_own_fee(each, quantity, price)
-        each.charged += fee
+    def _count_fill(self, each: WorkingOrder, quantity: int) -> None:
         each.filled += quantity
         each.remaining -= quantity
-        capacity = self._state.capacity.get(symbol)
-        if capacity is not None:
-            self._state.capacity[symbol] = capacity - quantity
+        capacity = self._state.capacity
+        if each.order.symbol in capacity:
+            capacity[each.order.symbol] -= quantity
         if not each.remaining:
             self._book.end(each)
         elif each.order.parent is not None and each.order.parent in self._book.parents:
             self._book.end_exits(self._book.parents[each.order.parent])
-
-    def _find_own_fee(self, each: WorkingOrder, quantity: int, price: int) -> int:
-        fee = self._state.instruments[each.order.symbol].fee
-        return round_half_up(fee.per_share * quantity + fee.rate * abs(quantity * price), CENT)
-
-    def _find_fee(self, each: WorkingOrder, quantity: int, price: int) -> int:
-        """Return the fee of a fill: what brings the order's fees to their sum, or to the least one."""
-        fee = self._state.instruments[each.order.symbol].fee
-        in_all = each.fees + self._find_own_fee(each, quantity, price)
-        return max(in_all, fee.min_per_order) - each.charged
 
     def _find_refusal(self, symbol: str, quantity: int, price: int, fee: int) -> RefusalReason | None:
         """Return why the account can't take a purchase, or a sale if the quantity is below 0."""
@@ -444,14 +463,11 @@ class _Turn:
     # -- orders
 
     def take_orders(self, orders: Sequence[Order], at_ms: int) -> None:
-        book, ids = self._book, self._state.ids
+        book = self._book
         for order in orders:
-            if order.id in ids:
+            if not self._note_id(order.id):
                 self.refusals.append(OrderRefusal(order.id, at_ms, RefusalReason.DUPLICATE))
                 continue
-            ids[order.id] = None
-            if len(ids) > KNOWN_IDS:
-                del ids[next(iter(ids))]
             number = book.decided
             book.decided += 1
             sized = self._size(order)
@@ -460,6 +476,16 @@ class _Turn:
                 self.refusals.append(OrderRefusal(order.id, at_ms, RefusalReason.BELOW_LOT))
                 continue
             book.add(WorkingOrder(self._round_price(sized), number, sized.quantity), at_ms)
+
+    def _note_id(self, ident: str) -> bool:
+        """Return whether an id is new, and keep it."""
+        state = self._state
+        if state.is_known(ident):
+            return False
+        if len(state.ids) >= KNOWN_IDS:
+            state.older_ids, state.ids = state.ids, set()
+        state.ids.add(ident)
+        return True
 
     def cancel_orders(self, ids: Sequence[str], at_ms: int) -> None:
         """End orders; each one gets a record, also the one that was not working any more."""
@@ -479,7 +505,7 @@ class _Turn:
             return order
         wanted = floor_to_lot(order.target * self._ledger.equity / held.mark, self._lot_of(order.symbol))
         more = wanted - held.quantity
-        return replace(order, side=Side.BUY if more > 0 else Side.SELL, quantity=abs(more))
+        return replace(order, side=_BUY if more > 0 else _SELL, quantity=abs(more))
 
     def _round_price(self, order: Order) -> Order:
         """Return an order whose price is on a tick: never a better one for us."""
@@ -496,7 +522,7 @@ class _Turn:
                 self._refuse(each, at_ms, RefusalReason.EXPIRED)
 
     def _end_immediate(self, each: WorkingOrder, at_ms: int) -> None:
-        if each.order.tif is TimeInForce.IOC and not each.is_ended:
+        if each.order.tif is _IOC and not each.is_ended:
             self._refuse(each, at_ms, RefusalReason.EXPIRED)
 
     def _refuse(self, each: WorkingOrder, at_ms: int, reason: RefusalReason) -> None:
@@ -539,4 +565,4 @@ def _whole(price: Fraction, order: Order) -> int:
 
 def _is_rounded_down(order: Order) -> bool:
     """Return True for limits of purchases and stops of sales; other prices are rounded up to a tick."""
-    return (order.side is Side.BUY) == (order.type is OrderType.LIMIT)
+    return (order.side is _BUY) == (order.type is _LIMIT)

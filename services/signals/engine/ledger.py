@@ -1,13 +1,14 @@
 """Keep an account's books: cash, positions at cost and at market, and what was earned and paid. Pure.
 
 After each entry the books are balanced: cash and positions at market are what was there at the start, plus
-realised and unrealised gains and dividends, less fees and borrowing. Both sides are carried forward on their
-own (the value by quantity and price, the unrealised gain by how far the price went), so the check costs the same
-with one position as with thousands. A ledger that is out of balance raises LedgerError, in production too:
-nothing may be decided on it.
+realised and unrealised gains and dividends, less fees and borrowing. Unrealised is the value of the positions
+less their cost, so with the value taken from both sides it reads: cash and cost are what was there at the
+start, plus realised gains and dividends, less fees and borrowing. The totals are carried forward, so the
+check costs the same with one position as with thousands; `check_totals` holds them against the single
+positions. A ledger that is out of balance raises LedgerError, in production too: nothing may be decided on
+it.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -28,35 +29,36 @@ class Holding:
     Attributes:
         cost: the money that was paid for it, without fees.
         mark: the price at which it is valued: the last close, or what was paid before the first one. None
-            before either.
+            before either; after a split an exact share of one, until the next close.
         marked_ms: when that close was.
-        value: the quantity at the mark, as money.
     """
 
     quantity: int = 0
     cost: int = 0
-    mark: int | None = None
+    mark: int | Fraction | None = None
     marked_ms: int | None = None
-    value: int = 0
+
+    @property
+    def value(self) -> int:
+        return _value_at(self.quantity, self.mark)
 
 
 @dataclass(slots=True)
 class Ledger:
     """Hold the books.
 
-    `value` and `gross` are those of all positions at market, `cost` their cost, and `settled` is what the
-    cash would be if they had been bought for nothing: start, realised gains and dividends, less fees and
-    borrowing.
+    `value` is that of all positions at market, `below_zero` that of those that are worth less than nothing
+    (short ones, as a rule), `cost` their cost, and `settled` is what cash and cost must be together: start,
+    realised gains and dividends, less fees and borrowing.
     """
 
     start: int
     cash: int
     holdings: dict[str, Holding] = field(default_factory=dict)
     value: int = 0
-    gross: int = 0
+    below_zero: int = 0
     cost: int = 0
     realised: int = 0
-    unrealised: int = 0
     fees: int = 0
     borrow: int = 0
     dividends: int = 0
@@ -68,6 +70,15 @@ class Ledger:
     @property
     def equity(self) -> int:
         return self.cash + self.value
+
+    @property
+    def gross(self) -> int:
+        """The values of all positions at market without their signs, as a sum."""
+        return self.value - 2 * self.below_zero
+
+    @property
+    def unrealised(self) -> int:
+        return self.value - self.cost
 
     def holding_of(self, symbol: str) -> Holding:
         """Return the position in a symbol, which is entered with nothing if it is new."""
@@ -81,49 +92,46 @@ class Ledger:
         held = self.holding_of(symbol)
         self.cash -= quantity * price + fee
         self.fees += fee
-        if held.mark is None:
-            held.mark = price
         closed = 0
         cost = held.cost
         if held.quantity * quantity < 0:
             closed = min(abs(quantity), abs(held.quantity)) * (1 if quantity > 0 else -1)
             removed = _share_of(cost, -closed, held.quantity)
             self.realised -= closed * price + removed
-            self.unrealised += closed * held.mark + removed
             cost -= removed
         opened = quantity - closed
-        self.unrealised += opened * (held.mark - price)
-        self._carry(held, held.quantity + quantity, cost + opened * price)
+        mark = price if held.mark is None else held.mark
+        self._carry(held, held.quantity + quantity, cost + opened * price, mark)
         self._settle()
 
-    def book_closes(self, bars: Iterable[PriceBar], at_ms: int, borrow_rate: Fraction) -> None:
-        """Value the positions at the close of these bars; short ones pay for the days since the one before."""
-        holdings = self.holdings
-        for bar in bars:
-            held = holdings.get(bar.symbol)
-            if held is None:
-                held = holdings[bar.symbol] = Holding()
-            price = bar.close
-            quantity = held.quantity
-            if quantity:
-                mark = held.mark
-                if quantity < 0 and borrow_rate:
-                    self._book_borrow(held, at_ms, borrow_rate)
-                value = quantity * price
-                self.value += value - held.value
-                self.gross += abs(value) - abs(held.value)
-                self.unrealised += quantity * (price - mark)  # type: ignore[operator]  # what is held has a mark
-                held.value = value
-            held.mark = price
-            held.marked_ms = at_ms
-        if self.cash + self.value != self.settled + self.unrealised:
+    def book_close(self, held: Holding, bar: PriceBar, borrow_rate: Fraction | None) -> None:
+        """Value a position at the close of a bar; a short one pays for the days since the close before.
+
+        At the close of a bar without volume nobody traded: the value stays that of the close before.
+        """
+        if bar.volume == 0:
+            return
+        price = bar.close
+        if quantity := held.quantity:
+            if quantity < 0 and borrow_rate is not None:
+                self._book_borrow(held, bar.end_ms, borrow_rate)
+            mark = held.mark
+            if isinstance(mark, int):
+                self.value += quantity * (price - mark)
+            else:
+                self.value += quantity * price - held.value
+            if quantity < 0 or price < 0 or (mark or 0) < 0:
+                self.below_zero += min(0, quantity * price) - min(0, held.value)
+        held.mark = price
+        held.marked_ms = bar.end_ms
+        if self.cash + self.cost != self.settled:
             self._raise()
 
     def _book_borrow(self, held: Holding, at_ms: int, rate: Fraction) -> None:
         if held.mark is None or held.marked_ms is None:
             return
         days = at_ms // DAY_MS - held.marked_ms // DAY_MS  # of dates in UTC
-        due = round_half_up(Fraction(-held.quantity * held.mark * days, 365) * rate, CENT)
+        due = round_half_up(-held.quantity * held.mark * days * rate / 365, CENT)
         self.cash -= due
         self.borrow += due
         self._settle()
@@ -132,16 +140,15 @@ class Ledger:
         """Book a split: whole lots stay, and the part below a lot is paid at the last mark, by the ratio."""
         held = self.holding_of(symbol)
         if held.mark is not None:
-            exact_mark, exact = held.mark / ratio, held.quantity * ratio
-            kept, cost, gain = floor_to_lot(exact, lot), held.cost, held.value - held.cost
+            exact_mark, exact = Fraction(held.mark) / ratio, held.quantity * ratio
+            kept, cost = floor_to_lot(exact, lot), held.cost
             if exact != kept:
                 paid = round_half_up((exact - kept) * exact_mark, CENT)
                 cost = round(cost * Fraction(kept) / exact)
                 self.cash += paid
                 self.realised += paid - (held.cost - cost)
-            held.mark = round(exact_mark)
-            self._carry(held, kept, cost)
-            self.unrealised += held.value - held.cost - gain
+            mark = exact_mark.numerator if exact_mark.denominator == 1 else exact_mark
+            self._carry(held, kept, cost, mark)
         self._settle()
 
     def book_dividend(self, symbol: str, per_share: int) -> None:
@@ -151,32 +158,38 @@ class Ledger:
         self.dividends += paid
         self._settle()
 
-    def _carry(self, held: Holding, quantity: int, cost: int) -> None:
+    def _carry(self, held: Holding, quantity: int, cost: int, mark: int | Fraction) -> None:
         """Change a position, and carry it over to the totals."""
-        value = quantity * held.mark if held.mark is not None else 0
-        self.value += value - held.value
-        self.gross += abs(value) - abs(held.value)
+        before, value = held.value, _value_at(quantity, mark)
+        self.value += value - before
+        self.below_zero += min(0, value) - min(0, before)
         self.cost += cost - held.cost
-        held.quantity, held.cost, held.value = quantity, cost, value
-        if not quantity and cost:
-            raise LedgerError(f"a position of nothing cost {cost} units")
+        held.quantity, held.cost, held.mark = quantity, cost, mark
+        if cost and not quantity:
+            raise LedgerError(f"a position of nothing cost {cost} units of money")
 
     def _settle(self) -> None:
         """Check that the books are balanced after an entry other than a close."""
         self.settled = self.start + self.realised + self.dividends - self.fees - self.borrow
-        if self.cash + self.value != self.settled + self.unrealised:
+        if self.cash + self.cost != self.settled:
             self._raise()
 
     def _raise(self) -> None:
-        raise LedgerError(f"out of balance by {self.equity - self.settled - self.unrealised} units of money")
+        raise LedgerError(f"out of balance by {self.cash + self.cost - self.settled} units of money")
 
     def check_totals(self) -> None:
-        """Raise LedgerError if the totals are not those of the single positions."""
+        """Raise LedgerError if the totals are not those of the positions, or the books are out of balance."""
         held = self.holdings.values()
-        values = [each.quantity * each.mark if each.mark is not None else 0 for each in held]
+        values = [each.value for each in held]
         totals = (sum(values), sum(map(abs, values)), sum(each.cost for each in held))
-        if (self.value, self.gross, self.cost) != totals or self.unrealised != totals[0] - totals[2]:
+        if (self.value, self.gross, self.cost) != totals:
             raise LedgerError("the totals are not those of the positions")
+        self._settle()
+
+
+def _value_at(quantity: int, mark: int | Fraction | None) -> int:
+    """Return a position's value, rounded to a unit of money where a split left a share of a price."""
+    return quantity * mark if isinstance(mark, int) else round(quantity * (mark or 0))
 
 
 def _share_of(amount: int, part: int, whole: int) -> int:

@@ -6,6 +6,9 @@ Prices, quantities and money are whole numbers of the units of `units`; times ar
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import NamedTuple
+
+from services.signals.engine.units import CENT, round_ratio
 
 
 class Side(StrEnum):
@@ -86,6 +89,15 @@ class FeeSchedule:
     per_share: int = 0
     rate: Fraction = Fraction(0)
     min_per_order: int = 0
+
+    def find_fee(self, quantity: int, price: int) -> int:
+        """Return the fee of a quantity at a price, half up to cents, without the least one of an order."""
+        rate = self.rate
+        amount = self.per_share * quantity
+        if rate:
+            divisor = rate.denominator
+            return round_ratio(amount * divisor + abs(quantity * price) * rate.numerator, divisor, CENT)
+        return round_ratio(amount, 1, CENT) if amount else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +197,7 @@ class Order:
     oco: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     """Hold what was bought or sold within the bar that begins at `at_ms`; `fee` is money."""
 
     order: str

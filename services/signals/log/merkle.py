@@ -83,7 +83,7 @@ def list_inclusion(index: int, size: int) -> list[Span]:
     spans: list[Span] = []
     start, end = 0, size
     while end - start > 1:
-        middle = start + _split(end - start)
+        middle = start + split_tree(end - start)
         if index < middle:
             spans.append((middle, end))
             end = middle
@@ -105,7 +105,7 @@ def list_consistency(before: int, size: int) -> list[Span]:
     spans: list[Span] = []
     start, end = 0, size
     while before != end:
-        middle = start + _split(end - start)
+        middle = start + split_tree(end - start)
         if before <= middle:
             spans.append((middle, end))
             end = middle
@@ -117,7 +117,7 @@ def list_consistency(before: int, size: int) -> list[Span]:
     return spans[::-1]
 
 
-def _split(size: int) -> int:
+def split_tree(size: int) -> int:
     """Return the greatest power of two below `size`."""
     return 1 << ((size - 1).bit_length() - 1)
 

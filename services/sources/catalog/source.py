@@ -41,10 +41,10 @@ OPTIONAL_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
         {"at", "bid", "ask", "volume", "symbol", "open_interest", "implied_volatility"}
     ),
     RecordKind.OBSERVATIONS: frozenset({"known_at"}),
-    RecordKind.ACTIONS: frozenset({"ratio", "amount", "new_symbol"}),
+    RecordKind.ACTIONS: frozenset({"ratio", "amount", "new_symbol", "action"}),
 }
 TIME_FIELDS: Final = frozenset({"start", "at", "known_at", "ex_day"})
-TEXT_FIELDS: Final = frozenset({"symbol", "new_symbol"})
+TEXT_FIELDS: Final = frozenset({"symbol", "new_symbol", "action"})
 PLACEHOLDERS: Final = frozenset(
     {"symbol", "base", "quote", "underlying", "timeframe", "limit", "key"}
     | {"start", "before_start", "end", "after_end"}
@@ -293,6 +293,8 @@ class Endpoint(FilePart):
     """Which end of a bar its time is."""
     missing: tuple[str, ...] = ("", ".", "-", "N/A", "NaN", "null", "ND")
     """Texts that stand for no value."""
+    optional: bool = False
+    """Of actions: whether the other questions for them count where this one has no answer."""
     thousands: str = ""
     """What separates thousands in numbers."""
     signs: Signs = Signs()
@@ -379,7 +381,7 @@ class Endpoint(FilePart):
         """
         if self.kind is not RecordKind.ACTIONS:
             return self
-        if self.assets != (AssetClass.STOCKS,) or self.fields.keys() <= REQUIRED_FIELDS[self.kind]:
+        if self.assets != (AssetClass.STOCKS,) or self.fields.keys() <= {"ex_day", "action"}:
             raise ValueError("fields: actions are of stocks, and have a ratio, an amount or a new_symbol")
         if self.adjustment is Adjustment.ALL:
             raise ValueError("adjustment: dividends are raw, or adjusted for splits")

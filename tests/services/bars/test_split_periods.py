@@ -179,3 +179,20 @@ def test_a_split_that_is_withdrawn_takes_its_period_back():
     days = [day_bar(day) for day in DAYS if WEEK <= day <= date(2022, 8, 26)]
     wanted = merge_plainly(days, "1w", days[0].start_ms)
     assert_near(find_bar(scene.shown("1w"), wanted), wanted)
+
+
+def test_a_period_of_days_that_are_adjusted_for_dividends_says_so():
+    scene = SymbolScene(NYSE, symbols=("TSLA",), asset="stocks")
+    scene.play([split_arrival(split, DAYS[0]) for split in (SPLIT, LATER)])
+    for day in DAYS:
+        asked = evening_of(day)
+        scene.play([write(day_bar(day), asked, "stooq", Adjustment.ALL)], asked)
+    scene.restart()
+    view = SplitView(scene.state, scene.grid)
+    for timeframe, label in PERIODS:
+        wanted = expect(label, timeframe)
+        assert_near(find_bar(scene.shown(timeframe), wanted), wanted)
+        entry = scene.bars[timeframe, wanted.start_ms]
+        last = "2022-08-26" if timeframe == "1w" else "2022-08-31"
+        assert (entry["adjustment"], entry["adjusted_to"]) == ("all", last)
+        assert_near(find_bar(view.list_bars(scene.state.tables[timeframe]), wanted), wanted, 2)

@@ -55,7 +55,10 @@ def hostile(tmp_path, monkeypatch):
 async def archive(archive_url):
     connection = await asyncpg.connect(archive_url)
     try:
-        await connection.execute("insert into symbols values ('BTC/USD', 'crypto', $1, $1, false)", FIRST)
+        await connection.execute(
+            "insert into symbols values ('BTC/USD', 'crypto', $1, $1, false)",
+            FIRST,
+        )
         origin = (5.0, True, 0, "kraken", FIRST, "ab" * 32, False)
         prices = [(100.0 + n, 101.0 + n, 99.0 + n, 100.5 + n) for n in range(COUNT)]
         rows = [("BTC/USD", "1d", FIRST + timedelta(days=n), *each, *origin) for n, each in enumerate(prices)]

@@ -1,6 +1,9 @@
 """`marketswarm backtest run` as a person types it: over a file, and what is told of wrong input."""
 
 import random
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import orjson
@@ -100,6 +103,30 @@ def test_a_strategy_of_ones_own_is_a_file(run, tmp_path):
     assert done.said.startswith("mine.py: line 2: KeyError: 1 (at the close of 2024-01-01T21:00:00Z)")
 
 
+def test_what_a_strategy_prints_is_no_part_of_the_json(run, tmp_path):
+    text = "print('at first')\ndef decide(view): print('at a close')\n"
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    done = run("mine.py", "--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--json")
+    assert orjson.loads(done.stdout)["counts"]["fills"] == 0
+
+
+@pytest.mark.live
+def test_ctrl_c_ends_a_strategy_that_never_returns(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def decide(view):\n    print('in it', flush=True)\n    while True: pass\n", encoding="utf-8"
+    )
+    words = ("backtest", "run", "./mine.py", "--bars", write_bars(tmp_path / "b.csv"), *SPAN)
+    line = [sys.executable, "-m", "marketswarm", *words]
+    with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr.readline() == "in it\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+            assert process.stderr.read() == "marketswarm: interrupted: there is no report\n"
+        finally:
+            process.kill()
+
+
 GOOD = "SPY,2024-01-02T14:30:00Z,2024-01-02T21:00:00Z,10,11,9,10,100"
 NEXT = "SPY,2024-01-03T14:30:00Z,2024-01-03T21:00:00Z,10,11,9,10,100"
 
@@ -189,3 +216,46 @@ def test_json_has_all_fills(run, tmp_path):
     words += ("--param", "bars=3", "--param", "deviations=0.1")
     document = orjson.loads(run(*words, "--json").stdout)
     assert len(document["fills"]) == document["counts"]["fills"] > 10
+
+
+SPLIT = {"kind": "split", "symbol": "SPY", "at": "2024-01-05T14:30:00Z", "new": 2, "old": 1}
+DIVIDEND = {"kind": "dividend", "symbol": "SPY", "at": "2024-01-04T14:30:00Z", "per_share": 0.5}
+
+
+def test_splits_and_dividends_of_a_file_change_the_account(run, tmp_path):
+    words = ("buy_and_hold", "--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--json")
+    (tmp_path / "a.json").write_bytes(orjson.dumps([SPLIT, DIVIDEND]))
+    plain, changed = (orjson.loads(run(*words, *more).stdout) for more in ((), ("--actions", "a.json")))
+    held = int(plain["fills"][0]["qty"])
+    assert float(changed["totals"]["dividends"]) == held * 0.5
+    assert float(changed["points"][4]["positions"]) == pytest.approx(
+        2 * float(plain["points"][4]["positions"])
+    )
+    assert plain["digest"] != changed["digest"]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (b"{}", "a.json: the list: "),
+        (b"[", "a.json: no JSON"),
+        (orjson.dumps([{**SPLIT, "new": 0}]), "a.json: 0.split.new: "),
+        (orjson.dumps([{**SPLIT, "more": 1}]), "a.json: 0.split.more: "),
+        (orjson.dumps([SPLIT, {**DIVIDEND, "per_share": -1}]), "a.json: 1.dividend.per_share: "),
+        (orjson.dumps([{**SPLIT, "at": "2024-01-05"}]), "a.json: 0.at: must be a time in UTC"),
+        (orjson.dumps([{**SPLIT, "kind": "rename"}]), "a.json: 0: "),
+        (b'[{"kind": NaN}]', "a.json: "),
+    ],
+)
+def test_wrong_actions_are_told_with_their_place_and_field(run, tmp_path, document, said):
+    (tmp_path / "a.json").write_bytes(document)
+    done = run("breakout", "--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--actions", "a.json")
+    assert done.code == 2
+    assert done.said.startswith(said)
+
+
+def test_actions_of_a_file_are_for_bars_of_a_file(run, tmp_path):
+    (tmp_path / "a.json").write_bytes(b"[]")
+    assert "--actions: only with --bars" in run("breakout", *SPAN, "--actions", "a.json").said
+    done = run("breakout", "--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--actions", "none.json")
+    assert done.said == "none.json: No such file or directory"

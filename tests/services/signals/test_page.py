@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from services.signals.charts import Line, Mark, draw_chart, list_ticks
+from services.signals.charts import ChartLine, FillMark, draw_chart, list_ticks
 from services.signals.history import make_daily_history
 from services.signals.page import format_money, render_page
 from services.signals.report import BacktestRequest
@@ -127,19 +127,19 @@ def test_everything_is_inside_of_the_picture():
     times = [f"2024-01-{day:02}T21:00:00Z" for day in range(1, 21)]
     values = [100.0 + day for day in range(20)]
     marks = [
-        Mark("2020-01-01T00:00:00Z", 80.0, True, "early"),
-        Mark("2030-01-01T00:00:00Z", 300.0, False, "late"),
+        FillMark("2020-01-01T00:00:00Z", 80.0, True, "early"),
+        FillMark("2030-01-01T00:00:00Z", 300.0, False, "late"),
     ]
     chart = draw_chart(
         "A chart",
         times,
-        [Line("a", "one", values, is_area=True), Line("b", "two", [float("nan")] * 20)],
+        [ChartLine("a", "one", values, is_area=True), ChartLine("b", "two", [float("nan")] * 20)],
         marks,
     )
     points = [tuple(map(float, each.split(","))) for each in re.findall(r"-?[\d.]+,-?[\d.]+", chart)]
     assert points
     assert all(0 <= x <= 960 and 0 <= y <= 270 for x, y in points)
-    assert draw_chart("One", times[:1], [Line("a", "one", [5.0])]).count("<svg") == 1
+    assert draw_chart("One", times[:1], [ChartLine("a", "one", [5.0])]).count("<svg") == 1
 
 
 @pytest.mark.parametrize(

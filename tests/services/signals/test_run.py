@@ -42,7 +42,7 @@ def write(tmp_path):
 
     def write(body, head=""):
         file = tmp_path / "idea.py"
-        imports = "from services.signals.strategy import OrderRequest, Parameter, Target\n"
+        imports = "from services.signals.strategy import OrderRequest, Parameter, PositionTarget\n"
         text = f"{imports}{dedent(head)}\ndef decide(view):\n"
         file.write_text(text + "".join(f"    {line}\n" for line in dedent(body).strip().splitlines()))
         return load_file(file)
@@ -362,9 +362,9 @@ def test_progress_goes_on_to_the_end():
         ("return {'SPY': 'all'}", "decide has the target all for SPY"),
         ("return {'NOPE': 5}", "decide names the symbol 'NOPE', which the request does not have"),
         ("return {5: 5}", "decide names the symbol '5'"),
-        ("return [Target('SPY', 1), Target('SPY', 2)]", "decide has two targets for SPY"),
-        ("return [Target('SPY', 1)] * 5000", "more than 1,000 orders"),
-        ("while True: yield Target('SPY', 1)", "more than 1,000 orders"),
+        ("return [PositionTarget('SPY', 1), PositionTarget('SPY', 2)]", "decide has two targets for SPY"),
+        ("return [PositionTarget('SPY', 1)] * 5000", "more than 1,000 orders"),
+        ("while True: yield PositionTarget('SPY', 1)", "more than 1,000 orders"),
         ("return OrderRequest('SPY', 'hold', 1)", "whose side is 'hold', not one of buy, sell"),
         ("return OrderRequest('SPY', 'buy', float('inf'))", "whose quantity is inf: no number"),
         ("return OrderRequest('SPY', 'buy', -1)", "whose quantity is not above 0"),

@@ -299,6 +299,20 @@ async def test_dividends_without_the_splits_are_no_answer(ask, site, answers, ou
     assert bool(answer.records) is (outcome is AnswerStatus.OK)
 
 
+@pytest.mark.parametrize("status", [403, 404, 429, 500])
+async def test_an_optional_question_without_an_answer_costs_only_what_it_has(ask, site, status):
+    source = make_source_of_actions()
+    optional = source.serves["dividends"].model_copy(update={"optional": True})
+    source = source.model_copy(update={"serves": {**source.serves, "dividends": optional}})
+    site.script += [SPLITS, Answer(status, {}, b"")]
+    answer = await ask(source, **OF_ACTIONS)
+    assert [each.kind for each in answer.records] == [ActionKind.SPLIT]
+    assert (answer.outcome, answer.lacks_optional) == (AnswerStatus.OK, True)
+    site.script += [SPLITS, DIVIDENDS]
+    answer = await ask(source, **OF_ACTIONS)
+    assert (len(answer.records), answer.lacks_optional) == (2, False)
+
+
 @pytest.mark.parametrize("status", [500, 503])
 async def test_a_request_that_the_server_failed_is_sent_again_as_often_as_the_truth_says(
     ask, site, monkeypatch, status
