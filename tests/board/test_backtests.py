@@ -266,7 +266,7 @@ def test_a_person_plays_one_without_a_script_and_reads_it(desk, new_tab):
     expect(page.locator("form.write")).to_contain_text("breakout")
     page.get_by_label("Symbols, with blanks between them").fill("ETH/USD <b>bold</b>")
     page.get_by_role("button", name="Play it").click()
-    expect(page.locator(".said.bad")).to_contain_text("symbols")
+    expect(page.locator(".said.bad")).to_have_text("Symbols: one is no symbol.")
     expect(page.get_by_label("Symbols, with blanks between them")).to_have_value("ETH/USD <b>bold</b>")
     page.get_by_label("Symbols, with blanks between them").fill("ETH/USD")
     page.get_by_label("from", exact=True).fill(DAYS["from"])
