@@ -133,7 +133,8 @@ class BarBuilder:
         border_ms = self._find_border(clock_ms)
         days = self._publisher.publish(SOURCE_TIMEFRAMES, self._changed, border_ms, outputs)
         days, self._past_days = self._past_days + days, []
-        if days or self._known_days != self._find_known_days():
+        is_restarted = self._publisher.is_outdated(PERIODS)  # other splits are in effect
+        if days or is_restarted or self._known_days != self._find_known_days():
             self._known_days = self._find_known_days()
             for timeframe in PERIODS:
                 self._build_periods(timeframe, days)
