@@ -100,7 +100,9 @@ def test_a_split_a_dividend_and_a_short_day_come_while_it_plays(series, recordin
             }
         elif each.timeframe == "1m" and each.session == "XNYS":
             days = session.iter_days(begin_ms, end_ms)
-            short |= {(each.symbol, str(day.date)) for day in days if day.close_ms - day.open_ms < 390 * 60_000}
+            short |= {
+                (each.symbol, str(day.date)) for day in days if day.close_ms - day.open_ms < 390 * 60_000
+            }
     assert actions == {
         ("AAPL", ActionKind.SPLIT, "2014-06-09", 7.0),
         ("IWM", ActionKind.DIVIDEND, "2015-12-24", 0.5),
