@@ -62,6 +62,7 @@ _HELP: Final = {
     "skipped_total{stream,reason}": (
         "Entries of services' streams that were not put on the log, by stream and reason."
     ),
+    "lost_total{stream}": "Times that entries may have been trimmed off a service's stream unread.",
 }
 _METRICS: Final = MetricTable("marketswarm_relay_", _HELP)
 
@@ -85,6 +86,8 @@ class Relay:
     copied: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     """The number of entries that were not copied, by reason."""
+    lost: int = 0
+    """How often entries were trimmed off the stream that were not read, as far as that can be known."""
     _stored_position: bytes | None = None  # the position as the bus holds it; None: to be read
     _position: bytes = FIRST_ID  # up to which entry events are copied
     _follower: StreamFollower = field(init=False)
@@ -119,7 +122,11 @@ class Relay:
         """Copy the next page of the stream; wait up to a second for one. Raise BusError."""
         if self._stored_position is None:
             await self._load_position(bus)
-        entries, _ = await self._follower.read(PAGE_SIZE, BLOCK_SEC)
+        entries, loss = await self._follower.read(PAGE_SIZE, BLOCK_SEC)
+        if loss is not None and loss.oldest is not None:
+            self.lost += 1
+            ids = {"after": loss.after.decode(), "upto": loss.oldest.decode()}
+            log.error("relay.lost", bus=bus.name, stream=self.rule.stream, **ids)
         if not entries:
             self._position = self._follower.position  # the beginning, if the stream was created again
             return
@@ -255,6 +262,7 @@ def collect_relays(relays: Sequence[Relay]) -> Iterator[Family]:
     """Yield the counts of copied and skipped events of all relays for Prometheus, by stream."""
     return _METRICS.collect(
         copied_total={relay.rule.stream: relay.copied for relay in relays},
+        lost_total={relay.rule.stream: relay.lost for relay in relays},
         skipped_total={
             (relay.rule.stream, reason): count
             for relay in relays

@@ -364,6 +364,13 @@ def make_header(symbols: dict[Reel, set[str]]) -> dict[str, Any]:
         "name": "three_weeks",
         "origins": [LEAN, *others],
         "zone": "UTC",
+        "volume_kinds": {
+            "stocks": "consolidated",
+            "crypto": "venue",
+            "commodities": "venue",
+            "forex": "none",
+            "volatility": "none",
+        },
         "reels": reels,
     }
 

@@ -86,8 +86,10 @@ sources massive | hgetall | R bars:positions | market-redis
 # what bars has lost unread, which they publish again
 bars | hkeys hgetall | R {unchecked-bars}:keep {unchecked-bars}:settled
 sources massive | type hstrlen hget | R bars:lost | market-redis
-massive | hget | R healer:relayed | {massive/massive:alerts}
-sources | hget | R healer:relayed | {sources/market:alerts}
+# up to where the healer has copied their alerts, and archive has read: they trim no further
+massive | hget hgetall | R healer:relayed | {massive/massive:alerts}
+sources | hget hgetall | R healer:relayed | {sources/market:alerts}
+healer sentinel medic | hgetall | R archive:positions
 archive | hget hset | RW archive:positions | followed
 archive | getrange | R archive:backup archive:backup:request | system-redis
 archive | set | W archive:backup archive:database | system-redis
@@ -104,7 +106,7 @@ sentinel | getrange type pttl | R beat:healer
 # anyway.
 healer sentinel | xadd xdel type del | W healer:alerts:log
 # a log that was ended is created again with what the notifier was not given yet
-healer sentinel | xinfo|groups xrevrange | R healer:alerts:log
+healer sentinel | xinfo|groups xinfo|stream xrevrange | R healer:alerts:log
 healer sentinel | publish | & {alerts} {svc}:canary:*
 healer | subscribe | & {svc}:canary:* {all-beats}
 sentinel | subscribe | & {svc}:canary:* {healer-beats}
@@ -203,9 +205,12 @@ medic | publish subscribe | & lease:medic
 medic | type del hget hset hdel hstrlen xadd | RW medic:state medic:incidents medic:approvals medic:evidence\
  medic:dry:state medic:dry:incidents medic:dry:approvals medic:dry:evidence
 medic | xrevrange | R medic:incidents medic:dry:incidents
+# by its readers it sees how long it is to keep them
+medic | xinfo|groups xinfo|stream | R medic:incidents medic:evidence medic:alerts\
+ medic:dry:incidents medic:dry:evidence medic:dry:alerts
 medic | hgetall hmget hget hset hdel type del | RW medic:alerts:outages medic:dry:alerts:outages
 medic | xadd xdel type del | W medic:alerts medic:dry:alerts
-medic | hget | R healer:relayed
+medic | hget hgetall | R healer:relayed
 medic | type hstrlen hget | R notifier:state
 medic | xrevrange | R truth:history
 medic | type hlen hkeys hstrlen hget | R {sources/market:sources}

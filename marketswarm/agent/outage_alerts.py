@@ -34,6 +34,7 @@ from marketswarm.agent.outage_state import (
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.stored_values import replace_unusable, report_unusable
+from marketswarm.bus.stream_length import RELAY_READERS, StreamLength
 from marketswarm.bus.transaction import BusTransaction, commit
 from marketswarm.closed_outages import read_closed
 from marketswarm.event import Event, encode_event
@@ -83,7 +84,7 @@ class OutageAlerts:
         self.outage = Outage(
             self._log, "alerts.waiting", "alerts.resumed", degrade=degrade, waiting=self.pending_count
         )
-        self._on_states = on_states
+        self._on_states, self._length = on_states, StreamLength(RELAY_READERS)
 
     @classmethod
     def start(cls, me: Agent[Any], rule: AlertRule, **more: Any) -> Self:
@@ -263,11 +264,13 @@ class OutageAlerts:
         Return False, with nothing saved, if another process has changed one of the states since it was read.
         """
         in_order = sorted(events, key=lambda event: event.ts)
-        save = BusTransaction()
+        save, length = BusTransaction(), ALERTS_LENGTH
+        if in_order:
+            length = await self._length.compute(bus, self.rule.stream, ALERTS_LENGTH)
         for name in changed:
             save.require(self.rule.states, name, stored[name] or b"")
         for event in in_order:
-            save.add_entry(self.rule.stream, {"event": encode_event(event).decode()}, ALERTS_LENGTH)
+            save.add_entry(self.rule.stream, {"event": encode_event(event).decode()}, length)
         kept = {name: value for name, value in changed.items() if value}
         save.write_hash(self.rule.states, kept, changed.keys() - kept.keys())
         if not await commit(bus, save):

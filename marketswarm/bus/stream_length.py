@@ -2,19 +2,21 @@
 
 A stream keeps `keep` entries, and beyond that what its slowest reader has not stored yet, up to
 MAX_LENGTH_RATIO times `keep`: an absent reader must not fill the bus. Known readers are the consumer groups
-of the stream, and those that store positions (`write_positions`). The bus is asked once in READ_EVERY_SEC, so
-an entry costs no request more.
+of the stream, and those that store positions in a hash on the same bus (`PositionHash`). The bus is asked
+once in READ_EVERY_SEC, so an entry costs no request more.
 """
 
-import contextlib
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, NamedTuple
 
+from marketswarm import log as logs
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError
+from marketswarm.bus.outage import Outage
 from marketswarm.bus.stream import entry_sort_key, is_entry_id
+from marketswarm.keys import ARCHIVE_POSITIONS, BARS_POSITIONS, HEALER_RELAYED
 from marketswarm.text import parse_digits
 
 READ_EVERY_SEC: Final = 1.0
@@ -30,6 +32,12 @@ MAX_KEEP: Final = 10_000_000
 """The most entries that another writer may have a stream keep."""
 WRITER_LIFE_SEC: Final = 86_400.0
 """For how long the `keep` of another writer counts that has not written it again."""
+POSITIONS_BYTES: Final = 1024 * 1024
+"""The largest answer that is read of positions, and of a stream with its first and its last entry."""
+_NO_STREAM: Final = "no such key"
+"""What a server says of a stream that does not exist."""
+
+log = logs.get("stream")
 
 
 class EntryCounts:
@@ -57,65 +65,114 @@ class EntryCounts:
         return self._added[-1] - self._added[place - 1] if place else None
 
 
+class PositionHash(NamedTuple):
+    """Name a hash in which readers without a group store up to where they have stored streams of their bus.
+
+    `find` returns the oldest position in a stream that counts, from the whole hash, the key of the stream
+    and the time (epoch seconds); None if no reader has stored one.
+    """
+
+    key: str
+    find: Callable[[Mapping[bytes, bytes], str, float], bytes | None]
+
+
 class StreamLength:
     """Compute the length to which one writer trims one stream.
 
     Args:
-        positions: the hash on the same bus in which readers without a group store their positions, or "".
+        positions: where readers without a group store their positions.
         writer: the name of this writer, if there are several: the greatest `keep` of all of them counts,
             which they write to the hash `<stream>:keep`.
+        groups: the consumer groups that count; None for all of them.
+
+    Attributes:
+        unread_of: by reader (the name of its group, or the key of the hash of positions), the entries that it
+            has not stored, by the last answer; None if they can't be counted.
     """
 
     def __init__(
         self,
-        positions: str = "",
+        positions: PositionHash | None = None,
         writer: str = "",
         *,
+        groups: Collection[str] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._positions, self._writer, self._monotonic, self._wall = positions, writer, monotonic, wall
+        self._positions, self._writer, self._groups = positions, writer, groups
+        self._monotonic, self._wall = monotonic, wall
         self._counts, self._read_at, self._others = EntryCounts(), float("-inf"), 0
-        self.unread: int | None = 0
-        """The entries that the slowest reader has not stored, by the last answer; None if they are too many
-        to be counted."""
+        self._stream = ""
+        self._outage = Outage(
+            log, "stream.readers_unread", "stream.readers_read", stream=lambda: self._stream
+        )
+        self.unread_of: dict[str, int | None] = {}
+
+    @property
+    def unread(self) -> int | None:
+        """The entries that the slowest reader has not stored; None if those of a reader can't be counted."""
+        counts = self.unread_of.values()
+        return None if None in counts else max(filter(None, counts), default=0)
 
     async def compute(self, bus: Bus, stream: str, keep: int) -> int:
         """Return the length; the longest one if the unread entries can't be counted.
 
-        A bus that fails leaves it as it was: what is written next fails for the same reason.
+        A bus that does not answer leaves it as it was. A refusal is logged once: without the right to ask for
+        the readers, the stream is trimmed by its length alone.
         """
         now = self._monotonic()
         if now - self._read_at >= READ_EVERY_SEC:
-            self._read_at = now
-            with contextlib.suppress(BusError):  # also if there is no stream yet
-                await self._read(bus, stream, keep)
+            self._read_at, self._stream = now, stream
+            await self._read(bus, stream, keep)
         keep = max(keep, self._others)
         most = MAX_LENGTH_RATIO * keep
         # half of `keep` more, for what is added until the bus is asked again
-        return most if self.unread is None else min(max(keep, self.unread + keep // 2), most)
+        return most if (unread := self.unread) is None else min(max(keep, unread + keep // 2), most)
 
     async def _read(self, bus: Bus, stream: str, keep: int) -> None:
-        pipe, now = bus.pipeline(), self._wall()
+        """Ask for the readers of a stream, and write for how long we keep it if it has several writers."""
+        try:
+            await self._read_groups(bus, stream)
+            if self._positions is not None:
+                await self._read_positions(bus, stream, keep, self._positions)
+            if self._writer:
+                await self._exchange_keeps(bus, stream, keep)
+        except BusError as error:
+            if _NO_STREAM in error.detail:
+                self.unread_of.clear()
+            elif error.reason in ("auth", "error"):  # for any other reason, the next write fails as well
+                self._outage.record(error)
+        else:
+            self._outage.end()
+
+    async def _read_groups(self, bus: Bus, stream: str) -> None:
+        groups = await bus.ask(bus.client.xinfo_groups(stream), READ_WITHIN_SEC)
+        positions = self._positions.key if self._positions else ""
+        kept = {name: count for name, count in self.unread_of.items() if name == positions}
+        found = {group["name"].decode("utf-8", "replace"): _count_group(group) for group in groups}
+        counted = {
+            name: count for name, count in found.items() if self._groups is None or name in self._groups
+        }
+        self.unread_of = counted | kept
+
+    async def _read_positions(self, bus: Bus, stream: str, keep: int, positions: PositionHash) -> None:
+        pipe = bus.pipeline()
         pipe.xinfo_stream(stream)
-        pipe.xinfo_groups(stream)
-        if self._positions:
-            pipe.hgetall(self._positions)
-        if self._writer:
-            pipe.hgetall(keep_key(stream))
-        replies = await bus.ask(pipe.execute(), READ_WITHIN_SEC)
-        info, groups, *hashes = replies
+        pipe.hgetall(positions.key)
+        info, stored = await bus.ask(pipe.execute(), READ_WITHIN_SEC, max_bytes=POSITIONS_BYTES)
         self._counts.add_sample(info["last-generated-id"], info["entries-added"], max(1, keep // SAMPLES))
-        unread = [_count_group(group) for group in groups]
-        if self._positions:
-            position = find_slowest(hashes.pop(0), stream, now)
-            unread += [] if position is None else [self._counts.count_after(position)]
-        self.unread = None if None in unread else max(filter(None, unread), default=0)
-        if self._writer:
-            self._others = find_longest_keep(hashes.pop(0), now)
-            await bus.ask(
-                bus.client.hset(keep_key(stream), self._writer, f"{keep} {now:.0f}"), READ_WITHIN_SEC
-            )
+        position = positions.find(stored, stream, self._wall())
+        self.unread_of.pop(positions.key, None)
+        if position is not None:
+            self.unread_of[positions.key] = self._counts.count_after(position)
+
+    async def _exchange_keeps(self, bus: Bus, stream: str, keep: int) -> None:
+        now = self._wall()
+        pipe = bus.pipeline()
+        pipe.hgetall(keep_key(stream))
+        pipe.hset(keep_key(stream), self._writer, f"{keep} {now:.0f}")
+        stored, _ = await bus.ask(pipe.execute(), READ_WITHIN_SEC)
+        self._others = find_longest_keep(stored, now)
 
 
 def keep_key(stream: str) -> str:
@@ -138,6 +195,28 @@ def find_slowest(stored: Mapping[bytes, bytes], stream: str, now: float) -> byte
     newest = max((written for _, _, written in found), default=0)
     living = [each for each in found if each[2] >= newest - POSITION_LIFE_SEC]
     return min(living)[1] if living else None
+
+
+def find_slowest_group(stored: Mapping[bytes, bytes], stream: str, _now: float) -> bytes | None:
+    """Return the oldest position in a stream; None if no reader has stored one.
+
+    A field is `<group> <stream>`, its value an id. A group that was given up holds the stream at its longest
+    until its field is deleted, as a consumer group does.
+    """
+    suffix = f" {stream}".encode()
+    found = [ident for name, ident in stored.items() if name.endswith(suffix) and is_entry_id(ident)]
+    return min(found, key=entry_sort_key, default=None)
+
+
+def find_copied(stored: Mapping[bytes, bytes], stream: str, _now: float) -> bytes | None:
+    """Return the position of the one reader of a stream, in the field `<stream>`; None without one."""
+    ident = stored.get(stream.encode(), b"")
+    return ident if is_entry_id(ident) else None
+
+
+BARS_READERS: Final = PositionHash(BARS_POSITIONS, find_slowest)
+ARCHIVE_READERS: Final = PositionHash(ARCHIVE_POSITIONS, find_slowest_group)
+RELAY_READERS: Final = PositionHash(HEALER_RELAYED, find_copied)
 
 
 def find_longest_keep(stored: Mapping[bytes, bytes], now: float) -> int:
@@ -181,5 +260,5 @@ async def write_positions(
 
 def _count_group(group: Mapping[str, Any]) -> int | None:
     """Return how many entries a group has not acknowledged; None if the server does not know."""
-    lag, pending = group["lag"], group["pending"]
-    return None if lag is None else int(lag) + int(pending)
+    lag, pending = group.get("lag"), group.get("pending")
+    return lag + pending if isinstance(lag, int) and isinstance(pending, int) else None

@@ -5,21 +5,22 @@ It does no harm to offer a verdict twice, because the script checks whether it i
 another process leads, verdicts stay queued until the roster shows that the leader published them. A verdict
 that a bus took and lost again is published again, under the same id (`verdict_queue.py`).
 
-`LogLength` computes how many events the log of alerts keeps: a death and a recovery of every service, and all
-unread events up to a limit.
+`LogLength` says how many events the log of alerts keeps: a death and a recovery of every service, and beyond
+that what its readers have not stored, as any other stream (`bus/stream_length.py`).
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import replace_unusable
+from marketswarm.bus.stream_length import ARCHIVE_READERS, MAX_LENGTH_RATIO, StreamLength
 from marketswarm.detector import Subject, Verdict
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, monitor_lease_key, roster_key
 from marketswarm.monitor.encoder import EncodedVerdict, roster_field
@@ -55,11 +56,6 @@ PUBLISH_SCRIPT: Final = Script.beside("marketswarm.monitor", "publish.lua")
 MIN_LOG_LENGTH: Final = 100_000
 EVENTS_PER_SERVICE: Final = 3
 """Events kept per service: its miss, its ok, and room for another one."""
-MAX_LENGTH_RATIO: Final = 2
-"""With unread events the log may be this many times as long: an absent reader must not fill the bus."""
-LENGTH_MARGIN: Final = 1_000
-READ_UNREAD_EVERY_SEC: Final = 1.0
-READ_UNREAD_WITHIN_SEC: Final = 0.5
 LOG_FULL_EVERY_SEC: Final = 30.0
 
 # before Python 3.12 an attribute of an enum takes as long as a call, and these are read for each verdict
@@ -71,19 +67,25 @@ log = logs.get("publish")
 class LogLength:
     """The length to which the log of alerts on one bus is trimmed.
 
+    Its readers are the notifier, by its group, and archive, by its positions. Other groups don't count: a
+    user's rights can't name a group, so anyone who reads the log may have left one.
+
     `services` is the number of services whose events the log is for.
     """
 
     def __init__(self, services: int = 0) -> None:
         self.services = services
-        self.unread: int | None = 0
-        """Events that are unread by the slowest group of readers, when the bus was asked last.
+        self._length = StreamLength(ARCHIVE_READERS, groups=(NOTIFIER_GROUP,))
+        self._full_logged_at = float("-inf")
+
+    @property
+    def unread(self) -> int | None:
+        """Events that the notifier has not acknowledged, when the bus was asked last.
 
         None if the server did not know: an entry that a group has not read was deleted by XDEL, which
         publish.lua does on a full bus.
         """
-        self._unread_read_at = float("-inf")
-        self._full_logged_at = float("-inf")
+        return self._length.unread_of.get(NOTIFIER_GROUP, 0)
 
     @property
     def max_length(self) -> int:
@@ -92,35 +94,17 @@ class LogLength:
 
     @property
     def is_overflowing(self) -> bool:
+        """True if events go that the notifier has not read; archive says itself what it lost."""
         return self.unread is not None and self.unread >= self.max_length
 
     async def compute_length(self, bus: Bus) -> int:
-        """Return the length to trim the log to, the greatest one if the unread events can't be counted.
-
-        Once a second, read from the bus how many events are unread.
-        """
+        """Return the length to trim the log to; log at most every 30 s that unread events go."""
+        length = await self._length.compute(bus, ALERT_LOG, compute_log_length(self.services))
         now = time.monotonic()
-        if now - self._unread_read_at >= READ_UNREAD_EVERY_SEC:
-            self._unread_read_at = now
-            self.unread = await self._read_unread(bus)
-            if self.is_overflowing and now - self._full_logged_at >= LOG_FULL_EVERY_SEC:
-                self._full_logged_at = now
-                log.error("publish.log_full", bus=bus.name, unread=self.unread, kept=self.max_length)
-        if self.unread is None:
-            return self.max_length
-        return min(max(compute_log_length(self.services), self.unread + LENGTH_MARGIN), self.max_length)
-
-    async def _read_unread(self, bus: Bus) -> int | None:
-        """Return the number of events that the notifier has not acknowledged; None if they can't be counted.
-
-        Return the last known number if the bus fails.
-        """
-        try:
-            groups = await bus.ask(bus.client.xinfo_groups(ALERT_LOG), READ_UNREAD_WITHIN_SEC)
-            counts = [_count_unread(each) for each in groups if each["name"] == NOTIFIER_GROUP.encode()]
-            return None if None in counts else max(filter(None, counts), default=0)
-        except BusError:
-            return self.unread  # there is no log yet, or the offer that follows fails with the same reason
+        if self.is_overflowing and now - self._full_logged_at >= LOG_FULL_EVERY_SEC:
+            self._full_logged_at = now
+            log.error("publish.log_full", bus=bus.name, unread=self.unread, kept=self.max_length)
+        return length
 
 
 PublishedVerdict = tuple[Verdict, bytes]
@@ -365,12 +349,3 @@ class Publisher:
 def compute_log_length(services: int) -> int:
     """Return the events that the log keeps for so many services: three for each, at least 100,000."""
     return max(MIN_LOG_LENGTH, EVENTS_PER_SERVICE * services)
-
-
-def _count_unread(group: dict[str, Any]) -> int | None:
-    """Return the number of events that a consumer group has not acknowledged, from its XINFO GROUPS entry.
-
-    Return None if the server does not know how many it has not read.
-    """
-    lag, pending = group.get("lag"), group.get("pending")
-    return lag + pending if isinstance(lag, int) and isinstance(pending, int) else None

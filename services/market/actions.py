@@ -1,6 +1,6 @@
 """Check corporate actions, and make one of each day and kind of what a source says of a share. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from math import prod
@@ -18,18 +18,28 @@ _DIGITS: Final = 9
 """How many digits of a product of amounts and ratios are more than an error of rounding."""
 
 
+_GIVEN: Final = (frozenset({"new_symbol"}), frozenset({"new_symbol", "ratio"}))
+_VALUES: Final[Mapping[ActionKind, tuple[frozenset[str], frozenset[str]]]] = {
+    ActionKind.SPLIT: (frozenset({"ratio"}), frozenset({"ratio"})),
+    ActionKind.DIVIDEND: (frozenset({"amount"}), frozenset({"amount"})),
+    ActionKind.RENAME: (frozenset({"new_symbol"}), frozenset({"new_symbol"})),
+    ActionKind.SPIN_OFF: _GIVEN,
+    ActionKind.MERGER: (frozenset({"new_symbol", "amount"}), frozenset({"new_symbol", "amount", "ratio"})),
+    ActionKind.RIGHTS: _GIVEN,
+}
+"""By kind: the values of which an action has one at least, and all that it may have."""
+
+
 def find_action_fault(action: CorporateAction) -> str | None:
-    """Return the field that is wrong, and why; None for an action with the value of its kind and no other."""
-    values = {
-        ActionKind.SPLIT: action.ratio,
-        ActionKind.DIVIDEND: action.amount,
-        ActionKind.RENAME: action.new_symbol,
-    }
-    if values.pop(action.kind) is None or any(value is not None for value in values.values()):
+    """Return the field that is wrong, and why; None for an action with a value of its kind and no other."""
+    values = {"ratio": action.ratio, "amount": action.amount, "new_symbol": action.new_symbol}
+    found = {name for name, value in values.items() if value is not None}
+    needed, allowed = _VALUES[action.kind]
+    if not found & needed or not found <= allowed:
         return f"kind: a {action.kind} without its value, or with that of another kind"
     if action.ratio is not None and not MIN_RATIO <= action.ratio <= MAX_RATIO:
         return f"ratio: not from {MIN_RATIO:g} to {MAX_RATIO:g}"
-    if action.ratio is not None and is_no_split(action.ratio):
+    if action.kind is ActionKind.SPLIT and action.ratio is not None and is_no_split(action.ratio):
         return "ratio: 1, which is no split"
     if action.amount is not None and not 0 < action.amount <= MAX_AMOUNT:
         return f"amount: not above 0, or above {MAX_AMOUNT:g}"
@@ -54,14 +64,18 @@ def merge_actions(actions: Iterable[CorporateAction]) -> list[CorporateAction]:
     """Return one action of each day and kind, by day and kind.
 
     Of several, equal ones count once, as sources repeat rows. Of those that differ the amounts of dividends
-    are added (a regular one and a special one), the ratios of splits are multiplied, and the last rename
-    counts. Splits that undo each other are none.
+    are added (a regular one and a special one), the ratios of splits are multiplied, and of every other kind
+    the last one counts. Splits that undo each other are none.
     """
     found: dict[tuple[date, ActionKind], dict[CorporateAction, None]] = {}
     for action in actions:
         found.setdefault((action.ex_day, action.kind), {})[action] = None
     merged = [_merge(list(found[key])) for key in sorted(found)]
-    return [each for each in merged if each.ratio is None or not is_no_split(each.ratio)]
+    return [
+        each
+        for each in merged
+        if each.kind is not ActionKind.SPLIT or each.ratio is None or not is_no_split(each.ratio)
+    ]
 
 
 def _merge(actions: Sequence[CorporateAction]) -> CorporateAction:
@@ -85,14 +99,14 @@ def restore_amounts(
     """
     merged = merge_actions(actions)
     ratio, restored, unknown = 1.0, list[CorporateAction](), list[CorporateAction]()
-    splits = {each.ex_day: each.ratio for each in merged if each.ratio is not None}
+    splits = {each.ex_day: each.ratio for each in merged if each.kind is ActionKind.SPLIT}
     for action in reversed(merged):  # of one day the dividend stands before the split
-        if action.ratio is not None:
+        if action.kind is ActionKind.SPLIT and action.ratio is not None:
             ratio *= action.ratio
             restored.append(action)
         elif action.kind is ActionKind.DIVIDEND and action.ex_day in splits:
             unknown.append(action)
-        elif action.amount is not None:
+        elif action.kind is ActionKind.DIVIDEND and action.amount is not None:
             restored.append(replace(action, amount=_round(action.amount * ratio)))
         else:
             restored.append(action)

@@ -93,7 +93,8 @@ class Adjuster:
 
     Actions that can't be are left out: a ratio or an amount that is not positive, a dividend that is not
     below the close. So is a dividend without a close within the CLOSE_DAYS before its ex-day: nothing says by
-    how much it changed the price. `left_out` has these.
+    how much it changed the price. And so are all spin-offs, mergers and rights: no source says what was given
+    was worth, so the price falls by it, and no return says otherwise. `left_out` has these.
 
     Args:
         actions: in any order; the same one twice counts once.

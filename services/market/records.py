@@ -149,6 +149,9 @@ class ActionKind(StrEnum):
     SPLIT = "split"
     DIVIDEND = "dividend"
     RENAME = "rename"
+    SPIN_OFF = "spin_off"
+    MERGER = "merger"
+    RIGHTS = "rights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +159,12 @@ class CorporateAction:
     """Hold what happened to shares: from the day `ex_day` on, they are traded without what it gave.
 
     Attributes:
-        ratio: of a split the shares that one share becomes: 10.0 for ten for one, 0.5 for one for two.
+        ratio: of a split the shares that one share becomes: 10.0 for ten for one, 0.5 for one for two. Of a
+            spin-off, a merger and rights how many of `new_symbol` are given for a share, if that is known.
         amount: of a dividend the cash for a share as it was on the day before `ex_day`, so not adjusted
-            for later splits, in the currency of the symbol's prices.
-        new_symbol: of a rename what the symbol is called from `ex_day` on.
+            for later splits, in the currency of the symbol's prices; of a merger the cash for a share.
+        new_symbol: of a rename what the symbol is called from `ex_day` on; of a spin-off and rights what is
+            given; of a merger the share of who takes it over, if that is given.
     """
 
     symbol: str
@@ -186,6 +191,7 @@ class Provenance:
         rank: the place of the source in its cascade, 0 for the first one.
         adjustment: of a bar, for which actions its source has adjusted it: for those from the day after the
             bar's up to the day of `as_of`.
+        volume_kind: of a bar, whose trades its volume counts; None if that is unknown.
     """
 
     source: str
@@ -195,6 +201,7 @@ class Provenance:
     played_at: float = 0.0
     rank: int = 0
     adjustment: Adjustment = Adjustment.RAW
+    volume_kind: VolumeKind | None = None
 
     @property
     def as_of(self) -> float:

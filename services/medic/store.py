@@ -19,6 +19,7 @@ from marketswarm.bus.stored_values import (
     read_time,
     report_unusable,
 )
+from marketswarm.bus.stream_length import ARCHIVE_READERS, StreamLength
 from marketswarm.bus.transaction import BusTransaction, commit
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE, dry_run_key
 from marketswarm.operator.healing import (
@@ -126,6 +127,7 @@ class MedicStore:
         real = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS, MEDIC_EVIDENCE)
         self._keys = [dry_run_key(key) for key in real] if is_dry_run else list(real)
         self._state, self._incidents, self._approvals, self._evidence = self._keys
+        self._lengths = {each: StreamLength(ARCHIVE_READERS) for each in (self._incidents, self._evidence)}
         self._repairs, self._fuse = dict[str, Repair](), Fuse()
         """What the bus has, as far as this medic knows: what it loaded or saved last."""
 
@@ -195,7 +197,8 @@ class MedicStore:
             (self._evidence, EVIDENCE_KEPT, plan.evidence),
             (self._incidents, ENTRIES_KEPT, plan.entries),
         )
-        for stream, length, entries in written:
+        for stream, keep, entries in written:
+            length = await self._lengths[stream].compute(self.bus, stream, keep) if entries else keep
             for each in entries:
                 record.add_entry(stream, {"entry": each.encode().decode()}, length, begin_anew=True)
         if plan.used:

@@ -18,6 +18,7 @@ import orjson
 from marketswarm.bus import Bus, Pipeline
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import read_fields, read_strings, report_unusable
+from marketswarm.bus.stream_length import StreamLength
 from marketswarm.keys import feed_scope_key, feed_seen_key, feed_state_key, items_usable_key
 from marketswarm.pages import split_pages
 from marketswarm.text import format_names
@@ -258,6 +259,7 @@ class FeedStore:
 
     def __init__(self, bus: Bus, stream: str) -> None:
         self.bus, self.stream = bus, stream
+        self._length = StreamLength()
 
     async def load_scopes(self, feeds: Sequence[Feed]) -> dict[str, str]:
         claims = [claim for feed in feeds for claim in _claims(feed)]
@@ -293,7 +295,8 @@ class FeedStore:
         seen_key = feed_seen_key(self.stream, known.scope)
         for batch in batches:
             shown = items if batch is batches[-1] else None
-            args = _publish_args(known, state, batch, shown, settings)
+            length = await self._length.compute(self.bus, self.stream, settings.stream_length)
+            args = _publish_args(known, state, batch, shown, keep_ms=settings.keep_ms, length=length)
             keys = [self.stream, seen_key, feed_state_key(self.stream, known.scope)]
             was_first, _overtaken, unusable, *words = await self.bus.script(PUBLISH, keys, args)
             first = bool(was_first)
@@ -343,12 +346,14 @@ def _publish_args(
     state: FeedState,
     batch: Sequence[Item],
     shown: Sequence[Item] | None,
-    settings: ReadSettings,
+    *,
+    keep_ms: int,
+    length: int,
 ) -> list[str | bytes | float]:
     """`shown` are all items that the feed shows, with the last batch; None with the batches before it."""
     saved = orjson.dumps(_flatten(state.to_fields(known.address))) if shown is not None else b""
-    args: list[str | bytes | float] = [f"{time.time():.3f}", state.turn, settings.keep_ms]
-    args += [KEEP_UNSHOWN_SEC, MAX_UNSHOWN, settings.stream_length, saved, len(batch)]
+    args: list[str | bytes | float] = [f"{time.time():.3f}", state.turn, keep_ms]
+    args += [KEEP_UNSHOWN_SEC, MAX_UNSHOWN, length, saved, len(batch)]
     for item in batch:
         args += [item.id, item.digest, orjson.dumps(_flatten(item.fields))]
     return [*args, *(item.id for item in shown or ())]

@@ -36,6 +36,7 @@ _HELP: Final = {
         "Requests that were sent to a source, by outcome; none for a recording."
     ),
     "rows_set_aside_total{source}": "Rows of a source's answers that broke a rule, and were left out.",
+    "unknown_actions_total{source,kind}": "Actions of a kind that no record can hold, by the source's word.",
     "records_total{source,kind}": "New and changed records that this process put on the streams.",
     "series{status}": (
         "Series of this instance by state: waiting, fresh, closed, late, empty, limited, failed."
@@ -56,6 +57,7 @@ class SourcesMetrics:
         self.loads_total: Counter[str] = Counter()
         self.answers_total: Counter[tuple[str, str]] = Counter()
         self.rows_set_aside_total: Counter[str] = Counter()
+        self.unknown_actions_total: Counter[tuple[str, str]] = Counter()
         self.requests_total: Counter[tuple[str, str]] = Counter()
         self.records_total: Counter[tuple[str, str]] = Counter()
         self.streamed_series: dict[str, int] = {}
@@ -77,6 +79,8 @@ class SourcesMetrics:
             self.answers_total[finding.source, finding.verdict.value] += 1
             if finding.set_aside:
                 self.rows_set_aside_total[finding.source] += len(finding.set_aside)
+            for name, count in finding.answer.unknown_actions.items():
+                self.unknown_actions_total[finding.source, name] += count
         for sent in result.requests:
             if not sent.is_replay:
                 self.requests_total[sent.source, sent.outcome.value] += 1

@@ -105,7 +105,8 @@ async def commit_digest(
     another instance was first or the window has grown since it was read.
     """
     flat = orjson.dumps([text for pair in digest.items() for text in pair]) if digest else b""
-    return bool(await store.bus.script(COMMIT, store.keys, [window.name, window.count, notes, flat]))
+    args: list[str | bytes | float] = [window.name, window.count, await store.compute_length(notes), flat]
+    return bool(await store.bus.script(COMMIT, store.keys, args))
 
 
 class DigestWriter:
@@ -141,10 +142,11 @@ class DigestWriter:
 
     async def _write_until_moved(self, outage: Outage) -> None:
         """Write digests until the truth places the notes on another bus. Raises BusError."""
-        bus = self._find_bus()
+        bus, store = self._find_bus(), None
         while self._find_bus() == bus:
             point = notes_point(self._me.section)
-            store = NoteStore(self._me.bus(point.bus), point.key)
+            found = NoteStore(self._me.bus(point.bus), point.key)
+            store = store if store == found else found
             window = await next_due_window(store)
             if window is None:
                 await asyncio.sleep(POLL_SEC)

@@ -5,12 +5,13 @@ an entry.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from marketswarm.bus import Bus
 from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.stream_length import StreamLength
 from marketswarm.keys import note_windows_key, notes_seen_key
 from services.vexy_ai.records import Record
 
@@ -29,10 +30,15 @@ class NoteStore:
 
     bus: Bus
     key: str
+    _length: StreamLength = field(default_factory=StreamLength, compare=False)
 
     @property
     def keys(self) -> list[str]:
         return [self.key, notes_seen_key(self.key), note_windows_key(self.key)]
+
+    async def compute_length(self, notes: int) -> int:
+        """Return to which length the stream of notes is trimmed, which keeps `notes` entries and more."""
+        return await self._length.compute(self.bus, self.key, notes)
 
     async def settle(
         self, consumer: Consumer, stream: str, records: Sequence[Record], *, window_sec: int, notes: int
@@ -44,7 +50,7 @@ class NoteStore:
         """
         same_bus = self.bus is consumer.bus
         args: list[str | bytes | float] = [consumer.group if same_bus else "", MAX_IDENTITIES, IDENTITIES_SEC]
-        args += [notes, window_sec, WINDOW_FIELDS]
+        args += [await self.compute_length(notes), window_sec, WINDOW_FIELDS]
         for each in records:
             args += [each.entry, each.kind, each.subject, each.content]
         new = await self.bus.script(SETTLE, [*self.keys, stream] if same_bus else self.keys, args)

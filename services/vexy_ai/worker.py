@@ -47,6 +47,7 @@ class VexyWorker:
         self.backlogs: dict[str, Backlog] = {}
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._unsettled: list[tuple[InputStream, Consumer, list[Record]]] = []
+        self._store: NoteStore | None = None
         self._batch_limits: dict[str, int] = {}  # as many entries as had BATCH_BYTES in the last batch
         self._claimed_at = self._backlogs_due_at = float("-inf")
         self._backlogs_of: Consumer | None = None
@@ -169,7 +170,8 @@ class VexyWorker:
 
     async def _settle(self, settings: NoteSettings) -> None:
         notes = notes_point(self._me.section)
-        store = NoteStore(self._me.bus(notes.bus), notes.key)
+        found = NoteStore(self._me.bus(notes.bus), notes.key)
+        store = self._store = self._store if self._store == found else found
         while self._unsettled:
             stream, consumer, records = self._unsettled[0]
             async with self._me.waiting(BUS_SEC):

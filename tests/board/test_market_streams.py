@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -175,6 +176,71 @@ def test_a_long_answer_takes_the_memory_of_a_part_of_it(market, client):
     assert bars.filter(symbol=MANY_SYMBOL).height == MANY
     assert bars.filter(symbol=MANY_SYMBOL)["volume"].to_list() == list(range(MANY, 0, -1))
     assert read_rss(board.pid) - before < 60
+
+
+HUGE, HUGE_SYMBOL = 10_000_000, "HUGE"
+_FILL_HUGE = (
+    _FILL.replace(f"(1, {MANY})", "($1::int, $2::int)")
+    .replace(f"'{MANY_SYMBOL}'", f"'{HUGE_SYMBOL}'")
+    .replace("interval '1 minute'", "interval '1 second'")
+)
+
+
+async def fill_huge(url):
+    connection = await asyncpg.connect(url)
+    try:
+        for start in range(1, HUGE, 500_000):
+            await connection.execute(_FILL_HUGE, start, start + 499_999)
+        await connection.execute(_SYMBOL.replace(MANY_SYMBOL, HUGE_SYMBOL))
+        await connection.execute("analyze bars")
+    finally:
+        await connection.close()
+
+
+async def copy_bare(url):
+    """Read the same rows by COPY alone, and throw them away; return the seconds it took."""
+    connection = await asyncpg.connect(url)
+
+    async def discard(_data):
+        return
+
+    sql = f"select * from bars where symbol = '{HUGE_SYMBOL}' and timeframe = '1m' order by start"  # noqa: S608 - our own names
+    try:
+        began = time.monotonic()
+        await connection.copy_from_query(sql, output=discard, format="csv")
+        return time.monotonic() - began
+    finally:
+        await connection.close()
+
+
+def read_rss_now(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text("ascii"))[1]) / 1024
+
+
+@pytest.mark.nightly("a stream of 300,000 rows takes no more memory in every run")
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_ten_million_rows_take_no_more_memory_than_a_few(market, archive, client, tmp_path):
+    run_apart(asyncio.run, fill_huge(archive))
+    client.bars("SPY", "1d")  # the library is imported
+    board, path = market.fleet.agents["board"], tmp_path / "huge.arrow"
+    before, rss = read_rss(board.pid), read_rss_now(board.pid)
+    copied_sec = run_apart(asyncio.run, copy_bare(archive))
+    began = time.monotonic()
+    url = f"{market.url}/api/v1/bars?symbols={HUGE_SYMBOL}&format=arrow"
+    with httpx.stream("GET", url, timeout=60) as answer, path.open("wb") as file:
+        assert answer.status_code == 200
+        for chunk in answer.iter_raw():
+            file.write(chunk)
+    took_sec = time.monotonic() - began
+    peak, after = read_rss(board.pid), read_rss_now(board.pid)
+    starts = pl.read_ipc_stream(path, columns=["start"])["start"]
+    figures = {"rows_per_sec": HUGE / took_sec, "copy_rows_per_sec": HUGE / copied_sec, "sec": took_sec}
+    figures |= {"rss": rss, "peak_before": before, "peak": peak, "after": after}
+    print({name: round(value, 1) for name, value in figures.items()}, path.stat().st_size)  # noqa: T201 - what a page says
+    assert (starts.len(), starts.is_sorted()) == (HUGE, True)
+    assert peak - before < 60
+    assert took_sec < 20 * copied_sec
 
 
 def test_a_client_that_goes_ends_its_statement_and_frees_its_place(market, archive, client):

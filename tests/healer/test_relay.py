@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from healer import relay as module
 from healer.relay import Relay
@@ -202,3 +203,19 @@ async def test_events_that_a_bus_did_not_take_are_copied_again_and_those_of_a_st
         await fleet.alert(OK, "shop")
         await auntil(lambda: at_length(fleet, 2))
     assert await fleet.told() == [(MISS, "shop"), (OK, "shop")]
+
+
+async def test_alerts_that_were_trimmed_off_before_they_were_copied_are_said_and_counted(fleet):
+    await fleet.alert(MISS, "shop")
+    relay = fleet.relay()
+    async with running(relay):
+        await auntil(lambda: at_length(fleet, 1))
+    await fleet.alert(OK, "shop")
+    await fleet.alert(MISS, "db")
+    await fleet.bus.client.xtrim(MASSIVE_ALERTS, maxlen=1, approximate=False)
+    later = fleet.relay()
+    with capture_logs() as said:
+        async with running(later):
+            await auntil(lambda: at_length(fleet, 2))
+    assert [(line["event"], line["stream"]) for line in said] == [("relay.lost", MASSIVE_ALERTS)]
+    assert (relay.lost, later.lost) == (0, 1)

@@ -12,7 +12,7 @@ from healer.service_alert import parse_service_alert
 from marketswarm.agent import outage_alerts as module
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import PROBES, Thresholds
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus, BusError, stream_length
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.closed_outages import ClosedOutages, closed_field
 from marketswarm.keys import HEALER_RELAYED, MASSIVE_ALERTS, MASSIVE_ROSTER
@@ -312,3 +312,22 @@ async def test_states_that_their_reader_did_not_take_are_passed_on_again(server)
         await auntil(lambda: passed, what="the second try")
         await one.settled()
     assert (passed, told(server)) == ([{"shop": "down"}], [MISS])
+
+
+async def test_an_alert_that_the_healer_has_not_copied_is_kept_up_to_twice_as_long(server, monkeypatch):
+    monkeypatch.setattr(module, "ALERTS_LENGTH", 100)
+    monkeypatch.setattr(stream_length, "READ_EVERY_SEC", 0.0)
+    once = Thresholds(down_after=1, up_after=1)
+    first = server.cmd("XADD", MASSIVE_ALERTS, "*", "event", "first")
+    server.cmd("HSET", HEALER_RELAYED, MASSIVE_ALERTS, first)
+    async with running(server, "a", thresholds=once) as [one]:
+        for _ in range(70):
+            one.see("shop", "refused", None)
+            await one.settled()
+        assert server.cmd("XLEN", MASSIVE_ALERTS) == 141, "none of these is copied"
+        newest = server.cmd("XREVRANGE", MASSIVE_ALERTS, "+", "-", "COUNT", 1)[0][0]
+        server.cmd("HSET", HEALER_RELAYED, MASSIVE_ALERTS, newest)
+        for _ in range(70):
+            one.see("shop", "refused", None)
+            await one.settled()
+    assert server.cmd("XLEN", MASSIVE_ALERTS) < 281, "what is copied goes"

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, stream_length
 from marketswarm.bus.parser import MIB, BoundedParser
 from marketswarm.bus.stored_values import count_unusable
 from services.rss_agg import store as store_module
@@ -252,3 +252,20 @@ async def test_a_memory_of_too_many_items_is_of_what_the_feed_shows_alone(server
     assert server.cmd("HLEN", seen) == 2
     assert count_unusable() == before + 1
     assert titles(server) == ["Item 1", "Item 2"]
+
+
+async def test_items_that_a_group_has_not_acknowledged_are_kept_up_to_twice_as_many(
+    server, store, monkeypatch
+):
+    monkeypatch.setattr(stream_length, "READ_EVERY_SEC", 0.0)
+    reader, shown = Reader(store, stream_length=200), [str(number) for number in range(700)]
+    await reader.shows(shown[0])
+    server.cmd("XGROUP", "CREATE", "rss:items", "slow", "0")
+    for end in range(100, 400, 100):
+        await reader.shows(*shown[end - 100 : end])
+    assert len(stream(server)) == 300, "none of these is acknowledged"
+    await reader.shows(*shown[300:])
+    assert 400 <= len(stream(server)) < 500, "an absent reader must not fill the bus"
+    server.cmd("XGROUP", "DESTROY", "rss:items", "slow")
+    await reader.shows("more")
+    assert len(stream(server)) <= 300

@@ -6,7 +6,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.bus import BusError
+from marketswarm.bus import BusError, stream_length
 from marketswarm.bus.backlog import read_backlog
 from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.parser import MIB, BoundedParser
@@ -239,3 +239,26 @@ async def test_a_window_whose_numbers_are_none_is_closed_all_the_same(server, bu
     assert count_unusable() > before
     assert await commit_digest(store, window, {"kind": "digest"}, notes=1000)
     assert await next_due_window(store) is None
+
+
+async def test_notes_that_a_group_has_not_acknowledged_are_kept_and_a_digest_takes_none_of_them(
+    server, consumer, store, monkeypatch
+):
+    monkeypatch.setattr(stream_length, "READ_EVERY_SEC", 0.0)
+    limits = {"window_sec": 1, "notes": 100}
+
+    async def note(*names):
+        found = await taken(consumer, server, *names)
+        records = [make_note(entry, name) for entry, name in zip(found, names, strict=True)]
+        await store.settle(consumer, ITEMS, records, **limits)
+
+    await note("first")
+    server.cmd("XGROUP", "CREATE", "vexy:notes", "mine", "0")
+    for start in range(0, 300, 60):
+        await note(*(f"n{number}" for number in range(start, start + 60)))
+        if start == 60:
+            assert server.cmd("XLEN", "vexy:notes") == 121
+    assert 200 <= server.cmd("XLEN", "vexy:notes") < 301
+    window = await auntil(lambda: next_due_window(store))
+    assert await commit_digest(store, window, {"kind": "digest"}, notes=100)
+    assert server.cmd("XLEN", "vexy:notes") >= 200, "its group has read none of them"

@@ -204,7 +204,7 @@ A SET would destroy them as well as a DEL, so to refuse DEL would protect nothin
 THE_LOG = "DEL healer:alerts:log"
 """What healer and sentinel may, who write the log: an XADD with MAXLEN would empty it as well."""
 READING_MORE_OF_THE_LOG = [
-    line for line in lines(READING_THE_LOG) if line != "XREVRANGE healer:alerts:log + -"
+    line for line in lines(READING_THE_LOG) if line.split()[0] not in ("XREVRANGE", "XINFO")
 ]
 """What the healer may not, who keeps what is unread when it begins a log anew that was ended."""
 
@@ -441,7 +441,9 @@ DONE = {
     (SYSTEM, "massive"): """
         HSET massive:roster a b
         XADD massive:alerts * event {}
+        XINFO GROUPS massive:alerts
         HGET healer:relayed massive:alerts
+        HGETALL healer:relayed
     """,
     (SYSTEM, "mesh"): """
         PSUBSCRIBE *:heartbeat
@@ -466,6 +468,9 @@ DONE = {
         HSCAN healer:heard 0
         HSCAN healer:jobs 0
         HSET healer:relayed massive:alerts 1-1
+        XINFO STREAM healer:alerts:log
+        XINFO GROUPS healer:alerts:log
+        HGETALL archive:positions
         XREAD STREAMS massive:alerts 0
         SET health:rss_agg {} EX 9
         PUBLISH healer:alerts {}

@@ -82,6 +82,31 @@ class SymbolSessions:
         code = self.find_code(symbol, asset)
         return None if code is None else await self._sessions.find(code, partial(self._load, code))
 
+    async def find_soon(
+        self, assets: Mapping[str, str], within_sec: float
+    ) -> tuple[dict[str, Session | None], list[str]]:
+        """Return the sessions of symbols, by the asset class of each, and the symbols whose calendars wait.
+
+        A calendar that takes longer than `within_sec` is computed all the same, for the next who asks.
+        """
+        codes = {symbol: self.find_code(symbol, asset) for symbol, asset in assets.items()}
+        tasks = {
+            code: asyncio.ensure_future(self._sessions.find(code, partial(self._load, code)))
+            for code in dict.fromkeys(codes.values())
+            if code is not None
+        }
+        if tasks:
+            _, late = await asyncio.wait(tasks.values(), timeout=within_sec)
+            for task in late:
+                task.cancel()  # what it waits for goes on
+        sessions = {code: task.result() for code, task in tasks.items() if task.done()}
+        found = {
+            symbol: None if code is None else sessions[code]
+            for symbol, code in codes.items()
+            if code is None or code in sessions
+        }
+        return found, [symbol for symbol in codes if symbol not in found]
+
     async def prepare(self) -> None:
         """Compute the calendars that the truth names, so that the first chart does not wait for them."""
         for code in sorted(set(list_symbol_sessions(self._truth_now()).values())):

@@ -1,7 +1,8 @@
 """Judge the minutes of trading days: which are missing, which were corrected, who served them.
 
-A minute counts as missing if the market was open and the archive has no bar of it: nothing was traded, no
-source had it, or it failed a check. What failed one is in the quarantine.
+A minute counts as missing if the market was open and there is no bar of it: nothing was traded, no source
+had it, or it failed a check. What failed one is in the quarantine. Of a day whose bar was built of its
+minutes, bars says how many there were; of others, and of the day under way, the archive's are counted.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ import orjson
 from marketswarm.bus import Bus
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
-from services.board.market.archive_reader import MinuteCount
+from services.board.market.archive_reader import BuiltDay, MinuteCount
 from services.board.market.pictures import format_day
 from services.market.fields import MAX_MS, MIN_MS, SYMBOL
 from services.market.records import DAY_MS, MINUTE_MS
@@ -47,6 +48,7 @@ class DayQuality:
 
     Attributes:
         expected: the minutes in which the market was open; `minutes` are those that have a bar.
+        lacking: how many of them have none, by the bar of the day; None if that says nothing.
         corrected: how many bars were published again with other values.
         disagreements: how many records were rejected since two sources disagree; they are among `rejected`.
         sources: how many minutes each source served, the most first.
@@ -61,10 +63,11 @@ class DayQuality:
     rejected: int = 0
     sources: tuple[tuple[str, int], ...] = ()
     replay: bool = False
+    lacking: int | None = None
 
     @property
     def missing(self) -> int:
-        return max(0, self.expected - self.minutes)
+        return max(0, self.expected - self.minutes) if self.lacking is None else self.lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +97,31 @@ def _make_day(symbol: str, day: TradingDay, end_ms: int) -> JudgedDay:
 
 
 def judge_days(
-    days: Iterable[JudgedDay], counts: Iterable[MinuteCount], rejections: Rejections
+    days: Iterable[JudgedDay],
+    counts: Iterable[MinuteCount],
+    rejections: Rejections,
+    built: Iterable[BuiltDay] = (),
 ) -> list[DayQuality]:
     """Return the quality of each day, in the order of the days."""
+    by_bar = {(one.symbol, one.open_ms): one for one in built}
     by_day: dict[tuple[str, int], list[MinuteCount]] = {}
     for count in counts:
         by_day.setdefault((count.symbol, count.open_ms), []).append(count)
     found = []
     for day in days:
         some = sorted(by_day.get((day.symbol, day.open_ms), ()), key=lambda one: (-one.minutes, one.source))
-        key = day.symbol, day.day
+        key, bar = (day.symbol, day.day), by_bar.get((day.symbol, day.open_ms))
         found.append(
             DayQuality(
                 *key,
                 day.expected,
-                sum(one.minutes for one in some),
+                sum(one.minutes for one in some) if bar is None else bar.minutes,
                 sum(one.corrected for one in some),
                 rejections.disagreements[key],
                 rejections.rejected[key],
                 tuple((one.source, one.minutes) for one in some),
                 any(one.replay for one in some),
+                None if bar is None else bar.missing,
             )
         )
     return found

@@ -24,7 +24,7 @@ const STEP_SEC = {
 const TICK_OF_TIME = 3; // TickMarkType of the library: years, months and days are below it
 const TICK_CHARS = 13; // `30 Sept 19:00`
 const box = document.getElementById("chart");
-const { symbol } = box.dataset;
+const { symbol, asOf } = box.dataset; // with an instant of the past, what was known then: nothing follows
 let { timeframe } = box.dataset;
 let chart = null;
 let candles = null;
@@ -42,7 +42,7 @@ let tears = 0; // how often bars may have been missed
 let retry = null; // the timer of the next question after a refusal
 let olderRetry = null;
 let adjust = "splits"; // the basis of the prices: as traded (none), for splits, for dividends too (all)
-let actions = []; // splits and dividends, the oldest first
+let actions = []; // splits, dividends and what else happened to a share, the oldest first
 let marks = null; // the plugin of the library that draws them
 let lines = [];
 let firsts = new Set(); // the times of the bars that are the first ones of a day in the zone of this browser
@@ -57,7 +57,8 @@ function colour(name) {
 }
 
 const faint = (name) => colour(name).replace("rgb(", "rgba(").replace(")", ", 0.4)");
-const path = (what, more = "") => `/api/v1/${what}/${encodeURIComponent(symbol)}?timeframe=${timeframe}&limit=${PAGE}${more}`;
+const past = asOf ? `&as_of=${encodeURIComponent(asOf)}` : "";
+const path = (what, more = "") => `/api/v1/${what}/${encodeURIComponent(symbol)}?timeframe=${timeframe}&limit=${PAGE}${more}${past}`;
 const basis = () => `&adjust=${adjust}`;
 const quoted = box.dataset.decimals ? Math.max(2, Number(box.dataset.decimals)) : null; // decimals of the symbol
 const precision = (price) => quoted ?? (Math.abs(price) >= 100 ? 2 : Math.abs(price) >= 1 ? 4 : 6);
@@ -187,13 +188,19 @@ function draw() {
 // The date of the trading day of a bar.
 const dayOf = (bar) => bar.day ?? formatDay(bar.start);
 
-function describeAction({ kind, ratio, amount }) {
-  if (kind === "dividend") return `dividend ${amount.toLocaleString("en-US", { maximumSignificantDigits: 6 })}`;
+function describeAction({ kind, ratio, amount, new_symbol: given }) {
+  const cash = amount ? amount.toLocaleString("en-US", { maximumSignificantDigits: 6 }) : "";
   const round = (number) => number.toLocaleString("en-US", { maximumSignificantDigits: 4 });
+  if (kind === "dividend") return `dividend ${cash}`;
+  if (kind === "rename") return `is called ${given}`;
+  const words = { spin_off: "spin-off of", merger: "merger for", rights: "rights" }[kind];
+  const parts = [given && ratio ? `${round(ratio)} ${given}` : given, cash].filter(Boolean);
+  // no source says what it was worth, so no price is adjusted for it
+  if (words) return `${words} ${parts.join(" and ")} (not adjusted for)`;
   return ratio >= 1 ? `split ${round(ratio)}:1` : `split 1:${round(1 / ratio)}`;
 }
 
-// Splits and dividends stand at the first bar of their day; a day without bars has no mark.
+// Actions stand at the first bar of their day; a day without bars has no mark.
 function drawMarks() {
   const begins = new Map();
   for (const bar of sorted()) if (!begins.has(dayOf(bar))) begins.set(dayOf(bar), toTime(bar.start));
@@ -276,6 +283,11 @@ function drawLines() {
   chart.panes().slice(1).forEach((each) => each.setStretchFactor(0.3));
 }
 
+function nameVolume(kind) {
+  const names = { venue: "of one exchange", consolidated: "of all exchanges", none: "changes of a quote, no trades" };
+  return names[kind] ?? "(of unknown exchanges)";
+}
+
 function showLegend(bar) {
   const legend = document.getElementById("legend");
   if (!bar) {
@@ -284,7 +296,7 @@ function showLegend(bar) {
   }
   const words = [
     formatTime(toTime(bar.start)), ...["open", "high", "low", "close"].map((name) => `${name[0].toUpperCase()} ${formatPrice(bar[name])}`),
-    ...(bar.volume === null ? [] : [`volume ${bar.volume.toLocaleString("en-US")}`]),
+    ...(bar.volume === null ? [] : [`volume ${bar.volume.toLocaleString("en-US")} ${nameVolume(bar.volume_kind)}`]),
     bar.final ? "final" : "still open", ...(bar.rev ? [`revision ${bar.rev}`] : []),
     ...(bar.missing ? [`built of ${bar.minutes} of ${bar.minutes + bar.missing} minutes`] : []), bar.source, ...(bar.replay ? ["replay"] : []),
   ];
@@ -344,6 +356,10 @@ function load() {
   clearTimeout(olderRetry);
   clear();
   [visit, isLoading, isFitted, tornAt, olderRetry, refusals] = [visit + 1, false, false, -Infinity, null, 0];
+  if (asOf) {
+    repair();
+    return;
+  }
   retry = setTimeout(repair, SNAPSHOT_MS);
   const topics = [`bars:${symbol}:${timeframe}`, `indicators:${symbol}:${timeframe}`, `cells:${symbol}`];
   stop = followMarket(topics, { take, begin, joined });
@@ -512,10 +528,11 @@ function isOfOtherBasis(bar) {
 
 // Without them the chart has no marks: a board without an archive knows none.
 async function loadActions() {
-  const answer = await fetch(`/api/v1/actions/${encodeURIComponent(symbol)}`, { headers: { accept: "application/json" } });
+  const answer = await fetch(`/api/v1/actions/${encodeURIComponent(symbol)}${past.replace("&", "?")}`, { headers: { accept: "application/json" } });
   if (!answer.ok) return;
   const found = (await answer.json()).actions ?? [];
-  actions = found.filter(({ kind, ratio, amount }) => (kind === "split" && ratio) || (kind === "dividend" && amount));
+  const value = { split: "ratio", dividend: "amount" };
+  actions = found.filter((one) => one[value[one.kind]] || one.new_symbol || (one.kind === "merger" && one.amount));
   actions.sort((one, other) => one.ex_day.localeCompare(other.ex_day));
   draw();
 }
@@ -541,7 +558,7 @@ function choose(event) {
     if (each === chosen) each.setAttribute("aria-current", "true");
     else each.removeAttribute("aria-current");
   }
-  history.replaceState(null, "", `?timeframe=${timeframe}`);
+  history.replaceState(null, "", `?timeframe=${timeframe}${past}`);
   chart.applyOptions({ timeScale: { timeVisible: !isDaily() } });
   load();
 }

@@ -16,14 +16,14 @@ from marketswarm.agent import Agent, point_like
 from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage, retry
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stream_length import StreamLength
+from marketswarm.bus.stream_length import BARS_READERS, StreamLength
 from marketswarm.bus.stream_loss import read_loss, settle_loss
-from marketswarm.keys import BARS_LOST, BARS_POSITIONS, MARKET_BARS, bar_marks_key, bars_seen_key
+from marketswarm.keys import BARS_LOST, MARKET_BARS, bar_marks_key, bars_seen_key
 from marketswarm.text import parse_digits
 from marketswarm.truth import AccessPoint
 from services.market.entries import encode_entry
 from services.market.massive import MAX_AGE_SEC, MAX_AHEAD_MS
-from services.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Provenance
+from services.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Provenance, VolumeKind
 from services.massive.market.gaps import Mark
 from services.massive.market.status import MarketStatus, Way
 
@@ -157,7 +157,7 @@ class BarStore:
         keys_of = [bars_seen_key(key, bar.symbol, bar.start_ms // DAY_MS) for bar in bars]
         day_keys = list(dict.fromkeys(keys_of))
         key_index = {name: n for n, name in enumerate(day_keys, 3)}
-        length = self._lengths.setdefault(key, StreamLength(BARS_POSITIONS, WRITER))
+        length = self._lengths.setdefault(key, StreamLength(BARS_READERS, WRITER))
         trimmed_to = await length.compute(bus, key, keep)
         args: list[str | bytes | float] = [trimmed_to, KEPT_SEC, round(now_ms()) + MAX_AHEAD_MS, len(bars)]
         for bar, day_key in zip(bars, keys_of, strict=True):
@@ -177,7 +177,9 @@ class BarStore:
 
 def encode_bar(bar: Bar, way: Way) -> dict[str, str]:
     """Return the fields of a bar's entry, which names neither its timeframe nor its class."""
-    fields = encode_entry(bar, AssetClass.STOCKS, Provenance(way))
+    # an aggregate counts the trades of all exchanges
+    origin = Provenance(way, volume_kind=VolumeKind.CONSOLIDATED)
+    fields = encode_entry(bar, AssetClass.STOCKS, origin)
     del fields["timeframe"], fields["asset"]
     return fields
 

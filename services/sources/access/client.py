@@ -5,7 +5,7 @@ import math
 import sys
 import time
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -121,6 +121,7 @@ class _Found:
     records: list[Record] = field(default_factory=list)
     misfits: list[Misfit] = field(default_factory=list)
     missing: int = 0
+    unknown_actions: Counter[str] = field(default_factory=Counter)
     reason: str = ""
     digest: Any = field(default_factory=hashlib.sha256)
 
@@ -129,6 +130,7 @@ class _Found:
             self.digest.update(body)
             self.records += page.records
             self.misfits += page.misfits
+            self.unknown_actions.update(page.unknown_actions)
             self.missing, self.reason = self.missing + page.missing, page.reason
 
     def make_answer(
@@ -137,6 +139,7 @@ class _Found:
         """Return the answer to the parts that are done."""
         kept = keep_asked(question, self.records)
         since = min((part.start for part in done), default=None) if question.is_history else None
+        is_bars = question.kind is RecordKind.BARS
         return SourceAnswer(
             asked.source.name,
             AnswerStatus.OK if kept else AnswerStatus.EMPTY,
@@ -152,7 +155,9 @@ class _Found:
             delay_sec=asked.endpoint.delay_sec,
             is_utc_days=asked.endpoint.days == "utc",
             adjustment=asked.endpoint.adjustment or Adjustment.RAW,
+            volume_kind=asked.endpoint.find_volume(question.asset) if is_bars else None,
             is_untimed=asked.endpoint.kind is RecordKind.QUOTES and "at" not in asked.endpoint.fields,
+            unknown_actions=self.unknown_actions,
         )
 
 
@@ -242,16 +247,22 @@ class SourceClient(HttpClient):
     ) -> SourceAnswer:
         """Return what all endpoints have together. Raise _PausedError or BusError.
 
-        If one has no answer, that is the answer: dividends without the splits would be a wrong return.
+        If one has no answer, that is the answer, unless it is optional: dividends without the splits would
+        be a wrong return.
         """
         answers: list[SourceAnswer] = []
+        lacks_optional = False
         for endpoint in endpoints:
-            answers.append(await self.ask_endpoint(source, endpoint, question, context))
-            if answers[-1].outcome not in (AnswerStatus.OK, AnswerStatus.EMPTY):
-                return answers[-1]
+            answer = await self.ask_endpoint(source, endpoint, question, context)
+            if answer.outcome in (AnswerStatus.OK, AnswerStatus.EMPTY):
+                answers.append(answer)
+            elif endpoint.optional and answers:
+                lacks_optional = True
+            else:
+                return answer
             # the answers before it would be for nothing if the next one did not wait
             context = replace(context, patience_sec=max(context.patience_sec, LONGEST_WAIT_SEC))
-        return _join_answers(question, answers)
+        return replace(_join_answers(question, answers), lacks_optional=lacks_optional)
 
     async def ask_endpoint(
         self, source: MarketSource, endpoint: Endpoint, question: Question, context: AskContext
@@ -472,6 +483,7 @@ def _join_answers(question: Question, answers: Sequence[SourceAnswer]) -> Source
         records=records,
         misfits=tuple(misfit for each in answers for misfit in each.misfits),
         missing=sum(each.missing for each in answers),
+        unknown_actions=sum((Counter(each.unknown_actions) for each in answers), Counter[str]()),
         digest=first.digest if len(answers) == 1 else hashlib.sha256(digests.encode()).hexdigest(),
         parts_left=sum(each.parts_left for each in answers),
         since_ms=max((each.since_ms for each in answers if each.since_ms is not None), default=None),

@@ -19,6 +19,8 @@ from services.sources.cascade.state import SeriesState, SourceFinding
 ActionKey = tuple[date, ActionKind]
 """By which an action of a share is known."""
 _KINDS: Final = tuple(ActionKind)
+_OF_ALL_SOURCES: Final = frozenset({ActionKind.SPLIT, ActionKind.DIVIDEND})
+"""The kinds that every source has: only of these does it say something that a source does not name one."""
 _STORED: Final = re.compile(rb"([0-9a-f]{1,14})([0-9a-f])\|([^|;]{1,40})\|([^|;]{1,40});")
 
 
@@ -75,7 +77,8 @@ def choose_actions(
         each for each in actions if settled_ms is None or find_day_ms(each.ex_day) + DAY_MS > settled_ms
     )
     since_ms = served.answer.since_ms
-    is_whole = not (served.answer.misfits or served.set_aside or served.answer.parts_left)
+    answer = served.answer
+    is_whole = not (answer.misfits or served.set_aside or answer.parts_left or answer.lacks_optional)
     if since_ms is None or not is_whole:
         return ChosenActions(records)
     named = {(each.ex_day, each.kind) for each in actions}
@@ -83,7 +86,7 @@ def choose_actions(
     own = [key for key, source in within.items() if source == served.source]
     gone = [key for key in own if key not in named]
     later = [key for key, source in within.items() if source not in (served.source, *earlier)]
-    others = [key for key in later if key not in named]
+    others = [key for key in later if key not in named and key[1] in _OF_ALL_SOURCES]
     unexplained = 0
     if is_wrong_as_whole(len(gone), len(own)):
         gone, unexplained = [], len(gone)

@@ -39,6 +39,8 @@ from services.sources.limits import FailureSettings
 from services.sources.replay.replay_source import ReplaySource, open_replays
 from services.sources.settings import ReplaySettings, WorkSettings
 
+MAX_KINDS: Final = 10
+"""The most kinds of actions that one line of the log names."""
 MAX_BEHIND_SEC: Final = 10.0
 """The seconds by which our clock may be behind that of a stream's server."""
 
@@ -89,10 +91,11 @@ class SourceReader:
         self._untimed: dict[str, dict[tuple[str, str], Quote]] = {}
         self._errors: dict[str, set[type[Exception]]] = {}
         self._set_aside: dict[str, set[str]] = {}
+        self._unknown_actions: dict[str, set[str]] = {}
         self._unasked: dict[str, dict[str, int]] = {}
 
     def forget(self, series: str) -> None:
-        for kept in (self._untimed, self._errors, self._set_aside, self._unasked):
+        for kept in (self._untimed, self._errors, self._set_aside, self._unknown_actions, self._unasked):
             kept.pop(series, None)
 
     async def ask(
@@ -122,7 +125,10 @@ class SourceReader:
         )
 
     def _note_set_aside(self, series: Series, finding: SourceFinding) -> None:
-        """Log that rows of a source's answers break rules, once until an answer has none that do."""
+        """Log that rows of a source's answers break rules, once until an answer has none that do.
+
+        Log each kind of action that no record can hold once.
+        """
         known = self._set_aside.setdefault(series.id, set())
         if finding.set_aside and finding.source not in known:
             known.add(finding.source)
@@ -135,6 +141,11 @@ class SourceReader:
             )
         elif finding.records and not finding.set_aside:
             known.discard(finding.source)
+        kinds = self._unknown_actions.setdefault(series.id, set())
+        if new := finding.answer.unknown_actions.keys() - kinds:
+            kinds |= new
+            named = sorted(new)[:MAX_KINDS]
+            log.warning("series.actions_unknown", series=series.id, source=finding.source, kinds=named)
 
     async def _ask_and_evaluate(
         self, series: Series, source: str, before: SeriesState, terms: AskTerms, deadline: float

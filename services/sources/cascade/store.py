@@ -27,11 +27,10 @@ from marketswarm.bus.stored_values import (
     read_fields,
     report_unusable,
 )
-from marketswarm.bus.stream_length import StreamLength
+from marketswarm.bus.stream_length import BARS_READERS, StreamLength
 from marketswarm.bus.stream_loss import LostSpan, read_loss, settle_loss
 from marketswarm.keys import (
     BARS_LOST,
-    BARS_POSITIONS,
     MARKET_ACTIONS,
     MARKET_BARS,
     MARKET_DOWNLOADS,
@@ -95,7 +94,9 @@ BUCKETS_PER_READ: Final = 100
 WRITER: Final = "sources"
 """The name of this writer of the stream of bars, which has others."""
 _IDENTITY: Final = re.compile(rb"([0-9a-f]{1,32})\|([^|;]{1,20})\|[^|;]{1,20};")
-_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank", "adjustment"})
+_PROVENANCE: Final = frozenset(
+    {"source", "asked_at", "digest", "replay", "played_at", "rank", "adjustment", "volume_kind"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +348,7 @@ class SeriesStore:
     async def _compute_length(self, stream: str, keep: int) -> int:
         """Return to which length a stream is trimmed; massive writes bars, too."""
         writer = WRITER if stream == self._find_stream(MARKET_BARS) else ""
-        length = self._lengths.setdefault(stream, StreamLength(BARS_POSITIONS, writer))
+        length = self._lengths.setdefault(stream, StreamLength(BARS_READERS, writer))
         return await length.compute(self.bus, stream, keep)
 
     async def read_down(self, sources: Iterable[str]) -> dict[str, float]:
@@ -436,6 +437,7 @@ def encode_records(
         played_at=served.answer.played_at,
         rank=rank,
         adjustment=served.answer.adjustment if series.asset is AssetClass.STOCKS else Adjustment.RAW,
+        volume_kind=served.answer.volume_kind,
     )
     records = sorted([*served.records, *withdrawn], key=lambda each: (time_of(each), find_known(each)))
     for record, following in zip_longest(records, records[1:]):

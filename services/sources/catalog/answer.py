@@ -1,10 +1,11 @@
 """Define the answers of a source: what came, what did not fit, and which requests were sent. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from services.market.records import Adjustment, Record
+from services.market.records import Adjustment, Record, VolumeKind
 
 NO_KEY: Final = "no_key"
 """The reason of an answer that FAILED, since the source needs a key and there is none."""
@@ -42,6 +43,7 @@ class Page:
         misfits: what is not a record, the first hundred.
         missing: how many rows have no value, as the source itself marks them.
         next_page: how to ask for more: a token, or an address; None on the last page.
+        unknown_actions: how many rows are of actions of a kind that no record can hold, by kind.
     """
 
     outcome: AnswerStatus
@@ -50,6 +52,7 @@ class Page:
     misfits: tuple[Misfit, ...] = ()
     missing: int = 0
     next_page: str | None = field(default=None, repr=False)  # a token may be a secret
+    unknown_actions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class SourceAnswer:
         reason: why, in one word or in the source's own; empty for OK.
         records: bars and observations of the time that was asked for, oldest first, each once; quotes.
         missing: how many rows have no value, by the source's own word.
+        unknown_actions: how many rows are of actions of a kind that no record can hold, by kind.
         asked_at: when the first request was sent, in epoch seconds.
         digest: the SHA-256 of all bodies, as hexadecimal digits; empty where none came.
         wait_sec: for LIMITED and an open breaker: after how many seconds to ask again.
@@ -71,9 +75,11 @@ class SourceAnswer:
             part of it is.
         min_interval_sec: for how long this answer counts at least, by the source's file.
         delay_sec: how long after its end a day is complete, by the source's file; None if that says nothing.
+        lacks_optional: whether an optional question of its file had no answer: what that had is left out.
         is_untimed: whether its quotes have no time but that at which they were asked for.
         is_utc_days: whether days end at midnight of UTC, by the source's file.
         adjustment: how its bars of stocks are adjusted, by the source's file.
+        volume_kind: whose trades the volume of its bars counts, by the source's file.
     """
 
     source: str
@@ -93,7 +99,10 @@ class SourceAnswer:
     delay_sec: float | None = None
     is_utc_days: bool = False
     adjustment: Adjustment = Adjustment.RAW
+    volume_kind: VolumeKind | None = None
     is_untimed: bool = False
+    lacks_optional: bool = False
+    unknown_actions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

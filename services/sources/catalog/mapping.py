@@ -6,6 +6,7 @@ is not a document at all is a page that FAILED.
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -81,6 +82,7 @@ SIGN_OUTCOMES: Final[Mapping[str, AnswerStatus]] = {
 """What each sign of an endpoint means, in the order in which they are looked for after those of a limit."""
 REFUSAL_SIGNS: Final = ("unknown", "denied")
 """The signs of an endpoint that are looked for in a document with an error's status."""
+ACTION_NAME: Final = re.compile(r"[a-z][a-z_]{0,39}", re.ASCII)
 DAY_FORMAT: Final = "%Y-%m-%d"
 EARLIEST: Final = datetime(1600, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
@@ -91,6 +93,10 @@ _PERIODS: Final = (("%Y-%m-%d", 10), ("%Y-%m", 7), ("%Y", 4))
 
 class NotThereError(Exception):
     """The source says itself that a field has no value."""
+
+
+class UnknownActionError(Exception):
+    """A row is of an action of a kind that no record can hold; the argument names the kind."""
 
 
 class MisfitError(Exception):
@@ -277,22 +283,18 @@ def _read_rows(
 ) -> Page:
     records: list[Record] = []
     misfits: list[Misfit] = []
-    missing = 0
+    missing, unknown = 0, Counter[str]()
     for number, row in enumerate(rows):
-        found = {
-            name: row.get(name) if endpoint.layout == "columns" else paths.search(rule.path, row)
-            for name, rule in endpoint.fields.items()
-        }
         values: dict[str, Any] = {}
         name = ""
         try:
-            if all(value is None for value in found.values()):
-                raise MisfitError("the row has no field")  # noqa: TRY301 - one way out
-            for name, value in found.items():
+            for name, value in _find_fields(endpoint, paths, row).items():
                 values[name] = _read_field(endpoint, paths, name, value, row)
             made = _MAKERS[endpoint.kind](endpoint, question, values)
         except NotThereError:
             missing += 1
+        except UnknownActionError as error:
+            unknown[str(error)] += 1
         except MisfitError as error:
             if len(misfits) < MAX_MISFITS:
                 misfits.append(Misfit(number, name, error.describe(key)))
@@ -300,18 +302,29 @@ def _read_rows(
             records += made
             missing += not made
     if endpoint.adjustment is Adjustment.SPLITS and endpoint.kind is RecordKind.ACTIONS:
-        records, unknown = _restore_amounts(question, records, are_all_read=not misfits and not missing)
-        misfits += unknown
+        records, lacking = _restore_amounts(question, records, are_all_read=not misfits and not missing)
+        misfits += lacking
     if not records and misfits:
         return Page(
             AnswerStatus.FAILED, f"no row fits: {misfits[0].why}"[:MAX_REASON], (), tuple(misfits), missing
         )
     outcome = AnswerStatus.OK if records else AnswerStatus.EMPTY
     reason = "" if records else "no values"
-    return Page(outcome, reason, tuple(records), tuple(misfits), missing)
+    return Page(outcome, reason, tuple(records), tuple(misfits), missing, unknown_actions=unknown)
 
 
 # -- fields
+
+
+def _find_fields(endpoint: Endpoint, paths: _Paths, row: Any) -> dict[str, Any]:
+    """Return what stands for each field in a row. Raise MisfitError if it has none of them."""
+    found = {
+        name: row.get(name) if endpoint.layout == "columns" else paths.search(rule.path, row)
+        for name, rule in endpoint.fields.items()
+    }
+    if all(value is None for value in found.values()):
+        raise MisfitError("the row has no field")
+    return found
 
 
 def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: Any) -> Any:
@@ -330,9 +343,7 @@ def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: A
     if name in TIME_FIELDS:
         return read_time(value, rule)
     if name in TEXT_FIELDS:
-        if not isinstance(value, str) or SYMBOL.fullmatch(value) is None:
-            raise MisfitError("is not a symbol", value)
-        return value
+        return _read_text(name, value)
     number = _read_fraction(value, rule, endpoint.thousands) * rule.scale
     if rule.divide_by is not None:
         number = _divide(number, _read_number(paths.search(rule.divide_by, row), endpoint.thousands))
@@ -400,6 +411,14 @@ def _parse_period(text: str) -> datetime:
         if len(text) == length:
             return datetime.strptime(text, pattern)  # noqa: DTZ007
     raise ValueError(text)
+
+
+def _read_text(name: str, value: Any) -> str:
+    """Return a symbol or a kind of action. Raise MisfitError."""
+    pattern, what = (ACTION_NAME, "a kind of action") if name == "action" else (SYMBOL, "a symbol")
+    if not isinstance(value, str) or pattern.fullmatch(value) is None:
+        raise MisfitError(f"is not {what}", value)
+    return value
 
 
 def _read_fraction(value: Any, rule: FieldRule, thousands: str) -> float:
@@ -493,10 +512,18 @@ def _make_observation(endpoint: Endpoint, question: Question, values: Mapping[st
 
 
 def _make_actions(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Sequence[Record]:
-    """Return what happened on a day: a ratio of 1 and an amount of 0 are nothing. Raise MisfitError."""
+    """Return what happened on a day: a ratio of 1 and an amount of 0 are nothing.
+
+    Without a kind, each value is an action of its own. Raise MisfitError, or UnknownActionError.
+    """
     symbol, day = question.symbol, find_day(values["ex_day"])
     ratio, amount, new_symbol = (values.get(name) for name in ("ratio", "amount", "new_symbol"))
     made = []
+    if (name := values.get("action")) is not None:
+        if name not in set(ActionKind):
+            raise UnknownActionError(name)
+        made.append(CorporateAction(symbol, ActionKind(name), day, ratio, amount or None, new_symbol))
+        ratio = amount = new_symbol = None
     if ratio is not None and not is_no_split(ratio):
         made.append(CorporateAction(symbol, ActionKind.SPLIT, day, ratio=ratio))
     if amount:

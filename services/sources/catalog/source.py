@@ -41,10 +41,10 @@ OPTIONAL_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
         {"at", "bid", "ask", "volume", "symbol", "open_interest", "implied_volatility"}
     ),
     RecordKind.OBSERVATIONS: frozenset({"known_at"}),
-    RecordKind.ACTIONS: frozenset({"ratio", "amount", "new_symbol"}),
+    RecordKind.ACTIONS: frozenset({"ratio", "amount", "new_symbol", "action"}),
 }
 TIME_FIELDS: Final = frozenset({"start", "at", "known_at", "ex_day"})
-TEXT_FIELDS: Final = frozenset({"symbol", "new_symbol"})
+TEXT_FIELDS: Final = frozenset({"symbol", "new_symbol", "action"})
 PLACEHOLDERS: Final = frozenset(
     {"symbol", "base", "quote", "underlying", "timeframe", "limit", "key"}
     | {"start", "before_start", "end", "after_end"}
@@ -293,6 +293,8 @@ class Endpoint(FilePart):
     """Which end of a bar its time is."""
     missing: tuple[str, ...] = ("", ".", "-", "N/A", "NaN", "null", "ND")
     """Texts that stand for no value."""
+    optional: bool = False
+    """Of actions: whether the other questions for them count where this one has no answer."""
     thousands: str = ""
     """What separates thousands in numbers."""
     signs: Signs = Signs()
@@ -379,7 +381,7 @@ class Endpoint(FilePart):
         """
         if self.kind is not RecordKind.ACTIONS:
             return self
-        if self.assets != (AssetClass.STOCKS,) or self.fields.keys() <= REQUIRED_FIELDS[self.kind]:
+        if self.assets != (AssetClass.STOCKS,) or self.fields.keys() <= {"ex_day", "action"}:
             raise ValueError("fields: actions are of stocks, and have a ratio, an amount or a new_symbol")
         if self.adjustment is Adjustment.ALL:
             raise ValueError("adjustment: dividends are raw, or adjusted for splits")
@@ -461,6 +463,11 @@ class MarketSource(FilePart):
         endpoints = self.find_endpoints(RecordKind.BARS, asset, symbol, timeframe)
         is_stock = asset is AssetClass.STOCKS
         return {(is_stock and each.adjustment) or Adjustment.RAW for each in endpoints}
+
+    def find_volume_kind(self, asset: AssetClass, symbol: str, timeframe: str) -> VolumeKind | None:
+        """Return whose trades the volume of its bars of a symbol counts; None if it does not serve them."""
+        endpoint = next(self.find_endpoints(RecordKind.BARS, asset, symbol, timeframe), None)
+        return None if endpoint is None else endpoint.find_volume(asset)
 
     def find_limits(self, *, has_key: bool) -> LimitSettings:
         return self.limits if has_key or self.limits_without_key is None else self.limits_without_key

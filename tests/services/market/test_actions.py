@@ -24,6 +24,10 @@ def rename(new_symbol, day=DAY):
     return CorporateAction("AAPL", ActionKind.RENAME, day, new_symbol=new_symbol)
 
 
+def given(kind, day=DAY, **values):
+    return CorporateAction("AAPL", kind, day, **values)
+
+
 @pytest.mark.parametrize(
     ("action", "fault"),
     [
@@ -49,6 +53,18 @@ def rename(new_symbol, day=DAY):
         (rename(None), "kind"),
         (CorporateAction("AAPL", ActionKind.SPLIT, DAY, ratio=4.0, amount=0.5), "kind"),
         (CorporateAction("AAPL", ActionKind.RENAME, DAY, ratio=4.0), "kind"),
+        (given(ActionKind.SPIN_OFF, new_symbol="SRM"), None),
+        (given(ActionKind.SPIN_OFF, new_symbol="SRM", ratio=1.0), None),
+        (given(ActionKind.SPIN_OFF, ratio=1.0), "kind"),
+        (given(ActionKind.SPIN_OFF, new_symbol="SRM", amount=1.0), "kind"),
+        (given(ActionKind.SPIN_OFF, new_symbol="SRM", ratio=0.0), "ratio"),
+        (given(ActionKind.RIGHTS, new_symbol="AAPL.RT", ratio=0.5), None),
+        (given(ActionKind.RIGHTS), "kind"),
+        (given(ActionKind.MERGER, amount=12.5), None),
+        (given(ActionKind.MERGER, amount=7.8, ratio=0.7733, new_symbol="FRBA"), None),
+        (given(ActionKind.MERGER, ratio=0.7733), "kind"),
+        (given(ActionKind.MERGER, amount=-1.0), "amount"),
+        (given(ActionKind.MERGER, new_symbol="AAPL"), "new_symbol"),
     ],
 )
 def test_an_action_has_the_value_of_its_kind_within_bounds(action, fault):
@@ -104,3 +120,11 @@ def test_a_reverse_split_is_restored_too():
 def test_of_a_dividend_on_the_day_of_a_split_it_is_unknown_what_was_paid():
     same_day = dividend(0.82, DAY)
     assert restore_amounts([same_day, split(4.0), dividend(0.2)]) == ([dividend(0.8), split(4.0)], [same_day])
+
+
+def test_spin_offs_and_mergers_of_a_day_are_not_added_nor_do_they_restore_a_dividend():
+    spin_offs = [given(ActionKind.SPIN_OFF, new_symbol=name, ratio=1.0) for name in ("SRM", "SRN")]
+    assert merge_actions(spin_offs) == spin_offs[1:]
+    later = given(ActionKind.SPIN_OFF, new_symbol="SRM", ratio=0.05)
+    merger = given(ActionKind.MERGER, date(2021, 1, 4), amount=12.5, ratio=2.0, new_symbol="X")
+    assert restore_amounts([dividend(0.5), later, merger]) == ([dividend(0.5), later, merger], [])

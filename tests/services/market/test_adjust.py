@@ -169,6 +169,14 @@ def test_an_action_that_cant_be_is_left_out_and_costs_no_other(action):
     assert found[0].close == pytest.approx(100 * (1 - 1 / 120.91))
 
 
+@pytest.mark.parametrize("kind", [ActionKind.SPIN_OFF, ActionKind.MERGER, ActionKind.RIGHTS])
+def test_what_no_source_says_the_worth_of_changes_no_price_and_is_named(kind):
+    values = {"amount": 12.5} if kind is ActionKind.MERGER else {"ratio": 0.5}
+    action = CorporateAction("NVDA", kind, SPLIT_DAY, new_symbol="X", **values)
+    adjuster = Adjuster([action], [GivenClose(*pair) for pair in NVDA.items()])
+    assert (adjuster.is_empty, adjuster.left_out) == (True, (action,))
+
+
 def test_a_rename_changes_no_price():
     renamed = CorporateAction("FB", ActionKind.RENAME, SPLIT_DAY, new_symbol="META")
     assert Adjuster([renamed]).is_empty

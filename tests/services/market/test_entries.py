@@ -78,6 +78,14 @@ RECORDS = st.one_of(
         ex_day=EX_DAYS,
         new_symbol=SYMBOLS.filter(lambda symbol: symbol != "FB"),
     ),
+    st.builds(
+        CorporateAction,
+        symbol=st.just("FB"),
+        kind=st.sampled_from([ActionKind.SPIN_OFF, ActionKind.RIGHTS, ActionKind.MERGER]),
+        ex_day=EX_DAYS,
+        ratio=st.none() | st.floats(MIN_RATIO, MAX_RATIO),
+        new_symbol=SYMBOLS.filter(lambda symbol: symbol != "FB"),
+    ),
 )
 PROVENANCES = st.builds(
     Provenance,

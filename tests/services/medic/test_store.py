@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from marketswarm.agent import LeaseLost
-from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.bus import stream_length
+from marketswarm.keys import ARCHIVE_POSITIONS, MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.healing import (
     EVIDENCE_KEPT,
     FUSE,
@@ -26,6 +27,7 @@ from marketswarm.operator.healing import (
 )
 from marketswarm.packed_log import pack_log, unpack_log
 from marketswarm.testing import MemoryBus
+from services.medic import store as store_module
 from services.medic.facts import FleetFacts, Symptom
 from services.medic.guards import Fuse
 from services.medic.planner import Planner, RepairPlan
@@ -449,3 +451,35 @@ async def test_observed_times_that_can_not_be_used_are_none(store, raw):
     ahead = [[10.0, 20.0], [time.time(), time.time() + 900]]
     await store.bus.client.hset(MEDIC_STATE, "observed", orjson.dumps(ahead))
     assert len(await store.load_observed(time.time)) == 1, "the clock of the bus was set back"
+
+
+@pytest.mark.parametrize(
+    ("stream", "constant"), [(MEDIC_INCIDENTS, "ENTRIES_KEPT"), (MEDIC_EVIDENCE, "EVIDENCE_KEPT")]
+)
+async def test_what_archive_has_not_stored_of_the_record_is_kept_up_to_twice_as_long(
+    store, monkeypatch, stream, constant
+):
+    monkeypatch.setattr(store_module, constant, 100)
+    monkeypatch.setattr(stream_length, "READ_EVERY_SEC", 0.0)
+    bus = store.bus
+
+    async def save(count):
+        for _ in range(count):
+            known = OutageEvidence(
+                svc="feed", incident="feed.17000", ts=NOW, step="opened", facts={}, readings={}
+            )
+            is_entry = stream == MEDIC_INCIDENTS
+            plan = RepairPlan((entry(),)) if is_entry else RepairPlan(evidence=(known,))
+            assert await store.save(plan, 7)
+        return await bus.client.xlen(stream)
+
+    async def set_position():
+        (newest, _), *_ = await bus.client.xrevrange(stream, count=1)
+        await bus.client.hset(ARCHIVE_POSITIONS, f"archive {stream}", newest)
+
+    await save(1)
+    await set_position()
+    assert await save(150) == 151
+    assert 200 <= await save(260) < 301, "an archive that is gone must not fill the bus"
+    await set_position()
+    assert await save(1) <= 200

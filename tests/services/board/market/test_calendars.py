@@ -133,3 +133,24 @@ async def test_calendars_are_computed_one_at_a_time(monkeypatch):
     found = SymbolSessions(make_truth)
     sessions = await asyncio.gather(*(found.find("X", asset) for asset in ("stocks", "forex", "crypto")))
     assert None not in sessions
+
+
+async def test_who_asks_does_not_wait_for_a_calendar_that_takes_long_but_the_next_has_it(monkeypatch):
+    may_answer = asyncio.Event()
+    days = compute_exchange_days("XLON")
+
+    async def answer_late(_code):
+        await may_answer.wait()
+        return days
+
+    monkeypatch.setattr(calendars, "request_days", answer_late)
+    sessions = SymbolSessions(lambda: make_truth(bars=[{"symbols": ["VOD"], "session": "XLON"}]))
+    assets = {"BTC/USD": "crypto", "VOD": "stocks", "FOO": "unknown"}
+    await sessions.find("BTC/USD", "crypto")
+    found, waiting = await sessions.find_soon(assets, 0.05)
+    assert waiting == ["VOD"]
+    assert (found["BTC/USD"].code, found["FOO"]) == ("24x7", None)
+    may_answer.set()
+    found, waiting = await sessions.find_soon(assets, 60.0)
+    assert waiting == []
+    assert found["VOD"] == await sessions.find("VOD", "stocks")

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from marketswarm.bus.stream import StreamEntry
-from services.board.market.archive_reader import MinuteCount
+from services.board.market.archive_reader import BuiltDay, MinuteCount
 from services.board.market.quality import (
     DayQuality,
     JudgedDay,
@@ -79,3 +79,16 @@ def make_rejected(symbol=b"SPY", **record):
 )
 def test_a_rejected_record_counts_on_the_day_of_its_own_time(entry, key):
     assert parse_rejected(entry) == key
+
+
+def test_a_day_that_was_built_has_the_minutes_that_its_bar_says_and_not_those_of_the_archive():
+    day = JudgedDay("SPY", "2026-01-05", 1000, 2000, 390)
+    other = JudgedDay("SPY", "2026-01-02", 0, 10, 390)
+    counts = [
+        MinuteCount("SPY", 1000, "massive", 300, 0, False),
+        MinuteCount("SPY", 0, "massive", 7, 0, False),
+    ]
+    built = [BuiltDay("SPY", 1000, 380, 10)]
+    first, second = judge_days([day, other], counts, Rejections(), built)
+    assert (first.minutes, first.missing, first.sources) == (380, 10, (("massive", 300),))
+    assert (second.minutes, second.missing) == (7, 383), "its bar says nothing"

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from services.market.records import ActionKind, AssetClass, Bar, CorporateAction, RecordKind
+from services.market.records import ActionKind, AssetClass, Bar, CorporateAction, RecordKind, VolumeKind
 from services.sources.access import client as module
 from services.sources.catalog.answer import AnswerStatus, Misfit
 from services.sources.catalog.request import Question
@@ -42,6 +42,20 @@ async def test_an_answer_has_its_records_and_where_they_are_from(ask, site):
     [request] = site.seen
     assert request.path == f"/bars/AAPL?from={START.timestamp():.0f}&to={START.timestamp() + 14400:.0f}"
     assert request.headers["user-agent"].startswith("marketswarm-sources/")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kind"),
+    [
+        ({}, VolumeKind.NONE),  # it has no volume
+        ({"fields": {"volume": {"path": "[4]"}}}, VolumeKind.CONSOLIDATED),
+        ({"fields": {"volume": {"path": "[4]"}}, "volume": "venue"}, VolumeKind.VENUE),
+    ],
+)
+async def test_an_answer_says_whose_volume_its_bars_have_by_the_file_of_its_source(ask, endpoint, kind):
+    usual = make_source().serves["bars"].fields
+    fields = {name: rule.model_dump() for name, rule in usual.items()} | endpoint.pop("fields", {})
+    assert (await ask(make_source(**endpoint, fields=fields))).volume_kind is kind
 
 
 async def test_rows_that_do_not_fit_are_named_and_the_others_are_kept(ask, site):
@@ -283,6 +297,20 @@ async def test_dividends_without_the_splits_are_no_answer(ask, site, answers, ou
     answer = await ask(make_source_of_actions(), **OF_ACTIONS)
     assert answer.outcome is outcome
     assert bool(answer.records) is (outcome is AnswerStatus.OK)
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 500])
+async def test_an_optional_question_without_an_answer_costs_only_what_it_has(ask, site, status):
+    source = make_source_of_actions()
+    optional = source.serves["dividends"].model_copy(update={"optional": True})
+    source = source.model_copy(update={"serves": {**source.serves, "dividends": optional}})
+    site.script += [SPLITS, Answer(status, {}, b"")]
+    answer = await ask(source, **OF_ACTIONS)
+    assert [each.kind for each in answer.records] == [ActionKind.SPLIT]
+    assert (answer.outcome, answer.lacks_optional) == (AnswerStatus.OK, True)
+    site.script += [SPLITS, DIVIDENDS]
+    answer = await ask(source, **OF_ACTIONS)
+    assert (len(answer.records), answer.lacks_optional) == (2, False)
 
 
 @pytest.mark.parametrize("status", [500, 503])

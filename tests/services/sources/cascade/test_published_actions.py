@@ -27,9 +27,9 @@ def key_of(action):
     return action.ex_day, action.kind
 
 
-def served_by(source, *actions, since=FIRST, misfits=()):
+def served_by(source, *actions, since=FIRST, **more):
     since_ms = None if since is None else find_day_ms(since)
-    answer = SourceAnswer(source, AnswerStatus.OK, records=actions, since_ms=since_ms, misfits=misfits)
+    answer = SourceAnswer(source, AnswerStatus.OK, records=actions, since_ms=since_ms, **more)
     return SourceFinding(source, SourceVerdict.FRESH, records=actions, answer=answer)
 
 
@@ -60,6 +60,7 @@ def test_an_answer_that_lacks_most_of_what_is_known_withdraws_nothing(named):
     [
         served_by("massive", *map(dividend, (0, 1, 3)), misfits=(Misfit(2, "amount", "is not a number"),)),
         served_by("massive", *map(dividend, (0, 1, 3)), since=None),
+        served_by("massive", *map(dividend, (0, 1, 3)), lacks_optional=True),
         served_by("massive", dividend(3), since=FIRST + timedelta(days=200)),  # after the third
     ],
 )
@@ -99,3 +100,15 @@ def test_what_is_stored_of_an_action_is_read_back(day, kind):
     stored = f"junk;{encode_identity(action, width_ms)}|YWJj|ZGln;0|;|;".encode()
     assert list(parse_bucket(name, stored, width_ms)) == [((day, kind), "YWJj", "ZGln")]
     assert list(parse_bucket(b"x", stored, width_ms)) == []
+
+
+@pytest.mark.parametrize(
+    "kind", [ActionKind.RENAME, ActionKind.SPIN_OFF, ActionKind.MERGER, ActionKind.RIGHTS]
+)
+def test_a_source_that_has_no_such_kind_withdraws_none_that_a_source_after_it_named(kind):
+    published = published_by("massive", 0, 1, 2) | {(dividend(1).ex_day, kind): "yahoo"}
+    chosen = choose_actions(SERIES, WAITING, served_by("massive", *map(dividend, (0, 1, 2))), published)
+    assert chosen.withdrawn == ()
+    own = published_by("massive", 0, 1, 2) | {(dividend(1).ex_day, kind): "massive"}
+    chosen = choose_actions(SERIES, WAITING, served_by("massive", *map(dividend, (0, 1, 2))), own)
+    assert [each.kind for each in chosen.withdrawn] == [kind], "its own it has taken back"

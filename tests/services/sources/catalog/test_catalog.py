@@ -304,6 +304,27 @@ def test_a_dividend_in_another_currency_than_the_prices_does_not_fit():
         assert (len(page.records), len(page.misfits)) == (sample.expected["records"] - 1, 1), name
 
 
+def test_spin_offs_mergers_and_rights_are_those_of_the_share_itself_and_other_kinds_are_counted():
+    [sample] = [each for each in read_samples("alpaca") if each.endpoint == "actions"]
+    page = read_page(sample.source, sample.rules, sample.question, sample.body)
+    found = {each.kind.value: each for each in page.records}
+    rest = [(each.ex_day.isoformat(), each.new_symbol, each.ratio, each.amount)
+            for each in (found["spin_off"], found["rights"], found["merger"])]  # fmt: skip
+    assert rest == [
+        ("2021-08-16", "SRM", 0.05, None),
+        ("2021-09-16", "FB.RTWI", 1.0, None),
+        ("2023-07-18", "FRBA", 0.7733, 7.8),
+    ]
+    assert (page.misfits, page.missing, page.unknown_actions) == ((), 0, {"unit_split": 1})
+
+
+def test_a_share_that_has_the_name_of_its_newest_event_was_not_renamed():
+    [sample] = [each for each in read_samples("massive") if each.endpoint == "renames"]
+    body = sample.body.replace(b'"META"', b'"FB"').replace(b'"ticker":"FB"}', b'"ticker":"OLD"}', 0)
+    page = read_page(sample.source, sample.rules, sample.question, body)
+    assert (page.outcome, page.records) == (AnswerStatus.EMPTY, ())
+
+
 def test_actions_are_asked_for_a_few_times_a_day_at_most():
     found = {
         (name, rules.min_interval_sec)
