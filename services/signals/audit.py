@@ -236,7 +236,7 @@ def _shift_start(case: BacktestCase, whole: CaseResult, play: Play) -> None:
     first_ms = min(order.decided_ms for order in case.orders)
     last: dict[str, int] = {}
     for bar in case.bars:
-        if bar.end_ms <= first_ms:
+        if bar.end_ms <= first_ms and bar.volume != 0:  # without volume a bar gives no close
             last[bar.symbol] = max(last.get(bar.symbol, 0), bar.end_ms)
     bars = [bar for bar in case.bars if bar.end_ms >= last.get(bar.symbol, 0)]
     if len(bars) == len(case.bars):

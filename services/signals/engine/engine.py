@@ -37,7 +37,7 @@ from services.signals.engine.orders import (
     OrderRefusal,
     OrderType,
     PriceBar,
-    Quote,
+    PriceQuote,
     RefusalReason,
     ShareSplit,
     Side,
@@ -111,7 +111,7 @@ class QuotesSeen:
     """Quotes that came at `at_ms`, in their order."""
 
     at_ms: int
-    quotes: Sequence[Quote]
+    quotes: Sequence[PriceQuote]
 
 
 EngineEvent = BarsClose | SessionsEnd | OrdersDecided | OrdersCancelled | ActionsTaken | BarsOpen | QuotesSeen
@@ -355,18 +355,18 @@ class _Turn:
 
     # -- quotes
 
-    def take_quotes(self, quotes: Sequence[Quote]) -> None:
+    def take_quotes(self, quotes: Sequence[PriceQuote]) -> None:
         """Fill orders at the ask or the bid, as far as the size there goes, if quotes are what fills."""
         if not self._working or self._has_bar_fills:
             return
         rest = list(quotes)
         while rest:  # of each symbol the first quote, then the second ones
-            by_symbol: dict[str, Quote] = {}
+            by_symbol: dict[str, PriceQuote] = {}
             later = [each for each in rest if by_symbol.setdefault(each.symbol, each) is not each]
             self._fill_by_quotes(by_symbol)
             rest = later
 
-    def _fill_by_quotes(self, quotes: Mapping[str, Quote]) -> None:
+    def _fill_by_quotes(self, quotes: Mapping[str, PriceQuote]) -> None:
         sizes: dict[tuple[str, Side], int] = {}
         live = [
             each

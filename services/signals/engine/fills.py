@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple
 
-from services.signals.engine.orders import LimitFill, Order, OrderType, PriceBar, Quote, Side
+from services.signals.engine.orders import LimitFill, Order, OrderType, PriceBar, PriceQuote, Side
 from services.signals.engine.units import round_down, round_up
 
 _BUY = Side.BUY
@@ -61,7 +61,7 @@ def _find_execution(bar: PriceBar, order: Order, beyond: int) -> Execution | Non
     return Execution(price, is_at_open=False) if best <= named - beyond else None
 
 
-def make_quoted_bar(quote: Quote, side: Side) -> PriceBar | None:
+def make_quoted_bar(quote: PriceQuote, side: Side) -> PriceBar | None:
     """Return the bar that a quote is to an order of this side: all its prices are the ask, or the bid.
 
     None where nobody offers the other side, or the bid is above the ask, which is a mistake of its source.

@@ -154,7 +154,7 @@ class PriceBar:
 
 
 @dataclass(frozen=True, slots=True)
-class Quote:
+class PriceQuote:
     """Hold what was bid and asked at `at_ms`: prices, None for a side that nobody offers.
 
     The sizes are quantities: with 0 nothing fills on that side, None is unknown and limits nothing.

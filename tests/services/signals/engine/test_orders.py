@@ -25,7 +25,7 @@ from services.signals.engine.orders import (
     Instrument,
     LimitFill,
     PriceBar,
-    Quote,
+    PriceQuote,
     RefusalReason,
     TimeInForce,
 )
@@ -230,7 +230,7 @@ def quotes(*offers, at=0, symbol="A"):
     for bid, ask, *sizes in offers:
         bid_size, ask_size = (each * QUANTITY for each in sizes) if sizes else (None, None)
         made.append(
-            Quote(
+            PriceQuote(
                 symbol,
                 at,
                 None if bid is None else price(bid),
