@@ -51,7 +51,7 @@ def test_a_chart_of_the_past_has_no_bar_of_later_and_follows_nothing(market, new
     day = datetime.fromtimestamp(NOW / 1000 - 5 * 86_400, UTC).date().isoformat()
     tab, asked, sockets = new_tab(), [], []
     tab.context.on("request", lambda request: asked.append(request.url))
-    tab.context.on("page", lambda page: page.on("websocket", lambda socket: sockets.append(socket.url)))
+    tab.page.on("websocket", lambda socket: sockets.append(socket.url))
     page = tab.open(f"{market.url}/market/symbol/BTC/USD?timeframe=1d&as_of={day}")
     expect(page.locator("#legend")).to_contain_text(f"{day}")
     expect(page.locator("#market-notes .past")).to_contain_text("as it was known at")
@@ -62,7 +62,8 @@ def test_a_chart_of_the_past_has_no_bar_of_later_and_follows_nothing(market, new
     page.get_by_role("link", name="Back to now").click()
     expect(page.locator("#market-notes .past")).to_have_count(0)
     assert page.url == f"{market.url}/market/symbol/BTC/USD?timeframe=1d"
-    until(lambda: sockets, what="the page of now to follow the market")
+    expect(page.locator("#prices")).to_have_text("prices live")
+    assert sockets, "the page of now follows the market"
 
 
 def test_a_tile_follows_the_market_with_the_source_and_the_age_of_its_price(market, new_tab: Tabs):

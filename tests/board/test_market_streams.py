@@ -170,7 +170,7 @@ def read_rss(pid):
 @pytest.mark.parametrize("more", [{}, {"adjust": "splits", "as_of": "2099-01-01"}])
 def test_a_long_answer_takes_the_memory_of_a_part_of_it(market, client, more):
     """300,000 bars are 60 MB as the database sends them, before they are parsed and encoded."""
-    client.bars("SPY", "1d", **more)  # the library is imported
+    until(lambda: try_bars(client, **more), what="the library and the calendar to be loaded")
     board = market.fleet.agents["board"]
     before = read_rss(board.pid)
     bars = client.bars([MANY_SYMBOL, "SPY"], "1m", **more)
@@ -259,9 +259,9 @@ def test_a_client_that_goes_ends_its_statement_and_frees_its_place(market, archi
         until(lambda: try_bars(client), what="a place to be free")
 
 
-def try_bars(client):
+def try_bars(client, **more):
     with contextlib.suppress(TryLaterError):
-        return client.bars("SPY").height > 0
+        return client.bars("SPY", **more).height > 0
     return False
 
 

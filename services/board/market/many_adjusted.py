@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from services.board.market.market import Market
 from services.market.adjust import Adjuster, PriceBasis
+from services.market.records import Adjustment
 from services.tables.adjusted_bars import Adjust, adjust_rows, find_row_day
 from services.tables.rows import Cells
 from services.tables.tables import BAR_TABLE
@@ -92,6 +93,11 @@ def _adjust_parts(frame: "pl.DataFrame", bases: dict[str, _Basis], timeframe: st
     schema = pl.Schema({**frame.schema, "adjusted_to": pl.String()})
     for part in frame.partition_by("symbol", maintain_order=True):
         adjuster, wanted = bases[part["symbol"][0]]
+        if adjuster.is_empty:
+            upto = None if wanted.adjustment is Adjustment.RAW else wanted.day
+            basis = pl.lit(str(wanted.adjustment)), pl.lit(upto, dtype=pl.Date())
+            parts.append(part.with_columns(adjustment=basis[0], adjusted_to=basis[1]))
+            continue
         for some in part.iter_slices(_ROWS):
             rows = adjust_rows(some.rows(), COLUMNS, adjuster, wanted, timeframe)
             adjusted = pl.DataFrame(rows, schema=schema, orient="row")
